@@ -1,0 +1,29 @@
+"""The project's configuration: what the keys are (``schema``), and where their values come from (``load``)."""
+
+from __future__ import annotations
+
+from enhancer.config.load import load_settings
+from enhancer.config.schema import (
+    ArmConfig,
+    ColumnsConfig,
+    DataConfig,
+    EvaluationConfig,
+    LLMConfig,
+    PriceConfig,
+    PromptConfig,
+    Settings,
+    UseConfig,
+)
+
+__all__ = [
+    "ArmConfig",
+    "ColumnsConfig",
+    "DataConfig",
+    "EvaluationConfig",
+    "LLMConfig",
+    "PriceConfig",
+    "PromptConfig",
+    "Settings",
+    "UseConfig",
+    "load_settings",
+]

@@ -1,0 +1,137 @@
+"""Fusers: how semantic vectors enter a backbone.
+
+A :class:`Fuser` is the configured plugin: it declares what it needs. At the start of a training run it is built into
+a :class:`Fusion`, which owns the run's trainable parts. A fuser may
+
+- widen the backbone's input (:meth:`Fusion.inputs`): need ``"input"``;
+- add a term to the loss (:meth:`Fusion.loss`): need ``"loss"``;
+- place an entity that the backbone has never seen (:meth:`Fusion.place`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from enhancer.contracts.options import Context, Options
+from enhancer.errors import FusionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from enhancer.contracts.backbone import Backbone, Capability, TrainingData
+    from enhancer.contracts.placement import Placement
+    from enhancer.contracts.record import Kind
+
+
+@dataclass(frozen=True, eq=False)
+class WideInput:
+    """Columns to set beside the backbone's own embeddings, ``[e; s]``."""
+
+    users: torch.Tensor
+    """float32 ``[n_users, w]``."""
+    items: torch.Tensor
+    """float32 ``[n_items, w]``."""
+    constant: bool
+    """Whether it never changes during the run, so that what depends on it alone may be computed once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One training step, as a fuser's loss sees it."""
+
+    users: torch.Tensor
+    """int64 ``[b]``: row numbers of the step's users."""
+    positives: torch.Tensor
+    """int64 ``[b]``: their positive items."""
+    negatives: torch.Tensor
+    """int64 ``[m]``: sampled items."""
+    user_embeddings: torch.Tensor
+    """float32 ``[n_users, d]``: collaborative embeddings after propagation, of all users, with gradient."""
+    item_embeddings: torch.Tensor
+    """float32 ``[n_items, d]``: likewise."""
+
+
+class Fusion:
+    """The live half of a fuser, for one training run."""
+
+    def parameters(self) -> Iterable[torch.nn.Parameter]:
+        """What the optimiser shall train beside the backbone."""
+        return ()
+
+    def inputs(self) -> WideInput | None:
+        """Columns that widen the backbone's input; asked once if constant, else at every step."""
+        return None
+
+    def loss(self, batch: Batch) -> torch.Tensor | None:
+        """A scalar to be added to the backbone's loss, already weighted; None for none."""
+        del batch
+        return None
+
+    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement | None:
+        """How an unseen entity's semantic vector becomes a row.
+
+        Args:
+            kind: Users or items.
+            embeddings: float32 ``[n, d]``: final collaborative embeddings of the entities that training saw, from
+                which a typical row or length may be taken.
+
+        Returns:
+            For a fuser that adds a loss: a map into the collaborative space, ``ds`` to ``d``. For one that widens the
+            input: a map into the widening columns, ``ds`` to ``w``; the backbone sets them beside a neutral embedding.
+            None when the fuser cannot.
+        """
+        del kind, embeddings
+        return None
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that a checkpoint must keep, by name."""
+        return {}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Inverse of :meth:`state`."""
+        del state
+
+
+class Fuser(ABC):
+    """A way for semantics to enter."""
+
+    options_class: ClassVar[type[Options]] = Options
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+    """What the backbone must offer."""
+    uses_semantics: ClassVar[bool] = True
+    """False for the fuser that ignores the vectors: then none have to exist."""
+    carries_semantics: ClassVar[bool] = False
+    """Whether serving must carry the semantic columns (they are part of the served factors)."""
+
+    @abstractmethod
+    def __init__(self, options: Options, context: Context) -> None:
+        """Take the options; import and build nothing heavy yet."""
+
+    @abstractmethod
+    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        """Begin a run.
+
+        Args:
+            data: Interactions and semantic vectors.
+            dim: Width ``d`` of the backbone's collaborative embeddings.
+            seed: Draws the fuser's own initial parameters, from a generator of its own.
+            device: Torch device of the run.
+        """
+
+    def check(self, backbone: Backbone | type[Backbone], name: str = "this fuser", of: str = "this backbone") -> None:
+        """Refuse a backbone that does not offer what this fuser needs, before any training.
+
+        Raises:
+            FusionError: Says what is missing.
+        """
+        missing = sorted(self.needs - backbone.accepts)
+        if missing:
+            words = {"input": "a widened input", "loss": "a further loss on its embeddings"}
+            raise FusionError(
+                f"fuser {name!r} needs {' and '.join(words[m] for m in missing)}, which backbone {of!r} does not offer",
+                hint="choose another pair of [fuser] use and [backbone] use",
+            )

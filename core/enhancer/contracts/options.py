@@ -1,0 +1,67 @@
+"""How a plugin declares its options, and what it is told about where it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from enhancer.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Options(BaseModel):
+    """Base of every options class: typed, frozen, unknown keys forbidden.
+
+    The string under a field is its one-line description; ``enhancer plugins show NAME`` prints it.
+
+        >>> class Mine(Options):
+        ...     layers: int = 3
+        ...     '''Graph convolutions.'''
+        >>> Mine(layers=2).layers
+        2
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a plugin may know of its surroundings."""
+
+    root: Path = field(default_factory=Path)
+    """The folder of the configuration file: relative paths in options are relative to it."""
+
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+
+def build_options(
+    cls: type[OptionsT], values: Mapping[str, Any], *, where: str, also_known: Iterable[str] = ()
+) -> OptionsT:
+    """Validate ``values`` as ``cls``.
+
+    Args:
+        cls: The options class.
+        values: Keys and values as configured.
+        where: How messages name the place, such as ``"[llm]"``.
+        also_known: Further keys to draw suggestions from.
+
+    Raises:
+        ConfigError: An unknown key (with the nearest known one) or a value of a wrong type, naming ``where``.
+    """
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = [*cls.model_fields, *also_known]
+            raise ConfigError(f"{where} unknown key {name!r}", hint=did_you_mean(name, known)) from None
+        given = first.get("input")
+        shown = "" if first["type"] == "missing" else f", not {given!r}"
+        raise ConfigError(f"{where} {name}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}") from None

@@ -1,0 +1,117 @@
+"""Feature stores: where records live between the pipeline and the backbone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from enhancer.contracts.options import Context, Options
+from enhancer.contracts.record import PROFILE_ASPECT, Kind, Record, Stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that ``verify`` found wrong."""
+
+    where: str
+    """Record (``kind/id/aspect``) or file."""
+    what: str
+
+
+@dataclass(frozen=True)
+class StoreStats:
+    """What a store holds."""
+
+    records: int
+    by_kind: dict[str, int] = field(default_factory=dict)
+    """Records by ``kind`` or ``kind/aspect``."""
+    dims: dict[int, int] = field(default_factory=dict)
+    """Records by vector length."""
+    embedders: dict[str, int] = field(default_factory=dict)
+    """Records by embedder fingerprint."""
+    bytes_on_disk: int | None = None
+
+
+class FeatureStore(ABC):
+    """Keyed records with vectors. Many at a time; atomic per call; durable when the call returns.
+
+    Look-ups take ids of one ``kind`` and ``aspect`` and answer in the order of the ids. A store may be used
+    from several threads and, where its technology allows, several processes; each call is one transaction.
+    """
+
+    options_class: ClassVar[type[Options]] = Options
+
+    @abstractmethod
+    def __init__(self, options: Options, context: Context) -> None:
+        """Open the store, creating it where there is none.
+
+        Raises:
+            StoreCorruptError: What is there is damaged or of an unknown format.
+            StoreError: It cannot be opened.
+        """
+
+    @property
+    @abstractmethod
+    def directory(self) -> Path:
+        """A local folder that belongs to this store; the journal of paid completions is kept in it."""
+
+    @abstractmethod
+    def put(self, records: Sequence[Record]) -> None:
+        """Write the records, replacing those of equal key: all of them or none; on disk when it returns.
+
+        Raises:
+            StoreError: A vector is NaN, infinite, zero or not one-dimensional (nothing of the call is written),
+                or the disk is full.
+        """
+
+    @abstractmethod
+    def get(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Record | None]:
+        """The records of ``ids``, in their order; None where there is none."""
+
+    @abstractmethod
+    def stamps(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Stamp | None]:
+        """The freshness fields of ``ids``, in their order, without reading profiles and vectors."""
+
+    @abstractmethod
+    def vectors(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NDArray[np.float32]:
+        """The vectors of ``ids``: float32 ``[len(ids), dim]``, C-contiguous, freshly allocated.
+
+        Rows of ids that have no record are NaN, so that a caller cannot mistake them for data.
+
+        Raises:
+            StoreMismatchError: The vectors are not all of one length.
+            StoreCorruptError: A record's checksum does not hold.
+        """
+
+    @abstractmethod
+    def scan(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Record]:
+        """All records, or those of one kind or aspect, in a stable order, as a stream."""
+
+    @abstractmethod
+    def delete(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> int:
+        """Remove records; ids without one are ignored. Returns how many were removed."""
+
+    @abstractmethod
+    def stats(self) -> StoreStats:
+        """Count what is there."""
+
+    @abstractmethod
+    def verify(self) -> list[Fault]:
+        """Read everything and list every fault; an empty list is a sound store."""
+
+    def close(self) -> None:
+        """Release files; a closed store is not used again. Closing twice is fine."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
