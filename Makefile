@@ -1,0 +1,46 @@
+# Two commands are all there is to know: `make demo` and `make test`. Each makes .venv and installs what it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo    the whole main job on MovieLens-100k: no key, no GPU, no model hub"
+	@echo "make test    the test suite, offline once installed"
+	@echo "make lint    ruff and mypy --strict"
+	@echo "make format  let ruff lay out the code"
+	@echo "make clean   remove .venv and everything built"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp for each set of extras: installing again happens when the requirements change, and only then.
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing enhancer[demo] into $(VENV) (a few minutes the first time)"
+	$(PIP) --editable ".[demo]"
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing enhancer[dev] into $(VENV) (a few minutes the first time)"
+	$(PIP) --editable ".[dev]"
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/enhancer demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
