@@ -1,0 +1,30 @@
+"""Fixtures that every room's tests may use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Helper modules of the tests (``loopback``, ...) are imported by their names; importlib mode puts nothing on the path.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from loopback import LoopbackServer
+
+
+@pytest.fixture
+def llm_server() -> Iterator[LoopbackServer]:
+    """A real server that speaks the OpenAI protocol; ``llm_server.script`` says how it (mis)behaves."""
+    with LoopbackServer() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, base URL or setting of the machine that runs the tests reaches them."""
+    for name in list(os.environ):
+        if name.startswith("ENHANCER_") or name.endswith("_API_KEY") or name in {"OPENAI_BASE_URL", "OPENAI_API_BASE"}:
+            monkeypatch.delenv(name)
