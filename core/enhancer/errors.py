@@ -34,7 +34,7 @@ The command line turns each into one message and its exit code; ``hint`` says wh
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +54,8 @@ class EnhancerError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.report: Any = None
+        """What had been done before a run stopped (a ``GenerationReport``), where there is something to tell."""
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
@@ -80,10 +82,14 @@ class DataError(EnhancerError):
 class ProviderError(EnhancerError):
     """An LLM call failed."""
 
-    def __init__(self, message: str, *, hint: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after: float | None = None, status: int | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         """Seconds that the provider asked us to wait, or None."""
+        self.status = status
+        """HTTP status of the answer, where there was one."""
 
 
 class AuthenticationError(ProviderError):

@@ -95,6 +95,11 @@ class LLMProvider(ABC):
     def endpoint(self) -> str:
         """Names where the answers come from (a base URL, a file's digest, ...); part of the cache key."""
 
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """Options of this provider that change what it answers (JSON values); part of the cache key."""
+        return {}
+
     @abstractmethod
     async def complete(self, request: Request) -> Completion:
         """Ask once, without retrying.
