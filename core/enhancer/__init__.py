@@ -1,49 +1,46 @@
 """LLM-written profiles, embedded offline, fused into collaborative filtering, and judged by a fair ablation.
 
-::
+    >>> import enhancer
+    >>> project = enhancer.Project.load("enhancer.toml")  # doctest: +SKIP
+    >>> project.plan().cost_usd  # doctest: +SKIP
+    0.21
+    >>> ranker = enhancer.Ranker.load("artifact")  # doctest: +SKIP
+    >>> ranker.recommend(["42"], k=10)  # doctest: +SKIP
 
-    import enhancer
-
-    project = enhancer.Project.load("enhancer.toml")
-    project.generate()
-    project.train()
-    enhancer.Ranker.load("artifact").recommend(["42"], k=10)
-
-Names are imported when they are first used: ``import enhancer`` itself costs next to nothing.
+Names are imported when they are first used: ``enhancer.Ranker`` brings numpy and no more.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from enhancer.errors import EnhancerError as EnhancerError
-    from enhancer.hookspecs import hookimpl as hookimpl
-    from enhancer.hookspecs import hookspec as hookspec
-    from enhancer.project import Project as Project
-    from enhancer.serving import Ranker as Ranker
+    from enhancer.errors import EnhancerError
+    from enhancer.hookspecs import hookimpl
+    from enhancer.project import Project
+    from enhancer.serving import Ranker
 
-__version__ = "0.5.0"
+    __version__: str
+
+__all__ = ["EnhancerError", "Project", "Ranker", "__version__", "hookimpl"]
 
 _HOMES = {
     "EnhancerError": "enhancer.errors",
     "Project": "enhancer.project",
     "Ranker": "enhancer.serving",
     "hookimpl": "enhancer.hookspecs",
-    "hookspec": "enhancer.hookspecs",
 }
 
-__all__ = ["EnhancerError", "Project", "Ranker", "__version__", "hookimpl", "hookspec"]
 
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'enhancer' has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+        return version("enhancer")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'enhancer' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -52,7 +52,7 @@ def register_feature_stores(register: Register) -> None:
 @hookimpl
 def register_backbones(register: Register) -> None:
     """What learns from interactions."""
-    register("lightgcn", "enhancer_plugins.backbones.lightgcn:LightGCN", extra="train", requires=("torch", "scipy"))
+    register("lightgcn", "enhancer_plugins.backbones.lightgcn:LightGCN", extra="train", requires=("torch",))
     register("fm", "enhancer_plugins.backbones.fm:FM", extra="train", requires=("torch",))
 
 

@@ -39,14 +39,8 @@ def load_plugins(environ: Mapping[str, str] | None = None) -> PluginManager:
             be loaded, separated by commas (the bundled plugins are those of ``enhancer``); others are never imported.
     """
     allowed = (os.environ if environ is None else environ).get(ALLOW_LIST)
-    names = None if allowed is None else {normalise(name) for name in allowed.split(",")}
     manager = PluginManager()
-    for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=_order):
-        source = _source(entry)
-        if names is not None and normalise(source.distribution) not in names:
-            manager._skip(source)
-        else:
-            manager._load(entry, source)
+    manager.load_entry_points(None if allowed is None else {normalise(name) for name in allowed.split(",")})
     return manager
 
 
@@ -95,12 +89,21 @@ class PluginManager:
         name = getattr(plugin, "__name__", type(plugin).__name__)
         self._admit(plugin, Source(distribution, version, name))
 
-    def _skip(self, source: Source) -> None:
-        reason = f"{ALLOW_LIST} does not name {source.distribution}"
-        self._faults.append(source.info(source.entry_point, None, "skipped", reason))
+    def load_entry_points(self, allowed: set[str] | None = None) -> None:
+        """Load what is installed; whatever goes wrong becomes a line of the listing.
+
+        Args:
+            allowed: Normalised names of the distributions that may be loaded; None for all.
+        """
+        for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=_order):
+            source = _source(entry)
+            if allowed is None or normalise(source.distribution) in allowed:
+                self._load(entry, source)
+            else:
+                reason = f"{ALLOW_LIST} does not name {source.distribution}"
+                self._faults.append(source.info(source.entry_point, None, "skipped", reason))
 
     def _load(self, entry: importlib.metadata.EntryPoint, source: Source) -> None:
-        """Import one entry point; whatever it does wrong becomes a line of the listing."""
         # Standard output is for results: a plugin that greets its user must not spoil somebody's JSON.
         with contextlib.redirect_stdout(sys.stderr):
             try:
@@ -148,7 +151,7 @@ class PluginManager:
             name: str, target: type | str, *, extra: str | None = None, requires: tuple[str, ...] = ()
         ) -> None:
             try:
-                self._catalog.add(make_offer(source, kind, name, target, extra, requires))
+                self._catalog.add(make_offer(source, kind, name, target, extra=extra, requires=requires))
             except PluginError as error:  # this one is at fault; what else the plugin registers may be sound
                 broken(str(name), str(error))
 

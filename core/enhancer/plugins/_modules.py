@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from functools import cache
 from importlib.machinery import PathFinder
 
 
-@cache
 def is_installed(module: str) -> bool:
     """Look for a module the way ``import`` would, but run none of its code.
 

@@ -32,7 +32,7 @@ class Observers:
             for listener in caller.get_hookimpls():
                 try:
                     listener.function(*(details[name] for name in listener.argnames))
-                except (Exception, SystemExit) as error:
+                except (Exception, SystemExit) as error:  # noqa: BLE001  a listener can raise anything
                     self._warn(listener.plugin_name, hook, error)
 
         return tell
