@@ -1,0 +1,171 @@
+"""What can be known of an LMDB file without handing it to liblmdb, which dies on a damaged one instead of saying so."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import lmdb
+
+from enhancer.errors import StoreCorruptError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_MAGIC: Final = 0xBEEFC0DE
+_HEADER_OF_FORMAT: Final = {16: 1, 24: 3}
+"""Bytes before a meta record: 16 in the data format of LMDB 0.9 (1), 24 in that of LMDB 1.0 (3)."""
+_META = struct.Struct("=II16xI92xQQ")
+"""Magic, format, page size, last page, transaction; between them what is not needed here."""
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the meta pages say."""
+
+    format: int
+    page_size: int
+    needed: int
+    """Bytes that the file must have for every page of the newest transaction to be there."""
+    size: int
+    """Bytes that it has."""
+
+
+def supports_both_formats() -> bool:
+    """Whether this py-lmdb (3.0 and later) carries the engines of LMDB 0.9 and of 1.0."""
+    return int(lmdb.__version__.split(".")[0]) >= 3
+
+
+def creation_options() -> dict[str, Any]:
+    """New files get the data format of LMDB 0.9, which every py-lmdb and every liblmdb tool reads."""
+    return {"lib_version": 0} if supports_both_formats() else {}
+
+
+def read_facts(path: Path) -> FileFacts:
+    """Read the two meta pages.
+
+    Raises:
+        StoreCorruptError: The file is empty, too short for its meta pages, or no LMDB file.
+        StoreError: It cannot be read, or is of a format that the installed py-lmdb does not know.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(160)
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise StoreCorruptError(
+                    f"{path} is empty: it has been truncated to 0 bytes",
+                    hint="restore it from a backup, or delete it to begin anew (the journal keeps what was paid for)",
+                )
+            start = next((at for at in _HEADER_OF_FORMAT if _magic_at(head, at)), None)
+            if start is None:
+                raise StoreCorruptError(f"{path} is not an LMDB file", hint="is [store] path right?")
+            metas = [_META.unpack_from(head, start)]
+            page_size = metas[0][2]
+            if not 256 <= page_size <= 1 << 16:
+                raise StoreCorruptError(f"{path} is damaged: its first meta page names a page size of {page_size}")
+            file.seek(page_size)
+            second = file.read(160)
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from None
+    if not _magic_at(second, start):
+        raise StoreCorruptError(f"{path} is damaged: its second meta page is missing or not one")
+    metas.append(_META.unpack_from(second, start))
+    newest = max(metas, key=lambda meta: meta[4])
+    facts = FileFacts(newest[1], page_size, (newest[3] + 1) * page_size, size)
+    known = set(_HEADER_OF_FORMAT.values()) if supports_both_formats() else {1}
+    if facts.format not in known:
+        raise StoreError(
+            f"{path} is of LMDB data format {facts.format}, which lmdb {lmdb.__version__} does not read",
+            hint="pip install --upgrade lmdb",
+        )
+    return facts
+
+
+def _magic_at(page: bytes, at: int) -> bool:
+    return len(page) >= at + _META.size and int.from_bytes(page[at : at + 4], "little") == _MAGIC
+
+
+def check_length(path: Path) -> None:
+    """Refuse a truncated file: to read a page that is not there kills the interpreter (SIGBUS).
+
+    A file may be short and sound: pages that a transaction took and gave back are never written. Such a file is
+    stretched to its full length.
+
+    Raises:
+        StoreCorruptError: Pages are missing.
+    """
+    facts = read_facts(path)
+    if facts.size >= facts.needed:
+        return
+    if structural_faults(path) == []:
+        stretch(path, facts.needed)
+        return
+    raise StoreCorruptError(
+        f"{path} is truncated: it has {facts.size:,} bytes of the {facts.needed:,} that its last transaction wrote",
+        hint="restore it from a backup, or delete it to begin anew (the journal keeps what was paid for)",
+    )
+
+
+def stretch(path: Path, length: int) -> None:
+    """Make a file at least this long; never makes it shorter, whoever else writes to it meanwhile."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), length - 1, 1)
+
+
+def structural_faults(path: Path) -> list[str] | None:
+    """Walk the pages in Python; None where the installed py-lmdb (before 3.0) does not bring the walker."""
+    try:
+        verifier = importlib.import_module("lmdb.verify")
+    except ImportError:
+        return None
+    try:
+        return [str(fault) for fault in verifier.verify(str(path), subdir=False)]
+    except (verifier.VerifyError, OSError) as error:
+        return [str(error)]
+
+
+def create(path: Path, map_size: int, fill: Callable[[lmdb.Environment], None]) -> None:
+    """Make a new file, whole or not at all, unless somebody else does so first.
+
+    LMDB by itself makes an empty file first, so that a process killed there would leave what a truncated store
+    looks like.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
+            draft = Path(folder) / path.name
+            environment = lmdb.open(str(draft), subdir=False, map_size=map_size, **creation_options())
+            try:
+                fill(environment)
+            finally:
+                environment.close()
+            with contextlib.suppress(FileExistsError):
+                try:
+                    os.link(draft, path)
+                except FileExistsError:
+                    raise
+                except OSError:  # a file system without hard links
+                    if not path.exists():
+                        draft.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"cannot create {path}: {error.strerror}", hint="choose another [store] path") from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder durable, where the platform can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

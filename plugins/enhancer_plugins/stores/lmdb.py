@@ -1,0 +1,144 @@
+"""The store ``lmdb``: one memory-mapped file, many readers beside one writer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pydantic import Field
+
+from enhancer.contracts.options import Context, Options
+from enhancer.contracts.store import Fault
+from enhancer.errors import StoreError
+from enhancer_plugins.stores import _lmdb_file
+from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, SharedEnvironment
+from enhancer_plugins.stores.keyed import KeyedStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import lmdb
+
+    from enhancer.contracts.codec import Value
+
+FILE_NAME: Final = "store.lmdb"
+_FORMAT_KEY: Final = b"\x00enhancer"
+"""Sorts before every record."""
+_FORMAT: Final = 1
+_CHUNK: Final = 256
+
+
+class LMDBOptions(Options):
+    """``[store]`` with ``use = "lmdb"``."""
+
+    path: Path = Path("features")
+    """Folder of the store and of the journal of paid completions."""
+    initial_size_mb: int = Field(default=64, ge=1)
+    """Size of the memory map at first, in MiB; it doubles when full."""
+    max_size_mb: int = Field(default=262_144, ge=1)
+    """What the memory map may grow to, in MiB; the file takes only what is in use."""
+
+
+class LMDBStore(KeyedStore):
+    """Feature store in one LMDB file, ``store.lmdb`` in the folder ``path``.
+
+    May be used by several threads, several stores and several processes at once. Damage is met with an error, not
+    with a crash: see ``docs/store.md``.
+    """
+
+    options_class = LMDBOptions
+
+    def __init__(self, options: Options, context: Context) -> None:
+        assert isinstance(options, LMDBOptions)
+        self._directory = context.root / options.path
+        path = self._directory / FILE_NAME
+        initial = min(options.initial_size_mb, options.max_size_mb) * MEBIBYTE
+        if not path.exists():
+            _lmdb_file.create(path, MEBIBYTE, _write_format)
+        self._closed = False
+        self._environment = SharedEnvironment.acquire(path, initial=initial, cap=options.max_size_mb * MEBIBYTE)
+        try:
+            self._check_format()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def directory(self) -> Path:
+        """The folder ``path``."""
+        return self._directory
+
+    def close(self) -> None:
+        """Give the file back; the last store of the process that uses it closes it."""
+        if not self._closed:
+            self._closed = True
+            self._environment.release()
+
+    def _open(self) -> SharedEnvironment:
+        if self._closed:
+            raise StoreError(f"the store {self._directory / FILE_NAME} is closed")
+        return self._environment
+
+    def _check_format(self) -> None:
+        path = self._environment.path
+        with self._environment.read() as transaction:
+            found = transaction.get(_FORMAT_KEY)
+            text = None if found is None else bytes(found)
+        if text is None:
+            raise StoreError(f"{path} is an LMDB file, but no feature store", hint="choose another [store] path")
+        version = json.loads(text)["format"]
+        if version > _FORMAT:
+            raise StoreError(
+                f"{path} is a store of format {version}, and this enhancer reads formats up to {_FORMAT}",
+                hint="upgrade enhancer",
+            )
+
+    @contextlib.contextmanager
+    def _fetch(self, keys: Sequence[bytes]) -> Iterator[Iterator[Value | None]]:
+        with self._open().read() as transaction:
+            yield map(transaction.get, keys)
+
+    def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        def work(transaction: lmdb.Transaction) -> None:
+            for key, value in pairs:
+                transaction.put(key, value)
+
+        self._open().write(work)
+
+    def _remove(self, keys: Sequence[bytes]) -> int:
+        return self._open().write(lambda transaction: sum(map(transaction.delete, keys)))
+
+    def _walk(self, prefix: bytes) -> Iterator[tuple[bytes, Value]]:
+        start = prefix or b"\x01"
+        after: bytes | None = None
+        while True:
+            chunk: list[tuple[bytes, bytes]] = []
+            with self._open().read() as transaction, transaction.cursor() as cursor:
+                found = cursor.set_range(start if after is None else after)
+                if found and after is not None and bytes(cursor.key()) == after:
+                    found = cursor.next()
+                while found and len(chunk) < _CHUNK:
+                    key = bytes(cursor.key())
+                    if not key.startswith(prefix):
+                        break
+                    chunk.append((key, bytes(cursor.value())))
+                    found = cursor.next()
+            yield from chunk
+            if len(chunk) < _CHUNK:
+                return
+            after = chunk[-1][0]
+
+    def _check_files(self) -> list[Fault]:
+        path = self._open().path
+        faults = self._open().quiet(lambda: _lmdb_file.structural_faults(path))
+        return [Fault(str(path), fault) for fault in faults or []]
+
+    def _bytes_on_disk(self) -> int:
+        return self._open().path.stat().st_size
+
+
+def _write_format(environment: lmdb.Environment) -> None:
+    with environment.begin(write=True) as transaction:
+        transaction.put(_FORMAT_KEY, json.dumps({"format": _FORMAT}).encode())
