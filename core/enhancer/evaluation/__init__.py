@@ -1,0 +1,47 @@
+"""Does the feature help? Metrics, arms, tests of significance, strata, a verdict in words and a report.
+
+>>> import numpy as np
+>>> from enhancer.contracts import Factors
+>>> factors = Factors(np.eye(2, dtype=np.float32), np.array([[3, 1], [2, 2], [1, 3]], np.float32))
+>>> rank(factors, np.array([0, 1]), None, k=2)
+array([[0, 1],
+       [2, 1]], dtype=int32)
+"""
+
+from __future__ import annotations
+
+from enhancer.evaluation.ablation import run_ablation
+from enhancer.evaluation.arms import Arm, resolve_arms, resolve_baseline, shuffled
+from enhancer.evaluation.baselines import ease, popularity
+from enhancer.evaluation.fitting import fit
+from enhancer.evaluation.metrics import Metric, Scores, evaluate, parse_metric
+from enhancer.evaluation.ranking import CSR, rank
+from enhancer.evaluation.result import Ablation, Comparison, Finding, Run
+from enhancer.evaluation.significance import bootstrap, holm, paired
+from enhancer.evaluation.split import Views, training_data
+
+__all__ = [
+    "CSR",
+    "Ablation",
+    "Arm",
+    "Comparison",
+    "Finding",
+    "Metric",
+    "Run",
+    "Scores",
+    "Views",
+    "bootstrap",
+    "ease",
+    "evaluate",
+    "fit",
+    "holm",
+    "paired",
+    "parse_metric",
+    "popularity",
+    "rank",
+    "resolve_arms",
+    "resolve_baseline",
+    "run_ablation",
+    "shuffled",
+    "training_data",
+]

@@ -1,0 +1,131 @@
+"""One training run: what the backbone learns from, how it is watched, and how good it became."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enhancer.evaluation.metrics import evaluate, parse_metric
+from enhancer.evaluation.split import Views
+from enhancer.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from enhancer.contracts.backbone import Backbone, Factors, Fitted, TrainingData
+    from enhancer.contracts.fuser import Fuser
+    from enhancer.evaluation.split import SplitLike
+    from enhancer.progress import Detail, Listener
+
+    OnEpoch = Callable[[str, int, float, float | None], None]
+    """Called with run, epoch, loss and validation metric: the hook ``epoch_finished``."""
+
+
+class Watch:
+    """The monitor of one run: validates, and passes on what the backbone tells."""
+
+    def __init__(
+        self,
+        views: Views,
+        metric: str,
+        *,
+        run: str,
+        listener: Listener = silent,
+        on_epoch: OnEpoch | None = None,
+        checkpoint: Path | None = None,
+        stage: str = "train",
+        runs_done: int | None = None,
+        runs: int | None = None,
+    ) -> None:
+        """Watch one run.
+
+        Args:
+            views: The split.
+            metric: What validation measures.
+            run: Name of the run, such as ``align/seed0``.
+            listener: Told after each epoch.
+            on_epoch: Told after each epoch.
+            checkpoint: A file where the backbone may keep its state.
+            stage: The stage that progress is reported as.
+            runs_done: Runs finished before this one; None reports epochs instead of runs.
+            runs: Runs in all.
+        """
+        self.checkpoint = checkpoint
+        parse_metric(metric)
+        self._views, self._metric, self._run = views, metric, run
+        self._listener, self._on_epoch = listener, on_epoch
+        self._stage, self._runs_done, self._runs = stage, runs_done, runs
+
+    def validate(self, factors: Factors) -> float | None:
+        """The metric over warm validation pairs, with training masked; None when there are none."""
+        part = self._views.warm_validation
+        if not len(part.users):
+            return None
+        scores = evaluate(
+            factors,
+            part,
+            seen=(self._views.split.train,),
+            candidates=self._views.warm_items,
+            metrics=(self._metric,),
+        )
+        return scores.mean(self._metric)
+
+    def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
+        """Pass on that an epoch ended."""
+        if self._on_epoch is not None:
+            self._on_epoch(self._run, epoch, loss, metric)
+        detail: dict[str, Detail] = {"run": self._run, "epoch": epoch, "epochs": epochs, "loss": loss, "metric": metric}
+        if self._runs_done is None:
+            self._listener(Progress(self._stage, epoch, epochs, detail))
+        else:
+            self._listener(Progress(self._stage, self._runs_done, self._runs, detail))
+
+
+def fit(
+    backbone: Backbone,
+    fuser: Fuser,
+    data: TrainingData,
+    split: SplitLike,
+    *,
+    metrics: Sequence[str],
+    seed: int = 0,
+    run: str = "train",
+    listener: Listener = silent,
+    on_epoch: OnEpoch | None = None,
+    checkpoint: Path | None = None,
+) -> tuple[Fitted, dict[str, float]]:
+    """Train once and test on the warm part of the split.
+
+    Args:
+        backbone: What is trained.
+        fuser: How semantics enter.
+        data: See :func:`~enhancer.evaluation.split.training_data`.
+        split: Validation stops training early by the first metric; the test part is ranked once, at the end.
+        metrics: Such as ``ndcg@10``.
+        seed: Initialisation, sampling.
+        run: Name of the run for listeners.
+        listener: Told after each epoch.
+        on_epoch: Told after each epoch.
+        checkpoint: A file where the backbone may keep its state, to resume after a kill.
+
+    Returns:
+        What training gives, and the mean of each metric.
+
+    Raises:
+        FusionError: The two cannot work together; raised before training.
+        ConfigError: An unknown metric.
+    """
+    fuser.check(backbone)
+    for metric in metrics:
+        parse_metric(metric)
+    views = Views(split)
+    watch = Watch(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
+    fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
+    scores = evaluate(
+        fitted.factors,
+        views.warm_test,
+        seen=(split.train, split.validation),
+        candidates=views.warm_items,
+        metrics=metrics,
+    )
+    return fitted, scores.means()

@@ -1,0 +1,295 @@
+"""What an ablation found: numbers by panel and arm, comparisons, and a verdict in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enhancer.evaluation.significance import ALPHA, Paired, bootstrap, holm, paired
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from enhancer.evaluation.arms import Arm
+    from enhancer.evaluation.panels import Measured
+    from enhancer.evaluation.strata import Stratum
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Run:
+    """One training run."""
+
+    arm: str
+    seed: int
+    seconds: float
+    """Wall time of training."""
+    epochs: int
+    best_epoch: int
+    validation: float | None
+    """The first metric at the best epoch, on validation."""
+    history: list[dict[str, float]]
+    """See :class:`~enhancer.contracts.Fitted`."""
+    measured: Measured
+    """By stratum, metrics of each user."""
+    spread: dict[str, float]
+    """``coverage``, ``gini`` and ``novelty`` of its lists over all warm items."""
+
+    @property
+    def name(self) -> str:
+        """Such as ``align/seed0``."""
+        return f"{self.arm}/seed{self.seed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """An arm against another, on one metric."""
+
+    arm: str
+    baseline: str
+    metric: str
+    paired: Paired
+    p_adjusted: float | None
+    """Holm's correction over all arms compared with this baseline on this metric."""
+    relative: float | None
+    """Delta over the baseline's mean; None where that is 0."""
+    users_interval: tuple[float, float] | None
+    """95% bootstrap interval of delta over users, each user's difference averaged over seeds."""
+
+    @property
+    def significant(self) -> bool:
+        """Whether the corrected p is below .05; the sign of delta tells better from worse."""
+        return self.p_adjusted is not None and self.p_adjusted < ALPHA
+
+    @property
+    def better(self) -> bool:
+        """Significantly above the baseline."""
+        return self.significant and self.paired.delta > 0
+
+    @property
+    def worse(self) -> bool:
+        """Significantly below the baseline."""
+        return self.significant and self.paired.delta < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys fixed by contract, and what stands beside them."""
+        test = self.paired
+        return {
+            "arm": self.arm,
+            "baseline": self.baseline,
+            "metric": self.metric,
+            "delta": test.delta,
+            "t": test.t,
+            "df": test.df,
+            "p": test.p,
+            "p_adjusted": self.p_adjusted,
+            "significant": self.significant,
+            "relative": self.relative,
+            "sd": test.sd,
+            "effect_size": test.effect_size,
+            "wilcoxon_p": test.wilcoxon_p,
+            "interval": None if test.interval is None else list(test.interval),
+            "users_interval": None if self.users_interval is None else list(self.users_interval),
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Finding:
+    """One panel or stratum: what every arm reached, and how they compare."""
+
+    name: str
+    words: str
+    users: int
+    items: int
+    interactions: int
+    per_seed: dict[str, dict[str, list[float]]]
+    """By arm and metric: the mean over users of each seed's run."""
+    comparisons: list[Comparison]
+    """First all others with the baseline, then arms with vectors against their controls."""
+    reference: dict[str, dict[str, float]]
+    """By reference line and metric."""
+
+    def mean(self, arm: str, metric: str) -> float:
+        """Mean over seeds."""
+        return float(np.mean(self.per_seed[arm][metric]))
+
+    def std(self, arm: str, metric: str) -> float | None:
+        """Standard deviation over seeds (n - 1); None with one seed."""
+        values = self.per_seed[arm][metric]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def compare(self, arm: str, baseline: str, metric: str) -> Comparison | None:
+        """The comparison of two arms, if it was made."""
+        for comparison in self.comparisons:
+            if (comparison.arm, comparison.baseline, comparison.metric) == (arm, baseline, metric):
+                return comparison
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """``arms``, ``comparisons``, ``reference``."""
+        return {
+            "arms": {
+                arm: {
+                    metric: {"mean": self.mean(arm, metric), "std": self.std(arm, metric), "per_seed": list(values)}
+                    for metric, values in metrics.items()
+                }
+                for arm, metrics in self.per_seed.items()
+            },
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "reference": self.reference,
+        }
+
+    def stratum_json(self) -> dict[str, Any]:
+        """As :meth:`to_json`, with what the stratum is."""
+        return {
+            "what": self.words,
+            "users": self.users,
+            "items": self.items,
+            "interactions": self.interactions,
+            **self.to_json(),
+        }
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ablation:
+    """Arms × seeds, judged."""
+
+    arms: list[Arm]
+    baseline: str
+    metrics: list[str]
+    seeds: list[int]
+    findings: dict[str, Finding]
+    """``all`` first, then the strata."""
+    runs: list[Run]
+    verdict: dict[str, str]
+    """In words, for ``all``, ``tail`` and ``cold``, where there are such."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What the numbers rest on: users, items, interactions of each part, and what could not be scored."""
+    seconds: float = 0.0
+    """Wall time of the whole ablation."""
+
+    @property
+    def overall(self) -> Finding:
+        """All warm items."""
+        return self.findings["all"]
+
+    @property
+    def strata(self) -> dict[str, Finding]:
+        """Everything but ``all``."""
+        return {name: finding for name, finding in self.findings.items() if name != "all"}
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``enhancer ablate --json`` prints: no NaN, no infinity, None where nothing can be told."""
+        return {
+            **self.overall.to_json(),
+            "strata": {name: finding.stratum_json() for name, finding in self.strata.items()},
+            "verdict": self.verdict,
+            "baseline": self.baseline,
+            "metrics": self.metrics,
+            "seeds": self.seeds,
+            "what": {arm.name: arm.words for arm in self.arms},
+            "beyond_accuracy": {
+                arm.name: {
+                    key: float(np.mean([run.spread[key] for run in self.runs if run.arm == arm.name]))
+                    for key in ("coverage", "gini", "novelty")
+                }
+                for arm in self.arms
+            },
+            "runs": [
+                {
+                    "arm": run.arm,
+                    "seed": run.seed,
+                    "seconds": run.seconds,
+                    "epochs": run.epochs,
+                    "best_epoch": run.best_epoch,
+                    "validation": run.validation,
+                }
+                for run in self.runs
+            ],
+            "facts": self.facts,
+            "seconds": self.seconds,
+        }
+
+
+def controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
+    """What an arm with vectors must beat, beside the baseline, before meaning may be credited.
+
+    The placebo nearest to it (the same fuser and inputs if there is one, else the same fuser, else any), and the arm
+    of raw text nearest to it if it uses profiles.
+    """
+    if not arm.semantic or arm.shuffle:
+        return []
+    chosen: list[Arm] = []
+    placebos = [other for other in arms if other.semantic and other.shuffle]
+    if placebos:
+        chosen.append(max(placebos, key=lambda other: _nearness(arm, other)))
+    texts = [other for other in arms if other.semantic and not other.shuffle and other.inputs == ("text",)]
+    if texts and "profile" in arm.inputs:
+        chosen.append(max(texts, key=lambda other: other.fuser == arm.fuser))
+    return chosen
+
+
+def judge(
+    stratum: Stratum,
+    runs: Sequence[Run],
+    *,
+    arms: Sequence[Arm],
+    baseline: str,
+    metrics: Sequence[str],
+    reference: Mapping[str, Measured],
+) -> Finding:
+    """Compare the arms on one stratum."""
+    by_arm = {arm.name: [run.measured[stratum.name] for run in runs if run.arm == arm.name] for arm in arms}
+    per_seed = {
+        name: {metric: [scores.mean(metric) for scores in measured] for metric in metrics}
+        for name, measured in by_arm.items()
+    }
+
+    def users_mean(arm: str, metric: str) -> NDArray[np.float64]:
+        return np.asarray(np.mean([scores.values[metric] for scores in by_arm[arm]], axis=0), dtype=np.float64)
+
+    pairs: dict[str, list[str]] = {baseline: [arm.name for arm in arms if arm.name != baseline]}
+    for arm in arms:
+        for control in controls(arm, arms):
+            if control.name != baseline:
+                pairs.setdefault(control.name, []).append(arm.name)
+    comparisons: list[Comparison] = []
+    for against, names in pairs.items():
+        for metric in metrics:
+            tests = [paired(per_seed[name][metric], per_seed[against][metric]) for name in names]
+            reached = float(np.mean(per_seed[against][metric]))
+            for name, test, adjusted in zip(names, tests, holm([test.p for test in tests]), strict=True):
+                comparisons.append(
+                    Comparison(
+                        arm=name,
+                        baseline=against,
+                        metric=metric,
+                        paired=test,
+                        p_adjusted=adjusted,
+                        relative=test.delta / reached if reached else None,
+                        users_interval=bootstrap(users_mean(name, metric) - users_mean(against, metric)),
+                    )
+                )
+    return Finding(
+        name=stratum.name,
+        words=stratum.words,
+        users=len(next(iter(by_arm.values()))[0].users),
+        items=stratum.items,
+        interactions=len(stratum.pairs.users),
+        per_seed=per_seed,
+        comparisons=comparisons,
+        reference={
+            name: measured[stratum.name].means() for name, measured in reference.items() if stratum.name in measured
+        },
+    )
+
+
+def _nearness(arm: Arm, other: Arm) -> tuple[bool, bool]:
+    return other.fuser == arm.fuser, other.inputs == arm.inputs

@@ -1,0 +1,108 @@
+"""Groups of items by popularity and of users by history, so that a mean cannot hide who gains.
+
+Popularity and history count training interactions alone. Ranking is always over all warm items: a stratum restricts
+which items count as relevant (or which users are averaged over), never what a model must choose from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.evaluation.metrics import PairList, only_items
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from enhancer.evaluation.ranking import Pairs
+    from enhancer.evaluation.split import Views
+
+HEAD_SHARE, TAIL_SHARE = 0.5, 0.8
+"""Head: the most popular items that together make the first half of training interactions; tail: beyond 80%."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stratum:
+    """Part of the relevant pairs."""
+
+    name: str
+    words: str
+    """What it is, for people."""
+    pairs: Pairs
+    """The relevant pairs that belong to it."""
+    items: int
+    """Items in it."""
+
+
+def popularity_groups(popularity: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Masks of head, middle, tail and cold items.
+
+    Items are taken from the most popular down. One belongs to the head while those before it make less than half of
+    all interactions, to the middle while they make less than 80%, else to the tail. Equally popular items stay
+    together, in the group of the first of them. Cold items have no interaction.
+
+    >>> import numpy as np
+    >>> groups = popularity_groups(np.array([50, 20, 20, 5, 5, 0]))
+    >>> {name: np.flatnonzero(mask).tolist() for name, mask in groups.items()}
+    {'head': [0], 'middle': [1, 2], 'tail': [3, 4], 'cold': [5]}
+    """
+    counts, where = np.unique(-popularity, return_inverse=True)  # ascending in -popularity: the most popular first
+    totals = np.bincount(where, minlength=len(counts)) * -counts
+    before = np.cumsum(totals) - totals
+    share = (before / max(int(totals.sum()), 1))[where]
+    warm = popularity > 0
+    head = warm & (share < HEAD_SHARE)
+    middle = warm & (share >= HEAD_SHARE) & (share < TAIL_SHARE)
+    return {"head": head, "middle": middle, "tail": warm & (share >= TAIL_SHARE), "cold": ~warm}
+
+
+def history_groups(history: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Masks of users with a short, medium and long history: thirds of the users that have one.
+
+    Users of equal history stay together, in the group where the first of them falls.
+
+    >>> import numpy as np
+    >>> groups = history_groups(np.array([0, 1, 2, 3, 4, 5, 6]))
+    >>> {name: np.flatnonzero(mask).tolist() for name, mask in groups.items()}
+    {'short': [1, 2], 'medium': [3, 4], 'long': [5, 6]}
+    """
+    warm = history > 0
+    lengths, where, counts = np.unique(history[warm], return_inverse=True, return_counts=True)
+    del lengths
+    before = np.zeros(len(history))
+    before[warm] = ((np.cumsum(counts) - counts) / max(int(warm.sum()), 1))[where]
+    edge = 1e-9  # thirds of integers, not of their rounding
+    return {
+        "short": warm & (before < 1 / 3 - edge),
+        "medium": warm & (before >= 1 / 3 - edge) & (before < 2 / 3 - edge),
+        "long": warm & (before >= 2 / 3 - edge),
+    }
+
+
+def warm_strata(views: Views) -> list[Stratum]:
+    """The strata of the warm panel; those without a test pair are left out."""
+    part = views.warm_test
+    strata: list[Stratum] = []
+    by_popularity = popularity_groups(views.popularity)
+    words = {
+        "head": "the most popular items, which make half of the training interactions",
+        "middle": "items that make the next 30% of the training interactions",
+        "tail": "items beyond the first 80% of the training interactions",
+    }
+    for name, text in words.items():
+        mask = by_popularity[name]
+        strata.append(Stratum(name, text, only_items(part, mask, views.n_items), int(mask.sum())))
+    for name, mask in history_groups(views.history).items():
+        keep = mask[part.users]
+        most, least = int(views.history[mask].max(initial=0)), int(views.history[mask].min(initial=1 << 40))
+        strata.append(
+            Stratum(
+                f"history_{name}",
+                f"users with {least} to {most} training interactions",
+                PairList(part.users[keep], part.items[keep]),
+                len(views.warm_items),
+            )
+        )
+    return [stratum for stratum in strata if len(stratum.pairs.users)]
