@@ -1,0 +1,1 @@
+"""LLM providers: ``litellm``, ``openai`` (the protocol spoken directly) and ``replay`` (recorded answers)."""

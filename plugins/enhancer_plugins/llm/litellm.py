@@ -1,0 +1,272 @@
+"""A hundred providers through the library LiteLLM, kept quiet, local and single-shot.
+
+The library is imported at the first use that needs it (seconds), never fetches its price map, and is told not to
+retry. It reads whole answers into memory before anything can limit them: for endpoints that are not trusted, and for
+speed, prefer ``openai``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any, Literal
+
+from enhancer.contracts import Completion, Context, LLMProvider, Options, Price, Request
+from enhancer.errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectionFailedError,
+    DeadlineError,
+    EnhancerError,
+    PluginError,
+    ProviderError,
+    ServerError,
+    did_you_mean,
+)
+from enhancer_plugins.llm import _wire
+from enhancer_plugins.llm._hosts import checked_base, is_local_url
+from enhancer_plugins.llm._prices import openai_price
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# These find their credentials in more places than environment variables: a refused call says more than a guess.
+_CLOUDS = frozenset({"azure", "azure_ai", "bedrock", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
+_SECRET_NAMES = re.compile(r"(_API_KEY|_KEY|_TOKEN|_SECRET|_PASSWORD|_KEY_ID)$")
+_PREFIX = re.compile(r"^(?:litellm\.\w+: ?)?(?:\w+: ?)?(?:\w+Exception ?-? ?)?(?:Error code: \d+ - )?")
+# The library caches clients by event loop for the whole process: the last provider on a loop closes them.
+_users: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
+
+
+class LiteLLMOptions(Options):
+    """Options of ``litellm``."""
+
+    api_base: str | None = None
+    """Base URL of the endpoint; by default the provider's own."""
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """How the schema is asked for: enforced by the server, as JSON of any form, or by the prompt alone."""
+    drop_params: bool = True
+    """Leave out parameters that the model does not take (such as temperature), rather than fail."""
+
+
+class LiteLLM(LLMProvider):
+    """Models by LiteLLM's names, such as ``openai/gpt-4o-mini`` or ``anthropic/claude-3-5-haiku-latest``."""
+
+    options_class = LiteLLMOptions
+
+    def __init__(self, options: Options, context: Context) -> None:  # noqa: ARG002 - no option is a path
+        assert isinstance(options, LiteLLMOptions)
+        self._options = options
+        self._base = checked_base(options.api_base) if options.api_base else None
+        self._local = self._base is not None and is_local_url(self._base)
+        self._scrub = _wire.Scrubber(v for k, v in os.environ.items() if len(v) >= 8 and _SECRET_NAMES.search(k))
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The base URL, where one is set; else ``litellm``: the model's name says the rest."""
+        return self._base or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or "litellm"
+
+    def price(self, model: str) -> Price | None:
+        """From the price map that comes with the library. Zero there means that nobody wrote it down: None."""
+        known = openai_price(model.removeprefix("openai/"))
+        if known is not None:  # without seconds of import, for the most common models
+            return known
+        library = _library()
+        entry: dict[str, Any] = next((library.model_cost[n] for n in self._names(model) if n in library.model_cost), {})
+        into, out = (_wire.dollars(entry.get(f"{way}_cost_per_token")) for way in ("input", "output"))
+        if into is None or out is None or into + out == 0:
+            return None
+        return Price(round(into * 1e6, 9), round(out * 1e6, 9))
+
+    def check(self, model: str) -> None:
+        """Refuse a missing key, naming its variable, and a model of no provider."""
+        if not model.strip():
+            raise ConfigError("[llm] model is empty", hint="name the model, such as 'openai/gpt-4o-mini'")
+        if self._local or (model.startswith("openai/") and os.environ.get("OPENAI_API_KEY", "").strip()):
+            return
+        if model.startswith("openai/"):
+            raise AuthenticationError("OPENAI_API_KEY is not set", hint="export OPENAI_API_KEY=...")
+        provider = self._provider(model)
+        if provider in _CLOUDS:
+            return
+        told = _library().validate_environment(model)
+        missing = [name for name in told.get("missing_keys", []) if _SECRET_NAMES.search(name)]
+        if missing and not told.get("keys_in_environment"):
+            names = " or ".join(missing)
+            raise AuthenticationError(f"no API key for {model!r}: {names} is not set", hint=f"export {missing[0]}=...")
+
+    async def complete(self, request: Request) -> Completion:
+        """Ask once, within ``request.timeout`` seconds in all."""
+        library = _library()
+        self._enter()
+        try:
+            async with asyncio.timeout(request.timeout):
+                response = await library.acompletion(**self._arguments(request))
+            return self._completion(response)
+        except EnhancerError:
+            raise
+        except TimeoutError:
+            raise DeadlineError(f"{self._where(request)} gave no whole answer within {request.timeout:g} s") from None
+        except Exception as error:  # noqa: BLE001 - the library raises whatever its hundred providers do
+            raise self._error(error, request) from None
+
+    async def aclose(self) -> None:
+        """Close the library's connections, when no other provider of this loop is left."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        _users[loop] -= 1
+        if _users[loop] == 0:
+            del _users[loop]
+            library = _library()
+            await library.close_litellm_async_clients()
+            library.in_memory_llm_clients_cache.flush_cache()
+
+    # -- the request ------------------------------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+            _users[loop] = _users.get(loop, 0) + 1
+        elif self._loop is not loop:
+            raise ConnectionFailedError(
+                "this provider was opened in another event loop", hint="make one provider for each loop"
+            )
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "max_tokens": request.max_tokens,
+            "seed": request.seed,
+            "timeout": request.timeout,
+            "drop_params": self._options.drop_params,
+            # One retry layer: the harness.
+            "max_retries": 0,
+            "num_retries": 0,
+            "no-log": True,
+        }
+        if self._base is not None:
+            arguments["api_base"] = self._base
+            provider = self._provider(request.model)
+            if provider == "openai":
+                arguments["custom_llm_provider"] = "openai"
+                if self._local and not os.environ.get("OPENAI_API_KEY", "").strip():
+                    arguments["api_key"] = "none"
+        if request.schema is not None and self._options.structured == "json_schema":
+            schema = _wire.strict_schema(dict(request.schema))
+            form = {"name": request.schema_name, "strict": True, "schema": schema}
+            arguments["response_format"] = {"type": "json_schema", "json_schema": form}
+        elif request.schema is not None and self._options.structured == "json_object":
+            arguments["response_format"] = {"type": "json_object"}
+        return {name: value for name, value in arguments.items() if value is not None}
+
+    def _provider(self, model: str) -> str:
+        library = _library()
+        try:
+            return str(library.get_llm_provider(model)[1])
+        except Exception:  # noqa: BLE001 - the library's own error is a page long
+            if self._base is not None:
+                return "openai"  # an endpoint of one's own speaks that protocol
+            first = model.split("/", 1)[0]
+            known = [str(getattr(p, "value", p)) for p in library.provider_list]
+            near = did_you_mean(first, known) or ""
+            raise ConfigError(
+                f"[llm] model: {model!r} names no provider that litellm knows",
+                hint=near if near.startswith("did") else "write it as 'provider/model', such as 'openai/gpt-4o-mini'",
+            ) from None
+
+    def _names(self, model: str) -> Iterator[str]:
+        yield model
+        provider, _, name = model.partition("/")
+        if name and _library().model_cost.get(name, {}).get("litellm_provider") == provider:
+            yield name
+
+    def _where(self, request: Request) -> str:
+        return self._base or request.model
+
+    # -- the answer -------------------------------------------------------------------------------------------------
+
+    def _completion(self, response: Any) -> Completion:
+        try:
+            choice = response.choices[0]
+            text = choice.message.content or ""
+            reason = _wire.finish_reason(choice.finish_reason)
+            refusal = getattr(choice.message, "refusal", None) or (
+                getattr(choice.message, "provider_specific_fields", None) or {}
+            ).get("refusal")
+        except (AttributeError, IndexError, TypeError):
+            raise ServerError("the answer is not a chat completion") from None
+        if isinstance(refusal, str) and refusal:
+            text, reason = refusal, "refusal"
+        usage = getattr(response, "usage", None)
+        headers = getattr(response, "_response_headers", None) or {}
+        return Completion(
+            text=self._scrub.exact(text),
+            finish_reason=reason,
+            # The library fills in zeros, or counts by itself, where the server says nothing.
+            prompt_tokens=_wire.tokens(getattr(usage, "prompt_tokens", None)) or None,
+            completion_tokens=_wire.tokens(getattr(usage, "completion_tokens", None)) or None,
+            model=self._scrub.exact(str(getattr(response, "model", "") or "")),
+            headers=_wire.rate_limits(dict(headers).items()),
+        )
+
+    def _error(self, error: Exception, request: Request) -> ProviderError:
+        library = _library()
+        where = self._where(request)
+        message = self._scrub(_wire.shorten(_PREFIX.sub("", str(error), count=1))) or type(error).__name__
+        if isinstance(error, library.Timeout):
+            return DeadlineError(f"{where} gave no whole answer within {request.timeout:g} s")
+        if any(_is_connection(e) for e in _chain(error)):
+            return ConnectionFailedError(f"the connection to {where} failed: {message}")
+        status = getattr(error, "status_code", None)
+        if not isinstance(status, int) or isinstance(error, library.APIConnectionError):
+            return ServerError(f"{where} failed: {message}")
+        told = getattr(error, "litellm_response_headers", None) or {}
+        headers = {str(name).lower(): str(value) for name, value in dict(told).items()}
+        code = "insufficient_quota" if "insufficient_quota" in f"{getattr(error, 'code', '')} {error}" else ""
+        return _wire.error_for(status, message, code=code, wait=_wire.retry_after(headers), where=where)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    for _ in range(8):
+        if seen is None:
+            return
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _is_connection(error: BaseException) -> bool:
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+    if isinstance(error, (ConnectionError, OSError)):
+        return True
+    if "openai.APIConnectionError" in kinds and not kinds & {"openai.APITimeoutError", "litellm.APIConnectionError"}:
+        return True
+    return bool(kinds & {"httpx.TransportError", "aiohttp.ClientConnectionError", "aiohttp.ClientPayloadError"})
+
+
+def _library() -> Any:
+    """The library, set up so that it neither calls out, nor prints, nor retries."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # else it reads a .env file of the working folder
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations within the library and what it imports
+            import litellm
+    except ImportError:
+        raise PluginError("the provider 'litellm' needs litellm", hint='pip install "enhancer[openai]"') from None
+    if not litellm.suppress_debug_info:
+        litellm.suppress_debug_info = True
+        litellm.telemetry = False
+        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    return litellm

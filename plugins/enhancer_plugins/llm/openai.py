@@ -1,0 +1,294 @@
+"""The OpenAI protocol, spoken directly: OpenAI, vLLM, llama.cpp, Ollama, LM Studio, any gateway.
+
+One POST a call over a shared connection pool; no layer between that could retry, cache, count or import for seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import zlib
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from enhancer.contracts import Completion, Context, LLMProvider, Options, Price, Request
+from enhancer.errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectionFailedError,
+    DeadlineError,
+    PluginError,
+    ProviderError,
+    RequestError,
+    ServerError,
+)
+from enhancer_plugins.llm import _wire
+from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
+from enhancer_plugins.llm._prices import openai_price
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_OFFICIAL = "https://api.openai.com/v1"
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+    "User-Agent": "enhancer",
+}
+# Models that think before they answer refuse sampling parameters and count their thoughts as output.
+_REASONING = re.compile(r"^(o\d|gpt-5)(?!.*chat)")
+
+
+class OpenAIOptions(Options):
+    """Options of ``openai``."""
+
+    api_base: str | None = None
+    """Base URL; by default OPENAI_BASE_URL, else https://api.openai.com/v1."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key. A server on this machine or network needs none."""
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """How the schema is asked for: enforced by the server, as JSON of any form, or by the prompt alone."""
+    max_body: int = Field(default=8 * 1024 * 1024, ge=1024)
+    """Bytes that an answer may have, decompressed."""
+
+
+class OpenAI(LLMProvider):
+    """Speaks to ``{api_base}/chat/completions``."""
+
+    options_class = OpenAIOptions
+
+    def __init__(self, options: Options, context: Context) -> None:  # noqa: ARG002 - no option is a path
+        assert isinstance(options, OpenAIOptions)
+        self._options = options
+        base = options.api_base or os.environ.get("OPENAI_BASE_URL", "").strip() or _OFFICIAL
+        self._base = checked_base(base)
+        host = urlsplit(self._base).hostname or ""
+        self._local = is_local(host)
+        self._keeps_prefix = host == "openrouter.ai"
+        self._official = host == "api.openai.com"
+        self._key = os.environ.get(options.api_key_env, "").strip()
+        self._url = f"{self._base}/chat/completions"
+        self._proxy = proxy_for(self._base)
+        self._scrub = _wire.Scrubber([self._key, (urlsplit(self._proxy).password if self._proxy else None) or ""])
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The base URL."""
+        return self._base
+
+    def price(self, model: str) -> Price | None:
+        """OpenAI's list price by the model's name, whoever serves it; None for other models."""
+        return openai_price(self._name(model))
+
+    def check(self, model: str) -> None:
+        """Refuse a missing model, a missing key, and a key that cannot be one."""
+        if not self._name(model).strip():
+            raise ConfigError("[llm] model is empty", hint="name the model, such as 'gpt-4o-mini'")
+        if not self._key and not self._local:
+            name = self._options.api_key_env
+            raise AuthenticationError(f"no API key for {self._base}: {name} is not set", hint=f"export {name}=...")
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise AuthenticationError(
+                f"{self._options.api_key_env} holds a character that no key has", hint="set it again, on one line"
+            )
+
+    async def complete(self, request: Request) -> Completion:
+        """Send one POST, and read one answer within ``request.timeout`` seconds in all."""
+        self.check(request.model)
+        payload = json.dumps(self._payload(request)).encode()
+        try:
+            async with asyncio.timeout(request.timeout) as deadline:
+                status, headers, body = await self._post(payload)
+        except TimeoutError:
+            if not deadline.expired():  # the operating system's own, such as a connect that timed out
+                raise ConnectionFailedError(f"{self._base} did not answer the connection in time") from None
+            raise DeadlineError(f"{self._base} gave no whole answer within {request.timeout:g} s") from None
+        limits = _wire.rate_limits(headers.items())
+        return self._completion(body, limits) if status == 200 else self._fail(status, headers, body)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    # -- the request ------------------------------------------------------------------------------------------------
+
+    def _name(self, model: str) -> str:
+        # litellm's notation, so that swapping providers is one line; names that models were published under stay.
+        if self._keeps_prefix or model.startswith("openai/gpt-oss"):
+            return model
+        return model.removeprefix("openai/")
+
+    def _payload(self, request: Request) -> dict[str, Any]:
+        model = self._name(request.model)
+        payload: dict[str, Any] = {
+            "model": model,
+            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        }
+        if not (self._official and _REASONING.match(model)):
+            if request.temperature is not None:
+                payload["temperature"] = request.temperature
+            if request.top_p is not None:
+                payload["top_p"] = request.top_p
+        if request.max_tokens is not None:
+            # OpenAI retired the older name; other servers know it alone.
+            payload["max_completion_tokens" if self._official else "max_tokens"] = request.max_tokens
+        if request.seed is not None:
+            payload["seed"] = request.seed
+        if request.schema is not None and self._options.structured == "json_schema":
+            schema = _wire.strict_schema(dict(request.schema))
+            form = {"name": request.schema_name, "strict": True, "schema": schema}
+            payload["response_format"] = {"type": "json_schema", "json_schema": form}
+        elif request.schema is not None and self._options.structured == "json_object":
+            payload["response_format"] = {"type": "json_object"}
+        return payload
+
+    async def _post(self, payload: bytes) -> tuple[int, dict[str, str], bytes]:
+        aiohttp = _aiohttp()
+        session = self._open()
+        headers = {**_HEADERS}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        try:
+            # A redirect would carry the key to another host.
+            async with session.post(
+                self._url, data=payload, headers=headers, allow_redirects=False, proxy=self._proxy
+            ) as response:
+                told = {name.lower(): value for name, value in response.headers.items()}
+                return response.status, told, await self._read(response.content, told.get("content-encoding", ""))
+        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            why = self._scrub(_wire.shorten(str(error))) or type(error).__name__
+            raise ConnectionFailedError(f"the connection to {self._base} failed: {why}") from None
+        except aiohttp.ClientError as error:
+            why = self._scrub(_wire.shorten(str(error))) or type(error).__name__
+            raise ServerError(f"{self._base} does not speak HTTP as agreed: {why}") from None
+        except ValueError as error:
+            raise ServerError(
+                f"{self._base} sent what cannot be read: {self._scrub(_wire.shorten(str(error)))}"
+            ) from None
+
+    async def _read(self, content: aiohttp.StreamReader, encoding: str) -> bytes:
+        """The whole body, never more than ``max_body`` bytes of it: decompressed here, where the limit can hold."""
+        limit = self._options.max_body
+        parts: list[bytes] = []
+        size = 0
+        async for part in content.iter_any():
+            size += len(part)
+            if size > limit:
+                raise ServerError(f"{self._base} sent an answer of more than {limit:,} bytes")
+            parts.append(part)
+        body = b"".join(parts)
+        encoding = encoding.strip().lower()
+        if encoding in {"", "identity"}:
+            return body
+        if encoding not in {"gzip", "x-gzip", "deflate"}:
+            raise ServerError(f"{self._base} sent an answer compressed by {encoding!r}, which was not asked for")
+        try:
+            body = zlib.decompressobj(wbits=47 if "gzip" in encoding else 15).decompress(body, limit + 1)
+        except zlib.error:
+            raise ServerError(f"{self._base} sent a compressed answer that is damaged") from None
+        if len(body) > limit:
+            raise ServerError(f"{self._base} sent an answer of more than {limit:,} bytes, decompressed")
+        return body
+
+    def _open(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None:
+            aiohttp = _aiohttp()
+            self._loop = loop
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),  # the harness bounds concurrency
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # one deadline, of the whole call
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        elif self._loop is not loop:
+            raise ConnectionFailedError(
+                "this provider was opened in another event loop", hint="make one provider for each loop"
+            )
+        return self._session
+
+    # -- the answer -------------------------------------------------------------------------------------------------
+
+    def _fail(self, status: int, headers: dict[str, str], body: bytes) -> Completion:
+        if 300 <= status < 400:
+            raise RequestError(
+                f"{self._base} redirects to {self._scrub(headers.get('location', 'nowhere'))}",
+                hint="set [llm] api_base to it",
+            )
+        message, code = _wire.provider_message(body)
+        raise self._error(status, message, code, headers)
+
+    def _error(self, status: int, message: str, code: str, headers: dict[str, str]) -> ProviderError:
+        return _wire.error_for(
+            status,
+            self._scrub(message),
+            code=code,
+            wait=_wire.retry_after(headers),
+            where=self._base,
+            key_name=self._options.api_key_env,
+        )
+
+    def _completion(self, body: bytes, limits: dict[str, str]) -> Completion:
+        try:
+            data = json.loads(body.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ServerError(f"{self._base} sent an answer that is not UTF-8 (byte {error.start})") from None
+        except (ValueError, RecursionError):
+            start = self._scrub(_wire.shorten(body[:200].decode("utf-8", "replace")))
+            raise ServerError(f"{self._base} sent an answer that is not JSON: {start!r}") from None
+        if isinstance(data, dict) and data.get("error"):
+            # Some gateways report an upstream failure with status 200.
+            message, code = _wire.provider_message(body)
+            status = int(code) if code.isdigit() and 400 <= int(code) < 600 else 500
+            raise self._error(status, message, code, {})
+        try:
+            choice = data["choices"][0]
+            message = choice["message"]
+            refusal = message.get("refusal")
+            text = _text(message.get("content"))
+            usage = data.get("usage")
+            reason = _wire.finish_reason(choice.get("finish_reason"))
+            model = data.get("model")
+        except (KeyError, IndexError, TypeError, AttributeError):
+            raise ServerError(f"{self._base} sent JSON that is not a chat completion") from None
+        if isinstance(refusal, str) and refusal:
+            text, reason = refusal, "refusal"
+        usage = usage if isinstance(usage, dict) else {}
+        return Completion(
+            text=self._scrub.exact(text),
+            finish_reason=reason,
+            prompt_tokens=_wire.tokens(usage.get("prompt_tokens")),
+            completion_tokens=_wire.tokens(usage.get("completion_tokens")),
+            cost_usd=_wire.dollars(usage.get("cost")),
+            model=self._scrub.exact(model) if isinstance(model, str) else "",
+            headers=limits,
+        )
+
+
+def _text(content: object) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, list):
+        return "".join(
+            part.get("text", "") for part in content if isinstance(part, dict) and part.get("type") == "text"
+        )
+    if not isinstance(content, str):
+        raise TypeError
+    return content
+
+
+def _aiohttp() -> Any:
+    try:
+        import aiohttp
+    except ImportError:
+        raise PluginError("the provider 'openai' needs aiohttp", hint='pip install "enhancer[openai]"') from None
+    return aiohttp
