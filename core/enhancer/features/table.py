@@ -1,0 +1,100 @@
+"""Reading the store as matrices: what backbones and fusers take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Kind
+from enhancer.errors import StoreMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from enhancer.config.schema import Input
+    from enhancer.contracts.store import FeatureStore
+
+ASPECTS = {"profile": PROFILE_ASPECT, "text": TEXT_ASPECT}
+"""The aspect that each input of ``[embedder] input`` is stored under."""
+_CHUNK = 8192
+
+
+def feature_table(
+    store: FeatureStore,
+    ids: Sequence[str],
+    kind: Kind,
+    inputs: Sequence[Input],
+    embedder_fingerprint: str | None = None,
+) -> NDArray[np.float32]:
+    """Read the vectors of ``ids``, the inputs side by side.
+
+    Args:
+        store: Where they are.
+        ids: Entities, in the order of the rows wanted.
+        kind: Items or users.
+        inputs: ``["profile"]``, ``["text"]`` or both.
+        embedder_fingerprint: The embedder they must have been made with; None trusts whatever is there.
+
+    Returns:
+        float32 ``[len(ids), sum of dims]``. Where an entity lacks one input, that part of its row is zero. An input
+        that no entity has is left out; without any, the shape is ``[len(ids), 0]``.
+
+    Raises:
+        StoreMismatchError: A record was made by another embedder, or the vectors differ in length.
+    """
+    parts: list[NDArray[np.float32]] = []
+    for name in inputs:
+        aspect = ASPECTS[name]
+        if embedder_fingerprint is not None:
+            _check_embedder(store, ids, kind, aspect, embedder_fingerprint)
+        vectors = store.vectors(ids, kind=kind, aspect=aspect)
+        if vectors.shape[1]:
+            vectors[np.isnan(vectors).any(axis=1)] = 0
+            parts.append(vectors)
+    if not parts:
+        return np.zeros((len(ids), 0), np.float32)
+    return np.ascontiguousarray(np.hstack(parts), dtype=np.float32)
+
+
+def _check_embedder(store: FeatureStore, ids: Sequence[str], kind: Kind, aspect: str, fingerprint: str) -> None:
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        for id_, stamp in zip(chunk, store.stamps(chunk, kind=kind, aspect=aspect), strict=True):
+            if stamp is not None and stamp.embedder != fingerprint:
+                raise StoreMismatchError(
+                    f"the vector of {kind} {id_!r} was made by embedder {stamp.embedder!r}, not by {fingerprint!r}",
+                    hint="run `enhancer generate`: it embeds the stored profiles anew, without any LLM call",
+                )
+
+
+def pool(
+    item_vectors: NDArray[np.float32], users: NDArray[np.int32], items: NDArray[np.int32], n_users: int
+) -> NDArray[np.float32]:
+    """Give each user the mean of the vectors of the user's items.
+
+    Args:
+        item_vectors: float32 ``[n_items, d]``; a zero row means that the item has none and is left out of the mean.
+        users: int32 ``[n]``: the user of each training interaction.
+        items: int32 ``[n]``: its item.
+        n_users: Rows wanted.
+
+    Returns:
+        float32 ``[n_users, d]``, rows of unit L2 length; zero rows for users without an item that has a vector.
+    """
+    width = item_vectors.shape[1]
+    total = np.zeros((n_users, width), np.float64)
+    # The sum is the mean but for its length, which is set to one below; chunks bound the gathered copy.
+    order = np.argsort(users, kind="stable")
+    step = max(1, (1 << 22) // max(width, 1))
+    for start in range(0, len(order), step):
+        rows = order[start : start + step]
+        owners, first = np.unique(users[rows], return_index=True)
+        if width:
+            total[owners] += np.add.reduceat(item_vectors[items[rows]].astype(np.float64), first, axis=0)
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    # Opposite vectors cancel to rounding noise, which is no direction.
+    safe = np.where(length > 1e-9, length, np.inf)
+    return (total / safe).astype(np.float32)

@@ -1,0 +1,259 @@
+"""The one place through which every call goes: concurrency, rates, pauses, and the circuit breaker.
+
+The number of calls in flight grows by one for each round of answers and halves when the provider says that it is too
+much (AIMD), once for all the calls that were in flight at that moment. A Retry-After pauses everybody. When nothing
+has got through for long, the circuit opens and the run stops; a few transient errors never open it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from enhancer.errors import CircuitOpenError, ProviderError, RateLimitError, ServerError
+from enhancer.harness.limits import remaining
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+MAX_PAUSE = 120.0
+"""Seconds that a Retry-After can hold the run at most."""
+_MIN_FAILURES = 10
+_MIN_FAILURES_AT_START = 5
+_EXHAUSTED = 3
+
+
+class _Bucket:
+    """A rate a minute, paced: it may run ahead by one burst and no more."""
+
+    def __init__(self, per_minute: float, burst_seconds: float) -> None:
+        self._rate = per_minute / 60.0
+        self._burst = burst_seconds
+        self._next = float("-inf")
+
+    def wait(self, now: float) -> float:
+        """Seconds until something may go."""
+        return max(0.0, self._next - self._burst - now)
+
+    def take(self, amount: float, now: float) -> None:
+        self._next = max(self._next, now) + amount / self._rate
+
+
+class Ticket:
+    """One call that was let through."""
+
+    __slots__ = ("epoch", "tokens")
+
+    def __init__(self, tokens: float, epoch: int) -> None:
+        self.tokens = tokens
+        self.epoch = epoch
+
+
+class Gate:
+    """For one event loop.
+
+    Args:
+        concurrency: Calls in flight at most.
+        requests_per_minute: Limit on calls, or None.
+        tokens_per_minute: Limit on tokens, or None.
+        patience: Seconds without one success, pauses that the provider asked for not counted, after which the circuit
+            may open.
+        clock: Monotonic seconds.
+        sleep: Waits.
+
+    Attributes:
+        in_flight: Calls that are out.
+        limit: How many may be out just now.
+    """
+
+    def __init__(
+        self,
+        concurrency: int,
+        *,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+        patience: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._most = float(concurrency)
+        self.limit = float(concurrency)
+        self.in_flight = 0
+        # Paced evenly: a provider that counts by the second is not surprised either.
+        self._requests = _Bucket(requests_per_minute, 0.0) if requests_per_minute else None
+        self._tokens = _Bucket(tokens_per_minute, 0.0) if tokens_per_minute else None
+        self._patience = patience
+        self._clock = clock
+        self._sleep = sleep
+        self._queue: deque[tuple[asyncio.Future[Ticket], float]] = deque()
+        self._timer: asyncio.Task[None] | None = None
+        self._paused_until = float("-inf")
+        self._epoch = 0
+        self._successes = 0
+        self._failures = 0
+        self._exhausted = 0
+        self._quiet_since = clock()
+        self._paused_seconds = 0.0
+        self._error: CircuitOpenError | None = None
+
+    async def enter(self, tokens: float = 0.0) -> Ticket:
+        """Wait for leave to call.
+
+        Args:
+            tokens: What the call is expected to use.
+
+        Raises:
+            CircuitOpenError: Nothing gets through.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self._queue and self._delay() == 0.0 and self._has_room():
+            return self._grant(tokens)
+        future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        self._queue.append((future, tokens))
+        self._pump()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                # Let through and cancelled in the same turn: the place is free again.
+                self._leave()
+            raise
+
+    def succeeded(self, ticket: Ticket, headers: Mapping[str, str], tokens: float | None = None) -> None:
+        """A call was answered, whatever the answer is worth."""
+        self._successes += 1
+        self._alive()
+        if ticket.epoch == self._epoch and self.limit < self._most:
+            self.limit = min(self._most, self.limit + 1.0 / max(self.limit, 1.0))
+        if self._tokens is not None and tokens is not None:
+            self._tokens.take(tokens - ticket.tokens, self._clock())
+        if headers:
+            self._heed(headers)
+        self._leave()
+
+    def refused(self, ticket: Ticket) -> None:
+        """A call was answered by a refusal of that very request: the provider is there, and not too busy."""
+        del ticket
+        self._alive()
+        self._leave()
+
+    def failed(self, ticket: Ticket, error: ProviderError) -> None:
+        """A call failed in a way that may pass."""
+        self._failures += 1
+        too_much = isinstance(error, RateLimitError) or (isinstance(error, ServerError) and error.status == 503)
+        if too_much and ticket.epoch == self._epoch:
+            self._epoch += 1
+            self.limit = max(1.0, self.limit / 2)
+        if error.retry_after is not None:
+            self._pause(min(max(error.retry_after, 0.0), MAX_PAUSE))
+        elif too_much:
+            self._pause(0.25)
+        quiet = self._clock() - self._quiet_since
+        if self._failures >= _MIN_FAILURES and (
+            quiet - self._paused_seconds > self._patience or quiet > 8 * self._patience
+        ):
+            self._open(error)
+        self._leave()
+
+    def abandoned(self, ticket: Ticket) -> None:
+        """A call was cancelled from our side."""
+        del ticket
+        self._leave()
+
+    def exhausted(self, error: ProviderError) -> None:
+        """A call has used up its attempts. Opens the circuit if nothing else gets through either.
+
+        Raises:
+            CircuitOpenError: The run must stop.
+        """
+        self._exhausted += 1
+        never = self._successes == 0 and self._failures >= _MIN_FAILURES_AT_START
+        if never or (self._exhausted >= _EXHAUSTED and self._failures >= _MIN_FAILURES):
+            self._open(error)
+        if self._error is not None:
+            raise self._error
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _alive(self) -> None:
+        self._failures = self._exhausted = 0
+        self._quiet_since = self._clock()
+        self._paused_seconds = 0.0
+
+    def _has_room(self) -> bool:
+        return self.in_flight < max(1, int(self.limit))
+
+    def _delay(self) -> float:
+        now = self._clock()
+        wait = max(0.0, self._paused_until - now)
+        if self._requests is not None:
+            wait = max(wait, self._requests.wait(now))
+        if self._tokens is not None:
+            wait = max(wait, self._tokens.wait(now))
+        return wait
+
+    def _grant(self, tokens: float) -> Ticket:
+        now = self._clock()
+        if self._requests is not None:
+            self._requests.take(1, now)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now)
+        self.in_flight += 1
+        return Ticket(tokens, self._epoch)
+
+    def _leave(self) -> None:
+        self.in_flight -= 1
+        if self._queue:
+            self._pump()
+
+    def _pump(self) -> None:
+        """Let through whoever may go, first come first served; set the timer when time alone is in the way."""
+        while self._queue and self._has_room():
+            future, tokens = self._queue[0]
+            if future.done():
+                self._queue.popleft()
+                continue
+            delay = self._delay()
+            if delay > 0.0:
+                if self._timer is None or self._timer.done():
+                    self._timer = asyncio.get_running_loop().create_task(self._wake(delay))
+                return
+            self._queue.popleft()
+            future.set_result(self._grant(tokens))
+
+    async def _wake(self, delay: float) -> None:
+        await self._sleep(delay)
+        self._timer = None
+        self._pump()
+
+    def _pause(self, seconds: float) -> None:
+        now = self._clock()
+        until = now + seconds
+        if until > self._paused_until:
+            self._paused_seconds += until - max(self._paused_until, now)
+            self._paused_until = until
+
+    def _heed(self, headers: Mapping[str, str]) -> None:
+        """Wait for the reset once the provider says that nothing is left."""
+        left = remaining(headers)
+        if left is None:
+            return
+        for count, reset in ((left.requests, left.requests_reset), (left.tokens, left.tokens_reset)):
+            if count is not None and count <= 0 and reset:
+                self._pause(min(reset, MAX_PAUSE))
+
+    def _open(self, error: ProviderError) -> None:
+        if self._error is not None:
+            return
+        self._error = CircuitOpenError(
+            f"nothing gets through to the LLM: {self._failures} attempts failed without one success between them; the last:"
+            f" {error.message}",
+            hint="what was paid for is kept; run again when the provider answers",
+        )
+        queue, self._queue = self._queue, deque()
+        for future, _ in queue:
+            if not future.done():
+                future.set_exception(self._error)

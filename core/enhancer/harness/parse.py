@@ -1,0 +1,118 @@
+"""From the text of an answer to a JSON object, or to a message that tells the model what was wrong.
+
+Fences, a reasoning preamble and prose around the object are tolerated where it is unambiguous what the object is.
+Nothing here recurses on outside text, and nothing reaches ``json.loads`` before its depth has been counted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+MAX_LENGTH = 400_000
+"""Characters of an answer that are looked at."""
+MAX_DEPTH = 64
+_FENCE = re.compile(r"```[ \t]*(?:json|JSON)?[ \t]*\r?\n(.*?)```", re.DOTALL)
+_THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
+
+
+class InvalidAnswerError(ValueError):
+    """The answer cannot be used; the message is fit to be shown to the model that gave it."""
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """Read the one JSON object of an answer.
+
+    Raises:
+        InvalidAnswerError: There is none, there are several, it is nested too deeply, a key stands twice, or a number
+            is not finite.
+
+    >>> parse_object('Sure! Here it is: {"profile": "x"} Enjoy.')
+    {'profile': 'x'}
+    """
+    if len(text) > MAX_LENGTH:
+        raise InvalidAnswerError(f"the answer is longer than {MAX_LENGTH} characters")
+    text = _THINKING.sub("", text.lstrip("\ufeff"), count=1).strip()
+    if not text:
+        raise InvalidAnswerError("the answer is empty")
+    fences = _FENCE.findall(text) if "```" in text else []
+    if len(fences) == 1 and "{" in fences[0] and not text.startswith("{"):
+        text = fences[0].strip()
+    start, end = _object_span(text)
+    found = _loads(text[start:end])
+    rest = end
+    while (more := text.find("{", rest)) >= 0:
+        # Braces in the prose after it are no second object unless they read as one.
+        try:
+            other_start, other_end = _object_span(text, more)
+            _loads(text[other_start:other_end])
+        except InvalidAnswerError:
+            rest = more + 1
+            if rest - end > 2000:
+                break
+            continue
+        raise InvalidAnswerError("the answer holds more than one JSON object; give exactly one")
+    return found
+
+
+def _object_span(text: str, start: int = 0) -> tuple[int, int]:
+    """Where the first balanced ``{…}`` from ``start`` begins and ends; counts depth without recursion."""
+    start = text.find("{", start)
+    if start < 0:
+        raise InvalidAnswerError("the answer holds no JSON object")
+    before = text[:start].rstrip()
+    if before.endswith(("[", ",", ":")) and before.lstrip().startswith("["):
+        raise InvalidAnswerError("the answer is a JSON list; give one JSON object")
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        mark = token.group()[0]
+        if mark in "{[":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InvalidAnswerError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
+        elif mark in "}]":
+            depth -= 1
+            if depth == 0:
+                return start, token.end()
+    raise InvalidAnswerError("the JSON object is not complete: it ends before its closing brace")
+
+
+def _loads(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite)
+    except InvalidAnswerError:
+        raise
+    except json.JSONDecodeError as error:
+        raise InvalidAnswerError(
+            f"the JSON is not valid: {error.msg} at character {error.pos} (line {error.lineno}, column {error.colno})"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidAnswerError(f"the JSON cannot be read: {str(error)[:200]}") from None
+    if not isinstance(value, dict):
+        raise InvalidAnswerError("the answer is not a JSON object")
+    return value
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise InvalidAnswerError(f"the key {key[:80]!r} stands twice in one object")
+            seen.add(key)
+    return found
+
+
+def _constant(name: str) -> NoReturn:
+    raise InvalidAnswerError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise InvalidAnswerError(f"the number {text[:40]} is out of range")
+    return number
