@@ -273,4 +273,3 @@ def _means_read_only(error: Exception) -> bool:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=SharedEnvironment._forked)
-

@@ -1,0 +1,115 @@
+"""What embedders over a local model share: batches of like length, unit rows, silence."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import warnings
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enhancer.contracts.embedder import Embedder
+from enhancer.errors import EnhancerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+_LOADING = threading.Lock()
+"""Models load one at a time: the libraries' imports and settings are the whole process's."""
+_LOGGERS = ("transformers", "sentence_transformers", "huggingface_hub", "FlagEmbedding")
+
+
+class BatchedEmbedder(Embedder):
+    """Base of the bundled embedders: a subclass loads a model and embeds one batch."""
+
+    _batch_size: int
+    _prefix: str = ""
+
+    @abstractmethod
+    def _load(self) -> Any:
+        """Import the libraries and load the model."""
+
+    @abstractmethod
+    def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
+        """Embed one batch: ``[len(texts), dim]``, of any length and float type."""
+
+    @abstractmethod
+    def _width(self, model: Any) -> int:
+        """Length of a vector."""
+
+    _loaded: Any = None
+
+    @property
+    def _model(self) -> Any:
+        if self._loaded is None:
+            with _LOADING:
+                if self._loaded is None:
+                    with quiet():
+                        self._loaded = self._load()
+        return self._loaded
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector; loads the model."""
+        return self._width(self._model)
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See :meth:`Embedder.encode`."""
+        model = self._model
+        # Neighbours of like length need little padding, which is what the time goes into. The longest come first:
+        # what does not fit into memory fails at once.
+        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        table = np.empty((len(texts), self._width(model)), dtype=np.float32)
+        with quiet():
+            for start in range(0, len(order), self._batch_size):
+                rows = order[start : start + self._batch_size]
+                table[rows] = self._forward(model, [self._prefix + texts[row] for row in rows])
+        length = np.linalg.norm(table, axis=1, keepdims=True)
+        if not (np.isfinite(length).all() and (length > 0).all()):
+            row = int(np.flatnonzero(~(np.isfinite(length) & (length > 0)).ravel())[0])
+            raise EnhancerError(
+                f"embedder {self.fingerprint}: text {row} ({texts[row][:40]!r}…) got a vector of no or infinite length"
+            )
+        table /= length
+        return table
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep progress bars, notes and warnings of the model libraries off the terminal, for the time of the block."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(), _without_bars():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    try:
+        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+        from transformers.utils import logging as transformers_logging
+    except ImportError:  # what is missing is for the one who loads the model to say
+        yield
+        return
+    hub_shown, shown = not are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
+    disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hub_shown:
+            enable_progress_bars()
+        if shown:
+            transformers_logging.enable_progress_bar()

