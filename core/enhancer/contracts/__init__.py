@@ -9,18 +9,24 @@ kind         abstract class                              conformance suite
 ``backbone``  :class:`~enhancer.contracts.Backbone`      ``enhancer.testing.backbone``
 ``fuser``    :class:`~enhancer.contracts.Fuser`          ``enhancer.testing.fuser``
 ===========  ==========================================  =======================
+
+Names are imported when they are first used, so that serving can take :class:`Placement` without pydantic.
 """
 
 from __future__ import annotations
 
-from enhancer.contracts.backbone import Backbone, Factors, Fitted, Monitor, TrainingData
-from enhancer.contracts.embedder import Embedder
-from enhancer.contracts.fuser import Batch, Fuser, Fusion, WideInput
-from enhancer.contracts.llm import Completion, FinishReason, LLMProvider, Message, Price, Request
-from enhancer.contracts.options import Context, Options
-from enhancer.contracts.placement import Dense, Placement
-from enhancer.contracts.record import Key, Record, Stamp
-from enhancer.contracts.store import Fault, FeatureStore, StoreStats
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from enhancer.contracts.backbone import Backbone, Factors, Fitted, Monitor, TrainingData
+    from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.fuser import Batch, Fuser, Fusion, WideInput
+    from enhancer.contracts.llm import Completion, FinishReason, LLMProvider, Message, Price, Request
+    from enhancer.contracts.options import Context, Options
+    from enhancer.contracts.placement import Dense, Placement
+    from enhancer.contracts.record import Key, Record, Stamp
+    from enhancer.contracts.store import Fault, FeatureStore, StoreStats
 
 __all__ = [
     "Backbone",
@@ -50,3 +56,43 @@ __all__ = [
     "TrainingData",
     "WideInput",
 ]
+
+_HOMES = {
+    "Backbone": "enhancer.contracts.backbone",
+    "Batch": "enhancer.contracts.fuser",
+    "Completion": "enhancer.contracts.llm",
+    "Context": "enhancer.contracts.options",
+    "Dense": "enhancer.contracts.placement",
+    "Embedder": "enhancer.contracts.embedder",
+    "Factors": "enhancer.contracts.backbone",
+    "Fault": "enhancer.contracts.store",
+    "FeatureStore": "enhancer.contracts.store",
+    "FinishReason": "enhancer.contracts.llm",
+    "Fitted": "enhancer.contracts.backbone",
+    "Fuser": "enhancer.contracts.fuser",
+    "Fusion": "enhancer.contracts.fuser",
+    "Key": "enhancer.contracts.record",
+    "LLMProvider": "enhancer.contracts.llm",
+    "Message": "enhancer.contracts.llm",
+    "Monitor": "enhancer.contracts.backbone",
+    "Options": "enhancer.contracts.options",
+    "Placement": "enhancer.contracts.placement",
+    "Price": "enhancer.contracts.llm",
+    "Record": "enhancer.contracts.record",
+    "Request": "enhancer.contracts.llm",
+    "Stamp": "enhancer.contracts.record",
+    "StoreStats": "enhancer.contracts.store",
+    "TrainingData": "enhancer.contracts.backbone",
+    "WideInput": "enhancer.contracts.fuser",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'enhancer.contracts' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
