@@ -47,7 +47,7 @@ def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, p
     if against.paired.n == 1:
         return f"{place}: {numbers}. One seed cannot tell a gain from luck: run several."
     if against.paired.p is None:
-        return f"{place}: {numbers}. The runs do not differ from seed to seed, so no test can weigh this."
+        return f"{place}: {numbers}. {_without_chance(against)}"
     odds = f"p = {number(against.p_adjusted or 0.0, 3)}"
     if not against.significant:
         return f"{place}: no significant gain. The best arm with vectors, {numbers} ({odds})."
@@ -70,6 +70,14 @@ def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, p
     return f"{place}: {opening}. {'. '.join(sentences)}."
 
 
+def _without_chance(comparison: Comparison) -> str:
+    reach = comparison.users_interval
+    over_users = (
+        "" if reach is None else f"; over users the difference is {number(reach[0])} to {number(reach[1])} (95%)"
+    )
+    return f"The difference is the same for every seed, so no test over seeds can weigh it{over_users}."
+
+
 def _against_placebo(finding: Finding, best: Arm, placebo: Arm, metric: str) -> tuple[str, str]:
     test = finding.compare(best.name, placebo.name, metric)
     reached = number(finding.mean(placebo.name, metric))
@@ -78,7 +86,7 @@ def _against_placebo(finding: Finding, best: Arm, placebo: Arm, metric: str) -> 
         odds = "" if test is None or test.p_adjusted is None else f", p = {number(test.p_adjusted, 3)}"
         return (
             "a gain, but no semantic gain",
-            f"It is not significantly above shuffled vectors, which reach {reached}{other}{odds}: meaning did not make it",
+            f"It is not significantly above shuffled vectors, which reach {reached}{other}{odds}: not shown to be meaning",
         )
     odds = number(test.p_adjusted or 0.0, 3)
     return "a semantic gain", f"Shuffled vectors reach {reached}{other} (p = {odds}): the meaning made it"

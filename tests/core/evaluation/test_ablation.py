@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from enhancer.errors import ConfigError, EvaluationError, FusionError
+from enhancer.evaluation import Arm, Views, evaluate, fit, training_data
+from enhancer.evaluation.verdict import verdicts
+
+
+def test_the_json_has_the_keys_of_the_contract_and_no_nan(ablation):
+    result = json.loads(json.dumps(ablation.to_json(), allow_nan=False))
+    assert set(result["arms"]) == {"none", "beside", "text", "placebo"}
+    for arm in result["arms"].values():
+        for metric in ("ndcg@10", "recall@20"):
+            assert set(arm[metric]) == {"mean", "std", "per_seed"}
+            assert arm[metric]["mean"] == pytest.approx(np.mean(arm[metric]["per_seed"]))
+            assert len(arm[metric]["per_seed"]) == 3
+    wanted = {"arm", "baseline", "metric", "delta", "t", "df", "p", "p_adjusted", "significant"}
+    assert all(wanted <= set(comparison) for comparison in result["comparisons"])
+    against = {(c["arm"], c["baseline"]) for c in result["comparisons"]}
+    assert against == {
+        ("beside", "none"),
+        ("text", "none"),
+        ("placebo", "none"),
+        ("beside", "placebo"),
+        ("text", "placebo"),
+        ("beside", "text"),
+    }
+    assert set(result["strata"]) >= {"head", "middle", "tail", "cold", "cold_among_all"}
+    assert set(result["strata"]["cold"]["arms"]) == set(result["arms"])
+    assert set(result["reference"]) == {"popularity", "ease"}
+    assert set(result["verdict"]) == {"all", "tail", "cold"}
+
+
+def test_meaning_is_found_on_cold_items_and_told_from_its_placebo(ablation):
+    cold = ablation.findings["cold"]
+    assert cold.mean("beside", "ndcg@10") > 1.2 * cold.mean("placebo", "ndcg@10")
+    assert cold.compare("beside", "placebo", "ndcg@10").better
+    assert "semantic gain" in ablation.verdict["cold"]
+    assert "no semantic gain" not in ablation.verdict["cold"]
+
+
+def test_runs_do_not_depend_on_their_company(ablate, ablation, toys):
+    alone = ablate(arms=[toys["arms"][3]], seeds=(2,))
+    assert alone.overall.per_seed["placebo"]["ndcg@10"] == [ablation.overall.per_seed["placebo"]["ndcg@10"][2]]
+    again = ablate(arms=toys["arms"][::-1], seeds=(2, 1, 0), baseline="none")
+    for arm in toys["arms"]:
+        assert again.overall.per_seed[arm.name]["recall@20"][::-1] == ablation.overall.per_seed[arm.name]["recall@20"]
+
+
+def test_without_cold_items_there_is_no_cold_panel(ablate):
+    result = ablate(cold=False, seeds=(0,)).to_json()
+    assert not [name for name in result["strata"] if name.startswith("cold")]
+    assert set(result["verdict"]) == {"all", "tail"}
+    assert "One seed cannot tell" in result["verdict"]["all"]
+    json.dumps(result, allow_nan=False)
+
+
+def test_everybody_who_listens_is_told(ablate, toys):
+    events, epochs = [], []
+    ablate(arms=toys["arms"][:2], seeds=(0, 1), listener=events.append, on_epoch=lambda *told: epochs.append(told))
+    assert [(e.stage, e.total) for e in events] == [("ablate", 4)] * len(events)
+    done = [e.done for e in events]
+    assert done == sorted(done)
+    assert done[-1] == 4
+    assert [run for run, *_ in epochs][::3] == ["none/seed0", "beside/seed0", "none/seed1", "beside/seed1"]
+    assert epochs[0][1] == 1
+    assert isinstance(epochs[0][3], float)
+
+
+def test_a_pair_that_cannot_work_is_refused_before_training(ablate):
+    told = []
+    with pytest.raises(FusionError, match="'deep' needs a further loss"):
+        ablate(arms=[Arm("none", "none", semantic=False), Arm("deep", "deep")], on_epoch=lambda *e: told.append(e))
+    assert not told
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        ({"baseline": "nine"}, ConfigError, "did you mean 'none'"),
+        ({"metrics": ["ncdg@10"]}, ConfigError, "did you mean 'ndcg'"),
+        ({"seeds": (1, 1)}, EvaluationError, "distinct"),
+        ({"seeds": ()}, EvaluationError, "at least one"),
+    ],
+)
+def test_what_cannot_be_judged(ablate, wrong, error, says):
+    with pytest.raises(error, match=says):
+        ablate(**wrong)
+
+
+def test_a_test_set_that_nobody_could_predict(world, toys):
+    split, vectors = world
+    stranger = toys["Part"](np.array([0], np.int32), split.cold_items[:1], split.train.user_ids, split.train.item_ids)
+    empty = toys["Part"](np.empty(0, np.int32), np.empty(0, np.int32), split.train.user_ids, split.train.item_ids)
+    odd = toys["Split"](split.train, empty, stranger, np.empty(0, np.int32), np.empty(0, np.int32))
+    from enhancer.evaluation import run_ablation
+
+    with pytest.raises(EvaluationError, match="no test interaction"):
+        run_ablation(
+            toys["arms"][:1],
+            odd,
+            lambda _: (None, vectors),
+            toys["SVD"],
+            toys["make_fuser"],
+            metrics=["ndcg@10"],
+            seeds=[0],
+        )
+
+
+def test_one_training_alone(world, toys):
+    split, vectors = world
+    data = training_data(split, toys["pooling"](split)(vectors), vectors)
+    events = []
+    fitted, metrics = fit(
+        toys["SVD"](), toys["Beside"](), data, split, metrics=["ndcg@10", "hit@5"], seed=3, listener=events.append
+    )
+    assert set(metrics) == {"ndcg@10", "hit@5"}
+    assert [(e.stage, e.done, e.total, e.detail["run"]) for e in events] == [
+        ("train", i, 3, "train") for i in (1, 2, 3)
+    ]
+    views = Views(split)
+    again = evaluate(fitted.factors, views.warm_test, seen=(split.train, split.validation), candidates=views.warm_items)
+    assert again.mean("ndcg@10") == metrics["ndcg@10"]
+    validated = evaluate(fitted.factors, views.warm_validation, seen=(split.train,), candidates=views.warm_items)
+    assert fitted.history[-1]["metric"] == validated.mean("ndcg@10")
+
+
+def test_training_data_that_does_not_fit(world):
+    split, vectors = world
+    with pytest.raises(EvaluationError, match="3 item vectors for 80 items"):
+        training_data(split, None, vectors[:3])
+
+
+def judged(ablation, **levels):
+    """The verdict over all, had the arms reached these means in each of three seeds."""
+    from dataclasses import replace
+
+    from enhancer.evaluation.result import Comparison, controls
+    from enhancer.evaluation.significance import paired
+
+    rng = np.random.default_rng(1)
+    noise = 0.0005 * rng.standard_normal((len(levels), 5))
+    per_seed = {name: {"ndcg@10": list(level + row)} for (name, level), row in zip(levels.items(), noise, strict=True)}
+    arms = [arm for arm in ablation.arms if arm.name in levels]
+    pairs = [(a.name, "none") for a in arms if a.name != "none"]
+    pairs += [(a.name, c.name) for a in arms for c in controls(a, arms)]
+    comparisons = []
+    for arm, against in pairs:
+        test = paired(per_seed[arm]["ndcg@10"], per_seed[against]["ndcg@10"])
+        comparisons.append(
+            Comparison(
+                arm=arm,
+                baseline=against,
+                metric="ndcg@10",
+                paired=test,
+                p_adjusted=test.p,
+                relative=test.delta / levels[against],
+                users_interval=None,
+            )
+        )
+    finding = replace(ablation.overall, per_seed=per_seed, comparisons=comparisons)
+    return verdicts({"all": finding}, arms, "none", "ndcg@10")["all"]
+
+
+def test_the_verdict_claims_no_more_than_the_tests(ablation):
+    assert "no significant gain" in judged(ablation, none=0.3, beside=0.3, text=0.3, placebo=0.3)
+    assert "no gain. Even the best" in judged(ablation, none=0.3, beside=0.28, text=0.27, placebo=0.28)
+    shared = judged(ablation, none=0.3, beside=0.32, text=0.31, placebo=0.3201)
+    assert "a gain, but no semantic gain" in shared
+    real = judged(ablation, none=0.3, beside=0.33, text=0.32, placebo=0.3)
+    assert ": a semantic gain." in real
+    assert "the LLM adds to it" in real
+    assert "significantly more" not in real
+    text_wins = judged(ablation, none=0.3, beside=0.32, text=0.33, placebo=0.3)
+    assert "no LLM is needed" in text_wins
+    assert "nothing to show that meaning made it" in judged(ablation, none=0.3, beside=0.33)
+    assert "nothing to judge" in judged(ablation, none=0.3, placebo=0.31)
+
+
+def test_a_difference_without_chance_is_weighed_over_users_alone(ablation):
+    from dataclasses import replace
+
+    cold = ablation.findings["cold"]
+    same = replace(cold.compare("beside", "none", "ndcg@10").paired, p=None, t=None)
+    comparison = replace(cold.compare("beside", "none", "ndcg@10"), paired=same, p_adjusted=None)
+    finding = replace(cold, comparisons=[comparison])
+    words = verdicts({"cold": finding}, ablation.arms[:2], "none", "ndcg@10")["cold"]
+    assert "same for every seed" in words
+    assert "over users it is" in words

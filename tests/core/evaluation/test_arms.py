@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enhancer.config import Settings
+from enhancer.errors import ConfigError
+from enhancer.evaluation import Arm, resolve_arms, resolve_baseline, shuffled
+from enhancer.evaluation.result import controls
+
+FUSERS = {"none", "concat", "align"}
+
+
+def arms(**tables):
+    return {arm.name: arm for arm in resolve_arms(Settings.model_validate(tables), fusers=FUSERS)}
+
+
+def test_the_default_arms():
+    got = arms()
+    assert list(got) == ["none", "concat", "align", "text", "placebo"]
+    assert not got["none"].semantic
+    assert got["text"] == Arm("text", "align", inputs=("text",))
+    assert got["placebo"] == Arm("placebo", "align", shuffle=True)
+    assert got["align"].inputs == ("profile",)
+
+
+def test_an_arm_of_ones_own():
+    got = arms(
+        fuser={"use": "align", "weight": 0.1},
+        embedder={"input": ["profile"]},
+        evaluation={
+            "arms": ["none", "both", "strong", "placebo"],
+            "arm": {"both": {"input": ["profile", "text"]}, "strong": {"options": {"weight": 1.0}, "shuffle": True}},
+        },
+    )
+    assert got["both"] == Arm("both", "align", {"weight": 0.1}, ("profile", "text"))
+    assert got["strong"] == Arm("strong", "align", {"weight": 1.0}, ("profile",), shuffle=True)
+    assert got["placebo"].fuser_options == {"weight": 0.1}
+
+
+def test_options_go_to_their_own_fuser_alone():
+    got = arms(fuser={"use": "align", "weight": 0.1})
+    assert got["align"].fuser_options == {"weight": 0.1}
+    assert got["concat"].fuser_options == {}
+
+
+def test_the_primary_fuser_is_the_first_that_uses_vectors():
+    got = arms(fuser={"use": "none"}, evaluation={"arms": ["none", "concat", "align", "text"]})
+    assert got["text"].fuser == "concat"
+
+
+def test_raw_text_as_the_source_makes_text_the_only_input():
+    got = arms(prompts={"item": {"source": "text"}})
+    assert list(got) == ["none", "concat", "align", "placebo"]  # text would repeat align
+    assert got["align"].inputs == ("text",)
+
+
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        ({"evaluation": {"arms": ["none", "none"]}}, "'none' is there twice"),
+        ({"evaluation": {"arms": ["none", "allign"]}}, "did you mean 'align'"),
+        ({"evaluation": {"arms": ["none", "placbo"]}}, "did you mean 'placebo'"),
+        ({"evaluation": {"arms": ["mine"], "arm": {"mine": {"fuser": "concatt"}}}}, "did you mean 'concat'"),
+        ({"fuser": {"use": "none"}, "evaluation": {"arms": ["none", "text"]}}, "needs a fuser that uses vectors"),
+    ],
+)
+def test_arms_that_cannot_be(tables, says):
+    with pytest.raises(ConfigError, match=says):
+        arms(**tables)
+
+
+def test_the_baseline():
+    settings = Settings.model_validate({"evaluation": {"baseline": "aling"}})
+    with pytest.raises(ConfigError, match="did you mean 'align'"):
+        resolve_baseline(settings, resolve_arms(settings))
+    settings = Settings()
+    assert resolve_baseline(settings, resolve_arms(settings)) == "none"
+
+
+@given(st.integers(0, 100), st.lists(st.booleans(), min_size=1, max_size=30))
+def test_a_placebo_moves_every_vector_and_loses_none(seed, has):
+    vectors = np.array([[i + 1.0, 0.5] if there else [0.0, 0.0] for i, there in enumerate(has)], np.float32)
+    got = shuffled(vectors, seed)
+    assert sorted(map(tuple, got)) == sorted(map(tuple, vectors))
+    assert (got.any(axis=1) == vectors.any(axis=1)).all()
+    if sum(has) > 1:
+        assert not (got == vectors).all(axis=1)[np.array(has)].any()
+    assert (got == shuffled(vectors, seed)).all()
+
+
+def test_seeds_draw_different_placebos():
+    vectors = np.arange(1, 101, dtype=np.float32)[:, None]
+    assert (shuffled(vectors, 0) != shuffled(vectors, 1)).any()
+
+
+def test_the_nearest_controls():
+    a, c = Arm("a", "align"), Arm("c", "concat")
+    far, near = Arm("p1", "concat", shuffle=True), Arm("p2", "align", shuffle=True)
+    text = Arm("t", "align", inputs=("text",))
+    everything = [a, c, far, near, text, Arm("none", "none", semantic=False)]
+    assert [x.name for x in controls(a, everything)] == ["p2", "t"]
+    assert [x.name for x in controls(c, everything)] == ["p1", "t"]
+    assert [x.name for x in controls(text, everything)] == ["p2"]
+    assert controls(near, everything) == []

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enhancer.contracts import Factors
+from enhancer.evaluation import Views, ease, evaluate, popularity
+from enhancer.evaluation.metrics import PairList
+from enhancer.evaluation.panels import novelty, panels_of, spread
+from enhancer.evaluation.strata import history_groups, popularity_groups
+
+
+@given(st.lists(st.integers(0, 50), max_size=40))
+def test_popularity_groups_part_the_items(counts):
+    popularity = np.array(counts, np.int64)
+    groups = popularity_groups(popularity)
+    assert (sum(mask.astype(int) for mask in groups.values()) == 1).all()
+    assert (popularity[groups["cold"]] == 0).all()
+    order = [popularity[groups[name]] for name in ("head", "middle", "tail") if groups[name].any()]
+    for above, below in zip(order, order[1:], strict=False):
+        assert above.min() > below.max()  # equally popular items stay together
+    if popularity.sum():
+        assert popularity[groups["head"]].sum() >= popularity.sum() / 2
+
+
+@given(st.lists(st.integers(0, 20), max_size=40))
+def test_history_groups_part_the_users_that_have_one(counts):
+    history = np.array(counts, np.int64)
+    groups = history_groups(history)
+    assert (sum(mask.astype(int) for mask in groups.values()) == (history > 0)).all()
+
+
+def test_panels_of_a_split_with_cold_items(world):
+    split, _ = world
+    views = Views(split)
+    panels = {stratum.name: (panel, stratum) for panel in panels_of(views) for stratum in panel.strata}
+    assert set(panels) >= {"all", "head", "middle", "tail", "history_short", "cold", "cold_among_all"}
+    warm = set(split.train.items.tolist())
+    assert set(panels["all"][0].candidates.tolist()) == warm
+    assert set(panels["cold"][0].candidates.tolist()) == set(split.cold_items.tolist())
+    assert set(panels["cold_among_all"][0].candidates.tolist()) == warm | set(split.cold_items.tolist())
+    counts = {name: len(stratum.pairs.users) for name, (_, stratum) in panels.items()}
+    assert counts["head"] + counts["middle"] + counts["tail"] == counts["all"]
+    assert counts["history_short"] + counts["history_medium"] + counts["history_long"] == counts["all"]
+    assert counts["all"] + counts["cold"] + views.unreachable == len(split.test.users)
+
+
+def test_a_model_that_knows_nothing_of_cold_items_is_at_chance_there(world):
+    """With ties in file order, and file order by popularity, such a model would look good."""
+    split, _ = world
+    views = Views(split)
+    nothing = Factors(np.ones((views.n_users, 1), np.float32), np.zeros((views.n_items, 1), np.float32))
+    by_fame = np.argsort(-np.bincount(views.cold_test.items, minlength=views.n_items))
+    flattering = [item for item in by_fame.tolist() if item in set(split.cold_items.tolist())]
+    honest = evaluate(nothing, views.cold_test, candidates=views.cold_items, metrics=["recall@4"])
+    biased = evaluate(nothing, views.cold_test, candidates=np.array(flattering), metrics=["recall@4"])
+    assert biased.mean("recall@4") > 1.3 * honest.mean("recall@4")
+
+
+def test_coverage_and_gini():
+    ranked = np.array([[0, 1], [0, 2], [0, -1]], np.int32)
+    looks = spread(ranked, np.arange(4), 4)
+    assert looks["coverage"] == 0.75
+    # Counts 0 1 1 3: mean absolute difference over twice the mean.
+    counts = np.array([0, 1, 1, 3])
+    assert np.isclose(looks["gini"], np.abs(counts[:, None] - counts).mean() / (2 * counts.mean()))
+    assert spread(np.full((1, 2), -1), np.arange(4), 4) == {"coverage": 0.0, "gini": 0.0}
+    assert np.isclose(novelty(ranked, np.array([4, 2, 1, 1]), 8), (3 * 1 + 2 + 3) / 5)
+
+
+def test_popularity_ranks_by_count():
+    part = PairList(np.array([0, 1, 1, 2], np.int32), np.array([2, 2, 1, 2], np.int32))
+    factors = popularity(part, 3, 4)
+    assert (factors.users @ factors.items.T)[0].tolist() == [0, 1, 3, 0]
+
+
+def test_ease_solves_its_least_squares():
+    """B minimises |X - XB|² + λ|B|² with a zero diagonal: each column is a ridge regression on the other items."""
+    rng = np.random.default_rng(0)
+    x = rng.random((20, 6)) < 0.4
+    part = PairList(*np.argwhere(x).astype(np.int32).T)
+    factors = ease(part, 20, 6, regularisation=3.0)
+    for item in range(6):
+        others = np.delete(x, item, axis=1).astype(float)
+        ridge = np.linalg.solve(others.T @ others + 3.0 * np.eye(5), others.T @ x[:, item])
+        np.testing.assert_allclose(factors.users @ factors.items[item], others @ ridge, atol=1e-5)
