@@ -1,0 +1,153 @@
+"""Alignment: embeddings are drawn towards a mapping of the semantic vectors.
+
+Ren et al. 2024, "Representation Learning with Large Language Models for Recommendation" (RLMRec), the contrastive
+variant, https://arxiv.org/abs/2310.15950.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from enhancer.contracts import Dense, Fuser, Fusion, Options, Placement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from enhancer.contracts import Batch, Context, TrainingData
+    from enhancer.contracts.record import Kind
+
+
+class AlignOptions(Options):
+    """``[fuser] use = "align"``."""
+
+    weight: float = Field(default=1e-2, ge=0)
+    """Weight of the alignment beside the backbone's loss."""
+    temperature: float = Field(default=0.2, gt=0)
+    """Temperature of InfoNCE."""
+    hidden: int | None = Field(default=None, ge=1)
+    """Width of the hidden layer; by default half of vector and embedding length together."""
+    nodes_per_step: int | None = Field(default=512, ge=2)
+    """Users, positives and negatives that a step aligns at most, drawn from its own; none for all of them."""
+
+
+class Align(Fuser):
+    """Adds InfoNCE between each node's embedding and an MLP of its vector; serving carries nothing extra."""
+
+    options_class = AlignOptions
+    needs = frozenset({"loss"})
+
+    def __init__(self, options: AlignOptions, context: Context) -> None:
+        del context
+        self.options = options
+
+    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        """Begin a run."""
+        return _Alignment(self.options, data, dim, seed, device)
+
+
+class _Alignment(Fusion):
+    """The MLP, shared by users and items as in the authors' code, and its loss."""
+
+    def __init__(self, options: AlignOptions, data: TrainingData, dim: int, seed: int, device: str) -> None:
+        import torch
+
+        from enhancer_plugins.training.run import generator, trained
+
+        assert data.user_vectors is not None
+        assert data.item_vectors is not None
+        self._options = options
+        self._vectors = {
+            "user": torch.from_numpy(np.asarray(data.user_vectors, np.float32)).to(device),
+            "item": torch.from_numpy(np.asarray(data.item_vectors, np.float32)).to(device),
+        }
+        masks = zip(("user", "item"), trained(data), strict=True)
+        self._known = {
+            kind: (self._vectors[kind] != 0).any(1) & torch.from_numpy(mask).to(device) for kind, mask in masks
+        }
+        ds = self._vectors["item"].shape[1]
+        hidden = options.hidden or (ds + dim) // 2
+        random = generator(seed, "align")
+        self._weights: dict[str, torch.Tensor] = {}
+        for name, fan_in, fan_out in (("0", ds, hidden), ("1", hidden, dim)):
+            bound = math.sqrt(6 / (fan_in + fan_out))  # Glorot & Bengio 2010
+            uniform = torch.rand(fan_in, fan_out, generator=random) * 2 - 1
+            self._weights[f"weight.{name}"] = (uniform * bound).to(device)
+            self._weights[f"bias.{name}"] = torch.zeros(fan_out, device=device)
+        self._random = generator(seed, "align nodes")
+
+    def parameters(self) -> Iterable[torch.Tensor]:
+        return self._weights.values()
+
+    def _map(self, vectors: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        w = self._weights
+        hidden = torch.nn.functional.leaky_relu(torch.addmm(w["bias.0"], vectors, w["weight.0"]), 0.01)
+        return torch.addmm(w["bias.1"], hidden, w["weight.1"])
+
+    def _draw(self, kind: str, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Distinct nodes of a step that have a vector, at most ``nodes_per_step`` of them, and how often they occur."""
+        import torch
+
+        distinct, counts = torch.unique(nodes, return_counts=True)
+        keep = self._known[kind].index_select(0, distinct)
+        if not bool(keep.all()):
+            distinct, counts = distinct[keep], counts[keep]
+        most = self._options.nodes_per_step
+        if most is not None and len(distinct) > most:
+            some = torch.randperm(len(distinct), generator=self._random)[:most].to(distinct.device)
+            distinct, counts = distinct[some], counts[some]
+        return distinct, counts
+
+    def loss(self, batch: Batch) -> torch.Tensor | None:
+        import torch
+
+        from enhancer_plugins.training.losses import info_nce
+
+        drawn = [
+            ("user", batch.user_embeddings, *self._draw("user", batch.users)),
+            ("item", batch.item_embeddings, *self._draw("item", batch.positives)),
+            ("item", batch.item_embeddings, *self._draw("item", batch.negatives)),
+        ]
+        drawn = [part for part in drawn if len(part[2]) > 1]
+        if not drawn:
+            return None
+        mapped = self._map(torch.cat([self._vectors[kind].index_select(0, nodes) for kind, _, nodes, _ in drawn]))
+        total: torch.Tensor | None = None
+        for (_, embeddings, nodes, counts), targets in zip(
+            drawn, mapped.split([len(nodes) for _, _, nodes, _ in drawn]), strict=True
+        ):
+            own = torch.arange(len(nodes), device=nodes.device)
+            term = info_nce(
+                embeddings.index_select(0, nodes),
+                targets,
+                own,
+                temperature=self._options.temperature,
+                anchor_counts=counts,
+                target_counts=counts,
+            )
+            total = term if total is None else total + term
+        assert total is not None
+        return self._options.weight * total
+
+    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+        del kind
+        w = {name: t.detach().cpu().numpy().copy() for name, t in self._weights.items()}
+        length = float(embeddings.norm(dim=1).mean())
+        return Placement(
+            (Dense(w["weight.0"], w["bias.0"], "leaky_relu"), Dense(w["weight.1"], w["bias.1"])), norm=length
+        )
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: t.detach() for name, t in self._weights.items()} | {"random": self._random.get_state()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        for name, tensor in self._weights.items():
+            tensor.data.copy_(state[name])
+        self._random.set_state(state["random"])

@@ -1,0 +1,96 @@
+"""Concatenation: the backbone's input becomes ``[e; s]``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field
+
+from enhancer.contracts import Dense, Fuser, Fusion, Options, Placement, WideInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from enhancer.contracts import Context, TrainingData
+    from enhancer.contracts.record import Kind
+
+
+class ConcatOptions(Options):
+    """``[fuser] use = "concat"``."""
+
+    scale: float = Field(default=1.0, gt=0)
+    """Multiplies the semantic vectors: their part of a score grows with its square."""
+    projection: int | None = Field(default=None, ge=1)
+    """Columns of a trained linear projection of the vectors; by default they enter as they are."""
+
+
+class Concat(Fuser):
+    """Sets the semantic vectors, raw or through a trained projection, beside the embeddings.
+
+    Serving carries the semantic columns: they are part of every row that is scored.
+    """
+
+    options_class = ConcatOptions
+    needs = frozenset({"input"})
+    carries_semantics = True
+
+    def __init__(self, options: ConcatOptions, context: Context) -> None:
+        del context
+        self.options = options
+
+    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        """Begin a run."""
+        del dim
+        import torch
+
+        from enhancer_plugins.training.run import generator
+
+        assert data.user_vectors is not None
+        assert data.item_vectors is not None
+        users = torch.from_numpy(np.asarray(data.user_vectors, np.float32)).to(device) * self.options.scale
+        items = torch.from_numpy(np.asarray(data.item_vectors, np.float32)).to(device) * self.options.scale
+        if self.options.projection is None:
+            return _Raw(users, items, self.options.scale)
+        ds, width = users.shape[1], self.options.projection
+        weight = torch.randn(ds, width, generator=generator(seed, "concat")) / math.sqrt(width)
+        return _Projected(users, items, self.options.scale, weight.to(device))
+
+
+class _Raw(Fusion):
+    def __init__(self, users: torch.Tensor, items: torch.Tensor, scale: float) -> None:
+        self._wide = WideInput(users, items, constant=True)
+        self._scale = scale
+
+    def inputs(self) -> WideInput:
+        return self._wide
+
+    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+        del kind, embeddings
+        width = self._wide.items.shape[1]
+        return Placement((Dense(np.eye(width, dtype=np.float32) * self._scale, np.zeros(width, np.float32)),))
+
+
+class _Projected(Fusion):
+    def __init__(self, users: torch.Tensor, items: torch.Tensor, scale: float, weight: torch.Tensor) -> None:
+        self._users, self._items, self._scale, self._weight = users, items, scale, weight
+
+    def parameters(self) -> Iterable[torch.Tensor]:
+        return (self._weight,)
+
+    def inputs(self) -> WideInput:
+        return WideInput(self._users @ self._weight, self._items @ self._weight, constant=False)
+
+    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+        del kind, embeddings
+        weight = self._weight.detach().cpu().numpy() * np.float32(self._scale)
+        return Placement((Dense(weight, np.zeros(weight.shape[1], np.float32)),))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"weight": self._weight.detach()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self._weight.data.copy_(state["weight"])

@@ -1,0 +1,12 @@
+"""The kit that backbones share; public, so that a third party's backbone can use it too.
+
+- :mod:`~enhancer_plugins.training.graph`: the normalised bipartite adjacency, and propagation over it;
+- :mod:`~enhancer_plugins.training.sampler`: an epoch of (user, positive, negative) triples;
+- :mod:`~enhancer_plugins.training.losses`: BPR and InfoNCE;
+- :mod:`~enhancer_plugins.training.adam`: the optimiser;
+- :mod:`~enhancer_plugins.training.loop`: epochs, early stopping, checkpoints;
+- :mod:`~enhancer_plugins.training.unseen`: rows of users and items without a training interaction;
+- :mod:`~enhancer_plugins.training.kernels`: the numba kernels beneath all this on a CPU.
+
+Import the modules where they are used: they load torch and numba, this package does not.
+"""

@@ -1,0 +1,91 @@
+"""Adam over named parameters, with a state that can be stored without pickle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from enhancer_plugins.training import kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Adam:
+    """Adam (Kingma & Ba 2015). Float32 parameters on the CPU are stepped by a kernel, others by torch operations.
+
+    Args:
+        parameters: What is trained, by name.
+        learning_rate: Step size.
+        betas: Decay of the two moments.
+        epsilon: Keeps the division finite.
+    """
+
+    def __init__(
+        self,
+        parameters: Mapping[str, torch.Tensor],
+        learning_rate: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        self._parameters = dict(parameters)
+        self._rate, self._betas, self._epsilon = learning_rate, betas, epsilon
+        self._first = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._parameters.items()}
+        self._second = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._parameters.items()}
+        self._undecayed = {
+            name: torch.zeros(len(p) if p.ndim > 1 else 1)
+            for name, p in self._parameters.items()
+            if p.device.type == "cpu"
+        }
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(
+        self, gradients: Mapping[str, torch.Tensor | None], decay: Mapping[str, torch.Tensor] | None = None
+    ) -> None:
+        """Move every parameter that has a gradient.
+
+        Args:
+            gradients: By parameter; None for one without.
+            decay: By parameter, float32 ``[rows]``: the gradient of row r grows by ``decay[r]`` times the row (the
+                gradient of an L2 penalty).
+        """
+        self._steps += 1
+        b1, b2 = self._betas
+        c1, c2 = 1 - b1**self._steps, 1 - b2**self._steps
+        for name, parameter in self._parameters.items():
+            gradient = gradients.get(name)
+            if gradient is None:
+                continue
+            m, v = self._first[name], self._second[name]
+            rows = decay.get(name) if decay else None
+            if parameter.device.type == "cpu" and parameter.dtype == torch.float32:
+                flat = (len(parameter), -1) if parameter.ndim > 1 else (1, -1)
+                if rows is None:
+                    rows = self._undecayed[name]
+                kernels.adam(
+                    *(t.detach().view(flat).numpy() for t in (parameter, gradient.contiguous(), m, v)),
+                    rows.numpy(), self._rate, b1, b2, self._epsilon, c1, c2,
+                )  # fmt: skip
+                continue
+            if rows is not None:
+                gradient = gradient + rows.to(parameter).unsqueeze(1) * parameter
+            m.lerp_(gradient, 1 - b1)
+            v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+            parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self._rate / c1)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Moments and the number of steps, by name."""
+        tensors = {f"first.{name}": t for name, t in self._first.items()}
+        tensors |= {f"second.{name}": t for name, t in self._second.items()}
+        tensors["steps"] = torch.tensor([self._steps], dtype=torch.int64)
+        return tensors
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Inverse of :meth:`state`."""
+        for name in self._parameters:
+            self._first[name].copy_(state[f"first.{name}"])
+            self._second[name].copy_(state[f"second.{name}"])
+        self._steps = int(state["steps"][0])

@@ -1,0 +1,227 @@
+"""Numba kernels for the CPU. Each has a torch counterpart that tests compare it with.
+
+Three rules make them fast and reproducible:
+
+- The width of a row is a compile-time constant, so that a row's accumulator stays in vector registers (a kernel is
+  compiled once for each width that is met, and kept on disk by numba).
+- Threads own rows, columns or samples of the output; nothing is summed in an order that depends on scheduling, so
+  results are equal from run to run and for any number of threads.
+- Every array is C-contiguous and of one type, so that there is one signature a kernel.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CHUNKS = 64
+"""Pieces that row-parallel work is cut into: fixed, so that sums over pieces do not depend on the machine."""
+
+_FAST = {"contract", "reassoc", "nsz", "arcp"}  # not "nnan"/"ninf": a diverged run must still be seen as such
+
+
+@functools.cache
+def spmm(width: int) -> Callable[..., None]:
+    """Kernel of ``out = beta * A @ x + alpha * base`` for a CSR matrix ``A`` and rows of ``width``.
+
+    Its arguments: ``indptr`` int64 ``[n + 1]``, ``indices`` int32 ``[nnz]``, ``values`` float32 ``[nnz]``,
+    ``x`` ``[m, width]``, ``base`` ``[n, width]``, ``alpha``, ``beta``, ``bounds`` int64 ``[chunks + 1]`` (first rows of
+    chunks that hold about equally many non-zeros), ``out`` ``[n, width]`` (neither ``x`` nor ``base``).
+    """
+
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True)
+    def kernel(
+        indptr: Any, indices: Any, values: Any, x: Any, base: Any, alpha: Any, beta: Any, bounds: Any, out: Any
+    ) -> None:
+        for chunk in numba.prange(bounds.shape[0] - 1):
+            total = np.empty(width, x.dtype)
+            for row in range(bounds[chunk], bounds[chunk + 1]):
+                for k in range(width):
+                    total[k] = 0
+                for p in range(indptr[row], indptr[row + 1]):
+                    value = values[p]
+                    column = indices[p]
+                    for k in range(width):
+                        total[k] += value * x[column, k]
+                for k in range(width):
+                    out[row, k] = beta * total[k] + alpha * base[row, k]
+
+    return kernel  # type: ignore[no-any-return]
+
+
+@functools.cache
+def bpr_scores(width: int) -> Callable[..., None]:
+    """Kernel of the BPR loss of each triple, and of its derivative by the score difference.
+
+    Its arguments: ``user_rows`` ``[n_users, width]``, ``item_rows`` ``[n_items, width]``, ``users``, ``positives``,
+    ``negatives`` int64 ``[b]``, ``extra`` float32 ``[b]`` (what else the difference holds), and the outputs
+    ``losses`` and ``slopes`` float32 ``[b]``.
+    """
+
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True)
+    def kernel(
+        user_rows: Any, item_rows: Any, users: Any, positives: Any, negatives: Any, extra: Any, losses: Any, slopes: Any
+    ) -> None:
+        for t in numba.prange(users.shape[0]):
+            u, i, j = users[t], positives[t], negatives[t]
+            difference = np.float32(0)
+            for k in range(width):
+                difference += user_rows[u, k] * (item_rows[i, k] - item_rows[j, k])
+            difference += extra[t]
+            # log(1 + exp(-x)) and its derivative -1 / (1 + exp(x)), without overflow on either side
+            tail = np.exp(-abs(difference))
+            losses[t] = np.log1p(tail) + max(-difference, np.float32(0))
+            slopes[t] = -(tail if difference > 0 else np.float32(1)) / (np.float32(1) + tail)
+
+    return kernel  # type: ignore[no-any-return]
+
+
+@functools.cache
+def bpr_gradients(width: int) -> Callable[..., None]:
+    """Kernel that scatters slopes to the gradients of user and item rows. Threads own columns.
+
+    Its arguments are those of :func:`bpr_scores` up to ``negatives``, then ``slopes`` float32 ``[b]`` and ``scale``, and the outputs
+    ``user_gradients`` and ``item_gradients``, which are overwritten.
+    """
+    block = next(b for b in (32, 16, 8, 4, 2, 1) if width % b == 0)
+
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True)
+    def kernel(
+        user_rows: Any,
+        item_rows: Any,
+        users: Any,
+        positives: Any,
+        negatives: Any,
+        slopes: Any,
+        scale: Any,
+        user_gradients: Any,
+        item_gradients: Any,
+    ) -> None:
+        for part in numba.prange(width // block):
+            first = part * block
+            for row in range(user_gradients.shape[0]):
+                for k in range(block):
+                    user_gradients[row, first + k] = 0
+            for row in range(item_gradients.shape[0]):
+                for k in range(block):
+                    item_gradients[row, first + k] = 0
+            for t in range(users.shape[0]):
+                u, i, j = users[t], positives[t], negatives[t]
+                slope = np.float32(slopes[t] * scale)
+                if i == j:
+                    continue
+                for k in range(block):
+                    c = first + k
+                    step = slope * user_rows[u, c]
+                    user_gradients[u, c] += slope * (item_rows[i, c] - item_rows[j, c])
+                    item_gradients[i, c] += step
+                    item_gradients[j, c] -= step
+
+    return kernel  # type: ignore[no-any-return]
+
+
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+def row_differences(
+    user_rows: Any, item_rows: Any, users: Any, positives: Any, negatives: Any, out: Any
+) -> None:  # pragma: no cover - compiled
+    """``out[t] = user_rows[u] @ (item_rows[i] - item_rows[j])`` for each triple, rows of any width."""
+    for t in numba.prange(users.shape[0]):
+        u, i, j = users[t], positives[t], negatives[t]
+        total = np.float32(0)
+        for k in range(user_rows.shape[1]):
+            total += user_rows[u, k] * (item_rows[i, k] - item_rows[j, k])
+        out[t] = total
+
+
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+def adam(
+    weights: Any,
+    gradients: Any,
+    first: Any,
+    second: Any,
+    decay: Any,
+    rate: Any,
+    beta1: Any,
+    beta2: Any,
+    epsilon: Any,
+    correction1: Any,
+    correction2: Any,
+) -> None:  # pragma: no cover - compiled
+    """One step of Adam (Kingma & Ba 2015, algorithm 1) in place; row ``r`` is decayed by ``decay[r]``, float32 ``[n]``."""
+    step = np.float32(rate / correction1)
+    root = np.float32(1 / np.sqrt(correction2))
+    b1, b2, eps = np.float32(beta1), np.float32(beta2), np.float32(epsilon)
+    for row in numba.prange(weights.shape[0]):
+        for k in range(weights.shape[1]):
+            g = gradients[row, k] + decay[row] * weights[row, k]
+            m = b1 * first[row, k] + (np.float32(1) - b1) * g
+            v = b2 * second[row, k] + (np.float32(1) - b2) * g * g
+            first[row, k] = m
+            second[row, k] = v
+            weights[row, k] -= step * m / (np.sqrt(v) * root + eps)
+
+
+@numba.njit(cache=True)
+def _mix(x: Any) -> Any:  # pragma: no cover - compiled
+    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a counter becomes 64 random bits."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+@numba.njit(cache=True)
+def _contains(items: Any, low: Any, high: Any, item: Any) -> Any:  # pragma: no cover - compiled
+    end = high
+    while low < high:
+        middle = (low + high) // 2
+        if items[middle] < item:
+            low = middle + 1
+        else:
+            high = middle
+    return low < end and items[low] == item
+
+
+@numba.njit(parallel=True, cache=True)
+def negatives(
+    indptr: Any, items: Any, candidates: Any, users: Any, positives: Any, key: Any, out: Any
+) -> None:  # pragma: no cover - compiled
+    """Draw for each user a candidate that is none of theirs.
+
+    Args:
+        indptr: int64 ``[n_users + 1]``, with ``items`` int32 each user's items, ascending.
+        items: See ``indptr``.
+        candidates: int32 ``[m]``, ascending: what may be drawn.
+        users: int64 ``[b]``.
+        positives: int64 ``[b]``: what is answered for a user who has all the candidates.
+        key: uint64: seed and epoch; each position draws from its own stream, so threads do not matter.
+        out: int64 ``[b]``.
+    """
+    n = np.uint64(candidates.shape[0])
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    for t in numba.prange(users.shape[0]):
+        u = users[t]
+        low, high = indptr[u], indptr[u + 1]
+        state = _mix(key + (np.uint64(t) + np.uint64(1)) * golden)
+        place = np.int64(0)
+        found = False
+        for _ in range(64):
+            state = state + golden
+            # the high half of a 32 x 32 bit product: an even draw from range(n) without a division
+            place = np.int64(((_mix(state) >> np.uint64(32)) * n) >> np.uint64(32))
+            if not _contains(items, low, high, candidates[place]):
+                found = True
+                break
+        if not found:  # a user of nearly everything: take the next candidate in line
+            for offset in range(candidates.shape[0]):
+                near = (place + offset) % candidates.shape[0]
+                if not _contains(items, low, high, candidates[near]):
+                    place = near
+                    found = True
+                    break
+        out[t] = candidates[place] if found else positives[t]

@@ -1,0 +1,90 @@
+"""What every run begins with: its device, its seeds, its name, and which rows take part."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from enhancer.errors import ConfigError, DataError, FusionError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from enhancer.contracts import Backbone, Fuser, Options, TrainingData
+
+
+def choose_device(wanted: str) -> str:
+    """``auto``, ``cpu`` or a torch device, to a device that is there.
+
+    Raises:
+        ConfigError: The device is not there.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"[backbone] device {wanted!r} cannot be used: {reason}", hint='try device = "auto"'
+        ) from None
+    return wanted
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """A random stream of its own for each purpose, so that drawing for one never moves another."""
+    digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def trained(data: TrainingData) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which users and items have a training interaction: bool ``[n_users]`` and ``[n_items]``."""
+    return np.bincount(data.users, minlength=data.n_users) > 0, np.bincount(data.items, minlength=data.n_items) > 0
+
+
+def check_data(data: TrainingData, fuser: Fuser) -> None:
+    """Refuse what cannot be trained on.
+
+    Raises:
+        DataError: No interactions, or rows or vectors that do not fit the counts.
+        FusionError: The fuser needs vectors and there are none.
+    """
+    if len(data.users) == 0:
+        raise DataError("there are no training interactions")
+    if len(data.users) != len(data.items):
+        raise DataError(f"training data holds {len(data.users)} users but {len(data.items)} items")
+    for name, rows, n in (("user", data.users, data.n_users), ("item", data.items, data.n_items)):
+        if rows.min() < 0 or rows.max() >= n:
+            raise DataError(f"training data names {name} row {rows.min() if rows.min() < 0 else rows.max()} of {n}")
+    if not fuser.uses_semantics:
+        return
+    for name, vectors, n in (("user", data.user_vectors, data.n_users), ("item", data.item_vectors, data.n_items)):
+        if vectors is None:
+            raise FusionError(
+                f"this fuser needs {name} vectors and there are none",
+                hint='run `enhancer generate` first, or set [fuser] use = "none"',
+            )
+        if vectors.ndim != 2 or len(vectors) != n:
+            raise DataError(f"{name} vectors have shape {list(vectors.shape)}, not [{n}, ds]")
+        if not np.isfinite(vectors).all():
+            raise DataError(f"{name} vectors hold NaN or infinite values")
+
+
+def identity(backbone: Backbone, options: Options, data: TrainingData, fuser: Fuser, seed: int) -> str:
+    """A name for everything that a run's result depends on, by which a checkpoint knows its run."""
+    digest = hashlib.sha256()
+    fuser_options = getattr(fuser, "options", None)
+    for part in (
+        f"{type(backbone).__module__}:{type(backbone).__qualname__}",
+        options.model_dump_json(),
+        f"{type(fuser).__module__}:{type(fuser).__qualname__}",
+        fuser_options.model_dump_json() if fuser_options is not None else "",
+        f"{seed} {data.n_users} {data.n_items}",
+    ):
+        digest.update(part.encode() + b"\0")
+    for array in (data.users, data.items, data.user_vectors, data.item_vectors):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,69 @@
+"""An epoch of (user, positive, negative) triples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from enhancer_plugins.training import kernels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from enhancer.contracts import TrainingData
+
+
+class Triples(NamedTuple):
+    """Users with an item they took and one they did not: int64 ``[b]`` each, on the CPU."""
+
+    users: torch.Tensor
+    positives: torch.Tensor
+    negatives: torch.Tensor
+
+
+class TripletSampler:
+    """Every positive once an epoch, in random order, each with one negative.
+
+    Negatives are drawn evenly from the items that have a training interaction, leaving out the user's own: an item
+    that is held out of training altogether must not be taught to be disliked. For a user who took every such item
+    the negative is the positive itself, which has no gradient. An epoch depends on ``seed`` and its number alone, so
+    a resumed run needs no state.
+
+    Args:
+        data: The interactions.
+        seed: Draws order and negatives.
+    """
+
+    def __init__(self, data: TrainingData, seed: int) -> None:
+        users = np.asarray(data.users, np.int64)
+        items = np.asarray(data.items, np.int64)
+        order = np.lexsort((items, users))
+        self._users, self._items = users[order], items[order]
+        self._indptr = np.zeros(data.n_users + 1, np.int64)
+        np.cumsum(np.bincount(users, minlength=data.n_users), out=self._indptr[1:])
+        self._own = self._items.astype(np.int32)
+        self._candidates = np.unique(self._own)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def epoch(self, number: int) -> Triples:
+        """All triples of epoch ``number``."""
+        random = np.random.default_rng([self._seed & 0xFFFFFFFFFFFFFFFF, number])
+        order = random.permutation(len(self._users))
+        users, positives = self._users[order], self._items[order]
+        drawn: NDArray[np.int64] = np.empty_like(users)
+        key = random.integers(0, 2**64, dtype=np.uint64)
+        kernels.negatives(self._indptr, self._own, self._candidates, users, positives, key, drawn)
+        return Triples(torch.from_numpy(users), torch.from_numpy(positives), torch.from_numpy(drawn))
+
+    def batches(self, number: int, size: int) -> Iterator[Triples]:
+        """The triples of epoch ``number``, ``size`` at a time; the last batch holds what is left."""
+        triples = self.epoch(number)
+        for start in range(0, len(self), size):
+            yield Triples(*(column[start : start + size] for column in triples))
