@@ -10,6 +10,6 @@ Importing this package, and listing plugins, imports none of the libraries that 
 from __future__ import annotations
 
 from enhancer.plugins._manager import PluginManager, load_plugins
-from enhancer.plugins._model import KINDS, PluginInfo
+from enhancer.plugins._model import KINDS, PluginInfo, normalise
 
-__all__ = ["KINDS", "PluginInfo", "PluginManager", "load_plugins"]
+__all__ = ["KINDS", "PluginInfo", "PluginManager", "load_plugins", "normalise"]

@@ -1,0 +1,1 @@
+"""The command line: thin commands over :class:`enhancer.Project`. Results to stdout, everything else to stderr."""

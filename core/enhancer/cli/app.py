@@ -1,0 +1,103 @@
+"""``enhancer``: the application, put together from its commands and those of plugins."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from enhancer.cli import doctor, experiment, generate, init, plugins, serve, store
+from enhancer.cli.failures import guarded, scrub
+from enhancer.cli.session import ConfigFlag, QuietFlag, Session, SetFlag
+from enhancer.plugins import load_plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from enhancer.plugins import PluginManager
+
+_HELP = """LLM-written item and user profiles, embedded offline, fused into collaborative filtering, and judged fairly.
+
+Begin with `enhancer demo`, or with `enhancer init` in a folder that holds your tables.
+"""
+_PARTS = (init, doctor, generate, experiment, serve, store, plugins)
+
+
+def build_app(manager: PluginManager) -> typer.Typer:
+    """The command line with the commands of the given plugins."""
+    # Plain help: importing rich's takes longer than all the rest together.
+    app = typer.Typer(name="enhancer", help=_HELP, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for part in _PARTS:
+        part.add_to(app)
+    own = {info.name or "" for info in app.registered_commands} | {info.name or "" for info in app.registered_groups}
+    manager.add_commands(app, taken=own)
+
+    @app.callback(invoke_without_command=True)
+    def root(
+        context: typer.Context,
+        config: ConfigFlag = None,
+        overrides: SetFlag = None,
+        quiet: QuietFlag = False,
+        version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    ) -> None:
+        context.obj = Session(manager, config, list(overrides or ()), quiet)
+        if version:
+            import enhancer
+
+            typer.echo(f"enhancer {enhancer.__version__}")
+        elif context.invoked_subcommand is None:
+            typer.echo(context.get_help())
+
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments; by default the process's.
+
+    Returns:
+        The exit code: see :mod:`enhancer.cli.failures`.
+    """
+    _log_to_stderr()
+
+    def run() -> None:
+        app = build_app(load_plugins())
+        if "_ENHANCER_COMPLETE" in os.environ:  # the shell asks for completions
+            app(prog_name="enhancer")
+        command = typer.main.get_command(app)
+        # Not command.main(): that turns some exceptions into others, and ends the process by itself.
+        with command.make_context("enhancer", list(sys.argv[1:] if argv is None else argv)) as context:
+            command.invoke(context)
+
+    return guarded(run)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever ``sys.stderr`` is just now: while progress is live, lines go above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(scrub(self.format(record)) + "\n")
+        except Exception:  # noqa: BLE001  logging never raises
+            self.handleError(record)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
+
+
+def _log_to_stderr() -> None:
+    log = logging.getLogger("enhancer")
+    for old in [each for each in log.handlers if isinstance(each, _StderrHandler)]:
+        log.removeHandler(old)
+    handler = _StderrHandler()
+    handler.setFormatter(_Formatter())
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING)
+    log.propagate = False

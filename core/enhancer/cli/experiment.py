@@ -1,0 +1,40 @@
+"""``train`` and ``ablate``."""
+
+from __future__ import annotations
+
+import typer
+
+from enhancer.cli import tables
+from enhancer.cli.progress import ProgressView
+from enhancer.cli.session import JsonFlag, Session, print_json, with_session
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("train")(with_session(train))
+    app.command("ablate")(with_session(ablate))
+
+
+def train(session: Session, as_json: JsonFlag = False) -> None:
+    """Train, and write the serving artifact."""
+    project = session.project()
+    with ProgressView(quiet=session.quiet) as view:
+        result = project.train(listener=view).to_json()
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(tables.training(result))
+
+
+def ablate(session: Session, as_json: JsonFlag = False) -> None:
+    """Compare arms fairly.
+
+    Trains every arm with every seed on one split, tests the differences, and writes report.html.
+    """
+    project = session.project()
+    with ProgressView(quiet=session.quiet) as view:
+        result = project.ablate(listener=view).to_json()
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(tables.ablation(result))

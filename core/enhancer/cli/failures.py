@@ -1,0 +1,139 @@
+"""The one place where an exception becomes a message and an exit code.
+
+====  =====================================================
+code  meaning
+====  =====================================================
+0     done
+1     failed
+2     usage or configuration
+3     done in part: some entities are in quarantine
+4     stopped at the budget
+130   interrupted; everything paid for is kept
+141   whoever read the output went away (as in ``| head``)
+====  =====================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import traceback
+from typing import TYPE_CHECKING, cast
+
+import typer
+
+from enhancer.errors import EnhancerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+INTERRUPTED, PARTLY, PIPE_CLOSED = 130, 3, 141
+DEBUG = "ENHANCER_DEBUG"
+
+# The base of all of typer's own errors. Some versions of typer bring click, others depend on it: this finds either.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+_ClickException = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
+
+_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL)", re.IGNORECASE)
+_SECRET_SHAPE = re.compile(
+    r"\b(sk|pk|rk|hf|gsk|xai)[-_][A-Za-z0-9_\-]{8,}"
+    r"|(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})"
+    r"|(?i:(?<=api_key=)[^\s&'\",)]{4,}|(?<=api-key: )\S{4,})"
+)
+_SHORTEST_SECRET = 6
+
+
+def scrub(text: str) -> str:
+    """Blot out what looks like a secret, and every value of an environment variable that is named like one.
+
+    >>> scrub("401 for Authorization: Bearer abcdef0123456789")
+    '401 for Authorization: Bearer ***'
+    >>> scrub("key sk-proj-0123456789abcdef was refused")
+    'key *** was refused'
+    """
+    secrets = (value for name, value in os.environ.items() if _SECRET_NAME.search(name))
+    for secret in sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _SECRET_SHAPE.sub("***", text)
+
+
+def guarded(run: Callable[[], None]) -> int:
+    """Run, and turn whatever ends it into an exit code, with a message on stderr where there is something to say."""
+    try:
+        run()
+        sys.stdout.flush()
+    except typer.Exit as stop:
+        return _flushed(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("\ninterrupted. Everything paid for is kept: the same command goes on from there.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _pipe_closed()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except EnhancerError as error:
+        return _known(error)
+    except _ClickException as error:
+        return _usage(error)
+    except Exception as error:  # noqa: BLE001  the last resort is here
+        return _bug(error)
+    return 0
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _pipe_closed()
+    return code
+
+
+def _known(error: EnhancerError) -> int:
+    _say(f"error: {error.message}")
+    if error.hint:
+        _say(f"  {error.hint}")
+    _debug(error)
+    return error.exit_code
+
+
+def _usage(error: typer.BadParameter) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is the help itself
+        _say(error.format_message())
+        return error.exit_code
+    _say(f"error: {error.format_message()}")
+    context = getattr(error, "ctx", None)
+    if context is not None and isinstance(error, _UsageError):
+        _say(f"  see `{context.command_path} --help`")
+    return error.exit_code
+
+
+def _bug(error: Exception) -> int:
+    text = str(error).strip().splitlines()
+    what = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    _say(f"error: {what}")
+    if not _debug(error):
+        _say(
+            f"  this is a bug in enhancer or in a plugin; run again with {DEBUG}=1 to see the traceback, and report it"
+        )
+    return 1
+
+
+def _debug(error: BaseException) -> bool:
+    wanted = os.environ.get(DEBUG, "") not in ("", "0")
+    if wanted:
+        _say("".join(traceback.format_exception(error)).rstrip())
+    return wanted
+
+
+def _pipe_closed() -> int:
+    """Let nothing be written to the closed pipe at exit either."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError):
+        typer.echo(scrub(message), err=True)

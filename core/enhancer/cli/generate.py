@@ -1,0 +1,121 @@
+"""``plan``, ``generate`` and ``run``: what costs money, and asks first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from enhancer.cli import tables
+from enhancer.cli.failures import PARTLY
+from enhancer.cli.progress import ProgressView
+from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, with_session
+from enhancer.errors import ConfigError, EnhancerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("plan")(with_session(plan))
+    app.command("generate")(with_session(generate))
+    app.command("run")(with_session(run))
+
+
+def plan(session: Session, as_json: JsonFlag = False) -> None:
+    """Show what would be generated, and the cost. Calls nothing."""
+    result = session.project().plan().to_json()
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(tables.plan(result))
+
+
+def generate(
+    session: Session,
+    retry_quarantined: Annotated[
+        bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
+    ] = False,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Profile, embed and store what is new or changed.
+
+    Resumable: what was paid for is kept, and nothing is paid for twice.
+    """
+    project = session.project()
+    with ProgressView(quiet=session.quiet) as view:
+        try:
+            report = project.generate(
+                listener=view, confirm=consent(yes, view), retry_quarantined=retry_quarantined
+            ).to_json()
+        except EnhancerError as error:
+            if error.report is not None:
+                view.__exit__()
+                _print(error.report.to_json(), as_json, tables.generation)
+            raise
+    _print(report, as_json, tables.generation)
+    _end_in_part(report)
+
+
+def run(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
+    """Generate, train and ablate."""
+    project = session.project()
+    with ProgressView(quiet=session.quiet) as view:
+        result = project.run(listener=view, confirm=consent(yes, view)).to_json()
+    _print(result, as_json, _three)
+    _end_in_part(result["generate"])
+
+
+def _three(result: dict[str, Any]) -> str:
+    parts = (tables.generation(result["generate"]), tables.training(result["train"]), tables.ablation(result["ablate"]))
+    return "\n\n".join(parts)
+
+
+def _print(result: dict[str, Any], as_json: bool, render: Callable[[dict[str, Any]], str]) -> None:
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(render(result))
+
+
+def _end_in_part(report: dict[str, Any]) -> None:
+    """Exit 3 when some entities are in quarantine."""
+    if report["quarantined"]:
+        say(
+            f"{report['quarantined']} in quarantine: `enhancer store quarantine` lists them with the reason, "
+            "`enhancer generate --retry-quarantined` asks again"
+        )
+        raise typer.Exit(PARTLY)
+
+
+def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
+    """Ask before money is spent: shown the plan, somebody at a terminal answers; elsewhere ``--yes`` must have.
+
+    Args:
+        yes: Answered already.
+        view: Steps aside while the question is on the terminal.
+    """
+
+    def confirm(plan: Any) -> bool:
+        result = plan.to_json()
+        if not result["requests"] or result["cost_usd"] == 0:
+            return True
+        with view.suspended():
+            say(tables.plan(result))
+            if yes:
+                return True
+            if not is_terminal():
+                cost = result["cost_usd"]
+                price = "at an unknown price" if cost is None else f"for about {tables.dollars(cost)}"
+                raise ConfigError(
+                    f"this would make {tables.count(result['requests'])} calls {price}, and nobody is here to be asked",
+                    hint="pass --yes to go on; `enhancer plan` shows the plan alone",
+                )
+            if not ask("Go on?"):
+                say("nothing was generated")
+                raise typer.Exit(1)
+        return True
+
+    return confirm

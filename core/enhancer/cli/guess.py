@@ -1,0 +1,259 @@
+"""What the tables in a folder are: which holds items, users or interactions, and which columns say so."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from enhancer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".item", ".user", ".inter")
+_SAMPLE = 200
+_MAX_FILES = 500
+
+# Names as people write them, without case and punctuation; the first of a list wins.
+_THINGS = [
+    "item",
+    "movie",
+    "film",
+    "product",
+    "article",
+    "book",
+    "track",
+    "song",
+    "video",
+    "business",
+    "listing",
+    "game",
+    "anime",
+    "news",
+    "recipe",
+    "title",
+]
+_PEOPLE = ["user", "customer", "reviewer", "member", "account", "visitor", "reader", "profile", "author"]
+_ITEM = [*(f"{thing}id" for thing in _THINGS), "parentasin", "asin", "isbn", "sku", "gmapid", "iid", *_THINGS[:8]]
+_USER = [*(f"{person}id" for person in _PEOPLE), "uid", *_PEOPLE[:6]]
+_RATING = ["rating", "ratings", "stars", "overall", "score", "rate", "bookrating", "reviewscore"]
+_TIME = ["timestamp", "unixreviewtime", "time", "ts", "unixtime", "date"]
+_TITLE = ["title", "name", *(f"{thing}{end}" for thing in _THINGS for end in ("title", "name"))]
+_INTERACTIONS_NAMED = re.compile(r"rating|interaction|review|inter|event|click|purchase|order|train", re.IGNORECASE)
+_HELD_OUT_NAMED = re.compile(r"test|valid|dev|holdout|sample", re.IGNORECASE)
+_ITEMS_NAMED = re.compile("|".join(["catalog", "meta", *_THINGS[:-1]]), re.IGNORECASE)
+_USERS_NAMED = re.compile("|".join(_PEOPLE), re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's columns, and its first rows as text."""
+
+    path: Path
+    columns: list[str]
+    rows: list[dict[str, str]]
+
+    def first(self, names: Iterable[str]) -> str | None:
+        """The column whose name is the first of ``names`` that there is, compared without case and punctuation."""
+        plain = {re.sub(r"[^a-z0-9]", "", column.lower()): column for column in reversed(self.columns)}
+        return next((plain[name] for name in names if name in plain), None)
+
+    def numeric(self, column: str) -> bool:
+        """Whether every sampled value that is there is a number."""
+        values = [value for row in self.rows if (value := row.get(column, "").strip())]
+        try:
+            return bool([float(value) for value in values])
+        except ValueError:
+            return False
+
+    def wordless(self, column: str) -> bool:
+        """Whether a column says nothing a reader would learn from: it is empty, or holds addresses."""
+        values = [value for row in self.rows if (value := row.get(column, "").strip())]
+        return not values or all(re.match(r"https?://|www\.", value) for value in values)
+
+
+@dataclass
+class Guess:
+    """The tables that ``enhancer init`` proposes, and the columns in them."""
+
+    items: Table | None = None
+    users: Table | None = None
+    interactions: Table | None = None
+    item_id: str | None = None
+    user_id: str | None = None
+    notes: list[str] = field(default_factory=list)
+    """What a person should know of the choice."""
+
+
+def read_head(path: Path) -> Table:
+    """Read the columns and the first rows of a table.
+
+    Raises:
+        ConfigError: The file cannot be read as what its ending says.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            return _parquet_head(path)
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            if suffix == ".jsonl":
+                rows = [json.loads(line) for line in itertools.islice(lines, _SAMPLE) if line.strip()]
+                columns = list(dict.fromkeys(key for row in rows for key in row))
+                return Table(path, columns, [{key: str(value) for key, value in row.items()} for row in rows])
+            return _delimited_head(path, lines, "," if suffix == ".csv" else "\t")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} does not read as {suffix.removeprefix('.')}: {error}") from None
+
+
+def _delimited_head(path: Path, lines: Iterator[str], delimiter: str) -> Table:
+    reader = csv.reader(lines, delimiter=delimiter)
+    head = next(reader, [])
+    # RecBole's atomic files write "name:type".
+    columns = [name.partition(":")[0] if path.suffix in (".item", ".user", ".inter") else name for name in head]
+    rows = [dict(zip(columns, row, strict=False)) for row in itertools.islice(reader, _SAMPLE)]
+    return Table(path, [name.strip() for name in columns], rows)
+
+
+def _parquet_head(path: Path) -> Table:
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        raise ConfigError(f"reading {path} needs pyarrow", hint='pip install "enhancer[parquet]"') from None
+    with parquet.ParquetFile(path) as file:
+        batch: Any = next(file.iter_batches(batch_size=_SAMPLE), None)
+        rows = [] if batch is None else batch.to_pylist()
+        return Table(path, list(file.schema_arrow.names), [{k: str(v) for k, v in row.items()} for row in rows])
+
+
+def find_tables(folder: Path) -> list[Table]:
+    """Every readable table in a folder and the folders in it."""
+    found = [
+        *folder.iterdir(),
+        *(inner for sub in sorted(folder.iterdir()) if _looked_into(sub) for inner in sub.iterdir()),
+    ]
+    paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+    tables = []
+    for path in paths[:_MAX_FILES]:
+        try:
+            tables.append(read_head(path))
+        except ConfigError:
+            continue  # not a table that could be proposed
+    return [table for table in tables if len(table.columns) > 1]
+
+
+def _looked_into(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not path.name.startswith((".", "_"))
+
+
+def item_column(table: Table) -> str | None:
+    """The column of item ids; in a table named for its items a plain ``id`` is one."""
+    named = table.path.suffix == ".item" or _ITEMS_NAMED.search(table.path.stem)
+    return table.first(_ITEM) or (table.first(["id"]) if named and not table.first(_USER) else None)
+
+
+def user_column(table: Table) -> str | None:
+    """The column of user ids; in a table named for its users a plain ``id`` is one."""
+    named = table.path.suffix == ".user" or _USERS_NAMED.search(table.path.stem)
+    return table.first(_USER) or (table.first(["id"]) if named and not table.first(_ITEM) else None)
+
+
+def rating_column(table: Table) -> str | None:
+    """The column of ratings."""
+    return next((c for name in _RATING if (c := table.first([name])) and table.numeric(c)), None)
+
+
+def time_column(table: Table) -> str | None:
+    """The column of times in seconds."""
+    return next((c for name in _TIME if (c := table.first([name])) and table.numeric(c)), None)
+
+
+def title_column(table: Table) -> str | None:
+    """The column that names an item to people."""
+    return table.first(_TITLE)
+
+
+def guess(tables: list[Table], items: Path | None = None, interactions: Path | None = None) -> Guess:
+    """Choose the tables of a project.
+
+    Args:
+        tables: What there is to choose from.
+        items: The items, if that is settled.
+        interactions: The interactions, if that is settled.
+
+    Raises:
+        ConfigError: A table that was named cannot be what it is said to be.
+    """
+    chosen = Guess()
+    chosen.interactions = read_head(interactions) if interactions else _best_interactions(tables)
+    if table := chosen.interactions:
+        chosen.item_id, chosen.user_id = _ids_of_interactions(table)
+    others = [each for each in tables if chosen.interactions is None or each.path != chosen.interactions.path]
+    chosen.items = read_head(items) if items else _best_items(others, chosen.item_id)
+    if table := chosen.items:
+        _settle_item_id(chosen, table)
+    chosen.users = _best_users([each for each in others if each != chosen.items], chosen.user_id)
+    return chosen
+
+
+def _ids_of_interactions(table: Table) -> tuple[str, str]:
+    item, user = table.first(_ITEM), table.first(_USER)
+    if item is None or user is None:
+        lacks = "item" if item is None else "user"
+        raise ConfigError(
+            f"{table.path} has no column that looks like {lacks} ids; its columns: {', '.join(table.columns)}",
+            hint=f"name it {lacks}_id, or write [data.columns] {lacks}_id = … by hand",
+        )
+    return item, user
+
+
+def _settle_item_id(chosen: Guess, table: Table) -> None:
+    if chosen.item_id in table.columns:
+        return
+    own = item_column(table) or (table.first(["id"]))
+    if chosen.item_id is None and own is not None:
+        chosen.item_id = own
+    elif chosen.interactions is not None and own is not None:
+        chosen.notes.append(
+            f"{table.path.name} calls the item id {own!r} and {chosen.interactions.path.name} calls it "
+            f"{chosen.item_id!r}: enhancer takes one name for both, so rename one of the two columns"
+        )
+    else:
+        raise ConfigError(
+            f"{table.path} has no column that looks like item ids; its columns: {', '.join(table.columns)}",
+            hint="name it item_id, or write [data.columns] item_id = … by hand",
+        )
+
+
+def _best_interactions(tables: list[Table]) -> Table | None:
+    candidates = [table for table in tables if table.first(_ITEM) and table.first(_USER)]
+
+    def rank(table: Table) -> tuple[bool, bool, int]:
+        name = table.path.name
+        held_out = bool(_HELD_OUT_NAMED.search(name))
+        return (not held_out, bool(_INTERACTIONS_NAMED.search(name)), table.path.stat().st_size)
+
+    return max(candidates, key=rank, default=None)
+
+
+def _best_items(tables: list[Table], item_id: str | None) -> Table | None:
+    candidates = [table for table in tables if item_column(table) and not table.first(_USER)]
+
+    def rank(table: Table) -> tuple[bool, bool, int, int]:
+        words = sum(not table.numeric(column) and not table.wordless(column) for column in table.columns)
+        return (item_id in table.columns, bool(_ITEMS_NAMED.search(table.path.stem)), words, table.path.stat().st_size)
+
+    return max(candidates, key=rank, default=None)
+
+
+def _best_users(tables: list[Table], user_id: str | None) -> Table | None:
+    candidates = [table for table in tables if user_id in table.columns and not table.first(_ITEM)]
+    return max(
+        candidates, key=lambda table: (bool(_USERS_NAMED.search(table.path.stem)), len(table.columns)), default=None
+    )

@@ -1,0 +1,175 @@
+"""Progress on stderr: one live line a stage on a terminal, a plain line now and then in a pipe or a log."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from enhancer.cli.tables import count, dollars, duration, number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from enhancer.progress import Progress
+
+_PLAIN_EVERY = 5.0
+"""Seconds between two plain lines of one stage."""
+_WINDOW = 30.0
+"""Seconds of the past that the rate is taken from: cached entities at the start must not flatter it."""
+_MONEY = {"cost_usd"}
+_COUNTS = {"cached": "cached", "generated": "generated", "failed": "failed", "tokens": "tokens"}
+
+
+class _Stage:
+    """What is known of one stage."""
+
+    def __init__(self, progress: Progress, now: float) -> None:
+        self.started = now
+        self.latest = progress
+        self.past: deque[tuple[float, float]] = deque()
+        self.printed_at: float | None = None
+        self.stale = True
+        """Whether something came after the last plain line."""
+
+    def update(self, progress: Progress, now: float) -> None:
+        self.latest = progress
+        self.stale = True
+        self.past.append((now, _position(progress)))
+        while len(self.past) > 2 and now - self.past[0][0] > _WINDOW:
+            self.past.popleft()
+
+    @property
+    def complete(self) -> bool:
+        return self.latest.total is not None and self.latest.done >= self.latest.total
+
+    def left(self, now: float) -> float | None:
+        """Seconds to go at the present rate, or None while that is anybody's guess."""
+        if self.latest.total is None or self.complete or len(self.past) < 2:
+            return None
+        (then, before), after = self.past[0], _position(self.latest)
+        if now <= then or after <= before:
+            return None
+        return (self.latest.total - after) * (now - then) / (after - before)
+
+
+def _position(progress: Progress) -> float:
+    """How far along: within a training run, epochs count as parts of one."""
+    epoch, epochs = progress.detail.get("epoch"), progress.detail.get("epochs")
+    if isinstance(epoch, int | float) and isinstance(epochs, int | float) and epochs > 0 and progress.total != epochs:
+        return progress.done + min(epoch / epochs, 1.0)
+    return progress.done
+
+
+def describe(progress: Progress, left: float | None = None) -> str:
+    """One line for where a stage stands.
+
+    >>> from enhancer.progress import Progress
+    >>> describe(Progress("generate", 50, 200, {"cached": 10, "failed": 0, "tokens": 1234, "cost_usd": 0.0021}), 12)
+    'generate  50/200 (25%)  cached 10  failed 0  tokens 1,234  $0.0021  12s left'
+    >>> describe(Progress("train", 0, 5, {"run": "align/seed0", "epoch": 3, "epochs": 40, "loss": 0.5, "metric": 0.31}))
+    'train  0/5 (0%)  align/seed0  epoch 3/40  loss 0.5000  metric 0.3100'
+    """
+    parts = [progress.stage]
+    if progress.total is None:
+        parts.append(count(progress.done))
+    else:
+        share = 100 * progress.done // progress.total if progress.total else 100
+        parts.append(f"{count(progress.done)}/{count(progress.total)} ({share}%)")
+    detail = dict(progress.detail)
+    if run := detail.pop("run", None):
+        parts.append(str(run))
+    if (epoch := detail.pop("epoch", None)) is not None:
+        epochs = detail.pop("epochs", None)
+        parts.append(f"epoch {epoch}" + ("" if epochs is None else f"/{epochs}"))
+    detail.pop("epochs", None)
+    for name, value in detail.items():
+        if value is None and name not in _MONEY:
+            continue
+        if name in _MONEY:
+            parts.append(dollars(value) if isinstance(value, int | float) else "cost unknown")
+        elif name in _COUNTS and isinstance(value, int | float):
+            parts.append(f"{_COUNTS[name]} {count(value)}")
+        else:
+            parts.append(f"{name} {number(value)}")
+    if left is not None:
+        parts.append(f"{duration(left)} left")
+    return "  ".join(parts)
+
+
+class ProgressView:
+    """A listener for :mod:`enhancer.progress`, to be used in a ``with`` statement.
+
+    Args:
+        quiet: Show nothing.
+        stream: Where to; by default stderr.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._quiet = quiet
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._stages: dict[str, _Stage] = {}
+        self._live: Any = None
+        self._terminal = not quiet and self._stream.isatty()
+
+    def __call__(self, progress: Progress) -> None:
+        """Take an event."""
+        if self._quiet:
+            return
+        now = self._clock()
+        stage = self._stages.setdefault(progress.stage, _Stage(progress, now))
+        stage.update(progress, now)
+        if self._terminal:
+            if self._live is None:
+                self._start()
+        elif stage.printed_at is None or now - stage.printed_at >= _PLAIN_EVERY or stage.complete:
+            self._print(stage, now)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        if not self._terminal:
+            for stage in self._stages.values():
+                if stage.stale:
+                    self._print(stage, self._clock())
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leave the terminal alone while a question is asked; what comes after starts below it."""
+        self._stop()
+        self._stages.clear()
+        yield
+
+    def _print(self, stage: _Stage, now: float) -> None:
+        if not stage.stale:
+            return
+        stage.printed_at, stage.stale = now, False
+        print(describe(stage.latest, stage.left(now)), file=self._stream, flush=True)
+
+    def _start(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(file=self._stream)
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=6)
+        self._live.start()
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _render(self) -> Any:
+        from rich.text import Text
+
+        now = self._clock()
+        lines = [describe(stage.latest, stage.left(now)) for stage in list(self._stages.values())]
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,159 @@
+"""``enhancer store``: looks after the feature store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path  # noqa: TC003  typer reads the annotations
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from enhancer.cli import tables
+from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, say, with_session
+from enhancer.errors import DataError
+
+if TYPE_CHECKING:
+    from enhancer.contracts import Record, StoreStats
+
+KindFlag = Annotated[Literal["item", "user"], typer.Option("--kind", help="item or user.")]
+AspectFlag = Annotated[str, typer.Option("--aspect", help='Which profile: empty for the LLM\'s, "text" for raw text.')]
+_SHOWN = 6
+"""Numbers of a vector that are shown to a person."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(name="store", help="Look after the feature store.", rich_markup_mode=None, no_args_is_help=True)
+    group.command("stats")(with_session(stats))
+    group.command("get")(with_session(get))
+    group.command("export")(with_session(export))
+    group.command("import")(with_session(import_))
+    group.command("verify")(with_session(verify))
+    group.command("gc")(with_session(gc))
+    group.command("quarantine")(with_session(quarantine))
+    app.add_typer(group, name="store")
+
+
+def stats(session: Session, as_json: JsonFlag = False) -> None:
+    """Count what is there."""
+    with session.project().store() as store:
+        result = store.stats()
+    if as_json:
+        print_json(asdict(result))
+    else:
+        typer.echo(_stats(result))
+
+
+def _stats(result: StoreStats) -> str:
+    size = "unknown" if result.bytes_on_disk is None else f"{result.bytes_on_disk / 1e6:,.1f} MB"
+    return tables.pairs(
+        [
+            ("records", tables.count(result.records)),
+            *((f"  {name}", tables.count(number)) for name, number in result.by_kind.items()),
+            ("vector lengths", ", ".join(f"{dim} ({number:,})" for dim, number in result.dims.items()) or "-"),
+            ("embedders", ", ".join(f"{name} ({number:,})" for name, number in result.embedders.items()) or "-"),
+            ("on disk", size),
+        ]
+    )
+
+
+def get(
+    session: Session,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="Item or user id.")],
+    kind: KindFlag = "item",
+    aspect: AspectFlag = "",
+    as_json: JsonFlag = False,
+) -> None:
+    """Show one record."""
+    with session.project().store() as store:
+        (record,) = store.get([id_], kind=kind, aspect=aspect)
+    if record is None:
+        which = f" of aspect {aspect!r}" if aspect else ""
+        raise DataError(f"no record of {kind} {id_!r}{which}", hint="`enhancer store stats` shows what is there")
+    fields = _fields(record)
+    if as_json:
+        print_json(fields)
+        return
+    numbers = [f"{value:.4f}" for value in fields["vector"][:_SHOWN]]
+    more = ", …" if len(fields["vector"]) > _SHOWN else ""
+    fields["vector"] = f"[{', '.join(numbers)}{more}] ({len(fields['vector'])} numbers)"
+    fields["tags"] = ", ".join(fields["tags"])
+    typer.echo(tables.pairs([(name, "-" if value is None else str(value)) for name, value in fields.items()]))
+
+
+def _fields(record: Record) -> dict[str, Any]:
+    from dataclasses import fields
+
+    values = {each.name: getattr(record, each.name) for each in fields(record)}
+    return {**values, "tags": list(record.tags), "vector": [float(value) for value in record.vector]}
+
+
+def export(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Its ending names the format: .jsonl, .parquet.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Write every record to a file."""
+    written = session.project().export(file)
+    _counted({"file": str(file), "records": written}, f"{written:,} records written to {file}", as_json)
+
+
+def import_(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `store export` wrote.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Read records from a file.
+
+    They replace those of equal kind, id and aspect.
+    """
+    read = session.project().import_(file)
+    _counted({"file": str(file), "records": read}, f"{read:,} records read from {file}", as_json)
+
+
+def verify(session: Session, as_json: JsonFlag = False) -> None:
+    """Read everything and list every fault.
+
+    Exit code 1 if there is one.
+    """
+    with session.project().store() as store:
+        faults = store.verify()
+        records = store.stats().records
+    if as_json:
+        print_json({"records": records, "faults": [asdict(fault) for fault in faults]})
+    elif faults:
+        typer.echo(tables.table(["where", "what"], [[fault.where, fault.what] for fault in faults]))
+    else:
+        typer.echo(f"{records:,} records, no fault")
+    if faults:
+        say(f"{len(faults)} faults; delete what is damaged and run `enhancer generate`: paid completions are kept")
+        raise typer.Exit(1)
+
+
+def gc(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
+    """Remove records of entities that are gone.
+
+    That is: of those that the tables no longer hold.
+    """
+    del yes
+    removed = session.project().gc()
+    _counted({"removed": removed}, f"{removed:,} records removed", as_json)
+
+
+def quarantine(session: Session, as_json: JsonFlag = False) -> None:
+    """List entities whose answers were never valid."""
+    lines = [each if isinstance(each, dict) else each.to_json() for each in session.project().quarantine()]
+    if as_json:
+        print_json(lines)
+    elif lines:
+        rows = [[str(line["kind"]), str(line["id"]), str(line["reason"])] for line in lines]
+        typer.echo(tables.table(["kind", "id", "reason"], rows))
+    else:
+        typer.echo("nothing is in quarantine")
+
+
+def _counted(result: dict[str, Any], said: str, as_json: bool) -> None:
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(said)
