@@ -1,0 +1,110 @@
+"""Runs that were finished before: an ablation that was interrupted, or is repeated, goes on where it was.
+
+A run is known again by a hash of all that decides it: the split, the vectors, the backbone and fuser with their options,
+the seed, the metrics and enhancer's version. What is kept is small: scores by user, and the training curve.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enhancer.evaluation.metrics import Scores
+from enhancer.evaluation.result import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from enhancer.contracts.backbone import TrainingData
+    from enhancer.evaluation.arms import Arm
+    from enhancer.evaluation.panels import Measured
+    from enhancer.evaluation.split import SplitLike
+
+_FORMAT = 1
+
+
+class RunMemory:
+    """A folder of finished runs."""
+
+    def __init__(self, folder: Path, identity: str = "") -> None:
+        """Use ``folder``, made when the first run is kept.
+
+        Args:
+            folder: Where runs are kept.
+            identity: Whatever decides a run beside its arm, data and seed: the backbone, its options, versions.
+        """
+        self._folder = folder
+        self._identity = identity
+
+    def key(self, arm: Arm, seed: int, data: TrainingData, split: SplitLike, metrics: list[str]) -> str:
+        """Name a run by all that decides it."""
+        digest = hashlib.blake2b(digest_size=16)
+        recipe = [
+            _FORMAT,
+            self._identity,
+            arm.fuser,
+            dict(arm.fuser_options),
+            seed,
+            metrics,
+            data.n_users,
+            data.n_items,
+        ]
+        digest.update(json.dumps(recipe, sort_keys=True, default=str).encode())
+        for array in (
+            *(part for pairs in (split.train, split.validation, split.test) for part in (pairs.users, pairs.items)),
+            split.cold_items,
+            split.cold_users,
+            data.ratings,
+            data.user_vectors,
+            data.item_vectors,
+        ):
+            shape = "-" if array is None else f"{array.dtype}{array.shape}"
+            digest.update(shape.encode())
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def recall(self, key: str, arm: Arm, seed: int) -> Run | None:
+        """The run of that key, if it was finished before; a file that cannot be read counts as none."""
+        try:
+            with np.load(self._folder / f"{key}.npz", allow_pickle=False) as arrays:
+                about: dict[str, Any] = json.loads(str(arrays["about"]))
+                measured: Measured = {
+                    stratum: Scores(
+                        arrays[f"{number}.users"],
+                        {metric: arrays[f"{number}.{place}"] for place, metric in enumerate(metrics)},
+                    )
+                    for number, (stratum, metrics) in enumerate(about.pop("strata"))
+                }
+            return Run(arm=arm.name, seed=seed, measured=measured, **about)
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            return None
+
+    def remember(self, key: str, run: Run) -> None:
+        """Keep a finished run; a folder that cannot be written is no reason to lose the experiment."""
+        strata = [(name, list(scores.values)) for name, scores in run.measured.items()]
+        about = {
+            "seconds": run.seconds,
+            "epochs": run.epochs,
+            "best_epoch": run.best_epoch,
+            "validation": run.validation,
+            "history": run.history,
+            "spread": run.spread,
+            "strata": strata,
+        }
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
+        for number, (name, metrics) in enumerate(strata):
+            arrays[f"{number}.users"] = run.measured[name].users
+            for place, metric in enumerate(metrics):
+                arrays[f"{number}.{place}"] = run.measured[name].values[metric]
+        part = self._folder / f"{key}.{os.getpid()}.part.npz"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(part, **arrays)
+            part.replace(self._folder / f"{key}.npz")
+        except OSError:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,445 @@
+"""A project: one configuration, and all that can be done with it. The command line is a thin layer over this.
+
+>>> import enhancer
+>>> project = enhancer.Project.load("enhancer.toml")  # doctest: +SKIP
+>>> project.plan().to_json()["requests"]  # doctest: +SKIP
+1682
+>>> project.generate()  # doctest: +SKIP
+>>> project.train().metrics  # doctest: +SKIP
+{'ndcg@10': 0.327, 'recall@20': 0.391}
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from enhancer.config import Settings, load_settings
+from enhancer.contracts.options import Context
+from enhancer.errors import ConfigError, EnhancerError
+from enhancer.plugins import PluginManager, load_plugins
+from enhancer.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from enhancer.config.schema import Input
+    from enhancer.contracts.backbone import Backbone
+    from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.fuser import Fuser
+    from enhancer.contracts.llm import LLMProvider
+    from enhancer.contracts.record import Kind
+    from enhancer.contracts.store import FeatureStore
+    from enhancer.data import Interactions, Split
+    from enhancer.evaluation import Ablation, Arm
+    from enhancer.features import GenerationReport, Pipeline, Plan
+    from enhancer.progress import Listener
+    from enhancer.results import RunReport, Similar, TrainingReport
+    from enhancer.serving import Ranker, Recommendation
+
+    Table = NDArray[np.float32]
+    Confirm = Callable[[Plan], bool]
+
+
+class Project:
+    """One configuration and its folder. Tables, split and store are opened when first needed, and once."""
+
+    def __init__(self, settings: Settings, root: Path, plugins: PluginManager | None = None) -> None:
+        """Take settings as they are; :meth:`load` reads them from a file.
+
+        Args:
+            settings: What ``enhancer.toml`` says.
+            root: The folder that relative paths are relative to.
+            plugins: The plugin host; by default one that loads whatever is installed.
+        """
+        self.settings = settings
+        self.root = root
+        self.plugins = load_plugins() if plugins is None else plugins
+        self.context = Context(root=root)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str | None = None,
+        *,
+        overrides: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        plugins: PluginManager | None = None,
+    ) -> Self:
+        """Read ``enhancer.toml`` or ``pyproject.toml``; see :func:`enhancer.config.load_settings`.
+
+        Raises:
+            ConfigError: The file is missing, or says something that it cannot say.
+        """
+        settings, root = load_settings(None if path is None else Path(path), overrides=overrides, environ=environ)
+        return cls(settings, root, plugins)
+
+    # --- the parts -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """The feature store, opened."""
+        made: FeatureStore = self._create("store")
+        return made
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder; its model is loaded when it first embeds."""
+        made: Embedder = self._create("embedder")
+        return made
+
+    def provider(self) -> LLMProvider:
+        """A new LLM provider: each event loop has its own."""
+        made: LLMProvider = self._create("llm")
+        return made
+
+    def backbone(self) -> Backbone:
+        """A new backbone."""
+        made: Backbone = self._create("backbone")
+        return made
+
+    def fuser(self, arm: Arm | None = None) -> Fuser:
+        """A new fuser: that of an arm, or that of ``[fuser]``."""
+        if arm is None:
+            made: Fuser = self._create("fuser")
+            return made
+        arm_made: Fuser = self.plugins.create("fuser", arm.fuser, arm.fuser_options, self.context)
+        return arm_made
+
+    @cached_property
+    def interactions(self) -> Interactions:
+        """The interactions, over the vocabulary of the items table where there is one.
+
+        Raises:
+            ConfigError: ``[data] interactions`` is not set, or its file or a column is missing.
+            DataError: The file holds something that cannot be used.
+        """
+        from enhancer.data import read_interactions
+
+        evaluation = self.settings.evaluation
+        return read_interactions(
+            self._path(self.settings.data.interactions, "interactions"),
+            self.settings.data.columns,
+            item_ids=self.item_ids,
+            min_rating=evaluation.min_rating,
+            k_core=evaluation.k_core,
+        )
+
+    @cached_property
+    def split(self) -> Split:
+        """Train, validation and test, cut once by ``[evaluation]``."""
+        from enhancer.data import split_interactions
+
+        return split_interactions(self.interactions, self.settings.evaluation, self.root, self.settings.data.columns)
+
+    @cached_property
+    def item_ids(self) -> list[str] | None:
+        """Ids of the items table, in its order; None without one."""
+        return None if self.settings.data.items is None else list(self.titles)
+
+    @cached_property
+    def titles(self) -> dict[str, str | None]:
+        """What people call each item of the items table; None where it has no name."""
+        from enhancer.data import read_entities
+
+        if self.settings.data.items is None:
+            return {}
+        data = self.settings.data
+        path = self._path(data.items, "items")
+        return {entity.id: entity.title for entity in read_entities(path, "item", data.columns, data.max_text)}
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The way from entities to stored vectors."""
+        from enhancer.features import Pipeline
+
+        return Pipeline(self)
+
+    def close(self) -> None:
+        """Close the store, if it was opened."""
+        if "store" in self.__dict__:
+            self.store.close()
+            del self.__dict__["store"]
+
+    # --- the verbs -----------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """What :meth:`generate` would do, and what it would cost. Calls nothing."""
+        return self.pipeline.plan()
+
+    def generate(
+        self,
+        *,
+        listener: Listener = silent,
+        confirm: Confirm | None = None,
+        retry_quarantined: bool = False,
+        limit: int | None = None,
+    ) -> GenerationReport:
+        """Profile, validate, embed and store what is new or changed.
+
+        Args:
+            listener: Told of progress.
+            confirm: Shown the plan before anything that may cost money; anything but True stops.
+            retry_quarantined: Ask again about entities whose answers were never valid.
+            limit: Generate for that many entities at most.
+
+        Raises:
+            BudgetError: ``max_cost`` leaves no room for the next call; what was paid for is kept.
+            EnhancerError: See the exception tree; also when ``confirm`` says no.
+        """
+        if confirm is not None and not confirm(self.plan()):
+            raise EnhancerError("not confirmed: nothing was generated")
+        return self.pipeline.generate(listener, retry_quarantined=retry_quarantined, limit=limit)
+
+    def features(self, inputs: Sequence[Input]) -> tuple[Table | None, Table]:
+        """The semantic vectors, rows as in :attr:`interactions`.
+
+        Args:
+            inputs: What they come from; two are set side by side.
+
+        Returns:
+            Users, float32 ``[n_users, ds]`` (None where ``[prompts.user] source`` is ``pool`` or ``none``: then they
+            are made from the items'), and items, float32 ``[n_items, ds]``. Zero rows: no vector.
+
+        Raises:
+            ConfigError: The store has no vectors for an input.
+            StoreMismatchError: They were made by another embedder.
+        """
+        from enhancer.features import feature_table
+
+        train = self.split.train
+        fingerprint = self.embedder.fingerprint
+        items = feature_table(self.store, train.item_ids, "item", inputs, fingerprint)
+        if not items.any():
+            raise ConfigError(
+                f"the store has no vectors of items for input {' + '.join(inputs)}",
+                hint="run `enhancer generate` first",
+            )
+        if self.settings.prompts.user.source != "llm":
+            return None, items
+        return self._user_features(inputs, items, fingerprint), items
+
+    def train(self, *, listener: Listener = silent, seed: int | None = None) -> TrainingReport:
+        """Train backbone and fuser, test them, and write the serving artifact.
+
+        Args:
+            listener: Told of progress.
+            seed: By default ``seed`` of the settings.
+
+        Raises:
+            FusionError: The two cannot work together.
+        """
+        from enhancer.evaluation import fit, training_data
+        from enhancer.results import TrainingReport
+        from enhancer.serving import write_artifact
+
+        settings = self.settings
+        seed = settings.seed if seed is None else seed
+        backbone, fuser = self.backbone(), self.fuser()
+        fuser.check(backbone, settings.fuser.use, settings.backbone.use)
+        started = time.perf_counter()
+        inputs: tuple[Input, ...] = self._inputs()
+        users, items = self.features(inputs) if fuser.uses_semantics else (None, None)
+        if items is not None and users is None:
+            users = self._pool(items)
+        split = self.split
+        fitted, metrics = fit(
+            backbone,
+            fuser,
+            training_data(split, users, items),
+            split,
+            metrics=settings.evaluation.metrics,
+            seed=seed,
+            listener=listener,
+            on_epoch=self._on_epoch,
+        )
+        folder = self.root / settings.artifact
+        write_artifact(
+            folder,
+            factors=fitted.factors,
+            user_ids=split.train.user_ids,
+            item_ids=split.train.item_ids,
+            train_users=split.train.users,
+            train_items=split.train.items,
+            place_items=fitted.place_items,
+            place_users=fitted.place_users,
+            titles=[self.titles.get(item) or "" for item in split.train.item_ids]
+            if any(self.titles.values())
+            else None,
+            manifest={
+                "seed": seed,
+                "backbone": settings.backbone.use,
+                "fuser": settings.fuser.use,
+                "carries_semantics": fuser.carries_semantics,
+                "embedder": self.embedder.fingerprint if fuser.uses_semantics else None,
+                "metrics": metrics,
+                "epochs": fitted.epochs,
+                "best_epoch": fitted.best_epoch,
+                "configuration": settings.model_dump(mode="json"),
+            },
+        )
+        return TrainingReport(
+            artifact=settings.artifact if not folder.is_absolute() else folder,
+            epochs=fitted.epochs,
+            best_epoch=fitted.best_epoch,
+            seconds=time.perf_counter() - started,
+            metrics=metrics,
+        )
+
+    def ablate(
+        self,
+        *,
+        listener: Listener = silent,
+        report: Path | str | None = "report.html",
+        sections: Callable[[Ablation], Sequence[Any]] | None = None,
+        title: str = "Does the feature help?",
+    ) -> Ablation:
+        """Train every arm with every seed on one split, judge, and write the report.
+
+        Args:
+            listener: Told of progress.
+            report: Where the page goes, relative to the project's folder; None for none.
+            sections: Makes further sections for the page.
+            title: Title of the page.
+
+        Raises:
+            ConfigError: An arm or metric is unknown, or an arm's vectors are not in the store.
+            FusionError: A pair cannot work together; raised before any training.
+        """
+        from enhancer.evaluation import resolve_arms, resolve_baseline, run_ablation
+        from enhancer.evaluation.memory import RunMemory
+        from enhancer.evaluation.report import write_report
+
+        settings = self.settings
+        arms = resolve_arms(
+            settings,
+            uses_semantics=lambda name: self.plugins.get("fuser", name).uses_semantics,
+            fusers=[line.name for line in self.plugins.listing() if line.kind == "fuser"],
+        )
+        seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
+        ablation = run_ablation(
+            arms,
+            self.split,
+            self.features,
+            self.backbone,
+            self.fuser,
+            metrics=settings.evaluation.metrics,
+            seeds=list(seeds),
+            baseline=resolve_baseline(settings, arms),
+            pool=self._pool if settings.prompts.user.source == "pool" else None,
+            listener=listener,
+            on_epoch=self._on_epoch,
+            memory=RunMemory(self.root / "runs"),
+        )
+        self.plugins.hook.ablation_finished(result=ablation.to_json())
+        if report is not None:
+            listener(Progress("report", 0, 1))
+            write_report(
+                self.root / report,
+                ablation,
+                title=title,
+                facts=self._facts(),
+                sections=() if sections is None else sections(ablation),
+            )
+            listener(Progress("report", 1, 1))
+        return ablation
+
+    def run(self, *, listener: Listener = silent, confirm: Confirm | None = None) -> RunReport:
+        """Generate, train and ablate, one after the other."""
+        from enhancer.results import RunReport
+
+        generated = self.generate(listener=listener, confirm=confirm)
+        trained = self.train(listener=listener)
+        return RunReport(generate=generated, train=trained, ablate=self.ablate(listener=listener))
+
+    def ranker(self) -> Ranker:
+        """The artifact that :meth:`train` wrote, ready to serve."""
+        from enhancer.serving import Ranker
+
+        return Ranker.load(self.root / self.settings.artifact)
+
+    def recommend(self, user_ids: Sequence[str], k: int = 10) -> list[Recommendation]:
+        """The ``k`` best items for each user, without those seen in training."""
+        return self.ranker().recommend(user_ids, k=k)
+
+    def similar(self, item_id: str, k: int = 10) -> Similar:
+        """The items whose vectors are nearest to that of ``item_id``, by cosine.
+
+        Raises:
+            ConfigError: The store has no vector for it.
+        """
+        from enhancer.results import nearest
+
+        return nearest(self.store, item_id, self._inputs(), k, self.titles)
+
+    # --- within --------------------------------------------------------------------------------------------------
+
+    def _create(self, kind: str) -> Any:
+        chosen = getattr(self.settings, kind)
+        own = [name for name in type(chosen).model_fields if name not in ("use", "options")]
+        return self.plugins.create(kind, chosen.use, chosen.options, self.context, also_known=own)
+
+    def _path(self, path: Path | None, key: str) -> Path:
+        if path is None:
+            raise ConfigError(f"[data] {key} is not set", hint=f'name the file: {key} = "{key}.csv"')
+        return self.root / path
+
+    def _inputs(self) -> tuple[Input, ...]:
+        """What the vectors of this project come from."""
+        return ("text",) if self.settings.prompts.item.source == "text" else tuple(self.settings.embedder.input)
+
+    def _pool(self, items: Table) -> Table:
+        from enhancer.features import pool
+
+        train = self.split.train
+        return pool(items, train.users, train.items, len(train.user_ids))
+
+    def _user_features(self, inputs: Sequence[Input], items: Table, fingerprint: str) -> Table:
+        """Profiles of users where an LLM wrote them; whatever else is wanted is pooled from their items."""
+        import numpy as np
+
+        from enhancer.features import feature_table
+
+        ids = self.split.train.user_ids
+        parts: list[Table] = []
+        for name in inputs:
+            if name == "profile":
+                parts.append(feature_table(self.store, ids, "user", [name], fingerprint))
+            else:
+                parts.append(
+                    self._pool(feature_table(self.store, self.split.train.item_ids, "item", [name], fingerprint))
+                )
+        table: Table = np.hstack(parts)
+        if table.shape[1] != items.shape[1]:
+            raise ConfigError(
+                "the store has no profiles of users, and [prompts.user] source is 'llm'",
+                hint='run `enhancer generate` first, or set source = "pool"',
+            )
+        return table
+
+    def _on_epoch(self, run: str, epoch: int, loss: float, metric: float | None) -> None:
+        self.plugins.hook.epoch_finished(run=run, epoch=epoch, loss=loss, metric=metric)
+
+    def _facts(self) -> dict[str, Any]:
+        """What a reader of the report wants to know of the data and the setup."""
+        settings = self.settings
+        read = self.interactions.report
+        return {
+            "backbone": settings.backbone.use,
+            "embedder": self.embedder.fingerprint,
+            "LLM": settings.llm.model if settings.prompts.item.source == "llm" else "none",
+            "rows read": read.rows,
+            "rows with an unknown item": read.unknown_items,
+        }
+
+
+def kind_path(project: Project, kind: Kind) -> Path | None:
+    """The table of items or users, if there is one."""
+    data = project.settings.data
+    path = data.items if kind == "item" else data.users
+    return None if path is None else project.root / path

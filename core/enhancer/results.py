@@ -1,0 +1,116 @@
+"""What the verbs of a project return; each gives by ``to_json`` the keys that the command line prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from enhancer.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from enhancer.config.schema import Input
+    from enhancer.contracts.store import FeatureStore
+    from enhancer.evaluation import Ablation
+    from enhancer.features import GenerationReport
+
+_SCAN = 65_536
+"""Vectors compared at once: bounds memory, whatever the catalogue's size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingReport:
+    """One training run."""
+
+    artifact: Path
+    """Where the serving artifact is, as configured."""
+    epochs: int
+    """Epochs run."""
+    best_epoch: int
+    """The epoch whose factors were kept."""
+    seconds: float
+    """Wall time, reading the features included."""
+    metrics: dict[str, float]
+    """On the test part, over warm items."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys fixed by contract."""
+        return {
+            "artifact": str(self.artifact),
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "seconds": round(self.seconds, 3),
+            "metrics": self.metrics,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunReport:
+    """The three verbs together."""
+
+    generate: GenerationReport
+    train: TrainingReport
+    ablate: Ablation
+
+    def to_json(self) -> dict[str, Any]:
+        """One key a verb."""
+        return {name: getattr(self, name).to_json() for name in ("generate", "train", "ablate")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similar:
+    """The items nearest to one item."""
+
+    item_id: str
+    title: str | None
+    items: list[tuple[str, float, str | None]]
+    """Id, cosine and title, nearest first."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys fixed by contract, and titles where there are any."""
+        return {
+            "item_id": self.item_id,
+            **({"title": self.title} if self.title else {}),
+            "items": [
+                {"item_id": item, "score": score, **({"title": title} if title else {})}
+                for item, score, title in self.items
+            ],
+        }
+
+
+def nearest(
+    store: FeatureStore, item_id: str, inputs: Sequence[Input], k: int, titles: Mapping[str, str | None]
+) -> Similar:
+    """The ``k`` items whose stored vectors have the largest cosine with that of ``item_id``.
+
+    Args:
+        store: Holds the vectors.
+        item_id: The item.
+        inputs: What vectors come from; two are set side by side.
+        k: How many.
+        titles: Names of items, where known.
+
+    Raises:
+        ConfigError: The store has no vector for ``item_id``.
+    """
+    import numpy as np
+
+    from enhancer.features import feature_table
+    from enhancer.features.table import ASPECTS
+
+    ids = list(dict.fromkeys(record.id for name in inputs for record in store.scan(kind="item", aspect=ASPECTS[name])))
+    if item_id not in set(ids):
+        hint = "run `enhancer generate` first" if not ids else did_you_mean(item_id, ids[:10_000])
+        raise ConfigError(f"the store has no vector for item {item_id!r}", hint=hint)
+
+    def unit(chosen: Sequence[str]) -> Any:
+        table = feature_table(store, chosen, "item", inputs)
+        return table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
+
+    query = unit([item_id])[0]
+    scores = np.concatenate([unit(ids[start : start + _SCAN]) @ query for start in range(0, len(ids), _SCAN)])
+    order = [row for row in np.argsort(-scores, kind="stable") if ids[row] != item_id][:k]
+    found = [(ids[row], float(scores[row]), titles.get(ids[row])) for row in order]
+    return Similar(item_id=item_id, title=titles.get(item_id), items=found)
