@@ -1,0 +1,333 @@
+"""The serving artifact: a manifest in JSON, and one safetensors file that it names.
+
+::
+
+    artifact/
+      manifest.json                what it is, how it was made, and the sha256 of the file below
+      tensors-3fa9c1d2e0b7.safetensors
+
+The name of the file of tensors holds its hash, and the manifest is replaced in one step when everything else is on
+disk: whoever opens the folder finds the old artifact or the new one, whole; whoever has the old one open keeps it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from enhancer.errors import ArtifactError
+from enhancer.serving.ids import pack_ids, pack_strings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from enhancer.contracts.backbone import Factors
+    from enhancer.contracts.placement import Placement
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+_DTYPES: Final = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1"}
+_OWN_KEYS: Final = ("format", "enhancer", "created_at", "tensors", "placements", "shape")
+_MOST_HEADER: Final = 100 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """An artifact, mapped into memory."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    tensors: dict[str, NDArray[Any]]
+
+
+def write_artifact(
+    folder: str | Path,
+    *,
+    factors: Factors,
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+    train_users: NDArray[np.integer[Any]],
+    train_items: NDArray[np.integer[Any]],
+    place_items: Placement | None = None,
+    place_users: Placement | None = None,
+    manifest: Mapping[str, Any],
+    titles: Sequence[str | None] | None = None,
+) -> Path:
+    """Write an artifact, replacing one that is there in a single step.
+
+    Args:
+        folder: Where; made if missing.
+        factors: User and item matrices, float32 ``[n, k]`` each.
+        user_ids: Ids of the users, by row.
+        item_ids: Ids of the items, by row.
+        train_users: User rows of the interactions that count as seen, ``[n]``.
+        train_items: Their item rows, ``[n]``.
+        place_items: Map of semantic vectors to item rows.
+        place_users: Map of semantic vectors to user rows.
+        manifest: What else to record, JSON-able: ``seed``, ``configuration``, ``metrics``, ``backbone``, ``fuser``,
+            ``carries_semantics``, ...
+        titles: Names of the items for people, by row.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ArtifactError: The parts do not fit together, factors are not finite, or the disk is full.
+    """
+    folder = Path(folder)
+    users = np.ascontiguousarray(factors.users, dtype="<f4")
+    items = np.ascontiguousarray(factors.items, dtype="<f4")
+    _check_parts(users, items, user_ids, item_ids, titles)
+    if taken := sorted(set(manifest) & set(_OWN_KEYS)):
+        raise ArtifactError(f"manifest key {taken[0]!r} is the artifact's own")
+    tensors: dict[str, NDArray[Any]] = {
+        "users": users,
+        "items": items,
+        **_seen(train_users, train_items, len(users), len(items)),
+        **pack_ids(user_ids, "user_ids"),
+        **pack_ids(item_ids, "item_ids"),
+    }
+    if titles is not None:
+        tensors |= pack_strings([title or "" for title in titles], "titles")
+    placements: dict[str, Any] = {}
+    for name, placement in (("items", place_items), ("users", place_users)):
+        if placement is None:
+            placements[name] = None
+        else:
+            parts, placements[name] = placement.to_tensors(f"place_{name}")
+            tensors |= parts
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file, digest = _write_tensors(folder, tensors)
+        document = {
+            "format": FORMAT,
+            "enhancer": _own_version(),
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            **manifest,
+            "shape": {"users": len(users), "items": len(items), "width": users.shape[1]},
+            "placements": placements,
+            "tensors": {"file": file.name, "sha256": digest, "bytes": file.stat().st_size},
+        }
+        _replace(folder / MANIFEST, json.dumps(document, indent=2, allow_nan=False).encode())
+    except OSError as error:
+        raise ArtifactError(f"cannot write the artifact {folder}: {error.strerror}") from None
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"the manifest of {folder} cannot be written as JSON: {error}") from None
+    for old in folder.glob("tensors-*.safetensors"):
+        if old != file:
+            with contextlib.suppress(OSError):  # in use, on systems that mind
+                old.unlink()
+    return folder
+
+
+def _check_parts(
+    users: NDArray[np.float32],
+    items: NDArray[np.float32],
+    user_ids: Sequence[str],
+    item_ids: Sequence[str],
+    titles: Sequence[str | None] | None,
+) -> None:
+    if users.ndim != 2 or items.ndim != 2 or users.shape[1] != items.shape[1]:
+        raise ArtifactError(f"factors of shapes {users.shape} and {items.shape} have no inner product")
+    if len(users) != len(user_ids) or len(items) != len(item_ids):
+        raise ArtifactError(
+            f"{len(users)} user and {len(items)} item rows for {len(user_ids)} user and {len(item_ids)} item ids"
+        )
+    if titles is not None and len(titles) != len(item_ids):
+        raise ArtifactError(f"{len(titles)} titles for {len(item_ids)} items")
+    for name, ids in (("user", user_ids), ("item", item_ids)):
+        if len(set(ids)) != len(ids):
+            raise ArtifactError(f"{name} ids are not unique")
+    for name, matrix in (("user", users), ("item", items)):
+        if not np.isfinite(matrix).all():
+            row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+            raise ArtifactError(f"the factors of {name} row {row} are not finite", hint="lower the learning rate")
+
+
+def _seen(
+    users: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]], n_users: int, n_items: int
+) -> dict[str, NDArray[Any]]:
+    """Seen items by user, in compressed rows: sorted, each once."""
+    users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
+    if users.shape != items.shape or users.ndim != 1:
+        raise ArtifactError(f"seen pairs of shapes {users.shape} and {items.shape}")
+    if len(users) and (users.min() < 0 or users.max() >= n_users or items.min() < 0 or items.max() >= n_items):
+        raise ArtifactError("seen pairs name rows that there are not")
+    pairs = np.unique(users * max(n_items, 1) + items)
+    users, items = np.divmod(pairs, max(n_items, 1))
+    starts = np.zeros(n_users + 1, dtype=np.int64)
+    np.cumsum(np.bincount(users, minlength=n_users), out=starts[1:])
+    return {"seen.starts": starts, "seen.items": items.astype(np.int32)}
+
+
+def _write_tensors(folder: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Path, str]:
+    from safetensors.numpy import save_file
+
+    handle, name = tempfile.mkstemp(prefix=".tensors-", dir=folder)
+    os.close(handle)
+    draft = Path(name)
+    try:
+        save_file(tensors, draft)
+        draft.chmod(0o644)
+        with draft.open("rb+") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        target = folder / f"tensors-{digest[:12]}.safetensors"
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    return target, digest
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _own_version() -> str:
+    try:
+        return version("enhancer")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def open_artifact(folder: str | Path, *, verify: bool = False) -> Artifact:
+    """Map an artifact into memory; nothing of the matrices is read before it is used.
+
+    Args:
+        folder: Where it is.
+        verify: Also read the whole file once and compare its sha256 with the manifest's.
+
+    Raises:
+        ArtifactError: It is missing, incomplete, damaged, or was written by a newer enhancer.
+    """
+    folder = Path(folder)
+    try:
+        return _open(folder, verify=verify)
+    except FileNotFoundError:
+        # Replaced by a newer one between the reading of its manifest and the opening of its tensors.
+        try:
+            return _open(folder, verify=verify)
+        except FileNotFoundError as error:
+            raise ArtifactError(f"{error.filename} of the artifact is missing", hint="run `enhancer train`") from None
+
+
+def _open(folder: Path, *, verify: bool) -> Artifact:
+    manifest = _read_manifest(folder)
+    described = manifest["tensors"]
+    if not isinstance(described.get("file"), str) or Path(described["file"]).name != described["file"]:
+        raise ArtifactError(f"{folder / MANIFEST} names no file of tensors")
+    path = folder / described["file"]
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != described.get("bytes"):
+                raise ArtifactError(
+                    f"{path} is damaged: it has {size:,} bytes of {described.get('bytes')}", hint="run `enhancer train`"
+                )
+            if verify and hashlib.file_digest(file, "sha256").hexdigest() != described.get("sha256"):
+                raise ArtifactError(f"{path} is damaged: its sha256 is not that of its manifest")
+            file.seek(0)
+            header = _read_header(path, file.read(8), file.read, size)
+        tensors = _map(path, header, size)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
+    _check_tensors(path, manifest, tensors)
+    return Artifact(folder, manifest, tensors)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ArtifactError(f"there is no artifact in {folder}", hint="run `enhancer train` to make one") from None
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{path} is not JSON: {error}") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise ArtifactError(f"{path} is not the manifest of an artifact")
+    if manifest["format"] > FORMAT:
+        raise ArtifactError(
+            f"{folder} is an artifact of format {manifest['format']}, and this enhancer reads formats up to {FORMAT}",
+            hint="upgrade enhancer",
+        )
+    if not isinstance(manifest.get("tensors"), dict) or not isinstance(manifest.get("placements"), dict):
+        raise ArtifactError(f"{path} is incomplete", hint="run `enhancer train`")
+    return manifest
+
+
+def _read_header(path: Path, length: bytes, read: Any, size: int) -> dict[str, Any]:
+    """The JSON header of a safetensors file; its offsets are made absolute."""
+    count = int.from_bytes(length, "little")
+    if len(length) < 8 or count > min(size - 8, _MOST_HEADER):
+        raise ArtifactError(f"{path} is not a safetensors file")
+    try:
+        header = json.loads(read(count))
+        entries = {}
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                entries[name] = (_DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + count + begin, 8 + count + end)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ArtifactError(f"{path} is damaged: its header cannot be read") from None
+    return entries
+
+
+def _map(path: Path, header: Mapping[str, Any], size: int) -> dict[str, NDArray[Any]]:
+    whole = np.memmap(path, dtype=np.uint8, mode="r") if size else np.empty(0, np.uint8)
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, (dtype, shape, begin, end) in header.items():
+        try:
+            if not 0 <= begin <= end <= size:
+                raise ValueError
+            tensors[name] = np.asarray(whole[begin:end]).view(dtype).reshape(shape)
+        except (ValueError, TypeError):
+            raise ArtifactError(f"{path} is damaged: tensor {name!r} does not fit its place") from None
+    return tensors
+
+
+def _check_tensors(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
+    try:
+        n, m = len(tensors["users"]), len(tensors["items"])
+        ends = [(tensors[f"{kind}_ids.offsets"], tensors[f"{kind}_ids.bytes"]) for kind in ("user", "item")]
+        sound = (
+            tensors["users"].shape == (n, tensors["items"].shape[1])
+            and tensors["users"].dtype == tensors["items"].dtype == np.float32
+            and manifest["shape"] == {"users": n, "items": m, "width": tensors["items"].shape[1]}
+            and tensors["seen.starts"].shape == (n + 1,)
+            and int(tensors["seen.starts"][-1]) == len(tensors["seen.items"])
+            and [len(offsets) for offsets, _ in ends] == [n + 1, m + 1]
+            and all(int(offsets[-1]) == len(content) for offsets, content in ends)
+            and len(tensors["user_ids.order"]) == n
+            and len(tensors["item_ids.order"]) == m
+        )
+    except (KeyError, IndexError, TypeError):
+        sound = False
+    if not sound:
+        raise ArtifactError(f"{path} is damaged: its tensors do not fit together", hint="run `enhancer train`")

@@ -1,0 +1,95 @@
+"""Ids by the million, opened in no time: UTF-8 bytes, offsets and a sorted order, all of them memory-mapped."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_DICT_AFTER = 20_000
+"""Look-ups after which a dictionary pays for itself."""
+_SUGGEST_ALL = 5_000
+_NEIGHBOURS = 50
+
+
+def pack_strings(strings: Sequence[str], prefix: str) -> dict[str, NDArray[np.generic]]:
+    """Strings as arrays: ``PREFIX.bytes`` (uint8) and ``PREFIX.offsets`` (int64 ``[n + 1]``)."""
+    raw = [text.encode("utf-8", "surrogatepass") for text in strings]
+    offsets = np.zeros(len(raw) + 1, dtype=np.int64)
+    np.cumsum([len(text) for text in raw], out=offsets[1:])
+    return {f"{prefix}.bytes": np.frombuffer(b"".join(raw), dtype=np.uint8), f"{prefix}.offsets": offsets}
+
+
+def pack_ids(ids: Sequence[str], prefix: str) -> dict[str, NDArray[np.generic]]:
+    """Ids as arrays: those of :func:`pack_strings`, and ``PREFIX.order`` (int32): row numbers in order of the bytes."""
+    raw = [text.encode("utf-8", "surrogatepass") for text in ids]
+    order = np.array(sorted(range(len(raw)), key=raw.__getitem__), dtype=np.int32)
+    return {**pack_strings(ids, prefix), f"{prefix}.order": order}
+
+
+class StringTable:
+    """Strings by row number."""
+
+    def __init__(self, prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        self._bytes = arrays[f"{prefix}.bytes"]
+        self._offsets = arrays[f"{prefix}.offsets"]
+
+    def __len__(self) -> int:
+        return max(len(self._offsets) - 1, 0)
+
+    def raw(self, row: int) -> bytes:
+        """The UTF-8 bytes of one string."""
+        return self._bytes[int(self._offsets[row]) : int(self._offsets[row + 1])].tobytes()
+
+    def __getitem__(self, row: int) -> str:
+        return self.raw(row).decode("utf-8", "surrogatepass")
+
+
+class IdTable(StringTable):
+    """Ids by row number, and row numbers by id."""
+
+    def __init__(self, prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
+        super().__init__(prefix, arrays)
+        self._order = arrays[f"{prefix}.order"]
+        self._asked = 0
+        self._rows: dict[str, int] | None = None
+
+    def row(self, id_: str) -> int | None:
+        """The row number of an id, or None."""
+        if self._rows is not None:
+            return self._rows.get(id_)
+        self._asked += 1
+        if self._asked > _DICT_AFTER:
+            self._rows = {self[row]: row for row in range(len(self))}
+            return self._rows.get(id_)
+        place = self._place(id_)
+        if place < len(self):
+            row = int(self._order[place])
+            if self.raw(row) == id_.encode("utf-8", "surrogatepass"):
+                return row
+        return None
+
+    def nearest(self, id_: str) -> str | None:
+        """A hint that names the id most like an unknown one."""
+        if len(self) <= _SUGGEST_ALL:
+            rows = range(len(self))
+        else:
+            place = self._place(id_)
+            rows = range(max(place - _NEIGHBOURS, 0), min(place + _NEIGHBOURS, len(self)))
+        known = [self[int(self._order[row])] for row in rows]
+        hint = did_you_mean(id_, known)
+        if hint is None or not hint.startswith("known"):
+            return hint
+        return f"such as {', '.join(repr(one) for one in known[:3])}"
+
+    def _place(self, id_: str) -> int:
+        raw = id_.encode("utf-8", "surrogatepass")
+        return bisect_left(range(len(self)), raw, key=lambda place: self.raw(int(self._order[place])))

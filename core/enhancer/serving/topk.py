@@ -1,0 +1,155 @@
+"""The best k of very many inner products, exactly, in numpy alone.
+
+Scores are computed block by block, small enough to stay in the processor's cache. After the first few, nearly every
+score is below the k-th best seen so far: one comparison a score throws those out, and only the few that are left are
+sorted. Ties go to the lower row number, so that equal input gives equal output.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SCORES = 1 << 19
+"""Scores in a block: 2 MiB of them."""
+_LEAST_BLOCK = 512
+_MOST_USERS = 1024
+
+
+def top_k(
+    queries: NDArray[np.float32],
+    items: NDArray[np.float32],
+    k: int,
+    *,
+    masked: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    banned: NDArray[np.int64] | None = None,
+    scale: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The ``k`` rows of ``items`` with the largest inner product, for each query.
+
+    Args:
+        queries: float32 ``[b, d]``.
+        items: float32 ``[m, d]``.
+        k: How many; at least 1.
+        masked: Query rows and item rows of pairs that must not be answered.
+        banned: Item rows that must not be answered to any query.
+        scale: float32 ``[m]``: factors on the scores of items; none is negative.
+
+    Returns:
+        int64 ``[b, k]`` rows of ``items``, best first, and their float32 ``[b, k]`` scores. Where there are fewer than
+        ``k``, the rest is row -1 with score minus infinity.
+    """
+    rows = np.full((len(queries), k), -1, dtype=np.int64)
+    scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+    for start in range(0, len(queries), _MOST_USERS):
+        stop = min(start + _MOST_USERS, len(queries))
+        part = None
+        if masked is not None:
+            inside = (masked[0] >= start) & (masked[0] < stop)
+            part = masked[0][inside] - start, masked[1][inside]
+        search = _Search(np.ascontiguousarray(queries[start:stop]), items, k, part, banned, scale)
+        rows[start:stop], scores[start:stop] = search.run()
+    return rows, scores
+
+
+class _Search:
+    """One batch of queries on its way through the items."""
+
+    def __init__(
+        self,
+        queries: NDArray[np.float32],
+        items: NDArray[np.float32],
+        k: int,
+        masked: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
+        banned: NDArray[np.int64] | None,
+        scale: NDArray[np.float32] | None,
+    ) -> None:
+        self.queries, self.items, self.k, self.scale = queries, items, k, scale
+        self.banned = None if banned is None else np.unique(banned)
+        self.masked = None
+        if masked is not None and len(masked[0]):
+            order = np.argsort(masked[1], kind="stable")
+            self.masked = masked[0][order], masked[1][order]
+        # What has been found: sorted by query, then best first.
+        self.rows = np.full((len(queries), k), -1, dtype=np.int64)
+        self.scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
+        self.pending: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+        self.waiting = 0
+
+    def run(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        count, total = len(self.queries), len(self.items)
+        if not count or not total:
+            return self.rows, self.scores
+        block = max(_SCORES // count, _LEAST_BLOCK)
+        buffer = np.empty((count, min(block, total)), dtype=np.float32)
+        first = min(max(4 * self.k, _LEAST_BLOCK), total)
+        stops = [first, *range(first + block, total, block), total]
+        start = 0
+        for stop in stops:
+            if stop <= start:
+                continue
+            if stop - start > buffer.shape[1]:
+                buffer = np.empty((count, stop - start), dtype=np.float32)
+            scores = self._scores(buffer, start, stop)
+            if start == 0:
+                self._begin(scores)
+            else:
+                self._collect(scores > self.scores[:, -1:], scores, start)
+            start = stop
+        self._merge()
+        return self.rows, self.scores
+
+    def _scores(self, buffer: NDArray[np.float32], start: int, stop: int) -> NDArray[np.float32]:
+        scores = buffer.reshape(-1)[: len(self.queries) * (stop - start)].reshape(len(self.queries), stop - start)
+        np.matmul(self.queries, self.items[start:stop].T, out=scores)
+        if self.scale is not None:
+            scores *= self.scale[start:stop]
+        if self.banned is not None:
+            lo, hi = np.searchsorted(self.banned, (start, stop))
+            scores[:, self.banned[lo:hi] - start] = -np.inf
+        if self.masked is not None:
+            lo, hi = np.searchsorted(self.masked[1], (start, stop))
+            scores[self.masked[0][lo:hi], self.masked[1][lo:hi] - start] = -np.inf
+        return scores
+
+    def _begin(self, scores: NDArray[np.float32]) -> None:
+        """The first block sets the mark that later ones must pass."""
+        width = scores.shape[1]
+        if width > self.k:
+            mark = np.partition(scores, width - self.k, axis=1)[:, width - self.k, None]
+            kept = (scores >= mark) & (scores > -np.inf)
+        else:
+            kept = scores > -np.inf
+        self._collect(kept, scores, 0)
+        self._merge()
+
+    def _collect(self, kept: NDArray[np.bool_], scores: NDArray[np.float32], start: int) -> None:
+        places = np.flatnonzero(kept)
+        if not len(places):
+            return
+        queries, columns = np.divmod(places, kept.shape[1])
+        self.pending.append((queries, columns + start, scores.reshape(-1)[places]))
+        self.waiting += len(places)
+        if self.waiting >= self.rows.size // 2:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Sort what has been collected in with what was found before, and keep the best k of each query."""
+        if not self.pending:
+            return
+        touched = np.unique(np.concatenate([part[0] for part in self.pending]))
+        held = self.rows[touched] >= 0
+        queries = np.concatenate([np.repeat(touched, held.sum(axis=1)), *(part[0] for part in self.pending)])
+        rows = np.concatenate([self.rows[touched][held], *(part[1] for part in self.pending)])
+        scores = np.concatenate([self.scores[touched][held], *(part[2] for part in self.pending)])
+        order = np.lexsort((rows, -scores, queries))
+        queries, rows, scores = queries[order], rows[order], scores[order]
+        rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
+        best = rank < self.k
+        self.rows[queries[best], rank[best]] = rows[best]
+        self.scores[queries[best], rank[best]] = scores[best]
+        self.pending, self.waiting = [], 0
