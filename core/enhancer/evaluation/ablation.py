@@ -168,7 +168,7 @@ def run_ablation(
         seeds=list(seeds),
         findings=findings,
         runs=runs,
-        verdict=verdicts(findings, arms, baseline, metrics[0]),
+        verdicts=verdicts(findings, arms, baseline, metrics[0]),
         facts=facts(views),
         seconds=time.perf_counter() - started,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from enhancer.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -141,6 +141,24 @@ def shuffled(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     return out
 
 
+def controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
+    """What an arm with vectors must beat, beside the baseline, before meaning may be credited.
+
+    The placebo nearest to it (the same fuser and inputs if there is one, else the same fuser, else any), and the arm
+    of raw text nearest to it if it uses profiles.
+    """
+    if not arm.semantic or arm.shuffle:
+        return []
+    chosen: list[Arm] = []
+    placebos = [other for other in arms if other.semantic and other.shuffle]
+    if placebos:
+        chosen.append(max(placebos, key=lambda other: _nearness(arm, other)))
+    texts = [other for other in arms if other.semantic and not other.shuffle and other.inputs == ("text",)]
+    if texts and "profile" in arm.inputs:
+        chosen.append(max(texts, key=lambda other: other.fuser == arm.fuser))
+    return chosen
+
+
 def _primary(settings: Settings, uses_semantics: Callable[[str], bool]) -> str | None:
     if uses_semantics(settings.fuser.use):
         return settings.fuser.use
@@ -154,3 +172,7 @@ def _primary(settings: Settings, uses_semantics: Callable[[str], bool]) -> str |
 
 def _repeats(arm: Arm, other: Arm) -> bool:
     return other.name != arm.name and arm.same_recipe(other)
+
+
+def _nearness(arm: Arm, other: Arm) -> tuple[bool, bool]:
+    return other.fuser == arm.fuser, other.inputs == arm.inputs

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from enhancer.evaluation.arms import controls
 from enhancer.evaluation.significance import ALPHA, Paired, bootstrap, holm, paired
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.panels import Measured
     from enhancer.evaluation.strata import Stratum
+    from enhancer.evaluation.verdict import Verdict
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -164,8 +166,8 @@ class Ablation:
     findings: dict[str, Finding]
     """``all`` first, then the strata."""
     runs: list[Run]
-    verdict: dict[str, str]
-    """In words, for ``all``, ``tail`` and ``cold``, where there are such."""
+    verdicts: dict[str, Verdict]
+    """For ``all``, ``tail`` and ``cold``, where there are such."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What the numbers rest on: users, items, interactions of each part, and what could not be scored."""
     seconds: float = 0.0
@@ -180,6 +182,11 @@ class Ablation:
     def strata(self) -> dict[str, Finding]:
         """Everything but ``all``."""
         return {name: finding for name, finding in self.findings.items() if name != "all"}
+
+    @property
+    def verdict(self) -> dict[str, str]:
+        """The verdicts in words."""
+        return {name: verdict.words for name, verdict in self.verdicts.items()}
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -216,24 +223,6 @@ class Ablation:
             "facts": self.facts,
             "seconds": self.seconds,
         }
-
-
-def controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
-    """What an arm with vectors must beat, beside the baseline, before meaning may be credited.
-
-    The placebo nearest to it (the same fuser and inputs if there is one, else the same fuser, else any), and the arm
-    of raw text nearest to it if it uses profiles.
-    """
-    if not arm.semantic or arm.shuffle:
-        return []
-    chosen: list[Arm] = []
-    placebos = [other for other in arms if other.semantic and other.shuffle]
-    if placebos:
-        chosen.append(max(placebos, key=lambda other: _nearness(arm, other)))
-    texts = [other for other in arms if other.semantic and not other.shuffle and other.inputs == ("text",)]
-    if texts and "profile" in arm.inputs:
-        chosen.append(max(texts, key=lambda other: other.fuser == arm.fuser))
-    return chosen
 
 
 def judge(
@@ -289,7 +278,3 @@ def judge(
             name: measured[stratum.name].means() for name, measured in reference.items() if stratum.name in measured
         },
     )
-
-
-def _nearness(arm: Arm, other: Arm) -> tuple[bool, bool]:
-    return other.fuser == arm.fuser, other.inputs == arm.inputs

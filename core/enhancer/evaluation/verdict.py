@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from enhancer.evaluation.result import controls
+from enhancer.evaluation.arms import controls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.result import Comparison, Finding
+
+Level = Literal["semantic gain", "gain", "no significant gain", "loss", "unknown"]
+"""``gain``: significant, but not shown to be of meaning; ``unknown``: one seed, or nothing to compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judgement of one panel."""
+
+    level: Level
+    words: str
+    arm: str | None = None
+    """The best arm with vectors."""
+
+    def __str__(self) -> str:
+        return self.words
+
 
 _PLACES = {
     "all": "Over all items",
@@ -19,7 +37,7 @@ _PLACES = {
 }
 
 
-def verdicts(findings: Mapping[str, Finding], arms: Sequence[Arm], baseline: str, metric: str) -> dict[str, str]:
+def verdicts(findings: Mapping[str, Finding], arms: Sequence[Arm], baseline: str, metric: str) -> dict[str, Verdict]:
     """The verdict for all, tail and cold, where there are such."""
     return {
         name: verdict(findings[name], arms, baseline, metric, place)
@@ -28,79 +46,82 @@ def verdicts(findings: Mapping[str, Finding], arms: Sequence[Arm], baseline: str
     }
 
 
-def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, place: str) -> str:
+def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, place: str) -> Verdict:
     """Judge the best arm with vectors on one finding.
 
     The best one is picked after the fact; Holm's correction over all arms is what makes that fair.
     """
     able = [arm for arm in arms if arm.semantic and not arm.shuffle and arm.name != baseline]
     if not able:
-        return f"{place}: no arm with vectors was run, so there is nothing to judge."
+        return Verdict("unknown", f"{place}: no arm with vectors was run, so there is nothing to judge.")
     best = max(able, key=lambda arm: finding.mean(arm.name, metric))
     against = finding.compare(best.name, baseline, metric)
     if against is None:
-        return f"{place}: {best.name} was not compared."
+        return Verdict("unknown", f"{place}: {best.name} was not compared.", best.name)
     reached, base = finding.mean(best.name, metric), finding.mean(baseline, metric)
     numbers = (
         f"{best.name} reaches {show(metric)} {number(reached)} against {number(base)} of {baseline}{_change(against)}"
     )
     if against.paired.n == 1:
-        return f"{place}: {numbers}. One seed cannot tell a gain from luck: run several."
+        words = f"{place}: {numbers}. One seed cannot tell a gain from luck: run several."
+        return Verdict("unknown", words, best.name)
     if against.paired.p is None:
-        return f"{place}: {numbers}. {_without_chance(against)}"
-    odds = f"p = {number(against.p_adjusted or 0.0, 3)}"
+        return Verdict("unknown", f"{place}: {numbers}. {_without_chance(against)}", best.name)
+    odds = _odds(against)
     if not against.significant:
-        return f"{place}: no significant gain. The best arm with vectors, {numbers} ({odds})."
+        words = f"{place}: no significant gain. The best arm with vectors, {numbers} ({odds})."
+        return Verdict("no significant gain", words, best.name)
     if against.worse:
-        return f"{place}: no gain. Even the best arm with vectors loses: {numbers} ({odds})."
-    sentences = [f"{numbers} ({odds})"]
-    others = {control.name: control for control in controls(best, arms)}
-    placebo = next((arm for arm in others.values() if arm.shuffle), None)
-    if placebo is None:
-        opening = "a gain, with nothing to show that meaning made it"
-        sentences.append("No arm with shuffled vectors was run, so a wider input may be all there is to it")
-    else:
-        opening, sentence = _against_placebo(finding, best, placebo, metric)
-        sentences.append(sentence)
-    sentences += [_against_text(finding, best, arm, metric) for arm in others.values() if not arm.shuffle]
-    if best.inputs == ("text",):
-        profiles = [arm for arm in able if "profile" in arm.inputs]
-        if profiles:
-            sentences.append("The best arm is raw text: no LLM is needed for this")
-    return f"{place}: {opening}. {'. '.join(sentences)}."
+        words = f"{place}: no gain. Even the best arm with vectors loses: {numbers} ({odds})."
+        return Verdict("loss", words, best.name)
+    level, opening, about_placebo = _against_placebo(finding, best, arms, metric)
+    sentences = [f"{numbers} ({odds})", about_placebo]
+    sentences += [_against_text(finding, best, arm, metric) for arm in controls(best, arms) if not arm.shuffle]
+    if best.inputs == ("text",) and any("profile" in arm.inputs for arm in able):
+        sentences.append("The best arm is raw text: no LLM is needed for this")
+    return Verdict(level, f"{place}: {opening}. {'. '.join(sentences)}.", best.name)
 
 
 def _without_chance(comparison: Comparison) -> str:
     reach = comparison.users_interval
-    over_users = (
-        "" if reach is None else f"; over users the difference is {number(reach[0])} to {number(reach[1])} (95%)"
-    )
+    over_users = "" if reach is None else f"; over users it is {number(reach[0])} to {number(reach[1])} (95%)"
     return f"The difference is the same for every seed, so no test over seeds can weigh it{over_users}."
 
 
-def _against_placebo(finding: Finding, best: Arm, placebo: Arm, metric: str) -> tuple[str, str]:
+def _against_placebo(finding: Finding, best: Arm, arms: Sequence[Arm], metric: str) -> tuple[Level, str, str]:
+    placebo = next((arm for arm in controls(best, arms) if arm.shuffle), None)
+    if placebo is None:
+        return (
+            "gain",
+            "a gain, with nothing to show that meaning made it",
+            "No arm with shuffled vectors was run, so a wider input may be all there is to it",
+        )
     test = finding.compare(best.name, placebo.name, metric)
     reached = number(finding.mean(placebo.name, metric))
     other = "" if placebo.fuser == best.fuser else f" (through {placebo.fuser}, not {best.fuser})"
-    if test is None or not test.better:
-        odds = "" if test is None or test.p_adjusted is None else f", p = {number(test.p_adjusted, 3)}"
-        return (
-            "a gain, but no semantic gain",
-            f"It is not significantly above shuffled vectors, which reach {reached}{other}{odds}: not shown to be meaning",
-        )
-    odds = number(test.p_adjusted or 0.0, 3)
-    return "a semantic gain", f"Shuffled vectors reach {reached}{other} (p = {odds}): the meaning made it"
+    if test is not None and test.better:
+        words = f"Shuffled vectors reach {reached}{other} ({_odds(test)}): the meaning made it"
+        return "semantic gain", "a semantic gain", words
+    odds = f" ({_odds(test)})" if test is not None and test.p_adjusted is not None else ""
+    words = f"Shuffled vectors reach {reached}{other}, not significantly less{odds}: it is not shown to be meaning"
+    return "gain", "a gain, but no semantic gain", words
 
 
-def _against_text(finding: Finding, best: Arm, text: Arm, metric: str) -> str:
-    test = finding.compare(best.name, text.name, metric)
-    reached = number(finding.mean(text.name, metric))
-    if test is None or test.p_adjusted is None or not test.significant:
-        odds = "" if test is None or test.p_adjusted is None else f" (p = {number(test.p_adjusted, 3)})"
+def _against_text(finding: Finding, best: Arm, raw: Arm, metric: str) -> str:
+    test = finding.compare(best.name, raw.name, metric)
+    reached = number(finding.mean(raw.name, metric))
+    if test is None or not test.significant:
+        odds = f" ({_odds(test)})" if test is not None and test.p_adjusted is not None else ""
         return f"Raw text without an LLM reaches {reached}, which is not significantly different{odds}"
     if test.better:
-        return f"Raw text without an LLM reaches {reached} (p = {number(test.p_adjusted, 3)}): the LLM adds to it"
-    return f"Raw text without an LLM reaches {reached}, significantly more"
+        return f"Raw text without an LLM reaches {reached} ({_odds(test)}): the LLM adds to it"
+    return f"Raw text without an LLM reaches {reached}, significantly more ({_odds(test)})"
+
+
+def _odds(comparison: Comparison) -> str:
+    p = 1.0 if comparison.p_adjusted is None else comparison.p_adjusted
+    shown = number(p, 3)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
 def show(metric: str) -> str:

@@ -139,7 +139,8 @@ def judged(ablation, **levels):
     """The verdict over all, had the arms reached these means in each of three seeds."""
     from dataclasses import replace
 
-    from enhancer.evaluation.result import Comparison, controls
+    from enhancer.evaluation.arms import controls
+    from enhancer.evaluation.result import Comparison
     from enhancer.evaluation.significance import paired
 
     rng = np.random.default_rng(1)
@@ -163,7 +164,7 @@ def judged(ablation, **levels):
             )
         )
     finding = replace(ablation.overall, per_seed=per_seed, comparisons=comparisons)
-    return verdicts({"all": finding}, arms, "none", "ndcg@10")["all"]
+    return verdicts({"all": finding}, arms, "none", "ndcg@10")["all"].words
 
 
 def test_the_verdict_claims_no_more_than_the_tests(ablation):
@@ -188,6 +189,6 @@ def test_a_difference_without_chance_is_weighed_over_users_alone(ablation):
     same = replace(cold.compare("beside", "none", "ndcg@10").paired, p=None, t=None)
     comparison = replace(cold.compare("beside", "none", "ndcg@10"), paired=same, p_adjusted=None)
     finding = replace(cold, comparisons=[comparison])
-    words = verdicts({"cold": finding}, ablation.arms[:2], "none", "ndcg@10")["cold"]
+    words = verdicts({"cold": finding}, ablation.arms[:2], "none", "ndcg@10")["cold"].words
     assert "same for every seed" in words
     assert "over users it is" in words

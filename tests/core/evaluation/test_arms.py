@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from enhancer.config import Settings
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, resolve_arms, resolve_baseline, shuffled
-from enhancer.evaluation.result import controls
+from enhancer.evaluation.arms import controls
 
 FUSERS = {"none", "concat", "align"}
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ def test_popularity_groups_part_the_items(counts):
     assert (sum(mask.astype(int) for mask in groups.values()) == 1).all()
     assert (popularity[groups["cold"]] == 0).all()
     order = [popularity[groups[name]] for name in ("head", "middle", "tail") if groups[name].any()]
-    for above, below in zip(order, order[1:], strict=False):
+    for above, below in pairwise(order):
         assert above.min() > below.max()  # equally popular items stay together
     if popularity.sum():
         assert popularity[groups["head"]].sum() >= popularity.sum() / 2

@@ -1,0 +1,251 @@
+"""Plots as inline SVG, drawn by hand: no script, no font, no request; colours come from the page's style.
+
+Every function returns markup that is safe to embed: what comes from outside passes :func:`text`. Sizes are in units of
+a 360-wide view box, so that a plot is legible at the width of a phone and sits beside others on a desk.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+WIDTH = 360
+_LEFT, _RIGHT = 92, 58
+_ROW = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GainRow:
+    """One arm in a plot of gains."""
+
+    label: str
+    colour: str
+    delta: float
+    seeds: Sequence[float]
+    """The difference of each seed."""
+    interval: tuple[float, float] | None
+    """Over seeds."""
+    users: tuple[float, float] | None
+    """Over users."""
+    note: str
+    """What stands at the right."""
+    hollow: bool = False
+    """A placebo."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelRow:
+    """One arm in a plot of what was reached."""
+
+    label: str
+    colour: str
+    values: Sequence[float]
+    """Of each seed."""
+    hollow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """One run in a plot of training."""
+
+    label: str
+    colour: str
+    x: Sequence[float]
+    y: Sequence[float]
+    best: float | None = None
+    """The x of the epoch that was kept."""
+
+
+def gains(rows: Sequence[GainRow], label: str) -> str:
+    """Differences with whiskers: thick over seeds, thin over users, a dot for each seed, a line at zero."""
+    ends = [0.0]
+    for row in rows:
+        ends += [row.delta, *row.seeds, *(row.interval or ()), *(row.users or ())]
+    x, ticks, decimals = _axis(min(ends), max(ends), _LEFT, WIDTH - _RIGHT)
+    height = _ROW * len(rows) + 34
+    bottom = height - 26
+    parts = _grid(x, ticks, decimals, bottom, signed=True)
+    parts.append(_line(x(0), 4, x(0), bottom, "zero"))
+    for number, row in enumerate(rows):
+        y = 4 + _ROW * (number + 0.5)
+        parts.append(_label(row.label, y))
+        if row.users is not None:
+            parts.append(_line(x(row.users[0]), y, x(row.users[1]), y, f"thin k{row.colour}"))
+        if row.interval is not None:
+            parts.append(_line(x(row.interval[0]), y, x(row.interval[1]), y, f"thick k{row.colour}"))
+        parts += [_dot(x(value), y - 8, 1.8, f"seed k{row.colour}") for value in row.seeds]
+        spoken = f"{row.label}: {row.delta:+.4f}"
+        if row.interval is not None:
+            spoken += f", over seeds {row.interval[0]:+.4f} to {row.interval[1]:+.4f}"
+        if row.users is not None:
+            spoken += f", over users {row.users[0]:+.4f} to {row.users[1]:+.4f}"
+        parts.append(_dot(x(row.delta), y, 4.5, f"point k{row.colour}{' hollow' if row.hollow else ''}", spoken))
+        parts.append(f'<text class="note" x="{WIDTH - 2}" y="{y + 4:.1f}" text-anchor="end">{text(row.note)}</text>')
+    return _svg(parts, height, label)
+
+
+def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: str) -> str:
+    """What each arm reached, as bars from zero with a dot for each seed, and reference lines across."""
+    top = max([value for row in rows for value in row.values] + [value for _, value in lines] + [1e-9])
+    x, ticks, decimals = _axis(0.0, top, _LEFT, WIDTH - _RIGHT)
+    height = _ROW * len(rows) + 34 + (16 if lines else 0)
+    start = 20 if lines else 4
+    bottom = height - 26
+    parts = _grid(x, ticks, decimals, bottom, top=start)
+    for number, row in enumerate(rows):
+        y = start + _ROW * (number + 0.5)
+        mean = sum(row.values) / len(row.values)
+        parts.append(_label(row.label, y))
+        hollow = " hollow" if row.hollow else ""
+        parts.append(
+            f'<rect class="bar k{row.colour}{hollow}" x="{x(0):.1f}" y="{y - 8:.1f}" '
+            f'width="{max(x(mean) - x(0), 0.5):.1f}" height="16" rx="3"><title>{text(row.label)}: {mean:.4f}</title></rect>'
+        )
+        parts += [_dot(x(value), y, 1.8, "onbar") for value in row.values]
+        parts.append(f'<text class="note" x="{WIDTH - 2}" y="{y + 4:.1f}" text-anchor="end">{_short(mean)}</text>')
+    placed = -1e9
+    for name, value in sorted(lines, key=lambda line: line[1]):
+        at = x(value)
+        parts.append(_line(at, start - 4, at, bottom, "reference"))
+        # Two lines close together would write over each other: the later label moves to the right of the first.
+        anchor = "end" if at > WIDTH - 110 else "start"
+        shift = at + (2 if anchor == "start" else -2)
+        if anchor == "start" and shift < placed:
+            shift = placed
+        parts.append(f'<text class="tick" x="{shift:.1f}" y="11" text-anchor="{anchor}">{text(name)}</text>')
+        placed = shift + 6.2 * len(name) + 8
+    return _svg(parts, height, label)
+
+
+def pairs(left: tuple[str, Sequence[float]], right: tuple[str, Sequence[float]], colour: str, label: str) -> str:
+    """A line for each seed from one arm's value to the other's."""
+    values = [*left[1], *right[1]]
+    y, ticks, decimals = _axis(min(values), max(values), 150, 18)
+    at = (118.0, 262.0)
+    parts = []
+    for tick in ticks:
+        parts.append(_line(60, y(tick), 320, y(tick), "grid"))
+        parts.append(
+            f'<text class="tick" x="54" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, decimals)}</text>'
+        )
+    for number, (a, b) in enumerate(zip(left[1], right[1], strict=True)):
+        parts.append(_line(at[0], y(a), at[1], y(b), f"pair {'up' if b > a else 'down'} k{colour}"))
+        parts.append(_dot(at[0], y(a), 3, "point kb", f"{left[0]}, run {number + 1}: {a:.4f}"))
+        parts.append(_dot(at[1], y(b), 3, f"point k{colour}", f"{right[0]}, run {number + 1}: {b:.4f}"))
+    for place, (name, _) in zip(at, (left, right), strict=True):
+        parts.append(f'<text class="label" x="{place}" y="172" text-anchor="middle">{text(_cut(name, 22))}</text>')
+    return _svg(parts, 180, label)
+
+
+def curves(runs: Sequence[Curve], label: str, y_label: str) -> str:
+    """Lines by epoch, a dot at the epoch that was kept."""
+    xs, ys = [value for run in runs for value in run.x], [value for run in runs for value in run.y]
+    if not xs:
+        return ""
+    x, x_ticks, x_decimals = _axis(min(0.0, *xs), max(xs), 40, WIDTH - 10)
+    y, y_ticks, y_decimals = _axis(min(ys), max(ys), 172, 16)
+    parts = []
+    for tick in y_ticks:
+        parts.append(_line(40, y(tick), WIDTH - 10, y(tick), "grid"))
+        parts.append(
+            f'<text class="tick" x="35" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, y_decimals)}</text>'
+        )
+    parts += [
+        f'<text class="tick" x="{x(tick):.1f}" y="190" text-anchor="middle">{_number(tick, x_decimals)}</text>'
+        for tick in x_ticks
+    ]
+    for run in runs:
+        points = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in zip(run.x, run.y, strict=True))
+        parts.append(
+            f'<polyline class="curve k{run.colour}" points="{points}"><title>{text(run.label)}</title></polyline>'
+        )
+        kept = [(a, b) for a, b in zip(run.x, run.y, strict=True) if a == run.best]
+        parts += [_dot(x(a), y(b), 2.6, f"point k{run.colour}", f"{run.label}: {b:.4f} at {a:g}") for a, b in kept]
+    parts.append(f'<text class="tick" x="40" y="9">{text(y_label)}</text>')
+    parts.append(f'<text class="tick" x="{WIDTH - 10}" y="204" text-anchor="end">epoch</text>')
+    return _svg(parts, 208, label)
+
+
+def text(value: object) -> str:
+    """Anything as text in markup."""
+    return escape(str(value), quote=True)
+
+
+def _svg(parts: Sequence[str], height: float, label: str) -> str:
+    body = "".join(parts)
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{text(label)}">{body}</svg>'
+
+
+def _axis(low: float, high: float, start: float, end: float) -> tuple[Callable[[float], float], list[float], int]:
+    """A linear scale with round ticks that covers the values and a little more."""
+    if high - low < 1e-9:
+        middle = abs(high) or 0.01
+        low, high = low - 0.05 * middle, high + 0.05 * middle
+    pad = 0.04 * (high - low)
+    low, high = (low if low == 0 else low - pad), high + pad
+    rough = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) + (1 if abs(step / power - 2.5) < 1e-9 else 0)
+    first = math.ceil(low / step - 1e-9)
+    ticks = [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
+
+    def scale(value: float) -> float:
+        return start + (value - low) / (high - low) * (end - start)
+
+    return scale, ticks, decimals
+
+
+def _grid(
+    x: Callable[[float], float],
+    ticks: Sequence[float],
+    decimals: int,
+    bottom: float,
+    *,
+    signed: bool = False,
+    top: float = 4,
+) -> list[str]:
+    parts = [_line(x(tick), top, x(tick), bottom, "grid") for tick in ticks]
+    parts += [
+        f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 14:.1f}" text-anchor="middle">'
+        f"{_number(tick, decimals, signed=signed)}</text>"
+        for tick in ticks
+    ]
+    return parts
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _dot(x: float, y: float, r: float, kind: str, title: str = "") -> str:
+    inner = f"<title>{text(title)}</title>" if title else ""
+    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{r}">{inner}</circle>'
+
+
+def _label(name: str, y: float) -> str:
+    return (
+        f'<text class="label" x="{_LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">'
+        f"{text(_cut(name, 13))}<title>{text(name)}</title></text>"
+    )
+
+
+def _cut(name: str, length: int) -> str:
+    return name if len(name) <= length else name[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.4f}"
+
+
+def _number(value: float, decimals: int, *, signed: bool = False) -> str:
+    shown = f"{value:.{decimals}f}"
+    if float(shown) == 0:
+        return "0"
+    shown = f"+{shown}" if signed and value > 0 else shown
+    return shown.replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}") if abs(value) < 1 else shown
