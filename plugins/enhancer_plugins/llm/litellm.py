@@ -262,6 +262,9 @@ def _library() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations within the library and what it imports
             import litellm
+
+            if not litellm.suppress_debug_info:
+                litellm.ModelResponse()  # its models are built at first use, and warn then
     except ImportError:
         raise PluginError("the provider 'litellm' needs litellm", hint='pip install "enhancer[openai]"') from None
     if not litellm.suppress_debug_info:
