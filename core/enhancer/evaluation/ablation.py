@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone, TrainingData
     from enhancer.contracts.fuser import Fuser
     from enhancer.evaluation.fitting import OnEpoch
+    from enhancer.evaluation.memory import RunMemory
     from enhancer.evaluation.split import SplitLike
     from enhancer.progress import Detail, Listener
 
@@ -87,6 +88,7 @@ def run_ablation(
     listener: Listener = silent,
     on_epoch: OnEpoch | None = None,
     checkpoints: Path | None = None,
+    memory: RunMemory | None = None,
 ) -> Ablation:
     """Train every arm with every seed, and judge.
 
@@ -103,6 +105,7 @@ def run_ablation(
         listener: Told of every epoch, as stage ``ablate``, with runs done of runs in all.
         on_epoch: Told of every epoch.
         checkpoints: A folder for the state of unfinished runs.
+        memory: Runs that were finished before, which are not trained again.
 
     Raises:
         FusionError: A pair cannot work together; raised before any training.
@@ -154,7 +157,7 @@ def run_ablation(
                 runs_done=len(runs),
                 runs=len(arms) * len(seeds),
             )
-            runs.append(run_one(experiment, arm, seed, watch))
+            runs.append(run_one(experiment, arm, seed, watch, memory))
             detail: dict[str, Detail] = {"run": name, "seconds": round(runs[-1].seconds, 1)}
             listener(Progress("ablate", len(runs), len(arms) * len(seeds), detail))
     strata = [stratum for panel in panels for stratum in panel.strata]
@@ -174,15 +177,18 @@ def run_ablation(
     )
 
 
-def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch) -> Run:
-    """Train and measure one arm with one seed."""
+def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch, memory: RunMemory | None = None) -> Run:
+    """Train and measure one arm with one seed, unless that was done before."""
     data = experiment.data(arm, seed)
+    key = "" if memory is None else memory.key(arm, seed, data, experiment.views.split, experiment.metrics)
+    if memory is not None and (known := memory.recall(key, arm, seed)) is not None:
+        return known
     started = time.perf_counter()
     fitted = experiment.make_backbone().fit(data, experiment.make_fuser(arm), seed=seed, monitor=watch)
     seconds = time.perf_counter() - started
     measured, looks = measure(fitted.factors, experiment.panels, experiment.views, experiment.seen, experiment.metrics)
     best = next((entry for entry in fitted.history if entry.get("epoch") == fitted.best_epoch), {})
-    return Run(
+    run = Run(
         arm=arm.name,
         seed=seed,
         seconds=seconds,
@@ -193,6 +199,9 @@ def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch) -> Run:
         measured=measured,
         spread=looks,
     )
+    if memory is not None:
+        memory.remember(key, run)
+    return run
 
 
 def references(experiment: Experiment) -> dict[str, Measured]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 WIDTH = 360
-_LEFT, _RIGHT = 92, 58
+_LEFT, _RIGHT = 92, 66
 _ROW = 30
 
 
@@ -93,8 +93,8 @@ def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: 
     """What each arm reached, as bars from zero with a dot for each seed, and reference lines across."""
     top = max([value for row in rows for value in row.values] + [value for _, value in lines] + [1e-9])
     x, ticks, decimals = _axis(0.0, top, _LEFT, WIDTH - _RIGHT)
-    height = _ROW * len(rows) + 34 + (16 if lines else 0)
-    start = 20 if lines else 4
+    start = 4 + 13 * len(lines)
+    height = start + _ROW * len(rows) + 30
     bottom = height - 26
     parts = _grid(x, ticks, decimals, bottom, top=start)
     for number, row in enumerate(rows):
@@ -104,21 +104,20 @@ def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: 
         hollow = " hollow" if row.hollow else ""
         parts.append(
             f'<rect class="bar k{row.colour}{hollow}" x="{x(0):.1f}" y="{y - 8:.1f}" '
-            f'width="{max(x(mean) - x(0), 0.5):.1f}" height="16" rx="3"><title>{text(row.label)}: {mean:.4f}</title></rect>'
+            f'width="{max(x(mean) - x(0), 0.5):.1f}" height="16" rx="3">'
+            f"<title>{text(row.label)}: {mean:.4f}</title></rect>"
         )
         parts += [_dot(x(value), y, 1.8, "onbar") for value in row.values]
         parts.append(f'<text class="note" x="{WIDTH - 2}" y="{y + 4:.1f}" text-anchor="end">{_short(mean)}</text>')
-    placed = -1e9
-    for name, value in sorted(lines, key=lambda line: line[1]):
+    # Each line has its label on a row of its own: lines close together would write over each other.
+    for place, (name, value) in enumerate(sorted(lines, key=lambda line: line[1])):
         at = x(value)
-        parts.append(_line(at, start - 4, at, bottom, "reference"))
-        # Two lines close together would write over each other: the later label moves to the right of the first.
-        anchor = "end" if at > WIDTH - 110 else "start"
-        shift = at + (2 if anchor == "start" else -2)
-        if anchor == "start" and shift < placed:
-            shift = placed
-        parts.append(f'<text class="tick" x="{shift:.1f}" y="11" text-anchor="{anchor}">{text(name)}</text>')
-        placed = shift + 6.2 * len(name) + 8
+        parts.append(_line(at, 5 + 13 * place, at, bottom, "reference"))
+        anchor, shift = ("end", -4) if at > WIDTH / 2 else ("start", 4)
+        parts.append(
+            f'<text class="tick" x="{at + shift:.1f}" y="{11 + 13 * place}" text-anchor="{anchor}">'
+            f"{text(name)} {_short(value)}</text>"
+        )
     return _svg(parts, height, label)
 
 
@@ -126,20 +125,20 @@ def pairs(left: tuple[str, Sequence[float]], right: tuple[str, Sequence[float]],
     """A line for each seed from one arm's value to the other's."""
     values = [*left[1], *right[1]]
     y, ticks, decimals = _axis(min(values), max(values), 150, 18)
-    at = (118.0, 262.0)
+    at = (76.0, 204.0)
     parts = []
     for tick in ticks:
-        parts.append(_line(60, y(tick), 320, y(tick), "grid"))
+        parts.append(_line(44, y(tick), 236, y(tick), "grid"))
         parts.append(
-            f'<text class="tick" x="54" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, decimals)}</text>'
+            f'<text class="tick" x="39" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, decimals)}</text>'
         )
     for number, (a, b) in enumerate(zip(left[1], right[1], strict=True)):
         parts.append(_line(at[0], y(a), at[1], y(b), f"pair {'up' if b > a else 'down'} k{colour}"))
         parts.append(_dot(at[0], y(a), 3, "point kb", f"{left[0]}, run {number + 1}: {a:.4f}"))
         parts.append(_dot(at[1], y(b), 3, f"point k{colour}", f"{right[0]}, run {number + 1}: {b:.4f}"))
     for place, (name, _) in zip(at, (left, right), strict=True):
-        parts.append(f'<text class="label" x="{place}" y="172" text-anchor="middle">{text(_cut(name, 22))}</text>')
-    return _svg(parts, 180, label)
+        parts.append(f'<text class="label" x="{place}" y="172" text-anchor="middle">{text(_cut(name, 15))}</text>')
+    return _svg(parts, 180, label, width=240)
 
 
 def curves(runs: Sequence[Curve], label: str, y_label: str) -> str:
@@ -171,14 +170,40 @@ def curves(runs: Sequence[Curve], label: str, y_label: str) -> str:
     return _svg(parts, 208, label)
 
 
+def scatter(points: Sequence[tuple[str, str, float, float]], label: str, x_label: str, y_label: str) -> str:
+    """Named points: name, colour, x, y."""
+    x, x_ticks, x_decimals = _axis(0.0, max(point[2] for point in points), 44, WIDTH - 24)
+    y, y_ticks, y_decimals = _axis(min(point[3] for point in points), max(point[3] for point in points), 164, 22)
+    parts = []
+    for tick in y_ticks:
+        parts.append(_line(44, y(tick), WIDTH - 10, y(tick), "grid"))
+        parts.append(
+            f'<text class="tick" x="39" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, y_decimals)}</text>'
+        )
+    parts += [
+        f'<text class="tick" x="{x(tick):.1f}" y="190" text-anchor="middle">{_number(tick, x_decimals)}</text>'
+        for tick in x_ticks
+    ]
+    for name, colour, a, b in points:
+        parts.append(_dot(x(a), y(b), 5, f"point k{colour}", f"{name}: {b:.4f} at {a:.4g}"))
+        anchor, shift = ("end", -9) if x(a) > WIDTH * 0.6 else ("start", 9)
+        parts.append(
+            f'<text class="tick" x="{x(a) + shift:.1f}" y="{y(b) + 4:.1f}" text-anchor="{anchor}">'
+            f"{text(_cut(name, 16))}</text>"
+        )
+    parts.append(f'<text class="tick" x="44" y="9">{text(y_label)}</text>')
+    parts.append(f'<text class="tick" x="{WIDTH - 10}" y="204" text-anchor="end">{text(x_label)}</text>')
+    return _svg(parts, 208, label)
+
+
 def text(value: object) -> str:
     """Anything as text in markup."""
     return escape(str(value), quote=True)
 
 
-def _svg(parts: Sequence[str], height: float, label: str) -> str:
+def _svg(parts: Sequence[str], height: float, label: str, width: float = WIDTH) -> str:
     body = "".join(parts)
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{text(label)}">{body}</svg>'
+    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{text(label)}">{body}</svg>'
 
 
 def _axis(low: float, high: float, start: float, end: float) -> tuple[Callable[[float], float], list[float], int]:

@@ -158,7 +158,7 @@ def _page(ablation: Ablation, facts: Mapping[str, Any], settings: Mapping[str, A
         "levels": [_levels(ablation, ablation.findings[name], metric, colours) for name in shown],
         "heat": _heat(ablation, metric),
         "pairs": _pairs(ablation, metric, colours),
-        "curves": _curves(ablation, metric, colours),
+        "curves": [*_curves(ablation, metric, colours), _price(ablation, metric, colours)],
         "numbers": [_numbers(ablation, finding) for finding in ablation.findings.values()],
         "copy": _markdown(ablation),
         "facts": _flat({**ablation.facts, **facts}),
@@ -253,13 +253,15 @@ def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
         cells = []
         for arm in arms:
             comparison = finding.compare(arm.name, ablation.baseline, metric)
-            relative = None if comparison is None else comparison.relative
+            if comparison is None:
+                cells.append({"text": "", "kind": "up0"})
+                continue
+            relative = comparison.relative
             strength = 0 if relative is None else min(5, round(abs(relative) ** 0.5 * 10 + 0.2))
             cells.append(
                 {
-                    "text": "" if relative is None else _percent(relative),
-                    "star": comparison is not None and comparison.significant,
-                    "kind": f"{'up' if (relative or 0) >= 0 else 'down'}{strength}",
+                    "text": _note(comparison),
+                    "kind": f"{'up' if comparison.paired.delta >= 0 else 'down'}{strength}",
                 }
             )
         rows.append(
@@ -296,6 +298,16 @@ def _curves(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list
         if runs:
             made.append({"title": label, "svg": _markup(plots.curves(runs, label, label))})
     return made
+
+
+def _price(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> dict[str, Any]:
+    points = []
+    for arm in ablation.arms:
+        seconds = [run.seconds for run in ablation.runs if run.arm == arm.name]
+        mean = sum(seconds) / len(seconds)
+        points.append((arm.name, colours[arm.name], mean, ablation.overall.mean(arm.name, metric)))
+    label = f"{show(metric)} against training time"
+    return {"title": label, "svg": _markup(plots.scatter(points, label, "seconds a run", show(metric)))}
 
 
 def _numbers(ablation: Ablation, finding: Finding) -> dict[str, Any]:
@@ -348,8 +360,9 @@ def _others(ablation: Ablation) -> list[Arm]:
 
 
 def _note(comparison: Comparison) -> str:
-    shown = "" if comparison.relative is None else _percent(comparison.relative)
-    return f"{shown}{' *' if comparison.significant else ''}"
+    """The relative gain, or where the baseline is at 0 the gain itself."""
+    shown = f"{comparison.paired.delta:+.4f}" if comparison.relative is None else _percent(comparison.relative)
+    return f"{shown.replace('-', _MINUS)}{' *' if comparison.significant else ''}"
 
 
 def _title(name: str) -> str:
@@ -361,6 +374,8 @@ def _what(finding: Finding) -> str:
 
 
 def _percent(value: float) -> str:
+    if value >= 9.95:
+        return f"{1 + value:.0f}-fold"
     shown = f"{value:+.0%}" if abs(value) >= 0.995 else f"{value:+.1%}"
     return shown.replace("-", _MINUS)
 

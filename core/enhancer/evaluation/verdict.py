@@ -121,7 +121,7 @@ def _against_text(finding: Finding, best: Arm, raw: Arm, metric: str) -> str:
 def _odds(comparison: Comparison) -> str:
     p = 1.0 if comparison.p_adjusted is None else comparison.p_adjusted
     shown = number(p, 3)
-    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+    return f"p < {shown[1:]}" if shown.startswith("<") else f"p = {shown}"
 
 
 def show(metric: str) -> str:
@@ -150,4 +150,6 @@ def number(value: float, digits: int = 4) -> str:
 def _change(comparison: Comparison) -> str:
     if comparison.relative is None:
         return ""
+    if comparison.relative >= 9.95:
+        return f", {1 + comparison.relative:.0f}-fold"
     return f", {comparison.relative:+.1%}".replace("-", "\N{MINUS SIGN}")
