@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.llm import LLMProvider
-    from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Interactions, Split
     from enhancer.evaluation import Ablation, Arm
@@ -156,9 +155,17 @@ class Project:
     @cached_property
     def pipeline(self) -> Pipeline:
         """The way from entities to stored vectors."""
-        from enhancer.features import Pipeline
+        from enhancer.features import Pipeline, resolve_inputs
 
-        return Pipeline(self)
+        return Pipeline(
+            self.settings,
+            self.root,
+            store=self.store,
+            provider=self.provider,
+            embedder=lambda: self.embedder,
+            inputs=resolve_inputs(self.settings),
+            on_record=lambda record: self.plugins.hook.profile_stored(record=record),
+        )
 
     def close(self) -> None:
         """Close the store, if it was opened."""
@@ -436,10 +443,3 @@ class Project:
             "rows read": read.rows,
             "rows with an unknown item": read.unknown_items,
         }
-
-
-def kind_path(project: Project, kind: Kind) -> Path | None:
-    """The table of items or users, if there is one."""
-    data = project.settings.data
-    path = data.items if kind == "item" else data.users
-    return None if path is None else project.root / path

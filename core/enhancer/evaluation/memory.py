@@ -1,7 +1,7 @@
 """Runs that were finished before: an ablation that was interrupted, or is repeated, goes on where it was.
 
-A run is known again by a hash of all that decides it: the split, the vectors, the backbone and fuser with their options,
-the seed, the metrics and enhancer's version. What is kept is small: scores by user, and the training curve.
+A run is known again by a hash of all that decides it: the split, the vectors, the backbone and fuser with their
+options, the seed, the metrics and enhancer's version. What is kept is small: scores by user, and the training curve.
 """
 
 from __future__ import annotations
