@@ -6,7 +6,7 @@ import typer
 
 from enhancer.cli import tables
 from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import JsonFlag, Session, print_json, with_session
+from enhancer.cli.session import JsonFlag, Session, print_json, say, with_session
 
 
 def add_to(app: typer.Typer) -> None:
@@ -17,8 +17,7 @@ def add_to(app: typer.Typer) -> None:
 
 def train(session: Session, as_json: JsonFlag = False) -> None:
     """Train, and write the serving artifact."""
-    project = session.project()
-    with ProgressView(quiet=session.quiet) as view:
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         result = project.train(listener=view).to_json()
     if as_json:
         print_json(result)
@@ -31,10 +30,10 @@ def ablate(session: Session, as_json: JsonFlag = False) -> None:
 
     Trains every arm with every seed on one split, tests the differences, and writes report.html.
     """
-    project = session.project()
-    with ProgressView(quiet=session.quiet) as view:
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         result = project.ablate(listener=view).to_json()
     if as_json:
         print_json(result)
     else:
         typer.echo(tables.ablation(result))
+    say(f"wrote {project.root / 'report.html'}")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import traceback
 from typing import TYPE_CHECKING, cast
@@ -35,28 +34,6 @@ DEBUG = "ENHANCER_DEBUG"
 # The base of all of typer's own errors. Some versions of typer bring click, others depend on it: this finds either.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 _ClickException = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[2])
-
-_SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW|CREDENTIAL)", re.IGNORECASE)
-_SECRET_SHAPE = re.compile(
-    r"\b(sk|pk|rk|hf|gsk|xai)[-_][A-Za-z0-9_\-]{8,}"
-    r"|(?i:(?<=bearer )[A-Za-z0-9._~+/=-]{8,})"
-    r"|(?i:(?<=api_key=)[^\s&'\",)]{4,}|(?<=api-key: )\S{4,})"
-)
-_SHORTEST_SECRET = 6
-
-
-def scrub(text: str) -> str:
-    """Blot out what looks like a secret, and every value of an environment variable that is named like one.
-
-    >>> scrub("401 for Authorization: Bearer abcdef0123456789")
-    '401 for Authorization: Bearer ***'
-    >>> scrub("key sk-proj-0123456789abcdef was refused")
-    'key *** was refused'
-    """
-    secrets = (value for name, value in os.environ.items() if _SECRET_NAME.search(name))
-    for secret in sorted((s for s in secrets if len(s) >= _SHORTEST_SECRET), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return _SECRET_SHAPE.sub("***", text)
 
 
 def guarded(run: Callable[[], None]) -> int:
@@ -91,9 +68,9 @@ def _flushed(code: int) -> int:
 
 
 def _known(error: EnhancerError) -> int:
-    _say(f"error: {error.message}")
+    _say(scrub(f"error: {error.message}"))
     if error.hint:
-        _say(f"  {error.hint}")
+        _say(scrub(f"  {error.hint}"))
     _debug(error)
     return error.exit_code
 
@@ -112,7 +89,7 @@ def _usage(error: typer.BadParameter) -> int:
 def _bug(error: Exception) -> int:
     text = str(error).strip().splitlines()
     what = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-    _say(f"error: {what}")
+    _say(scrub(f"error: {what}"))
     if not _debug(error):
         _say(
             f"  this is a bug in enhancer or in a plugin; run again with {DEBUG}=1 to see the traceback, and report it"
@@ -123,7 +100,7 @@ def _bug(error: Exception) -> int:
 def _debug(error: BaseException) -> bool:
     wanted = os.environ.get(DEBUG, "") not in ("", "0")
     if wanted:
-        _say("".join(traceback.format_exception(error)).rstrip())
+        _say(scrub("".join(traceback.format_exception(error)).rstrip()))
     return wanted
 
 
@@ -136,4 +113,11 @@ def _pipe_closed() -> int:
 
 def _say(message: str) -> None:
     with contextlib.suppress(OSError):
-        typer.echo(scrub(message), err=True)
+        typer.echo(message, err=True)
+
+
+def scrub(text: str) -> str:
+    """Blot out secrets. What does it is imported when there is something to say."""
+    from enhancer.harness.redact import redact
+
+    return redact(text)

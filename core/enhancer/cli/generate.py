@@ -25,7 +25,8 @@ def add_to(app: typer.Typer) -> None:
 
 def plan(session: Session, as_json: JsonFlag = False) -> None:
     """Show what would be generated, and the cost. Calls nothing."""
-    result = session.project().plan().to_json()
+    with session.opened() as project:
+        result = project.plan().to_json()
     if as_json:
         print_json(result)
     else:
@@ -44,8 +45,7 @@ def generate(
 
     Resumable: what was paid for is kept, and nothing is paid for twice.
     """
-    project = session.project()
-    with ProgressView(quiet=session.quiet) as view:
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         try:
             report = project.generate(
                 listener=view, confirm=consent(yes, view), retry_quarantined=retry_quarantined
@@ -61,8 +61,7 @@ def generate(
 
 def run(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Generate, train and ablate."""
-    project = session.project()
-    with ProgressView(quiet=session.quiet) as view:
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         result = project.run(listener=view, confirm=consent(yes, view)).to_json()
     _print(result, as_json, _three)
     _end_in_part(result["generate"])

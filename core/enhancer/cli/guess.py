@@ -20,24 +20,8 @@ _SAMPLE = 200
 _MAX_FILES = 500
 
 # Names as people write them, without case and punctuation; the first of a list wins.
-_THINGS = [
-    "item",
-    "movie",
-    "film",
-    "product",
-    "article",
-    "book",
-    "track",
-    "song",
-    "video",
-    "business",
-    "listing",
-    "game",
-    "anime",
-    "news",
-    "recipe",
-    "title",
-]
+_THINGS = ["item", "movie", "film", "product", "article", "book", "track", "song", "video", "business", "listing"]
+_THINGS += ["game", "anime", "news", "recipe", "title"]
 _PEOPLE = ["user", "customer", "reviewer", "member", "account", "visitor", "reader", "profile", "author"]
 _ITEM = [*(f"{thing}id" for thing in _THINGS), "parentasin", "asin", "isbn", "sku", "gmapid", "iid", *_THINGS[:8]]
 _USER = [*(f"{person}id" for person in _PEOPLE), "uid", *_PEOPLE[:6]]

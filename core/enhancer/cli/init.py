@@ -39,7 +39,7 @@ class Choice:
     store: str
 
 
-def init(  # noqa: PLR0917  each parameter is a flag: typer calls it by name
+def init(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where the tables are.")] = Path(),
     items: Annotated[Path | None, typer.Option(help="Items and their text.")] = None,

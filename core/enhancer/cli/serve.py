@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from enhancer.cli import tables
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 CountFlag = Annotated[int, typer.Option("-k", "--count", min=1, help="How many.")]
 
@@ -31,7 +28,8 @@ def recommend(
 
     JSON: an object for one user, a list of them for several.
     """
-    results = [_dictionary(each) for each in _each(session.project().recommend(users, k))]
+    with session.opened() as project:
+        results = [each.to_json() for each in project.recommend(users, k)]
     if as_json:
         print_json(results[0] if len(users) == 1 else results)
     else:
@@ -45,16 +43,9 @@ def similar(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the items nearest to one."""
-    result = _dictionary(session.project().similar(item, k))
+    with session.opened() as project:
+        result = project.similar(item, k).to_json()
     if as_json:
         print_json(result)
     else:
         typer.echo(tables.ranking(result, f"like item {result['item_id']}"))
-
-
-def _each(results: Any) -> Sequence[Any]:
-    return results if isinstance(results, list | tuple) else [results]
-
-
-def _dictionary(result: Any) -> dict[str, Any]:
-    return dict(result.to_json()) if hasattr(result, "to_json") else dict(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from enhancer.plugins import PluginManager
     from enhancer.project import Project
@@ -51,7 +52,16 @@ class Session:
             logging.getLogger("enhancer").setLevel(logging.ERROR)
         from enhancer.project import Project
 
-        return Project.load(self.config, overrides=self.overrides)
+        return Project.load(self.config, overrides=self.overrides, plugins=self.plugins)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Project]:
+        """The project, whose store is closed at the end."""
+        project = self.project()
+        try:
+            yield project
+        finally:
+            project.close()
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:

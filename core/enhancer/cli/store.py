@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from enhancer.cli import tables
-from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, say, with_session
+from enhancer.cli.session import JsonFlag, Session, print_json, say, with_session
 from enhancer.errors import DataError
 
 if TYPE_CHECKING:
-    from enhancer.contracts import Record, StoreStats
+    from enhancer.contracts import StoreStats
+    from enhancer.contracts.record import Kind
+    from enhancer.project import Project
 
 KindFlag = Annotated[Literal["item", "user"], typer.Option("--kind", help="item or user.")]
 AspectFlag = Annotated[str, typer.Option("--aspect", help='Which profile: empty for the LLM\'s, "text" for raw text.')]
@@ -36,8 +38,8 @@ def add_to(app: typer.Typer) -> None:
 
 def stats(session: Session, as_json: JsonFlag = False) -> None:
     """Count what is there."""
-    with session.project().store() as store:
-        result = store.stats()
+    with session.opened() as project:
+        result = project.store.stats()
     if as_json:
         print_json(asdict(result))
     else:
@@ -65,12 +67,14 @@ def get(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one record."""
-    with session.project().store() as store:
-        (record,) = store.get([id_], kind=kind, aspect=aspect)
+    with session.opened() as project:
+        (record,) = project.store.get([id_], kind=kind, aspect=aspect)
     if record is None:
         which = f" of aspect {aspect!r}" if aspect else ""
         raise DataError(f"no record of {kind} {id_!r}{which}", hint="`enhancer store stats` shows what is there")
-    fields = _fields(record)
+    from enhancer.features.upkeep import record_to_json
+
+    fields = record_to_json(record)
     if as_json:
         print_json(fields)
         return
@@ -81,20 +85,16 @@ def get(
     typer.echo(tables.pairs([(name, "-" if value is None else str(value)) for name, value in fields.items()]))
 
 
-def _fields(record: Record) -> dict[str, Any]:
-    from dataclasses import fields
-
-    values = {each.name: getattr(record, each.name) for each in fields(record)}
-    return {**values, "tags": list(record.tags), "vector": [float(value) for value in record.vector]}
-
-
 def export(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Its ending names the format: .jsonl, .parquet.")],
     as_json: JsonFlag = False,
 ) -> None:
     """Write every record to a file."""
-    written = session.project().export(file)
+    from enhancer.features.upkeep import export_records
+
+    with session.opened() as project:
+        written = export_records(project.store, file)
     _counted({"file": str(file), "records": written}, f"{written:,} records written to {file}", as_json)
 
 
@@ -107,7 +107,10 @@ def import_(
 
     They replace those of equal kind, id and aspect.
     """
-    read = session.project().import_(file)
+    from enhancer.features.upkeep import import_records
+
+    with session.opened() as project:
+        read = import_records(project.store, file)
     _counted({"file": str(file), "records": read}, f"{read:,} records read from {file}", as_json)
 
 
@@ -116,9 +119,9 @@ def verify(session: Session, as_json: JsonFlag = False) -> None:
 
     Exit code 1 if there is one.
     """
-    with session.project().store() as store:
-        faults = store.verify()
-        records = store.stats().records
+    with session.opened() as project:
+        faults = project.store.verify()
+        records = project.store.stats().records
     if as_json:
         print_json({"records": records, "faults": [asdict(fault) for fault in faults]})
     elif faults:
@@ -130,23 +133,51 @@ def verify(session: Session, as_json: JsonFlag = False) -> None:
         raise typer.Exit(1)
 
 
-def gc(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
+def gc(session: Session, as_json: JsonFlag = False) -> None:
     """Remove records of entities that are gone.
 
-    That is: of those that the tables no longer hold.
+    That is: of those that the tables no longer hold. What was paid for stays in the journal, so an entity that comes
+    back costs nothing.
     """
-    del yes
-    removed = session.project().gc()
+    from enhancer.features.upkeep import collect_garbage
+
+    with session.opened() as project:
+        removed = 0
+        kinds: tuple[Kind, ...] = ("item", "user")
+        for kind in kinds:
+            known = _known_ids(project, kind)
+            removed += 0 if known is None else collect_garbage(project.store, kind, known)
     _counted({"removed": removed}, f"{removed:,} records removed", as_json)
+
+
+def _known_ids(project: Project, kind: Kind) -> set[str] | None:
+    """Ids of the entities that there are; None where no table says, and so nothing may be removed."""
+    from enhancer.data import read_entities
+
+    data = project.settings.data
+    table = data.items if kind == "item" else data.users
+    entities = () if table is None else read_entities(project.root / table, kind, data.columns, data.max_text)
+    ids = {entity.id for entity in entities}
+    if kind == "user" and data.interactions is not None:  # users are profiled from what they touched, too
+        return ids | set(project.interactions.user_ids)
+    return None if table is None else ids
 
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
     """List entities whose answers were never valid."""
-    lines = [each if isinstance(each, dict) else each.to_json() for each in session.project().quarantine()]
+    from enhancer.harness import FILE_NAME, Journal
+
+    with session.opened() as project:
+        directory = project.store.directory
+        lines: list[dict[str, Any]] = []
+        if (directory / FILE_NAME).exists():
+            journal = Journal(directory)
+            lines = [line._asdict() for line in journal.all_quarantined()]
+            journal.close()
     if as_json:
         print_json(lines)
     elif lines:
-        rows = [[str(line["kind"]), str(line["id"]), str(line["reason"])] for line in lines]
+        rows = [[line["kind"], line["id"], line["reason"]] for line in lines]
         typer.echo(tables.table(["kind", "id", "reason"], rows))
     else:
         typer.echo("nothing is in quarantine")

@@ -167,14 +167,26 @@ def ablation(result: Mapping[str, Any]) -> str:
     if comparisons := result.get("comparisons"):
         head = ["arm", "against", "metric", "delta", "t", "df", "p", "p adjusted", ""]
         parts.append(table(head, [_comparison(each) for each in comparisons], right=range(3, 8)))
-    for name in ("verdict", "report"):
-        if said := result.get(name):
-            parts.append(said if isinstance(said, str) else "\n".join(map(str, said)))
+    if (strata := result.get("strata")) and metrics:
+        parts.append(_strata(strata, list(arms), metrics[0]))
+    if isinstance(verdicts := result.get("verdict"), dict):
+        parts.extend(words if name == "all" else f"{name}: {words}" for name, words in verdicts.items())
     return "\n\n".join(parts)
 
 
+def _strata(strata: Mapping[str, Any], arms: list[str], metric: str) -> str:
+    """One metric of every arm in every stratum."""
+    rows = [
+        [arm, *(_spread(stratum.get("arms", {}).get(arm, {}).get(metric)) for stratum in strata.values())]
+        for arm in arms
+    ]
+    return table([metric, *strata], rows, right=range(1, len(strata) + 1))
+
+
 def _spread(metric: Mapping[str, Any] | None) -> str:
-    return "-" if metric is None else f"{number(metric['mean'])} ± {number(metric['std'])}"
+    if metric is None:
+        return "-"
+    return number(metric["mean"]) + ("" if metric["std"] is None else f" ± {number(metric['std'])}")
 
 
 def _comparison(each: Mapping[str, Any]) -> list[str]:
