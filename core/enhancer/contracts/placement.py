@@ -40,6 +40,8 @@ class Placement:
     layers: tuple[Dense, ...]
     norm: float | None = None
     """If given, rows are rescaled to this L2 length: the typical length of trained rows."""
+    tail: tuple[float, ...] = ()
+    """Constant columns set beside the rows after that, such as the bias of a typical item."""
 
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Place vectors: float32 ``[n, ds]`` to float32 ``[n, k]``."""
@@ -55,6 +57,9 @@ class Placement:
         if self.norm is not None:
             length = np.linalg.norm(hidden, axis=1, keepdims=True)
             hidden = hidden * (np.float32(self.norm) / np.maximum(length, np.float32(1e-12)))
+        if self.tail:
+            columns = np.broadcast_to(np.asarray(self.tail, dtype=np.float32), (len(hidden), len(self.tail)))
+            hidden = np.concatenate([hidden, columns], axis=1)
         return np.ascontiguousarray(hidden, dtype=np.float32)
 
     def to_tensors(self, prefix: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, object]]:
@@ -63,7 +68,8 @@ class Placement:
         for number, layer in enumerate(self.layers):
             tensors[f"{prefix}.{number}.weight"] = np.ascontiguousarray(layer.weight, dtype=np.float32)
             tensors[f"{prefix}.{number}.bias"] = np.ascontiguousarray(layer.bias, dtype=np.float32)
-        return tensors, {"activations": [layer.activation for layer in self.layers], "norm": self.norm}
+        activations = [layer.activation for layer in self.layers]
+        return tensors, {"activations": activations, "norm": self.norm, "tail": list(self.tail)}
 
     @classmethod
     def from_tensors(
@@ -75,11 +81,11 @@ class Placement:
             KeyError: An array is missing.
             ValueError: The description is not one that :meth:`to_tensors` wrote.
         """
-        activations, norm = description["activations"], description["norm"]
-        if not isinstance(activations, list) or not (norm is None or isinstance(norm, int | float)):
+        activations, norm, tail = description["activations"], description["norm"], description.get("tail", [])
+        if not (isinstance(activations, list) and isinstance(tail, list) and isinstance(norm, int | float | None)):
             raise ValueError(f"not a placement: {description!r}")
         layers = tuple(
             Dense(tensors[f"{prefix}.{number}.weight"], tensors[f"{prefix}.{number}.bias"], activation)
             for number, activation in enumerate(activations)
         )
-        return cls(layers, None if norm is None else float(norm))
+        return cls(layers, None if norm is None else float(norm), tuple(float(number) for number in tail))
