@@ -26,16 +26,15 @@ _EXHAUSTED = 3
 
 
 class _Bucket:
-    """A rate a minute, paced: it may run ahead by one burst and no more."""
+    """A rate a minute, paced evenly: a provider that counts by the second is not surprised either."""
 
-    def __init__(self, per_minute: float, burst_seconds: float) -> None:
+    def __init__(self, per_minute: float) -> None:
         self._rate = per_minute / 60.0
-        self._burst = burst_seconds
         self._next = float("-inf")
 
     def wait(self, now: float) -> float:
         """Seconds until something may go."""
-        return max(0.0, self._next - self._burst - now)
+        return max(0.0, self._next - now)
 
     def take(self, amount: float, now: float) -> None:
         self._next = max(self._next, now) + amount / self._rate
@@ -81,9 +80,8 @@ class Gate:
         self._most = float(concurrency)
         self.limit = float(concurrency)
         self.in_flight = 0
-        # Paced evenly: a provider that counts by the second is not surprised either.
-        self._requests = _Bucket(requests_per_minute, 0.0) if requests_per_minute else None
-        self._tokens = _Bucket(tokens_per_minute, 0.0) if tokens_per_minute else None
+        self._requests = _Bucket(requests_per_minute) if requests_per_minute else None
+        self._tokens = _Bucket(tokens_per_minute) if tokens_per_minute else None
         self._patience = patience
         self._clock = clock
         self._sleep = sleep

@@ -14,6 +14,7 @@ Tables::
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import sqlite3
@@ -51,12 +52,12 @@ CREATE TABLE completions (
   completion_tokens INTEGER,
   estimated_prompt_tokens INTEGER NOT NULL,
   cost_usd REAL,
+  ids TEXT,
   text TEXT NOT NULL
 ) STRICT;
 CREATE TABLE answers (
   input_hash TEXT NOT NULL,
   completion INTEGER NOT NULL REFERENCES completions(id),
-  asked_as TEXT,
   place INTEGER NOT NULL,
   void INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (input_hash, completion)
@@ -86,11 +87,10 @@ class Paid(NamedTuple):
     """A completion, as it bears on one entity."""
 
     completion: int
-    asked_as: str | None
-    """The id that the entity had in a batched request; None when it was asked about alone."""
     place: int
-    """Its place among the entities of the request, by which odd tokens are shared out."""
-    entities: int
+    """The entity's place among those of the request."""
+    ids: tuple[str, ...] | None
+    """The ids of a batched request, in order; None when the entity was asked about alone."""
     text: str
     finish_reason: str
     prompt_tokens: int | None
@@ -156,8 +156,10 @@ class PaidCall:
     template: str
     request: str
     attempt: int
-    subjects: tuple[tuple[str, str | None], ...]
-    """Pairs of input hash and the id asked under (None when asked about alone)."""
+    hashes: tuple[str, ...]
+    """The input hashes that it is about."""
+    ids: tuple[str, ...] | None = None
+    """The ids of a batched request, in the same order."""
 
 
 class Journal:
@@ -171,7 +173,7 @@ class Journal:
     def __init__(self, directory: Path, *, lease: float = LEASE_SECONDS) -> None:
         self.path = Path(directory) / FILE_NAME
         self.owner = owner_name()
-        self._lease = lease
+        self.lease = lease
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
@@ -199,46 +201,28 @@ class Journal:
         return future
 
     def record(self, call: PaidCall) -> Future[Paid]:
-        """Write a completion; the future holds it as its first subject sees it."""
+        """Write a completion; the future holds it as its first entity sees it."""
         at = _now()
+        # What is given back is what a later run will read.
+        text = _storable(call.text)
+        ids = None if call.ids is None else json.dumps(call.ids)
+        values = (
+            *(at, call.model, call.template, call.request, call.attempt, len(call.hashes), call.finish_reason),
+            *(call.prompt_tokens, call.completion_tokens, call.estimated_prompt_tokens, call.cost_usd, ids, text),
+        )
 
         def operation(connection: sqlite3.Connection) -> Paid:
-            cursor = connection.execute(
+            row = connection.execute(
                 "INSERT INTO completions (at, model, template, request, attempt, entities, finish_reason, prompt_tokens,"
-                " completion_tokens, estimated_prompt_tokens, cost_usd, text) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
-                (
-                    at,
-                    call.model,
-                    call.template,
-                    call.request,
-                    call.attempt,
-                    len(call.subjects),
-                    call.finish_reason,
-                    call.prompt_tokens,
-                    call.completion_tokens,
-                    call.estimated_prompt_tokens,
-                    call.cost_usd,
-                    _storable(call.text),
-                ),
-            )
-            row = cursor.lastrowid or 0
+                " completion_tokens, estimated_prompt_tokens, cost_usd, ids, text) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                values,
+            ).lastrowid
             connection.executemany(
-                "INSERT INTO answers (input_hash, completion, asked_as, place) VALUES (?,?,?,?)",
-                [(hash_, row, asked_as, place) for place, (hash_, asked_as) in enumerate(call.subjects)],
+                "INSERT INTO answers (input_hash, completion, place) VALUES (?,?,?)",
+                [(hash_, row, place) for place, hash_ in enumerate(call.hashes)],
             )
-            return Paid(
-                row,
-                call.subjects[0][1] if call.subjects else None,
-                0,
-                len(call.subjects),
-                call.text,
-                call.finish_reason,
-                call.prompt_tokens,
-                call.completion_tokens,
-                call.cost_usd,
-                call.model,
-                at,
-            )
+            tokens = (call.prompt_tokens, call.completion_tokens, call.cost_usd)
+            return Paid(row or 0, 0, call.ids, text, call.finish_reason, *tokens, call.model, at)
 
         return self.submit(operation)
 
@@ -282,11 +266,11 @@ class Journal:
             for hash_ in hashes:
                 row = connection.execute("SELECT owner, expires FROM claims WHERE input_hash=?", (hash_,)).fetchone()
                 # A lease that ends implausibly late was written under another clock.
-                if row is not None and now < row[1] <= now + 10 * self._lease and not is_gone(row[0]):
+                if row is not None and now < row[1] <= now + 10 * self.lease and not is_gone(row[0]):
                     continue
                 connection.execute(
                     "INSERT OR REPLACE INTO claims (input_hash, owner, expires) VALUES (?,?,?)",
-                    (hash_, self.owner, now + self._lease),
+                    (hash_, self.owner, now + self.lease),
                 )
                 ours.add(hash_)
             return ours
@@ -297,9 +281,7 @@ class Journal:
         """Extend the lease of all that we hold."""
         return self.submit(
             lambda connection: _discard(
-                connection.execute(
-                    "UPDATE claims SET expires=? WHERE owner=?", (time.time() + self._lease, self.owner)
-                )
+                connection.execute("UPDATE claims SET expires=? WHERE owner=?", (time.time() + self.lease, self.owner))
             )
         )
 
@@ -322,13 +304,14 @@ class Journal:
         found: dict[str, list[Paid]] = {}
         for chunk in _chunks(hashes):
             rows = self._read(
-                "SELECT a.input_hash, c.id, a.asked_as, a.place, c.entities, c.text, c.finish_reason, c.prompt_tokens,"
-                " c.completion_tokens, c.cost_usd, c.model, c.at FROM answers a JOIN completions c ON c.id = a.completion"
-                f" WHERE a.void = 0 AND a.input_hash IN ({_marks(chunk)}) ORDER BY c.id",  # noqa: S608 - marks alone
+                "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason, c.prompt_tokens, c.completion_tokens,"
+                " c.cost_usd, c.model, c.at FROM answers a JOIN completions c ON c.id = a.completion"
+                f" WHERE a.void = 0 AND a.input_hash IN ({_marks(chunk)}) ORDER BY c.id",
                 chunk,
             )
             for row in rows:
-                found.setdefault(row[0], []).append(Paid(*row[1:]))
+                ids = None if row[3] is None else tuple(json.loads(row[3]))
+                found.setdefault(row[0], []).append(Paid(row[1], row[2], ids, *row[4:]))
         return found
 
     def quarantined(self, kind: str, ids: Sequence[str], aspect: str = "") -> dict[str, Quarantined]:
@@ -337,7 +320,7 @@ class Journal:
         for chunk in _chunks(ids):
             rows = self._read(
                 "SELECT kind, id, aspect, input_hash, reason, raw, transient, at FROM quarantine"
-                f" WHERE kind=? AND aspect=? AND id IN ({_marks(chunk)})",  # noqa: S608 - marks alone
+                f" WHERE kind=? AND aspect=? AND id IN ({_marks(chunk)})",
                 [kind, aspect, *chunk],
             )
             found.update({row[1]: Quarantined(*row[:6], bool(row[6]), row[7]) for row in rows})
@@ -378,7 +361,7 @@ class Journal:
             parameters.append(template)
         rows = self._read(
             "SELECT count(*), sum(entities), sum(prompt_tokens), sum(estimated_prompt_tokens), sum(completion_tokens)"
-            f" FROM completions WHERE {where}",  # noqa: S608 - built of constants
+            f" FROM completions WHERE {where}",
             parameters,
         )
         return Observed(*(value or 0 for value in rows[0]))

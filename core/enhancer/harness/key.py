@@ -58,7 +58,9 @@ class KeyMaker:
 
 def text_hash(text: str) -> str:
     """The key of a raw text that is embedded as it is."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, person=b"enhancer-text").hexdigest()
+    return hashlib.blake2b(
+        text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, person=b"enhancer-text"
+    ).hexdigest()
 
 
 def request_hash(messages: object) -> str:

@@ -34,7 +34,7 @@ class _Stop:
         spent: float = getattr(state, "spent", 0.0)
         spent += 1 / _PATIENT_FACTOR if isinstance(error, RateLimitError) else 1
         state.spent = spent  # type: ignore[attr-defined]
-        return spent > self._most - 1 + 1e-9 if not isinstance(error, RateLimitError) else spent > self._most
+        return spent >= self._most - 1e-9
 
 
 def retrying(
@@ -65,5 +65,3 @@ def retrying(
         sleep=pause,
         reraise=True,
     )
-
-

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from enhancer.contracts.llm import Message, Request
+    from enhancer.harness.journal import Observed
 
 _PIECE = re.compile(r"[A-Za-z']+|\d+|[^\x00-\x7f]+|[^\sA-Za-z\d'\x00-\x1f]+|\n+")
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U0001f000-\U0003ffff]")
 PER_MESSAGE = 4
 """Tokens that the chat format itself adds to a message."""
+TYPICAL_ANSWER = 110.0
+"""Completion tokens of a profile of two sentences with four tags, as JSON."""
+_ENOUGH = 20
+"""Calls that the ledger must hold before it is believed."""
 _WORD = 9
 """A word up to this length is one token, more often than not."""
 
@@ -56,3 +61,17 @@ def upper_bound(request: Request) -> int:
     text = sum(len(message.content.encode("utf-8", "surrogatepass")) + 16 for message in request.messages)
     schema = len(repr(request.schema)) if request.schema is not None else 0
     return text + schema + 64
+
+
+def observed_ratio(observed: Observed) -> float:
+    """Tokens that a model really counted for each estimated one; 1 until there are enough calls to tell."""
+    if observed.calls < _ENOUGH or not observed.estimated_prompt_tokens:
+        return 1.0
+    return min(max(observed.prompt_tokens / observed.estimated_prompt_tokens, 0.1), 10.0)
+
+
+def observed_answer(observed: Observed) -> float:
+    """Completion tokens that one entity takes: as observed, or as two sentences and four tags usually take."""
+    if observed.calls < _ENOUGH or not observed.entities:
+        return TYPICAL_ANSWER
+    return observed.completion_tokens / observed.entities

@@ -186,7 +186,8 @@ def _check_keys(content: Mapping[str, Any], where: str) -> None:
             raise ConfigError(f"{where}: {key!r} must be a text that is not empty")
         if key != "user" and _PLACEHOLDER.search(value):
             raise ConfigError(
-                f"{where}: {key!r} holds a placeholder", hint="placeholders stand in 'user': the rest is the same for all"
+                f"{where}: {key!r} holds a placeholder",
+                hint="placeholders stand in 'user': the rest is the same for all",
             )
     if content.get("kind", "item") not in ("item", "user"):
         raise ConfigError(f"{where}: kind must be 'item' or 'user', not {content['kind']!r}")
@@ -218,5 +219,3 @@ def _compile(user: str, where: str) -> list[tuple[str, str]]:
 def _ends_inside(literal: str, *, inside: bool) -> bool:
     opened, closed = literal.rfind("<data>"), literal.rfind("</data>")
     return inside if opened == closed else opened > closed
-
-

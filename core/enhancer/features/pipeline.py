@@ -1,0 +1,210 @@
+"""The pipeline: entities to prompts, prompts to profiles, profiles to vectors, vectors to the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enhancer.contracts.llm import Price
+from enhancer.features.planning import make_plan
+from enhancer.features.sources import Sources, resolve_inputs
+from enhancer.features.survey import Work
+from enhancer.harness.budget import Budget
+from enhancer.harness.caller import Caller
+from enhancer.harness.case import Ask
+from enhancer.harness.gate import Gate
+from enhancer.harness.generator import Generator
+from enhancer.harness.journal import FILE_NAME, Journal
+from enhancer.harness.key import KeyMaker
+from enhancer.harness.tokens import observed_ratio
+from enhancer.harness.validate import AnswerValidator
+from enhancer.progress import silent
+from enhancer.prompts import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine, Iterator
+    from pathlib import Path
+
+    from enhancer.config.schema import Input, Settings
+    from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.llm import LLMProvider
+    from enhancer.contracts.record import Kind, Record
+    from enhancer.contracts.store import FeatureStore
+    from enhancer.features.report import GenerationReport, Plan
+    from enhancer.features.run import Asking, Run
+    from enhancer.progress import Listener
+
+_KINDS: tuple[Kind, ...] = ("item", "user")
+
+
+class Pipeline:
+    """Plans and runs the making of features. Made anew for each command; it opens nothing by itself.
+
+    Args:
+        settings: The configuration.
+        root: The folder that paths in it are relative to.
+        store: Where records are.
+        provider: Makes the LLM provider. Called once for a plan and once a run, because a client belongs to one event
+            loop; never called when no profile is wanted.
+        embedder: Makes (or gives) the embedder. Not called by :meth:`plan`.
+        sources: The entities; by default those of ``[data]``.
+        inputs: What is needed, profiles or texts: ``[embedder] input`` and what the arms of an ablation need beside it.
+        on_record: Told of each record once it is on disk.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        root: Path,
+        *,
+        store: FeatureStore,
+        provider: Callable[[], LLMProvider],
+        embedder: Callable[[], Embedder],
+        sources: Sources | None = None,
+        inputs: Collection[Input] | None = None,
+        on_record: Callable[[Record], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._root = root
+        self._store = store
+        self._make_provider = provider
+        self._make_embedder = embedder
+        self._sources = sources if sources is not None else Sources.from_settings(settings, root)
+        self._inputs = tuple(inputs if inputs is not None else settings.embedder.input)
+        self._on_record = on_record
+        self._total: int | None = None
+
+    def plan(self, *, retry_quarantined: bool = False) -> Plan:
+        """Find out what a run would do and cost. Calls nothing, writes nothing, needs no embedder."""
+        provider = self._make_provider() if self._asks_llm() else None
+        works = self._works(provider)
+        price = self._price(provider) if provider is not None else None
+        journal = Journal(self._store.directory) if (self._store.directory / FILE_NAME).exists() else None
+        try:
+            plan = make_plan(
+                works, self._store, journal, self._settings.llm, price=price, retry_quarantined=retry_quarantined
+            )
+        finally:
+            if journal is not None:
+                journal.close()
+        self._total = plan.entities
+        return plan
+
+    def generate(
+        self, listener: Listener = silent, *, retry_quarantined: bool = False, limit: int | None = None
+    ) -> GenerationReport:
+        """Make what is new or changed. May be called under a running event loop.
+
+        Args:
+            listener: Told how far it is, about ten times a second, from another thread.
+            retry_quarantined: Ask again about entities that failed with the same input before.
+            limit: Ask about so many entities at most.
+
+        Raises:
+            EnhancerError: What stopped the run. Everything paid for is kept; the error's ``report`` says what was done.
+            KeyboardInterrupt: At Ctrl-C, after calls that were out have landed (or five seconds, or a second Ctrl-C).
+        """
+        from enhancer.features.private_loop import run_private
+        from enhancer.features.run import Run
+
+        llm = self._settings.llm
+        embedder = self._make_embedder()
+        provider = self._make_provider() if self._asks_llm() else None
+        works = self._works(provider)
+        runs: list[Run] = []
+        with Journal(self._store.directory) as journal:
+
+            def make() -> Coroutine[object, object, GenerationReport]:
+                run = Run(
+                    works,
+                    store=self._store,
+                    journal=journal,
+                    embedder=lambda: embedder,
+                    fingerprint=embedder.fingerprint,
+                    make_asking=lambda run: self._asking(run, provider, journal),
+                    items_per_request=llm.items_per_request,
+                    concurrency=llm.concurrency,
+                    listener=listener,
+                    on_record=self._on_record,
+                    retry_quarantined=retry_quarantined,
+                    limit=limit,
+                    total=self._total,
+                )
+                runs.append(run)
+                return run.main()
+
+            return run_private(make, lambda times: runs[0].interrupt(times))
+
+    def vanished(self) -> Iterator[tuple[Kind, str, str]]:
+        """Records whose entity is no longer in the tables: kind, id and aspect of each, as a stream.
+
+        The ids of the tables are held in memory.
+        """
+        for kind in _KINDS:
+            entities = self._sources.of(kind)
+            known = {entity.id for entity in entities()} if entities is not None else set()
+            for record in self._store.scan(kind=kind):
+                if record.id not in known:
+                    yield kind, record.id, record.aspect
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _needs(self, kind: Kind) -> tuple[Input, ...]:
+        if self._sources.of(kind) is None:
+            return ()
+        return resolve_inputs(getattr(self._settings.prompts, kind).source, self._inputs)
+
+    def _asks_llm(self) -> bool:
+        return any("profile" in self._needs(kind) for kind in _KINDS)
+
+    def _works(self, provider: LLMProvider | None) -> list[Work]:
+        works = []
+        for kind in _KINDS:
+            needs, entities = self._needs(kind), self._sources.of(kind)
+            if not needs or entities is None:
+                continue
+            ask, keys, history = None, None, None
+            if "profile" in needs:
+                assert provider is not None
+                template = Template.load(getattr(self._settings.prompts, kind).template, self._root)
+                ask = Ask(template, AnswerValidator(template.schema, template.system))
+                keys = KeyMaker(template, self._settings.llm, endpoint=provider.endpoint, sampling=provider.sampling)
+                if template.uses_history:
+                    history = self._sources.history
+            works.append(Work(kind, entities, ask, keys, history, "text" in needs))
+        return works
+
+    def _price(self, provider: LLMProvider) -> Price | None:
+        own = self._settings.llm.price
+        return Price(own.input, own.output) if own is not None else provider.price(self._settings.llm.model)
+
+    def _asking(self, run: Run, provider: LLMProvider | None, journal: Journal) -> Asking:
+        """Open the way to the LLM, once the first call is due: until then no key and no price is needed.
+
+        Raises:
+            AuthenticationError: No key.
+            ConfigError: A cap without a price, or a model that cannot be served.
+        """
+        from enhancer.features.run import Asking
+
+        assert provider is not None
+        llm = self._settings.llm
+        provider.check(llm.model)
+        budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
+        gate = Gate(
+            llm.concurrency,
+            requests_per_minute=llm.requests_per_minute,
+            tokens_per_minute=llm.tokens_per_minute,
+            patience=max(120.0, 2 * llm.timeout),
+        )
+        own = llm.price
+        caller = Caller(
+            provider,
+            journal,
+            gate,
+            budget,
+            max_attempts=llm.max_attempts,
+            price_override=Price(own.input, own.output) if own is not None else None,
+            token_ratio=observed_ratio(journal.observed(llm.model)),
+        )
+        generator = Generator(caller, gate, llm, answered=run.answered, failed=run.failed)
+        return Asking(generator, caller.spent, provider.aclose)

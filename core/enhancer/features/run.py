@@ -1,0 +1,440 @@
+"""One run of ``generate``: a scout finds work, workers ask, a stage embeds and stores; all at once, all bounded.
+
+::
+
+    scout (thread) ──> claims ──> journal ──┬─ paid already ──────────────┐
+                                            └─> groups ──> Generator ──> answered ──> EmbeddingStage (thread) ──> store
+                                                              └────────> failed ──> quarantine
+
+The scout reads the tables as often as it takes: an entity that another process is asking about just now is passed over
+and looked at again in the next pass, so that nothing has to be remembered about it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Key, Record
+from enhancer.features.embedding import NO_VECTOR, EmbeddingStage, Unembedded, embedding_text
+from enhancer.features.report import GenerationReport
+from enhancer.features.survey import survey
+from enhancer.harness.case import Case
+from enhancer.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.store import FeatureStore
+    from enhancer.features.survey import Surveyed, ToAsk, Work
+    from enhancer.harness.caller import Spent
+    from enhancer.harness.generator import Generator
+    from enhancer.harness.journal import Journal
+    from enhancer.progress import Listener
+
+T = TypeVar("T")
+GRACE_SECONDS = 5.0
+"""How long calls that are out may take to land after the first Ctrl-C."""
+_TICK = 0.1
+_LONGEST_WAIT = 5.0
+NO_TEXT = "there is no text to describe it by"
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one run."""
+
+    entities: int = 0
+    generated: int = 0
+    embedded: int = 0
+    passed: int = 0
+    """Entities of the first pass that needed no asking."""
+    quarantined: int = 0
+    """Entities in quarantine, as this pass sees them."""
+    newly_quarantined: int = 0
+    """Those of them that this run put there."""
+    started: str = field(default_factory=lambda: _now())
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The part of a run that calls an LLM; made when the first call is due."""
+
+    generator: Generator
+    spent: Spent
+    close: Callable[[], Awaitable[None]]
+
+
+class Run:
+    """Made for one run and one event loop."""
+
+    def __init__(
+        self,
+        works: Sequence[Work],
+        *,
+        store: FeatureStore,
+        journal: Journal,
+        embedder: Callable[[], Embedder],
+        fingerprint: str,
+        make_asking: Callable[[Run], Asking],
+        items_per_request: int,
+        concurrency: int,
+        listener: Listener,
+        on_record: Callable[[Record], None] | None,
+        retry_quarantined: bool,
+        limit: int | None,
+        total: int | None,
+    ) -> None:
+        self._works = works
+        self._store = store
+        self._journal = journal
+        self._embedder = embedder
+        self._fingerprint = fingerprint
+        self._make_asking = make_asking
+        self._per_request = items_per_request
+        self._slice = max(64, 2 * concurrency * items_per_request)
+        self._listener = listener
+        self._on_record = on_record
+        self._retry_quarantined = retry_quarantined
+        self._left = limit
+        self._total = total
+        self.tally = Tally()
+        self._asking: Asking | None = None
+        self._generating: asyncio.Task[None] | None = None
+        self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, concurrency // 2))
+        self._open_group: list[Case] = []
+        self._stage: EmbeddingStage
+        self._error: BaseException | None = None
+        self._stopped = asyncio.Event()
+        self._began = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, "enhancer-scout")
+
+    # -- the whole --------------------------------------------------------------------------------------------------
+
+    async def main(self) -> GenerationReport:
+        """Do the work.
+
+        Raises:
+            EnhancerError: What stopped the run; its ``report`` says what had been done.
+        """
+        self._stage = EmbeddingStage(self._embedder, self._store, stored=self._stored, broken=self._stop)
+        ticker = asyncio.create_task(self._tick())
+        scout = asyncio.create_task(self._scout())
+        stopped = asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait({scout, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not scout.done():
+                scout.cancel()
+            await asyncio.gather(scout, return_exceptions=True)
+            if not scout.cancelled() and (error := scout.exception()) is not None:
+                self._stop(error)
+            if self._generating is not None:
+                await self._offer_end()
+                await self._generating
+            await self._stage.finish()
+        finally:
+            stopped.cancel()
+            ticker.cancel()
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            if self._asking is not None:
+                await self._asking.close()
+            await asyncio.wrap_future(self._journal.unclaim())
+        self._tell()
+        report = self.report()
+        if self._error is not None:
+            if hasattr(self._error, "report"):
+                self._error.report = report
+            raise self._error
+        return report
+
+    def interrupt(self, times: int) -> None:
+        """End soon: calls that are out may land, nothing new is begun; the second time not even that."""
+        self._stage.discard()
+        self._stop(None)
+        if self._asking is None:
+            return
+        generator = self._asking.generator
+        if times > 1:
+            generator.abort()
+        else:
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, generator.abort)
+
+    def report(self) -> GenerationReport:
+        """What was done so far."""
+        tally, spent = self.tally, self._asking.spent if self._asking else None
+        quarantined = tally.quarantined
+        cost: float | None = 0.0
+        if spent is not None:
+            cost = None if spent.unknown_cost else spent.cost_usd
+        unfinished = self._error is not None or self._stopped.is_set() or self._left == 0
+        cached = tally.passed if unfinished else tally.entities - tally.generated - quarantined
+        return GenerationReport(
+            entities=tally.entities,
+            cached=max(0, cached),
+            generated=tally.generated,
+            quarantined=quarantined,
+            requests=spent.calls if spent else 0,
+            prompt_tokens=spent.prompt_tokens if spent else 0,
+            completion_tokens=spent.completion_tokens if spent else 0,
+            cost_usd=cost,
+            seconds=round(time.monotonic() - self._began, 3),
+            embedded=tally.embedded,
+        )
+
+    def _stop(self, error: BaseException | None) -> None:
+        if error is not None and self._error is None:
+            self._error = error
+        self._stopped.set()
+        if self._asking is not None:
+            self._asking.generator.stop()
+
+    # -- finding work -----------------------------------------------------------------------------------------------
+
+    async def _scout(self) -> None:
+        wait = 0.2
+        first = True
+        while True:
+            self.tally.quarantined = 0
+            put_aside = 0
+            for work in self._works:
+                chunks = survey(work, self._store, self._fingerprint)
+                while (found := await self._in_thread(next, chunks, None)) is not None:
+                    put_aside += await self._take(found, first=first)
+                await self._close_group()
+                if self._left == 0:
+                    return
+            if not put_aside:
+                return
+            # Somebody else (or one of our own workers) is asking about the same: their answer will be ours.
+            first = False
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    async def _take(self, found: Surveyed, *, first: bool) -> int:
+        """Hand on the work of one chunk; gives how many entities are to be looked at again later."""
+        work, tally = found.work, self.tally
+        if first:
+            tally.entities += found.entities
+            text_alone = work.ask is None
+            changed = sum(row.changed for row in found.to_embed) + len(found.empty_texts)
+            tally.passed += found.entities - (changed if text_alone else len(found.to_ask))
+            await self._reembed(work, found.to_reembed)
+            for row in found.to_embed:
+                record = Record(
+                    id=row.id,
+                    kind=work.kind,
+                    aspect=TEXT_ASPECT,
+                    profile="",
+                    vector=NO_VECTOR,
+                    embedder="",
+                    generated_at=_now(),
+                    input_hash=row.input_hash,
+                )
+                # A text beside a profile is no entity of its own.
+                await self._stage.put(Unembedded(record, row.text, is_new=text_alone and row.changed))
+        for row in found.empty_texts:
+            await self._quarantine(Key(work.kind, row.id, TEXT_ASPECT), row.input_hash, NO_TEXT, "")
+        put_aside = 0
+        for start in range(0, len(found.to_ask), self._slice):
+            put_aside += await self._take_slice(work, found.to_ask[start : start + self._slice])
+            if self._left == 0:
+                break
+        return put_aside
+
+    async def _take_slice(self, work: Work, rows: Sequence[ToAsk]) -> int:
+        """Claim entities, look whether they were paid for meanwhile, and pass the rest to the workers."""
+        assert work.ask is not None
+        rows = await self._leave_quarantined(work, rows)
+        by_hash = {row.input_hash: row for row in reversed(rows)}
+        ours = await asyncio.wrap_future(self._journal.claim(list(by_hash)))
+        put_aside = len(rows) - len(ours)
+        # Only after the claim: whoever held it before has written their answer by now.
+        paid = await self._in_thread(self._journal.paid, list(ours))
+        for row in rows:
+            if row.input_hash not in ours or by_hash[row.input_hash] is not row:
+                continue
+            case = Case(Key(work.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, work.ask)
+            if row.empty:
+                await self._failed(case, NO_TEXT, transient=False)
+                continue
+            verdict = case.review(paid.get(row.input_hash, ()))
+            if verdict == "answered":
+                self.tally.passed += 1
+                await self._embed(case, is_new=False)
+            elif verdict != "again":
+                await self._failed(case, case.error, transient=False)
+            elif self._left == 0:
+                self._journal.unclaim([row.input_hash])
+            else:
+                self._left = None if self._left is None else self._left - 1
+                await self._ask(case)
+        return put_aside
+
+    async def _leave_quarantined(self, work: Work, rows: Sequence[ToAsk]) -> list[ToAsk]:
+        """Sort out those that failed before with the very same input."""
+        ids = [row.id for row in rows]
+        there = await self._in_thread(self._journal.quarantined, work.kind, ids)
+        if not there:
+            return list(rows)
+        kept, again, stale = [], [], []
+        for row in rows:
+            known = there.get(row.id)
+            key = Key(work.kind, row.id, PROFILE_ASPECT)
+            if known is None:
+                kept.append(row)
+            elif known.input_hash == row.input_hash and known.at >= self.tally.started:
+                self.tally.quarantined += 1
+            elif known.input_hash != row.input_hash or known.transient:
+                stale.append((key, known.input_hash))
+                kept.append(row)
+            elif self._retry_quarantined:
+                again.append((key, row.input_hash))
+                kept.append(row)
+            else:
+                self.tally.quarantined += 1
+        if stale:
+            await asyncio.wrap_future(self._journal.release_quarantine(stale, forget_answers=False))
+        if again:
+            await asyncio.wrap_future(self._journal.release_quarantine(again, forget_answers=True))
+        return kept
+
+    async def _ask(self, case: Case) -> None:
+        if self._generating is None:
+            self._asking = self._make_asking(self)
+            self._generating = asyncio.create_task(self._generate(self._asking.generator))
+        # Who was in a batch before is asked about alone: it may be what spoils it.
+        if self._per_request == 1 or case.heard:
+            await self._groups.put([case])
+            return
+        self._open_group.append(case)
+        if len(self._open_group) >= self._per_request:
+            await self._close_group()
+
+    async def _close_group(self) -> None:
+        if self._open_group:
+            group, self._open_group = self._open_group, []
+            await self._groups.put(group)
+
+    async def _pull(self) -> list[Case] | None:
+        group = await self._groups.get()
+        if group is None:
+            self._groups.put_nowait(None)
+        return group
+
+    async def _offer_end(self) -> None:
+        """Tell the workers that nothing more comes; they may have stopped, with the queue full."""
+        while self._generating is not None and not self._generating.done():
+            try:
+                self._groups.put_nowait(None)
+            except asyncio.QueueFull:
+                await asyncio.wait({self._generating}, timeout=0.02)
+            else:
+                return
+
+    async def _generate(self, generator: Generator) -> None:
+        try:
+            await generator.run(self._pull)
+        except BaseException as error:  # noqa: BLE001 - raised by main, once everything has been tidied up
+            self._stop(error)
+
+    async def _reembed(self, work: Work, ids: Sequence[str]) -> None:
+        if not ids:
+            return
+        get = self._store.get
+        for record in await self._in_thread(lambda: get(ids, kind=work.kind, aspect=PROFILE_ASPECT)):
+            if record is not None:
+                text = embedding_text(record.profile, record.tags)
+                await self._stage.put(Unembedded(replace(record), text, is_new=False))
+
+    # -- what came out ----------------------------------------------------------------------------------------------
+
+    async def answered(self, case: Case) -> None:
+        """A worker has a valid answer."""
+        await self._embed(case, is_new=True)
+
+    async def failed(self, case: Case, reason: str, transient: bool) -> None:
+        """A worker has given up."""
+        await self._failed(case, reason, transient=transient)
+
+    async def _failed(self, case: Case, reason: str, *, transient: bool) -> None:
+        await self._quarantine(case.key, case.input_hash, reason, case.raw, transient=transient)
+        self._journal.unclaim([case.input_hash])
+
+    async def _quarantine(self, key: Key, hash_: str, reason: str, raw: str, *, transient: bool = False) -> None:
+        written = self._journal.quarantine(key, hash_, reason=reason, raw=raw, transient=transient)
+        await asyncio.wrap_future(written)
+        self.tally.quarantined += 1
+        self.tally.newly_quarantined += 1
+
+    async def _embed(self, case: Case, *, is_new: bool) -> None:
+        answer = case.answer
+        assert answer is not None
+        record = Record(
+            id=case.key.id,
+            kind=case.key.kind,
+            aspect=case.key.aspect,
+            profile=answer.profile,
+            tags=answer.tags,
+            vector=NO_VECTOR,
+            prompt_version=case.ask.template.version,
+            model=case.model,
+            embedder="",
+            generated_at=case.at,
+            input_hash=case.input_hash,
+            prompt_tokens=case.usage.prompt_tokens,
+            completion_tokens=case.usage.completion_tokens,
+            cost_usd=case.usage.cost_usd,
+        )
+        text = embedding_text(answer.profile, answer.tags)
+        await self._stage.put(Unembedded(record, text, is_new=is_new, input_hash=case.input_hash))
+
+    def _stored(self, batch: Sequence[Unembedded]) -> None:
+        self.tally.embedded += len(batch)
+        self.tally.generated += sum(one.is_new for one in batch)
+        if hashes := [one.input_hash for one in batch if one.input_hash is not None]:
+            self._journal.unclaim(hashes)
+        if self._on_record is not None:
+            for one in batch:
+                self._on_record(one.record)
+
+    # -- telling ----------------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        renewed = time.monotonic()
+        while True:
+            self._tell()
+            if time.monotonic() - renewed > self._journal.lease / 4:
+                renewed = time.monotonic()
+                self._journal.renew()
+            await asyncio.sleep(_TICK)
+
+    def _tell(self) -> None:
+        tally = self.tally
+        spent = self._asking.spent if self._asking else None
+        cost: float | None = 0.0
+        if spent is not None:
+            cost = None if spent.unknown_cost else spent.cost_usd
+        detail = {
+            "cached": tally.passed,
+            "generated": tally.generated,
+            "failed": tally.newly_quarantined,
+            "tokens": spent.prompt_tokens + spent.completion_tokens if spent else 0,
+            "cost_usd": cost,
+        }
+        done = tally.passed + tally.generated + tally.quarantined
+        self._listener(Progress("generate", done, self._total, detail))
+        if tally.embedded:
+            self._listener(Progress("embed", tally.embedded, None, {}))
+
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: function(*args))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,119 @@
+"""What is to be done about each entity, found out in chunks and without remembering any of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Kind
+from enhancer.harness.key import text_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from enhancer.contracts.record import Stamp
+    from enhancer.contracts.store import FeatureStore
+    from enhancer.data import Entity
+    from enhancer.harness.case import Ask
+    from enhancer.harness.key import KeyMaker
+
+CHUNK = 1024
+
+
+class ToAsk(NamedTuple):
+    """An entity without a current profile in the store."""
+
+    id: str
+    input_hash: str
+    prompt: str
+    empty: bool
+    """Whether there is nothing to describe it by."""
+
+
+class ToEmbed(NamedTuple):
+    """An entity without a current vector of its raw text."""
+
+    id: str
+    input_hash: str
+    text: str
+    changed: bool
+    """Whether the text is new, rather than the embedder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """How one kind of entity is treated."""
+
+    kind: Kind
+    entities: Callable[[], Iterable[Entity]]
+    ask: Ask | None
+    """How an LLM is asked; None when no profile is wanted."""
+    keys: KeyMaker | None
+    history: Callable[[Entity], str] | None
+    text: bool
+    """Whether the raw text is to be embedded."""
+
+
+@dataclass(slots=True)
+class Surveyed:
+    """A chunk of entities, sorted out."""
+
+    work: Work
+    entities: int = 0
+    to_ask: list[ToAsk] = field(default_factory=list)
+    to_reembed: list[str] = field(default_factory=list)
+    """Ids whose profile is current and whose vector is of another embedder."""
+    to_embed: list[ToEmbed] = field(default_factory=list)
+    """Raw texts, where the text counts: it changed, it is new, or the embedder changed."""
+    empty_texts: list[ToEmbed] = field(default_factory=list)
+    """Entities without any text, where the text alone counts."""
+
+
+def survey(work: Work, store: FeatureStore, embedder: str | None) -> Iterator[Surveyed]:
+    """Sort out the entities of one kind, a chunk at a time.
+
+    Args:
+        work: What they are and what is wanted of them.
+        store: What is there.
+        embedder: Fingerprint of the embedder; None when only contents are compared.
+    """
+    entities = iter(work.entities())
+    while chunk := list(islice(entities, CHUNK)):
+        found = Surveyed(work, len(chunk))
+        ids = [entity.id for entity in chunk]
+        if work.ask is not None:
+            _profiles(found, chunk, store.stamps(ids, kind=work.kind, aspect=PROFILE_ASPECT), embedder)
+        if work.text:
+            _texts(found, chunk, store.stamps(ids, kind=work.kind, aspect=TEXT_ASPECT), embedder)
+        yield found
+
+
+def _profiles(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp | None], embedder: str | None) -> None:
+    work = found.work
+    assert work.ask is not None
+    assert work.keys is not None
+    render, key, history = work.ask.template.render, work.keys.of, work.history
+    for entity, stamp in zip(chunk, stamps, strict=True):
+        past = history(entity) if history is not None else ""
+        prompt = render(entity, past)
+        input_hash = key(prompt)
+        if stamp is None or stamp.input_hash != input_hash:
+            found.to_ask.append(ToAsk(entity.id, input_hash, prompt, not entity.text.strip() and not past))
+        elif embedder is not None and stamp.embedder != embedder:
+            found.to_reembed.append(entity.id)
+
+
+def _texts(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp | None], embedder: str | None) -> None:
+    for entity, stamp in zip(chunk, stamps, strict=True):
+        input_hash = text_hash(entity.text)
+        changed = stamp is None or stamp.input_hash != input_hash
+        if not changed and (embedder is None or (stamp is not None and stamp.embedder == embedder)):
+            continue
+        row = ToEmbed(entity.id, input_hash, entity.text, changed)
+        if not entity.text.strip():
+            # Beside a profile the lack of text is no fault: that part of the row stays zero.
+            if found.work.ask is None:
+                found.empty_texts.append(row)
+            continue
+        found.to_embed.append(row)

@@ -1,0 +1,221 @@
+"""One call: through the gate, under the budget and the deadline, tried again where that can help, and journaled."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from enhancer.errors import ConnectionFailedError, DeadlineError, ProviderError, RateLimitError, ServerError
+from enhancer.harness.journal import PaidCall
+from enhancer.harness.key import request_hash
+from enhancer.harness.redact import redact
+from enhancer.harness.retry import is_transient, retrying
+from enhancer.harness.tokens import estimate_messages, upper_bound
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from enhancer.contracts.llm import Completion, LLMProvider, Price, Request
+    from enhancer.harness.budget import Budget
+    from enhancer.harness.gate import Gate, Ticket
+    from enhancer.harness.journal import Journal, Paid
+
+
+class StoppedError(Exception):
+    """The run is stopping: no further call is made."""
+
+
+@dataclass(slots=True)
+class Spent:
+    """What this run's calls came to."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    unknown_cost: int = 0
+    """Calls whose cost is not known."""
+
+
+class Caller:
+    """Makes calls. For one event loop.
+
+    Attributes:
+        spent: What came back so far.
+        stopping: Whether no further call may be made.
+        idle: Tasks that only wait (for work, for leave, for money, for a while), and lose nothing by being cancelled.
+    """
+
+    def __init__(
+        self,
+        provider: LLMProvider,
+        journal: Journal,
+        gate: Gate,
+        budget: Budget,
+        *,
+        max_attempts: int = 6,
+        price_override: Price | None = None,
+        token_ratio: float = 1.0,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        backoff: float = 0.5,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            provider: Who answers.
+            journal: Where answers are kept.
+            gate: Through which every attempt goes.
+            budget: From which every attempt is paid.
+            max_attempts: Tries of one call.
+            price_override: Prices that count for more than what the provider tells.
+            token_ratio: Tokens that the model really counts for one estimated token.
+            sleep: Waits between attempts.
+            backoff: Seconds that the first wait lasts at most.
+        """
+        self._provider = provider
+        self._journal = journal
+        self._gate = gate
+        self._budget = budget
+        self._sleep = sleep
+        self._retry = retrying(max_attempts, sleep=self._nap, initial=backoff)
+        self._override = price_override
+        self._ratio = token_ratio
+        self.spent = Spent()
+        self.stopping = False
+        self.idle: set[asyncio.Task[Any]] = set()
+
+    async def call(
+        self, request: Request, *, hashes: tuple[str, ...], ids: tuple[str, ...] | None, attempt: int, template: str
+    ) -> Paid:
+        """Ask until there is an answer; it is on disk when this returns.
+
+        Args:
+            request: What is asked.
+            hashes: Input hashes of the entities that it is about.
+            ids: Their ids, in a batched request.
+            attempt: Which request about these entities this is, from 1.
+            template: Version of the template, for the ledger.
+
+        Raises:
+            ProviderError: Permanent, or transient once too often.
+            CircuitOpenError: Nothing gets through.
+            BudgetError: There is no money for it.
+            StoppedError: The run is stopping.
+        """
+        estimated = estimate_messages(request.messages)
+        expected = estimated * self._ratio + (request.max_tokens or 0) / 3
+        ceiling = self._budget.could_cost(upper_bound(request), request.max_tokens or 4096)
+
+        async def attempt_once() -> Paid:
+            if self.stopping:
+                raise StoppedError
+            with self.waiting():
+                ticket = await self._gate.enter(expected)
+                try:
+                    await self._budget.reserve(ceiling)
+                except BaseException:
+                    self._gate.abandoned(ticket)
+                    raise
+            if self.stopping:
+                self._budget.settle(ceiling, 0.0)
+                self._gate.abandoned(ticket)
+                raise StoppedError
+            completion = await self._ask(request, ticket, ceiling)
+            # From here on it is paid: it goes to the journal before anything looks at it.
+            cost = self._cost(completion)
+            written = self._journal.record(
+                PaidCall(
+                    text=completion.text,
+                    finish_reason=completion.finish_reason,
+                    prompt_tokens=completion.prompt_tokens,
+                    completion_tokens=completion.completion_tokens,
+                    estimated_prompt_tokens=estimated,
+                    cost_usd=cost,
+                    model=request.model,
+                    template=template,
+                    request=request_hash(request.messages),
+                    attempt=attempt,
+                    hashes=hashes,
+                    ids=ids,
+                )
+            )
+            self._settle(completion, cost, ceiling)
+            used = None
+            if completion.prompt_tokens is not None and completion.completion_tokens is not None:
+                used = float(completion.prompt_tokens + completion.completion_tokens)
+            self._gate.succeeded(ticket, completion.headers, used)
+            return await asyncio.wrap_future(written)
+
+        return await self._retry(attempt_once)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Mark the current task as one that only waits."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.idle.add(task)
+        try:
+            yield
+        finally:
+            self.idle.discard(task)
+
+    async def _nap(self, seconds: float) -> None:
+        with self.waiting():
+            await self._sleep(seconds)
+
+    async def _ask(self, request: Request, ticket: Ticket, ceiling: float) -> Completion:
+        """The provider's answer; whatever else happens, the ticket and the reservation are given back."""
+        try:
+            async with asyncio.timeout(request.timeout):
+                return await self._provider.complete(request)
+        except TimeoutError:
+            failure: ProviderError = DeadlineError(f"no answer within [llm] timeout = {request.timeout:g} seconds")
+        except ProviderError as error:
+            failure = error
+            failure.message = redact(failure.message)
+            failure.args = (failure.message,)
+        except asyncio.CancelledError:
+            # It may have been answered and charged: under a cap, count it so.
+            self._budget.settle(ceiling, ceiling)
+            self._gate.abandoned(ticket)
+            raise
+        except Exception as error:  # noqa: BLE001 - a provider's own bug, told as such
+            failure = ProviderError(redact(f"the LLM provider failed by {type(error).__name__}: {str(error)[:300]}"))
+        self._budget.settle(ceiling, ceiling if _may_be_charged(failure) else 0.0)
+        if is_transient(failure):
+            self._gate.failed(ticket, failure)
+        else:
+            self._gate.refused(ticket)
+        raise failure
+
+    def _cost(self, completion: Completion) -> float | None:
+        price = self._override
+        if price is None and completion.cost_usd is not None:
+            return completion.cost_usd
+        price = price or self._budget.price
+        if price is None or completion.prompt_tokens is None or completion.completion_tokens is None:
+            return None
+        return price.cost(completion.prompt_tokens, completion.completion_tokens)
+
+    def _settle(self, completion: Completion, cost: float | None, ceiling: float) -> None:
+        spent = self.spent
+        spent.calls += 1
+        spent.prompt_tokens += completion.prompt_tokens or 0
+        spent.completion_tokens += completion.completion_tokens or 0
+        if cost is None:
+            spent.unknown_cost += 1
+        else:
+            spent.cost_usd += cost
+        # Where the provider does not tell, the cap assumes the most.
+        self._budget.settle(ceiling, ceiling if cost is None else cost)
+
+
+def _may_be_charged(error: ProviderError) -> bool:
+    """Whether a call that failed may have been answered, and so charged, on the other side."""
+    if isinstance(error, RateLimitError):
+        return False
+    if isinstance(error, ServerError):
+        return error.status is not None and error.status < 400
+    return isinstance(error, DeadlineError | ConnectionFailedError)

@@ -1,0 +1,267 @@
+"""The workers: each pulls a few entities, asks about them until they have a profile or a reason, and pulls again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from enhancer.contracts.llm import Request
+from enhancer.errors import AuthenticationError, DeadlineError, ProviderError, RequestError
+from enhancer.harness.caller import StoppedError
+from enhancer.harness.retry import is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from enhancer.config.schema import LLMConfig
+    from enhancer.contracts.llm import Message
+    from enhancer.harness.caller import Caller
+    from enhancer.harness.case import Case
+    from enhancer.harness.gate import Gate
+
+_ALL_REFUSED = 5
+"""Requests that may be refused, without one answer among them, before the run stops rather than quarantine all."""
+_ABSENT = re.compile(r"\b404\b|model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
+
+Group = list["Case"]
+
+
+class Generator:
+    """Runs the workers of one kind of work. For one event loop.
+
+    Args:
+        caller: Makes the calls.
+        gate: Told when a call has used up its attempts.
+        llm: ``[llm]``.
+        answered: Given each case with a valid answer.
+        failed: Given each case without, the reason, and whether the fault may pass by itself.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        gate: Gate,
+        llm: LLMConfig,
+        *,
+        answered: Callable[[Case], Awaitable[None]],
+        failed: Callable[[Case, str, bool], Awaitable[None]],
+    ) -> None:
+        self._caller = caller
+        self._gate = gate
+        self._llm = llm
+        self._answered = answered
+        self._failed = failed
+        self._any_answer = False
+        self._refused: list[tuple[Case, RequestError]] = []
+        self._workers: list[asyncio.Task[None]] = []
+        self._error: BaseException | None = None
+
+    async def run(self, pull: Callable[[], Awaitable[Group | None]]) -> None:
+        """Work until ``pull`` gives None, or until something stops the run.
+
+        Args:
+            pull: Gives the next group: entities of one kind that share a request.
+
+        Raises:
+            EnhancerError: What stopped the run; answers that were in flight are kept.
+        """
+        self._workers = [asyncio.create_task(self._work(pull)) for _ in range(self._llm.concurrency)]
+        try:
+            while self._workers:
+                done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
+                self._workers = [worker for worker in self._workers if worker not in done]
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+        if self._error is None:
+            await self._end_refused()
+        if self._error is not None:
+            raise self._error
+
+    def stop(self, error: BaseException | None = None) -> None:
+        """Make no further call; calls that are out may land."""
+        if error is not None and self._error is None:
+            self._error = error
+        self._caller.stopping = True
+        for worker in self._workers:
+            if worker in self._caller.idle:
+                worker.cancel()
+
+    def abort(self) -> None:
+        """Give up the calls that are out, too."""
+        self._caller.stopping = True
+        for worker in self._workers:
+            worker.cancel()
+
+    # -- a worker ---------------------------------------------------------------------------------------------------
+
+    async def _work(self, pull: Callable[[], Awaitable[Group | None]]) -> None:
+        try:
+            while not self._caller.stopping:
+                with self._caller.waiting():
+                    group = await pull()
+                if group is None:
+                    return
+                # Halves and leftovers wait here, so that nothing recurses and nothing else has to hold them.
+                todo: deque[Group] = deque([group])
+                while todo:
+                    cases = todo.popleft()
+                    if len(cases) == 1:
+                        await self._alone(cases[0])
+                    else:
+                        todo.extendleft(reversed(await self._together(cases)))
+        except (StoppedError, asyncio.CancelledError):
+            return
+        except Exception as error:  # noqa: BLE001 - handed to whoever started the run
+            self.stop(error)
+
+    async def _alone(self, case: Case) -> None:
+        while True:
+            room = self._llm.max_tokens * (2 if case.more_room else 1)
+            request = self._request(case, case.messages(), room)
+            try:
+                paid = await self._caller.call(
+                    request,
+                    hashes=(case.input_hash,),
+                    ids=None,
+                    attempt=case.heard + 1,
+                    template=case.ask.template.version,
+                )
+            except ProviderError as error:
+                await self._no_answer(case, error)
+                return
+            await self._got_through()
+            verdict = case.hear(paid)
+            if verdict == "answered":
+                await self._answered(case)
+                return
+            if verdict != "again":
+                await self._failed(case, case.error, False)
+                return
+
+    async def _together(self, cases: Group) -> list[Group]:
+        """Ask about several at once; gives the groups that are to be asked again."""
+        ask = cases[0].ask
+        ids = tuple(case.key.id for case in cases)
+        messages = ask.template.batch_messages([(case.key.id, case.prompt) for case in cases])
+        request = Request(
+            messages=messages,
+            schema=ask.template.batch_schema,
+            schema_name="profiles",
+            subjects=tuple(case.key for case in cases),
+            batched=True,
+            max_tokens=self._llm.max_tokens * len(cases),
+            **self._sampling(),
+        )
+        try:
+            paid = await self._caller.call(
+                request,
+                hashes=tuple(case.input_hash for case in cases),
+                ids=ids,
+                attempt=max(case.heard for case in cases) + 1,
+                template=ask.template.version,
+            )
+        except ProviderError as error:
+            if isinstance(error, RequestError | DeadlineError) and not _absent(error):
+                return _halves(cases)
+            self._raise_if_fatal(error)
+            for case in cases:
+                await self._failed(case, str(error), True)
+            return []
+        await self._got_through()
+        again_together: Group = []
+        again_alone: list[Group] = []
+        for place, case in enumerate(cases):
+            verdict = case.hear(paid._replace(place=place))
+            if verdict == "answered":
+                await self._answered(case)
+            elif verdict != "again":
+                await self._failed(case, case.error, False)
+            elif case.asked:
+                again_alone.append([case])
+            else:
+                again_together.append(case)
+        if len(again_together) == len(cases):
+            return _halves(again_together)
+        return [*([again_together] if again_together else []), *again_alone]
+
+    def _request(self, case: Case, messages: tuple[Message, ...], room: int) -> Request:
+        return Request(
+            messages=messages,
+            schema=case.ask.template.schema,
+            subjects=(case.key,),
+            max_tokens=room,
+            **self._sampling(),
+        )
+
+    def _sampling(self) -> dict[str, Any]:
+        llm = self._llm
+        return {
+            "model": llm.model,
+            "temperature": llm.temperature,
+            "top_p": llm.top_p,
+            "seed": llm.seed,
+            "timeout": llm.timeout,
+        }
+
+    # -- no answer --------------------------------------------------------------------------------------------------
+
+    def _raise_if_fatal(self, error: ProviderError) -> None:
+        """Stop the run where the fault is everybody's."""
+        if isinstance(error, AuthenticationError) or not (isinstance(error, RequestError) or is_transient(error)):
+            raise error
+        if isinstance(error, RequestError) and _absent(error):
+            raise error
+        if is_transient(error):
+            self._gate.exhausted(error)
+
+    async def _no_answer(self, case: Case, error: ProviderError) -> None:
+        self._raise_if_fatal(error)
+        if not isinstance(error, RequestError):
+            await self._failed(case, str(error), True)
+        elif self._any_answer:
+            await self._failed(case, str(error), False)
+        else:
+            # Until something is answered, it is not known whether the fault is this entity's or everybody's.
+            self._refused.append((case, error))
+            if len(self._refused) >= _ALL_REFUSED:
+                raise self._all_refused()
+
+    async def _got_through(self) -> None:
+        if self._any_answer:
+            return
+        self._any_answer = True
+        await self._flush_refused()
+
+    async def _flush_refused(self) -> None:
+        refused, self._refused = self._refused, []
+        for case, error in refused:
+            await self._failed(case, str(error), False)
+
+    async def _end_refused(self) -> None:
+        if len(self._refused) > 1 and len({str(error) for _, error in self._refused}) == 1:
+            self._error = self._all_refused()
+        else:
+            await self._flush_refused()
+
+    def _all_refused(self) -> RequestError:
+        error = self._refused[0][1]
+        return RequestError(
+            f"the provider refused all of the first {len(self._refused)} requests: {error.message}",
+            hint=error.hint or "the fault seems to be in the settings, not in the entities; see [llm]",
+            status=error.status,
+        )
+
+
+def _absent(error: ProviderError) -> bool:
+    """Whether the model or the endpoint is not there: then no entity is to blame."""
+    if error.status is not None:
+        return error.status in (404, 405)
+    return bool(_ABSENT.search(error.message))
+
+
+def _halves(cases: Group) -> list[Group]:
+    middle = (len(cases) + 1) // 2
+    return [cases[:middle], cases[middle:]]
