@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import EvaluationError
 from enhancer.evaluation import plots
+from enhancer.evaluation.arms import controls
 from enhancer.evaluation.plots import Curve, GainRow, LevelRow
 from enhancer.evaluation.verdict import number, show
 
@@ -155,6 +156,11 @@ def _page(ablation: Ablation, facts: Mapping[str, Any], settings: Mapping[str, A
             for arm in ablation.arms
         ],
         "gains": [_gains(ablation, ablation.findings[name], metric, colours) for name in shown],
+        "meaning": [
+            _gains(ablation, ablation.findings[name], metric, colours, over_placebo=True)
+            for name in shown
+            if any(_placebo(ablation, arm) for arm in _others(ablation))
+        ],
         "levels": [_levels(ablation, ablation.findings[name], metric, colours) for name in shown],
         "heat": _heat(ablation, metric),
         "pairs": _pairs(ablation, metric, colours),
@@ -199,18 +205,22 @@ def _card(ablation: Ablation, name: str, metric: str) -> dict[str, Any]:
         "kind": verdict.level.replace(" ", "-"),
         "big": "" if relative is None else _percent(relative),
         "arm": verdict.arm,
-        "words": words[:1].upper() + words[1:],
+        "words": (words[:1].upper() + words[1:]).replace("p < ", "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}"),
         "what": finding.words,
     }
 
 
-def _gains(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[str, str]) -> dict[str, Any]:
-    base = finding.per_seed[ablation.baseline][metric]
+def _gains(
+    ablation: Ablation, finding: Finding, metric: str, colours: Mapping[str, str], *, over_placebo: bool = False
+) -> dict[str, Any]:
+    """Gains over the baseline, or of each arm with vectors over the shuffled ones nearest to it."""
     rows = []
     for arm in _others(ablation):
-        comparison = finding.compare(arm.name, ablation.baseline, metric)
-        if comparison is None:
+        against = _placebo(ablation, arm) if over_placebo else ablation.baseline
+        comparison = None if against is None else finding.compare(arm.name, against, metric)
+        if against is None or comparison is None:
             continue
+        base = finding.per_seed[against][metric]
         rows.append(
             GainRow(
                 label=arm.name,
@@ -224,8 +234,13 @@ def _gains(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[s
             )
         )
     title = _title(finding.name)
-    label = f"{title}: gain of each arm over {ablation.baseline} in {show(metric)}"
+    over = "shuffled vectors" if over_placebo else ablation.baseline
+    label = f"{title}: gain of each arm over {over} in {show(metric)}"
     return {"title": title, "what": _what(finding), "svg": _markup(plots.gains(rows, label))}
+
+
+def _placebo(ablation: Ablation, arm: Arm) -> str | None:
+    return next((control.name for control in controls(arm, ablation.arms) if control.shuffle), None)
 
 
 def _levels(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[str, str]) -> dict[str, Any]:
@@ -375,7 +390,7 @@ def _what(finding: Finding) -> str:
 
 def _percent(value: float) -> str:
     if value >= 9.95:
-        return f"{1 + value:.0f}-fold"
+        return f"×{1 + value:.0f}"  # noqa: RUF001  a factor
     shown = f"{value:+.0%}" if abs(value) >= 0.995 else f"{value:+.1%}"
     return shown.replace("-", _MINUS)
 

@@ -151,5 +151,5 @@ def _change(comparison: Comparison) -> str:
     if comparison.relative is None:
         return ""
     if comparison.relative >= 9.95:
-        return f", {1 + comparison.relative:.0f}-fold"
+        return f", {1 + comparison.relative:.0f} times as much"
     return f", {comparison.relative:+.1%}".replace("-", "\N{MINUS SIGN}")
