@@ -132,7 +132,10 @@ class Pipeline:
                 runs.append(run)
                 return run.main()
 
-            return run_private(make, lambda times: runs[0].interrupt(times))
+            def interrupt(times: int) -> None:
+                runs[0].interrupt(times)
+
+            return run_private(make, interrupt)
 
     def vanished(self) -> Iterator[tuple[Kind, str, str]]:
         """Records whose entity is no longer in the tables: kind, id and aspect of each, as a stream.

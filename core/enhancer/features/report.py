@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _PLAN = (
-    "entities",
-    "cached",
-    "to_generate",
-    "quarantined",
-    "requests",
-    "prompt_tokens",
-    "completion_tokens",
+    *("entities", "cached", "to_generate", "quarantined", "requests", "prompt_tokens", "completion_tokens"),
     "cost_usd",
 )
 _REPORT = (

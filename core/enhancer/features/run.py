@@ -16,7 +16,6 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Key, Record
@@ -24,6 +23,7 @@ from enhancer.features.embedding import NO_VECTOR, EmbeddingStage, Unembedded, e
 from enhancer.features.report import GenerationReport
 from enhancer.features.survey import survey
 from enhancer.harness.case import Case
+from enhancer.harness.clock import now
 from enhancer.progress import Progress
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Tally:
     """Entities in quarantine, as this pass sees them."""
     newly_quarantined: int = 0
     """Those of them that this run put there."""
-    started: str = field(default_factory=lambda: _now())
+    started: str = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ class Run:
                     profile="",
                     vector=NO_VECTOR,
                     embedder="",
-                    generated_at=_now(),
+                    generated_at=now(),
                     input_hash=row.input_hash,
                 )
                 # A text beside a profile is no entity of its own.
@@ -434,7 +434,3 @@ class Run:
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: function(*args))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

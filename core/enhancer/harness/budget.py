@@ -60,8 +60,8 @@ class Budget:
         while self.spent + self.reserved + amount > self._max + _ROUNDING:
             if self.reserved <= _ROUNDING:
                 raise BudgetError(
-                    f"stopped at [llm] max_cost = {self._max:g} USD: {self.spent:.6f} USD is spent, and the next call could"
-                    f" cost {amount:.6f} USD",
+                    f"stopped at [llm] max_cost = {self._max:g} USD: {self.spent:.6f} USD is spent, and the next call"
+                    f" could cost {amount:.6f} USD",
                     hint="what was paid for is kept; raise max_cost and run again to go on",
                 )
             waiter = asyncio.get_running_loop().create_future()

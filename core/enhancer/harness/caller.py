@@ -109,8 +109,7 @@ class Caller:
         ceiling = self._budget.could_cost(upper_bound(request), request.max_tokens or 4096)
 
         async def attempt_once() -> Paid:
-            if self.stopping:
-                raise StoppedError
+            self._refuse_when_stopping()
             with self.waiting():
                 ticket = await self._gate.enter(expected)
                 try:
@@ -118,10 +117,12 @@ class Caller:
                 except BaseException:
                     self._gate.abandoned(ticket)
                     raise
-            if self.stopping:
+            try:
+                self._refuse_when_stopping()
+            except StoppedError:
                 self._budget.settle(ceiling, 0.0)
                 self._gate.abandoned(ticket)
-                raise StoppedError
+                raise
             completion = await self._ask(request, ticket, ceiling)
             # From here on it is paid: it goes to the journal before anything looks at it.
             cost = self._cost(completion)
@@ -149,6 +150,10 @@ class Caller:
             return await asyncio.wrap_future(written)
 
         return await self._retry(attempt_once)
+
+    def _refuse_when_stopping(self) -> None:
+        if self.stopping:
+            raise StoppedError
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

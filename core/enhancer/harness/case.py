@@ -72,8 +72,8 @@ class Case:
         """Judge an answer and say what follows.
 
         Returns:
-            ``answered``: :attr:`answer` is valid. ``again``: ask again. ``refused``: the model declines, asking again is
-            no use. ``hopeless``: it was asked often enough.
+            ``answered``: :attr:`answer` is valid. ``again``: ask again. ``refused``: the model declines, asking again
+            is no use. ``hopeless``: it was asked often enough.
         """
         self._count(paid)
         self.heard += 1

@@ -247,8 +247,8 @@ class Gate:
         if self._error is not None:
             return
         self._error = CircuitOpenError(
-            f"nothing gets through to the LLM: {self._failures} attempts failed without one success between them; the last:"
-            f" {error.message}",
+            f"nothing gets through to the LLM: {self._failures} attempts failed without one success between them;"
+            f" the last: {error.message}",
             hint="what was paid for is kept; run again when the provider answers",
         )
         queue, self._queue = self._queue, deque()

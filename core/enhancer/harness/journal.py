@@ -22,11 +22,11 @@ import threading
 import time
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.harness import clock
 from enhancer.harness.owner import is_gone, owner_name
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Journal:
 
     def record(self, call: PaidCall) -> Future[Paid]:
         """Write a completion; the future holds it as its first entity sees it."""
-        at = _now()
+        at = clock.now()
         # What is given back is what a later run will read.
         text = _storable(call.text)
         ids = None if call.ids is None else json.dumps(call.ids)
@@ -213,8 +213,9 @@ class Journal:
 
         def operation(connection: sqlite3.Connection) -> Paid:
             row = connection.execute(
-                "INSERT INTO completions (at, model, template, request, attempt, entities, finish_reason, prompt_tokens,"
-                " completion_tokens, estimated_prompt_tokens, cost_usd, ids, text) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO completions (at, model, template, request, attempt, entities, finish_reason,"
+                " prompt_tokens, completion_tokens, estimated_prompt_tokens, cost_usd, ids, text)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
                 values,
             ).lastrowid
             connection.executemany(
@@ -228,7 +229,7 @@ class Journal:
 
     def quarantine(self, key: Key, input_hash: str, *, reason: str, raw: str, transient: bool = False) -> Future[None]:
         """Note that an entity got no valid profile."""
-        row = (*key, input_hash, reason[:2000], _storable(raw), int(transient), _now())
+        row = (*key, input_hash, reason[:2000], _storable(raw), int(transient), clock.now())
         return self.submit(
             lambda connection: _discard(
                 connection.execute(
@@ -304,8 +305,8 @@ class Journal:
         found: dict[str, list[Paid]] = {}
         for chunk in _chunks(hashes):
             rows = self._read(
-                "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason, c.prompt_tokens, c.completion_tokens,"
-                " c.cost_usd, c.model, c.at FROM answers a JOIN completions c ON c.id = a.completion"
+                "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason, c.prompt_tokens,"  # noqa: S608 - marks
+                " c.completion_tokens, c.cost_usd, c.model, c.at FROM answers a JOIN completions c ON c.id = a.completion"
                 f" WHERE a.void = 0 AND a.input_hash IN ({_marks(chunk)}) ORDER BY c.id",
                 chunk,
             )
@@ -319,11 +320,11 @@ class Journal:
         found = {}
         for chunk in _chunks(ids):
             rows = self._read(
-                "SELECT kind, id, aspect, input_hash, reason, raw, transient, at FROM quarantine"
+                "SELECT kind, id, aspect, input_hash, reason, raw, transient, at FROM quarantine"  # noqa: S608 - marks
                 f" WHERE kind=? AND aspect=? AND id IN ({_marks(chunk)})",
                 [kind, aspect, *chunk],
             )
-            found.update({row[1]: Quarantined(*row[:6], bool(row[6]), row[7]) for row in rows})
+            found.update({row[1]: _quarantined(row) for row in rows})
         return found
 
     def all_quarantined(self) -> Iterator[Quarantined]:
@@ -338,7 +339,7 @@ class Journal:
             if not rows:
                 return
             for row in rows:
-                yield Quarantined(*row[:6], bool(row[6]), row[7])
+                yield _quarantined(row)
             last = rows[-1][:3]
 
     def costs(self, by: Literal["day", "model", "template"] = "day") -> list[CostLine]:
@@ -360,8 +361,8 @@ class Journal:
             where += " AND template=?"
             parameters.append(template)
         rows = self._read(
-            "SELECT count(*), sum(entities), sum(prompt_tokens), sum(estimated_prompt_tokens), sum(completion_tokens)"
-            f" FROM completions WHERE {where}",
+            "SELECT count(*), sum(entities), sum(prompt_tokens), sum(estimated_prompt_tokens),"  # noqa: S608 - constants
+            f" sum(completion_tokens) FROM completions WHERE {where}",
             parameters,
         )
         return Observed(*(value or 0 for value in rows[0]))
@@ -510,13 +511,14 @@ class Journal:
                 future.set_exception(failure)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def _storable(text: str) -> str:
     """SQLite takes no lone surrogate, and its shell stops at NUL; what a model sent may hold either."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
+def _quarantined(row: tuple[Any, ...]) -> Quarantined:
+    kind, id_, aspect, input_hash, reason, raw, transient, at = row
+    return Quarantined(kind, id_, aspect, input_hash, reason, raw, bool(transient), at)
 
 
 def _discard(_: object) -> None:

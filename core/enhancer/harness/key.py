@@ -20,8 +20,8 @@ _DIGEST = 16
 class KeyMaker:
     """Hashes rendered texts under one template, model, endpoint and sampling.
 
-    In the key: template fingerprint (which covers the schema), rendered text, model, endpoint, temperature, top_p, seed,
-    max_tokens, the provider's own sampling options, and the key version. Not in it: concurrency, time-outs, retry
+    In the key: template fingerprint (which covers the schema), rendered text, model, endpoint, temperature, top_p,
+    seed, max_tokens, the provider's own sampling options, and the key version. Not in it: concurrency, time-outs, retry
     settings, how many entities share a request, and the entity's id: equal questions are paid for once.
 
     The constant part is hashed once, so that a million unchanged rows take seconds.

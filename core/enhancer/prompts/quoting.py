@@ -32,5 +32,5 @@ def neutral(text: str, limit: int | None = None) -> str:
     if not text.isprintable():
         text = _JUNK.sub(" ", text)
     if "<" in text:
-        text = _MARKER.sub("‹", text)
+        text = _MARKER.sub("\u2039", text)
     return text

@@ -56,12 +56,12 @@ def batch_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     It does not name the ids, so that a provider that compiles schemas compiles one for the whole run.
     """
-    element = {
+    element: dict[str, Any] = {
         **schema,
         "properties": {"id": {"type": "string"}, **schema.get("properties", {})},
         "required": ["id", *schema.get("required", ())],
     }
-    definitions = {key: element.pop(key) for key in ("$defs", "definitions") if key in element}
+    definitions: dict[str, Any] = {key: element.pop(key) for key in ("$defs", "definitions") if key in element}
     return {
         "type": "object",
         "properties": {"items": {"type": "array", "items": element}},
