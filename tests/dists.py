@@ -1,0 +1,64 @@
+"""Real distributions for tests of plugins: a module and a ``dist-info`` folder, found by importlib.metadata."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PREAMBLE = "from enhancer import hookimpl\n"
+
+
+def make_dist(folder: Path, name: str, source: str, *, version: str = "1.0", entry_point: str | None = None) -> str:
+    """Install a distribution of one module into ``folder``; returns the module's name.
+
+    ``source`` is its code (``hookimpl`` is imported already); ``entry_point`` is its line after the ``=``.
+    """
+    module = name.replace("-", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{module}.py").write_text(PREAMBLE + textwrap.dedent(source), encoding="utf-8")
+    info = folder / f"{module}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[enhancer]\n{module} = {entry_point or module}\n", encoding="utf-8")
+    return module
+
+
+def run_python(code: str, *paths: Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter that sees the distributions in ``paths``."""
+    return run([sys.executable, "-c", code], *paths, cwd=cwd, **environ)
+
+
+def cli(*arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = None, **environ: str):
+    """Run the command line in a process of its own."""
+    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
+    return run([sys.executable, "-c", code, *arguments], *paths, cwd=cwd, **environ)
+
+
+def cli_json(*arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = None, **environ: str) -> Any:
+    """The JSON that a command prints; it must succeed."""
+    done = cli(*arguments, "--json", paths=paths, cwd=cwd, **environ)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def run(command: list[str], *paths: Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with ``paths`` on the module path, a clean environment and no terminal."""
+    path = os.pathsep.join(map(str, paths))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ENHANCER_")}
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", **environ},
+        check=False,
+    )
