@@ -1,0 +1,27 @@
+"""Tables in, arrays out: readers, entities, interactions and splits.
+
+>>> from enhancer.data import read_entities, read_interactions, split_interactions, Histories
+"""
+
+from __future__ import annotations
+
+from enhancer.data.entities import Entity, read_entities
+from enhancer.data.histories import Histories, Touch
+from enhancer.data.interactions import Interactions, ReadReport, read_interactions
+from enhancer.data.readers import ENDINGS, Table, open_table
+from enhancer.data.splits import Split, split_interactions
+
+__all__ = [
+    "ENDINGS",
+    "Entity",
+    "Histories",
+    "Interactions",
+    "ReadReport",
+    "Split",
+    "Table",
+    "Touch",
+    "open_table",
+    "read_entities",
+    "read_interactions",
+    "split_interactions",
+]

@@ -1,0 +1,118 @@
+"""Items and users: an id and text."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from enhancer.data.readers import BLANK, Table, open_table
+from enhancer.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from enhancer.config import ColumnsConfig
+    from enhancer.contracts.record import Kind
+
+MAX_ID = 1024
+"""Characters of an id. What is longer is a column mapped by mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """One item or user."""
+
+    kind: Kind
+    id: str
+    text: str
+    """Lines ``column: value`` of the text columns, empty values left out, cut off at ``max_text`` characters."""
+    fields: Mapping[str, str]
+    """Every column but the id, as text on one line, each cut off at ``max_text`` characters."""
+    title: str | None
+    """What people call it, where a column says so."""
+
+
+def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int) -> Iterator[Entity]:
+    """Stream the entities of a table. What is kept is a hash for each id, to find duplicates.
+
+    An id that comes again with equal text is given once.
+
+    Args:
+        path: The table.
+        kind: What its rows are.
+        columns: Which column is which.
+        max_text: Characters of text, at most.
+
+    Raises:
+        ConfigError: The file or a column is missing.
+        DataError: A row without an id, or an id that comes again with different text; file, line and column are named.
+    """
+    table = open_table(path)
+    id_column = table.require(
+        columns.item_id if kind == "item" else columns.user_id, "item_id" if kind == "item" else "user_id"
+    )
+    texts = _text_columns(table, kind, columns, id_column)
+    others = [name for name in table.columns if name != id_column or name in texts]
+    text_at = [others.index(name) for name in texts]
+    title_column = _title_column(table, kind, columns)
+    seen: dict[str, int] = {}
+    rows = False
+    for first, (ids, *values) in table.blocks([id_column, *others]):
+        for n, given in enumerate(ids):
+            if given == BLANK:
+                continue
+            rows = True
+            entity_id = given.strip()
+            if not entity_id or len(entity_id) > MAX_ID:
+                what = "is empty" if not entity_id else f"has {len(entity_id):,} characters"
+                raise table.fault(first + n, id_column, f"the id {what}")
+            row = [_line(column[n], max_text) for column in values]
+            text = _text(others, row, text_at, max_text)
+            digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+            before = seen.get(entity_id)
+            if before == digest:
+                continue
+            if before is not None:
+                raise table.fault(
+                    first + n,
+                    id_column,
+                    f"{entity_id!r} comes a second time, with different text",
+                    hint="keep one row an id",
+                )
+            seen[entity_id] = digest
+            fields = dict(zip(others, row, strict=True))
+            title = fields.get(title_column, entity_id) if title_column else None
+            yield Entity(kind, entity_id, text, fields, title or None)
+    if not rows:
+        raise DataError(f"{path} has a header and no rows")
+
+
+def _text_columns(table: Table, kind: Kind, columns: ColumnsConfig, id_column: str) -> Sequence[str]:
+    asked = columns.item_text if kind == "item" else columns.user_text
+    setting = f"{kind}_text"
+    if asked is None:
+        others = [name for name in table.columns if name != id_column]
+        if not others:
+            raise ConfigError(f"{table.path} has no column beside {id_column!r} to make a text of")
+        return others
+    if not asked:
+        raise ConfigError(f"[data.columns] {setting} names no column", hint="leave the key out to take every column")
+    return [table.require(name, setting) for name in asked]
+
+
+def _title_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str | None:
+    if kind == "item" and columns.title is not None:
+        return table.require(columns.title, "title")
+    plain = [name for name in ("title", "name") if name in table.columns]
+    return next(iter([*plain, *(name for name in table.columns if name.lower().endswith(("title", "_name")))]), None)
+
+
+def _line(value: str, max_text: int) -> str:
+    """A value on one line. Cut before it is split, so that megabytes in one field cost nothing."""
+    return " ".join(value[: 2 * max_text].split())[:max_text]
+
+
+def _text(names: Sequence[str], row: Sequence[str], at: Sequence[int], max_text: int) -> str:
+    return "\n".join(f"{names[n]}: {row[n]}" for n in at if row[n])[:max_text]

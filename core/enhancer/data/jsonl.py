@@ -1,0 +1,87 @@
+"""JSON lines as a table."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+from enhancer.data.readers import BLANK, BLOCK, Block, Table, text_lines
+from enhancer.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_HEAD = 100
+
+
+class JsonLines(Table):
+    """A JSON object a line. A key that a line lacks, or null, is an empty value.
+
+    The columns are the keys of the first hundred lines, in order of appearance.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        keys: dict[str, None] = {}
+        lines = 0
+        for row in itertools.islice(self._objects(), _HEAD):
+            if row is not None:
+                lines += 1
+                keys.update(dict.fromkeys(row))
+        if not lines:
+            raise DataError(f"{path} is empty", hint="it holds a JSON object a line")
+        self.columns = list(keys)
+
+    def blocks(self, names: Sequence[str]) -> Iterator[Block]:
+        """Stream the named columns."""
+        objects = self._objects()
+        first = 0
+        while rows := list(itertools.islice(objects, BLOCK)):
+            yield first, [[BLANK if row is None else as_text(row.get(name)) for row in rows] for name in names]
+            first += len(rows)
+
+    def place(self, row: int) -> str:
+        """The line."""
+        return f"line {row + 1}"
+
+    def _objects(self) -> Iterator[dict[str, Any] | None]:
+        with text_lines(self.path) as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    yield None
+                    continue
+                try:
+                    row = json.loads(line)
+                except RecursionError:
+                    raise DataError(f"{self.path}, line {number}: JSON nested too deeply") from None
+                except ValueError as error:
+                    why = str(error).partition(": line ")[0]
+                    raise DataError(f"{self.path}, line {number}: not JSON ({why})") from None
+                if not isinstance(row, dict):
+                    kind = {list: "an array", str: "a string", type(None): "null", bool: "true or false"}
+                    shown = kind.get(type(row), "a number")
+                    raise DataError(f"{self.path}, line {number}: {shown}, where a JSON object is wanted")
+                yield row
+
+
+def as_text(value: Any) -> str:
+    """A value as text: strings as they are, lists of plain values joined by commas, the rest as compact JSON.
+
+    >>> as_text(["Drama", "War"]), as_text({"a": [1, None]}), as_text(None), as_text(4.5)
+    ('Drama, War', '{"a":[1,null]}', '', '4.5')
+    """
+    if isinstance(value, str):
+        # A lone surrogate is legal in JSON and in nothing that comes after.
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if value is None:
+        return ""
+    if type(value) is int or type(value) is float:  # the commonest, and a bool is not one of them
+        return repr(value)
+    if isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value):
+        return ", ".join(as_text(part) for part in value)
+    try:
+        return as_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    except RecursionError:
+        return ""
