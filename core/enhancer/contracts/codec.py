@@ -63,12 +63,12 @@ _KIND_NAME: Final[dict[int, Kind]] = {ord("i"): "item", ord("u"): "user"}
 
 
 def key_prefix(kind: Kind, aspect: str | None = None) -> bytes:
-    """What the keys of one kind, or of one kind and aspect, begin with.
+    r"""What the keys of one kind, or of one kind and aspect, begin with.
 
     >>> key_prefix("item")
     b'i'
     >>> key_prefix("item", "mood")
-    b'i\\x04mood'
+    b'i\x04mood'
     """
     if kind not in _KIND_BYTE:
         raise StoreError(f"unknown kind {kind!r}", hint=f"known: {', '.join(get_args(Kind))}")
@@ -92,18 +92,18 @@ def encode_keys(ids: Sequence[str], kind: Kind, aspect: str = PROFILE_ASPECT) ->
 
 
 def encode_key(key: Key) -> bytes:
-    """The bytes that a record is kept under: 2 to 358 of them.
+    r"""The bytes that a record is kept under: 2 to 358 of them.
 
     >>> encode_key(Key("item", "42"))
-    b'i\\x00=42'
+    b'i\x00=42'
     """
     return encode_keys([key.id], key.kind, key.aspect)[0]
 
 
 def describe_key(raw: bytes) -> str:
-    """Name a key for people, ``kind/id`` or ``kind/id/aspect``, as far as its bytes tell.
+    r"""Name a key for people, ``kind/id`` or ``kind/id/aspect``, as far as its bytes tell.
 
-    >>> describe_key(b"i\\x00=42")
+    >>> describe_key(b"i\x00=42")
     'item/42'
     """
     try:
@@ -120,9 +120,9 @@ def describe_key(raw: bytes) -> str:
 
 
 def describe_kind(raw: bytes) -> str:
-    """The ``kind`` or ``kind/aspect`` of a key.
+    r"""The ``kind`` or ``kind/aspect`` of a key.
 
-    >>> describe_kind(b"i\\x04mood=42")
+    >>> describe_kind(b"i\x04mood=42")
     'item/mood'
     """
     kind, length = _KIND_NAME.get(raw[0], "unknown"), raw[1]
@@ -191,7 +191,7 @@ def _metadata(record: Record, name: str) -> str:
     cost = record.cost_usd
     if not (cost is None or (isinstance(cost, int | float) and math.isfinite(cost))):
         raise StoreError(f"record {name}: cost_usd must be a finite number or None, not {cost!r}")
-    if isinstance(record.tags, str) or not all(isinstance(tag, str) for tag in record.tags):
+    if not isinstance(record.tags, tuple | list) or not all(isinstance(tag, str) for tag in record.tags):
         raise StoreError(f"record {name}: tags must be strings, not {record.tags!r}")
     # ASCII JSON keeps even lone surrogates, which UTF-8 does not.
     return json.dumps(
@@ -233,7 +233,7 @@ def check(key: bytes, value: Value) -> int:
     version = value[4] | value[5] << 8
     if version != FORMAT_VERSION:
         raise StoreError(
-            f"record {describe_key(key)} is of format {version}, and this enhancer reads formats up to {FORMAT_VERSION}",
+            f"record {describe_key(key)} is of format {version}; this enhancer reads formats up to {FORMAT_VERSION}",
             hint="upgrade enhancer",
         )
     return int.from_bytes(value[16:20], "little")

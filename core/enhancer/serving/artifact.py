@@ -251,7 +251,7 @@ def _open(folder: Path, *, verify: bool) -> Artifact:
                 raise ArtifactError(f"{path} is damaged: its sha256 is not that of its manifest")
             file.seek(0)
             header = _read_header(path, file.read(8), file.read, size)
-        tensors = _map(path, header, size)
+        tensors = _map(path, header)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -292,20 +292,20 @@ def _read_header(path: Path, length: bytes, read: Any, size: int) -> dict[str, A
         entries = {}
         for name, entry in header.items():
             if name != "__metadata__":
-                begin, end = entry["data_offsets"]
+                begin, end = map(int, entry["data_offsets"])
+                if not 0 <= begin <= end <= size - 8 - count:
+                    raise ArtifactError(f"{path} is damaged: tensor {name!r} lies outside of the file")
                 entries[name] = (_DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + count + begin, 8 + count + end)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ArtifactError(f"{path} is damaged: its header cannot be read") from None
     return entries
 
 
-def _map(path: Path, header: Mapping[str, Any], size: int) -> dict[str, NDArray[Any]]:
-    whole = np.memmap(path, dtype=np.uint8, mode="r") if size else np.empty(0, np.uint8)
+def _map(path: Path, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    whole = np.memmap(path, dtype=np.uint8, mode="r")
     tensors: dict[str, NDArray[Any]] = {}
     for name, (dtype, shape, begin, end) in header.items():
         try:
-            if not 0 <= begin <= end <= size:
-                raise ValueError
             tensors[name] = np.asarray(whole[begin:end]).view(dtype).reshape(shape)
         except (ValueError, TypeError):
             raise ArtifactError(f"{path} is damaged: tensor {name!r} does not fit its place") from None

@@ -307,7 +307,8 @@ def _check_k(k: int) -> None:
 def _inverse_norms(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     """One over the length of each row; 0 for a row of zeros, which is like nothing."""
     length = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-    return np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+    inverse: NDArray[np.float32] = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
+    return inverse
 
 
 def _among(

@@ -51,7 +51,7 @@ def top_k(
         if masked is not None:
             inside = (masked[0] >= start) & (masked[0] < stop)
             part = masked[0][inside] - start, masked[1][inside]
-        search = _Search(np.ascontiguousarray(queries[start:stop]), items, k, part, banned, scale)
+        search = _Search(np.ascontiguousarray(queries[start:stop]), items, k, masked=part, banned=banned, scale=scale)
         rows[start:stop], scores[start:stop] = search.run()
     return rows, scores
 
@@ -64,6 +64,7 @@ class _Search:
         queries: NDArray[np.float32],
         items: NDArray[np.float32],
         k: int,
+        *,
         masked: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
         banned: NDArray[np.int64] | None,
         scale: NDArray[np.float32] | None,

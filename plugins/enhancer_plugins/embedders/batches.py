@@ -98,18 +98,24 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _without_bars() -> Iterator[None]:
     try:
-        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-        from transformers.utils import logging as transformers_logging
+        from huggingface_hub.utils import tqdm as hub
+        from transformers.utils import logging as transformers
     except ImportError:  # what is missing is for the one who loads the model to say
         yield
         return
-    hub_shown, shown = not are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
-    disable_progress_bars()
-    transformers_logging.disable_progress_bar()
+    bars: tuple[tuple[Any, Any, bool], ...] = (
+        (hub.disable_progress_bars, hub.enable_progress_bars, not hub.are_progress_bars_disabled()),
+        (
+            transformers.disable_progress_bar,
+            transformers.enable_progress_bar,
+            transformers.is_progress_bar_enabled(),
+        ),
+    )
+    for hide, _, _ in bars:
+        hide()
     try:
         yield
     finally:
-        if hub_shown:
-            enable_progress_bars()
-        if shown:
-            transformers_logging.enable_progress_bar()
+        for _, show, shown in bars:
+            if shown:
+                show()

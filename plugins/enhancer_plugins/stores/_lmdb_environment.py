@@ -134,7 +134,6 @@ class SharedEnvironment:
                     with self._environment.begin(write=True) as transaction:
                         result = work(transaction)
                     self._keep_length()
-                    return result
                 except lmdb.MapResizedError:
                     pass
                 except lmdb.MapFullError:
@@ -143,6 +142,8 @@ class SharedEnvironment:
                         checked_readers = True
                         continue
                     self._check_cap(size)
+                else:
+                    return result
             if size and self._environment.info()["map_size"] == size and not self._grown_elsewhere(size):
                 self._grow(size)
             else:
@@ -200,12 +201,16 @@ class SharedEnvironment:
                 self._stale = False
 
     @classmethod
-    def _forked(cls) -> None:
+    def forked(cls) -> None:
+        """A thread of the parent may have held any of these locks; it does not live on in the child."""
         cls._registry_lock = threading.Lock()
         for shared in cls._all.values():
-            shared._stale = True
-            shared._gate = _Gate()
-            shared._reopening = threading.Lock()
+            shared._leave_parent()
+
+    def _leave_parent(self) -> None:
+        self._stale = True
+        self._gate = _Gate()
+        self._reopening = threading.Lock()
 
     # --- the map --------------------------------------------------------------------------------------------------
 
@@ -272,4 +277,4 @@ def _means_read_only(error: Exception) -> bool:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=SharedEnvironment._forked)
+    os.register_at_fork(after_in_child=SharedEnvironment.forked)

@@ -102,11 +102,11 @@ class KeyedStore(FeatureStore):
                         raise StoreMismatchError(
                             f"vectors of different length: record {codec.describe_key(first)} has {dim}, "
                             f"{codec.describe_key(key)} has {found}",
-                            hint="run `enhancer generate` to embed all of them with the embedder that is configured now",
+                            hint="run `enhancer generate` to embed all of them with the embedder now configured",
                         )
                     dim, width, first = found, 4 * found, key
                     table = np.full((len(keys), dim), np.nan, dtype="<f4")
-                    view = memoryview(table.reshape(-1)).cast("B")
+                    view = table.reshape(-1).view(np.uint8).data
                 view[row * width : (row + 1) * width] = vector_bytes(value, dim)
         return table.astype(np.float32, copy=False)
 
