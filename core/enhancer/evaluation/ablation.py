@@ -180,11 +180,14 @@ def run_ablation(
 def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch, memory: RunMemory | None = None) -> Run:
     """Train and measure one arm with one seed, unless that was done before."""
     data = experiment.data(arm, seed)
-    key = "" if memory is None else memory.key(arm, seed, data, experiment.views.split, experiment.metrics)
-    if memory is not None and (known := memory.recall(key, arm, seed)) is not None:
-        return known
+    backbone, fuser = experiment.make_backbone(), experiment.make_fuser(arm)
+    key = ""
+    if memory is not None:
+        key = memory.key(arm, seed, data, experiment.views.split, experiment.metrics, (backbone, fuser))
+        if (known := memory.recall(key, arm, seed)) is not None:
+            return known
     started = time.perf_counter()
-    fitted = experiment.make_backbone().fit(data, experiment.make_fuser(arm), seed=seed, monitor=watch)
+    fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
     seconds = time.perf_counter() - started
     measured, looks = measure(fitted.factors, experiment.panels, experiment.views, experiment.seen, experiment.metrics)
     best = next((entry for entry in fitted.history if entry.get("epoch") == fitted.best_epoch), {})

@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from enhancer import __version__
 from enhancer.evaluation.metrics import Scores
 from enhancer.evaluation.result import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from enhancer.contracts.backbone import TrainingData
@@ -35,17 +39,27 @@ class RunMemory:
 
         Args:
             folder: Where runs are kept.
-            identity: Whatever decides a run beside its arm, data and seed: the backbone, its options, versions.
+            identity: Whatever decides a run beside what :meth:`key` is told: versions of plugins, say.
         """
         self._folder = folder
         self._identity = identity
 
-    def key(self, arm: Arm, seed: int, data: TrainingData, split: SplitLike, metrics: list[str]) -> str:
-        """Name a run by all that decides it."""
+    def key(
+        self,
+        arm: Arm,
+        seed: int,
+        data: TrainingData,
+        split: SplitLike,
+        metrics: list[str],
+        parts: Sequence[object] = (),
+    ) -> str:
+        """Name a run by all that decides it; ``parts`` are its backbone and fuser, known by class and ``options``."""
         digest = hashlib.blake2b(digest_size=16)
         recipe = [
             _FORMAT,
+            __version__,
             self._identity,
+            [[type(part).__module__, type(part).__qualname__, repr(getattr(part, "options", ""))] for part in parts],
             arm.fuser,
             dict(arm.fuser_options),
             seed,
@@ -81,7 +95,7 @@ class RunMemory:
                     for number, (stratum, metrics) in enumerate(about.pop("strata"))
                 }
             return Run(arm=arm.name, seed=seed, measured=measured, **about)
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def remember(self, key: str, run: Run) -> None:

@@ -137,7 +137,7 @@ def pairs(left: tuple[str, Sequence[float]], right: tuple[str, Sequence[float]],
         parts.append(_dot(at[0], y(a), 3, "point kb", f"{left[0]}, run {number + 1}: {a:.4f}"))
         parts.append(_dot(at[1], y(b), 3, f"point k{colour}", f"{right[0]}, run {number + 1}: {b:.4f}"))
     for place, (name, _) in zip(at, (left, right), strict=True):
-        parts.append(f'<text class="label" x="{place}" y="172" text-anchor="middle">{text(_cut(name, 15))}</text>')
+        parts.append(f'<text class="label" x="{place}" y="172" text-anchor="middle">{text(_cut(name, 12))}</text>')
     return _svg(parts, 180, label, width=240)
 
 

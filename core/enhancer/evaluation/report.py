@@ -272,7 +272,7 @@ def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
                 cells.append({"text": "", "kind": "up0"})
                 continue
             relative = comparison.relative
-            strength = 0 if relative is None else min(5, round(abs(relative) ** 0.5 * 10 + 0.2))
+            strength = 2 if relative is None else min(5, round(abs(relative) ** 0.5 * 10 + 0.2))
             cells.append(
                 {
                     "text": _note(comparison),
