@@ -29,11 +29,17 @@ BROKEN = {
     "no-hooks": ("def register_embedders(register): ...", "implements no hook"),
     "wrapper": ("@hookimpl(wrapper=True)\ndef profile_stored(record):\n    return (yield)", "hook wrapper"),
     "hook-raises": ("@hookimpl\ndef register_fusers(register): raise RuntimeError('no luck')", "no luck"),
-    "hook-exits": ("@hookimpl\ndef register_fusers(register): raise SystemExit(3)", "register_fusers failed: SystemExit"),
+    "hook-exits": (
+        "@hookimpl\ndef register_fusers(register): raise SystemExit(3)",
+        "register_fusers failed: SystemExit",
+    ),
     "bad-name": ("@hookimpl\ndef register_fusers(register): register('a b', 'm:C')", "letters, digits and hyphens"),
     "bad-target": ("@hookimpl\ndef register_fusers(register): register('ab', 'm.C')", "'module:Class'"),
     "not-a-class": ("@hookimpl\ndef register_fusers(register): register('ab', 7)", "must be a class"),
-    "no-module": ("@hookimpl\ndef register_fusers(register): register('ab', 'nowhere.x:C')", "nowhere.x does not exist"),
+    "no-module": (
+        "@hookimpl\ndef register_fusers(register): register('ab', 'nowhere.x:C')",
+        "nowhere.x does not exist",
+    ),
     "command-raises": ("@hookimpl\ndef register_commands(cli): raise KeyError('oops')", "oops"),
     "command-exits": ("@hookimpl\ndef register_commands(cli): raise SystemExit(9)", "SystemExit"),
     "command-untypeable": (
