@@ -72,7 +72,7 @@ def get(
     if record is None:
         which = f" of aspect {aspect!r}" if aspect else ""
         raise DataError(f"no record of {kind} {id_!r}{which}", hint="`enhancer store stats` shows what is there")
-    from enhancer.features.upkeep import record_to_json
+    from enhancer.features.interchange import record_to_json
 
     fields = record_to_json(record)
     if as_json:
@@ -87,11 +87,14 @@ def get(
 
 def export(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Its ending names the format: .jsonl, .parquet.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Its ending names the format: .jsonl, .parquet, .safetensors, .itememb."),
+    ],
     as_json: JsonFlag = False,
 ) -> None:
     """Write every record to a file."""
-    from enhancer.features.upkeep import export_records
+    from enhancer.features.interchange import export_records
 
     with session.opened() as project:
         written = export_records(project.store, file)
@@ -105,13 +108,14 @@ def import_(
 ) -> None:
     """Read records from a file.
 
-    They replace those of equal kind, id and aspect.
+    They replace those of equal kind, id and aspect. What has no vector of this project's embedder is embedded.
     """
-    from enhancer.features.upkeep import import_records
+    from enhancer.features.interchange import import_records
 
     with session.opened() as project:
-        read = import_records(project.store, file)
-    _counted({"file": str(file), "records": read}, f"{read:,} records read from {file}", as_json)
+        report = import_records(project.store, file, project.embedder)
+    said = f"{report.records:,} records read from {file}, {report.embedded:,} of them embedded here"
+    _counted({"file": str(file), **report.to_json()}, said, as_json)
 
 
 def verify(session: Session, as_json: JsonFlag = False) -> None:
