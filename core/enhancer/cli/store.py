@@ -15,10 +15,11 @@ from enhancer.errors import DataError
 if TYPE_CHECKING:
     from enhancer.contracts import StoreStats
     from enhancer.contracts.record import Kind
-    from enhancer.project import Project
 
 KindFlag = Annotated[Literal["item", "user"], typer.Option("--kind", help="item or user.")]
 AspectFlag = Annotated[str, typer.Option("--aspect", help='Which profile: empty for the LLM\'s, "text" for raw text.')]
+_BATCH = 512
+"""Ids in one call of the store."""
 _SHOWN = 6
 """Numbers of a vector that are shown to a person."""
 
@@ -143,28 +144,15 @@ def gc(session: Session, as_json: JsonFlag = False) -> None:
     That is: of those that the tables no longer hold. What was paid for stays in the journal, so an entity that comes
     back costs nothing.
     """
-    from enhancer.features.upkeep import collect_garbage
-
     with session.opened() as project:
+        gone: dict[tuple[Kind, str], list[str]] = {}
+        for kind, id_, aspect in project.pipeline.vanished():
+            gone.setdefault((kind, aspect), []).append(id_)
         removed = 0
-        kinds: tuple[Kind, ...] = ("item", "user")
-        for kind in kinds:
-            known = _known_ids(project, kind)
-            removed += 0 if known is None else collect_garbage(project.store, kind, known)
+        for (kind, aspect), ids in gone.items():
+            for start in range(0, len(ids), _BATCH):
+                removed += project.store.delete(ids[start : start + _BATCH], kind=kind, aspect=aspect)
     _counted({"removed": removed}, f"{removed:,} records removed", as_json)
-
-
-def _known_ids(project: Project, kind: Kind) -> set[str] | None:
-    """Ids of the entities that there are; None where no table says, and so nothing may be removed."""
-    from enhancer.data import read_entities
-
-    data = project.settings.data
-    table = data.items if kind == "item" else data.users
-    entities = () if table is None else read_entities(project.root / table, kind, data.columns, data.max_text)
-    ids = {entity.id for entity in entities}
-    if kind == "user" and data.interactions is not None:  # users are profiled from what they touched, too
-        return ids | set(project.interactions.user_ids)
-    return None if table is None else ids
 
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
