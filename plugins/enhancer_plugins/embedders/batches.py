@@ -7,6 +7,7 @@ import logging
 import threading
 import warnings
 from abc import abstractmethod
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,8 +99,8 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _without_bars() -> Iterator[None]:
     try:
-        from huggingface_hub.utils import tqdm as hub
-        from transformers.utils import logging as transformers
+        hub: Any = import_module("huggingface_hub.utils")
+        transformers: Any = import_module("transformers.utils.logging")
     except ImportError:  # what is missing is for the one who loads the model to say
         yield
         return

@@ -53,8 +53,8 @@ class BGE(BatchedEmbedder):
         options = self._options
         folder = models.local_folder(options.model, self._root)
         name = f"local@{models.folder_digest(folder)}" if folder else f"{options.model}@main"
-        half = ";fp16" if options.use_fp16 else ""
-        return f"{name};pooling={options.pooling};prefix={options.query_instruction!r};max_length={options.max_length}{half}"
+        how = f"pooling={options.pooling};prefix={options.query_instruction!r};max_length={options.max_length}"
+        return f"{name};{how}{';fp16' if options.use_fp16 else ''}"
 
     def _load(self) -> Any:
         options = self._options

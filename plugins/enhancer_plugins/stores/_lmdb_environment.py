@@ -205,9 +205,10 @@ class SharedEnvironment:
         """A thread of the parent may have held any of these locks; it does not live on in the child."""
         cls._registry_lock = threading.Lock()
         for shared in cls._all.values():
-            shared._leave_parent()
+            shared.leave_parent()
 
-    def _leave_parent(self) -> None:
+    def leave_parent(self) -> None:
+        """Mark what was inherited, to be opened anew when it is next used."""
         self._stale = True
         self._gate = _Gate()
         self._reopening = threading.Lock()

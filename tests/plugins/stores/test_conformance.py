@@ -1,0 +1,12 @@
+from enhancer.testing.store import StoreConformance
+from enhancer_plugins.stores.lmdb import LMDBStore
+from enhancer_plugins.stores.sqlite import SQLiteStore
+
+
+class TestLMDB(StoreConformance):
+    store_class = LMDBStore
+    options = {"initial_size_mb": 1}  # the map grows under the tests
+
+
+class TestSQLite(StoreConformance):
+    store_class = SQLiteStore
