@@ -131,9 +131,7 @@ class _History:
             row = rows.get(user_id)
             if row is None:
                 return ""
-            return history_text(
-                HistoryLine(titles.get(touch.item_id) or touch.item_id, touch.rating)
-                for touch in histories.of(row, limit)
-            )
+            touched = [(train.item_ids[touch.item], touch.rating) for touch in histories.of(row, limit)]
+            return history_text(HistoryLine(titles.get(id_) or id_, rating) for id_, rating in touched)
 
         return of

@@ -13,24 +13,20 @@ Tables::
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import queue
-import sqlite3
-import threading
 import time
-from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.harness import clock
+from enhancer.harness.database import Database
 from enhancer.harness.owner import is_gone, owner_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from enhancer.contracts.record import Key
 
@@ -174,31 +170,17 @@ class Journal:
         self.path = Path(directory) / FILE_NAME
         self.owner = owner_name()
         self.lease = lease
-        self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], Future[Any]] | None] = (
-            queue.SimpleQueue()
+        self._database = Database(
+            self.path,
+            _SCHEMA,
+            application_id=_APPLICATION_ID,
+            version=SCHEMA_VERSION,
+            tables=frozenset({"completions", "answers", "quarantine", "claims"}),
         )
-        self._writer: threading.Thread | None = None
-        self._closed = False
-        if not self.path.exists():
-            self._create()
-        self._check()
+        self._submit = self._database.submit
+        self._read = self._database.read
 
     # -- writing ----------------------------------------------------------------------------------------------------
-
-    def submit(self, operation: Callable[[sqlite3.Connection], Any]) -> Future[Any]:
-        """Have the writer run ``operation`` in its next transaction; the future is done when that is on disk."""
-        future: Future[Any] = Future()
-        with self._lock:
-            if self._closed:
-                raise StoreError(f"{self.path} is closed")
-            if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="enhancer-journal", daemon=True)
-                self._writer.start()
-            self._queue.put((operation, future))
-        return future
 
     def record(self, call: PaidCall) -> Future[Paid]:
         """Write a completion; the future holds it as its first entity sees it."""
@@ -225,12 +207,12 @@ class Journal:
             tokens = (call.prompt_tokens, call.completion_tokens, call.cost_usd)
             return Paid(row or 0, 0, call.ids, text, call.finish_reason, *tokens, call.model, at)
 
-        return self.submit(operation)
+        return self._submit(operation)
 
     def quarantine(self, key: Key, input_hash: str, *, reason: str, raw: str, transient: bool = False) -> Future[None]:
         """Note that an entity got no valid profile."""
         row = (*key, input_hash, reason[:2000], _storable(raw), int(transient), clock.now())
-        return self.submit(
+        return self._submit(
             lambda connection: _discard(
                 connection.execute(
                     "INSERT OR REPLACE INTO quarantine (kind, id, aspect, input_hash, reason, raw, transient, at)"
@@ -253,7 +235,7 @@ class Journal:
             if forget_answers:
                 connection.executemany("UPDATE answers SET void=1 WHERE input_hash=?", [(h,) for _, h in keys])
 
-        return self.submit(operation)
+        return self._submit(operation)
 
     def claim(self, hashes: Sequence[str]) -> Future[set[str]]:
         """Claim input hashes; the future holds those that are now ours and were not before.
@@ -276,11 +258,11 @@ class Journal:
                 ours.add(hash_)
             return ours
 
-        return self.submit(operation)
+        return self._submit(operation)
 
     def renew(self) -> Future[None]:
         """Extend the lease of all that we hold."""
-        return self.submit(
+        return self._submit(
             lambda connection: _discard(
                 connection.execute("UPDATE claims SET expires=? WHERE owner=?", (time.time() + self.lease, self.owner))
             )
@@ -296,7 +278,7 @@ class Journal:
             else:
                 connection.executemany("DELETE FROM claims WHERE input_hash=? AND owner=?", rows)
 
-        return self.submit(operation)
+        return self._submit(operation)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -305,8 +287,9 @@ class Journal:
         found: dict[str, list[Paid]] = {}
         for chunk in _chunks(hashes):
             rows = self._read(
-                "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason, c.prompt_tokens,"  # noqa: S608 - marks
-                " c.completion_tokens, c.cost_usd, c.model, c.at FROM answers a JOIN completions c ON c.id = a.completion"
+                "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason,"  # noqa: S608
+                " c.prompt_tokens, c.completion_tokens, c.cost_usd, c.model, c.at"
+                " FROM answers a JOIN completions c ON c.id = a.completion"
                 f" WHERE a.void = 0 AND a.input_hash IN ({_marks(chunk)}) ORDER BY c.id",
                 chunk,
             )
@@ -371,144 +354,13 @@ class Journal:
 
     def close(self) -> None:
         """Finish what is queued and close; closing twice is fine."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            writer = self._writer
-            self._queue.put(None)
-        if writer is not None:
-            writer.join()
-        for connection in self._connections:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # -- inside -----------------------------------------------------------------------------------------------------
-
-    def _create(self) -> None:
-        """Build it under another name and link it: nobody ever sees half a journal, so an empty one is a fault."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{FILE_NAME}.{os.getpid()}.{threading.get_ident()}")
-        try:
-            connection = sqlite3.connect(temporary, isolation_level=None)
-            try:
-                connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                connection.executescript(_SCHEMA)
-                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            finally:
-                connection.close()
-            with contextlib.suppress(FileExistsError):
-                os.link(temporary, self.path)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"cannot create {self.path}: {error}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _check(self) -> None:
-        """Refuse a file that is not the journal it should be.
-
-        Raises:
-            StoreCorruptError: It is empty, damaged, or no journal.
-        """
-        hint = f"move {self.path} away to go on: profiles in the store are kept, answers only in the journal are lost"
-        if self.path.stat().st_size == 0:
-            raise StoreCorruptError(f"the journal {self.path} is empty: something truncated it", hint=hint)
-        rows = self._read("SELECT * FROM pragma_application_id, pragma_user_version", ())
-        if rows[0][0] != _APPLICATION_ID:
-            raise StoreCorruptError(f"{self.path} is not a journal of enhancer", hint=hint)
-        if rows[0][1] != SCHEMA_VERSION:
-            raise StoreCorruptError(
-                f"the journal {self.path} has version {rows[0][1]}, and this enhancer knows version {SCHEMA_VERSION}",
-                hint="use the version of enhancer that wrote it",
-            )
-        tables = {row[0] for row in self._read("SELECT name FROM sqlite_master WHERE type='table'", ())}
-        if not {"completions", "answers", "quarantine", "claims"} <= tables:
-            raise StoreCorruptError(f"the journal {self.path} lacks a table", hint=hint)
-
-    def _connect(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            # Closed by another thread than the one that reads, at the end.
-            connection = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            self._local.connection = connection
-            with self._lock:
-                self._connections.append(connection)
-        return connection
-
-    def _read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
-        try:
-            return self._connect().execute(sql, parameters).fetchall()
-        except sqlite3.Error as error:
-            raise self._typed(error) from None
-
-    def _typed(self, error: sqlite3.Error) -> StoreError:
-        code = getattr(error, "sqlite_errorname", "") or ""
-        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            return StoreCorruptError(
-                f"the journal {self.path} is damaged: {error}",
-                hint="move it away to go on: profiles in the store are kept, answers that are only in it are lost",
-            )
-        if code.startswith("SQLITE_FULL") or "disk is full" in str(error):
-            return StoreError(f"the disk is full: cannot write {self.path}", hint="make room and run again")
-        return StoreError(f"the journal {self.path}: {error}")
-
-    def _write(self) -> None:
-        """The writer thread: everything that waits goes into one transaction."""
-        while True:
-            first = self._queue.get()
-            if first is None:
-                return
-            batch = [first]
-            last = False
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < 4096:
-                    more = self._queue.get_nowait()
-                    if more is None:
-                        last = True
-                        break
-                    batch.append(more)
-            self._transact(batch)
-            if last:
-                return
-
-    def _transact(self, batch: list[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]) -> None:
-        results: list[Any] = []
-        try:
-            connection = self._connect()
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                results.extend(operation(connection) for operation, _ in batch)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            failure: BaseException = self._typed(error)
-        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
-            failure = error
-        else:
-            for (_, future), result in zip(batch, results, strict=True):
-                # Whoever asked may have been cancelled meanwhile; what was paid for is written all the same.
-                with contextlib.suppress(InvalidStateError):
-                    future.set_result(result)
-            return
-        if len(batch) > 1 and not isinstance(failure, StoreError):
-            # One bad operation spoils only itself.
-            for one in batch:
-                self._transact([one])
-            return
-        for _, future in batch:
-            with contextlib.suppress(InvalidStateError):
-                future.set_exception(failure)
 
 
 def _storable(text: str) -> str:

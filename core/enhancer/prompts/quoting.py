@@ -29,7 +29,8 @@ def neutral(text: str, limit: int | None = None) -> str:
     """
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + "…"
-    if not text.isprintable():
+    # Most texts hold nothing but printable characters and newlines, and cost no regular expression.
+    if not text.replace("\n", " ").isprintable():
         text = _JUNK.sub(" ", text)
     if "<" in text:
         text = _MARKER.sub("\u2039", text)

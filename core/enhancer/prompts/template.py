@@ -33,8 +33,8 @@ MAX_VALUE = 20_000
 """Characters of any one value that enter a prompt, whatever the configuration lets through."""
 _DEFAULT_BATCH = """
 This time there are several entries, each in an <entry> with its id. Answer for each from its own entry alone, as if \
-it were the only one. Answer with one JSON object and nothing else: {"items": [...]}, one element for each entry, of the \
-form asked for above, with the entry's own id under "id".
+it were the only one. Answer with one JSON object and nothing else: {"items": [...]}, one element for each entry, of \
+the form asked for above, with the entry's own id under "id".
 """
 
 

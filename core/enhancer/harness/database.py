@@ -1,0 +1,196 @@
+"""An SQLite file with one writing thread: what arrives while it commits goes into its next transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any
+
+from enhancer.errors import StoreCorruptError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+_MOST = 4096
+"""Operations in one transaction."""
+
+
+class Database:
+    """Safe for several threads and processes. WAL, ``synchronous=FULL``: what is committed survives a power cut.
+
+    Args:
+        path: The file; made where there is none.
+        schema: SQL that makes its tables.
+        application_id: Marks files of this kind.
+        version: Of the schema.
+        tables: What must be there.
+
+    Raises:
+        StoreCorruptError: The file is empty, damaged, of another kind or of an unknown version.
+        StoreError: It cannot be made.
+    """
+
+    def __init__(self, path: Path, schema: str, *, application_id: int, version: int, tables: frozenset[str]) -> None:
+        self.path = path
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self._queue: queue.SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], Future[Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._writer: threading.Thread | None = None
+        self._closed = False
+        if not path.exists():
+            self._create(schema, application_id, version)
+        self._check(application_id, version, tables)
+
+    def submit(self, operation: Callable[[sqlite3.Connection], Any]) -> Future[Any]:
+        """Have the writer run ``operation`` in its next transaction; the future is done when that is on disk."""
+        future: Future[Any] = Future()
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"{self.path} is closed")
+            if self._writer is None:
+                self._writer = threading.Thread(target=self._write, name="enhancer-journal", daemon=True)
+                self._writer.start()
+            self._queue.put((operation, future))
+        return future
+
+    def read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
+        """All rows of a query, on a connection of this thread's own."""
+        try:
+            return self._connect().execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._typed(error) from None
+
+    def close(self) -> None:
+        """Finish what is queued and close; closing twice is fine."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            writer = self._writer
+            self._queue.put(None)
+        if writer is not None:
+            writer.join()
+        for connection in self._connections:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _create(self, schema: str, application_id: int, version: int) -> None:
+        """Build it under another name and link it: nobody ever sees half a journal, so an empty one is a fault."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}")
+        try:
+            connection = sqlite3.connect(temporary, isolation_level=None)
+            try:
+                connection.execute(f"PRAGMA application_id={application_id}")
+                connection.executescript(schema)
+                connection.execute(f"PRAGMA user_version={version}")
+            finally:
+                connection.close()
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, self.path)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"cannot create {self.path}: {error}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _check(self, application_id: int, version: int, tables: frozenset[str]) -> None:
+        """Refuse a file that is not the journal it should be.
+
+        Raises:
+            StoreCorruptError: It is empty, damaged, or no journal.
+        """
+        hint = f"move {self.path} away to go on: profiles in the store are kept, answers only in the journal are lost"
+        if self.path.stat().st_size == 0:
+            raise StoreCorruptError(f"the journal {self.path} is empty: something truncated it", hint=hint)
+        rows = self.read("SELECT * FROM pragma_application_id, pragma_user_version", ())
+        if rows[0][0] != application_id:
+            raise StoreCorruptError(f"{self.path} is not a journal of enhancer", hint=hint)
+        if rows[0][1] != version:
+            raise StoreCorruptError(
+                f"the journal {self.path} has version {rows[0][1]}, and this enhancer knows version {version}",
+                hint="use the version of enhancer that wrote it",
+            )
+        there = {row[0] for row in self.read("SELECT name FROM sqlite_master WHERE type='table'", ())}
+        if not tables <= there:
+            raise StoreCorruptError(f"the journal {self.path} lacks a table", hint=hint)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            # Closed by another thread than the one that reads, at the end.
+            connection = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            self._local.connection = connection
+            with self._lock:
+                self._connections.append(connection)
+        return connection
+
+    def _typed(self, error: sqlite3.Error) -> StoreError:
+        code = getattr(error, "sqlite_errorname", "") or ""
+        if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return StoreCorruptError(
+                f"the journal {self.path} is damaged: {error}",
+                hint="move it away to go on: profiles in the store are kept, answers that are only in it are lost",
+            )
+        if code.startswith("SQLITE_FULL") or "disk is full" in str(error):
+            return StoreError(f"the disk is full: cannot write {self.path}", hint="make room and run again")
+        return StoreError(f"the journal {self.path}: {error}")
+
+    def _write(self) -> None:
+        """The writer thread: everything that waits goes into one transaction."""
+        while True:
+            first = self._queue.get()
+            if first is None:
+                return
+            batch = [first]
+            last = False
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < 4096:
+                    more = self._queue.get_nowait()
+                    if more is None:
+                        last = True
+                        break
+                    batch.append(more)
+            self._transact(batch)
+            if last:
+                return
+
+    def _transact(self, batch: list[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]) -> None:
+        results: list[Any] = []
+        try:
+            connection = self._connect()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                results.extend(operation(connection) for operation, _ in batch)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            failure: BaseException = self._typed(error)
+        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
+            failure = error
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                # Whoever asked may have been cancelled meanwhile; what was paid for is written all the same.
+                with contextlib.suppress(InvalidStateError):
+                    future.set_result(result)
+            return
+        if len(batch) > 1 and not isinstance(failure, StoreError):
+            # One bad operation spoils only itself.
+            for one in batch:
+                self._transact([one])
+            return
+        for _, future in batch:
+            with contextlib.suppress(InvalidStateError):
+                future.set_exception(failure)
