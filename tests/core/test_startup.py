@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import resource
 
 import pytest
 from dists import run_python
@@ -40,13 +40,14 @@ def test_importing_the_package_costs_next_to_nothing():
 
 
 def test_it_answers_in_well_under_half_a_second():
+    """Processor time rather than the clock's: other work on the machine shall not fail this."""
+
     def once() -> float:
-        started = time.perf_counter()
-        done = run_python(
-            PROGRAM.format(arguments=["plugins"]), ENHANCER_PLUGINS="enhancer", PYTHONDONTWRITEBYTECODE=""
-        )
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = run_python(PROGRAM.format(arguments=["plugins"]), ENHANCER_PLUGINS="enhancer")
         assert done.returncode == 0
-        return time.perf_counter() - started
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     once()  # the first run may have to compile
-    assert min(once() for _ in range(5)) < 0.4
+    assert min(once() for _ in range(5)) < 0.45

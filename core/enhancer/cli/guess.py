@@ -92,7 +92,7 @@ def read_head(path: Path) -> Table:
             return _delimited_head(path, lines, "," if suffix == ".csv" else "\t")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error, ValueError, AttributeError) as error:
+    except (csv.Error, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} does not read as {suffix.removeprefix('.')}: {error}") from None
 
 

@@ -1,0 +1,50 @@
+"""The command line within this process: quick, and the same but for signals and pipes."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from dists import ROOT, make_dist
+
+from enhancer.cli.app import main
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch, capsys):
+    """``invoke("plan", "--json")`` in ``tmp_path``: ``code``, ``out``, ``err`` and, on demand, ``json``."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> SimpleNamespace:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return SimpleNamespace(code=code, out=captured.out, err=captured.err, json=lambda: json.loads(captured.out))
+
+    return run
+
+
+@pytest.fixture
+def hashing(tmp_path, monkeypatch):
+    """The embedder of ``contrib/enhancer-example``: no model to be loaded."""
+    site = tmp_path / ".site"
+    make_dist(site, "enhancer-example-here", "", entry_point="enhancer_example")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.syspath_prepend(ROOT / "contrib" / "enhancer-example" / "src")
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Two CSV files under names of their own: six films, and twelve people who rated four of them."""
+    films = ["Toy Story,Animation", "Heat,Crime", "Casper,Children", "Alien,Horror", "Solaris,SciFi", "Clue,Mystery"]
+    rows = "".join(f"{number},{film},http://films/{number}\n" for number, film in enumerate(films, start=1))
+    (tmp_path / "movies.csv").write_text("movieId,title,genre,url\n" + rows)
+    rated = [
+        f"{user},{1 + (user + step) % 6},{1 + (user * step) % 5},{1000 + user + step}\n"
+        for user in range(1, 13)
+        for step in range(4)
+    ]
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "".join(rated))
+    return tmp_path

@@ -1,0 +1,74 @@
+"""``enhancer doctor``: every line says what is, and what mends it."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def checks(done):
+    return {check["name"]: check for check in done.json()}
+
+
+def test_without_a_configuration_it_checks_what_there_is(invoke):
+    done = invoke("doctor", "--json")
+    assert done.code == 0, done.err
+    found = checks(done)
+    assert found["python"]["status"] == found["libraries"]["status"] == "ok"
+    assert found["configuration"]["status"] == "warn"
+    assert "enhancer init" in found["configuration"]["mend"]
+
+
+def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
+    assert invoke("init", "--embedder", "hashing", "--api-base", "http://127.0.0.1:9/v1").code == 0
+    done = invoke("doctor", "--json")
+    assert done.code == 0, done.out
+    found = checks(done)
+    for name in ("configuration", "data.items", "data.interactions", "llm", "embedder", "store"):
+        assert found[name]["status"] == "ok", found[name]
+    assert not (tables / "features").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "detail"),
+    [
+        ("data.items=gone.csv", "data.items", "no file"),
+        ("data.columns.title=nmae", "data.items", "has no column nmae; its columns: movieId, title"),
+        ("data.columns.user_id=who", "data.interactions", "has no column who"),
+        ("embedder.use=hashin", "embedder", "unknown embedder 'hashin'"),
+        ("embedder.dims=3", "embedder", "unknown key 'dims'"),
+        ("embedder.dim=1", "embedder", "dim"),
+        ("store.path=movies.csv", "store", "movies.csv"),
+        ("llm.api_base=", "llm", "OPENAI_API_KEY"),
+        ("fuser.use=aling", "backbone and fuser", "unknown fuser 'aling'"),
+    ],
+)
+def test_what_is_wrong_fails_under_its_own_name_and_the_rest_is_checked(invoke, tables, hashing, setting, name, detail):
+    assert invoke("init", "--embedder", "hashing", "--llm", "openai", "--api-base", "http://127.0.0.1:9/v1").code == 0
+    if setting == "llm.api_base=":
+        text = (tables / "enhancer.toml").read_text()
+        (tables / "enhancer.toml").write_text(text.replace("api_base =", "# api_base ="))
+        setting = "llm.model=gpt-4o-mini"
+    done = invoke("doctor", "--json", "--set", setting)
+    assert done.code == 1
+    found = checks(done)
+    assert found[name]["status"] == "fail"
+    assert detail in found[name]["detail"] + (found[name]["mend"] or "")
+    assert sum(check["status"] == "fail" for check in found.values()) == 1
+
+
+def test_a_broken_configuration_fails(invoke, tmp_path):
+    (tmp_path / "enhancer.toml").write_text("[dta]\n")
+    done = invoke("doctor")
+    assert done.code == 1
+    assert "fail  configuration" in done.out
+    assert "did you mean 'data'?" in done.out
+    assert invoke("doctor", "-c", "gone.toml").code == 1
+
+
+@pytest.mark.parametrize("text", ["", "movieId,title,genre,url\n"])
+def test_an_empty_table_fails(invoke, tables, hashing, text):
+    assert invoke("init", "--embedder", "hashing", "--api-base", "http://127.0.0.1:9/v1").code == 0
+    (tables / "movies.csv").write_text(text)
+    done = invoke("doctor", "--json")
+    assert done.code == 1
+    assert checks(done)["data.items"]["status"] == "fail"

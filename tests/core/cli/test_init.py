@@ -1,0 +1,179 @@
+"""``enhancer init``: from the tables in a folder to a file that runs."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from enhancer.config import load_settings
+
+
+def written(folder):
+    return tomllib.loads((folder / "enhancer.toml").read_text(encoding="utf-8"))
+
+
+def table(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_the_file_says_what_differs_and_is_read_back(invoke, tables):
+    done = invoke("init", "--json")
+    assert done.code == 0, done.err
+    made = done.json()
+    assert made["columns"] == {"item_id": "movieId", "user_id": "userId"}
+    config = written(tables)
+    assert config["data"] == {
+        "items": "movies.csv",
+        "interactions": "ratings.csv",
+        "columns": {"item_id": "movieId", "user_id": "userId", "item_text": ["title", "genre"]},
+    }
+    settings, root = load_settings(tables / "enhancer.toml", environ={})
+    assert (root / settings.data.items).is_file()
+
+
+def test_it_never_overwrites_by_itself(invoke, tables):
+    (tables / "enhancer.toml").write_text("# mine\n")
+    done = invoke("init", "--yes")
+    assert done.code == 2
+    assert "--force" in done.err
+    assert (tables / "enhancer.toml").read_text() == "# mine\n"
+    assert invoke("init", "--yes", "--force").code == 0
+    assert "movies.csv" in (tables / "enhancer.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            {"items.csv": "item_id,title\n1,a\n", "interactions.csv": "user_id,item_id\n1,1\n"},
+            {"items": "items.csv", "interactions": "interactions.csv"},
+        ),
+        (
+            {
+                "meta.jsonl": '{"asin": "B1", "title": "Tea", "price": 3}\n',
+                "reviews.jsonl": '{"reviewerID": "r", "asin": "B1", "overall": 5.0, "unixReviewTime": 1}\n',
+            },
+            {
+                "items": "meta.jsonl",
+                "interactions": "reviews.jsonl",
+                "columns": {
+                    "item_id": "asin",
+                    "user_id": "reviewerID",
+                    "rating": "overall",
+                    "timestamp": "unixReviewTime",
+                },
+            },
+        ),
+        (
+            {
+                "ml.item": "item_id:token\tmovie_title:token_seq\n1\tHeat\n",
+                "ml.user": "user_id:token\tage:float\n9\t30\n",
+                "ml.inter": "user_id:token\titem_id:token\trating:float\n9\t1\t4\n",
+            },
+            {"items": "ml.item", "users": "ml.user", "interactions": "ml.inter", "columns": {"title": "movie_title"}},
+        ),
+        (
+            {
+                "data/books.tsv": "book_id\tname\n1\tEmma\n",
+                "data/loans.tsv": "reader_id\tbook_id\tdate\n1\t1\t2024-01-01\n",
+            },
+            {
+                "items": "data/books.tsv",
+                "interactions": "data/loans.tsv",
+                "columns": {"item_id": "book_id", "user_id": "reader_id"},
+            },
+        ),
+        (
+            {"products.csv": "id,name\n1,Tea\n", "notes.txt": "x", "config.csv": "key,value\na,b\n"},
+            {"items": "products.csv", "columns": {"item_id": "id"}},
+        ),
+        (
+            {
+                "items.csv": "item_id,text\n1,a\n",
+                "train.csv": "user_id,item_id\n1,1\n",
+                "test.csv": "user_id,item_id\n" + "1,1\n" * 50,
+            },
+            {"items": "items.csv", "interactions": "train.csv"},
+        ),
+    ],
+)
+def test_tables_and_columns_are_guessed(invoke, tmp_path, files, expected):
+    for name, text in files.items():
+        table(tmp_path, name, text)
+    done = invoke("init", "--yes")
+    assert done.code == 0, done.err
+    data = written(tmp_path)["data"]
+    assert (data.pop("columns", {}) or {}) == expected.pop("columns", {})
+    assert data == expected
+
+
+def test_parquet_is_looked_into(invoke, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"item_id": [1, 2], "title": ["a", "b"]}), tmp_path / "items.parquet")
+    assert invoke("init").code == 0
+    assert written(tmp_path)["data"]["items"] == "items.parquet"
+
+
+def test_two_names_for_the_item_id_are_pointed_out(invoke, tmp_path):
+    table(tmp_path, "products.csv", "id,name\n1,Tea\n")
+    table(tmp_path, "orders.csv", "customer_id,product_id\n7,1\n")
+    done = invoke("init", "--yes")
+    assert done.code == 0
+    assert "'id'" in done.err
+    assert "'product_id'" in done.err
+
+
+def test_names_that_toml_would_trip_over(invoke, tmp_path):
+    table(tmp_path, 'films "2024" ü\\.csv', 'item_id,"a ""b"" \\c",title\n1,x,y\n')
+    done = invoke("init", "--yes")
+    assert done.code == 0, done.err
+    assert written(tmp_path)["data"]["items"] == 'films "2024" ü\\.csv'
+
+
+@pytest.mark.parametrize(
+    ("files", "flags", "said"),
+    [
+        ({}, [], "no table of items found"),
+        ({"a.csv": "x,y\n1,2\n"}, [], "no table of items found"),
+        ({"a.csv": "x,y\n1,2\n"}, ["--items", "a.csv"], "no column that looks like item ids; its columns: x, y"),
+        ({"a.csv": "x,y\n1,2\n"}, ["--interactions", "a.csv"], "no column that looks like"),
+        ({}, ["--items", "gone.csv"], "cannot read gone.csv"),
+        ({"items.csv": "item_id,t\n1,a\n"}, ["--embedder", "minilmm"], "did you mean 'minilm'?"),
+        ({"items.csv": "item_id,t\n1,a\n"}, ["--llm", "opena"], "did you mean 'openai'?"),
+        ({}, ["nowhere"], "no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_leaves_no_file(invoke, tmp_path, files, flags, said):
+    for name, text in files.items():
+        table(tmp_path, name, text)
+    done = invoke("init", *flags)
+    assert done.code == 2
+    assert said in done.err
+    assert {path.name for path in tmp_path.iterdir()} == set(files)
+
+
+def test_bad_files_are_passed_over(invoke, tmp_path):
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    (tmp_path / "empty.csv").write_bytes(b"")
+    (tmp_path / "broken.jsonl").write_text("[1, 2\n")
+    (tmp_path / "odd.jsonl").write_text("3\n")
+    (tmp_path / "fake.parquet").write_text("no parquet")
+    table(tmp_path, "items.csv", "item_id,title\n1,a\n")
+    done = invoke("init")
+    assert done.code == 0, done.err
+    assert written(tmp_path)["data"]["items"] == "items.csv"
+
+
+def test_flags_choose_plugins_and_a_local_server_costs_nothing(invoke, tables):
+    flags = ("--llm", "openai", "--model", "qwen", "--api-base", "http://localhost:8000/v1", "--embedder", "bge")
+    assert invoke("init", *flags, "--store", "sqlite").code == 0
+    config = written(tables)
+    assert config["llm"]["model"] == "qwen"
+    assert config["llm"]["price"] == {"input": 0.0, "output": 0.0}
+    assert config["embedder"]["use"] == "bge"
+    assert config["store"]["use"] == "sqlite"

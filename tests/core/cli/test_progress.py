@@ -1,0 +1,85 @@
+"""Progress: plain lines in a pipe, one live line a stage on a terminal."""
+
+from __future__ import annotations
+
+import io
+
+from enhancer.cli.progress import ProgressView
+from enhancer.progress import Progress
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_pipe_gets_a_line_now_and_then_and_the_last_one():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for done in range(1001):
+            clock.now = done / 100
+            view(Progress("generate", done, 2000, {"cached": 0, "tokens": done * 10, "cost_usd": None}))
+    lines = stream.getvalue().splitlines()
+    assert [line.split()[1] for line in lines] == ["0/2,000", "500/2,000", "1,000/2,000"]
+    assert "cost unknown" in lines[0]
+    assert lines[1].endswith("15s left")
+
+
+def test_what_is_complete_is_said_at_once_and_once():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        view(Progress("embed", 0, 2))
+        view(Progress("embed", 1, 2))
+        view(Progress("embed", 2, 2))
+        view(Progress("train", 0, 1, {"run": "align/seed0", "epoch": 1, "epochs": 9, "loss": 0.25}))
+    assert stream.getvalue().splitlines() == [
+        "embed  0/2 (0%)",
+        "embed  2/2 (100%)",
+        "train  0/1 (0%)  align/seed0  epoch 1/9  loss 0.2500",
+    ]
+
+
+def test_cached_entities_at_the_start_do_not_flatter_the_rate():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        view(Progress("generate", 900, 1000))
+        for second in range(1, 41):
+            clock.now = float(second)
+            view(Progress("generate", 900 + second, 1000))
+    assert stream.getvalue().splitlines()[-1].endswith("1m00s left")
+
+
+def test_training_counts_epochs_as_parts_of_a_run():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for epoch in range(11):
+            clock.now = float(epoch)
+            view(Progress("ablate", 1, 3, {"run": "none/seed1", "epoch": epoch, "epochs": 20}))
+    assert "30s left" in stream.getvalue().splitlines()[-1]
+
+
+def test_quiet_is_quiet():
+    for stream in (io.StringIO(), Terminal()):
+        with ProgressView(quiet=True, stream=stream) as view:
+            view(Progress("embed", 1, 2))
+        assert stream.getvalue() == ""
+
+
+def test_a_terminal_gets_live_lines_that_step_aside_for_a_question():
+    stream = Terminal()
+    with ProgressView(stream=stream) as view:
+        view(Progress("read", 3))
+        with view.suspended():
+            stream.write("Go on?")
+        view(Progress("generate", 1, 2, {"run": "[bold]not markup[/bold]"}))
+    text = stream.getvalue()
+    assert "read  3" in text
+    assert "Go on?" in text
+    assert "[bold]not markup[/bold]" in text
