@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     Features = Callable[[tuple[Input, ...]], tuple[Table | None, Table]]
     """From what is embedded to the vectors of users (None where they have none of their own) and of items."""
 
-_EASE_GRID = (50.0, 100.0, 200.0, 500.0, 1000.0)
+_EASE_GRID = (300.0, 100.0, 1000.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -215,7 +215,7 @@ def references(experiment: Experiment) -> dict[str, Measured]:
     validation = views.warm_validation
     if ease_fits(n_users, n_items):
         metric = experiment.metrics[0]
-        grid = _EASE_GRID if len(validation.users) else _EASE_GRID[2:3]
+        grid = _EASE_GRID if len(validation.users) else _EASE_GRID[:1]
         fitted = [ease(train, n_users, n_items, regularisation=value) for value in grid]
         if len(grid) > 1:
             found = [

@@ -85,7 +85,8 @@ class RunMemory:
     def recall(self, key: str, arm: Arm, seed: int) -> Run | None:
         """The run of that key, if it was finished before; a file that cannot be read counts as none."""
         try:
-            with np.load(self._folder / f"{key}.npz", allow_pickle=False) as arrays:
+            # The file is opened here: np.load leaves it open when it is no archive.
+            with (self._folder / f"{key}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 about: dict[str, Any] = json.loads(str(arrays["about"]))
                 measured: Measured = {
                     stratum: Scores(

@@ -13,8 +13,6 @@ from enhancer.evaluation.significance import ALPHA, Paired, bootstrap, holm, pai
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.panels import Measured
     from enhancer.evaluation.strata import Stratum
@@ -241,31 +239,44 @@ def judge(
         for name, measured in by_arm.items()
     }
 
-    def users_mean(arm: str, metric: str) -> NDArray[np.float64]:
-        return np.asarray(np.mean([scores.values[metric] for scores in by_arm[arm]], axis=0), dtype=np.float64)
+    users_mean = {
+        (name, metric): np.mean([scores.values[metric] for scores in measured], axis=0)
+        for name, measured in by_arm.items()
+        for metric in metrics
+    }
 
     pairs: dict[str, list[str]] = {baseline: [arm.name for arm in arms if arm.name != baseline]}
     for arm in arms:
         for control in controls(arm, arms):
             if control.name != baseline:
                 pairs.setdefault(control.name, []).append(arm.name)
-    comparisons: list[Comparison] = []
+    wanted = [(name, against, metric) for against, names in pairs.items() for metric in metrics for name in names]
+    tests = {
+        (name, against, metric): paired(per_seed[name][metric], per_seed[against][metric])
+        for name, against, metric in wanted
+    }
+    adjusted: dict[tuple[str, str, str], float | None] = {}
     for against, names in pairs.items():
-        for metric in metrics:
-            tests = [paired(per_seed[name][metric], per_seed[against][metric]) for name in names]
-            reached = float(np.mean(per_seed[against][metric]))
-            for name, test, adjusted in zip(names, tests, holm([test.p for test in tests]), strict=True):
-                comparisons.append(
-                    Comparison(
-                        arm=name,
-                        baseline=against,
-                        metric=metric,
-                        paired=test,
-                        p_adjusted=adjusted,
-                        relative=test.delta / reached if reached else None,
-                        users_interval=bootstrap(users_mean(name, metric) - users_mean(against, metric)),
-                    )
-                )
+        for metric in metrics:  # a family: all arms compared with one other on one metric
+            family = [(name, against, metric) for name in names]
+            adjusted.update(zip(family, holm([tests[key].p for key in family]), strict=True))
+    differences = [users_mean[name, metric] - users_mean[against, metric] for name, against, metric in wanted]
+    intervals = bootstrap(np.stack(differences, axis=1)) if wanted else []
+    comparisons: list[Comparison] = []
+    for key, interval in zip(wanted, intervals, strict=True):
+        name, against, metric = key
+        reached = float(np.mean(per_seed[against][metric]))
+        comparisons.append(
+            Comparison(
+                arm=name,
+                baseline=against,
+                metric=metric,
+                paired=tests[key],
+                p_adjusted=adjusted[key],
+                relative=tests[key].delta / reached if reached else None,
+                users_interval=interval,
+            )
+        )
     return Finding(
         name=stratum.name,
         words=stratum.words,

@@ -115,33 +115,36 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 def bootstrap(
     differences: NDArray[np.float64], *, seed: int = 0, draws: int = 2000, exact_up_to: int = 20_000
-) -> tuple[float, float] | None:
-    """95% percentile interval of the mean over users, redrawn with replacement.
+) -> list[tuple[float, float] | None]:
+    """95% percentile intervals of means over users, who are redrawn with replacement: the same draws for each column.
 
     Args:
-        differences: float64 ``[n]``: each user's difference (mean over seeds).
+        differences: float64 ``[n, m]``: of each user (mean over seeds), in ``m`` comparisons.
         seed: Draws the resamples.
         draws: How many.
         exact_up_to: With more users than this the normal interval is given, which is then the same to three digits.
 
     Returns:
-        Lower and upper end; None with fewer than two users.
+        Lower and upper end by column; None with fewer than two users.
     """
-    n = len(differences)
+    n, columns = differences.shape
     if n < 2:
-        return None
-    mean = float(differences.mean())
+        return [None] * columns
     if n > exact_up_to:
-        reach = 1.959963984540054 * float(differences.std(ddof=1)) / math.sqrt(n)
-        return mean - reach, mean + reach
-    rng = np.random.default_rng(seed)
-    means = np.empty(draws)
-    block = max(1, (1 << 21) // n)
-    for start in range(0, draws, block):
-        count = min(block, draws - start)
-        means[start : start + count] = differences[rng.integers(0, n, (count, n), dtype=np.int32)].mean(axis=1)
-    low, high = np.quantile(means, [ALPHA / 2, 1 - ALPHA / 2])
-    return float(low), float(high)
+        middle = differences.mean(axis=0)
+        reach = 1.959963984540054 * differences.std(axis=0, ddof=1) / math.sqrt(n)
+        low, high = middle - reach, middle + reach
+    else:
+        rng = np.random.default_rng(seed)
+        means = np.empty((draws, columns))
+        block = max(1, (1 << 20) // n)
+        for start in range(0, draws, block):
+            count = min(block, draws - start)
+            drawn = rng.integers(0, n, (count, n)) + n * np.arange(count)[:, None]
+            weights = np.bincount(drawn.ravel(), minlength=count * n).reshape(count, n)
+            means[start : start + count] = weights @ differences / n
+        low, high = np.quantile(means, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
 def _signed_rank(differences: NDArray[np.float64]) -> float | None:

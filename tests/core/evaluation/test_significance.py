@@ -100,15 +100,19 @@ def test_holm_is_monotone_and_never_below_p(ps):
 
 
 def test_bootstrap_covers_the_mean_and_is_reproducible():
-    values = np.random.default_rng(0).normal(0.1, 1.0, 2000)
-    low, high = bootstrap(values)
-    assert bootstrap(values) == (low, high)
-    error = values.std(ddof=1) / 2000**0.5
-    assert (low, high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.15 * error)
-    assert bootstrap(values, exact_up_to=10) == pytest.approx((low, high), abs=0.15 * error)
+    values = np.random.default_rng(0).normal(0.1, 1.0, (2000, 2))
+    intervals = bootstrap(values)
+    assert bootstrap(values) == intervals
+    assert bootstrap(values[:, 1:])[0] == pytest.approx(intervals[1])
+    error = values.std(axis=0, ddof=1) / 2000**0.5
+    for column, got in enumerate(intervals):
+        mean = values[:, column].mean()
+        wanted = (mean - 1.96 * error[column], mean + 1.96 * error[column])
+        assert got == pytest.approx(wanted, abs=0.15 * error[column])
+    assert bootstrap(values, exact_up_to=10)[0] == pytest.approx(intervals[0], abs=0.15 * error[0])
 
 
 def test_bootstrap_without_enough():
-    assert bootstrap(np.array([0.1])) is None
-    assert bootstrap(np.empty(0)) is None
-    assert bootstrap(np.zeros(5)) == (0.0, 0.0)
+    assert bootstrap(np.array([[0.1, 0.2]])) == [None, None]
+    assert bootstrap(np.empty((0, 1))) == [None]
+    assert bootstrap(np.zeros((5, 1))) == [(0.0, 0.0)]
