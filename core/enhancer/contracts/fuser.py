@@ -58,6 +58,9 @@ class Batch:
 class Fusion:
     """The live half of a fuser, for one training run."""
 
+    learning_rate: float | None = None
+    """Step size for its parameters; None for the backbone's."""
+
     def parameters(self) -> Iterable[torch.nn.Parameter]:
         """What the optimiser shall train beside the backbone."""
         return ()
