@@ -8,11 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Helper modules of the tests (``loopback``, ...) are imported by their names; importlib mode puts nothing on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from loopback import LoopbackServer
+
+# The same examples each time, and no clock: a busy machine is no failure. HYPOTHESIS_PROFILE=wide looks further.
+settings.register_profile("steady", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("wide", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
 @pytest.fixture

@@ -363,7 +363,7 @@ def _relabelled(found: Interactions, *, sort_users: bool, sort_items: bool) -> I
 
 
 def _sorted(ids: list[str], rows: NDArray[np.int32]) -> tuple[list[str], NDArray[np.int32]]:
-    used = np.unique(rows).tolist()
+    used = np.flatnonzero(np.bincount(rows, minlength=len(ids))).tolist()
     numbers = all(ids[n].isascii() and ids[n].isdigit() for n in used)  # plain numbers sort by length first
     by_id = sorted(used, key=lambda n: (len(ids[n]) if numbers else 0, ids[n]))
     new = np.zeros(len(ids), np.int32)

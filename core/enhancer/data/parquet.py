@@ -37,7 +37,7 @@ class ParquetTable(Table):
         first = 0
         try:
             with self._open(self.path) as file:
-                for batch in file.iter_batches(batch_size=BLOCK, columns=list(names)):
+                for batch in file.iter_batches(batch_size=8 * BLOCK, columns=list(names)):
                     if batch.num_rows:
                         values = [[_text(v) for v in batch.column(name).to_pylist()] for name in names]
                         yield first, values

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from enhancer.config import ColumnsConfig
+from enhancer.config.schema import EvaluationConfig
+from enhancer.data import Interactions, split_interactions
+from enhancer.errors import ConfigError, DataError
+
+N_USERS, N_ITEMS = 12, 15
+
+
+def make(pairs, times=None, ratings=None):
+    users, items = (np.array([p[n] for p in pairs], np.int32) for n in (0, 1))
+    return Interactions(
+        [f"u{n}" for n in range(N_USERS)],
+        [f"i{n}" for n in range(N_ITEMS)],
+        users,
+        items,
+        None if ratings is None else np.array(ratings, np.float32),
+        None if times is None else np.array(times, np.int64),
+    )
+
+
+def cut(interactions, root=".", **config):
+    from pathlib import Path
+
+    return split_interactions(interactions, EvaluationConfig(**config), Path(root), ColumnsConfig())
+
+
+def pairs_of(part):
+    return list(zip(part.users.tolist(), part.items.tolist(), strict=True))
+
+
+def everything(split):
+    return [pairs_of(part) for part in (split.train, split.validation, split.test)]
+
+
+distinct_pairs = st.lists(
+    st.tuples(st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1)), min_size=20, max_size=120, unique=True
+)
+settings_of_split = st.fixed_dictionaries(
+    {
+        "split": st.sampled_from(["random", "temporal", "leave-one-out"]),
+        "test_size": st.sampled_from([0.1, 0.2, 0.5, 0.9]),
+        "validation_size": st.sampled_from([0.0, 0.1, 0.5]),
+        "cold_items": st.sampled_from([0.0, 0.1, 0.3]),
+        "cold_users": st.sampled_from([0.0, 0.2]),
+        "split_seed": st.integers(0, 3),
+    }
+)
+
+
+@given(distinct_pairs, settings_of_split, st.data())
+def test_a_split_is_a_partition(pairs, config, data):
+    times = data.draw(st.lists(st.integers(0, 5), min_size=len(pairs), max_size=len(pairs)))
+    whole = make(pairs, times)
+    try:
+        split = cut(whole, **config)
+    except DataError:
+        assume(False)
+        return
+    train, validation, test = everything(split)
+    assert sorted(train + validation + test) == sorted(pairs)  # none lost, none doubled
+    cold_items, cold_users = set(split.cold_items.tolist()), set(split.cold_users.tolist())
+    assert not any(u in cold_users or i in cold_items for u, i in train + validation)
+    assert len(cold_items) == (
+        max(1, round(config["cold_items"] * len({i for _, i in pairs}))) if config["cold_items"] else 0
+    )
+    warm = [(u, i) for u, i in pairs if u not in cold_users and i not in cold_items]
+    for user in {u for u, _ in warm}:
+        mine = sum(u == user for u, _ in warm)
+        tested = sum(u == user and i not in cold_items for u, i in test)
+        kept = sum(u == user for u, _ in train)
+        assert kept >= 1
+        share = 1 if config["split"] == "leave-one-out" else int(mine * config["test_size"] + 0.5)
+        assert tested == min(share, mine - 1)
+    # The same again; and from the rows in another order.
+    assert everything(cut(whole, **config)) == [train, validation, test]
+    order = data.draw(st.permutations(range(len(pairs))))
+    mixed = cut(make([pairs[n] for n in order], [times[n] for n in order]), **config)
+    assert [sorted(part) for part in everything(mixed)] == [sorted(part) for part in (train, validation, test)]
+
+
+@given(distinct_pairs, st.sampled_from(["temporal", "leave-one-out"]), st.data())
+def test_by_time_nothing_that_is_tested_is_older_than_what_is_learned(pairs, kind, data):
+    times = data.draw(st.lists(st.integers(0, 9), min_size=len(pairs), max_size=len(pairs)))
+    try:
+        split = cut(make(pairs, times), split=kind)
+    except DataError:
+        assume(False)
+        return
+    when = dict(zip(pairs, times, strict=True))
+    train, validation, test = everything(split)
+    for user in range(N_USERS):
+        mine = [[when[p] for p in part if p[0] == user] for part in (train, validation, test)]
+        for earlier, later in ((mine[0], mine[1]), (mine[1], mine[2]), (mine[0], mine[2])):
+            assert not earlier or not later or max(earlier) <= min(later)
+
+
+def dense():
+    return [(u, i) for u in range(N_USERS) for i in range(N_ITEMS)]
+
+
+def test_another_seed_is_another_split():
+    whole = make(dense())
+    assert everything(cut(whole, split_seed=1)) != everything(cut(whole, split_seed=2))
+
+
+def test_a_known_split_stays_what_it_is():
+    """A change here changes every published number: it needs a new version."""
+    split = cut(make(dense()), cold_items=0.2)
+    assert split.cold_items.tolist() == [0, 11, 13]
+    assert [i for u, i in pairs_of(split.validation) if u == 0] == [10]
+
+
+def test_leave_one_out_without_times_is_random():
+    split = cut(make(dense()), split="leave-one-out")
+    assert np.bincount(split.test.users).tolist() == [1] * N_USERS
+    assert len(set(split.test.items.tolist())) > 1
+
+
+def test_ratings_and_times_go_along():
+    whole = make(dense(), times=range(N_USERS * N_ITEMS), ratings=[1 + n % 5 for n in range(N_USERS * N_ITEMS)])
+    split = cut(whole, split="temporal")
+    for part in (split.train, split.validation, split.test):
+        number = part.users * N_ITEMS + part.items
+        assert part.timestamps.tolist() == number.tolist()
+        assert part.ratings.tolist() == (1 + number % 5).tolist()
+
+
+def test_temporal_needs_times():
+    with pytest.raises(ConfigError, match=r"'temporal' needs times.*timestamp"):
+        cut(make(dense()), split="temporal")
+
+
+def test_nothing_to_test_is_said():
+    with pytest.raises(DataError, match="nothing to test"):
+        cut(make([(u, u) for u in range(N_USERS)]))
+
+
+def test_everything_cold_is_refused():
+    with pytest.raises(DataError, match=r"cold_items = 0\.99 holds out all"):
+        cut(make(dense()), cold_items=0.99)
+
+
+class TestFiles:
+    @pytest.fixture
+    def write(self, tmp_path):
+        def write(name, pairs):
+            (tmp_path / name).write_text("user_id\titem_id\n" + "".join(f"u{u}\ti{i}\n" for u, i in pairs))
+            return name
+
+        return write
+
+    def test_they_are_taken_as_they_are(self, tmp_path, write):
+        train = [(u, i) for u, i in dense() if i < 10]
+        test = [(u, i) for u, i in dense() if i >= 12]
+        validation = [(u, i) for u, i in dense() if 10 <= i < 12]
+        split = cut(
+            make(train), tmp_path, split="files", test=write("t.tsv", test), validation=write("v.tsv", validation)
+        )
+        assert [sorted(p) for p in everything(split)] == [train, validation, test]
+        assert split.notes == ()
+
+    def test_validation_is_cut_from_train(self, tmp_path, write):
+        train = [(u, i) for u, i in dense() if i < 10]
+        split = cut(make(train), tmp_path, split="files", test=write("t.tsv", [(0, 14), (1, 13)]))
+        assert len(split.validation) == N_USERS
+        assert sorted(pairs_of(split.train) + pairs_of(split.validation)) == train
+
+    def test_overlaps_and_unknown_ids_are_left_out_and_told(self, tmp_path, write):
+        split = cut(make(dense()[:-1]), tmp_path, split="files", test=write("t.tsv", [(0, 0), (11, 14), (11, 99)]))
+        assert pairs_of(split.test) == [(11, 14)]
+        assert any("train holds them too" in note for note in split.notes)
+        assert any("'i99'" in note for note in split.notes)
+
+    def test_cold_items_leave_train_and_validation(self, tmp_path, write):
+        train = [(u, i) for u, i in dense() if i < 13]
+        test = [(u, 13) for u in range(N_USERS)]
+        validation = [(u, 14) for u in range(N_USERS)]
+        config = {"split": "files", "test": write("t.tsv", test), "validation": write("v.tsv", validation)}
+        split = cut(make(train), tmp_path, cold_items=0.3, **config)
+        held = set(split.cold_items.tolist())
+        assert held
+        assert not held & {i for _, i in pairs_of(split.train) + pairs_of(split.validation)}
+        assert sorted(pair for part in everything(split) for pair in part) == sorted(train + test + validation)
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(ConfigError, match="set test"):
+            cut(make(dense()), tmp_path, split="files")
+        with pytest.raises(ConfigError, match=r"no such file: .*t\.tsv"):
+            cut(make(dense()), tmp_path, split="files", test="t.tsv")
