@@ -56,6 +56,7 @@ Fault = Literal[
     "empty_body",
     "no_choices",  # JSON, but not a completion
     "not_object",  # a JSON list
+    "error_200",  # an error object (``error``) with status 200
     "echo_key",  # the error's text holds the API key that was sent
     "redirect",  # to another host
 ]
@@ -366,6 +367,7 @@ class LoopbackServer:
             "empty_body": b"",
             "no_choices": b'{"object": "chat.completion", "choices": []}',
             "not_object": b"[1, 2, 3]",
+            "error_200": json.dumps({"error": do.error}).encode(),
         }
         if do.fault in plain:
             kind = "text/html" if do.fault == "not_json" else "application/json"

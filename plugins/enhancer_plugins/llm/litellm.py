@@ -187,7 +187,8 @@ class LiteLLM(LLMProvider):
     def _names(self, model: str) -> Iterator[str]:
         yield model
         provider, _, name = model.partition("/")
-        if name and _library().model_cost.get(name, {}).get("litellm_provider") == provider:
+        told = str(_library().model_cost.get(name, {}).get("litellm_provider", ""))
+        if name and told.startswith(provider):  # such as bedrock_converse for bedrock
             yield name
 
     def _where(self, request: Request) -> str:
@@ -232,7 +233,8 @@ class LiteLLM(LLMProvider):
             return ServerError(f"{where} failed: {message}")
         told = getattr(error, "litellm_response_headers", None) or {}
         headers = {str(name).lower(): str(value) for name, value in dict(told).items()}
-        code = "insufficient_quota" if "insufficient_quota" in f"{getattr(error, 'code', '')} {error}" else ""
+        # The library forgets the code; the error that it came from has it.
+        code = "insufficient_quota" if any("insufficient_quota" in str(e) for e in _chain(error)) else ""
         return _wire.error_for(status, message, code=code, wait=_wire.retry_after(headers), where=where)
 
 
