@@ -31,6 +31,8 @@ from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
 from enhancer_plugins.llm._prices import openai_price
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import aiohttp
 
 _OFFICIAL = "https://api.openai.com/v1"
@@ -75,6 +77,8 @@ class OpenAI(LLMProvider):
         self._url = f"{self._base}/chat/completions"
         self._proxy = proxy_for(self._base)
         self._scrub = _wire.Scrubber([self._key, (urlsplit(self._proxy).password if self._proxy else None) or ""])
+        self._schema: Mapping[str, Any] | None = None
+        self._strict: Any = None
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -144,8 +148,9 @@ class OpenAI(LLMProvider):
         if request.seed is not None:
             payload["seed"] = request.seed
         if request.schema is not None and self._options.structured == "json_schema":
-            schema = _wire.strict_schema(dict(request.schema))
-            form = {"name": request.schema_name, "strict": True, "schema": schema}
+            if request.schema is not self._schema:  # a run asks for the same one a million times
+                self._schema, self._strict = request.schema, _wire.strict_schema(dict(request.schema))
+            form = {"name": request.schema_name, "strict": True, "schema": self._strict}
             payload["response_format"] = {"type": "json_schema", "json_schema": form}
         elif request.schema is not None and self._options.structured == "json_object":
             payload["response_format"] = {"type": "json_object"}
