@@ -13,9 +13,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 

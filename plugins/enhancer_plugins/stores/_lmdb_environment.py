@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import lmdb
 
-from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.errors import StoreError
 from enhancer_plugins.stores import _lmdb_file
+from enhancer_plugins.stores._lmdb_file import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -177,6 +178,7 @@ class SharedEnvironment:
         }
         with translated(self.path):
             try:
+                _lmdb_file.reserve_lock_file(self.path)
                 environment = lmdb.open(str(self.path), **options)
             except (lmdb.Error, OSError) as error:
                 if not _means_read_only(error):
@@ -249,27 +251,6 @@ class SharedEnvironment:
         needed = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
         if self.path.stat().st_size < needed:
             _lmdb_file.stretch(self.path, needed)
-
-
-@contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn what LMDB raises into the project's errors."""
-    try:
-        yield
-    except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError) as error:
-        raise StoreCorruptError(f"{path} is damaged: {error}", hint="run `enhancer store verify`") from error
-    except lmdb.VersionMismatchError as error:
-        raise StoreError(f"{path} is of another LMDB version: {error}", hint="pip install --upgrade lmdb") from error
-    except (lmdb.Error, OSError) as error:
-        code = getattr(error, "code", None) or getattr(error, "errno", None)
-        if code in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
-        if code == errno.EFBIG:
-            raise StoreError(
-                f"{path} may not grow: the limit on file size (ulimit -f) is reached",
-                hint="nothing of this call was kept",
-            ) from error
-        raise StoreError(f"{path}: {error}") from error
 
 
 def _means_read_only(error: Exception) -> bool:

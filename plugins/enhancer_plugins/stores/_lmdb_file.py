@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
+import shutil
 import struct
 import tempfile
 from dataclasses import dataclass
@@ -16,13 +18,21 @@ import lmdb
 from enhancer.errors import StoreCorruptError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _MAGIC: Final = 0xBEEFC0DE
 _HEADER_OF_FORMAT: Final = {16: 1, 24: 3}
 """Bytes before a meta record: 16 in the data format of LMDB 0.9 (1), 24 in that of LMDB 1.0 (3)."""
 _META = struct.Struct("=II16xI92xQQ")
 """Magic, format, page size, last page, transaction; between them what is not needed here."""
+
+
+_LOCK_FILE_BYTES: Final = 1 << 16
+"""Room for about a thousand readers."""
+
+
+_REMEDY: Final = "restore it from a backup, or delete it to begin anew (the journal keeps what was paid for)"
+_NO_ROOM: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ def read_facts(path: Path) -> FileFacts:
             if size == 0:
                 raise StoreCorruptError(
                     f"{path} is empty: it has been truncated to 0 bytes",
-                    hint="restore it from a backup, or delete it to begin anew (the journal keeps what was paid for)",
+                    hint=_REMEDY,
                 )
             start = next((at for at in _HEADER_OF_FORMAT if _magic_at(head, at)), None)
             if start is None:
@@ -109,7 +119,7 @@ def check_length(path: Path) -> None:
         return
     raise StoreCorruptError(
         f"{path} is truncated: it has {facts.size:,} bytes of the {facts.needed:,} that its last transaction wrote",
-        hint="restore it from a backup, or delete it to begin anew (the journal keeps what was paid for)",
+        hint=_REMEDY,
     )
 
 
@@ -141,9 +151,10 @@ def create(path: Path, map_size: int, fill: Callable[[lmdb.Environment], None]) 
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder:
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder, translated(path):
             draft = Path(folder) / path.name
-            environment = lmdb.open(str(draft), subdir=False, map_size=map_size, **creation_options())
+            # Nobody else knows of the draft: it needs no lock file.
+            environment = lmdb.open(str(draft), subdir=False, map_size=map_size, lock=False, **creation_options())
             try:
                 fill(environment)
             finally:
@@ -161,6 +172,19 @@ def create(path: Path, map_size: int, fill: Callable[[lmdb.Environment], None]) 
         raise StoreError(f"cannot create {path}: {error.strerror}", hint="choose another [store] path") from None
 
 
+def reserve_lock_file(path: Path) -> None:
+    """Give the lock file its blocks on disk: LMDB maps it and writes to it, which on a full disk is a SIGBUS.
+
+    Must not be called while this process has the environment open: closing a file drops the process's locks on it.
+
+    Raises:
+        OSError: There is no room, or the folder cannot be written to.
+    """
+    with path.with_name(path.name + "-lock").open("ab") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, _LOCK_FILE_BYTES)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a new name in a folder durable, where the platform can."""
     with contextlib.suppress(OSError):
@@ -169,3 +193,32 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what LMDB raises into the project's errors."""
+    try:
+        yield
+    except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError) as error:
+        raise StoreCorruptError(f"{path} is damaged: {error}", hint=_REMEDY) from error
+    except lmdb.VersionMismatchError as error:
+        raise StoreError(f"{path} is of another LMDB version: {error}", hint="pip install --upgrade lmdb") from error
+    except (lmdb.Error, OSError) as error:
+        code = getattr(error, "code", None) or getattr(error, "errno", None)
+        # LMDB calls a write that was cut short an I/O error; that is what the last write before a full disk is.
+        if code in (errno.ENOSPC, errno.EDQUOT) or (code == errno.EIO and _free_bytes(path) < _NO_ROOM):
+            raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
+        if code == errno.EFBIG:
+            raise StoreError(
+                f"{path} may not grow: the limit on file size (ulimit -f) is reached",
+                hint="nothing of this call was kept",
+            ) from error
+        raise StoreError(f"{path}: {error}") from error
+
+
+def _free_bytes(path: Path) -> int:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return _NO_ROOM

@@ -102,8 +102,8 @@ class LMDBStore(KeyedStore):
 
     def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         def work(transaction: lmdb.Transaction) -> None:
-            for key, value in pairs:
-                transaction.put(key, value)
+            with transaction.cursor() as cursor:
+                cursor.putmulti(pairs)
 
         self._open().write(work)
 

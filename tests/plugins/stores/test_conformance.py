@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 from enhancer.testing.store import StoreConformance
 from enhancer_plugins.stores.lmdb import LMDBStore
 from enhancer_plugins.stores.sqlite import SQLiteStore
@@ -5,7 +7,7 @@ from enhancer_plugins.stores.sqlite import SQLiteStore
 
 class TestLMDB(StoreConformance):
     store_class = LMDBStore
-    options = {"initial_size_mb": 1}  # the map grows under the tests
+    options: ClassVar = {"initial_size_mb": 1}  # the map grows under the tests
 
 
 class TestSQLite(StoreConformance):

@@ -1,0 +1,463 @@
+"""What a store does when the disk, the machine or another program does not behave."""
+
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+
+from enhancer.contracts import Context, FeatureStore, codec
+from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.testing.store import make_record
+from enhancer_plugins.stores import _lmdb_file
+from enhancer_plugins.stores.lmdb import LMDBOptions, LMDBStore
+from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
+
+MAKERS = {
+    "lmdb": lambda root, **options: LMDBStore(LMDBOptions(**options), Context(root)),
+    "sqlite": lambda root, **options: SQLiteStore(SQLiteOptions(**options), Context(root)),
+}
+Make = Callable[[Path], FeatureStore]
+
+
+@pytest.fixture(params=list(MAKERS))
+def make(request: pytest.FixtureRequest) -> Make:
+    return MAKERS[request.param]
+
+
+def data_file(root: Path) -> Path:
+    (file,) = [path for path in (root / "features").iterdir() if path.suffix in {".lmdb", ".sqlite"}]
+    return file
+
+
+def filled(make: Make, root: Path, n: int = 40) -> list[str]:
+    ids = [f"id-{number}" for number in range(n)]
+    with make(root) as store:
+        store.put([make_record(id_, seed=n, dim=100, profile="p" * 300) for n, id_ in enumerate(ids)])
+    return ids
+
+
+# --- damaged files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", [0.01, 0.3, 0.6, 0.9, 0.999])
+def test_a_truncated_file_is_an_error_and_not_a_crash(make: Make, tmp_path: Path, left: float) -> None:
+    filled(make, tmp_path)
+    file = data_file(tmp_path)
+    os.truncate(file, int(file.stat().st_size * left))
+    with pytest.raises(StoreCorruptError, match=file.name):
+        make(tmp_path)
+
+
+def test_an_empty_file_is_not_a_new_store(make: Make, tmp_path: Path) -> None:
+    filled(make, tmp_path)
+    os.truncate(data_file(tmp_path), 0)
+    with pytest.raises(StoreCorruptError, match="empty"):
+        make(tmp_path)
+
+
+def test_another_kind_of_file_is_refused(make: Make, tmp_path: Path) -> None:
+    filled(make, tmp_path)
+    data_file(tmp_path).write_bytes(b"# notes\n" * 9000)
+    with pytest.raises(StoreCorruptError, match="is not an"):
+        make(tmp_path)
+
+
+def test_a_flipped_bit_in_a_record_is_found_and_named(make: Make, tmp_path: Path) -> None:
+    ids = filled(make, tmp_path)
+    file = data_file(tmp_path)
+    content = bytearray(file.read_bytes())
+    vector = make_record("id-7", seed=7, dim=100).vector.tobytes()
+    place = content.index(vector)
+    content[place + 200] ^= 4
+    file.write_bytes(content)
+    with make(tmp_path) as store:
+        with pytest.raises(StoreCorruptError, match="item/id-7"):
+            store.vectors(ids)
+        with pytest.raises(StoreCorruptError, match="item/id-7"):
+            store.get(["id-7"])
+        # Whoever asks what must be made again is told that it is not there; the rest is as it was.
+        assert [stamp is None for stamp in store.stamps(ids)] == [id_ == "id-7" for id_ in ids]
+        assert not np.isnan(store.vectors([id_ for id_ in ids if id_ != "id-7"])).any()
+        (fault,) = store.verify()
+        assert "item/id-7" in fault.where
+        assert store.stats().by_kind["damaged"] == 1
+        store.put([make_record("id-7", dim=100)])
+        assert store.verify() == []
+
+
+def test_damage_to_the_files_structure_is_found(make: Make, tmp_path: Path) -> None:
+    filled(make, tmp_path, 400)
+    file = data_file(tmp_path)
+    if file.suffix == ".lmdb" and not _lmdb_file.supports_both_formats():
+        pytest.skip("this py-lmdb has no walker")
+    page = 4096 if file.suffix == ".lmdb" else 8192
+    content = bytearray(file.read_bytes())
+    # A page in the middle of those that list keys.
+    starts = [at for at in range(2 * page, len(content), page) if content[at : at + page].count(b"i\x00=id-") > 10]
+    at = starts[len(starts) // 2]
+    content[at + 10 : at + 22] = b"\xff" * 12
+    file.write_bytes(content)
+    try:
+        with make(tmp_path) as store:
+            assert store.verify() != []
+    except StoreCorruptError as error:  # noticed when it is opened
+        assert file.name in str(error)
+
+
+def test_a_record_without_sense_is_a_fault(tmp_path: Path) -> None:
+    """Sound by its checksum, wrong by what it says."""
+    with MAKERS["lmdb"](tmp_path) as store:
+        key, value = codec.encode(make_record("1"))
+        damaged = bytearray(value.replace(b'"kind":"item"', b'"kind":"film"'))
+        import zlib
+
+        damaged[8:12] = zlib.crc32(bytes(damaged[12:]), zlib.crc32(bytes(damaged[:8]), zlib.crc32(key))).to_bytes(
+            4, "little"
+        )
+        store._write([(key, bytes(damaged))])
+        (fault,) = store.verify()
+        assert "film" in fault.what
+
+
+# --- other formats ------------------------------------------------------------------------------------------------
+
+
+def test_a_store_of_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
+    for make in MAKERS.values():
+        filled(make, tmp_path, 1)
+    environment = lmdb.open(str(tmp_path / "features/store.lmdb"), subdir=False)
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"\x00enhancer", b'{"format": 9}')
+    environment.close()
+    connection = sqlite3.connect(tmp_path / "features/store.sqlite")
+    connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    for make in MAKERS.values():
+        with pytest.raises(StoreError, match=r"format 9.*upgrade enhancer"):
+            make(tmp_path)
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    environment = lmdb.open(str(tmp_path / "features/store.lmdb"), subdir=False)
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"theirs", b"1")
+    environment.close()
+    connection = sqlite3.connect(tmp_path / "features/store.sqlite")
+    connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    for make in MAKERS.values():
+        with pytest.raises(StoreError, match="no feature store"):
+            make(tmp_path)
+
+
+@pytest.mark.skipif(not _lmdb_file.supports_both_formats(), reason="this py-lmdb has one engine")
+def test_lmdb_files_of_both_formats_are_read(tmp_path: Path) -> None:
+    for engine in (0, 1):
+        root = tmp_path / str(engine)
+        (root / "features").mkdir(parents=True)
+        file = root / "features/store.lmdb"
+        environment = lmdb.open(str(file), subdir=False, lib_version=engine)
+        with environment.begin(write=True) as transaction:
+            transaction.put(b"\x00enhancer", b'{"format": 1}')
+        environment.close()
+        with MAKERS["lmdb"](root) as store:
+            store.put([make_record("1")])
+            assert store.verify() == []
+        assert _lmdb_file.read_facts(file).format == (1, 3)[engine]
+
+
+def test_an_lmdb_format_that_the_library_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(MAKERS["lmdb"], tmp_path, 1)
+    file = tmp_path / "features/store.lmdb"
+    content = bytearray(file.read_bytes())
+    for page in (0, 4096):
+        content[page + 20] = 3
+    file.write_bytes(content)
+    monkeypatch.setattr(_lmdb_file, "supports_both_formats", lambda: False)
+    with pytest.raises(StoreError, match=r"data format 3.*pip install --upgrade lmdb"):
+        MAKERS["lmdb"](tmp_path)
+
+
+def test_new_lmdb_files_are_of_the_format_that_every_version_reads(tmp_path: Path) -> None:
+    filled(MAKERS["lmdb"], tmp_path, 1)
+    assert _lmdb_file.read_facts(tmp_path / "features/store.lmdb").format == 1
+
+
+# --- the map ------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_map_grows_and_the_batch_is_done_whole(tmp_path: Path) -> None:
+    with MAKERS["lmdb"](tmp_path, initial_size_mb=1) as store:
+        records = [make_record(str(n), dim=384, profile="p" * 3000) for n in range(2000)]
+        store.put(records)
+        assert store.stats().records == 2000
+        assert store.verify() == []
+
+
+def test_a_map_at_its_cap_says_which_setting_to_raise(tmp_path: Path) -> None:
+    with MAKERS["lmdb"](tmp_path, initial_size_mb=1, max_size_mb=2) as store:
+        store.put([make_record("first")])
+        with pytest.raises(StoreError, match=r"cap of 2 MiB.*max_size_mb"):
+            store.put([make_record(str(n), dim=384, profile="p" * 3000) for n in range(1000)])
+        assert [record.id for record in store.scan()] == ["first"]
+        store.put([make_record("second")])
+    with MAKERS["lmdb"](tmp_path) as store:
+        store.put([make_record(str(n), dim=384, profile="p" * 3000) for n in range(1000)])
+        assert store.stats().records == 1002
+
+
+def test_a_map_grown_by_another_process_is_followed(tmp_path: Path) -> None:
+    with MAKERS["lmdb"](tmp_path, initial_size_mb=1) as store:
+        store.put([make_record("ours")])
+        run_elsewhere(
+            tmp_path, "store.put([make_record(str(n), dim=384, profile='p' * 3000) for n in range(2000)])"
+        )  # fmt: skip
+        assert not np.isnan(store.vectors([str(n) for n in range(2000)])).any()
+        store.put([make_record("ours", seed=1)])
+        assert store.stats().records == 2001
+
+
+def test_growth_waits_for_readers_in_other_threads(tmp_path: Path) -> None:
+    with MAKERS["lmdb"](tmp_path, initial_size_mb=1) as store:
+        store.put([make_record(str(n), dim=64) for n in range(100)])
+        ids, stop, errors = [str(n) for n in range(100)], threading.Event(), []
+
+        def read() -> None:
+            try:
+                while not stop.is_set():
+                    assert not np.isnan(store.vectors(ids)).any()
+                    next(iter(store.scan()))
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for batch in range(4):
+            store.put([make_record(f"{batch}-{n}", dim=384, profile="p" * 3000) for n in range(200)])
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+        assert errors == []
+        assert store.stats().records == 900
+
+
+def test_a_dead_readers_slot_is_cleared(tmp_path: Path) -> None:
+    with MAKERS["lmdb"](tmp_path) as store:
+        store.put([make_record("1")])
+        run_elsewhere(
+            tmp_path,
+            "transaction = store._environment._environment.begin(); import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+            expect=-signal.SIGKILL,
+        )
+        environment = store._environment._environment
+        assert "1" in environment.readers() or environment.info()["num_readers"] >= 1
+    with MAKERS["lmdb"](tmp_path) as store:
+        assert store._environment._environment.reader_check() == 0
+        assert store.stamps(["1"]) != [None]
+
+
+def test_a_file_that_is_short_and_sound_is_stretched(tmp_path: Path) -> None:
+    filled(MAKERS["lmdb"], tmp_path, 5)
+    file = tmp_path / "features/store.lmdb"
+    with MAKERS["lmdb"](tmp_path) as store:
+        store.delete([f"id-{n}" for n in range(5)])
+        store.delete(["none"])
+    facts = _lmdb_file.read_facts(file)
+    sound = _lmdb_file.structural_faults(file)
+    assert sound in ([], None)
+    assert facts.size >= facts.needed
+
+
+# --- processes ----------------------------------------------------------------------------------------------------
+
+
+def run_elsewhere(root: Path, code: str, expect: int = 0, kind: str = "lmdb") -> None:
+    name = {"lmdb": "LMDBStore", "sqlite": "SQLiteStore"}[kind]
+    program = (
+        "import sys, pathlib\n"
+        "from enhancer.contracts import Context\n"
+        "from enhancer.testing.store import make_record\n"
+        f"from enhancer_plugins.stores.{kind} import {name} as Store\n"
+        "store = Store(Store.options_class(), Context(pathlib.Path(sys.argv[1])))\n" + code
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == expect, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads is what is tried here
+def test_a_forked_child_opens_its_own(make: Make, tmp_path: Path) -> None:
+    with make(tmp_path) as store:
+        store.put([make_record("parent")])
+        context = multiprocessing.get_context("fork")
+        child = context.Process(target=_in_child, args=(store,))
+        child.start()
+        store.put([make_record("parent-2")])
+        child.join(30)
+        assert child.exitcode == 0
+        assert store.stamps(["parent", "child", "parent-2"]).count(None) == 0
+        store.put([make_record("parent-3")])
+        assert store.verify() == []
+
+
+def _in_child(store: FeatureStore) -> None:
+    assert store.stamps(["parent"]) != [None]
+    store.put([make_record("child")])
+    assert store.stats().records >= 2
+    store.close()
+
+
+_WRITER = """
+import sys
+for start in range(0, 1_000_000, 5):
+    store.put([make_record(str(n), seed=n, dim=32, profile="p" * 500) for n in range(start, start + 5)])
+    print(start + 5, flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", list(MAKERS))
+def test_every_acknowledged_record_outlives_kill_9(tmp_path: Path, kind: str) -> None:
+    name = {"lmdb": "LMDBStore", "sqlite": "SQLiteStore"}[kind]
+    program = (
+        "import sys, pathlib\nfrom enhancer.contracts import Context\nfrom enhancer.testing.store import make_record\n"
+        f"from enhancer_plugins.stores.{kind} import {name} as Store\n"
+        "store = Store(Store.options_class(), Context(pathlib.Path(sys.argv[1])))\n" + _WRITER
+    )
+    for attempt in range(3):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline() for _ in range(4 + 3 * attempt)]
+        writer.kill()
+        rest = writer.communicate()[0].split()
+        acknowledged = max(map(int, [line for line in lines if line.strip()] + rest))
+        with MAKERS[kind](tmp_path) as store:
+            found = store.get([str(n) for n in range(acknowledged)])
+            assert None not in found
+            assert store.stats().records % 5 == 0  # each call whole or not at all
+            assert store.verify() == []
+
+
+# --- the disk -----------------------------------------------------------------------------------------------------
+
+
+def test_a_limit_on_file_size_is_an_error_that_spares_the_store(make: Make, tmp_path: Path) -> None:
+    filled(make, tmp_path, 5)
+    size = data_file(tmp_path).stat().st_size
+    kind = data_file(tmp_path).suffix[1:]
+    run_elsewhere(
+        tmp_path,
+        "import resource\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 100_000}, resource.RLIM_INFINITY))\n"
+        "from enhancer.errors import StoreError\n"
+        "try:\n"
+        "    store.put([make_record(f'new-{n}', dim=384, profile='p' * 3000) for n in range(500)])\n"
+        "except StoreError as error:\n"
+        "    print(error)\n"
+        "else:\n"
+        "    raise SystemExit('no error')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)\n"
+        "assert store.get(['new-0']) == [None]\n"
+        "store.put([make_record('after')])\n",
+        kind=kind,
+    )
+    with make(tmp_path) as store:
+        assert store.stats().records == 6
+        assert store.verify() == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Four mebibytes of disk, where the machine lets us have them."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_an_error_that_spares_the_store(make: Make, small_disk: Path) -> None:
+    with make(small_disk) as store:
+        store.put([make_record("old")])
+        with pytest.raises(StoreError, match="disk full"):
+            store.put([make_record(f"new-{n}", dim=384, profile="p" * 3000) for n in range(2000)])
+        assert store.get(["new-0", "new-1999"]) == [None, None]
+        assert store.stamps(["old"]) != [None]
+        store.put([make_record("after")])
+    with make(small_disk) as store:
+        assert [record.id for record in store.scan()] == ["after", "old"]
+        assert store.verify() == []
+
+
+def test_a_disk_without_room_for_a_new_store_leaves_nothing(make: Make, small_disk: Path) -> None:
+    with (small_disk / "filler").open("wb") as filler, pytest.raises(OSError, match="No space"):
+        for _ in range(100):
+            os.write(filler.fileno(), b"x" * (1 << 16))
+            filler.flush()
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(StoreError, match=r"disk full|No space|cannot create"):
+        make(small_disk)
+    (small_disk / "filler").unlink()
+    filled(make, small_disk, 2)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    mounted = []
+
+    def freeze(folder: Path) -> None:
+        for command in (["--bind", str(folder), str(folder)], ["-o", "remount,ro,bind", str(folder)]):
+            if shutil.which("mount") is None or subprocess.run(["mount", *command], capture_output=True).returncode:
+                pytest.skip("a folder cannot be mounted read-only here")
+            mounted.append(folder)
+
+    yield freeze
+    for folder in set(mounted):
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_read_only_media_are_read(make: Make, tmp_path: Path, read_only: Callable[[Path], None]) -> None:
+    ids = filled(make, tmp_path)
+    read_only(tmp_path / "features")
+    with make(tmp_path) as store:
+        assert not np.isnan(store.vectors(ids)).any()
+        assert store.verify() == []
+        with pytest.raises(StoreError, match="read-only"):
+            store.put([make_record("new")])
+        with pytest.raises(StoreError, match="read-only"):
+            store.delete(ids)
+
+
+def test_a_folder_that_cannot_be_made_is_named(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "features").write_text("a file")
+    with pytest.raises(StoreError, match=r"cannot create .*features"):
+        make(tmp_path)
+
+
+def test_a_closed_store_says_so(make: Make, tmp_path: Path) -> None:
+    store = make(tmp_path)
+    store.close()
+    store.close()
+    for call in (lambda: store.get(["1"]), lambda: store.put([make_record("1")]), store.stats):
+        with pytest.raises(StoreError, match="closed"):
+            call()
+
+
+def test_nothing_is_left_beside_a_store(make: Make, tmp_path: Path) -> None:
+    filled(make, tmp_path)
+    assert not [path for path in (tmp_path / "features").iterdir() if path.name.startswith(".")]
