@@ -30,6 +30,7 @@ def run_private(make: Callable[[], Coroutine[object, object, T]], interrupt: Cal
     loops: list[asyncio.AbstractEventLoop] = []
 
     pressed: list[BaseException] = []
+    ended = threading.Event()
 
     async def main() -> None:
         coroutine = make()
@@ -43,18 +44,22 @@ def run_private(make: Callable[[], Coroutine[object, object, T]], interrupt: Cal
             asyncio.run(main())
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             failure.append(error)
+        finally:
+            ended.set()
 
     thread = threading.Thread(target=work, name="enhancer-generate", daemon=True)
     thread.start()
-    while thread.is_alive():
+    while not ended.is_set():
         try:
-            # With a time-out, so that the wait can be interrupted on every platform.
-            thread.join(_POLL)
+            # Not join(), which takes the thread for ended when Ctrl-C interrupts it; and with a time-out, so that the
+            # wait can be interrupted on every platform.
+            ended.wait(_POLL)
         except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt, or a signal handler's SystemExit
             pressed.append(error)
             with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
                 if loops:
                     loops[0].call_soon_threadsafe(interrupt, len(pressed))
+    thread.join()
     if pressed:
         raise pressed[0]
     if failure:

@@ -41,7 +41,8 @@ T = TypeVar("T")
 GRACE_SECONDS = 5.0
 """How long calls that are out may take to land after the first Ctrl-C."""
 _TICK = 0.1
-_LONGEST_WAIT = 5.0
+_SHORTEST_WAIT = 0.1
+_LONGEST_WAIT = 3.0
 NO_TEXT = "there is no text to describe it by"
 
 
@@ -196,8 +197,8 @@ class Run:
     # -- finding work -----------------------------------------------------------------------------------------------
 
     async def _scout(self) -> None:
-        wait = 0.2
-        first = True
+        wait = _SHORTEST_WAIT
+        first, before = True, 0
         while True:
             self.tally.quarantined = 0
             put_aside = 0
@@ -211,9 +212,9 @@ class Run:
             if not put_aside:
                 return
             # Somebody else (or one of our own workers) is asking about the same: their answer will be ours.
-            first = False
+            wait = _SHORTEST_WAIT if put_aside != before else min(wait * 2, _LONGEST_WAIT)
+            first, before = False, put_aside
             await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
 
     async def _take(self, found: Surveyed, *, first: bool) -> int:
         """Hand on the work of one chunk; gives how many entities are to be looked at again later."""
@@ -250,13 +251,16 @@ class Run:
         """Claim entities, look whether they were paid for meanwhile, and pass the rest to the workers."""
         assert work.ask is not None
         rows = await self._leave_quarantined(work, rows)
-        by_hash = {row.input_hash: row for row in reversed(rows)}
-        ours = await asyncio.wrap_future(self._journal.claim(list(by_hash)))
-        put_aside = len(rows) - len(ours)
+        hashes = list(dict.fromkeys(row.input_hash for row in rows))
+        ours = await asyncio.wrap_future(self._journal.claim(hashes))
+        put_aside = 0
+        asked: set[str] = set()
         # Only after the claim: whoever held it before has written their answer by now.
         paid = await self._in_thread(self._journal.paid, list(ours))
         for row in rows:
-            if row.input_hash not in ours or by_hash[row.input_hash] is not row:
+            if row.input_hash not in ours or row.input_hash in asked:
+                # Of equal questions one is asked; its answer will be there for the others in the next pass.
+                put_aside += 1
                 continue
             case = Case(Key(work.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, work.ask)
             if row.empty:
@@ -272,6 +276,7 @@ class Run:
                 self._journal.unclaim([row.input_hash])
             else:
                 self._left = None if self._left is None else self._left - 1
+                asked.add(row.input_hash)
                 await self._ask(case)
         return put_aside
 

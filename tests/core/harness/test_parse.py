@@ -81,7 +81,7 @@ def test_nothing_but_the_typed_error_comes_out(text: str) -> None:
     try:
         assert isinstance(parse_object(text), dict)
     except InvalidAnswerError as error:
-        assert str(error)
+        assert str(error)  # noqa: PT017 - either outcome is right
 
 
 # -- judging ------------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_a_good_answer_is_stripped(validator: AnswerValidator) -> None:
 
 def test_a_remote_reference_is_never_fetched() -> None:
     schema = {"type": "object", "properties": {"profile": {"$ref": "http://127.0.0.1:9/schema"}}}
-    with pytest.raises(Exception, match="127.0.0.1"):
+    with pytest.raises(Exception, match=r"127\.0\.0\.1"):
         AnswerValidator(schema, "").judge({"profile": "x"}, "")
 
 

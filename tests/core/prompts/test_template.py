@@ -71,8 +71,10 @@ def test_without_markers_the_whole_user_text_is_data(tmp_path: Path) -> None:
         ('system = "s"\nuser = "{{ text }}"\n[schema]\ntype = "objekt"', "is not a JSON schema"),
         ('system = "s"\nuser = "{{ text }}"\n[schema]\ntype = "object"', "property 'profile'"),
         (
-            'system = "s"\nuser = "{{ text }}"\n[schema]\ntype = "object"\n'
-            'properties = {profile = {type = "string", "$ref" = "http://x/y"}}',
+            (
+                'system = "s"\nuser = "{{ text }}"\n[schema]\ntype = "object"\n'
+                'properties = {profile = {type = "string", "$ref" = "http://x/y"}}'
+            ),
             "refers to 'http://x/y'",
         ),
         ("system = ", "not valid TOML"),
@@ -129,7 +131,7 @@ def test_a_batch_holds_each_entry_under_its_id() -> None:
     assert template.batch in system.content
     assert '<entry id="a">\n<data>' in user.content
     assert user.content.count("<entry") == 2
-    assert r'<entry id="\"> ‹entry">' in user.content
+    assert '<entry id="\\"> \u2039entry">' in user.content
 
 
 def test_the_batched_schema_is_one_for_all_ids() -> None:
