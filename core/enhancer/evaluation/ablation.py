@@ -18,7 +18,6 @@ from enhancer.evaluation.baselines import ease, ease_fits, popularity
 from enhancer.evaluation.fitting import Watch
 from enhancer.evaluation.metrics import evaluate, parse_metric
 from enhancer.evaluation.panels import Measured, Panel, measure, panels_of
-from enhancer.evaluation.ranking import CSR
 from enhancer.evaluation.result import Ablation, Run, judge
 from enhancer.evaluation.split import Views, training_data
 from enhancer.evaluation.verdict import verdicts
@@ -51,7 +50,6 @@ class Experiment:
 
     views: Views
     panels: list[Panel]
-    seen: CSR
     features: Features
     pool: Callable[[Table], Table] | None
     make_backbone: Callable[[], Backbone]
@@ -133,7 +131,6 @@ def run_ablation(
     experiment = Experiment(
         views=views,
         panels=panels,
-        seen=CSR.of((split.train, split.validation), views.n_users),
         features=features,
         pool=pool,
         make_backbone=make_backbone,
@@ -189,7 +186,7 @@ def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch, memory: R
     started = time.perf_counter()
     fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
     seconds = time.perf_counter() - started
-    measured, looks = measure(fitted.factors, experiment.panels, experiment.views, experiment.seen, experiment.metrics)
+    measured, looks = measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics)
     best = next((entry for entry in fitted.history if entry.get("epoch") == fitted.best_epoch), {})
     run = Run(
         arm=arm.name,
@@ -219,15 +216,14 @@ def references(experiment: Experiment) -> dict[str, Measured]:
         fitted = [ease(train, n_users, n_items, regularisation=value) for value in grid]
         if len(grid) > 1:
             found = [
-                evaluate(one, validation, seen=(train,), candidates=views.warm_items, metrics=(metric,)).mean(metric)
+                evaluate(
+                    one, validation, seen=views.seen_validating, candidates=views.warm_items, metrics=(metric,)
+                ).mean(metric)
                 for one in fitted
             ]
             fitted = [fitted[int(np.argmax(found))]]
         lines["ease"] = fitted[0]
-    return {
-        name: measure(factors, experiment.panels, views, experiment.seen, experiment.metrics)[0]
-        for name, factors in lines.items()
-    }
+    return {name: measure(factors, experiment.panels, views, experiment.metrics)[0] for name, factors in lines.items()}
 
 
 def facts(views: Views) -> dict[str, Any]:

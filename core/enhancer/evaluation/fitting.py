@@ -64,7 +64,7 @@ class Watch:
         scores = evaluate(
             factors,
             part,
-            seen=(self._views.split.train,),
+            seen=self._views.seen_validating,
             candidates=self._views.warm_items,
             metrics=(self._metric,),
         )
@@ -124,7 +124,7 @@ def fit(
     scores = evaluate(
         fitted.factors,
         views.warm_test,
-        seen=(split.train, split.validation),
+        seen=views.seen_testing,
         candidates=views.warm_items,
         metrics=metrics,
     )

@@ -12,8 +12,8 @@ number of relevant items of the user:
 ``hit@k``                 1 if any :math:`r_i = 1, i \le k`, else 0
 ========================  ===================================================================================
 
-A metric's value is the mean over users with at least one relevant item. These are RecBole's definitions; LensKit's
-recall divides by :math:`\min(k, R)` instead, and its DCG does not discount rank 2.
+A metric's value is the mean over users with at least one relevant item. These are RecBole's definitions;
+LensKit's recall divides by :math:`\min(k, R)` instead, and its ``log2`` discount lets rank 2 count in full.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def evaluate(
     factors: Factors,
     part: Pairs,
     *,
-    seen: Sequence[Pairs] = (),
+    seen: Sequence[Pairs] | CSR = (),
     candidates: NDArray[np.bool_] | NDArray[np.integer] | None = None,
     metrics: Sequence[str] = ("ndcg@10", "recall@20"),
 ) -> Scores:
@@ -99,7 +99,7 @@ def evaluate(
     Args:
         factors: What scores.
         part: The interactions to be found. Those with items that are no candidates do not count.
-        seen: Parts whose items are never ranked for their user.
+        seen: Parts whose items are never ranked for their user; gathered by the caller where they are used often.
         candidates: See :func:`~enhancer.evaluation.ranking.rank`.
         metrics: Such as ``ndcg@10``.
 
@@ -112,7 +112,8 @@ def evaluate(
     relevant = only_items(part, candidates, n_items)
     users = np.unique(relevant.users).astype(np.int32)
     k = max(metric.k for metric in parsed.values())
-    ranked = rank(factors, users, CSR.of(seen, n_users), candidates, k)
+    masked = seen if isinstance(seen, CSR) else CSR.of(seen, n_users)
+    ranked = rank(factors, users, masked, candidates, k)
     return score(ranked, users, relevant, n_items, metrics)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.evaluation.metrics import Scores, parse_metric, score
-from enhancer.evaluation.ranking import CSR, rank
+from enhancer.evaluation.ranking import rank
 from enhancer.evaluation.strata import Stratum, warm_strata
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def panels_of(views: Views) -> list[Panel]:
 
 
 def measure(
-    factors: Factors, panels: Sequence[Panel], views: Views, seen: CSR, metrics: Sequence[str]
+    factors: Factors, panels: Sequence[Panel], views: Views, metrics: Sequence[str]
 ) -> tuple[Measured, dict[str, float]]:
     """Rank each panel once and score all its strata.
 
@@ -80,7 +80,7 @@ def measure(
     measured: Measured = {}
     looks: dict[str, float] = {}
     for panel in panels:
-        ranked = rank(factors, panel.users, seen, panel.candidates, k)
+        ranked = rank(factors, panel.users, views.seen_testing, panel.candidates, k)
         for stratum in panel.strata:
             measured[stratum.name] = score(ranked, panel.users, stratum.pairs, len(factors.items), metrics)
         if not looks:

@@ -11,6 +11,7 @@ import numpy as np
 from enhancer.contracts.backbone import TrainingData
 from enhancer.errors import EvaluationError
 from enhancer.evaluation.metrics import PairList, only_items
+from enhancer.evaluation.ranking import CSR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +124,16 @@ class Views:
     def warm_test(self) -> PairList:
         """Test pairs of users and items that training has seen."""
         return self._warm(self.split.test)
+
+    @cached_property
+    def seen_validating(self) -> CSR:
+        """What is masked when validating: training."""
+        return CSR.of((self.split.train,), self.n_users)
+
+    @cached_property
+    def seen_testing(self) -> CSR:
+        """What is masked when testing: training and validation."""
+        return CSR.of((self.split.train, self.split.validation), self.n_users)
 
     @cached_property
     def cold_test(self) -> PairList:

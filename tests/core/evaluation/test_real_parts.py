@@ -39,12 +39,12 @@ def test_lightgcn_with_every_bundled_fuser(world, toys):
             pool=toys["pooling"](split),
         )
 
-    result = run(arms, (0, 1))
+    result = run(arms, (0,))
     json.dumps(result.to_json(), allow_nan=False)
     overall, cold = result.overall, result.findings["cold"]
     assert overall.mean("none", "recall@20") > overall.reference["popularity"]["recall@20"] * 0.8
     # Nothing but the vector tells what a cold item is: true ones place it, shuffled ones do not.
     assert cold.mean("align", "ndcg@10") > cold.mean("placebo", "ndcg@10")
     assert all(run.history and run.seconds > 0 for run in result.runs)
-    alone = run(arms[2:3], (1,))
-    assert alone.overall.per_seed["align"]["ndcg@10"] == [overall.per_seed["align"]["ndcg@10"][1]]
+    alone = run(arms[2:3], (0,))
+    assert alone.overall.per_seed["align"]["ndcg@10"] == overall.per_seed["align"]["ndcg@10"]
