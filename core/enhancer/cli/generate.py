@@ -102,7 +102,8 @@ def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
         if not result["requests"] or result["cost_usd"] == 0:
             return True
         with view.suspended():
-            say(tables.plan(result))
+            if not (yes and view.quiet):
+                say(tables.plan(result))
             if yes:
                 return True
             if not is_terminal():

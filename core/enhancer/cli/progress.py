@@ -79,7 +79,7 @@ def describe(progress: Progress, left: float | None = None) -> str:
         share = 100 * progress.done // progress.total if progress.total else 100
         parts.append(f"{count(progress.done)}/{count(progress.total)} ({share}%)")
     detail = dict(progress.detail)
-    if run := detail.pop("run", None):
+    if (run := detail.pop("run", None)) and run != progress.stage:
         parts.append(str(run))
     if (epoch := detail.pop("epoch", None)) is not None:
         epochs = detail.pop("epochs", None)
@@ -111,7 +111,7 @@ class ProgressView:
     def __init__(
         self, *, quiet: bool = False, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._quiet = quiet
+        self.quiet = quiet
         self._stream = stream or sys.stderr
         self._clock = clock
         self._stages: dict[str, _Stage] = {}
@@ -120,7 +120,7 @@ class ProgressView:
 
     def __call__(self, progress: Progress) -> None:
         """Take an event."""
-        if self._quiet:
+        if self.quiet:
             return
         now = self._clock()
         stage = self._stages.setdefault(progress.stage, _Stage(progress, now))

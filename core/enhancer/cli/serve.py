@@ -29,7 +29,11 @@ def recommend(
     JSON: an object for one user, a list of them for several.
     """
     with session.opened() as project:
-        results = [each.to_json() for each in project.recommend(users, k)]
+        ranker = project.ranker()
+        results = [each.to_json() for each in ranker.recommend(users, k=k)]
+        for item in (item for result in results for item in result["items"]):
+            if title := ranker.title(item["item_id"]):
+                item["title"] = title
     if as_json:
         print_json(results[0] if len(users) == 1 else results)
     else:

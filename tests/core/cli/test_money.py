@@ -1,0 +1,161 @@
+"""What costs money asks first; what was done in part, or stopped at the budget, says so by its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from loopback import Behaviour, returns
+
+PRICE = ("--set", "llm.price.input=1000.0", "--set", "llm.price.output=1000.0")
+
+
+@pytest.fixture
+def project(invoke, tables, hashing, llm_server, monkeypatch):
+    """A project whose LLM is a local server, but not a free one: its price is not known."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    flags = (
+        "--llm",
+        "openai",
+        "--model",
+        "mystery",
+        "--api-base",
+        llm_server.url,
+        "--embedder",
+        "hashing",
+        "--store",
+        "sqlite",
+    )
+    assert invoke("init", "--yes", *flags).code == 0
+    path = tables / "enhancer.toml"
+    path.write_text(re.sub(r"\[llm\.price\].*?output = 0\.0\n", "", path.read_text(), flags=re.DOTALL))
+    return tables
+
+
+def test_without_a_terminal_and_without_yes_nothing_is_spent(invoke, project, llm_server):
+    done = invoke("generate")
+    assert done.code == 2
+    assert "6 calls at an unknown price" in done.err
+    assert "--yes" in done.err
+    done = invoke("run", *PRICE)
+    assert done.code == 2
+    assert re.search(r"6 calls for about \$\d", done.err)
+    assert llm_server.count == 0
+
+
+def test_the_plan_then_generate_then_nothing_left(invoke, project, llm_server):
+    plan = invoke("plan", "--json", *PRICE).json()
+    assert plan["to_generate"] == plan["requests"] == 6
+    assert plan["cost_usd"] > 0
+    done = invoke("generate", "--yes", "--json", *PRICE)
+    assert done.code == 0, done.err
+    report = done.json()
+    assert (report["entities"], report["generated"], report["quarantined"]) == (6, 6, 0)
+    assert "generate  6/6 (100%)" in done.err
+    again = invoke("generate", "--json", *PRICE)  # costs nothing, and so asks nothing
+    assert again.code == 0
+    assert again.json()["cached"] == 6
+    assert llm_server.count == 6
+
+
+def test_quiet_leaves_stderr_empty(invoke, project):
+    done = invoke("generate", "--yes", "--quiet", "--set", "llm.price.input=0", "--set", "llm.price.output=0")
+    assert done.code == 0
+    assert done.err == ""
+
+
+def test_a_part_in_quarantine_is_exit_3_and_is_listed(invoke, project, llm_server):
+    llm_server.script.choose = lambda number, body: returns("not JSON") if "Heat" in json.dumps(body) else None
+    done = invoke("generate", "--yes", "--json")
+    assert done.code == 3, done.err
+    assert done.json()["quarantined"] == 1
+    assert "--retry-quarantined" in done.err
+    (line,) = invoke("store", "quarantine", "--json").json()
+    assert (line["kind"], line["id"]) == ("item", "2")
+    assert line["reason"]
+    assert line["id"] in invoke("store", "quarantine").out
+    llm_server.script.choose = None
+    done = invoke("generate", "--yes", "--json", "--retry-quarantined")
+    assert done.code == 0, done.err
+    assert invoke("store", "quarantine").out == "nothing is in quarantine\n"
+
+
+def test_stopping_at_the_budget_is_exit_4_and_tells_what_was_done(invoke, project):
+    cost = invoke("plan", "--json", *PRICE).json()["cost_usd"]
+    done = invoke("generate", "--yes", "--json", *PRICE, "--set", f"llm.max_cost={cost}", "--set", "llm.concurrency=1")
+    assert done.code == 4, done.err
+    assert 0 < done.json()["generated"] < 6
+    assert "error:" in done.err
+
+
+def test_a_refused_key_is_exit_2_and_not_shown(invoke, project, llm_server):
+    llm_server.script.default = Behaviour(status=401)
+    done = invoke("generate", "--yes")
+    assert done.code == 2, done.err
+    assert "0123456789abcdef" not in done.err + done.out
+
+
+def test_a_missing_key_is_named(invoke, project, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    path = project / "enhancer.toml"
+    path.write_text(re.sub(r"^api_base.*\n", "", path.read_text(), flags=re.MULTILINE))
+    done = invoke("generate", "--yes")
+    assert done.code == 2
+    assert "OPENAI_API_KEY" in done.err
+
+
+def on_a_terminal(folder, answer: bytes | None) -> tuple[int, str]:
+    """``enhancer generate`` with a person at it, who answers, or presses Ctrl-C."""
+    ours, theirs = pty.openpty()
+    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "generate"], stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environ
+    )
+    os.close(theirs)
+    shown, asked, deadline = b"", False, time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.2)[0]:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:  # the other end is gone
+                break
+        if not asked and b"Go on?" in shown:
+            asked = True
+            if answer is None:
+                process.send_signal(signal.SIGINT)
+            else:
+                os.write(ours, answer)
+        if process.poll() is not None and not select.select([ours], [], [], 0)[0]:
+            break
+    os.close(ours)
+    return process.wait(10), shown.decode()
+
+
+def test_a_person_at_a_terminal_is_shown_the_plan_and_asked(project, llm_server):
+    code, shown = on_a_terminal(project, b"n\n")
+    assert code == 1
+    assert "calls" in shown
+    assert "unknown" in shown
+    assert "nothing was generated" in shown
+    assert llm_server.count == 0
+    code, shown = on_a_terminal(project, b"y\n")
+    assert code == 0, shown
+    assert llm_server.count == 6
+    assert "6/6 (100%)" in shown
+
+
+def test_ctrl_c_at_the_question(project, llm_server):
+    code, shown = on_a_terminal(project, None)
+    assert code == 130
+    assert "interrupted" in shown
+    assert "Traceback" not in shown
+    assert llm_server.count == 0

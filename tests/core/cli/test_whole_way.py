@@ -1,0 +1,106 @@
+"""The verbs one after the other, on two CSV files and a local server: what a new user types."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("torch")
+
+COSTS_NOTHING = ("--set", "llm.price.input=0", "--set", "llm.price.output=0")
+SMALL = ("--set", "backbone.epochs=2", "--set", "backbone.dim=4", "--set", "evaluation.seeds=2")
+
+
+@pytest.fixture
+def project(invoke, tables, hashing, llm_server):
+    flags = ("--llm", "openai", "--model", "local", "--api-base", llm_server.url, "--embedder", "hashing")
+    assert invoke("init", "--yes", *flags).code == 0
+    return tables
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries' own
+def test_from_two_tables_to_recommendations(invoke, project, llm_server):
+    assert invoke("generate").code == 0
+    record = invoke("store", "get", "1", "--json").json()
+    assert (record["id"], record["kind"], record["model"]) == ("1", "item", "local")
+    assert record["profile"]
+    assert len(record["vector"]) == 256
+    assert "Toy Story" not in invoke("store", "get", "1").out  # the profile's words are the model's
+    gone = invoke("store", "get", "77")
+    assert gone.code == 1
+    assert "no record of item '77'" in gone.err
+
+    stats = invoke("store", "stats", "--json").json()
+    assert stats["records"] == sum(stats["by_kind"].values())
+
+    trained = invoke("train", "--json", *SMALL)
+    assert trained.code == 0, trained.err
+    assert {"artifact", "epochs", "seconds", "metrics"} <= set(trained.json())
+
+    one = invoke("recommend", "3", "-k", "2", "--json").json()
+    assert one["user_id"] == "3"
+    assert len(one["items"]) <= 2
+    assert all({"item_id", "score"} <= set(item) for item in one["items"])
+    both = invoke("recommend", "3", "4", "--json").json()
+    assert [each["user_id"] for each in both] == ["3", "4"]
+    assert "for user 3" in invoke("recommend", "3").out
+
+    like = invoke("similar", "1", "--json", "-k", "3").json()
+    assert like["item_id"] == "1"
+    assert "1" not in {item["item_id"] for item in like["items"]}
+    assert "Heat" in invoke("similar", "1").out
+    for command in (("recommend", "nobody"), ("similar", "nothing")):
+        unknown = invoke(*command)
+        assert unknown.code in (1, 2)
+        assert command[1] in unknown.err
+
+    ablated = invoke("ablate", "--json", *SMALL, "--set", 'evaluation.arms=["none", "concat"]')
+    assert ablated.code == 0, ablated.err
+    result = ablated.json()
+    assert set(result["arms"]) == {"none", "concat"}
+    assert len(result["arms"]["none"]["ndcg@10"]["per_seed"]) == 2
+    assert {"arm", "baseline", "metric", "delta", "t", "df", "p", "p_adjusted", "significant"} <= set(
+        result["comparisons"][0]
+    )
+    assert (project / "report.html").is_file()
+
+    whole = invoke("run", "--json", *SMALL, "--set", 'evaluation.arms=["none", "concat"]')
+    assert whole.code == 0, whole.err
+    assert set(whole.json()) == {"generate", "train", "ablate"}
+    assert whole.json()["generate"]["requests"] == 0
+    assert llm_server.count == 6
+
+
+def test_out_to_a_file_and_back_without_what_is_gone(invoke, project):
+    assert invoke("generate").code == 0
+    before = invoke("store", "get", "2", "--json").json()
+    count = invoke("store", "stats", "--json").json()["records"]
+    assert invoke("store", "verify", "--json").json() == {"records": count, "faults": []}
+    assert invoke("store", "export", "all.jsonl", "--json").json() == {"file": "all.jsonl", "records": count}
+
+    other = ("--set", "store.path=other")
+    assert invoke("store", "import", "all.jsonl", "--json", *other).json()["records"] == count
+    assert invoke("store", "get", "2", "--json", *other).json() == before
+    with (project / "all.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "9"}) + "\n")
+    bad = invoke("store", "import", "all.jsonl", *other)
+    assert bad.code == 1
+    assert f"row {count + 1}" in bad.err or f"line {count + 1}" in bad.err
+    assert invoke("store", "export", "all.xls").code == 2
+    assert invoke("store", "import", "gone.jsonl").code == 2
+
+    table = project / "movies.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    removed = invoke("store", "gc", "--json").json()["removed"]
+    assert removed >= 1
+    assert invoke("store", "stats", "--json").json()["records"] == count - removed
+    assert invoke("store", "get", "6").code == 1
+    assert invoke("store", "gc").out == "0 records removed\n"
+
+
+def test_before_anything_was_made_each_verb_says_what_to_run(invoke, project):
+    for command, said in ((("recommend", "1"), "enhancer train"), (("train",), "enhancer generate")):
+        done = invoke(*command)
+        assert done.code in (1, 2)
+        assert said in done.err
