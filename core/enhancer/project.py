@@ -155,7 +155,7 @@ class Project:
     @cached_property
     def pipeline(self) -> Pipeline:
         """The way from entities to stored vectors."""
-        from enhancer.features import Pipeline, resolve_inputs
+        from enhancer.features import Pipeline, Sources
 
         return Pipeline(
             self.settings,
@@ -163,7 +163,10 @@ class Project:
             store=self.store,
             provider=self.provider,
             embedder=lambda: self.embedder,
-            inputs=resolve_inputs(self.settings),
+            sources=Sources.from_settings(
+                self.settings, self.root, train=lambda: self.split.train, titles=lambda: self.titles
+            ),
+            inputs=self._wanted_inputs(),
             on_record=lambda record: self.plugins.hook.profile_stored(record=record),
         )
 
@@ -399,6 +402,15 @@ class Project:
     def _inputs(self) -> tuple[Input, ...]:
         """What the vectors of this project come from."""
         return ("text",) if self.settings.prompts.item.source == "text" else tuple(self.settings.embedder.input)
+
+    def _wanted_inputs(self) -> list[Input]:
+        """What has to be stored: what this project embeds, and what the arms of its ablation need beside it."""
+        evaluation = self.settings.evaluation
+        wanted: list[Input] = [*self._inputs()]
+        for name in evaluation.arms:
+            own = evaluation.arm.get(name)
+            wanted += (own.input or []) if own is not None else ["text"] if name == "text" else []
+        return list(dict.fromkeys(wanted))
 
     def _pool(self, items: Table) -> Table:
         from enhancer.features import pool
