@@ -344,7 +344,7 @@ class Project:
             pool=self._pool if settings.prompts.user.source == "pool" else None,
             listener=listener,
             on_epoch=self._on_epoch,
-            memory=RunMemory(self.root / "runs"),
+            memory=RunMemory(self.root / "runs", identity=settings.backbone.model_dump_json()),
         )
         self.plugins.hook.ablation_finished(result=ablation.to_json())
         if report is not None:
@@ -354,6 +354,7 @@ class Project:
                 ablation,
                 title=title,
                 facts=self._facts(),
+                settings=settings.model_dump(mode="json"),
                 sections=() if sections is None else sections(ablation),
             )
             listener(Progress("report", 1, 1))
