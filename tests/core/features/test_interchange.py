@@ -1,0 +1,221 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from enhancer.contracts import Context, Embedder, Options
+from enhancer.errors import ConfigError, DataError, EnhancerError, StoreMismatchError
+from enhancer.features.interchange import export_records, import_records, record_to_json
+from enhancer.testing.store import as_tuple, make_record
+from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
+
+
+class Letters(Embedder):
+    """Counts letters: an embedder whose answers can be told in advance."""
+
+    fingerprint = "letters@1"
+    dim = 3
+
+    def __init__(self) -> None:
+        super().__init__(Options(), Context())
+
+    def encode(self, texts):  # type: ignore[no-untyped-def]
+        rows = np.array([[text.count(letter) + 1 for letter in "abc"] for text in texts], np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def store(folder: Path) -> SQLiteStore:
+    return SQLiteStore(SQLiteOptions(), Context(folder))
+
+
+RECORDS = [
+    make_record("1"),
+    make_record("ünï — 映画\n\t", tags=(), cost_usd=None, prompt_tokens=None, completion_tokens=None),
+    make_record("3", kind="user", aspect="mood", model=""),
+    make_record("4", aspect="text", profile=""),
+]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".safetensors"])
+def test_records_come_back_whole(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"out{ending}"
+    with store(tmp_path / "a") as a, store(tmp_path / "b") as b:
+        a.put(RECORDS)
+        assert export_records(a, file) == 4
+        report = import_records(b, file)
+        assert report.to_json() == {"records": 4, "embedded": 0}
+        assert [as_tuple(r) for r in b.scan()] == [as_tuple(r) for r in a.scan()]
+        assert export_records(a, file, kind="user") == 1
+        assert export_records(a, file, kind="item", aspect="text") == 1
+        a.delete([r.id for r in a.scan(kind="item")], kind="item")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", f"out{ending}"]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".safetensors"])
+def test_an_empty_store_and_many_batches(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"out{ending}"
+    with store(tmp_path / "a") as a, store(tmp_path / "b") as b:
+        assert export_records(a, file) == 0
+        assert import_records(b, file).records == 0
+        a.put([make_record(str(n), seed=n) for n in range(1200)])
+        assert export_records(a, file) == 1200
+        assert import_records(b, file).records == 1200
+        ids = [str(n) for n in range(1200)]
+        np.testing.assert_array_equal(a.vectors(ids), b.vectors(ids))
+
+
+def test_parquet_vectors_are_fixed_size_lists(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with store(tmp_path) as a:
+        a.put(RECORDS[:2])
+        export_records(a, tmp_path / "out.parquet")
+    column = pq.read_table(tmp_path / "out.parquet")["vector"].combine_chunks()
+    assert column.type.list_size == 4
+    matrix = column.flatten().to_numpy(zero_copy_only=True).reshape(-1, 4)
+    np.testing.assert_array_equal(matrix[0], RECORDS[0].vector)
+
+
+def test_safetensors_reads_elsewhere(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    with store(tmp_path) as a:
+        a.put(RECORDS[:2])
+        export_records(a, tmp_path / "out.safetensors")
+    tensors = load_file(tmp_path / "out.safetensors")
+    np.testing.assert_array_equal(tensors["vectors"][0], RECORDS[0].vector)
+    lines = tensors["records"].tobytes().decode().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [record.id for record in RECORDS[:2]]
+
+
+def test_recbole_gets_ids_and_vectors(tmp_path: Path) -> None:
+    with store(tmp_path) as a:
+        a.put([make_record("1"), make_record("2", kind="user")])
+        assert export_records(a, tmp_path / "x.itememb") == 1
+        assert export_records(a, tmp_path / "x.useremb") == 1
+        lines = (tmp_path / "x.itememb").read_text().splitlines()
+        assert lines[0] == "item_id:token\titem_emb:float_seq"
+        id_, vector = lines[1].split("\t")
+        assert id_ == "1"
+        np.testing.assert_array_equal(np.array(vector.split(), np.float32), make_record("1").vector)
+        a.put([make_record("a\tb")])
+        with pytest.raises(DataError, match="cannot hold the id"):
+            export_records(a, tmp_path / "x.itememb")
+        with pytest.raises(ConfigError, match="unknown format '.itememb'"):
+            import_records(a, tmp_path / "x.itememb")
+        assert (tmp_path / "x.itememb").read_text().splitlines() == lines  # the old one is whole
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".safetensors", ".itememb"])
+def test_vectors_of_two_lengths_need_jsonl(tmp_path: Path, ending: str) -> None:
+    with store(tmp_path) as a:
+        a.put([make_record("1"), make_record("2", dim=5)])
+        with pytest.raises(StoreMismatchError, match="item/2 has a vector of 5"):
+            export_records(a, tmp_path / f"x{ending}")
+        assert not (tmp_path / f"x{ending}").exists()
+        assert export_records(a, tmp_path / "x.jsonl") == 2
+
+
+def lines(path: Path, *rows: object) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_profiles_made_elsewhere_are_embedded_judged_and_completed(tmp_path: Path) -> None:
+    file = lines(
+        tmp_path / "x.jsonl",
+        {"id": "1", "profile": "aab", "tags": ["c"]},
+        {"id": "2", "profile": "b", "vector": [9, 9], "embedder": "other"},
+        {"id": "3", "profile": "c", "vector": [1, 0, 0], "embedder": "letters@1"},
+    )
+    judged = []
+    with store(tmp_path) as a:
+        report = import_records(
+            a, file, Letters(), validate=judged.append, complete=lambda row: {"input_hash": f"made for {row['id']}"}
+        )
+        assert (report.records, report.embedded) == (3, 2)
+        one, two, three = a.get(["1", "2", "3"])
+    assert judged[0] == {"profile": "aab", "tags": ["c"]}
+    assert one is not None
+    assert two is not None
+    assert three is not None
+    np.testing.assert_array_equal(one.vector, Letters().encode(["aab c"])[0])
+    assert (one.embedder, one.input_hash, one.cost_usd) == ("letters@1", "made for 1", None)
+    assert one.generated_at.endswith("+00:00")
+    assert two.embedder == "letters@1"
+    np.testing.assert_array_equal(three.vector, [1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ([1], "not a record"),
+        ({"profile": "p"}, "'id' is missing"),
+        ({"id": 1, "profile": "p"}, "id must be text"),
+        ({"id": "1"}, "'profile' is missing"),
+        ({"id": "1", "profile": "p", "profle": 1}, "unknown field 'profle'; did you mean 'profile'"),
+        ({"id": "1", "profile": "p", "kind": "film"}, "kind must be"),
+        ({"id": "1", "profile": "p", "tags": "warm"}, "tags must be"),
+        ({"id": "1", "profile": "p", "cost_usd": "free"}, "cost_usd must be"),
+        ({"id": "1", "profile": "p", "prompt_tokens": 1.5}, "prompt_tokens must be"),
+        ({"id": "1", "profile": "p"}, "no embedder to make one"),
+        ({"id": "1", "profile": "p", "vector": [1, 2]}, "without the field 'embedder'"),
+        ({"id": "1", "profile": "p", "vector": [0, 0], "embedder": "e"}, "zero"),
+        ({"id": "1", "profile": "p", "vector": ["a"], "embedder": "e"}, "not numeric"),
+        ({"id": "1", "aspect": "text", "vector": None}, "no text to embed"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path: Path, row: object, message: str) -> None:
+    good = record_to_json(make_record("good"))
+    file = lines(tmp_path / "x.jsonl", good, row)
+    with store(tmp_path) as a, pytest.raises(DataError, match=rf"x.jsonl, row 2: .*{message}"):
+        import_records(a, file)
+
+
+def test_a_profile_that_is_not_valid_is_named(tmp_path: Path) -> None:
+    def refuse(profile: object) -> None:
+        raise EnhancerError("too short")
+
+    with store(tmp_path) as a, pytest.raises(DataError, match="row 1: too short"):
+        import_records(a, lines(tmp_path / "x.jsonl", {"id": "1", "profile": "p"}), Letters(), validate=refuse)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.jsonl", b'{"id": "1"\n', "row 1: not JSON"),
+        ("x.jsonl", b"\xff\xfe", "row 1: not UTF-8"),
+        ("x.jsonl", b"[" * 100_000, "row 1: not JSON"),
+        ("x.parquet", b"PAR1 no", "Parquet"),
+        ("x.safetensors", b"", "no safetensors"),
+        ("x.safetensors", b"\xff" * 100, "no safetensors"),
+        ("x.safetensors", (2).to_bytes(8, "little") + b"{}", "no safetensors"),
+        ("x.safetensors", (2).to_bytes(8, "little") + b"[]", "no safetensors"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with store(tmp_path) as a, pytest.raises(DataError, match=message):
+        import_records(a, tmp_path / name)
+
+
+def test_safetensors_with_fewer_records_than_vectors(tmp_path: Path) -> None:
+    with store(tmp_path) as a:
+        a.put(RECORDS[:2])
+        export_records(a, tmp_path / "x.safetensors")
+        content = (tmp_path / "x.safetensors").read_bytes()
+        (tmp_path / "x.safetensors").write_bytes(content[:-20].ljust(len(content), b" "))
+        with pytest.raises(DataError, match="x.safetensors"):
+            import_records(a, tmp_path / "x.safetensors")
+
+
+def test_an_unknown_ending_and_a_missing_file(tmp_path: Path) -> None:
+    with store(tmp_path) as a:
+        for call in (export_records, import_records):
+            with pytest.raises(ConfigError, match=r"unknown format '.pickle'; end it in .jsonl"):
+                call(a, tmp_path / "x.pickle")
+        with pytest.raises(ConfigError, match="no file"):
+            import_records(a, tmp_path / "x.jsonl")
+        with pytest.raises(ConfigError, match="cannot write"):
+            export_records(a, tmp_path / "nowhere" / "x.jsonl")
