@@ -28,12 +28,12 @@ class LightGCNOptions(Options):
     """Weight of each layer's embeddings, the input's first; by default 1 / (layers + 1) each (eq. 4)."""
     epochs: int = Field(default=200, ge=0)
     """Epochs at most."""
-    learning_rate: float = Field(default=5e-3, gt=0)
+    learning_rate: float = Field(default=2e-2, gt=0)
     """Step size of Adam."""
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15)."""
-    batch_size: int = Field(default=2048, ge=1)
-    """Interactions a step."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Interactions a step; by default a tenth of them all, between 512 and 8192."""
     eval_every: int = Field(default=5, ge=1)
     """Epochs between validations."""
     patience: int = Field(default=4, ge=1)
@@ -68,10 +68,14 @@ class LightGCN(Backbone):
         """
         from enhancer_plugins.backbones.lightgcn_model import LightGCNModel
         from enhancer_plugins.training import loop, run
+        from enhancer_plugins.training.model import Recipe
 
         fuser.check(self)
         run.check_data(data, fuser)
-        model = LightGCNModel(self.options, data, fuser, seed)
-        schedule = loop.Schedule(self.options.epochs, self.options.eval_every, self.options.patience)
-        name = run.identity(self, self.options, data, fuser, seed) if monitor.checkpoint else ""
+        own = self.options
+        weights = own.layer_weights or [1 / (own.layers + 1)] * (own.layers + 1)
+        recipe = Recipe(own.dim, own.learning_rate, own.regularisation, own.batch_size, own.init_std, own.device)
+        model = LightGCNModel(recipe, weights, data, fuser, seed=seed)
+        schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
+        name = run.identity(self, own, data, fuser, seed) if monitor.checkpoint else ""
         return model.fitted(loop.train(model, schedule, monitor, identity=name))

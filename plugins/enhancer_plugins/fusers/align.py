@@ -34,6 +34,8 @@ class AlignOptions(Options):
     """Width of the hidden layer; by default half of vector and embedding length together."""
     nodes_per_step: int | None = Field(default=512, ge=2)
     """Users, positives and negatives that a step aligns at most, drawn from its own; none for all of them."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Step size for the MLP; by default the backbone's."""
 
 
 class Align(Fuser):
@@ -62,6 +64,7 @@ class _Alignment(Fusion):
         assert data.user_vectors is not None
         assert data.item_vectors is not None
         self._options = options
+        self.learning_rate = options.learning_rate
         self._vectors = {
             "user": torch.from_numpy(np.asarray(data.user_vectors, np.float32)).to(device),
             "item": torch.from_numpy(np.asarray(data.item_vectors, np.float32)).to(device),
@@ -95,46 +98,52 @@ class _Alignment(Fusion):
         """Distinct nodes of a step that have a vector, at most ``nodes_per_step`` of them, and how often they occur."""
         import torch
 
-        distinct, counts = torch.unique(nodes, return_counts=True)
-        keep = self._known[kind].index_select(0, distinct)
-        if not bool(keep.all()):
-            distinct, counts = distinct[keep], counts[keep]
+        known = self._known[kind]
+        counted = torch.bincount(nodes, minlength=len(known)) * known
+        distinct = counted.nonzero().squeeze(1)
         most = self._options.nodes_per_step
         if most is not None and len(distinct) > most:
             some = torch.randperm(len(distinct), generator=self._random)[:most].to(distinct.device)
-            distinct, counts = distinct[some], counts[some]
-        return distinct, counts
+            distinct = distinct[some]
+        return distinct, counted[distinct]
 
     def loss(self, batch: Batch) -> torch.Tensor | None:
         import torch
 
         from enhancer_plugins.training.losses import info_nce
 
-        drawn = [
+        parts = [
             ("user", batch.user_embeddings, *self._draw("user", batch.users)),
             ("item", batch.item_embeddings, *self._draw("item", batch.positives)),
             ("item", batch.item_embeddings, *self._draw("item", batch.negatives)),
         ]
-        drawn = [part for part in drawn if len(part[2]) > 1]
-        if not drawn:
+        parts = [part for part in parts if len(part[2]) > 1]
+        if not parts:
             return None
-        mapped = self._map(torch.cat([self._vectors[kind].index_select(0, nodes) for kind, _, nodes, _ in drawn]))
-        total: torch.Tensor | None = None
-        for (_, embeddings, nodes, counts), targets in zip(
-            drawn, mapped.split([len(nodes) for _, _, nodes, _ in drawn]), strict=True
+        # Many items are both positives and negatives of a step: each node is mapped once.
+        offsets = {"user": 0, "item": len(self._vectors["user"])}
+        wanted = torch.cat([nodes + offsets[kind] for kind, _, nodes, _ in parts])
+        distinct, places = torch.unique(wanted, return_inverse=True)
+        n_users = int((distinct < offsets["item"]).sum())
+        vectors = [
+            self._vectors["user"].index_select(0, distinct[:n_users]),
+            self._vectors["item"].index_select(0, distinct[n_users:] - offsets["item"]),
+        ]
+        mapped = self._map(torch.cat(vectors))
+        terms = []
+        for (_, embeddings, nodes, counts), rows in zip(
+            parts, places.split([len(nodes) for _, _, nodes, _ in parts]), strict=True
         ):
-            own = torch.arange(len(nodes), device=nodes.device)
             term = info_nce(
                 embeddings.index_select(0, nodes),
-                targets,
-                own,
+                mapped.index_select(0, rows),
+                torch.arange(len(nodes), device=nodes.device),
                 temperature=self._options.temperature,
                 anchor_counts=counts,
                 target_counts=counts,
             )
-            total = term if total is None else total + term
-        assert total is not None
-        return self._options.weight * total
+            terms.append(term)
+        return self._options.weight * torch.stack(terms).sum()
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         del kind

@@ -18,6 +18,7 @@ class Adam:
     Args:
         parameters: What is trained, by name.
         learning_rate: Step size.
+        rates: Step sizes of parameters that have their own.
         betas: Decay of the two moments.
         epsilon: Keeps the division finite.
     """
@@ -27,11 +28,13 @@ class Adam:
         parameters: Mapping[str, torch.Tensor],
         learning_rate: float,
         *,
+        rates: Mapping[str, float] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
         self._parameters = dict(parameters)
-        self._rate, self._betas, self._epsilon = learning_rate, betas, epsilon
+        self._rates = {name: (rates or {}).get(name, learning_rate) for name in self._parameters}
+        self._betas, self._epsilon = betas, epsilon
         self._first = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._parameters.items()}
         self._second = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._parameters.items()}
         self._undecayed = {
@@ -67,14 +70,14 @@ class Adam:
                     rows = self._undecayed[name]
                 kernels.adam(
                     *(t.detach().view(flat).numpy() for t in (parameter, gradient.contiguous(), m, v)),
-                    rows.numpy(), self._rate, b1, b2, self._epsilon, c1, c2,
+                    rows.numpy(), self._rates[name], b1, b2, self._epsilon, c1, c2,
                 )  # fmt: skip
                 continue
             if rows is not None:
                 gradient = gradient + rows.to(parameter).unsqueeze(1) * parameter
             m.lerp_(gradient, 1 - b1)
             v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-            parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self._rate / c1)
+            parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self._rates[name] / c1)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Moments and the number of steps, by name."""

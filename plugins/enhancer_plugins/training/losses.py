@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from enhancer_plugins.training import kernels
 
@@ -70,6 +71,42 @@ def bpr_loss(
     return loss
 
 
+class _InfoNce(torch.autograd.Function):
+    """Softmax cross entropy of a product of two factors; the softmax becomes the gradient in place, in one pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        left: torch.Tensor,
+        right: torch.Tensor,
+        positions: torch.Tensor,
+        weights: torch.Tensor,
+        bias: torch.Tensor | None,
+    ) -> torch.Tensor:
+        logits = left @ right.T
+        if bias is not None:
+            logits += bias
+        own = logits.gather(1, positions.unsqueeze(1)).squeeze(1)
+        if bias is not None:
+            own = own - bias.index_select(0, positions)
+        highest = logits.amax(1, keepdim=True)
+        logits.sub_(highest).exp_()
+        total = logits.sum(1, keepdim=True)
+        loss = weights @ (total.log() + highest).squeeze(1) - weights @ own
+        logits.mul_(weights.unsqueeze(1) / total)
+        logits.scatter_add_(1, positions.unsqueeze(1), -weights.unsqueeze(1))
+        ctx.save_for_backward(left, right, logits)
+        return loss
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        left, right, slopes = ctx.saved_tensors
+        to_left = slopes @ right * gradients[0] if ctx.needs_input_grad[0] else None
+        to_right = slopes.T @ left * gradients[0] if ctx.needs_input_grad[1] else None
+        return to_left, to_right, None, None, None
+
+
 def info_nce(
     anchors: torch.Tensor,
     targets: torch.Tensor,
@@ -96,8 +133,6 @@ def info_nce(
     right = torch.nn.functional.normalize(targets, dim=1, eps=1e-6)
     weights = torch.ones(len(left), device=left.device) if anchor_counts is None else anchor_counts
     weights = weights.to(left.dtype) / weights.sum()
-    own = (left * right.index_select(0, positions)).sum(1)
-    logits = left @ right.T
-    if target_counts is not None:
-        logits = logits + target_counts.to(left.dtype).log()
-    return (weights * (torch.logsumexp(logits, dim=1) - own)).sum()
+    bias = None if target_counts is None else target_counts.to(left.dtype).log()
+    loss: torch.Tensor = _InfoNce.apply(left, right, positions, weights, bias)  # type: ignore[no-untyped-call]
+    return loss

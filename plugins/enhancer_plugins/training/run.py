@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from enhancer.errors import ConfigError, DataError, FusionError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from enhancer.contracts import Backbone, Fuser, Options, TrainingData
@@ -88,3 +91,19 @@ def identity(backbone: Backbone, options: Options, data: TrainingData, fuser: Fu
     for array in (data.users, data.items, data.user_vectors, data.item_vectors):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Give torch ``count`` threads for a while (None leaves it alone).
+
+    The numba kernels bring threads of their own. Where torch has only small things to do, its threads would take turns
+    with them and mostly wait: idle threads of OpenMP spin before they sleep, on the cores that the others need.
+    """
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

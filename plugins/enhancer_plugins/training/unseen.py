@@ -1,8 +1,9 @@
 """Rows of users and items that training never saw.
 
 Where the fuser can place them by their semantic vector, it does. What cannot be placed gets the mean of the trained
-rows: such items score like an average item and, among themselves, alike, so that a ranking of them is openly
-uninformative rather than the noise of their initial values.
+rows and a trace of noise: such items score like an average item, and among themselves their order is random. Without
+the noise they would tie, and ties are broken by row number, which in many catalogues goes with age or popularity: a
+model that knows nothing would seem to know something.
 """
 
 from __future__ import annotations
@@ -18,11 +19,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_NOISE = 1e-3
+"""Noise of unplaced rows, in standard deviations of the trained ones."""
+
+
 def fill(
     rows: NDArray[np.float32],
     trained: NDArray[np.bool_],
     vectors: NDArray[np.float32] | None,
     placement: Placement | None,
+    *,
+    seed: int,
 ) -> None:
     """Write the untrained rows of ``rows``, in place.
 
@@ -31,11 +38,13 @@ def fill(
         trained: bool ``[n]``.
         vectors: float32 ``[n, ds]``; zero rows cannot be placed.
         placement: ``ds`` to ``k``.
+        seed: Draws the noise.
     """
     unseen = ~trained
     if not unseen.any():
         return
-    rows[unseen] = rows[trained].mean(0)
+    noise = np.random.default_rng([seed & 0xFFFFFFFF, len(rows)]).standard_normal((int(unseen.sum()), rows.shape[1]))
+    rows[unseen] = rows[trained].mean(0) + _NOISE * rows[trained].std(0) * noise
     if placement is not None and vectors is not None:
         known = unseen & np.any(vectors != 0, axis=1)
         if known.any():

@@ -1,0 +1,220 @@
+"""What every model trained by triples shares: batches, the fuser's part, the optimiser, state, and the final rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from enhancer.contracts import Batch, Factors, Fitted
+from enhancer_plugins.training import run, unseen
+from enhancer_plugins.training.adam import Adam
+from enhancer_plugins.training.kernels import row_differences
+from enhancer_plugins.training.losses import bpr_loss
+from enhancer_plugins.training.sampler import Triples, TripletSampler
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from enhancer.contracts import Fuser, Placement, TrainingData
+    from enhancer.contracts.record import Kind
+    from enhancer_plugins.training.loop import Outcome
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained, whatever it is."""
+
+    dim: int
+    learning_rate: float
+    regularisation: float
+    batch_size: int | None
+    init_std: float
+    device: str
+
+    def steps(self, interactions: int) -> int:
+        """Interactions a step: as asked for, or a tenth of them all between 512 and 8,192."""
+        return self.batch_size or min(max(interactions // 10, 512), 8192)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Final rows of users or items, before unseen ones are placed."""
+
+    rows: NDArray[np.float32]
+    """float32 ``[n, k]``, freshly allocated."""
+    placement: Placement | None
+    """``ds`` to ``k``."""
+
+
+class RankingModel(ABC):
+    """One run of a model with a fuser, trained by BPR; a :class:`~enhancer_plugins.training.loop.Trainable`.
+
+    A subclass makes its parameters in ``__init__`` and calls :meth:`begin`; it then says what a step's scores are
+    made of (:meth:`rows`) and what is served (:meth:`sides`).
+
+    Args:
+        recipe: How to train.
+        data: Interactions and vectors.
+        fuser: Its run begins here.
+        seed: Draws everything.
+    """
+
+    def __init__(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> None:
+        self.recipe, self.data = recipe, data
+        self.device = run.choose_device(recipe.device)
+        self.trained = run.trained(data)
+        self.fusion = fuser.build(data, recipe.dim, seed=seed, device=self.device)
+        self._seed = seed
+        self._has_loss = "loss" in fuser.needs
+        self._sampler = TripletSampler(data, seed)
+        self._batch_size = recipe.steps(len(self._sampler))
+        self.widens = "input" in fuser.needs
+        wide = self.fusion.inputs()
+        self.constant = None if wide is None or not wide.constant else (wide.users.detach(), wide.items.detach())
+
+    def begin(self, parameters: Mapping[str, torch.Tensor]) -> None:
+        """Take the model's parameters and the fuser's to the optimiser."""
+        self.parameters = dict(parameters)
+        trained = {f"fusion.{n}": p for n, p in enumerate(self.fusion.parameters())}
+        self._all = self.parameters | trained
+        for parameter in self._all.values():
+            parameter.requires_grad_()
+        own = self.fusion.learning_rate
+        rates = {} if own is None else dict.fromkeys(trained, own)
+        self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates)
+
+    def wide(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The widening columns of users and items now; None for none."""
+        if self.constant is not None or not self.widens:
+            return self.constant
+        wide = self.fusion.inputs()
+        return None if wide is None else (wide.users, wide.items)
+
+    @abstractmethod
+    def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
+        """What a step scores by, with gradient.
+
+        Returns:
+            Rows of all users ``[n_users, k]`` and of all items ``[n_items, k]``; what is to be added to the score
+            difference of each triple, ``[b]``, or None; and the step as the fuser's loss sees it.
+        """
+
+    @abstractmethod
+    def decay(self, users: torch.Tensor, items: torch.Tensor) -> dict[str, torch.Tensor]:
+        """L2 penalty of a step, as a slope for each row of each parameter, from how often the step draws each row.
+
+        Args:
+            users: float32 ``[n_users]``, times ``regularisation / b``.
+            items: float32 ``[n_items]``, likewise.
+        """
+
+    @abstractmethod
+    def sides(self) -> dict[Kind, Side]:
+        """What is served."""
+
+    def train_epoch(self, epoch: int) -> float:
+        """Run one epoch; the mean loss a step."""
+        total, steps = 0.0, 0
+        alone = self.device == "cpu" and len(self._all) == len(self.parameters)  # nothing but kernels is heavy
+        with run.torch_threads(1 if alone else None):
+            for triples in self._sampler.batches(epoch, self._batch_size):
+                total += self._step(triples)
+                steps += 1
+        return total / steps
+
+    def _step(self, triples: Triples) -> float:
+        decay = self._decay(triples)
+        penalty = sum(
+            float(slopes @ torch.linalg.vecdot(p, p).cpu()) / 2
+            for name, slopes in decay.items()
+            for p in (self.parameters[name].detach(),)
+        )
+        triples = Triples(*(column.to(self.device) for column in triples))
+        users, items, extra, batch = self.rows(triples)
+        loss = bpr_loss(users, items, triples, extra)
+        if self._has_loss:
+            further = self.fusion.loss(batch)
+            if further is not None:
+                loss = loss + further
+        gradients = torch.autograd.grad(loss, list(self._all.values()), allow_unused=True)
+        self._adam.step(dict(zip(self._all, gradients, strict=True)), decay)
+        return float(loss.detach()) + penalty
+
+    def _decay(self, triples: Triples) -> dict[str, torch.Tensor]:
+        """The penalty is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws."""
+        users, positives, negatives = (column.numpy() for column in triples)
+        scale = self.recipe.regularisation / len(users)
+        if scale == 0:
+            return {}
+        drawn = np.bincount(users, minlength=self.data.n_users)
+        taken = np.bincount(positives, minlength=self.data.n_items)
+        taken += np.bincount(negatives, minlength=self.data.n_items)
+        return self.decay(*(torch.from_numpy((counts * scale).astype(np.float32)) for counts in (drawn, taken)))
+
+    @torch.no_grad()
+    def _served(self) -> dict[Kind, Side]:
+        sides = self.sides()
+        vectors = {"user": self.data.user_vectors, "item": self.data.item_vectors}
+        for (kind, side), mask in zip(sides.items(), self.trained, strict=True):
+            unseen.fill(side.rows, mask, vectors[kind], side.placement, seed=self._seed)
+        return sides
+
+    def factors(self) -> Factors:
+        """What the model scores by now."""
+        sides = self._served()
+        return Factors(sides["user"].rows, sides["item"].rows)
+
+    def fitted(self, outcome: Outcome) -> Fitted:
+        """The result of the run."""
+        sides = self._served()
+        return Fitted(
+            factors=Factors(sides["user"].rows, sides["item"].rows),
+            place_items=sides["item"].placement,
+            place_users=sides["user"].placement,
+            epochs=outcome.epochs,
+            best_epoch=outcome.best_epoch,
+            history=outcome.history,
+        )
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Parameters, fusion and optimiser."""
+        state = {f"model.{name}": p.detach() for name, p in self.parameters.items()}
+        state |= {f"fusion.{name}": t for name, t in self.fusion.state().items()}
+        return state | {f"optimiser.{name}": t for name, t in self._adam.state().items()}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Inverse of :meth:`state`."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(state[f"model.{name}"])
+        self.fusion.load_state(_named(state, "fusion."))
+        optimiser = _named(state, "optimiser.")
+        if optimiser:
+            self._adam.load_state(optimiser)
+
+
+def _named(state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+
+
+def score_differences(users: torch.Tensor, items: torch.Tensor, triples: Triples) -> torch.Tensor:
+    """``users[u] @ (items[i] - items[j])`` of each triple, float32 ``[b]``, for rows that are not trained."""
+    if users.device.type == "cpu":
+        out = torch.empty(len(triples.users))
+        row_differences(users.numpy(), items.numpy(), *(column.numpy() for column in triples), out.numpy())
+        return out
+    difference = items.index_select(0, triples.positives) - items.index_select(0, triples.negatives)
+    return (users.index_select(0, triples.users) * difference).sum(1)
+
+
+def mean_length(rows: NDArray[np.float32]) -> float:
+    """Mean L2 length of the rows that are not zero; 0 if there are none."""
+    lengths = np.linalg.norm(rows, axis=1)
+    lengths = lengths[lengths > 0]
+    return float(lengths.mean()) if len(lengths) else 0.0

@@ -1,0 +1,29 @@
+from typing import ClassVar
+
+from enhancer.testing.backbone import BackboneConformance
+from enhancer_plugins.backbones.fm import FM
+from enhancer_plugins.backbones.lightgcn import LightGCN
+from enhancer_plugins.fusers.align import Align
+from enhancer_plugins.fusers.concat import Concat
+from enhancer_plugins.fusers.none import NoFusion
+
+FUSERS = {
+    "none": (NoFusion, {}),
+    "concat": (Concat, {}),
+    "projected": (Concat, {"projection": 64}),
+    "align": (Align, {}),
+}
+
+
+class TestLightGCN(BackboneConformance):
+    backbone_class = LightGCN
+    options: ClassVar = {"epochs": 8, "eval_every": 2, "batch_size": 128}
+    learning_options: ClassVar = {"epochs": 15}
+    fusers: ClassVar = FUSERS
+
+
+class TestFM(BackboneConformance):
+    backbone_class = FM
+    options: ClassVar = {"epochs": 8, "eval_every": 2, "batch_size": 128}
+    learning_options: ClassVar = {"epochs": 40}
+    fusers: ClassVar = FUSERS
