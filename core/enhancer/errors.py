@@ -148,6 +148,10 @@ class EvaluationError(EnhancerError):
     """An experiment cannot be judged as asked."""
 
 
+_LISTED = 20
+"""Names that a hint lists at most: ids of a catalogue are many."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Name the nearest known word, as a hint.
 
@@ -162,4 +166,6 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"
+    if len(words) > _LISTED:
+        return f"known: {', '.join(words[:_LISTED])}, … ({len(words):,} in all)"
     return f"known: {', '.join(words)}" if words else None

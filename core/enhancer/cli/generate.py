@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, p
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def add_to(app: typer.Typer) -> None:
@@ -45,23 +46,16 @@ def generate(
 
     Resumable: what was paid for is kept, and nothing is paid for twice.
     """
-    with session.opened() as project, ProgressView(quiet=session.quiet) as view:
-        try:
-            report = project.generate(
-                listener=view, confirm=consent(yes, view), retry_quarantined=retry_quarantined
-            ).to_json()
-        except EnhancerError as error:
-            if error.report is not None:
-                view.__exit__()
-                _print(error.report.to_json(), as_json, tables.generation)
-            raise
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view, _telling(view, as_json):
+        done = project.generate(listener=view, confirm=consent(yes, view), retry_quarantined=retry_quarantined)
+    report = done.to_json()
     _print(report, as_json, tables.generation)
     _end_in_part(report)
 
 
 def run(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Generate, train and ablate."""
-    with session.opened() as project, ProgressView(quiet=session.quiet) as view:
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view, _telling(view, as_json):
         result = project.run(listener=view, confirm=consent(yes, view)).to_json()
     _print(result, as_json, _three)
     _end_in_part(result["generate"])
@@ -70,6 +64,18 @@ def run(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> No
 def _three(result: dict[str, Any]) -> str:
     parts = (tables.generation(result["generate"]), tables.training(result["train"]), tables.ablation(result["ablate"]))
     return "\n\n".join(parts)
+
+
+@contextmanager
+def _telling(view: ProgressView, as_json: bool) -> Iterator[None]:
+    """A run that was stopped tells what it had done before it says why it stopped."""
+    try:
+        yield
+    except EnhancerError as error:
+        if error.report is not None:
+            with view.suspended():
+                _print(error.report.to_json(), as_json, tables.generation)
+        raise
 
 
 def _print(result: dict[str, Any], as_json: bool, render: Callable[[dict[str, Any]], str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+from terminal import on_a_terminal
 
 from enhancer.config import load_settings
 
@@ -177,3 +178,14 @@ def test_flags_choose_plugins_and_a_local_server_costs_nothing(invoke, tables):
     assert config["llm"]["price"] == {"input": 0.0, "output": 0.0}
     assert config["embedder"]["use"] == "bge"
     assert config["store"]["use"] == "sqlite"
+
+
+def test_a_person_at_a_terminal_may_correct_the_tables(tables):
+    table(tables, "films.csv", "movieId,name\n1,Heat\n")
+    answers = [("table of items", "films.csv"), ("table of interactions", "-")]
+    code, shown = on_a_terminal(tables, ["init"], answers)
+    assert code == 0, shown
+    assert written(tables)["data"] == {"items": "films.csv", "columns": {"item_id": "movieId"}}
+    code, shown = on_a_terminal(tables, ["init", "--force"], [("table of items", ""), ("table of interactions", "")])
+    assert code == 0, shown
+    assert written(tables)["data"]["interactions"] == "ratings.csv"

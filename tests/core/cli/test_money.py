@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import select
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 from loopback import Behaviour, returns
+from terminal import CTRL_C, on_a_terminal
 
 PRICE = ("--set", "llm.price.input=1000.0", "--set", "llm.price.output=1000.0")
 
@@ -112,49 +106,21 @@ def test_a_missing_key_is_named(invoke, project, monkeypatch):
     assert "OPENAI_API_KEY" in done.err
 
 
-def on_a_terminal(folder, answer: bytes | None) -> tuple[int, str]:
-    """``enhancer generate`` with a person at it, who answers, or presses Ctrl-C."""
-    ours, theirs = pty.openpty()
-    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "100"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "generate"], stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environ
-    )
-    os.close(theirs)
-    shown, asked, deadline = b"", False, time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if select.select([ours], [], [], 0.2)[0]:
-            try:
-                shown += os.read(ours, 65536)
-            except OSError:  # the other end is gone
-                break
-        if not asked and b"Go on?" in shown:
-            asked = True
-            if answer is None:
-                process.send_signal(signal.SIGINT)
-            else:
-                os.write(ours, answer)
-        if process.poll() is not None and not select.select([ours], [], [], 0)[0]:
-            break
-    os.close(ours)
-    return process.wait(10), shown.decode()
-
-
 def test_a_person_at_a_terminal_is_shown_the_plan_and_asked(project, llm_server):
-    code, shown = on_a_terminal(project, b"n\n")
+    code, shown = on_a_terminal(project, ["generate"], [("Go on?", "n")])
     assert code == 1
     assert "calls" in shown
     assert "unknown" in shown
     assert "nothing was generated" in shown
     assert llm_server.count == 0
-    code, shown = on_a_terminal(project, b"y\n")
+    code, shown = on_a_terminal(project, ["generate"], [("Go on?", "y")])
     assert code == 0, shown
     assert llm_server.count == 6
     assert "6/6 (100%)" in shown
 
 
 def test_ctrl_c_at_the_question(project, llm_server):
-    code, shown = on_a_terminal(project, None)
+    code, shown = on_a_terminal(project, ["generate"], [("Go on?", CTRL_C)])
     assert code == 130
     assert "interrupted" in shown
     assert "Traceback" not in shown

@@ -1,0 +1,50 @@
+"""The command line with a person at a terminal: a real pseudo-terminal, and answers typed when they are asked for."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+CTRL_C = None
+
+
+def on_a_terminal(
+    folder: Path, arguments: Sequence[str], answers: Sequence[tuple[str, str | None]] = ()
+) -> tuple[int, str]:
+    """Run ``enhancer ARGUMENTS`` in ``folder``.
+
+    ``answers`` are pairs of what must have been shown and what is typed then (a line, or ``CTRL_C``), in order.
+    Returns the exit code and everything that was shown.
+    """
+    ours, theirs = pty.openpty()
+    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, "-c", code, *arguments]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environ)
+    os.close(theirs)
+    waiting, shown, seen, deadline = list(answers), "", 0, time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                shown += os.read(ours, 65536).decode(errors="replace")
+            except OSError:  # the other end is gone
+                break
+        elif process.poll() is not None:
+            break
+        if waiting and (place := shown.find(waiting[0][0], seen)) >= 0:
+            seen = place + len(waiting[0][0])
+            answer = waiting.pop(0)[1]
+            if answer is CTRL_C:
+                time.sleep(0.3)  # nobody is quicker: a signal just before read() blocks waits for the next key
+                process.send_signal(signal.SIGINT)
+            else:
+                os.write(ours, f"{answer}\n".encode())
+    os.close(ours)
+    return process.wait(10), shown
