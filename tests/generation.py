@@ -108,8 +108,14 @@ class Bench:
 
     def pipeline(self, **more: Any) -> Pipeline:
         sources = Sources(lambda: self.rows, None if self.users is None else (lambda: self.users), self.history)
-        options = {"provider": self.provider, "embedder": lambda: self.embedder, "sources": sources, **more}
-        return Pipeline(self.settings(), self.folder, store=self.store, on_record=self.seen.append, **options)
+        options = {
+            "provider": self.provider,
+            "embedder": lambda: self.embedder,
+            "sources": sources,
+            "on_record": self.seen.append,
+            **more,
+        }
+        return Pipeline(self.settings(), self.folder, store=self.store, **options)
 
     def generate(self, *args: Any, **more: Any) -> Any:
         return self.pipeline().generate(*args, **more)

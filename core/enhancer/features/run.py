@@ -13,6 +13,7 @@ and looked at again in the next pass, so that nothing has to be remembered about
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from enhancer.progress import Listener
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0
 """How long calls that are out may take to land after the first Ctrl-C."""
 _TICK = 0.1
@@ -405,7 +407,13 @@ class Run:
             self._journal.unclaim(hashes)
         if self._on_record is not None:
             for one in batch:
-                self._on_record(one.record)
+                try:
+                    self._on_record(one.record)
+                except Exception:  # noqa: BLE001 - an observer may raise anything
+                    # Whoever listens has no say in whether the work goes on; told once, not a million times.
+                    self._on_record = None
+                    _log.exception("an observer of stored records failed and is told of no more of them")
+                    break
 
     # -- telling ----------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,11 @@ class Budget:
         """What tokens cost."""
         return self._price
 
+    @property
+    def capped(self) -> bool:
+        """Whether there is a cap at all."""
+        return self._max is not None
+
     def could_cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """The most that a call of this size can cost; 0 without a price."""
         return self._price.cost(prompt_tokens, completion_tokens) if self._price else 0.0

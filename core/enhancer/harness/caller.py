@@ -27,6 +27,10 @@ BACKOFF_SECONDS = 0.5
 """The first wait after a failure lasts up to so long; each further one up to twice as long."""
 
 
+_UNBOUNDED = 16_384
+"""Completion tokens that are set aside where a request sets no limit."""
+
+
 class StoppedError(Exception):
     """The run is stopping: no further call is made."""
 
@@ -110,7 +114,9 @@ class Caller:
         """
         estimated = estimate_messages(request.messages)
         expected = estimated * self._ratio + (request.max_tokens or 0) / 3
-        ceiling = self._budget.could_cost(upper_bound(request), request.max_tokens or 4096)
+        ceiling = 0.0
+        if self._budget.capped:
+            ceiling = self._budget.could_cost(upper_bound(request), request.max_tokens or _UNBOUNDED)
 
         async def attempt_once() -> Paid:
             self._refuse_when_stopping()

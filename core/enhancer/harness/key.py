@@ -7,9 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from enhancer.config.schema import LLMConfig
+    from enhancer.contracts.llm import Message
     from enhancer.prompts import Template
 
 KEY_VERSION = 1
@@ -63,6 +64,9 @@ def text_hash(text: str) -> str:
     ).hexdigest()
 
 
-def request_hash(messages: object) -> str:
+def request_hash(messages: Iterable[Message]) -> str:
     """Identifies what was sent, re-asks and batches included; for the ledger, never for look-ups."""
-    return hashlib.blake2b(repr(messages).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    digest = hashlib.blake2b(digest_size=8)
+    for message in messages:
+        digest.update(f"{message.role}\0{message.content}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()

@@ -8,6 +8,7 @@ corrects the estimate.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -54,7 +55,16 @@ def estimate(text: str) -> int:
 
 def estimate_messages(messages: Iterable[Message]) -> int:
     """Prompt tokens of a chat."""
-    return sum(estimate(message.content) + PER_MESSAGE for message in messages)
+    return sum(
+        (_estimate_again(message.content) if message.role == "system" else estimate(message.content)) + PER_MESSAGE
+        for message in messages
+    )
+
+
+@lru_cache(maxsize=32)
+def _estimate_again(text: str) -> int:
+    """System texts are the same in every call."""
+    return estimate(text)
 
 
 def upper_bound(request: Request) -> int:

@@ -183,6 +183,16 @@ def test_a_limit_asks_about_so_many(bench: Bench, llm_server: LoopbackServer) ->
     assert bench.generate().generated == 7
 
 
+def test_an_observer_that_fails_spoils_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    def observer(record: Any) -> None:
+        raise ZeroDivisionError(record.id)
+
+    assert bench.pipeline(on_record=observer).generate().generated == 12
+    assert [r.message for r in caplog.records if r.name.startswith("enhancer")] == [
+        "an observer of stored records failed and is told of no more of them"
+    ]
+
+
 def test_vanished_entities_are_found(bench: Bench) -> None:
     bench.inputs = ["profile", "text"]
     bench.generate()
