@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from enhancer.data.readers import BLANK, BLOCK, Block, Table, text_lines
@@ -69,16 +70,19 @@ class JsonLines(Table):
 def as_text(value: Any) -> str:
     """A value as text: strings as they are, lists of plain values joined by commas, the rest as compact JSON.
 
-    >>> as_text(["Drama", "War"]), as_text({"a": [1, None]}), as_text(None), as_text(4.5)
-    ('Drama, War', '{"a":[1,null]}', '', '4.5')
+    >>> as_text(["Drama", "War"]), as_text({"a": [1, None]}), as_text(None), as_text(4.5), as_text(7.0)
+    ('Drama, War', '{"a":[1,null]}', '', '4.5', '7')
     """
     if isinstance(value, str):
         # A lone surrogate is legal in JSON and in nothing that comes after.
         return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if value is None:
         return ""
-    if type(value) is int or type(value) is float:  # the commonest, and a bool is not one of them
+    if type(value) is int:  # and a bool is none
         return repr(value)
+    if isinstance(value, float):
+        # Missing numbers make NaN of a gap and 7.0 of 7, where a table passes through a data frame.
+        return "" if math.isnan(value) else repr(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, list) and all(isinstance(part, (str, int, float)) for part in value):
         return ", ".join(as_text(part) for part in value)
     try:

@@ -138,3 +138,11 @@ def test_memory_does_not_grow_with_the_file(write):
     finally:
         tracemalloc.stop()
     assert peak < 2_500_000  # a file of 3.5 MB
+
+
+def test_numbers_that_passed_through_a_data_frame(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"id": [1.0, 2.0], "year": [1995.0, float("nan")]}), tmp_path / "a.parquet")
+    assert rows(open_table(tmp_path / "a.parquet")) == [("1", "1995"), ("2", "")]
