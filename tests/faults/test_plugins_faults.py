@@ -43,8 +43,10 @@ BROKEN = {
     "command-raises": ("@hookimpl\ndef register_commands(cli): raise KeyError('oops')", "oops"),
     "command-exits": ("@hookimpl\ndef register_commands(cli): raise SystemExit(9)", "SystemExit"),
     "command-untypeable": (
-        "@hookimpl\ndef register_commands(cli):\n"
-        "    @cli.command()\n    def x(a: 'NoSuchType'): ...\n    @cli.command()\n    def y(): ...",
+        (
+            "@hookimpl\ndef register_commands(cli):\n"
+            "    @cli.command()\n    def x(a: 'NoSuchType'): ...\n    @cli.command()\n    def y(): ..."
+        ),
         "NoSuchType",
     ),
 }
