@@ -315,7 +315,7 @@ class StoreConformance:
                 root = Path(folder) / str(next(numbers))
                 return lambda: self.store_class(options, Context(root=root))
 
-            run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            run_state_machine_as_test(
                 machine(fresh),
                 settings=settings(
                     max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import threading
@@ -12,7 +13,7 @@ import lmdb
 
 from enhancer.errors import StoreError
 from enhancer_plugins.stores import _lmdb_file
-from enhancer_plugins.stores._lmdb_file import translated
+from enhancer_plugins.stores._lmdb_file import error_code, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -196,11 +197,20 @@ class SharedEnvironment:
             return
         with self._reopening:
             if self._stale:
-                # Closing what was inherited touches neither the parent's locks nor its slots in the reader table,
-                # which are both kept by process id.
-                self._environment.close()
-                self._environment = self._open()
+                self._environment = self._open_beside(self._environment)
                 self._stale = False
+
+    def _open_beside(self, inherited: lmdb.Environment) -> lmdb.Environment:
+        # To close what was inherited may free the parent's slots in the table of readers: it is kept for ever.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+        try:
+            return self._open()
+        except StoreError as error:
+            if "already open" not in str(error):
+                raise
+            # A py-lmdb that refuses this knows of forks, and closes without touching the parent's slots.
+            inherited.close()
+            return self._open()
 
     @classmethod
     def forked(cls) -> None:
@@ -254,8 +264,7 @@ class SharedEnvironment:
 
 
 def _means_read_only(error: Exception) -> bool:
-    code = getattr(error, "code", None) or getattr(error, "errno", None)
-    return isinstance(error, lmdb.ReadonlyError) or code in (errno.EROFS, errno.EACCES, errno.EPERM)
+    return isinstance(error, lmdb.ReadonlyError) or error_code(error) in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 if hasattr(os, "register_at_fork"):

@@ -205,7 +205,7 @@ def translated(path: Path) -> Iterator[None]:
     except lmdb.VersionMismatchError as error:
         raise StoreError(f"{path} is of another LMDB version: {error}", hint="pip install --upgrade lmdb") from error
     except (lmdb.Error, OSError) as error:
-        code = getattr(error, "code", None) or getattr(error, "errno", None)
+        code = error_code(error)
         # LMDB calls a write that was cut short an I/O error; that is what the last write before a full disk is.
         if code in (errno.ENOSPC, errno.EDQUOT) or (code == errno.EIO and _free_bytes(path) < _NO_ROOM):
             raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
@@ -215,6 +215,15 @@ def translated(path: Path) -> Iterator[None]:
                 hint="nothing of this call was kept",
             ) from error
         raise StoreError(f"{path}: {error}") from error
+
+
+def error_code(error: Exception) -> int | None:
+    """The system's error number, if that is what it is; older versions of py-lmdb tell it in words alone."""
+    code = getattr(error, "code", None) or getattr(error, "errno", None)
+    if isinstance(code, int):
+        return code
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+    return next((number for number in known if str(error).endswith(os.strerror(number))), None)
 
 
 def _free_bytes(path: Path) -> int:

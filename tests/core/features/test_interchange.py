@@ -102,7 +102,7 @@ def test_recbole_gets_ids_and_vectors(tmp_path: Path) -> None:
         a.put([make_record("a\tb")])
         with pytest.raises(DataError, match="cannot hold the id"):
             export_records(a, tmp_path / "x.itememb")
-        with pytest.raises(ConfigError, match="unknown format '.itememb'"):
+        with pytest.raises(ConfigError, match=r"unknown format '\.itememb'"):
             import_records(a, tmp_path / "x.itememb")
         assert (tmp_path / "x.itememb").read_text().splitlines() == lines  # the old one is whole
 
@@ -206,7 +206,7 @@ def test_safetensors_with_fewer_records_than_vectors(tmp_path: Path) -> None:
         export_records(a, tmp_path / "x.safetensors")
         content = (tmp_path / "x.safetensors").read_bytes()
         (tmp_path / "x.safetensors").write_bytes(content[:-20].ljust(len(content), b" "))
-        with pytest.raises(DataError, match="x.safetensors"):
+        with pytest.raises(DataError, match=r"x\.safetensors"):
             import_records(a, tmp_path / "x.safetensors")
 
 
