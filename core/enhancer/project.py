@@ -92,9 +92,13 @@ class Project:
         made: Embedder = self._create("embedder")
         return made
 
-    def provider(self) -> LLMProvider:
-        """A new LLM provider: each event loop has its own."""
-        made: LLMProvider = self._create("llm")
+    def provider(self, *, complete: bool = True) -> LLMProvider:
+        """A new LLM provider: each event loop has its own.
+
+        Args:
+            complete: Refuse one whose libraries are missing; a plan does without.
+        """
+        made: LLMProvider = self._create("llm", complete=complete)
         return made
 
     def backbone(self) -> Backbone:
@@ -162,6 +166,7 @@ class Project:
             self.root,
             store=self.store,
             provider=self.provider,
+            planner=lambda: self.provider(complete=False),
             embedder=lambda: self.embedder,
             sources=Sources.from_settings(
                 self.settings, self.root, train=lambda: self.split.train, titles=lambda: self.titles
@@ -390,10 +395,10 @@ class Project:
 
     # --- within --------------------------------------------------------------------------------------------------
 
-    def _create(self, kind: str) -> Any:
+    def _create(self, kind: str, *, complete: bool = True) -> Any:
         chosen = getattr(self.settings, kind)
         own = [name for name in type(chosen).model_fields if name not in ("use", "options")]
-        return self.plugins.create(kind, chosen.use, chosen.options, self.context, also_known=own)
+        return self.plugins.create(kind, chosen.use, chosen.options, self.context, also_known=own, complete=complete)
 
     def _path(self, path: Path | None, key: str) -> Path:
         if path is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enhancer.contracts.llm import Price
+from enhancer.errors import PluginError
 from enhancer.features.planning import make_plan
 from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.survey import Work
@@ -45,6 +46,7 @@ class Pipeline:
         store: Where records are.
         provider: Makes the LLM provider. Called once for a plan and once a run, because a client belongs to one event
             loop; never called when no profile is wanted.
+        planner: Makes the provider of a plan, which may lack the libraries that calls need; by default ``provider``.
         embedder: Makes (or gives) the embedder. Not called by :meth:`plan`.
         sources: The entities; by default those of ``[data]``.
         inputs: What is needed, profiles or texts: ``[embedder] input`` and what the arms of an ablation need beside it.
@@ -58,6 +60,7 @@ class Pipeline:
         *,
         store: FeatureStore,
         provider: Callable[[], LLMProvider],
+        planner: Callable[[], LLMProvider] | None = None,
         embedder: Callable[[], Embedder],
         sources: Sources | None = None,
         inputs: Collection[Input] | None = None,
@@ -67,6 +70,7 @@ class Pipeline:
         self._root = root
         self._store = store
         self._make_provider = provider
+        self._make_planner = provider if planner is None else planner
         self._make_embedder = embedder
         self._sources = sources if sources is not None else Sources.from_settings(settings, root)
         self._inputs = tuple(inputs if inputs is not None else settings.embedder.input)
@@ -75,9 +79,12 @@ class Pipeline:
 
     def plan(self, *, retry_quarantined: bool = False) -> Plan:
         """Find out what a run would do and cost. Calls nothing, writes nothing, needs no embedder."""
-        provider = self._make_provider() if self._asks_llm() else None
+        provider = self._make_planner() if self._asks_llm() else None
         works = self._works(provider)
-        price = self._price(provider) if provider is not None else None
+        try:
+            price = self._price(provider) if provider is not None else None
+        except PluginError:  # the price list is in a library that is not installed: the price is not known here
+            price = None
         journal = Journal(self._store.directory) if (self._store.directory / FILE_NAME).exists() else None
         try:
             plan = make_plan(

@@ -122,14 +122,18 @@ def _unreachable(offer: Offer) -> str | None:
     return None
 
 
-def load_target(offer: Offer) -> type:
+def load_target(offer: Offer, *, complete: bool = True) -> type:
     """Import the class of an offer and check that it is what its kind promises.
+
+    Args:
+        offer: What a plugin registered.
+        complete: Refuse it when a library is missing that it requires.
 
     Raises:
         PluginError: An extra is missing, the import fails, or the class breaks its contract.
     """
     who = f"{offer.kind} {offer.name!r} (of {offer.source.distribution})"
-    if missing := missing_requirement(offer):
+    if complete and (missing := missing_requirement(offer)):
         raise PluginError(f"{who} {missing}")
     target = _import(offer.target, who) if isinstance(offer.target, str) else offer.target
     from enhancer import contracts

@@ -169,12 +169,14 @@ class PluginManager:
         order = [*KINDS, "command", "observer", None]
         return sorted(lines, key=lambda line: (order.index(line.kind), line.name, line.distribution))
 
-    def get(self, kind: str, use: str) -> type[Any]:
+    def get(self, kind: str, use: str, *, complete: bool = True) -> type[Any]:
         """The class of a plugin.
 
         Args:
             kind: ``llm``, ``embedder``, ``store``, ``backbone`` or ``fuser``.
             use: Its name, or ``"distribution:name"``.
+            complete: Refuse it when a library is missing that it requires. Without, its class is good enough to be
+                looked at, and to plan with.
 
         Raises:
             PluginError: Unknown (with the nearest name), claimed by several distributions, without its extra (with
@@ -186,7 +188,7 @@ class PluginManager:
             offer = self._catalog.find(kind, use)
         except PluginError as error:
             raise PluginError(error.message, hint=self._hint(error.hint)) from None
-        return load_target(offer)
+        return load_target(offer, complete=complete)
 
     def _hint(self, hint: str | None) -> str | None:
         """An unknown name may be that of a plugin which did not load: say which ones did not."""
@@ -194,7 +196,14 @@ class PluginManager:
         return "; ".join([hint or "", *(f"not loaded: {each}" for each in absent)]) if absent else hint
 
     def create(
-        self, kind: str, use: str, options: Mapping[str, Any], context: Context, also_known: Iterable[str] = ()
+        self,
+        kind: str,
+        use: str,
+        options: Mapping[str, Any],
+        context: Context,
+        also_known: Iterable[str] = (),
+        *,
+        complete: bool = True,
     ) -> Any:
         """An instance of a plugin.
 
@@ -204,12 +213,13 @@ class PluginManager:
             options: Its options as configured; checked by its options class.
             context: Where it runs.
             also_known: Further keys of the same table, to draw suggestions from.
+            complete: As for :meth:`get`.
 
         Raises:
             PluginError: As for :meth:`get`, or its constructor fails.
             ConfigError: An unknown option (with the nearest known one) or a value of a wrong type.
         """
-        target = self.get(kind, use)
+        target = self.get(kind, use, complete=complete)
         from enhancer.contracts.options import build_options
 
         checked = build_options(target.options_class, options, where=f"[{kind}]", also_known=also_known)
