@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,9 +14,25 @@ from enhancer.errors import ConfigError
 from enhancer.plugins import PluginManager
 
 # The tests run from a checkout, too, where this distribution is not installed.
-sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+SOURCE = str(Path(__file__).parents[1] / "src")
+sys.path.insert(0, SOURCE)
 
 import enhancer_example
+from enhancer_example.hashing import Hashing
+
+from enhancer.testing.embedder import EmbedderConformance
+
+
+@pytest.fixture(autouse=True)
+def _processes_see_it_too(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", SOURCE, prepend=os.pathsep)
+
+
+class TestContract(EmbedderConformance):
+    """What every embedder must do; the suite comes with enhancer."""
+
+    embedder_class = Hashing
+    understands = False  # it knows words, not what they mean
 
 
 def make(**options: object):

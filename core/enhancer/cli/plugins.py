@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -76,17 +77,27 @@ def _describe(manager: PluginManager, line: PluginInfo) -> dict[str, Any]:
     """The listing's line, the class's first line of documentation, and its options."""
     from enhancer.plugins import KINDS
 
-    described: dict[str, Any] = {**line.to_json(), "summary": None, "options": None}
+    described: dict[str, Any] = {**line.to_json(), "summary": None, "options": None, "shared": None}
     if line.kind not in KINDS or line.status == "broken":
         return described
     try:
-        target = manager.get(line.kind, f"{line.distribution}:{line.name}")
+        target = manager.get(line.kind, f"{line.distribution}:{line.name}", complete=False)
     except PluginError as error:
         described["reason"] = line.reason or str(error)
         return described
     described["summary"] = _prose(next(iter((target.__doc__ or "").strip().splitlines()), None))
     described["options"] = [_option(name, field) for name, field in target.options_class.model_fields.items()]
+    described["shared"] = _shared(line.kind)
     return described
+
+
+def _shared(kind: str) -> list[dict[str, Any]]:
+    """Keys of the same table that are enhancer's own, whatever the plugin."""
+    from enhancer.config import Settings
+
+    table_class: Any = Settings.model_fields[kind].annotation
+    fields = table_class.model_fields.items()
+    return [_option(name, field) for name, field in fields if name not in ("use", "options")]
 
 
 def _option(name: str, field: Any) -> dict[str, Any]:
@@ -121,7 +132,7 @@ def _type_name(annotation: Any) -> str:
         return " | ".join(repr(value) for value in get_args(annotation))
     if isinstance(annotation, type) and not get_args(annotation):
         return annotation.__name__
-    return str(annotation).replace("typing.", "").replace("pathlib.", "")
+    return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", str(annotation).replace("typing.", ""))
 
 
 def _render(plugin: dict[str, Any]) -> str:
@@ -134,14 +145,18 @@ def _render(plugin: dict[str, Any]) -> str:
     if plugin["reason"]:
         parts.append(plugin["reason"])
     if plugin["options"]:
-        rows = [
-            [option["name"], option["type"], _default(option), option["description"] or ""]
-            for option in plugin["options"]
-        ]
-        parts.append("\n" + table(["option", "type", "default", ""], rows))
+        parts.append("\n" + _options_table(plugin["options"]))
     elif plugin["options"] is not None:
-        parts.append("It takes no options.")
+        parts.append("It takes no options of its own.")
+    if plugin["shared"]:
+        parts.append(f"\nBeside these, [{plugin['kind']}] takes, whatever the plugin:\n")
+        parts.append(_options_table(plugin["shared"]))
     return "\n".join(parts)
+
+
+def _options_table(options: list[dict[str, Any]]) -> str:
+    rows = [[each["name"], each["type"], _default(each), each["description"] or ""] for each in options]
+    return table(["option", "type", "default", ""], rows)
 
 
 def _default(option: dict[str, Any]) -> str:
