@@ -226,17 +226,19 @@ def check(key: bytes, value: Value) -> int:
         StoreCorruptError: It is not.
         StoreError: It is sound, but of a format that only a newer enhancer reads.
     """
-    if len(value) < _VECTOR_AT or value[:4] != _MAGIC:
+    if len(value) < _VECTOR_AT:
         _corrupt(key, "not a record")
-    if int.from_bytes(value[8:12], "little") != _checksum(key, value[:_CHECKSUM_AT], value[_BODY_AT:]):
+    magic, version, _, checksum, _, dim, _, _, _, _ = _HEAD.unpack_from(value)
+    if magic != _MAGIC:
+        _corrupt(key, "not a record")
+    if checksum != _checksum(key, value[:_CHECKSUM_AT], value[_BODY_AT:]):
         _corrupt(key, "its checksum does not hold")
-    version = value[4] | value[5] << 8
     if version != FORMAT_VERSION:
         raise StoreError(
             f"record {describe_key(key)} is of format {version}; this enhancer reads formats up to {FORMAT_VERSION}",
             hint="upgrade enhancer",
         )
-    return int.from_bytes(value[16:20], "little")
+    return int(dim)
 
 
 def vector_bytes(value: Value, dim: int) -> Value:
