@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Record
     from enhancer.contracts.store import FeatureStore
 
-BATCH = 256
+BATCH = 128
 _WAITING = 4 * BATCH
 _LINGER = 0.25
 """Seconds that a batch waits to fill up."""

@@ -13,6 +13,7 @@ and looked at again in the next pass, so that nothing has to be remembered about
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Key, Record
+from enhancer.errors import StoreError
 from enhancer.features.embedding import NO_VECTOR, EmbeddingStage, Unembedded, embedding_text
 from enhancer.features.report import GenerationReport
 from enhancer.features.survey import survey
 from enhancer.harness.case import Case
 from enhancer.harness.clock import now
-from enhancer.progress import Progress
+from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -146,7 +148,8 @@ class Run:
             self._thread.shutdown(wait=False, cancel_futures=True)
             if self._asking is not None:
                 await self._asking.close()
-            await asyncio.wrap_future(self._journal.unclaim())
+            with contextlib.suppress(StoreError):  # a full disk has been told already; leases run out by themselves
+                await asyncio.wrap_future(self._journal.unclaim())
         self._tell()
         report = self.report()
         if self._error is not None:
@@ -440,9 +443,13 @@ class Run:
             "cost_usd": cost,
         }
         done = tally.passed + tally.generated + tally.quarantined
-        self._listener(Progress("generate", done, self._total, detail))
-        if tally.embedded:
-            self._listener(Progress("embed", tally.embedded, None, {}))
+        try:
+            self._listener(Progress("generate", done, self._total, detail))
+            if tally.embedded:
+                self._listener(Progress("embed", tally.embedded, None, {}))
+        except Exception as error:  # noqa: BLE001 - raised by main, once everything has been tidied up
+            self._listener = silent
+            self._stop(error)
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@ from enhancer.errors import ConnectionFailedError, DeadlineError, ProviderError,
 from enhancer.harness.journal import PaidCall
 from enhancer.harness.key import request_hash
 from enhancer.harness.redact import redact
-from enhancer.harness.retry import is_transient, retrying
+from enhancer.harness.retry import TRANSIENT, is_transient, retrying
 from enhancer.harness.tokens import estimate_messages, upper_bound
 
 if TYPE_CHECKING:
@@ -159,7 +159,18 @@ class Caller:
             self._gate.succeeded(ticket, completion.headers, used)
             return await asyncio.wrap_future(written)
 
-        return await self._retry(attempt_once)
+        try:
+            return await attempt_once()
+        except TRANSIENT as error:
+            first: list[ProviderError] = [error]
+
+        async def attempt_again() -> Paid:
+            # The failure that has been is the retry layer's first: a call that succeeds at once never enters it.
+            if first:
+                raise first.pop()
+            return await attempt_once()
+
+        return await self._retry(attempt_again)
 
     def _refuse_when_stopping(self) -> None:
         if self.stopping:

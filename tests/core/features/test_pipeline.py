@@ -339,6 +339,16 @@ async def test_it_runs_under_a_running_loop(bench: Bench) -> None:
     assert bench.generate().generated == 12
 
 
+def test_a_listener_that_fails_ends_the_run_in_order(bench: Bench, llm_server: LoopbackServer) -> None:
+    def listener(_: Progress) -> None:
+        raise BrokenPipeError("nobody listens")
+
+    with pytest.raises(BrokenPipeError, match="nobody listens"):
+        bench.generate(listener)
+    asked = llm_server.count
+    assert bench.generate().requests == 12 - asked
+
+
 def test_progress_is_told_at_a_bounded_rate(bench: Bench, llm_server: LoopbackServer) -> None:
     bench.rows = entities(300)
     heard: list[Progress] = []
