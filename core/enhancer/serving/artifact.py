@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ def write_artifact(
             "format": FORMAT,
             "enhancer": _own_version(),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            **manifest,
+            **_plain(dict(manifest)),
             "shape": {"users": len(users), "items": len(items), "width": users.shape[1]},
             "placements": placements,
             "tensors": {"file": file.name, "sha256": digest, "bytes": file.stat().st_size},
@@ -201,6 +202,15 @@ def _replace(path: Path, content: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: a metric that could not be measured is null, and costs nobody a trained model."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _own_version() -> str:

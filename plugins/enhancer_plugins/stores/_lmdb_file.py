@@ -159,14 +159,13 @@ def create(path: Path, map_size: int, fill: Callable[[lmdb.Environment], None]) 
                 fill(environment)
             finally:
                 environment.close()
-            with contextlib.suppress(FileExistsError):
-                try:
-                    os.link(draft, path)
-                except FileExistsError:
-                    raise
-                except OSError:  # a file system without hard links
-                    if not path.exists():
-                        draft.replace(path)
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without hard links
+                if not path.exists():
+                    draft.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
         raise StoreError(f"cannot create {path}: {error.strerror}", hint="choose another [store] path") from None

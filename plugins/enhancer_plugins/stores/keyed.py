@@ -1,6 +1,6 @@
 """A feature store over anything that keeps byte keys and byte values in order.
 
-What a subclass provides is five small methods; records, checksums, tables of vectors and verification are here. It is
+What a subclass provides is six small methods; records, checksums, tables of vectors and verification are here. It is
 public: a store of your own that keeps keys and values can build on it.
 """
 
