@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,35 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enhancer.contracts.embedder import Embedder
-    from enhancer.contracts.record import Record
     from enhancer.contracts.store import FeatureStore
+    from enhancer.features.records import Unembedded
 
 BATCH = 128
 _WAITING = 4 * BATCH
 _LINGER = 0.25
 """Seconds that a batch waits to fill up."""
-NO_VECTOR = np.zeros(0, np.float32)
-
-
-def embedding_text(profile: str, tags: Sequence[str]) -> str:
-    """What of a profile is embedded: its words, then its tags.
-
-    >>> embedding_text("A warm story.", ("friendship", "toys"))
-    'A warm story. friendship, toys'
-    """
-    return f"{profile} {', '.join(tags)}" if tags else profile
-
-
-@dataclass(frozen=True, slots=True)
-class Unembedded:
-    """A record that lacks its vector."""
-
-    record: Record
-    text: str
-    is_new: bool
-    """Whether it counts as generated in this run, rather than as paid for before."""
-    input_hash: str | None = None
-    """A claim to be given back once it is stored."""
 
 
 class EmbeddingStage:

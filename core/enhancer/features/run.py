@@ -17,23 +17,26 @@ import contextlib
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Key, Record
+from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Key
 from enhancer.errors import StoreError
-from enhancer.features.embedding import NO_VECTOR, EmbeddingStage, Unembedded, embedding_text
-from enhancer.features.report import GenerationReport
+from enhancer.features.embedding import EmbeddingStage
+from enhancer.features.records import embedded_anew, profile_record, text_record
 from enhancer.features.survey import survey
+from enhancer.features.tally import Tally
 from enhancer.harness.case import Case
-from enhancer.harness.clock import now
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.record import Record
     from enhancer.contracts.store import FeatureStore
+    from enhancer.features.records import Unembedded
+    from enhancer.features.report import GenerationReport
     from enhancer.features.survey import Surveyed, ToAsk, Work
     from enhancer.harness.caller import Spent
     from enhancer.harness.generator import Generator
@@ -48,22 +51,6 @@ _TICK = 0.1
 _SHORTEST_WAIT = 0.1
 _LONGEST_WAIT = 3.0
 NO_TEXT = "there is no text to describe it by"
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of one run."""
-
-    entities: int = 0
-    generated: int = 0
-    embedded: int = 0
-    passed: int = 0
-    """Entities of the first pass that needed no asking."""
-    quarantined: int = 0
-    """Entities in quarantine, as this pass sees them."""
-    newly_quarantined: int = 0
-    """Those of them that this run put there."""
-    started: str = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +103,6 @@ class Run:
         self._stage: EmbeddingStage
         self._error: BaseException | None = None
         self._stopped = asyncio.Event()
-        self._began = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "enhancer-scout")
 
     # -- the whole --------------------------------------------------------------------------------------------------
@@ -172,25 +158,12 @@ class Run:
 
     def report(self) -> GenerationReport:
         """What was done so far."""
-        tally, spent = self.tally, self._asking.spent if self._asking else None
-        quarantined = tally.quarantined
-        cost: float | None = 0.0
-        if spent is not None:
-            cost = None if spent.unknown_cost else spent.cost_usd
-        unfinished = self._error is not None or self._stopped.is_set() or self._left == 0
-        cached = tally.passed if unfinished else tally.entities - tally.generated - quarantined
-        return GenerationReport(
-            entities=tally.entities,
-            cached=max(0, cached),
-            generated=tally.generated,
-            quarantined=quarantined,
-            requests=spent.calls if spent else 0,
-            prompt_tokens=spent.prompt_tokens if spent else 0,
-            completion_tokens=spent.completion_tokens if spent else 0,
-            cost_usd=cost,
-            seconds=round(time.monotonic() - self._began, 3),
-            embedded=tally.embedded,
-        )
+        stopped = self._error is not None or self._stopped.is_set() or self._left == 0
+        return self.tally.report(self._spent, finished=not stopped)
+
+    @property
+    def _spent(self) -> Spent | None:
+        return self._asking.spent if self._asking is not None else None
 
     def _stop(self, error: BaseException | None) -> None:
         if error is not None and self._error is None:
@@ -231,18 +204,8 @@ class Run:
             tally.passed += found.entities - (changed if text_alone else len(found.to_ask))
             await self._reembed(work, found.to_reembed)
             for row in found.to_embed:
-                record = Record(
-                    id=row.id,
-                    kind=work.kind,
-                    aspect=TEXT_ASPECT,
-                    profile="",
-                    vector=NO_VECTOR,
-                    embedder="",
-                    generated_at=now(),
-                    input_hash=row.input_hash,
-                )
                 # A text beside a profile is no entity of its own.
-                await self._stage.put(Unembedded(record, row.text, is_new=text_alone and row.changed))
+                await self._hand_on(text_record(work, row, is_new=text_alone and row.changed))
         for row in found.empty_texts:
             await self._quarantine(Key(work.kind, row.id, TEXT_ASPECT), row.input_hash, NO_TEXT, "")
         put_aside = 0
@@ -358,8 +321,7 @@ class Run:
         get = self._store.get
         for record in await self._in_thread(lambda: get(ids, kind=work.kind, aspect=PROFILE_ASPECT)):
             if record is not None:
-                text = embedding_text(record.profile, record.tags)
-                await self._stage.put(Unembedded(replace(record), text, is_new=False))
+                await self._hand_on(embedded_anew(record))
 
     # -- what came out ----------------------------------------------------------------------------------------------
 
@@ -382,26 +344,12 @@ class Run:
         self.tally.newly_quarantined += 1
 
     async def _embed(self, case: Case, *, is_new: bool) -> None:
-        answer = case.answer
-        assert answer is not None
-        record = Record(
-            id=case.key.id,
-            kind=case.key.kind,
-            aspect=case.key.aspect,
-            profile=answer.profile,
-            tags=answer.tags,
-            vector=NO_VECTOR,
-            prompt_version=case.ask.template.version,
-            model=case.model,
-            embedder="",
-            generated_at=case.at,
-            input_hash=case.input_hash,
-            prompt_tokens=case.usage.prompt_tokens,
-            completion_tokens=case.usage.completion_tokens,
-            cost_usd=case.usage.cost_usd,
-        )
-        text = embedding_text(answer.profile, answer.tags)
-        await self._stage.put(Unembedded(record, text, is_new=is_new, input_hash=case.input_hash))
+        await self._hand_on(profile_record(case, is_new=is_new))
+
+    async def _hand_on(self, one: Unembedded) -> None:
+        self.tally.handed_on += 1
+        self.tally.answered += one.is_new
+        await self._stage.put(one)
 
     def _stored(self, batch: Sequence[Unembedded]) -> None:
         self.tally.embedded += len(batch)
@@ -431,22 +379,10 @@ class Run:
 
     def _tell(self) -> None:
         tally = self.tally
-        spent = self._asking.spent if self._asking else None
-        cost: float | None = 0.0
-        if spent is not None:
-            cost = None if spent.unknown_cost else spent.cost_usd
-        detail = {
-            "cached": tally.passed,
-            "generated": tally.generated,
-            "failed": tally.newly_quarantined,
-            "tokens": spent.prompt_tokens + spent.completion_tokens if spent else 0,
-            "cost_usd": cost,
-        }
-        done = tally.passed + tally.generated + tally.quarantined
         try:
-            self._listener(Progress("generate", done, self._total, detail))
-            if tally.embedded:
-                self._listener(Progress("embed", tally.embedded, None, {}))
+            self._listener(Progress("generate", tally.done, self._total, tally.detail(self._spent)))
+            if tally.handed_on:
+                self._listener(Progress("embed", tally.embedded, tally.handed_on, {}))
         except Exception as error:  # noqa: BLE001 - raised by main, once everything has been tidied up
             self._listener = silent
             self._stop(error)

@@ -1,0 +1,80 @@
+"""Counts of one run, as progress and report tell them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from enhancer.features.report import GenerationReport
+from enhancer.harness.clock import now
+
+if TYPE_CHECKING:
+    from enhancer.harness.caller import Spent
+    from enhancer.progress import Detail
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has counted so far. Nothing in it grows with the catalogue."""
+
+    entities: int = 0
+    passed: int = 0
+    """Entities that needed no asking."""
+    answered: int = 0
+    """Entities that have new content, stored or about to be."""
+    generated: int = 0
+    """Those of them that are stored."""
+    handed_on: int = 0
+    """Records that wait for their vector or have it."""
+    embedded: int = 0
+    quarantined: int = 0
+    """Entities in quarantine, as the scout's present pass sees them."""
+    newly_quarantined: int = 0
+    """Those of them that this run put there."""
+    started: str = field(default_factory=now)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> int:
+        """Entities that nothing more is to be asked about."""
+        return self.passed + self.answered + self.quarantined
+
+    def detail(self, spent: Spent | None) -> dict[str, Detail]:
+        """What progress shows beside the count."""
+        return {
+            "cached": self.passed,
+            "generated": self.answered,
+            "failed": self.newly_quarantined,
+            "tokens": spent.prompt_tokens + spent.completion_tokens if spent else 0,
+            "cost_usd": _cost(spent),
+        }
+
+    def report(self, spent: Spent | None, *, finished: bool) -> GenerationReport:
+        """What was done.
+
+        Args:
+            spent: What calls came to; None if there were none.
+            finished: Whether everything was looked at. Then whoever is neither generated nor in quarantine is cached,
+                also those that another process paid for meanwhile.
+        """
+        cached = self.entities - self.generated - self.quarantined if finished else self.passed
+        return GenerationReport(
+            entities=self.entities,
+            cached=max(0, cached),
+            generated=self.generated,
+            quarantined=self.quarantined,
+            requests=spent.calls if spent else 0,
+            prompt_tokens=spent.prompt_tokens if spent else 0,
+            completion_tokens=spent.completion_tokens if spent else 0,
+            cost_usd=_cost(spent),
+            seconds=round(time.monotonic() - self.began, 3),
+            embedded=self.embedded,
+        )
+
+
+def _cost(spent: Spent | None) -> float | None:
+    """USD; None if any call's cost is not known."""
+    if spent is None:
+        return 0.0
+    return None if spent.unknown_cost else spent.cost_usd
