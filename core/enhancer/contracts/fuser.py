@@ -61,7 +61,7 @@ class Fusion:
     learning_rate: float | None = None
     """Step size for its parameters; None for the backbone's."""
 
-    def parameters(self) -> Iterable[torch.nn.Parameter]:
+    def parameters(self) -> Iterable[torch.Tensor]:
         """What the optimiser shall train beside the backbone."""
         return ()
 

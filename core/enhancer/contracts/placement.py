@@ -83,7 +83,7 @@ class Placement:
         """
         activations, norm, tail = description["activations"], description["norm"], description.get("tail", [])
         if not (isinstance(activations, list) and isinstance(tail, list) and isinstance(norm, int | float | None)):
-            raise ValueError(f"not a placement: {description!r}")
+            raise ValueError(f"not a placement: {description!r}")  # noqa: TRY004 - what a file says, not a caller
         layers = tuple(
             Dense(tensors[f"{prefix}.{number}.weight"], tensors[f"{prefix}.{number}.bias"], activation)
             for number, activation in enumerate(activations)
