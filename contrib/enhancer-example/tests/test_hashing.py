@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-
+import enhancer_example
 import numpy as np
 import pytest
+from enhancer_example.hashing import Hashing
 
 from enhancer.contracts import Context
 from enhancer.errors import ConfigError
 from enhancer.plugins import PluginManager
-
-# The tests run from a checkout, too, where this distribution is not installed.
-SOURCE = str(Path(__file__).parents[1] / "src")
-sys.path.insert(0, SOURCE)
-
-import enhancer_example
-from enhancer_example.hashing import Hashing
-
 from enhancer.testing.embedder import EmbedderConformance
-
-
-@pytest.fixture(autouse=True)
-def _processes_see_it_too(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", SOURCE, prepend=os.pathsep)
 
 
 class TestContract(EmbedderConformance):

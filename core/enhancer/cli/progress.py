@@ -123,7 +123,10 @@ class ProgressView:
         if self.quiet:
             return
         now = self._clock()
-        stage = self._stages.setdefault(progress.stage, _Stage(progress, now))
+        if progress.stage not in self._stages:
+            self._flush()  # a new stage begins: what is left to say of the others is said before
+            self._stages[progress.stage] = _Stage(progress, now)
+        stage = self._stages[progress.stage]
         stage.update(progress, now)
         if self._terminal:
             if self._live is None:
@@ -136,10 +139,7 @@ class ProgressView:
 
     def __exit__(self, *_: object) -> None:
         self._stop()
-        if not self._terminal:
-            for stage in self._stages.values():
-                if stage.stale:
-                    self._print(stage, self._clock())
+        self._flush()
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
@@ -147,6 +147,10 @@ class ProgressView:
         self._stop()
         self._stages.clear()
         yield
+
+    def _flush(self) -> None:
+        for stage in () if self._terminal else self._stages.values():
+            self._print(stage, self._clock())
 
     def _print(self, stage: _Stage, now: float) -> None:
         if not stage.stale:

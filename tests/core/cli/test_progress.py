@@ -65,6 +65,15 @@ def test_training_counts_epochs_as_parts_of_a_run():
     assert "30s left" in stream.getvalue().splitlines()[-1]
 
 
+def test_what_is_left_to_say_of_a_stage_comes_before_the_next_begins():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for done in range(5):
+            view(Progress("embed", done))
+        view(Progress("train", 0, 1))
+    assert stream.getvalue().splitlines() == ["embed  0", "embed  4", "train  0/1 (0%)"]
+
+
 def test_quiet_is_quiet():
     for stream in (io.StringIO(), Terminal()):
         with ProgressView(quiet=True, stream=stream) as view:
