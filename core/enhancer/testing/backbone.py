@@ -110,7 +110,7 @@ def planted(seed: int = 0) -> Planted:
     item_vectors = directions[block] + 0.3 * rng.standard_normal((n_items, ds))
     user_vectors = directions[taste] + 0.3 * rng.standard_normal((n_users, ds))
     for vectors in (item_vectors, user_vectors):
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.divide(vectors, np.linalg.norm(vectors, axis=1, keepdims=True), out=vectors)
     bare_item = 8
     item_vectors[bare_item] = 0
     user_vectors[4] = 0

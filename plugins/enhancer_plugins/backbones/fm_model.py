@@ -46,7 +46,7 @@ class FMModel(RankingModel):
     def __init__(self, recipe: Recipe, data: TrainingData, fuser: Fuser, *, seed: int) -> None:
         super().__init__(recipe, data, fuser, seed)
         ids = torch.randn(data.n_users + data.n_items, recipe.dim, generator=run.generator(seed, "embeddings"))
-        users, items = (ids * recipe.init_std).split([data.n_users, data.n_items])
+        users, items = torch.split(ids * recipe.init_std, [data.n_users, data.n_items])
         parameters = {"users": users.clone(), "items": items.clone(), "item_bias": torch.zeros(data.n_items, 1)}
         wide = self.wide()
         if wide is not None:

@@ -56,14 +56,15 @@ class LightGCNModel(RankingModel):
     def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
         """What a step scores by (eq. 3-6)."""
         embeddings = propagate(self.parameters["embeddings"], self._graph, self._weights)
-        users, items = embeddings.split(self._split)
+        users, items = torch.split(embeddings, self._split)
         batch = Batch(*triples, users, items)
         if self._spread is not None:
-            return users, items, score_differences(*self._spread.split(self._split), triples), batch
+            return users, items, score_differences(*torch.split(self._spread, self._split), triples), batch
         columns = self._columns()
         if columns is None:
             return users, items, None, batch
-        return *torch.cat([embeddings, columns], 1).split(self._split), None, batch
+        users, items = torch.split(torch.cat([embeddings, columns], 1), self._split)
+        return users, items, None, batch
 
     def decay(self, users: torch.Tensor, items: torch.Tensor) -> dict[str, torch.Tensor]:
         """The penalty is on the embeddings before propagation (eq. 15)."""
@@ -78,7 +79,12 @@ class LightGCNModel(RankingModel):
         kinds: tuple[Kind, Kind] = ("user", "item")
         sides: dict[Kind, Side] = {}
         for kind, known, own, served, mask in zip(
-            kinds, vectors, embeddings.split(self._split), whole.split(self._split), self.trained, strict=True
+            kinds,
+            vectors,
+            torch.split(embeddings, self._split),
+            torch.split(whole, self._split),
+            self.trained,
+            strict=True,
         ):
             rows = served.cpu().numpy()
             placement = self.fusion.place(kind, own[torch.from_numpy(mask).to(self.device)])

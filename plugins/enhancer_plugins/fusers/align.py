@@ -34,8 +34,8 @@ class AlignOptions(Options):
     """Width of the hidden layer; by default half of vector and embedding length together."""
     nodes_per_step: int | None = Field(default=512, ge=2)
     """Users, positives and negatives that a step aligns at most, drawn from its own; none for all of them."""
-    learning_rate: float | None = Field(default=None, gt=0)
-    """Step size for the MLP; by default the backbone's."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Step size of Adam for the MLP, which does not bear the large steps of embeddings."""
 
 
 class Align(Fuser):

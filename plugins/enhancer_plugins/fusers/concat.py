@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class ConcatOptions(Options):
     """``[fuser] use = "concat"``."""
 
-    scale: float = Field(default=1.0, gt=0)
+    scale: float = Field(default=2.0, gt=0)
     """Multiplies the semantic vectors: their part of a score grows with its square."""
     projection: int | None = Field(default=None, ge=1)
     """Columns of a trained linear projection of the vectors; by default they enter as they are."""

@@ -35,7 +35,7 @@ def spmm(width: int) -> Callable[..., None]:
     chunks that hold about equally many non-zeros), ``out`` ``[n, width]`` (neither ``x`` nor ``base``).
     """
 
-    @numba.njit(parallel=True, fastmath=_FAST, cache=True)
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
     def kernel(
         indptr: Any, indices: Any, values: Any, x: Any, base: Any, alpha: Any, beta: Any, bounds: Any, out: Any
     ) -> None:
@@ -64,7 +64,7 @@ def bpr_scores(width: int) -> Callable[..., None]:
     ``losses`` and ``slopes`` float32 ``[b]``.
     """
 
-    @numba.njit(parallel=True, fastmath=_FAST, cache=True)
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
     def kernel(
         user_rows: Any, item_rows: Any, users: Any, positives: Any, negatives: Any, extra: Any, losses: Any, slopes: Any
     ) -> None:
@@ -86,12 +86,12 @@ def bpr_scores(width: int) -> Callable[..., None]:
 def bpr_gradients(width: int) -> Callable[..., None]:
     """Kernel that scatters slopes to the gradients of user and item rows. Threads own columns.
 
-    Its arguments are those of :func:`bpr_scores` up to ``negatives``, then ``slopes`` float32 ``[b]`` and ``scale``, and the outputs
-    ``user_gradients`` and ``item_gradients``, which are overwritten.
+    Its arguments are those of :func:`bpr_scores` up to ``negatives``, then ``slopes`` float32 ``[b]`` and ``scale``,
+    and the outputs ``user_gradients`` and ``item_gradients``, which are overwritten.
     """
     block = next(b for b in (32, 16, 8, 4, 2, 1) if width % b == 0)
 
-    @numba.njit(parallel=True, fastmath=_FAST, cache=True)
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
     def kernel(
         user_rows: Any,
         item_rows: Any,
@@ -126,7 +126,7 @@ def bpr_gradients(width: int) -> Callable[..., None]:
     return kernel  # type: ignore[no-any-return]
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
 def row_differences(
     user_rows: Any, item_rows: Any, users: Any, positives: Any, negatives: Any, out: Any
 ) -> None:  # pragma: no cover - compiled
@@ -139,7 +139,7 @@ def row_differences(
         out[t] = total
 
 
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)
+@numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
 def adam(
     weights: Any,
     gradients: Any,
@@ -153,7 +153,7 @@ def adam(
     correction1: Any,
     correction2: Any,
 ) -> None:  # pragma: no cover - compiled
-    """One step of Adam (Kingma & Ba 2015, algorithm 1) in place; row ``r`` is decayed by ``decay[r]``, float32 ``[n]``."""
+    """One step of Adam (Kingma & Ba 2015, algorithm 1), in place; ``decay`` is float32 ``[n]``, one for each row."""
     step = np.float32(rate / correction1)
     root = np.float32(1 / np.sqrt(correction2))
     b1, b2, eps = np.float32(beta1), np.float32(beta2), np.float32(epsilon)
@@ -167,7 +167,7 @@ def adam(
             weights[row, k] -= step * m / (np.sqrt(v) * root + eps)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _mix(x: Any) -> Any:  # pragma: no cover - compiled
     """The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a counter becomes 64 random bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -175,7 +175,7 @@ def _mix(x: Any) -> Any:  # pragma: no cover - compiled
     return x ^ (x >> np.uint64(31))
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _contains(items: Any, low: Any, high: Any, item: Any) -> Any:  # pragma: no cover - compiled
     end = high
     while low < high:
@@ -187,7 +187,7 @@ def _contains(items: Any, low: Any, high: Any, item: Any) -> Any:  # pragma: no 
     return low < end and items[low] == item
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def negatives(
     indptr: Any, items: Any, candidates: Any, users: Any, positives: Any, key: Any, out: Any
 ) -> None:  # pragma: no cover - compiled

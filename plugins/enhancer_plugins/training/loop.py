@@ -153,7 +153,7 @@ def _write(
 def _read(
     path: Path, identity: str
 ) -> tuple[Outcome, int, dict[str, torch.Tensor], dict[str, torch.Tensor] | None] | None:
-    """Read a checkpoint; None where there is none of this run. A damaged one is no reason to fail: training starts over."""
+    """Read a checkpoint; None where there is none of this run. With a damaged one training starts over."""
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():

@@ -99,7 +99,7 @@ class _InfoNce(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         left, right, slopes = ctx.saved_tensors
         to_left = slopes @ right * gradients[0] if ctx.needs_input_grad[0] else None

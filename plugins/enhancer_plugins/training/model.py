@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.loop import Outcome
 
+_SMALL = 100_000
+"""Numbers in all rows and a batch below which a step is too small to share among threads."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -87,6 +90,10 @@ class RankingModel(ABC):
             parameter.requires_grad_()
         own = self.fusion.learning_rate
         rates = {} if own is None else dict.fromkeys(trained, own)
+        # Torch needs more than one thread for a fuser's own products; a small problem needs one thread in all.
+        small = (self.data.n_users + self.data.n_items + self._batch_size) * self.recipe.dim < _SMALL
+        alone = self.device == "cpu" and (small or not trained)
+        self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
         self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates)
 
     def wide(self) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -121,8 +128,7 @@ class RankingModel(ABC):
     def train_epoch(self, epoch: int) -> float:
         """Run one epoch; the mean loss a step."""
         total, steps = 0.0, 0
-        alone = self.device == "cpu" and len(self._all) == len(self.parameters)  # nothing but kernels is heavy
-        with run.torch_threads(1 if alone else None):
+        with run.threads(**self._threads):
             for triples in self._sampler.batches(epoch, self._batch_size):
                 total += self._step(triples)
                 steps += 1
@@ -159,7 +165,8 @@ class RankingModel(ABC):
 
     @torch.no_grad()
     def _served(self) -> dict[Kind, Side]:
-        sides = self.sides()
+        with run.threads(**self._threads):
+            sides = self.sides()
         vectors = {"user": self.data.user_vectors, "item": self.data.item_vectors}
         for (kind, side), mask in zip(sides.items(), self.trained, strict=True):
             unseen.fill(side.rows, mask, vectors[kind], side.placement, seed=self._seed)

@@ -6,6 +6,7 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 import torch
 
@@ -94,16 +95,20 @@ def identity(backbone: Backbone, options: Options, data: TrainingData, fuser: Fu
 
 
 @contextmanager
-def torch_threads(count: int | None) -> Iterator[None]:
-    """Give torch ``count`` threads for a while (None leaves it alone).
+def threads(*, torch_threads: int | None, kernel_threads: int | None) -> Iterator[None]:
+    """Bound the threads of torch and of the numba kernels for a while (None leaves them alone).
 
-    The numba kernels bring threads of their own. Where torch has only small things to do, its threads would take turns
-    with them and mostly wait: idle threads of OpenMP spin before they sleep, on the cores that the others need.
+    Both have threads of their own, which spin for a while before they sleep. Where torch has only small things to do,
+    its idle threads would take the cores that the kernels need; and where a whole step is small, waiting for one
+    another takes longer than the work. Results do not depend on it.
     """
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
+    torch_before, kernels_before = torch.get_num_threads(), numba.get_num_threads()
     try:
+        if torch_threads is not None:
+            torch.set_num_threads(torch_threads)
+        if kernel_threads is not None:
+            numba.set_num_threads(kernel_threads)
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(torch_before)
+        numba.set_num_threads(kernels_before)

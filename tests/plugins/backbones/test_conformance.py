@@ -17,13 +17,13 @@ FUSERS = {
 
 class TestLightGCN(BackboneConformance):
     backbone_class = LightGCN
-    options: ClassVar = {"epochs": 8, "eval_every": 2, "batch_size": 128}
+    options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256}
     learning_options: ClassVar = {"epochs": 15}
     fusers: ClassVar = FUSERS
 
 
 class TestFM(BackboneConformance):
     backbone_class = FM
-    options: ClassVar = {"epochs": 8, "eval_every": 2, "batch_size": 128}
-    learning_options: ClassVar = {"epochs": 40}
+    options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256}
+    learning_options: ClassVar = {"epochs": 15, "learning_rate": 0.05}
     fusers: ClassVar = FUSERS

@@ -7,7 +7,8 @@ from enhancer_plugins.fusers.align import Align
 from enhancer_plugins.fusers.concat import Concat
 from enhancer_plugins.fusers.none import NoFusion
 
-BACKBONES = {"lightgcn": (LightGCN, {"epochs": 20, "batch_size": 128}), "fm": (FM, {"epochs": 40, "batch_size": 128})}
+SHORT = {"epochs": 12, "batch_size": 256, "learning_rate": 0.05}
+BACKBONES = {"lightgcn": (LightGCN, SHORT), "fm": (FM, SHORT)}
 
 
 class TestNone(FuserConformance):

@@ -1,0 +1,81 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from enhancer.contracts import Context
+from enhancer.testing.backbone import planted
+from enhancer_plugins.backbones.fm_model import FMModel
+from enhancer_plugins.fusers.concat import Concat, ConcatOptions
+from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
+from enhancer_plugins.training.loop import Outcome
+from enhancer_plugins.training.model import Recipe
+
+RECIPE = Recipe(dim=6, learning_rate=0.05, regularisation=1e-3, batch_size=None, init_std=0.3, device="cpu")
+
+
+def direct(fields, linear, factors):
+    """Rendle's eq. 1, pair by pair, in float64."""
+    score = sum(x * w for x, w in zip(fields, linear, strict=True))
+    for i, j in itertools.combinations(range(len(fields)), 2):
+        score += float(factors[i] @ factors[j]) * fields[i] * fields[j]
+    return score
+
+
+def trained(fuser):
+    model = FMModel(RECIPE, planted().data, fuser, seed=0)
+    for epoch in (1, 2, 3):
+        model.train_epoch(epoch)
+    return model
+
+
+def test_inner_products_equal_the_model_equation():
+    data = planted().data
+    model = trained(Concat(ConcatOptions(scale=1.5), Context()))
+    p = {name: t.detach().numpy().astype(np.float64) for name, t in model.parameters.items()}
+    assert np.abs(p["item_linear"]).max() > 0.01
+    factors = model.factors()
+    for u, i in ((0, 0), (3, 8), (4, 21), (11, 49), (50, 30)):
+        fields = [
+            1,
+            1,
+            *(1.5 * data.user_vectors[u].astype(np.float64)),
+            *(1.5 * data.item_vectors[i].astype(np.float64)),
+        ]
+        linear = [0, p["item_bias"][i, 0], *np.zeros(12), *p["item_linear"][:, 0]]
+        vectors = [p["users"][u], p["items"][i], *p["user_fields"], *p["item_fields"]]
+        np.testing.assert_allclose(
+            factors.users[u] @ factors.items[i], direct(fields, linear, vectors), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_without_fields_it_is_factors_and_a_bias():
+    model = trained(NoFusion(NoFusionOptions(), Context()))
+    users, items, bias = (model.parameters[name].detach().numpy() for name in ("users", "items", "item_bias"))
+    factors = model.factors()
+    seen = np.ix_(np.setdiff1d(np.arange(60), [7]), np.setdiff1d(np.arange(50), planted().cold_items))
+    np.testing.assert_allclose(
+        (factors.users @ factors.items.T)[seen], (users @ items.T + bias.T)[seen], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_a_placed_item_is_the_models_own_but_for_its_second_order():
+    """The factors of an item placed by its fields are exact; its bias is the best linear fit."""
+    case = planted()
+    model = trained(Concat(ConcatOptions(scale=1.0), Context()))
+    placement = model.fitted(Outcome()).place_items
+    p = {name: t.detach() for name, t in model.parameters.items()}
+    x = torch.from_numpy(case.data.item_vectors)
+    seen = torch.from_numpy(np.bincount(case.data.items, minlength=50) > 0)
+    neutral = p["items"][seen].mean(0)
+    rows = placement(case.data.item_vectors)
+    total = neutral + x @ p["item_fields"]
+    np.testing.assert_allclose(rows[:, :6], total.numpy(), rtol=1e-4, atol=1e-5)
+    squares = x.square() @ p["item_fields"].square().sum(1)
+    exact = (total.square().sum(1) - neutral.square().sum() - squares) / 2
+    exact = (exact + (x @ p["item_linear"]).squeeze(1) + p["item_bias"][seen].mean()).numpy()
+    seen = seen.numpy()
+    assert rows[seen, 6].mean() == pytest.approx(exact[seen].mean(), rel=1e-3, abs=1e-4)
+    assert np.corrcoef(rows[seen, 6], exact[seen])[0, 1] > 0.8
+    np.testing.assert_allclose(rows[:, 7], 1)

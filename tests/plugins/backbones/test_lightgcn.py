@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+
+from enhancer.contracts import Context, TrainingData
+from enhancer.errors import ConfigError
+from enhancer.testing.backbone import Watcher, planted
+from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
+from enhancer_plugins.fusers.concat import Concat, ConcatOptions
+from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
+from enhancer_plugins.training.run import generator
+
+
+def alone():
+    return NoFusion(NoFusionOptions(), Context())
+
+
+def fit(fuser=None, data=None, **options):
+    backbone = LightGCN(LightGCNOptions(**options), Context())
+    return backbone.fit(data or planted().data, fuser or alone(), seed=0, monitor=Watcher())
+
+
+def layer_by_layer(data, rows, weights):
+    """Eq. 3 and 4 of the paper, node by node: each neighbour over the roots of both degrees."""
+    liked = np.zeros((data.n_users, data.n_items))
+    liked[data.users, data.items] = 1
+    user_degree, item_degree = liked.sum(1), liked.sum(0)
+    users, items = rows[: data.n_users].astype(np.float64), rows[data.n_users :].astype(np.float64)
+    final_users, final_items = weights[0] * users, weights[0] * items
+    for weight in weights[1:]:
+        next_users, next_items = np.zeros_like(users), np.zeros_like(items)
+        for u, i in zip(data.users, data.items, strict=True):
+            share = 1 / np.sqrt(user_degree[u] * item_degree[i])
+            next_users[u] += share * items[i]
+            next_items[i] += share * users[u]
+        users, items = next_users, next_items
+        final_users, final_items = final_users + weight * users, final_items + weight * items
+    return final_users, final_items
+
+
+@pytest.mark.parametrize("weights", [None, [0.1, 0.2, 0.3, 0.4]])
+def test_factors_are_those_of_the_paper(weights):
+    data = planted().data
+    fitted = fit(epochs=0, dim=16, layer_weights=weights)
+    start = 0.1 * torch.randn(110, 16, generator=generator(0, "embeddings")).numpy()
+    users, items = layer_by_layer(data, start, weights or [0.25] * 4)
+    seen_users = np.bincount(data.users, minlength=60) > 0
+    seen_items = np.bincount(data.items, minlength=50) > 0
+    np.testing.assert_allclose(fitted.factors.users[seen_users], users[seen_users], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(fitted.factors.items[seen_items], items[seen_items], rtol=1e-4, atol=1e-6)
+
+
+def test_a_raw_widened_input_is_propagated_and_the_rest_starts_alike():
+    data = planted().data
+    plain, wide = (fit(fuser, epochs=0, dim=16) for fuser in (alone(), Concat(ConcatOptions(scale=3), Context())))
+    _, columns = layer_by_layer(data, np.concatenate([data.user_vectors, data.item_vectors]) * 3, [0.25] * 4)
+    seen = np.bincount(data.items, minlength=50) > 0
+    np.testing.assert_array_equal(plain.factors.items[seen], wide.factors.items[seen, :16])
+    np.testing.assert_allclose(wide.factors.items[seen, 16:], columns[seen], rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_follows_the_gradient_of_the_whole_loss():
+    """One batch, one epoch: Adam's first step has the sign of the gradient of eq. 15, computed densely."""
+    data = planted().data
+    fitted = fit(epochs=1, dim=16, batch_size=10_000, learning_rate=1e-3, regularisation=0.5)
+    rows = (0.1 * torch.randn(110, 16, generator=generator(0, "embeddings"))).requires_grad_()
+    from enhancer_plugins.training.sampler import TripletSampler
+
+    triples = TripletSampler(data, 0).epoch(1)
+    liked = torch.zeros(110, 110)
+    liked[torch.from_numpy(data.users).long(), torch.from_numpy(data.items).long() + 60] = 1
+    liked = liked + liked.T
+    scale = liked.sum(1).clamp(min=1).rsqrt()
+    matrix = scale[:, None] * liked * scale[None]
+    final = sum(torch.linalg.matrix_power(matrix, k) @ rows for k in range(4)) / 4
+    drawn = [triples.users, triples.positives + 60, triples.negatives + 60]
+    difference = (final[drawn[0]] * (final[drawn[1]] - final[drawn[2]])).sum(1)
+    penalty = sum(rows[nodes].square().sum() for nodes in drawn) * 0.5 / (2 * len(triples.users))
+    loss = torch.nn.functional.softplus(-difference).mean() + penalty
+    assert fitted.history[0]["loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
+    (gradient,) = torch.autograd.grad(loss, rows)
+    with torch.no_grad():
+        moved = rows - 1e-3 * gradient / (gradient.abs() + 1e-8)
+        users = (sum(torch.linalg.matrix_power(matrix, k) @ moved for k in range(4)) / 4)[:60]
+    seen = np.bincount(data.users, minlength=60) > 0
+    np.testing.assert_allclose(fitted.factors.users[seen], users.numpy()[seen], rtol=1e-3, atol=1e-5)
+
+
+def test_items_that_cannot_be_placed_rank_at_random():
+    """An item that nothing is known of must not profit from its row number."""
+    rng = np.random.default_rng(0)
+    users, items = np.nonzero(rng.random((200, 30)) < 0.3)
+    data = TrainingData(n_users=200, n_items=80, users=users.astype(np.int32), items=items.astype(np.int32))
+    factors = fit(data=data, epochs=3).factors
+    scores = factors.users @ factors.items[30:].T
+    assert len(np.unique(scores[0])) == 50
+    order = np.argsort(-scores, axis=1)
+    assert abs(order[:, :10].mean() - 24.5) < 8
+    warm = factors.users @ factors.items[:30].T
+    assert scores.max() < warm.max()
+
+
+def test_layer_weights_must_fit_the_layers():
+    with pytest.raises(ConfigError, match="2 numbers for 3 layers; give 4"):
+        LightGCN(LightGCNOptions(layer_weights=[1.0, 1.0]), Context())
+
+
+def test_a_device_that_is_not_there_is_an_error_in_words():
+    with pytest.raises(ConfigError, match="device 'nonsense' cannot be used"):
+        fit(device="nonsense")

@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+
+from enhancer.contracts import Batch, Context
+from enhancer.testing.backbone import planted
+from enhancer_plugins.fusers.align import Align, AlignOptions
+
+
+def embeddings(seed=0, d=8):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(60, d, generator=generator), torch.randn(50, d, generator=generator)
+
+
+def batch(users, items, seed=0, b=120):
+    """A step as a sampler draws it: nodes with interactions alone."""
+    data, rng = planted().data, np.random.default_rng(seed)
+    drawn = rng.integers(0, len(data.users), b)
+    negatives = data.items[rng.integers(0, len(data.items), b)]
+    columns = (data.users[drawn], data.items[drawn], negatives)
+    return Batch(*(torch.from_numpy(c.astype(np.int64)) for c in columns), users, items)
+
+
+def build(seed=0, **options):
+    return Align(AlignOptions(**options), Context()).build(planted().data, 8, seed=seed, device="cpu")
+
+
+def by_the_book(fusion, step, temperature):
+    """Three terms over the batch with its repetitions, as in RLMRec's code, for nodes that have a vector."""
+    data = planted().data
+    place = {kind: fusion.place(kind, torch.ones(1, 8)) for kind in ("user", "item")}
+    total = 0.0
+    for kind, nodes, rows, vectors in (
+        ("user", step.users, step.user_embeddings, data.user_vectors),
+        ("item", step.positives, step.item_embeddings, data.item_vectors),
+        ("item", step.negatives, step.item_embeddings, data.item_vectors),
+    ):
+        kept = [int(n) for n in nodes if np.any(vectors[n] != 0)]
+        a = rows[kept].detach().numpy().astype(np.float64)
+        t = place[kind](vectors[kept]).astype(np.float64)
+        a /= np.linalg.norm(a, axis=1, keepdims=True)
+        t /= np.linalg.norm(t, axis=1, keepdims=True)
+        logits = a @ t.T / temperature
+        total += float(np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits)))
+    return total
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.2, 1.0])
+def test_the_loss_is_that_of_the_paper(temperature):
+    fusion = build(temperature=temperature, weight=0.5)
+    step = batch(*embeddings())
+    expected = 0.5 * by_the_book(fusion, step, temperature)
+    assert float(fusion.loss(step).detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_nodes_without_a_vector_get_no_gradient():
+    users, items = (rows.requires_grad_() for rows in embeddings())
+    loss = build().loss(batch(users, items))
+    to_users, to_items = torch.autograd.grad(loss, (users, items))
+    assert not to_users[4].any()
+    assert not to_items[planted().bare_item].any()
+    assert to_users.any()
+    assert to_items.any()
+
+
+def test_a_bound_on_nodes_samples_the_step():
+    users, items = (rows.requires_grad_() for rows in embeddings())
+    fusion = build(nodes_per_step=5)
+    (to_users,) = torch.autograd.grad(fusion.loss(batch(users, items)), users)
+    assert int(to_users.any(1).sum()) == 5
+
+
+def test_the_mlp_has_the_papers_widths_and_is_one_for_both_kinds():
+    fusion = build()
+    users, items = (fusion.place(kind, torch.ones(3, 8)) for kind in ("user", "item"))
+    assert [layer.weight.shape for layer in users.layers] == [(12, 10), (10, 8)]
+    assert [layer.activation for layer in users.layers] == ["leaky_relu", "none"]
+    np.testing.assert_array_equal(users.layers[0].weight, items.layers[0].weight)
+
+
+def test_placed_rows_have_the_typical_length():
+    rows = torch.tensor([[3.0, 4.0] + [0.0] * 6, [0.0] * 7 + [1.0]])
+    placement = build().place("item", rows)
+    placed = placement(planted().data.item_vectors[:4])
+    np.testing.assert_allclose(np.linalg.norm(placed, axis=1), 3.0, rtol=1e-5)
+
+
+def test_minimising_it_draws_embeddings_to_their_vectors():
+    fusion = build(weight=1.0)
+    users, items = (rows.requires_grad_() for rows in embeddings())
+    parameters = [users, items, *fusion.parameters()]
+    for p in parameters:
+        p.requires_grad_()
+    optimiser = torch.optim.Adam(parameters, lr=0.05)
+    losses = []
+    for turn in range(40):
+        optimiser.zero_grad()
+        loss = fusion.loss(batch(users, items, seed=turn))
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]

@@ -1,0 +1,59 @@
+import torch
+
+from enhancer_plugins.training.adam import Adam
+
+
+def parameters(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "rows": torch.randn(20, 8, generator=generator).to(dtype),
+        "bias": torch.randn(5, generator=generator).to(dtype),
+    }
+
+
+def steps(count, dtype, decay):
+    ours = parameters(dtype)
+    adam = Adam(ours, 0.01, rates={"bias": 0.002})
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(count):
+        gradients = {name: torch.randn(p.shape, generator=generator).to(dtype) for name, p in ours.items()}
+        adam.step(gradients, {"rows": decay})
+    return ours, adam
+
+
+def test_it_equals_torchs_own_adam():
+    decay = torch.linspace(0, 0.5, 20)
+    theirs = parameters()
+    for p in theirs.values():
+        p.requires_grad_()
+    reference = torch.optim.Adam([{"params": [theirs["rows"]]}, {"params": [theirs["bias"]], "lr": 0.002}], lr=0.01)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(25):
+        for p in theirs.values():
+            p.grad = torch.randn(p.shape, generator=generator)
+        theirs["rows"].grad += decay.unsqueeze(1) * theirs["rows"].detach()
+        reference.step()
+    for dtype in (torch.float32, torch.float64):  # the kernel, and plain torch
+        ours, _ = steps(25, dtype, decay)
+        for name in ours:
+            torch.testing.assert_close(ours[name].float(), theirs[name].detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_parameter_without_gradient_stays():
+    ours = parameters()
+    before = ours["rows"].clone()
+    Adam(ours, 0.1).step({"rows": None, "bias": torch.ones(5)})
+    assert torch.equal(ours["rows"], before)
+    assert not torch.equal(ours["bias"], parameters()["bias"])
+
+
+def test_state_goes_round():
+    decay = torch.zeros(20)
+    ours, adam = steps(3, torch.float32, decay)
+    theirs = {name: p.clone() for name, p in ours.items()}
+    other = Adam(theirs, 0.01, rates={"bias": 0.002})
+    other.load_state({name: t.clone() for name, t in adam.state().items()})
+    gradients = {name: torch.ones_like(p) for name, p in ours.items()}
+    adam.step(gradients)
+    other.step(gradients)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

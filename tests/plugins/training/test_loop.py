@@ -1,0 +1,97 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from enhancer.contracts import Factors
+from enhancer.errors import EnhancerError
+from enhancer.testing.backbone import Watcher
+from enhancer_plugins.training.loop import Schedule, train
+
+
+class Counter:
+    """A model whose state is how often it was trained."""
+
+    def __init__(self, losses=None):
+        self.weight, self.moment, self.losses = torch.zeros(1), torch.zeros(1), losses
+
+    def train_epoch(self, epoch):
+        self.weight += 1
+        self.moment += 10
+        return self.losses[epoch - 1] if self.losses else 1 / epoch
+
+    def factors(self):
+        value = np.full((1, 1), float(self.weight), np.float32)
+        return Factors(value, value)
+
+    def state(self):
+        return {"weight": self.weight, "optimiser.moment": self.moment}
+
+    def load_state(self, state):
+        self.weight.copy_(state["weight"])
+        if "optimiser.moment" in state:
+            self.moment.copy_(state["optimiser.moment"])
+
+
+def test_patience_counts_validations():
+    model, watcher = Counter(), Watcher(metrics=[0.1, 0.5, 0.4, 0.3, 0.9])
+    outcome = train(model, Schedule(epochs=100, eval_every=3, patience=2), watcher)
+    assert (outcome.epochs, outcome.best_epoch, outcome.best_metric) == (12, 6, 0.5)
+    assert float(model.weight) == 6
+    assert [entry["epoch"] for entry in outcome.history if "metric" in entry] == [3, 6, 9, 12]
+
+
+def test_the_last_epoch_is_validated_whenever_it_falls():
+    outcome = train(Counter(), Schedule(epochs=5, eval_every=4, patience=9), Watcher(metrics=[0.1, 0.2]))
+    assert (outcome.epochs, outcome.best_epoch) == (5, 5)
+
+
+def test_a_tie_is_no_improvement():
+    outcome = train(Counter(), Schedule(epochs=50, eval_every=1, patience=3), Watcher(metrics=[0.5]))
+    assert (outcome.epochs, outcome.best_epoch) == (4, 1)
+
+
+def test_a_diverged_run_is_told_so():
+    with pytest.raises(EnhancerError, match="loss of epoch 2 is nan; lower"):
+        train(Counter([1.0, float("nan")]), Schedule(9, 1, 1), Watcher())
+
+
+def interrupt(path, identity="run", stop_after=4):
+    with pytest.raises(KeyboardInterrupt):
+        train(Counter(), Schedule(8, 2, 9), Watcher(checkpoint=path, stop_after=stop_after), identity=identity)
+    assert path.exists()
+
+
+def test_a_killed_run_goes_on_and_leaves_no_checkpoint(tmp_path):
+    path = tmp_path / "deep" / "run.safetensors"
+    interrupt(path)
+    assert list(path.parent.iterdir()) == [path]
+    model, watcher = Counter(), Watcher(checkpoint=path)
+    outcome = train(model, Schedule(8, 2, 9), watcher, identity="run")
+    assert [epoch for epoch, *_ in watcher.told] == [5, 6, 7, 8]
+    assert [entry["epoch"] for entry in outcome.history] == list(range(1, 9))
+    assert float(model.weight) == 8
+    assert float(model.moment) == 80
+    assert not path.exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path):
+    path = tmp_path / "run"
+    interrupt(path, identity="another")
+    watcher = Watcher(checkpoint=path)
+    train(Counter(), Schedule(8, 2, 9), watcher, identity="run")
+    assert watcher.told[0][0] == 1
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 60, 0.5, -1])
+def test_a_truncated_checkpoint_starts_over_with_a_warning(tmp_path, keep, caplog):
+    path = tmp_path / "run"
+    interrupt(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
+    watcher = Watcher(checkpoint=path)
+    with caplog.at_level(logging.WARNING):
+        train(Counter(), Schedule(8, 2, 9), watcher, identity="run")
+    assert watcher.told[0][0] == 1
+    assert "starts over" in caplog.text
