@@ -32,7 +32,7 @@ import numpy as np
 from enhancer.contracts.codec import check_vector
 from enhancer.contracts.record import TEXT_ASPECT, Record
 from enhancer.errors import ConfigError, DataError, EnhancerError, StoreMismatchError, did_you_mean
-from enhancer.features.embedding import embedding_text
+from enhancer.features.records import embedding_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
