@@ -326,7 +326,6 @@ def test_an_observer_that_raises_is_named_once_and_the_others_still_hear(caplog)
     for number, plugin in enumerate((Raising(), Listening(), Exiting())):
         manager.register(plugin, distribution=f"dist-{number}")
     with caplog.at_level(logging.WARNING, logger="enhancer.plugins"):
-        logging.getLogger("enhancer").propagate = True
         for epoch in range(3):
             manager.hook.epoch_finished(run="align/seed0", epoch=epoch, loss=0.5, metric=None)
     assert heard == [(0, 0.5), (1, 0.5), (2, 0.5)]

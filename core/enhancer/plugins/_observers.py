@@ -41,6 +41,10 @@ class Observers:
         if (plugin, hook) not in self._warned:
             self._warned.add((plugin, hook))
             _log.warning(
-                "plugin %s failed in %s and is not heard of again: %s: %s", plugin, hook, type(error).__name__, error
+                "plugin %s failed in %s: %s: %s; the run goes on, and this is said once",
+                plugin,
+                hook,
+                type(error).__name__,
+                error,
             )
             _log.debug("the traceback of %s in %s", plugin, hook, exc_info=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -23,7 +24,11 @@ def invoke(tmp_path, monkeypatch, capsys):
         assert "Traceback" not in captured.err
         return SimpleNamespace(code=code, out=captured.out, err=captured.err, json=lambda: json.loads(captured.out))
 
-    return run
+    yield run
+    log = logging.getLogger("enhancer")  # the command line takes it over for its process
+    log.handlers.clear()
+    log.propagate = True
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
