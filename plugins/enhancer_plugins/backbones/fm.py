@@ -24,15 +24,17 @@ class FMOptions(Options):
     """Epochs at most."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of Adam."""
+    field_learning_rate: float = Field(default=5e-4, gt=0)
+    """Step size for what belongs to dense fields: every step moves them, but only some of the ids."""
     regularisation: float = Field(default=1e-2, ge=0)
-    """Weight of the L2 penalty on the ids' factors and biases that a step draws."""
+    """Weight of the L2 penalty on the factors and weights of the fields that a step draws."""
     batch_size: int | None = Field(default=None, ge=1)
     """Interactions a step; by default a tenth of them all, between 512 and 8192."""
     eval_every: int = Field(default=5, ge=1)
     """Epochs between validations."""
     patience: int = Field(default=4, ge=1)
     """Validations without a new best after which training stops."""
-    init_std: float = Field(default=0.1, gt=0)
+    init_std: float = Field(default=0.03, gt=0)
     """Standard deviation of the initial factors."""
     device: str = "auto"
     """auto, cpu, cuda or another torch device."""
@@ -63,7 +65,7 @@ class FM(Backbone):
         run.check_data(data, fuser)
         own = self.options
         recipe = Recipe(own.dim, own.learning_rate, own.regularisation, own.batch_size, own.init_std, own.device)
-        model = FMModel(recipe, data, fuser, seed=seed)
+        model = FMModel(recipe, data, fuser, seed=seed, field_rate=own.field_learning_rate)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
         name = run.identity(self, own, data, fuser, seed) if monitor.checkpoint else ""
         return model.fitted(loop.train(model, schedule, monitor, identity=name))

@@ -41,9 +41,12 @@ class FMModel(RankingModel):
         data: Interactions and vectors.
         fuser: Its run begins here.
         seed: Draws everything.
+        field_rate: Step size of what belongs to dense fields, by default that of the rest.
     """
 
-    def __init__(self, recipe: Recipe, data: TrainingData, fuser: Fuser, *, seed: int) -> None:
+    def __init__(
+        self, recipe: Recipe, data: TrainingData, fuser: Fuser, *, seed: int, field_rate: float | None = None
+    ) -> None:
         super().__init__(recipe, data, fuser, seed)
         ids = torch.randn(data.n_users + data.n_items, recipe.dim, generator=run.generator(seed, "embeddings"))
         users, items = torch.split(ids * recipe.init_std, [data.n_users, data.n_items])
@@ -55,7 +58,9 @@ class FMModel(RankingModel):
                 drawn = torch.randn(columns.shape[1], recipe.dim, generator=random)
                 parameters[f"{name}_fields"] = drawn * recipe.init_std
             parameters["item_linear"] = torch.zeros(wide[1].shape[1], 1)
-        self.begin({name: p.to(self.device) for name, p in parameters.items()})
+        dense = ("user_fields", "item_fields", "item_linear")
+        rates = {} if field_rate is None else dict.fromkeys(dense, field_rate)
+        self.begin({name: p.to(self.device) for name, p in parameters.items()}, rates)
 
     def _sums(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """``p`` ``[n_users, d]``, ``q`` ``[n_items, d]`` and ``b`` ``[n_items]``."""
@@ -75,8 +80,12 @@ class FMModel(RankingModel):
         return users, items, extra, Batch(*triples, users, items)
 
     def decay(self, users: torch.Tensor, items: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The penalty is on the parameters of the ids that a step draws."""
-        return {"users": users, "items": items, "item_bias": items}
+        """The penalty is on the parameters of all fields that a triple brings: the drawn ids, and every dense field."""
+        slopes = {"users": users, "items": items, "item_bias": items}
+        for name, counts in (("user_fields", users), ("item_fields", items), ("item_linear", items)):
+            if name in self.parameters:
+                slopes[name] = counts.sum().expand(len(self.parameters[name])).contiguous()
+        return slopes
 
     def sides(self) -> dict[Kind, Side]:
         """What is served: ``[p; 1; c]`` and ``[q; b; 1]``."""

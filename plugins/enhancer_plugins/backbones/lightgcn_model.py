@@ -59,7 +59,8 @@ class LightGCNModel(RankingModel):
         users, items = torch.split(embeddings, self._split)
         batch = Batch(*triples, users, items)
         if self._spread is not None:
-            return users, items, score_differences(*torch.split(self._spread, self._split), triples), batch
+            spread_users, spread_items = torch.split(self._spread, self._split)
+            return users, items, score_differences(spread_users, spread_items, triples), batch
         columns = self._columns()
         if columns is None:
             return users, items, None, batch

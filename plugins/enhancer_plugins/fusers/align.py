@@ -32,8 +32,8 @@ class AlignOptions(Options):
     """Temperature of InfoNCE."""
     hidden: int | None = Field(default=None, ge=1)
     """Width of the hidden layer; by default half of vector and embedding length together."""
-    nodes_per_step: int | None = Field(default=512, ge=2)
-    """Users, positives and negatives that a step aligns at most, drawn from its own; none for all of them."""
+    nodes_per_step: int = Field(default=512, ge=0)
+    """Users, positives and negatives that a step aligns at most, drawn from its own; 0 for all of them."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Step size of Adam for the MLP, which does not bear the large steps of embeddings."""
 
@@ -102,7 +102,7 @@ class _Alignment(Fusion):
         counted = torch.bincount(nodes, minlength=len(known)) * known
         distinct = counted.nonzero().squeeze(1)
         most = self._options.nodes_per_step
-        if most is not None and len(distinct) > most:
+        if 0 < most < len(distinct):
             some = torch.randperm(len(distinct), generator=self._random)[:most].to(distinct.device)
             distinct = distinct[some]
         return distinct, counted[distinct]

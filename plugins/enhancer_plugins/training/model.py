@@ -81,15 +81,15 @@ class RankingModel(ABC):
         wide = self.fusion.inputs()
         self.constant = None if wide is None or not wide.constant else (wide.users.detach(), wide.items.detach())
 
-    def begin(self, parameters: Mapping[str, torch.Tensor]) -> None:
-        """Take the model's parameters and the fuser's to the optimiser."""
+    def begin(self, parameters: Mapping[str, torch.Tensor], rates: Mapping[str, float] | None = None) -> None:
+        """Take the model's parameters and the fuser's to the optimiser; ``rates`` are step sizes that differ."""
         self.parameters = dict(parameters)
         trained = {f"fusion.{n}": p for n, p in enumerate(self.fusion.parameters())}
         self._all = self.parameters | trained
         for parameter in self._all.values():
             parameter.requires_grad_()
         own = self.fusion.learning_rate
-        rates = {} if own is None else dict.fromkeys(trained, own)
+        rates = dict(rates or {}) | ({} if own is None else dict.fromkeys(trained, own))
         # Torch needs more than one thread for a fuser's own products; a small problem needs one thread in all.
         small = (self.data.n_users + self.data.n_items + self._batch_size) * self.recipe.dim < _SMALL
         alone = self.device == "cpu" and (small or not trained)
