@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 import torch
 
@@ -93,6 +95,7 @@ class RankingModel(ABC):
         # Torch needs more than one thread for a fuser's own products; a small problem needs one thread in all.
         small = (self.data.n_users + self.data.n_items + self._batch_size) * self.recipe.dim < _SMALL
         alone = self.device == "cpu" and (small or not trained)
+        self._pace = run.Pace(1 if small else numba.get_num_threads())
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
         self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates)
 
@@ -130,7 +133,10 @@ class RankingModel(ABC):
         total, steps = 0.0, 0
         with run.threads(**self._threads):
             for triples in self._sampler.batches(epoch, self._batch_size):
+                started = time.perf_counter()
+                numba.set_num_threads(self._pace.begin())
                 total += self._step(triples)
+                self._pace.end(time.perf_counter() - started)
                 steps += 1
         return total / steps
 
@@ -165,7 +171,7 @@ class RankingModel(ABC):
 
     @torch.no_grad()
     def _served(self) -> dict[Kind, Side]:
-        with run.threads(**self._threads):
+        with run.threads(**{**self._threads, "kernel_threads": self._pace.choice}):
             sides = self.sides()
         vectors = {"user": self.data.user_vectors, "item": self.data.item_vectors}
         for (kind, side), mask in zip(sides.items(), self.trained, strict=True):

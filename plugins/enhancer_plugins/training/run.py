@@ -94,6 +94,45 @@ def identity(backbone: Backbone, options: Options, data: TrainingData, fuser: Fu
     return digest.hexdigest()
 
 
+class Pace:
+    """Picks by the clock whether kernels run on all threads or on one.
+
+    On an idle machine more threads are faster; on a busy one they wait, spinning, for a thread that was put aside, and
+    a step takes ten times longer. Now and then both are timed over a few steps. Results do not depend on the choice.
+
+    Args:
+        most: The most threads there are.
+    """
+
+    _PROBE, _PERIOD = 3, 200
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._step = -1  # the first step compiles: it is not timed
+        self._spent = {1: 0.0, most: 0.0}
+        self.choice = most
+
+    def begin(self) -> int:
+        """How many threads the next step takes."""
+        place = self._step % self._PERIOD
+        if self._step < 0 or self._most == 1:
+            return self.choice
+        if place < 2 * self._PROBE:
+            return 1 if place < self._PROBE else self._most
+        return self.choice
+
+    def end(self, seconds: float) -> None:
+        """Tell how long that step took."""
+        place = self._step % self._PERIOD
+        if self._step >= 0 and place < 2 * self._PROBE and self._most > 1:
+            if place == 0:
+                self._spent = dict.fromkeys(self._spent, 0.0)
+            self._spent[self.begin()] += seconds
+            if place == 2 * self._PROBE - 1:
+                self.choice = min(self._spent, key=lambda count: self._spent[count])
+        self._step += 1
+
+
 @contextmanager
 def threads(*, torch_threads: int | None, kernel_threads: int | None) -> Iterator[None]:
     """Bound the threads of torch and of the numba kernels for a while (None leaves them alone).
