@@ -120,8 +120,11 @@ def _cache() -> Check:
 def _data(settings: Settings, root: Path) -> Iterator[Check]:
     columns = settings.data.columns
     wanted: dict[str, tuple[Path | None, list[str | None]]] = {
-        "items": (settings.data.items, [columns.item_id, columns.title, *(columns.item_text or [])]),
-        "users": (settings.data.users, [columns.user_id, *(columns.user_text or [])]),
+        "items": (
+            settings.data.items,
+            [columns.items_id or columns.item_id, columns.title, *(columns.item_text or [])],
+        ),
+        "users": (settings.data.users, [columns.users_id or columns.user_id, *(columns.user_text or [])]),
         "interactions": (
             settings.data.interactions,
             [columns.user_id, columns.item_id, columns.rating, columns.timestamp],

@@ -70,6 +70,8 @@ class Guess:
     interactions: Table | None = None
     item_id: str | None = None
     user_id: str | None = None
+    items_id: str | None = None
+    """What the table of items calls the item id, where that is not ``item_id``."""
     notes: list[str] = field(default_factory=list)
     """What a person should know of the choice."""
 
@@ -204,10 +206,7 @@ def _settle_item_id(chosen: Guess, table: Table) -> None:
     if chosen.item_id is None and own is not None:
         chosen.item_id = own
     elif chosen.interactions is not None and own is not None:
-        chosen.notes.append(
-            f"{table.path.name} calls the item id {own!r} and {chosen.interactions.path.name} calls it "
-            f"{chosen.item_id!r}: enhancer takes one name for both, so rename one of the two columns"
-        )
+        chosen.items_id = own
     else:
         raise ConfigError(
             f"{table.path} has no column that looks like item ids; its columns: {', '.join(table.columns)}",

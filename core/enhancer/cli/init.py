@@ -228,6 +228,7 @@ def _columns(found: Guess) -> list[str]:
     title = title_column(items)
     rows = [
         ("item_id", found.item_id, "item_id"),
+        ("items_id", found.items_id, None),
         ("user_id", found.user_id, "user_id"),
         ("rating", rating, "rating"),
         ("timestamp", seconds, "timestamp"),
@@ -237,7 +238,7 @@ def _columns(found: Guess) -> list[str]:
     for key, column, default in rows:
         if column is not None:
             lines.append(f"{'# ' if column == default else ''}{key} = {_quote(column)}")
-    text = [column for column in items.columns if column != found.item_id]
+    text = [column for column in items.columns if column != (found.items_id or found.item_id)]
     worded = [column for column in text if not items.wordless(column)]
     said = f"item_text = [{', '.join(map(_quote, worded or text))}]"
     dropped = worded and len(worded) < len(text)
@@ -277,7 +278,7 @@ def _summary(target: Path, found: Guess, choice: Choice) -> dict[str, Any]:
     return {
         "path": str(target),
         **{name: str(table.path) if table else None for name, table in tables.items()},
-        "columns": {"item_id": found.item_id, "user_id": found.user_id},
+        "columns": {"item_id": found.item_id, "items_id": found.items_id, "user_id": found.user_id},
         "llm": choice.llm,
         "embedder": choice.embedder,
         "store": choice.store,

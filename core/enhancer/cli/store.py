@@ -107,14 +107,18 @@ def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `store export` wrote.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Read records from a file.
+    """Read records, or profiles made elsewhere, from a file.
 
-    They replace those of equal kind, id and aspect. What has no vector of this project's embedder is embedded.
+    A row needs an id and a profile; it is judged as a model's answer is. It replaces the record of equal kind, id and
+    aspect. What has no vector of this project's embedder is embedded.
     """
     from enhancer.features.interchange import import_records
 
     with session.opened() as project:
-        report = import_records(project.store, file, project.embedder)
+        adoption = project.pipeline.adoption()
+        report = import_records(
+            project.store, file, project.embedder, validate=adoption.validate, complete=adoption.complete
+        )
     said = f"{report.records:,} records read from {file}, {report.embedded:,} of them embedded here"
     _counted({"file": str(file), **report.to_json()}, said, as_json)
 

@@ -25,6 +25,10 @@ class ColumnsConfig(Options):
     """Item id, in items and interactions."""
     user_id: str = "user_id"
     """User id, in users and interactions."""
+    items_id: str | None = None
+    """Item id in the items table, where that table calls it otherwise; by default ``item_id``."""
+    users_id: str | None = None
+    """User id in the users table, likewise; by default ``user_id``."""
     rating: str | None = None
     """Rating in interactions; by default the column ``rating`` where there is one."""
     timestamp: str | None = None

@@ -50,9 +50,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
         DataError: A row without an id, or an id that comes again with different text; file, line and column are named.
     """
     table = open_table(path)
-    id_column = table.require(
-        columns.item_id if kind == "item" else columns.user_id, "item_id" if kind == "item" else "user_id"
-    )
+    id_column = _id_column(table, kind, columns)
     texts = _text_columns(table, kind, columns, id_column)
     others = [name for name in table.columns if name != id_column or name in texts]
     text_at = [others.index(name) for name in texts]
@@ -87,6 +85,14 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
             yield Entity(kind, entity_id, text, fields, title or None)
     if not rows:
         raise DataError(f"{path} has a header and no rows")
+
+
+def _id_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str:
+    """The column of ids: the table's own name for it, or the one that it shares with interactions."""
+    own = columns.items_id if kind == "item" else columns.users_id
+    if own is not None:
+        return table.require(own, f"{kind}s_id")
+    return table.require(columns.item_id if kind == "item" else columns.user_id, f"{kind}_id")
 
 
 def _text_columns(table: Table, kind: Kind, columns: ColumnsConfig, id_column: str) -> Sequence[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.contracts.llm import Price
 from enhancer.errors import PluginError
+from enhancer.features.adoption import Adoption
 from enhancer.features.planning import make_plan
 from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.survey import Work
@@ -155,6 +156,10 @@ class Pipeline:
             for record in self._store.scan(kind=kind):
                 if record.id not in known:
                     yield kind, record.id, record.aspect
+
+    def adoption(self) -> Adoption:
+        """How profiles made elsewhere are judged and stamped. Calls nothing."""
+        return Adoption(self._works(self._make_planner() if self._asks_llm() else None))
 
     # -- parts ------------------------------------------------------------------------------------------------------
 

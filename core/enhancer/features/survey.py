@@ -54,6 +54,18 @@ class Work:
     text: bool
     """Whether the raw text is to be embedded."""
 
+    def prompt(self, entity: Entity) -> tuple[str, bool]:
+        """The rendered prompt about an entity, and whether there is nothing to describe it by."""
+        assert self.ask is not None
+        past = self.history(entity) if self.history is not None else ""
+        return self.ask.template.render(entity, past), not past and not entity.text.strip()
+
+    def hashes(self) -> Iterator[tuple[str, str]]:
+        """Id and input hash of every entity, as a stream."""
+        assert self.keys is not None
+        for entity in self.entities():
+            yield entity.id, self.keys.of(self.prompt(entity)[0])
+
 
 @dataclass(slots=True)
 class Surveyed:
@@ -91,15 +103,12 @@ def survey(work: Work, store: FeatureStore, embedder: str | None) -> Iterator[Su
 
 def _profiles(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp | None], embedder: str | None) -> None:
     work = found.work
-    assert work.ask is not None
     assert work.keys is not None
-    render, key, history = work.ask.template.render, work.keys.of, work.history
     for entity, stamp in zip(chunk, stamps, strict=True):
-        past = history(entity) if history is not None else ""
-        prompt = render(entity, past)
-        input_hash = key(prompt)
+        prompt, empty = work.prompt(entity)
+        input_hash = work.keys.of(prompt)
         if stamp is None or stamp.input_hash != input_hash:
-            found.to_ask.append(ToAsk(entity.id, input_hash, prompt, not entity.text.strip() and not past))
+            found.to_ask.append(ToAsk(entity.id, input_hash, prompt, empty))
         elif embedder is not None and stamp.embedder != embedder:
             found.to_reembed.append(entity.id)
 
