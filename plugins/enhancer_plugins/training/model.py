@@ -94,7 +94,8 @@ class RankingModel(ABC):
         rates = dict(rates or {}) | ({} if own is None else dict.fromkeys(trained, own))
         # Torch needs more than one thread for a fuser's own products; a small problem needs one thread in all.
         small = (self.data.n_users + self.data.n_items + self._batch_size) * self.recipe.dim < _SMALL
-        alone = self.device == "cpu" and (small or not trained)
+        # With two cores a second thread of torch brings a tenth when idle, and costs tenfold when something else runs.
+        alone = self.device == "cpu" and (small or not trained or torch.get_num_threads() <= 2)
         self._pace = run.Pace(1 if small else numba.get_num_threads())
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
         self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates)
