@@ -52,16 +52,16 @@ def register_feature_stores(register: Register) -> None:
 @hookimpl
 def register_backbones(register: Register) -> None:
     """What learns from interactions."""
-    register("lightgcn", "enhancer_plugins.backbones.lightgcn:LightGCN", extra="train", requires=("torch",))
-    register("fm", "enhancer_plugins.backbones.fm:FM", extra="train", requires=("torch",))
+    register("lightgcn", "enhancer_plugins.backbones.lightgcn:LightGCN", extra="train", requires=("torch", "numba"))
+    register("fm", "enhancer_plugins.backbones.fm:FM", extra="train", requires=("torch", "numba"))
 
 
 @hookimpl
 def register_fusers(register: Register) -> None:
     """How semantics enter a backbone."""
-    register("none", "enhancer_plugins.fusers.none:NoFusion", extra="train", requires=("torch",))
-    register("concat", "enhancer_plugins.fusers.concat:Concat", extra="train", requires=("torch",))
-    register("align", "enhancer_plugins.fusers.align:Align", extra="train", requires=("torch",))
+    register("none", "enhancer_plugins.fusers.none:NoFusion", extra="train", requires=("torch", "numba"))
+    register("concat", "enhancer_plugins.fusers.concat:Concat", extra="train", requires=("torch", "numba"))
+    register("align", "enhancer_plugins.fusers.align:Align", extra="train", requires=("torch", "numba"))
 
 
 @hookimpl
