@@ -55,6 +55,8 @@ class Watch:
         self._views, self._metric, self._run = views, metric, run
         self._listener, self._on_epoch = listener, on_epoch
         self._stage, self._runs_done, self._runs = stage, runs_done, runs
+        self._detail: dict[str, Detail] = {"run": run}
+        self._complete = False
 
     def validate(self, factors: Factors) -> float | None:
         """The metric over warm validation pairs, with training masked; None when there are none."""
@@ -75,10 +77,16 @@ class Watch:
         if self._on_epoch is not None:
             self._on_epoch(self._run, epoch, loss, metric)
         detail: dict[str, Detail] = {"run": self._run, "epoch": epoch, "epochs": epochs, "loss": loss, "metric": metric}
+        self._detail, self._complete = detail, epoch == epochs
         if self._runs_done is None:
             self._listener(Progress(self._stage, epoch, epochs, detail))
         else:
             self._listener(Progress(self._stage, self._runs_done, self._runs, detail))
+
+    def finished(self, epochs: int) -> None:
+        """Tell that a single run is over. One that stopped early is done all the same: what it took is the whole."""
+        if self._runs_done is None and not self._complete:
+            self._listener(Progress(self._stage, epochs, epochs, {**self._detail, "epoch": epochs, "epochs": epochs}))
 
 
 def fit(
@@ -104,7 +112,7 @@ def fit(
         metrics: Such as ``ndcg@10``.
         seed: Initialisation, sampling.
         run: Name of the run for listeners.
-        listener: Told after each epoch.
+        listener: Told after each epoch, and at the end with ``done == total``, stopped early or not.
         on_epoch: Told after each epoch.
         checkpoint: A file where the backbone may keep its state, to resume after a kill.
 
@@ -121,6 +129,7 @@ def fit(
     views = Views(split)
     watch = Watch(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
     fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
+    watch.finished(fitted.epochs)
     scores = evaluate(
         fitted.factors,
         views.warm_test,

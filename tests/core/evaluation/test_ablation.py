@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -127,6 +128,25 @@ def test_one_training_alone(world, toys):
     assert again.mean("ndcg@10") == metrics["ndcg@10"]
     validated = evaluate(fitted.factors, views.warm_validation, seen=(split.train,), candidates=views.warm_items)
     assert fitted.history[-1]["metric"] == validated.mean("ndcg@10")
+
+
+def test_a_training_that_stops_early_ends_whole(world, toys):
+    class Impatient(toys["SVD"]):
+        def fit(self, data, fuser, *, seed, monitor):
+            monitor.epoch_finished(1, 200, 0.5, 0.25)
+            monitor.epoch_finished(2, 200, 0.4, 0.24)
+
+            class Deaf:
+                validate, epoch_finished = monitor.validate, staticmethod(lambda *_: None)
+
+            return dataclasses.replace(super().fit(data, fuser, seed=seed, monitor=Deaf), epochs=2)
+
+    split, vectors = world
+    data = training_data(split, toys["pooling"](split)(vectors), vectors)
+    events = []
+    fit(Impatient(), toys["Nothing"](), data, split, metrics=["ndcg@10"], listener=events.append)
+    assert [(e.done, e.total) for e in events] == [(1, 200), (2, 200), (2, 2)]
+    assert (events[-1].detail["epochs"], events[-1].detail["loss"]) == (2, 0.4)
 
 
 def test_training_data_that_does_not_fit(world):
