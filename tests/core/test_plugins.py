@@ -159,6 +159,14 @@ def test_a_third_partys_distribution_is_found_and_works(installed, tmp_path):
     assert re.search(r"^ngrams +int +1 +Longest run of words", text, re.MULTILINE)
 
 
+def test_show_tells_the_tables_within_a_table():
+    shown = cli_json("plugins", "show", "replay")
+    assert [option["name"] for option in shown["tables"]["llm.price"]] == ["input", "output"]
+    assert "price" not in {option["name"] for option in shown["shared"]}
+    text = cli("plugins", "show", "replay").stdout
+    assert re.search(r"\[llm\.price\].*^input +float +\(required\) +For prompt tokens", text, re.MULTILINE | re.DOTALL)
+
+
 # --- what is promised in writing -------------------------------------------------------------------------------------
 
 

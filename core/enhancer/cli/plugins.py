@@ -12,6 +12,7 @@ from enhancer.cli.tables import table
 from enhancer.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
+    from enhancer.contracts import Options
     from enhancer.plugins import PluginInfo, PluginManager
 
 
@@ -77,7 +78,7 @@ def _describe(manager: PluginManager, line: PluginInfo) -> dict[str, Any]:
     """The listing's line, the class's first line of documentation, and its options."""
     from enhancer.plugins import KINDS
 
-    described: dict[str, Any] = {**line.to_json(), "summary": None, "options": None, "shared": None}
+    described: dict[str, Any] = {**line.to_json(), "summary": None, "options": None, "shared": None, "tables": {}}
     if line.kind not in KINDS or line.status == "broken":
         return described
     try:
@@ -87,17 +88,33 @@ def _describe(manager: PluginManager, line: PluginInfo) -> dict[str, Any]:
         return described
     described["summary"] = _prose(next(iter((target.__doc__ or "").strip().splitlines()), None))
     described["options"] = [_option(name, field) for name, field in target.options_class.model_fields.items()]
-    described["shared"] = _shared(line.kind)
+    described["shared"], described["tables"] = _shared(line.kind)
     return described
 
 
-def _shared(kind: str) -> list[dict[str, Any]]:
-    """Keys of the same table that are enhancer's own, whatever the plugin."""
+def _shared(kind: str) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
+    """Keys of the same table that are enhancer's own, whatever the plugin; and those of the tables within it."""
     from enhancer.config import Settings
 
     table_class: Any = Settings.model_fields[kind].annotation
-    fields = table_class.model_fields.items()
-    return [_option(name, field) for name, field in fields if name not in ("use", "options")]
+    keys: list[dict[str, Any]] = []
+    tables: dict[str, list[dict[str, Any]]] = {}
+    for name, field in table_class.model_fields.items():
+        if (inner := _table_class(field.annotation)) is not None:
+            tables[f"{kind}.{name}"] = [_option(key, each) for key, each in inner.model_fields.items()]
+        elif name not in ("use", "options"):
+            keys.append(_option(name, field))
+    return keys, tables
+
+
+def _table_class(annotation: Any) -> type[Options] | None:
+    """The class of settings that a field holds, if that is what it holds."""
+    from typing import get_args
+
+    from enhancer.contracts import Options
+
+    held = (annotation, *get_args(annotation))
+    return next((each for each in held if isinstance(each, type) and issubclass(each, Options)), None)
 
 
 def _option(name: str, field: Any) -> dict[str, Any]:
@@ -151,6 +168,9 @@ def _render(plugin: dict[str, Any]) -> str:
     if plugin["shared"]:
         parts.append(f"\nBeside these, [{plugin['kind']}] takes, whatever the plugin:\n")
         parts.append(_options_table(plugin["shared"]))
+    for name, options in plugin["tables"].items():
+        parts.append(f"\nand a table [{name}]:\n")
+        parts.append(_options_table(options))
     return "\n".join(parts)
 
 
