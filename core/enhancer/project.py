@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.llm import LLMProvider
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Interactions, Split
-    from enhancer.evaluation import Ablation, Arm
+    from enhancer.evaluation import Ablation, Arm, Experiment
     from enhancer.features import GenerationReport, Pipeline, Plan
     from enhancer.progress import Listener
     from enhancer.results import RunReport, Similar, TrainingReport
@@ -58,6 +58,7 @@ class Project:
         """
         self.settings = settings
         self.root = root
+        self._own_plugins = plugins is not None
         self.plugins = load_plugins() if plugins is None else plugins
         self.context = Context(root=root)
 
@@ -260,7 +261,7 @@ class Project:
         started = time.perf_counter()
         inputs: tuple[Input, ...] = self._inputs()
         users, items = self.features(inputs) if fuser.uses_semantics else (None, None)
-        if items is not None and users is None:
+        if items is not None and settings.prompts.user.source == "pool":
             users = self._pool(items)
         split = self.split
         fitted, metrics = fit(
@@ -326,7 +327,7 @@ class Project:
             ConfigError: An arm or metric is unknown, or an arm's vectors are not in the store.
             FusionError: A pair cannot work together; raised before any training.
         """
-        from enhancer.evaluation import resolve_arms, resolve_baseline, run_ablation
+        from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
         from enhancer.evaluation.memory import RunMemory
         from enhancer.evaluation.report import write_report
 
@@ -337,6 +338,8 @@ class Project:
             fusers=[line.name for line in self.plugins.listing() if line.kind == "fuser"],
         )
         seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
+        # Another process can only know the plugins that are installed.
+        count = 1 if self._own_plugins else settings.evaluation.workers
         ablation = run_ablation(
             arms,
             self.split,
@@ -350,6 +353,7 @@ class Project:
             listener=listener,
             on_epoch=self._on_epoch,
             memory=RunMemory(self.root / "runs", identity=settings.backbone.model_dump_json()),
+            workers=Workers(count, partial(_experiment, settings, self.root)),
         )
         self.plugins.hook.ablation_finished(result=ablation.to_json())
         if report is not None:
@@ -461,3 +465,18 @@ class Project:
             "rows read": read.rows,
             "rows with an unknown item": read.unknown_items,
         }
+
+
+def _experiment(settings: Settings, root: Path) -> Experiment:
+    """The experiment of :meth:`Project.ablate`, in another process."""
+    from enhancer.evaluation import Experiment
+
+    project = Project(settings, root)
+    return Experiment.over(
+        project.split,
+        project.features,
+        project.backbone,
+        project.fuser,
+        metrics=settings.evaluation.metrics,
+        pool=project._pool if settings.prompts.user.source == "pool" else None,  # noqa: SLF001  its own module
+    )

@@ -219,6 +219,8 @@ class EvaluationConfig(Options):
     """Seed of the split: cut once, shared by every arm and seed."""
     seeds: int = Field(default=5, ge=1)
     """Training runs of each arm."""
+    workers: int = Field(default=1, ge=1)
+    """Processes that runs are spread over."""
     arms: list[str] = Field(default=["none", "concat", "align", "text", "placebo"], min_length=1)
     """Fusers, ``text`` (raw text, no LLM), ``placebo`` (shuffled vectors), or names of ``[evaluation.arm]``."""
     arm: dict[str, ArmConfig] = Field(default_factory=dict)

@@ -13,23 +13,27 @@ from __future__ import annotations
 from enhancer.evaluation.ablation import run_ablation
 from enhancer.evaluation.arms import Arm, resolve_arms, resolve_baseline, shuffled
 from enhancer.evaluation.baselines import ease, popularity
+from enhancer.evaluation.experiment import Experiment
 from enhancer.evaluation.fitting import fit
 from enhancer.evaluation.metrics import Metric, Scores, evaluate, parse_metric
 from enhancer.evaluation.ranking import CSR, rank
 from enhancer.evaluation.result import Ablation, Comparison, Finding, Run
 from enhancer.evaluation.significance import bootstrap, holm, paired
 from enhancer.evaluation.split import Views, training_data
+from enhancer.evaluation.workers import Workers
 
 __all__ = [
     "CSR",
     "Ablation",
     "Arm",
     "Comparison",
+    "Experiment",
     "Finding",
     "Metric",
     "Run",
     "Scores",
     "Views",
+    "Workers",
     "bootstrap",
     "ease",
     "evaluate",

@@ -7,69 +7,35 @@ experiment, its arm and its seed alone, so that results depend neither on the or
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
-from enhancer.evaluation.arms import Arm, shuffled
 from enhancer.evaluation.baselines import ease, ease_fits, popularity
+from enhancer.evaluation.experiment import Experiment, recall_one, run_one
 from enhancer.evaluation.fitting import Watch
 from enhancer.evaluation.metrics import evaluate, parse_metric
-from enhancer.evaluation.panels import Measured, Panel, measure, panels_of
+from enhancer.evaluation.panels import Measured, measure
 from enhancer.evaluation.result import Ablation, Run, judge
-from enhancer.evaluation.split import Views, training_data
 from enhancer.evaluation.verdict import verdicts
+from enhancer.evaluation.workers import Epoch, Job, Workers
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
-    from enhancer.config.schema import Input
-    from enhancer.contracts.backbone import Backbone, TrainingData
+    from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.fuser import Fuser
+    from enhancer.evaluation.arms import Arm
+    from enhancer.evaluation.experiment import Features, Table
     from enhancer.evaluation.fitting import OnEpoch
     from enhancer.evaluation.memory import RunMemory
-    from enhancer.evaluation.split import SplitLike
+    from enhancer.evaluation.split import SplitLike, Views
     from enhancer.progress import Detail, Listener
 
-    Table = NDArray[np.float32]
-    Features = Callable[[tuple[Input, ...]], tuple[Table | None, Table]]
-    """From what is embedded to the vectors of users (None where they have none of their own) and of items."""
-
 _EASE_GRID = (300.0, 100.0, 1000.0)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Experiment:
-    """All that a run needs beside its arm and seed."""
-
-    views: Views
-    panels: list[Panel]
-    features: Features
-    pool: Callable[[Table], Table] | None
-    make_backbone: Callable[[], Backbone]
-    make_fuser: Callable[[Arm], Fuser]
-    metrics: list[str]
-    _tables: dict[tuple[Input, ...], tuple[Table | None, Table]] = field(default_factory=dict)
-
-    def data(self, arm: Arm, seed: int) -> TrainingData:
-        """The training data of an arm: a placebo's vectors are shuffled before users are pooled from them."""
-        if not arm.semantic:
-            return training_data(self.views.split)
-        if arm.inputs not in self._tables:
-            self._tables[arm.inputs] = self.features(arm.inputs)
-        users, items = self._tables[arm.inputs]
-        if arm.shuffle:
-            items = shuffled(items, seed)
-            users = None if users is None else shuffled(users, seed)
-        if self.pool is not None:
-            users = self.pool(items)
-        return training_data(self.views.split, users, items)
 
 
 def run_ablation(
@@ -87,6 +53,7 @@ def run_ablation(
     on_epoch: OnEpoch | None = None,
     checkpoints: Path | None = None,
     memory: RunMemory | None = None,
+    workers: Workers | None = None,
 ) -> Ablation:
     """Train every arm with every seed, and judge.
 
@@ -104,6 +71,7 @@ def run_ablation(
         on_epoch: Told of every epoch.
         checkpoints: A folder for the state of unfinished runs.
         memory: Runs that were finished before, which are not trained again.
+        workers: Processes that runs are spread over; None trains here, one run after the other.
 
     Raises:
         FusionError: A pair cannot work together; raised before any training.
@@ -121,42 +89,17 @@ def run_ablation(
     for arm in arms:
         make_fuser(arm).check(make_backbone(), arm.fuser)
     started = time.perf_counter()
-    views = Views(split)
-    panels = panels_of(views)
-    if not panels or panels[0].strata[0].name != "all":
-        raise EvaluationError(
-            "no test interaction has both a user and an item with training interactions",
-            hint="check [evaluation] split, min_rating and k_core",
-        )
-    experiment = Experiment(
-        views=views,
-        panels=panels,
-        features=features,
-        pool=pool,
-        make_backbone=make_backbone,
-        make_fuser=make_fuser,
-        metrics=list(metrics),
-    )
+    experiment = Experiment.over(split, features, make_backbone, make_fuser, metrics=metrics, pool=pool)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
     reference = references(experiment)
-    runs: list[Run] = []
-    for seed in seeds:  # seeds outside: an interrupted look at half the runs already compares all arms
-        for arm in arms:
-            name = f"{arm.name}/seed{seed}"
-            watch = Watch(
-                views,
-                metrics[0],
-                run=name,
-                listener=listener,
-                on_epoch=on_epoch,
-                checkpoint=None if checkpoints is None else checkpoints / f"arm{names.index(arm.name)}-seed{seed}",
-                stage="ablate",
-                runs_done=len(runs),
-                runs=len(arms) * len(seeds),
-            )
-            runs.append(run_one(experiment, arm, seed, watch, memory))
-            detail: dict[str, Detail] = {"run": name, "seconds": round(runs[-1].seconds, 1)}
-            listener(Progress("ablate", len(runs), len(arms) * len(seeds), detail))
+    # Seeds outside: an interrupted look at half the runs already compares all arms.
+    jobs = [
+        Job(arm, seed, None if checkpoints is None else checkpoints / f"arm{place}-seed{seed}")
+        for seed in seeds
+        for place, arm in enumerate(arms)
+    ]
+    runs = _all_runs(experiment, jobs, memory, workers, listener, on_epoch)
+    views, panels = experiment.views, experiment.panels
     strata = [stratum for panel in panels for stratum in panel.strata]
     findings = {
         s.name: judge(s, runs, arms=arms, baseline=baseline, metrics=metrics, reference=reference) for s in strata
@@ -174,34 +117,49 @@ def run_ablation(
     )
 
 
-def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch, memory: RunMemory | None = None) -> Run:
-    """Train and measure one arm with one seed, unless that was done before."""
-    data = experiment.data(arm, seed)
-    backbone, fuser = experiment.make_backbone(), experiment.make_fuser(arm)
-    key = ""
-    if memory is not None:
-        key = memory.key(arm, seed, data, experiment.views.split, experiment.metrics, (backbone, fuser))
-        if (known := memory.recall(key, arm, seed)) is not None:
-            return known
-    started = time.perf_counter()
-    fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
-    seconds = time.perf_counter() - started
-    measured, looks = measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics)
-    best = next((entry for entry in fitted.history if entry.get("epoch") == fitted.best_epoch), {})
-    run = Run(
-        arm=arm.name,
-        seed=seed,
-        seconds=seconds,
-        epochs=fitted.epochs,
-        best_epoch=fitted.best_epoch,
-        validation=best.get("metric"),
-        history=fitted.history,
-        measured=measured,
-        spread=looks,
-    )
-    if memory is not None:
-        memory.remember(key, run)
-    return run
+def _all_runs(
+    experiment: Experiment,
+    jobs: Sequence[Job],
+    memory: RunMemory | None,
+    workers: Workers | None,
+    listener: Listener,
+    on_epoch: OnEpoch | None,
+) -> list[Run]:
+    """Every run, in the order of the jobs, wherever and whenever it was done."""
+    done: dict[str, Run] = {}
+
+    def finished(job: Job, run: Run) -> None:
+        done[job.name] = run
+        detail: dict[str, Detail] = {"run": job.name, "seconds": round(run.seconds, 1)}
+        listener(Progress("ablate", len(done), len(jobs), detail))
+
+    def told(epoch: Epoch) -> None:
+        if on_epoch is not None:
+            on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
+        listener(Progress("ablate", len(done), len(jobs), epoch._asdict()))
+
+    for job in jobs:
+        if (known := recall_one(experiment, job.arm, job.seed, memory)) is not None:
+            finished(job, known)
+    rest = [job for job in jobs if job.name not in done]
+    if workers is not None and workers.count > 1 and len(rest) > 1:
+        for job, run in workers.run(rest, memory, told):
+            finished(job, run)
+    else:
+        for job in rest:
+            watch = Watch(
+                experiment.views,
+                experiment.metrics[0],
+                run=job.name,
+                listener=listener,
+                on_epoch=on_epoch,
+                checkpoint=job.checkpoint,
+                stage="ablate",
+                runs_done=len(done),
+                runs=len(jobs),
+            )
+            finished(job, run_one(experiment, job.arm, job.seed, watch, memory))
+    return [done[job.name] for job in jobs]
 
 
 def references(experiment: Experiment) -> dict[str, Measured]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ metrics = ["ndcg@10", "recall@20"]
 split = "random"
 cold_items = 0.2               # a fifth of the films is held out of training altogether
 seeds = {seeds}
+workers = {workers}                    # training runs at a time
 arms = ["none", "text", "concat", "align", "both", "placebo"]
 
 [evaluation.arm.both]          # profile and raw text, vectors side by side
@@ -93,6 +95,7 @@ def write_project(folder: Path, data: MovieLens, *, model: str | None, llm: str,
         llm=_REPLAY if model is None else f"use = {_quoted(llm)}\nmodel = {_quoted(model)}",
         store=_quoted(store),
         seeds=seeds,
+        workers=min(os.cpu_count() or 1, 4),
     )
     try:
         if path.exists() and not path.read_text(encoding="utf-8").startswith(_MARK):

@@ -1,0 +1,127 @@
+"""One run of an experiment, as a function of its arm and seed alone: it may happen anywhere, in any order."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from enhancer.errors import EvaluationError
+from enhancer.evaluation.arms import shuffled
+from enhancer.evaluation.panels import Panel, measure, panels_of
+from enhancer.evaluation.result import Run
+from enhancer.evaluation.split import Views, training_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from enhancer.config.schema import Input
+    from enhancer.contracts.backbone import Backbone, TrainingData
+    from enhancer.contracts.fuser import Fuser
+    from enhancer.evaluation.arms import Arm
+    from enhancer.evaluation.fitting import Watch
+    from enhancer.evaluation.memory import RunMemory
+    from enhancer.evaluation.split import SplitLike
+
+    Table = NDArray[np.float32]
+    Features = Callable[[tuple[Input, ...]], tuple[Table | None, Table]]
+    """From what is embedded to the vectors of users (None where they have none of their own) and of items."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Experiment:
+    """All that a run needs beside its arm and seed."""
+
+    views: Views
+    panels: list[Panel]
+    features: Features
+    pool: Callable[[Table], Table] | None
+    make_backbone: Callable[[], Backbone]
+    make_fuser: Callable[[Arm], Fuser]
+    metrics: list[str]
+    _tables: dict[tuple[Input, ...], tuple[Table | None, Table]] = field(default_factory=dict)
+
+    @classmethod
+    def over(
+        cls,
+        split: SplitLike,
+        features: Features,
+        make_backbone: Callable[[], Backbone],
+        make_fuser: Callable[[Arm], Fuser],
+        *,
+        metrics: Sequence[str],
+        pool: Callable[[Table], Table] | None = None,
+    ) -> Experiment:
+        """Set up an experiment on a split; for the arguments see :func:`~enhancer.evaluation.run_ablation`.
+
+        Raises:
+            EvaluationError: No test pair can be scored.
+        """
+        views = Views(split)
+        panels = panels_of(views)
+        if not panels or panels[0].strata[0].name != "all":
+            raise EvaluationError(
+                "no test interaction has both a user and an item with training interactions",
+                hint="check [evaluation] split, min_rating and k_core",
+            )
+        return cls(
+            views=views,
+            panels=panels,
+            features=features,
+            pool=pool,
+            make_backbone=make_backbone,
+            make_fuser=make_fuser,
+            metrics=list(metrics),
+        )
+
+    def data(self, arm: Arm, seed: int) -> TrainingData:
+        """The training data of an arm: a placebo's vectors are shuffled before users are pooled from them."""
+        if not arm.semantic:
+            return training_data(self.views.split)
+        if arm.inputs not in self._tables:
+            self._tables[arm.inputs] = self.features(arm.inputs)
+        users, items = self._tables[arm.inputs]
+        if arm.shuffle:
+            items = shuffled(items, seed)
+            users = None if users is None else shuffled(users, seed)
+        if self.pool is not None:
+            users = self.pool(items)
+        return training_data(self.views.split, users, items)
+
+
+def recall_one(experiment: Experiment, arm: Arm, seed: int, memory: RunMemory | None) -> Run | None:
+    """The run of this arm and seed, if it was finished before."""
+    if memory is None:
+        return None
+    made = (experiment.make_backbone(), experiment.make_fuser(arm))
+    data = experiment.data(arm, seed)
+    return memory.recall(memory.key(arm, seed, data, experiment.views.split, experiment.metrics, made), arm, seed)
+
+
+def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch, memory: RunMemory | None = None) -> Run:
+    """Train and measure one arm with one seed, and remember it."""
+    data = experiment.data(arm, seed)
+    backbone, fuser = experiment.make_backbone(), experiment.make_fuser(arm)
+    started = time.perf_counter()
+    fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
+    seconds = time.perf_counter() - started
+    measured, looks = measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics)
+    best = next((entry for entry in fitted.history if entry.get("epoch") == fitted.best_epoch), {})
+    run = Run(
+        arm=arm.name,
+        seed=seed,
+        seconds=seconds,
+        epochs=fitted.epochs,
+        best_epoch=fitted.best_epoch,
+        validation=best.get("metric"),
+        history=fitted.history,
+        measured=measured,
+        spread=looks,
+    )
+    if memory is not None:
+        key = memory.key(arm, seed, data, experiment.views.split, experiment.metrics, (backbone, fuser))
+        memory.remember(key, run)
+    return run
