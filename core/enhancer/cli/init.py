@@ -278,7 +278,11 @@ def _summary(target: Path, found: Guess, choice: Choice) -> dict[str, Any]:
     return {
         "path": str(target),
         **{name: str(table.path) if table else None for name, table in tables.items()},
-        "columns": {"item_id": found.item_id, "items_id": found.items_id, "user_id": found.user_id},
+        "columns": {
+            "item_id": found.item_id,
+            "user_id": found.user_id,
+            **({"items_id": found.items_id} if found.items_id else {}),
+        },
         "llm": choice.llm,
         "embedder": choice.embedder,
         "store": choice.store,
