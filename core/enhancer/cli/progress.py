@@ -35,8 +35,9 @@ class _Stage:
         """Whether something came after the last plain line."""
 
     def update(self, progress: Progress, now: float) -> None:
+        # What is complete and says the same again is no news; what stands still is: it shows that somebody is there.
+        self.stale = self.stale or not self.complete or progress != self.latest
         self.latest = progress
-        self.stale = True
         self.past.append((now, _position(progress)))
         while len(self.past) > 2 and now - self.past[0][0] > _WINDOW:
             self.past.popleft()
@@ -127,11 +128,14 @@ class ProgressView:
             self._flush()  # a new stage begins: what is left to say of the others is said before
             self._stages[progress.stage] = _Stage(progress, now)
         stage = self._stages[progress.stage]
+        was_complete = stage.complete
         stage.update(progress, now)
         if self._terminal:
             if self._live is None:
                 self._start()
-        elif stage.printed_at is None or now - stage.printed_at >= _PLAIN_EVERY or stage.complete:
+        elif (
+            stage.printed_at is None or now - stage.printed_at >= _PLAIN_EVERY or (stage.complete and not was_complete)
+        ):
             self._print(stage, now)
 
     def __enter__(self) -> Self:

@@ -46,6 +46,18 @@ def test_what_is_complete_is_said_at_once_and_once():
     ]
 
 
+def test_what_is_complete_and_tells_so_again_and_again_is_said_once():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for tick in range(200):
+            clock.now = tick / 10
+            view(Progress("generate", 60, 60, {"tokens": 7}))
+            view(Progress("embed", tick // 60, 120))
+    lines = stream.getvalue().splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("generate")] == ["60/60"]
+    assert len([line for line in lines if line.startswith("embed")]) == 5  # one each five seconds, and the last
+
+
 def test_cached_entities_at_the_start_do_not_flatter_the_rate():
     stream, clock = io.StringIO(), Clock()
     with ProgressView(stream=stream, clock=clock) as view:
