@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from enhancer.cli.generate import consent
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import print_json, say
 from enhancer.project import Project
-from enhancer_plugins.demo.movielens import fetch_movielens
+from enhancer_plugins.demo.movielens import cache_folder, fetch_movielens
 from enhancer_plugins.demo.pages import next_steps, render, sections
 from enhancer_plugins.demo.showcase import Showcase, show
 from enhancer_plugins.demo.workplace import write_project
@@ -31,6 +32,8 @@ def run(folder: Path, *, model: str | None, llm: str, seeds: int, yes: bool, qui
         EnhancerError: See the exception tree.
     """
     started = time.perf_counter()
+    # Importing a model library makes this folder, used or not, in the system's: the demo leaves nothing there.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "torch"))
 
     def tell(message: str) -> None:
         if not quiet:
