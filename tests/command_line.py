@@ -1,7 +1,4 @@
-"""The command line within this process, as a fixture: quick, and the same but for signals and pipes.
-
-In a ``conftest.py``: ``from command_line import invoke``.
-"""
+"""Fixtures for tests of the command line; a ``conftest.py`` says ``from command_line import invoke``."""
 
 from __future__ import annotations
 
@@ -10,13 +7,17 @@ import logging
 from types import SimpleNamespace
 
 import pytest
+from dists import ROOT, make_dist
 
 from enhancer.cli.app import main
 
 
 @pytest.fixture
 def invoke(tmp_path, monkeypatch, capsys):
-    """``invoke("plan", "--json")`` in ``tmp_path``: ``code``, ``out``, ``err`` and, on demand, ``json``."""
+    """``invoke("plan", "--json")`` in ``tmp_path``: ``code``, ``out``, ``err`` and, on demand, ``json``.
+
+    Within this process: quick, and the same as a process of its own but for signals and pipes.
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> SimpleNamespace:
@@ -31,3 +32,12 @@ def invoke(tmp_path, monkeypatch, capsys):
     log.handlers.clear()
     log.propagate = True
     log.setLevel(logging.NOTSET)
+
+
+@pytest.fixture
+def hashing(tmp_path, monkeypatch):
+    """The embedder of ``contrib/enhancer-example``: no model to be loaded."""
+    site = tmp_path / ".site"
+    make_dist(site, "enhancer-example-here", "", entry_point="enhancer_example")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.syspath_prepend(ROOT / "contrib" / "enhancer-example" / "src")

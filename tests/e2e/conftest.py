@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from command_line import invoke  # noqa: F401  # a fixture
+from command_line import hashing, invoke  # noqa: F401  # fixtures
 
 ITEMS, USERS, GENRES = 40, 30, ("western", "musical", "thriller", "romance")
 

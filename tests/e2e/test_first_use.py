@@ -174,13 +174,15 @@ def test_a_slip_is_exit_2_and_named(invoke, shop, llm_server, arguments, said):
     assert llm_server.count == 0
 
 
-def test_ctrl_c_keeps_what_was_paid_for(invoke, shop, llm_server):
+def test_ctrl_c_keeps_what_was_paid_for(invoke, shop, llm_server, hashing, monkeypatch):
     """A process of its own is interrupted amid its calls; the next run asks for the rest alone."""
+    monkeypatch.setenv("ENHANCER_EMBEDDER__USE", "hashing")  # no model to be loaded once more
     llm_server.script.choose = lambda number, _: Behaviour(latency=1.5) if number >= 12 else None
     code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "generate", "--json", "--set", "llm.concurrency=4"],
         cwd=shop,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

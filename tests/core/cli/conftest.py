@@ -1,19 +1,9 @@
-"""Small tables, and an embedder that loads nothing."""
+"""Small tables under names of their own."""
 
 from __future__ import annotations
 
 import pytest
-from command_line import invoke  # noqa: F401  # a fixture
-from dists import ROOT, make_dist
-
-
-@pytest.fixture
-def hashing(tmp_path, monkeypatch):
-    """The embedder of ``contrib/enhancer-example``: no model to be loaded."""
-    site = tmp_path / ".site"
-    make_dist(site, "enhancer-example-here", "", entry_point="enhancer_example")
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.syspath_prepend(ROOT / "contrib" / "enhancer-example" / "src")
+from command_line import hashing, invoke  # noqa: F401  # fixtures
 
 
 @pytest.fixture
