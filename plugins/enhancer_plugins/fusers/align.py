@@ -32,7 +32,7 @@ class AlignOptions(Options):
     """Temperature of InfoNCE."""
     hidden: int | None = Field(default=None, ge=1)
     """Width of the hidden layer; by default half of vector and embedding length together."""
-    nodes_per_step: int = Field(default=512, ge=0)
+    nodes_per_step: int = Field(default=128, ge=0)
     """Users, positives and negatives that a step aligns at most, drawn from its own; 0 for all of them."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Step size of Adam for the MLP, which does not bear the large steps of embeddings."""

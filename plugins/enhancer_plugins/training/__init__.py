@@ -1,5 +1,6 @@
 """The kit that backbones share; public, so that a third party's backbone can use it too.
 
+- :mod:`~enhancer_plugins.training.backbone`: the options of training, and the way through a run;
 - :mod:`~enhancer_plugins.training.graph`: the normalised bipartite adjacency, and propagation over it;
 - :mod:`~enhancer_plugins.training.sampler`: an epoch of (user, positive, negative) triples;
 - :mod:`~enhancer_plugins.training.losses`: BPR and InfoNCE;

@@ -43,8 +43,8 @@ class Recipe:
     device: str
 
     def steps(self, interactions: int) -> int:
-        """Interactions a step: as asked for, or a tenth of them all between 512 and 8,192."""
-        return self.batch_size or min(max(interactions // 10, 512), 8192)
+        """Interactions a step: as asked for, or a thirtieth of them all between 512 and 8,192."""
+        return self.batch_size or min(max(interactions // 30, 512), 8192)
 
 
 @dataclass(frozen=True, eq=False)

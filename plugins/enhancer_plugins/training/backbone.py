@@ -1,0 +1,75 @@
+"""What backbones trained by this kit have in common: the options of training, and the way through a run."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from enhancer.contracts import Backbone, Options
+
+if TYPE_CHECKING:
+    from enhancer.contracts import Context, Fitted, Fuser, Monitor, TrainingData
+    from enhancer_plugins.training.model import RankingModel, Recipe
+
+
+class TrainingOptions(Options):
+    """How a model is trained, whatever it is."""
+
+    dim: int = Field(default=64, ge=1)
+    """Length of an embedding."""
+    epochs: int = Field(default=200, ge=0)
+    """Epochs at most."""
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """Step size of Adam."""
+    regularisation: float = Field(default=1e-3, ge=0)
+    """Weight of the L2 penalty on what a step draws."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Interactions a step; by default a thirtieth of them all, between 512 and 8192."""
+    eval_every: int = Field(default=5, ge=1)
+    """Epochs between validations."""
+    patience: int = Field(default=4, ge=1)
+    """Validations without a new best after which training stops."""
+    init_std: float = Field(default=0.1, gt=0)
+    """Standard deviation of the initial embeddings."""
+    device: str = "auto"
+    """auto, cpu, cuda or another torch device."""
+
+
+class TrainedBackbone(Backbone):
+    """A backbone whose model is trained by :func:`enhancer_plugins.training.loop.train`.
+
+    A subclass names its options (a :class:`TrainingOptions`) and makes its model.
+    """
+
+    options_class = TrainingOptions
+    accepts = frozenset({"input", "loss"})
+    options: TrainingOptions
+
+    def __init__(self, options: TrainingOptions, context: Context) -> None:
+        del context
+        self.options = options
+
+    @abstractmethod
+    def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
+        """The model of one run, before its first epoch."""
+
+    def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
+        """Train (see :class:`~enhancer.contracts.Backbone`).
+
+        Raises:
+            DataError: There is nothing to train on.
+            FusionError: The fuser needs what is not there.
+        """
+        from enhancer_plugins.training import loop, run
+        from enhancer_plugins.training.model import Recipe
+
+        fuser.check(self)
+        run.check_data(data, fuser)
+        own = self.options
+        recipe = Recipe(own.dim, own.learning_rate, own.regularisation, own.batch_size, own.init_std, own.device)
+        model = self.model(recipe, data, fuser, seed)
+        schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
+        name = run.identity(self, own, data, fuser, seed) if monitor.checkpoint else ""
+        return model.fitted(loop.train(model, schedule, monitor, identity=name))
