@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import cached_property, partial
 from pathlib import Path
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
     Table = NDArray[np.float32]
     Confirm = Callable[[Plan], bool]
+
+_log = logging.getLogger(__name__)
 
 
 class Project:
@@ -126,20 +129,28 @@ class Project:
         from enhancer.data import read_interactions
 
         evaluation = self.settings.evaluation
-        return read_interactions(
-            self._path(self.settings.data.interactions, "interactions"),
+        path = self._path(self.settings.data.interactions, "interactions")
+        found = read_interactions(
+            path,
             self.settings.data.columns,
             item_ids=self.item_ids,
             min_rating=evaluation.min_rating,
             k_core=evaluation.k_core,
         )
+        for line in found.report.lines(asked_for=False):  # ids that do not match are lost without a word otherwise
+            _log.warning("%s: %s", path, line)
+        return found
 
     @cached_property
     def split(self) -> Split:
         """Train, validation and test, cut once by ``[evaluation]``."""
         from enhancer.data import split_interactions
 
-        return split_interactions(self.interactions, self.settings.evaluation, self.root, self.settings.data.columns)
+        config, columns = self.settings.evaluation, self.settings.data.columns
+        split = split_interactions(self.interactions, config, self.root, columns)
+        for note in split.notes:
+            _log.warning("%s", note)
+        return split
 
     @cached_property
     def item_ids(self) -> list[str] | None:

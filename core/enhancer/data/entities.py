@@ -84,7 +84,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
             title = fields.get(title_column, entity_id) if title_column else None
             yield Entity(kind, entity_id, text, fields, title or None)
     if not rows:
-        raise DataError(f"{path} has a header and no rows")
+        raise DataError(f"{path} has a header and no rows", hint="see [data]: is it the right file?")
 
 
 def _id_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str:

@@ -42,8 +42,11 @@ class ReadReport:
     outside_core: int = 0
     """Rows dropped by ``k_core``."""
 
-    def lines(self) -> list[str]:
+    def lines(self, *, asked_for: bool = True) -> list[str]:
         """What was left out and why, a sentence each; nothing where all was kept.
+
+        Args:
+            asked_for: Tell also what the configuration leaves out on purpose (``min_rating``, ``k_core``).
 
         >>> ReadReport(rows=9, unknown_items=2, unknown_item_examples=("x7",)).lines()
         ["2 of 9 interactions left out: their item is not in the items table (such as 'x7')"]
@@ -56,9 +59,12 @@ class ReadReport:
             (self.unknown_items, f"their item is not in the items table{such(self.unknown_item_examples)}"),
             (self.unknown_users, f"their user is unknown{such(self.unknown_user_examples)}"),
             (self.duplicates, "the same pair comes again later"),
-            (self.below_min_rating, "rated below min_rating"),
-            (self.outside_core, "their user or item has too few for k_core"),
         ]
+        if asked_for:
+            reasons += [
+                (self.below_min_rating, "rated below min_rating"),
+                (self.outside_core, "their user or item has too few for k_core"),
+            ]
         return [f"{n:,} of {self.rows:,} interactions left out: {why}" for n, why in reasons if n]
 
 
@@ -235,7 +241,7 @@ def _read(
         if time is not None:
             parts[3].append(_timestamps(block[-1], time, at)[known])
     if not rows:
-        raise DataError(f"{table.path} has a header and no rows")
+        raise DataError(f"{table.path} has a header and no rows", hint="see [data]: is it the right file?")
     report = ReadReport(
         rows=rows,
         unknown_items=unknown_items,
@@ -268,8 +274,8 @@ class _Place:
     first: int
     present: list[int] | None
 
-    def fault(self, n: int, column: str, what: str) -> DataError:
-        return self.table.fault(self.first + (n if self.present is None else self.present[n]), column, what)
+    def fault(self, n: int, column: str, what: str, *, hint: str = "mend that row, or leave it out") -> DataError:
+        return self.table.fault(self.first + (n if self.present is None else self.present[n]), column, what, hint=hint)
 
 
 def _ids(values: list[str], column: str, at: _Place) -> list[str]:
@@ -313,7 +319,8 @@ def _seconds(value: str, n: int, column: str, at: _Place) -> float:
     try:
         moment = datetime.fromisoformat(value.strip())
     except ValueError:
-        raise at.fault(n, column, f"{_shown(value)} is no time") from None
+        hint = "a time is a number or an ISO 8601 date; leave the column out to go without"
+        raise at.fault(n, column, f"{_shown(value)} is no time", hint=hint) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

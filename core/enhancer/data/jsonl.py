@@ -59,11 +59,16 @@ class JsonLines(Table):
                     raise DataError(f"{self.path}, line {number}: JSON nested too deeply") from None
                 except ValueError as error:
                     why = str(error).partition(": line ")[0]
-                    raise DataError(f"{self.path}, line {number}: not JSON ({why})") from None
+                    raise DataError(
+                        f"{self.path}, line {number}: not JSON ({why})", hint="write one JSON object a line"
+                    ) from None
                 if not isinstance(row, dict):
                     kind = {list: "an array", str: "a string", type(None): "null", bool: "true or false"}
                     shown = kind.get(type(row), "a number")
-                    raise DataError(f"{self.path}, line {number}: {shown}, where a JSON object is wanted")
+                    raise DataError(
+                        f"{self.path}, line {number}: {shown}, where a JSON object is wanted",
+                        hint="write one JSON object a line",
+                    )
                 yield row
 
 

@@ -107,7 +107,7 @@ class _Delimited(Table):
             names = [_without_type(name) for name in names]
         twice = sorted({name for name in names if name and names.count(name) > 1})
         if twice:
-            raise DataError(f"{path}, line 1: two columns are called {twice[0]!r}")
+            raise DataError(f"{path}, line 1: two columns are called {twice[0]!r}", hint="rename one of them")
         self._names = names
         self.columns = [name for name in names if name]
 

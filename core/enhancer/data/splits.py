@@ -15,6 +15,7 @@ from enhancer.data.interactions import Interactions, read_interactions
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -100,9 +101,17 @@ def split_interactions(
             raise DataError(
                 f"the split leaves nothing to {name}: {len(interactions):,} interactions of "
                 f"{len(np.unique(interactions.users)):,} users, split = {config.split!r}",
-                hint="each user needs two interactions or more" if name == "test" else "lower the held-out shares",
+                hint=_mend(name, config.split, split.notes),
             )
     return split
+
+
+def _mend(name: str, kind: str, notes: Sequence[str]) -> str:
+    if name == "train":
+        return "lower the held-out shares"
+    if kind == "files":
+        return "; ".join(["take the test interactions out of the file that is trained on", *notes])
+    return "each user needs two interactions or more"
 
 
 def _draw(rows: NDArray[np.int32], share: float, rng: np.random.Generator, name: str) -> NDArray[np.int32]:

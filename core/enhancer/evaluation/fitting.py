@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from enhancer.evaluation.metrics import evaluate, parse_metric
@@ -117,7 +118,7 @@ def fit(
         checkpoint: A file where the backbone may keep its state, to resume after a kill.
 
     Returns:
-        What training gives, and the mean of each metric.
+        What training gives, and the mean of each metric: NaN where no test pair is of a warm item and user.
 
     Raises:
         FusionError: The two cannot work together; raised before training.
@@ -137,4 +138,4 @@ def fit(
         candidates=views.warm_items,
         metrics=metrics,
     )
-    return fitted, scores.means()
+    return fitted, scores.means() if len(scores.users) else dict.fromkeys(metrics, math.nan)

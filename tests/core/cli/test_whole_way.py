@@ -20,6 +20,32 @@ def project(invoke, tables, hashing, llm_server):
 
 
 @pytest.mark.filterwarnings("ignore")  # the libraries' own
+def test_what_is_left_out_of_the_interactions_is_told(invoke, project):
+    assert invoke("generate", "-q").code == 0
+    with (project / "ratings.csv").open("a") as file:
+        file.write("1,777,5,2000\n1,888,5,2000\n")
+    trained = invoke("train", *SMALL)
+    assert trained.code == 0, trained.err
+    assert "2 of 50 interactions left out: their item is not in the items table (such as '777', '888')" in trained.err
+    assert "left out" not in trained.out
+    assert "left out" not in invoke("train", "-q", *SMALL).err
+    on_purpose = invoke("train", *SMALL, "--set", "evaluation.min_rating=2")
+    assert "min_rating" not in on_purpose.err
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries' own
+def test_a_metric_that_nothing_measures_is_null_and_not_zero(invoke, project):
+    assert invoke("generate", "-q").code == 0
+    rows = (project / "ratings.csv").read_text().splitlines()
+    (project / "test.csv").write_text("\n".join(rows))  # what is not held out of training is trained on
+    flags = ("--set", "evaluation.split=files", "--set", "evaluation.test=test.csv")
+    trained = invoke("train", "--json", *SMALL, *flags, "--set", "evaluation.cold_items=0.2")
+    assert trained.code == 0, trained.err
+    assert set(trained.json()["metrics"].values()) == {None}
+    assert "interactions left out: train holds them too" in trained.err
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries' own
 def test_from_two_tables_to_recommendations(invoke, project, llm_server):
     assert invoke("generate").code == 0
     record = invoke("store", "get", "1", "--json").json()

@@ -178,6 +178,12 @@ class TestFiles:
         assert any("train holds them too" in note for note in split.notes)
         assert any("'i99'" in note for note in split.notes)
 
+    def test_a_test_file_that_is_all_trained_on_says_what_to_do(self, tmp_path, write):
+        with pytest.raises(DataError, match="nothing to test") as refused:
+            cut(make(dense()), tmp_path, split="files", test=write("t.tsv", [(0, 0), (1, 1)]))
+        assert "out of the file that is trained on" in refused.value.hint
+        assert "test: 2 interactions left out" in refused.value.hint
+
     def test_cold_items_leave_train_and_validation(self, tmp_path, write):
         train = [(u, i) for u, i in dense() if i < 13]
         test = [(u, 13) for u in range(N_USERS)]
