@@ -30,7 +30,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 
 from enhancer.contracts.codec import check_vector
-from enhancer.contracts.record import TEXT_ASPECT, Record
+from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Record
 from enhancer.errors import ConfigError, DataError, EnhancerError, StoreMismatchError, did_you_mean
 from enhancer.features.records import embedding_text
 
@@ -103,7 +103,8 @@ def export_records(
         store: Where from.
         path: The file; a file that is there is replaced when all is written.
         kind: Items or users alone.
-        aspect: One aspect alone.
+        aspect: One aspect alone. RecBole's formats, which hold one vector an id, take the profiles if not told
+            otherwise, or the raw texts where there are no profiles.
 
     Returns:
         How many were written.
@@ -124,8 +125,15 @@ def export_records(
     write = writers[_ending(path, writers)]
     of_format: dict[str, Kind] = {".itememb": "item", ".useremb": "user"}
     wanted = of_format.get(path.suffix.lower(), kind)
+    if path.suffix.lower() in of_format and aspect is None:
+        aspect = _one_aspect(store, wanted)
     with _replacing(path) as draft:
         return write(draft, store.scan(kind=wanted, aspect=aspect))
+
+
+def _one_aspect(store: FeatureStore, kind: Kind | None) -> str:
+    """For formats that hold one vector an id: the profiles', or the raw texts' where there are no profiles."""
+    return TEXT_ASPECT if next(store.scan(kind=kind, aspect=PROFILE_ASPECT), None) is None else PROFILE_ASPECT
 
 
 def import_records(

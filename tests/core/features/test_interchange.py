@@ -107,6 +107,20 @@ def test_recbole_gets_ids_and_vectors(tmp_path: Path) -> None:
         assert (tmp_path / "x.itememb").read_text().splitlines() == lines  # the old one is whole
 
 
+def test_recbole_gets_one_vector_an_id(tmp_path: Path) -> None:
+    def ids(name: str) -> list[str]:
+        return [line.split("\t")[0] for line in (tmp_path / name).read_text().splitlines()[1:]]
+
+    with store(tmp_path) as a:
+        a.put([make_record("1", aspect="text"), make_record("2", aspect="text")])
+        assert export_records(a, tmp_path / "x.itememb") == 2  # no profile is there: the raw texts
+        a.put([make_record("1")])
+        assert export_records(a, tmp_path / "x.itememb") == 1
+        assert ids("x.itememb") == ["1"]
+        assert export_records(a, tmp_path / "x.itememb", aspect="text") == 2
+        assert export_records(a, tmp_path / "x.jsonl") == 3
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".safetensors", ".itememb"])
 def test_vectors_of_two_lengths_need_jsonl(tmp_path: Path, ending: str) -> None:
     with store(tmp_path) as a:
