@@ -170,7 +170,7 @@ def ablation(result: Mapping[str, Any]) -> str:
     if (strata := result.get("strata")) and metrics:
         parts.append(_strata(strata, list(arms), metrics[0]))
     if isinstance(verdicts := result.get("verdict"), dict):
-        parts.extend(words if name == "all" else f"{name}: {words}" for name, words in verdicts.items())
+        parts.extend(verdicts.values())  # each says itself what it is about
     return "\n\n".join(parts)
 
 

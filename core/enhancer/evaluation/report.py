@@ -173,7 +173,7 @@ def _page(ablation: Ablation, facts: Mapping[str, Any], settings: Mapping[str, A
             (run.name, f"{run.seconds:.1f}", run.epochs, run.best_epoch, _maybe(run.validation))
             for run in ablation.runs
         ],
-        "minutes": f"{ablation.seconds / 60:.1f}",
+        "took": _duration(ablation.seconds),
     }
 
 
@@ -399,6 +399,15 @@ def _maybe(value: float | None) -> str:
     return "" if value is None else number(value)
 
 
+def _duration(seconds: float) -> str:
+    """Seconds, or minutes where there are many.
+
+    >>> _duration(0.38), _duration(75), _duration(600)
+    ('0.4 seconds', '75.0 seconds', '10.0 minutes')
+    """
+    return f"{seconds:.1f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+
+
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in tree.items():
@@ -409,7 +418,7 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             rows.append((name, ", ".join(map(str, value))))
         else:
             grouped = isinstance(value, int) and not isinstance(value, bool)
-            rows.append((name, f"{value:,}" if grouped else str(value)))
+            rows.append((name, "not set" if value is None else f"{value:,}" if grouped else str(value)))
     return rows
 
 

@@ -59,23 +59,21 @@ def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, p
     if against is None:
         return Verdict("unknown", f"{place}: {best.name} was not compared.", best.name)
     reached, base = finding.mean(best.name, metric), finding.mean(baseline, metric)
-    numbers = (
-        f"{best.name} reaches {show(metric)} {number(reached)} against {number(base)} of {baseline}{_change(against)}"
-    )
+    numbers = f"reaches {show(metric)} {number(reached)} against {number(base)} of {baseline}{_change(against)}"
     if against.paired.n == 1:
-        words = f"{place}: {numbers}. One seed cannot tell a gain from luck: run several."
+        words = f"{place}: {best.name} {numbers}. One seed cannot tell a gain from luck: run several."
         return Verdict("unknown", words, best.name)
     if against.paired.p is None:
-        return Verdict("unknown", f"{place}: {numbers}. {_without_chance(against)}", best.name)
+        return Verdict("unknown", f"{place}: {best.name} {numbers}. {_without_chance(against)}", best.name)
     odds = _odds(against)
     if not against.significant:
-        words = f"{place}: no significant gain. The best arm with vectors, {numbers} ({odds})."
+        words = f"{place}: no significant gain. The best arm with vectors, {best.name}, {numbers} ({odds})."
         return Verdict("no significant gain", words, best.name)
     if against.worse:
-        words = f"{place}: no gain. Even the best arm with vectors loses: {numbers} ({odds})."
+        words = f"{place}: no gain. Even the best arm with vectors loses: {best.name} {numbers} ({odds})."
         return Verdict("loss", words, best.name)
     level, opening, about_placebo = _against_placebo(finding, best, arms, metric)
-    sentences = [f"{numbers} ({odds})", about_placebo]
+    sentences = [f"{best.name} {numbers} ({odds})", about_placebo]
     sentences += [_against_text(finding, best, arm, metric) for arm in controls(best, arms) if not arm.shuffle]
     if best.inputs == ("text",) and any("profile" in arm.inputs for arm in able):
         sentences.append("The best arm is raw text: no LLM is needed for this")

@@ -189,6 +189,8 @@ def judged(ablation, **levels):
 
 def test_the_verdict_claims_no_more_than_the_tests(ablation):
     assert "no significant gain" in judged(ablation, none=0.3, beside=0.3, text=0.3, placebo=0.3)
+    level = judged(ablation, none=0.3, beside=0.3001)
+    assert "The best arm with vectors, beside, reaches NDCG@10 .300" in level
     assert "no gain. Even the best" in judged(ablation, none=0.3, beside=0.28, text=0.27, placebo=0.28)
     shared = judged(ablation, none=0.3, beside=0.32, text=0.31, placebo=0.3201)
     assert "a gain, but no semantic gain" in shared

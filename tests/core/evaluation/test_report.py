@@ -56,7 +56,7 @@ def page(ablation):
         ablation,
         title=HOSTILE,
         facts={HOSTILE: HOSTILE, "rows": 100000},
-        settings={"a": {"b": [1, 2]}},
+        settings={"a": {"b": [1, 2], "c": None}},
         sections=sections(),
     )
 
@@ -93,6 +93,8 @@ def test_every_arm_panel_and_verdict_is_there(page, ablation):
     assert "NDCG@10" in words
     assert "Is it the meaning?" in words
     assert "nan" not in page.lower().split()
+    assert "None" not in words.split()
+    assert "0.0 minutes" not in words
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
