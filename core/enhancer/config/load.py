@@ -57,6 +57,8 @@ def load_settings(
 
 def _find(path: Path | None) -> Path:
     if path is not None:
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder", hint=f"name the file: {path / 'enhancer.toml'}")
         if not path.is_file():
             raise ConfigError(f"no configuration file {path}", hint="run `enhancer init` to make one")
         return path

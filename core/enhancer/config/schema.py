@@ -85,7 +85,7 @@ class PromptsConfig(Options):
     @model_validator(mode="after")
     def _items_are_not_pooled(self) -> Self:
         if self.item.source == "pool":
-            raise ValueError("[prompts.item] source: 'pool' is for users; items take llm, text or none")
+            raise ValueError("item.source: 'pool' is for users; items take 'llm', 'text' or 'none'")
         return self
 
 

@@ -62,6 +62,9 @@ def build_options(
         if first["type"] == "extra_forbidden":
             known = [*cls.model_fields, *also_known]
             raise ConfigError(f"{where} unknown key {name!r}", hint=did_you_mean(name, known)) from None
+        if first["type"] == "value_error":  # a validator of ours: its words name the keys and the values
+            place = f"{where} {name}:" if name else where
+            raise ConfigError(f"{place} {first['ctx']['error']}") from None
         given = first.get("input")
         shown = "" if first["type"] == "missing" else f", not {given!r}"
         raise ConfigError(f"{where} {name}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}") from None

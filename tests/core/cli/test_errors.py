@@ -81,6 +81,7 @@ def test_no_secret_is_shown_not_even_in_a_traceback(monkeypatch, capsys):
         (["store", "get", "1", "--kind", "film"], "--kind"),
         (["plan"], "no enhancer.toml in"),
         (["--config", "gone.toml", "plan"], "no configuration file gone.toml"),
+        (["--config", ".", "plan"], ". is a folder\n  name the file: enhancer.toml"),
         (["plugins", "show", "lmbd"], "did you mean 'lmdb'?"),
     ],
 )
@@ -97,6 +98,8 @@ def test_usage_and_configuration_are_exit_2(invoke, arguments, said):
         ("[llm\n", [], "is not valid TOML"),
         ("[llmm]\n", [], "did you mean 'llm'?"),
         ("[llm]\ntimeout = 'soon'\n", [], "[llm] timeout"),
+        ("[prompts.item]\nsource = 'pool'\n", [], "[prompts] item.source: 'pool' is for users; items take 'llm',"),
+        ("[embedder]\ninput = ['text', 'text']\n", [], "[embedder] input: each may be named once"),
         ("", ["--set", "llm.timeout"], "is not of the form key=value"),
         ("", ["--set", "evaluation.seeds=0"], "[evaluation] seeds"),
         ("", ["--set", "store.use=lmbd"], "did you mean 'lmdb'?"),
