@@ -16,6 +16,7 @@ code  meaning
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -27,6 +28,13 @@ from enhancer.errors import EnhancerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_MENDS = {
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "check who may read and write there"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room and run again; what was done is kept"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n) and run again"),
+}
+"""What the system refuses, and what a person can do about it."""
 
 INTERRUPTED, PARTLY, PIPE_CLOSED = 130, 3, 141
 DEBUG = "ENHANCER_DEBUG"
@@ -54,6 +62,8 @@ def guarded(run: Callable[[], None]) -> int:
         return _known(error)
     except _ClickException as error:
         return _usage(error)
+    except OSError as error:
+        return _machine(error) if error.errno in _MENDS else _bug(error)
     except Exception as error:  # noqa: BLE001  the last resort is here
         return _bug(error)
     return 0
@@ -84,6 +94,15 @@ def _usage(error: typer.BadParameter) -> int:
     if context is not None and isinstance(error, _UsageError):
         _say(f"  see `{context.command_path} --help`")
     return error.exit_code
+
+
+def _machine(error: OSError) -> int:
+    """The machine says no: that is nobody's bug, wherever it was noticed."""
+    where = "" if error.filename is None else f"{error.filename}: "
+    _say(scrub(f"error: {where}{error.strerror}"))
+    _say(f"  {_MENDS[error.errno or 0]}")
+    _debug(error)
+    return 1
 
 
 def _bug(error: Exception) -> int:

@@ -109,8 +109,8 @@ def import_(
 ) -> None:
     """Read records, or profiles made elsewhere, from a file.
 
-    A row needs an id and a profile; it is judged as a model's answer is. It replaces the record of equal kind, id and
-    aspect. What has no vector of this project's embedder is embedded.
+    A row needs an id, a profile, and what the template's schema asks for (the bundled ones: tags). It replaces the
+    record of equal kind, id and aspect. What has no vector of this project's embedder is embedded.
     """
     from enhancer.features.interchange import import_records
 

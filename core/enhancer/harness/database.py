@@ -143,7 +143,10 @@ class Database:
             )
         if code.startswith("SQLITE_FULL") or "disk is full" in str(error):
             return StoreError(f"the disk is full: cannot write {self.path}", hint="make room and run again")
-        return StoreError(f"the journal {self.path}: {error}")
+        hint = None
+        if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+            hint = "its folder must be writable, even to plan; copy the project to where you may write"
+        return StoreError(f"the journal {self.path}: {error}", hint=hint)
 
     def _write(self) -> None:
         """The writer thread: everything that waits goes into one transaction."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -41,6 +42,13 @@ def raising(error):
         (typer.BadParameter("no such thing"), 2, "error: Invalid value: no such thing"),
         (ValueError("first line\nsecond line"), 1, "error: ValueError: first line\n  this is a bug"),
         (RecursionError(), 1, "error: RecursionError\n"),
+        (
+            OSError(errno.EROFS, "Read-only file system", "runs/a"),
+            1,
+            "error: runs/a: Read-only file system\n  check who",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device\n  make room"),
+        (OSError(errno.EBADF, "Bad file descriptor"), 1, "this is a bug"),
     ],
 )
 def test_codes_and_messages(error, code, said, capsys):
