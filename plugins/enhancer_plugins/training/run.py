@@ -49,6 +49,12 @@ def trained(data: TrainingData) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return np.bincount(data.users, minlength=data.n_users) > 0, np.bincount(data.items, minlength=data.n_items) > 0
 
 
+_NO_VECTORS = {
+    "user": 'set [prompts.user] source = "pool", which needs no more than vectors of items, or [fuser] use = "none"',
+    "item": 'run `enhancer generate` first, or set [fuser] use = "none"',
+}
+
+
 def check_data(data: TrainingData, fuser: Fuser) -> None:
     """Refuse what cannot be trained on.
 
@@ -69,7 +75,7 @@ def check_data(data: TrainingData, fuser: Fuser) -> None:
         if vectors is None:
             raise FusionError(
                 f"this fuser needs {name} vectors and there are none",
-                hint='run `enhancer generate` first, or set [fuser] use = "none"',
+                hint=_NO_VECTORS[name],
             )
         if vectors.ndim != 2 or len(vectors) != n:
             raise DataError(f"{name} vectors have shape {list(vectors.shape)}, not [{n}, ds]")

@@ -1,6 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
-from enhancer_plugins.training.run import Pace
+from enhancer.contracts import Context
+from enhancer.errors import FusionError
+from enhancer.testing.backbone import planted
+from enhancer_plugins.fusers.align import Align, AlignOptions
+from enhancer_plugins.training.run import Pace, check_data
 
 
 @pytest.mark.parametrize(("alone", "together", "expected"), [(1.0, 0.6, 4), (1.0, 7.0, 1)])
@@ -25,3 +31,11 @@ def test_it_notices_when_the_machine_gets_busy():
 def test_one_thread_stays_one():
     pace = Pace(1)
     assert {(pace.begin(), pace.end(1.0))[0] for _ in range(50)} == {1}
+
+
+@pytest.mark.parametrize(("kind", "mend"), [("user", '[prompts.user] source = "pool"'), ("item", "enhancer generate")])
+def test_vectors_that_are_missing_say_what_brings_them(kind, mend):
+    data = replace(planted().data, **{f"{kind}_vectors": None})
+    with pytest.raises(FusionError, match=f"needs {kind} vectors and there are none") as refused:
+        check_data(data, Align(AlignOptions(), Context()))
+    assert mend in refused.value.hint
