@@ -20,7 +20,7 @@ def demo(
         typer.Option(metavar="NAME", help="Let a live model write the profiles, such as openai/gpt-4o-mini."),
     ] = None,
     llm: Annotated[str, typer.Option(metavar="PLUGIN", help="The provider that --model is asked through.")] = "litellm",
-    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each arm.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="Training runs of each arm.")] = 3,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,

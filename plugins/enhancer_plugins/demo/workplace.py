@@ -47,6 +47,7 @@ path = {store}
 
 [backbone]
 use = "lightgcn"               # or "fm"
+learning_rate = 0.02           # twice the default: twice as quick, and a little worse in every arm
 
 [fuser]
 use = "align"                  # or "concat", "none"
