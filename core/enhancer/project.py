@@ -239,6 +239,11 @@ class Project:
         """
         from enhancer.features import feature_table
 
+        if self.settings.prompts.item.source == "none":
+            raise ConfigError(
+                "[prompts.item] source is 'none': items have no vectors, and a fuser or an arm needs them",
+                hint='set source = "llm" or "text", or [fuser] use = "none" and [evaluation] arms = ["none"]',
+            )
         train = self.split.train
         fingerprint = self.embedder.fingerprint
         items = feature_table(self.store, train.item_ids, "item", inputs, fingerprint)
@@ -247,7 +252,7 @@ class Project:
                 f"the store has no vectors of items for input {' + '.join(inputs)}",
                 hint="run `enhancer generate` first",
             )
-        if self.settings.prompts.user.source != "llm":
+        if self.settings.prompts.user.source in ("pool", "none"):
             return None, items
         return self._user_features(inputs, items, fingerprint), items
 
@@ -440,7 +445,7 @@ class Project:
         return pool(items, train.users, train.items, len(train.user_ids))
 
     def _user_features(self, inputs: Sequence[Input], items: Table, fingerprint: str) -> Table:
-        """Profiles of users where an LLM wrote them; whatever else is wanted is pooled from their items."""
+        """Profiles, or own texts, of users; beside a profile, raw text is pooled from their items."""
         import numpy as np
 
         from enhancer.features import feature_table
@@ -448,7 +453,9 @@ class Project:
         ids = self.split.train.user_ids
         parts: list[Table] = []
         for name in inputs:
-            if name == "profile":
+            if self.settings.prompts.user.source == "text":
+                parts.append(feature_table(self.store, ids, "user", ["text"], fingerprint))
+            elif name == "profile":
                 parts.append(feature_table(self.store, ids, "user", [name], fingerprint))
             else:
                 parts.append(
@@ -457,7 +464,8 @@ class Project:
         table: Table = np.hstack(parts)
         if table.shape[1] != items.shape[1]:
             raise ConfigError(
-                "the store has no profiles of users, and [prompts.user] source is 'llm'",
+                f"the store has no vectors of users, and [prompts.user] source is "
+                f"{self.settings.prompts.user.source!r}",
                 hint='run `enhancer generate` first, or set source = "pool"',
             )
         return table

@@ -47,14 +47,15 @@ def verdicts(findings: Mapping[str, Finding], arms: Sequence[Arm], baseline: str
 
 
 def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, place: str) -> Verdict:
-    """Judge the best arm with vectors on one finding.
+    """Judge the best arm with vectors on one finding: of those that gain significantly, if any do.
 
     The best one is picked after the fact; Holm's correction over all arms is what makes that fair.
     """
     able = [arm for arm in arms if arm.semantic and not arm.shuffle and arm.name != baseline]
     if not able:
         return Verdict("unknown", f"{place}: no arm with vectors was run, so there is nothing to judge.")
-    best = max(able, key=lambda arm: finding.mean(arm.name, metric))
+    gaining = [arm for arm in able if (test := finding.compare(arm.name, baseline, metric)) is not None and test.better]
+    best = max(gaining or able, key=lambda arm: finding.mean(arm.name, metric))
     against = finding.compare(best.name, baseline, metric)
     if against is None:
         return Verdict("unknown", f"{place}: {best.name} was not compared.", best.name)

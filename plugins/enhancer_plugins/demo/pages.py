@@ -110,7 +110,20 @@ def _legend() -> str:
 
 
 def _verdicts(ablation: Ablation) -> str:
-    return "\n".join(str(words) for words in ablation.verdict.values())
+    words = [str(each) for each in ablation.verdict.values()]
+    return "\n".join([*words, *_profile_against_text(ablation)])
+
+
+def _profile_against_text(ablation: Ablation) -> list[str]:
+    """What the verdict leaves open: on new films, is the profile alone worth more than the text it was made from?"""
+    finding, metric = ablation.findings.get("cold"), "recall@20"
+    if finding is None or not {"align", "text"} <= finding.per_seed.keys():
+        return []
+    profile, text = finding.mean("align", metric), finding.mean("text", metric)
+    more, less = ("raw text", "the profile") if text > profile else ("the profile", "raw text")
+    reason = " (the release year alone says much, and profiles seldom tell it)" if text > profile else ""
+    numbers = f"Recall@20 {max(text, profile):.4f} against {min(text, profile):.4f}"
+    return [f"By the same fuser, {more} alone finds more of the new films than {less} alone: {numbers}{reason}."]
 
 
 def _rule_for_users() -> str:
