@@ -407,7 +407,8 @@ class Project:
         """The items whose vectors are nearest to that of ``item_id``, by cosine.
 
         Raises:
-            ConfigError: The store has no vector for it.
+            ConfigError: The store has no vectors.
+            DataError: It has none for this item.
         """
         from enhancer.results import nearest
 

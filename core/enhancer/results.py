@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from enhancer.errors import ConfigError, did_you_mean
+from enhancer.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,7 +93,8 @@ def nearest(
         titles: Names of items, where known.
 
     Raises:
-        ConfigError: The store has no vector for ``item_id``.
+        ConfigError: The store has no vectors at all.
+        DataError: It has none for ``item_id``.
     """
     import numpy as np
 
@@ -102,8 +103,9 @@ def nearest(
 
     ids = list(dict.fromkeys(record.id for name in inputs for record in store.scan(kind="item", aspect=ASPECTS[name])))
     if item_id not in set(ids):
-        hint = "run `enhancer generate` first" if not ids else did_you_mean(item_id, ids[:10_000])
-        raise ConfigError(f"the store has no vector for item {item_id!r}", hint=hint)
+        if not ids:
+            raise ConfigError("the store has no vectors of items", hint="run `enhancer generate` first")
+        raise DataError(f"the store has no vector for item {item_id!r}", hint=did_you_mean(item_id, ids[:10_000]))
 
     def unit(chosen: Sequence[str]) -> Any:
         table = feature_table(store, chosen, "item", inputs)
