@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Interactions, Split
     from enhancer.evaluation import Ablation, Arm, Experiment
-    from enhancer.features import GenerationReport, Pipeline, Plan
+    from enhancer.features import GenerationReport, Pipeline, Plan, Semantics
     from enhancer.progress import Listener
     from enhancer.results import RunReport, Similar, TrainingReport
     from enhancer.serving import Ranker, Recommendation
@@ -169,9 +169,16 @@ class Project:
         return {entity.id: entity.title for entity in read_entities(path, "item", data.columns, data.max_text)}
 
     @cached_property
+    def semantics(self) -> Semantics:
+        """The vectors that training takes."""
+        from enhancer.features import Semantics
+
+        return Semantics(self.settings, self.store, self.embedder.fingerprint, self.split.train)
+
+    @cached_property
     def pipeline(self) -> Pipeline:
         """The way from entities to stored vectors."""
-        from enhancer.features import Pipeline, Sources
+        from enhancer.features import Pipeline, Sources, inputs_wanted
 
         return Pipeline(
             self.settings,
@@ -183,7 +190,7 @@ class Project:
             sources=Sources.from_settings(
                 self.settings, self.root, train=lambda: self.split.train, titles=lambda: self.titles
             ),
-            inputs=self._wanted_inputs(),
+            inputs=inputs_wanted(self.settings),
             on_record=lambda record: self.plugins.hook.profile_stored(record=record),
         )
 
@@ -224,37 +231,8 @@ class Project:
         return self.pipeline.generate(listener, retry_quarantined=retry_quarantined, limit=limit)
 
     def features(self, inputs: Sequence[Input]) -> tuple[Table | None, Table]:
-        """The semantic vectors, rows as in :attr:`interactions`.
-
-        Args:
-            inputs: What they come from; two are set side by side.
-
-        Returns:
-            Users, float32 ``[n_users, ds]`` (None where ``[prompts.user] source`` is ``pool`` or ``none``: then they
-            are made from the items'), and items, float32 ``[n_items, ds]``. Zero rows: no vector.
-
-        Raises:
-            ConfigError: The store has no vectors for an input.
-            StoreMismatchError: They were made by another embedder.
-        """
-        from enhancer.features import feature_table
-
-        if self.settings.prompts.item.source == "none":
-            raise ConfigError(
-                "[prompts.item] source is 'none': items have no vectors, and a fuser or an arm needs them",
-                hint='set source = "llm" or "text", or [fuser] use = "none" and [evaluation] arms = ["none"]',
-            )
-        train = self.split.train
-        fingerprint = self.embedder.fingerprint
-        items = feature_table(self.store, train.item_ids, "item", inputs, fingerprint)
-        if not items.any():
-            raise ConfigError(
-                f"the store has no vectors of items for input {' + '.join(inputs)}",
-                hint="run `enhancer generate` first",
-            )
-        if self.settings.prompts.user.source in ("pool", "none"):
-            return None, items
-        return self._user_features(inputs, items, fingerprint), items
+        """The semantic vectors, rows as in :attr:`interactions`; see :meth:`~enhancer.features.Semantics.tables`."""
+        return self.semantics.tables(inputs)
 
     def train(self, *, listener: Listener = silent, seed: int | None = None) -> TrainingReport:
         """Train backbone and fuser, test them, and write the serving artifact.
@@ -267,6 +245,7 @@ class Project:
             FusionError: The two cannot work together.
         """
         from enhancer.evaluation import fit, training_data
+        from enhancer.features import inputs_of
         from enhancer.results import TrainingReport
         from enhancer.serving import write_artifact
 
@@ -275,10 +254,9 @@ class Project:
         backbone, fuser = self.backbone(), self.fuser()
         fuser.check(backbone, settings.fuser.use, settings.backbone.use)
         started = time.perf_counter()
-        inputs: tuple[Input, ...] = self._inputs()
-        users, items = self.features(inputs) if fuser.uses_semantics else (None, None)
-        if items is not None and settings.prompts.user.source == "pool":
-            users = self._pool(items)
+        users, items = self.features(inputs_of(settings)) if fuser.uses_semantics else (None, None)
+        if items is not None and self.semantics.pools_users:
+            users = self.semantics.pool(items)
         split = self.split
         fitted, metrics = fit(
             backbone,
@@ -365,7 +343,7 @@ class Project:
             metrics=settings.evaluation.metrics,
             seeds=list(seeds),
             baseline=resolve_baseline(settings, arms),
-            pool=self._pool if settings.prompts.user.source == "pool" else None,
+            pool=self._pool,
             listener=listener,
             on_epoch=self._on_epoch,
             memory=RunMemory(self.root / "runs", identity=settings.backbone.model_dump_json()),
@@ -410,9 +388,10 @@ class Project:
             ConfigError: The store has no vectors.
             DataError: It has none for this item.
         """
+        from enhancer.features import inputs_of
         from enhancer.results import nearest
 
-        return nearest(self.store, item_id, self._inputs(), k, self.titles)
+        return nearest(self.store, item_id, inputs_of(self.settings), k, self.titles)
 
     # --- within --------------------------------------------------------------------------------------------------
 
@@ -426,50 +405,14 @@ class Project:
             raise ConfigError(f"[data] {key} is not set", hint=f'name the file: {key} = "{key}.csv"')
         return self.root / path
 
-    def _inputs(self) -> tuple[Input, ...]:
-        """What the vectors of this project come from."""
-        return ("text",) if self.settings.prompts.item.source == "text" else tuple(self.settings.embedder.input)
+    @property
+    def _pool(self) -> Callable[[Table], Table] | None:
+        """How users get vectors from those of items; None where they do not."""
+        return self._pooled if self.settings.prompts.user.source == "pool" else None
 
-    def _wanted_inputs(self) -> list[Input]:
-        """What has to be stored: what this project embeds, and what the arms of its ablation need beside it."""
-        evaluation = self.settings.evaluation
-        wanted: list[Input] = [*self._inputs()]
-        for name in evaluation.arms:
-            own = evaluation.arm.get(name)
-            wanted += (own.input or []) if own is not None else ["text"] if name == "text" else []
-        return list(dict.fromkeys(wanted))
-
-    def _pool(self, items: Table) -> Table:
-        from enhancer.features import pool
-
-        train = self.split.train
-        return pool(items, train.users, train.items, len(train.user_ids))
-
-    def _user_features(self, inputs: Sequence[Input], items: Table, fingerprint: str) -> Table:
-        """Profiles, or own texts, of users; beside a profile, raw text is pooled from their items."""
-        import numpy as np
-
-        from enhancer.features import feature_table
-
-        ids = self.split.train.user_ids
-        parts: list[Table] = []
-        for name in inputs:
-            if self.settings.prompts.user.source == "text":
-                parts.append(feature_table(self.store, ids, "user", ["text"], fingerprint))
-            elif name == "profile":
-                parts.append(feature_table(self.store, ids, "user", [name], fingerprint))
-            else:
-                parts.append(
-                    self._pool(feature_table(self.store, self.split.train.item_ids, "item", [name], fingerprint))
-                )
-        table: Table = np.hstack(parts)
-        if table.shape[1] != items.shape[1]:
-            raise ConfigError(
-                f"the store has no vectors of users, and [prompts.user] source is "
-                f"{self.settings.prompts.user.source!r}",
-                hint='run `enhancer generate` first, or set source = "pool"',
-            )
-        return table
+    def _pooled(self, items: Table) -> Table:
+        # Not the method of semantics itself: that opens store and embedder, which arms without vectors do without.
+        return self.semantics.pool(items)
 
     def _on_epoch(self, run: str, epoch: int, loss: float, metric: float | None) -> None:
         self.plugins.hook.epoch_finished(run=run, epoch=epoch, loss=loss, metric=metric)
@@ -480,7 +423,7 @@ class Project:
         read = self.interactions.report
         return {
             "backbone": settings.backbone.use,
-            "embedder": self.embedder.fingerprint,
+            "embedder": self.embedder.fingerprint if settings.prompts.item.source != "none" else "none",
             "LLM": settings.llm.model if settings.prompts.item.source == "llm" else "none",
             "rows read": read.rows,
             "rows with an unknown item": read.unknown_items,
@@ -498,5 +441,5 @@ def _experiment(settings: Settings, root: Path) -> Experiment:
         project.backbone,
         project.fuser,
         metrics=settings.evaluation.metrics,
-        pool=project._pool if settings.prompts.user.source == "pool" else None,  # noqa: SLF001  its own module
+        pool=project._pool,  # noqa: SLF001  its own module
     )

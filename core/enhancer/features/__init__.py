@@ -8,17 +8,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from enhancer.features.pipeline import Pipeline
     from enhancer.features.report import GenerationReport, Plan
+    from enhancer.features.semantics import Semantics, inputs_of, inputs_wanted
     from enhancer.features.sources import Sources, resolve_inputs
     from enhancer.features.table import feature_table, pool
 
-__all__ = ["GenerationReport", "Pipeline", "Plan", "Sources", "feature_table", "pool", "resolve_inputs"]
+__all__ = [
+    "GenerationReport",
+    "Pipeline",
+    "Plan",
+    "Semantics",
+    "Sources",
+    "feature_table",
+    "inputs_of",
+    "inputs_wanted",
+    "pool",
+    "resolve_inputs",
+]
 
 _HOMES = {
     "GenerationReport": "report",
     "Pipeline": "pipeline",
     "Plan": "report",
+    "Semantics": "semantics",
     "Sources": "sources",
     "feature_table": "table",
+    "inputs_of": "semantics",
+    "inputs_wanted": "semantics",
     "pool": "table",
     "resolve_inputs": "sources",
 }
