@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from functools import cached_property, partial
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Interactions, Split
     from enhancer.evaluation import Ablation, Arm, Experiment
+    from enhancer.evaluation.memory import RunMemory
     from enhancer.features import GenerationReport, Pipeline, Plan, Semantics
     from enhancer.progress import Listener
     from enhancer.results import RunReport, Similar, TrainingReport
@@ -234,19 +236,20 @@ class Project:
         """The semantic vectors, rows as in :attr:`interactions`; see :meth:`~enhancer.features.Semantics.tables`."""
         return self.semantics.tables(inputs)
 
-    def train(self, *, listener: Listener = silent, seed: int | None = None) -> TrainingReport:
+    def train(self, *, listener: Listener = silent, seed: int | None = None, keep: bool = False) -> TrainingReport:
         """Train backbone and fuser, test them, and write the serving artifact.
 
         Args:
             listener: Told of progress.
             seed: By default ``seed`` of the settings.
+            keep: Leave alone an artifact that was trained from the very same data, vectors and options.
 
         Raises:
             FusionError: The two cannot work together.
         """
-        from enhancer.evaluation import fit, training_data
+        from enhancer.evaluation import Arm, fit, training_data
         from enhancer.features import inputs_of
-        from enhancer.results import TrainingReport
+        from enhancer.results import TrainingReport, trained_before
         from enhancer.serving import write_artifact
 
         settings = self.settings
@@ -257,18 +260,22 @@ class Project:
         users, items = self.features(inputs_of(settings)) if fuser.uses_semantics else (None, None)
         if items is not None and self.semantics.pools_users:
             users = self.semantics.pool(items)
-        split = self.split
+        split, folder = self.split, self.root / settings.artifact
+        data = training_data(split, users, items)
+        arm = Arm("train", settings.fuser.use, settings.fuser.options)
+        run = self._memory().key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
+        if keep and (kept := trained_before(folder, run, settings.artifact)) is not None:
+            return kept
         fitted, metrics = fit(
             backbone,
             fuser,
-            training_data(split, users, items),
+            data,
             split,
             metrics=settings.evaluation.metrics,
             seed=seed,
             listener=listener,
             on_epoch=self._on_epoch,
         )
-        folder = self.root / settings.artifact
         write_artifact(
             folder,
             factors=fitted.factors,
@@ -282,6 +289,7 @@ class Project:
             if any(self.titles.values())
             else None,
             manifest={
+                "run": run,
                 "seed": seed,
                 "backbone": settings.backbone.use,
                 "fuser": settings.fuser.use,
@@ -294,7 +302,7 @@ class Project:
             },
         )
         return TrainingReport(
-            artifact=settings.artifact if not folder.is_absolute() else folder,
+            artifact=settings.artifact,
             epochs=fitted.epochs,
             best_epoch=fitted.best_epoch,
             seconds=time.perf_counter() - started,
@@ -322,7 +330,6 @@ class Project:
             FusionError: A pair cannot work together; raised before any training.
         """
         from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
-        from enhancer.evaluation.memory import RunMemory
         from enhancer.evaluation.report import write_report
 
         settings = self.settings
@@ -346,7 +353,7 @@ class Project:
             pool=self._pool,
             listener=listener,
             on_epoch=self._on_epoch,
-            memory=RunMemory(self.root / "runs", identity=settings.backbone.model_dump_json()),
+            memory=self._memory(),
             workers=Workers(count, partial(_experiment, settings, self.root)),
         )
         self.plugins.hook.ablation_finished(result=ablation.to_json())
@@ -404,6 +411,14 @@ class Project:
         if path is None:
             raise ConfigError(f"[data] {key} is not set", hint=f'name the file: {key} = "{key}.csv"')
         return self.root / path
+
+    def _memory(self) -> RunMemory:
+        """Runs that were finished before. The ids count too: equal numbers may stand for other entities."""
+        from enhancer.evaluation.memory import RunMemory
+
+        train = self.split.train
+        ids = hashlib.blake2b("\0".join([*train.user_ids, "", *train.item_ids]).encode("utf-8", "surrogatepass"))
+        return RunMemory(self.root / "runs", identity=f"{self.settings.backbone.model_dump_json()} {ids.hexdigest()}")
 
     @property
     def _pool(self) -> Callable[[Table], Table] | None:

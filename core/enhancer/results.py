@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,27 @@ class Similar:
                 for item, score, title in self.items
             ],
         }
+
+
+def trained_before(folder: Path, run: str, artifact: Path) -> TrainingReport | None:
+    """What was told of the artifact in ``folder``, if it is whole and came of the run of that key."""
+    from enhancer.errors import ArtifactError
+    from enhancer.serving import Ranker
+
+    started = time.perf_counter()
+    try:
+        about = Ranker.load(folder, verify=True).manifest
+        if about.get("run") != run:
+            return None
+        return TrainingReport(
+            artifact=artifact,
+            epochs=about["epochs"],
+            best_epoch=about["best_epoch"],
+            seconds=time.perf_counter() - started,
+            metrics=about["metrics"],
+        )
+    except (ArtifactError, KeyError):
+        return None
 
 
 def nearest(

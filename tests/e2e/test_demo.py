@@ -193,13 +193,13 @@ def test_the_whole_demo_and_again(invoke, home, written):
     assert "<svg" in page
     assert "A film that training never saw" in page
     assert "http://" not in page.replace("http://www.w3.org/", "")
-    before = {path: time for path, time in tree(folder / "runs").items()}
-    assert before
+    before = {place: tree(folder / place) for place in ("runs", "artifact")}
+    assert all(before.values())
     again = invoke("demo", "--seeds", "2", "--json")
     assert again.code == 0, again.err
     result = again.json()
     assert (result["generate"]["requests"], result["generate"]["cached"]) == (0, 60)
-    assert tree(folder / "runs") == before  # nothing was trained anew
+    assert {place: tree(folder / place) for place in before} == before  # nothing was trained anew
     assert set(result["ablate"]["arms"]) == {"none", "text", "concat", "align", "both", "placebo"}
     assert {"users", "similar", "cold"} == set(result["showcase"])
 

@@ -55,7 +55,7 @@ def run(folder: Path, *, model: str | None, llm: str, seeds: int, yes: bool, qui
         with ProgressView(quiet=quiet) as view:
             # A live model costs money and is asked about; recorded answers cost nothing and are not.
             generated = project.generate(listener=view, confirm=consent(yes, view))
-            trained = project.train(listener=view)
+            trained = project.train(listener=view, keep=True)
             ablation = project.ablate(listener=view, sections=pages, title="Does the feature help? MovieLens-100k")
     finally:
         project.close()
