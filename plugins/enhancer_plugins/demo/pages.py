@@ -43,7 +43,7 @@ def render(ablation: Ablation, showcase: Showcase, *, recorded: bool) -> str:
         f"Profiles: {origin}, from title, year and genres alone. Means over {len(ablation.seeds)} "
         f"{'seed' if len(ablation.seeds) == 1 else 'seeds'}, ± one standard deviation."
     )
-    parts = ["", opening, _results(ablation), _legend(), _verdicts(ablation)]
+    parts = ["", opening, _results(ablation), _legend(ablation), _verdicts(ablation)]
     parts += [_user(case) for case in showcase.users]
     parts += [_similar(showcase), _cold(showcase.cold)]
     return "\n\n".join(parts)
@@ -102,10 +102,15 @@ def _results(ablation: Ablation) -> str:
     return table(head, rows, right=range(2, len(head)))
 
 
-def _legend() -> str:
+def _legend(ablation: Ablation) -> str:
+    cold = ablation.facts["cold_items"]
+    chance = ""
+    if cold:
+        share = min(1.0, 20 / cold)
+        chance = f"\nThere chance alone gives {share:.2f} on average; what knows nothing of them has one random order."
     return (
         "Full ranking, films seen in training left out. head, tail: Recall@20 of popular and of rare films, ranked\n"
-        "among all trained films; cold films: Recall@20 of those held out, ranked among themselves."
+        f"among all trained films; cold films: Recall@20 of those held out, ranked among themselves.{chance}"
     )
 
 
