@@ -43,7 +43,7 @@ class Session:
     quiet: bool = False
 
     def merged(self, config: Path | None, overrides: list[str] | None, quiet: bool) -> Session:
-        """This session with the flags that stood after the command."""
+        """The same with the flags that stood after the command merged in."""
         return Session(self.plugins, config or self.config, [*self.overrides, *(overrides or ())], quiet or self.quiet)
 
     def project(self) -> Project:
