@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConnectionFailedError, DeadlineError, ProviderError, RateLimitError, ServerError
@@ -29,6 +30,8 @@ BACKOFF_SECONDS = 0.5
 
 _UNBOUNDED = 16_384
 """Completion tokens that are set aside where a request sets no limit."""
+_NO_COUNT = 10**9
+"""Tokens that no call has."""
 
 
 class StoppedError(Exception):
@@ -133,7 +136,7 @@ class Caller:
                 self._budget.settle(ceiling, 0.0)
                 self._gate.abandoned(ticket)
                 raise
-            completion = await self._ask(request, ticket, ceiling)
+            completion = _believed(await self._ask(request, ticket, ceiling))
             # From here on it is paid: it goes to the journal before anything looks at it.
             cost = self._cost(completion)
             written = self._journal.record(
@@ -238,10 +241,25 @@ class Caller:
         self._budget.settle(ceiling, ceiling if cost is None else cost)
 
 
+def _believed(completion: Completion) -> Completion:
+    """The completion, with what cannot be true of its tokens and cost left out: unknown is never 0."""
+    prompt, answer, cost = completion.prompt_tokens, completion.completion_tokens, completion.cost_usd
+    if prompt is not None and not 0 < prompt < _NO_COUNT:
+        prompt = None
+    if answer is not None and not (0 < answer < _NO_COUNT or (answer == 0 and not completion.text)):
+        answer = None
+    if cost is not None and not (math.isfinite(cost) and cost >= 0.0):
+        cost = None
+    if (prompt, answer, cost) == (completion.prompt_tokens, completion.completion_tokens, completion.cost_usd):
+        return completion
+    return replace(completion, prompt_tokens=prompt, completion_tokens=answer, cost_usd=cost)
+
+
 def _may_be_charged(error: ProviderError) -> bool:
     """Whether a call that failed may have been answered, and so charged, on the other side."""
     if isinstance(error, RateLimitError):
         return False
     if isinstance(error, ServerError):
-        return error.status is not None and error.status < 400
+        # Without a status there was an answer, and it could not be read.
+        return error.status is None or error.status < 400
     return isinstance(error, DeadlineError | ConnectionFailedError)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _ALL_REFUSED = 5
 """Requests that may be refused, without one answer among them, before the run stops rather than quarantine all."""
-_ABSENT = re.compile(r"\b404\b|model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
+_ABSENT = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
 
 Group = list["Case"]
 
@@ -257,9 +257,7 @@ class Generator:
 
 def _absent(error: ProviderError) -> bool:
     """Whether the model or the endpoint is not there: then no entity is to blame."""
-    if error.status is not None:
-        return error.status in (404, 405)
-    return bool(_ABSENT.search(error.message))
+    return error.status in (404, 405) or bool(_ABSENT.search(error.message))
 
 
 def _halves(cases: Group) -> list[Group]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_RETRY_AFTER = 3600.0
 """Seconds. Whoever asks for more is taken to mean this: a typing error must not put a run to sleep for a year."""
 _MESSAGE_LENGTH = 500
+_NO_COUNT = 10**9
 _DATE = re.compile(r"[A-Za-z]{3}.*\d{2}:\d{2}")
 # Codes that say "pay first": waiting cannot help, though some come as 429.
 _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"})
@@ -47,8 +48,8 @@ def finish_reason(told: object) -> FinishReason:
 
 
 def tokens(told: object) -> int | None:
-    """A token count that is one, else None."""
-    return told if isinstance(told, int) and not isinstance(told, bool) and told >= 0 else None
+    """A token count that is one, else None: no answer has a billion tokens."""
+    return told if isinstance(told, int) and not isinstance(told, bool) and 0 <= told < _NO_COUNT else None
 
 
 def dollars(told: object) -> float | None:
@@ -200,11 +201,13 @@ def error_for(
     said = f"{where} answered {status}" + (f": {message}" if message else "")
     hint = f"check {key_name}" if key_name else None
     if code in _NO_QUOTA or status == 402:
-        return AuthenticationError(f"{said} (no quota is left)", hint=f"check the account of {key_name or 'the key'}")
+        return AuthenticationError(
+            f"{said} (no quota is left)", hint=f"check the account of {key_name or 'the key'}", status=status
+        )
     if status in {401, 403}:
-        return AuthenticationError(said, hint=hint)
+        return AuthenticationError(said, hint=hint, status=status)
     if status == 429:
-        return RateLimitError(said, retry_after=wait)
+        return RateLimitError(said, retry_after=wait, status=status)
     if status in {408, 409, 425} or status >= 500:
-        return ServerError(said, retry_after=wait)
-    return RequestError(said)
+        return ServerError(said, retry_after=wait, status=status)
+    return RequestError(said, status=status)

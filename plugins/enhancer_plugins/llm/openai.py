@@ -253,7 +253,7 @@ class OpenAI(LLMProvider):
         if isinstance(data, dict) and data.get("error"):
             # Some gateways report an upstream failure with status 200.
             message, code = _wire.provider_message(body)
-            status = int(code) if code.isdigit() and 400 <= int(code) < 600 else 500
+            status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 500
             raise self._error(status, message, code, {})
         try:
             choice = data["choices"][0]
