@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.fuser import Batch, Fuser, Fusion, WideInput
     from enhancer.contracts.llm import Completion, FinishReason, LLMProvider, Message, Price, Request
     from enhancer.contracts.options import Context, Options
-    from enhancer.contracts.placement import Dense, Placement
+    from enhancer.contracts.placement import Dense, Mixture, Placement
     from enhancer.contracts.record import Key, Record, Stamp
     from enhancer.contracts.store import Fault, FeatureStore, StoreStats
 
@@ -45,6 +45,7 @@ __all__ = [
     "Key",
     "LLMProvider",
     "Message",
+    "Mixture",
     "Monitor",
     "Options",
     "Placement",
@@ -74,6 +75,7 @@ _HOMES = {
     "Key": "enhancer.contracts.record",
     "LLMProvider": "enhancer.contracts.llm",
     "Message": "enhancer.contracts.llm",
+    "Mixture": "enhancer.contracts.placement",
     "Monitor": "enhancer.contracts.backbone",
     "Options": "enhancer.contracts.options",
     "Placement": "enhancer.contracts.placement",

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.placement import Placement
 
-Capability = Literal["input", "loss"]
-"""What a fuser may need of a backbone: a widened ``input``, or a further ``loss`` on its embeddings."""
+Capability = Literal["input", "loss", "embeddings", "ranking"]
+"""What a fuser may need of a backbone: a widened ``input``; a further ``loss`` on its embeddings; a hand in the
+``embeddings`` themselves before they are propagated; a ``ranking`` loss in place of the backbone's own."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -5,6 +5,8 @@ a :class:`Fusion`, which owns the run's trainable parts. A fuser may
 
 - widen the backbone's input (:meth:`Fusion.inputs`): need ``"input"``;
 - add a term to the loss (:meth:`Fusion.loss`): need ``"loss"``;
+- change the backbone's own embeddings before it propagates them (:meth:`Fusion.embeddings`): need ``"embeddings"``;
+- rank by a loss of its own (:meth:`Fusion.ranking_loss`): need ``"ranking"``;
 - place an entity that the backbone has never seen (:meth:`Fusion.place`).
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from enhancer.contracts.options import Context, Options
 from enhancer.errors import FusionError
@@ -60,6 +62,8 @@ class Fusion:
 
     learning_rate: float | None = None
     """Step size for its parameters; None for the backbone's."""
+    similarity: Literal["dot", "cosine"] = "dot"
+    """What scores are: with ``cosine`` (need ``"ranking"``) the backbone serves rows of unit length."""
 
     def parameters(self) -> Iterable[torch.Tensor]:
         """What the optimiser shall train beside the backbone."""
@@ -74,6 +78,27 @@ class Fusion:
         del batch
         return None
 
+    def embeddings(
+        self, users: torch.Tensor, items: torch.Tensor, *, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the backbone propagates in place of its own embeddings; asked at every step.
+
+        Args:
+            users: float32 ``[n_users, d]``: the backbone's own, with gradient.
+            items: float32 ``[n_items, d]``: likewise.
+            training: Whether this is a step of training, in which nodes may be masked; False for what is served.
+
+        Returns:
+            As much as was given, of the same shapes.
+        """
+        del training
+        return users, items
+
+    def ranking_loss(self, batch: Batch) -> torch.Tensor | None:
+        """A scalar in place of the backbone's own ranking loss; None leaves that alone."""
+        del batch
+        return None
+
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement | None:
         """How an unseen entity's semantic vector becomes a row.
 
@@ -83,7 +108,8 @@ class Fusion:
                 which a typical row or length may be taken.
 
         Returns:
-            For a fuser that adds a loss: a map into the collaborative space, ``ds`` to ``d``. For one that widens the
+            For a fuser that adds a loss: a map into the collaborative space, ``ds`` to ``d``; likewise for
+                one that changes the embeddings. For one that widens the
             input: a map into the widening columns, ``ds`` to ``w``; the backbone sets them beside a neutral embedding.
             None when the fuser cannot.
         """
@@ -133,7 +159,12 @@ class Fuser(ABC):
         """
         missing = sorted(self.needs - backbone.accepts)
         if missing:
-            words = {"input": "a widened input", "loss": "a further loss on its embeddings"}
+            words: dict[Capability, str] = {
+                "input": "a widened input",
+                "loss": "a further loss on its embeddings",
+                "embeddings": "a hand in its embeddings before they are propagated",
+                "ranking": "a ranking loss in place of its own",
+            }
             raise FusionError(
                 f"fuser {name!r} needs {' and '.join(words[m] for m in missing)}, which backbone {of!r} does not offer",
                 hint="choose another pair of [fuser] use and [backbone] use",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import numpy as np
 
@@ -26,6 +26,65 @@ class Dense:
     """float32 ``[outputs]``."""
     activation: Activation = "none"
 
+    @property
+    def inputs(self) -> int:
+        """Columns that it takes."""
+        return int(self.weight.shape[0])
+
+    @property
+    def outputs(self) -> int:
+        """Columns that it gives."""
+        return int(self.weight.shape[1])
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 ``[n, inputs]`` to float32 ``[n, outputs]``."""
+        hidden: NDArray[np.float32] = x @ self.weight + self.bias
+        if self.activation == "leaky_relu":
+            return np.where(hidden > 0, hidden, np.float32(_LEAK) * hidden)
+        if self.activation == "relu":
+            return np.maximum(hidden, np.float32(0))
+        return np.tanh(hidden) if self.activation == "tanh" else hidden
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A layer of gated experts, ``y = sum_e softmax(gate(x))_e * expert_e(x)``.
+
+    >>> import numpy as np
+    >>> gate = Dense(np.zeros((1, 2), np.float32), np.zeros(2, np.float32))
+    >>> twice, thrice = (Dense(np.array([[k]], np.float32), np.zeros(1, np.float32)) for k in (2, 3))
+    >>> Mixture(gate, ((twice,), (thrice,)))(np.array([[2]], np.float32))
+    array([[5.]], dtype=float32)
+    """
+
+    gate: Dense
+    """``inputs`` to one number an expert."""
+    experts: tuple[tuple[Dense, ...], ...]
+    """The layers of each."""
+
+    @property
+    def inputs(self) -> int:
+        """Columns that it takes."""
+        return self.gate.inputs
+
+    @property
+    def outputs(self) -> int:
+        """Columns that it gives."""
+        return self.experts[0][-1].outputs
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 ``[n, inputs]`` to float32 ``[n, outputs]``."""
+        logits = self.gate(x)
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        total = np.zeros((len(x), self.outputs), np.float32)
+        for number, layers in enumerate(self.experts):
+            hidden = x
+            for layer in layers:
+                hidden = layer(hidden)
+            total += shares[:, number, None] * hidden
+        return total
+
 
 @dataclass(frozen=True, eq=False)
 class Placement:
@@ -37,7 +96,7 @@ class Placement:
     array([[3., 4., 1.]], dtype=float32)
     """
 
-    layers: tuple[Dense, ...]
+    layers: tuple[Dense | Mixture, ...]
     norm: float | None = None
     """If given, rows are rescaled to this L2 length: the typical length of trained rows."""
     tail: tuple[float, ...] = ()
@@ -47,13 +106,7 @@ class Placement:
         """Place vectors: float32 ``[n, ds]`` to float32 ``[n, k]``."""
         hidden = np.asarray(vectors, dtype=np.float32)
         for layer in self.layers:
-            hidden = hidden @ layer.weight + layer.bias
-            if layer.activation == "leaky_relu":
-                hidden = np.where(hidden > 0, hidden, np.float32(_LEAK) * hidden)
-            elif layer.activation == "relu":
-                hidden = np.maximum(hidden, 0)
-            elif layer.activation == "tanh":
-                hidden = np.tanh(hidden)
+            hidden = layer(hidden)
         if self.norm is not None:
             length = np.linalg.norm(hidden, axis=1, keepdims=True)
             hidden = hidden * (np.float32(self.norm) / np.maximum(length, np.float32(1e-12)))
@@ -65,11 +118,19 @@ class Placement:
     def to_tensors(self, prefix: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, object]]:
         """Split into named arrays (for safetensors) and a JSON-able description."""
         tensors: dict[str, NDArray[np.float32]] = {}
+        kinds: list[object] = []
         for number, layer in enumerate(self.layers):
-            tensors[f"{prefix}.{number}.weight"] = np.ascontiguousarray(layer.weight, dtype=np.float32)
-            tensors[f"{prefix}.{number}.bias"] = np.ascontiguousarray(layer.bias, dtype=np.float32)
-        activations = [layer.activation for layer in self.layers]
-        return tensors, {"activations": activations, "norm": self.norm, "tail": list(self.tail)}
+            if isinstance(layer, Dense):
+                kinds.append(_put(tensors, f"{prefix}.{number}", layer))
+                continue
+            _put(tensors, f"{prefix}.{number}.gate", layer.gate)
+            places = [[f"{prefix}.{number}.{e}.{n}" for n in range(len(own))] for e, own in enumerate(layer.experts)]
+            experts = [
+                [_put(tensors, place, dense) for place, dense in zip(named, own, strict=True)]
+                for named, own in zip(places, layer.experts, strict=True)
+            ]
+            kinds.append({"gate": layer.gate.activation, "experts": experts})
+        return tensors, {"activations": kinds, "norm": self.norm, "tail": list(self.tail)}
 
     @classmethod
     def from_tensors(
@@ -84,8 +145,29 @@ class Placement:
         activations, norm, tail = description["activations"], description["norm"], description.get("tail", [])
         if not (isinstance(activations, list) and isinstance(tail, list) and isinstance(norm, int | float | None)):
             raise ValueError(f"not a placement: {description!r}")  # noqa: TRY004 - what a file says, not a caller
-        layers = tuple(
-            Dense(tensors[f"{prefix}.{number}.weight"], tensors[f"{prefix}.{number}.bias"], activation)
-            for number, activation in enumerate(activations)
-        )
+        layers = tuple(_take(tensors, f"{prefix}.{number}", kind) for number, kind in enumerate(activations))
         return cls(layers, None if norm is None else float(norm), tuple(float(number) for number in tail))
+
+
+def _put(tensors: dict[str, NDArray[np.float32]], place: str, layer: Dense) -> Activation:
+    tensors[f"{place}.weight"] = np.ascontiguousarray(layer.weight, dtype=np.float32)
+    tensors[f"{place}.bias"] = np.ascontiguousarray(layer.bias, dtype=np.float32)
+    return layer.activation
+
+
+def _take(tensors: Mapping[str, NDArray[np.float32]], place: str, kind: object) -> Dense | Mixture:
+    if isinstance(kind, dict):
+        experts = tuple(
+            tuple(_dense(tensors, f"{place}.{e}.{n}", activation) for n, activation in enumerate(own))
+            for e, own in enumerate(kind["experts"])
+        )
+        if not experts or not all(experts):
+            raise ValueError("a mixture without experts")
+        return Mixture(_dense(tensors, f"{place}.gate", kind["gate"]), experts)
+    return _dense(tensors, place, kind)
+
+
+def _dense(tensors: Mapping[str, NDArray[np.float32]], place: str, activation: object) -> Dense:
+    if activation not in get_args(Activation):
+        raise ValueError(f"an unknown activation: {activation!r}")
+    return Dense(tensors[f"{place}.weight"], tensors[f"{place}.bias"], cast("Activation", activation))

@@ -208,7 +208,7 @@ class Ranker:
                 hint='train with [fuser] use = "align" or "concat"',
             )
         vectors = np.asarray(vectors, dtype=np.float32)
-        width = len(self._place_items.layers[0].weight) if self._place_items.layers else vectors.shape[-1]
+        width = self._place_items.layers[0].inputs if self._place_items.layers else vectors.shape[-1]
         if vectors.shape != (len(item_ids), width):
             raise DataError(f"vectors of shape {vectors.shape} for {len(item_ids)} items; expected [n, {width}]")
         bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)

@@ -35,6 +35,7 @@ class LightGCN(TrainedBackbone):
     """Embeddings of users and items, averaged over their neighbours in the interaction graph, trained by BPR."""
 
     options_class = LightGCNOptions
+    accepts = TrainedBackbone.accepts | {"embeddings", "ranking"}
     options: LightGCNOptions
 
     def __init__(self, options: LightGCNOptions, context: Context) -> None:

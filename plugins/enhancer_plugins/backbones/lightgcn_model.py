@@ -53,9 +53,16 @@ class LightGCNModel(RankingModel):
         wide = self.wide()
         return None if wide is None else propagate(torch.cat(wide), self._graph, self._weights)
 
+    def _propagated(self, *, training: bool) -> torch.Tensor:
+        """Collaborative embeddings after propagation, ``[n, d]``."""
+        start = self.parameters["embeddings"]
+        if self.changes:
+            start = torch.cat(self.fusion.embeddings(*torch.split(start, self._split), training=training))
+        return propagate(start, self._graph, self._weights)
+
     def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
         """What a step scores by (eq. 3-6)."""
-        embeddings = propagate(self.parameters["embeddings"], self._graph, self._weights)
+        embeddings = self._propagated(training=True)
         users, items = torch.split(embeddings, self._split)
         batch = Batch(*triples, users, items)
         if self._spread is not None:
@@ -73,7 +80,9 @@ class LightGCNModel(RankingModel):
 
     def sides(self) -> dict[Kind, Side]:
         """What is served: embeddings and, beside them, the widening columns."""
-        embeddings = self._graph.apply(self.parameters["embeddings"].detach(), self._weights)
+        embeddings = self._propagated(training=False).detach()
+        if self.fusion.similarity == "cosine":
+            embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         columns = self._columns()
         whole = embeddings.clone() if columns is None else torch.cat([embeddings, columns.detach()], 1)
         vectors = (self.data.user_vectors, self.data.item_vectors)

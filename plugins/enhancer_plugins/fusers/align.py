@@ -6,13 +6,11 @@ variant, https://arxiv.org/abs/2310.15950.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 
-from enhancer.contracts import Dense, Fuser, Fusion, Options, Placement
+from enhancer.contracts import Fuser, Fusion, Options, Placement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,44 +55,22 @@ class _Alignment(Fusion):
     """The MLP, shared by users and items as in the authors' code, and its loss."""
 
     def __init__(self, options: AlignOptions, data: TrainingData, dim: int, seed: int, device: str) -> None:
-        import torch
+        from enhancer_plugins.training.mlp import Mlp
+        from enhancer_plugins.training.run import generator
+        from enhancer_plugins.training.semantics import Semantics
 
-        from enhancer_plugins.training.run import generator, trained
-
-        assert data.user_vectors is not None
-        assert data.item_vectors is not None
         self._options = options
         self.learning_rate = options.learning_rate
-        self._vectors = {
-            "user": torch.from_numpy(np.asarray(data.user_vectors, np.float32)).to(device),
-            "item": torch.from_numpy(np.asarray(data.item_vectors, np.float32)).to(device),
-        }
-        masks = zip(("user", "item"), trained(data), strict=True)
-        self._known = {
-            kind: (self._vectors[kind] != 0).any(1) & torch.from_numpy(mask).to(device) for kind, mask in masks
-        }
-        ds = self._vectors["item"].shape[1]
-        hidden = options.hidden or (ds + dim) // 2
-        random = generator(seed, "align")
-        self._weights: dict[str, torch.Tensor] = {}
-        for name, fan_in, fan_out in (("0", ds, hidden), ("1", hidden, dim)):
-            bound = math.sqrt(6 / (fan_in + fan_out))  # Glorot & Bengio 2010
-            uniform = torch.rand(fan_in, fan_out, generator=random) * 2 - 1
-            self._weights[f"weight.{name}"] = (uniform * bound).to(device)
-            self._weights[f"bias.{name}"] = torch.zeros(fan_out, device=device)
+        semantics = Semantics(data, device)
+        self._vectors, self._known = semantics.vectors, semantics.known
+        hidden = options.hidden or (semantics.dim + dim) // 2
+        self._map = Mlp((semantics.dim, hidden, dim), generator(seed, "align"), device)
         self._random = generator(seed, "align nodes")
 
     def parameters(self) -> Iterable[torch.Tensor]:
-        return self._weights.values()
+        return self._map.parameters()
 
-    def _map(self, vectors: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        w = self._weights
-        hidden = torch.nn.functional.leaky_relu(torch.addmm(w["bias.0"], vectors, w["weight.0"]), 0.01)
-        return torch.addmm(w["bias.1"], hidden, w["weight.1"])
-
-    def _draw(self, kind: str, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _draw(self, kind: Kind, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Distinct nodes of a step that have a vector, at most ``nodes_per_step`` of them, and how often they occur."""
         import torch
 
@@ -147,16 +123,11 @@ class _Alignment(Fusion):
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         del kind
-        w = {name: t.detach().cpu().numpy().copy() for name, t in self._weights.items()}
-        length = float(embeddings.norm(dim=1).mean())
-        return Placement(
-            (Dense(w["weight.0"], w["bias.0"], "leaky_relu"), Dense(w["weight.1"], w["bias.1"])), norm=length
-        )
+        return Placement(self._map.layers(), norm=float(embeddings.norm(dim=1).mean()))
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {name: t.detach() for name, t in self._weights.items()} | {"random": self._random.get_state()}
+        return self._map.state() | {"random": self._random.get_state()}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        for name, tensor in self._weights.items():
-            tensor.data.copy_(state[name])
+        self._map.load_state(state)
         self._random.set_state(state["random"])

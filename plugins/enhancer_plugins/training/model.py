@@ -77,6 +77,8 @@ class RankingModel(ABC):
         self.fusion = fuser.build(data, recipe.dim, seed=seed, device=self.device)
         self._seed = seed
         self._has_loss = "loss" in fuser.needs
+        self._has_ranking = "ranking" in fuser.needs
+        self.changes = "embeddings" in fuser.needs
         self._sampler = TripletSampler(data, seed)
         self._batch_size = recipe.steps(len(self._sampler))
         self.widens = "input" in fuser.needs
@@ -150,7 +152,8 @@ class RankingModel(ABC):
         )
         triples = Triples(*(column.to(self.device) for column in triples))
         users, items, extra, batch = self.rows(triples)
-        loss = bpr_loss(users, items, triples, extra)
+        own = self.fusion.ranking_loss(batch) if self._has_ranking else None
+        loss = bpr_loss(users, items, triples, extra) if own is None else own
         if self._has_loss:
             further = self.fusion.loss(batch)
             if further is not None:

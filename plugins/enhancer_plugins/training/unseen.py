@@ -67,12 +67,12 @@ def beside(placement: Placement, neutral: NDArray[np.float32], scale: float) -> 
     """
     if placement.norm is not None:
         raise FusionError("a fuser that widens the input must place without `norm`: the backbone scales the columns")
-    width, d = placement.layers[-1].weight.shape[1], len(neutral)
+    width, d = placement.layers[-1].outputs, len(neutral)
     weight = np.zeros((width, d + width), np.float32)
     weight[:, d:] = np.eye(width, dtype=np.float32) * np.float32(scale)
     bias = np.concatenate([neutral, np.zeros(width, np.float32)]).astype(np.float32)
     last = placement.layers[-1]
-    if last.activation == "none":  # one layer less to carry and to multiply
+    if isinstance(last, Dense) and last.activation == "none":  # one layer less to carry and to multiply
         merged = Dense(last.weight @ weight, last.bias @ weight + bias)
         return Placement((*placement.layers[:-1], merged))
     return Placement((*placement.layers, Dense(weight, bias)))

@@ -3,9 +3,12 @@ from typing import ClassVar
 from enhancer.testing.fuser import FuserConformance
 from enhancer_plugins.backbones.fm import FM
 from enhancer_plugins.backbones.lightgcn import LightGCN
+from enhancer_plugins.fusers.adapter import Adapter
 from enhancer_plugins.fusers.align import Align
 from enhancer_plugins.fusers.concat import Concat
+from enhancer_plugins.fusers.generate import Generate
 from enhancer_plugins.fusers.none import NoFusion
+from enhancer_plugins.fusers.semantic import Semantic
 
 SHORT = {"epochs": 12, "batch_size": 256, "learning_rate": 0.05}
 BACKBONES = {"lightgcn": (LightGCN, SHORT), "fm": (FM, SHORT)}
@@ -30,4 +33,21 @@ class TestProjectedConcat(FuserConformance):
 
 class TestAlign(FuserConformance):
     fuser_class = Align
+    backbones: ClassVar = BACKBONES
+
+
+class TestGenerate(FuserConformance):
+    fuser_class = Generate
+    backbones: ClassVar = BACKBONES
+
+
+class TestAdapter(FuserConformance):
+    fuser_class = Adapter
+    options: ClassVar = {"columns": 16, "hidden": 32, "learning_rate": 0.01}
+    backbones: ClassVar = BACKBONES
+
+
+class TestSemantic(FuserConformance):
+    fuser_class = Semantic
+    options: ClassVar = {"negatives": 16, "learning_rate": 0.01}
     backbones: ClassVar = BACKBONES

@@ -1,0 +1,116 @@
+"""A hybrid-expert adaptor: gated experts turn vectors into a few columns, which are set beside the embeddings.
+
+Xi et al. 2024, "Towards Open-World Recommendation with Knowledge Augmentation from Large Language Models" (KAR),
+section 3.4, https://arxiv.org/abs/2306.10933.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from enhancer.contracts import Dense, Fuser, Fusion, Mixture, Options, Placement, WideInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from enhancer.contracts import Context, TrainingData
+    from enhancer.contracts.record import Kind
+    from enhancer_plugins.training.mlp import Mlp
+
+
+class AdapterOptions(Options):
+    """``[fuser] use = "adapter"``."""
+
+    columns: int = Field(default=32, ge=1)
+    """Columns that the experts make."""
+    hidden: int = Field(default=64, ge=1)
+    """Width of an expert's hidden layer."""
+    shared_experts: int = Field(default=2, ge=0)
+    """Experts that serve users and items alike."""
+    own_experts: int = Field(default=2, ge=1)
+    """Experts of users alone, and as many of items alone."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Step size of Adam for experts and gates."""
+
+
+class Adapter(Fuser):
+    """Sets ``sum_e gate_e(s) * expert_e(s)`` beside the embeddings; serving carries these columns.
+
+    Each kind has a gate of its own over the shared experts and its own.
+    """
+
+    options_class = AdapterOptions
+    needs = frozenset({"input"})
+    carries_semantics = True
+
+    def __init__(self, options: AdapterOptions, context: Context) -> None:
+        del context
+        self.options = options
+
+    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        """Begin a run."""
+        del dim
+        return _Adaptor(self.options, data, seed, device)
+
+
+class _Adaptor(Fusion):
+    def __init__(self, options: AdapterOptions, data: TrainingData, seed: int, device: str) -> None:
+
+        from enhancer_plugins.training.mlp import Mlp
+        from enhancer_plugins.training.run import generator
+        from enhancer_plugins.training.semantics import Semantics
+
+        self.learning_rate = options.learning_rate
+        self._semantics = Semantics(data, device)
+        ds = self._semantics.dim
+        random = generator(seed, "adapter")
+        widths = (ds, options.hidden, options.columns)
+        self._experts: dict[Kind | str, list[Mlp]] = {
+            "shared": [Mlp(widths, random, device) for _ in range(options.shared_experts)],
+            "user": [Mlp(widths, random, device) for _ in range(options.own_experts)],
+            "item": [Mlp(widths, random, device) for _ in range(options.own_experts)],
+        }
+        gate = (ds, options.shared_experts + options.own_experts)
+        self._gates: dict[Kind, Mlp] = {"user": Mlp(gate, random, device), "item": Mlp(gate, random, device)}
+        self._here: dict[Kind, torch.Tensor] = {
+            kind: (rows != 0).any(1, keepdim=True).to(rows.dtype) for kind, rows in self._semantics.vectors.items()
+        }
+
+    def _parts(self) -> Iterable[tuple[str, Mlp]]:
+        for owner, experts in self._experts.items():
+            for number, expert in enumerate(experts):
+                yield f"{owner}.{number}.", expert
+        for kind, gate in self._gates.items():
+            yield f"gate.{kind}.", gate
+
+    def parameters(self) -> Iterable[torch.Tensor]:
+        return [weight for _, part in self._parts() for weight in part.parameters()]
+
+    def inputs(self) -> WideInput:
+        return WideInput(self._columns("user"), self._columns("item"), constant=False)
+
+    def _columns(self, kind: Kind) -> torch.Tensor:
+        import torch
+
+        vectors = self._semantics.vectors[kind]
+        experts = torch.stack([expert(vectors) for expert in (*self._experts["shared"], *self._experts[kind])], 1)
+        shares = torch.softmax(self._gates[kind](vectors), 1)
+        # Who has no vector gets no columns, whatever the biases say.
+        return torch.einsum("ne,nec->nc", shares, experts) * self._here[kind]
+
+    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+        del embeddings
+        experts = (*self._experts["shared"], *self._experts[kind])
+        gate: Dense = self._gates[kind].layers()[0]
+        return Placement((Mixture(gate, tuple(expert.layers() for expert in experts)),))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: t for prefix, part in self._parts() for name, t in part.state(prefix).items()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        for prefix, part in self._parts():
+            part.load_state(state, prefix)

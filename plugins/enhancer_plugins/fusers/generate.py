@@ -1,0 +1,121 @@
+"""Reconstruction: masked nodes must tell their semantic vector from their neighbourhood alone.
+
+Ren et al. 2024, "Representation Learning with Large Language Models for Recommendation" (RLMRec), the generative
+variant, https://arxiv.org/abs/2310.15950.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from enhancer.contracts import Fuser, Fusion, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from enhancer.contracts import Batch, Context, Placement, TrainingData
+    from enhancer.contracts.record import Kind
+
+
+class GenerateOptions(Options):
+    """``[fuser] use = "generate"``."""
+
+    weight: float = Field(default=1e-2, ge=0)
+    """Weight of the reconstruction beside the backbone's loss; the authors use 0.1 or 0.01."""
+    mask: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the nodes whose embedding is masked in a step."""
+    temperature: float = Field(default=0.2, gt=0)
+    """Temperature of InfoNCE."""
+    hidden: int | None = Field(default=None, ge=1)
+    """Width of the hidden layer; by default half of vector and embedding length together."""
+    nodes_per_step: int = Field(default=256, ge=2)
+    """Nodes at most that a step masks."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Step size of Adam for the MLP and the mask."""
+
+
+class Generate(Fuser):
+    """Masks some nodes at every step; an MLP must tell their vectors from what propagation made of them (InfoNCE).
+
+    Serving carries nothing extra. Unseen nodes are placed by the linear map that comes nearest to the trained
+    embeddings: what is trained here leads from embeddings to vectors, not back.
+    """
+
+    options_class = GenerateOptions
+    needs = frozenset({"embeddings", "loss"})
+
+    def __init__(self, options: GenerateOptions, context: Context) -> None:
+        del context
+        self.options = options
+
+    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        """Begin a run."""
+        return _Reconstruction(self.options, data, dim, seed, device)
+
+
+class _Reconstruction(Fusion):
+    def __init__(self, options: GenerateOptions, data: TrainingData, dim: int, seed: int, device: str) -> None:
+        import torch
+
+        from enhancer_plugins.training.mlp import Mlp
+        from enhancer_plugins.training.run import generator
+        from enhancer_plugins.training.semantics import Semantics
+
+        self._options = options
+        self.learning_rate = options.learning_rate
+        self._semantics = Semantics(data, device)
+        random = generator(seed, "generate")
+        hidden = options.hidden or (self._semantics.dim + dim) // 2
+        self._mlp = Mlp((dim, hidden, self._semantics.dim), random, device)
+        self._token = (torch.randn(1, dim, generator=random) * 0.1).to(device)
+        known = torch.cat([self._semantics.known["user"], self._semantics.known["item"]])
+        self._candidates = known.nonzero().squeeze(1).cpu()
+        self._targets = torch.cat([self._semantics.vectors["user"], self._semantics.vectors["item"]])
+        self._masked: torch.Tensor | None = None
+        self._random = generator(seed, "masked nodes")
+
+    def parameters(self) -> Iterable[torch.Tensor]:
+        return (*self._mlp.parameters(), self._token)
+
+    def embeddings(
+        self, users: torch.Tensor, items: torch.Tensor, *, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        count = min(round(self._options.mask * len(self._candidates)), self._options.nodes_per_step)
+        if not training or count < 2:
+            self._masked = None
+            return users, items
+        drawn = torch.randperm(len(self._candidates), generator=self._random)[:count]
+        self._masked = self._candidates[drawn].to(users.device)
+        whole = torch.cat([users, items]).index_copy(0, self._masked, self._token.expand(count, -1))
+        masked_users, masked_items = torch.split(whole, [len(users), len(items)])
+        return masked_users, masked_items
+
+    def loss(self, batch: Batch) -> torch.Tensor | None:
+        import torch
+
+        from enhancer_plugins.training.losses import info_nce
+
+        if self._masked is None:
+            return None
+        whole = torch.cat([batch.user_embeddings, batch.item_embeddings])
+        told = self._mlp(whole.index_select(0, self._masked))
+        own = torch.arange(len(told), device=told.device)
+        targets = self._targets.index_select(0, self._masked)
+        return self._options.weight * info_nce(told, targets, own, temperature=self._options.temperature)
+
+    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+        return self._semantics.fitted_placement(kind, embeddings)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {**self._mlp.state(), "token": self._token.detach(), "random": self._random.get_state()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self._mlp.load_state(state)
+        self._token.data.copy_(state["token"])
+        self._random.set_state(state["random"])

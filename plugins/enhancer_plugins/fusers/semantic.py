@@ -1,0 +1,98 @@
+"""No ids at all: a network of the vectors takes the place of the embeddings.
+
+Sheng et al. 2025, "Language Representations Can be What Recommenders Need: Findings and Potentials" (AlphaRec),
+https://arxiv.org/abs/2407.05441.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from enhancer.contracts import Fuser, Fusion, Options, Placement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import torch
+
+    from enhancer.contracts import Batch, Context, TrainingData
+    from enhancer.contracts.record import Kind
+
+
+class SemanticOptions(Options):
+    """``[fuser] use = "semantic"``."""
+
+    temperature: float = Field(default=0.15, gt=0)
+    """Temperature of the softmax over cosines."""
+    negatives: int = Field(default=256, ge=1)
+    """Items drawn at every step, against which each of its positives must win."""
+    hidden: int | None = Field(default=None, ge=1)
+    """Width of the hidden layer; by default half the length of a vector."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Step size of Adam for the MLP."""
+
+
+class Semantic(Fuser):
+    """Propagates an MLP of the vectors in place of embeddings, ranks by cosine, and trains by a sampled softmax.
+
+    Serving carries nothing extra. An unseen node is placed by the very network that made the others.
+    """
+
+    options_class = SemanticOptions
+    needs = frozenset({"embeddings", "ranking"})
+
+    def __init__(self, options: SemanticOptions, context: Context) -> None:
+        del context
+        self.options = options
+
+    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        """Begin a run."""
+        return _Projection(self.options, data, dim, seed, device)
+
+
+class _Projection(Fusion):
+    similarity = "cosine"
+
+    def __init__(self, options: SemanticOptions, data: TrainingData, dim: int, seed: int, device: str) -> None:
+        from enhancer_plugins.training.mlp import Mlp
+        from enhancer_plugins.training.run import generator
+        from enhancer_plugins.training.semantics import Semantics
+        from enhancer_plugins.training.softmax import SampledSoftmax
+
+        self.learning_rate = options.learning_rate
+        self._semantics = Semantics(data, device)
+        ds = self._semantics.dim
+        self._mlp = Mlp((ds, options.hidden or ds // 2 + 1, dim), generator(seed, "semantic"), device)
+        self._here: dict[Kind, torch.Tensor] = {
+            kind: (rows != 0).any(1, keepdim=True).to(rows.dtype) for kind, rows in self._semantics.vectors.items()
+        }
+        self._loss = SampledSoftmax(
+            data, negatives=options.negatives, temperature=options.temperature, cosine=True, seed=seed, device=device
+        )
+
+    def parameters(self) -> Iterable[torch.Tensor]:
+        return self._mlp.parameters()
+
+    def embeddings(
+        self, users: torch.Tensor, items: torch.Tensor, *, training: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        del users, items, training
+        # Who has no vector starts from nothing, and gets what the neighbours send.
+        made = {kind: self._mlp(rows) * self._here[kind] for kind, rows in self._semantics.vectors.items()}
+        return made["user"], made["item"]
+
+    def ranking_loss(self, batch: Batch) -> torch.Tensor:
+        return self._loss(batch.user_embeddings, batch.item_embeddings, batch.users, batch.positives)
+
+    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+        del kind, embeddings
+        return Placement(self._mlp.layers(), norm=1.0)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {**self._mlp.state(), "random": self._loss.random.get_state()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self._mlp.load_state(state)
+        self._loss.random.set_state(state["random"])

@@ -1,0 +1,84 @@
+"""Semantic vectors on the device of a run, and which nodes have one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from enhancer.contracts import Dense, Placement
+from enhancer_plugins.training.run import trained
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from enhancer.contracts import TrainingData
+    from enhancer.contracts.record import Kind
+
+
+class Semantics:
+    """The vectors of users and items.
+
+    Attributes:
+        vectors: float32 ``[n, ds]`` by kind.
+        known: bool ``[n]`` by kind: nodes that have a vector and a training interaction.
+        dim: ``ds``.
+    """
+
+    def __init__(self, data: TrainingData, device: str) -> None:
+        assert data.user_vectors is not None
+        assert data.item_vectors is not None
+        self._masks: dict[Kind, NDArray[np.bool_]] = dict(zip(("user", "item"), trained(data), strict=True))
+        self.vectors: dict[Kind, torch.Tensor] = {
+            "user": torch.from_numpy(np.asarray(data.user_vectors, np.float32)).to(device),
+            "item": torch.from_numpy(np.asarray(data.item_vectors, np.float32)).to(device),
+        }
+        self.known: dict[Kind, torch.Tensor] = {
+            kind: (rows != 0).any(1) & torch.from_numpy(self._masks[kind]).to(device)
+            for kind, rows in self.vectors.items()
+        }
+        self.dim = int(self.vectors["item"].shape[1])
+
+    def fitted_placement(self, kind: Kind, embeddings: torch.Tensor, *, ridge: float = 1e-2) -> Placement:
+        """The linear map from vectors that comes nearest to the embeddings of trained nodes, by ridge regression.
+
+        Args:
+            kind: Users or items.
+            embeddings: float32 ``[m, d]``: those of the nodes with a training interaction, in order.
+            ridge: Penalty, in parts of the mean variance of a column.
+
+        Returns:
+            ``ds`` to ``d``, at the mean length of ``embeddings``.
+        """
+        has = self.known[kind].cpu().numpy()[self._masks[kind]]
+        y = embeddings.detach().cpu().numpy().astype(np.float64)
+        length = float(np.linalg.norm(y, axis=1).mean())
+        x = self.vectors[kind].cpu().numpy()[self._masks[kind]][has].astype(np.float64)
+        y = y[has]
+        if len(x) == 0:
+            zero = np.zeros((self.dim, embeddings.shape[1]), np.float32)
+            return Placement((Dense(zero, np.zeros(zero.shape[1], np.float32)),))
+        slope, level = linear_fit(x, y, ridge=ridge)
+        return Placement((Dense(slope.astype(np.float32), level.astype(np.float32)),), norm=length)
+
+
+def linear_fit(
+    x: NDArray[np.float64], y: NDArray[np.float64], *, ridge: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ridge regression with a free level.
+
+    Args:
+        x: ``[n, w]``.
+        y: ``[n, k]``.
+        ridge: Penalty, in parts of the mean squared length of a centred column of ``x``.
+
+    Returns:
+        Slope ``[w, k]`` and level ``[k]``.
+    """
+    centre, level = x.mean(0), y.mean(0)
+    moved = x - centre
+    gram = moved.T @ moved
+    gram[np.diag_indices_from(gram)] += ridge * max(float(np.trace(gram)) / len(gram), 1e-12)
+    slope = np.linalg.solve(gram, moved.T @ (y - level))
+    return slope, level - centre @ slope
