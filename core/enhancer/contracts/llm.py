@@ -100,6 +100,11 @@ class LLMProvider(ABC):
         """Options of this provider that change what it answers (JSON values); part of the cache key."""
         return {}
 
+    @property
+    def capacity(self) -> int | None:
+        """Calls that it can work on at the same time; None where the other side decides, and ``concurrency`` holds."""
+        return None
+
     @abstractmethod
     async def complete(self, request: Request) -> Completion:
         """Ask once, without retrying.

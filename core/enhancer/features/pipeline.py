@@ -206,7 +206,8 @@ class Pipeline:
         provider.check(llm.model)
         budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
         gate = Gate(
-            llm.concurrency,
+            # A call that only waits its turn inside the provider would wait inside its own deadline.
+            min(llm.concurrency, provider.capacity or llm.concurrency),
             requests_per_minute=llm.requests_per_minute,
             tokens_per_minute=llm.tokens_per_minute,
             patience=max(120.0, 2 * llm.timeout),

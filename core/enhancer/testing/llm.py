@@ -75,6 +75,8 @@ class LLMProviderConformance:
     """Ids of items that it can be asked about."""
     free: ClassVar[bool] = False
     """Whether every model of this provider is known to cost nothing."""
+    at_once: ClassVar[int] = 16
+    """Calls that are made at the same time; fewer where each takes long, as in a model on this machine."""
 
     @pytest.fixture
     def make_provider(self) -> Callable[[], LLMProvider]:
@@ -164,6 +166,10 @@ class LLMProviderConformance:
             pytest.skip("this provider takes no key")
         assert self.secret not in repr(make_provider())
 
+    def test_capacity_is_unknown_or_at_least_one(self, make_provider: Callable[[], LLMProvider]) -> None:
+        capacity = make_provider().capacity
+        assert capacity is None or capacity >= 1
+
     # -- good answers -----------------------------------------------------------------------------------------------
 
     def test_a_completion_is_well_formed(self, make_provider: Callable[[], LLMProvider]) -> None:
@@ -195,12 +201,12 @@ class LLMProviderConformance:
     def test_many_calls_at_once(self, make_provider: Callable[[], LLMProvider], endpoint: Endpoint | None) -> None:
         async def act(provider: LLMProvider) -> Completion:
             request = self.request_for(self.subjects[0])
-            done = await asyncio.gather(*(provider.complete(request) for _ in range(16)))
+            done = await asyncio.gather(*(provider.complete(request) for _ in range(self.at_once)))
             assert len({c.text for c in done}) >= 1
             return done[0]
 
         self.use(make_provider, act)
-        assert endpoint is None or endpoint.count == 16
+        assert endpoint is None or endpoint.count == self.at_once
 
     def test_each_event_loop_has_its_own_provider(self, make_provider: Callable[[], LLMProvider]) -> None:
         for _ in range(3):

@@ -1,0 +1,16 @@
+"""A plugin for enhancer: the LLM provider ``llamacpp``, which runs a GGUF model in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enhancer import hookimpl
+
+if TYPE_CHECKING:
+    from enhancer.hookspecs import Register
+
+
+@hookimpl
+def register_llm_providers(register: Register) -> None:
+    """Offer the provider. Nothing of it, nor llama.cpp, is imported until somebody uses it."""
+    register("llamacpp", "enhancer_llamacpp.provider:LlamaCpp", requires=("xllamacpp",))
