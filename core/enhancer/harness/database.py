@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import queue
 import sqlite3
 import threading
 from concurrent.futures import Future, InvalidStateError
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from enhancer.errors import StoreCorruptError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+P = TypeVar("P")
+R = TypeVar("R")
 _MOST = 4096
 """Operations in one transaction."""
+
+
+class _Queued(NamedTuple):
+    """What waits for the writer: ``operation`` takes a connection and the payloads of its like, and answers each."""
+
+    operation: Callable[[sqlite3.Connection, list[Any]], Sequence[Any]]
+    payload: Any
+    future: Future[Any] | asyncio.Future[Any]
 
 
 class Database:
@@ -29,20 +42,29 @@ class Database:
         application_id: Marks files of this kind.
         version: Of the schema.
         tables: What must be there.
+        migrations: SQL that makes the next version of each earlier one that is still understood.
 
     Raises:
         StoreCorruptError: The file is empty, damaged, of another kind or of an unknown version.
         StoreError: It cannot be made.
     """
 
-    def __init__(self, path: Path, schema: str, *, application_id: int, version: int, tables: frozenset[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        schema: str,
+        *,
+        application_id: int,
+        version: int,
+        tables: frozenset[str],
+        migrations: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self.path = path
+        self._migrations = migrations
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], Future[Any]] | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._closed = False
         if not path.exists():
@@ -52,14 +74,35 @@ class Database:
     def submit(self, operation: Callable[[sqlite3.Connection], Any]) -> Future[Any]:
         """Have the writer run ``operation`` in its next transaction; the future is done when that is on disk."""
         future: Future[Any] = Future()
+        self._put(_Queued(lambda connection, _: [operation(connection)], None, future))
+        return future
+
+    def append(
+        self,
+        operation: Callable[[sqlite3.Connection, list[P]], Sequence[R]],
+        payload: P,
+        future: Future[R] | asyncio.Future[R],
+    ) -> None:
+        """Like :meth:`submit`, for what comes by the thousand: ``operation`` is given all payloads that wait together.
+
+        Each statement gives the interpreter's lock away and has to win it back from a busy event loop, which may take
+        milliseconds: a few statements of many rows are far quicker than many of one row.
+
+        Args:
+            operation: Writes many payloads; its results are in their order. The same object each time.
+            payload: What is to be written.
+            future: Done when it is on disk. One of asyncio: its loop wakes once for all that were committed.
+        """
+        self._put(_Queued(operation, payload, future))
+
+    def _put(self, queued: _Queued) -> None:
         with self._lock:
             if self._closed:
                 raise StoreError(f"{self.path} is closed")
             if self._writer is None:
                 self._writer = threading.Thread(target=self._write, name="enhancer-journal", daemon=True)
                 self._writer.start()
-            self._queue.put((operation, future))
-        return future
+            self._queue.put(queued)
 
     def read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
         """All rows of a query, on a connection of this thread's own."""
@@ -113,7 +156,9 @@ class Database:
         rows = self.read("SELECT * FROM pragma_application_id, pragma_user_version", ())
         if rows[0][0] != application_id:
             raise StoreCorruptError(f"{self.path} is not a journal of enhancer", hint=hint)
-        if rows[0][1] != version:
+        if rows[0][1] < version and rows[0][1] in self._migrations:
+            self._migrate(version)
+        elif rows[0][1] != version:
             raise StoreCorruptError(
                 f"the journal {self.path} has version {rows[0][1]}, and this enhancer knows version {version}",
                 hint="use the version of enhancer that wrote it",
@@ -121,6 +166,25 @@ class Database:
         there = {row[0] for row in self.read("SELECT name FROM sqlite_master WHERE type='table'", ())}
         if not tables <= there:
             raise StoreCorruptError(f"the journal {self.path} lacks a table", hint=hint)
+
+    def _migrate(self, version: int) -> None:
+        """Bring an older file up to date, all at once or not at all; of several processes one does it."""
+        connection = self._connect()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                while (there := connection.execute("PRAGMA user_version").fetchone()[0]) < version:
+                    # Not executescript(), which would commit first.
+                    for statement in self._migrations[there].split(";"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version={there + 1}")
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise self._typed(error) from None
 
     def _connect(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -157,7 +221,7 @@ class Database:
             batch = [first]
             last = False
             with contextlib.suppress(queue.Empty):
-                while len(batch) < 4096:
+                while len(batch) < _MOST:
                     more = self._queue.get_nowait()
                     if more is None:
                         last = True
@@ -167,13 +231,14 @@ class Database:
             if last:
                 return
 
-    def _transact(self, batch: list[tuple[Callable[[sqlite3.Connection], Any], Future[Any]]]) -> None:
+    def _transact(self, batch: list[_Queued]) -> None:
         results: list[Any] = []
         try:
             connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")
             try:
-                results.extend(operation(connection) for operation, _ in batch)
+                for operation, alike in groupby(batch, key=lambda queued: queued.operation):
+                    results.extend(operation(connection, [queued.payload for queued in alike]))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -184,16 +249,40 @@ class Database:
         except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
             failure = error
         else:
-            for (_, future), result in zip(batch, results, strict=True):
-                # Whoever asked may have been cancelled meanwhile; what was paid for is written all the same.
-                with contextlib.suppress(InvalidStateError):
-                    future.set_result(result)
+            _tell(batch, results, failed=False)
             return
         if len(batch) > 1 and not isinstance(failure, StoreError):
             # One bad operation spoils only itself.
             for one in batch:
                 self._transact([one])
             return
-        for _, future in batch:
-            with contextlib.suppress(InvalidStateError):
-                future.set_exception(failure)
+        _tell(batch, [failure] * len(batch), failed=True)
+
+
+def _tell(batch: Sequence[_Queued], outcomes: Sequence[Any], *, failed: bool) -> None:
+    """Set the futures; those of an event loop all at once, in that loop."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
+    for queued, outcome in zip(batch, outcomes, strict=True):
+        future = queued.future
+        if isinstance(future, asyncio.Future):
+            loops.setdefault(future.get_loop(), []).append((future, outcome))
+            continue
+        # Whoever asked may have been cancelled meanwhile; what was paid for is written all the same.
+        with contextlib.suppress(InvalidStateError):
+            if failed:
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+    for loop, pairs in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(_tell_loop, pairs, failed)
+
+
+def _tell_loop(pairs: Sequence[tuple[asyncio.Future[Any], Any]], failed: bool) -> None:
+    for future, outcome in pairs:
+        if future.done():
+            continue
+        if failed:
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)

@@ -9,31 +9,75 @@ Tables::
     answers       which entities (by input hash) a completion is about
     quarantine    entities that got no valid profile, with the reason and the raw text
     claims        who is asking about an input hash just now, so that two processes do not pay twice
+    jobs          offline batches, from before they are created until their results are in
+    job_requests  their requests: those that are out, and those that came back without an answer
+    job_entities  which entities each of those is about
+
+The last three are :class:`~enhancer.harness.jobs.JobBook`'s.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from enhancer.harness import clock
+from enhancer.harness.completions import Paid, PaidCall, chunks, marks, storable, write_calls
 from enhancer.harness.database import Database
 from enhancer.harness.owner import is_gone, owner_name
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Future
 
     from enhancer.contracts.record import Key
+    from enhancer.harness.jobs import JobBook
 
 FILE_NAME = "journal.sqlite"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LEASE_SECONDS = 60.0
 _APPLICATION_ID = 0x656E686A  # "enhj"
+_JOBS = """
+CREATE TABLE jobs (
+  token TEXT PRIMARY KEY,
+  endpoint TEXT NOT NULL,
+  model TEXT NOT NULL,
+  state TEXT NOT NULL,
+  upload TEXT,
+  provider_id TEXT,
+  said TEXT NOT NULL DEFAULT '',
+  requests INTEGER NOT NULL DEFAULT 0,
+  at TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  expires REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_requests (
+  job TEXT NOT NULL REFERENCES jobs(token),
+  number INTEGER NOT NULL,
+  hashes TEXT NOT NULL,
+  ids TEXT,
+  template TEXT NOT NULL,
+  request TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  estimated_prompt_tokens INTEGER NOT NULL,
+  ceiling_usd REAL NOT NULL,
+  outcome TEXT,
+  message TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_entities (
+  input_hash TEXT NOT NULL,
+  job TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  PRIMARY KEY (input_hash, job, number)
+) STRICT, WITHOUT ROWID
+"""
 _SCHEMA = """
 CREATE TABLE completions (
   id INTEGER PRIMARY KEY,
@@ -75,25 +119,12 @@ CREATE TABLE claims (
   expires REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
-_PARAMETERS = 500
-"""Values in one ``IN (…)``."""
-
-
-class Paid(NamedTuple):
-    """A completion, as it bears on one entity."""
-
-    completion: int
-    place: int
-    """The entity's place among those of the request."""
-    ids: tuple[str, ...] | None
-    """The ids of a batched request, in order; None when the entity was asked about alone."""
-    text: str
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    cost_usd: float | None
-    model: str
-    at: str
+_TABLES = frozenset({"completions", "answers", "quarantine", "claims", "jobs", "job_requests", "job_entities"})
+OUT = (
+    "FROM job_entities e JOIN job_requests r ON r.job = e.job AND r.number = e.number JOIN jobs j ON j.token = r.job"
+    " WHERE r.outcome IS NULL AND j.state IN ('ready', 'out')"
+)
+"""SQL: the entities that are out in an offline batch, or about to be."""
 
 
 class Quarantined(NamedTuple):
@@ -138,26 +169,6 @@ class CostLine:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaidCall:
-    """What is to be written about one completion."""
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int | None
-    completion_tokens: int | None
-    estimated_prompt_tokens: int
-    cost_usd: float | None
-    model: str
-    template: str
-    request: str
-    attempt: int
-    hashes: tuple[str, ...]
-    """The input hashes that it is about."""
-    ids: tuple[str, ...] | None = None
-    """The ids of a batched request, in the same order."""
-
-
 class Journal:
     """The journal of one store. Safe for several threads and processes.
 
@@ -172,46 +183,39 @@ class Journal:
         self.lease = lease
         self._database = Database(
             self.path,
-            _SCHEMA,
+            _SCHEMA + _JOBS,
             application_id=_APPLICATION_ID,
             version=SCHEMA_VERSION,
-            tables=frozenset({"completions", "answers", "quarantine", "claims"}),
+            tables=_TABLES,
+            migrations={1: _JOBS},
         )
         self._submit = self._database.submit
         self._read = self._database.read
+
+    @cached_property
+    def jobs(self) -> JobBook:
+        """What is known of offline batches."""
+        from enhancer.harness.jobs import JobBook
+
+        return JobBook(self._database, self.owner, self.lease)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def record(self, call: PaidCall) -> Future[Paid]:
         """Write a completion; the future holds it as its first entity sees it."""
-        at = clock.now()
-        # What is given back is what a later run will read.
-        text = _storable(call.text)
-        ids = None if call.ids is None else json.dumps(call.ids)
-        values = (
-            *(at, call.model, call.template, call.request, call.attempt, len(call.hashes), call.finish_reason),
-            *(call.prompt_tokens, call.completion_tokens, call.estimated_prompt_tokens, call.cost_usd, ids, text),
-        )
+        future: Future[Paid] = Future()
+        self._database.append(write_calls, (clock.now(), call), future)
+        return future
 
-        def operation(connection: sqlite3.Connection) -> Paid:
-            row = connection.execute(
-                "INSERT INTO completions (at, model, template, request, attempt, entities, finish_reason,"
-                " prompt_tokens, completion_tokens, estimated_prompt_tokens, cost_usd, ids, text)"
-                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-                values,
-            ).lastrowid
-            connection.executemany(
-                "INSERT INTO answers (input_hash, completion, place) VALUES (?,?,?)",
-                [(hash_, row, place) for place, hash_ in enumerate(call.hashes)],
-            )
-            tokens = (call.prompt_tokens, call.completion_tokens, call.cost_usd)
-            return Paid(row or 0, 0, call.ids, text, call.finish_reason, *tokens, call.model, at)
-
-        return self._submit(operation)
+    def record_soon(self, call: PaidCall) -> asyncio.Future[Paid]:
+        """Likewise, for the running event loop."""
+        future: asyncio.Future[Paid] = asyncio.get_running_loop().create_future()
+        self._database.append(write_calls, (clock.now(), call), future)
+        return future
 
     def quarantine(self, key: Key, input_hash: str, *, reason: str, raw: str, transient: bool = False) -> Future[None]:
         """Note that an entity got no valid profile."""
-        row = (*key, input_hash, reason[:2000], _storable(raw), int(transient), clock.now())
+        row = (*key, input_hash, reason[:2000], storable(raw), int(transient), clock.now())
         return self._submit(
             lambda connection: _discard(
                 connection.execute(
@@ -240,43 +244,54 @@ class Journal:
     def claim(self, hashes: Sequence[str]) -> Future[set[str]]:
         """Claim input hashes; the future holds those that are now ours and were not before.
 
-        A claim of somebody whose lease has run out, or whose process is known to be gone, is taken over.
+        A claim of somebody whose lease has run out, or whose process is known to be gone, is taken over. What is out in
+        an offline batch cannot be claimed.
         """
+        asked = list(dict.fromkeys(hashes))
 
         def operation(connection: sqlite3.Connection) -> set[str]:
             now = time.time()
-            ours = set()
-            for hash_ in hashes:
-                row = connection.execute("SELECT owner, expires FROM claims WHERE input_hash=?", (hash_,)).fetchone()
+            held = connection.execute(
+                "SELECT input_hash, owner, expires FROM claims"
+                " WHERE input_hash IN (SELECT value FROM json_each(?)) AND expires > ? AND expires <= ?",
                 # A lease that ends implausibly late was written under another clock.
-                if row is not None and now < row[1] <= now + 10 * self.lease and not is_gone(row[0]):
-                    continue
-                connection.execute(
-                    "INSERT OR REPLACE INTO claims (input_hash, owner, expires) VALUES (?,?,?)",
-                    (hash_, self.owner, now + self.lease),
-                )
-                ours.add(hash_)
-            return ours
+                (json.dumps(asked), now, now + 10 * self.lease),
+            ).fetchall()
+            gone = {owner: is_gone(owner) for owner in {row[1] for row in held}}
+            theirs = {hash_ for hash_, owner, _ in held if not gone[owner]}
+            out = f"SELECT e.input_hash {OUT} AND e.input_hash IN (SELECT value FROM json_each(?))"  # noqa: S608 - ours
+            theirs.update(row[0] for row in connection.execute(out, (json.dumps(asked),)))
+            ours = [hash_ for hash_ in asked if hash_ not in theirs]
+            connection.execute(
+                "INSERT OR REPLACE INTO claims (input_hash, owner, expires) SELECT value, ?, ? FROM json_each(?)",
+                (self.owner, now + self.lease, json.dumps(ours)),
+            )
+            return set(ours)
 
         return self._submit(operation)
 
     def renew(self) -> Future[None]:
         """Extend the lease of all that we hold."""
-        return self._submit(
-            lambda connection: _discard(
-                connection.execute("UPDATE claims SET expires=? WHERE owner=?", (time.time() + self.lease, self.owner))
-            )
-        )
+
+        def operation(connection: sqlite3.Connection) -> None:
+            until = time.time() + self.lease
+            connection.execute("UPDATE claims SET expires=? WHERE owner=?", (until, self.owner))
+            connection.execute("UPDATE jobs SET expires=? WHERE owner=?", (until, self.owner))
+
+        return self._submit(operation)
 
     def unclaim(self, hashes: Iterable[str] | None = None) -> Future[None]:
         """Give claims back: those of ``hashes``, or all of ours."""
-        rows = None if hashes is None else [(hash_, self.owner) for hash_ in hashes]
+        which = None if hashes is None else json.dumps(list(hashes))
 
         def operation(connection: sqlite3.Connection) -> None:
-            if rows is None:
+            if which is None:
                 connection.execute("DELETE FROM claims WHERE owner=?", (self.owner,))
             else:
-                connection.executemany("DELETE FROM claims WHERE input_hash=? AND owner=?", rows)
+                connection.execute(
+                    "DELETE FROM claims WHERE input_hash IN (SELECT value FROM json_each(?)) AND owner=?",
+                    (which, self.owner),
+                )
 
         return self._submit(operation)
 
@@ -285,12 +300,12 @@ class Journal:
     def paid(self, hashes: Sequence[str]) -> dict[str, list[Paid]]:
         """What was paid for each of ``hashes``, oldest first; those without are left out."""
         found: dict[str, list[Paid]] = {}
-        for chunk in _chunks(hashes):
+        for chunk in chunks(hashes):
             rows = self._read(
                 "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason,"  # noqa: S608
                 " c.prompt_tokens, c.completion_tokens, c.cost_usd, c.model, c.at"
                 " FROM answers a JOIN completions c ON c.id = a.completion"
-                f" WHERE a.void = 0 AND a.input_hash IN ({_marks(chunk)}) ORDER BY c.id",
+                f" WHERE a.void = 0 AND a.input_hash IN ({marks(chunk)}) ORDER BY c.id",
                 chunk,
             )
             for row in rows:
@@ -301,10 +316,10 @@ class Journal:
     def quarantined(self, kind: str, ids: Sequence[str], aspect: str = "") -> dict[str, Quarantined]:
         """Those of ``ids`` that are in quarantine."""
         found = {}
-        for chunk in _chunks(ids):
+        for chunk in chunks(ids):
             rows = self._read(
                 "SELECT kind, id, aspect, input_hash, reason, raw, transient, at FROM quarantine"  # noqa: S608 - marks
-                f" WHERE kind=? AND aspect=? AND id IN ({_marks(chunk)})",
+                f" WHERE kind=? AND aspect=? AND id IN ({marks(chunk)})",
                 [kind, aspect, *chunk],
             )
             found.update({row[1]: _quarantined(row) for row in rows})
@@ -363,11 +378,6 @@ class Journal:
         self.close()
 
 
-def _storable(text: str) -> str:
-    """SQLite takes no lone surrogate, and its shell stops at NUL; what a model sent may hold either."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-
-
 def _quarantined(row: tuple[Any, ...]) -> Quarantined:
     kind, id_, aspect, input_hash, reason, raw, transient, at = row
     return Quarantined(kind, id_, aspect, input_hash, reason, raw, bool(transient), at)
@@ -375,12 +385,3 @@ def _quarantined(row: tuple[Any, ...]) -> Quarantined:
 
 def _discard(_: object) -> None:
     return None
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))
-
-
-def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), _PARAMETERS):
-        yield values[start : start + _PARAMETERS]
