@@ -250,11 +250,11 @@ class Journal:
         asked = list(dict.fromkeys(hashes))
 
         def operation(connection: sqlite3.Connection) -> set[str]:
-            now = time.time()
+            now = clock.lease_clock()
             held = connection.execute(
                 "SELECT input_hash, owner, expires FROM claims"
                 " WHERE input_hash IN (SELECT value FROM json_each(?)) AND expires > ? AND expires <= ?",
-                # A lease that ends implausibly late was written under another clock.
+                # A lease that ends implausibly late was written before the machine was started anew.
                 (json.dumps(asked), now, now + 10 * self.lease),
             ).fetchall()
             gone = {owner: is_gone(owner) for owner in {row[1] for row in held}}
@@ -274,9 +274,10 @@ class Journal:
         """Extend the lease of all that we hold."""
 
         def operation(connection: sqlite3.Connection) -> None:
-            until = time.time() + self.lease
-            connection.execute("UPDATE claims SET expires=? WHERE owner=?", (until, self.owner))
-            connection.execute("UPDATE jobs SET expires=? WHERE owner=?", (until, self.owner))
+            connection.execute(
+                "UPDATE claims SET expires=? WHERE owner=?", (clock.lease_clock() + self.lease, self.owner)
+            )
+            connection.execute("UPDATE jobs SET expires=? WHERE owner=?", (time.time() + self.lease, self.owner))
 
         return self._submit(operation)
 

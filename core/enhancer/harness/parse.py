@@ -14,6 +14,10 @@ from typing import Any, NoReturn
 MAX_LENGTH = 400_000
 """Characters of an answer that are looked at."""
 MAX_DEPTH = 64
+_LOOKS = 100
+"""Braces in the prose that are looked at."""
+_MEANT = re.compile(r"""\{\s*["'{\[}]""")
+"""How braces begin that were meant as JSON."""
 _FENCE = re.compile(r"```[ \t]*(?:json|JSON)?[ \t]*\r?\n(.*?)```", re.DOTALL)
 _THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
@@ -38,24 +42,40 @@ def parse_object(text: str) -> dict[str, Any]:
     text = _THINKING.sub("", text.lstrip("\ufeff"), count=1).strip()
     if not text:
         raise InvalidAnswerError("the answer is empty")
+    if text.startswith("{") and text.endswith("}") and text.count("{") + text.count("[") <= MAX_DEPTH:
+        # An answer that is an object and nothing else; so few brackets cannot be nested too deeply.
+        try:
+            return _loads(text)
+        except InvalidAnswerError:
+            pass  # told below, or cut out of what is around it
     fences = _FENCE.findall(text) if "```" in text else []
     if len(fences) == 1 and "{" in fences[0] and not text.startswith("{"):
         text = fences[0].strip()
-    start, end = _object_span(text)
-    found = _loads(text[start:end])
-    rest = end
-    while (more := text.find("{", rest)) >= 0:
-        # Braces in the prose after it are no second object unless they read as one.
+    found, end = _first_object(text)
+    for _ in range(_LOOKS):
+        # Braces in the prose after it are no second object unless they begin like one.
+        start = text.find("{", end)
+        if start < 0:
+            return found
+        if _MEANT.match(text, start):
+            raise InvalidAnswerError("the answer holds more than one JSON object; give exactly one")
+        end = start + 1
+    raise InvalidAnswerError("too many braces follow the JSON object; give the object alone")
+
+
+def _first_object(text: str) -> tuple[dict[str, Any], int]:
+    """The first object, and where it ends; braces in the prose before it that enclose no JSON are passed over."""
+    place = 0
+    for _ in range(_LOOKS):
+        start, end = _object_span(text, place)
         try:
-            other_start, other_end = _object_span(text, more)
-            _loads(text[other_start:other_end])
+            return _loads(text[start:end]), end
         except InvalidAnswerError:
-            rest = more + 1
-            if rest - end > 2000:
-                break
-            continue
-        raise InvalidAnswerError("the answer holds more than one JSON object; give exactly one")
-    return found
+            # What was meant as JSON is told to be wrong; it is not searched for something smaller that reads as JSON.
+            if _MEANT.match(text, start) or "{" not in text[end:]:
+                raise
+            place = end
+    raise InvalidAnswerError("too many braces precede the JSON object; give the object alone")
 
 
 def _object_span(text: str, start: int = 0) -> tuple[int, int]:
@@ -82,7 +102,7 @@ def _object_span(text: str, start: int = 0) -> tuple[int, int]:
 
 def _loads(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite)
+        value = _DECODER.decode(text)
     except InvalidAnswerError:
         raise
     except json.JSONDecodeError as error:
@@ -116,3 +136,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise InvalidAnswerError(f"the number {text[:40]} is out of range")
     return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite)

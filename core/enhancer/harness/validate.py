@@ -10,14 +10,15 @@ from jsonschema import Draft202012Validator
 from referencing import Registry
 
 from enhancer.harness.parse import InvalidAnswerError, parse_object
+from enhancer.harness.shortcut import shortcut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from jsonschema.exceptions import ValidationError
 
-_SPACE = re.compile(r"\s+")
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+_TAG = re.compile(r"</?data>")
 _ECHO_LENGTH = 60
 """A profile that repeats this much of the prompt, word for word, is no profile."""
 _REASON_LENGTH = 600
@@ -37,6 +38,7 @@ class AnswerValidator:
     def __init__(self, schema: Mapping[str, Any], system: str) -> None:
         # An empty registry: a reference to another document is an error, never a fetch.
         self._validator = Draft202012Validator(dict(schema), registry=Registry())
+        self._fits = shortcut(schema) or _unknown
         self._system = _plain(system)
 
     def single(self, text: str, prompt: str) -> Answer:
@@ -57,9 +59,10 @@ class AnswerValidator:
         Raises:
             InvalidAnswerError: With a message for the model.
         """
-        errors = sorted(self._validator.iter_errors(value), key=lambda error: (len(error.path), str(error.path)))
-        if errors:
-            raise InvalidAnswerError(_explain(errors))
+        if not self._fits(value):
+            errors = sorted(self._validator.iter_errors(value), key=lambda error: (len(error.path), str(error.path)))
+            if errors:
+                raise InvalidAnswerError(_explain(errors))
         profile = value["profile"].strip()
         if not any(character.isalnum() for character in profile):
             raise InvalidAnswerError("'profile' is empty")
@@ -76,15 +79,35 @@ class AnswerValidator:
         plain = _plain(profile)
         if "<data" in plain or "</data" in plain or "<entry" in plain:
             raise InvalidAnswerError("'profile' repeats the prompt; write a profile in your own words")
-        if len(plain) >= _ECHO_LENGTH and (plain in self._system or plain in _plain(prompt)):
+        if len(plain) >= _ECHO_LENGTH and plain in self._system:
             raise InvalidAnswerError("'profile' repeats the prompt word for word; write it in your own words")
+        if not _share_nothing(plain, prompt):
+            asked = _plain(prompt)
+            about = _plain(_TAG.sub(" ", prompt))
+            repeats = plain == about or (len(about) >= _ECHO_LENGTH and about in plain)
+            if repeats or (len(plain) >= _ECHO_LENGTH and (plain in asked or plain in about)):
+                raise InvalidAnswerError("'profile' repeats the prompt word for word; write it in your own words")
         opening = self._system[:_ECHO_LENGTH]
         if len(opening) >= _ECHO_LENGTH and opening in plain:
             raise InvalidAnswerError("'profile' repeats the instructions; write a profile")
 
 
 def _plain(text: str) -> str:
-    return _SPACE.sub(" ", text).strip().casefold()
+    return " ".join(text.split()).casefold()
+
+
+def _unknown(_: object) -> bool:
+    return False
+
+
+def _share_nothing(plain: str, prompt: str) -> bool:
+    """Whether it is plain from a few words that neither text can hold the other; most profiles are done with here."""
+    folded = prompt.casefold()
+    if all(word in folded for word in plain.split(" ", 8)[:8]):
+        return False
+    # Whatever is cut at the end of the opening is no word.
+    opening = _TAG.sub(" ", folded[:400]).split(None, 8)
+    return not all(word in plain for word in opening[: 8 if len(opening) > 8 else -1])
 
 
 def _explain(errors: Sequence[ValidationError]) -> str:
