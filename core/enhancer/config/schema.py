@@ -143,6 +143,16 @@ class LLMConfig(UseConfig):
     """USD; a hard cap on one run."""
     max_attempts: int = Field(default=6, ge=1)
     """Tries of one call, transient failures included."""
+    batch_poll: float = Field(default=60.0, gt=0)
+    """With ``--batch``: seconds between two looks at a job; up to ten times as long while nothing changes."""
+    batch_discount: float = Field(default=0.5, ge=0, le=1)
+    """Share of the price that an offline batch saves."""
+    batch_rounds: int = Field(default=3, ge=1)
+    """Times that an entity may come back from a batch without an answer before it is set aside."""
+    batch_requests: int = Field(default=50_000, ge=1)
+    """Requests in one job; the provider's own limit counts where it is lower."""
+    batch_bytes: int = Field(default=200_000_000, ge=1)
+    """Bytes of one job's file, likewise."""
     price: PriceConfig | None = None
     """Overrides the provider's price table."""
 
@@ -227,6 +237,8 @@ class EvaluationConfig(Options):
     """Arms of your own."""
     baseline: str | None = None
     """The arm that others are compared with; by default the first of ``arms``."""
+    allow_leaks: bool = False
+    """Go on where profiles of users may have been written from held-out interactions; the report says so."""
 
 
 class Settings(Options):

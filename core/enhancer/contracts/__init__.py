@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone, Factors, Fitted, Monitor, TrainingData
+    from enhancer.contracts.batch import BatchProvider, JobStatus, OffersBatches
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.fuser import Batch, Fuser, Fusion, WideInput
     from enhancer.contracts.llm import Completion, FinishReason, LLMProvider, Message, Price, Request
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backbone",
     "Batch",
+    "BatchProvider",
     "Completion",
     "Context",
     "Dense",
@@ -42,11 +44,13 @@ __all__ = [
     "Fitted",
     "Fuser",
     "Fusion",
+    "JobStatus",
     "Key",
     "LLMProvider",
     "Message",
     "Mixture",
     "Monitor",
+    "OffersBatches",
     "Options",
     "Placement",
     "Price",
@@ -61,6 +65,7 @@ __all__ = [
 _HOMES = {
     "Backbone": "enhancer.contracts.backbone",
     "Batch": "enhancer.contracts.fuser",
+    "BatchProvider": "enhancer.contracts.batch",
     "Completion": "enhancer.contracts.llm",
     "Context": "enhancer.contracts.options",
     "Dense": "enhancer.contracts.placement",
@@ -72,11 +77,13 @@ _HOMES = {
     "Fitted": "enhancer.contracts.backbone",
     "Fuser": "enhancer.contracts.fuser",
     "Fusion": "enhancer.contracts.fuser",
+    "JobStatus": "enhancer.contracts.batch",
     "Key": "enhancer.contracts.record",
     "LLMProvider": "enhancer.contracts.llm",
     "Message": "enhancer.contracts.llm",
     "Mixture": "enhancer.contracts.placement",
     "Monitor": "enhancer.contracts.backbone",
+    "OffersBatches": "enhancer.contracts.batch",
     "Options": "enhancer.contracts.options",
     "Placement": "enhancer.contracts.placement",
     "Price": "enhancer.contracts.llm",
