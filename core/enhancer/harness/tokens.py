@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from enhancer.contracts.llm import Message, Request
     from enhancer.harness.journal import Observed
@@ -37,6 +37,8 @@ def estimate(text: str) -> int:
     >>> estimate("")
     0
     """
+    if text.isascii() and (count := _ascii_pieces(text)) is not None:
+        return count
     total = 0.0
     for piece in _PIECE.findall(text):
         first = piece[0]
@@ -51,6 +53,40 @@ def estimate(text: str) -> int:
         else:
             total += (length + 1) // 2
     return round(total)
+
+
+def _table(belongs: Callable[[str], object]) -> bytes:
+    return bytes(97 if code < 128 and belongs(chr(code)) else 32 for code in range(256))
+
+
+_CLASSES = (
+    # Which characters make a piece; how much of it is one token; and how much each further one is.
+    (_table(lambda c: c.isalpha() or c == "'"), _WORD, 4),
+    (_table(str.isdigit), 3, 3),
+    (_table(lambda c: c >= " " and not c.isspace() and not c.isalnum() and c != "'"), 2, 2),
+    (_table(lambda c: c == "\n"), 2, 2),
+)
+_LONGEST = 60
+"""Characters of a piece that are counted the quick way."""
+
+
+def _ascii_pieces(text: str) -> int | None:
+    """The same count for ASCII, at half the time: pieces of at least so many characters are so many matches.
+
+    None where a piece is too long to be counted so.
+    """
+    raw = text.encode("ascii")
+    total = 0
+    for table, first, step in _CLASSES:
+        marked = b" " + raw.translate(table)
+        total += marked.count(b" a")
+        least = first + 1
+        while longer := marked.count(b" " + b"a" * least):
+            total += longer
+            least += step
+            if least > _LONGEST:
+                return None
+    return total
 
 
 def estimate_messages(messages: Iterable[Message]) -> int:
