@@ -120,6 +120,7 @@ def plan(result: Mapping[str, Any]) -> str:
             ("cached", count(result["cached"])),
             ("to generate", count(result["to_generate"])),
             ("in quarantine", count(result["quarantined"])),
+            *_textless(result),
             ("calls", count(result["requests"])),
             ("prompt tokens", f"{count(result['prompt_tokens'])} (estimated)"),
             ("completion tokens", f"{count(result['completion_tokens'])} (estimated)"),
@@ -136,6 +137,7 @@ def generation(result: Mapping[str, Any]) -> str:
             ("cached", count(result["cached"])),
             ("generated", count(result["generated"])),
             ("in quarantine", count(result["quarantined"])),
+            *_textless(result),
             ("calls", count(result["requests"])),
             ("prompt tokens", count(result["prompt_tokens"])),
             ("completion tokens", count(result["completion_tokens"])),
@@ -143,6 +145,11 @@ def generation(result: Mapping[str, Any]) -> str:
             ("time", duration(result["seconds"])),
         ]
     )
+
+
+def _textless(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Only where there are any: most tables have none."""
+    return [("without text", count(result["without_text"]))] if result.get("without_text") else []
 
 
 def training(result: Mapping[str, Any]) -> str:
@@ -156,6 +163,13 @@ def training(result: Mapping[str, Any]) -> str:
             ("time", duration(result["seconds"])),
         ]
     )
+
+
+def diagnosis(result: Mapping[str, Any]) -> str:
+    """What was looked at before training: the verdict, then each check with its level."""
+    rows = [[each["kind"], each["name"], each["level"]] for each in result["checks"]]
+    words = "\n".join(f"- {each['kind']}s, {each['name']}: {each['words']}" for each in result["checks"])
+    return "\n\n".join([result["verdict"], table(["of", "check", "level"], rows), words])
 
 
 def ablation(result: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ def make_plan(
     retry_quarantined: bool,
 ) -> Plan:
     """Survey everything, and estimate."""
-    entities = to_generate = quarantined = to_embed = requests = 0
+    entities = to_generate = quarantined = without_text = to_embed = requests = 0
     prompt_tokens = completion_tokens = 0.0
     batch = llm.items_per_request
     for work in works:
@@ -64,9 +64,11 @@ def make_plan(
             to_embed += len(found.to_embed)
             if work.ask is None:
                 to_generate += sum(row.changed for row in found.to_embed)
-                quarantined += len(found.empty_texts)
+                without_text += len(found.empty_texts)
                 continue
-            asked, failed, paid = _sort_out(work, found.to_ask, journal, retry_quarantined=retry_quarantined)
+            rows = [row for row in found.to_ask if not row.empty]
+            without_text += len(found.to_ask) - len(rows)
+            asked, failed, paid = _sort_out(work, rows, journal, retry_quarantined=retry_quarantined)
             quarantined += failed
             to_generate += len(asked)
             to_embed += len(asked) + paid
@@ -90,7 +92,7 @@ def make_plan(
     cost = 0.0 if not requests else None if price is None else price.cost(*tokens)
     return Plan(
         entities=entities,
-        cached=entities - to_generate - quarantined,
+        cached=entities - to_generate - quarantined - without_text,
         to_generate=to_generate,
         quarantined=quarantined,
         requests=requests,
@@ -102,6 +104,7 @@ def make_plan(
 
 
 def observed_answer_of(journal: Journal | None, model: str, template: str) -> float:
+        without_text=without_text,
     """Completion tokens an entity, by the ledger if there is one."""
     from enhancer.harness.journal import Observed
 
@@ -121,7 +124,7 @@ def _sort_out(
         known = there.get(row.id)
         if known is not None and (known.input_hash != row.input_hash or known.transient):
             known = None
-        if row.empty or (known is not None and not retry_quarantined):
+        if known is not None and not retry_quarantined:
             failed += 1
             continue
         case = Case(Key(work.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, work.ask)

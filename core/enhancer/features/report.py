@@ -17,7 +17,7 @@ _REPORT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A dry run. ``entities = cached + to_generate + quarantined``."""
+    """A dry run. ``entities = cached + to_generate + quarantined + without_text``."""
 
     entities: int
     cached: int
@@ -35,15 +35,17 @@ class Plan:
     """None where the price is unknown."""
     to_embed: int = 0
     """Records whose vector must be made; where no embedder was asked, only those of new content."""
+    without_text: int = 0
+    """Entities that have neither text nor history: there is nothing to ask about them."""
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that ``enhancer plan --json`` prints."""
-        return {name: getattr(self, name) for name in _PLAN}
+        """The keys that ``enhancer plan --json`` prints; ``without_text`` only where there are any."""
+        return _told(self, _PLAN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationReport:
-    """What a run did. ``entities = cached + generated + quarantined``, unless it was stopped."""
+    """What a run did. ``entities = cached + generated + quarantined + without_text``, unless it was stopped."""
 
     entities: int
     cached: int
@@ -59,7 +61,14 @@ class GenerationReport:
     seconds: float
     embedded: int = 0
     """Records whose vector was made."""
+    without_text: int = 0
+    """Entities that have neither text nor history: they were not asked about, and have no record."""
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that ``enhancer generate --json`` prints."""
-        return {name: getattr(self, name) for name in _REPORT}
+        """The keys that ``enhancer generate --json`` prints; ``without_text`` only where there are any."""
+        return _told(self, _REPORT)
+
+
+def _told(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
+    textless = {"without_text": result.without_text} if result.without_text else {}
+    return {name: getattr(result, name) for name in names} | textless

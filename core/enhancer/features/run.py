@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Key
+from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.errors import StoreError
 from enhancer.features.embedding import EmbeddingStage
 from enhancer.features.records import embedded_anew, profile_record, text_record
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.features.records import Unembedded
     from enhancer.features.report import GenerationReport
-    from enhancer.features.survey import Surveyed, ToAsk, Work
+    from enhancer.features.survey import Surveyed, ToAsk, ToEmbed, Work
     from enhancer.harness.caller import Spent
     from enhancer.harness.generator import Generator
     from enhancer.harness.journal import Journal
@@ -50,7 +50,8 @@ GRACE_SECONDS = 5.0
 _TICK = 0.1
 _SHORTEST_WAIT = 0.1
 _LONGEST_WAIT = 3.0
-NO_TEXT = "there is no text to describe it by"
+_NAMED = 5
+"""Entities without text that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class Run:
         self._total = total
         self.tally = Tally()
         self._asking: Asking | None = None
+        self._textless: list[str] = []
         self._generating: asyncio.Task[None] | None = None
         self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, concurrency // 2))
         self._open_group: list[Case] = []
@@ -138,6 +140,8 @@ class Run:
                 await asyncio.wrap_future(self._journal.unclaim())
         self._tell()
         report = self.report()
+        if self._textless:
+            _log.warning("%s", _without_text(self._textless, self.tally.without_text))
         if self._error is not None:
             if hasattr(self._error, "report"):
                 self._error.report = report
@@ -206,16 +210,26 @@ class Run:
             for row in found.to_embed:
                 # A text beside a profile is no entity of its own.
                 await self._hand_on(text_record(work, row, is_new=text_alone and row.changed))
-        for row in found.empty_texts:
-            await self._quarantine(Key(work.kind, row.id, TEXT_ASPECT), row.input_hash, NO_TEXT, "")
+        rows = [row for row in found.to_ask if not row.empty]
+        if first:
+            await self._pass_over(work, [*(row for row in found.to_ask if row.empty), *found.empty_texts])
         put_aside = 0
-        for start in range(0, len(found.to_ask), self._slice):
-            put_aside += await self._take_slice(work, found.to_ask[start : start + self._slice])
+        for start in range(0, len(rows), self._slice):
+            put_aside += await self._take_slice(work, rows[start : start + self._slice])
             if self._left == 0:
                 break
         return put_aside
 
     async def _take_slice(self, work: Work, rows: Sequence[ToAsk]) -> int:
+    async def _pass_over(self, work: Work, rows: Sequence[ToAsk | ToEmbed]) -> None:
+        """Count entities that there is nothing to ask about; whatever failed when they had a text is settled."""
+        self.tally.without_text += len(rows)
+        self._textless += [row.id for row in rows[: max(0, _NAMED - len(self._textless))]]
+        if rows and work.ask is not None:
+            known = await self._in_thread(self._journal.quarantined, work.kind, [row.id for row in rows])
+            if settled := [(Key(work.kind, one.id, PROFILE_ASPECT), one.input_hash) for one in known.values()]:
+                await asyncio.wrap_future(self._journal.release_quarantine(settled, forget_answers=False))
+
         """Claim entities, look whether they were paid for meanwhile, and pass the rest to the workers."""
         assert work.ask is not None
         rows = await self._leave_quarantined(work, rows)
@@ -231,9 +245,6 @@ class Run:
                 put_aside += 1
                 continue
             case = Case(Key(work.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, work.ask)
-            if row.empty:
-                await self._failed(case, NO_TEXT, transient=False)
-                continue
             verdict = case.review(paid.get(row.input_hash, ()))
             if verdict == "answered":
                 self.tally.passed += 1
@@ -390,3 +401,11 @@ class Run:
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: function(*args))
+
+
+def _without_text(named: Sequence[str], count: int) -> str:
+    more = "" if count <= len(named) else ", …"
+    return (
+        f"{count} without text: there is nothing to describe them by, so they get no profile"
+        f" ({', '.join(map(repr, named))}{more})"
+    )

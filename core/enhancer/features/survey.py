@@ -28,7 +28,7 @@ class ToAsk(NamedTuple):
     input_hash: str
     prompt: str
     empty: bool
-    """Whether there is nothing to describe it by."""
+    """Whether there is nothing to describe it by; then it is not asked about."""
 
 
 class ToEmbed(NamedTuple):

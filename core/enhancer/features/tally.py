@@ -30,6 +30,8 @@ class Tally:
     embedded: int = 0
     quarantined: int = 0
     """Entities in quarantine, as the scout's present pass sees them."""
+    without_text: int = 0
+    """Entities that there is nothing to describe by."""
     newly_quarantined: int = 0
     """Those of them that this run put there."""
     started: str = field(default_factory=now)
@@ -38,7 +40,7 @@ class Tally:
     @property
     def done(self) -> int:
         """Entities that nothing more is to be asked about."""
-        return self.passed + self.answered + self.quarantined
+        return self.passed + self.answered + self.quarantined + self.without_text
 
     def detail(self, spent: Spent | None) -> dict[str, Detail]:
         """What progress shows beside the count."""
@@ -58,7 +60,9 @@ class Tally:
             finished: Whether everything was looked at. Then whoever is neither generated nor in quarantine is cached,
                 also those that another process paid for meanwhile.
         """
-        cached = self.entities - self.generated - self.quarantined if finished else self.passed
+        cached = self.passed
+        if finished:
+            cached = self.entities - self.generated - self.quarantined - self.without_text
         return GenerationReport(
             entities=self.entities,
             cached=max(0, cached),
@@ -70,6 +74,7 @@ class Tally:
             cost_usd=_cost(spent),
             seconds=round(time.monotonic() - self.began, 3),
             embedded=self.embedded,
+            without_text=self.without_text,
         )
 
 

@@ -135,7 +135,8 @@ def test_raw_text_needs_no_llm(bench: Bench, llm_server: LoopbackServer) -> None
 
     assert bench.pipeline(provider=never).plan().to_json()["to_generate"] == 12
     report = bench.pipeline(provider=never).generate()
-    assert (report.generated, report.quarantined, report.requests, report.cost_usd) == (12, 1, 0, 0.0)
+    assert (report.generated, report.quarantined, report.requests, report.cost_usd) == (12, 0, 0, 0.0)
+    assert report.without_text == 1
     records = list(bench.store.scan(aspect="text"))
     assert len(records) == 12
     assert {(r.profile, r.model, r.prompt_version) for r in records} == {("", "", "")}
@@ -161,12 +162,12 @@ def test_users_show_their_history_and_bear_their_own_records(bench: Bench, llm_s
     ]
     bench.history = lambda user: "- Heat (1995) — 5\n- Babe — 3" if user.id == "u1" else ""
     report = bench.generate()
-    assert (report.entities, report.generated, report.quarantined) == (15, 14, 1)
+    assert (report.entities, report.generated, report.without_text) == (15, 14, 1)
     asked = [b["messages"][1]["content"] for b in llm_server.bodies if "baker" in b["messages"][1]["content"]]
     assert asked == ["<data>\njob: baker\nHistory, most recent first:\n- Heat (1995) — 5\n- Babe — 3\n</data>"]
     assert bench.store.get(["u1", "0"], kind="user")[1] is not None
     assert bench.store.get(["u2"], kind="user") == [None]
-    assert bench.generate().quarantined == 1
+    assert bench.generate().without_text == 1
 
 
 def test_equal_questions_are_paid_for_once(bench: Bench, llm_server: LoopbackServer) -> None:
