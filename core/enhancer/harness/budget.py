@@ -54,6 +54,18 @@ class Budget:
         """The most that a call of this size can cost; 0 without a price."""
         return self._price.cost(prompt_tokens, completion_tokens) if self._price else 0.0
 
+    def fits(self, amount: float) -> bool:
+        """Whether so much could still be spent beside what is spent and reserved."""
+        return self._max is None or self.spent + self.reserved + amount <= self._max + _ROUNDING
+
+    def reserve_now(self, amount: float) -> bool:
+        """Set money aside if it fits without waiting; whether it did."""
+        if self._max is not None:
+            if self.spent + self.reserved + amount > self._max + _ROUNDING:
+                return False
+            self.reserved += amount
+        return True
+
     async def reserve(self, amount: float) -> None:
         """Set money aside for a call.
 

@@ -122,45 +122,38 @@ class Caller:
             ceiling = self._budget.could_cost(upper_bound(request), request.max_tokens or _UNBOUNDED)
 
         async def attempt_once() -> Paid:
-            self._refuse_when_stopping()
-            with self.waiting():
-                ticket = await self._gate.enter(expected)
-                try:
-                    await self._budget.reserve(ceiling)
-                except BaseException:
-                    self._gate.abandoned(ticket)
-                    raise
-            try:
-                self._refuse_when_stopping()
-            except StoppedError:
-                self._budget.settle(ceiling, 0.0)
-                self._gate.abandoned(ticket)
-                raise
+            ticket = await self._let_in(expected, ceiling)
             completion = _believed(await self._ask(request, ticket, ceiling))
             # From here on it is paid: it goes to the journal before anything looks at it.
             cost = self._cost(completion)
-            written = self._journal.record(
-                PaidCall(
-                    text=completion.text,
-                    finish_reason=completion.finish_reason,
-                    prompt_tokens=completion.prompt_tokens,
-                    completion_tokens=completion.completion_tokens,
-                    estimated_prompt_tokens=estimated,
-                    cost_usd=cost,
-                    model=request.model,
-                    template=template,
-                    request=request_hash(request.messages),
-                    attempt=attempt,
-                    hashes=hashes,
-                    ids=ids,
+            try:
+                written = self._journal.record_soon(
+                    PaidCall(
+                        text=completion.text,
+                        finish_reason=completion.finish_reason,
+                        prompt_tokens=completion.prompt_tokens,
+                        completion_tokens=completion.completion_tokens,
+                        estimated_prompt_tokens=estimated,
+                        cost_usd=cost,
+                        model=request.model,
+                        template=template,
+                        request=request_hash(request.messages),
+                        attempt=attempt,
+                        hashes=hashes,
+                        ids=ids,
+                    )
                 )
-            )
-            self._settle(completion, cost, ceiling)
+                self._settle(completion, cost, ceiling)
+                # Until it is on disk it counts as in flight: a kill never loses more calls than may be out.
+                paid = await written
+            except BaseException:
+                self._gate.abandoned(ticket)
+                raise
             used = None
             if completion.prompt_tokens is not None and completion.completion_tokens is not None:
                 used = float(completion.prompt_tokens + completion.completion_tokens)
             self._gate.succeeded(ticket, completion.headers, used)
-            return await asyncio.wrap_future(written)
+            return paid
 
         try:
             return await attempt_once()
@@ -174,6 +167,28 @@ class Caller:
             return await attempt_once()
 
         return await self._retry(attempt_again)
+
+    async def _let_in(self, expected: float, ceiling: float) -> Ticket:
+        """Leave to call, with the money for it set aside."""
+        self._refuse_when_stopping()
+        ticket = self._gate.enter_now(expected)
+        if ticket is not None and self._budget.reserve_now(ceiling):
+            return ticket
+        with self.waiting():
+            if ticket is None:
+                ticket = await self._gate.enter(expected)
+            try:
+                await self._budget.reserve(ceiling)
+            except BaseException:
+                self._gate.abandoned(ticket)
+                raise
+        try:
+            self._refuse_when_stopping()
+        except StoppedError:
+            self._budget.settle(ceiling, 0.0)
+            self._gate.abandoned(ticket)
+            raise
+        return ticket
 
     def _refuse_when_stopping(self) -> None:
         if self.stopping:

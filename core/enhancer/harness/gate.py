@@ -1,25 +1,29 @@
 """The one place through which every call goes: concurrency, rates, pauses, and the circuit breaker.
 
 The number of calls in flight grows by one for each round of answers and halves when the provider says that it is too
-much (AIMD), once for all the calls that were in flight at that moment. A Retry-After pauses everybody. When nothing
+much (AIMD), once for all the calls that were in flight at that moment. A Retry-After pauses everybody. Requests and
+tokens a minute come from the configuration and from what the provider says in ``x-ratelimit-*`` headers. When nothing
 has got through for long, the circuit opens and the run stops; a few transient errors never open it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from enhancer.errors import CircuitOpenError, ProviderError, RateLimitError, ServerError
-from enhancer.harness.limits import remaining
+from enhancer.harness.limits import Allowance, remaining
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
 MAX_PAUSE = 120.0
 """Seconds that a Retry-After can hold the run at most."""
+_JITTER = 0.05
+"""Share of a pause that is added at most: several processes that were told the same do not come back at once."""
 _MIN_FAILURES = 10
 _MIN_FAILURES_AT_START = 5
 _EXHAUSTED = 3
@@ -61,6 +65,7 @@ class Gate:
             may open.
         clock: Monotonic seconds.
         sleep: Waits.
+        chance: Gives numbers from 0 to 1, for jitter.
 
     Attributes:
         in_flight: Calls that are out.
@@ -76,12 +81,17 @@ class Gate:
         patience: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._most = float(concurrency)
         self.limit = float(concurrency)
         self.in_flight = 0
         self._requests = _Bucket(requests_per_minute) if requests_per_minute else None
         self._tokens = _Bucket(tokens_per_minute) if tokens_per_minute else None
+        self._told_requests: Allowance | None = None
+        self._told_tokens: Allowance | None = None
+        self._tokens_out = 0.0
+        self._chance = chance
         self._patience = patience
         self._clock = clock
         self._sleep = sleep
@@ -105,10 +115,8 @@ class Gate:
         Raises:
             CircuitOpenError: Nothing gets through.
         """
-        if self._error is not None:
-            raise self._error
-        if not self._queue and self._delay() == 0.0 and self._has_room():
-            return self._grant(tokens)
+        if (ticket := self.enter_now(tokens)) is not None:
+            return ticket
         future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
         self._queue.append((future, tokens))
         self._pump()
@@ -117,8 +125,20 @@ class Gate:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
                 # Let through and cancelled in the same turn: the place is free again.
-                self._leave()
+                self._leave(future.result())
             raise
+
+    def enter_now(self, tokens: float = 0.0) -> Ticket | None:
+        """Leave to call, if nobody has to wait for it.
+
+        Raises:
+            CircuitOpenError: Nothing gets through.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self._queue and self._has_room() and self._delay() == 0.0:
+            return self._grant(tokens)
+        return None
 
     def succeeded(self, ticket: Ticket, headers: Mapping[str, str], tokens: float | None = None) -> None:
         """A call was answered, whatever the answer is worth."""
@@ -129,14 +149,13 @@ class Gate:
         if self._tokens is not None and tokens is not None:
             self._tokens.take(tokens - ticket.tokens, self._clock())
         if headers:
-            self._heed(headers)
-        self._leave()
+            self._heed(headers, ticket)
+        self._leave(ticket)
 
     def refused(self, ticket: Ticket) -> None:
         """A call was answered by a refusal of that very request: the provider is there, and not too busy."""
-        del ticket
         self._alive()
-        self._leave()
+        self._leave(ticket)
 
     def failed(self, ticket: Ticket, error: ProviderError) -> None:
         """A call failed in a way that may pass."""
@@ -154,12 +173,11 @@ class Gate:
             quiet - self._paused_seconds > self._patience or quiet > 8 * self._patience
         ):
             self._open(error)
-        self._leave()
+        self._leave(ticket)
 
     def abandoned(self, ticket: Ticket) -> None:
         """A call was cancelled from our side."""
-        del ticket
-        self._leave()
+        self._leave(ticket)
 
     def exhausted(self, error: ProviderError) -> None:
         """A call has used up its attempts. Opens the circuit if nothing else gets through either.
@@ -191,6 +209,10 @@ class Gate:
             wait = max(wait, self._requests.wait(now))
         if self._tokens is not None:
             wait = max(wait, self._tokens.wait(now))
+        if self._told_requests is not None:
+            wait = max(wait, self._told_requests.wait(now))
+        if self._told_tokens is not None:
+            wait = max(wait, self._told_tokens.wait(now))
         return wait
 
     def _grant(self, tokens: float) -> Ticket:
@@ -199,11 +221,17 @@ class Gate:
             self._requests.take(1, now)
         if self._tokens is not None:
             self._tokens.take(tokens, now)
+        if self._told_requests is not None:
+            self._told_requests.take(1, now)
+        if self._told_tokens is not None:
+            self._told_tokens.take(tokens, now)
+        self._tokens_out += tokens
         self.in_flight += 1
         return Ticket(tokens, self._epoch)
 
-    def _leave(self) -> None:
+    def _leave(self, ticket: Ticket) -> None:
         self.in_flight -= 1
+        self._tokens_out -= ticket.tokens
         if self._queue:
             self._pump()
 
@@ -228,18 +256,28 @@ class Gate:
         self._pump()
 
     def _pause(self, seconds: float) -> None:
+        seconds += self._chance() * _JITTER * seconds
         now = self._clock()
         until = now + seconds
         if until > self._paused_until:
             self._paused_seconds += until - max(self._paused_until, now)
             self._paused_until = until
 
-    def _heed(self, headers: Mapping[str, str]) -> None:
-        """Wait for the reset once the provider says that nothing is left."""
-        left = remaining(headers)
-        if left is None:
+    def _heed(self, headers: Mapping[str, str], ticket: Ticket) -> None:
+        """Spread what the provider says is left; wait for the reset once that is nothing."""
+        told = remaining(headers)
+        if told is None:
             return
-        for count, reset in ((left.requests, left.requests_reset), (left.tokens, left.tokens_reset)):
+        now = self._clock()
+        if told.requests is not None or told.requests_limit is not None:
+            self._told_requests = self._told_requests or Allowance()
+            out = self.in_flight - 1
+            self._told_requests.hear(told.requests, told.requests_limit, told.requests_reset, out=out, now=now)
+        if told.tokens is not None or told.tokens_limit is not None:
+            self._told_tokens = self._told_tokens or Allowance()
+            spoken = max(0.0, self._tokens_out - ticket.tokens)
+            self._told_tokens.hear(told.tokens, told.tokens_limit, told.tokens_reset, out=spoken, now=now)
+        for count, reset in ((told.requests, told.requests_reset), (told.tokens, told.tokens_reset)):
             if count is not None and count <= 0 and reset:
                 self._pause(min(reset, MAX_PAUSE))
 

@@ -67,11 +67,11 @@ class Generator:
         Raises:
             EnhancerError: What stopped the run; answers that were in flight are kept.
         """
-        self._workers = [asyncio.create_task(self._work(pull)) for _ in range(self._llm.concurrency)]
+        # A few more than calls may be out: while some judge and hand on, as many others wait at the gate.
+        workers = self._llm.concurrency + self._llm.concurrency // 4
+        self._workers = [asyncio.create_task(self._work(pull)) for _ in range(workers)]
         try:
-            while self._workers:
-                done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_COMPLETED)
-                self._workers = [worker for worker in self._workers if worker not in done]
+            await asyncio.wait(self._workers)
         finally:
             for worker in self._workers:
                 worker.cancel()
