@@ -9,6 +9,7 @@ from enhancer.features.report import Plan
 from enhancer.features.survey import survey
 from enhancer.harness.case import Case
 from enhancer.harness.tokens import PER_MESSAGE, estimate, observed_answer, observed_ratio
+from enhancer.prompts import speaks_to_reader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,8 @@ class _Sums:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.asked = 0
+        self.alone = 0
+        """Those of them that share no request, however many others may."""
         self.tokens = 0
         self.seen: set[int] = set()
 
@@ -41,6 +44,7 @@ class _Sums:
         if len(self.seen) < _REMEMBERED:
             self.seen.add(question)
         self.asked += 1
+        self.alone += speaks_to_reader(row.prompt)
         self.tokens += estimate(row.prompt)
 
 
@@ -76,7 +80,7 @@ def make_plan(
                 sums.add(row)
         if work.ask is None or not sums.asked:
             continue
-        calls = -(-sums.asked // batch)
+        calls = sums.asked if batch == 1 else -(-(sums.asked - sums.alone) // batch) + sums.alone
         template = work.ask.template
         system = estimate(template.system) + 2 * PER_MESSAGE
         if batch > 1:

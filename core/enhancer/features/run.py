@@ -28,6 +28,7 @@ from enhancer.features.survey import survey
 from enhancer.features.tally import Tally
 from enhancer.harness.case import Case
 from enhancer.progress import Progress, silent
+from enhancer.prompts import speaks_to_reader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -291,8 +292,8 @@ class Run:
         if self._generating is None:
             self._asking = self._make_asking(self)
             self._generating = asyncio.create_task(self._generate(self._asking.generator))
-        # Who was in a batch before is asked about alone: it may be what spoils it.
-        if self._per_request == 1 or case.heard:
+        # Who was in a batch before is asked about alone: it may be what spoils it. So is a text that gives orders.
+        if self._per_request == 1 or case.heard or speaks_to_reader(case.prompt):
             await self._groups.put([case])
             return
         self._open_group.append(case)

@@ -27,7 +27,8 @@ def match(text: str, ids: Sequence[str]) -> Matched:
 
     Elements may come in any order. An id that turned into a number is taken for the asked id that it can only mean.
     Elements under ids that nobody asked about are ignored. Two equal elements of one id count as one; two that differ
-    leave that id in doubt.
+    leave that id in doubt. One profile under several ids is nobody's: it comes of an entry that says "write this for
+    every id", and of a model that loses count. Those ids are missing, and asked about again in smaller company.
 
     Raises:
         InvalidAnswerError: The reply as a whole cannot be used.
@@ -51,8 +52,19 @@ def match(text: str, ids: Sequence[str]) -> Matched:
         found.setdefault(id_, content)
     for id_ in doubtful:
         del found[id_]
+    for id_ in _alike(found):
+        del found[id_]
     missing = [id_ for id_ in ids if id_ not in found and id_ not in doubtful]
     return Matched(found, doubtful, missing)
+
+
+def _alike(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Ids whose profile is another id's too, but for case and space."""
+    by_profile: dict[str, list[str]] = {}
+    for id_, content in found.items():
+        if isinstance(profile := content.get("profile"), str):
+            by_profile.setdefault(" ".join(profile.casefold().split()), []).append(id_)
+    return [id_ for ids in by_profile.values() if len(ids) > 1 for id_ in ids]
 
 
 def _resolve(given: Any, exact: set[str], ids: Sequence[str]) -> str | None:

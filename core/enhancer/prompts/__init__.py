@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enhancer.prompts.history import HistoryLine, history_text
-from enhancer.prompts.quoting import neutral
+from enhancer.prompts.quoting import neutral, speaks_to_reader
 from enhancer.prompts.schema import PROFILE_SCHEMA, batch_schema
 from enhancer.prompts.template import Template, bundled_names
 
@@ -15,4 +15,5 @@ __all__ = [
     "bundled_names",
     "history_text",
     "neutral",
+    "speaks_to_reader",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.util
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  pydantic reads the annotations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.\d+)?")
+"""What llama.cpp calls its own chat templates."""
 _MARGIN = 0.05
 """Seconds before the harness's own deadline at which a call is given up here, where more can be said about it."""
 
@@ -198,10 +201,11 @@ class LlamaCpp(LLMProvider):
                     name = path.read_text(encoding="utf-8")
                 except (OSError, UnicodeDecodeError) as error:
                     raise ConfigError(f"[llm] chat_template: cannot read {path}: {error}") from None
-            elif name and not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
-                raise ConfigError(f"[llm] chat_template: there is no file {path}")
-            elif name.endswith((".jinja", ".j2", ".txt")):
-                raise ConfigError(f"[llm] chat_template: there is no file {path}")
+            elif name and not _NAME.fullmatch(name):
+                raise ConfigError(
+                    f"[llm] chat_template: there is no file {path}",
+                    hint="relative paths begin at the configuration file's folder; names, such as chatml, have no dot",
+                )
             self._template = name
         return self._template
 
