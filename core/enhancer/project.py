@@ -88,7 +88,13 @@ class Project:
 
     @cached_property
     def store(self) -> FeatureStore:
-        """The feature store, opened."""
+        """The feature store, opened; where there is none, it is made when something is first written to it."""
+        from enhancer.features.unmade import UnmadeStore, store_folder
+
+        chosen = self.settings.store
+        folder = store_folder(self.plugins.get("store", chosen.use), chosen.options, self.context)
+        if folder is not None and not folder.exists():
+            return UnmadeStore(folder, lambda: self._create("store"))
         made: FeatureStore = self._create("store")
         return made
 

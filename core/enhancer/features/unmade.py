@@ -1,0 +1,106 @@
+"""A store that is made when something is first written to it: whoever only looks leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.contracts.options import build_options
+from enhancer.contracts.record import PROFILE_ASPECT, Kind, Record, Stamp
+from enhancer.contracts.store import Fault, FeatureStore, StoreStats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from enhancer.contracts.options import Context
+
+
+class UnmadeStore(FeatureStore):
+    """Stands for a store whose folder does not exist; once it does, for that store.
+
+    Args:
+        directory: The folder.
+        make: Makes the store in it.
+    """
+
+    def __init__(self, directory: Path, make: Callable[[], FeatureStore]) -> None:
+        self._directory = directory
+        self._make = make
+        self._made: FeatureStore | None = None
+
+    @property
+    def directory(self) -> Path:
+        """The folder, which may not be there."""
+        return self._directory
+
+    def _look(self) -> FeatureStore | None:
+        """The store, if somebody has made it meanwhile: another process, or the journal beside it."""
+        if self._made is None and self._directory.exists():
+            self._made = self._make()
+        return self._made
+
+    def put(self, records: Sequence[Record]) -> None:
+        """Make the store, and write."""
+        if self._made is None:
+            self._made = self._make()
+        self._made.put(records)
+
+    def get(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Record | None]:
+        """See :meth:`FeatureStore.get`."""
+        made = self._look()
+        return [None] * len(ids) if made is None else made.get(ids, kind=kind, aspect=aspect)
+
+    def stamps(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Stamp | None]:
+        """See :meth:`FeatureStore.stamps`."""
+        made = self._look()
+        return [None] * len(ids) if made is None else made.stamps(ids, kind=kind, aspect=aspect)
+
+    def vectors(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NDArray[np.float32]:
+        """See :meth:`FeatureStore.vectors`; ``[len(ids), 0]`` while there is none."""
+        made = self._look()
+        return np.empty((len(ids), 0), np.float32) if made is None else made.vectors(ids, kind=kind, aspect=aspect)
+
+    def scan(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Record]:
+        """See :meth:`FeatureStore.scan`."""
+        made = self._look()
+        return iter(()) if made is None else made.scan(kind=kind, aspect=aspect)
+
+    def delete(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> int:
+        """See :meth:`FeatureStore.delete`."""
+        made = self._look()
+        return 0 if made is None else made.delete(ids, kind=kind, aspect=aspect)
+
+    def stats(self) -> StoreStats:
+        """See :meth:`FeatureStore.stats`."""
+        made = self._look()
+        return StoreStats(0, bytes_on_disk=0) if made is None else made.stats()
+
+    def verify(self) -> list[Fault]:
+        """See :meth:`FeatureStore.verify`."""
+        made = self._look()
+        return [] if made is None else made.verify()
+
+    def close(self) -> None:
+        """Close what was made."""
+        if self._made is not None:
+            self._made.close()
+
+
+def opened_store(
+    target: type[FeatureStore], options: Mapping[str, object], context: Context, also_known: Iterable[str] = ()
+) -> FeatureStore:
+    """Open a store; where it keeps a folder (its option ``path``) that is not there, make it once it is written to.
+
+    Raises:
+        ConfigError: An option is wrong.
+        StoreError: What is there cannot be opened.
+    """
+    checked = build_options(target.options_class, options, where="[store]", also_known=also_known)
+    path = getattr(checked, "path", None)
+    if isinstance(path, Path) and not (context.root / path).exists():
+        return UnmadeStore(context.root / path, lambda: target(checked, context))
+    return target(checked, context)
