@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,10 @@ from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, p
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from enhancer.harness.jobs import Job
+    from enhancer.project import Project
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,10 +28,15 @@ def add_to(app: typer.Typer) -> None:
     app.command("run")(with_session(run))
 
 
-def plan(session: Session, as_json: JsonFlag = False) -> None:
+BatchFlag = Annotated[
+    bool, typer.Option("--batch", help="By the provider's batch API: within a day, at about half the price.")
+]
+
+
+def plan(session: Session, batch: BatchFlag = False, as_json: JsonFlag = False) -> None:
     """Show what would be generated, and the cost. Calls nothing."""
     with session.opened() as project:
-        result = project.plan().to_json()
+        result = project.plan(batch=batch).to_json()
     if as_json:
         print_json(result)
     else:
@@ -39,6 +48,13 @@ def generate(
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
     ] = False,
+    batch: BatchFlag = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="With --batch: submit, collect what is ready, and leave.")
+    ] = False,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="With --batch: end the jobs that are out, and collect what they have.")
+    ] = False,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -47,10 +63,42 @@ def generate(
     Resumable: what was paid for is kept, and nothing is paid for twice.
     """
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _telling(view, as_json):
-        done = project.generate(listener=view, confirm=consent(yes, view), retry_quarantined=retry_quarantined)
+        try:
+            done = project.generate(
+                listener=view,
+                confirm=consent(yes, view),
+                retry_quarantined=retry_quarantined,
+                batch=batch,
+                wait=not no_wait,
+                abandon=abandon,
+            )
+        except (KeyboardInterrupt, EnhancerError):
+            with view.suspended():
+                _tell_of_jobs(project)
+            raise
+        out = project.pipeline.open_jobs() if batch or done.pending else []
     report = done.to_json()
     _print(report, as_json, tables.generation)
+    if out:
+        _say_jobs(out)
     _end_in_part(report)
+
+
+def _tell_of_jobs(project: Project) -> None:
+    """Whoever stops waiting learns that the provider does not."""
+    with contextlib.suppress(EnhancerError):  # what stopped the run is told, not that nothing can be said of jobs
+        if out := project.pipeline.open_jobs():
+            _say_jobs(out)
+
+
+def _say_jobs(out: Sequence[Job]) -> None:
+    names = ", ".join(job.provider_id or "one about to be submitted" for job in out[:3])
+    more = f" and {len(out) - 3} more" if len(out) > 3 else ""
+    what = "a batch job goes on" if len(out) == 1 else f"{len(out)} batch jobs go on"
+    say(
+        f"{what} at the provider ({names}{more}; {sum(job.requests for job in out):,} requests): "
+        "`enhancer generate --batch` collects what is answered, and submits nothing twice"
+    )
 
 
 def run(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:

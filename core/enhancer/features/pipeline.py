@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from enhancer.contracts.batch import OffersBatches
 from enhancer.contracts.llm import Price
-from enhancer.errors import PluginError
+from enhancer.errors import ConfigError, PluginError
 from enhancer.features.adoption import Adoption
 from enhancer.features.planning import make_plan
 from enhancer.features.sources import Sources, resolve_inputs
@@ -23,19 +24,45 @@ from enhancer.progress import silent
 from enhancer.prompts import Template
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterator
+    from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
     from pathlib import Path
 
-    from enhancer.config.schema import Input, Settings
+    from enhancer.config.schema import Input, LLMConfig, Settings
+    from enhancer.contracts.batch import BatchProvider
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.llm import LLMProvider
     from enhancer.contracts.record import Kind, Record
     from enhancer.contracts.store import FeatureStore
+    from enhancer.data import Entity
     from enhancer.features.report import GenerationReport, Plan
     from enhancer.features.run import Asking, Run
+    from enhancer.harness.desk import Desk
+    from enhancer.harness.jobs import Job
     from enhancer.progress import Listener
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
+
+
+def require_batches(provider: LLMProvider, llm: LLMConfig, others: Callable[[], Sequence[str]]) -> BatchProvider:
+    """The provider's batch API.
+
+    Raises:
+        ConfigError: It has none; ``others`` names providers that have.
+    """
+    if isinstance(provider, OffersBatches):
+        return provider.batches()
+    able = others()
+    named = " or ".join(f'"{name}"' for name in able)
+    raise ConfigError(
+        f"the LLM provider {llm.use!r} has no batch API, so --batch cannot be used with it",
+        hint=f"set [llm] use = {named}, or go without --batch" if able else "go without --batch",
+    )
+
+
+def discounted(price: Price, llm: LLMConfig) -> Price:
+    """The price of an offline batch."""
+    share = 1.0 - llm.batch_discount
+    return Price(price.input * share, price.output * share)
 
 
 class Pipeline:
@@ -52,6 +79,7 @@ class Pipeline:
         sources: The entities; by default those of ``[data]``.
         inputs: What is needed, profiles or texts: ``[embedder] input`` and what the arms of an ablation need beside it.
         on_record: Told of each record once it is on disk.
+        batch_providers: Names of providers that have offline batches, for a hint.
     """
 
     def __init__(
@@ -66,6 +94,7 @@ class Pipeline:
         sources: Sources | None = None,
         inputs: Collection[Input] | None = None,
         on_record: Callable[[Record], None] | None = None,
+        batch_providers: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._settings = settings
         self._root = root
@@ -76,14 +105,24 @@ class Pipeline:
         self._sources = sources if sources is not None else Sources.from_settings(settings, root)
         self._inputs = tuple(inputs if inputs is not None else settings.embedder.input)
         self._on_record = on_record
+        self._batch_providers = batch_providers
         self._total: int | None = None
 
-    def plan(self, *, retry_quarantined: bool = False) -> Plan:
-        """Find out what a run would do and cost. Calls nothing, writes nothing, needs no embedder."""
+    def plan(self, *, retry_quarantined: bool = False, batch: bool = False) -> Plan:
+        """Find out what a run would do and cost. Calls nothing, writes nothing, needs no embedder.
+
+        Args:
+            retry_quarantined: Count entities that failed with the same input before as to be asked about.
+            batch: Count the price of offline batches.
+        """
         provider = self._make_planner() if self._asks_llm() else None
+        if batch and provider is not None:
+            require_batches(provider, self._settings.llm, self._batch_providers)
         works = self._works(provider)
         try:
             price = self._price(provider) if provider is not None else None
+            if price is not None and batch:
+                price = discounted(price, self._settings.llm)
         except PluginError:  # the price list is in a library that is not installed: the price is not known here
             price = None
         journal = Journal(self._store.directory) if (self._store.directory / FILE_NAME).exists() else None
@@ -145,6 +184,81 @@ class Pipeline:
 
             return run_private(make, interrupt)
 
+    def generate_offline(
+        self,
+        listener: Listener = silent,
+        *,
+        retry_quarantined: bool = False,
+        limit: int | None = None,
+        wait: bool = True,
+        abandon: bool = False,
+    ) -> GenerationReport:
+        """Like :meth:`generate`, by the provider's batch API: within a day, at a lower price.
+
+        Jobs that an earlier run submitted are collected first, and nothing that is out is submitted again.
+
+        Args:
+            listener: Told how far it is.
+            retry_quarantined: Ask again about entities that failed with the same input before.
+            limit: Ask about so many new entities at most.
+            wait: Stay until everything is collected; otherwise do what can be done now.
+            abandon: Have everything that is out end early, collect that, and submit nothing.
+
+        Raises:
+            ConfigError: The provider has no batch API.
+            EnhancerError: What stopped the run. Everything paid for is kept, and what is out goes on.
+            KeyboardInterrupt: At Ctrl-C. What is out goes on.
+        """
+        from enhancer.features.offline import OfflineRun, Pace
+        from enhancer.features.private_loop import run_private
+
+        llm = self._settings.llm
+        provider = self._make_provider() if self._asks_llm() else None
+        if provider is None:
+            return self.generate(listener, limit=limit)
+        batches = require_batches(provider, llm, self._batch_providers)
+        embedder = self._make_embedder()
+        works = self._works(provider)
+        runs: list[Run] = []
+        with Journal(self._store.directory) as journal:
+
+            def make() -> Coroutine[object, object, GenerationReport]:
+                run = OfflineRun(
+                    works,
+                    desk=lambda: self._desk(provider, batches, journal),
+                    any_open=lambda: any(job.endpoint == provider.endpoint for job in journal.jobs.unfinished()),
+                    rounds=llm.batch_rounds,
+                    pace=Pace(llm.batch_poll),
+                    wait=wait,
+                    abandon=abandon,
+                    close=provider.aclose,
+                    limit=limit,
+                    store=self._store,
+                    journal=journal,
+                    embedder=lambda: embedder,
+                    fingerprint=embedder.fingerprint,
+                    items_per_request=llm.items_per_request,
+                    concurrency=llm.concurrency,
+                    listener=listener,
+                    on_record=self._on_record,
+                    retry_quarantined=retry_quarantined,
+                    total=self._total,
+                )
+                runs.append(run)
+                return run.main()
+
+            def interrupt(times: int) -> None:
+                runs[0].interrupt(times)
+
+            return run_private(make, interrupt)
+
+    def open_jobs(self) -> list[Job]:
+        """Offline batches that are out. Calls nothing."""
+        if not (self._store.directory / FILE_NAME).exists():
+            return []
+        with Journal(self._store.directory) as journal:
+            return journal.jobs.open()
+
     def vanished(self) -> Iterator[tuple[Kind, str, str]]:
         """Records whose entity is no longer in the tables: kind, id and aspect of each, as a stream.
 
@@ -160,6 +274,16 @@ class Pipeline:
     def adoption(self) -> Adoption:
         """How profiles made elsewhere are judged and stamped. Calls nothing."""
         return Adoption(self._works(self._make_planner() if self._asks_llm() else None))
+
+    def work(self, kind: Kind) -> Work | None:
+        """How entities of a kind are asked about; None where no profile of them is wanted. Calls nothing."""
+        works = self._works(self._make_planner() if self._asks_llm() else None)
+        return next((work for work in works if work.kind == kind and work.ask is not None), None)
+
+    def entities(self, kind: Kind) -> Iterator[Entity]:
+        """The entities of a kind, as a stream; none where there is no table of them."""
+        found = self._sources.of(kind)
+        return iter(()) if found is None else iter(found())
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
@@ -191,6 +315,30 @@ class Pipeline:
     def _price(self, provider: LLMProvider) -> Price | None:
         own = self._settings.llm.price
         return Price(own.input, own.output) if own is not None else provider.price(self._settings.llm.model)
+
+    def _desk(self, provider: LLMProvider, batches: BatchProvider, journal: Journal) -> tuple[Desk, Budget]:
+        """Open the way to the batch API, once a job is to be looked at or written.
+
+        Raises:
+            AuthenticationError: No key.
+            ConfigError: A cap without a price, or a model that cannot be served.
+        """
+        from enhancer.harness.desk import FOLDER, Desk
+
+        llm = self._settings.llm
+        provider.check(llm.model)
+        budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
+        own = llm.price
+        desk = Desk(
+            batches,
+            journal,
+            llm,
+            endpoint=provider.endpoint,
+            budget=budget,
+            own_price=Price(own.input, own.output) if own is not None else None,
+            folder=self._store.directory / FOLDER,
+        )
+        return desk, budget
 
     def _asking(self, run: Run, provider: LLMProvider | None, journal: Journal) -> Asking:
         """Open the way to the LLM, once the first call is due: until then no key and no price is needed.

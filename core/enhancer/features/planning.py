@@ -57,8 +57,8 @@ def make_plan(
     price: Price | None,
     retry_quarantined: bool,
 ) -> Plan:
-    """Survey everything, and estimate."""
-    entities = to_generate = quarantined = without_text = to_embed = requests = 0
+    """Survey everything, and estimate; what is out in an offline batch is not to be generated again."""
+    entities = to_generate = quarantined = without_text = to_embed = requests = pending = 0
     prompt_tokens = completion_tokens = 0.0
     batch = llm.items_per_request
     for work in works:
@@ -72,8 +72,9 @@ def make_plan(
                 continue
             rows = [row for row in found.to_ask if not row.empty]
             without_text += len(found.to_ask) - len(rows)
-            asked, failed, paid = _sort_out(work, rows, journal, retry_quarantined=retry_quarantined)
+            asked, failed, paid, out = _sort_out(work, rows, journal, retry_quarantined=retry_quarantined)
             quarantined += failed
+            pending += out
             to_generate += len(asked)
             to_embed += len(asked) + paid
             for row in asked:
@@ -96,7 +97,7 @@ def make_plan(
     cost = 0.0 if not requests else None if price is None else price.cost(*tokens)
     return Plan(
         entities=entities,
-        cached=entities - to_generate - quarantined - without_text,
+        cached=entities - to_generate - quarantined - without_text - pending,
         to_generate=to_generate,
         quarantined=quarantined,
         requests=requests,
@@ -104,11 +105,12 @@ def make_plan(
         completion_tokens=tokens[1],
         cost_usd=cost,
         to_embed=to_embed,
+        without_text=without_text,
+        pending=pending,
     )
 
 
 def observed_answer_of(journal: Journal | None, model: str, template: str) -> float:
-        without_text=without_text,
     """Completion tokens an entity, by the ledger if there is one."""
     from enhancer.harness.journal import Observed
 
@@ -118,13 +120,17 @@ def observed_answer_of(journal: Journal | None, model: str, template: str) -> fl
 
 def _sort_out(
     work: Work, rows: Sequence[ToAsk], journal: Journal | None, *, retry_quarantined: bool
-) -> tuple[list[ToAsk], int, int]:
-    """Those that must be asked about, how many are in quarantine, how many were paid for already."""
+) -> tuple[list[ToAsk], int, int, int]:
+    """Those that must be asked about, how many are in quarantine, were paid for already, are out in a batch."""
     assert work.ask is not None
     there = journal.quarantined(work.kind, [row.id for row in rows]) if journal and rows else {}
     answers = journal.paid([row.input_hash for row in rows]) if journal and rows else {}
-    asked, failed, paid = [], 0, 0
+    out = journal.jobs.out([row.input_hash for row in rows]) if journal and rows else set()
+    asked, failed, paid, pending = [], 0, 0, 0
     for row in rows:
+        if row.input_hash in out:
+            pending += 1
+            continue
         known = there.get(row.id)
         if known is not None and (known.input_hash != row.input_hash or known.transient):
             known = None
@@ -139,4 +145,4 @@ def _sort_out(
             asked.append(row)
         else:
             failed += 1
-    return asked, failed, paid
+    return asked, failed, paid, pending

@@ -17,7 +17,7 @@ _REPORT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A dry run. ``entities = cached + to_generate + quarantined + without_text``."""
+    """A dry run. ``entities = cached + to_generate + quarantined + without_text + pending``."""
 
     entities: int
     cached: int
@@ -37,15 +37,20 @@ class Plan:
     """Records whose vector must be made; where no embedder was asked, only those of new content."""
     without_text: int = 0
     """Entities that have neither text nor history: there is nothing to ask about them."""
+    pending: int = 0
+    """Those that are out in an offline batch: asked about, and not answered yet."""
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that ``enhancer plan --json`` prints; ``without_text`` only where there are any."""
+        """The keys that ``enhancer plan --json`` prints; ``without_text`` and ``pending`` only where there are any."""
         return _told(self, _PLAN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationReport:
-    """What a run did. ``entities = cached + generated + quarantined + without_text``, unless it was stopped."""
+    """What a run did.
+
+    Unless it was stopped, ``entities = cached + generated + quarantined + without_text + pending``.
+    """
 
     entities: int
     cached: int
@@ -63,12 +68,14 @@ class GenerationReport:
     """Records whose vector was made."""
     without_text: int = 0
     """Entities that have neither text nor history: they were not asked about, and have no record."""
+    pending: int = 0
+    """Entities that are out in an offline batch: asked about, and not answered yet."""
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that ``enhancer generate --json`` prints; ``without_text`` only where there are any."""
+        """The keys that ``enhancer generate --json`` prints; ``without_text`` and ``pending`` where there are any."""
         return _told(self, _REPORT)
 
 
 def _told(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
-    textless = {"without_text": result.without_text} if result.without_text else {}
-    return {name: getattr(result, name) for name in names} | textless
+    some = {name: getattr(result, name) for name in ("without_text", "pending") if getattr(result, name)}
+    return {name: getattr(result, name) for name in names} | some

@@ -98,8 +98,8 @@ class Run:
         self._left = limit
         self._total = total
         self.tally = Tally()
-        self._asking: Asking | None = None
         self._textless: list[str] = []
+        self._asking: Asking | None = None
         self._generating: asyncio.Task[None] | None = None
         self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, concurrency // 2))
         self._open_group: list[Case] = []
@@ -140,9 +140,9 @@ class Run:
             with contextlib.suppress(StoreError):  # a full disk has been told already; leases run out by themselves
                 await asyncio.wrap_future(self._journal.unclaim())
         self._tell()
-        report = self.report()
         if self._textless:
             _log.warning("%s", _without_text(self._textless, self.tally.without_text))
+        report = self.report()
         if self._error is not None:
             if hasattr(self._error, "report"):
                 self._error.report = report
@@ -183,7 +183,7 @@ class Run:
         wait = _SHORTEST_WAIT
         first, before = True, 0
         while True:
-            self.tally.quarantined = 0
+            self.tally.quarantined = self.tally.pending = 0
             put_aside = 0
             for work in self._works:
                 chunks = survey(work, self._store, self._fingerprint)
@@ -221,7 +221,6 @@ class Run:
                 break
         return put_aside
 
-    async def _take_slice(self, work: Work, rows: Sequence[ToAsk]) -> int:
     async def _pass_over(self, work: Work, rows: Sequence[ToAsk | ToEmbed]) -> None:
         """Count entities that there is nothing to ask about; whatever failed when they had a text is settled."""
         self.tally.without_text += len(rows)
@@ -231,9 +230,10 @@ class Run:
             if settled := [(Key(work.kind, one.id, PROFILE_ASPECT), one.input_hash) for one in known.values()]:
                 await asyncio.wrap_future(self._journal.release_quarantine(settled, forget_answers=False))
 
+    async def _take_slice(self, work: Work, rows: Sequence[ToAsk]) -> int:
         """Claim entities, look whether they were paid for meanwhile, and pass the rest to the workers."""
         assert work.ask is not None
-        rows = await self._leave_quarantined(work, rows)
+        rows = await self._leave_out(await self._leave_quarantined(work, rows))
         hashes = list(dict.fromkeys(row.input_hash for row in rows))
         ours = await asyncio.wrap_future(self._journal.claim(hashes))
         put_aside = 0
@@ -286,6 +286,13 @@ class Run:
             await asyncio.wrap_future(self._journal.release_quarantine(stale, forget_answers=False))
         if again:
             await asyncio.wrap_future(self._journal.release_quarantine(again, forget_answers=True))
+        return kept
+
+    async def _leave_out(self, rows: Sequence[ToAsk]) -> list[ToAsk]:
+        """Sort out those that are out in an offline batch: they are paid for, and ``--batch`` collects them."""
+        out = await self._in_thread(self._journal.jobs.out, [row.input_hash for row in rows])
+        kept = [row for row in rows if row.input_hash not in out]
+        self.tally.pending += len(rows) - len(kept)
         return kept
 
     async def _ask(self, case: Case) -> None:

@@ -31,6 +31,8 @@ class Tally:
     quarantined: int = 0
     """Entities in quarantine, as the scout's present pass sees them."""
     without_text: int = 0
+    pending: int = 0
+    """Entities that are out in an offline batch, as the scout's present pass sees them."""
     """Entities that there is nothing to describe by."""
     newly_quarantined: int = 0
     """Those of them that this run put there."""
@@ -62,7 +64,7 @@ class Tally:
         """
         cached = self.passed
         if finished:
-            cached = self.entities - self.generated - self.quarantined - self.without_text
+            cached = self.entities - self.generated - self.quarantined - self.without_text - self.pending
         return GenerationReport(
             entities=self.entities,
             cached=max(0, cached),
@@ -75,6 +77,7 @@ class Tally:
             seconds=round(time.monotonic() - self.began, 3),
             embedded=self.embedded,
             without_text=self.without_text,
+            pending=self.pending,
         )
 
 

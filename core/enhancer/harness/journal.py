@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import cached_property
@@ -277,7 +276,9 @@ class Journal:
             connection.execute(
                 "UPDATE claims SET expires=? WHERE owner=?", (clock.lease_clock() + self.lease, self.owner)
             )
-            connection.execute("UPDATE jobs SET expires=? WHERE owner=?", (time.time() + self.lease, self.owner))
+            connection.execute(
+                "UPDATE jobs SET expires=? WHERE owner=?", (clock.lease_clock() + self.lease, self.owner)
+            )
 
         return self._submit(operation)
 

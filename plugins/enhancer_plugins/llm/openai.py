@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from enhancer_plugins.llm._openai_batch import OpenAIBatches
+
 _OFFICIAL = "https://api.openai.com/v1"
 _HEADERS = {
     "Content-Type": "application/json",
@@ -79,6 +81,8 @@ class OpenAI(LLMProvider):
         self._scrub = _wire.Scrubber([self._key, (urlsplit(self._proxy).password if self._proxy else None) or ""])
         self._schema: Mapping[str, Any] | None = None
         self._strict: Any = None
+        self._constant: tuple[Mapping[str, Any] | None, str, str] | None = None
+        self._headers = {**_HEADERS, **({"Authorization": f"Bearer {self._key}"} if self._key else {})}
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -106,7 +110,7 @@ class OpenAI(LLMProvider):
     async def complete(self, request: Request) -> Completion:
         """Send one POST, and read one answer within ``request.timeout`` seconds in all."""
         self.check(request.model)
-        payload = json.dumps(self._payload(request)).encode()
+        payload = self._body(request)
         try:
             async with asyncio.timeout(request.timeout) as deadline:
                 status, headers, body = await self._post(payload)
@@ -114,8 +118,26 @@ class OpenAI(LLMProvider):
             if not deadline.expired():  # the operating system's own, such as a connect that timed out
                 raise ConnectionFailedError(f"{self._base} did not answer the connection in time") from None
             raise DeadlineError(f"{self._base} gave no whole answer within {request.timeout:g} s") from None
-        limits = _wire.rate_limits(headers.items())
-        return self._completion(body, limits) if status == 200 else self._fail(status, headers, body)
+        if status != 200:
+            return self._fail(status, {name.lower(): value for name, value in headers.items()}, body)
+        return self._completion(body, _wire.rate_limits(headers.items()))
+
+    def batches(self) -> OpenAIBatches:
+        """OpenAI's batch API: many requests in a file, within a day, for less."""
+        from enhancer_plugins.llm._openai_batch import OpenAIBatches, Road
+
+        road = Road(
+            base=self._base,
+            payload=self._payload,
+            completion=self._completion,
+            error=self._error,
+            session=self._open,
+            key=self._key,
+            proxy=self._proxy,
+            scrub=self._scrub,
+            max_body=self._options.max_body,
+        )
+        return OpenAIBatches(road)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -131,7 +153,17 @@ class OpenAI(LLMProvider):
             return model
         return model.removeprefix("openai/")
 
-    def _payload(self, request: Request) -> dict[str, Any]:
+    def _body(self, request: Request) -> bytes:
+        """The payload as JSON. What a run sends a million times, the schema, is written once."""
+        if self._constant is None or self._constant[:2] != (request.schema, request.schema_name):
+            whole = self._payload(request)
+            form = json.dumps({"response_format": whole["response_format"]})[1:] if "response_format" in whole else "}"
+            self._constant = (request.schema, request.schema_name, form)
+        bare = json.dumps(self._payload(request, form=False))
+        form = self._constant[2]
+        return (bare[:-1] + (", " if len(form) > 1 else "") + form).encode()
+
+    def _payload(self, request: Request, *, form: bool = True) -> dict[str, Any]:
         model = self._name(request.model)
         payload: dict[str, Any] = {
             "model": model,
@@ -147,28 +179,27 @@ class OpenAI(LLMProvider):
             payload["max_completion_tokens" if self._official else "max_tokens"] = request.max_tokens
         if request.seed is not None:
             payload["seed"] = request.seed
+        if not form:
+            return payload
         if request.schema is not None and self._options.structured == "json_schema":
             if request.schema is not self._schema:  # a run asks for the same one a million times
                 self._schema, self._strict = request.schema, _wire.strict_schema(dict(request.schema))
-            form = {"name": request.schema_name, "strict": True, "schema": self._strict}
-            payload["response_format"] = {"type": "json_schema", "json_schema": form}
+            asked = {"name": request.schema_name, "strict": True, "schema": self._strict}
+            payload["response_format"] = {"type": "json_schema", "json_schema": asked}
         elif request.schema is not None and self._options.structured == "json_object":
             payload["response_format"] = {"type": "json_object"}
         return payload
 
-    async def _post(self, payload: bytes) -> tuple[int, dict[str, str], bytes]:
+    async def _post(self, payload: bytes) -> tuple[int, Mapping[str, str], bytes]:
         aiohttp = _aiohttp()
         session = self._open()
-        headers = {**_HEADERS}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
         try:
             # A redirect would carry the key to another host.
             async with session.post(
-                self._url, data=payload, headers=headers, allow_redirects=False, proxy=self._proxy
+                self._url, data=payload, headers=self._headers, allow_redirects=False, proxy=self._proxy
             ) as response:
-                told = {name.lower(): value for name, value in response.headers.items()}
-                return response.status, told, await self._read(response.content, told.get("content-encoding", ""))
+                told = response.headers  # whatever the case of their names
+                return response.status, told, await self._read(response.content, told.get("Content-Encoding", ""))
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             why = self._scrub(_wire.shorten(str(error))) or type(error).__name__
             raise ConnectionFailedError(f"the connection to {self._base} failed: {why}") from None

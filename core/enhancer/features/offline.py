@@ -1,0 +1,312 @@
+"""A run of ``generate --batch``: the same survey, claims, quarantine and store as the direct road, in rounds.
+
+::
+
+    pick up ──> look at jobs ──> collect into the journal ──> survey ──┬─ answered in the journal ──> embed, store
+                     ^                                                 ├─ out in a job ──> later
+                     │                                                 ├─ out of rounds ──> quarantine
+                     └────────── wait <── submit <── file of lines <───┘
+
+Between two rounds nothing is remembered but the journal: a run that is killed goes on with the next one's first round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import TYPE_CHECKING
+
+from enhancer.contracts.record import PROFILE_ASPECT, Key
+from enhancer.errors import StoreError
+from enhancer.features.run import Run
+from enhancer.features.survey import survey
+from enhancer.features.tally import Tally
+from enhancer.harness.case import Case
+from enhancer.harness.desk import NoMoneyError, TooLargeError
+from enhancer.prompts import speaks_to_reader
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import Any
+
+    from enhancer.features.report import GenerationReport
+    from enhancer.features.survey import ToAsk, Work
+    from enhancer.harness.budget import Budget
+    from enhancer.harness.caller import Spent
+    from enhancer.harness.desk import Desk
+    from enhancer.harness.jobs import Trouble
+    from enhancer.progress import Detail
+
+_log = logging.getLogger(__name__)
+_FIRST_WAIT = 0.1
+_LONGEST_WAIT = 3.0
+_SLOWEST = 10.0
+"""Times the configured interval between two looks that a wait grows to while nothing changes."""
+_PATIENCE = 10
+"""Passes without a change after which a run that does not wait leaves the rest to the next."""
+_TOO_LARGE = "its request is larger than the file of a batch may be"
+
+
+class _Tally(Tally):
+    """Counts, and how the jobs stand."""
+
+    jobs: Callable[[], dict[str, Detail]] | None = None
+
+    def detail(self, spent: Spent | None) -> dict[str, Detail]:
+        """What progress shows beside the count."""
+        shown = super().detail(spent)
+        return shown if self.jobs is None else {**shown, **self.jobs()}
+
+
+class Pace:
+    """Seconds between two looks at jobs: the interval while something moves, longer while nothing does, with jitter.
+
+    Args:
+        interval: Seconds.
+        chance: Gives numbers between 0 and 1.
+    """
+
+    def __init__(self, interval: float, chance: Callable[[], float] = random.random) -> None:
+        self._interval = interval
+        self._chance = chance
+        self._factor = 1.0
+
+    def next(self, *, moved: bool) -> float:
+        """Seconds to wait now: a tenth more or less, so that many runs do not ask at once."""
+        self._factor = 1.0 if moved else min(self._factor * 1.5, _SLOWEST)
+        return self._interval * self._factor * (0.9 + 0.2 * self._chance())
+
+
+class OfflineRun(Run):
+    """Made for one run and one event loop.
+
+    Args:
+        desk: Made when the first job is to be looked at or written.
+        any_open: Whether jobs of this endpoint may be out.
+        budget: What the desk pays from.
+        pace: How often jobs are looked at.
+        wait: Whether to stay until everything is collected.
+        abandon: Have everything that is out end early, collect that, and submit nothing.
+        close: Ends the connections.
+        rest: The arguments of :class:`~enhancer.features.run.Run`.
+    """
+
+    def __init__(
+        self,
+        works: Sequence[Work],
+        *,
+        desk: Callable[[], tuple[Desk, Budget]],
+        any_open: Callable[[], bool],
+        rounds: int,
+        pace: Pace,
+        wait: bool,
+        abandon: bool,
+        close: Callable[[], Awaitable[None]],
+        limit: int | None,
+        **rest: Any,
+    ) -> None:
+        super().__init__(works, limit=None, make_asking=_no_asking, **rest)
+        self._make_desk = desk
+        self._any_open = any_open
+        self._rounds = rounds
+        self._pace = pace
+        self._wait = wait
+        self._abandon = abandon
+        self._close_provider = close
+        self._new_left = limit
+        self._desk: Desk | None = None
+        self._budget: Budget | None = None
+        self._unasked = 0
+        self._short: float | None = None
+        self.tally = _Tally()
+        self.tally.jobs = self._jobs_shown
+
+    async def main(self) -> GenerationReport:
+        """Do the work."""
+        try:
+            return await super().main()
+        finally:
+            with contextlib.suppress(StoreError):
+                if self._desk is not None:
+                    await self._desk.close()
+            await self._close_provider()
+
+    def report(self) -> GenerationReport:
+        """What was done so far, and what is still out."""
+        stopped = self._error is not None or self._stopped.is_set() or self._unasked > 0
+        return self.tally.report(self._spent, finished=not stopped)
+
+    @property
+    def _spent(self) -> Spent | None:
+        return None if self._desk is None else self._desk.spent
+
+    def _jobs_shown(self) -> dict[str, Detail]:
+        if self._desk is None or not self._desk.looks:
+            return {}
+        looks = list(self._desk.looks.values())
+        said = ", ".join(sorted({look.said for look in looks}))
+        done, total = sum(look.done or 0 for look in looks), sum(look.total or 0 for look in looks)
+        jobs = f"{len(looks)} jobs {said}" if len(looks) > 1 else said
+        return {"batch": f"{jobs} {done}/{total}" if total else jobs}
+
+    # -- rounds -----------------------------------------------------------------------------------------------------
+
+    async def _scout(self) -> None:
+        if self._any_open():
+            await self._open_desk().pick_up()
+        if self._abandon:
+            desk = self._open_desk()
+            desk.expect_cancelled()
+            await desk.abandon()
+        put_aside = patience = 0
+        fresh, first, wait = True, True, _FIRST_WAIT
+        while True:
+            ended = moved = False
+            if self._desk is not None:
+                ended, moved = await self._desk.look()
+            if fresh or ended or put_aside:
+                before, put_aside = put_aside, await self._round(first=first)
+                fresh = first = False
+                wait = _FIRST_WAIT if put_aside != before else min(wait * 2, _LONGEST_WAIT)
+                patience = 0 if put_aside != before else patience + 1
+            is_open = bool(self._desk is not None and self._desk.open())
+            if put_aside and (self._wait or patience < _PATIENCE):
+                await asyncio.sleep(wait)
+            elif not is_open or not self._wait:
+                break
+            else:
+                await asyncio.sleep(self._pace.next(moved=moved or ended))
+        if self._short is not None and not is_open:
+            assert self._budget is not None
+            await self._budget.reserve(self._short)
+
+    async def _round(self, *, first: bool) -> int:
+        """Survey everything once, store what is answered, submit what is not; gives how many to look at again soon."""
+        self.tally.quarantined = self.tally.pending = self._unasked = 0
+        self._short = None
+        if self._desk is not None:
+            self._desk.count_reserved()
+        put_aside = 0
+        for work in self._works:
+            chunks = survey(work, self._store, self._fingerprint)
+            while (found := await self._in_thread(next, chunks, None)) is not None:
+                put_aside += await self._take(found, first=first)
+            await self._close_group()
+        if self._desk is not None:
+            await self._desk.send()
+        return put_aside
+
+    def _open_desk(self) -> Desk:
+        if self._desk is None:
+            self._desk, self._budget = self._make_desk()
+            self._desk.count_reserved()
+        return self._desk
+
+    async def _take_slice(self, work: Work, rows: Sequence[ToAsk]) -> int:
+        assert work.ask is not None
+        rows = await self._leave_out(await self._leave_quarantined(work, rows))
+        jobs = self._journal.jobs
+        hashes = list(dict.fromkeys(row.input_hash for row in rows))
+        ours = await asyncio.wrap_future(self._journal.claim(hashes))
+        # Only after the claim: what was out a moment ago is answered by now, or has come back without an answer.
+        paid = await self._in_thread(self._journal.paid, list(ours))
+        troubles = await self._in_thread(jobs.troubles, list(ours))
+        put_aside = 0
+        written: set[str] = set()
+        for row in rows:
+            if row.input_hash not in ours:
+                put_aside += 1
+                continue
+            if row.input_hash in written:
+                # Of equal questions one is asked; its answer is the others' as well.
+                self.tally.pending += 1
+                continue
+            case = Case(Key(work.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, work.ask)
+            verdict = case.review(paid.get(row.input_hash, ()))
+            if verdict == "answered":
+                await self._answered_by_now(case)
+                continue
+            if verdict != "again":
+                await self._failed(case, case.error, transient=False)
+                continue
+            past = troubles.get(row.input_hash, [])
+            over = _given_up(past, self._rounds)
+            if over is not None:
+                reason, transient = over
+                # The next time that it is asked about, it begins anew.
+                await asyncio.wrap_future(jobs.forgive([row.input_hash]))
+                await self._failed(case, reason, transient=transient)
+                continue
+            written.add(row.input_hash)
+            await self._write(case, past)
+        return put_aside
+
+    async def _answered_by_now(self, case: Case) -> None:
+        """Its answer is in the journal: of this run, or of one before."""
+        is_new = case.at >= self.tally.started
+        if not is_new:
+            self.tally.passed += 1
+        await self._embed(case, is_new=is_new)
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    async def _write(self, case: Case, past: Sequence[Trouble]) -> None:
+        """Have the next job ask about an entity, with others where that is wanted."""
+        is_new = not (case.heard or past)
+        if self._abandon or (is_new and self._new_left == 0) or (self._desk is not None and self._desk.congested):
+            await self._leave([case])
+            return
+        if is_new and self._new_left is not None:
+            self._new_left -= 1
+        # Who was among others before is asked about alone: it may be what spoils them. So is a text that gives orders.
+        if self._per_request == 1 or not is_new or speaks_to_reader(case.prompt):
+            await self._write_together([case])
+            return
+        self._open_group.append(case)
+        if len(self._open_group) >= self._per_request:
+            await self._close_group()
+
+    async def _close_group(self) -> None:
+        if self._open_group:
+            group, self._open_group = self._open_group, []
+            await self._write_together(group)
+
+    async def _write_together(self, cases: list[Case]) -> None:
+        if self._short is not None:
+            await self._leave(cases)
+            return
+        try:
+            await self._open_desk().write(cases)
+        except NoMoneyError as short:
+            # What is out may cost less than was reserved: the rest is looked at again when it is in.
+            self._short = short.ceiling
+            await self._leave(cases)
+        except TooLargeError:
+            if len(cases) > 1:
+                for case in cases:
+                    await self._write_together([case])
+                return
+            await self._failed(cases[0], _TOO_LARGE, transient=False)
+        else:
+            self.tally.pending += len(cases)
+
+    async def _leave(self, cases: Sequence[Case]) -> None:
+        """Leave entities to a later round, or to another run."""
+        self._unasked += len(cases)
+        await asyncio.wrap_future(self._journal.unclaim([case.input_hash for case in cases]))
+
+
+def _given_up(past: Sequence[Trouble], rounds: int) -> tuple[str, bool] | None:
+    """Why an entity is not asked about again, and whether that may pass by itself; None where it is."""
+    refused = [trouble for trouble in past if trouble.outcome == "refused" and not trouble.together]
+    if refused:
+        return refused[-1].message, False
+    if len(past) >= rounds:
+        return f"{len(past)} batches brought no answer; the last: {past[-1].message}", True
+    return None
+
+
+def _no_asking(_: Run) -> Any:
+    raise AssertionError("an offline run makes no calls of its own")
