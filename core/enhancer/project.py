@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Interactions, Split
     from enhancer.evaluation import Ablation, Arm, Experiment
+    from enhancer.evaluation.diagnosis import Diagnosis
     from enhancer.evaluation.memory import RunMemory
     from enhancer.features import GenerationReport, Pipeline, Plan, Semantics
     from enhancer.progress import Listener
@@ -200,6 +202,7 @@ class Project:
             ),
             inputs=inputs_wanted(self.settings),
             on_record=lambda record: self.plugins.hook.profile_stored(record=record),
+            batch_providers=self._batch_providers,
         )
 
     def close(self) -> None:
@@ -210,9 +213,9 @@ class Project:
 
     # --- the verbs -----------------------------------------------------------------------------------------------
 
-    def plan(self) -> Plan:
-        """What :meth:`generate` would do, and what it would cost. Calls nothing."""
-        return self.pipeline.plan()
+    def plan(self, *, batch: bool = False, retry_quarantined: bool = False) -> Plan:
+        """What :meth:`generate` would do, and what it would cost; with ``batch`` as an offline batch. Calls nothing."""
+        return self.pipeline.plan(batch=batch, retry_quarantined=retry_quarantined)
 
     def generate(
         self,
@@ -221,6 +224,9 @@ class Project:
         confirm: Confirm | None = None,
         retry_quarantined: bool = False,
         limit: int | None = None,
+        batch: bool = False,
+        wait: bool = True,
+        abandon: bool = False,
     ) -> GenerationReport:
         """Profile, validate, embed and store what is new or changed.
 
@@ -229,18 +235,41 @@ class Project:
             confirm: Shown the plan before anything that may cost money; anything but True stops.
             retry_quarantined: Ask again about entities whose answers were never valid.
             limit: Generate for that many entities at most.
+            batch: Use the provider's batch API: at a lower price, and within a day.
+            wait: With ``batch``: stay until everything is collected, rather than submit and collect another time.
+            abandon: With ``batch``: have everything that is out end early, collect that, and submit nothing.
 
         Raises:
             BudgetError: ``max_cost`` leaves no room for the next call; what was paid for is kept.
             EnhancerError: See the exception tree; also when ``confirm`` says no.
         """
-        if confirm is not None and not confirm(self.plan()):
+        if not batch and (abandon or not wait):
+            raise ConfigError("--no-wait and --abandon are about offline batches", hint="add --batch")
+        if (
+            confirm is not None
+            and not abandon
+            and not confirm(self.plan(batch=batch, retry_quarantined=retry_quarantined))
+        ):
             raise EnhancerError("not confirmed: nothing was generated")
+        if batch:
+            return self.pipeline.generate_offline(
+                listener, retry_quarantined=retry_quarantined, limit=limit, wait=wait, abandon=abandon
+            )
         return self.pipeline.generate(listener, retry_quarantined=retry_quarantined, limit=limit)
 
     def features(self, inputs: Sequence[Input]) -> tuple[Table | None, Table]:
         """The semantic vectors, rows as in :attr:`interactions`; see :meth:`~enhancer.features.Semantics.tables`."""
         return self.semantics.tables(inputs)
+
+    def diagnose(self) -> Diagnosis:
+        """Look at profiles and vectors before anything is trained: does this feature stand a chance?
+
+        Raises:
+            ConfigError: There is nothing to look at, or the store has no vectors of items.
+        """
+        from enhancer.inspection import examine
+
+        return examine(self)
 
     def train(self, *, listener: Listener = silent, seed: int | None = None, keep: bool = False) -> TrainingReport:
         """Train backbone and fuser, test them, and write the serving artifact.
@@ -252,9 +281,11 @@ class Project:
 
         Raises:
             FusionError: The two cannot work together.
+            EvaluationError: Profiles of users may have been written from what is held out.
         """
         from enhancer.evaluation import Arm, fit, training_data
         from enhancer.features import inputs_of
+        from enhancer.inspection import refuse_leaks
         from enhancer.results import TrainingReport, trained_before
         from enhancer.serving import write_artifact
 
@@ -263,6 +294,7 @@ class Project:
         backbone, fuser = self.backbone(), self.fuser()
         fuser.check(backbone, settings.fuser.use, settings.backbone.use)
         started = time.perf_counter()
+        refuse_leaks(self, inputs_of(settings) if fuser.uses_semantics else ())
         users, items = self.features(inputs_of(settings)) if fuser.uses_semantics else (None, None)
         if items is not None and self.semantics.pools_users:
             users = self.semantics.pool(items)
@@ -334,9 +366,11 @@ class Project:
         Raises:
             ConfigError: An arm or metric is unknown, or an arm's vectors are not in the store.
             FusionError: A pair cannot work together; raised before any training.
+            EvaluationError: Profiles of users may have been written from what is held out.
         """
         from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
         from enhancer.evaluation.report import write_report
+        from enhancer.inspection import refuse_leaks
 
         settings = self.settings
         arms = resolve_arms(
@@ -344,6 +378,7 @@ class Project:
             uses_semantics=lambda name: self.plugins.get("fuser", name).uses_semantics,
             fusers=[line.name for line in self.plugins.listing() if line.kind == "fuser"],
         )
+        origin = refuse_leaks(self, {name for arm in arms if arm.semantic for name in arm.inputs})
         seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
         # Another process can only know the plugins that are installed.
         count = 1 if self._own_plugins else settings.evaluation.workers
@@ -369,7 +404,7 @@ class Project:
                 self.root / report,
                 ablation,
                 title=title,
-                facts=self._facts(),
+                facts=self._facts() | origin,
                 settings=settings.model_dump(mode="json"),
                 sections=() if sections is None else sections(ablation),
             )
@@ -412,6 +447,15 @@ class Project:
         chosen = getattr(self.settings, kind)
         own = [name for name in type(chosen).model_fields if name not in ("use", "options")]
         return self.plugins.create(kind, chosen.use, chosen.options, self.context, also_known=own, complete=complete)
+
+    def _batch_providers(self) -> list[str]:
+        """Names of installed LLM providers that have offline batches."""
+        able = []
+        for line in self.plugins.listing():
+            with contextlib.suppress(EnhancerError):
+                if line.kind == "llm" and hasattr(self.plugins.get("llm", line.name), "batches"):
+                    able.append(line.name)
+        return able
 
     def _path(self, path: Path | None, key: str) -> Path:
         if path is None:

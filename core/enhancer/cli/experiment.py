@@ -1,4 +1,4 @@
-"""``train`` and ``ablate``."""
+"""``diagnose``, ``train`` and ``ablate``."""
 
 from __future__ import annotations
 
@@ -11,8 +11,22 @@ from enhancer.cli.session import JsonFlag, Session, print_json, say, with_sessio
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command("diagnose")(with_session(diagnose))
     app.command("train")(with_session(train))
     app.command("ablate")(with_session(ablate))
+
+
+def diagnose(session: Session, as_json: JsonFlag = False) -> None:
+    """Look at profiles and vectors before any training.
+
+    Do they cover the catalogue, tell things apart, and agree with what people do? Does this feature stand a chance?
+    """
+    with session.opened() as project:
+        result = project.diagnose().to_json()
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(tables.diagnosis(result))
 
 
 def train(session: Session, as_json: JsonFlag = False) -> None:

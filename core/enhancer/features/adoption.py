@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts.record import PROFILE_ASPECT
 from enhancer.errors import DataError
+from enhancer.features.provenance import ADOPTED
 from enhancer.harness.parse import InvalidAnswerError
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Adoption:
     def complete(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Stamp a row that says nothing of its origin with what this project would ask now.
 
-        Without it the next run would find the row stale, and pay for a profile that is there.
+        Without it the next run would find the row stale, and pay for a profile that is there. A user's profile is
+        marked: the stamp must not prove that it was made from training interactions.
         """
         work = self._works.get(row.get("kind") or "item")
         if work is None or row.get("input_hash") or (row.get("aspect") or PROFILE_ASPECT) != PROFILE_ASPECT:
@@ -51,4 +53,6 @@ class Adoption:
         if not known:
             known.update(work.hashes())
         found = known.get(str(row.get("id")))
-        return {} if found is None else {"input_hash": found}
+        if found is None:
+            return {}
+        return {"input_hash": found if work.kind == "item" else ADOPTED + found}

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Kind
+from enhancer.features.provenance import is_current
 from enhancer.harness.key import text_hash
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _profiles(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp |
     for entity, stamp in zip(chunk, stamps, strict=True):
         prompt, empty = work.prompt(entity)
         input_hash = work.keys.of(prompt)
-        if stamp is None or stamp.input_hash != input_hash:
+        if stamp is None or not is_current(stamp.input_hash, input_hash):
             found.to_ask.append(ToAsk(entity.id, input_hash, prompt, empty))
         elif embedder is not None and stamp.embedder != embedder:
             found.to_reembed.append(entity.id)

@@ -1,0 +1,197 @@
+"""What is to be known of a project's profiles beside a number: their health, where they came from, what they say."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.errors import ConfigError, EvaluationError
+from enhancer.evaluation.diagnosis import Check, Subject, diagnose
+from enhancer.evaluation.leaks import evidence
+from enhancer.evaluation.split import Views
+from enhancer.evaluation.wording import Written
+from enhancer.features import Sources, feature_table, inputs_of
+from enhancer.features.provenance import trace
+from enhancer.features.records import embedding_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from numpy.typing import NDArray
+
+    from enhancer.config.schema import Input
+    from enhancer.contracts.record import Kind
+    from enhancer.data import Entity, Interactions
+    from enhancer.evaluation.diagnosis import Diagnosis, Table
+    from enhancer.evaluation.leaks import Evidence
+    from enhancer.features.provenance import Provenance
+    from enhancer.project import Project
+
+_CHUNK = 512
+_log = logging.getLogger(__name__)
+_HINT = (
+    "run `enhancer generate`, which writes them from this split's training interactions; or set [prompts.user] "
+    'source = "pool"; or, if you know that they were written from training interactions alone, '
+    "[evaluation] allow_leaks = true"
+)
+
+
+def examine(project: Project) -> Diagnosis:
+    """Look at profiles and vectors before anything is trained.
+
+    Raises:
+        ConfigError: The store has no vectors of items.
+    """
+    settings = project.settings
+    split = project.split
+    views = Views(split)
+    subjects = []
+    for kind in ("item", "user"):
+        source = getattr(settings.prompts, kind).source
+        if source not in ("llm", "text"):
+            continue
+        ids = split.train.item_ids if kind == "item" else split.train.user_ids
+        vectors = _vectors(project, kind, ids)
+        if not vectors and kind == "item":
+            project.features(inputs_of(settings))  # says what is missing
+        written = _written(project, kind) if source == "llm" else None
+        subjects.append(Subject(kind=kind, ids=ids, vectors=vectors, written=written))
+    if not subjects:
+        raise ConfigError("there is nothing to diagnose: no entity has a profile or a text", hint="see [prompts.item]")
+    return diagnose(subjects, views, pool=project.semantics.pool, further=_leak_check(project), seed=settings.seed)
+
+
+def refuse_leaks(project: Project, inputs: Collection[Input]) -> dict[str, str]:
+    """Stop before training on profiles of users that may show what is held out.
+
+    With ``[evaluation] allow_leaks`` it is a warning.
+
+    Args:
+        project: What is to be trained.
+        inputs: What its vectors come from.
+
+    Returns:
+        What the report says of where profiles of users came from; nothing where users have none of their own.
+
+    Raises:
+        EvaluationError: They were made from more than this split's training interactions, or not provably from less.
+    """
+    found = _provenance(project) if "profile" in inputs else None
+    if found is None or not found.users:
+        return {}
+    if not found.unproven:
+        return {"profiles of users": "made from training interactions alone"}
+    words = f"profiles of users may show what is held out: {_origin_words(found)}"
+    if (seen := _evidence(project)) is not None:
+        words += f"; {seen.words}"
+    if not project.settings.evaluation.allow_leaks:
+        raise EvaluationError(words, hint=_HINT)
+    _log.warning("%s; allowed by [evaluation] allow_leaks", words)
+    return {"profiles of users": f"{words} (allowed by [evaluation] allow_leaks)"}
+
+
+def _leak_check(project: Project) -> list[Check]:
+    found = _provenance(project)
+    if found is None or not found.users:
+        return []
+    values: dict[str, float | None] = {
+        "users": found.users,
+        "proven": found.proven,
+        "adopted": found.adopted,
+        "unknown": found.unknown,
+    }
+    values |= {"leaking": sum(found.leaking.values())}
+    if not found.unproven:
+        words = f"all {found.users:,} profiles of users were made from this split's training interactions"
+        return [Check(name="leak", kind="user", level="good", words=words, values=values)]
+    words = f"profiles of users may show what is held out: {_origin_words(found)}"
+    seen = _evidence(project)
+    if seen is not None:
+        words += f"; {seen.words}"
+        values |= {"train": seen.train, "validation": seen.validation, "test": seen.test, "p": seen.p}
+    proven = bool(found.leaking) or (seen is not None and seen.seen is not None)
+    allowed = project.settings.evaluation.allow_leaks and not proven
+    return [Check(name="leak", kind="user", level="fair" if allowed else "poor", words=words, values=values)]
+
+
+def _provenance(project: Project) -> Provenance | None:
+    settings = project.settings
+    if settings.prompts.user.source != "llm":
+        return None
+    work = project.pipeline.work("user")
+    if work is None:
+        return None
+
+    def history(interactions: Callable[[], Interactions]) -> Callable[[], Callable[[Entity], str] | None]:
+        return lambda: (
+            Sources.from_settings(settings, project.root, train=interactions, titles=lambda: project.titles).history
+        )
+
+    wider = {
+        "training and validation": history(lambda: _without_test(project)),
+        "all interactions": history(lambda: project.interactions),
+    }
+    return trace(work, project.store, project.split.train.user_ids, wider if work.history is not None else {})
+
+
+def _without_test(project: Project) -> Interactions:
+    """All interactions but those of the test part, in the order of the file."""
+    interactions, test = project.interactions, project.split.test
+    width = len(interactions.item_ids)
+
+    def keys(part: Interactions) -> NDArray[np.int64]:
+        return part.users.astype(np.int64) * width + part.items
+
+    return interactions.take(~np.isin(keys(interactions), keys(test)))
+
+
+def _evidence(project: Project) -> Evidence | None:
+    """What vectors betray, where users and items have profiles."""
+    split = project.split
+    users = feature_table(project.store, split.train.user_ids, "user", ["profile"])
+    items = feature_table(project.store, split.train.item_ids, "item", ["profile"])
+    if not users.size or users.shape[1] != items.shape[1]:
+        return None
+    return evidence(users, items, Views(split))
+
+
+def _origin_words(found: Provenance) -> str:
+    parts = [f"{count:,} were made from {name}" for name, count in found.leaking.items()]
+    if found.adopted:
+        parts.append(f"{found.adopted:,} were imported, from nobody knows what")
+    if found.unknown:
+        parts.append(f"{found.unknown:,} were made from another input than this split gives")
+    named = ", ".join(found.examples)
+    return f"of {found.users:,} profiles of users, {' and '.join(parts)} (such as those of {named})"
+
+
+def _vectors(project: Project, kind: Kind, ids: list[str]) -> dict[str, Table]:
+    """What there is, by what it comes from; what is trained on first."""
+    chosen = inputs_of(project.settings)
+    found: dict[str, Table] = {}
+    for names in dict.fromkeys([chosen, ("profile",), ("text",)]):
+        table = feature_table(project.store, ids, kind, names, project.embedder.fingerprint)
+        if table.any():
+            found[" + ".join(names)] = table
+    return found
+
+
+def _written(project: Project, kind: Kind) -> Iterator[Written]:
+    """Every stored profile beside its text, in the order of the table."""
+    entities = project.pipeline.entities(kind)
+    chunk: list[Entity] = []
+
+    def flush() -> Iterator[Written]:
+        records = project.store.get([entity.id for entity in chunk], kind=kind)
+        for entity, record in zip(chunk, records, strict=True):
+            if record is not None:
+                yield Written(entity.id, embedding_text(record.profile, record.tags), entity.text)
+        chunk.clear()
+
+    for entity in entities:
+        chunk.append(entity)
+        if len(chunk) == _CHUNK:
+            yield from flush()
+    yield from flush()
