@@ -10,6 +10,7 @@ from enhancer.contracts import Batch
 from enhancer_plugins.training import run, unseen
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
 from enhancer_plugins.training.model import RankingModel, Recipe, Side, mean_length, score_differences
+from enhancer_plugins.training.steps import BprSteps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,13 +39,21 @@ class LightGCNModel(RankingModel):
     ) -> None:
         super().__init__(recipe, data, fuser, seed)
         self._weights = tuple(weights)
-        self._graph = BipartiteGraph(data.n_users, data.n_items, data.users, data.items, device=self.device)
+        reference = self.engine == "torch"
+        self._graph = BipartiteGraph(
+            data.n_users, data.n_items, data.users, data.items, device=self.device, reference=reference
+        )
         self._split = [data.n_users, data.n_items]
         self._spread: torch.Tensor | None = None
         if self.constant is not None:
             self._spread = self._graph.apply(torch.cat(self.constant), self._weights)
         start = torch.randn(self._graph.n, recipe.dim, generator=run.generator(seed, "embeddings"))
         self.begin({"embeddings": (start * recipe.init_std).to(self.device)})
+
+    def kernel_steps(self) -> BprSteps:
+        """Steps over the whole model: embeddings are all that is trained."""
+        spread = None if self._spread is None else self._spread.numpy()
+        return BprSteps(self._graph, self._weights, self.recipe.dim, self.recipe.regularisation, spread)
 
     def _columns(self) -> torch.Tensor | None:
         """The widening columns after propagation, ``[n, w]``."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from enhancer_plugins.training import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
 
 class Adam:
@@ -21,6 +24,7 @@ class Adam:
         rates: Step sizes of parameters that have their own.
         betas: Decay of the two moments.
         epsilon: Keeps the division finite.
+        reference: Use torch operations on the CPU too.
     """
 
     def __init__(
@@ -31,17 +35,17 @@ class Adam:
         rates: Mapping[str, float] | None = None,
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
+        reference: bool = False,
     ) -> None:
+        self._reference = reference
         self._parameters = dict(parameters)
         self._rates = {name: (rates or {}).get(name, learning_rate) for name in self._parameters}
         self._betas, self._epsilon = betas, epsilon
         self._first = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._parameters.items()}
         self._second = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._parameters.items()}
-        self._undecayed = {
-            name: torch.zeros(len(p) if p.ndim > 1 else 1)
-            for name, p in self._parameters.items()
-            if p.device.type == "cpu"
-        }
+        rows = {name: len(p) if p.ndim > 1 else 1 for name, p in self._parameters.items()}
+        self._undecayed = {name: np.zeros(n, np.float32) for name, n in rows.items()}
+        self._penalties = {name: np.zeros(n, np.float32) for name, n in rows.items()}
         self._steps = 0
 
     @torch.no_grad()
@@ -57,27 +61,54 @@ class Adam:
         """
         self._steps += 1
         b1, b2 = self._betas
-        c1, c2 = 1 - b1**self._steps, 1 - b2**self._steps
+        c1, c2 = self._corrections()
         for name, parameter in self._parameters.items():
             gradient = gradients.get(name)
             if gradient is None:
                 continue
             m, v = self._first[name], self._second[name]
             rows = decay.get(name) if decay else None
-            if parameter.device.type == "cpu" and parameter.dtype == torch.float32:
-                flat = (len(parameter), -1) if parameter.ndim > 1 else (1, -1)
-                if rows is None:
-                    rows = self._undecayed[name]
-                kernels.adam(
-                    *(t.detach().view(flat).numpy() for t in (parameter, gradient.contiguous(), m, v)),
-                    rows.numpy(), self._rates[name], b1, b2, self._epsilon, c1, c2,
-                )  # fmt: skip
+            if parameter.device.type == "cpu" and parameter.dtype == torch.float32 and not self._reference:
+                slopes = self._undecayed[name] if rows is None else rows.numpy()
+                self._kernel(name, gradient.contiguous().view(_rows(parameter)).numpy(), slopes, (c1, c2))
                 continue
             if rows is not None:
                 gradient = gradient + rows.to(parameter).unsqueeze(1) * parameter
             m.lerp_(gradient, 1 - b1)
             v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
             parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self._rates[name] / c1)
+
+    def step_rows(self, name: str, gradient: NDArray[np.float32], decay: NDArray[np.float32]) -> float:
+        """Move one float32 parameter on the CPU, without torch: one call is one step of the optimiser.
+
+        Args:
+            name: The parameter.
+            gradient: float32, of the parameter's shape.
+            decay: float32 ``[rows]``, as in :meth:`step`.
+
+        Returns:
+            The L2 penalty whose gradient the decay is: the sum of ``decay[r] / 2`` times row r's squared length.
+        """
+        self._steps += 1
+        self._kernel(name, gradient, decay, self._corrections())
+        return float(self._penalties[name].sum(dtype=np.float64))
+
+    def _corrections(self) -> tuple[float, float]:
+        b1, b2 = self._betas
+        return 1 - b1**self._steps, 1 - b2**self._steps
+
+    def _kernel(
+        self, name: str, gradient: NDArray[np.float32], decay: NDArray[np.float32], corrections: tuple[float, float]
+    ) -> None:
+        shape = _rows(self._parameters[name])
+        arrays = (
+            t.detach().view(shape).numpy() for t in (self._parameters[name], self._first[name], self._second[name])
+        )
+        weights, first, second = arrays
+        kernels.adam(
+            weights, gradient, first, second, decay, self._rates[name], *self._betas, self._epsilon, *corrections,
+            self._penalties[name],
+        )  # fmt: skip
 
     def state(self) -> dict[str, torch.Tensor]:
         """Moments and the number of steps, by name."""
@@ -92,3 +123,8 @@ class Adam:
             self._first[name].copy_(state[f"first.{name}"])
             self._second[name].copy_(state[f"second.{name}"])
         self._steps = int(state["steps"][0])
+
+
+def _rows(parameter: torch.Tensor) -> tuple[int, int]:
+    """The shape by which the kernel sees a parameter: a vector is one row."""
+    return (len(parameter), -1) if parameter.ndim > 1 else (1, -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,8 @@ class TrainingOptions(Options):
     """Standard deviation of the initial embeddings."""
     device: str = "auto"
     """auto, cpu, cuda or another torch device."""
+    engine: Literal["auto", "numba", "torch"] = "auto"
+    """numba (kernels for the CPU), torch (the reference, and the way on a GPU), or auto: the faster one."""
 
 
 class TrainedBackbone(Backbone):
@@ -68,7 +70,9 @@ class TrainedBackbone(Backbone):
         fuser.check(self)
         run.check_data(data, fuser)
         own = self.options
-        recipe = Recipe(own.dim, own.learning_rate, own.regularisation, own.batch_size, own.init_std, own.device)
+        recipe = Recipe(
+            own.dim, own.learning_rate, own.regularisation, own.batch_size, own.init_std, own.device, own.engine
+        )
         model = self.model(recipe, data, fuser, seed)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
         name = run.identity(self, own, data, fuser, seed) if monitor.checkpoint else ""

@@ -8,6 +8,7 @@ propagation.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Some:
+    """Some nodes of a graph, cut into pieces of even work."""
+
+    rows: NDArray[np.int64]
+    """int64 ``[m]``, ascending."""
+    filled: NDArray[np.bool_]
+    """bool ``[n]``: the same as a mask."""
+    bounds: NDArray[np.int64]
+    """int64 ``[chunks + 1]``: places in ``rows``."""
 
 
 class BipartiteGraph:
@@ -44,20 +57,21 @@ class BipartiteGraph:
         reference: bool = False,
     ) -> None:
         self.n_users, self.n_items, self.n = n_users, n_items, n_users + n_items
-        left = np.asarray(users, np.int64)
-        right = np.asarray(items, np.int64) + n_users
-        rows, columns = np.concatenate([left, right]), np.concatenate([right, left])
-        order = np.lexsort((columns, rows))
-        degrees = np.bincount(rows, minlength=self.n)
+        by_item = kernels.stable_order(np.asarray(items), n_items)
+        order = by_item[kernels.stable_order(np.asarray(users)[by_item], n_users)]
+        left = np.asarray(users, np.int32)[order]
+        right = np.asarray(items, np.int32)[order]
+        degrees = np.concatenate([np.bincount(left, minlength=n_users), np.bincount(right, minlength=n_items)])
         self.indptr: NDArray[np.int64] = np.zeros(self.n + 1, np.int64)
         np.cumsum(degrees, out=self.indptr[1:])
-        self.indices: NDArray[np.int32] = columns[order].astype(np.int32)
-        scale = 1.0 / np.sqrt(np.maximum(degrees, 1))
-        self.values: NDArray[np.float32] = (scale[rows[order]] * scale[columns[order]]).astype(np.float32)
+        self.indices: NDArray[np.int32] = np.concatenate(
+            [right + np.int32(n_users), left[kernels.stable_order(right, n_items)]]
+        )
+        scale = (1.0 / np.sqrt(np.maximum(degrees, 1))).astype(np.float32)
+        self.values: NDArray[np.float32] = np.repeat(scale, degrees) * scale[self.indices]
         # A row costs its non-zeros and a little for itself.
-        cost = np.cumsum(degrees + 4)
-        cuts = np.searchsorted(cost, np.linspace(0, cost[-1] if self.n else 0, kernels.CHUNKS + 1)[1:-1])
-        self._bounds = np.concatenate([[0], cuts, [self.n]]).astype(np.int64)
+        self._cost = degrees + 4
+        self._bounds = _chunks(self._cost)
         self._matrix: torch.Tensor | None = None
         if reference or not device.startswith("cpu"):
             with warnings.catch_warnings():  # torch calls its CSR layout a beta
@@ -83,25 +97,58 @@ class BipartiteGraph:
         x = x.detach().contiguous()
         if not lower:
             return top * x
-        kernel = kernels.spmm(x.shape[1])
-        source = x.numpy()
-        hidden_rows, beta = source, float(top)
-        buffers = [torch.empty_like(x), torch.empty_like(x)]
+        buffers = torch.empty_like(x), torch.empty_like(x)
+        return torch.from_numpy(self.apply_rows(x.numpy(), weights, (buffers[0].numpy(), buffers[1].numpy())))
+
+    def apply_rows(
+        self,
+        x: NDArray[np.float32],
+        weights: Sequence[float],
+        buffers: tuple[NDArray[np.float32], NDArray[np.float32]],
+        *,
+        only: Some | None = None,
+        given: Some | None = None,
+    ) -> NDArray[np.float32]:
+        """:meth:`apply` by kernels, in numpy, into memory of the caller's.
+
+        Args:
+            x: float32 ``[n, d]``, C-contiguous.
+            weights: Weight of each layer, the input's own first; two at least.
+            buffers: Two arrays like ``x``, overwritten.
+            only: Compute these rows alone; the others of the result are undefined.
+            given: All rows of ``x`` but these are zero.
+
+        Returns:
+            One of the buffers.
+        """
+        *lower, top = weights
+        matrix = (self.indptr, self.indices, self.values)
+        width, last = x.shape[1], len(lower) - 1
+        hidden, beta = x, float(top)
         for turn, weight in enumerate(reversed(lower)):
-            target = buffers[turn % 2].numpy()
-            kernel(
-                self.indptr,
-                self.indices,
-                self.values,
-                hidden_rows,
-                source,
-                float(weight),
-                beta,
-                self._bounds,
-                target,
-            )
-            hidden_rows, beta = target, 1.0
-        return buffers[(len(lower) - 1) % 2]
+            target = buffers[turn % 2]
+            factors = (hidden, x, float(weight), beta)
+            if given is not None and turn == 0:
+                kernels.spmm_sparse(width)(*matrix, *factors, given.filled, self._bounds, target)
+            elif only is not None and turn == last:
+                kernels.spmm_rows(width)(*matrix, *factors, only.rows, only.bounds, target)
+            else:
+                kernels.spmm(width)(*matrix, *factors, self._bounds, target)
+            hidden, beta = target, 1.0
+        return hidden
+
+    def some(self, filled: NDArray[np.bool_], most: float = 0.5) -> Some | None:
+        """The rows marked in ``filled``, bool ``[n]``; None where they cost more than the share ``most`` of all."""
+        rows = np.flatnonzero(filled)
+        cost = self._cost[rows]
+        return Some(rows, filled, _chunks(cost)) if cost.sum() < most * self._cost.sum() else None
+
+
+def _chunks(cost: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bounds of :data:`~enhancer_plugins.training.kernels.CHUNKS` runs of rows that cost about the same."""
+    total = np.cumsum(cost)
+    even = np.linspace(0, total[-1] if len(total) else 0, kernels.CHUNKS + 1)[1:-1]
+    return np.concatenate([[0], np.searchsorted(total, even), [len(cost)]]).astype(np.int64)
 
 
 class _Propagate(torch.autograd.Function):

@@ -56,6 +56,86 @@ def spmm(width: int) -> Callable[..., None]:
 
 
 @functools.cache
+def spmm_rows(width: int) -> Callable[..., None]:
+    """Kernel of :func:`spmm` for some rows alone; the others of ``out`` are left as they are.
+
+    Its arguments are those of :func:`spmm` with ``rows`` int64 ``[m]`` (distinct) before ``bounds``, which here are
+    places in ``rows``.
+    """
+
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+    def kernel(
+        indptr: Any,
+        indices: Any,
+        values: Any,
+        x: Any,
+        base: Any,
+        alpha: Any,
+        beta: Any,
+        rows: Any,
+        bounds: Any,
+        out: Any,
+    ) -> None:
+        for chunk in numba.prange(bounds.shape[0] - 1):
+            total = np.empty(width, x.dtype)
+            for place in range(bounds[chunk], bounds[chunk + 1]):
+                row = rows[place]
+                for k in range(width):
+                    total[k] = 0
+                for p in range(indptr[row], indptr[row + 1]):
+                    value = values[p]
+                    column = indices[p]
+                    for k in range(width):
+                        total[k] += value * x[column, k]
+                for k in range(width):
+                    out[row, k] = beta * total[k] + alpha * base[row, k]
+
+    return kernel  # type: ignore[no-any-return]
+
+
+@functools.cache
+def spmm_sparse(width: int) -> Callable[..., None]:
+    """Kernel of :func:`spmm` for an ``x`` and a ``base`` that are zero in all rows but some.
+
+    Its arguments are those of :func:`spmm` with ``filled`` bool ``[n]`` (which rows of ``x`` and ``base`` are not
+    zero) before ``bounds``.
+    """
+
+    @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+    def kernel(
+        indptr: Any,
+        indices: Any,
+        values: Any,
+        x: Any,
+        base: Any,
+        alpha: Any,
+        beta: Any,
+        filled: Any,
+        bounds: Any,
+        out: Any,
+    ) -> None:
+        for chunk in numba.prange(bounds.shape[0] - 1):
+            total = np.empty(width, x.dtype)
+            for row in range(bounds[chunk], bounds[chunk + 1]):
+                for k in range(width):
+                    total[k] = 0
+                for p in range(indptr[row], indptr[row + 1]):
+                    column = indices[p]
+                    if filled[column]:
+                        value = values[p]
+                        for k in range(width):
+                            total[k] += value * x[column, k]
+                if filled[row]:
+                    for k in range(width):
+                        out[row, k] = beta * total[k] + alpha * base[row, k]
+                else:
+                    for k in range(width):
+                        out[row, k] = beta * total[k]
+
+    return kernel  # type: ignore[no-any-return]
+
+
+@functools.cache
 def bpr_scores(width: int) -> Callable[..., None]:
     """Kernel of the BPR loss of each triple, and of its derivative by the score difference.
 
@@ -152,19 +232,56 @@ def adam(
     epsilon: Any,
     correction1: Any,
     correction2: Any,
+    penalties: Any,
 ) -> None:  # pragma: no cover - compiled
-    """One step of Adam (Kingma & Ba 2015, algorithm 1), in place; ``decay`` is float32 ``[n]``, one for each row."""
+    """One step of Adam (Kingma & Ba 2015, algorithm 1), in place.
+
+    ``decay`` is float32 ``[n]``, one for each row; ``penalties`` float32 ``[n]`` gets what each row adds to the loss,
+    ``decay / 2`` times its squared length before the step.
+    """
     step = np.float32(rate / correction1)
     root = np.float32(1 / np.sqrt(correction2))
     b1, b2, eps = np.float32(beta1), np.float32(beta2), np.float32(epsilon)
     for row in numba.prange(weights.shape[0]):
+        square = np.float32(0)
         for k in range(weights.shape[1]):
-            g = gradients[row, k] + decay[row] * weights[row, k]
+            w = weights[row, k]
+            square += w * w
+            g = gradients[row, k] + decay[row] * w
             m = b1 * first[row, k] + (np.float32(1) - b1) * g
             v = b2 * second[row, k] + (np.float32(1) - b2) * g * g
             first[row, k] = m
             second[row, k] = v
-            weights[row, k] -= step * m / (np.sqrt(v) * root + eps)
+            weights[row, k] = w - step * m / (np.sqrt(v) * root + eps)
+        penalties[row] = np.float32(0.5) * decay[row] * square
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def count_draws(
+    users: Any, positives: Any, negatives: Any, n_users: Any, counts: Any
+) -> None:  # pragma: no cover - compiled
+    """How often the triples draw each node (users, then items) into ``counts`` float32 ``[n]``."""
+    counts[:] = 0
+    for t in range(users.shape[0]):
+        counts[users[t]] += 1
+        counts[n_users + positives[t]] += 1
+        counts[n_users + negatives[t]] += 1
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def stable_order(keys: Any, size: Any) -> Any:  # pragma: no cover - compiled
+    """Places of ``keys`` int ``[n]`` in ``range(size)``, ascending by key, equal ones as they came: a counting sort."""
+    starts = np.zeros(size + 1, np.int64)
+    for key in keys:
+        starts[key + 1] += 1
+    for k in range(size):
+        starts[k + 1] += starts[k]
+    order = np.empty(keys.shape[0], np.int64)
+    for place in range(keys.shape[0]):
+        key = keys[place]
+        order[starts[key]] = place
+        starts[key] += 1
+    return order
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

@@ -15,7 +15,7 @@ from enhancer.contracts import Batch, Factors, Fitted
 from enhancer_plugins.training import run, unseen
 from enhancer_plugins.training.adam import Adam
 from enhancer_plugins.training.kernels import row_differences
-from enhancer_plugins.training.losses import bpr_loss
+from enhancer_plugins.training.losses import bpr_loss, bpr_reference
 from enhancer_plugins.training.sampler import Triples, TripletSampler
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from enhancer.contracts import Fuser, Placement, TrainingData
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.loop import Outcome
+    from enhancer_plugins.training.run import Engine
+    from enhancer_plugins.training.steps import BprSteps
 
 _SMALL = 100_000
 """Numbers in all rows and a batch below which a step is too small to share among threads."""
@@ -41,6 +43,7 @@ class Recipe:
     batch_size: int | None
     init_std: float
     device: str
+    engine: Engine = "auto"
 
     def steps(self, interactions: int) -> int:
         """Interactions a step: as asked for, or a thirtieth of them all between 512 and 8,192."""
@@ -73,6 +76,7 @@ class RankingModel(ABC):
     def __init__(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> None:
         self.recipe, self.data = recipe, data
         self.device = run.choose_device(recipe.device)
+        self.engine = run.choose_engine(recipe.engine, self.device)
         self.trained = run.trained(data)
         self.fusion = fuser.build(data, recipe.dim, seed=seed, device=self.device)
         self._seed = seed
@@ -100,7 +104,9 @@ class RankingModel(ABC):
         alone = self.device == "cpu" and (small or not trained or torch.get_num_threads() <= 2)
         self._pace = run.Pace(1 if small else numba.get_num_threads())
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
-        self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates)
+        self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates, reference=self.engine == "torch")
+        plain = not (trained or self._has_loss or self._has_ranking or self.changes)
+        self._steps = self.kernel_steps() if plain and self.engine == "numba" else None
 
     def wide(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The widening columns of users and items now; None for none."""
@@ -127,6 +133,13 @@ class RankingModel(ABC):
             items: float32 ``[n_items]``, likewise.
         """
 
+    def kernel_steps(self) -> BprSteps | None:
+        """What computes steps without torch where the fuser trains nothing, for the parameter ``embeddings``; or None.
+
+        Asked once, when everything else is made.
+        """
+        return None
+
     @abstractmethod
     def sides(self) -> dict[Kind, Side]:
         """What is served."""
@@ -138,7 +151,7 @@ class RankingModel(ABC):
             for triples in self._sampler.batches(epoch, self._batch_size):
                 started = time.perf_counter()
                 numba.set_num_threads(self._pace.begin())
-                total += self._step(triples)
+                total += self._step(triples) if self._steps is None else self._kernel_step(self._steps, triples)
                 self._pace.end(time.perf_counter() - started)
                 steps += 1
         return total / steps
@@ -152,8 +165,10 @@ class RankingModel(ABC):
         )
         triples = Triples(*(column.to(self.device) for column in triples))
         users, items, extra, batch = self.rows(triples)
-        own = self.fusion.ranking_loss(batch) if self._has_ranking else None
-        loss = bpr_loss(users, items, triples, extra) if own is None else own
+        loss = self.fusion.ranking_loss(batch) if self._has_ranking else None
+        if loss is None:
+            bpr = bpr_reference if self.engine == "torch" else bpr_loss
+            loss = bpr(users, items, triples, extra)
         if self._has_loss:
             further = self.fusion.loss(batch)
             if further is not None:
@@ -161,6 +176,11 @@ class RankingModel(ABC):
         gradients = torch.autograd.grad(loss, list(self._all.values()), allow_unused=True)
         self._adam.step(dict(zip(self._all, gradients, strict=True)), decay)
         return float(loss.detach()) + penalty
+
+    def _kernel_step(self, steps: BprSteps, triples: Triples) -> float:
+        users, positives, negatives = (column.numpy() for column in triples)
+        found = steps.gradient(self.parameters["embeddings"].detach().numpy(), (users, positives, negatives))
+        return found.loss + self._adam.step_rows("embeddings", found.rows, found.decay)
 
     def _decay(self, triples: Triples) -> dict[str, torch.Tensor]:
         """The penalty is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numba
 import numpy as np
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.contracts import Backbone, Fuser, Options, TrainingData
+
+
+Engine = Literal["auto", "numba", "torch"]
+"""What computes a step: kernels compiled for this CPU, or torch, which is the reference and runs on every device."""
 
 
 def choose_device(wanted: str) -> str:
@@ -35,6 +39,22 @@ def choose_device(wanted: str) -> str:
         raise ConfigError(
             f"[backbone] device {wanted!r} cannot be used: {reason}", hint='try device = "auto"'
         ) from None
+    return wanted
+
+
+def choose_engine(wanted: Engine, device: str) -> Literal["numba", "torch"]:
+    """``auto`` to the engine that is faster on a device.
+
+    Raises:
+        ConfigError: The kernels do not run there.
+    """
+    if wanted == "numba" and not device.startswith("cpu"):
+        raise ConfigError(
+            f"[backbone] engine 'numba' runs on the CPU, and device is {device!r}",
+            hint='set device = "cpu", or engine = "torch"',
+        )
+    if wanted == "auto":
+        return "numba" if device.startswith("cpu") else "torch"
     return wanted
 
 

@@ -39,10 +39,10 @@ class TripletSampler:
     """
 
     def __init__(self, data: TrainingData, seed: int) -> None:
-        users = np.asarray(data.users, np.int64)
-        items = np.asarray(data.items, np.int64)
-        order = np.lexsort((items, users))
-        self._users, self._items = users[order], items[order]
+        users, items = np.asarray(data.users), np.asarray(data.items)
+        by_item = kernels.stable_order(items, data.n_items)
+        order = by_item[kernels.stable_order(users[by_item], data.n_users)]
+        self._users, self._items = users[order].astype(np.int64), items[order].astype(np.int64)
         self._indptr = np.zeros(data.n_users + 1, np.int64)
         np.cumsum(np.bincount(users, minlength=data.n_users), out=self._indptr[1:])
         self._own = self._items.astype(np.int32)

@@ -108,3 +108,22 @@ def test_layer_weights_must_fit_the_layers():
 def test_a_device_that_is_not_there_is_an_error_in_words():
     with pytest.raises(ConfigError, match="device 'nonsense' cannot be used"):
         fit(device="nonsense")
+
+
+@pytest.mark.parametrize("fuser", [alone, lambda: Concat(ConcatOptions(), Context())])
+def test_both_engines_train_alike(fuser):
+    """Kernels all through, against torch all through: the same losses and, before rounding spreads, the same rows."""
+    options = {"dim": 16, "epochs": 2, "batch_size": 512, "learning_rate": 1e-3}
+    numba, torch_ = (fit(fuser(), engine=engine, device="cpu", **options) for engine in ("numba", "torch"))
+    for mine, other in zip(numba.history, torch_.history, strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    np.testing.assert_allclose(numba.factors.users, torch_.factors.users, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(numba.factors.items, torch_.factors.items, rtol=1e-4, atol=1e-5)
+
+
+def test_kernels_are_for_the_cpu_alone():
+    from enhancer_plugins.training.run import choose_engine
+
+    assert (choose_engine("auto", "cpu"), choose_engine("auto", "cuda")) == ("numba", "torch")
+    with pytest.raises(ConfigError, match="engine 'numba' runs on the CPU, and device is 'cuda'"):
+        choose_engine("numba", "cuda")
