@@ -13,8 +13,8 @@ class Progress:
     """Where a stage stands.
 
     ``detail`` holds what is worth showing beside the count, by name: for ``generate`` these are ``cached``,
-    ``generated``, ``failed``, ``tokens`` and ``cost_usd``; for ``train`` and ``ablate`` they are ``run``, ``epoch``,
-    ``epochs``, ``loss`` and ``metric``.
+    ``generated``, ``failed``, ``tokens`` and ``cost_usd``, and ``slowed`` while the provider holds the run back; for
+    ``train`` and ``ablate`` they are ``run``, ``epoch``, ``epochs``, ``loss`` and ``metric``.
     """
 
     stage: str

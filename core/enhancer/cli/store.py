@@ -15,6 +15,7 @@ from enhancer.errors import DataError
 if TYPE_CHECKING:
     from enhancer.contracts import StoreStats
     from enhancer.contracts.record import Kind
+    from enhancer.harness.journal import CostLine
 
 KindFlag = Annotated[Literal["item", "user"], typer.Option("--kind", help="item or user.")]
 AspectFlag = Annotated[str, typer.Option("--aspect", help='Which profile: empty for the LLM\'s, "text" for raw text.')]
@@ -34,6 +35,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("verify")(with_session(verify))
     group.command("gc")(with_session(gc))
     group.command("quarantine")(with_session(quarantine))
+    group.command("costs")(with_session(costs))
     app.add_typer(group, name="store")
 
 
@@ -177,6 +179,63 @@ def quarantine(session: Session, as_json: JsonFlag = False) -> None:
         typer.echo(tables.table(["kind", "id", "reason"], rows))
     else:
         typer.echo("nothing is in quarantine")
+
+
+def costs(
+    session: Session,
+    by: Annotated[Literal["day", "model", "template"], typer.Option("--by", help="What the calls are summed by.")] = (
+        "day"
+    ),
+    as_json: JsonFlag = False,
+) -> None:
+    """List what was paid for: every call that was answered.
+
+    By day (UTC), model or template, with a total. Where the price of a call is not known, neither is the sum; the known
+    part and the number of calls that are missing from it are told.
+    """
+    from enhancer.harness import FILE_NAME, Journal
+
+    with session.opened() as project:
+        directory = project.store.directory
+        found: list[Any] = []
+        if (directory / FILE_NAME).exists():
+            with Journal(directory) as journal:
+                found = [_cost(line) for line in journal.costs(by)]
+    total = {name: sum(line[name] for line in found) for name in _SUMMED}
+    total["cost_usd"] = total["known_cost_usd"] if not total["unknown"] else None
+    if as_json:
+        print_json({"by": by, "lines": found, "total": total})
+    elif found:
+        head = [by, "calls", "entities", "prompt tokens", "completion tokens", "cost"]
+        rows = [[str(line["group"]), *_cells(line)] for line in found]
+        typer.echo(tables.table(head, [*rows, ["total", *_cells(total)]], right=range(1, 6)))
+    else:
+        typer.echo("nothing was paid for yet")
+
+
+_SUMMED = ("calls", "entities", "prompt_tokens", "completion_tokens", "known_cost_usd", "unknown")
+
+
+def _cost(line: CostLine) -> dict[str, Any]:
+    return {
+        "group": line.group,
+        "calls": line.calls,
+        "entities": line.entities,
+        "prompt_tokens": line.prompt_tokens,
+        "completion_tokens": line.completion_tokens,
+        "cost_usd": None if line.calls_of_unknown_cost else line.cost_usd,
+        "known_cost_usd": line.cost_usd or 0.0,
+        "unknown": line.calls_of_unknown_cost,
+    }
+
+
+def _cells(line: dict[str, Any]) -> list[str]:
+    """Counts and cost; an unknown cost is never shown as a number alone."""
+    cost = tables.dollars(line["cost_usd"])
+    if line["unknown"] and line["known_cost_usd"]:
+        cost = f"unknown ({tables.count(line['unknown'])} calls; the others {tables.dollars(line['known_cost_usd'])})"
+    counts = [tables.count(line[name]) for name in ("calls", "entities", "prompt_tokens", "completion_tokens")]
+    return [*counts, cost]
 
 
 def _counted(result: dict[str, Any], said: str, as_json: bool) -> None:

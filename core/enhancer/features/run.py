@@ -399,7 +399,10 @@ class Run:
     def _tell(self) -> None:
         tally = self.tally
         try:
-            self._listener(Progress("generate", tally.done, self._total, tally.detail(self._spent)))
+            detail = tally.detail(self._spent)
+            if self._asking is not None and (slowed := self._asking.generator.slowed):
+                detail["slowed"] = slowed
+            self._listener(Progress("generate", tally.done, self._total, detail))
             if tally.handed_on:
                 self._listener(Progress("embed", tally.embedded, tally.handed_on, {}))
         except Exception as error:  # noqa: BLE001 - raised by main, once everything has been tidied up

@@ -24,6 +24,8 @@ MAX_PAUSE = 120.0
 """Seconds that a Retry-After can hold the run at most."""
 _JITTER = 0.05
 """Share of a pause that is added at most: several processes that were told the same do not come back at once."""
+_SHORT = 1.0
+"""Seconds of a pause from which on people are told of it."""
 _MIN_FAILURES = 10
 _MIN_FAILURES_AT_START = 5
 _EXHAUSTED = 3
@@ -105,6 +107,14 @@ class Gate:
         self._quiet_since = clock()
         self._paused_seconds = 0.0
         self._error: CircuitOpenError | None = None
+
+    def slowed(self) -> str | None:
+        """How the run is held back by what the provider answered, for people; None while it is not."""
+        wait = self._paused_until - self._clock()
+        if int(self.limit) >= int(self._most) and wait < _SHORT:
+            return None
+        waiting = f", waiting {wait:.0f}s" if wait >= _SHORT else ""
+        return f"{max(1, int(self.limit))} of {int(self._most)} in flight{waiting}"
 
     async def enter(self, tokens: float = 0.0) -> Ticket:
         """Wait for leave to call.

@@ -80,6 +80,11 @@ class Generator:
         if self._error is not None:
             raise self._error
 
+    @property
+    def slowed(self) -> str | None:
+        """How the provider holds the run back; None while it does not."""
+        return self._gate.slowed()
+
     def stop(self, error: BaseException | None = None) -> None:
         """Make no further call; calls that are out may land."""
         if error is not None and self._error is None:
