@@ -50,6 +50,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
         DataError: A row without an id, or an id that comes again with different text; file, line and column are named.
     """
     table = open_table(path)
+    table.look_through()
     id_column = _id_column(table, kind, columns)
     texts = _text_columns(table, kind, columns, id_column)
     others = [name for name in table.columns if name != id_column or name in texts]

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEAD = 100
+_remembered: dict[tuple[str, int, int, int], tuple[str, ...]] = {}
+"""All keys of files that were looked through, by what changes when they are written: several passes read one."""
+_FILES = 16
 
 
 class JsonLines(Table):
     """A JSON object a line. A key that a line lacks, or null, is an empty value.
 
-    The columns are the keys of the first hundred lines, in order of appearance.
+    The columns are the keys of the first hundred lines, in order of appearance; after :meth:`look_through`, of all.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,6 +37,22 @@ class JsonLines(Table):
         if not lines:
             raise DataError(f"{path} is empty", hint="it holds a JSON object a line")
         self.columns = list(keys)
+
+    def look_through(self) -> None:
+        """Read the whole file, once for each state of it, and take every key for a column."""
+        stat = self.path.stat()
+        state = (str(self.path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        found = _remembered.get(state)
+        if found is None:
+            keys = dict.fromkeys(self.columns)
+            for row in self._objects():
+                if row is not None and not row.keys() <= keys.keys():
+                    keys.update(dict.fromkeys(row))
+            found = tuple(keys)
+            while len(_remembered) >= _FILES:
+                _remembered.pop(next(iter(_remembered)), None)
+            _remembered[state] = found
+        self.columns = list(found)
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
         """Stream the named columns."""

@@ -49,6 +49,9 @@ class Table(ABC):
         self.path = path
         self.columns: list[str] = []
 
+    def look_through(self) -> None:
+        """Find every column, where the beginning of the file does not tell them all."""
+
     @abstractmethod
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
         """Stream the named columns. May be called again; each call reads the file anew.

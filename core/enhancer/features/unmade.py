@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
-from enhancer.contracts.options import build_options
 from enhancer.contracts.record import PROFILE_ASPECT, Kind, Record, Stamp
 from enhancer.contracts.store import Fault, FeatureStore, StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,17 +90,10 @@ class UnmadeStore(FeatureStore):
             self._made.close()
 
 
-def opened_store(
-    target: type[FeatureStore], options: Mapping[str, object], context: Context, also_known: Iterable[str] = ()
-) -> FeatureStore:
-    """Open a store; where it keeps a folder (its option ``path``) that is not there, make it once it is written to.
-
-    Raises:
-        ConfigError: An option is wrong.
-        StoreError: What is there cannot be opened.
-    """
-    checked = build_options(target.options_class, options, where="[store]", also_known=also_known)
-    path = getattr(checked, "path", None)
-    if isinstance(path, Path) and not (context.root / path).exists():
-        return UnmadeStore(context.root / path, lambda: target(checked, context))
-    return target(checked, context)
+def store_folder(target: type[FeatureStore], options: Mapping[str, object], context: Context) -> Path | None:
+    """The folder that a store keeps, by its option ``path``; None where it keeps none or its options are wrong."""
+    try:
+        path = getattr(target.options_class.model_validate(dict(options)), "path", None)
+    except ValidationError:
+        return None
+    return context.root / path if isinstance(path, Path) else None

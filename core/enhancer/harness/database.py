@@ -12,6 +12,7 @@ from concurrent.futures import Future, InvalidStateError
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
 
 from enhancer.errors import StoreCorruptError, StoreError
 
@@ -191,12 +192,29 @@ class Database:
         if connection is None:
             # Closed by another thread than the one that reads, at the end.
             connection = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+            except sqlite3.OperationalError as error:
+                connection.close()
+                if not self._rests(error):
+                    raise
+                connection = sqlite3.connect(
+                    f"file:{quote(str(self.path.absolute()))}?immutable=1",
+                    uri=True,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
             self._local.connection = connection
             with self._lock:
                 self._connections.append(connection)
         return connection
+
+    def _rests(self, error: sqlite3.OperationalError) -> bool:
+        """Whether the file is where nobody can write, and no log beside it holds more than it does: it can be read."""
+        code = getattr(error, "sqlite_errorname", "") or ""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) and not (log.exists() and log.stat().st_size)
 
     def _typed(self, error: sqlite3.Error) -> StoreError:
         code = getattr(error, "sqlite_errorname", "") or ""
@@ -209,7 +227,7 @@ class Database:
             return StoreError(f"the disk is full: cannot write {self.path}", hint="make room and run again")
         hint = None
         if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-            hint = "its folder must be writable, even to plan; copy the project to where you may write"
+            hint = "its folder must be writable; copy the project to where you may write"
         return StoreError(f"the journal {self.path}: {error}", hint=hint)
 
     def _write(self) -> None:
