@@ -205,7 +205,7 @@ def render(found: Guess, choice: Choice, folder: Path) -> str:
 
 
 def _temporal(found: Guess) -> str:
-    return " | temporal" if found.interactions and time_column(found.interactions) else ""
+    return " | temporal | temporal-global" if found.interactions and time_column(found.interactions) else ""
 
 
 def _data(found: Guess, folder: Path) -> list[str]:

@@ -207,14 +207,15 @@ class EvaluationConfig(Options):
 
     metrics: list[str] = Field(default=["ndcg@10", "recall@20"], min_length=1)
     """What is measured; the first one decides early stopping and the verdict."""
-    split: Literal["random", "temporal", "leave-one-out", "files"] = "random"
-    """How the test set is cut; ``files`` takes ``test`` (and ``validation``) as they are."""
+    split: Literal["random", "temporal", "temporal-global", "leave-one-out", "files"] = "random"
+    """How the test set is cut: ``temporal`` the latest of each user, ``temporal-global`` all from one moment on;
+    ``files`` takes ``test`` (and ``validation``) as they are."""
     test: Path | None = None
     """With ``files``: the test interactions."""
     validation: Path | None = None
     """With ``files``: the validation interactions; else cut from train."""
     test_size: float = Field(default=0.2, gt=0, lt=1)
-    """Share of each user's interactions that is tested (random and temporal)."""
+    """Share of each user's interactions that is tested (random, temporal), or of all (temporal-global)."""
     validation_size: float = Field(default=0.1, ge=0, lt=1)
     """Share of each user's training interactions that is kept for validation."""
     cold_items: float = Field(default=0.0, ge=0, lt=1)

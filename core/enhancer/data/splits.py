@@ -52,11 +52,13 @@ def split_interactions(
 
     - ``random``: a share ``test_size`` at random (rounded to the nearest count);
     - ``temporal``: the latest share ``test_size``; ties of time are broken at random, by the seed;
+    - ``temporal-global``: one moment for all users, from which on (about) a share ``test_size`` of all pairs happened:
+      nothing that is trained on is later than anything that is tested. Here a user may have no training pair;
     - ``leave-one-out``: the last by time, at random where there are no times;
     - ``files``: all is training; ``config.test`` holds the test pairs.
 
     Validation is a share ``validation_size`` of each user's training pairs, chosen like test: at random, the latest,
-    the last one.
+    the last one, those from an earlier moment on.
 
     Args:
         interactions: All of them; with ``files`` the training ones.
@@ -78,17 +80,21 @@ def split_interactions(
     if config.split == "files":
         split = _from_files(interactions, part, config, root, columns, validation_rng, (cold_items, cold_users))
     else:
-        if config.split == "temporal" and interactions.timestamps is None:
+        if config.split.startswith("temporal") and interactions.timestamps is None:
             raise ConfigError(
-                "[evaluation] split = 'temporal' needs times, and the interactions have none",
+                f"[evaluation] split = {config.split!r} needs times, and the interactions have none",
                 hint="see [data.columns] timestamp, or use split = 'random'",
             )
         one = config.split == "leave-one-out"
         by_time = config.split != "random" and interactions.timestamps is not None
-        _cut(interactions, part, _TEST, 1 if one else config.test_size, cut_rng, by_time=by_time)
-        if config.validation_size > 0:
-            share = 1 if one else config.validation_size
-            _cut(interactions, part, _VALIDATION, share, validation_rng, by_time=by_time)
+        if config.split == "temporal-global":
+            _cut_at_a_moment(interactions, part, _TEST, config.test_size)
+            _cut_at_a_moment(interactions, part, _VALIDATION, config.validation_size)
+        else:
+            _cut(interactions, part, _TEST, 1 if one else config.test_size, cut_rng, by_time=by_time)
+            if config.validation_size > 0:
+                share = 1 if one else config.validation_size
+                _cut(interactions, part, _VALIDATION, share, validation_rng, by_time=by_time)
         split = Split(
             interactions.take(part == _TRAIN),
             interactions.take(part == _VALIDATION),
@@ -107,6 +113,8 @@ def split_interactions(
 
 
 def _mend(name: str, kind: str, notes: Sequence[str]) -> str:
+    if kind == "temporal-global":
+        return "all interactions have the same time" if name == "test" else "lower the held-out shares"
     if name == "train":
         return "lower the held-out shares"
     if kind == "files":
@@ -168,6 +176,25 @@ def _cut(
     wanted = np.minimum(wanted, np.maximum(counts - 1, 0))
     rank = np.arange(len(pool)) - np.repeat(np.cumsum(counts) - counts, counts)
     part[pool[order[rank < wanted[users[order]]]]] = target
+
+
+def _cut_at_a_moment(interactions: Interactions, part: NDArray[np.int8], target: int, share: float) -> None:
+    """Move the latest training pairs of all users to another part; pairs of one moment stay together.
+
+    Args:
+        interactions: All pairs, with times.
+        part: int8 ``[n]``, changed in place.
+        target: Where to.
+        share: Of all training pairs; of the two moments around it the one whose share is nearer.
+    """
+    pool = np.flatnonzero(part == _TRAIN)
+    if share <= 0 or not len(pool) or interactions.timestamps is None:
+        return
+    moments, counts = np.unique(interactions.timestamps[pool], return_counts=True)
+    moved = len(pool) - np.concatenate([[0], np.cumsum(counts)[:-1]])  # by the first moment that is moved
+    if len(moments) > 1:
+        first = 1 + int(np.argmin(np.abs(moved[1:] - share * len(pool))))
+        part[pool[interactions.timestamps[pool] >= moments[first]]] = target
 
 
 def _from_files(

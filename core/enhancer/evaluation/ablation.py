@@ -199,4 +199,5 @@ def facts(views: Views) -> dict[str, Any]:
         "cold_items": len(split.cold_items),
         "cold_users": len(split.cold_users),
         "test_unreachable": views.unreachable,
+        "test_strangers": views.strangers,
     }

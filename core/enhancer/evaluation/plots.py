@@ -121,7 +121,13 @@ def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: 
     return _svg(parts, height, label)
 
 
-def pairs(left: tuple[str, Sequence[float]], right: tuple[str, Sequence[float]], colour: str, label: str) -> str:
+def pairs(
+    left: tuple[str, Sequence[float]],
+    right: tuple[str, Sequence[float]],
+    seeds: Sequence[int],
+    colour: str,
+    label: str,
+) -> str:
     """A line for each seed from one arm's value to the other's."""
     values = [*left[1], *right[1]]
     y, ticks, decimals = _axis(min(values), max(values), 150, 18)
@@ -132,10 +138,10 @@ def pairs(left: tuple[str, Sequence[float]], right: tuple[str, Sequence[float]],
         parts.append(
             f'<text class="tick" x="39" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, decimals)}</text>'
         )
-    for number, (a, b) in enumerate(zip(left[1], right[1], strict=True)):
+    for seed, a, b in zip(seeds, left[1], right[1], strict=True):
         parts.append(_line(at[0], y(a), at[1], y(b), f"pair {'up' if b > a else 'down'} k{colour}"))
-        parts.append(_dot(at[0], y(a), 3, "point kb", f"{left[0]}, run {number + 1}: {a:.4f}"))
-        parts.append(_dot(at[1], y(b), 3, f"point k{colour}", f"{right[0]}, run {number + 1}: {b:.4f}"))
+        parts.append(_dot(at[0], y(a), 3, "point kb", f"{left[0]}/seed{seed}: {a:.4f}"))
+        parts.append(_dot(at[1], y(b), 3, f"point k{colour}", f"{right[0]}/seed{seed}: {b:.4f}"))
     for place, (name, _) in zip(at, (left, right), strict=True):
         parts.append(f'<text class="label" x="{place}" y="172" text-anchor="middle">{text(_cut(name, 12))}</text>')
     return _svg(parts, 180, label, width=240)

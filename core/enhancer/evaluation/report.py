@@ -294,9 +294,13 @@ def _pairs(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[
         values = ablation.overall.per_seed[arm.name][metric]
         wins = sum(a > b for a, b in zip(values, base[1], strict=True))
         svg = plots.pairs(
-            base, (arm.name, values), colours[arm.name], f"{arm.name} against {ablation.baseline} by seed"
+            base,
+            (arm.name, values),
+            ablation.seeds,
+            colours[arm.name],
+            f"{arm.name} against {ablation.baseline} by seed",
         )
-        made.append({"title": arm.name, "what": f"above in {wins} of {len(values)} runs", "svg": _markup(svg)})
+        made.append({"title": arm.name, "what": f"above in {wins} of {len(values)} seeds", "svg": _markup(svg)})
     return made
 
 

@@ -155,6 +155,12 @@ class Views:
         cold = np.isin(self.split.test.items, self.split.cold_items)
         return int(np.count_nonzero((self.popularity[self.split.test.items] == 0) & ~cold))
 
+    @property
+    def strangers(self) -> int:
+        """Test pairs of users without a training interaction, though they were not held out: counted, never scored."""
+        cold = np.isin(self.split.test.users, self.split.cold_users)
+        return int(np.count_nonzero((self.history[self.split.test.users] == 0) & ~cold))
+
     def _warm(self, part: Part) -> PairList:
         keep = (self.popularity[part.items] > 0) & (self.history[part.users] > 0)
         return PairList(part.users[keep], part.items[keep])

@@ -82,7 +82,10 @@ def history_groups(history: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
 
 
 def warm_strata(views: Views) -> list[Stratum]:
-    """The strata of the warm panel; those without a test pair are left out."""
+    """The strata of the warm panel. Left out are those without a test pair, and those that hold all of them.
+
+    Where all users have histories of one length, "short histories" would say again what "all items" says.
+    """
     part = views.warm_test
     strata: list[Stratum] = []
     by_popularity = popularity_groups(views.popularity)
@@ -97,12 +100,13 @@ def warm_strata(views: Views) -> list[Stratum]:
     for name, mask in history_groups(views.history).items():
         keep = mask[part.users]
         most, least = int(views.history[mask].max(initial=0)), int(views.history[mask].min(initial=1 << 40))
+        lengths = f"{least}" if least == most else f"{least} to {most}"
         strata.append(
             Stratum(
                 f"history_{name}",
-                f"users with {least} to {most} training interactions",
+                f"users with {lengths} training interaction{'' if most == 1 else 's'}",
                 PairList(part.users[keep], part.items[keep]),
                 len(views.warm_items),
             )
         )
-    return [stratum for stratum in strata if len(stratum.pairs.users)]
+    return [stratum for stratum in strata if 0 < len(stratum.pairs.users) < len(part.users)]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -132,9 +134,35 @@ def test_ratings_and_times_go_along():
         assert part.ratings.tolist() == (1 + number % 5).tolist()
 
 
-def test_temporal_needs_times():
-    with pytest.raises(ConfigError, match=r"'temporal' needs times.*timestamp"):
-        cut(make(dense()), split="temporal")
+@pytest.mark.parametrize("kind", ["temporal", "temporal-global"])
+def test_temporal_needs_times(kind):
+    with pytest.raises(ConfigError, match=rf"'{kind}' needs times.*timestamp"):
+        cut(make(dense()), split=kind)
+
+
+@given(distinct_pairs, st.sampled_from([0.1, 0.3, 0.5]), st.sampled_from([0.0, 0.2]), st.data())
+def test_a_global_cut_is_one_moment_for_all(pairs, test_size, validation_size, data):
+    times = data.draw(st.lists(st.integers(0, 30), min_size=len(pairs), max_size=len(pairs)))
+    assume(len(set(times)) > 1)
+    config = {"split": "temporal-global", "test_size": test_size, "validation_size": validation_size}
+    split = cut(make(pairs, times), **config)
+    assert sorted(pair for part in everything(split) for pair in part) == sorted(pairs)
+    parts = [part.timestamps for part in (split.train, split.validation, split.test) if len(part)]
+    for earlier, later in pairwise(parts):
+        assert earlier.max() < later.min()
+    # No other moment comes nearer to the share.
+    taken = [sum(t >= moment for t in times) for moment in sorted(set(times))[1:]]
+    assert abs(len(split.test) - test_size * len(pairs)) == min(abs(n - test_size * len(pairs)) for n in taken)
+    shuffled = np.random.default_rng(1).permutation(len(pairs))
+    again = cut(make([pairs[n] for n in shuffled], [times[n] for n in shuffled]), **config)
+    assert [sorted(part) for part in everything(again)] == [sorted(part) for part in everything(split)]
+
+
+def test_one_moment_alone_cannot_be_cut():
+    pairs = dense()
+    with pytest.raises(DataError, match="nothing to test") as failed:
+        cut(make(pairs, [7] * len(pairs)), split="temporal-global")
+    assert failed.value.hint == "all interactions have the same time"
 
 
 def test_nothing_to_test_is_said():

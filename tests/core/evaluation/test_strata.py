@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -46,6 +47,27 @@ def test_panels_of_a_split_with_cold_items(world):
     assert counts["head"] + counts["middle"] + counts["tail"] == counts["all"]
     assert counts["history_short"] + counts["history_medium"] + counts["history_long"] == counts["all"]
     assert counts["all"] + counts["cold"] + views.unreachable == len(split.test.users)
+
+
+def test_a_stratum_that_would_repeat_all_is_left_out(toys):
+    """Three items equally popular, and users with histories of one length: neither head nor short histories tell anything."""
+    ids = [f"u{n}" for n in range(6)], [f"i{n}" for n in range(3)]
+
+    def part(items):
+        return toys["Part"](np.arange(6, dtype=np.int32), np.array(items, np.int32), *ids)
+
+    none = np.empty(0, np.int32)
+    empty = toys["Part"](none, none, *ids)
+    views = Views(toys["Split"](part([0, 1, 2, 0, 1, 2]), empty, part([1, 2, 0, 1, 2, 0]), none, none))
+    assert [stratum.name for panel in panels_of(views) for stratum in panel.strata] == ["all"]
+
+
+def test_a_length_that_all_share_is_said_once(world):
+    words = {s.name: s.words for p in panels_of(Views(world[0])) for s in p.strata}
+    assert words["history_short"].startswith("users with ")
+    for text in words.values():
+        found = re.search(r"(\d+) to (\d+)", text)
+        assert found is None or found[1] != found[2]
 
 
 def test_a_model_that_knows_nothing_of_cold_items_is_at_chance_there(world):
