@@ -226,7 +226,15 @@ class LoopbackServer:
         max_in_flight: The most requests that were open at once.
     """
 
-    def __init__(self, script: Script | None = None, *, port: int = 0, keep_requests: bool = True) -> None:
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        port: int = 0,
+        keep_requests: bool = True,
+        plug: Callable[[web.Application, LoopbackServer], None] | None = None,
+    ) -> None:
+        self._plug = plug
         self.script = script or Script()
         self.requests: list[Received] = []
         self.max_in_flight = 0
@@ -300,6 +308,8 @@ class LoopbackServer:
         app.router.add_post("/v1/chat/completions", self._completion)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/stats", self._stats)
+        if self._plug is not None:  # further routes
+            self._plug(app, self)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.05, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=4096)
