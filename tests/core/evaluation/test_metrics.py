@@ -211,3 +211,26 @@ def test_csr_gathers_parts_in_order():
     rows, items = csr.rows(np.array([2, 3, 0]))
     assert rows.tolist() == [0, 0, 2]
     assert items.tolist() == [1, 5, 3]
+
+
+@given(
+    st.integers(0, 10**6),
+    st.integers(1, 6),
+    st.integers(1, 400),
+    st.sampled_from([2, 5, 50, 10**6]),
+    st.sampled_from([0.0, 0.1, 0.9, 1.0]),
+)
+def test_the_best_are_those_of_a_full_sort(seed, k, n_items, levels, masked):
+    """Whatever the ties and however much is masked: with few levels of scores the quick way must give way to the other."""
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, levels, (7, n_items)).astype(np.float32)
+    hidden = np.argwhere(rng.random((7, n_items)) < masked)
+    factors = Factors(np.eye(7, dtype=np.float32), np.ascontiguousarray(scores.T))
+    seen = CSR.of((PairList(*hidden.astype(np.int32).T),), 7)
+    order = rng.permutation(n_items)
+    got = rank(factors, np.arange(7), seen, order, k)
+    scores[tuple(hidden.T)] = -np.inf
+    for user in range(7):
+        best = order[np.argsort(-scores[user, order], kind="stable")][:k]
+        wanted = [item if scores[user, item] > -np.inf else -1 for item in best.tolist()]
+        assert got[user].tolist() == wanted + [-1] * (k - len(wanted))
