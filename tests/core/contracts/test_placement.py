@@ -1,0 +1,57 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from enhancer.contracts import Dense, Mixture, Placement
+
+
+def dense(rng, inputs, outputs, activation="none"):
+    weight, bias = rng.standard_normal((inputs, outputs)), rng.standard_normal(outputs)
+    return Dense(weight.astype(np.float32), bias.astype(np.float32), activation)
+
+
+def by_hand(layer, row):
+    """One row at a time, in Python numbers."""
+    out = [sum(row[i] * float(layer.weight[i, o]) for i in range(len(row))) for o in range(layer.outputs)]
+    out = [value + float(bias) for value, bias in zip(out, layer.bias, strict=True)]
+    return [value if value > 0 or layer.activation == "none" else 0.01 * value for value in out]
+
+
+@given(seed=st.integers(0, 1000), experts=st.integers(1, 4), n=st.integers(1, 5))
+def test_a_mixture_is_the_gated_sum_of_its_experts(seed, experts, n):
+    rng = np.random.default_rng(seed)
+    members = tuple((dense(rng, 3, 4, "leaky_relu"), dense(rng, 4, 2)) for _ in range(experts))
+    mixture = Mixture(dense(rng, 3, experts), members)
+    x = rng.standard_normal((n, 3)).astype(np.float32)
+    for row, got in zip(x.tolist(), mixture(x), strict=True):
+        shares = np.exp(by_hand(mixture.gate, row))
+        shares /= shares.sum()
+        told = [by_hand(last, by_hand(first, row)) for first, last in members]
+        np.testing.assert_allclose(got, shares @ np.array(told), rtol=1e-4, atol=1e-5)
+    assert (mixture.inputs, mixture.outputs) == (3, 2)
+
+
+def test_a_placement_of_any_layers_comes_back_from_its_arrays():
+    rng = np.random.default_rng(0)
+    mixture = Mixture(dense(rng, 5, 2), ((dense(rng, 5, 6, "tanh"), dense(rng, 6, 4)), (dense(rng, 5, 4, "relu"),)))
+    placement = Placement((mixture, dense(rng, 4, 3)), norm=2.0, tail=(1.0,))
+    tensors, description = placement.to_tensors("items")
+    again = Placement.from_tensors("items", tensors, json.loads(json.dumps(description)))
+    x = rng.standard_normal((7, 5)).astype(np.float32)
+    np.testing.assert_array_equal(again(x), placement(x))
+    np.testing.assert_allclose(np.linalg.norm(placement(x)[:, :3], axis=1), 2.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["sigmoid", 3, {"gate": "none", "experts": []}, {"gate": "none", "experts": [[]]}, {"gate": "none"}],
+)
+def test_what_no_placement_wrote_is_refused(kind):
+    rng = np.random.default_rng(0)
+    tensors, description = Placement((dense(rng, 2, 2),)).to_tensors("items")
+    tensors |= {"items.0.gate.weight": np.eye(2, dtype=np.float32), "items.0.gate.bias": np.zeros(2, np.float32)}
+    with pytest.raises((ValueError, KeyError)):
+        Placement.from_tensors("items", tensors, {**description, "activations": [kind]})

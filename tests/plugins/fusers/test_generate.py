@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+
+from enhancer.contracts import Batch, Context
+from enhancer.testing.backbone import planted
+from enhancer_plugins.fusers.generate import Generate, GenerateOptions
+
+
+def build(seed=0, **options):
+    return Generate(GenerateOptions(**options), Context()).build(planted().data, 8, seed=seed, device="cpu")
+
+
+def embeddings():
+    data, generator = planted().data, torch.Generator().manual_seed(3)
+    return [torch.randn(n, 8, generator=generator) for n in (data.n_users, data.n_items)]
+
+
+def batch(users, items):
+    nothing = torch.zeros(0, dtype=torch.int64)
+    return Batch(nothing, nothing, nothing, users, items)
+
+
+def test_a_share_of_the_nodes_with_a_vector_is_masked_in_training_alone():
+    fusion, (users, items) = build(mask=0.2), embeddings()
+    served = fusion.embeddings(users, items, training=False)
+    assert served[0] is users
+    assert served[1] is items
+    masked = torch.cat(fusion.embeddings(users, items, training=True))
+    changed = (masked != torch.cat([users, items])).any(1).nonzero().squeeze(1)
+    data = planted().data
+    vectors = np.concatenate([data.user_vectors, data.item_vectors])
+    seen = np.concatenate([np.isin(np.arange(data.n_users), data.users), np.isin(np.arange(data.n_items), data.items)])
+    candidates = np.flatnonzero(vectors.any(1) & seen)
+    assert len(changed) == round(0.2 * len(candidates))
+    assert set(changed.tolist()) <= set(candidates.tolist())
+    assert len(torch.unique(masked[changed], dim=0)) == 1  # one token for all
+
+
+def test_the_loss_is_info_nce_between_what_is_told_and_the_vectors():
+    fusion, (users, items) = build(weight=0.5, temperature=0.3), embeddings()
+    masked = torch.cat(fusion.embeddings(users, items, training=True))
+    nodes = (masked != torch.cat([users, items])).any(1).nonzero().squeeze(1)
+    got = float(fusion.loss(batch(users, items)).detach())
+    weights = {name: t.double().numpy() for name, t in fusion.state().items() if name.startswith(("weight", "bias"))}
+    x = torch.cat([users, items])[nodes].double().numpy()
+    hidden = x @ weights["weight.0"] + weights["bias.0"]
+    told = np.where(hidden > 0, hidden, 0.01 * hidden) @ weights["weight.1"] + weights["bias.1"]
+    data = planted().data
+    own = np.concatenate([data.user_vectors, data.item_vectors])[nodes.numpy()].astype(np.float64)
+    told, own = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (told, own))
+    logits = told @ own.T / 0.3
+    expected = 0.5 * np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits))
+    assert got == pytest.approx(expected, rel=1e-4)
+
+
+def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
+    from sklearn.linear_model import Ridge
+
+    fusion, data = build(), planted().data
+    seen = np.flatnonzero(np.isin(np.arange(data.n_items), data.items))
+    target = torch.randn(len(seen), 8, generator=torch.Generator().manual_seed(1))
+    placed = fusion.place("item", target)(data.item_vectors)
+    has = data.item_vectors[seen].any(1)
+    x, y = data.item_vectors[seen][has].astype(np.float64), target.numpy()[has]
+    centred = x - x.mean(0)
+    penalty = 1e-2 * np.mean((centred**2).sum(0))
+    expected = Ridge(alpha=penalty).fit(x, y).predict(data.item_vectors)
+    expected *= np.linalg.norm(target.numpy(), axis=1).mean() / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
