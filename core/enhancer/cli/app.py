@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enhancer.cli import doctor, experiment, generate, init, plugins, serve, store
+from enhancer.cli import doctor, experiment, generate, init, jsonlog, plugins, serve, store
 from enhancer.cli.failures import guarded, scrub
-from enhancer.cli.session import ConfigFlag, QuietFlag, Session, SetFlag
+from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
 from enhancer.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -41,8 +41,10 @@ def build_app(manager: PluginManager) -> typer.Typer:
         config: ConfigFlag = None,
         overrides: SetFlag = None,
         quiet: QuietFlag = False,
+        log_json: LogJsonFlag = False,
         version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     ) -> None:
+        del log_json  # seen before anything could go wrong: see main
         context.obj = Session(manager, config, list(overrides or ()), quiet)
         if version:
             import enhancer
@@ -63,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: see :mod:`enhancer.cli.failures`.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    jsonlog.speak_json(jsonlog.FLAG in arguments)
     _log_to_stderr()
 
     def run() -> None:
@@ -71,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             app(prog_name="enhancer")
         command = typer.main.get_command(app)
         # Not command.main(): that turns some exceptions into others, and ends the process by itself.
-        with command.make_context("enhancer", list(sys.argv[1:] if argv is None else argv)) as context:
+        with command.make_context("enhancer", arguments) as context:
             command.invoke(context)
 
     return guarded(run)
@@ -82,6 +86,10 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if jsonlog.speaks_json():
+                level = {"critical": "error"}.get(record.levelname.lower(), record.levelname.lower())
+                jsonlog.emit("log", level=level, logger=record.name, message=logging.Formatter().format(record))
+                return
             sys.stderr.write(scrub(self.format(record)) + "\n")
         except Exception:  # noqa: BLE001  logging never raises
             self.handleError(record)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from enhancer.cli import tables
+from enhancer.cli import jsonlog, tables
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import JsonFlag, Session, print_json, say, with_session
 
@@ -33,6 +33,7 @@ def train(session: Session, as_json: JsonFlag = False) -> None:
     """Train, and write the serving artifact."""
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         result = project.train(listener=view).to_json()
+    jsonlog.summary("train", result)
     if as_json:
         print_json(result)
     else:
@@ -46,6 +47,7 @@ def ablate(session: Session, as_json: JsonFlag = False) -> None:
     """
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         result = project.ablate(listener=view).to_json()
+    jsonlog.summary("ablate", result)
     if as_json:
         print_json(result)
     else:

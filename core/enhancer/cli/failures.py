@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
+from enhancer.cli import jsonlog
 from enhancer.errors import EnhancerError
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def guarded(run: Callable[[], None]) -> int:
     except typer.Exit as stop:
         return _flushed(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _say("\ninterrupted. Everything paid for is kept: the same command goes on from there.")
+        kept = "Everything paid for is kept: the same command goes on from there."
+        if jsonlog.speaks_json():
+            jsonlog.emit("error", level="error", type="interrupted", message=kept, hint=None, exit_code=INTERRUPTED)
+        else:
+            _say(f"\ninterrupted. {kept}")
         return INTERRUPTED
     except BrokenPipeError:
         return _pipe_closed()
@@ -78,6 +83,8 @@ def _flushed(code: int) -> int:
 
 
 def _known(error: EnhancerError) -> int:
+    if jsonlog.speaks_json():
+        return _told(error, error.message, error.hint, error.exit_code)
     _say(scrub(f"error: {error.message}"))
     if error.hint:
         _say(scrub(f"  {error.hint}"))
@@ -85,7 +92,16 @@ def _known(error: EnhancerError) -> int:
     return error.exit_code
 
 
+def _told(error: BaseException, message: str, hint: str | None, code: int) -> int:
+    """An error as one line of JSON; gives the exit code."""
+    jsonlog.emit("error", level="error", type=type(error).__name__, message=message, hint=hint, exit_code=code)
+    _debug(error)
+    return code
+
+
 def _usage(error: typer.BadParameter) -> int:
+    if jsonlog.speaks_json():
+        return _told(error, error.format_message(), None, error.exit_code)
     if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is the help itself
         _say(error.format_message())
         return error.exit_code
@@ -99,6 +115,8 @@ def _usage(error: typer.BadParameter) -> int:
 def _machine(error: OSError) -> int:
     """The machine says no: that is nobody's bug, wherever it was noticed."""
     where = "" if error.filename is None else f"{error.filename}: "
+    if jsonlog.speaks_json():
+        return _told(error, f"{where}{error.strerror}", _MENDS[error.errno or 0], 1)
     _say(scrub(f"error: {where}{error.strerror}"))
     _say(f"  {_MENDS[error.errno or 0]}")
     _debug(error)
@@ -108,6 +126,8 @@ def _machine(error: OSError) -> int:
 def _bug(error: Exception) -> int:
     text = str(error).strip().splitlines()
     what = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    if jsonlog.speaks_json():
+        return _told(error, what, f"this is a bug in enhancer or in a plugin; {DEBUG}=1 shows the traceback", 1)
     _say(scrub(f"error: {what}"))
     if not _debug(error):
         _say(
@@ -119,7 +139,11 @@ def _bug(error: Exception) -> int:
 def _debug(error: BaseException) -> bool:
     wanted = os.environ.get(DEBUG, "") not in ("", "0")
     if wanted:
-        _say(scrub("".join(traceback.format_exception(error)).rstrip()))
+        text = scrub("".join(traceback.format_exception(error)).rstrip())
+        if jsonlog.speaks_json():
+            jsonlog.emit("log", level="error", logger="enhancer.cli", message=text)
+        else:
+            _say(text)
     return wanted
 
 

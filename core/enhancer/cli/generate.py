@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enhancer.cli import tables
+from enhancer.cli import jsonlog, tables
 from enhancer.cli.failures import PARTLY
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, with_session
@@ -124,9 +124,23 @@ def _telling(view: ProgressView, as_json: bool) -> Iterator[None]:
             with view.suspended():
                 _print(error.report.to_json(), as_json, tables.generation)
         raise
+    except KeyboardInterrupt as stop:
+        if (report := getattr(stop, "report", None)) is not None:
+            with view.suspended():
+                _say_done(report.to_json())
+        raise
+
+
+def _say_done(report: dict[str, Any]) -> None:
+    """What an interrupted run had done: no result, so it goes to stderr."""
+    if jsonlog.speaks_json():
+        jsonlog.summary("generate", report)
+    else:
+        say(f"\n{tables.generation(report)}")
 
 
 def _print(result: dict[str, Any], as_json: bool, render: Callable[[dict[str, Any]], str]) -> None:
+    jsonlog.summary("run" if render is _three else "generate", result)
     if as_json:
         print_json(result)
     else:

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from enhancer.cli import jsonlog
 from enhancer.cli.tables import count, dollars, duration, number
 
 if TYPE_CHECKING:
@@ -117,11 +118,15 @@ class ProgressView:
         self._clock = clock
         self._stages: dict[str, _Stage] = {}
         self._live: Any = None
-        self._terminal = not quiet and self._stream.isatty()
+        self._narrator = jsonlog.Narrator(stream, clock) if jsonlog.speaks_json() else None
+        self._terminal = not quiet and self._narrator is None and self._stream.isatty()
 
     def __call__(self, progress: Progress) -> None:
         """Take an event."""
         if self.quiet:
+            return
+        if self._narrator is not None:
+            self._narrator(progress)
             return
         now = self._clock()
         if progress.stage not in self._stages:
@@ -144,6 +149,8 @@ class ProgressView:
     def __exit__(self, *_: object) -> None:
         self._stop()
         self._flush()
+        if self._narrator is not None:
+            self._narrator.finish()
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from enhancer.cli import jsonlog
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -29,6 +31,7 @@ SetFlag = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as llm.model=gpt-4o; repeatable."),
 ]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+LogJsonFlag = Annotated[bool, typer.Option("--log-json", help="Progress and messages on stderr as lines of JSON.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking.")]
 
@@ -65,12 +68,13 @@ class Session:
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command whose first parameter is a :class:`Session` the flags ``--config``, ``--set`` and ``--quiet``."""
+    """Give a command whose first parameter is a :class:`Session` the flags that every command has."""
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     def run(context: typer.Context, **values: Any) -> None:
         session: Session = context.find_root().obj
         flags = {name: values.pop(name) for name in ("config", "overrides", "quiet")}
+        del values["log_json"]  # it may stand anywhere: main has seen it
         command(session.merged(**flags), **values)
 
     # typer reads the signature and, in some versions, the annotations: both must be those of the real command line.
@@ -79,6 +83,7 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter("config", keyword, default=None, annotation=ConfigFlag),
         inspect.Parameter("overrides", keyword, default=None, annotation=SetFlag),
         inspect.Parameter("quiet", keyword, default=False, annotation=QuietFlag),
+        inspect.Parameter("log_json", keyword, default=False, annotation=LogJsonFlag),
     ]
     first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [first, *(parameter.replace(kind=keyword) for parameter in own), *shared]
@@ -111,7 +116,10 @@ def _plain(value: Any) -> Any:
 
 def say(message: str) -> None:
     """Tell the person at the terminal something that is not a result."""
-    typer.echo(message, err=True)
+    if jsonlog.speaks_json():
+        jsonlog.emit("message", message=message)
+    else:
+        typer.echo(message, err=True)
 
 
 def ask(question: str, *, default: bool = False) -> bool:

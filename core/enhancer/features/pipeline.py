@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from enhancer.contracts.batch import OffersBatches
 from enhancer.contracts.llm import Price
@@ -182,7 +182,7 @@ class Pipeline:
             def interrupt(times: int) -> None:
                 runs[0].interrupt(times)
 
-            return run_private(make, interrupt)
+            return _told_at_interrupt(runs, lambda: run_private(make, interrupt))
 
     def generate_offline(
         self,
@@ -250,7 +250,7 @@ class Pipeline:
             def interrupt(times: int) -> None:
                 runs[0].interrupt(times)
 
-            return run_private(make, interrupt)
+            return _told_at_interrupt(runs, lambda: run_private(make, interrupt))
 
     def open_jobs(self) -> list[Job]:
         """Offline batches that are out. Calls nothing."""
@@ -372,3 +372,17 @@ class Pipeline:
         )
         generator = Generator(caller, gate, llm, answered=run.answered, failed=run.failed)
         return Asking(generator, caller.spent, provider.aclose)
+
+
+class _Reporting(Protocol):
+    def report(self) -> GenerationReport: ...
+
+
+def _told_at_interrupt(runs: Sequence[_Reporting], run: Callable[[], GenerationReport]) -> GenerationReport:
+    """Run; at Ctrl-C the exception carries, as ``report``, what had been done."""
+    try:
+        return run()
+    except KeyboardInterrupt as stop:
+        if runs:
+            setattr(stop, "report", runs[0].report())  # noqa: B010  no attribute that its type declares
+        raise
