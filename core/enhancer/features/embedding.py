@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from enhancer.features.records import Unembedded
 
 BATCH = 128
+"""Records that are embedded and stored together, as soon as there are so many."""
 _WAITING = 4 * BATCH
+"""Records that may wait; whatever waits goes into one batch."""
+_LEAVE = 1.0
+"""Seconds after an interrupt for which the batch in hand is waited for: loading a model can take much longer."""
 _LINGER = 0.25
 """Seconds that a batch waits to fill up."""
 
@@ -46,63 +51,84 @@ class EmbeddingStage:
         self._store = store
         self._stored = stored
         self._broken = broken
-        self._queue: asyncio.Queue[Unembedded | None] = asyncio.Queue(_WAITING)
+        self._items: list[Unembedded] = []
+        self._ended = False
+        # Set when there is something to do, when a batch is full (or need not be), and when there is room again.
+        self._some, self._full, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "enhancer-embed")
         self._discard = False
+        self._left = asyncio.Event()
+        self._abandoned = False
+        self._storing = threading.Lock()
         self._task = asyncio.create_task(self._run())
 
     async def put(self, one: Unembedded) -> None:
         """Hand over a record; waits while the stage is behind."""
-        await self._queue.put(one)
+        while len(self._items) >= _WAITING:
+            self._room.clear()
+            await self._room.wait()
+        self._items.append(one)
+        if len(self._items) == 1:
+            self._some.set()
+        if len(self._items) == BATCH:
+            self._full.set()
 
     def discard(self) -> None:
         """Let go of what waits: an interrupted run ends quickly, and the next one embeds from the journal."""
         self._discard = True
+        self._full.set()
+        asyncio.get_running_loop().call_later(_LEAVE, self._left.set)
 
     async def finish(self) -> None:
         """Wait until everything that was handed over is stored."""
-        await self._queue.put(None)
+        self._ended = True
+        self._some.set()
+        self._full.set()
         await self._task
-        self._thread.shutdown()
+        self._thread.shutdown(wait=not self._abandoned)
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        ended = False
-        while not ended:
-            batch, ended = await self._gather()
-            if not batch or self._discard:
+        while batch := await self._gather():
+            if self._discard:
                 continue
             try:
-                await loop.run_in_executor(self._thread, self._embed_and_store, batch)
-                self._stored(batch)
+                work = loop.run_in_executor(self._thread, self._embed_and_store, batch)
+                if await self._waited_for(work):
+                    self._stored(batch)
             except Exception as error:  # noqa: BLE001 - handed to whoever started the run
                 self._discard = True
                 self._broken(error)
 
-    async def _gather(self) -> tuple[list[Unembedded], bool]:
-        first = await self._queue.get()
-        if first is None:
-            return [], True
-        batch = [first]
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _LINGER
-        while len(batch) < BATCH:
-            try:
-                one = self._queue.get_nowait()
-            except asyncio.QueueEmpty:
-                if self._discard or loop.time() >= deadline:
-                    break
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(deadline):
-                        one = await self._queue.get()
-                        if one is None:
-                            return batch, True
-                        batch.append(one)
-                continue
-            if one is None:
-                return batch, True
-            batch.append(one)
-        return batch, False
+    async def _waited_for(self, work: asyncio.Future[None]) -> bool:
+        """Whether the batch in hand is stored; not so if the run was interrupted and it takes too long."""
+        left = asyncio.ensure_future(self._left.wait())
+        try:
+            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left.cancel()
+        if not work.done():
+            with self._storing:  # what is being stored is stored whole; afterwards the store may be closed
+                self._abandoned = not work.done()
+        if self._abandoned:
+            work.cancel()
+            return False
+        await work
+        return True
+
+    async def _gather(self) -> list[Unembedded]:
+        """What has come together; nothing at the end."""
+        while not self._items and not self._ended:
+            self._some.clear()
+            await self._some.wait()
+        if len(self._items) < BATCH and not self._ended and not self._discard:
+            self._full.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER):
+                    await self._full.wait()
+        batch, self._items = self._items, []
+        self._room.set()
+        return batch
 
     def _embed_and_store(self, batch: Sequence[Unembedded]) -> None:
         embedder = self._embedder()
@@ -113,4 +139,6 @@ class EmbeddingStage:
         for one, vector in zip(batch, vectors, strict=True):
             one.record.vector = np.ascontiguousarray(vector, np.float32)
             one.record.embedder = fingerprint
-        self._store.put([one.record for one in batch])
+        with self._storing:
+            if not self._abandoned:
+                self._store.put([one.record for one in batch])

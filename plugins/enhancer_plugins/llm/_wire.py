@@ -25,6 +25,7 @@ _DATE = re.compile(r"[A-Za-z]{3}.*\d{2}:\d{2}")
 # Codes that say "pay first": waiting cannot help, though some come as 429.
 _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"})
 _KEY_SHAPES = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_A-Za-z0-9*]{10,}|(?i:bearer\s+)[^\s\"',}]+")
+_LIMIT = re.compile("x-ratelimit-", re.IGNORECASE)
 _UNSUPPORTED = frozenset({"$schema", "$id", "minLength", "maxLength", "uniqueItems", "default", "examples"})
 _FINISH: Mapping[str, FinishReason] = {
     "stop": "stop",
@@ -128,7 +129,7 @@ def _epoch(text: str) -> float | None:
 
 def rate_limits(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """The ``x-ratelimit-*`` headers, in lower case."""
-    return {name.lower(): value for name, value in headers if name.lower().startswith("x-ratelimit-")}
+    return {name.lower(): value for name, value in headers if name[:2] in ("x-", "X-") and _LIMIT.match(name)}
 
 
 class Scrubber:
