@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enhancer.cli import doctor, experiment, generate, init, jsonlog, plugins, serve, store
-from enhancer.cli.failures import guarded, scrub
+from enhancer.cli.failures import INTERRUPTED, guarded, scrub
 from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
 from enhancer.plugins import load_plugins
 
@@ -78,7 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         with command.make_context("enhancer", arguments) as context:
             command.invoke(context)
 
-    return guarded(run)
+    code = guarded(run)
+    if argv is None and code == INTERRUPTED:
+        _end_now(code)
+    return code
+
+
+def _end_now(code: int) -> None:
+    """End without waiting for a thread that nothing can interrupt, such as one that imports a large library."""
+    if threading.active_count() > 1:  # daemons, too: a pool's threads are waited for whatever they are
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
 
 
 class _StderrHandler(logging.Handler):

@@ -1,0 +1,117 @@
+"""Ctrl-C: what was done is told, on stderr, and the end comes soon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from dists import make_dist
+from generation import answer
+from loopback import Behaviour, Script, returns
+
+CONFIG = """
+[data]
+items = "movies.csv"
+[data.columns]
+item_id = "movieId"
+[prompts.user]
+source = "none"
+[llm]
+use = "openai"
+model = "loopback-model"
+api_base = "{url}"
+concurrency = 2
+[embedder]
+use = "{embedder}"
+"""
+SLOW = """
+from enhancer.contracts import Embedder
+
+class Slow(Embedder):
+    dim, fingerprint = 8, "slow"
+    def __init__(self, options, context): pass
+    def encode(self, texts):
+        import time
+        open("encoding", "w").close()
+        time.sleep(60)  # an import of a large library cannot be interrupted either
+
+@hookimpl
+def register_embedders(register):
+    register("slow", Slow)
+"""
+
+
+@pytest.fixture
+def start(tables, hashing, llm_server):
+    make_dist(tables / ".site", "slow", SLOW)
+    begun = []
+
+    def run(embedder, *flags):
+        (tables / "enhancer.toml").write_text(CONFIG.format(url=llm_server.url, embedder=embedder))
+        code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
+        command = [sys.executable, "-c", code, "generate", "--yes", "--json", *flags]
+        path = os.pathsep.join([str(tables / ".site"), *sys.path])
+        process = subprocess.Popen(
+            command,
+            cwd=tables,
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        begun.append(process)
+        return process
+
+    yield run
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert condition()
+
+
+@pytest.mark.parametrize("flags", [(), ("--log-json",)], ids=["plain", "json"])
+def test_what_was_done_is_told(start, llm_server, flags):
+    llm_server.script = Script(default=returns(answer))
+    llm_server.script.choose = lambda number, _: Behaviour(latency=1.0) if number >= 3 else None
+    process = start("hashing", *flags)
+    wait_for(lambda: llm_server.answered >= 3 and llm_server.in_flight)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert out == "", "an interrupted run has no result"
+    if flags:
+        told = [json.loads(line) for line in err.splitlines()]
+        (summary,) = [line["result"] for line in told if line["event"] == "summary"]
+        assert summary["requests"] == llm_server.answered
+        assert told[-1]["type"] == "interrupted"
+    else:
+        counts = dict(line.rsplit(None, 1) for line in err.splitlines() if line.startswith(("calls", "generated")))
+        assert int(counts["calls"]) == llm_server.answered
+        assert err.rstrip().endswith("the same command goes on from there.")
+
+
+def test_an_embedder_that_cannot_be_interrupted_is_not_waited_for(start, llm_server, tables):
+    llm_server.script = Script(default=returns(answer))
+    process = start("slow")
+    wait_for((tables / "encoding").exists)
+    wait_for(lambda: llm_server.answered == 6)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert time.monotonic() - started < 8
+    assert "Traceback" not in err
+    assert textwrap.dedent(err).count("interrupted") == 1
