@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from enhancer.config import Settings, load_settings
 from enhancer.contracts.options import Context
-from enhancer.errors import ConfigError, EnhancerError
+from enhancer.errors import ConfigError, EnhancerError, PluginError
 from enhancer.plugins import PluginManager, load_plugins
 from enhancer.progress import Progress, silent
 
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     Confirm = Callable[[Plan], bool]
 
 _log = logging.getLogger(__name__)
+_KINDS = ("llm", "embedder", "store", "backbone", "fuser")
 
 
 class Project:
@@ -84,7 +85,27 @@ class Project:
             ConfigError: The file is missing, or says something that it cannot say.
         """
         settings, root = load_settings(None if path is None else Path(path), overrides=overrides, environ=environ)
-        return cls(settings, root, plugins)
+        project = cls(settings, root, plugins)
+        project.check_options()
+        return project
+
+    def check_options(self) -> None:
+        """Refuse unknown and impossible options of the chosen plugins, whatever is to be done with the project.
+
+        A plugin that is not there is no concern of those who do not need it: whoever makes it is told.
+
+        Raises:
+            ConfigError: An unknown option (with the nearest known one) or a value of a wrong type.
+        """
+        from enhancer.contracts.options import build_options
+
+        for kind in _KINDS:
+            chosen, own = self._chosen(kind)
+            try:
+                target = self.plugins.get(kind, chosen.use, complete=False)
+            except PluginError:
+                continue
+            build_options(target.options_class, chosen.options, where=f"[{kind}]", also_known=own)
 
     # --- the parts -----------------------------------------------------------------------------------------------
 
@@ -378,6 +399,13 @@ class Project:
             uses_semantics=lambda name: self.plugins.get("fuser", name).uses_semantics,
             fusers=[line.name for line in self.plugins.listing() if line.kind == "fuser"],
         )
+        if "text" not in settings.evaluation.arms and next(self.store.scan(kind="item", aspect="text"), None) is None:
+            kept = [arm for arm in arms if arm.name != "text"]
+            if len(kept) < len(arms):
+                _log.warning(
+                    "the arm of raw text is left out: no text was embedded; `enhancer generate` does so without an LLM"
+                )
+            arms = kept
         origin = refuse_leaks(self, {name for arm in arms if arm.semantic for name in arm.inputs})
         seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
         # Another process can only know the plugins that are installed.
@@ -444,8 +472,7 @@ class Project:
     # --- within --------------------------------------------------------------------------------------------------
 
     def _create(self, kind: str, *, complete: bool = True) -> Any:
-        chosen = getattr(self.settings, kind)
-        own = [name for name in type(chosen).model_fields if name not in ("use", "options")]
+        chosen, own = self._chosen(kind)
         return self.plugins.create(kind, chosen.use, chosen.options, self.context, also_known=own, complete=complete)
 
     def _batch_providers(self) -> list[str]:
@@ -456,6 +483,11 @@ class Project:
                 if line.kind == "llm" and hasattr(self.plugins.get("llm", line.name), "batches"):
                     able.append(line.name)
         return able
+
+    def _chosen(self, kind: str) -> tuple[Any, list[str]]:
+        """The table that chooses a plugin, and core's own keys in it."""
+        chosen = getattr(self.settings, kind)
+        return chosen, [name for name in type(chosen).model_fields if name not in ("use", "options")]
 
     def _path(self, path: Path | None, key: str) -> Path:
         if path is None:

@@ -218,7 +218,7 @@ def test_the_same_from_python(shop, llm_server, monkeypatch):
         told: list[SimpleNamespace] = []
         assert project.generate(listener=told.append).to_json()["generated"] == 40
         assert {event.stage for event in told} >= {"generate"}
-        assert (told[-1].done, told[-1].total) == (40, 40)
+        assert (told[-1].done, told[-1].total) == (80, 80)  # forty profiles, forty raw texts
         assert set(project.train().to_json()) >= {"artifact", "epochs", "seconds", "metrics"}
         assert set(project.ablate().to_json()["arms"]) == {"none", "concat"}
     finally:

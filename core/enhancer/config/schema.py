@@ -234,6 +234,8 @@ class EvaluationConfig(Options):
     """Processes that runs are spread over."""
     arms: list[str] = Field(default=["none", "concat", "align", "text", "placebo"], min_length=1)
     """Fusers, ``text`` (raw text, no LLM), ``placebo`` (shuffled vectors), or names of ``[evaluation.arm]``."""
+    controls: bool = True
+    """Run the arms ``text`` and ``placebo`` also where ``arms`` does not name them, if any arm uses vectors."""
     arm: dict[str, ArmConfig] = Field(default_factory=dict)
     """Arms of your own."""
     baseline: str | None = None

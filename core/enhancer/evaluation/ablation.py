@@ -9,14 +9,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
-from enhancer.evaluation.baselines import ease, ease_fits, popularity
 from enhancer.evaluation.experiment import Experiment, recall_one, run_one
 from enhancer.evaluation.fitting import Watch
-from enhancer.evaluation.metrics import evaluate, parse_metric
-from enhancer.evaluation.panels import Measured, measure
+from enhancer.evaluation.metrics import parse_metric
+from enhancer.evaluation.references import references
 from enhancer.evaluation.result import Ablation, Run, judge
 from enhancer.evaluation.verdict import verdicts
 from enhancer.evaluation.workers import Epoch, Job, Workers
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
     from enhancer.evaluation.memory import RunMemory
     from enhancer.evaluation.split import SplitLike, Views
     from enhancer.progress import Detail, Listener
-
-_EASE_GRID = (300.0, 100.0, 1000.0)
 
 
 def run_ablation(
@@ -160,28 +155,6 @@ def _all_runs(
             )
             finished(job, run_one(experiment, job.arm, job.seed, watch, memory))
     return [done[job.name] for job in jobs]
-
-
-def references(experiment: Experiment) -> dict[str, Measured]:
-    """Popularity, and EASE where it is cheap (its regularisation chosen on validation)."""
-    views = experiment.views
-    train, n_users, n_items = views.split.train, views.n_users, views.n_items
-    lines = {"popularity": popularity(train, n_users, n_items)}
-    validation = views.warm_validation
-    if ease_fits(n_users, n_items):
-        metric = experiment.metrics[0]
-        grid = _EASE_GRID if len(validation.users) else _EASE_GRID[:1]
-        fitted = [ease(train, n_users, n_items, regularisation=value) for value in grid]
-        if len(grid) > 1:
-            found = [
-                evaluate(
-                    one, validation, seen=views.seen_validating, candidates=views.warm_items, metrics=(metric,)
-                ).mean(metric)
-                for one in fitted
-            ]
-            fitted = [fitted[int(np.argmax(found))]]
-        lines["ease"] = fitted[0]
-    return {name: measure(factors, experiment.panels, views, experiment.metrics)[0] for name, factors in lines.items()}
 
 
 def facts(views: Views) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def resolve_arms(
     """Turn ``[evaluation] arms`` into arms.
 
     ``text`` and ``placebo`` use the primary fuser: that of ``[fuser]``, or, if that one ignores vectors, the first arm
-    that does not. ``text`` is left out where it would repeat another arm (``[prompts.item] source = "text"``).
+    that does not. ``text`` is left out where it would repeat another arm (``[prompts.item] source = "text"``). With
+    ``[evaluation] controls`` both are run also where they are not named: after the others, unless they repeat one or no
+    arm uses vectors.
 
     Args:
         settings: The configuration.
@@ -82,9 +84,10 @@ def resolve_arms(
         inputs = ("text",)
     primary = _primary(settings, uses_semantics)
     arms: list[Arm] = []
-    for name in evaluation.arms:
+    added = _added(settings, uses_semantics) if primary is not None else []
+    for name in [*evaluation.arms, *added]:
         own = evaluation.arm.get(name)
-        fuser = own.fuser if own is not None else None if name in {TEXT_ARM, PLACEBO_ARM} else name
+        fuser = _fuser_of(name, settings)
         if fuser is None:
             if primary is None:
                 raise ConfigError(
@@ -112,7 +115,8 @@ def resolve_arms(
             semantic=uses_semantics(fuser),
         )
         arms.append(arm)
-    return [arm for arm in arms if not (arm.name == TEXT_ARM and any(_repeats(arm, other) for other in arms))]
+    droppable = {TEXT_ARM, *added}
+    return [arm for arm in arms if not (arm.name in droppable and any(_repeats(arm, other) for other in arms))]
 
 
 def resolve_baseline(settings: Settings, arms: Collection[Arm]) -> str:
@@ -159,12 +163,30 @@ def controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
     return chosen
 
 
+def _added(settings: Settings, uses_semantics: Callable[[str], bool]) -> list[str]:
+    """The controls that are run without being named."""
+    evaluation = settings.evaluation
+    if not evaluation.controls or settings.prompts.item.source == "none":
+        return []
+    named = [_fuser_of(name, settings) for name in evaluation.arms]
+    if not any(fuser is not None and uses_semantics(fuser) for fuser in named):
+        return []
+    return [name for name in (TEXT_ARM, PLACEBO_ARM) if name not in evaluation.arms]
+
+
+def _fuser_of(name: str, settings: Settings) -> str | None:
+    """The fuser that an arm names; None where it takes the primary one."""
+    own = settings.evaluation.arm.get(name)
+    if own is not None:
+        return own.fuser
+    return None if name in {TEXT_ARM, PLACEBO_ARM} else name
+
+
 def _primary(settings: Settings, uses_semantics: Callable[[str], bool]) -> str | None:
     if uses_semantics(settings.fuser.use):
         return settings.fuser.use
     for name in settings.evaluation.arms:
-        own = settings.evaluation.arm.get(name)
-        fuser = own.fuser if own is not None else None if name in {TEXT_ARM, PLACEBO_ARM} else name
+        fuser = _fuser_of(name, settings)
         if fuser is not None and uses_semantics(fuser):
             return fuser
     return None

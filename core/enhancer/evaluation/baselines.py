@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
 EASE_ITEMS, EASE_CELLS = 6_000, 50_000_000
 """EASE inverts an items-by-items matrix and is served here from a users-by-items one: beyond this it is left out."""
+ALS_PAIRS = 2_000_000
+"""ALS is fitted several times and on one thread: with more training interactions than this it is left out."""
+_ALS_FACTORS, _ALS_SWEEPS = 64, 15
 
 
 def popularity(train: Pairs, n_users: int, n_items: int) -> Factors:
@@ -46,3 +51,38 @@ def ease(train: Pairs, n_users: int, n_items: int, *, regularisation: float = 20
     weights = p / -np.diag(p)
     np.fill_diagonal(weights, 0.0)
     return Factors(x, np.ascontiguousarray(weights.T.astype(np.float32)))
+
+
+def als_fits(n_pairs: int) -> bool:
+    """Whether ALS can be a reference line: ``implicit`` is installed, and the table is not too large."""
+    return n_pairs <= ALS_PAIRS and find_spec("implicit") is not None and find_spec("scipy") is not None
+
+
+def als(train: Pairs, n_users: int, n_items: int, *, regularisation: float, weight: float, seed: int = 0) -> Factors:
+    r"""Alternating least squares for implicit feedback (Hu, Koren & Volinsky 2008), by the library ``implicit``.
+
+    Args:
+        train: What it learns from.
+        n_users: User rows.
+        n_items: Item rows.
+        regularisation: Weight of the L2 penalty.
+        weight: Of an interaction beside the 1 of everything else, :math:`\alpha`.
+        seed: Initialisation; on one thread the result is the same each time.
+    """
+    from implicit.als import AlternatingLeastSquares
+    from scipy.sparse import csr_matrix
+
+    table = csr_matrix((np.ones(len(train.users), np.float32), (train.users, train.items)), (n_users, n_items))
+    model = AlternatingLeastSquares(
+        factors=_ALS_FACTORS,
+        regularization=regularisation,
+        alpha=weight,
+        iterations=_ALS_SWEEPS,
+        use_gpu=False,
+        num_threads=1,
+        random_state=seed,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # advice about threads, for those who train it for speed
+        model.fit(table, show_progress=False)
+    return Factors(np.asarray(model.user_factors, np.float32), np.asarray(model.item_factors, np.float32))

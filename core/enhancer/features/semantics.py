@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.errors import ConfigError
+from enhancer.errors import ConfigError, StoreError
 from enhancer.features.table import feature_table, pool
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ def inputs_wanted(settings: Settings) -> list[Input]:
     """What has to be stored: what this project embeds, and what the arms of its ablation need beside it."""
     evaluation = settings.evaluation
     wanted: list[Input] = [*inputs_of(settings)]
+    # By names alone: whether a fuser uses vectors is its plugin's to say, and a text embedded in vain is cheap.
+    if evaluation.controls and settings.prompts.item.source != "none" and set(evaluation.arms) != {"none"}:
+        wanted.append("text")
     for name in evaluation.arms:
         own = evaluation.arm.get(name)
         wanted += (own.input or []) if own is not None else ["text"] if name == "text" else []
@@ -68,7 +71,8 @@ class Semantics:
             are made from the items', or there are none), and items, float32 ``[n_items, ds]``. Zero rows: no vector.
 
         Raises:
-            ConfigError: The store has no vectors for an input, or items have none by configuration.
+            ConfigError: Items have no vectors by configuration.
+            StoreError: The store has no vectors for an input.
             StoreMismatchError: They were made by another embedder.
         """
         prompts = self.settings.prompts
@@ -79,7 +83,7 @@ class Semantics:
             )
         items = self._items(inputs)
         if not items.any():
-            raise ConfigError(
+            raise StoreError(
                 f"the store has no vectors of items for input {' + '.join(inputs)}",
                 hint="run `enhancer generate` first",
             )
@@ -87,7 +91,7 @@ class Semantics:
             return None, items
         users: Table = np.hstack([self._users(name) for name in inputs])
         if users.shape[1] != items.shape[1]:
-            raise ConfigError(
+            raise StoreError(
                 f"the store has no vectors of users, and [prompts.user] source is {prompts.user.source!r}",
                 hint='run `enhancer generate` first, or set source = "pool"',
             )

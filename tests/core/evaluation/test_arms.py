@@ -26,12 +26,33 @@ def test_the_default_arms():
     assert got["align"].inputs == ("profile",)
 
 
+def named(evaluation, **tables):
+    return list(arms(evaluation=evaluation, **tables))
+
+
+def test_the_controls_are_run_unasked():
+    assert named({"arms": ["none", "concat"]}) == ["none", "concat", "text", "placebo"]
+    assert named({"arms": ["none", "placebo", "align"]}) == ["none", "placebo", "align", "text"]
+    assert named({"arms": ["none", "concat"], "controls": False}) == ["none", "concat"]
+    assert named({"arms": ["none"]}) == ["none"]  # nothing to control
+    own = arms(evaluation={"arms": ["none", "concat"]}, fuser={"use": "none"})
+    assert own["placebo"] == Arm("placebo", "concat", shuffle=True)
+
+
+def test_a_control_that_would_repeat_an_arm_is_not_added():
+    mine = {"arm": {"raw": {"input": ["text"]}, "mixed": {"shuffle": True}}}
+    assert named({"arms": ["none", "align", "raw", "mixed"], **mine}) == ["none", "align", "raw", "mixed"]
+    assert named({"arms": ["none", "align"]}, prompts={"item": {"source": "text"}}) == ["none", "align", "placebo"]
+    assert named({"arms": ["none", "align"]}, prompts={"item": {"source": "none"}}) == ["none", "align"]
+
+
 def test_an_arm_of_ones_own():
     got = arms(
         fuser={"use": "align", "weight": 0.1},
         embedder={"input": ["profile"]},
         evaluation={
             "arms": ["none", "both", "strong", "placebo"],
+            "controls": False,
             "arm": {"both": {"input": ["profile", "text"]}, "strong": {"options": {"weight": 1.0}, "shuffle": True}},
         },
     )

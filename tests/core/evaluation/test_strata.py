@@ -4,11 +4,13 @@ import re
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from enhancer.contracts import Factors
 from enhancer.evaluation import Views, ease, evaluate, popularity
+from enhancer.evaluation.baselines import als
 from enhancer.evaluation.metrics import PairList
 from enhancer.evaluation.panels import novelty, panels_of, spread
 from enhancer.evaluation.strata import history_groups, popularity_groups
@@ -109,3 +111,15 @@ def test_ease_solves_its_least_squares():
         others = np.delete(x, item, axis=1).astype(float)
         ridge = np.linalg.solve(others.T @ others + 3.0 * np.eye(5), others.T @ x[:, item])
         np.testing.assert_allclose(factors.users @ factors.items[item], others @ ridge, atol=1e-5)
+
+
+def test_als_recovers_what_is_of_low_rank():
+    pytest.importorskip("implicit")
+    rng = np.random.default_rng(0)
+    likes = rng.integers(0, 4, 60)[:, None] == rng.integers(0, 4, 40)[None, :]
+    seen = likes & (rng.random(likes.shape) < 0.7)
+    train, hidden = (PairList(*np.argwhere(mask).astype(np.int32).T) for mask in (seen, likes & ~seen))
+    factors = als(train, 60, 40, regularisation=1.0, weight=1.0)
+    assert evaluate(factors, hidden, seen=(train,), metrics=["recall@10"]).mean("recall@10") > 0.9
+    again = als(train, 60, 40, regularisation=1.0, weight=1.0)
+    assert (factors.users == again.users).all()
