@@ -79,6 +79,8 @@ class Behaviour:
     refusal: str | None = None
     usage: bool = True
     """Whether token counts are told."""
+    tell: Mapping[str, Any] | Callable[[Body], Mapping[str, Any]] | None = None
+    """What ``usage`` says beside or instead of the server's own counts, or what makes it from the request's JSON."""
     cost: float | None = None
     """``usage.cost``, which some gateways tell."""
     drip_every: float = 0.3
@@ -195,6 +197,9 @@ def completion_body(behaviour: Behaviour, body: Body, number: int) -> bytes:
         whole["usage"] = {"prompt_tokens": prompt, "completion_tokens": spent, "total_tokens": prompt + spent}
         if behaviour.cost is not None:
             whole["usage"]["cost"] = behaviour.cost
+    if behaviour.tell is not None:
+        told = behaviour.tell(body) if callable(behaviour.tell) else behaviour.tell
+        whole["usage"] = {**whole.get("usage", {}), **told}
     return json.dumps(whole).encode()
 
 

@@ -8,7 +8,7 @@ from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.features.report import Plan
 from enhancer.features.survey import survey
 from enhancer.harness.case import Case
-from enhancer.harness.tokens import PER_MESSAGE, estimate, observed_answer, observed_ratio
+from enhancer.harness.tokens import ENOUGH, PER_MESSAGE, estimate, observed_answer, observed_ratio
 from enhancer.prompts import speaks_to_reader
 
 if TYPE_CHECKING:
@@ -89,7 +89,9 @@ def make_plan(
             sums.tokens += _ENTRY * sums.asked
         ratio, answer = 1.0, observed_answer_of(journal, llm.model, template.version)
         if journal is not None:
-            ratio = observed_ratio(journal.observed(llm.model))
+            # What one template is filled with may be counted quite otherwise than another's: its own calls tell best.
+            own = journal.observed(llm.model, template.version)
+            ratio = observed_ratio(own if own.calls >= ENOUGH else journal.observed(llm.model))
         requests += calls
         prompt_tokens += (sums.tokens + system * calls) * ratio
         completion_tokens += min(answer, llm.max_tokens) * sums.asked

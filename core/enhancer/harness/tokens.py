@@ -23,7 +23,7 @@ PER_MESSAGE = 4
 """Tokens that the chat format itself adds to a message."""
 TYPICAL_ANSWER = 110.0
 """Completion tokens of a profile of two sentences with four tags, as JSON."""
-_ENOUGH = 20
+ENOUGH = 20
 """Calls that the ledger must hold before it is believed."""
 _WORD = 9
 """A word up to this length is one token, more often than not."""
@@ -112,13 +112,13 @@ def upper_bound(request: Request) -> int:
 
 def observed_ratio(observed: Observed) -> float:
     """Tokens that a model really counted for each estimated one; 1 until there are enough calls to tell."""
-    if observed.calls < _ENOUGH or not observed.estimated_prompt_tokens:
+    if observed.calls < ENOUGH or not observed.estimated_prompt_tokens:
         return 1.0
     return min(max(observed.prompt_tokens / observed.estimated_prompt_tokens, 0.1), 10.0)
 
 
 def observed_answer(observed: Observed) -> float:
     """Completion tokens that one entity takes: as observed, or as two sentences and four tags usually take."""
-    if observed.calls < _ENOUGH or not observed.entities:
+    if observed.calls < ENOUGH or not observed.entities:
         return TYPICAL_ANSWER
     return observed.completion_tokens / observed.entities
