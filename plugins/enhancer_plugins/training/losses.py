@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from enhancer_plugins.training.sampler import Triples
 
 
+_SAFE = 30.0
+"""Logits no larger than this may be shifted by a constant in float32: their exponentials stay above 1e-27."""
+
+
 def bpr_reference(
     user_rows: torch.Tensor, item_rows: torch.Tensor, triples: Triples, extra: torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -72,7 +76,13 @@ def bpr_loss(
 
 
 class _InfoNce(torch.autograd.Function):
-    """Softmax cross entropy of a product of two factors; the softmax becomes the gradient in place, in one pass."""
+    """Softmax cross entropy of a product of two factors, and its gradient, in few passes over the logits.
+
+    With ``e = exp(left @ right' + bias - shift)`` and ``t`` the sums of its rows, the gradients are
+    ``(w / t) * (e @ right) - w * right[positions]`` and ``e' @ (w / t * left)`` less ``w * left`` at the positions. So
+    the matrix is written once, made exponential in place, and read by two products: bias and shift ride in the first
+    as a column more, the sums in the second.
+    """
 
     @staticmethod
     def forward(
@@ -81,30 +91,37 @@ class _InfoNce(torch.autograd.Function):
         right: torch.Tensor,
         positions: torch.Tensor,
         weights: torch.Tensor,
-        bias: torch.Tensor | None,
+        bias: torch.Tensor,
+        bound: float,
     ) -> torch.Tensor:
-        logits = left @ right.T
-        if bias is not None:
-            logits += bias
-        own = logits.gather(1, positions.unsqueeze(1)).squeeze(1)
-        if bias is not None:
-            own = own - bias.index_select(0, positions)
-        highest = logits.amax(1, keepdim=True)
-        logits.sub_(highest).exp_()
-        total = logits.sum(1, keepdim=True)
-        loss = weights @ (total.log() + highest).squeeze(1) - weights @ own
-        logits.mul_(weights.unsqueeze(1) / total)
-        logits.scatter_add_(1, positions.unsqueeze(1), -weights.unsqueeze(1))
-        ctx.save_for_backward(left, right, logits)
+        ones = [torch.ones(len(rows), 1, dtype=rows.dtype, device=rows.device) for rows in (left, right)]
+        fixed = bound < _SAFE
+        column = (bias - bound if fixed else bias).unsqueeze(1)
+        exponential = torch.cat([left, ones[0]], 1) @ torch.cat([right, column], 1).T
+        shift = bound
+        if not fixed:
+            highest = exponential.amax(1, keepdim=True)
+            exponential.sub_(highest)
+            shift = highest.squeeze(1)
+        exponential.exp_()
+        own = right.index_select(0, positions)
+        product = exponential @ torch.cat([right, ones[1]], 1)
+        total = product[:, -1]
+        share = weights / total
+        loss = weights @ (total.log() + shift - torch.linalg.vecdot(left, own))
+        to_left = share.unsqueeze(1) * product[:, :-1] - weights.unsqueeze(1) * own
+        to_right = None
+        if ctx.needs_input_grad[1]:
+            to_right = exponential.T @ (share.unsqueeze(1) * left)
+            to_right.index_add_(0, positions, weights.unsqueeze(1) * left, alpha=-1)
+        ctx.save_for_backward(to_left, to_right)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        left, right, slopes = ctx.saved_tensors
-        to_left = slopes @ right * gradients[0] if ctx.needs_input_grad[0] else None
-        to_right = slopes.T @ left * gradients[0] if ctx.needs_input_grad[1] else None
-        return to_left, to_right, None, None, None
+        to_left, to_right = ctx.saved_tensors
+        return to_left * gradients[0], None if to_right is None else to_right * gradients[0], None, None, None, None
 
 
 def info_nce(
@@ -133,6 +150,8 @@ def info_nce(
     right = torch.nn.functional.normalize(targets, dim=1, eps=1e-6)
     weights = torch.ones(len(left), device=left.device) if anchor_counts is None else anchor_counts
     weights = weights.to(left.dtype) / weights.sum()
-    bias = None if target_counts is None else target_counts.to(left.dtype).log()
-    loss: torch.Tensor = _InfoNce.apply(left, right, positions, weights, bias)  # type: ignore[no-untyped-call]
+    bias = torch.zeros(len(right)) if target_counts is None else target_counts.to(left.dtype).log()
+    loss: torch.Tensor = _InfoNce.apply(  # type: ignore[no-untyped-call]
+        left, right, positions, weights, bias.to(left), 1 / temperature
+    )
     return loss

@@ -66,17 +66,18 @@ def naive_info_nce(anchors, targets, temperature):
     return total / len(a)
 
 
-def test_info_nce_of_distinct_rows_equals_that_of_the_batch_with_repetitions():
+@pytest.mark.parametrize("temperature", [0.2, 0.01])
+def test_info_nce_of_distinct_rows_equals_that_of_the_batch_with_repetitions(temperature):
     generator = torch.Generator().manual_seed(0)
     embeddings, profiles = rows(10, 5, 1, torch.float64), rows(10, 5, 2, torch.float64)
     nodes = torch.randint(0, 10, (40,), generator=generator)
     distinct, counts = torch.unique(nodes, return_counts=True)
     results = []
     for loss_of in (
-        lambda e, p: naive_info_nce(e[nodes], p[nodes], 0.2),
+        lambda e, p: naive_info_nce(e[nodes], p[nodes], temperature),
         lambda e, p: info_nce(
             e[distinct], p[distinct], torch.arange(len(distinct)),
-            temperature=0.2, anchor_counts=counts, target_counts=counts,
+            temperature=temperature, anchor_counts=counts, target_counts=counts,
         ),
     ):  # fmt: skip
         e, p = embeddings.clone().requires_grad_(), profiles.clone().requires_grad_()
@@ -84,6 +85,20 @@ def test_info_nce_of_distinct_rows_equals_that_of_the_batch_with_repetitions():
         results.append((loss.detach(), *torch.autograd.grad(loss, (e, p))))
     for left, right in zip(*results, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.2, 0.05, 0.02, 0.005])
+def test_info_nce_in_single_precision_is_that_in_double(temperature):
+    """Whether logits are shifted by their bound or by their highest; opposite rows are the hardest case."""
+    anchors, targets = rows(30, 8, 1), rows(20, 8, 2)
+    anchors[:20] = -targets
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        a, t = anchors.to(dtype).requires_grad_(), targets.to(dtype).requires_grad_()
+        loss = info_nce(a, t, torch.arange(30) % 20, temperature=temperature)
+        results.append((loss.detach(), *torch.autograd.grad(loss, (a, t))))
+    for single, double in zip(*results, strict=True):
+        torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-5 * float(double.abs().max()))
 
 
 def test_info_nce_by_hand():
