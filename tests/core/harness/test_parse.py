@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from generation import profile_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from enhancer.harness import AnswerValidator, InvalidAnswerError, match, parse_object
+from enhancer.harness import AnswerValidator, InvalidAnswerError, parse_object
 from enhancer.prompts import PROFILE_SCHEMA, Template
 
 GOOD = profile_of("toys")
@@ -32,6 +34,9 @@ JSON = st.recursive(
         f"Sure! {TEXT} Anything else?",
         f"<think>Maybe {{'a': 1}}… no.</think>\n{TEXT}",
         f"{TEXT} (a set is written {{a, b}})",
+        f"For {{user}}, and {{ nobody }} else: {TEXT}",
+        f"As [asked]: {TEXT} Note: [done].",
+        f"<thinking>\n{TEXT[:9]}</thinking>\n```JSON\r\n{TEXT}\r\n```",
     ],
 )
 def test_fences_and_prose_are_tolerated(text: str) -> None:
@@ -64,6 +69,17 @@ def test_fences_and_prose_are_tolerated(text: str) -> None:
         ('{"a":' * 100_000 + "1" + "}" * 100_000, "longer than"),
         ('{"a":' + "[" * 65 + "]" * 65 + "}", "nested deeper"),
         ("x" * 1_000_000, "longer than"),
+        (f'{TEXT} {{"profile": "and', "more than one"),
+        (f"{{'draft': 1}} {TEXT}", "not valid"),
+        (f"{TEXT} {{}}", "more than one"),
+        (f"{{}} {TEXT}", "more than one"),
+        (f"{{x: {TEXT}}}", "not valid"),
+        ("{x} " * 150 + TEXT, "too many braces"),
+        (TEXT + " {x}" * 150, "too many braces"),
+        (f"```json\n{TEXT}\n```\n```json\n{TEXT}\n```", "more than one"),
+        ('{"a": "\t"}', "not valid"),
+        ('{"a": 01}', "not valid"),
+        ('{"a": 1e400, "b": -1e400}', "out of range"),
     ],
 )
 def test_what_is_not_one_sound_object_is_refused(text: str, message: str) -> None:
@@ -74,6 +90,82 @@ def test_what_is_not_one_sound_object_is_refused(text: str, message: str) -> Non
 @given(st.dictionaries(st.text(), JSON, max_size=5), st.sampled_from(["{}", "Well: {}", "```json\n{}\n```", "{} ok"]))
 def test_any_object_survives_the_way(value: dict[str, Any], frame: str) -> None:
     assert parse_object(frame.replace("{}", json.dumps(value))) == value
+
+
+@given(st.dictionaries(st.text(), JSON, min_size=1, max_size=4), st.data())
+def test_an_answer_that_was_cut_off_anywhere_is_refused(value: dict[str, Any], data: st.DataObject) -> None:
+    whole = json.dumps(value)
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(InvalidAnswerError):
+        parse_object(whole[:cut])
+
+
+@given(
+    st.dictionaries(st.text(), JSON, max_size=3),
+    st.dictionaries(st.text(), JSON, max_size=3),
+    st.text(alphabet="ab ,.:;()\n", max_size=30),
+)
+def test_two_objects_are_never_taken_for_one(one: dict[str, Any], two: dict[str, Any], between: str) -> None:
+    with pytest.raises(InvalidAnswerError, match="more than one"):
+        parse_object(json.dumps(one) + between + json.dumps(two))
+
+
+@given(st.lists(st.sampled_from(["a", "b", "list"]), max_size=5), st.text(max_size=5))
+def test_a_key_that_stands_twice_is_refused_at_any_depth(way: list[str], key: str) -> None:
+    inner = f"{{{json.dumps(key)}: 1, {json.dumps(key)}: 1}}"
+    for step in way:
+        inner = f"[{inner}]" if step == "list" else f'{{"x": 0, "{step}": {inner}}}'
+    with pytest.raises(InvalidAnswerError, match="twice"):
+        parse_object(f'{{"top": {inner}}}')
+
+
+PIECES = [
+    "{",
+    "}",
+    "[",
+    "]",
+    '"a"',
+    '"b"',
+    ":",
+    ",",
+    "1",
+    "NaN",
+    "1e999",
+    "null",
+    "x",
+    " ",
+    "\n",
+    "```json\n",
+    "```",
+    '"\\"',
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+def test_what_is_read_stood_there_as_strict_json(text: str) -> None:
+    try:
+        found = parse_object(text)
+    except InvalidAnswerError:
+        return
+    json.dumps(found, allow_nan=False)
+    ends = [n + 1 for n, character in enumerate(text) if character == "}"]
+    starts = [n for n, character in enumerate(text) if character == "{"]
+    assert any(_reads_as(text[start:end], found) for start in starts for end in ends if end > start)
+
+
+def _reads_as(text: str, value: Any) -> bool:
+    try:
+        return bool(json.loads(text) == value)
+    except ValueError:
+        return False
+
+
+def test_braces_without_end_take_no_time() -> None:
+    began = time.perf_counter()
+    for text in ("{a " * 130_000, "{a} " * 99_000, TEXT + "{[" * 190_000, TEXT + "{a" + "b" * 390_000, '{"' * 190_000):
+        with contextlib.suppress(InvalidAnswerError):
+            parse_object(text)
+    assert time.perf_counter() - began < 3
 
 
 @given(st.text(max_size=300) | st.text(alphabet='{}[]"\\,: a1eN-`\n', max_size=300))
@@ -142,69 +234,3 @@ def test_a_remote_reference_is_never_fetched() -> None:
     schema = {"type": "object", "properties": {"profile": {"$ref": "http://127.0.0.1:9/schema"}}}
     with pytest.raises(Exception, match=r"127\.0\.0\.1"):
         AnswerValidator(schema, "").judge({"profile": "x"}, "")
-
-
-# -- batched replies ----------------------------------------------------------------------------------------------
-
-
-def reply(*elements: Any) -> str:
-    return json.dumps({"items": list(elements)})
-
-
-def test_order_does_not_matter_and_strangers_are_ignored() -> None:
-    found = match(
-        reply({"id": "b", "profile": 2}, {"id": "z", "profile": 9}, {"id": "a", "profile": 1}), ["a", "b", "c"]
-    )
-    assert found.found == {"a": {"profile": 1}, "b": {"profile": 2}}
-    assert found.missing == ["c"]
-
-
-def test_doubles_count_once_if_equal_and_are_doubted_if_not() -> None:
-    same = match(reply({"id": "a", "p": 1}, {"id": "a", "p": 1}), ["a"])
-    assert same.found == {"a": {"p": 1}}
-    differ = match(reply({"id": "a", "p": 1}, {"id": "b", "p": 1}, {"id": "a", "p": 2}), ["a", "b"])
-    assert list(differ.doubtful) == ["a"]
-    assert list(differ.found) == ["b"]
-    assert differ.missing == []
-
-
-@pytest.mark.parametrize(
-    ("given_id", "ids", "expected"),
-    [
-        (7, ["7", "8"], "7"),
-        (7, ["007", "8"], "007"),
-        (7, ["7", "07"], "7"),
-        (7, ["07", "007"], None),
-        (7.0, ["7"], "7"),
-        (7.5, ["7"], None),
-        (True, ["1", "True"], None),
-        (None, ["None"], None),
-        (" a", ["a"], "a"),
-        ("A", ["a"], None),
-    ],
-)
-def test_an_id_that_changed_its_form_is_accepted_where_it_is_unambiguous(
-    given_id: Any, ids: list[str], expected: str | None
-) -> None:
-    assert list(match(reply({"id": given_id, "p": 1}), ids).found) == ([expected] if expected else [])
-
-
-@pytest.mark.parametrize("text", ['{"items": {}}', '{"profiles": []}', "{}", "no"])
-def test_a_reply_that_is_no_list_of_items_fails_whole(text: str) -> None:
-    with pytest.raises(InvalidAnswerError):
-        match(text, ["a"])
-
-
-@given(
-    st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=8, unique=True),
-    st.lists(st.tuples(st.integers(0, 9) | st.text(max_size=4) | st.none(), JSON), max_size=12),
-    st.randoms(use_true_random=False),
-)
-def test_every_id_is_in_exactly_one_place(ids: list[str], noise: list[tuple[Any, Any]], random: Any) -> None:
-    elements = [{"id": id_, "p": id_} for id_ in ids if random.random() < 0.7] + [{"id": i, "p": v} for i, v in noise]
-    random.shuffle(elements)
-    found = match(reply(*elements), ids)
-    assert sorted([*found.found, *found.doubtful, *found.missing]) == sorted(ids)
-    for id_ in ids:
-        if id_ not in [i for i, _ in noise] and {"id": id_, "p": id_} in elements and id_ in found.found:
-            assert found.found[id_]["p"] == id_ or not id_.isalpha()
