@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from enhancer_plugins.llm._openai_batch import OpenAIBatches
 
 _OFFICIAL = "https://api.openai.com/v1"
+# A string as JSON, in ASCII: json.dumps() for one string, without what it sets up for each call.
+_quoted = json.encoder.encode_basestring_ascii
 _HEADERS = {
     "Content-Type": "application/json",
     "Accept": "application/json",
@@ -81,7 +83,7 @@ class OpenAI(LLMProvider):
         self._scrub = _wire.Scrubber([self._key, (urlsplit(self._proxy).password if self._proxy else None) or ""])
         self._schema: Mapping[str, Any] | None = None
         self._strict: Any = None
-        self._constant: tuple[Mapping[str, Any] | None, str, str] | None = None
+        self._constant: tuple[Mapping[str, Any] | None, tuple[object, ...], str] | None = None
         self._headers = {**_HEADERS, **({"Authorization": f"Bearer {self._key}"} if self._key else {})}
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,6 +92,12 @@ class OpenAI(LLMProvider):
     def endpoint(self) -> str:
         """The base URL."""
         return self._base
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """How the schema is asked for changes answers; by default it is not told, so that older keys hold."""
+        structured = self._options.structured
+        return {} if structured == "json_schema" else {"structured": structured}
 
     def price(self, model: str) -> Price | None:
         """OpenAI's list price by the model's name, whoever serves it; None for other models."""
@@ -154,16 +162,27 @@ class OpenAI(LLMProvider):
         return model.removeprefix("openai/")
 
     def _body(self, request: Request) -> bytes:
-        """The payload as JSON. What a run sends a million times, the schema, is written once."""
-        if self._constant is None or self._constant[:2] != (request.schema, request.schema_name):
-            whole = self._payload(request)
-            form = json.dumps({"response_format": whole["response_format"]})[1:] if "response_format" in whole else "}"
-            self._constant = (request.schema, request.schema_name, form)
-        bare = json.dumps(self._payload(request, form=False))
-        form = self._constant[2]
-        return (bare[:-1] + (", " if len(form) > 1 else "") + form).encode()
+        """The payload as JSON. What a run sends a million times, all but the messages, is written once."""
+        fixed = (
+            request.model,
+            request.temperature,
+            request.top_p,
+            request.max_tokens,
+            request.seed,
+            request.schema_name,
+        )
+        known = self._constant
+        if known is None or known[0] is not request.schema or known[1] != fixed:
+            rest = self._payload(request)
+            del rest["messages"]
+            known = self._constant = (request.schema, fixed, json.dumps(rest)[1:])
+        messages = ", ".join(
+            f'{{"role": {_quoted(message.role)}, "content": {_quoted(message.content)}}}'
+            for message in request.messages
+        )
+        return f'{{"messages": [{messages}], {known[2]}'.encode()
 
-    def _payload(self, request: Request, *, form: bool = True) -> dict[str, Any]:
+    def _payload(self, request: Request) -> dict[str, Any]:
         model = self._name(request.model)
         payload: dict[str, Any] = {
             "model": model,
@@ -179,8 +198,6 @@ class OpenAI(LLMProvider):
             payload["max_completion_tokens" if self._official else "max_tokens"] = request.max_tokens
         if request.seed is not None:
             payload["seed"] = request.seed
-        if not form:
-            return payload
         if request.schema is not None and self._options.structured == "json_schema":
             if request.schema is not self._schema:  # a run asks for the same one a million times
                 self._schema, self._strict = request.schema, _wire.strict_schema(dict(request.schema))
