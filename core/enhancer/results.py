@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from enhancer.errors import ConfigError, DataError, did_you_mean
+from enhancer.errors import DataError, StoreError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ def nearest(
         titles: Names of items, where known.
 
     Raises:
-        ConfigError: The store has no vectors at all.
+        StoreError: The store has no vectors at all.
         DataError: It has none for ``item_id``.
     """
     import numpy as np
@@ -126,7 +126,7 @@ def nearest(
     ids = list(dict.fromkeys(record.id for name in inputs for record in store.scan(kind="item", aspect=ASPECTS[name])))
     if item_id not in set(ids):
         if not ids:
-            raise ConfigError("the store has no vectors of items", hint="run `enhancer generate` first")
+            raise StoreError("the store has no vectors of items", hint="run `enhancer generate` first")
         raise DataError(f"the store has no vector for item {item_id!r}", hint=did_you_mean(item_id, ids[:10_000]))
 
     def unit(chosen: Sequence[str]) -> Any:

@@ -185,9 +185,9 @@ def _llm(manager: PluginManager, settings: Settings, context: Context) -> Check:
     price = llm.price or provider.price(llm.model)
     if price is None:
         mend = "give it one with [llm.price] input and output; max_cost is refused without"
-        return Check("llm", "warn", f"{llm.use}, {llm.model}: its price is not known", mend)
+        return Check("llm", "warn", f"{llm.use}, {provider.describe(llm.model)}: its price is not known", mend)
     cost = f"${price.input:g} and ${price.output:g} per million tokens in and out"
-    return Check("llm", "ok", f"{llm.use}, {llm.model}: {cost}")
+    return Check("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}")
 
 
 def _embedder(manager: PluginManager, settings: Settings, context: Context, made: list[Embedder]) -> Check:

@@ -117,6 +117,10 @@ class LLMProvider(ABC):
     def price(self, model: str) -> Price | None:
         """The model's price, or None when unknown. Calls nothing over the network."""
 
+    def describe(self, model: str) -> str:
+        """Who answers, in a few words for people; by default the model."""
+        return model
+
     def check(self, model: str) -> None:
         """Refuse early what cannot work: a missing key, an unknown model. Calls nothing over the network.
 

@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts.llm import Request
-from enhancer.errors import AuthenticationError, DeadlineError, ProviderError, RequestError
+from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.caller import StoppedError
 from enhancer.harness.retry import is_transient
 
@@ -55,6 +55,8 @@ class Generator:
         self._failed = failed
         self._any_answer = False
         self._refused: list[tuple[Case, RequestError]] = []
+        self._unreached: list[tuple[Case, ProviderError]] = []
+        """Cases that got no answer while nobody did; the gate sees to it that they are few."""
         self._workers: list[asyncio.Task[None]] = []
         self._error: BaseException | None = None
 
@@ -75,6 +77,8 @@ class Generator:
         finally:
             for worker in self._workers:
                 worker.cancel()
+        if self._error is None:
+            await self._end_unreached()
         if self._error is None:
             await self._end_refused()
         if self._error is not None:
@@ -173,7 +177,7 @@ class Generator:
                 return _halves(cases)
             self._raise_if_fatal(error)
             for case in cases:
-                await self._failed(case, str(error), True)
+                await self._not_reached(case, error)
             return []
         await self._got_through()
         again_together: Group = []
@@ -225,7 +229,7 @@ class Generator:
     async def _no_answer(self, case: Case, error: ProviderError) -> None:
         self._raise_if_fatal(error)
         if not isinstance(error, RequestError):
-            await self._failed(case, str(error), True)
+            await self._not_reached(case, error)
         elif self._any_answer:
             await self._failed(case, str(error), False)
         else:
@@ -234,10 +238,34 @@ class Generator:
             if len(self._refused) >= _ALL_REFUSED:
                 raise self._all_refused()
 
+    async def _not_reached(self, case: Case, error: ProviderError) -> None:
+        """Put a case aside for another run; unless nothing got through yet: then it may be no case's own trouble."""
+        if self._any_answer:
+            await self._failed(case, str(error), True)
+        else:
+            self._unreached.append((case, error))
+
+    async def _end_unreached(self) -> None:
+        """Where nothing at all got through, the run has failed, and nobody is in quarantine for it."""
+        if self._unreached and not self._any_answer and not self._refused:
+            error = self._unreached[-1][1]
+            self._error = CircuitOpenError(
+                f"nothing got through to the LLM: {error.message}",
+                hint=error.hint or "nothing is in quarantine for it; run again when the provider answers",
+            )
+        else:
+            await self._flush_unreached()
+
+    async def _flush_unreached(self) -> None:
+        unreached, self._unreached = self._unreached, []
+        for case, error in unreached:
+            await self._failed(case, str(error), True)
+
     async def _got_through(self) -> None:
         if self._any_answer:
             return
         self._any_answer = True
+        await self._flush_unreached()
         await self._flush_refused()
 
     async def _flush_refused(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from enhancer import hookspecs
-from enhancer.errors import EnhancerError, PluginError
+from enhancer.errors import EnhancerError, PluginError, did_you_mean
 from enhancer.plugins import _commands
 from enhancer.plugins._catalog import Catalog, load_target, make_offer
 from enhancer.plugins._model import COMMAND_HOOK, KINDS, REGISTRATION_HOOKS, PluginInfo, Source, normalise
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts import Context
 
+_log = logging.getLogger(__name__)
 GROUP = "enhancer"
 ALLOW_LIST = "ENHANCER_PLUGINS"
 
@@ -95,7 +97,14 @@ class PluginManager:
         Args:
             allowed: Normalised names of the distributions that may be loaded; None for all.
         """
-        for entry in sorted(importlib.metadata.entry_points(group=GROUP), key=_order):
+        installed = sorted(importlib.metadata.entry_points(group=GROUP), key=_order)
+        names = {normalise(_source(entry).distribution) for entry in installed}
+        for name in sorted((allowed or set()) - names - {""}):
+            hint = did_you_mean(name, names)
+            _log.warning(
+                "%s names %r, and no such distribution brings plugins%s", ALLOW_LIST, name, f"; {hint}" if hint else ""
+            )
+        for entry in installed:
             source = _source(entry)
             if allowed is None or normalise(source.distribution) in allowed:
                 self._load(entry, source)

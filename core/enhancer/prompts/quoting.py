@@ -11,8 +11,9 @@ MARKERS = ("data", "entry")
 _MARKER = re.compile(rf"<(?=\W{{0,16}}(?:{'|'.join(MARKERS)}))", re.IGNORECASE)
 # Words that speak to whoever reads the prompt, and of more than their own entry.
 _TO_THE_READER = re.compile(
-    r"\b(?:ignore|disregard|forget|override|overrule)\b.{0,40}"
-    r"\b(?:above|below|previous|prior|preceding|earlier|instructions?|prompts?|rules?|everything)\b"
+    r"\b(?:ignore|disregard|forget|override|overrule)"
+    r"(?:\s+(?:all|any|every|of|the|this|that|these|those|your|my|our|other|text|was|is|which|what|said|and)){0,6}\s+"
+    r"(?:above|below|previous|prior|preceding|earlier|instructions?|prompts?|rules?|everything)\b"
     r"|\b(?:new|real|actual|updated|these|following)\s+(?:instructions?|rules?)\b"
     r"|\b(?:system|developer)\s*(?:prompt|message|note|override|:)"
     r"|\b(?:every|each|all|any|other)(?:\s+(?:the|of|other|these|those)){0,3}\s+"

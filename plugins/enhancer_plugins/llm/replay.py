@@ -48,6 +48,10 @@ class Replay(LLMProvider):
         """Nothing, and that is known."""
         return Price(0.0, 0.0)
 
+    def describe(self, model: str) -> str:  # noqa: ARG002 - it is asked nothing
+        """The recording: no model answers here."""
+        return f"recorded answers of {self._path.name}"
+
     def check(self, model: str) -> None:  # noqa: ARG002 - likewise
         """Read the recording."""
         self._load()

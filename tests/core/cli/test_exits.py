@@ -1,0 +1,94 @@
+"""What is a slip of configuration (2), what has failed or is not there yet (1), and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+from generation import answer
+from loopback import Script, fails, returns
+
+CONFIG = """
+[data]
+items = "movies.csv"
+interactions = "ratings.csv"
+[data.columns]
+item_id = "movieId"
+user_id = "userId"
+[prompts.user]
+source = "none"
+[llm]
+use = "openai"
+model = "loopback-model"
+api_base = "{url}"
+max_attempts = 1
+{more}
+[embedder]
+use = "hashing"
+"""
+
+
+@pytest.fixture
+def project(tables, hashing, llm_server):
+    llm_server.script = Script(default=returns(answer))
+
+    def write(url=llm_server.url, more=""):
+        (tables / "enhancer.toml").write_text(CONFIG.format(url=url, more=more))
+
+    write()
+    return write
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["plan"], ["similar", "1"], ["recommend", "1"], ["store", "stats"], ["store", "costs"], ["train"], ["ablate"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [("embedder.dims=3", "did you mean 'dim'"), ("store.pth=x", "'path'"), ("backbone.epoch=3", "'epochs'")],
+)
+def test_unknown_options_of_any_plugin_are_refused_by_any_command(invoke, project, command, setting, hint):
+    done = invoke(*command, "--set", setting)
+    assert done.code == 2
+    assert hint in done.err
+
+
+def test_what_has_not_been_made_yet_is_exit_1_everywhere(invoke, project):
+    for command in (["recommend", "1"], ["similar", "1"], ["train"], ["store", "get", "1"]):
+        done = invoke(*command)
+        assert done.code == 1, (command, done.err)
+        assert "enhancer " in done.err, "the command that makes it is named"
+
+
+@pytest.mark.parametrize("per_request", [1, 3])
+def test_a_dead_server_fails_the_run_and_puts_nobody_in_quarantine(invoke, project, per_request, tables):
+    (tables / "movies.csv").write_text("movieId,title\n1,Heat\n2,Alien\n3,Clue\n")
+    project("http://127.0.0.1:9/v1", f"items_per_request = {per_request}")
+    done = invoke("generate", "--yes", "--json")
+    assert done.code == 1
+    assert "nothing got through to the LLM: the connection to http://127.0.0.1:9/v1 failed" in done.err
+    assert invoke("store", "quarantine").out == "nothing is in quarantine\n"
+    project()
+    done = invoke("generate", "--yes", "--json")
+    assert (done.code, done.json()["generated"]) == (0, 3)
+
+
+def test_a_server_that_fails_for_one_is_done_in_part(invoke, project, llm_server):
+    llm_server.script.choose = lambda _, body: fails(500) if "Heat" in str(body) else None
+    project(more="concurrency = 1")
+    done = invoke("generate", "--yes", "--json")
+    assert (done.code, done.json()["generated"], done.json()["quarantined"]) == (3, 5, 1)
+
+
+def test_the_doctor_names_who_answers(invoke, project):
+    replay = invoke("doctor", "--set", "llm.use=replay", "--set", "llm.api_base=none", "--json")
+    (line,) = [each for each in replay.json() if each["name"] == "llm"]
+    assert "gpt" not in line["detail"]
+
+
+def test_a_misspelt_name_in_the_allow_list_is_told(invoke, project, monkeypatch):
+    monkeypatch.setenv("ENHANCER_PLUGINS", "enhancer, enhancer-exampel-here")
+    said = invoke("plugins").err
+    assert "ENHANCER_PLUGINS names 'enhancer-exampel-here'" in said
+    assert "did you mean 'enhancer-example-here'" in said
+    monkeypatch.setenv("ENHANCER_PLUGINS", "enhancer,,Enhancer_Example_Here")
+    assert "names" not in invoke("plugins").err
