@@ -32,7 +32,7 @@ from enhancer_plugins.llm._hosts import checked_base, is_local_url
 from enhancer_plugins.llm._prices import openai_price
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # These find their credentials in more places than environment variables: a refused call says more than a guess.
 _CLOUDS = frozenset({"azure", "azure_ai", "bedrock", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
@@ -70,6 +70,12 @@ class LiteLLM(LLMProvider):
     def endpoint(self) -> str:
         """The base URL, where one is set; else ``litellm``: the model's name says the rest."""
         return self._base or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or "litellm"
+
+    @property
+    def sampling(self) -> Mapping[str, Any]:
+        """How the schema is asked for changes answers; by default it is not told, so that older keys hold."""
+        structured = self._options.structured
+        return {} if structured == "json_schema" else {"structured": structured}
 
     def price(self, model: str) -> Price | None:
         """From the price map that comes with the library. Zero there means that nobody wrote it down: None."""

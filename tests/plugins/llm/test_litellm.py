@@ -155,3 +155,8 @@ def test_the_library_is_imported_late_and_fetches_nothing():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_how_the_schema_is_asked_for_is_in_the_cache_key_only_where_it_is_not_the_default():
+    assert make().sampling == make(structured="json_schema", drop_params=True).sampling == {}, "older keys hold"
+    assert make(structured="none").sampling == {"structured": "none"}

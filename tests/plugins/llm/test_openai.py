@@ -291,3 +291,12 @@ def test_reasoning_models_get_no_sampling_parameters(monkeypatch):
         "max_completion_tokens": 9,
     }
     assert provider._payload(request(model="gpt-4o-mini"))["temperature"] == 0.0
+
+
+def test_how_the_schema_is_asked_for_is_in_the_cache_key_only_where_it_is_not_the_default():
+    def sampling(**options):
+        return OpenAI(OpenAIOptions(api_base="http://127.0.0.1:1/v1", **options), Context()).sampling
+
+    assert sampling() == sampling(structured="json_schema") == {}, "older keys hold"
+    assert sampling(structured="none") == {"structured": "none"}
+    assert sampling(structured="json_object", max_body=10_000) == {"structured": "json_object"}
