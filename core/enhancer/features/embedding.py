@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -103,8 +103,9 @@ class EmbeddingStage:
     async def _waited_for(self, work: asyncio.Future[None]) -> bool:
         """Whether the batch in hand is stored; not so if the run was interrupted and it takes too long."""
         left = asyncio.ensure_future(self._left.wait())
+        either: set[asyncio.Future[Any]] = {work, left}
         try:
-            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
             left.cancel()
         if not work.done():

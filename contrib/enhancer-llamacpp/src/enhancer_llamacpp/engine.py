@@ -47,7 +47,7 @@ class Engine:
     """
 
     def __init__(self, options: EngineOptions) -> None:
-        import xllamacpp
+        import xllamacpp  # type: ignore[import-untyped, unused-ignore]
 
         params = xllamacpp.CommonParams()
         params.verbosity = -1  # nothing on stderr: that is the progress line's
