@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from enhancer.errors import ConfigError
 from enhancer_plugins.training.backbone import TrainedBackbone, TrainingOptions
 
 if TYPE_CHECKING:
-    from enhancer.contracts import Fuser, TrainingData
+    from enhancer.contracts import Context, Fuser, TrainingData
     from enhancer_plugins.training.model import RankingModel, Recipe
 
 
@@ -32,6 +33,14 @@ class FM(TrainedBackbone):
 
     options_class = FMOptions
     options: FMOptions
+
+    def __init__(self, options: FMOptions, context: Context) -> None:
+        super().__init__(options, context)
+        if options.similarity == "cosine":
+            raise ConfigError(
+                "[backbone] similarity = 'cosine' is not for a factorisation machine: its linear terms have no angle",
+                hint="set similarity = 'dot', or use = 'lightgcn'",
+            )
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """The model of one run."""

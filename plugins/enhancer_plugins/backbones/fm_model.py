@@ -76,6 +76,9 @@ class FMModel(RankingModel):
     def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
         """What a step scores by."""
         users, items, bias = self._sums()
+        if self.whole:
+            rows = torch.cat([users, torch.ones(len(users), 1, device=self.device)], 1)
+            return rows, torch.cat([items, bias.unsqueeze(1)], 1), None, Batch(*triples, users, items)
         extra = bias.index_select(0, triples.positives) - bias.index_select(0, triples.negatives)
         return users, items, extra, Batch(*triples, users, items)
 

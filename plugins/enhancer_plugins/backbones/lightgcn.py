@@ -6,7 +6,7 @@ https://arxiv.org/abs/2002.02126.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -23,8 +23,9 @@ class LightGCNOptions(TrainingOptions):
 
     layers: int = Field(default=3, ge=0)
     """Graph convolutions; 0 is matrix factorisation."""
-    layer_weights: list[float] | None = None
-    """Weight of each layer's embeddings, the input's first; by default 1 / (layers + 1) each (eq. 4)."""
+    layer_weights: Literal["mean", "sum"] | list[float] = "mean"
+    """How layers are combined (eq. 4): mean, 1 / (layers + 1) each; sum, 1 each, as in RLMRec's code; or one number for
+    the input and one for each layer."""
     learning_rate: float = Field(default=1e-2, gt=0)
     """Step size of Adam."""
     regularisation: float = Field(default=1e-3, ge=0)
@@ -40,9 +41,10 @@ class LightGCN(TrainedBackbone):
 
     def __init__(self, options: LightGCNOptions, context: Context) -> None:
         super().__init__(options, context)
-        if options.layer_weights is not None and len(options.layer_weights) != options.layers + 1:
+        weights = options.layer_weights
+        if isinstance(weights, list) and len(weights) != options.layers + 1:
             raise ConfigError(
-                f"[backbone] layer_weights has {len(options.layer_weights)} numbers for {options.layers} layers",
+                f"[backbone] layer_weights has {len(weights)} numbers for {options.layers} layers",
                 hint=f"give {options.layers + 1}: one for the input and one for each layer",
             )
 
@@ -50,5 +52,7 @@ class LightGCN(TrainedBackbone):
         """The model of one run."""
         from enhancer_plugins.backbones.lightgcn_model import LightGCNModel
 
-        layers = self.options.layers + 1
-        return LightGCNModel(recipe, self.options.layer_weights or [1 / layers] * layers, data, fuser, seed=seed)
+        count, weights = self.options.layers + 1, self.options.layer_weights
+        if not isinstance(weights, list):
+            weights = [1.0 if weights == "sum" else 1 / count] * count
+        return LightGCNModel(recipe, weights, data, fuser, seed=seed)

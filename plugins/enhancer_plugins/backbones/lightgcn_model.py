@@ -74,7 +74,7 @@ class LightGCNModel(RankingModel):
         embeddings = self._propagated(training=True)
         users, items = torch.split(embeddings, self._split)
         batch = Batch(*triples, users, items)
-        if self._spread is not None:
+        if self._spread is not None and not self.whole:
             spread_users, spread_items = torch.split(self._spread, self._split)
             return users, items, score_differences(spread_users, spread_items, triples), batch
         columns = self._columns()
@@ -90,7 +90,7 @@ class LightGCNModel(RankingModel):
     def sides(self) -> dict[Kind, Side]:
         """What is served: embeddings and, beside them, the widening columns."""
         embeddings = self._propagated(training=False).detach()
-        if self.fusion.similarity == "cosine":
+        if self.cosine:
             embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         columns = self._columns()
         whole = embeddings.clone() if columns is None else torch.cat([embeddings, columns.detach()], 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from enhancer.contracts import Backbone, Options
+from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
     from enhancer.contracts import Context, Fitted, Fuser, Monitor, TrainingData
@@ -21,6 +22,16 @@ class TrainingOptions(Options):
     """Length of an embedding."""
     epochs: int = Field(default=200, ge=0)
     """Epochs at most."""
+    loss: Literal["bpr", "softmax"] = "bpr"
+    """What ranks: pairs of items (BPR), or each positive among many negatives (sampled softmax)."""
+    negatives: int = Field(default=256, ge=1)
+    """Of softmax: items drawn evenly for a step, against all its users."""
+    in_batch: bool = False
+    """Of softmax: whether the positives of a step's other interactions are negatives as well."""
+    temperature: float | None = Field(default=None, gt=0)
+    """Of softmax: divides the scores; by default 0.2 for cosines and 1 for inner products."""
+    similarity: Literal["dot", "cosine"] = "dot"
+    """Of softmax: what scores are, in training and in serving (then rows of unit length are served)."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of Adam."""
     regularisation: float = Field(default=1e-3, ge=0)
@@ -52,6 +63,10 @@ class TrainedBackbone(Backbone):
     def __init__(self, options: TrainingOptions, context: Context) -> None:
         del context
         self.options = options
+        if options.similarity == "cosine" and options.loss != "softmax":
+            raise ConfigError(
+                "[backbone] similarity = 'cosine' goes with loss = 'softmax' alone", hint="set loss = 'softmax'"
+            )
 
     @abstractmethod
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
@@ -65,13 +80,30 @@ class TrainedBackbone(Backbone):
             FusionError: The fuser needs what is not there.
         """
         from enhancer_plugins.training import loop, run
-        from enhancer_plugins.training.model import Recipe
+        from enhancer_plugins.training.model import Recipe, Softmax
 
         fuser.check(self)
         run.check_data(data, fuser)
         own = self.options
+        softmax = None
+        if own.loss == "softmax":
+            default = 0.2 if own.similarity == "cosine" else 1.0
+            softmax = Softmax(own.negatives, own.in_batch, own.temperature or default, own.similarity)
+            if own.similarity == "cosine" and "input" in fuser.needs:
+                raise ConfigError(
+                    "[backbone] similarity = 'cosine' does not go with a fuser that widens the input: the widening "
+                    "columns would lend their length to the embeddings",
+                    hint="set similarity = 'dot'",
+                )
         recipe = Recipe(
-            own.dim, own.learning_rate, own.regularisation, own.batch_size, own.init_std, own.device, own.engine
+            own.dim,
+            own.learning_rate,
+            own.regularisation,
+            own.batch_size,
+            own.init_std,
+            own.device,
+            own.engine,
+            softmax,
         )
         model = self.model(recipe, data, fuser, seed)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)

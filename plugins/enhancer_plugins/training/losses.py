@@ -98,17 +98,16 @@ class _InfoNce(torch.autograd.Function):
         fixed = bound < _SAFE
         column = (bias - bound if fixed else bias).unsqueeze(1)
         exponential = torch.cat([left, ones[0]], 1) @ torch.cat([right, column], 1).T
-        shift = bound
+        shift = weights.new_tensor(bound)
         if not fixed:
-            highest = exponential.amax(1, keepdim=True)
-            exponential.sub_(highest)
-            shift = highest.squeeze(1)
+            shift = exponential.amax(1)
+            exponential.sub_(shift.unsqueeze(1))
         exponential.exp_()
         own = right.index_select(0, positions)
         product = exponential @ torch.cat([right, ones[1]], 1)
         total = product[:, -1]
         share = weights / total
-        loss = weights @ (total.log() + shift - torch.linalg.vecdot(left, own))
+        loss: torch.Tensor = weights @ (total.log() + shift - torch.linalg.vecdot(left, own))
         to_left = share.unsqueeze(1) * product[:, :-1] - weights.unsqueeze(1) * own
         to_right = None
         if ctx.needs_input_grad[1]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numba
 import numpy as np
@@ -17,6 +17,7 @@ from enhancer_plugins.training.adam import Adam
 from enhancer_plugins.training.kernels import row_differences
 from enhancer_plugins.training.losses import bpr_loss, bpr_reference
 from enhancer_plugins.training.sampler import Triples, TripletSampler
+from enhancer_plugins.training.softmax import SampledSoftmax
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,16 @@ _SMALL = 100_000
 
 
 @dataclass(frozen=True)
+class Softmax:
+    """How to rank by sampled softmax."""
+
+    negatives: int
+    in_batch: bool
+    temperature: float
+    similarity: Literal["dot", "cosine"]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a model is trained, whatever it is."""
 
@@ -44,6 +55,8 @@ class Recipe:
     init_std: float
     device: str
     engine: Engine = "auto"
+    softmax: Softmax | None = None
+    """Rank by sampled softmax; by BPR if None."""
 
     def steps(self, interactions: int) -> int:
         """Interactions a step: as asked for, or a thirtieth of them all between 512 and 8,192."""
@@ -105,7 +118,19 @@ class RankingModel(ABC):
         self._pace = run.Pace(1 if small else numba.get_num_threads())
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
         self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates, reference=self.engine == "torch")
-        plain = not (trained or self._has_loss or self._has_ranking or self.changes)
+        wanted = self.recipe.softmax
+        self._softmax = None
+        if wanted is not None:
+            self._softmax = SampledSoftmax(
+                self.data,
+                negatives=wanted.negatives,
+                temperature=wanted.temperature,
+                cosine=wanted.similarity == "cosine",
+                seed=self._seed,
+                device=self.device,
+                in_batch=wanted.in_batch,
+            )
+        plain = self._softmax is None and not (trained or self._has_loss or self._has_ranking or self.changes)
         self._steps = self.kernel_steps() if plain and self.engine == "numba" else None
 
     def wide(self) -> tuple[torch.Tensor, torch.Tensor] | None:
@@ -115,13 +140,25 @@ class RankingModel(ABC):
         wide = self.fusion.inputs()
         return None if wide is None else (wide.users, wide.items)
 
+    @property
+    def whole(self) -> bool:
+        """Whether :meth:`rows` must hold all that a score is made of, with nothing left to be added."""
+        return self.recipe.softmax is not None
+
+    @property
+    def cosine(self) -> bool:
+        """Whether scores are cosines, so that rows of unit length are served."""
+        wanted = self.recipe.softmax
+        return self.fusion.similarity == "cosine" or (wanted is not None and wanted.similarity == "cosine")
+
     @abstractmethod
     def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
         """What a step scores by, with gradient.
 
         Returns:
             Rows of all users ``[n_users, k]`` and of all items ``[n_items, k]``; what is to be added to the score
-            difference of each triple, ``[b]``, or None; and the step as the fuser's loss sees it.
+            difference of each triple, ``[b]``, or None (always None where :attr:`whole`); and the step as the fuser's
+            loss sees it.
         """
 
     @abstractmethod
@@ -147,6 +184,8 @@ class RankingModel(ABC):
     def train_epoch(self, epoch: int) -> float:
         """Run one epoch; the mean loss a step."""
         total, steps = 0.0, 0
+        if self._softmax is not None:  # an epoch draws from its number and the seed alone
+            self._softmax.random = run.generator(self._seed, f"softmax {epoch}")
         with run.threads(**self._threads):
             for triples in self._sampler.batches(epoch, self._batch_size):
                 started = time.perf_counter()
@@ -166,7 +205,9 @@ class RankingModel(ABC):
         triples = Triples(*(column.to(self.device) for column in triples))
         users, items, extra, batch = self.rows(triples)
         loss = self.fusion.ranking_loss(batch) if self._has_ranking else None
-        if loss is None:
+        if loss is None and self._softmax is not None:
+            loss = self._softmax(users, items, triples.users, triples.positives)
+        elif loss is None:
             bpr = bpr_reference if self.engine == "torch" else bpr_loss
             loss = bpr(users, items, triples, extra)
         if self._has_loss:

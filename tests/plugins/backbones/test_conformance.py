@@ -27,3 +27,17 @@ class TestFM(BackboneConformance):
     options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256}
     learning_options: ClassVar = {"epochs": 15, "learning_rate": 0.05}
     fusers: ClassVar = FUSERS
+
+
+class TestLightGCNBySoftmax(BackboneConformance):
+    backbone_class = LightGCN
+    options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256, "loss": "softmax", "similarity": "cosine"}
+    learning_options: ClassVar = {"epochs": 15, "loss": "softmax", "similarity": "cosine"}
+    fusers: ClassVar = {"none": FUSERS["none"], "align": FUSERS["align"]}
+
+
+class TestFMBySoftmax(BackboneConformance):
+    backbone_class = FM
+    options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256, "loss": "softmax"}
+    learning_options: ClassVar = {"epochs": 15, "learning_rate": 0.05, "loss": "softmax"}
+    fusers: ClassVar = {"none": FUSERS["none"], "concat": FUSERS["concat"]}

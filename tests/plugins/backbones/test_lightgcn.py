@@ -38,12 +38,12 @@ def layer_by_layer(data, rows, weights):
     return final_users, final_items
 
 
-@pytest.mark.parametrize("weights", [None, [0.1, 0.2, 0.3, 0.4]])
-def test_factors_are_those_of_the_paper(weights):
+@pytest.mark.parametrize(("given", "weights"), [("mean", [0.25] * 4), ("sum", [1.0] * 4), ([0.1, 0.2, 0.3, 0.4],) * 2])
+def test_factors_are_those_of_the_paper(given, weights):
     data = planted().data
-    fitted = fit(epochs=0, dim=16, layer_weights=weights)
+    fitted = fit(epochs=0, dim=16, layer_weights=given)
     start = 0.1 * torch.randn(110, 16, generator=generator(0, "embeddings")).numpy()
-    users, items = layer_by_layer(data, start, weights or [0.25] * 4)
+    users, items = layer_by_layer(data, start, weights)
     seen_users = np.bincount(data.users, minlength=60) > 0
     seen_items = np.bincount(data.items, minlength=50) > 0
     np.testing.assert_allclose(fitted.factors.users[seen_users], users[seen_users], rtol=1e-4, atol=1e-6)
@@ -127,3 +127,28 @@ def test_kernels_are_for_the_cpu_alone():
     assert (choose_engine("auto", "cpu"), choose_engine("auto", "cuda")) == ("numba", "torch")
     with pytest.raises(ConfigError, match="engine 'numba' runs on the CPU, and device is 'cuda'"):
         choose_engine("numba", "cuda")
+
+
+def test_softmax_learns_and_serves_the_similarity_it_was_trained_by():
+    from enhancer_plugins.fusers.align import Align, AlignOptions
+
+    options = {"dim": 16, "epochs": 3, "loss": "softmax", "negatives": 20, "batch_size": 256}
+    for fuser in (alone, lambda: Align(AlignOptions(), Context())):
+        fitted = fit(fuser(), similarity="cosine", **options)
+        assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+        seen = np.bincount(planted().data.items, minlength=50) > 0
+        np.testing.assert_allclose(np.linalg.norm(fitted.factors.items[seen], axis=1), 1, rtol=1e-5)
+    plain = fit(in_batch=True, **options)
+    assert plain.history[-1]["loss"] < plain.history[0]["loss"]
+    with pytest.raises(ConfigError, match="goes with loss = 'softmax' alone"):
+        fit(similarity="cosine")
+    with pytest.raises(ConfigError, match="does not go with a fuser that widens the input"):
+        fit(Concat(ConcatOptions(), Context()), similarity="cosine", **options)
+
+
+def test_both_engines_train_alike_by_softmax():
+    options = {"dim": 16, "epochs": 2, "batch_size": 512, "learning_rate": 1e-3, "loss": "softmax", "negatives": 20}
+    numba, torch_ = (fit(engine=engine, device="cpu", **options) for engine in ("numba", "torch"))
+    for mine, other in zip(numba.history, torch_.history, strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
+    np.testing.assert_allclose(numba.factors.items, torch_.factors.items, rtol=1e-4, atol=1e-5)

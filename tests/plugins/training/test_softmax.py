@@ -57,3 +57,21 @@ def test_the_draw_follows_the_seed():
         return float(loss(user_rows, item_rows, users, positives).detach())
 
     assert value(0) == value(0) != value(1)
+
+
+def test_in_batch_negatives_count_as_often_as_they_come():
+    data, (user_rows, item_rows), users, positives = step(b=60)
+    loss = SampledSoftmax(data, negatives=1, temperature=0.5, cosine=False, seed=3, device="cpu", in_batch=True)
+    candidates = np.flatnonzero(np.bincount(data.items, minlength=data.n_items))
+    state = loss.random.get_state()
+    drawn = [int(candidates[torch.randperm(len(candidates), generator=loss.random)[0]])]
+    loss.random.set_state(state)
+    got = loss(user_rows, item_rows, users, positives)
+    u, v = (rows.detach().double().numpy() for rows in (user_rows, item_rows))
+    terms = []
+    for user, item in zip(users.tolist(), positives.tolist(), strict=True):
+        own = set(data.items[data.users == user].tolist())
+        others = [other for other in [*drawn, *positives.tolist()] if other not in own]
+        logits = u[user] @ v[[item, *others]].T / 0.5
+        terms.append(np.log(np.exp(logits).sum()) - logits[0])
+    assert float(got.detach()) == pytest.approx(np.mean(terms), rel=1e-5)
