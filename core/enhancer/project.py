@@ -136,10 +136,15 @@ class Project:
         made: LLMProvider = self._create("llm", complete=complete)
         return made
 
-    def backbone(self) -> Backbone:
-        """A new backbone."""
-        made: Backbone = self._create("backbone")
-        return made
+    def backbone(self, arm: Arm | None = None) -> Backbone:
+        """A new backbone: that of ``[backbone]``, with what an arm changes of its options."""
+        if arm is None or not arm.backbone_options:
+            made: Backbone = self._create("backbone")
+            return made
+        chosen = self.settings.backbone
+        options = {**chosen.options, **arm.backbone_options}
+        arm_made: Backbone = self.plugins.create("backbone", chosen.use, options, self.context)
+        return arm_made
 
     def fuser(self, arm: Arm | None = None) -> Fuser:
         """A new fuser: that of an arm, or that of ``[fuser]``."""
@@ -424,6 +429,7 @@ class Project:
             on_epoch=self._on_epoch,
             memory=self._memory(),
             workers=Workers(count, partial(_experiment, settings, self.root)),
+            search=settings.evaluation.search,
         )
         self.plugins.hook.ablation_finished(result=ablation.to_json())
         if report is not None:

@@ -196,10 +196,48 @@ class ArmConfig(Options):
     """Fuser; by default that of ``[fuser]``."""
     options: dict[str, Any] = Field(default_factory=dict)
     """The fuser's options; by default those of ``[fuser]`` if it is the same fuser."""
+    backbone: dict[str, Any] = Field(default_factory=dict)
+    """Options of the backbone that are other than those of ``[backbone]`` for this arm."""
     input: list[Input] | None = None
     """What its vectors come from; by default ``[embedder] input``."""
     shuffle: bool = False
     """Give every entity the vector of another: a placebo."""
+
+
+class DimensionConfig(Options):
+    """One option that is searched: from ``low`` to ``high``, or one of ``choices``."""
+
+    low: int | float | None = None
+    """Smallest value; whole numbers on both ends search whole numbers."""
+    high: int | float | None = None
+    """Largest value."""
+    log: bool = False
+    """Search on a log scale."""
+    choices: list[int | float | bool | str] | None = Field(default=None, min_length=1)
+    """Values to choose from, instead of a range."""
+
+    @model_validator(mode="after")
+    def _is_a_range_or_choices(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None:
+                raise ValueError("give low and high, or choices, not both")
+            return self
+        if self.low is None or self.high is None or not self.low < self.high:
+            raise ValueError("give low and high, low below high, or choices")
+        if self.log and self.low <= 0:
+            raise ValueError("low must be above 0 on a log scale")
+        return self
+
+
+class SearchConfig(Options):
+    """``[evaluation.search]``: hyper-parameters are searched, with equal budget for every arm, on validation."""
+
+    trials: int = Field(default=20, ge=1)
+    """Training runs of each arm; the first is the arm as configured."""
+    backbone: dict[str, DimensionConfig] | None = None
+    """Options of the backbone that are searched; by default the well-known ones around their values."""
+    fuser: dict[str, dict[str, DimensionConfig]] = Field(default_factory=dict)
+    """By arm or fuser, options of the fuser that are searched; by default likewise."""
 
 
 class EvaluationConfig(Options):
@@ -240,6 +278,8 @@ class EvaluationConfig(Options):
     """Arms of your own."""
     baseline: str | None = None
     """The arm that others are compared with; by default the first of ``arms``."""
+    search: SearchConfig | None = None
+    """Search hyper-parameters before arms are compared; without this table they are taken as configured."""
     allow_leaks: bool = False
     """Go on where profiles of users may have been written from held-out interactions; the report says so."""
 

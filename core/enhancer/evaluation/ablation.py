@@ -15,6 +15,7 @@ from enhancer.evaluation.fitting import Watch
 from enhancer.evaluation.metrics import parse_metric
 from enhancer.evaluation.references import references
 from enhancer.evaluation.result import Ablation, Run, judge
+from enhancer.evaluation.search import search as search_arms
 from enhancer.evaluation.verdict import verdicts
 from enhancer.evaluation.workers import Epoch, Job, Workers
 from enhancer.progress import Progress, silent
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from enhancer.config.schema import SearchConfig
     from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.fuser import Fuser
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.experiment import Features, Table
     from enhancer.evaluation.fitting import OnEpoch
     from enhancer.evaluation.memory import RunMemory
+    from enhancer.evaluation.search import Searched
     from enhancer.evaluation.split import SplitLike, Views
     from enhancer.progress import Detail, Listener
 
@@ -37,7 +40,7 @@ def run_ablation(
     arms: Sequence[Arm],
     split: SplitLike,
     features: Features,
-    make_backbone: Callable[[], Backbone],
+    make_backbone: Callable[[Arm], Backbone],
     make_fuser: Callable[[Arm], Fuser],
     *,
     metrics: Sequence[str],
@@ -49,6 +52,7 @@ def run_ablation(
     checkpoints: Path | None = None,
     memory: RunMemory | None = None,
     workers: Workers | None = None,
+    search: SearchConfig | None = None,
 ) -> Ablation:
     """Train every arm with every seed, and judge.
 
@@ -56,7 +60,7 @@ def run_ablation(
         arms: At least one.
         split: Cut once; shared by all.
         features: Vectors by what is embedded; asked once for each combination that an arm wants.
-        make_backbone: A fresh backbone for each run.
+        make_backbone: The backbone of an arm, fresh for each run.
         make_fuser: The fuser of an arm, fresh for each run.
         metrics: Such as ``ndcg@10``; the first one stops training early and decides the verdict.
         seeds: One run of each arm for each.
@@ -67,6 +71,7 @@ def run_ablation(
         checkpoints: A folder for the state of unfinished runs.
         memory: Runs that were finished before, which are not trained again.
         workers: Processes that runs are spread over; None trains here, one run after the other.
+        search: Hyper-parameters to be searched for every arm before, on validation; None takes arms as they are.
 
     Raises:
         FusionError: A pair cannot work together; raised before any training.
@@ -82,11 +87,19 @@ def run_ablation(
     for metric in metrics:
         parse_metric(metric)
     for arm in arms:
-        make_fuser(arm).check(make_backbone(), arm.fuser)
+        make_fuser(arm).check(make_backbone(arm), arm.fuser)
     started = time.perf_counter()
     experiment = Experiment.over(split, features, make_backbone, make_fuser, metrics=metrics, pool=pool)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
     reference = references(experiment)
+    searched: list[Searched] = []
+    if search is not None:
+
+        def trials(jobs: Sequence[Job]) -> list[Run]:
+            return _all_runs(experiment, jobs, memory, workers, listener, on_epoch, stage="search")
+
+        searched = search_arms(experiment, arms, search, seed=max(seeds) + 1, run_all=trials)
+        arms = [each.arm for each in searched]
     # Seeds outside: an interrupted look at half the runs already compares all arms.
     jobs = [
         Job(arm, seed, None if checkpoints is None else checkpoints / f"arm{place}-seed{seed}")
@@ -108,6 +121,7 @@ def run_ablation(
         runs=runs,
         verdicts=verdicts(findings, arms, baseline, metrics[0]),
         facts=facts(views),
+        searched={each.arm.name: each for each in searched},
         seconds=time.perf_counter() - started,
     )
 
@@ -119,6 +133,7 @@ def _all_runs(
     workers: Workers | None,
     listener: Listener,
     on_epoch: OnEpoch | None,
+    stage: str = "ablate",
 ) -> list[Run]:
     """Every run, in the order of the jobs, wherever and whenever it was done."""
     done: dict[str, Run] = {}
@@ -126,15 +141,16 @@ def _all_runs(
     def finished(job: Job, run: Run) -> None:
         done[job.name] = run
         detail: dict[str, Detail] = {"run": job.name, "seconds": round(run.seconds, 1)}
-        listener(Progress("ablate", len(done), len(jobs), detail))
+        listener(Progress(stage, len(done), len(jobs), detail))
 
     def told(epoch: Epoch) -> None:
         if on_epoch is not None:
             on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
-        listener(Progress("ablate", len(done), len(jobs), epoch._asdict()))
+        listener(Progress(stage, len(done), len(jobs), epoch._asdict()))
 
     for job in jobs:
-        if (known := recall_one(experiment, job.arm, job.seed, memory)) is not None:
+        known = recall_one(experiment, job.arm, job.seed, memory, measured=job.trial is None)
+        if known is not None:
             finished(job, known)
     rest = [job for job in jobs if job.name not in done]
     if workers is not None and workers.count > 1 and len(rest) > 1:
@@ -149,11 +165,11 @@ def _all_runs(
                 listener=listener,
                 on_epoch=on_epoch,
                 checkpoint=job.checkpoint,
-                stage="ablate",
+                stage=stage,
                 runs_done=len(done),
                 runs=len(jobs),
             )
-            finished(job, run_one(experiment, job.arm, job.seed, watch, memory))
+            finished(job, run_one(experiment, job.arm, job.seed, watch, memory, measured=job.trial is None))
     return [done[job.name] for job in jobs]
 
 

@@ -32,6 +32,8 @@ class Arm:
     """What its vectors come from; of no account to a fuser that ignores them."""
     shuffle: bool = False
     """Every entity gets the vector of another: a placebo, as wide as the real thing and without its meaning."""
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)
+    """What it changes of the options of ``[backbone]``."""
     semantic: bool = True
     """Whether its fuser uses vectors at all."""
 
@@ -46,12 +48,11 @@ class Arm:
 
     def same_recipe(self, other: Arm) -> bool:
         """Whether the two would train the same model."""
-        return (self.fuser, dict(self.fuser_options), self.inputs, self.shuffle) == (
-            other.fuser,
-            dict(other.fuser_options),
-            other.inputs,
-            other.shuffle,
-        )
+        return self._recipe == other._recipe
+
+    @property
+    def _recipe(self) -> tuple[object, ...]:
+        return (self.fuser, dict(self.fuser_options), dict(self.backbone_options), self.inputs, self.shuffle)
 
 
 def resolve_arms(
@@ -112,6 +113,7 @@ def resolve_arms(
             fuser_options=options,
             inputs=tuple(own.input) if own is not None and own.input else ("text",) if name == TEXT_ARM else inputs,
             shuffle=own.shuffle if own is not None else name == PLACEBO_ARM,
+            backbone_options=own.backbone if own is not None else {},
             semantic=uses_semantics(fuser),
         )
         arms.append(arm)

@@ -39,7 +39,7 @@ class Experiment:
     panels: list[Panel]
     features: Features
     pool: Callable[[Table], Table] | None
-    make_backbone: Callable[[], Backbone]
+    make_backbone: Callable[[Arm], Backbone]
     make_fuser: Callable[[Arm], Fuser]
     metrics: list[str]
     _tables: dict[tuple[Input, ...], tuple[Table | None, Table]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Experiment:
         cls,
         split: SplitLike,
         features: Features,
-        make_backbone: Callable[[], Backbone],
+        make_backbone: Callable[[Arm], Backbone],
         make_fuser: Callable[[Arm], Fuser],
         *,
         metrics: Sequence[str],
@@ -92,23 +92,53 @@ class Experiment:
         return training_data(self.views.split, users, items)
 
 
-def recall_one(experiment: Experiment, arm: Arm, seed: int, memory: RunMemory | None) -> Run | None:
+def recall_one(
+    experiment: Experiment, arm: Arm, seed: int, memory: RunMemory | None, *, measured: bool = True
+) -> Run | None:
     """The run of this arm and seed, if it was finished before."""
     if memory is None:
         return None
-    made = (experiment.make_backbone(), experiment.make_fuser(arm))
+    made = (experiment.make_backbone(arm), experiment.make_fuser(arm))
     data = experiment.data(arm, seed)
-    return memory.recall(memory.key(arm, seed, data, experiment.views.split, experiment.metrics, made), arm, seed)
+    metrics = experiment.metrics if measured else experiment.metrics[:1]
+    return memory.recall(memory.key(arm, seed, data, experiment.views.split, metrics, made, measured), arm, seed)
 
 
-def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch, memory: RunMemory | None = None) -> Run:
-    """Train and measure one arm with one seed, and remember it."""
+def run_one(
+    experiment: Experiment,
+    arm: Arm,
+    seed: int,
+    watch: Watch,
+    memory: RunMemory | None = None,
+    *,
+    measured: bool = True,
+) -> Run:
+    """Train one arm with one seed, and remember it; test it unless it is a trial of a search (``measured=False``)."""
     data = experiment.data(arm, seed)
-    backbone, fuser = experiment.make_backbone(), experiment.make_fuser(arm)
+    backbone, fuser = experiment.make_backbone(arm), experiment.make_fuser(arm)
     started = time.perf_counter()
-    fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
+    try:
+        fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
+    except EvaluationError:
+        if measured:
+            raise
+        fitted = None  # a trial whose options train nothing, with too large steps say, is a bad trial and no more
     seconds = time.perf_counter() - started
-    measured, looks = measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics)
+    if fitted is None:
+        return Run(
+            arm=arm.name,
+            seed=seed,
+            seconds=seconds,
+            epochs=0,
+            best_epoch=0,
+            validation=None,
+            history=[],
+            measured={},
+            spread={},
+        )
+    found, looks = (
+        measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics) if measured else ({}, {})
+    )
     best = next((entry for entry in fitted.history if entry.get("epoch") == fitted.best_epoch), {})
     run = Run(
         arm=arm.name,
@@ -118,10 +148,11 @@ def run_one(experiment: Experiment, arm: Arm, seed: int, watch: Watch, memory: R
         best_epoch=fitted.best_epoch,
         validation=best.get("metric"),
         history=fitted.history,
-        measured=measured,
+        measured=found,
         spread=looks,
     )
     if memory is not None:
-        key = memory.key(arm, seed, data, experiment.views.split, experiment.metrics, (backbone, fuser))
+        metrics = experiment.metrics if measured else experiment.metrics[:1]
+        key = memory.key(arm, seed, data, experiment.views.split, metrics, (backbone, fuser), measured)
         memory.remember(key, run)
     return run

@@ -52,9 +52,14 @@ class RunMemory:
         split: SplitLike,
         metrics: list[str],
         parts: Sequence[object] = (),
+        measured: bool = True,
     ) -> str:
-        """Name a run by all that decides it; ``parts`` are its backbone and fuser, known by class and ``options``."""
-        digest = hashlib.blake2b(digest_size=16)
+        """Name a run by all that decides it; ``parts`` are its backbone and fuser, known by class and ``options``.
+
+        One that was only validated (``measured=False``) has a name of its own, which the test part does not enter.
+        """
+        digest = hashlib.blake2b(digest_size=16, person=b"" if measured else b"trial")
+        compared = (split.train, split.validation, *([split.test] if measured else []))
         recipe = [
             _FORMAT,
             __version__,
@@ -69,7 +74,7 @@ class RunMemory:
         ]
         digest.update(json.dumps(recipe, sort_keys=True, default=str).encode())
         for array in (
-            *(part for pairs in (split.train, split.validation, split.test) for part in (pairs.users, pairs.items)),
+            *(part for pairs in compared for part in (pairs.users, pairs.items)),
             split.cold_items,
             split.cold_users,
             data.ratings,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.panels import Measured
+    from enhancer.evaluation.search import Searched
     from enhancer.evaluation.strata import Stratum
     from enhancer.evaluation.verdict import Verdict
 
@@ -168,6 +169,8 @@ class Ablation:
     """For ``all``, ``tail`` and ``cold``, where there are such."""
     facts: dict[str, Any] = field(default_factory=dict)
     """What the numbers rest on: users, items, interactions of each part, and what could not be scored."""
+    searched: dict[str, Searched] = field(default_factory=dict)
+    """By arm, what a search of hyper-parameters tried and took; empty where none was made."""
     seconds: float = 0.0
     """Wall time of the whole ablation."""
 
@@ -218,6 +221,7 @@ class Ablation:
                 }
                 for run in self.runs
             ],
+            **({"search": {name: each.to_json() for name, each in self.searched.items()}} if self.searched else {}),
             "facts": self.facts,
             "seconds": self.seconds,
         }

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05
 """The level of significance; intervals cover 95%."""
+_EXACT = 50
+"""Pairs up to which Wilcoxon's test counts every assignment of signs."""
 _NOTHING = 1e-12
 """Relative to the values: a smaller spread is rounding, not chance."""
 
@@ -45,7 +47,7 @@ class Paired:
     effect_size: float | None
     """Cohen's d of paired differences, ``delta / sd``."""
     wilcoxon_p: float | None
-    """Two-sided, exact, of the signed-rank test. With 5 pairs it cannot be below .0625."""
+    """Two-sided, of the signed-rank test, exact up to 50 pairs. With 5 pairs it cannot be below .0625."""
     interval: tuple[float, float] | None
     """95% interval of delta by Student's t."""
 
@@ -148,7 +150,9 @@ def bootstrap(
 
 
 def _signed_rank(differences: NDArray[np.float64]) -> float | None:
-    """Exact two-sided p of Wilcoxon's signed-rank test; zero differences are dropped, equal ones share their rank.
+    """Two-sided p of Wilcoxon's signed-rank test; zero differences are dropped, equal ones share their rank.
+
+    Exact up to 50 pairs, by the normal distribution beyond.
 
     Every assignment of signs is equally likely under the hypothesis; their rank sums are counted, not listed. Ranks
     are doubled, so that halves from ties stay whole numbers.
@@ -158,15 +162,18 @@ def _signed_rank(differences: NDArray[np.float64]) -> float | None:
     if not len(kept):
         return None
     size = np.round(np.abs(kept) / scale, 12)  # what differs by rounding alone is tied
-    below = (size[:, None] > size).sum(axis=1)
-    equal = (size[:, None] == size).sum(axis=1)
+    _, where, counts = np.unique(size, return_inverse=True, return_counts=True)
+    below, equal = (np.cumsum(counts) - counts)[where], counts[where]
     ranks = 2 * below + equal + 1
     total = int(ranks.sum())
+    positive = int(ranks[kept > 0].sum())
+    if len(kept) > _EXACT:
+        z = (positive - total / 2) / math.sqrt(float((ranks.astype(np.float64) ** 2).sum()) / 4)
+        return min(1.0, math.erfc(abs(z) / math.sqrt(2)))
     ways = np.zeros(total + 1)
     ways[0] = 1.0
     for rank in ranks.tolist():
         ways[rank:] = ways[rank:] + ways[:-rank]
-    positive = int(ranks[kept > 0].sum())
     tail = min(positive, total - positive)
     return min(1.0, 2 * float(ways[: tail + 1].sum() / ways.sum()))
 

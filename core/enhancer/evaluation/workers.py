@@ -36,11 +36,13 @@ class Job(NamedTuple):
     arm: Arm
     seed: int
     checkpoint: Path | None = None
+    trial: int | None = None
+    """The number of a trial of a search, which is validated and never tested."""
 
     @property
     def name(self) -> str:
-        """Such as ``align/seed0``."""
-        return f"{self.arm.name}/seed{self.seed}"
+        """Such as ``align/seed0`` or ``align/trial3``."""
+        return f"{self.arm.name}/seed{self.seed}" if self.trial is None else f"{self.arm.name}/trial{self.trial}"
 
 
 class Epoch(NamedTuple):
@@ -174,4 +176,4 @@ def _train(experiment: Experiment, job: Job, memory: RunMemory | None, tell: Cal
             )
         ),
     )
-    return run_one(experiment, job.arm, job.seed, watch, memory)
+    return run_one(experiment, job.arm, job.seed, watch, memory, measured=job.trial is None)

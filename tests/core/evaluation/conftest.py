@@ -143,7 +143,7 @@ def run_world(arms=ARMS, seeds=(0, 1, 2), cold=True, metrics=("ndcg@10", "recall
         arms,
         split,
         lambda inputs: (None, tables[inputs]),
-        SVD,
+        lambda arm: SVD(SVDOptions(**arm.backbone_options)),
         make_fuser,
         metrics=metrics,
         seeds=seeds,

@@ -105,7 +105,7 @@ def test_a_test_set_that_nobody_could_predict(world, toys):
             toys["arms"][:1],
             odd,
             lambda _: (None, vectors),
-            toys["SVD"],
+            lambda _: toys["SVD"](),
             toys["make_fuser"],
             metrics=["ndcg@10"],
             seeds=[0],

@@ -32,7 +32,7 @@ def test_lightgcn_with_every_bundled_fuser(world, toys):
             arms,
             split,
             lambda _: (None, vectors),
-            lambda: LightGCN(LightGCN.options_class(dim=16, epochs=8, batch_size=512, device="cpu"), Context()),
+            lambda _: LightGCN(LightGCN.options_class(dim=16, epochs=8, batch_size=512, device="cpu"), Context()),
             lambda arm: fusers[arm.fuser](fusers[arm.fuser].options_class(**arm.fuser_options), Context()),
             metrics=["ndcg@10", "recall@20"],
             seeds=seeds,

@@ -29,7 +29,7 @@ from enhancer.evaluation import Experiment
 class Noise(Backbone):
     """Random factors: quick, and different for each seed."""
 
-    def __init__(self, does=None):
+    def __init__(self, does=None, arm=None):
         self.does = does
 
     def fit(self, data, fuser, *, seed, monitor):

@@ -1,0 +1,231 @@
+"""Hyper-parameters of every arm, searched with equal budget on validation alone, so that no arm wins by tuning.
+
+Every arm gets the same number of trials, controls and baseline included. Its first trial is the arm as configured: what
+is found is never worse on validation. All trials have one seed, which is none of those that are compared afterwards.
+The test part is not looked at.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from enhancer.errors import ConfigError, EvaluationError
+from enhancer.evaluation.workers import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from enhancer.config.schema import DimensionConfig, SearchConfig
+    from enhancer.contracts.options import Options
+    from enhancer.evaluation.arms import Arm
+    from enhancer.evaluation.experiment import Experiment
+    from enhancer.evaluation.result import Run
+
+    Space = dict[str, dict[str, DimensionConfig]]
+    """By ``backbone`` or ``fuser``, then by option."""
+    RunAll = Callable[[Sequence[Job]], Iterable[Run]]
+    """Does jobs, wherever, and gives their runs in order."""
+
+SPREAD = {
+    "learning_rate": 4.0,
+    "regularisation": 10.0,
+    "regularization": 10.0,
+    "weight": 10.0,
+    "temperature": 3.0,
+    "scale": 3.0,
+}
+"""Options that are searched where the configuration names none: on a log scale, from the configured value divided by
+this to its product with it."""
+_ROUND = 4
+"""Trials of an arm that are drawn at a time, whatever the number of workers: so their number changes no result."""
+_AT_RANDOM = 6
+"""Trials before the sampler goes by what was found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One training run of a search."""
+
+    options: Mapping[str, Mapping[str, Any]]
+    """By ``backbone`` or ``fuser``: the options that were tried."""
+    value: float | None
+    """The first metric on validation; None where training failed."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """What the search found for one arm."""
+
+    arm: Arm
+    """With the best options."""
+    trials: list[Trial] = field(default_factory=list)
+    """In order; the first is the arm as configured."""
+
+    @property
+    def best(self) -> Trial:
+        """The trial whose options were taken; of equal ones the first."""
+        return max(self.trials, key=lambda trial: -math.inf if trial.value is None else trial.value)
+
+    def to_json(self) -> dict[str, Any]:
+        """Best options, validation before and after, and every trial."""
+        return {
+            "best": {part: dict(values) for part, values in self.best.options.items()},
+            "validation": self.best.value,
+            "configured": self.trials[0].value,
+            "trials": [
+                {"options": {p: dict(v) for p, v in t.options.items()}, "validation": t.value, "seconds": t.seconds}
+                for t in self.trials
+            ],
+        }
+
+
+def search(
+    experiment: Experiment, arms: Sequence[Arm], config: SearchConfig, *, seed: int, run_all: RunAll
+) -> list[Searched]:
+    """Search every arm.
+
+    Args:
+        experiment: Its validation part decides; its test part is left alone.
+        arms: As configured.
+        config: Trials, and what is searched.
+        seed: Of all training runs of the search.
+        run_all: Trains.
+
+    Returns:
+        In the order of the arms.
+
+    Raises:
+        ConfigError: Optuna is not installed, or a space names an option that is not there.
+        EvaluationError: There is no validation part.
+    """
+    if not len(experiment.views.warm_validation.users):
+        raise EvaluationError(
+            "hyper-parameters are searched on validation, and the split has none",
+            hint="set [evaluation] validation_size, or leave [evaluation.search] out",
+        )
+    spaces = [space_of(experiment, arm, config) for arm in arms]
+    known = {name for arm in arms for name in (arm.name, arm.fuser)}
+    for name in config.fuser:
+        if name not in known:
+            raise ConfigError(f"[evaluation.search.fuser.{name}] {name!r} is neither an arm nor the fuser of one")
+    studies = [_Study(arm, space) for arm, space in zip(arms, spaces, strict=True)]
+    done = 0
+    while done < config.trials:
+        count = 1 if not done else min(_ROUND, config.trials - done)
+        drawn = [study.draw(count) for study in studies]
+        jobs = [
+            Job(arm, seed, trial=done + number) for number in range(count) for arm in (arms[number] for arms in drawn)
+        ]
+        for place, run in enumerate(run_all(jobs)):
+            studies[place % len(studies)].told(run)
+        done += count
+    return [study.result() for study in studies]
+
+
+def space_of(experiment: Experiment, arm: Arm, config: SearchConfig) -> Space:
+    """What is searched for an arm: what the configuration says, else the well-known options around their values.
+
+    Raises:
+        ConfigError: The configuration names an option that the arm's backbone or fuser does not have.
+    """
+    parts = {"backbone": experiment.make_backbone(arm), "fuser": experiment.make_fuser(arm)}
+    said = {"backbone": config.backbone, "fuser": config.fuser.get(arm.name, config.fuser.get(arm.fuser))}
+    space: Space = {}
+    for name, part in parts.items():
+        options: Options | None = getattr(part, "options", None)
+        wanted = said[name]
+        if wanted is None:
+            space[name] = {} if options is None else _around(options)
+            continue
+        known = [] if options is None else type(options).model_fields
+        if unknown := [key for key in wanted if key not in known]:
+            raise ConfigError(f"[evaluation.search] arm {arm.name!r} has no {name} option {unknown[0]!r}")
+        space[name] = dict(wanted)
+    return space
+
+
+def _around(options: Options) -> dict[str, DimensionConfig]:
+    from enhancer.config.schema import DimensionConfig
+
+    found = {}
+    for name, factor in SPREAD.items():
+        value = getattr(options, name, None)
+        if isinstance(value, float) and value > 0:
+            found[name] = DimensionConfig(low=value / factor, high=value * factor, log=True)
+    return found
+
+
+class _Study:
+    """The search of one arm. Asks Optuna's sampler, which sees names like ``fuser.weight``."""
+
+    def __init__(self, arm: Arm, space: Space) -> None:
+        optuna = _optuna()
+        self._arm = arm
+        self._distributions = {
+            f"{part}.{name}": _distribution(optuna, dimension)
+            for part, dimensions in space.items()
+            for name, dimension in dimensions.items()
+        }
+        sampler = optuna.samplers.TPESampler(
+            seed=zlib.crc32(arm.name.encode()), n_startup_trials=_AT_RANDOM, constant_liar=True
+        )
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._waiting: list[tuple[Any, Arm, dict[str, dict[str, Any]]]] = []
+        self._tried: list[tuple[Arm, Trial]] = []
+
+    def draw(self, count: int) -> list[Arm]:
+        """So many arms to be tried; the very first is the arm as it is."""
+        start = len(self._waiting)
+        for _ in range(count):
+            if not self._tried:
+                self._waiting.append((None, self._arm, {"backbone": {}, "fuser": {}}))
+                continue
+            asked = self._study.ask(self._distributions)
+            options: dict[str, dict[str, Any]] = {"backbone": {}, "fuser": {}}
+            for name, value in asked.params.items():
+                part, _, option = name.partition(".")
+                options[part][option] = value
+            tuned = replace(
+                self._arm,
+                fuser_options={**self._arm.fuser_options, **options["fuser"]},
+                backbone_options={**self._arm.backbone_options, **options["backbone"]},
+            )
+            self._waiting.append((asked, tuned, options))
+        return [arm for _, arm, _ in self._waiting[start:]]
+
+    def told(self, run: Run) -> None:
+        """What became of the trial that was drawn first of those still out."""
+        asked, arm, options = self._waiting.pop(0)
+        self._tried.append((arm, Trial(options=options, value=run.validation, seconds=run.seconds)))
+        if asked is not None:
+            # A run that failed is told as one that found nothing: the sampler shall keep away from there.
+            self._study.tell(asked, 0.0 if run.validation is None else run.validation)
+
+    def result(self) -> Searched:
+        trials = [trial for _, trial in self._tried]
+        found = Searched(arm=self._arm, trials=trials)
+        return replace(found, arm=self._tried[trials.index(found.best)][0])
+
+
+def _distribution(optuna: Any, dimension: DimensionConfig) -> Any:
+    if dimension.choices is not None:
+        return optuna.distributions.CategoricalDistribution(dimension.choices)
+    low, high = dimension.low, dimension.high
+    if isinstance(low, int) and isinstance(high, int):
+        return optuna.distributions.IntDistribution(low, high, log=dimension.log)
+    return optuna.distributions.FloatDistribution(low, high, log=dimension.log)
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError(
+            "searching hyper-parameters needs Optuna, which is not installed", hint='pip install "enhancer[search]"'
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
