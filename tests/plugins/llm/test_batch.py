@@ -1,0 +1,101 @@
+"""The batch API of ``openai`` against the suite that plugin authors run, and what is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from loopback import LoopbackServer
+from loopback_batch import LoopbackBatches, Plan
+
+from enhancer.contracts import Context, OffersBatches
+from enhancer.errors import ServerError
+from enhancer.testing.batch import BatchConformance
+from enhancer_plugins.llm._openai_batch import _lines
+from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
+from enhancer_plugins.llm.replay import Replay
+
+KEY = "sk-proj-4bZ9q0aVerySecretKey77"
+
+
+@pytest.fixture
+def batches():
+    return LoopbackBatches(default=Plan(polls=1))
+
+
+@pytest.fixture
+def server(batches, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with LoopbackServer(plug=batches.plug) as running:
+        yield running
+
+
+class TestOpenAI(BatchConformance):
+    model = "loopback-model"
+    secret = KEY
+
+    @pytest.fixture
+    def make_provider(self, server):
+        return lambda: OpenAI(OpenAIOptions(api_base=server.url), Context())
+
+
+def test_only_those_that_have_it_offer_it():
+    assert issubclass(OpenAI, OffersBatches)
+    assert not issubclass(Replay, OffersBatches)
+
+
+def test_a_token_is_looked_for_on_every_page(server, batches, monkeypatch, tmp_path):
+    monkeypatch.setattr("enhancer_plugins.llm._openai_batch._PAGE", 2)
+
+    async def act():
+        provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
+        offline = provider.batches()
+        (tmp_path / "r.jsonl").write_bytes(offline.line("a", TestOpenAI().request_about("a")))
+        upload = await offline.upload(tmp_path / "r.jsonl")
+        for n in range(5):
+            await offline.create(upload, f"token{n}")
+        found = [(await offline.find(f"token{n}")).id for n in range(5)]
+        await provider.aclose()
+        return found
+
+    assert asyncio.run(act()) == [f"batch_{n}" for n in range(5)]
+    assert batches.keys == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize("told", [{}, {"id": "../x", "status": "completed"}, {"id": "b"}, {"id": 3, "status": "x"}])
+def test_a_job_that_is_none_is_a_fault_of_the_server(server, batches, monkeypatch, told):
+    monkeypatch.setattr(batches, "_told", lambda _: told)
+
+    async def act():
+        provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
+        batches.files["f"] = b"{}"
+        try:
+            await provider.batches().create("f", "token")
+        finally:
+            await provider.aclose()
+
+    with pytest.raises(ServerError):
+        asyncio.run(act())
+
+
+def test_lines_of_absurd_length_are_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("enhancer_plugins.llm._openai_batch._LONGEST_LINE", 16)
+    file = tmp_path / "f"
+    file.write_bytes(b"one\n\n" + b"x" * 40 + b"\ntwo\n" + b"y" * 16 + b"\nthree")
+    with file.open("rb") as lines:
+        assert [line.strip() for line in _lines(lines)] == [b"one", b"two", b"three"]
+
+
+def test_each_line_asks_what_the_direct_road_would_post(server):
+    provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
+    request = TestOpenAI().request_about("x")
+    line = json.loads(provider.batches().line("id-1", request))
+    asyncio.run(_complete(provider, request))
+    assert line["body"] == server.bodies[0]
+    assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")
+
+
+async def _complete(provider, request):
+    await provider.complete(request)
+    await provider.aclose()
