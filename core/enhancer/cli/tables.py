@@ -120,7 +120,7 @@ def plan(result: Mapping[str, Any]) -> str:
             ("cached", count(result["cached"])),
             ("to generate", count(result["to_generate"])),
             ("in quarantine", count(result["quarantined"])),
-            *_textless(result),
+            *_some(result),
             ("calls", count(result["requests"])),
             ("prompt tokens", f"{count(result['prompt_tokens'])} (estimated)"),
             ("completion tokens", f"{count(result['completion_tokens'])} (estimated)"),
@@ -137,7 +137,7 @@ def generation(result: Mapping[str, Any]) -> str:
             ("cached", count(result["cached"])),
             ("generated", count(result["generated"])),
             ("in quarantine", count(result["quarantined"])),
-            *_textless(result),
+            *_some(result),
             ("calls", count(result["requests"])),
             ("prompt tokens", count(result["prompt_tokens"])),
             ("completion tokens", count(result["completion_tokens"])),
@@ -147,9 +147,10 @@ def generation(result: Mapping[str, Any]) -> str:
     )
 
 
-def _textless(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Only where there are any: most tables have none."""
-    return [("without text", count(result["without_text"]))] if result.get("without_text") else []
+def _some(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Only where there are any: most tables have none, and most stores no batch that is out."""
+    some = {"without_text": "without text", "pending": "out in a batch"}
+    return [(said, count(result[name])) for name, said in some.items() if result.get(name)]
 
 
 def training(result: Mapping[str, Any]) -> str:

@@ -1,0 +1,130 @@
+"""``--batch`` on the command line: half the price, words about what goes on, and exit codes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+from loopback import LoopbackServer
+from loopback_batch import LoopbackBatches, Plan
+
+PRICE = ("--set", "llm.price.input=1000.0", "--set", "llm.price.output=1000.0")
+QUICK = ("--set", "llm.batch_poll=0.02")
+
+
+@pytest.fixture
+def batches():
+    return LoopbackBatches()
+
+
+@pytest.fixture
+def project(invoke, tables, hashing, batches, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    with LoopbackServer(plug=batches.plug) as server:
+        flags = ("--llm", "openai", "--model", "mystery", "--api-base", server.url)
+        assert invoke("init", "--yes", *flags, "--embedder", "hashing", "--store", "sqlite").code == 0
+        path = tables / "enhancer.toml"
+        path.write_text(re.sub(r"\[llm\.price\].*?output = 0\.0\n", "", path.read_text(), flags=re.DOTALL))
+        yield tables
+        assert server.count == 0
+
+
+def test_the_plan_of_a_batch_costs_half(invoke, project):
+    full = invoke("plan", "--json", *PRICE).json()
+    half = invoke("plan", "--batch", "--json", *PRICE).json()
+    assert half["cost_usd"] == pytest.approx(full["cost_usd"] / 2)
+    free = invoke("plan", "--batch", "--json", *PRICE, "--set", "llm.batch_discount=1").json()
+    assert free["cost_usd"] == 0
+
+
+def test_it_asks_first_at_the_price_of_a_batch(invoke, project, batches):
+    done = invoke("generate", "--batch", *PRICE)
+    assert done.code == 2
+    half = invoke("plan", "--batch", "--json", *PRICE).json()["cost_usd"]
+    assert f"{half:.4f}"[:5] in done.err
+    assert not batches.jobs
+
+
+def test_submitted_by_one_run_and_collected_by_another(invoke, project, batches):
+    batches.default = Plan(polls=1)
+    first = invoke("generate", "--batch", "--no-wait", "--yes", "--json", *PRICE)
+    assert first.code == 0
+    assert first.json()["pending"] == 6
+    assert re.search(
+        r"a batch job goes on at the provider \(batch_0; 6 requests\): `enhancer generate --batch`", first.err
+    )
+    assert re.search(r"out in a batch +6", invoke("plan").out)
+    direct = invoke("generate", *PRICE)
+    assert direct.code == 0
+    assert re.search(r"out in a batch +6", direct.out)
+    assert "a batch job goes on" in direct.err
+    last = invoke("generate", "--batch", "--json", *PRICE, *QUICK)  # nothing more to pay for, and so to ask about
+    assert last.code == 0, last.err
+    assert (last.json()["generated"], last.json()["requests"]) == (6, 6)
+    assert "pending" not in last.json()
+    ledger = invoke("store", "costs", "--json").json()
+    assert ledger["total"]["cost_usd"] == pytest.approx(last.json()["cost_usd"])
+    assert len(batches.jobs) == 1
+
+
+def test_ctrl_c_says_that_the_job_goes_on_and_the_next_run_collects_it(invoke, project, batches):
+    batches.default = Plan(polls=10**6)
+
+    def press():
+        while not any(job.looks for job in batches.jobs.values()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    done = invoke("generate", "--batch", "--yes", *PRICE, *QUICK)
+    thread.join()
+    assert done.code == 130
+    assert "a batch job goes on at the provider (batch_0; 6 requests)" in done.err
+    assert "enhancer generate --batch" in done.err
+    batches.jobs["batch_0"].plan = Plan()
+    assert invoke("generate", "--batch", "--json", *PRICE, *QUICK).json()["generated"] == 6
+    assert len(batches.jobs) == 1
+
+
+def test_a_provider_without_batches_is_refused_and_one_that_has_them_is_named(invoke, project):
+    toml = project / "enhancer.toml"
+    toml.write_text(re.sub(r"\[llm\].*?\n\n", '[llm]\nuse = "replay"\n\n', toml.read_text(), flags=re.DOTALL))
+    for command in (("generate", "--batch", "--yes"), ("plan", "--batch")):
+        done = invoke(*command)
+        assert done.code == 2
+        assert "'replay' has no batch API" in done.err
+        assert '"openai"' in done.err
+
+
+def test_a_failed_job_shows_the_providers_words(invoke, project, batches):
+    batches.default = Plan(refused=({"code": "x", "line": 2, "message": "The model does not exist."},))
+    done = invoke("generate", "--batch", "--yes", *QUICK)
+    assert done.code == 1
+    assert "line 2: The model does not exist." in done.err
+
+
+def test_flags_of_batches_alone_are_refused(invoke, project):
+    for flag in ("--no-wait", "--abandon"):
+        done = invoke("generate", flag)
+        assert done.code == 2
+        assert "add --batch" in done.err
+
+
+def test_the_budget_stops_with_4(invoke, project, batches):
+    done = invoke("generate", "--batch", "--yes", *PRICE, "--set", "llm.max_cost=0.01", *QUICK)
+    assert done.code == 4
+    assert not batches.jobs
+
+
+def test_abandoned(invoke, project, batches):
+    batches.default = Plan(polls=10**6)
+    assert invoke("generate", "--batch", "--no-wait", "--yes").code == 0
+    done = invoke("generate", "--batch", "--abandon", "--json", *QUICK)
+    assert done.code == 0, done.err
+    assert done.json()["generated"] == 3
+    assert "goes on" not in done.err
