@@ -55,4 +55,6 @@ def test_an_order_changes_no_other_profile_more_than_when_each_is_alone(smollm2,
     together = profiles(tmp_path / "together", template, smollm2, ordered, 3)
     for id_ in ("1", "3"):
         assert alone[id_] == plain[id_], "each asked about alone: the order is in another request"
-        assert "BANAN" not in str(together[id_]).upper()
+        # A copy of the text, which this model likes to give, is in quarantine rather than here.
+        assert "BANAN" not in str(together.get(id_)).upper()
+    assert together
