@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from enhancer.config import Settings
 from enhancer.contracts import Context
 from enhancer.data import Entity
@@ -47,6 +49,7 @@ def profiles(folder, template, options, texts, per_request):
         return {record.id: (record.profile, record.tags) for record in store.scan()}
 
 
+@pytest.mark.slow
 def test_an_order_changes_no_other_profile_more_than_when_each_is_alone(smollm2, installed, template, tmp_path):
     del installed
     plain = profiles(tmp_path / "plain", template, smollm2, TEXTS, 1)
