@@ -24,7 +24,7 @@ from enhancer.features.run import Run
 from enhancer.features.survey import survey
 from enhancer.features.tally import Tally
 from enhancer.harness.case import Case
-from enhancer.harness.desk import NoMoneyError, TooLargeError
+from enhancer.harness.submission import NoMoneyError, TooLargeError
 from enhancer.prompts import speaks_to_reader
 
 if TYPE_CHECKING:

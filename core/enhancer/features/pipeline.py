@@ -323,7 +323,8 @@ class Pipeline:
             AuthenticationError: No key.
             ConfigError: A cap without a price, or a model that cannot be served.
         """
-        from enhancer.harness.desk import FOLDER, Desk
+        from enhancer.harness.desk import Desk
+        from enhancer.harness.submission import FOLDER
 
         llm = self._settings.llm
         provider.check(llm.model)

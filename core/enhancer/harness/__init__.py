@@ -5,9 +5,10 @@ from __future__ import annotations
 from enhancer.harness.budget import Budget
 from enhancer.harness.caller import Caller, Spent
 from enhancer.harness.case import Ask, Case
+from enhancer.harness.completions import Paid, PaidCall
 from enhancer.harness.gate import Gate
 from enhancer.harness.generator import Generator
-from enhancer.harness.journal import FILE_NAME, CostLine, Journal, Paid, PaidCall, Quarantined
+from enhancer.harness.journal import FILE_NAME, CostLine, Journal, Quarantined
 from enhancer.harness.key import KeyMaker, text_hash
 from enhancer.harness.matching import Matched, match
 from enhancer.harness.parse import InvalidAnswerError, parse_object

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConnectionFailedError, DeadlineError, ProviderError, RateLimitError, ServerError
-from enhancer.harness.journal import PaidCall
+from enhancer.harness.completions import PaidCall
 from enhancer.harness.key import request_hash
 from enhancer.harness.redact import redact
 from enhancer.harness.retry import TRANSIENT, is_transient, retrying
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.llm import Completion, LLMProvider, Price, Request
     from enhancer.harness.budget import Budget
+    from enhancer.harness.completions import Paid
     from enhancer.harness.gate import Gate, Ticket
-    from enhancer.harness.journal import Journal, Paid
+    from enhancer.harness.journal import Journal
 
 
 BACKOFF_SECONDS = 0.5

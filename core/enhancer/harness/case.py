@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from enhancer.contracts.record import Key
-    from enhancer.harness.journal import Paid
+    from enhancer.harness.completions import Paid
     from enhancer.harness.validate import Answer, AnswerValidator
     from enhancer.prompts import Template
 
