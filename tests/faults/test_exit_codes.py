@@ -142,7 +142,7 @@ def test_a_proxy_that_echoes_the_key_is_never_quoted(
     llm_server.script.choose = lambda number, _: (
         [*echoes, None][number % (len(echoes) + 1)] if statuses[1:] else echoes[0]
     )
-    done = enhancer("generate", "--yes", "--json", "--set", "llm.max_attempts=1", ENHANCER_DEBUG="1")
+    done = enhancer("generate", "--yes", "--json", "--log-json", "--set", "llm.max_attempts=1", ENHANCER_DEBUG="1")
     assert done.returncode == (3 if statuses[1:] else 2), done.stderr
     told = quick("store", "quarantine", "--json")
     left = everything(project, done.stdout, done.stderr, told.out, told.err)
