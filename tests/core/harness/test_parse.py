@@ -219,6 +219,24 @@ def test_what_is_no_profile_is_refused(validator: AnswerValidator, change: dict[
     assert len(str(caught.value)) < 700
 
 
+@pytest.mark.parametrize(
+    ("profile", "asked"),
+    [
+        ("Title: Heat,  a film of 1995", "title: Heat, a film of 1995"),
+        (
+            "Here you are. title: Heat, a film of 1995, about a thief and the man who hunts him.",
+            "title: Heat, a film of 1995, about a thief and the man who hunts him.",
+        ),
+    ],
+    ids=["all of a short text", "a long text with a preface"],
+)
+def test_an_echo_is_none_the_less_for_being_short_or_introduced(
+    validator: AnswerValidator, profile: str, asked: str
+) -> None:
+    with pytest.raises(InvalidAnswerError, match="word for word"):
+        validator.judge({**GOOD, "profile": profile}, f"<data>\n{asked}\n</data>")
+
+
 def test_missing_keys_are_named(validator: AnswerValidator) -> None:
     with pytest.raises(InvalidAnswerError, match="'tags' is a required property"):
         validator.judge({"profile": GOOD["profile"]}, PROMPT)
