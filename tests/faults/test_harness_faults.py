@@ -368,6 +368,19 @@ def test_a_cut_off_answer_gets_more_room_once(bench: Bench, llm_server: Loopback
     assert len(llm_server.bodies[1]["messages"]) == 2
 
 
+def test_more_room_is_given_once_and_no_more(bench: Bench, llm_server: LoopbackServer) -> None:
+    bench.rows = entities(1)
+    llm_server.script.choose = lambda number, _: (
+        Behaviour(answer=GOOD_TEXT[:30], finish_reason="length") if number < 20 else None
+    )
+    report = bench.generate()
+    complete(bench, report)
+    assert (report.generated, report.quarantined, report.requests) == (0, 1, 4)
+    rooms = [body.get("max_tokens") or body["max_completion_tokens"] for body in llm_server.bodies]
+    assert rooms == [rooms[0]] + 3 * [2 * rooms[0]]
+    assert "not complete" in quarantine(bench)["0"][0]
+
+
 def test_a_batch_that_fails_whole_is_halved(bench: Bench, llm_server: LoopbackServer) -> None:
     bench.rows = entities(8)
     bench.llm["items_per_request"] = 8
