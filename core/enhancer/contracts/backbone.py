@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.placement import Placement
 
-Capability = Literal["input", "loss", "embeddings", "ranking"]
+Capability = Literal["input", "loss", "embeddings", "ranking", "served"]
 """What a fuser may need of a backbone: a widened ``input``; a further ``loss`` on its embeddings; a hand in the
-``embeddings`` themselves before they are propagated; a ``ranking`` loss in place of the backbone's own."""
+``embeddings`` themselves before they are propagated; a ``ranking`` loss in place of the backbone's own; a word on the
+embeddings that are ``served``."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,6 +7,7 @@ a :class:`Fusion`, which owns the run's trainable parts. A fuser may
 - add a term to the loss (:meth:`Fusion.loss`): need ``"loss"``;
 - change the backbone's own embeddings before it propagates them (:meth:`Fusion.embeddings`): need ``"embeddings"``;
 - rank by a loss of its own (:meth:`Fusion.ranking_loss`): need ``"ranking"``;
+- correct the embeddings that are served (:meth:`Fusion.settle`): need ``"served"``;
 - place an entity that the backbone has never seen (:meth:`Fusion.place`).
 """
 
@@ -99,6 +100,19 @@ class Fusion:
         del batch
         return None
 
+    def settle(self, kind: Kind, embeddings: torch.Tensor) -> torch.Tensor:
+        """The embeddings to be served, and validated by, from the trained ones; training itself goes on without it.
+
+        Args:
+            kind: Users or items.
+            embeddings: float32 ``[n, d]``: final collaborative embeddings of all of that kind, without gradient.
+
+        Returns:
+            As much, of the same shape; what is given is not changed.
+        """
+        del kind
+        return embeddings
+
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement | None:
         """How an unseen entity's semantic vector becomes a row.
 
@@ -164,6 +178,7 @@ class Fuser(ABC):
                 "loss": "a further loss on its embeddings",
                 "embeddings": "a hand in its embeddings before they are propagated",
                 "ranking": "a ranking loss in place of its own",
+                "served": "a word on the embeddings that are served",
             }
             raise FusionError(
                 f"fuser {name!r} needs {' and '.join(words[m] for m in missing)}, which backbone {of!r} does not offer",

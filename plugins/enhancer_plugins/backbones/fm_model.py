@@ -105,7 +105,8 @@ class FMModel(RankingModel):
     def _side(self, kind: Kind, sums: torch.Tensor, bias: torch.Tensor, *, bias_first: bool) -> Side:
         ones = torch.ones_like(bias)
         ends = (bias, ones) if bias_first else (ones, bias)
-        rows = torch.cat([sums.detach(), torch.stack(ends, 1).detach()], 1).cpu().numpy()
+        served = self.fusion.settle(kind, sums.detach()) if self.settles else sums.detach()
+        rows = torch.cat([served, torch.stack(ends, 1).detach()], 1).cpu().numpy()
         mask = self.trained[0 if kind == "user" else 1]
         placement = self.fusion.place(kind, sums[torch.from_numpy(mask).to(self.device)].detach())
         if placement is None:

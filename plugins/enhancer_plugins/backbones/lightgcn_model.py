@@ -92,10 +92,15 @@ class LightGCNModel(RankingModel):
         embeddings = self._propagated(training=False).detach()
         if self.cosine:
             embeddings = torch.nn.functional.normalize(embeddings, dim=1)
-        columns = self._columns()
-        whole = embeddings.clone() if columns is None else torch.cat([embeddings, columns.detach()], 1)
-        vectors = (self.data.user_vectors, self.data.item_vectors)
         kinds: tuple[Kind, Kind] = ("user", "item")
+        whole = embeddings.clone()
+        if self.settles:
+            parts = zip(kinds, torch.split(embeddings, self._split), strict=True)
+            whole = torch.cat([self.fusion.settle(kind, own) for kind, own in parts])
+        columns = self._columns()
+        if columns is not None:
+            whole = torch.cat([whole, columns.detach()], 1)
+        vectors = (self.data.user_vectors, self.data.item_vectors)
         sides: dict[Kind, Side] = {}
         for kind, known, own, served, mask in zip(
             kinds,

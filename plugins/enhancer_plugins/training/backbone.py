@@ -57,7 +57,7 @@ class TrainedBackbone(Backbone):
     """
 
     options_class = TrainingOptions
-    accepts = frozenset({"input", "loss"})
+    accepts = frozenset({"input", "loss", "served"})
     options: TrainingOptions
 
     def __init__(self, options: TrainingOptions, context: Context) -> None:

@@ -96,6 +96,7 @@ class RankingModel(ABC):
         self._has_loss = "loss" in fuser.needs
         self._has_ranking = "ranking" in fuser.needs
         self.changes = "embeddings" in fuser.needs
+        self.settles = "served" in fuser.needs
         self._sampler = TripletSampler(data, seed)
         self._batch_size = recipe.steps(len(self._sampler))
         self.widens = "input" in fuser.needs

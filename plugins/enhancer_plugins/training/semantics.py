@@ -23,6 +23,7 @@ class Semantics:
     Attributes:
         vectors: float32 ``[n, ds]`` by kind.
         known: bool ``[n]`` by kind: nodes that have a vector and a training interaction.
+        counts: int64 ``[n]`` by kind: training interactions.
         dim: ``ds``.
     """
 
@@ -30,6 +31,10 @@ class Semantics:
         assert data.user_vectors is not None
         assert data.item_vectors is not None
         self._masks: dict[Kind, NDArray[np.bool_]] = dict(zip(("user", "item"), trained(data), strict=True))
+        self.counts: dict[Kind, NDArray[np.int64]] = {
+            "user": np.bincount(data.users, minlength=data.n_users),
+            "item": np.bincount(data.items, minlength=data.n_items),
+        }
         self.vectors: dict[Kind, torch.Tensor] = {
             "user": torch.from_numpy(np.asarray(data.user_vectors, np.float32)).to(device),
             "item": torch.from_numpy(np.asarray(data.item_vectors, np.float32)).to(device),
@@ -40,13 +45,16 @@ class Semantics:
         }
         self.dim = int(self.vectors["item"].shape[1])
 
-    def fitted_placement(self, kind: Kind, embeddings: torch.Tensor, *, ridge: float = 1e-2) -> Placement:
+    def fitted_placement(
+        self, kind: Kind, embeddings: torch.Tensor, *, ridge: float = 1e-2, doubt: float = 0.0
+    ) -> Placement:
         """The linear map from vectors that comes nearest to the embeddings of trained nodes, by ridge regression.
 
         Args:
             kind: Users or items.
             embeddings: float32 ``[m, d]``: those of the nodes with a training interaction, in order.
             ridge: Penalty, in parts of the mean variance of a column.
+            doubt: A node with ``n`` training interactions has weight ``n / (n + doubt)``.
 
         Returns:
             ``ds`` to ``d``, at the mean length of ``embeddings``.
@@ -56,15 +64,16 @@ class Semantics:
         length = float(np.linalg.norm(y, axis=1).mean())
         x = self.vectors[kind].cpu().numpy()[self._masks[kind]][has].astype(np.float64)
         y = y[has]
+        counts = self.counts[kind][self._masks[kind]][has]
         if len(x) == 0:
             zero = np.zeros((self.dim, embeddings.shape[1]), np.float32)
             return Placement((Dense(zero, np.zeros(zero.shape[1], np.float32)),))
-        slope, level = linear_fit(x, y, ridge=ridge)
+        slope, level = linear_fit(x, y, ridge=ridge, weights=counts / (counts + doubt))
         return Placement((Dense(slope.astype(np.float32), level.astype(np.float32)),), norm=length)
 
 
 def linear_fit(
-    x: NDArray[np.float64], y: NDArray[np.float64], *, ridge: float
+    x: NDArray[np.float64], y: NDArray[np.float64], *, ridge: float, weights: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Ridge regression with a free level.
 
@@ -72,13 +81,15 @@ def linear_fit(
         x: ``[n, w]``.
         y: ``[n, k]``.
         ridge: Penalty, in parts of the mean squared length of a centred column of ``x``.
+        weights: ``[n]``: what each row counts for; 1 each if None.
 
     Returns:
         Slope ``[w, k]`` and level ``[k]``.
     """
-    centre, level = x.mean(0), y.mean(0)
-    moved = x - centre
+    weights = np.ones(len(x)) if weights is None else weights
+    centre, level = np.average(x, 0, weights), np.average(y, 0, weights)
+    moved = (x - centre) * np.sqrt(weights)[:, None]
     gram = moved.T @ moved
     gram[np.diag_indices_from(gram)] += ridge * max(float(np.trace(gram)) / len(gram), 1e-12)
-    slope = np.linalg.solve(gram, moved.T @ (y - level))
+    slope = np.linalg.solve(gram, moved.T @ ((y - level) * np.sqrt(weights)[:, None]))
     return slope, level - centre @ slope

@@ -8,6 +8,7 @@ from enhancer_plugins.fusers.align import Align
 from enhancer_plugins.fusers.concat import Concat
 from enhancer_plugins.fusers.generate import Generate
 from enhancer_plugins.fusers.none import NoFusion
+from enhancer_plugins.fusers.prior import Prior
 from enhancer_plugins.fusers.semantic import Semantic
 
 SHORT = {"epochs": 12, "batch_size": 256, "learning_rate": 0.05}
@@ -50,4 +51,9 @@ class TestAdapter(FuserConformance):
 class TestSemantic(FuserConformance):
     fuser_class = Semantic
     options: ClassVar = {"negatives": 16, "learning_rate": 0.01}
+    backbones: ClassVar = BACKBONES
+
+
+class TestPrior(FuserConformance):
+    fuser_class = Prior
     backbones: ClassVar = BACKBONES

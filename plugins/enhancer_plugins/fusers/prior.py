@@ -1,0 +1,85 @@
+"""A prior: vectors say where an embedding is to be expected, and interactions overrule them as they grow.
+
+In the spirit of Agarwal & Chen 2009, "Regression-based Latent Factor Models" (KDD), whose factors have a regression on
+features for their prior mean, here in two steps: training is that of the backbone alone, and when it is served,
+
+    P(s) = W s + b                              ridge regression of trained embeddings on vectors, weights n / (n + k)
+    e'   = (n e + k P(s)) / (n + k)             for a node with n training interactions
+
+with ``P(s)`` at the mean length of trained embeddings. A node without interactions is at ``P(s)``; one with many stays
+where it is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from enhancer.contracts import Fuser, Fusion, Options
+
+if TYPE_CHECKING:
+    import torch
+
+    from enhancer.contracts import Context, Placement, TrainingData
+    from enhancer.contracts.record import Kind
+
+
+class PriorOptions(Options):
+    """``[fuser] use = "prior"``."""
+
+    items: float = Field(default=3.0, ge=0)
+    """What an item's vector is worth, in interactions (``k``); at 0 it places unseen items and does no more."""
+    users: float = Field(default=0.0, ge=0)
+    """What a user's vector is worth."""
+    ridge: float = Field(default=0.03, gt=0)
+    """Penalty of the regression, in parts of the mean variance of a column of the vectors."""
+
+
+class Prior(Fuser):
+    """Draws the embeddings of nodes with few interactions towards what their vectors let expect.
+
+    Training is that of the backbone alone, and serving carries nothing extra.
+    """
+
+    options_class = PriorOptions
+    needs = frozenset({"served"})
+
+    def __init__(self, options: PriorOptions, context: Context) -> None:
+        del context
+        self.options = options
+
+    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        """Begin a run."""
+        del dim, seed
+        return _Shrinkage(self.options, data, device)
+
+
+class _Shrinkage(Fusion):
+    def __init__(self, options: PriorOptions, data: TrainingData, device: str) -> None:
+        import torch
+
+        from enhancer_plugins.training.semantics import Semantics
+
+        self._ridge = options.ridge
+        self._semantics = semantics = Semantics(data, device)
+        self._doubt: dict[Kind, float] = {"user": options.users, "item": options.items}
+        self._share: dict[Kind, torch.Tensor] = {}
+        for kind, doubt in self._doubt.items():
+            counts = torch.from_numpy(semantics.counts[kind]).to(device, torch.float32)
+            share = doubt / (counts + doubt).clamp(min=1e-9)
+            self._share[kind] = (share * semantics.known[kind]).unsqueeze(1)
+
+    def settle(self, kind: Kind, embeddings: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if self._doubt[kind] == 0:
+            return embeddings
+        trained = torch.from_numpy(self._semantics.counts[kind] > 0).to(embeddings.device)
+        placed = self.place(kind, embeddings[trained])(self._semantics.vectors[kind].cpu().numpy())
+        return torch.lerp(embeddings, torch.from_numpy(placed).to(embeddings.device), self._share[kind])
+
+    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+        # What hardly anybody touched says little of where its like belong.
+        doubt = max(self._doubt[kind], 1.0)
+        return self._semantics.fitted_placement(kind, embeddings, ridge=self._ridge, doubt=doubt)
