@@ -86,7 +86,7 @@ class _Alignment(Fusion):
     def loss(self, batch: Batch) -> torch.Tensor | None:
         import torch
 
-        from enhancer_plugins.training.losses import info_nce
+        from enhancer_plugins.training.losses import Term, info_nce_sum
 
         parts = [
             ("user", batch.user_embeddings, *self._draw("user", batch.users)),
@@ -110,16 +110,9 @@ class _Alignment(Fusion):
         for (_, embeddings, nodes, counts), rows in zip(
             parts, places.split([len(nodes) for _, _, nodes, _ in parts]), strict=True
         ):
-            term = info_nce(
-                embeddings.index_select(0, nodes),
-                mapped.index_select(0, rows),
-                torch.arange(len(nodes), device=nodes.device),
-                temperature=self._options.temperature,
-                anchor_counts=counts,
-                target_counts=counts,
-            )
-            terms.append(term)
-        return self._options.weight * torch.stack(terms).sum()
+            own = torch.arange(len(nodes), device=nodes.device)
+            terms.append(Term(embeddings.index_select(0, nodes), mapped.index_select(0, rows), own, counts, counts))
+        return self._options.weight * info_nce_sum(terms, temperature=self._options.temperature)
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         del kind

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from enhancer_plugins.training.losses import bpr_loss, bpr_reference, info_nce
+from enhancer_plugins.training.losses import Term, bpr_loss, bpr_reference, info_nce, info_nce_sum
 from enhancer_plugins.training.sampler import Triples
 
 
@@ -125,3 +125,20 @@ def test_a_zero_row_is_no_trap():
     (gradient,) = torch.autograd.grad(loss, anchors)
     assert bool(torch.isfinite(gradient).all())
     assert math.isfinite(float(loss.detach()))
+
+
+def test_who_does_the_terms_changes_no_bit(monkeypatch):
+    """A second thread takes some of them where torch has one; the sum and its gradients stay what they are."""
+    sizes = (400, 300, 500)
+    results = []
+    for threads in (1, 2):
+        monkeypatch.setattr("numba.get_num_threads", lambda threads=threads: threads)
+        tensors = [(rows(n, 16, n).requires_grad_(), rows(n, 16, n + 1).requires_grad_()) for n in sizes]
+        terms = [Term(*pair, torch.arange(len(pair[0]))) for pair in tensors]
+        loss = info_nce_sum(terms, temperature=0.2)
+        leaves = [tensor for pair in tensors for tensor in pair]
+        results.append((loss.detach(), *torch.autograd.grad(loss, leaves)))
+        alone = sum(info_nce(*pair, torch.arange(len(pair[0])), temperature=0.2) for pair in tensors)
+        torch.testing.assert_close(loss, alone)
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
