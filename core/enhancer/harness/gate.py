@@ -26,6 +26,7 @@ _JITTER = 0.05
 """Share of a pause that is added at most: several processes that were told the same do not come back at once."""
 _SHORT = 1.0
 """Seconds of a pause from which on people are told of it."""
+_SHORTEST = 1e-6
 _MIN_FAILURES = 10
 _MIN_FAILURES_AT_START = 5
 _EXHAUSTED = 3
@@ -223,7 +224,8 @@ class Gate:
             wait = max(wait, self._told_requests.wait(now))
         if self._told_tokens is not None:
             wait = max(wait, self._told_tokens.wait(now))
-        return wait
+        # What rounding leaves over is no wait: a clock may not even be able to tell it.
+        return wait if wait > _SHORTEST else 0.0
 
     def _grant(self, tokens: float) -> Ticket:
         now = self._clock()
