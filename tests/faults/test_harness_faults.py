@@ -368,6 +368,16 @@ def test_a_cut_off_answer_gets_more_room_once(bench: Bench, llm_server: Loopback
     assert len(llm_server.bodies[1]["messages"]) == 2
 
 
+def test_a_refused_batch_spoils_nobody_but_whom_it_is_about(bench: Bench, llm_server: LoopbackServer) -> None:
+    bench.llm["items_per_request"] = 6
+    refused = Behaviour(refusal="I cannot help with that.")
+    llm_server.script.choose = lambda _, b: refused if "film 2" in json.dumps(b) else None
+    report = bench.generate()
+    complete(bench, report)
+    assert (report.generated, report.quarantined) == (5, 1)
+    assert quarantine(bench)["2"] == ("the model refused", "I cannot help with that.")
+
+
 def test_more_room_is_given_once_and_no_more(bench: Bench, llm_server: LoopbackServer) -> None:
     bench.rows = entities(1)
     llm_server.script.choose = lambda number, _: (
