@@ -23,7 +23,7 @@ BUNDLED = {
     "embedder": {"sentence-transformers", "bge", "minilm"},
     "store": {"lmdb", "sqlite"},
     "backbone": {"lightgcn", "fm"},
-    "fuser": {"none", "concat", "align"},
+    "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "prior"},
 }
 HOOKS = [name for name, member in vars(hookspecs).items() if hasattr(member, "enhancer_spec")]
 
