@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from enhancer.contracts.record import PROFILE_ASPECT
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation.diagnosis import Check, Subject, diagnose
+from enhancer.evaluation.gallery import Told, build
 from enhancer.evaluation.leaks import evidence
 from enhancer.evaluation.split import Views
 from enhancer.evaluation.wording import Written
@@ -17,14 +20,15 @@ from enhancer.features.provenance import trace
 from enhancer.features.records import embedding_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from enhancer.config.schema import Input
-    from enhancer.contracts.record import Kind
+    from enhancer.contracts.record import Kind, Record
     from enhancer.data import Entity, Interactions
     from enhancer.evaluation.diagnosis import Diagnosis, Table
+    from enhancer.evaluation.gallery import Gallery
     from enhancer.evaluation.leaks import Evidence
     from enhancer.features.provenance import Provenance
     from enhancer.project import Project
@@ -165,6 +169,63 @@ def _origin_words(found: Provenance) -> str:
         parts.append(f"{found.unknown:,} were made from another input than this split gives")
     named = ", ".join(found.examples)
     return f"of {found.users:,} profiles of users, {' and '.join(parts)} (such as those of {named})"
+
+
+def gallery(project: Project) -> Gallery | None:
+    """Profiles for the report to show; None where items have no vectors."""
+    settings, split = project.settings, project.split
+    if settings.prompts.item.source not in ("llm", "text"):
+        return None
+    ids = split.train.item_ids
+    vectors = feature_table(project.store, ids, "item", inputs_of(settings), project.embedder.fingerprint)
+    if not vectors.any():
+        return None
+    work = project.pipeline.work("item") if settings.prompts.item.source == "llm" else None
+
+    def titles(rows: Sequence[int]) -> list[str]:
+        return [project.titles.get(ids[row]) or ids[row] for row in rows]
+
+    def tell(rows: Sequence[int]) -> dict[int, Told]:
+        chosen = {ids[row]: row for row in rows}
+        entities = {entity.id: entity for entity in project.pipeline.entities("item") if entity.id in chosen}
+        records = project.store.get(list(chosen), kind="item")
+        told = {}
+        for (id_, row), title, record in zip(chosen.items(), titles(rows), records, strict=True):
+            entity = entities.get(id_)
+            told[row] = Told(
+                title=title,
+                text="" if entity is None else entity.text,
+                prompt="" if work is None or entity is None else work.prompt(entity)[0],
+                profile="" if record is None else record.profile,
+                tags=() if record is None else record.tags,
+                about="" if record is None else _about(record),
+            )
+        return told
+
+    system = "" if work is None or work.ask is None else work.ask.template.system
+    built = build(vectors, Views(split), tell, titles, system=system, seed=settings.seed)
+    cost, tokens = _paid(project)
+    return replace(built, cost_usd=cost, tokens=tokens)
+
+
+def _paid(project: Project) -> tuple[float | None, int]:
+    """What all stored profiles cost together, None where that of any is unknown, and their tokens."""
+    cost: float | None = 0.0
+    tokens = 0
+    for record in project.store.scan(aspect=PROFILE_ASPECT):
+        tokens += (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+        cost = None if cost is None or record.cost_usd is None else cost + record.cost_usd
+    return cost, tokens
+
+
+def _about(record: Record) -> str:
+    """Where a profile came from, in a line."""
+    parts = [record.model or "made elsewhere", record.prompt_version]
+    if record.prompt_tokens is not None and record.completion_tokens is not None:
+        parts.append(f"{record.prompt_tokens:,} + {record.completion_tokens:,} tokens")
+    if record.cost_usd is not None:
+        parts.append(f"${record.cost_usd:.6f}")
+    return ", ".join(part for part in [*parts, record.generated_at] if part)
 
 
 def _vectors(project: Project, kind: Kind, ids: list[str]) -> dict[str, Table]:

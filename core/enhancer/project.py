@@ -396,7 +396,7 @@ class Project:
         """
         from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
         from enhancer.evaluation.report import write_report
-        from enhancer.inspection import refuse_leaks
+        from enhancer.inspection import gallery, refuse_leaks
 
         settings = self.settings
         arms = resolve_arms(
@@ -404,13 +404,12 @@ class Project:
             uses_semantics=lambda name: self.plugins.get("fuser", name).uses_semantics,
             fusers=[line.name for line in self.plugins.listing() if line.kind == "fuser"],
         )
-        if "text" not in settings.evaluation.arms and next(self.store.scan(kind="item", aspect="text"), None) is None:
-            kept = [arm for arm in arms if arm.name != "text"]
-            if len(kept) < len(arms):
-                _log.warning(
-                    "the arm of raw text is left out: no text was embedded; `enhancer generate` does so without an LLM"
-                )
-            arms = kept
+        unasked = [arm for arm in arms if arm.name == "text" and "text" not in settings.evaluation.arms]
+        if unasked and next(self.store.scan(kind="item", aspect="text"), None) is None:
+            _log.warning(
+                "the arm of raw text is left out: no text is embedded; `enhancer generate` does so, without an LLM"
+            )
+            arms = [arm for arm in arms if arm not in unasked]
         origin = refuse_leaks(self, {name for arm in arms if arm.semantic for name in arm.inputs})
         seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
         # Another process can only know the plugins that are installed.
@@ -441,6 +440,7 @@ class Project:
                 facts=self._facts() | origin,
                 settings=settings.model_dump(mode="json"),
                 sections=() if sections is None else sections(ablation),
+                gallery=gallery(self) if any(arm.semantic for arm in arms) else None,
             )
             listener(Progress("report", 1, 1))
         return ablation

@@ -75,7 +75,7 @@ def agreement(
     queries = np.arange(len(able))
     if len(queries) > QUERIES:
         queries = np.sort(rng.choice(queries, QUERIES, replace=False))
-    behaviour = _by_behaviour(able, queries, (own, others), counts, n_others, rng)
+    behaviour = by_behaviour(able, queries, (own, others), counts, n_others, rng, NEIGHBOURS)
     directions = unit(vectors[able])
     reached = [
         _shared(neighbours(table, queries, NEIGHBOURS), behaviour) for table in (directions, shuffled(directions, seed))
@@ -89,15 +89,29 @@ def agreement(
     )
 
 
-def _by_behaviour(
+def by_behaviour(
     able: NDArray[np.int64],
     queries: NDArray[np.int64],
     sides: tuple[NDArray[np.int32], NDArray[np.int32]],
     counts: NDArray[np.int64],
     n_others: int,
     rng: np.random.Generator,
+    k: int,
 ) -> NDArray[np.int64]:
-    """int64 ``[q, k]``: places in ``able``."""
+    """The ``k`` entities that the same people took most, by cosine of co-occurrence.
+
+    Args:
+        able: Rows of the entities that take part, ascending, more than ``k``.
+        queries: Places in ``able`` that are asked about.
+        sides: Training interactions: the entity's row and the other side's row of each.
+        counts: Interactions of every entity.
+        n_others: Rows of the other side.
+        rng: Draws samples, where people or their interactions are too many, and breaks ties.
+        k: How many.
+
+    Returns:
+        int64 ``[q, k]``: places in ``able``, nearest first.
+    """
     own, others = sides
     place = np.full(len(counts), -1, np.int64)
     place[able] = np.arange(len(able))
@@ -107,7 +121,7 @@ def _by_behaviour(
     by_other = CSR.of((_Columns(pairs.items, pairs.users),), n_others)
     weight = 1.0 / np.sqrt(counts[able])
     noise = rng.random(len(able)) * 1e-9  # ties are many: no order of the table may decide them
-    out = np.empty((len(queries), NEIGHBOURS), np.int64)
+    out = np.empty((len(queries), k), np.int64)
     for number, query in enumerate(queries):
         people = by_entity.indices[by_entity.indptr[query] : by_entity.indptr[query + 1]]
         if len(people) > _PEOPLE:
@@ -117,7 +131,8 @@ def _by_behaviour(
             touched = rng.choice(touched, _TOUCHES, replace=False)
         score = np.bincount(touched, minlength=len(able)) * weight + noise
         score[query] = -1.0
-        out[number] = np.argpartition(-score, NEIGHBOURS - 1)[:NEIGHBOURS]
+        best = np.argpartition(-score, k - 1)[:k]
+        out[number] = best[np.argsort(-score[best])]
     return out
 
 

@@ -13,6 +13,7 @@ from enhancer.errors import EvaluationError
 from enhancer.evaluation import plots
 from enhancer.evaluation.arms import controls
 from enhancer.evaluation.plots import Curve, GainRow, LevelRow
+from enhancer.evaluation.report_parts import prices, searched_tables
 from enhancer.evaluation.verdict import number, show
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from enhancer.evaluation.arms import Arm
+    from enhancer.evaluation.gallery import Gallery
     from enhancer.evaluation.result import Ablation, Comparison, Finding
 
 _TITLES = {
@@ -76,6 +78,7 @@ def write_report(
     facts: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     sections: Sequence[Section] = (),
+    gallery: Gallery | None = None,
 ) -> Path:
     """Write the report and, beside it, a CSV of the same name.
 
@@ -86,6 +89,7 @@ def write_report(
         facts: What the reader should know of the data, by name; nested mappings are flattened.
         settings: The configuration.
         sections: Put after the plots.
+        gallery: Profiles to look at.
 
     Returns:
         ``path``.
@@ -93,7 +97,7 @@ def write_report(
     Raises:
         EvaluationError: It cannot be written.
     """
-    page = render_report(ablation, title=title, facts=facts, settings=settings, sections=sections)
+    page = render_report(ablation, title=title, facts=facts, settings=settings, sections=sections, gallery=gallery)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, page)
@@ -110,6 +114,7 @@ def render_report(
     facts: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     sections: Sequence[Section] = (),
+    gallery: Gallery | None = None,
 ) -> str:
     """The page as text; see :func:`write_report`."""
     import jinja2
@@ -122,7 +127,11 @@ def render_report(
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        title=title, sections=sections, **_page(ablation, facts or {}, settings or {})
+        title=title,
+        sections=sections,
+        gallery=gallery,
+        searched=searched_tables(ablation),
+        **_page(ablation, facts or {}, settings or {}, gallery),
     )
 
 
@@ -142,10 +151,13 @@ def render_csv(ablation: Ablation) -> str:
     return out.getvalue()
 
 
-def _page(ablation: Ablation, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _page(
+    ablation: Ablation, facts: Mapping[str, Any], settings: Mapping[str, Any], gallery: Gallery | None
+) -> dict[str, Any]:
     metric = ablation.metrics[0]
     colours = _colours(ablation)
     shown = [name for name in ("all", "tail", "cold") if name in ablation.findings]
+    rest = [name for name in ablation.findings if name not in shown]
     return {
         "metric": show(metric),
         "baseline": ablation.baseline,
@@ -156,6 +168,7 @@ def _page(ablation: Ablation, facts: Mapping[str, Any], settings: Mapping[str, A
             for arm in ablation.arms
         ],
         "gains": [_gains(ablation, ablation.findings[name], metric, colours) for name in shown],
+        "more_gains": [_gains(ablation, ablation.findings[name], metric, colours) for name in rest],
         "meaning": [
             _gains(ablation, ablation.findings[name], metric, colours, over_placebo=True)
             for name in shown
@@ -164,7 +177,8 @@ def _page(ablation: Ablation, facts: Mapping[str, Any], settings: Mapping[str, A
         "levels": [_levels(ablation, ablation.findings[name], metric, colours) for name in shown],
         "heat": _heat(ablation, metric),
         "pairs": _pairs(ablation, metric, colours),
-        "curves": [*_curves(ablation, metric, colours), _price(ablation, metric, colours)],
+        "curves": _curves(ablation, metric, colours),
+        "prices": prices(ablation, metric, colours, gallery),
         "numbers": [_numbers(ablation, finding) for finding in ablation.findings.values()],
         "copy": _markdown(ablation),
         "facts": _flat({**ablation.facts, **facts}),
@@ -317,16 +331,6 @@ def _curves(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list
         if runs:
             made.append({"title": label, "svg": _markup(plots.curves(runs, label, label))})
     return made
-
-
-def _price(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> dict[str, Any]:
-    points = []
-    for arm in ablation.arms:
-        seconds = [run.seconds for run in ablation.runs if run.arm == arm.name]
-        mean = sum(seconds) / len(seconds)
-        points.append((arm.name, colours[arm.name], mean, ablation.overall.mean(arm.name, metric)))
-    label = f"{show(metric)} against training time"
-    return {"title": label, "svg": _markup(plots.scatter(points, label, "seconds a run", show(metric)))}
 
 
 def _numbers(ablation: Ablation, finding: Finding) -> dict[str, Any]:

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from enhancer.errors import EvaluationError
+from enhancer.evaluation import Views
+from enhancer.evaluation.gallery import Told, build
+from enhancer.evaluation.layout import plane
 from enhancer.evaluation.report import Lists, Section, Table, render_csv, render_report, write_report
+from enhancer.evaluation.search import Searched, Trial
 
 HOSTILE = '<script>alert("1")</script><img src="http://evil.example/x" onerror=alert(1)>{{ 7 * 7 }}'
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -50,14 +57,36 @@ def sections():
     ]
 
 
+def make_gallery(world, told=HOSTILE):
+    """Of the small world, where every word is hostile."""
+    split, vectors = world
+
+    def tell(rows):
+        return {
+            row: Told(
+                title=told,
+                text=told,
+                prompt=told,
+                profile=told * 40,
+                tags=(told, "warm-hearted", f"t{row}"),
+                about=told,
+            )
+            for row in rows
+        }
+
+    built = build(vectors, Views(split), tell, lambda rows: [f"{told} {row}" for row in rows], system=told)
+    return replace(built, cost_usd=0.5, tokens=1000)
+
+
 @pytest.fixture(scope="module")
-def page(ablation):
+def page(ablation, world):
     return render_report(
         ablation,
         title=HOSTILE,
         facts={HOSTILE: HOSTILE, "rows": 100000},
         settings={"a": {"b": [1, 2], "c": None}},
         sections=sections(),
+        gallery=make_gallery(world),
     )
 
 
@@ -66,7 +95,11 @@ def test_the_page_is_whole_and_asks_nobody_for_anything(page):
     assert tags.open == []
     for tag, attributes in tags.elements:
         assert tag not in {"script", "link", "iframe", "object", "embed", "img", "base", "form"}, tag
-        assert not [name for name in attributes if name.startswith("on") or name in {"src", "href", "style", "srcset"}]
+        assert not [name for name in attributes if name.startswith("on") or name in {"src", "srcset"}]
+        assert attributes.get("href", "#").startswith("#"), attributes
+        assert re.fullmatch(
+            r"left:[\d.]+%;top:[\d.]+%;--size:[\d.]+", attributes.get("style", "left:0%;top:0%;--size:0")
+        )
     style = page[page.index("<style>") : page.index("</style>")]
     assert "url(" not in style
     assert "@import" not in style
@@ -95,6 +128,77 @@ def test_every_arm_panel_and_verdict_is_there(page, ablation):
     assert "nan" not in page.lower().split()
     assert "None" not in words.split()
     assert "0.0 minutes" not in words
+    assert "A map of what vectors say" in words
+    assert "gain in NDCG@10 against the USD that profiles took" in words
+    assert "none/seed0: " in page
+    assert "run 1" not in page
+
+
+def test_the_gallery_is_bounded_and_its_neighbours_are_right(world):
+    split, vectors = world
+    views = Views(split)
+    shown = make_gallery(world, "Film")
+    assert len(shown.points) == len(vectors)
+    assert all(0 <= p.x <= 1 and 0 <= p.y <= 1 and 0 <= p.size <= 1 for p in shown.points)
+    assert {card.stratum for card in shown.cards} == {"head", "middle", "tail", "cold"}
+    assert sum(point.card is not None for point in shown.points) == len(shown.cards) <= 36
+    assert sum(point.cold for point in shown.points) == np.count_nonzero(views.popularity == 0)
+    assert shown.groups[:3] == ["film", "warm", "hearted"]
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    for point in shown.points:
+        if point.card is None:
+            continue
+        card = shown.cards[point.card]
+        assert [cosine for _, cosine in card.near] == sorted((cosine for _, cosine in card.near), reverse=True)
+        rows = [int(title.rsplit(" ", 1)[1]) for title, _ in card.near]
+        best = {np.sort(directions[row] @ directions[rows].T)[-1] for row in rows}
+        assert best
+        assert bool(card.together) == (card.taken >= 5)
+    assert len(shown.cards[0].told.profile) <= 1200
+    again = make_gallery(world, "Film")
+    assert again.points == shown.points
+    huge = build(
+        np.random.default_rng(0).standard_normal((80, 6)).astype(np.float32),
+        views,
+        lambda rows: {row: Told(title="x" * 10_000, text="y" * 100_000, prompt="z" * 100_000) for row in rows},
+        lambda rows: ["t"] * len(rows),
+    )
+    assert sum(len(card.told.title + card.told.text + card.told.prompt) for card in huge.cards) < 36 * 4000
+
+
+def test_the_plane_keeps_clusters_together():
+    from sklearn.manifold import trustworthiness
+
+    rng = np.random.default_rng(2)
+    centres = 4 * rng.standard_normal((5, 20))
+    kind = np.repeat(np.arange(5), 30)
+    vectors = (centres[kind] + rng.standard_normal((150, 20))).astype(np.float32)
+    placed = plane(vectors)
+    near = np.argsort(((placed[:, None] - placed) ** 2).sum(axis=2), axis=1)[:, 1:11]
+    assert (kind[near] == kind[:, None]).mean() > 0.95
+    assert trustworthiness(vectors, placed, n_neighbors=10) > 0.85
+    assert (plane(vectors) == placed).all()
+    assert placed.min() == 0.0
+    assert placed.max() == 1.0
+    for few in (1, 2, 30):  # too few for neighbourhoods: their widest axes
+        assert np.isfinite(plane(vectors[:few])).all()
+    assert np.isfinite(plane(np.ones((100, 4), np.float32))).all()  # all the same
+
+
+def test_a_search_is_told(ablation):
+    arm = ablation.arms[1]
+    trials = [
+        Trial(options={"backbone": {}, "fuser": {}}, value=0.1, seconds=1.0),
+        Trial(options={"backbone": {"dim": 16}, "fuser": {"weight": 0.125}}, value=0.2, seconds=2.0),
+        Trial(options={"backbone": {"dim": 32}, "fuser": {"weight": 9.0}}, value=None, seconds=2.0),
+    ]
+    found = replace(ablation, searched={arm.name: Searched(arm=arm, trials=trials)})
+    page = render_report(found)
+    assert "Hyper-parameters" in page
+    assert "options = { weight = 0.125 }" in page
+    assert "backbone = { dim = 16 }" in page
+    assert found.to_json()["search"][arm.name]["validation"] == 0.2
+    assert "Hyper-parameters" not in render_report(ablation)
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
@@ -124,14 +228,18 @@ def test_files_are_written_whole(ablation, tmp_path):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to look at the page with")
 @pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_it_without_scrolling_sideways(ablation, tmp_path, width):
+def test_a_browser_shows_it_without_scrolling_sideways(ablation, world, tmp_path, width):
     """Rendered in a frame of that width; a probe outside the report's own policy measures it."""
-    page = render_report(ablation, title="Does it help?", sections=sections())
+    page = render_report(ablation, title="Does it help?", sections=sections(), gallery=make_gallery(world, "A film"))
+    assert len(page) < 1_000_000
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     (tmp_path / "frame.html").write_text(
         f'<iframe id="f" src="report.html" style="width:{width}px;height:900px"></iframe><pre id="o"></pre><script>'
         "f.onload=()=>{const d=f.contentDocument;o.textContent=[d.documentElement.scrollWidth,d.documentElement.clientWidth,"
-        'd.querySelectorAll("svg").length,[...d.querySelectorAll("svg")].every(s=>s.getBoundingClientRect().height>60)]'
+        'd.querySelectorAll("svg").length,[...d.querySelectorAll("section > :not(details) svg")].every('
+        's=>s.getBoundingClientRect().height>60),d.querySelectorAll(".dot").length,'
+        '[...d.querySelectorAll(".dot")].every(s=>{const r=s.getBoundingClientRect();return r.width>4&&r.left>=0&&'
+        "r.right<=d.documentElement.clientWidth})]"
         ".join()}</script>",
         encoding="utf-8",
     )
@@ -152,7 +260,10 @@ def test_a_browser_shows_it_without_scrolling_sideways(ablation, tmp_path, width
         timeout=60,
         check=True,
     ).stdout
-    scroll, client, plots, tall = shown[shown.index('<pre id="o">') + 12 : shown.index("</pre>")].split(",")
+    scroll, client, plots, tall, dots, inside = shown[shown.index('<pre id="o">') + 12 : shown.index("</pre>")].split(
+        ","
+    )
     assert int(scroll) <= int(client)
     assert int(plots) == page.count("<svg")
-    assert tall == "true"
+    assert tall == inside == "true"
+    assert int(dots) == 80
