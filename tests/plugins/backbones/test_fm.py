@@ -11,6 +11,7 @@ from enhancer_plugins.fusers.concat import Concat, ConcatOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
 from enhancer_plugins.training.loop import Outcome
 from enhancer_plugins.training.model import Recipe
+from enhancer_plugins.training.sampler import TripletSampler
 
 RECIPE = Recipe(dim=6, learning_rate=0.05, regularisation=1e-3, batch_size=None, init_std=0.3, device="cpu")
 
@@ -79,3 +80,62 @@ def test_a_placed_item_is_the_models_own_but_for_its_second_order():
     assert rows[seen, 6].mean() == pytest.approx(exact[seen].mean(), rel=1e-3, abs=1e-4)
     assert np.corrcoef(rows[seen, 6], exact[seen])[0, 1] > 0.8
     np.testing.assert_allclose(rows[:, 7], 1)
+
+
+class Plain:
+    """Rendle's eq. 1 over a row of features, field by field and pair by pair; it knows nothing of the model's rows."""
+
+    def __init__(self, start, user_columns, item_columns):
+        self.p = {name: t.clone().requires_grad_() for name, t in start.items()}
+        self.columns = user_columns, item_columns
+
+    def score(self, users, items):
+        x = torch.cat([torch.ones(len(users), 2), self.columns[0][users], self.columns[1][items]], 1)
+        n_user, n_item = self.columns[0].shape[1], self.columns[1].shape[1]
+        factors = [self.p["users"][users], self.p["items"][items]]
+        factors += [row.expand(len(users), -1) for row in (*self.p["user_fields"], *self.p["item_fields"])]
+        weights = [torch.zeros(len(users)), self.p["item_bias"][items, 0]]
+        weights += [torch.zeros(len(users))] * n_user + [w.expand(len(users)) for w in self.p["item_linear"]]
+        y = torch.zeros(len(users))
+        for f in range(2 + n_user + n_item):
+            y = y + weights[f] * x[:, f]
+            for g in range(f):
+                y = y + (factors[f] * factors[g]).sum(1) * x[:, f] * x[:, g]
+        return y
+
+    def loss(self, users, positives, negatives, regularisation):
+        loss = torch.nn.functional.softplus(self.score(users, negatives) - self.score(users, positives)).mean()
+        squares = self.p["users"][users].square().sum()
+        for items in (positives, negatives):
+            squares = squares + self.p["items"][items].square().sum() + self.p["item_bias"][items].square().sum()
+            squares = squares + len(items) * (
+                self.p["item_fields"].square().sum() + self.p["item_linear"].square().sum()
+            )
+        squares = squares + len(users) * self.p["user_fields"].square().sum()
+        return loss + regularisation / 2 * squares / len(users)
+
+
+def test_it_trains_as_a_plain_machine_does():
+    """Autograd and torch's own Adam on pair-by-pair scores give the same losses and the same parameters."""
+    from dataclasses import replace
+
+    data = planted().data
+    recipe = replace(RECIPE, batch_size=400, learning_rate=0.01)
+    model = FMModel(recipe, data, Concat(ConcatOptions(scale=1.5), Context()), seed=0, field_rate=0.002)
+    columns = [torch.from_numpy(v) * 1.5 for v in (data.user_vectors, data.item_vectors)]
+    plain = Plain({name: t.detach() for name, t in model.parameters.items()}, *columns)
+    slow = ("user_fields", "item_fields", "item_linear")
+    adam = torch.optim.Adam(
+        [{"params": [p], "lr": 0.002 if name in slow else 0.01} for name, p in plain.p.items()], eps=1e-8
+    )
+    for epoch in (1, 2):
+        total = []
+        for triples in TripletSampler(data, 0).batches(epoch, 400):
+            loss = plain.loss(*triples, recipe.regularisation)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            total.append(float(loss.detach()))
+        assert model.train_epoch(epoch) == pytest.approx(np.mean(total), rel=1e-5)
+    for name, parameter in model.parameters.items():
+        torch.testing.assert_close(parameter.detach(), plain.p[name].detach(), rtol=1e-3, atol=2e-5)
