@@ -234,12 +234,13 @@ def test_a_browser_shows_it_without_scrolling_sideways(ablation, world, tmp_path
     assert len(page) < 1_000_000
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
     (tmp_path / "frame.html").write_text(
-        f'<iframe id="f" src="report.html" style="width:{width}px;height:900px"></iframe><pre id="o"></pre><script>'
+        f'<iframe id="f" src="report.html#profile-2-all" style="width:{width}px;height:900px"></iframe><pre id="o"></pre><script>'
         "f.onload=()=>{const d=f.contentDocument;o.textContent=[d.documentElement.scrollWidth,d.documentElement.clientWidth,"
         'd.querySelectorAll("svg").length,[...d.querySelectorAll("section > :not(details) svg")].every('
         's=>s.getBoundingClientRect().height>60),d.querySelectorAll(".dot").length,'
         '[...d.querySelectorAll(".dot")].every(s=>{const r=s.getBoundingClientRect();return r.width>4&&r.left>=0&&'
-        "r.right<=d.documentElement.clientWidth})]"
+        "r.right<=d.documentElement.clientWidth}),d.querySelectorAll('details[open].profile').length,"
+        "d.querySelector('#profile-2').open]"
         ".join()}</script>",
         encoding="utf-8",
     )
@@ -260,10 +261,11 @@ def test_a_browser_shows_it_without_scrolling_sideways(ablation, world, tmp_path
         timeout=60,
         check=True,
     ).stdout
-    scroll, client, plots, tall, dots, inside = shown[shown.index('<pre id="o">') + 12 : shown.index("</pre>")].split(
-        ","
-    )
+    scroll, client, plots, tall, dots, inside, opened, right = shown[
+        shown.index('<pre id="o">') + 12 : shown.index("</pre>")
+    ].split(",")
     assert int(scroll) <= int(client)
     assert int(plots) == page.count("<svg")
-    assert tall == inside == "true"
+    assert tall == inside == right == "true"
+    assert int(opened) == 1  # a dot's link opens its profile
     assert int(dots) == 80
