@@ -3,7 +3,10 @@
 - :mod:`~enhancer_plugins.training.backbone`: the options of training, and the way through a run;
 - :mod:`~enhancer_plugins.training.graph`: the normalised bipartite adjacency, and propagation over it;
 - :mod:`~enhancer_plugins.training.sampler`: an epoch of (user, positive, negative) triples;
-- :mod:`~enhancer_plugins.training.losses`: BPR and InfoNCE;
+- :mod:`~enhancer_plugins.training.losses`: BPR, and by their names the losses of the next two;
+- :mod:`~enhancer_plugins.training.contrast`: InfoNCE over distinct rows;
+- :mod:`~enhancer_plugins.training.softmax`: sampled softmax;
+- :mod:`~enhancer_plugins.training.steps`: whole steps of BPR without torch;
 - :mod:`~enhancer_plugins.training.adam`: the optimiser;
 - :mod:`~enhancer_plugins.training.loop`: epochs, early stopping, checkpoints;
 - :mod:`~enhancer_plugins.training.unseen`: rows of users and items without a training interaction;
