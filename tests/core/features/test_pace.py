@@ -87,10 +87,10 @@ def peak_of(folder: Path, n: int) -> tuple[int, int]:
 
 
 def test_memory_and_tasks_do_not_grow_with_the_rows(tmp_path: Path) -> None:
-    # More than one chunk of the survey in either; the texts of the additional rows alone come to a megabyte.
+    # Two full chunks of the survey at a time in either; the texts of the additional rows alone come to a megabyte.
     peak_of(tmp_path, 64)  # what is set up once
-    small, tasks = peak_of(tmp_path, 1100)
-    large, tasks_of_many = peak_of(tmp_path, 2600)
+    small, tasks = peak_of(tmp_path, 2100)
+    large, tasks_of_many = peak_of(tmp_path, 3200)
     assert large < small + 600_000
     assert max(tasks, tasks_of_many) <= CONCURRENCY * 5 // 4 + 8
 
