@@ -76,6 +76,9 @@ def test_profiles_made_here_are_proven(invoke, project):  # noqa: F811
         done = invoke(verb, "-q")
         assert done.code == 0, done.err
     assert "made from training interactions alone" in (project / "report.html").read_text()
+    said = invoke("diagnose").out
+    assert "14 profiles of users were made from this split's training interactions" in said
+    assert "neighbours by profile and by behaviour" in said
     check = next(c for c in invoke("diagnose", "--json").json()["checks"] if c["name"] == "leak")
     assert (check["level"], check["values"]["proven"], check["values"]["users"]) == ("good", 14, 14)
 
