@@ -69,20 +69,21 @@ def als(train: Pairs, n_users: int, n_items: int, *, regularisation: float, weig
         weight: Of an interaction beside the 1 of everything else, :math:`\alpha`.
         seed: Initialisation; on one thread the result is the same each time.
     """
-    from implicit.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
 
     table = csr_matrix((np.ones(len(train.users), np.float32), (train.users, train.items)), (n_users, n_items))
-    model = AlternatingLeastSquares(
-        factors=_ALS_FACTORS,
-        regularization=regularisation,
-        alpha=weight,
-        iterations=_ALS_SWEEPS,
-        use_gpu=False,
-        num_threads=1,
-        random_state=seed,
-    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice about threads, for those who train it for speed
+        from implicit.als import AlternatingLeastSquares
+
+        model = AlternatingLeastSquares(
+            factors=_ALS_FACTORS,
+            regularization=regularisation,
+            alpha=weight,
+            iterations=_ALS_SWEEPS,
+            use_gpu=False,
+            num_threads=1,
+            random_state=seed,
+        )
         model.fit(table, show_progress=False)
     return Factors(np.asarray(model.user_factors, np.float32), np.asarray(model.item_factors, np.float32))
