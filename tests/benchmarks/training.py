@@ -192,7 +192,7 @@ def peers(folder: Path, venvs: Path, epochs: int, threads: int) -> dict[str, Any
                 capture_output=True, text=True, check=False, cwd=place,
             )  # fmt: skip
             if done.returncode:
-                found[peer] = {"error": done.stderr.strip().splitlines()[-1:]}
+                found[peer] = {"error": done.stderr.strip().splitlines()[-3:]}
                 continue
             found[peer] = json.loads(done.stdout.strip().splitlines()[-1])
             factors = Path(place, f"{peer}.npz")

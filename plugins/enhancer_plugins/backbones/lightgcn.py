@@ -26,8 +26,6 @@ class LightGCNOptions(TrainingOptions):
     layer_weights: Literal["mean", "sum"] | list[float] = "mean"
     """How layers are combined (eq. 4): mean, 1 / (layers + 1) each; sum, 1 each, as in RLMRec's code; or one number for
     the input and one for each layer."""
-    learning_rate: float = Field(default=1e-2, gt=0)
-    """Step size of Adam."""
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15)."""
 

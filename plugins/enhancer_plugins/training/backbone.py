@@ -37,10 +37,10 @@ class TrainingOptions(Options):
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on what a step draws."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Interactions a step; by default a thirtieth of them all, between 512 and 8192."""
+    """Interactions a step; by default a fortieth of them all, 512 at least."""
     eval_every: int = Field(default=5, ge=1)
     """Epochs between validations."""
-    patience: int = Field(default=4, ge=1)
+    patience: int = Field(default=6, ge=1)
     """Validations without a new best after which training stops."""
     init_std: float = Field(default=0.1, gt=0)
     """Standard deviation of the initial embeddings."""

@@ -59,8 +59,12 @@ class Recipe:
     """Rank by sampled softmax; by BPR if None."""
 
     def steps(self, interactions: int) -> int:
-        """Interactions a step: as asked for, or a thirtieth of them all between 512 and 8,192."""
-        return self.batch_size or min(max(interactions // 30, 512), 8192)
+        """Interactions a step: as asked for, or a fortieth of them all, 512 at least.
+
+        A step propagates over the whole graph. With a fixed number of steps an epoch costs in proportion to the
+        interactions; with a fixed size of step it would cost in proportion to their square.
+        """
+        return self.batch_size or max(interactions // 40, 512)
 
 
 @dataclass(frozen=True, eq=False)
