@@ -91,5 +91,5 @@ def linear_fit(
     moved = (x - centre) * np.sqrt(weights)[:, None]
     gram = moved.T @ moved
     gram[np.diag_indices_from(gram)] += ridge * max(float(np.trace(gram)) / len(gram), 1e-12)
-    slope = np.linalg.solve(gram, moved.T @ ((y - level) * np.sqrt(weights)[:, None]))
+    slope = np.asarray(np.linalg.solve(gram, moved.T @ ((y - level) * np.sqrt(weights)[:, None])), np.float64)
     return slope, level - centre @ slope
