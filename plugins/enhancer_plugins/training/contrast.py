@@ -8,13 +8,12 @@ logarithms of the counts never have to be added to it.
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numba
 import torch
 from torch.autograd.function import once_differentiable
+
+from enhancer_plugins.training.pairs import both
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +49,8 @@ class _Found(NamedTuple):
 
 
 @torch.no_grad()
-def _solve(term: Term, temperature: float, *, both: bool) -> _Found:
-    """Loss of one term, and its gradients by the anchors and, if ``both``, by the targets."""
+def _solve(term: Term, temperature: float, *, targets: bool) -> _Found:
+    """Loss of one term, and its gradients by the anchors and, if ``targets``, by the targets."""
     dtype, device = term.anchors.dtype, term.anchors.device
     counts = [
         torch.ones(len(rows), dtype=dtype, device=device) if given is None else given.to(dtype)
@@ -74,7 +73,7 @@ def _solve(term: Term, temperature: float, *, both: bool) -> _Found:
     weight = weights.unsqueeze(1)
     to_left = share * (matrix @ (often.unsqueeze(1) * right)) - weight * own
     to_anchors = _through(to_left / temperature, units[0], lengths[0])
-    if not both:
+    if not targets:
         return _Found(loss, to_anchors, None)
     to_right = often.unsqueeze(1) * (matrix.T @ (share * left))
     to_right.index_add_(0, term.positions, weight * left, alpha=-1)
@@ -92,32 +91,17 @@ def _through(gradient: torch.Tensor, unit: torch.Tensor, length: torch.Tensor) -
     return gradient.addcmul(unit, along, value=-1).div_(length.clamp_min(_TINY))
 
 
-_helpers: dict[int, ThreadPoolExecutor] = {}
-
-
-def _helper() -> ThreadPoolExecutor:
-    """A thread of this process's own (one that was forked inherits none)."""
-    pid = os.getpid()
-    if pid not in _helpers:
-        _helpers.clear()
-        _helpers[pid] = ThreadPoolExecutor(1, thread_name_prefix="enhancer-contrast")
-    return _helpers[pid]
-
-
-def _solve_all(terms: Sequence[Term], temperature: float, both: Sequence[bool]) -> list[_Found]:
-    """All terms; where torch has one thread and the kernels have more, half of the work is another thread's.
-
-    Each term is the work of one thread, so that who does it changes no bit.
-    """
+def _solve_all(terms: Sequence[Term], temperature: float, gradients: Sequence[bool]) -> list[_Found]:
+    """All terms, the largest at once with the others. Each is one thread's work: who does it changes no bit."""
     sizes = [len(term.anchors) * len(term.targets) for term in terms]
-    alone = torch.get_num_threads() > 1 or numba.get_num_threads() == 1 or sum(sizes) < _WORTH_SHARING
-    if alone or len(terms) == 1 or terms[0].anchors.device.type != "cpu":
-        return [_solve(term, temperature, both=each) for term, each in zip(terms, both, strict=True)]
     largest = max(range(len(terms)), key=sizes.__getitem__)
     rest = [number for number in range(len(terms)) if number != largest]
-    others = _helper().submit(lambda: [_solve(terms[number], temperature, both=both[number]) for number in rest])
-    own = _solve(terms[largest], temperature, both=both[largest])
-    found = others.result()
+
+    def solve(number: int) -> _Found:
+        return _solve(terms[number], temperature, targets=gradients[number])
+
+    worth = bool(rest) and sum(sizes) >= _WORTH_SHARING and terms[0].anchors.device.type == "cpu"
+    own, found = both(lambda: solve(largest), lambda: [solve(number) for number in rest], worth=worth)
     return [*found[:largest], own, *found[largest:]]
 
 

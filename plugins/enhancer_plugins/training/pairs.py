@@ -1,0 +1,49 @@
+"""Two pieces of a step's work at once.
+
+Torch's own threads and those of the kernels are two crowds that spin while they wait, each where the other wants to
+work. So on a CPU torch is held to one thread, and what it has much of is cut into two fixed pieces. Another thread of
+this process takes one of them; it sleeps when it has nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import numba
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+First = TypeVar("First")
+Second = TypeVar("Second")
+
+_helpers: dict[int, ThreadPoolExecutor] = {}
+
+
+def _helper() -> ThreadPoolExecutor:
+    """A thread of this process's own (one that was forked inherits none)."""
+    pid = os.getpid()
+    if pid not in _helpers:
+        _helpers.clear()
+        _helpers[pid] = ThreadPoolExecutor(1, thread_name_prefix="enhancer-pairs")
+    return _helpers[pid]
+
+
+def divided() -> bool:
+    """Whether work is to be cut in two at all: where torch has one thread. It decides what is summed in which order."""
+    return torch.get_num_threads() == 1
+
+
+def both(first: Callable[[], First], second: Callable[[], Second], *, worth: bool = True) -> tuple[First, Second]:
+    """The results of two functions; at once where the kernels have more than one thread and it is ``worth`` it."""
+    if not worth or not divided() or numba.get_num_threads() == 1:
+        return first(), second()
+    other = _helper().submit(second)
+    try:
+        own = first()
+    finally:
+        found = other.result()
+    return own, found
