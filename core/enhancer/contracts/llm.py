@@ -85,6 +85,9 @@ class LLMProvider(ABC):
     """
 
     options_class: ClassVar[type[Options]] = Options
+    keeps_deadlines: ClassVar[bool] = False
+    """Whether :meth:`complete` ends within ``request.timeout`` whatever happens, by a timer that covers all of it. The
+    harness sets a timer of its own for those that do not promise it: each costs a busy loop a few per cent."""
 
     @abstractmethod
     def __init__(self, options: Options, context: Context) -> None:

@@ -67,6 +67,7 @@ class OpenAI(LLMProvider):
     """Speaks to ``{api_base}/chat/completions``."""
 
     options_class = OpenAIOptions
+    keeps_deadlines = True
 
     def __init__(self, options: Options, context: Context) -> None:  # noqa: ARG002 - no option is a path
         assert isinstance(options, OpenAIOptions)
