@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.options import Context, Options
     from enhancer.contracts.placement import Dense, Mixture, Placement
     from enhancer.contracts.record import Key, Record, Stamp
-    from enhancer.contracts.store import Fault, FeatureStore, StoreStats
+    from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreStats
 
 __all__ = [
     "Backbone",
@@ -55,6 +55,7 @@ __all__ = [
     "Placement",
     "Price",
     "Record",
+    "Repair",
     "Request",
     "Stamp",
     "StoreStats",
@@ -88,6 +89,7 @@ _HOMES = {
     "Placement": "enhancer.contracts.placement",
     "Price": "enhancer.contracts.llm",
     "Record": "enhancer.contracts.record",
+    "Repair": "enhancer.contracts.store",
     "Request": "enhancer.contracts.llm",
     "Stamp": "enhancer.contracts.record",
     "StoreStats": "enhancer.contracts.store",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from enhancer.contracts.options import Context, Options
-from enhancer.contracts.record import PROFILE_ASPECT, Kind, Record, Stamp
+from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
+from enhancer.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,6 +40,18 @@ class StoreStats:
     embedders: dict[str, int] = field(default_factory=dict)
     """Records by embedder fingerprint."""
     bytes_on_disk: int | None = None
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What :meth:`FeatureStore.repair` did."""
+
+    kept: int
+    """Records that are in the store now; each was read whole."""
+    lost: tuple[Fault, ...] = ()
+    """What could not be kept: records by name where the damage left one, else the damage."""
+    backup: Path | None = None
+    """Where the damaged file was moved to; None where it was mended in place, or was sound."""
 
 
 class FeatureStore(ABC):
@@ -106,6 +120,44 @@ class FeatureStore(ABC):
     @abstractmethod
     def verify(self) -> list[Fault]:
         """Read everything and list every fault; an empty list is a sound store."""
+
+    # --- with a default, which a store may better ---------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[FeatureStore]:
+        """The store as it is now, for reading: what is written meanwhile, by whomever, does not show in it.
+
+        Writing to it is a ``StoreError``, and so is using it after the block. Hold it no longer than needed: a store
+        may have to keep what is replaced meanwhile. It is for one process; threads may share it.
+
+        The default is for stores that have no snapshots: it gives the store itself, each call of which sees the
+        state of its own moment.
+        """
+        yield self
+
+    def keys(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Key]:
+        """The keys of all records, or those of one kind or aspect, in a stable order, as a stream.
+
+        The default reads whole records; a store that can do with less should.
+        """
+        for record in self.scan(kind=kind, aspect=aspect):
+            yield record.key
+
+    @classmethod
+    def repair(cls, options: Options, context: Context) -> Repair:
+        """Keep all that is sound of a damaged store, and say what was lost. Nobody may have it open meanwhile.
+
+        What could not be kept is made again by the next ``generate``, from the journal where it was paid for.
+
+        Args:
+            options: As for the constructor, which a damaged store refuses.
+            context: Likewise.
+
+        Raises:
+            StoreError: This store cannot be repaired (the default), or somebody uses it.
+        """
+        del options, context
+        raise StoreError(f"{cls.__name__} cannot repair itself", hint="restore it from a backup")
 
     def close(self) -> None:
         """Release files; a closed store is not used again. Closing twice is fine."""

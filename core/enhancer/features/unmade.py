@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import ValidationError
 
-from enhancer.contracts.record import PROFILE_ASPECT, Kind, Record, Stamp
+from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
 from enhancer.contracts.store import Fault, FeatureStore, StoreStats
 
 if TYPE_CHECKING:
@@ -83,6 +84,21 @@ class UnmadeStore(FeatureStore):
         """See :meth:`FeatureStore.verify`."""
         made = self._look()
         return [] if made is None else made.verify()
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[FeatureStore]:
+        """See :meth:`FeatureStore.snapshot`."""
+        made = self._look()
+        if made is None:
+            yield self
+        else:
+            with made.snapshot() as pinned:
+                yield pinned
+
+    def keys(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Key]:
+        """See :meth:`FeatureStore.keys`."""
+        made = self._look()
+        return iter(()) if made is None else made.keys(kind=kind, aspect=aspect)
 
     def close(self) -> None:
         """Close what was made."""
