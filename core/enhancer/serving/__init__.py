@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from enhancer.serving.artifact import write_artifact
-from enhancer.serving.ranker import Neighbours, Ranker, Recommendation
+from enhancer.serving.ranker import Ranker
+from enhancer.serving.results import Neighbours, Recommendation
 
 __all__ = ["Neighbours", "Ranker", "Recommendation", "write_artifact"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import os
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +17,10 @@ import numpy as np
 from enhancer.contracts.placement import Placement
 from enhancer.errors import ArtifactError, DataError
 from enhancer.serving.artifact import Artifact, open_artifact
+from enhancer.serving.foldin import FoldIn
 from enhancer.serving.ids import IdTable, StringTable
+from enhancer.serving.results import Neighbours, Recommendation, Scored
+from enhancer.serving.rows import among, check_k, checked, inverse_norms, pairs_of
 from enhancer.serving.topk import top_k
 
 if TYPE_CHECKING:
@@ -21,37 +28,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-Scored = tuple[str, float]
-"""Item id and score."""
-
-
-def _scored_json(items: Sequence[Scored]) -> list[dict[str, Any]]:
-    return [{"item_id": item, "score": score} for item, score in items]
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """The best items for one user, best first."""
-
-    user_id: str
-    items: list[Scored]
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``enhancer recommend --json`` prints it."""
-        return {"user_id": self.user_id, "items": _scored_json(self.items)}
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbours:
-    """The items nearest to one item, nearest first."""
-
-    item_id: str
-    items: list[Scored]
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``enhancer similar --json`` prints it."""
-        return {"item_id": self.item_id, "items": _scored_json(self.items)}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -62,6 +38,16 @@ class _Added:
     rows: dict[str, int] = field(default_factory=dict)
     matrix: NDArray[np.float32] | None = None
     """float32 ``[m, k]``: all items, the artifact's first; None where nothing was added."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Folded:
+    """A user whom training never saw."""
+
+    row: NDArray[np.float32]
+    """float32 ``[k]``."""
+    seen: NDArray[np.int64]
+    """Rows of the items in the history: sorted, each once."""
 
 
 class Ranker:
@@ -82,29 +68,33 @@ class Ranker:
         self._titles = StringTable("titles", tensors) if "titles.offsets" in tensors else None
         self._place_items = self._placement("items", tensors)
         self._place_users = self._placement("users", tensors)
+        self._artifact = artifact
         self._added = _Added()
-        self._adding = threading.Lock()
+        self._folded: dict[str, _Folded] = {}
+        self._adding = threading.RLock()
+        _RANKERS.add(self)
 
     @classmethod
-    def load(cls, folder: str | Path, *, verify: bool = False) -> Ranker:
+    def load(cls, folder: str | Path, *, verify: bool = False, in_memory: bool = False) -> Ranker:
         """Open an artifact in milliseconds; its matrices are mapped into memory, not read.
 
         Args:
             folder: The artifact's folder.
             verify: Also compare the file's sha256 with the manifest's, which reads all of it.
+            in_memory: Read the matrices instead of mapping them: nothing that happens to the file matters afterwards.
 
         Raises:
             ArtifactError: It is missing, damaged, or was written by a newer enhancer.
         """
-        return cls(open_artifact(folder, verify=verify))
+        return cls(open_artifact(folder, verify=verify, in_memory=in_memory))
 
     def __repr__(self) -> str:
-        return f"Ranker({str(self.folder)!r}, users={len(self._user_ids)}, items={self.n_items})"
+        return f"Ranker({str(self.folder)!r}, users={self.n_users}, items={self.n_items})"
 
     @property
     def n_users(self) -> int:
-        """Users that can be asked about."""
-        return len(self._user_ids)
+        """Users that can be asked about, added ones included."""
+        return len(self._user_ids) + len(self._folded)
 
     @property
     def n_items(self) -> int:
@@ -134,16 +124,17 @@ class Ranker:
         """
         if isinstance(user_ids, str):
             raise DataError(f"user_ids must be a list of ids, not the string {user_ids!r}")
-        _check_k(k)
+        check_k(k)
+        self.ensure_whole()
+        queries, seen = self._queries(user_ids)
         added = self._added
-        users = self._rows_of_users(user_ids)
         items, chosen = self._items(added), None
         if candidates is not None:
             chosen = np.unique(self._rows_of_items(candidates, added))
             items = items[chosen]
         pairs = []
         if exclude_seen:
-            pairs.append(self._seen_pairs(users))
+            pairs.append(pairs_of(seen))
         banned = None
         if isinstance(exclude, Mapping):
             pairs.append(self._excluded_pairs(user_ids, exclude, added))
@@ -151,8 +142,8 @@ class Ranker:
             banned = self._rows_of_items(exclude, added)
         masked = (np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])) if pairs else None
         if chosen is not None:
-            masked, banned = _among(chosen, masked, banned)
-        rows, scores = top_k(self._users[users], items, k, masked=masked, banned=banned)
+            masked, banned = among(chosen, masked, banned)
+        rows, scores = top_k(queries, items, k, masked=masked, banned=banned)
         if chosen is not None and len(chosen):
             rows = np.where(rows >= 0, chosen[rows], -1)
         return [
@@ -166,13 +157,14 @@ class Ranker:
         Raises:
             DataError: The id is unknown, or ``k`` is below 1.
         """
-        _check_k(k)
+        check_k(k)
+        self.ensure_whole()
         added = self._added
         row = self._rows_of_items([item_id], added)
         items = self._items(added)
         inverse = self._inverse_norms
         if added.matrix is not None:
-            inverse = np.concatenate([inverse, _inverse_norms(items[len(inverse) :])])
+            inverse = np.concatenate([inverse, inverse_norms(items[len(inverse) :])])
         query = items[row] * inverse[row, None]
         rows, scores = top_k(query, items, k, banned=row, scale=inverse)
         return Neighbours(item_id, self._scored(rows[0], scores[0], added))
@@ -183,10 +175,11 @@ class Ranker:
         Raises:
             DataError: An id is unknown.
         """
+        self.ensure_whole()
         added = self._added
         rows = self._rows_of_items(item_ids, added)
-        (user,) = self._rows_of_users([user_id])
-        scores: NDArray[np.float32] = self._items(added)[rows] @ self._users[user]
+        queries, _ = self._queries([user_id])
+        scores: NDArray[np.float32] = self._items(added)[rows] @ queries[0]
         return scores
 
     def add_items(self, item_ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
@@ -207,13 +200,8 @@ class Ranker:
                 f"the artifact {self.folder} cannot place new items: its fuser has no map for them",
                 hint='train with [fuser] use = "align" or "concat"',
             )
-        vectors = np.asarray(vectors, dtype=np.float32)
-        width = self._place_items.layers[0].inputs if self._place_items.layers else vectors.shape[-1]
-        if vectors.shape != (len(item_ids), width):
-            raise DataError(f"vectors of shape {vectors.shape} for {len(item_ids)} items; expected [n, {width}]")
-        bad = ~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1)
-        if bad.any():
-            raise DataError(f"the vector of item {item_ids[int(np.flatnonzero(bad)[0])]!r} is zero or not finite")
+        vectors = checked(vectors, self._place_items, "item", item_ids)
+        self.ensure_whole()
         with self._adding:
             old = self._added
             new = dict(old.rows)
@@ -223,6 +211,92 @@ class Ranker:
                 new[id_] = len(self._item_ids) + len(new)
             matrix = np.concatenate([self._items(old), self._place_items(vectors)])
             self._added = _Added((*old.ids, *item_ids), new, matrix)
+
+    def add_users(
+        self,
+        histories: Mapping[str, Sequence[str]],
+        vectors: Mapping[str, NDArray[np.float32]] | None = None,
+        *,
+        skip_unknown: bool = False,
+    ) -> dict[str, list[str]]:
+        """Fold in users whom training never saw, from a few interactions; they can be asked about from now on.
+
+        A row for a history is what the trained users' own rows and histories tell it should be: see
+        :mod:`enhancer.serving.foldin`. A user who was added before is placed anew, so give the whole history. The
+        artifact on disk is not changed.
+
+        Args:
+            histories: Items that each new user touched, in any order.
+            vectors: float32 ``[ds]`` for some of them: their semantic vectors, made as those in training were. A vector
+                places a user without a history, and counts as much as one interaction beside others.
+            skip_unknown: Leave out items that are not known, and users of whom nothing is left, instead of refusing
+                them.
+
+        Returns:
+            The unknown items that were left out, by user; users without any are not in it.
+
+        Raises:
+            ArtifactError: The artifact has no histories to learn from, or (for vectors) no map for users.
+            DataError: A user is one that training knew, nothing is known of one, an item is unknown, or a vector is not
+                finite, zero, or of another length.
+        """
+        self.ensure_whole()
+        placed, unknown = self._placed(histories, vectors or {}, skip_unknown=skip_unknown)
+        with self._adding:
+            self._folded = {**self._folded, **placed}
+        return unknown
+
+    def with_users(
+        self,
+        histories: Mapping[str, Sequence[str]],
+        vectors: Mapping[str, NDArray[np.float32]] | None = None,
+        *,
+        skip_unknown: bool = False,
+    ) -> tuple[Ranker, dict[str, list[str]]]:
+        """As :meth:`add_users`, but leaves this ranker as it is and gives another that shares everything with it."""
+        self.ensure_whole()
+        if any(histories.values()):
+            self._fold_in  # noqa: B018 - learned here, so that the next copy has it too
+        other = copy.copy(self)
+        _RANKERS.add(other)
+        return other, other.add_users(histories, vectors, skip_unknown=skip_unknown)
+
+    def knows_user(self, user_id: str) -> bool:
+        """Whether the user can be asked about."""
+        self.ensure_whole()
+        return user_id in self._folded or self._user_ids.row(user_id) is not None
+
+    def knows_item(self, item_id: str) -> bool:
+        """Whether the item can be recommended."""
+        self.ensure_whole()
+        return self._has_item(item_id, self._added)
+
+    def nearest_user(self, user_id: str) -> str | None:
+        """A hint that names the known user whose id is most like this unknown one."""
+        return self._user_ids.nearest(user_id)
+
+    def nearest_item(self, item_id: str) -> str | None:
+        """A hint that names the known item whose id is most like this unknown one."""
+        return self._item_ids.nearest(item_id)
+
+    def ensure_whole(self) -> None:
+        """Refuse to read an artifact that was cut short while it is mapped; every call begins with this.
+
+        Raises:
+            ArtifactError: It was.
+        """
+        self._artifact.ensure_whole()
+
+    def warm(self) -> None:
+        """Get ready to answer at full speed: matrices are read into the system's cache, small tables of ids indexed."""
+        self.ensure_whole()
+        self._user_ids.warm()
+        self._item_ids.warm()
+        self._inverse_norms  # noqa: B018 - computing it reads every item
+        if len(self._users):
+            self._users.max()
+        with contextlib.suppress(ArtifactError):  # one that cannot fold in says so when it is asked to
+            self._fold_in  # noqa: B018
 
     def title(self, item_id: str) -> str | None:
         """The item's name for people, where the artifact has one."""
@@ -235,22 +309,73 @@ class Ranker:
         Raises:
             DataError: The id is unknown.
         """
-        (row,) = self._rows_of_users([user_id])
-        return [
-            self._item_ids[int(item)] for item in self._seen_items[self._seen_starts[row] : self._seen_starts[row + 1]]
-        ]
+        self.ensure_whole()
+        _, (seen,) = self._queries([user_id])
+        added, known = self._added, len(self._item_ids)
+        return [self._item_ids[row] if row < known else added.ids[row - known] for row in seen.tolist()]
 
     # --- ids and rows ---------------------------------------------------------------------------------------------
 
     def _items(self, added: _Added) -> NDArray[np.float32]:
         return self._trained if added.matrix is None else added.matrix
 
-    def _rows_of_users(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        rows = [self._user_ids.row(id_) for id_ in ids]
-        for id_, row in zip(ids, rows, strict=True):
-            if row is None:
+    def _queries(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], list[NDArray[np.integer[Any]]]]:
+        """The rows of users, float32 ``[n, k]``, and what each has seen."""
+        queries = np.empty((len(ids), self._users.shape[1]), dtype=np.float32)
+        seen: list[NDArray[np.integer[Any]]] = []
+        folded = self._folded
+        for place, id_ in enumerate(ids):
+            row = self._user_ids.row(id_)
+            if row is not None:
+                queries[place] = self._users[row]
+                seen.append(self._seen_items[self._seen_starts[row] : self._seen_starts[row + 1]])
+            elif (one := folded.get(id_)) is not None:
+                queries[place] = one.row
+                seen.append(one.seen)
+            else:
                 raise DataError(f"unknown user {id_!r}", hint=self._user_ids.nearest(id_))
-        return np.array(rows, dtype=np.int64)
+        return queries, seen
+
+    def _placed(
+        self, histories: Mapping[str, Sequence[str]], vectors: Mapping[str, NDArray[np.float32]], *, skip_unknown: bool
+    ) -> tuple[dict[str, _Folded], dict[str, list[str]]]:
+        """New users, and the unknown items in their histories."""
+        added = self._added
+        unknown: dict[str, list[str]] = {}
+        seen: dict[str, NDArray[np.int64]] = {}
+        for user in dict.fromkeys((*histories, *vectors)):
+            if self._user_ids.row(user) is not None:
+                raise DataError(f"user {user!r} is one that training knew", hint="ask about them as they are")
+            items = histories.get(user, ())
+            if skip_unknown and not isinstance(items, str):
+                left = {item: None for item in items if not self._has_item(item, added)}
+                if left:
+                    unknown[user] = list(left)
+                items = [item for item in items if item not in left]
+            rows = np.unique(self._rows_of_items(items, added))
+            if len(rows) or user in vectors:
+                seen[user] = rows
+            elif not skip_unknown:
+                raise DataError(
+                    f"nothing is known of user {user!r}", hint="give a history that is not empty, or a vector"
+                )
+        rows_of: dict[str, NDArray[np.float32]] = {}
+        if active := [user for user in seen if len(seen[user])]:
+            rows_of = dict(zip(active, self._fold_in([seen[user] for user in active], self._items(added)), strict=True))
+        if vectors:
+            if self._place_users is None:
+                raise ArtifactError(
+                    f"the artifact {self.folder} cannot place users by vectors: its fuser has no map for them",
+                    hint='train with vectors of users and [fuser] use = "align" or "concat", or give histories alone',
+                )
+            stacked = checked(np.stack(list(vectors.values())), self._place_users, "user", list(vectors))
+            for user, row in zip(vectors, self._place_users(stacked), strict=True):
+                n = len(seen[user])
+                rows_of[user] = (n * rows_of[user] + row) / (n + 1) if n else row
+        return {user: _Folded(np.asarray(rows_of[user], np.float32), seen[user]) for user in seen}, unknown
+
+    def _has_item(self, id_: str, added: _Added) -> bool:
+        return id_ in added.rows or self._item_ids.row(id_) is not None
 
     def _rows_of_items(self, ids: Sequence[str], added: _Added) -> NDArray[np.int64]:
         if isinstance(ids, str):
@@ -273,21 +398,18 @@ class Ranker:
             if row >= 0
         ]
 
-    def _seen_pairs(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        spans = [self._seen_items[self._seen_starts[user] : self._seen_starts[user + 1]] for user in users]
-        queries = np.repeat(np.arange(len(users)), [len(span) for span in spans])
-        return queries, np.concatenate([np.empty(0, np.int64), *spans])
-
     def _excluded_pairs(
         self, user_ids: Sequence[str], exclude: Mapping[str, Sequence[str]], added: _Added
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        spans = [self._rows_of_items(exclude.get(user, ()), added) for user in user_ids]
-        queries = np.repeat(np.arange(len(user_ids)), [len(span) for span in spans])
-        return queries, np.concatenate([np.empty(0, np.int64), *spans])
+        return pairs_of([self._rows_of_items(exclude.get(user, ()), added) for user in user_ids])
+
+    @cached_property
+    def _fold_in(self) -> FoldIn:
+        return FoldIn(self._users, self._trained, self._seen_starts, self._seen_items)
 
     @cached_property
     def _inverse_norms(self) -> NDArray[np.float32]:
-        return _inverse_norms(self._trained)
+        return inverse_norms(self._trained)
 
     def _placement(self, name: str, tensors: Mapping[str, NDArray[Any]]) -> Placement | None:
         description = self.manifest["placements"].get(name)
@@ -299,36 +421,14 @@ class Ranker:
             raise ArtifactError(f"the artifact {self.folder} is damaged: its map of {name}: {error}") from None
 
 
-def _check_k(k: int) -> None:
-    if k < 1:
-        raise DataError(f"k must be at least 1, not {k}")
+_RANKERS: weakref.WeakSet[Ranker] = weakref.WeakSet()
 
 
-def _inverse_norms(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One over the length of each row; 0 for a row of zeros, which is like nothing."""
-    length = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-    inverse: NDArray[np.float32] = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
-    return inverse
+def _after_fork() -> None:
+    """A lock that another thread held at the fork is never let go of in the child."""
+    for ranker in list(_RANKERS):
+        ranker._adding = threading.RLock()  # noqa: SLF001 - of this module
 
 
-def _among(
-    chosen: NDArray[np.int64],
-    masked: tuple[NDArray[np.int64], NDArray[np.int64]] | None,
-    banned: NDArray[np.int64] | None,
-) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]] | None, NDArray[np.int64] | None]:
-    """Item rows as places among the chosen ones; those that were not chosen fall away."""
-
-    def places(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        found = np.searchsorted(chosen, rows)
-        inside = (
-            np.zeros(len(rows), dtype=bool) if not len(chosen) else chosen[np.minimum(found, len(chosen) - 1)] == rows
-        )
-        return found, inside
-
-    if masked is not None:
-        found, inside = places(masked[1])
-        masked = masked[0][inside], found[inside]
-    if banned is not None:
-        found, inside = places(banned)
-        banned = found[inside]
-    return masked, banned
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
