@@ -119,6 +119,25 @@ def describe_key(raw: bytes) -> str:
     return f"{kind}/{id_}/{aspect}" if aspect else f"{kind}/{id_}"
 
 
+def decode_key(raw: bytes) -> Key | None:
+    r"""Inverse of :func:`encode_key`; None where kind, aspect or id is not to be read from the bytes alone.
+
+    >>> decode_key(b"i\x00=42")
+    Key(kind='item', id='42', aspect='')
+    """
+    kind = _KIND_NAME.get(raw[0]) if len(raw) > 2 else None
+    if kind is None or raw[1] > _ASPECT_BYTES:
+        return None
+    end = 2 + raw[1]
+    if raw[end : end + 1] != b"=":
+        return None
+    try:
+        aspect = raw[2:end].decode("utf-8", "surrogatepass") if end > 2 else PROFILE_ASPECT
+        return Key(kind, raw[end + 1 :].decode("utf-8", "surrogatepass"), aspect)
+    except UnicodeDecodeError:
+        return None
+
+
 def describe_kind(raw: bytes) -> str:
     r"""The ``kind`` or ``kind/aspect`` of a key.
 

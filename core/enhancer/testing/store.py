@@ -233,6 +233,74 @@ class StoreConformance:
         store.delete([_IDS[0]])
         assert store.verify() == []
 
+    def test_keys_are_those_of_the_records(self, store: FeatureStore) -> None:
+        assert list(store.keys()) == []
+        store.put([make_record(id_, kind=kind) for id_ in _IDS for kind in ("item", "user")])
+        store.put([make_record("1", aspect=aspect) for aspect in ("mood", "z" * 300)])
+        for wanted in ({}, {"kind": "user"}, {"kind": "item", "aspect": ""}, {"aspect": "mood"}, {"aspect": "none"}):
+            found = list(store.keys(**wanted))  # type: ignore[arg-type]
+            assert found == [record.key for record in store.scan(**wanted)]  # type: ignore[arg-type]
+
+    # --- snapshots --------------------------------------------------------------------------------------------
+
+    @pytest.fixture
+    def pinned(self, store: FeatureStore) -> Iterator[FeatureStore]:
+        """A snapshot of two records, before anything else is done to the store."""
+        if self.store_class.snapshot is FeatureStore.snapshot:
+            pytest.skip("this store has no snapshots")
+        store.put([make_record("1", seed=1), make_record("2", seed=1)])
+        with store.snapshot() as pinned:
+            yield pinned
+
+    def test_a_snapshot_does_not_change(self, store: FeatureStore, pinned: FeatureStore) -> None:
+        before = [as_tuple(record) for record in pinned.scan()]
+        store.put([make_record("1", seed=2, profile="new" * 900), make_record("3")])
+        store.delete(["2"])
+        for _ in range(3):  # what was replaced must not be used again either
+            store.put([make_record(str(n), seed=n, dim=50) for n in range(3, 300)])
+        assert [as_tuple(record) for record in pinned.scan()] == before
+        assert pinned.stamps(["1", "2", "3"]) == [Stamp("hash-1", "test@1")] * 2 + [None]
+        assert [record and record.input_hash for record in pinned.get(["1", "2", "3"])] == ["hash-1", "hash-1", None]
+        np.testing.assert_array_equal(pinned.vectors(["2"])[0], make_record("2", seed=1).vector)
+        assert [key.id for key in pinned.keys(kind="item")] == ["1", "2"]
+        assert pinned.stats().records == 2
+        assert pinned.directory == store.directory
+        # What is new shows at once to who has no snapshot, and in the next one.
+        assert store.stamps(["1", "2"]) == [Stamp("hash-2", "test@1"), None]
+        with store.snapshot() as later:
+            assert later.stamps(["1", "2"]) == [Stamp("hash-2", "test@1"), None]
+        assert pinned.stamps(["2"]) != [None]
+
+    def test_a_snapshot_is_for_reading_and_for_its_block(self, store: FeatureStore, pinned: FeatureStore) -> None:
+        with pytest.raises(StoreError, match="snapshot"):
+            pinned.put([make_record("3")])
+        with pytest.raises(StoreError, match="snapshot"):
+            pinned.delete(["1"])
+        with store.snapshot() as short:
+            assert short.stamps(["1"]) != [None]
+        with pytest.raises(StoreError, match="closed"):
+            short.stamps(["1"])
+        assert pinned.stamps(["1"]) != [None]
+
+    def test_threads_may_share_a_snapshot(self, store: FeatureStore, pinned: FeatureStore) -> None:
+        errors: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                for _ in range(20):
+                    assert pinned.stamps(["1", "2", "3"]) == [Stamp("hash-1", "test@1")] * 2 + [None]
+            except BaseException as error:  # noqa: BLE001 - told to the main thread
+                errors.append(error)
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for step in range(5):
+            store.put([make_record("1", seed=step + 5), make_record("3", seed=step)])
+        for thread in threads:
+            thread.join(60)
+        assert errors == []
+
     # --- more than one user -----------------------------------------------------------------------------------
 
     def test_what_was_put_outlives_the_store(self, open_store: OpenStore) -> None:

@@ -7,11 +7,12 @@ import ctypes
 import errno
 import os
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import lmdb
 
-from enhancer.errors import StoreError
+from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores import _lmdb_file
 from enhancer_plugins.stores._lmdb_file import error_code, translated
 
@@ -22,15 +23,18 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 MEBIBYTE: Final = 1 << 20
 _READERS: Final = 512
+_PATIENCE: Final = 25
+"""Hundredths of a second that a file may be shorter than its last transaction says."""
 
 
 class _Gate:
-    """Many may use the map at once; to move it in memory one must be alone."""
+    """Many may use the map at once; to move it in memory one must be alone. A pin holds it in its place for long."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._users = 0
         self._movers = 0
+        self.pins = 0
 
     @contextlib.contextmanager
     def use(self) -> Iterator[None]:
@@ -45,14 +49,24 @@ class _Gate:
                 self._users -= 1
                 self._condition.notify_all()
 
+    def pin(self) -> None:
+        """To be called while using the map."""
+        with self._condition:
+            self.pins += 1
+
+    def unpin(self) -> None:
+        with self._condition:
+            self.pins -= 1
+
     @contextlib.contextmanager
-    def move(self) -> Iterator[None]:
+    def move(self) -> Iterator[bool]:
+        """Alone; whether the map may be moved, which it may not while it is pinned."""
         with self._condition:
             self._movers += 1
             try:
                 while self._users:
                     self._condition.wait()
-                yield
+                yield self.pins == 0
             finally:
                 self._movers -= 1
                 self._condition.notify_all()
@@ -72,8 +86,12 @@ class SharedEnvironment:
         self._initial = initial
         self._users = 0
         self._stale = False
+        self._page = self._least = 0
         self._gate = _Gate()
         self._reopening = threading.Lock()
+        self._pinned: set[Pinned] = set()
+        self._file = -1
+        self._needed = 0
         self._environment = self._open()
 
     @classmethod
@@ -102,8 +120,11 @@ class SharedEnvironment:
                 for identity, shared in list(self._all.items()):
                     if shared is self:
                         del self._all[identity]
+                for pinned in list(self._pinned):
+                    pinned.close()
                 with self._gate.move():
                     self._environment.close()
+                os.close(self._file)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[lmdb.Transaction]:
@@ -117,6 +138,26 @@ class SharedEnvironment:
                         yield transaction
                     return
             self._adopt_size()
+
+    def pin(self) -> Pinned:
+        """A read transaction that stays: what it sees does not change until it is closed."""
+        self._after_fork()
+        self._reserve()
+        while True:
+            with translated(self.path), self._gate.use():
+                transaction = self._begin()
+                if transaction is not None:
+                    pinned = Pinned(self, transaction)
+                    self._pinned.add(pinned)
+                    self._gate.pin()
+                    return pinned
+            self._adopt_size()
+
+    def unpin(self, pinned: Pinned) -> None:
+        """The map may move again once nobody holds it."""
+        if pinned in self._pinned:
+            self._pinned.discard(pinned)
+            self._gate.unpin()
 
     def write(self, work: Callable[[lmdb.Transaction], Result]) -> Result:
         """Run ``work`` in a write transaction and commit it to disk; it is run again whole when the map was full.
@@ -132,6 +173,7 @@ class SharedEnvironment:
             size = 0
             with translated(self.path), self._gate.use():
                 try:
+                    self.check_size()
                     size = self._environment.info()["map_size"]
                     with self._environment.begin(write=True) as transaction:
                         result = work(transaction)
@@ -157,6 +199,7 @@ class SharedEnvironment:
         with translated(self.path), self._gate.use():
             if self.readonly:
                 return work()
+            self.check_size()
             transaction = self._environment.begin(write=True)
             try:
                 return work()
@@ -189,6 +232,14 @@ class SharedEnvironment:
                 environment = lmdb.open(str(self.path), **options, readonly=True, lock=False)
             else:
                 environment.reader_check()
+            # Of its own, not by name: the name may come to stand for another file. LMDB locks none of its data files,
+            # so that closing this one loses no lock.
+            if self._file >= 0 and not self._stale:
+                os.close(self._file)
+            self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            self._page = environment.stat()["psize"]
+            self._least = 2 * self._page
+            self._needed = 0
             return environment
 
     def _after_fork(self) -> None:
@@ -224,11 +275,15 @@ class SharedEnvironment:
         self._stale = True
         self._gate = _Gate()
         self._reopening = threading.Lock()
+        for pinned in self._pinned:
+            pinned.leave_parent()
+        self._pinned = set()
 
     # --- the map --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> lmdb.Transaction | None:
         """A read transaction, or None when another process has grown the map."""
+        self.check_size()
         try:
             return self._environment.begin(buffers=True)
         except lmdb.MapResizedError:
@@ -237,9 +292,50 @@ class SharedEnvironment:
             self._environment.reader_check()
             return self._environment.begin(buffers=True)
 
+    def check_size(self) -> None:
+        """Refuse to read a file that was cut short since it was opened: its missing pages are a SIGBUS.
+
+        Nothing can be done for who is reading at the very moment of the cut.
+        """
+        size = os.fstat(self._file).st_size
+        if size >= max(self._needed, self._least):
+            # The newest meta page is there to be read: does the file have what it tells of?
+            self._needed = (self._environment.info()["last_pgno"] + 1) * self._page
+            if size >= self._needed:
+                return
+        # Another process may have committed and be about to stretch the file.
+        for _ in range(_PATIENCE):
+            if os.fstat(self._file).st_size >= max(self._needed, self._least):
+                return
+            time.sleep(0.01)
+        _lmdb_file.check_length(self.path)
+        if (size := os.fstat(self._file).st_size) < max(self._needed, self._least):
+            raise StoreCorruptError(
+                f"{self.path} has been truncated while it was open: {size:,} bytes are left of {self._needed:,}",
+                hint=_lmdb_file.REMEDY,
+            )
+
     def _adopt_size(self) -> None:
-        with translated(self.path), self._gate.move():
+        with translated(self.path), self._gate.move() as may:
+            self._require(may)
             self._environment.set_mapsize(0)
+
+    def _reserve(self) -> None:
+        """Make the map as large as it may become, so that it need not move under what is pinned.
+
+        That takes addresses, not memory. Where even these are limited, the map stays as it is.
+        """
+        with self._gate.move() as may:
+            size = self._environment.info()["map_size"]
+            if may and size < self.cap and _lmdb_file.has_addresses(self.cap):
+                self._environment.set_mapsize(self.cap)
+
+    def _require(self, may_move: bool) -> None:
+        if not may_move:
+            raise StoreError(
+                f"{self.path} must grow, and a snapshot of it is open in this process",
+                hint="close the snapshot first, or allow the process more address space (ulimit -v)",
+            )
 
     def _grown_elsewhere(self, size: int) -> bool:
         return self.path.stat().st_size > size
@@ -252,15 +348,56 @@ class SharedEnvironment:
             )
 
     def _grow(self, size: int) -> None:
-        with translated(self.path), self._gate.move():
+        with translated(self.path), self._gate.move() as may:
             if self._environment.info()["map_size"] == size:
-                self._environment.set_mapsize(min(2 * size, self.cap))
+                self._require(may)
+                larger = min(2 * size, self.cap)
+                if not _lmdb_file.has_addresses(larger):
+                    raise StoreError(
+                        f"{self.path} must grow to {larger // MEBIBYTE:,} MiB, and this process may not map as much",
+                        hint="allow it more address space (ulimit -v)",
+                    )
+                self._environment.set_mapsize(larger)
 
     def _keep_length(self) -> None:
         """See :func:`_lmdb_file.check_length` on files that are short and sound."""
-        needed = (self._environment.info()["last_pgno"] + 1) * self._environment.stat()["psize"]
-        if self.path.stat().st_size < needed:
+        needed = (self._environment.info()["last_pgno"] + 1) * self._page
+        if os.fstat(self._file).st_size < needed:
             _lmdb_file.stretch(self.path, needed)
+
+
+class Pinned:
+    """A read transaction that outlives a call. Threads take turns; a forked child cannot use it."""
+
+    def __init__(self, shared: SharedEnvironment, transaction: lmdb.Transaction) -> None:
+        self._shared = shared
+        self._transaction: lmdb.Transaction | None = transaction
+        self._turn = threading.RLock()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[lmdb.Transaction]:
+        """The transaction; what it hands out is valid inside the block."""
+        with self._turn:
+            if self._transaction is None:
+                raise StoreError(f"the snapshot of {self._shared.path} is closed, or of another process")
+            with translated(self._shared.path):
+                self._shared.check_size()
+                yield self._transaction
+
+    def close(self) -> None:
+        """Let go of what the snapshot keeps; closing twice is fine."""
+        with self._turn:
+            if self._transaction is not None:
+                self._transaction.abort()
+                self._transaction = None
+                self._shared.unpin(self)
+
+    def leave_parent(self) -> None:
+        """The parent's slot in the table of readers is not the child's to free: what holds it is kept for ever."""
+        self._turn = threading.RLock()
+        if self._transaction is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._transaction))
+            self._transaction = None
 
 
 def _means_read_only(error: Exception) -> bool:

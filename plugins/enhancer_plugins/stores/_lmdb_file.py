@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import mmap
 import os
 import shutil
 import struct
@@ -31,7 +32,9 @@ _LOCK_FILE_BYTES: Final = 1 << 16
 """Room for about a thousand readers."""
 
 
-_REMEDY: Final = "restore it from a backup, or delete it to begin anew (the journal keeps what was paid for)"
+REMEDY: Final = (
+    "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
+)
 _NO_ROOM: Final = 1 << 20
 
 
@@ -71,7 +74,7 @@ def read_facts(path: Path) -> FileFacts:
             if size == 0:
                 raise StoreCorruptError(
                     f"{path} is empty: it has been truncated to 0 bytes",
-                    hint=_REMEDY,
+                    hint=REMEDY,
                 )
             start = next((at for at in _HEADER_OF_FORMAT if _magic_at(head, at)), None)
             if start is None:
@@ -119,7 +122,7 @@ def check_length(path: Path) -> None:
         return
     raise StoreCorruptError(
         f"{path} is truncated: it has {facts.size:,} bytes of the {facts.needed:,} that its last transaction wrote",
-        hint=_REMEDY,
+        hint=REMEDY,
     )
 
 
@@ -171,6 +174,17 @@ def create(path: Path, map_size: int, fill: Callable[[lmdb.Environment], None]) 
         raise StoreError(f"cannot create {path}: {error.strerror}", hint="choose another [store] path") from None
 
 
+def has_addresses(size: int) -> bool:
+    """Whether this process may map so much: liblmdb takes its map away before it asks for a larger one."""
+    if not hasattr(mmap, "MAP_PRIVATE"):
+        return True
+    try:
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ).close()
+    except (OSError, OverflowError, ValueError):
+        return False
+    return True
+
+
 def reserve_lock_file(path: Path) -> None:
     """Give the lock file its blocks on disk: LMDB maps it and writes to it, which on a full disk is a SIGBUS.
 
@@ -200,7 +214,7 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError) as error:
-        raise StoreCorruptError(f"{path} is damaged: {error}", hint=_REMEDY) from error
+        raise StoreCorruptError(f"{path} is damaged: {error}", hint=REMEDY) from error
     except lmdb.VersionMismatchError as error:
         raise StoreError(f"{path} is of another LMDB version: {error}", hint="pip install --upgrade lmdb") from error
     except (lmdb.Error, OSError) as error:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from enhancer.contracts import codec
-from enhancer.contracts.record import PROFILE_ASPECT, Kind, Record, Stamp
+from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
 from enhancer.contracts.store import Fault, FeatureStore, StoreStats
 from enhancer.errors import StoreCorruptError, StoreError, StoreMismatchError
 
@@ -47,6 +47,10 @@ class KeyedStore(FeatureStore):
     @abstractmethod
     def _walk(self, prefix: bytes) -> Iterator[tuple[bytes, codec.Value]]:
         """All pairs whose key begins so, in key order, without holding a transaction while the caller works."""
+
+    def _walk_keys(self, prefix: bytes) -> Iterator[bytes]:
+        """The keys of :meth:`_walk`; a subclass that need not read values for that should not."""
+        return (key for key, _ in self._walk(prefix))
 
     @abstractmethod
     def _check_files(self) -> list[Fault]:
@@ -119,6 +123,19 @@ class KeyedStore(FeatureStore):
             for key, value in self._walk(codec.key_prefix(one, aspect)):
                 yield codec.decode(key, value)
 
+    def keys(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Key]:
+        """See :meth:`FeatureStore.keys`; damaged records have keys too."""
+        for one in _KINDS if kind is None else (kind,):
+            for raw in self._walk_keys(codec.key_prefix(one, aspect)):
+                if (key := codec.decode_key(raw)) is not None:
+                    yield key
+                    continue
+                # What is long is kept as a digest: the record settles what it was.
+                with self._fetch([raw]) as values:
+                    for value in values:
+                        if value is not None:
+                            yield codec.decode(raw, value).key
+
     def delete(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> int:
         """See :meth:`FeatureStore.delete`."""
         keys = codec.encode_keys(ids, kind, aspect)
@@ -161,3 +178,15 @@ class KeyedStore(FeatureStore):
         except StoreError as error:
             faults.append(Fault("records", error.message))
         return faults
+
+
+class ReadOnly(KeyedStore):
+    """Mixed into a store's snapshot, before the store: reads go where the store's go, and writing is an error."""
+
+    def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        del pairs
+        raise StoreError("a snapshot cannot be written to", hint="write to the store itself")
+
+    def _remove(self, keys: Sequence[bytes]) -> int:
+        del keys
+        raise StoreError("a snapshot cannot be written to", hint="write to the store itself")

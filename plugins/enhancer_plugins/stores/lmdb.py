@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 from pydantic import Field
 
 from enhancer.contracts.options import Context, Options
-from enhancer.contracts.store import Fault
+from enhancer.contracts.store import Fault, FeatureStore
 from enhancer.errors import StoreError
 from enhancer_plugins.stores import _lmdb_file
-from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, SharedEnvironment
-from enhancer_plugins.stores.keyed import KeyedStore
+from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, Pinned, SharedEnvironment
+from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import lmdb
 
@@ -96,8 +96,25 @@ class LMDBStore(KeyedStore):
             )
 
     @contextlib.contextmanager
-    def _fetch(self, keys: Sequence[bytes]) -> Iterator[Iterator[Value | None]]:
+    def snapshot(self) -> Iterator[FeatureStore]:
+        """See :meth:`FeatureStore.snapshot`: a read transaction that stays.
+
+        The pages that it sees are not used again while it is open, so that a file written to meanwhile grows.
+        """
+        pinned = self._open().pin()
+        try:
+            yield _Snapshot(self._directory, self._environment, pinned)
+        finally:
+            pinned.close()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[lmdb.Transaction]:
         with self._open().read() as transaction:
+            yield transaction
+
+    @contextlib.contextmanager
+    def _fetch(self, keys: Sequence[bytes]) -> Iterator[Iterator[Value | None]]:
+        with self._transaction() as transaction:
             yield map(transaction.get, keys)
 
     def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
@@ -111,19 +128,27 @@ class LMDBStore(KeyedStore):
         return self._open().write(lambda transaction: sum(map(transaction.delete, keys)))
 
     def _walk(self, prefix: bytes) -> Iterator[tuple[bytes, Value]]:
+        return self._chunks(prefix, lambda cursor: (bytes(cursor.key()), bytes(cursor.value())))
+
+    def _walk_keys(self, prefix: bytes) -> Iterator[bytes]:
+        return (key for key, _ in self._chunks(prefix, lambda cursor: (bytes(cursor.key()), b"")))
+
+    def _chunks(
+        self, prefix: bytes, take: Callable[[lmdb.Cursor], tuple[bytes, bytes]]
+    ) -> Iterator[tuple[bytes, bytes]]:
         start = prefix or b"\x01"
         after: bytes | None = None
         while True:
             chunk: list[tuple[bytes, bytes]] = []
-            with self._open().read() as transaction, transaction.cursor() as cursor:
+            with self._transaction() as transaction, transaction.cursor() as cursor:
                 found = cursor.set_range(start if after is None else after)
                 if found and after is not None and bytes(cursor.key()) == after:
                     found = cursor.next()
                 while found and len(chunk) < _CHUNK:
-                    key = bytes(cursor.key())
-                    if not key.startswith(prefix):
+                    pair = take(cursor)
+                    if not pair[0].startswith(prefix):
                         break
-                    chunk.append((key, bytes(cursor.value())))
+                    chunk.append(pair)
                     found = cursor.next()
             yield from chunk
             if len(chunk) < _CHUNK:
@@ -137,6 +162,25 @@ class LMDBStore(KeyedStore):
 
     def _bytes_on_disk(self) -> int:
         return self._open().path.stat().st_size
+
+
+class _Snapshot(ReadOnly, LMDBStore):
+    """The store as one transaction sees it."""
+
+    def __init__(self, directory: Path, environment: SharedEnvironment, pinned: Pinned) -> None:
+        self._directory = directory
+        self._environment = environment
+        self._closed = False
+        self._pinned = pinned
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[lmdb.Transaction]:
+        with self._pinned.read() as transaction:
+            yield transaction
+
+    def close(self) -> None:
+        """Let go of it before its block ends."""
+        self._pinned.close()
 
 
 def _write_format(environment: lmdb.Environment) -> None:

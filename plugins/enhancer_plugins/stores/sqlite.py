@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from enhancer.contracts.options import Context, Options
-from enhancer.contracts.store import Fault
+from enhancer.contracts.store import Fault, FeatureStore
 from enhancer.errors import StoreCorruptError, StoreError
-from enhancer_plugins.stores.keyed import KeyedStore
+from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -134,13 +134,31 @@ class SQLiteStore(KeyedStore):
                 raise
 
     @contextlib.contextmanager
-    def _fetch(self, keys: Sequence[bytes]) -> Iterator[Iterator[Value | None]]:
+    def snapshot(self) -> Iterator[FeatureStore]:
+        """See :meth:`FeatureStore.snapshot`: a connection of its own with a read transaction.
+
+        While it is open, the log beside the file is not folded into it, and grows with what is written.
+        """
+        with self._use():
+            pinned = _Snapshot(self._path)
+        try:
+            yield pinned
+        finally:
+            pinned.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._use() as connection:
             connection.execute("BEGIN")
             try:
-                yield _values(connection, keys)
+                yield connection
             finally:
                 connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _fetch(self, keys: Sequence[bytes]) -> Iterator[Iterator[Value | None]]:
+        with self._reading() as connection:
+            yield _values(connection, keys)
 
     def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         with self._transaction() as connection:
@@ -151,13 +169,17 @@ class SQLiteStore(KeyedStore):
             return connection.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys)).rowcount
 
     def _walk(self, prefix: bytes) -> Iterator[tuple[bytes, Value]]:
+        return self._chunks("key, value", prefix)
+
+    def _walk_keys(self, prefix: bytes) -> Iterator[bytes]:
+        return (key for (key,) in self._chunks("key", prefix))
+
+    def _chunks(self, columns: str, prefix: bytes) -> Iterator[tuple[bytes, ...]]:
         after, end = prefix, _next_prefix(prefix)
+        query = f"SELECT {columns} FROM records WHERE key > ? AND key < ? ORDER BY key LIMIT ?"  # noqa: S608 - ours
         while True:
             with self._use() as connection:
-                chunk = connection.execute(
-                    "SELECT key, value FROM records WHERE key > ? AND key < ? ORDER BY key LIMIT ?",
-                    (after, end, _CHUNK),
-                ).fetchall()
+                chunk = connection.execute(query, (after, end, _CHUNK)).fetchall()
             yield from chunk
             if len(chunk) < _CHUNK:
                 return
@@ -174,6 +196,36 @@ class SQLiteStore(KeyedStore):
     def _bytes_on_disk(self) -> int:
         files = (self._path, self._path.with_name(FILE_NAME + "-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
+
+
+class _Snapshot(ReadOnly, SQLiteStore):
+    """The store as one transaction sees it."""
+
+    def __init__(self, path: Path) -> None:
+        self._directory, self._path = path.parent, path
+        self._lock = threading.RLock()
+        self._inherited: list[sqlite3.Connection] = []
+        self._closed = False
+        self._readonly = False
+        self._pid = os.getpid()
+        self._connection = self._connect()
+        with _translated(self._path):
+            self._connection.execute("BEGIN")
+            self._connection.execute("SELECT 1 FROM records LIMIT 1").fetchone()  # only a look begins it
+
+    @contextlib.contextmanager
+    def _use(self) -> Iterator[sqlite3.Connection]:
+        if self._pid != os.getpid():
+            raise StoreError(f"a snapshot of {self._path} is for the process that took it")
+        with self._lock, _translated(self._path):
+            if self._closed:
+                raise StoreError(f"the snapshot of {self._path} is closed")
+            yield self._connection
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._use() as connection:
+            yield connection
 
 
 def _values(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[bytes | None]:
