@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from enhancer.data.readers import BLANK, Table, open_table
+from enhancer.data.seen import Seen
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Entity:
 
 
 def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int) -> Iterator[Entity]:
-    """Stream the entities of a table. What is kept is a hash for each id, to find duplicates.
+    """Stream the entities of a table. Sixteen bytes are kept of each, to find ids that come twice.
 
     An id that comes again with equal text is given once.
 
@@ -56,9 +56,10 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
     others = [name for name in table.columns if name != id_column or name in texts]
     text_at = [others.index(name) for name in texts]
     title_column = _title_column(table, kind, columns)
-    seen: dict[str, int] = {}
+    seen = Seen()
     rows = False
     for first, (ids, *values) in table.blocks([id_column, *others]):
+        block: list[tuple[int, str, list[str], str]] = []
         for n, given in enumerate(ids):
             if given == BLANK:
                 continue
@@ -68,19 +69,18 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
                 what = "is empty" if not entity_id else f"has {len(entity_id):,} characters"
                 raise table.fault(first + n, id_column, f"the id {what}")
             row = [_line(column[n], max_text) for column in values]
-            text = _text(others, row, text_at, max_text)
-            digest = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-            before = seen.get(entity_id)
-            if before == digest:
+            block.append((n, entity_id, row, _text(others, row, text_at, max_text)))
+        before = seen.add([entity_id for _, entity_id, _, _ in block], [text for *_, text in block])
+        for (n, entity_id, row, text), equal in zip(block, before, strict=True):
+            if equal:
                 continue
-            if before is not None:
+            if equal is not None:
                 raise table.fault(
                     first + n,
                     id_column,
                     f"{entity_id!r} comes a second time, with different text",
                     hint="keep one row an id",
                 )
-            seen[entity_id] = digest
             fields = dict(zip(others, row, strict=True))
             title = fields.get(title_column, entity_id) if title_column else None
             yield Entity(kind, entity_id, text, fields, title or None)
