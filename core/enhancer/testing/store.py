@@ -84,10 +84,18 @@ class StoreConformance:
     """Options to build it with; relative paths are under a folder of each test's own."""
     shared_between_processes: ClassVar[bool] = True
 
+    def options_for(self, root: Path) -> Mapping[str, Any]:  # noqa: ARG002 - for those who override it
+        """Options of the store of one test, whose folder is ``root``.
+
+        Override it where a store's place is more than a folder, such as a table of a server: equal roots must mean
+        equal stores, and no two roots the same one.
+        """
+        return self.options
+
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> OpenStore:
         """Opens the store of this test, once more at each call."""
-        options = build_options(self.store_class.options_class, self.options, where="[store]")
+        options = build_options(self.store_class.options_class, self.options_for(tmp_path), where="[store]")
         return lambda: self.store_class(options, Context(root=tmp_path))
 
     @pytest.fixture
@@ -338,7 +346,7 @@ class StoreConformance:
             "    store.put([make_record('theirs')])\n"
         )
         made = self.store_class
-        arguments = (made.__module__, made.__qualname__, json.dumps(dict(self.options)), str(tmp_path))
+        arguments = (made.__module__, made.__qualname__, json.dumps(dict(self.options_for(tmp_path))), str(tmp_path))
         done = subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False
         )
@@ -375,12 +383,12 @@ class StoreConformance:
 
         from enhancer.testing._store_machine import machine
 
-        options = build_options(self.store_class.options_class, self.options, where="[store]")
         with tempfile.TemporaryDirectory() as folder:
             numbers = itertools.count()
 
             def fresh() -> OpenStore:
                 root = Path(folder) / str(next(numbers))
+                options = build_options(self.store_class.options_class, self.options_for(root), where="[store]")
                 return lambda: self.store_class(options, Context(root=root))
 
             run_state_machine_as_test(

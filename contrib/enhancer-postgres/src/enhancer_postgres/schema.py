@@ -1,0 +1,176 @@
+"""The table of records: how it is found, checked, and made once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from psycopg import errors
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from enhancer.errors import StoreCorruptError, StoreError
+from enhancer_postgres.rows import COLUMNS
+
+if TYPE_CHECKING:
+    from enhancer_postgres.options import PostgresOptions
+    from enhancer_postgres.server import Connection
+
+FORMAT: Final = 1
+_LOCK: Final = "enhancer: a store is being made"
+_INLINE_BYTES: Final = 8160
+"""Rows up to a page stay in one piece: a vector moved out of its row would cost a second look-up."""
+
+_FIND: Final = """
+SELECT t.typname FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'vector' AND NOT a.attisdropped
+LEFT JOIN pg_type t ON t.oid = a.atttypid
+WHERE n.nspname = %s AND c.relname = %s
+"""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table that is there."""
+
+    table: Composed
+    """Its quoted name."""
+    pgvector: bool
+    """Whether its vectors are pgvector's, or ``bytea``."""
+    stage: Identifier
+    """The temporary table through which records come in."""
+
+    def query(self, text: str) -> Composed:
+        """SQL about this table: ``{table}`` and ``{stage}`` stand for the names."""
+        return SQL(text).format(table=self.table, stage=self.stage)  # type: ignore[arg-type]
+
+    @property
+    def upsert(self) -> Composed:
+        """From the temporary table into this one, and commit; in the order of keys, so that writers never deadlock."""
+        columns = SQL(", ").join(map(Identifier, COLUMNS))
+        changes = SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in COLUMNS[1:])
+        return SQL(
+            "INSERT INTO {table} ({columns}) SELECT {columns} FROM {stage} ORDER BY key "
+            "ON CONFLICT (key) DO UPDATE SET {changes}; COMMIT"
+        ).format(table=self.table, columns=columns, stage=self.stage, changes=changes)
+
+
+def find(connection: Connection, options: PostgresOptions, name: str) -> Layout | None:
+    """The table, if it is there.
+
+    Raises:
+        StoreError: There is such a table, but it is no store, one of a newer format, or of another type of vectors
+            than the options ask for.
+        StoreCorruptError: Its format cannot be told.
+    """
+    schema, table = options.place
+    row = connection.execute(_FIND, (schema, table)).fetchone()
+    if row is None:
+        return None
+    if row[0] not in ("vector", "bytea"):
+        raise StoreError(f"{name} is a table, but no feature store", hint="choose another [store] table")
+    try:
+        formats = connection.execute(SQL("SELECT format FROM {}").format(_format_table(options))).fetchall()
+    except errors.UndefinedTable:
+        raise StoreError(f"{name} is a table, but no feature store", hint="choose another [store] table") from None
+    if len(formats) != 1 or not isinstance(formats[0][0], int):
+        raise StoreCorruptError(f"the format of {name} cannot be told: its table of formats holds {len(formats)} rows")
+    if formats[0][0] > FORMAT:
+        raise StoreError(
+            f"{name} is a store of format {formats[0][0]}, and this plugin reads formats up to {FORMAT}",
+            hint="upgrade enhancer-postgres",
+        )
+    found = "pgvector" if row[0] == "vector" else "bytea"
+    if options.vectors not in ("auto", found):
+        raise StoreError(
+            f"{name} keeps its vectors as {found}, and [store] vectors is {options.vectors!r}",
+            hint="choose another [store] table, or leave `vectors` out",
+        )
+    return Layout(SQL("{}.{}").format(Identifier(schema), Identifier(table)), found == "pgvector", _stage(options))
+
+
+def make(connection: Connection, options: PostgresOptions, name: str) -> Layout:
+    """Make the table, unless somebody else does so first.
+
+    Raises:
+        StoreError: pgvector is asked for and not to be had.
+    """
+    schema, table = options.place
+    connection.execute("BEGIN")
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (_LOCK,))
+    if found := find(connection, options, name):
+        connection.execute("COMMIT")
+        return found
+    if connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone() is None:
+        connection.execute(SQL("CREATE SCHEMA {}").format(Identifier(schema)))
+    where = None if options.vectors == "bytea" else _extension(connection, schema)
+    if where is None and options.vectors == "pgvector":
+        raise StoreError(
+            f"{name}: the server has no pgvector, or this role may not enable it",
+            hint="ask for CREATE EXTENSION vector, or set [store] vectors to auto",
+        )
+    kind = SQL("bytea") if where is None else SQL("{}.vector").format(Identifier(where))
+    connection.execute(
+        SQL(
+            """
+            CREATE TABLE {table} (
+                key bytea PRIMARY KEY,
+                kind text NOT NULL, id text NOT NULL, aspect text NOT NULL,
+                profile text NOT NULL, tags text[] NOT NULL,
+                vector {kind} NOT NULL, dim integer NOT NULL,
+                prompt_version text NOT NULL, model text NOT NULL, embedder text NOT NULL,
+                generated_at text NOT NULL, input_hash text NOT NULL,
+                prompt_tokens bigint, completion_tokens bigint, cost_usd double precision,
+                exact text, vector_crc integer NOT NULL, checksum integer NOT NULL, damaged boolean NOT NULL
+            ) WITH (toast_tuple_target = {inline});
+            ALTER TABLE {table} ALTER COLUMN vector SET STORAGE EXTERNAL;
+            COMMENT ON TABLE {table} IS 'Feature store of enhancer. Written by enhancer alone: rows carry checksums.';
+            CREATE TABLE {format_table} (format integer NOT NULL);
+            INSERT INTO {format_table} VALUES ({format});
+            COMMIT
+            """
+        ).format(
+            table=SQL("{}.{}").format(Identifier(schema), Identifier(table)),
+            kind=kind,
+            inline=Literal(_INLINE_BYTES),
+            format_table=_format_table(options),
+            format=Literal(FORMAT),
+        )
+    )
+    made = find(connection, options, name)
+    assert made is not None
+    return made
+
+
+def _extension(connection: Connection, schema: str) -> str | None:
+    """The schema that pgvector's type is in, after enabling it where that is possible."""
+    installed = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+    row = connection.execute(installed).fetchone()
+    if row is None:
+        offered = "SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"
+        if connection.execute(offered).fetchone() is None:
+            return None
+        public = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'public'").fetchone()
+        place = Identifier("public" if public else schema)
+        connection.execute("SAVEPOINT extension")
+        try:
+            connection.execute(SQL("CREATE EXTENSION vector SCHEMA {}").format(place))
+        except errors.InsufficientPrivilege:
+            connection.execute("ROLLBACK TO SAVEPOINT extension")
+            return None
+        row = connection.execute(installed).fetchone()
+    assert row is not None
+    return str(row[0]).strip('"')
+
+
+def _format_table(options: PostgresOptions) -> Composed:
+    schema, table = options.place
+    return SQL("{}.{}").format(Identifier(schema), Identifier(f"{table}_format"))
+
+
+def _stage(options: PostgresOptions) -> Identifier:
+    """Named after the table: a connection that is handed on must not meet the stage of another one."""
+    schema, table = options.place
+    digest = hashlib.blake2b(f"{schema}.{table}".encode(), digest_size=8).hexdigest()
+    return Identifier("pg_temp", f"enhancer_{digest}")
