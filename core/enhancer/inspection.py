@@ -137,7 +137,7 @@ def _provenance(project: Project) -> Provenance | None:
         "training and validation": history(lambda: _without_test(project)),
         "all interactions": history(lambda: project.interactions),
     }
-    return trace(work, project.store, project.split.train.user_ids, wider if work.history is not None else {})
+    return trace(work, project.moment.store, project.split.train.user_ids, wider if work.history is not None else {})
 
 
 def _without_test(project: Project) -> Interactions:
@@ -154,8 +154,8 @@ def _without_test(project: Project) -> Interactions:
 def _evidence(project: Project) -> Evidence | None:
     """What vectors betray, where users and items have profiles."""
     split = project.split
-    users = feature_table(project.store, split.train.user_ids, "user", ["profile"])
-    items = feature_table(project.store, split.train.item_ids, "item", ["profile"])
+    users = feature_table(project.moment.store, split.train.user_ids, "user", ["profile"])
+    items = feature_table(project.moment.store, split.train.item_ids, "item", ["profile"])
     if not users.size or users.shape[1] != items.shape[1]:
         return None
     return evidence(users, items, Views(split))
@@ -177,7 +177,7 @@ def gallery(project: Project) -> Gallery | None:
     if settings.prompts.item.source not in ("llm", "text"):
         return None
     ids = split.train.item_ids
-    vectors = feature_table(project.store, ids, "item", inputs_of(settings), project.embedder.fingerprint)
+    vectors = feature_table(project.moment.store, ids, "item", inputs_of(settings), project.embedder.fingerprint)
     if not vectors.any():
         return None
     work = project.pipeline.work("item") if settings.prompts.item.source == "llm" else None
@@ -188,7 +188,7 @@ def gallery(project: Project) -> Gallery | None:
     def tell(rows: Sequence[int]) -> dict[int, Told]:
         chosen = {ids[row]: row for row in rows}
         entities = {entity.id: entity for entity in project.pipeline.entities("item") if entity.id in chosen}
-        records = project.store.get(list(chosen), kind="item")
+        records = project.moment.store.get(list(chosen), kind="item")
         told = {}
         for (id_, row), title, record in zip(chosen.items(), titles(rows), records, strict=True):
             entity = entities.get(id_)
@@ -212,7 +212,7 @@ def _paid(project: Project) -> tuple[float | None, int]:
     """What all stored profiles cost together, None where that of any is unknown, and their tokens."""
     cost: float | None = 0.0
     tokens = 0
-    for record in project.store.scan(aspect=PROFILE_ASPECT):
+    for record in project.moment.store.scan(aspect=PROFILE_ASPECT):
         tokens += (record.prompt_tokens or 0) + (record.completion_tokens or 0)
         cost = None if cost is None or record.cost_usd is None else cost + record.cost_usd
     return cost, tokens
@@ -233,7 +233,7 @@ def _vectors(project: Project, kind: Kind, ids: list[str]) -> dict[str, Table]:
     chosen = inputs_of(project.settings)
     found: dict[str, Table] = {}
     for names in dict.fromkeys([chosen, ("profile",), ("text",)]):
-        table = feature_table(project.store, ids, kind, names, project.embedder.fingerprint)
+        table = feature_table(project.moment.store, ids, kind, names, project.embedder.fingerprint)
         if table.any():
             found[" + ".join(names)] = table
     return found
@@ -245,7 +245,7 @@ def _written(project: Project, kind: Kind) -> Iterator[Written]:
     chunk: list[Entity] = []
 
     def flush() -> Iterator[Written]:
-        records = project.store.get([entity.id for entity in chunk], kind=kind)
+        records = project.moment.store.get([entity.id for entity in chunk], kind=kind)
         for entity, record in zip(chunk, records, strict=True):
             if record is not None:
                 yield Written(entity.id, embedding_text(record.profile, record.tags), entity.text)

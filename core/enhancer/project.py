@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from enhancer.config import Settings, load_settings
 from enhancer.contracts.options import Context
 from enhancer.errors import ConfigError, EnhancerError, PluginError
+from enhancer.features.moment import Moment, SharedTables, at_one_moment
 from enhancer.plugins import PluginManager, load_plugins
 from enhancer.progress import Progress, silent
 
@@ -69,6 +70,7 @@ class Project:
         self._own_plugins = plugins is not None
         self.plugins = load_plugins() if plugins is None else plugins
         self.context = Context(root=root)
+        self.moment = Moment(lambda: self.store)
 
     @classmethod
     def load(
@@ -204,12 +206,12 @@ class Project:
         path = self._path(data.items, "items")
         return {entity.id: entity.title for entity in read_entities(path, "item", data.columns, data.max_text)}
 
-    @cached_property
+    @property
     def semantics(self) -> Semantics:
         """The vectors that training takes."""
         from enhancer.features import Semantics
 
-        return Semantics(self.settings, self.store, self.embedder.fingerprint, self.split.train)
+        return Semantics(self.settings, self.moment.store, self.embedder.fingerprint, self.split.train)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -287,6 +289,7 @@ class Project:
         """The semantic vectors, rows as in :attr:`interactions`; see :meth:`~enhancer.features.Semantics.tables`."""
         return self.semantics.tables(inputs)
 
+    @at_one_moment
     def diagnose(self) -> Diagnosis:
         """Look at profiles and vectors before anything is trained: does this feature stand a chance?
 
@@ -297,6 +300,7 @@ class Project:
 
         return examine(self)
 
+    @at_one_moment
     def train(self, *, listener: Listener = silent, seed: int | None = None, keep: bool = False) -> TrainingReport:
         """Train backbone and fuser, test them, and write the serving artifact.
 
@@ -373,6 +377,7 @@ class Project:
             metrics=metrics,
         )
 
+    @at_one_moment
     def ablate(
         self,
         *,
@@ -405,7 +410,7 @@ class Project:
             fusers=[line.name for line in self.plugins.listing() if line.kind == "fuser"],
         )
         unasked = [arm for arm in arms if arm.name == "text" and "text" not in settings.evaluation.arms]
-        if unasked and next(self.store.scan(kind="item", aspect="text"), None) is None:
+        if unasked and next(self.moment.store.scan(kind="item", aspect="text"), None) is None:
             _log.warning(
                 "the arm of raw text is left out: no text is embedded; `enhancer generate` does so, without an LLM"
             )
@@ -414,22 +419,23 @@ class Project:
         seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
         # Another process can only know the plugins that are installed.
         count = 1 if self._own_plugins else settings.evaluation.workers
-        ablation = run_ablation(
-            arms,
-            self.split,
-            self.features,
-            self.backbone,
-            self.fuser,
-            metrics=settings.evaluation.metrics,
-            seeds=list(seeds),
-            baseline=resolve_baseline(settings, arms),
-            pool=self._pool,
-            listener=listener,
-            on_epoch=self._on_epoch,
-            memory=self._memory(),
-            workers=Workers(count, partial(_experiment, settings, self.root)),
-            search=settings.evaluation.search,
-        )
+        with SharedTables.within(self.root / "runs") as tables:
+            ablation = run_ablation(
+                arms,
+                self.split,
+                tables.keeping(self.features) if count > 1 else self.features,
+                self.backbone,
+                self.fuser,
+                metrics=settings.evaluation.metrics,
+                seeds=list(seeds),
+                baseline=resolve_baseline(settings, arms),
+                pool=self._pool,
+                listener=listener,
+                on_epoch=self._on_epoch,
+                memory=self._memory(),
+                workers=Workers(count, partial(_experiment, settings, self.root, tables)),
+                search=settings.evaluation.search,
+            )
         self.plugins.hook.ablation_finished(result=ablation.to_json())
         if report is not None:
             listener(Progress("report", 0, 1))
@@ -533,14 +539,14 @@ class Project:
         }
 
 
-def _experiment(settings: Settings, root: Path) -> Experiment:
+def _experiment(settings: Settings, root: Path, tables: SharedTables) -> Experiment:
     """The experiment of :meth:`Project.ablate`, in another process."""
     from enhancer.evaluation import Experiment
 
     project = Project(settings, root)
     return Experiment.over(
         project.split,
-        project.features,
+        tables.of(project.features),
         project.backbone,
         project.fuser,
         metrics=settings.evaluation.metrics,

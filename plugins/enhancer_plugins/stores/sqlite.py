@@ -8,7 +8,7 @@ import sqlite3
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from enhancer.contracts.options import Context, Options
 from enhancer.contracts.store import Fault, FeatureStore
@@ -174,7 +174,7 @@ class SQLiteStore(KeyedStore):
     def _walk_keys(self, prefix: bytes) -> Iterator[bytes]:
         return (key for (key,) in self._chunks("key", prefix))
 
-    def _chunks(self, columns: str, prefix: bytes) -> Iterator[tuple[bytes, ...]]:
+    def _chunks(self, columns: str, prefix: bytes) -> Iterator[Any]:
         after, end = prefix, _next_prefix(prefix)
         query = f"SELECT {columns} FROM records WHERE key > ? AND key < ? ORDER BY key LIMIT ?"  # noqa: S608 - ours
         while True:
