@@ -1,8 +1,8 @@
 """A record as a row of typed columns, and back, each checked.
 
-Two checksums stand in every row. ``checksum`` is the one that :mod:`enhancer.contracts.codec` gives the record, over its
-key and all its fields: a row that was read is made into a record, encoded again, and compared. ``vector_crc`` is CRC-32
-over the key and the vector alone, so that a table of vectors is checked without fetching the profiles.
+Two checksums stand in every row. ``checksum`` is the one that :mod:`enhancer.contracts.codec` gives the record, over
+its key and all its fields: a row that was read is made into a record, encoded again, and compared. ``vector_crc`` is
+CRC-32 over the key and the vector alone, so that a table of vectors is checked without fetching the profiles.
 
 PostgreSQL's ``text`` holds neither NUL nor lone surrogates. A field that has one is kept readable with a replacement
 character in its place, and ``exact``, null in all other rows, has the true fields as ASCII JSON.
@@ -75,8 +75,9 @@ def encode(record: Record) -> tuple[bytes, tuple[Record, bytes]]:
         StoreError: The record is refused; it is named.
     """
     key, value = codec.encode(record)
-    if record.cost_usd is not None and not isinstance(record.cost_usd, float):
-        record = replace(record, cost_usd=float(record.cost_usd))  # as the column gives it back
+    cost: Any = record.cost_usd
+    if isinstance(cost, int):
+        record = replace(record, cost_usd=float(cost))  # as the column gives it back
         key, value = codec.encode(record)
     for tokens in (record.prompt_tokens, record.completion_tokens):
         if tokens is not None and not -_TOKENS <= tokens < _TOKENS:
@@ -95,9 +96,7 @@ def to_copy(key: bytes, record: Record, value: bytes, *, pgvector: bool) -> byte
     Raises:
         StoreError: The vector is longer than pgvector allows.
     """
-    end = len(value) - int.from_bytes(value[24:28], "little")
     dim = int.from_bytes(value[16:20], "little")
-    assert end >= _VECTOR_AT + 4 * dim
     if pgvector and dim > PGVECTOR_DIMS:
         raise StoreError(
             f"record {codec.describe_key(key)}: its vector has {dim:,} numbers, and pgvector holds {PGVECTOR_DIMS:,}",

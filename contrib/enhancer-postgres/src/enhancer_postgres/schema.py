@@ -43,7 +43,7 @@ class Layout:
 
     def query(self, text: str) -> Composed:
         """SQL about this table: ``{table}`` and ``{stage}`` stand for the names."""
-        return SQL(text).format(table=self.table, stage=self.stage)  # type: ignore[arg-type]
+        return SQL(text).format(table=self.table, stage=self.stage)
 
     @property
     def upsert(self) -> Composed:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -18,6 +17,8 @@ from enhancer.errors import ConfigError, StoreCorruptError, StoreError
 from enhancer_postgres.wire import Keys, KeysDumper
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from enhancer_postgres.options import PostgresOptions
 
 T = TypeVar("T")
@@ -118,25 +119,32 @@ class Server:
                 hint=f"is the server up, and is {self._options.url_env} right?",
             ) from None
         try:
-            encoding = connection.info.parameter_status("server_encoding")
-            if encoding != "UTF8":
-                raise StoreError(
-                    f"the database of {self.name} is encoded in {encoding}", hint="make one with ENCODING 'UTF8'"
-                )
-            connection.adapters.register_dumper(Keys, KeysDumper)
-            milliseconds = max(1, round(1000 * self._options.statement_timeout))
-            connection.execute(
-                "SET client_encoding = 'UTF8'; SET client_min_messages = warning; SET search_path = pg_catalog; "  # type: ignore[call-overload]
-                f"SET jit = off; SET statement_timeout = {milliseconds}; "
-                # What a returned put promises must survive a power cut, whatever the role's default is.
-                "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-            )
+            self._prepare(connection)
         except BaseException as error:
             connection.close()
             if isinstance(error, psycopg.Error):
                 raise self._translated(error) from None
             raise
         return connection
+
+    def _prepare(self, connection: Connection) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise StoreError(
+                f"the database of {self.name} is encoded in {encoding}", hint="make one with ENCODING 'UTF8'"
+            )
+        connection.adapters.register_dumper(Keys, KeysDumper)
+        milliseconds = max(1, round(1000 * self._options.statement_timeout))
+        connection.execute(
+            "SET client_encoding = 'UTF8'; SET client_min_messages = warning; SET search_path = pg_catalog; "
+            f"SET jit = off; SET statement_timeout = {milliseconds}; "
+            # What a returned put promises must survive a power cut, whatever the role's default is.
+            "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+        )
+
+    def pin(self) -> Pinned:
+        """A connection of its own, on which the database stays as it is now."""
+        return Pinned(self.name, self._connect(), self._translated)
 
     def _said(self, error: psycopg.Error) -> str:
         """PostgreSQL's own words in one line, without values of rows and without secrets."""
@@ -166,6 +174,51 @@ class _UnreachableError(StoreError):
     """No connection could be made."""
 
 
+class Pinned:
+    """A connection inside of one transaction, which sees one state of the database.
+
+    Args:
+        name: Of the store, for messages.
+        connection: A new one.
+        translated: Makes the project's error of PostgreSQL's.
+    """
+
+    def __init__(self, name: str, connection: Connection, translated: Callable[[psycopg.Error], StoreError]) -> None:
+        self.name = name
+        self._connection = connection
+        self._translated = translated
+        self._lock = threading.Lock()
+        self.run(
+            lambda line: line.execute(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+                "SET LOCAL idle_in_transaction_session_timeout = 0; SELECT 1"  # the state is that of the first SELECT
+            )
+        )
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do ``work``, which only reads.
+
+        Raises:
+            StoreError: The snapshot is closed, or lost with its connection: no other one would be of this state.
+        """
+        with self._lock:
+            if self._connection.closed:
+                raise StoreError(f"this snapshot of {self.name} is closed")
+            try:
+                return work(self._connection)
+            except psycopg.Error as error:
+                self._connection.close()
+                failure = self._translated(error)
+                failure.message = f"this snapshot is lost: {failure.message}"
+                failure.hint = failure.hint or "take another one"
+                raise failure from None
+
+    def close(self) -> None:
+        """Let the state go."""
+        with self._lock:
+            self._connection.close()
+
+
 @contextlib.contextmanager
 def _ending(connection: Connection) -> Iterator[None]:
     """Leave no transaction open, whatever happens."""
@@ -183,7 +236,7 @@ def _parameters(options: PostgresOptions) -> dict[str, Any]:
     if not text:
         raise ConfigError(
             f"no PostgreSQL server: {options.url_env} is not set",
-            hint=f"export {options.url_env}=postgresql://user@host/database (postgresql:// alone: as PG* variables say)",
+            hint=f"export {options.url_env}=postgresql://user@host/database, or postgresql:// to go by PG* variables",
         )
     try:
         given = conninfo.conninfo_to_dict(text)

@@ -1,0 +1,447 @@
+"""What a shared server does to those who use it: it stops, it is slow, others write, rows get damaged, roles may little."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from enhancer.contracts import Context
+from enhancer.contracts.options import build_options
+from enhancer.errors import ConfigError, StoreCorruptError, StoreError
+from enhancer.testing.store import as_tuple, make_record
+from enhancer_postgres.options import PostgresOptions
+from enhancer_postgres.store import PostgresStore
+
+TABLES = iter(range(10**6))
+
+
+def options(**values):
+    values = {"table": f"faults.t{next(TABLES)}", **values}
+    return build_options(PostgresOptions, values, where="[store]")
+
+
+@pytest.fixture
+def opened(url, tmp_path):
+    """Opens stores, and closes them."""
+    stores = []
+
+    def open_(chosen=None, **values):
+        stores.append(PostgresStore(chosen or options(**values), Context(tmp_path)))
+        return stores[-1]
+
+    yield open_
+    for store in stores:
+        store.close()
+
+
+def drop_sessions(server):
+    server.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'enhancer'")
+
+
+# --- where the server is ------------------------------------------------------------------------------------------
+
+
+def test_a_missing_variable_is_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("ENHANCER_POSTGRES_URL", raising=False)
+    with pytest.raises(ConfigError, match="ENHANCER_POSTGRES_URL is not set; export ENHANCER_POSTGRES_URL="):
+        PostgresStore(options(), Context(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hush-hush",
+        "postgresql://me:hush%zzhush@127.0.0.1:1/db",
+        "postgresql://me:hush-hush@127.0.0.1:1/db",
+        "host=127.0.0.1 port=1 user=me password='hush-hush'",
+        "host=127.0.0.1 password='hush-hush",
+        "postgresql://me@127.0.0.1:1/db?password=hush-hush&hush=hush",
+    ],
+)
+def test_no_password_is_ever_shown(monkeypatch, tmp_path, url):
+    import traceback
+
+    monkeypatch.setenv("ENHANCER_POSTGRES_URL", url)
+    with pytest.raises((ConfigError, StoreError), match="ENHANCER_POSTGRES_URL") as caught:
+        PostgresStore(options(), Context(tmp_path))
+    assert "hush" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_password_that_the_server_refuses_is_not_shown(server, monkeypatch, tmp_path):
+    server.ask("CREATE ROLE locked LOGIN PASSWORD 'right'")
+    host_rules = server.folder / "data" / "pg_hba.conf"
+    before = host_rules.read_text()
+    try:
+        host_rules.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + before)
+        server.ask("SELECT pg_reload_conf()")
+        monkeypatch.setenv("ENHANCER_POSTGRES_URL", f"postgresql://locked:hush-hush@127.0.0.1:{server.port}/postgres")
+        with pytest.raises(StoreError, match="password authentication failed") as caught:
+            PostgresStore(options(), Context(tmp_path))
+        assert "hush" not in str(caught.value)
+    finally:
+        host_rules.write_text(before)
+        server.ask("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"url_env": "postgresql://me:hush@host/db"}, "name of an environment variable"),
+        ({"table": "a.b.c"}, "not schema.table"),
+        ({"table": 'x"; DROP TABLE y'}, "not schema.table"),
+        ({"table": "x" * 51}, "not schema.table"),
+        ({"vectors": "float"}, "vectors"),
+        ({"tabel": "x.y"}, "did you mean 'table'"),
+    ],
+)
+def test_bad_options_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        build_options(PostgresOptions, values, where="[store]")
+    assert "hush" not in str(caught.value)
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(server, monkeypatch, tmp_path):
+    server.ask("CREATE DATABASE old ENCODING 'SQL_ASCII' TEMPLATE template0")
+    monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.url.replace("/postgres?", "/old?"))
+    with pytest.raises(StoreError, match="encoded in SQL_ASCII"):
+        PostgresStore(options(), Context(tmp_path))
+
+
+# --- the table ----------------------------------------------------------------------------------------------------
+
+
+def test_whoever_only_looks_makes_nothing(opened, server, tmp_path):
+    store = opened(table="nowhere.records")
+    assert store.get(["1"]) == [None]
+    assert store.vectors(["1"]).shape == (1, 0)
+    assert list(store.scan()) == list(store.keys()) == store.verify() == []
+    assert (store.delete(["1"]), store.stats().records) == (0, 0)
+    assert server.ask("SELECT 1 FROM pg_namespace WHERE nspname = 'nowhere'") == []
+    assert not (tmp_path / "features").exists()
+
+
+def test_ten_make_the_table_at_once(opened):
+    chosen = options(table="together.records")
+    stores = [opened(chosen) for _ in range(10)]
+    threads = [threading.Thread(target=store.put, args=([make_record(str(n))],)) for n, store in enumerate(stores)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert stores[0].stats().records == 10
+
+
+def test_tables_that_are_something_else_are_refused(opened, server):
+    server.ask("CREATE SCHEMA IF NOT EXISTS other")
+    server.ask("CREATE TABLE other.people (name text)")
+    server.ask("CREATE TABLE other.pictures (vector bytea)")
+    for table in ("other.people", "other.pictures"):
+        with pytest.raises(StoreError, match="no feature store; choose another"):
+            opened(table=table)
+
+
+def test_a_store_of_a_newer_format_or_none_is_refused(opened, server):
+    chosen = options()
+    opened(chosen).put([make_record("1")])
+    server.ask(f"UPDATE {chosen.table}_format SET format = 99")
+    with pytest.raises(StoreError, match="of format 99, and this plugin reads formats up to 1; upgrade"):
+        opened(chosen)
+    server.ask(f"DELETE FROM {chosen.table}_format")
+    with pytest.raises(StoreCorruptError, match="format of .* cannot be told"):
+        opened(chosen)
+
+
+def test_vectors_stay_what_they_were_made_as(opened, server):
+    chosen = options(vectors="bytea")
+    opened(chosen).put([make_record("1", dim=20_000)])
+    assert opened(chosen.model_copy(update={"vectors": "auto"})).vectors(["1"]).shape == (1, 20_000)
+    with pytest.raises(StoreError, match="keeps its vectors as bytea"):
+        opened(chosen.model_copy(update={"vectors": "pgvector"}))
+
+
+@pytest.fixture
+def with_pgvector(server):
+    if not server.ask("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"):
+        pytest.skip("the server has no pgvector")
+
+
+@pytest.mark.usefixtures("with_pgvector")
+def test_pgvector_takes_sixteen_thousand_numbers(opened):
+    store = opened(vectors="pgvector")
+    store.put([make_record("1", dim=16_000)])
+    with pytest.raises(StoreError, match=r"item/2: its vector has 16,001 numbers, and pgvector holds 16,000"):
+        store.put([make_record("3"), make_record("2", dim=16_001)])
+    assert store.stats().dims == {16_000: 1}
+
+
+@pytest.mark.usefixtures("with_pgvector")
+def test_pgvector_is_there_for_sql(opened, server):
+    store = opened()
+    store.put([make_record(str(n), seed=n) for n in range(50)])
+    vector = store.vectors(["7"])[0]
+    near = server.ask(
+        f"SELECT id, vector <=> %s::public.vector FROM {store._options.table} ORDER BY 2 LIMIT 1",
+        str(vector.tolist()),
+    )
+    assert near[0][0] == "7"
+    assert near[0][1] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_server_without_pgvector_keeps_bytes(monkeypatch, tmp_path):
+    import postgres_server
+
+    bare = [folder for folder in postgres_server.candidates() if not postgres_server.has_pgvector(folder)]
+    if not bare:
+        pytest.skip("every server here has pgvector")
+    with postgres_server.running(bare[0]) as server:
+        monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.tcp_url)
+        with PostgresStore(options(vectors="pgvector"), Context(tmp_path)) as store:
+            with pytest.raises(StoreError, match="no pgvector"):
+                store.put([make_record("1")])
+        with PostgresStore(options(), Context(tmp_path)) as store:
+            store.put([make_record("1")])
+            np.testing.assert_array_equal(store.vectors(["1"])[0], make_record("1").vector)
+
+
+# --- the connection -----------------------------------------------------------------------------------------------
+
+
+def test_a_dropped_connection_is_made_anew(opened, server):
+    store = opened()
+    store.put([make_record("1")])
+    for call in (
+        lambda: store.put([make_record("2")]),
+        lambda: store.vectors(["1", "2"]),
+        lambda: list(store.scan()),
+        lambda: store.delete(["2"]),
+    ):
+        drop_sessions(server)
+        call()
+    stream = store.scan()
+    store.put([make_record(str(n)) for n in range(1200)])
+    next(stream)
+    drop_sessions(server)
+    assert len(list(stream)) == 1199
+
+
+def test_a_server_that_restarts_is_waited_for_and_one_that_does_not_is_named(opened, server):
+    store = opened()
+    hasty = opened(store._options.model_copy(update={"reconnect": 0.2}))
+    store.put([make_record("1")])
+    server.stop(signal.SIGQUIT)
+    try:
+        with pytest.raises(StoreError, match=r"cannot connect to postgres .*; is the server up"):
+            hasty.vectors(["1"])
+        late = threading.Timer(0.5, server.start)
+        late.start()
+        store.put([make_record("2")])  # waits
+        late.join()
+    finally:
+        if server.process.poll() is not None:
+            server.start()
+    assert not np.isnan(hasty.vectors(["1", "2"])).any()
+
+
+def test_a_statement_that_takes_too_long_is_given_up(opened, server):
+    store = opened(statement_timeout=0.3)
+    store.put([make_record("1", seed=1)])
+    import psycopg
+
+    with psycopg.connect(server.url) as line:
+        line.execute(f"LOCK TABLE {store._options.table} IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="statement timeout; nothing of this call was kept; raise"):
+            store.put([make_record("1", seed=2)])
+        assert time.monotonic() - began < 5
+    assert store.stamps(["1"])[0].input_hash == "hash-1"
+
+
+def test_a_lost_snapshot_says_so(opened, server):
+    store = opened()
+    store.put([make_record("1")])
+    with store.snapshot() as pinned:
+        drop_sessions(server)
+        with pytest.raises(StoreError, match="this snapshot is lost"):
+            pinned.vectors(["1"])
+    assert not np.isnan(store.vectors(["1"])).any()
+
+
+def test_a_put_waits_for_the_disk_whatever_the_roles_default_is(opened, server):
+    server.ask("ALTER ROLE enhancer SET synchronous_commit = off")
+    try:
+        store = opened()
+        row = store._server.run(lambda line: line.execute("SHOW synchronous_commit").fetchone())
+        assert row == ("on",)
+    finally:
+        server.ask("ALTER ROLE enhancer RESET synchronous_commit")
+
+
+# --- many writers -------------------------------------------------------------------------------------------------
+
+WRITER = """
+import pathlib, sys
+from enhancer.contracts import Context
+from enhancer.testing.store import make_record
+from enhancer_postgres.options import PostgresOptions
+from enhancer_postgres.store import PostgresStore
+who, table, root = int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+ids = [str(n) for n in range(40)]
+with PostgresStore(PostgresOptions(table=table), Context(root)) as store:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for step in range(12):
+        order = ids if (who + step) % 2 else ids[::-1]
+        store.put([make_record(id_, seed=1000 * who + step, profile=f"{who}-{step}") for id_ in order])
+        store.put([make_record(f"{who}-{step}", seed=who)])
+        print(step, flush=True)
+"""
+
+
+def start_writer(who, table, tmp_path):
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(who), table, str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_writers_of_the_same_records_neither_mix_nor_deadlock_nor_lose(opened, tmp_path):
+    store = opened()
+    writers = [start_writer(who, store._options.table, tmp_path) for who in range(3)]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    torn = []
+    while any(writer.poll() is None for writer in writers):
+        found = {record.profile for record in store.get([str(n) for n in range(40)]) if record}
+        torn += [found] if len(found) > 1 else []  # a put shows whole, or not at all
+    for writer in writers:
+        _, said = writer.communicate(timeout=60)
+        assert (writer.returncode, said) == (0, "")
+    assert torn == []
+    assert None not in store.stamps([f"{who}-{step}" for who in range(3) for step in range(12)])
+    assert store.verify() == []
+
+
+def test_a_writer_that_is_killed_leaves_what_it_had_acknowledged(opened, tmp_path):
+    store = opened()
+    for who in range(3):
+        writer = start_writer(who, store._options.table, tmp_path)
+        writer.stdout.readline()
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+        told = [writer.stdout.readline() for _ in range(2 + 2 * who)]
+        writer.kill()
+        writer.communicate()
+        acknowledged = int(told[-1])
+        assert None not in store.stamps([f"{who}-{step}" for step in range(acknowledged + 1)])
+    assert store.verify() == []
+
+
+def _in_a_child(store, answers):
+    answers.put(store.stamps(["1"]) != [None])
+    store.put([make_record("theirs")])
+    os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_connection_of_its_own(opened):
+    store = opened()
+    store.put([make_record("1")])
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+    child = fork.Process(target=_in_a_child, args=(store, answers))
+    child.start()
+    assert answers.get()
+    child.join(30)
+    assert store.stamps(["1", "theirs"]).count(None) == 0
+
+
+# --- damage -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "noticed_by_vectors"),
+    [
+        ("profile = profile || '!'", False),
+        ("tags = '{}'", False),
+        ("cost_usd = 5", False),
+        ("exact = '{'", False),
+        ("vector = decode('0000803f0000803f0000803f0000803f', 'hex')", True),
+        ("vector = decode('0000803f', 'hex')", True),
+        ("vector = ''", True),
+        ("vector_crc = vector_crc + 1", True),
+        ("key = decode('69003d62616478', 'hex')", True),  # that of item/badx
+    ],
+)
+def test_a_row_that_was_changed_by_others_is_named_and_made_again(opened, server, change, noticed_by_vectors):
+    store = opened(vectors="bytea")
+    table = store._options.table
+    store.put([make_record("bad"), make_record("good")])
+    server.ask(f"UPDATE {table} SET {change} WHERE id = 'bad'")
+    id_ = "badx" if "key =" in change else "bad"
+    if "exact" in change:
+        assert store.stamps(["bad"]) == [None]
+    if noticed_by_vectors:
+        with pytest.raises(StoreCorruptError, match=f"item/{id_}.*generate.* makes damaged records again"):
+            store.vectors([id_, "good"])
+    with pytest.raises(StoreCorruptError, match=f"item/{id_}"):
+        store.get([id_])
+    with pytest.raises(StoreCorruptError):
+        list(store.scan())
+    assert [fault.where for fault in store.verify()] == [f"item/{id_}"]
+    assert store.stamps([id_, "good"])[0] is None  # so that it is made again
+    assert store.stats().by_kind == {"damaged": 1, "item": 1}
+    store.put([make_record(id_)])
+    assert store.verify() == []
+    assert store.stamps([id_]) != [None]
+
+
+def test_repair_keeps_what_is_sound(opened, server, tmp_path):
+    store = opened()
+    store.put([make_record(str(n)) for n in range(10)])
+    server.ask(f"UPDATE {store._options.table} SET model = 'x' WHERE id IN ('3', '4')")
+    done = PostgresStore.repair(store._options, Context(tmp_path))
+    assert (done.kept, sorted(fault.where for fault in done.lost)) == (8, ["item/3", "item/4"])
+    assert store.verify() == []
+
+
+def test_a_role_that_may_only_read_reads(opened, server, monkeypatch):
+    store = opened()
+    table = store._options.table
+    store.put([make_record("1"), make_record("2")])
+    server.ask("CREATE ROLE reader LOGIN")
+    monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.url.replace("enhancer@", "reader@"))
+    with pytest.raises(StoreError, match="permission denied.*; GRANT"):
+        opened(store._options)
+    server.ask(f"GRANT USAGE ON SCHEMA faults TO reader; GRANT SELECT ON {table}, {table}_format TO reader")
+    reader = opened(store._options)
+    assert [as_tuple(record) for record in reader.scan()] == [as_tuple(record) for record in store.scan()]
+    with pytest.raises(StoreError, match="permission denied"):
+        reader.put([make_record("3")])
+    server.ask(f"UPDATE {table} SET model = 'x' WHERE id = '2'")
+    with pytest.raises(StoreCorruptError):  # which it cannot note
+        reader.get(["2"])
+
+
+def test_many_ids_are_one_state_of_the_table(opened, monkeypatch):
+    from enhancer_postgres import reading
+
+    monkeypatch.setattr(reading, "_LOOKUP", 7)
+    store = opened()
+    records = {str(n): make_record(str(n), seed=n) for n in range(40)}
+    store.put(list(records.values()))
+    ids = ["none", *records, "none", "3"]
+    table = store.vectors(ids)
+    for row, id_ in zip(table, ids, strict=True):
+        assert np.isnan(row).all() if id_ == "none" else np.array_equal(row, records[id_].vector)
+    assert [record.id for record in store.get(ids) if record] == [*records, "3"]
