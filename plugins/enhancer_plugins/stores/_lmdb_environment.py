@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 Result = TypeVar("Result")
 MEBIBYTE: Final = 1 << 20
 _READERS: Final = 512
-_PATIENCE: Final = 25
+_PATIENCE: Final = 10
 """Hundredths of a second that a file may be shorter than its last transaction says."""
 
 
@@ -111,6 +116,27 @@ class SharedEnvironment:
             shared._users += 1
             shared.cap = max(shared.cap, cap)
             return shared
+
+    @classmethod
+    def require_unused(cls, path: Path) -> None:
+        """Refuse where anybody has the file open: what is written to a file that is replaced is lost.
+
+        Raises:
+            StoreError: Somebody has.
+        """
+        in_use = StoreError(f"{path} is in use", hint="end what uses it, and repair then")
+        with cls._registry_lock:
+            if (path.stat().st_dev, path.stat().st_ino) in cls._all:
+                raise in_use
+            lock = path.with_name(path.name + "-lock")
+            if fcntl is None or not lock.exists():
+                return
+            with translated(path), lock.open("r+b") as file:
+                try:
+                    # LMDB keeps a shared lock on the first byte for as long as a file is open.
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+                except BlockingIOError:
+                    raise in_use from None
 
     def release(self) -> None:
         """Give it back; the last one closes it."""

@@ -60,6 +60,22 @@ class KeyedStore(FeatureStore):
     def _bytes_on_disk(self) -> int:
         """Size of the store's files."""
 
+    # --- bytes, for repairs ---------------------------------------------------------------------------------------
+
+    def pairs(self) -> Iterator[tuple[bytes, codec.Value]]:
+        """Every key and value as it is kept, damaged ones too."""
+        return self._walk(b"")
+
+    def write_pairs(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write what :meth:`pairs` of a store gave."""
+        self._write(pairs)
+
+    def remove_keys(self, keys: Sequence[bytes]) -> int:
+        """Remove what is kept under these keys."""
+        return self._remove(keys)
+
+    # --- the contract ---------------------------------------------------------------------------------------------
+
     def put(self, records: Sequence[Record]) -> None:
         """See :meth:`FeatureStore.put`; of records with equal keys in one call the last one counts."""
         pairs = dict(codec.encode(record) for record in records)

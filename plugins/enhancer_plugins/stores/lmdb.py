@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 from pydantic import Field
 
 from enhancer.contracts.options import Context, Options
-from enhancer.contracts.store import Fault, FeatureStore
-from enhancer.errors import StoreError
+from enhancer.contracts.store import Fault, FeatureStore, Repair
+from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores import _lmdb_file
 from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, Pinned, SharedEnvironment
+from enhancer_plugins.stores._lmdb_salvage import Salvage
+from enhancer_plugins.stores._repair import drop_damaged, rebuilt
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
@@ -65,6 +67,49 @@ class LMDBStore(KeyedStore):
             self.close()
             raise
 
+    @classmethod
+    def repair(cls, options: Options, context: Context) -> Repair:
+        """See :meth:`FeatureStore.repair`.
+
+        Where the file's structure is sound, damaged records are removed from it. Otherwise whatever record of it is
+        sound goes into a new file, and the damaged one is kept beside it.
+        """
+        assert isinstance(options, LMDBOptions)
+        path = context.root / options.path / FILE_NAME
+        if not path.exists():
+            raise StoreError(f"there is no store {path}", hint="`enhancer generate` makes one")
+        SharedEnvironment.require_unused(path)
+        try:
+            faults = _lmdb_file.structural_faults(path)
+            _lmdb_file.check_length(path)
+        except StoreCorruptError as error:
+            faults = [error.message]
+        if faults == []:
+            with cls(options, context) as store:
+                return drop_damaged(store)
+        salvage = Salvage(path)
+
+        def make(folder: Path) -> LMDBStore:
+            return cls(options.model_copy(update={"path": folder}), Context(root=folder))
+
+        with rebuilt(path, make, salvage.records()) as draft:
+            found = salvage.about.get(_FORMAT_KEY)
+            if found is not None:
+                _refuse_newer(path, bytes(found))
+            if not draft.kept and not salvage.is_lmdb and path.stat().st_size:
+                raise StoreCorruptError(f"{path} holds nothing of a feature store", hint="is [store] path right?")
+            backup = draft.swap()
+        with cls(options, context) as store:
+            lost = [fault for key, fault in salvage.lost.items() if store.absent(key)]
+        if not salvage.whole:
+            lost.append(Fault(str(path), "; ".join((faults or ["its tree of pages is broken"])[:3])))
+        return Repair(draft.kept, tuple(lost), backup)
+
+    def absent(self, key: bytes) -> bool:
+        """Whether nothing is kept under a key."""
+        with self._fetch([key]) as values:
+            return next(values) is None
+
     @property
     def directory(self) -> Path:
         """The folder ``path``."""
@@ -88,12 +133,7 @@ class LMDBStore(KeyedStore):
             text = None if found is None else bytes(found)
         if text is None:
             raise StoreError(f"{path} is an LMDB file, but no feature store", hint="choose another [store] path")
-        version = json.loads(text)["format"]
-        if version > _FORMAT:
-            raise StoreError(
-                f"{path} is a store of format {version}, and this enhancer reads formats up to {_FORMAT}",
-                hint="upgrade enhancer",
-            )
+        _refuse_newer(path, text)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[FeatureStore]:
@@ -181,6 +221,18 @@ class _Snapshot(ReadOnly, LMDBStore):
     def close(self) -> None:
         """Let go of it before its block ends."""
         self._pinned.close()
+
+
+def _refuse_newer(path: Path, text: bytes) -> None:
+    try:
+        version = int(json.loads(text)["format"])
+    except (ValueError, KeyError, TypeError):
+        raise StoreCorruptError(f"{path} does not say which format it has", hint=_lmdb_file.REMEDY) from None
+    if version > _FORMAT:
+        raise StoreError(
+            f"{path} is a store of format {version}, and this enhancer reads formats up to {_FORMAT}",
+            hint="upgrade enhancer",
+        )
 
 
 def _write_format(environment: lmdb.Environment) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from enhancer.contracts.options import Context, Options
-from enhancer.contracts.store import Fault, FeatureStore
+from enhancer.contracts.store import Fault, FeatureStore, Repair
 from enhancer.errors import StoreCorruptError, StoreError
+from enhancer_plugins.stores._repair import drop_damaged, made_at, rebuilt
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ FILE_NAME: Final = "store.sqlite"
 _APPLICATION_ID: Final = 0x454E4852  # "ENHR"
 _FORMAT: Final = 1
 _CHUNK: Final = 500
+_HEADER: Final = 100
+_GIVE_UP: Final = 40
+"""Chunks without a readable row after which no more are expected."""
 _BUSY_SECONDS: Final = 60.0
 
 
@@ -56,6 +60,40 @@ class SQLiteStore(KeyedStore):
         self._pid = os.getpid()
         self._readonly = False
         self._connection = self._connect()
+
+    @classmethod
+    def repair(cls, options: Options, context: Context) -> Repair:
+        """See :meth:`FeatureStore.repair`.
+
+        Where the file's structure is sound, damaged records are removed from it. Otherwise whatever record of it is
+        sound goes into a new file, and the damaged one is kept beside it.
+        """
+        assert isinstance(options, SQLiteOptions)
+        path = context.root / options.path / FILE_NAME
+        if not path.exists():
+            raise StoreError(f"there is no store {path}", hint="`enhancer generate` makes one")
+        _require_unused(path)
+        try:
+            with cls(options, context) as store:
+                faults = store._check_files()
+                if not faults:
+                    return drop_damaged(store)
+        except StoreCorruptError as error:
+            faults = [Fault(str(path), error.message)]
+        with path.open("rb") as file:
+            if file.read(16) not in (b"", b"SQLite format 3\x00"):
+                raise StoreCorruptError(f"{path} holds nothing of a feature store", hint="is [store] path right?")
+
+        def make(folder: Path) -> SQLiteStore:
+            return cls(SQLiteOptions(path=folder), Context(root=folder))
+
+        with rebuilt(path, make, _salvaged(path)) as draft:
+            backup = draft.swap()
+            for rest in ("-wal", "-shm"):  # they belong to what is no longer there
+                log = path.with_name(path.name + rest)
+                if log.exists():
+                    log.replace(backup.with_name(backup.name + rest))
+        return Repair(draft.kept, tuple(faults), backup)
 
     @property
     def directory(self) -> Path:
@@ -228,6 +266,67 @@ class _Snapshot(ReadOnly, SQLiteStore):
             yield connection
 
 
+def _require_unused(path: Path) -> None:
+    """Refuse where another connection is open: what is written to a file that is replaced is lost."""
+    if path.stat().st_size < _HEADER:  # SQLite would make a new database of it
+        return
+    connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreError(f"{path} is in use", hint="end what uses it, and repair then") from None
+    except sqlite3.DatabaseError:
+        pass  # so damaged that nobody can have it open
+    finally:
+        connection.close()
+
+
+def _salvaged(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Sound records of a damaged file: by the table, past whatever cannot be read, and then by the index of keys."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        yield from _by_steps(connection)
+        try:
+            keys = connection.execute("SELECT key FROM records INDEXED BY sqlite_autoindex_records_1 ORDER BY key")
+            for (key,) in keys:
+                yield from _sound(connection, "key", key)
+        except sqlite3.DatabaseError:
+            return
+    finally:
+        connection.close()
+
+
+def _by_steps(connection: sqlite3.Connection) -> Iterator[tuple[bytes, bytes]]:
+    """By row number: a chunk at a time, and row by row where a chunk cannot be read."""
+    first, empty, step = 1, 0, _CHUNK
+    while empty < _GIVE_UP:
+        try:
+            query = "SELECT key, value FROM records NOT INDEXED WHERE rowid >= ? AND rowid < ?"
+            rows = connection.execute(query, (first, first + step)).fetchall()
+        except sqlite3.DatabaseError:
+            rows = [row for number in range(first, first + step) for row in _sound(connection, "rowid", number)]
+        empty = 0 if rows else empty + 1
+        yield from (row for row in rows if _is_sound(row))
+        first += step
+
+
+def _sound(connection: sqlite3.Connection, column: str, value: object) -> Iterator[tuple[bytes, bytes]]:
+    try:
+        query = f"SELECT key, value FROM records WHERE {column} = ?"  # noqa: S608 - one of two names of ours
+        rows = connection.execute(query, (value,)).fetchall()
+    except sqlite3.DatabaseError:
+        return
+    yield from (row for row in rows if _is_sound(row))
+
+
+def _is_sound(row: tuple[object, object]) -> bool:
+    key, value = row
+    return isinstance(key, bytes) and isinstance(value, bytes) and made_at(key, value) is not None
+
+
 def _values(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[bytes | None]:
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
@@ -291,7 +390,7 @@ def _check_length(path: Path) -> None:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from None
-    hint = "restore it from a backup, or delete it to begin anew (the journal keeps what was paid for)"
+    hint = "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
     if size == 0:
         raise StoreCorruptError(f"{path} is empty: it has been truncated to 0 bytes", hint=hint)
     if len(head) < 100 or not head.startswith(b"SQLite format 3\x00"):
