@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own; and what lets them run from a checkout where this distribution is not installed."""
+"""A PostgreSQL server of the tests' own; and what lets them run from a checkout, too."""
 
 from __future__ import annotations
 

@@ -82,7 +82,8 @@ class RunningServer:
         arguments = [f"-c{name}={value}" for name, value in _OPTIONS.items()]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, "-p", str(self.port), *arguments],
+                [self.programs / "postgres", "-D", self.folder / "data", "-k", self.folder, f"-p{self.port}",
+                 *arguments],
                 cwd=self.folder, stdout=log, stderr=log, **self.user,
             )  # fmt: skip
         import psycopg
@@ -125,7 +126,7 @@ def running(programs):
     server = RunningServer(programs, folder, port, user)
     try:
         made = subprocess.run(
-            [programs / "initdb", "-D", folder / "data", "-U", "enhancer", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"],
+            [programs / "initdb", "-D", folder / "data", "-Uenhancer", "-Atrust", "-EUTF8", "--no-locale", "-N"],
             cwd=folder, capture_output=True, text=True, check=False, **user,
         )  # fmt: skip
         if made.returncode:

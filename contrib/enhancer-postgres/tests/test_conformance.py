@@ -6,9 +6,9 @@ import hashlib
 from typing import ClassVar
 
 import pytest
+from enhancer_postgres.store import PostgresStore
 
 from enhancer.testing.store import StoreConformance
-from enhancer_postgres.store import PostgresStore
 
 
 class OnPostgres(StoreConformance):

@@ -65,22 +65,34 @@ class Reading(FeatureStore):
             self._note(error)
             raise
 
-    def _fetch(self, layout: Layout, query: str, keys: Sequence[bytes]) -> Iterator[tuple[int, list[Any]]]:
-        """What ``query`` finds of the keys, as offsets and rows whose first field counts from one in their chunk."""
-        chunks = [(start, keys[start : start + _LOOKUP]) for start in range(0, len(keys), _LOOKUP)]
+    def _fetch(
+        self, layout: Layout, query: str, keys: Sequence[bytes], consume: Callable[[int, list[Any]], None]
+    ) -> None:
+        """Hand over what ``query`` finds of the keys, chunk by chunk: nothing is gathered on the way.
+
+        Args:
+            layout: The table.
+            query: With one parameter, the keys of a chunk; its first column counts them from one.
+            keys: Any number of them.
+            consume: Gets the place before a chunk's first key, and its rows. Where a connection drops, all is handed
+                over again.
+        """
         sql = layout.query(query)
 
-        def work(line: Connection) -> list[tuple[int, list[Any]]]:
+        def work(line: Connection) -> None:
             with line.cursor(binary=True) as cursor:
-                transaction = len(chunks) > 1 and line.info.transaction_status == TransactionStatus.IDLE
+                transaction = len(keys) > _LOOKUP and line.info.transaction_status == TransactionStatus.IDLE
                 if transaction:  # one state of the table for all of them
                     cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                found = [(start, cursor.execute(sql, (wire.Keys.of(chunk),)).fetchall()) for start, chunk in chunks]
+                for start in range(0, len(keys), _LOOKUP):
+                    chunk = wire.Keys.of(keys[start : start + _LOOKUP])
+                    if found := cursor.execute(sql, (chunk,)).fetchall():
+                        consume(start - 1, found)
                 if transaction:
                     cursor.execute("COMMIT")
-            return found
 
-        yield from self._server.run(work)
+        with self._noting():
+            self._server.run(work)
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -89,10 +101,12 @@ class Reading(FeatureStore):
         keys = codec.encode_keys(ids, kind, aspect)
         records: list[Record | None] = [None] * len(keys)
         if keys and (layout := self._look()) is not None:
-            with self._noting():
-                for start, found in self._fetch(layout, _RECORDS, keys):
-                    for place, *row in found:
-                        records[start + place - 1] = rows.decode(tuple(row), pgvector=layout.pgvector)
+
+            def consume(before: int, found: list[Any]) -> None:
+                for place, *row in found:
+                    records[before + place] = rows.decode(tuple(row), pgvector=layout.pgvector)
+
+            self._fetch(layout, _RECORDS, keys, consume)
         return records
 
     def stamps(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Stamp | None]:
@@ -104,13 +118,16 @@ class Reading(FeatureStore):
         keys = codec.encode_keys(ids, kind, aspect)
         stamps: list[Stamp | None] = [None] * len(keys)
         if keys and (layout := self._look()) is not None:
-            for start, found in self._fetch(layout, _STAMPS, keys):
+
+            def consume(before: int, found: list[Any]) -> None:
                 for place, input_hash, embedder, exact in found:
                     with contextlib.suppress(ValueError):  # `exact` is damaged: there is no stamp
-                        stamps[start + place - 1] = Stamp(
+                        stamps[before + place] = Stamp(
                             rows.exact_text(input_hash, exact, "input_hash"),
                             rows.exact_text(embedder, exact, "embedder"),
                         )
+
+            self._fetch(layout, _STAMPS, keys, consume)
         return stamps
 
     def vectors(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NDArray[np.float32]:
@@ -118,10 +135,12 @@ class Reading(FeatureStore):
         keys = codec.encode_keys(ids, kind, aspect)
         table = np.empty((len(keys), 0), dtype=np.float32)
         if keys and (layout := self._look()) is not None:
-            with self._noting():
-                for start, found in self._fetch(layout, _VECTORS, keys):
-                    if found:
-                        table = _fill(table, keys, start, found, pgvector=layout.pgvector)
+
+            def consume(before: int, found: list[Any]) -> None:
+                nonlocal table
+                table = _fill(table, keys, before, found, pgvector=layout.pgvector)
+
+            self._fetch(layout, _VECTORS, keys, consume)
         return table.astype(np.float32, copy=False)
 
     def scan(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Record]:
@@ -210,7 +229,7 @@ def _asking(query: Composed, values: tuple[Any, ...]) -> Callable[[Connection], 
 
 
 def _fill(
-    table: NDArray[np.float32], keys: Sequence[bytes], start: int, found: list[Any], *, pgvector: bool
+    table: NDArray[np.float32], keys: Sequence[bytes], before: int, found: list[Any], *, pgvector: bool
 ) -> NDArray[np.float32]:
     """Put what was found into the table, which is made when the length of the vectors is first known.
 
@@ -218,7 +237,7 @@ def _fill(
         StoreMismatchError: The vectors are not all of one length.
         DamagedError: A checksum does not hold.
     """
-    places = [start + row[0] - 1 for row in found]
+    places = [before + row[0] for row in found]
     values = [row[2] for row in found]
     dims = {len(value) for value in values}
     dim = table.shape[1] or wire.dim_of(len(values[0]), pgvector=pgvector)
