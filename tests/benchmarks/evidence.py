@@ -1,0 +1,268 @@
+"""Does the feature help? Every fuser on two data sets, against ids alone, raw text and shuffled vectors::
+
+    python tests/benchmarks/evidence.py FOLDER --work WORK                     # all experiments; hours on two cores
+    python tests/benchmarks/evidence.py FOLDER --work WORK --only lastfm-cold  # some of them
+    python tests/benchmarks/evidence.py FOLDER --work WORK --write docs/evidence.md
+
+FOLDER holds ``lastfm`` (``train.tsv``, ``test.tsv``: user, item, play_count; ``items.jsonl``: item, name, profile).
+MovieLens-100k is fetched as ``enhancer demo`` does, with the profiles that come with enhancer. WORK keeps a project for each
+data set, what was trained (a second run goes on), and the results, from which ``--write`` makes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from machine import lines, machine
+
+METRICS = ("recall@20", "ndcg@20")
+_SOFTMAX = 'backbone = { loss = "softmax", similarity = "cosine" }'
+
+
+def arm(name: str, fuser: str, *, text: bool = False, shuffle: bool = False, softmax: bool = False) -> tuple[str, str]:
+    """One arm: its name, and its table in ``enhancer.toml``."""
+    rows = [f"[evaluation.arm.{name}]", f'fuser = "{fuser}"']
+    rows += ['input = ["text"]'] if text else []
+    rows += ["shuffle = true"] if shuffle else []
+    rows += [_SOFTMAX] if softmax else []
+    return name, "\n".join(rows)
+
+
+def controlled(fuser: str, *, name: str | None = None, softmax: bool = False) -> list[tuple[str, str]]:
+    """A fuser with what it must beat before meaning may be credited: the same on raw text, and on shuffled vectors."""
+    name = name or fuser
+    return [
+        arm(name, fuser, softmax=softmax),
+        arm(f"{name}-text", fuser, text=True, softmax=softmax),
+        arm(f"{name}-placebo", fuser, shuffle=True, softmax=softmax),
+    ]
+
+
+GRAPH = [
+    arm("none", "none"),
+    *controlled("prior"),
+    *controlled("align"),
+    *controlled("concat"),
+    arm("none-softmax", "none", softmax=True),
+    *controlled("prior", name="prior-softmax", softmax=True),
+    *controlled("semantic"),
+    arm("generate", "generate"),
+    arm("adapter", "adapter"),
+]
+MACHINES = [arm("none", "none"), *controlled("prior"), *controlled("align"), *controlled("concat"), arm("adapter", "adapter")]
+EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
+    # name: data set, backbone, what is particular in [evaluation], arms
+    "lastfm-warm": ("lastfm", "lightgcn", "", GRAPH),
+    "lastfm-cold": ("lastfm", "lightgcn", "cold_items = 0.2", GRAPH),
+    "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
+    "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
+    "movielens-fm": ("movielens", "fm", "cold_items = 0.2", MACHINES),
+}
+WORDS = {
+    "lastfm-warm": "Last.fm, all artists in training",
+    "lastfm-cold": "Last.fm, a fifth of the artists held out of training",
+    "movielens": "MovieLens-100k, a fifth of the films held out of training",
+    "lastfm-fm": "Last.fm, factorisation machine, a fifth of the artists held out",
+    "movielens-fm": "MovieLens-100k, factorisation machine, a fifth of the films held out",
+}
+
+_TEMPLATE = """\
+kind = "item"
+system = "Describe the artist. Answer with one JSON object: {\\"profile\\": \\"...\\"}"
+user = '''
+<data>
+{{ text }}
+</data>
+'''
+[schema]
+type = "object"
+required = ["profile"]
+[schema.properties.profile]
+type = "string"
+minLength = 1
+maxLength = 6000
+"""
+_CONFIG = """\
+[data]
+{data}
+[prompts.item]
+template = {template}
+[prompts.user]
+source = "pool"
+[llm]
+use = "replay"
+path = "movielens-100k"
+model = "recorded"
+[embedder]
+use = "minilm"
+[backbone]
+use = "{backbone}"
+[fuser]
+use = "align"
+[evaluation]
+metrics = {metrics}
+{split}
+seeds = {seeds}
+workers = {workers}
+controls = false
+arms = {arms}
+{particular}
+
+{tables}
+"""
+
+
+def lastfm(folder: Path, project: Path) -> tuple[str, str, str]:
+    """Write the tables; gives what stands in ``[data]``, the template and the split."""
+    rows = [json.loads(line) for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (project / "items.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item_id", "name"])
+        writer.writerows([row["item"], row["name"]] for row in rows)
+    with (project / "profiles.jsonl").open("w", encoding="utf-8") as file:
+        for row in rows:
+            print(json.dumps({"id": str(row["item"]), "kind": "item", "profile": row["profile"]}), file=file)
+    (project / "item.toml").write_text(_TEMPLATE, encoding="utf-8")
+    train, test = (json.dumps(str((folder / name).resolve())) for name in ("train.tsv", "test.tsv"))
+    data = f'items = "items.csv"\ninteractions = {train}\n[data.columns]\nuser_id = "user"\nitem_id = "item"\nitems_id = "item_id"'
+    return data, '"item.toml"', f'split = "files"\ntest = {test}'
+
+
+def movielens() -> tuple[str, str, str]:
+    """Have the tables; gives what stands in ``[data]``, the template and the split."""
+    from enhancer_plugins.demo.movielens import fetch_movielens
+
+    tables = fetch_movielens()
+    data = f"items = {json.dumps(str(tables.items))}\ninteractions = {json.dumps(str(tables.interactions))}"
+    return f'{data}\n[data.columns]\ntitle = "movie_title"', '"item/v1"', 'split = "random"'
+
+
+def enhancer(project: Path, *command: str) -> str:
+    """Run the command line in a project; gives what it prints on stdout."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from enhancer.cli.app import main; main()", *command],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"`enhancer {' '.join(command)}` in {project} ended with {done.returncode}")
+    return done.stdout
+
+
+def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
+    """One experiment, from tables to a result in ``WORK/results``."""
+    data_set, backbone, particular, arms = EXPERIMENTS[name]
+    project = work / data_set
+    project.mkdir(parents=True, exist_ok=True)
+    data, template, split = lastfm(folder / "lastfm", project) if data_set == "lastfm" else movielens()
+    config = _CONFIG.format(
+        data=data,
+        template=template,
+        backbone=backbone,
+        metrics=json.dumps(METRICS),
+        split=split,
+        seeds=seeds,
+        workers=workers,
+        arms=json.dumps([one for one, _ in arms]),
+        particular=particular,
+        tables="\n\n".join(table for _, table in arms),
+    )
+    (project / "enhancer.toml").write_text(config, encoding="utf-8")
+    if data_set == "lastfm" and not (project / "imported").exists():
+        enhancer(project, "store", "import", "profiles.jsonl")
+        (project / "imported").touch()
+    enhancer(project, "generate", "--yes")
+    started = time.perf_counter()
+    result = json.loads(enhancer(project, "ablate", "--json"))
+    seconds = time.perf_counter() - started
+    results = work / "results"
+    results.mkdir(exist_ok=True)
+    about = machine("enhancer", "torch", "numba")
+    told = {"experiment": name, "machine": about, "seconds": seconds, "result": result}
+    (results / f"{name}.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+# -- the page -------------------------------------------------------------------------------------------------------
+
+_PANELS = (("all", "all"), ("tail", "tail"), ("cold", "cold"), ("cold_among_all", "cold among all"))
+
+
+def _findings(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {"all": result, **result["strata"]}
+
+
+def _cell(found: Mapping[str, Any], name: str, metric: str) -> str:
+    value = found["arms"][name][metric]
+    comparisons = [c for c in found["comparisons"] if c["arm"] == name and c["metric"] == metric]
+    mark = ""
+    for one in comparisons:
+        if one["baseline"] == "none" and one["significant"]:
+            mark = " ▲" if one["delta"] > 0 else " ▼"
+    return f"{value['mean']:.4f} ± {value['std'] or 0:.4f}{mark}"
+
+
+def section(told: Mapping[str, Any]) -> str:
+    """What one experiment found, as a section of the page."""
+    result = told["result"]
+    findings = _findings(result)
+    panels = [(key, title) for key, title in _PANELS if key in findings]
+    out = [f"## {WORDS[told['experiment']]}", ""]
+    columns = [f"{METRICS[0]}, {title}" for _, title in panels] + [f"{METRICS[1]}, {title}" for _, title in panels[:1]]
+    out.append("| arm | " + " | ".join(columns) + " | seconds a run |")
+    out.append("|---" * (len(columns) + 2) + "|")
+    for name in result["arms"]:
+        cells = [_cell(findings[key], name, METRICS[0]) for key, _ in panels]
+        cells += [_cell(findings[key], name, METRICS[1]) for key, _ in panels[:1]]
+        runs = [run["seconds"] for run in result["runs"] if run["arm"] == name]
+        seconds = f"{sum(runs) / len(runs):.0f}" if runs else "–"
+        out.append(f"| `{name}` | " + " | ".join(cells) + f" | {seconds} |")
+    for line, reference in (result.get("reference") or {}).items():
+        value = reference.get(METRICS[0]) if isinstance(reference, dict) else None
+        if isinstance(value, int | float):
+            out.append(f"| {line} (reference) | {value:.4f} |" + " – |" * len(columns))
+    out += ["", f"Verdict of the report: {result['verdict']}", ""]
+    out.append(f"{result['seeds']} seeds; {told['seconds'] / 60:.0f} minutes in all, what was remembered from before left out.")
+    return "\n".join(out)
+
+
+def page(work: Path) -> str:
+    """The whole page, from the results that are there."""
+    found = [json.loads(path.read_text()) for path in (work / "results" / f"{n}.json" for n in EXPERIMENTS) if path.exists()]
+    if not found:
+        sys.exit(f"there is no result in {work / 'results'}")
+    text = Path(__file__).with_name("evidence_words.md").read_text(encoding="utf-8")
+    return text.replace("{machine}", lines(found[0]["machine"]).splitlines()[0]).replace(
+        "{sections}", "\n\n".join(section(told) for told in found)
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=list(EXPERIMENTS), default=None)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--write", type=Path, help="make this page of the results that are there, and run nothing")
+    given = parser.parse_args()
+    if given.write:
+        given.write.write_text(page(given.work), encoding="utf-8")
+        return
+    for name in given.only or EXPERIMENTS:
+        print(f"-- {name}", file=sys.stderr)
+        run(name, given.folder, given.work, given.seeds, given.workers)
+
+
+if __name__ == "__main__":
+    main()
