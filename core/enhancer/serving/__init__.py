@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 from enhancer.serving.artifact import write_artifact
+from enhancer.serving.index import ApproximateRanker
 from enhancer.serving.ranker import Ranker
 from enhancer.serving.results import Neighbours, Recommendation
 
-__all__ = ["Neighbours", "Ranker", "Recommendation", "write_artifact"]
+__all__ = ["ApproximateRanker", "Neighbours", "Ranker", "Recommendation", "write_artifact"]

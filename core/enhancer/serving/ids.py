@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from enhancer.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -109,3 +110,22 @@ class IdTable(StringTable):
     def _place(self, id_: str) -> int:
         raw = id_.encode("utf-8", "surrogatepass")
         return bisect_left(range(len(self)), raw, key=lambda place: self.raw(int(self._order[place])))
+
+
+class ItemIds(Sequence[str]):
+    """Ids of trained items and of those added since, by row number."""
+
+    def __init__(self, trained: IdTable, added: Sequence[str]) -> None:
+        self._trained, self._added, self._known = trained, added, len(trained)
+
+    def __len__(self) -> int:
+        return self._known + len(self._added)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[each] for each in range(*row.indices(len(self)))]
+        return self._trained[row] if row < self._known else self._added[row - self._known]

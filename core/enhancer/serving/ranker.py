@@ -8,7 +8,6 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,10 @@ import numpy as np
 
 from enhancer.contracts.placement import Placement
 from enhancer.errors import ArtifactError, DataError
+from enhancer.serving.additions import Added, Folded
 from enhancer.serving.artifact import Artifact, open_artifact
 from enhancer.serving.foldin import FoldIn
-from enhancer.serving.ids import IdTable, StringTable
+from enhancer.serving.ids import IdTable, ItemIds, StringTable
 from enhancer.serving.results import Neighbours, Recommendation, Scored
 from enhancer.serving.rows import among, check_k, checked, inverse_norms, pairs_of
 from enhancer.serving.topk import top_k
@@ -29,25 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Added:
-    """Items that training never saw. Replaced whole, never changed: readers need no lock."""
-
-    ids: tuple[str, ...] = ()
-    rows: dict[str, int] = field(default_factory=dict)
-    matrix: NDArray[np.float32] | None = None
-    """float32 ``[m, k]``: all items, the artifact's first; None where nothing was added."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Folded:
-    """A user whom training never saw."""
-
-    row: NDArray[np.float32]
-    """float32 ``[k]``."""
-    seen: NDArray[np.int64]
-    """Rows of the items in the history: sorted, each once."""
+    from enhancer.serving.index import Kind, Metric
 
 
 class Ranker:
@@ -69,8 +51,8 @@ class Ranker:
         self._place_items = self._placement("items", tensors)
         self._place_users = self._placement("users", tensors)
         self._artifact = artifact
-        self._added = _Added()
-        self._folded: dict[str, _Folded] = {}
+        self._added = Added()
+        self._folded: dict[str, Folded] = {}
         self._adding = threading.RLock()
         _RANKERS.add(self)
 
@@ -210,7 +192,7 @@ class Ranker:
                     raise DataError(f"item {id_!r} is already there")
                 new[id_] = len(self._item_ids) + len(new)
             matrix = np.concatenate([self._items(old), self._place_items(vectors)])
-            self._added = _Added((*old.ids, *item_ids), new, matrix)
+            self._added = Added((*old.ids, *item_ids), new, matrix)
 
     def add_users(
         self,
@@ -260,6 +242,49 @@ class Ranker:
         other = copy.copy(self)
         _RANKERS.add(other)
         return other, other.add_users(histories, vectors, skip_unknown=skip_unknown)
+
+    def export_index(self, path: str | Path, *, kind: Kind = "usearch", metric: Metric = "ip") -> Path:
+        """Write the item matrix as an index of another library; ``PATH.json`` beside it gives the ids by row.
+
+        Args:
+            path: The file to write.
+            kind: ``usearch``, ``hnswlib`` or ``faiss``; its library must be installed.
+            metric: ``ip``: rows of users are the queries, as they are. ``cosine``: rows of items, of unit length.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: The library is not installed, or there is no such kind or metric.
+            ArtifactError: It cannot be written.
+        """
+        from enhancer.serving.index import write_index
+
+        return write_index(self, path, kind=kind, metric=metric)
+
+    def item_table(self) -> tuple[ItemIds, NDArray[np.float32]]:
+        """Ids and rows of all items, added ones last: float32 ``[m, k]``."""
+        self.ensure_whole()
+        added = self._added
+        return ItemIds(self._item_ids, added.ids), self._items(added)
+
+    def user_table(self, user_ids: Sequence[str]) -> tuple[NDArray[np.float32], list[NDArray[np.integer[Any]]]]:
+        """Rows of users, float32 ``[n, k]``, and the rows of items that each has seen.
+
+        Raises:
+            DataError: An id is unknown.
+        """
+        self.ensure_whole()
+        return self._queries(user_ids)
+
+    def user_sample(self, n: int) -> list[str]:
+        """At most ``n`` users of the artifact, spread evenly over its table."""
+        total = len(self._user_ids)
+        return (
+            [self._user_ids[row * total // n] for row in range(n)]
+            if total > n
+            else list(map(self._user_ids.__getitem__, range(total)))
+        )
 
     def knows_user(self, user_id: str) -> bool:
         """Whether the user can be asked about."""
@@ -311,12 +336,12 @@ class Ranker:
         """
         self.ensure_whole()
         _, (seen,) = self._queries([user_id])
-        added, known = self._added, len(self._item_ids)
-        return [self._item_ids[row] if row < known else added.ids[row - known] for row in seen.tolist()]
+        ids, _ = self.item_table()
+        return [ids[row] for row in seen.tolist()]
 
     # --- ids and rows ---------------------------------------------------------------------------------------------
 
-    def _items(self, added: _Added) -> NDArray[np.float32]:
+    def _items(self, added: Added) -> NDArray[np.float32]:
         return self._trained if added.matrix is None else added.matrix
 
     def _queries(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], list[NDArray[np.integer[Any]]]]:
@@ -338,7 +363,7 @@ class Ranker:
 
     def _placed(
         self, histories: Mapping[str, Sequence[str]], vectors: Mapping[str, NDArray[np.float32]], *, skip_unknown: bool
-    ) -> tuple[dict[str, _Folded], dict[str, list[str]]]:
+    ) -> tuple[dict[str, Folded], dict[str, list[str]]]:
         """New users, and the unknown items in their histories."""
         added = self._added
         unknown: dict[str, list[str]] = {}
@@ -372,12 +397,12 @@ class Ranker:
             for user, row in zip(vectors, self._place_users(stacked), strict=True):
                 n = len(seen[user])
                 rows_of[user] = (n * rows_of[user] + row) / (n + 1) if n else row
-        return {user: _Folded(np.asarray(rows_of[user], np.float32), seen[user]) for user in seen}, unknown
+        return {user: Folded(np.asarray(rows_of[user], np.float32), seen[user]) for user in seen}, unknown
 
-    def _has_item(self, id_: str, added: _Added) -> bool:
+    def _has_item(self, id_: str, added: Added) -> bool:
         return id_ in added.rows or self._item_ids.row(id_) is not None
 
-    def _rows_of_items(self, ids: Sequence[str], added: _Added) -> NDArray[np.int64]:
+    def _rows_of_items(self, ids: Sequence[str], added: Added) -> NDArray[np.int64]:
         if isinstance(ids, str):
             raise DataError(f"item ids must be a list of ids, not the string {ids!r}")
         rows = np.empty(len(ids), dtype=np.int64)
@@ -390,16 +415,12 @@ class Ranker:
             rows[place] = row
         return rows
 
-    def _scored(self, rows: NDArray[np.int64], scores: NDArray[np.float32], added: _Added) -> list[Scored]:
-        known = len(self._item_ids)
-        return [
-            (self._item_ids[row] if row < known else added.ids[row - known], score)
-            for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
-            if row >= 0
-        ]
+    def _scored(self, rows: NDArray[np.int64], scores: NDArray[np.float32], added: Added) -> list[Scored]:
+        ids = ItemIds(self._item_ids, added.ids)
+        return [(ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row >= 0]
 
     def _excluded_pairs(
-        self, user_ids: Sequence[str], exclude: Mapping[str, Sequence[str]], added: _Added
+        self, user_ids: Sequence[str], exclude: Mapping[str, Sequence[str]], added: Added
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return pairs_of([self._rows_of_items(exclude.get(user, ()), added) for user in user_ids])
 

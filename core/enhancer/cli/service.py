@@ -1,0 +1,103 @@
+"""``serve`` and ``index``: an artifact over HTTP, and its items for another library."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from enhancer.cli.session import JsonFlag, Session, print_json, with_session
+
+ArtifactArgument = Annotated[Path | None, typer.Argument(help="Artifact folder; by default the project's.")]
+_SAMPLE = 200
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("serve")(with_session(serve))
+    app.command("index")(with_session(index))
+
+
+def serve(
+    session: Session,
+    artifact: ArtifactArgument = None,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 lets the system choose.")] = 8080,
+    watch: Annotated[float, typer.Option(min=0, help="Seconds between looks for a new artifact; 0: SIGHUP alone.")] = 1,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds for running requests after SIGTERM.")] = 10,
+    max_k: Annotated[int, typer.Option(min=1, help="Most items for a user.")] = 1000,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most users in a request.")] = 256,
+    max_body: Annotated[int, typer.Option(min=1, help="Most bytes in a request.")] = 1 << 20,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Most requests that wait.")] = 1000,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for a request.")] = 10,
+    threads: Annotated[int | None, typer.Option(min=1, help="Products that run at once.")] = None,
+    in_memory: Annotated[bool, typer.Option("--in-memory", help="Read the artifact instead of mapping it.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare its sha256 before it is used.")] = False,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log a line for each request.")] = False,
+) -> None:
+    """Serve the artifact over HTTP: /recommend, /similar, /health, /openapi.json.
+
+    A new artifact is swapped in without a dropped request. SIGHUP loads it now, SIGTERM stops gracefully.
+    """
+    flags = {
+        "host": host,
+        "port": port,
+        "watch": watch,
+        "grace": grace,
+        "max-k": max_k,
+        "max-batch": max_batch,
+        "max-body": max_body,
+        "max-waiting": max_waiting,
+        "timeout": timeout,
+        **({} if threads is None else {"threads": threads}),
+    }
+    switches = {"in-memory": in_memory, "verify": verify, "access-log": access_log, "quiet": session.quiet}
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    arguments += [f"--{name}" for name, on in switches.items() if on]
+    # The server is a process that knows nothing of plugins and stores: this one gives way to it, and keeps its number.
+    arguments += ["--", str(_folder(session, artifact))]
+    if os.name == "posix":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "enhancer.serving", *arguments])  # noqa: S606
+    from enhancer.serving.server import main
+
+    raise typer.Exit(main(arguments))
+
+
+def index(
+    session: Session,
+    path: Annotated[Path, typer.Argument(help="File to write; PATH.json beside it gives the ids.")],
+    artifact: ArtifactArgument = None,
+    kind: Annotated[str, typer.Option(help="usearch, hnswlib or faiss.")] = "usearch",
+    metric: Annotated[str, typer.Option(help="ip: users ask. cosine: items ask.")] = "ip",
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the artifact's items as an index for approximate search, and measure its recall."""
+    from enhancer.serving import ApproximateRanker, Ranker
+
+    ranker = Ranker.load(_folder(session, artifact))
+    begun = time.perf_counter()
+    ranker.export_index(path, kind=kind, metric=metric)  # type: ignore[arg-type]  # refused where it is unknown
+    seconds = time.perf_counter() - begun
+    recall = None
+    if metric == "ip" and (users := ranker.user_sample(_SAMPLE)):
+        recall = ApproximateRanker(ranker, path).recall(users)
+    result = {"index": str(path), "kind": kind, "metric": metric, "items": ranker.n_items, "seconds": seconds}
+    if as_json:
+        print_json({**result, "recall@10": recall})
+        return
+    typer.echo(f"{ranker.n_items:,} items in {path}, {seconds:.1f} s")
+    if recall is not None:
+        typer.echo(f"recall@10 against exact search, over {len(users)} users: {recall:.4f}")
+
+
+def _folder(session: Session, artifact: Path | None) -> Path:
+    if artifact is not None:
+        return artifact
+    with session.opened() as project:
+        return project.root / project.settings.artifact
