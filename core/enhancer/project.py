@@ -37,12 +37,13 @@ if TYPE_CHECKING:
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.llm import LLMProvider
-    from enhancer.contracts.store import FeatureStore
+    from enhancer.contracts.store import FeatureStore, Repair
     from enhancer.data import Interactions, Split
     from enhancer.evaluation import Ablation, Arm, Experiment
     from enhancer.evaluation.diagnosis import Diagnosis
     from enhancer.evaluation.memory import RunMemory
     from enhancer.features import GenerationReport, Pipeline, Plan, Semantics
+    from enhancer.features.refresh import Changes, RefreshReport
     from enhancer.progress import Listener
     from enhancer.results import RunReport, Similar, TrainingReport
     from enhancer.serving import Ranker, Recommendation
@@ -284,6 +285,44 @@ class Project:
                 listener, retry_quarantined=retry_quarantined, limit=limit, wait=wait, abandon=abandon
             )
         return self.pipeline.generate(listener, retry_quarantined=retry_quarantined, limit=limit)
+
+    def refresh(
+        self,
+        *,
+        listener: Listener = silent,
+        confirm: Confirm | None = None,
+        tell: Callable[[Changes], None] | None = None,
+        prune: bool = False,
+        most_pruned: float = 0.5,
+        retry_quarantined: bool = False,
+    ) -> RefreshReport:
+        """Bring the store up to the tables; see :func:`enhancer.features.refresh.refresh`."""
+        from enhancer.features.refresh import refresh
+
+        return refresh(
+            self.pipeline,
+            self.store,
+            listener=listener,
+            confirm=confirm,
+            tell=tell,
+            prune=prune,
+            most_pruned=most_pruned,
+            retry_quarantined=retry_quarantined,
+        )
+
+    def repair_store(self) -> Repair:
+        """Keep all that is sound of a damaged store; see :meth:`~enhancer.contracts.FeatureStore.repair`.
+
+        Raises:
+            StoreError: The store cannot be repaired, or somebody uses it.
+        """
+        from enhancer.contracts.options import build_options
+
+        self.close()
+        chosen, own = self._chosen("store")
+        target: type[FeatureStore] = self.plugins.get("store", chosen.use)
+        options = build_options(target.options_class, chosen.options, where="[store]", also_known=own)
+        return target.repair(options, self.context)
 
     def features(self, inputs: Sequence[Input]) -> tuple[Table | None, Table]:
         """The semantic vectors, rows as in :attr:`interactions`; see :meth:`~enhancer.features.Semantics.tables`."""

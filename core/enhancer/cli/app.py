@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enhancer.cli import doctor, experiment, generate, init, jsonlog, plugins, serve, service, store
+from enhancer.cli import doctor, experiment, generate, init, jsonlog, plugins, refresh, serve, service, store
 from enhancer.cli.failures import INTERRUPTED, guarded, scrub
 from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
 from enhancer.plugins import load_plugins
@@ -25,7 +25,7 @@ _HELP = """LLM-written item and user profiles, embedded offline, fused into coll
 
 Begin with `enhancer demo`, or with `enhancer init` in a folder that holds your tables.
 """
-_PARTS = (init, doctor, generate, experiment, serve, service, store, plugins)
+_PARTS = (init, doctor, generate, refresh, experiment, serve, service, store, plugins)
 
 
 def build_app(manager: PluginManager) -> typer.Typer:

@@ -96,21 +96,21 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
 
 def print_json(value: Any) -> None:
     """Print a result for programs: one JSON document, never NaN (which is not JSON) but null."""
-    typer.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN, no paths and no tuples."""
+def plain(value: Any) -> Any:
+    """A result as JSON can say it, which has no NaN, no paths and no tuples."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, float):
         return value if value - value == 0 else None
     if value is None or isinstance(value, str | int):
         return value
     if hasattr(value, "tolist"):  # numpy's arrays and scalars
-        return _plain(value.tolist())
+        return plain(value.tolist())
     return str(value)
 
 

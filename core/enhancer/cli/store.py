@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,18 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from enhancer.cli import tables
-from enhancer.cli.session import JsonFlag, Session, print_json, say, with_session
-from enhancer.errors import DataError
+from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, with_session
+from enhancer.errors import DataError, EnhancerError
 
 if TYPE_CHECKING:
-    from enhancer.contracts import StoreStats
-    from enhancer.contracts.record import Kind
+    from collections.abc import Sequence
+
+    from enhancer.contracts import Fault, StoreStats
+    from enhancer.features.difference import Difference
     from enhancer.harness.journal import CostLine
+    from enhancer.project import Project
 
 KindFlag = Annotated[Literal["item", "user"], typer.Option("--kind", help="item or user.")]
 AspectFlag = Annotated[str, typer.Option("--aspect", help='Which profile: empty for the LLM\'s, "text" for raw text.')]
-_BATCH = 512
-"""Ids in one call of the store."""
 _SHOWN = 6
 """Numbers of a vector that are shown to a person."""
 
@@ -33,20 +35,40 @@ def add_to(app: typer.Typer) -> None:
     group.command("export")(with_session(export))
     group.command("import")(with_session(import_))
     group.command("verify")(with_session(verify))
+    group.command("repair")(with_session(repair))
     group.command("gc")(with_session(gc))
     group.command("quarantine")(with_session(quarantine))
     group.command("costs")(with_session(costs))
     app.add_typer(group, name="store")
 
 
-def stats(session: Session, as_json: JsonFlag = False) -> None:
-    """Count what is there."""
+def stats(
+    session: Session,
+    quick: Annotated[bool, typer.Option("--quick", help="Count records alone; do not read the tables.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Count what is there, and how much of it is fresh, stale and orphaned."""
+    from enhancer.cli.refresh import differences
+
     with session.opened() as project:
-        result = project.store.stats()
+        counted = project.store.stats()
+        found = None if quick else _freshness(project)
     if as_json:
-        print_json(asdict(result))
-    else:
-        typer.echo(_stats(result))
+        freshness = None if found is None else [one.to_json() for one in found]
+        print_json({**asdict(counted), "freshness": freshness})
+        return
+    typer.echo(_stats(counted))
+    if found:
+        typer.echo(f"\n{differences(found)}")
+
+
+def _freshness(project: Project) -> tuple[Difference, ...] | None:
+    """None where the tables cannot be read: what is in the store can be counted without."""
+    try:
+        return project.pipeline.difference()
+    except EnhancerError as error:
+        say(f"what is fresh cannot be told: {error}")
+        return None
 
 
 def _stats(result: StoreStats) -> str:
@@ -136,29 +158,66 @@ def verify(session: Session, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({"records": records, "faults": [asdict(fault) for fault in faults]})
     elif faults:
-        typer.echo(tables.table(["where", "what"], [[fault.where, fault.what] for fault in faults]))
+        typer.echo(_faults(faults))
     else:
         typer.echo(f"{records:,} records, no fault")
     if faults:
-        say(f"{len(faults)} faults; delete what is damaged and run `enhancer generate`: paid completions are kept")
+        say(f"{len(faults)} faults: `enhancer store repair` keeps what is sound")
         raise typer.Exit(1)
 
 
-def gc(session: Session, as_json: JsonFlag = False) -> None:
+def _faults(faults: Sequence[Fault]) -> str:
+    return tables.table(["where", "what"], [[fault.where, fault.what] for fault in faults])
+
+
+def repair(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
+    """Keep all that is sound of a damaged store.
+
+    What was lost is listed, and made again by the next `enhancer generate`, from the journal where it was paid for. A
+    file whose structure is damaged is kept beside the new one. Nobody may use the store meanwhile.
+    """
+    project = session.project()
+    if not yes and is_terminal() and not ask("Repair the store? Nobody may use it meanwhile."):
+        raise typer.Exit(1)
+    done = project.repair_store()
+    if as_json:
+        print_json(asdict(done))
+        return
+    if done.lost:
+        typer.echo(_faults(done.lost))
+    kept = f"{done.kept:,} records are sound"
+    typer.echo(f"{kept}; nothing was lost" if not done.lost else f"{kept}; `enhancer generate` makes the others again")
+    if done.backup is not None:
+        say(f"the damaged file is kept as {done.backup}; delete it when it is of no use any more")
+
+
+def gc(
+    session: Session,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Remove records of entities that are gone.
 
     That is: of those that the tables no longer hold. What was paid for stays in the journal, so an entity that comes
-    back costs nothing.
+    back costs nothing. Whoever reads from a snapshot meanwhile goes on seeing what is removed.
     """
+    from enhancer.features.refresh import remove
+
     with session.opened() as project:
-        gone: dict[tuple[Kind, str], list[str]] = {}
-        for kind, id_, aspect in project.pipeline.vanished():
-            gone.setdefault((kind, aspect), []).append(id_)
+        seen = project.pipeline.differences()
+        gone = Counter("/".join(filter(None, (key.kind, key.aspect))) for key in project.pipeline.vanished(seen))
+        count = sum(gone.values())
+        named = ", ".join(f"{name} {number:,}" for name, number in sorted(gone.items()))
         removed = 0
-        for (kind, aspect), ids in gone.items():
-            for start in range(0, len(ids), _BATCH):
-                removed += project.store.delete(ids[start : start + _BATCH], kind=kind, aspect=aspect)
-    _counted({"removed": removed}, f"{removed:,} records removed", as_json)
+        if count and not dry_run:
+            if not yes and is_terminal() and not ask(f"Remove {count:,} records ({named})?"):
+                say("nothing was removed")
+                raise typer.Exit(1)
+            removed = remove(project.store, project.pipeline.vanished(seen))
+    result = {"removed": removed, "orphaned": count, "by_kind": dict(sorted(gone.items())), "dry_run": dry_run}
+    said = f"{count:,} records would be removed" if dry_run else f"{removed:,} records removed"
+    _counted(result, f"{said} ({named})" if count else said, as_json)
 
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:

@@ -21,7 +21,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[in
     a      1
     bcd   12
     """
-    cells = [[_one_line(cell) for cell in row] for row in [head, *rows]]
+    cells = [[one_line(cell) for cell in row] for row in [head, *rows]]
     widths = [max(_width(row[column]) for row in cells) for column in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
@@ -40,10 +40,10 @@ def pairs(rows: Sequence[tuple[str, str]]) -> str:
     cost      $0.10
     """
     width = max((_width(name) for name, _ in rows), default=0)
-    return "\n".join(f"{_pad(name, width)}  {_one_line(value)}".rstrip() for name, value in rows)
+    return "\n".join(f"{_pad(name, width)}  {one_line(value)}".rstrip() for name, value in rows)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text of others, without what could move the cursor or colour the terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
 

@@ -8,9 +8,10 @@ from enhancer.contracts.batch import OffersBatches
 from enhancer.contracts.llm import Price
 from enhancer.errors import ConfigError, PluginError
 from enhancer.features.adoption import Adoption
+from enhancer.features.difference import Differences
 from enhancer.features.planning import make_plan
 from enhancer.features.sources import Sources, resolve_inputs
-from enhancer.features.survey import Work
+from enhancer.features.survey import Work, survey
 from enhancer.harness.budget import Budget
 from enhancer.harness.caller import Caller
 from enhancer.harness.case import Ask
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from enhancer.contracts.batch import BatchProvider
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.llm import LLMProvider
-    from enhancer.contracts.record import Kind, Record
+    from enhancer.contracts.record import Key, Kind, Record
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
+    from enhancer.features.difference import Difference
     from enhancer.features.report import GenerationReport, Plan
     from enhancer.features.run import Asking, Run
     from enhancer.harness.desk import Desk
@@ -108,12 +110,16 @@ class Pipeline:
         self._batch_providers = batch_providers
         self._total: int | None = None
 
-    def plan(self, *, retry_quarantined: bool = False, batch: bool = False) -> Plan:
-        """Find out what a run would do and cost. Calls nothing, writes nothing, needs no embedder.
+    def plan(
+        self, *, retry_quarantined: bool = False, batch: bool = False, differences: Differences | None = None
+    ) -> Plan:
+        """Find out what a run would do and cost. Calls nothing, writes nothing.
 
         Args:
             retry_quarantined: Count entities that failed with the same input before as to be asked about.
             batch: Count the price of offline batches.
+            differences: Adds up what is new and what changed. Only then the embedder is asked for its fingerprint,
+                and vectors that another one made count as to be embedded.
         """
         provider = self._make_planner() if self._asks_llm() else None
         if batch and provider is not None:
@@ -128,7 +134,14 @@ class Pipeline:
         journal = Journal(self._store.directory) if (self._store.directory / FILE_NAME).exists() else None
         try:
             plan = make_plan(
-                works, self._store, journal, self._settings.llm, price=price, retry_quarantined=retry_quarantined
+                works,
+                self._store,
+                journal,
+                self._settings.llm,
+                price=price,
+                retry_quarantined=retry_quarantined,
+                embedder=None if differences is None else self._make_embedder().fingerprint,
+                watch=None if differences is None else differences.look,
             )
         finally:
             if journal is not None:
@@ -259,17 +272,37 @@ class Pipeline:
         with Journal(self._store.directory) as journal:
             return journal.jobs.open()
 
-    def vanished(self) -> Iterator[tuple[Kind, str, str]]:
-        """Records whose entity is no longer in the tables: kind, id and aspect of each, as a stream.
+    def differences(self) -> Differences:
+        """Something that adds up what is different between the tables and the store."""
+        return Differences(self._store, self._settings.llm.model)
 
-        The ids of the tables are held in memory.
-        """
+    def difference(self) -> tuple[Difference, ...]:
+        """What is fresh, stale and orphaned. Calls nothing, plans nothing."""
+        found = self.differences()
+        embedder = self._make_embedder().fingerprint
+        for work in self._works(self._make_planner() if self._asks_llm() else None):
+            for chunk in survey(work, self._store, embedder):
+                found.look(chunk)
+        self.count_vanished(found)
+        return found.all()
+
+    def count_vanished(self, found: Differences) -> None:
+        """Add what has vanished to what surveys found."""
         for kind in _KINDS:
-            entities = self._sources.of(kind)
-            known = {entity.id for entity in entities()} if entities is not None else set()
-            for record in self._store.scan(kind=kind):
-                if record.id not in known:
-                    yield kind, record.id, record.aspect
+            found.vanish(kind, lambda kind=kind: self._ids(kind))  # type: ignore[misc]
+
+    def vanished(self, found: Differences | None = None) -> Iterator[Key]:
+        """Keys of records whose entity is no longer in the tables, as a stream.
+
+        Args:
+            found: What surveys have seen already; the tables are read where it is not given.
+        """
+        seen = self.differences() if found is None else found
+        for kind in _KINDS:
+            yield from seen.vanished(kind, lambda kind=kind: self._ids(kind))  # type: ignore[misc]
+
+    def _ids(self, kind: Kind) -> Iterator[str]:
+        return (entity.id for entity in self.entities(kind))
 
     def adoption(self) -> Adoption:
         """How profiles made elsewhere are judged and stamped. Calls nothing."""

@@ -12,12 +12,12 @@ from enhancer.harness.tokens import ENOUGH, PER_MESSAGE, estimate, observed_answ
 from enhancer.prompts import speaks_to_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.llm import Price
     from enhancer.contracts.store import FeatureStore
-    from enhancer.features.survey import ToAsk, Work
+    from enhancer.features.survey import Surveyed, ToAsk, Work
     from enhancer.harness.journal import Journal
 
 _ENTRY = 14
@@ -56,16 +56,31 @@ def make_plan(
     *,
     price: Price | None,
     retry_quarantined: bool,
+    embedder: str | None = None,
+    watch: Callable[[Surveyed], None] | None = None,
 ) -> Plan:
-    """Survey everything, and estimate; what is out in an offline batch is not to be generated again."""
+    """Survey everything, and estimate; what is out in an offline batch is not to be generated again.
+
+    Args:
+        works: What is wanted of each kind of entity.
+        store: What is there.
+        journal: What is paid for; None where nothing is.
+        llm: How the model is asked.
+        price: Its price, where known.
+        retry_quarantined: Count those in quarantine as to be asked again.
+        embedder: Fingerprint of the embedder, to count vectors of another one; None compares contents alone.
+        watch: Shown every chunk of the survey.
+    """
     entities = to_generate = quarantined = without_text = to_embed = requests = pending = 0
     prompt_tokens = completion_tokens = 0.0
     batch = llm.items_per_request
     for work in works:
         sums = _Sums(work)
-        for found in survey(work, store, None):
+        for found in survey(work, store, embedder):
+            if watch is not None:
+                watch(found)
             entities += found.entities
-            to_embed += len(found.to_embed)
+            to_embed += len(found.to_embed) + len(found.to_reembed)
             if work.ask is None:
                 to_generate += sum(row.changed for row in found.to_embed)
                 without_text += len(found.empty_texts)

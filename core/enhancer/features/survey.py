@@ -74,6 +74,11 @@ class Surveyed:
 
     work: Work
     entities: int = 0
+    ids: Sequence[str] = ()
+    profiles: int = 0
+    """Records of profiles that are there, current or not."""
+    texts: int = 0
+    """Likewise of raw texts."""
     to_ask: list[ToAsk] = field(default_factory=list)
     to_reembed: list[str] = field(default_factory=list)
     """Ids whose profile is current and whose vector is of another embedder."""
@@ -93,12 +98,16 @@ def survey(work: Work, store: FeatureStore, embedder: str | None) -> Iterator[Su
     """
     entities = iter(work.entities())
     while chunk := list(islice(entities, CHUNK)):
-        found = Surveyed(work, len(chunk))
         ids = [entity.id for entity in chunk]
+        found = Surveyed(work, len(chunk), ids)
         if work.ask is not None:
-            _profiles(found, chunk, store.stamps(ids, kind=work.kind, aspect=PROFILE_ASPECT), embedder)
+            stamps = store.stamps(ids, kind=work.kind, aspect=PROFILE_ASPECT)
+            found.profiles = len(stamps) - stamps.count(None)
+            _profiles(found, chunk, stamps, embedder)
         if work.text:
-            _texts(found, chunk, store.stamps(ids, kind=work.kind, aspect=TEXT_ASPECT), embedder)
+            stamps = store.stamps(ids, kind=work.kind, aspect=TEXT_ASPECT)
+            found.texts = len(stamps) - stamps.count(None)
+            _texts(found, chunk, stamps, embedder)
         yield found
 
 

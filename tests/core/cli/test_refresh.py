@@ -1,0 +1,213 @@
+"""``enhancer refresh``, ``store stats``, ``store gc``, ``store repair``: what a nightly job and its keeper see."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from command_line import hashing, invoke  # noqa: F401 - fixtures
+from generation import answer
+from loopback import Behaviour, Script, returns
+
+from enhancer.harness import Journal
+
+PRICED = ("--set", "llm.price.input=1000.0", "--set", "llm.price.output=1000.0")
+SUMMARY = {"started", "seconds", "changes", "plan", "generate", "quarantined", "vanished", "pruned", "exit_code"} | {
+    "attention",
+    "error",
+}
+
+
+@pytest.fixture
+def project(tmp_path, llm_server, hashing, monkeypatch):  # noqa: F811
+    """Ten films; an LLM next door; an embedder without a model; LMDB."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-notforanyone-0123456789abcdef")
+    write(tmp_path, {n: f"a story of {n} friends" for n in range(10)})
+    (tmp_path / "enhancer.toml").write_text(
+        f'[data]\nitems = "items.csv"\n[prompts.user]\nsource = "none"\n[evaluation]\narms = ["none"]\n'
+        f'[llm]\nuse = "openai"\nmodel = "loopback-model"\napi_base = "{llm_server.url}"\ntimeout = 5\n'
+        f'[embedder]\nuse = "hashing"\n'
+    )
+    llm_server.script = Script(default=Behaviour(answer=answer))
+    return tmp_path
+
+
+def write(folder, plots):
+    rows = "".join(f"{n},film {n},{plot}\n" for n, plot in plots.items())
+    (folder / "items.csv").write_text("item_id,title,plot\n" + rows)
+
+
+def items(result, key="changes"):
+    (line,) = result[key]
+    return {name: line[name] for name in ("entities", "fresh", "new", "vanished")} | {
+        reason: count for reason, count in line["stale"].items() if count
+    }
+
+
+def test_a_nightly_job_over_a_week(project, invoke, llm_server):  # noqa: F811
+    first = invoke("refresh", "--yes", "--summary", "summary.json", "--json")
+    assert first.code == 0, first.err
+    summary = json.loads((project / "summary.json").read_text())
+    assert summary == first.json()
+    assert set(summary) == SUMMARY
+    assert items(summary) == {"entities": 10, "fresh": 0, "new": 10, "vanished": 0}
+    assert summary["generate"]["generated"] == 10
+    assert summary["attention"] == []
+    asked = llm_server.count
+
+    # Nothing changed: nothing is asked, nothing embedded, no price needed.
+    quiet = invoke("refresh")
+    assert quiet.code == 0
+    assert "nothing to generate" in quiet.out
+    assert llm_server.count == asked
+
+    # One changed, one new, two gone.
+    plots = {n: f"a story of {n} friends" for n in range(2, 10)} | {5: "another story", 77: "a new one"}
+    write(project, plots)
+    third = invoke("refresh", "--yes", "--json", "--summary", "summary.json").json()
+    assert items(third) == {"entities": 9, "fresh": 7, "new": 1, "vanished": 2, "text": 1}
+    assert third["changes"][0]["examples"] == {"new": ["77"], "text": ["5"], "vanished": ["0", "1"]}
+    assert third["generate"]["requests"] == third["generate"]["generated"] == 2
+    assert third["pruned"] == 0
+    assert llm_server.count == asked + 2
+
+    # Pruned only when told to.
+    fourth = invoke("refresh", "--yes", "--prune")
+    assert "2 records of vanished entities removed" in fourth.out
+    assert invoke("store", "stats", "--quick", "--json").json()["records"] == 9
+    assert llm_server.count == asked + 2
+
+
+def test_another_embedder_embeds_anew_without_a_call(project, invoke, llm_server):  # noqa: F811
+    invoke("generate", "--yes")
+    asked = llm_server.count
+    done = invoke("refresh", "--json", "--set", "embedder.dim=24").json()
+    assert items(done) == {"entities": 10, "fresh": 0, "new": 0, "vanished": 0, "embedder": 10}
+    assert done["generate"]["generated"] == done["generate"]["requests"] == 0
+    assert llm_server.count == asked
+    stats = invoke("store", "stats", "--json", "--set", "embedder.dim=24").json()
+    assert stats["dims"] == {"24": 10}
+    assert items(stats, "freshness")["fresh"] == 10
+
+
+def test_stats_tell_fresh_stale_and_orphaned(project, invoke):  # noqa: F811
+    invoke("generate", "--yes")
+    (project / "mine.toml").write_text('system = "Describe."\nuser = "{{ text }}"\n')
+    plots = {n: f"a story of {n} friends" for n in range(3, 10)} | {4: "changed"}
+    write(project, plots)
+    stats = invoke("store", "stats", "--json").json()
+    assert items(stats, "freshness") == {"entities": 7, "fresh": 6, "new": 0, "vanished": 3, "text": 1}
+    other = invoke("store", "stats", "--json", "--set", "llm.model=other").json()
+    assert items(other, "freshness") == {"entities": 7, "fresh": 0, "new": 0, "vanished": 3, "model": 7}
+    template = invoke("store", "stats", "--json", "--set", "prompts.item.template=mine.toml").json()
+    assert items(template, "freshness") == {"entities": 7, "fresh": 0, "new": 0, "vanished": 3, "template": 7}
+    said = invoke("store", "stats").out
+    assert re.search(r"item +7 +6 +0 +1 +0 +0 +0 +0 +3", said)
+    assert "item, vanished: 0, 1, 2" in said
+    # Where the tables cannot be read, what is there can still be counted.
+    (project / "items.csv").unlink()
+    alone = invoke("store", "stats", "--json")
+    assert alone.json()["freshness"] is None
+    assert alone.json()["records"] == 10
+    assert "cannot be told" in alone.err
+    assert invoke("store", "stats", "--quick").err == ""
+
+
+def test_quarantine_is_exit_3_each_night_until_somebody_looks(project, invoke, llm_server):  # noqa: F811
+    def stubborn(body):
+        return "no JSON" if "film 7" in body["messages"][1]["content"] else answer(body)
+
+    llm_server.script = Script(default=Behaviour(answer=stubborn))
+    for _ in range(2):
+        done = invoke("refresh", "--yes", "--summary", "summary.json")
+        assert done.code == 3
+        summary = json.loads((project / "summary.json").read_text())
+        assert summary["exit_code"] == 3
+        assert summary["attention"] == ["1 in quarantine"]
+    llm_server.script = Script(default=Behaviour(answer=answer))
+    assert invoke("refresh", "--yes", "--retry-quarantined").code == 0
+
+
+def test_the_budget_is_exit_4_and_the_summary_says_so(project, invoke):  # noqa: F811
+    done = invoke("refresh", "--yes", "--summary", "summary.json", *PRICED, "--set", "llm.max_cost=1.5")
+    assert done.code == 4
+    summary = json.loads((project / "summary.json").read_text())
+    assert summary["exit_code"] == 4
+    assert summary["error"]["type"] == "BudgetError"
+    assert items(summary)["new"] == 10
+    assert summary["generate"]["cost_usd"] <= 1.5
+
+
+def test_failure_is_exit_1_and_the_summary_says_so(project, invoke, llm_server):  # noqa: F811
+    llm_server.script = Script(default=returns(401))
+    done = invoke("refresh", "--yes", "--summary", "summary.json")
+    assert done.code == 1
+    assert json.loads((project / "summary.json").read_text())["error"]["message"]
+    (project / "items.csv").write_text("item_id,title\n1,a\n1,b\n")
+    assert invoke("refresh", "--yes", "--summary", "summary.json").code != 0
+    assert "second time" in json.loads((project / "summary.json").read_text())["error"]["message"]
+
+
+def test_nobody_there_and_no_yes_spends_nothing(project, invoke, llm_server):  # noqa: F811
+    done = invoke("refresh")
+    assert done.code == 2
+    assert "--yes" in done.err
+    assert llm_server.count == 0
+    assert invoke("refresh", "--summary", "nowhere/summary.json").code == 2
+
+
+def test_a_table_cut_short_does_not_empty_the_store(project, invoke):  # noqa: F811
+    invoke("generate", "--yes")
+    write(project, {n: f"a story of {n} friends" for n in range(3)})
+    done = invoke("refresh", "--yes", "--prune", "--summary", "summary.json")
+    assert done.code == 1
+    assert "7 of 10 records of item" in done.err
+    assert "--prune-at-most 1" in done.err
+    assert invoke("store", "stats", "--quick", "--json").json()["records"] == 10
+    assert invoke("refresh", "--yes", "--prune", "--prune-at-most", "1").code == 0
+    assert invoke("store", "stats", "--quick", "--json").json()["records"] == 3
+
+
+def test_gc_looks_before_it_removes(project, invoke):  # noqa: F811
+    invoke("generate", "--yes")
+    write(project, {n: f"a story of {n} friends" for n in range(2, 10)})
+    dry = invoke("store", "gc", "--dry-run", "--json").json()
+    assert dry == {"removed": 0, "orphaned": 2, "by_kind": {"item": 2}, "dry_run": True}
+    assert invoke("store", "gc", "--dry-run").out == "2 records would be removed (item 2)\n"
+    assert invoke("store", "gc", "--json").json()["removed"] == 2
+    assert invoke("store", "gc").out == "0 records removed\n"
+
+
+def test_what_a_snapshot_sees_outlives_gc(project, invoke):  # noqa: F811
+    import enhancer
+
+    invoke("generate", "--yes")
+    mine = enhancer.Project.load(project / "enhancer.toml")
+    with mine.store.snapshot() as pinned:
+        before = pinned.vectors([str(n) for n in range(10)])
+        write(project, {1: "a story of 1 friends"})
+        assert invoke("store", "gc", "--yes", "--json").json()["removed"] == 9
+        assert (pinned.vectors([str(n) for n in range(10)]) == before).all()
+    assert mine.store.stats().records == 1
+    mine.close()
+
+
+def test_a_damaged_record_is_made_again_from_the_journal(project, invoke, llm_server):  # noqa: F811
+    """A bit flips on disk; verify finds it, repair drops it, refresh makes it again, and nothing is paid twice."""
+    invoke("generate", "--yes")
+    asked = llm_server.count
+    file = project / "features" / "store.lmdb"
+    file.write_bytes(file.read_bytes().replace(b"number 7", b"oumber 7"))  # also in pages that were given back
+    found = invoke("store", "verify", "--json")
+    assert found.code == 1
+    assert [fault["where"] for fault in found.json()["faults"]] == ["item/7"]
+    mended = invoke("store", "repair", "--yes", "--json").json()
+    assert mended["kept"] == 9
+    assert [fault["where"] for fault in mended["lost"]] == ["item/7"]
+    assert invoke("refresh", "--json").json()["generate"]["requests"] == 0
+    assert llm_server.count == asked
+    assert invoke("store", "verify").out == "10 records, no fault\n"
+    assert "nothing was lost" in invoke("store", "repair", "--yes").out
+    with Journal(project / "features") as journal:
+        assert sum(line.calls for line in journal.costs()) == 10
