@@ -168,7 +168,7 @@ def main() -> None:
     if given.json:
         print(json.dumps({"machine": of, "threads": given.threads, "seconds": result}, indent=2))
         return
-    print(lines(of), f"\n{given.items:,} items × {given.width}, top {K}, {given.threads} threads; seconds, p50 (p99)\n")
+    print(lines(of), f"\n{given.items:,} items of {given.width}, top {K}, {given.threads} threads; seconds, p50 (p99)\n")
     print(f"{'':10}" + "".join(f"{f'{count:,} users':>22}" for count in BATCHES))
     for contender, by_batch in result.items():
         cells = ["{p50:.4f} ({p99:.4f})".format(**by_batch[str(count)]) for count in BATCHES]

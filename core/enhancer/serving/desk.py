@@ -8,6 +8,7 @@ thirty-two products.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -99,6 +100,10 @@ class Desk:
             raise LateError(
                 f"not answered within {self._timeout:g} seconds", hint="ask for fewer users at once, or try again"
             ) from None
+        finally:
+            if job.answer.cancelled():  # given up, by the clock or the client: it shall take nobody's place
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(job)
 
     def _start(self) -> None:
         while self._queue and self._free:
