@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from enhancer.data.readers import BLANK, Table, open_table
 from enhancer.data.seen import Seen
@@ -18,11 +20,12 @@ if TYPE_CHECKING:
 
 MAX_ID = 1024
 """Characters of an id. What is longer is a column mapped by mistake."""
+_BLANK, _DELETE = 32, 127
+_UNPRINTABLE = bytes([*range(_BLANK), _DELETE])
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """One item or user."""
+class Entity(NamedTuple):
+    """One item or user. A named tuple, because a million of them are made in a few seconds."""
 
     kind: Kind
     id: str
@@ -59,8 +62,11 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
     seen = Seen()
     rows = False
     for first, (ids, *values) in table.blocks([id_column, *others]):
-        block: list[tuple[int, str, list[str], str]] = []
-        for n, given in enumerate(ids):
+        lines = [_lines(column, max_text) for column in values]
+        block: list[tuple[int, str, tuple[str, ...], str]] = []
+        for n, (given, row, text) in enumerate(
+            zip(ids, _rows(lines, len(ids)), _texts(others, lines, text_at, max_text, len(ids)), strict=True)
+        ):
             if given == BLANK:
                 continue
             rows = True
@@ -68,8 +74,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
             if not entity_id or len(entity_id) > MAX_ID:
                 what = "is empty" if not entity_id else f"has {len(entity_id):,} characters"
                 raise table.fault(first + n, id_column, f"the id {what}")
-            row = [_line(column[n], max_text) for column in values]
-            block.append((n, entity_id, row, _text(others, row, text_at, max_text)))
+            block.append((n, entity_id, row, text))
         before = seen.add([entity_id for _, entity_id, _, _ in block], [text for *_, text in block])
         for (n, entity_id, row, text), equal in zip(block, before, strict=True):
             if equal:
@@ -81,7 +86,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
                     f"{entity_id!r} comes a second time, with different text",
                     hint="keep one row an id",
                 )
-            fields = dict(zip(others, row, strict=True))
+            fields = dict(zip(others, row))  # noqa: B905 - as long as each other, and asked a million times
             title = fields.get(title_column, entity_id) if title_column else None
             yield Entity(kind, entity_id, text, fields, title or None)
     if not rows:
@@ -116,10 +121,58 @@ def _title_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str | Non
     return next(iter([*plain, *(name for name in table.columns if name.lower().endswith(("title", "_name")))]), None)
 
 
+def _rows(columns: Sequence[Sequence[str]], count: int) -> Iterator[tuple[str, ...]]:
+    return zip(*columns, strict=True) if columns else itertools.repeat((), count)
+
+
+def _lines(column: list[str], max_text: int) -> list[str]:
+    """Each value on one line. Most columns are so already, and to see that at once costs next to nothing."""
+    if _is_plain(column) and max(map(len, column), default=0) <= max_text:
+        return column
+    return [
+        value
+        if is_clean(value) and "  " not in value and value[:1] != " " != value[-1:] and len(value) <= max_text
+        else _line(value, max_text)
+        for value in column
+    ]
+
+
+def _is_plain(column: Sequence[str]) -> bool:
+    """Whether all values are printable ASCII, without a blank at an end or beside another: looked at as one array."""
+    whole = "\n".join(column)
+    if not whole.isascii():
+        return False
+    raw = np.frombuffer(f"\n{whole}\n".encode(), np.uint8)
+    if np.count_nonzero(raw < _BLANK) != len(column) + 1 or (raw == _DELETE).any():
+        return False
+    blank = raw == _BLANK
+    # A blank follows a blank, follows a line's end, or is followed by one.
+    return not (blank[1:] & (raw[:-1] <= _BLANK)).any() and not (blank[:-1] & (raw[1:] < _BLANK)).any()
+
+
+def is_clean(text: str) -> bool:
+    """Whether a text is of printable characters alone; plain blanks count, line breaks and other spaces do not."""
+    if text.isascii():  # several times as fast as asking each character
+        raw = text.encode()
+        return len(raw.translate(None, _UNPRINTABLE)) == len(raw)
+    return text.isprintable()
+
+
 def _line(value: str, max_text: int) -> str:
     """A value on one line. Cut before it is split, so that megabytes in one field cost nothing."""
     return " ".join(value[: 2 * max_text].split())[:max_text]
 
 
-def _text(names: Sequence[str], row: Sequence[str], at: Sequence[int], max_text: int) -> str:
-    return "\n".join(f"{names[n]}: {row[n]}" for n in at if row[n])[:max_text]
+def _texts(
+    names: Sequence[str], columns: Sequence[Sequence[str]], at: Sequence[int], max_text: int, count: int
+) -> list[str]:
+    """The text of each row: a line for each column that has a value."""
+    pattern = "\n".join(f"{names[n].replace('%', '%%')}: %s" for n in at)
+    return [
+        (
+            pattern % row
+            if all(row)
+            else "\n".join(f"{names[n]}: {value}" for n, value in zip(at, row, strict=True) if value)
+        )[:max_text]
+        for row in _rows([columns[n] for n in at], count)
+    ]

@@ -45,6 +45,12 @@ class Seen:
         before = self._sorted_away(keys)
         told: list[bool | None] = []
         fresh = self._fresh
+        if not before and fresh.keys().isdisjoint(keys) and len(set(keys)) == len(keys):
+            # All of them new, as nearly always.
+            fresh.update(zip(keys, values, strict=True))
+            if len(fresh) >= _FRESH:
+                self._sort_away()
+            return [None] * len(keys)
         for place, (key, value) in enumerate(zip(keys, values, strict=True)):
             known = before.get(place, fresh.get(key))
             if known is None:

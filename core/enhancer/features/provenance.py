@@ -28,7 +28,7 @@ _EXAMPLES = 5
 
 def is_current(stored: str, wanted: str) -> bool:
     """Whether a record with this input hash answers the prompt with that one."""
-    return stored in {wanted, ADOPTED + wanted}
+    return stored == wanted or stored == ADOPTED + wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,12 +114,13 @@ def survey(work: Work, store: FeatureStore, embedder: str | None) -> Iterator[Su
 def _profiles(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp | None], embedder: str | None) -> None:
     work = found.work
     assert work.keys is not None
+    render, hash_of = work.prompt, work.keys.of
     for entity, stamp in zip(chunk, stamps, strict=True):
-        prompt, empty = work.prompt(entity)
-        input_hash = work.keys.of(prompt)
-        if stamp is None or not is_current(stamp.input_hash, input_hash):
+        prompt, empty = render(entity)
+        input_hash = hash_of(prompt)
+        if stamp is None or (stamp[0] != input_hash and not is_current(stamp[0], input_hash)):
             found.to_ask.append(ToAsk(entity.id, input_hash, prompt, empty))
-        elif embedder is not None and stamp.embedder != embedder:
+        elif embedder is not None and stamp[1] != embedder:
             found.to_reembed.append(entity.id)
 
 

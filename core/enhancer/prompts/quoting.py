@@ -25,6 +25,7 @@ _TO_THE_READER = re.compile(
 )
 _QUOTED = re.compile(r"<data>(.*?)</data>", re.DOTALL)
 # Control characters and lone surrogates carry no meaning and break logs, JSON or UTF-8; newlines and tabs may stay.
+_ASCII_JUNK = bytes([*range(9), *range(11, 32), 127])
 _JUNK = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -45,7 +46,11 @@ def neutral(text: str, limit: int | None = None) -> str:
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + "…"
     # Most texts hold nothing but printable characters and newlines, and cost no regular expression.
-    if not text.replace("\n", " ").isprintable():
+    if text.isascii():
+        raw = text.encode()
+        if len(raw.translate(None, _ASCII_JUNK)) != len(raw):
+            text = _JUNK.sub(" ", text)
+    elif not text.replace("\n", " ").isprintable():
         text = _JUNK.sub(" ", text)
     if "<" in text:
         text = _MARKER.sub("\u2039", text)

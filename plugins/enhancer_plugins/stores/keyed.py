@@ -97,10 +97,11 @@ class KeyedStore(FeatureStore):
         """
         keys = codec.encode_keys(ids, kind, aspect)
         stamps: list[Stamp | None] = []
+        read = codec.checked_stamp
         with self._fetch(keys) as values:
             for key, value in zip(keys, values, strict=True):
                 try:
-                    stamps.append(None if value is None else codec.read_stamp(value, codec.check(key, value)))
+                    stamps.append(None if value is None else read(key, value))
                 except StoreCorruptError:
                     stamps.append(None)
         return stamps
