@@ -31,7 +31,9 @@ import numpy as np
 
 from enhancer.contracts.codec import check_vector
 from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Record
-from enhancer.errors import ConfigError, DataError, EnhancerError, StoreMismatchError, did_you_mean
+from enhancer.errors import ConfigError, DataError, EnhancerError, did_you_mean
+from enhancer.features import arrow
+from enhancer.features.fields import COUNTS, FIELDS, STRINGS, Row, one_dim, record_to_json, without_vector
 from enhancer.features.records import embedding_text
 
 if TYPE_CHECKING:
@@ -41,24 +43,11 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
 
+__all__ = ["FIELDS", "ImportReport", "export_records", "import_records", "record_to_json"]
+
 _BATCH: Final = 512
 """Records in memory at once."""
-_STRINGS: Final = (
-    "id",
-    "kind",
-    "aspect",
-    "profile",
-    "prompt_version",
-    "model",
-    "embedder",
-    "generated_at",
-    "input_hash",
-)
-_COUNTS: Final = ("prompt_tokens", "completion_tokens")
-FIELDS: Final = (*_STRINGS, *_COUNTS, "cost_usd", "tags", "vector")
-"""The columns of an exported file: the fields of :class:`~enhancer.contracts.Record`."""
 
-Row = dict[str, Any]
 Validate = Callable[[Mapping[str, Any]], None]
 """Given ``{"profile": ..., "tags": [...]}``; raises an ``EnhancerError`` that says what is wrong with it."""
 Complete = Callable[[Row], Mapping[str, Any]]
@@ -77,21 +66,6 @@ class ImportReport:
     def to_json(self) -> dict[str, int]:
         """Both counts, by name."""
         return {"records": self.records, "embedded": self.embedded}
-
-
-def record_to_json(record: Record) -> Row:
-    """A record as JSON values; floats keep every bit of their float32.
-
-    >>> from enhancer.contracts import Record
-    >>> made = dict(profile="p", embedder="e", generated_at="2025-01-01T00:00:00Z", input_hash="h")
-    >>> record_to_json(Record(id="1", vector=np.array([0.5, 1], np.float32), **made))["vector"]
-    [0.5, 1.0]
-    """
-    return {**_without_vector(record), "vector": record.vector.tolist()}
-
-
-def _without_vector(record: Record) -> Row:
-    return {**{name: getattr(record, name) for name in FIELDS[:-1]}, "tags": list(record.tags)}
 
 
 def export_records(
@@ -117,7 +91,7 @@ def export_records(
     path = Path(path)
     writers: dict[str, Callable[[Path, Iterable[Record]], int]] = {
         ".jsonl": _write_jsonl,
-        ".parquet": _write_parquet,
+        ".parquet": arrow.write_parquet,
         ".safetensors": _write_safetensors,
         ".itememb": partial(_write_recbole, "item"),
         ".useremb": partial(_write_recbole, "user"),
@@ -166,7 +140,7 @@ def import_records(
     path = Path(path)
     readers: dict[str, Callable[[Path], Iterator[tuple[int, Any]]]] = {
         ".jsonl": _read_jsonl,
-        ".parquet": _read_parquet,
+        ".parquet": arrow.read_parquet,
         ".safetensors": _read_safetensors,
     }
     read = readers[_ending(path, readers)]
@@ -215,12 +189,14 @@ def _draft(values: Any, embedder: Embedder | None, now: str) -> tuple[Record, bo
         raise DataError(f"not a record: {str(values)[:80]!r}")
     if unknown := sorted(map(str, set(values) - set(FIELDS))):
         raise DataError(f"unknown field {unknown[0]!r}", hint=did_you_mean(unknown[0], FIELDS))
-    for name in _STRINGS:
+    for name in STRINGS:
         if values.get(name) is not None and not isinstance(values[name], str):
             raise DataError(f"{name} must be text, not {values[name]!r}")
-    for name in (*_COUNTS, "cost_usd"):
+    for name in (*COUNTS, "cost_usd"):
         number = values.get(name)
-        wanted = int if name in _COUNTS else int | float
+        if name in COUNTS and isinstance(number, float) and number.is_integer():
+            number = values[name] = int(number)  # data frames make floats of whole numbers where one is missing
+        wanted = int if name in COUNTS else int | float
         if number is not None and (
             isinstance(number, bool) or not isinstance(number, wanted) or not math.isfinite(number)
         ):
@@ -274,15 +250,6 @@ def _replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _one_dim(record: Record, dim: int | None) -> int:
-    if dim is not None and len(record.vector) != dim:
-        raise StoreMismatchError(
-            f"record {record.kind}/{record.id} has a vector of {len(record.vector)}, those before it of {dim}",
-            hint="export one aspect, or to .jsonl, which takes vectors of any length",
-        )
-    return len(record.vector)
-
-
 # --- JSONL --------------------------------------------------------------------------------------------------------
 
 
@@ -311,58 +278,6 @@ def _json_lines(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]
                 raise DataError(f"{path}, row {number}: not JSON: {error}") from None
 
 
-# --- Parquet ------------------------------------------------------------------------------------------------------
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet
-    except ImportError:
-        raise ConfigError("Parquet needs pyarrow", hint='pip install "enhancer[parquet]"') from None
-    return pa
-
-
-def _write_parquet(path: Path, records: Iterable[Record]) -> int:
-    pa = _pyarrow()
-    stream = iter(records)
-    batch = list(islice(stream, _BATCH))
-    dim = _one_dim(batch[0], None) if batch else 0
-    columns = {name: pa.string() for name in _STRINGS} | {name: pa.int64() for name in _COUNTS}
-    columns |= {"cost_usd": pa.float64(), "tags": pa.list_(pa.string()), "vector": pa.list_(pa.float32(), dim)}
-    schema = pa.schema([(name, columns[name]) for name in FIELDS])
-    done = 0
-    with pa.parquet.ParquetWriter(path, schema) as writer:
-        while batch:
-            for record in batch:
-                _one_dim(record, dim)
-            vectors = pa.FixedSizeListArray.from_arrays(
-                pa.array(np.concatenate([record.vector for record in batch])), dim
-            )
-            try:
-                rows = [_without_vector(record) for record in batch]
-                rest = [pa.array([row[name] for row in rows], columns[name]) for name in FIELDS[:-1]]
-            except (pa.ArrowInvalid, UnicodeEncodeError) as error:
-                raise DataError(f"Parquet cannot hold these records: {error}", hint="export to .jsonl") from None
-            writer.write_table(pa.Table.from_arrays([*rest, vectors], schema=schema))
-            done += len(batch)
-            batch = list(islice(stream, _BATCH))
-    return done
-
-
-def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
-    pa = _pyarrow()
-    number = 0
-    try:
-        with pa.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} does not read as Parquet: {error}") from None
-
-
 # --- safetensors --------------------------------------------------------------------------------------------------
 
 
@@ -371,9 +286,9 @@ def _write_safetensors(path: Path, records: Iterable[Record]) -> int:
     with tempfile.TemporaryFile(dir=path.parent) as vectors, tempfile.TemporaryFile(dir=path.parent) as lines:
         done, dim = 0, None
         for record in records:
-            dim = _one_dim(record, dim)
+            dim = one_dim(record, dim)
             vectors.write(np.ascontiguousarray(record.vector, dtype="<f4").tobytes())
-            lines.write(json.dumps(_without_vector(record)).encode("ascii") + b"\n")
+            lines.write(json.dumps(without_vector(record)).encode("ascii") + b"\n")
             done += 1
         first, second = vectors.tell(), lines.tell()
         header = {
@@ -431,12 +346,16 @@ def _lines(file: IO[bytes], left: int) -> Iterator[bytes]:
 
 
 def _write_recbole(kind: str, path: Path, records: Iterable[Record]) -> int:
-    """RecBole's atomic format: a header that names field and type, then tab-separated columns."""
+    """RecBole's atomic format: a header that names field and type, then tab-separated columns.
+
+    The id's column may not have the name that it has in the interactions: RecBole asks for another one, and to be told
+    that both are the same (``alias_of_item_id: [iid]``).
+    """
     done, dim = 0, None
     with path.open("w", encoding="utf-8") as file:
-        file.write(f"{kind}_id:token\t{kind}_emb:float_seq\n")
+        file.write(f"{kind[0]}id:token\t{kind}_emb:float_seq\n")
         for record in records:
-            dim = _one_dim(record, dim)
+            dim = one_dim(record, dim)
             if any(mark in record.id for mark in "\t\r\n"):
                 raise DataError(f"RecBole's format cannot hold the id {record.id!r}", hint="export to .jsonl")
             file.write(f"{record.id}\t{' '.join(map(repr, record.vector.tolist()))}\n")

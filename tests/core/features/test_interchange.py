@@ -6,6 +6,7 @@ import pytest
 
 from enhancer.contracts import Context, Embedder, Options
 from enhancer.errors import ConfigError, DataError, EnhancerError, StoreMismatchError
+from enhancer.features.arrow import to_arrow
 from enhancer.features.interchange import export_records, import_records, record_to_json
 from enhancer.testing.store import as_tuple, make_record
 from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
@@ -77,6 +78,97 @@ def test_parquet_vectors_are_fixed_size_lists(tmp_path: Path) -> None:
     np.testing.assert_array_equal(matrix[0], RECORDS[0].vector)
 
 
+def test_a_million_rows_are_few_row_groups(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with store(tmp_path) as a:
+        a.put([make_record(str(n), seed=n, dim=3) for n in range(9000)])
+        assert export_records(a, tmp_path / "out.parquet") == 9000
+        groups = pq.ParquetFile(tmp_path / "out.parquet").metadata
+        assert [groups.row_group(n).num_rows for n in range(groups.num_row_groups)] == [8192, 808]
+        assert groups.row_group(0).column(groups.num_columns - 1).compression == "UNCOMPRESSED"
+
+
+def test_a_table_is_a_matrix_without_a_copy(tmp_path: Path) -> None:
+    with store(tmp_path) as a:
+        a.put([make_record(str(n), seed=n) for n in range(1200)])
+        a.put([make_record("1", kind="user", dim=9)])
+        with pytest.raises(StoreMismatchError):
+            to_arrow(a)
+        table = to_arrow(a, kind="item")
+        assert to_arrow(a, aspect="none").num_rows == 0
+        ids = table["id"].to_pylist()
+        expected = a.vectors(ids)
+    (chunk,) = table["vector"].chunks
+    numbers = chunk.flatten()
+    matrix = numbers.to_numpy(zero_copy_only=True).reshape(-1, 4)
+    np.testing.assert_array_equal(matrix, expected)
+    assert matrix.__array_interface__["data"][0] == numbers.buffers()[1].address
+
+
+def test_torch_shares_the_memory_of_vectors(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    with store(tmp_path) as a:
+        a.put([make_record(str(n), seed=n) for n in range(5)])
+        vectors = a.vectors(["3", "1"])
+        export_records(a, tmp_path / "out.safetensors")
+    tensor = torch.from_numpy(vectors)
+    assert tensor.data_ptr() == vectors.ctypes.data
+    from safetensors.torch import load_file
+
+    np.testing.assert_array_equal(load_file(tmp_path / "out.safetensors")["vectors"][3].numpy(), vectors[0])
+
+
+def test_pandas_takes_what_was_exported_and_gives_profiles_back(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    with store(tmp_path / "a") as a, store(tmp_path / "b") as b:
+        a.put(RECORDS[:2])
+        export_records(a, tmp_path / "out.parquet")
+        export_records(a, tmp_path / "out.jsonl")
+        frame = pandas.read_parquet(tmp_path / "out.parquet")
+        np.testing.assert_array_equal(np.stack(frame["vector"].to_list()), a.vectors(frame["id"].to_list()))
+        assert pandas.read_json(tmp_path / "out.jsonl", lines=True, dtype={"id": str})["profile"].to_list() == list(
+            frame["profile"]
+        )
+        frame.to_parquet(tmp_path / "theirs.parquet")  # vectors of any length, floats of any width, an index perhaps
+        assert import_records(b, tmp_path / "theirs.parquet").to_json() == {"records": 2, "embedded": 0}
+        assert [as_tuple(r) for r in b.scan()] == [as_tuple(r) for r in a.scan()]
+        made = pandas.DataFrame({"id": ["7"], "profile": ["A quiet one."], "tags": [["quiet"]], "cost_usd": [None]})
+        made.to_parquet(tmp_path / "made.parquet")
+        assert import_records(b, tmp_path / "made.parquet", Letters()).embedded == 1
+        assert b.get(["7"])[0].tags == ("quiet",)  # type: ignore[union-attr]
+
+
+def test_polars_takes_it_straight(tmp_path: Path) -> None:
+    polars = pytest.importorskip("polars")
+    with store(tmp_path) as a:
+        a.put(RECORDS[:2])
+        frame = polars.from_arrow(to_arrow(a))
+        assert frame["vector"].dtype == polars.Array(polars.Float32, 4)
+        np.testing.assert_array_equal(frame["vector"].to_numpy(), a.vectors(frame["id"].to_list()))
+
+
+@pytest.mark.parametrize(
+    "vectors", [[[1.0, 2.0], None], [[1.0, None], [1.0, 2.0]], [[1, 2], [3, 4]]], ids=["row", "number", "integers"]
+)
+def test_odd_columns_of_vectors_are_read_one_by_one(tmp_path: Path, vectors: list[object]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    integers = isinstance(vectors[0][0], int)  # type: ignore[index]
+    column = pa.array(vectors, pa.list_(pa.int32() if integers else pa.float32(), 2))
+    pq.write_table(
+        pa.table({"id": ["1", "2"], "profile": ["p", "q"], "embedder": ["e", "e"], "vector": column}),
+        tmp_path / "x.parquet",
+    )
+    with store(tmp_path) as a:
+        if integers:
+            assert import_records(a, tmp_path / "x.parquet").records == 2
+        else:
+            with pytest.raises(DataError, match=r"x\.parquet, row [12]: "):
+                import_records(a, tmp_path / "x.parquet")
+
+
 def test_safetensors_reads_elsewhere(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
@@ -95,7 +187,8 @@ def test_recbole_gets_ids_and_vectors(tmp_path: Path) -> None:
         assert export_records(a, tmp_path / "x.itememb") == 1
         assert export_records(a, tmp_path / "x.useremb") == 1
         lines = (tmp_path / "x.itememb").read_text().splitlines()
-        assert lines[0] == "item_id:token\titem_emb:float_seq"
+        assert lines[0] == "iid:token\titem_emb:float_seq"
+        assert (tmp_path / "x.useremb").read_text().startswith("uid:token\tuser_emb:float_seq\n2\t")
         id_, vector = lines[1].split("\t")
         assert id_ == "1"
         np.testing.assert_array_equal(np.array(vector.split(), np.float32), make_record("1").vector)
