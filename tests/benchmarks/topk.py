@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-BATCHES = {1: 60, 32: 20, 1024: 5}
+BATCHES = {1: 60, 32: 20, 1024: 4}
 """Users in a batch, and how often it is timed."""
 K = 10
 CONTENDERS = ("enhancer", "ranker", "product", "implicit", "faiss")

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from enhancer.cli import jsonlog
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
 
 ArtifactArgument = Annotated[Path | None, typer.Argument(help="Artifact folder; by default the project's.")]
@@ -55,7 +56,8 @@ def serve(
         "timeout": timeout,
         **({} if threads is None else {"threads": threads}),
     }
-    switches = {"in-memory": in_memory, "verify": verify, "access-log": access_log, "quiet": session.quiet}
+    switches = {"in-memory": in_memory, "verify": verify, "access-log": access_log}
+    switches |= {"quiet": session.quiet, "log-json": jsonlog.speaks_json()}
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     arguments += [f"--{name}" for name, on in switches.items() if on]
     # The server is a process that knows nothing of plugins and stores: this one gives way to it, and keeps its number.

@@ -6,10 +6,12 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import signal
 import socket
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, EnhancerError
@@ -119,6 +121,19 @@ def _bind(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen on {host}:{port}: {reason}", hint=mends.get(error.errno or 0)) from None
 
 
+class _Lines(logging.Formatter):
+    """Lines as ``--log-json`` writes them everywhere."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = {"critical": "error"}.get(record.levelname.lower(), record.levelname.lower())
+        return _line("log", level, logger=record.name, message=super().format(record))
+
+
+def _line(event: str, level: str, **fields: Any) -> str:
+    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"time": at, "level": level, "event": event, **fields})
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m enhancer.serving ARTIFACT``: what ``enhancer serve`` becomes.
 
@@ -143,8 +158,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--verify", action="store_true", help="compare the artifact's sha256 before it is used")
     add("--access-log", action="store_true", help="log a line for each request")
     add("--quiet", action="store_true", help="log errors alone")
+    add("--log-json", action="store_true", help="log lines of JSON")
     given = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines() if given.log_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _log.setLevel(logging.ERROR if given.quiet else logging.INFO)
     try:
         limits = Limits(given.max_k, given.max_batch, given.max_body, given.timeout, given.threads, given.max_waiting)
@@ -159,7 +177,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             access_log=given.access_log,
         )
     except EnhancerError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
+        if given.log_json:
+            told = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+            sys.stderr.write(_line("error", "error", **told, exit_code=error.exit_code) + "\n")
+        else:
+            sys.stderr.write(f"error: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from dists import cli, cli_json
 
 from enhancer.contracts import Dense, Factors, Placement
 from enhancer.errors import ArtifactError, ConfigError, DataError
@@ -124,6 +125,16 @@ def test_what_is_no_index_of_this_artifact_is_refused(ranker, tmp_path):
     path.write_bytes(b"not an index at all")
     with pytest.raises(ArtifactError, match="cannot be read"):
         ApproximateRanker(ranker, path)
+
+
+def test_the_command_writes_it_and_says_how_good_it_is(folder, tmp_path):
+    pytest.importorskip("usearch", reason="usearch is not installed")
+    made = cli_json("index", str(tmp_path / "items"), str(folder))
+    assert (made["items"], made["kind"], made["metric"]) == (ITEMS, "usearch", "ip")
+    assert made["recall@10"] > 0.98
+    assert (tmp_path / "items.json").exists()
+    done = cli("index", str(tmp_path / "x"), str(folder), "--kind", "annoy")
+    assert (done.returncode, "usearch, hnswlib, faiss" in done.stderr) == (2, True)
 
 
 def test_unknown_kinds_and_missing_libraries_are_told(ranker, tmp_path, monkeypatch):

@@ -454,6 +454,24 @@ def test_what_keeps_it_from_starting_is_told(folder, tmp_path):
     assert cli("serve", cwd=tmp_path).returncode == 2  # no project here
 
 
+def test_the_command_becomes_the_server(folder):
+    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "serve", str(folder), "--port", "0", "--max-k", "7", "--log-json"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        line = json.loads(process.stderr.readline())
+        assert (line["event"], line["level"]) == ("log", "info")
+        server = Server.__new__(Server)
+        server.port = int(line["message"].rpartition(":")[2])
+        assert server.ask("/recommend?user_id=u1&k=8")[0] == 400
+        assert server.ask("/recommend?user_id=u1&k=7")[0] == 200
+        process.terminate()
+        rest = process.stderr.read()
+        assert process.wait(20) == 0
+        assert [json.loads(line)["message"] for line in rest.splitlines()] == ["stopped"]
+    done = cli("serve", "nowhere", "--log-json")
+    assert json.loads(done.stderr)["exit_code"] == done.returncode == 1
+
+
 def test_without_the_extra_it_says_which(folder, tmp_path):
     hide = "import sys; sys.modules.update(starlette=None, uvicorn=None)"
     (tmp_path / "sitecustomize.py").write_text(hide)
