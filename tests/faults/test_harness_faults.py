@@ -254,8 +254,9 @@ def test_what_cannot_pass_is_never_tried_again(bench: Bench, llm_server: Loopbac
 
 def test_a_model_that_is_not_there_stops_at_once(bench: Bench, llm_server: LoopbackServer) -> None:
     llm_server.script.default = fails(404, "The model `loopback-model` does not exist")
-    with pytest.raises(RequestError, match="does not exist"):
+    with pytest.raises(RequestError, match="does not exist") as caught:
         bench.generate()
+    assert "/v1" in (caught.value.hint or ""), "a base without it is answered the same"
     assert llm_server.count <= 4
     assert quarantine(bench) == {}
 

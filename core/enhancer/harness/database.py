@@ -128,7 +128,10 @@ class Database:
 
     def _create(self, schema: str, application_id: int, version: int) -> None:
         """Build it under another name and link it: nobody ever sees half a journal, so an empty one is a fault."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot create {self.path}: {error}", hint="choose another [store] path") from None
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             connection = sqlite3.connect(temporary, isolation_level=None)

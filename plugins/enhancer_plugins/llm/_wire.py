@@ -211,4 +211,8 @@ def error_for(
         return RateLimitError(said, retry_after=wait, status=status)
     if status in {408, 409, 425} or status >= 500:
         return ServerError(said, retry_after=wait, status=status)
+    if status == 404:  # most often the path: the base of most servers ends in /v1
+        return RequestError(
+            said, hint="check [llm] model, and that api_base is right: it mostly ends in /v1", status=status
+        )
     return RequestError(said, status=status)

@@ -233,3 +233,10 @@ def test_ids_of_a_batch_keep_any_form(tmp_path: Path) -> None:
         journal.record(call("a", "b", "c", "d", ids=ids)).result()
         assert journal.paid(["d"])["d"][0].ids == ids
         assert json.dumps(ids)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(StoreError, match=r"cannot create .*taken") as caught:
+        Journal(tmp_path / "taken" / "features")
+    assert "[store] path" in (caught.value.hint or "")
