@@ -98,7 +98,8 @@ class Live:
     async def watch(self, every: float) -> None:
         """Look for a new artifact every so many seconds, until cancelled."""
         while True:
-            await asyncio.sleep(every)
+            # What could not be loaded is tried again less often: with ``verify`` each try reads the whole file.
+            await asyncio.sleep(every if self.error is None else 3 * every)
             if self.error is not None or self._look() not in (None, self._signature):
                 try:
                     await asyncio.to_thread(self.reload, only_if_new=True)

@@ -273,6 +273,30 @@ def test_what_is_damaged_missing_or_newer_is_told(artifact: Path, tmp_path: Path
             Ranker.load(artifact)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda r: r.recommend(["u1"]),
+        lambda r: r.similar("film-1"),
+        lambda r: r.score("u1", ["film-1"]),
+        lambda r: r.seen("u1"),
+        lambda r: r.add_items(["new"], np.ones((1, 3), np.float32)),
+        lambda r: r.add_users({"new": ["film-1"]}),
+        lambda r: r.with_users({"new": ["film-1"]}),
+        lambda r: r.knows_user("u1"),
+        lambda r: r.warm(),
+        lambda r: r.item_table(),
+    ],
+)
+def test_a_file_that_is_cut_while_it_is_mapped_is_told(artifact: Path, call: object) -> None:
+    mapped, read = Ranker.load(artifact), Ranker.load(artifact, in_memory=True)
+    (tensors,) = artifact.glob("*.safetensors")
+    os.truncate(tensors, 64)
+    with pytest.raises(ArtifactError, match=r"cut to 64 bytes of .* never in place"):
+        call(mapped)  # type: ignore[operator]
+    call(read)  # type: ignore[operator]
+
+
 @given(st.binary(max_size=60), st.integers(0, 700))
 @settings(max_examples=60, deadline=None)
 def test_no_header_of_tensors_does_more_than_be_refused(
