@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, Annotated
@@ -70,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     jsonlog.speak_json(jsonlog.FLAG in arguments)
     _log_to_stderr()
+    if argv is None and threading.current_thread() is threading.main_thread():
+        # Whoever stops a container or a service means what Ctrl-C means: answers that are on their way may land.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def run() -> None:
         app = build_app(load_plugins())

@@ -82,13 +82,17 @@ def wait_for(condition):
     assert condition()
 
 
-@pytest.mark.parametrize("flags", [(), ("--log-json",)], ids=["plain", "json"])
-def test_what_was_done_is_told(start, llm_server, flags):
+@pytest.mark.parametrize(
+    ("flags", "stop"),
+    [((), signal.SIGINT), (("--log-json",), signal.SIGINT), ((), signal.SIGTERM)],
+    ids=["plain", "json", "terminated"],
+)
+def test_what_was_done_is_told(start, llm_server, flags, stop):
     llm_server.script = Script(default=returns(answer))
     llm_server.script.choose = lambda number, _: Behaviour(latency=1.0) if number >= 3 else None
     process = start("hashing", *flags)
     wait_for(lambda: llm_server.answered >= 3 and llm_server.in_flight)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert out == "", "an interrupted run has no result"
