@@ -143,6 +143,10 @@ class FeatureStore(ABC):
         for record in self.scan(kind=kind, aspect=aspect):
             yield record.key
 
+    def count(self) -> int | None:
+        """How many records there are, where the store knows without reading them (the default: it does not)."""
+        return None
+
     @classmethod
     def repair(cls, options: Options, context: Context) -> Repair:
         """Keep all that is sound of a damaged store, and say what was lost. Nobody may have it open meanwhile.

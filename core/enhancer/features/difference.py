@@ -122,6 +122,8 @@ class Differences:
         self._model = model
         self._found: dict[tuple[Kind, str], Difference] = {}
         self._known: dict[Kind, KnownIds] = {}
+        self._there = 0
+        """Records that surveys have come upon."""
 
     def all(self) -> tuple[Difference, ...]:
         """What was found, items first."""
@@ -131,6 +133,7 @@ class Differences:
         """Take in one chunk of a survey."""
         work = found.work
         self._known.setdefault(work.kind, KnownIds()).add(found.ids)
+        self._there += found.profiles + found.texts
         if work.ask is not None:
             one = self._of(work.kind, PROFILE_ASPECT)
             one.entities += found.entities
@@ -161,6 +164,8 @@ class Differences:
 
     def vanished(self, kind: Kind, entities: Callable[[], Iterable[str]]) -> Iterator[Key]:
         """Keys of records of a kind whose entity is gone."""
+        if self._store.count() == self._there:  # each belongs to an entity: no need to look at one
+            return
         known = self._known.get(kind)
         if known is None:
             if next(self._store.keys(kind=kind), None) is None:

@@ -100,6 +100,11 @@ class UnmadeStore(FeatureStore):
         made = self._look()
         return iter(()) if made is None else made.keys(kind=kind, aspect=aspect)
 
+    def count(self) -> int | None:
+        """See :meth:`FeatureStore.count`."""
+        made = self._look()
+        return 0 if made is None else made.count()
+
     def close(self) -> None:
         """Close what was made."""
         if self._made is not None:

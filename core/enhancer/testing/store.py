@@ -248,6 +248,7 @@ class StoreConformance:
         for wanted in ({}, {"kind": "user"}, {"kind": "item", "aspect": ""}, {"aspect": "mood"}, {"aspect": "none"}):
             found = list(store.keys(**wanted))  # type: ignore[arg-type]
             assert found == [record.key for record in store.scan(**wanted)]  # type: ignore[arg-type]
+        assert store.count() in (None, 2 * len(_IDS) + 2)
 
     # --- snapshots --------------------------------------------------------------------------------------------
 

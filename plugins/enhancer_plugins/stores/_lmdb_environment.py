@@ -165,6 +165,11 @@ class SharedEnvironment:
                     return
             self._adopt_size()
 
+    @property
+    def records(self) -> lmdb._Database:
+        """What records are kept in, for a transaction to tell of."""
+        return self._environment.open_db()
+
     def pin(self) -> Pinned:
         """A read transaction that stays: what it sees does not change until it is closed."""
         self._after_fork()

@@ -147,6 +147,11 @@ class LMDBStore(KeyedStore):
         finally:
             pinned.close()
 
+    def count(self) -> int | None:
+        """See :meth:`FeatureStore.count`; damaged records count too."""
+        with self._transaction() as transaction:
+            return int(transaction.stat(self._open().records)["entries"]) - 1  # one says what format this is
+
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[lmdb.Transaction]:
         with self._open().read() as transaction:

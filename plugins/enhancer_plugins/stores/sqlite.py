@@ -184,6 +184,12 @@ class SQLiteStore(KeyedStore):
         finally:
             pinned.close()
 
+    def count(self) -> int | None:
+        """See :meth:`FeatureStore.count`; damaged records count too."""
+        with self._reading() as connection:
+            (found,) = connection.execute("SELECT count(*) FROM records").fetchone()
+            return int(found)
+
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._use() as connection:
