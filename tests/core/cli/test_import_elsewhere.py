@@ -1,0 +1,54 @@
+"""Profiles that something else wrote enter by the same door as generated ones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.fixture
+def project(invoke, tables, hashing, llm_server):
+    flags = ("--llm", "openai", "--model", "local", "--api-base", llm_server.url, "--embedder", "hashing")
+    assert invoke("init", "--yes", *flags).code == 0
+    return tables
+
+
+def written(folder, *rows):
+    (folder / "theirs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return "theirs.jsonl"
+
+
+GOOD = {
+    "profile": "A slow, warm drama for viewers who like small towns and long silences between old friends.",
+    "tags": ["slow", "warm", "drama", "small town"],
+}
+
+
+def test_id_profile_and_tags_are_enough(invoke, project, llm_server):
+    file = written(project, {"id": "1", **GOOD}, {"id": "2", **GOOD})
+    assert invoke("store", "import", file, "--json").json() == {"file": file, "records": 2, "embedded": 2}
+    record = invoke("store", "get", "1", "--json").json()
+    assert (record["profile"], record["tags"], record["cost_usd"]) == (GOOD["profile"], GOOD["tags"], None)
+    assert len(record["vector"]) > 1
+    plan = invoke("plan", "--json").json()
+    assert plan["cached"] >= 2  # what was imported is fresh: nobody is asked for it again
+    assert llm_server.count == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"id": "2", "profile": GOOD["profile"], "tags": []}, "tags"),
+        ({"id": "2", "profile": GOOD["profile"], "tags": "slow"}, "tags must be a list"),
+        ({"id": "2", "profile": "x", "tags": GOOD["tags"]}, "profile"),
+        ({"id": "2", "tags": GOOD["tags"]}, "'profile' is missing"),
+        ({"id": 2, **GOOD}, "id must be text"),
+    ],
+)
+def test_what_the_template_would_refuse_is_refused_by_its_row(invoke, project, row, said):
+    done = invoke("store", "import", written(project, {"id": "1", **GOOD}, row))
+    assert done.code == 1
+    assert "row 2" in done.err
+    assert said in done.err
+    assert invoke("store", "stats", "--json").json()["records"] == 0
