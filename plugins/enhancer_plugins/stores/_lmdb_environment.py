@@ -149,7 +149,10 @@ class SharedEnvironment:
                 for pinned in list(self._pinned):
                     pinned.close()
                 with self._gate.move():
-                    self._environment.close()
+                    if self._stale:  # the parent's; see _open_beside
+                        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._environment))
+                    else:
+                        self._environment.close()
                 os.close(self._file)
 
     @contextlib.contextmanager
@@ -283,14 +286,19 @@ class SharedEnvironment:
                 self._stale = False
 
     def _open_beside(self, inherited: lmdb.Environment) -> lmdb.Environment:
-        # To close what was inherited may free the parent's slots in the table of readers: it is kept for ever.
+        # To close what was inherited would free the parent's slots in the table of readers: it is kept for ever.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
         try:
             return self._open()
         except StoreError as error:
             if "already open" not in str(error):
                 raise
-            # A py-lmdb that refuses this knows of forks, and closes without touching the parent's slots.
+            # This py-lmdb wants it closed first; so it shall be, over a table of readers of this process's own.
+            if not _lmdb_file.detach(self.path.with_name(self.path.name + "-lock")):
+                raise StoreError(
+                    f"{self.path} was open when this process was forked, and cannot be opened again here",
+                    hint="open the store after the fork, or start processes by spawn",
+                ) from None
             inherited.close()
             return self._open()
 
@@ -308,7 +316,7 @@ class SharedEnvironment:
         self._reopening = threading.Lock()
         for pinned in self._pinned:
             pinned.leave_parent()
-        self._pinned = set()
+        self._pinned.clear()
 
     # --- the map --------------------------------------------------------------------------------------------------
 

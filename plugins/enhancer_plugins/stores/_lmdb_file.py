@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import importlib
 import mmap
@@ -196,6 +197,40 @@ def reserve_lock_file(path: Path) -> None:
     with path.with_name(path.name + "-lock").open("ab") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, _LOCK_FILE_BYTES)
+
+
+def detach(path: Path) -> bool:
+    """Put a private copy of a file in the place of each map of it that a forked process has inherited.
+
+    What this process then does there does not reach its parent. Where the system does not tell which maps there are,
+    nothing is done.
+
+    Returns:
+        Whether no map of the file is shared any more.
+    """
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        inode = path.stat().st_ino
+        system = ctypes.CDLL(None, use_errno=True)
+        system.mmap.restype = ctypes.c_void_p
+        system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    except (OSError, AttributeError):
+        return False
+    for line in maps:
+        # Such as: 7f0c-7f0d rw-s 00000000 fd:00 1234 /shop/features/store.lmdb-lock
+        span, mode, offset, _, number, *_ = line.split()
+        if int(number) != inode or not mode.endswith("s"):
+            continue
+        start, end = (int(side, 16) for side in span.split("-"))
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            # Fixed, at the very place: 0x10 on every Linux.
+            flags, access = mmap.MAP_PRIVATE | 0x10, mmap.PROT_READ | mmap.PROT_WRITE
+            if system.mmap(start, end - start, access, flags, handle, int(offset, 16)) != start:
+                return False
+        finally:
+            os.close(handle)
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
