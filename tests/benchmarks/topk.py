@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batches", type=int, nargs="+", choices=BATCHES, default=list(BATCHES))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--work", help=argparse.SUPPRESS)
@@ -142,9 +143,9 @@ def main() -> None:
             )
         for process in running.values():
             assert process.stdout.readline() == "ready\n"
-        times: dict[str, dict[int, list[float]]] = {one: {n: [] for n in BATCHES} for one in running}
-        for count, repeats in BATCHES.items():
-            for turn in range(-1, repeats):  # the first warms up
+        times: dict[str, dict[int, list[float]]] = {one: {n: [] for n in given.batches} for one in running}
+        for count in given.batches:
+            for turn in range(-1, BATCHES[count]):  # the first warms up
                 start = (turn + 1) * count % (4096 - count + 1)
                 answers = {}
                 for contender, process in running.items():
@@ -168,10 +169,12 @@ def main() -> None:
     if given.json:
         print(json.dumps({"machine": of, "threads": given.threads, "seconds": result}, indent=2))
         return
-    print(lines(of), f"\n{given.items:,} items of {given.width}, top {K}, {given.threads} threads; seconds, p50 (p99)\n")
-    print(f"{'':10}" + "".join(f"{f'{count:,} users':>22}" for count in BATCHES))
+    print(
+        lines(of), f"\n{given.items:,} items of {given.width}, top {K}, {given.threads} threads; seconds, p50 (p99)\n"
+    )
+    print(f"{'':10}" + "".join(f"{f'{count:,} users':>22}" for count in given.batches))
     for contender, by_batch in result.items():
-        cells = ["{p50:.4f} ({p99:.4f})".format(**by_batch[str(count)]) for count in BATCHES]
+        cells = ["{p50:.4f} ({p99:.4f})".format(**by_batch[str(count)]) for count in given.batches]
         print(f"{contender:10}" + "".join(f"{cell:>22}" for cell in cells))
 
 
