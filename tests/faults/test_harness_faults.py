@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation import Bench, answer, entities, entity, profile_of
+from generation import Bench, answer, asked_ids, entities, entity, profile_of
 from loopback import Behaviour, LoopbackServer, Script, fails, returns
 
 from enhancer.errors import AuthenticationError, CircuitOpenError, EnhancerError, RequestError, StoreCorruptError
@@ -390,6 +390,33 @@ def test_more_room_is_given_once_and_no_more(bench: Bench, llm_server: LoopbackS
     rooms = [body.get("max_tokens") or body["max_completion_tokens"] for body in llm_server.bodies]
     assert rooms == [rooms[0]] + 3 * [2 * rooms[0]]
     assert "not complete" in quarantine(bench)["0"][0]
+
+
+def test_a_model_that_cannot_answer_about_several_is_asked_about_each_alone(
+    bench: Bench, llm_server: LoopbackServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.rows = entities(80)
+    bench.llm |= {"items_per_request": 4, "concurrency": 4}
+
+    def invents_ids(body: Any) -> str:
+        ids = asked_ids(body)
+        return answer(body) if not ids else json.dumps({"items": [{"id": f"x{n}", **profile_of(n)} for n in ids]})
+
+    llm_server.script.default = Behaviour(answer=invents_ids)
+    report = bench.generate()
+    complete(bench, report)
+    assert report.generated == 80
+    assert llm_server.count <= 80 + 30, "not seven requests for every four entities to the end"
+    assert [r.getMessage() for r in caplog.records if "items_per_request = 1" in r.getMessage()]
+
+
+def test_tokens_that_nobody_tells_are_unknown_and_not_0(bench: Bench, llm_server: LoopbackServer) -> None:
+    llm_server.script.default = Behaviour(answer=answer, usage=False)
+    report = bench.generate()
+    told = report.to_json()
+    assert report.generated == 6
+    assert (told["prompt_tokens"], told["completion_tokens"], told["cost_usd"]) == (None, None, None)
+    assert bench.generate().to_json()["prompt_tokens"] == 0, "no call, no tokens"
 
 
 def test_a_batch_that_fails_whole_is_halved(bench: Bench, llm_server: LoopbackServer) -> None:

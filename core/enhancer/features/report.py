@@ -59,8 +59,9 @@ class GenerationReport:
     quarantined: int
     requests: int
     """Calls that were answered, and so paid for, in this run."""
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    """Those of the calls that tell; None where none does."""
+    completion_tokens: int | None
     cost_usd: float | None
     """None where any call's cost is not known."""
     seconds: float

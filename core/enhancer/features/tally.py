@@ -31,9 +31,9 @@ class Tally:
     quarantined: int = 0
     """Entities in quarantine, as the scout's present pass sees them."""
     without_text: int = 0
+    """Entities that there is nothing to describe by."""
     pending: int = 0
     """Entities that are out in an offline batch, as the scout's present pass sees them."""
-    """Entities that there is nothing to describe by."""
     newly_quarantined: int = 0
     """Those of them that this run put there."""
     started: str = field(default_factory=now)
@@ -50,7 +50,7 @@ class Tally:
             "cached": self.passed,
             "generated": self.answered,
             "failed": self.newly_quarantined,
-            "tokens": spent.prompt_tokens + spent.completion_tokens if spent else 0,
+            "tokens": _tokens(spent),
             "cost_usd": _cost(spent),
         }
 
@@ -65,14 +65,15 @@ class Tally:
         cached = self.passed
         if finished:
             cached = self.entities - self.generated - self.quarantined - self.without_text - self.pending
+        prompt_tokens, completion_tokens = spent.tokens if spent else (0, 0)
         return GenerationReport(
             entities=self.entities,
             cached=max(0, cached),
             generated=self.generated,
             quarantined=self.quarantined,
             requests=spent.calls if spent else 0,
-            prompt_tokens=spent.prompt_tokens if spent else 0,
-            completion_tokens=spent.completion_tokens if spent else 0,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
             cost_usd=_cost(spent),
             seconds=round(time.monotonic() - self.began, 3),
             embedded=self.embedded,
@@ -81,8 +82,14 @@ class Tally:
         )
 
 
+def _tokens(spent: Spent | None) -> int | None:
+    prompt, completion = spent.tokens if spent else (0, 0)
+    return None if prompt is None or completion is None else prompt + completion
+
+
 def _cost(spent: Spent | None) -> float | None:
     """USD; None if any call's cost is not known."""
     if spent is None:
         return 0.0
-    return None if spent.unknown_cost else spent.cost_usd
+    # A sum of many small numbers ends in digits that nobody charges.
+    return None if spent.unknown_cost else round(spent.cost_usd, 12)

@@ -47,8 +47,17 @@ class Spent:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
+    uncounted: int = 0
+    """Calls whose tokens the provider did not tell."""
     unknown_cost: int = 0
     """Calls whose cost is not known."""
+
+    @property
+    def tokens(self) -> tuple[int, int] | tuple[None, None]:
+        """Prompt and completion tokens of the calls that tell; unknown where there were calls and none tells."""
+        if self.calls and self.uncounted == self.calls:
+            return None, None
+        return self.prompt_tokens, self.completion_tokens
 
 
 class Caller:
@@ -249,6 +258,7 @@ class Caller:
     def _settle(self, completion: Completion, cost: float | None, ceiling: float) -> None:
         spent = self.spent
         spent.calls += 1
+        spent.uncounted += completion.prompt_tokens is None or completion.completion_tokens is None
         spent.prompt_tokens += completion.prompt_tokens or 0
         spent.completion_tokens += completion.completion_tokens or 0
         if cost is None:

@@ -208,6 +208,7 @@ class Desk(Submitter):
         for new in await asyncio.wrap_future(self._jobs.settle(job, returned)):
             spent = self.spent
             spent.calls += 1
+            spent.uncounted += new.completion.prompt_tokens is None or new.completion.completion_tokens is None
             spent.prompt_tokens += new.completion.prompt_tokens or 0
             spent.completion_tokens += new.completion.completion_tokens or 0
             if new.cost_usd is None:

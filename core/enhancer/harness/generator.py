@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
     from enhancer.harness.case import Case
     from enhancer.harness.gate import Gate
 
+_log = logging.getLogger(__name__)
 _ALL_REFUSED = 5
 """Requests that may be refused, without one answer among them, before the run stops rather than quarantine all."""
+_IN_VAIN = 5
+"""Requests about several entities that may bring nothing, with none that does, before each is asked about alone."""
 _ABSENT = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
 
 Group = list["Case"]
@@ -54,6 +58,8 @@ class Generator:
         self._answered = answered
         self._failed = failed
         self._any_answer = False
+        self._in_vain = 0
+        self._together_works = False
         self._refused: list[tuple[Case, RequestError]] = []
         self._unreached: list[tuple[Case, ProviderError]] = []
         """Cases that got no answer while nobody did; the gate sees to it that they are few."""
@@ -114,7 +120,7 @@ class Generator:
                 if group is None:
                     return
                 # Halves and leftovers wait here, so that nothing recurses and nothing else has to hold them.
-                todo: deque[Group] = deque([group])
+                todo: deque[Group] = deque([[case] for case in group] if self._apart else [group])
                 while todo:
                     cases = todo.popleft()
                     if len(cases) == 1:
@@ -125,6 +131,20 @@ class Generator:
             return
         except Exception as error:  # noqa: BLE001 - handed to whoever started the run
             self.stop(error)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether this model has shown that it cannot answer about several at once."""
+        return self._in_vain >= _IN_VAIN and not self._together_works
+
+    def _vain(self) -> None:
+        self._in_vain += 1
+        if self._apart and self._in_vain == _IN_VAIN:
+            _log.warning(
+                "%d requests about several entities brought no profile at all: each entity is asked about alone from "
+                "here on; [llm] items_per_request = 1 saves these calls",
+                _IN_VAIN,
+            )
 
     async def _alone(self, case: Case) -> None:
         while True:
@@ -174,6 +194,7 @@ class Generator:
             )
         except ProviderError as error:
             if isinstance(error, RequestError | DeadlineError) and not _absent(error):
+                self._vain()
                 return _halves(cases)
             self._raise_if_fatal(error)
             for case in cases:
@@ -185,6 +206,7 @@ class Generator:
         for place, case in enumerate(cases):
             verdict = case.hear(paid._replace(place=place))
             if verdict == "answered":
+                self._together_works = True
                 await self._answered(case)
             elif verdict != "again":
                 await self._failed(case, case.error, False)
@@ -193,6 +215,7 @@ class Generator:
             else:
                 again_together.append(case)
         if len(again_together) == len(cases):
+            self._vain()
             return _halves(again_together)
         return [*([again_together] if again_together else []), *again_alone]
 
