@@ -418,11 +418,11 @@ def test_a_role_that_may_only_read_reads(opened, server, monkeypatch):
     store = opened()
     table = store._options.table
     store.put([make_record("1"), make_record("2")])
-    server.ask("CREATE ROLE reader LOGIN")
-    monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.url.replace("enhancer@", "reader@"))
+    server.ask("CREATE ROLE looker LOGIN")
+    monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.url.replace("enhancer@", "looker@"))
     with pytest.raises(StoreError, match=r"permission denied.*; GRANT"):
         opened(store._options)
-    server.ask(f"GRANT USAGE ON SCHEMA faults TO reader; GRANT SELECT ON {table}, {table}_format TO reader")
+    server.ask(f"GRANT USAGE ON SCHEMA faults TO looker; GRANT SELECT ON {table}, {table}_format TO looker")
     reader = opened(store._options)
     assert [as_tuple(record) for record in reader.scan()] == [as_tuple(record) for record in store.scan()]
     with pytest.raises(StoreError, match="permission denied"):

@@ -264,10 +264,10 @@ def _refuse(keys: Sequence[bytes], places: Sequence[int], found: list[Any], dim:
     other: tuple[bytes, int] | None = None
     for place, (_, seen, value) in zip(places, found, strict=True):
         length = wire.dim_of(len(value), pgvector=pgvector)
+        row = wire.table_of([value], pgvector=pgvector).astype("<f4").tobytes() if length else b""
+        if rows.vector_crc(keys[place], row) != seen & 0xFFFFFFFF:  # be it the first one, which set the length
+            raise DamagedError(keys[place], seen & 0xFFFFFFFF)
         if length != dim:
-            row = wire.table_of([value], pgvector=pgvector).astype("<f4").tobytes() if length else b""
-            if rows.vector_crc(keys[place], row) != seen & 0xFFFFFFFF:
-                raise DamagedError(keys[place], seen & 0xFFFFFFFF)
             other = other or (keys[place], length)
     assert other is not None
     raise StoreMismatchError(
