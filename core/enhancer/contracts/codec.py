@@ -52,7 +52,8 @@ _CHECKSUM = struct.Struct("<I")
 _BEGINNING: Final = _HEAD.pack(_MAGIC, FORMAT_VERSION, 0, 0, 0, 0, 0, 0, 0, 0)[:8]
 _CHECKSUM_AT: Final = 8
 _BODY_AT: Final = 12
-_VECTOR_AT: Final = 32
+VECTOR_AT: Final = 32
+"""Where the vector begins in every value."""
 _ID_BYTES: Final = 255
 _ASPECT_BYTES: Final = 100
 _ASPECT_HASHED: Final = 255
@@ -195,7 +196,7 @@ def encode(record: Record) -> tuple[bytes, bytes]:
     if max(map(len, stamp)) > 0xFFFF:
         raise StoreError(f"record {name}: input_hash and embedder may have 65,535 bytes each")
     meta = _metadata(record, name).encode("ascii")
-    length = _VECTOR_AT + 4 * vector.size + len(stamp[0]) + len(stamp[1]) + len(meta)
+    length = VECTOR_AT + 4 * vector.size + len(stamp[0]) + len(stamp[1]) + len(meta)
     head = _HEAD.pack(
         _MAGIC, FORMAT_VERSION, 0, 0, length, vector.size, len(stamp[0]), len(stamp[1]), len(meta), 0
     )  # fmt: skip
@@ -246,9 +247,14 @@ def check(key: bytes, value: Value) -> int:
         StoreCorruptError: It is not.
         StoreError: It is sound, but of a format that only a newer enhancer reads.
     """
-    if len(value) < _VECTOR_AT:
+    if len(value) < VECTOR_AT:
         _corrupt(key, "not a record")
-    magic, version, _, checksum, _, dim, _, _, _, _ = _HEAD.unpack_from(value)
+    magic, version, zero, checksum, _, dim, _, _, _, _ = _HEAD.unpack_from(value)
+    if magic == _MAGIC and version == FORMAT_VERSION and not zero:
+        # As nearly always: the beginning is known, and need not be cut out.
+        if zlib.crc32(value[_BODY_AT:], zlib.crc32(key + _BEGINNING)) != checksum:
+            _corrupt(key, "its checksum does not hold")
+        return int(dim)
     if magic != _MAGIC:
         _corrupt(key, "not a record")
     if checksum != _checksum(key, value[:_CHECKSUM_AT], value[_BODY_AT:]):
@@ -263,12 +269,12 @@ def check(key: bytes, value: Value) -> int:
 
 def vector_bytes(value: Value, dim: int) -> Value:
     """The vector of a checked value, as the bytes of little-endian float32 ``[dim]``."""
-    return value[_VECTOR_AT : _VECTOR_AT + 4 * dim]
+    return value[VECTOR_AT : VECTOR_AT + 4 * dim]
 
 
 def read_stamp(value: Value, dim: int) -> Stamp:
     """The freshness fields of a checked value."""
-    first = _VECTOR_AT + 4 * dim
+    first = VECTOR_AT + 4 * dim
     second = first + int.from_bytes(value[20:22], "little")
     end = second + int.from_bytes(value[22:24], "little")
     return Stamp(
@@ -283,7 +289,7 @@ def checked_stamp(key: bytes, value: Value) -> Stamp:
         StoreCorruptError: The value is not what was written under this key.
         StoreError: It is of a format that only a newer enhancer reads.
     """
-    if len(value) < _VECTOR_AT:
+    if len(value) < VECTOR_AT:
         _corrupt(key, "not a record")
     magic, version, zero, checksum, _, dim, hash_bytes, embedder_bytes, _, _ = _HEAD.unpack_from(value)
     if magic != _MAGIC or version != FORMAT_VERSION or zero:
@@ -291,7 +297,7 @@ def checked_stamp(key: bytes, value: Value) -> Stamp:
     # The checksum inline: to call a function, or to cut a slice, costs a good part of the sum itself.
     if zlib.crc32(value[_BODY_AT:], zlib.crc32(key + _BEGINNING)) != checksum:
         _corrupt(key, "its checksum does not hold")
-    start = _VECTOR_AT + 4 * dim
+    start = VECTOR_AT + 4 * dim
     length = hash_bytes + embedder_bytes
     both = str(value[start : start + length], "utf-8", "surrogatepass")
     if len(both) != length:  # not ASCII alone
@@ -313,7 +319,7 @@ def decode(key: bytes, value: Value) -> Record:
         meta = json.loads(bytes(value[start:]))
         meta["tags"] = tuple(meta["tags"])
         record = Record(
-            vector=np.frombuffer(value, dtype="<f4", count=dim, offset=_VECTOR_AT).astype(np.float32),
+            vector=np.frombuffer(value, dtype="<f4", count=dim, offset=VECTOR_AT).astype(np.float32),
             input_hash=stamp.input_hash,
             embedder=stamp.embedder,
             **meta,

@@ -111,7 +111,7 @@ class KeyedStore(FeatureStore):
         keys = codec.encode_keys(ids, kind, aspect)
         table = np.empty((len(keys), 0), dtype=np.float32)
         view = memoryview(b"")
-        check, vector_bytes = codec.check, codec.vector_bytes
+        check, start = codec.check, codec.VECTOR_AT
         dim, width, first = 0, 0, b""
         with self._fetch(keys) as values:
             for row, (key, value) in enumerate(zip(keys, values, strict=True)):
@@ -128,7 +128,7 @@ class KeyedStore(FeatureStore):
                     dim, width, first = found, 4 * found, key
                     table = np.full((len(keys), dim), np.nan, dtype="<f4")
                     view = table.reshape(-1).view(np.uint8).data
-                view[row * width : (row + 1) * width] = vector_bytes(value, dim)
+                view[row * width : (row + 1) * width] = value[start : start + width]
         return table.astype(np.float32, copy=False)
 
     def scan(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Record]:

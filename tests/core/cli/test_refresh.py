@@ -149,6 +149,14 @@ def test_failure_is_exit_1_and_the_summary_says_so(project, invoke, llm_server):
     assert "second time" in json.loads((project / "summary.json").read_text())["error"]["message"]
 
 
+def test_as_lines_of_json(project, invoke):  # noqa: F811
+    done = invoke("refresh", "--yes", "--log-json", "--summary", "summary.json")
+    assert done.code == 0
+    events = [json.loads(line) for line in done.err.splitlines()]
+    (last,) = [event for event in events if event["event"] == "summary"]
+    assert last["command"] == "refresh"
+
+
 def test_nobody_there_and_no_yes_spends_nothing(project, invoke, llm_server):  # noqa: F811
     done = invoke("refresh")
     assert done.code == 2
@@ -193,8 +201,9 @@ def test_what_a_snapshot_sees_outlives_gc(project, invoke):  # noqa: F811
     mine.close()
 
 
-def test_a_damaged_record_is_made_again_from_the_journal(project, invoke, llm_server):  # noqa: F811
-    """A bit flips on disk; verify finds it, repair drops it, refresh makes it again, and nothing is paid twice."""
+@pytest.mark.parametrize("repair", [True, False])
+def test_a_damaged_record_is_made_again_from_the_journal(project, invoke, llm_server, repair):  # noqa: F811
+    """A bit flips on disk; verify finds it, repair may drop it, refresh makes it again, and nothing is paid twice."""
     invoke("generate", "--yes")
     asked = llm_server.count
     file = project / "features" / "store.lmdb"
@@ -202,10 +211,13 @@ def test_a_damaged_record_is_made_again_from_the_journal(project, invoke, llm_se
     found = invoke("store", "verify", "--json")
     assert found.code == 1
     assert [fault["where"] for fault in found.json()["faults"]] == ["item/7"]
-    mended = invoke("store", "repair", "--yes", "--json").json()
-    assert mended["kept"] == 9
-    assert [fault["where"] for fault in mended["lost"]] == ["item/7"]
-    assert invoke("refresh", "--json").json()["generate"]["requests"] == 0
+    if repair:
+        mended = invoke("store", "repair", "--yes", "--json").json()
+        assert mended["kept"] == 9
+        assert [fault["where"] for fault in mended["lost"]] == ["item/7"]
+    done = invoke("refresh", "--json").json()
+    assert items(done) == {"entities": 10, "fresh": 9, "new": 1, "vanished": 0}
+    assert done["generate"]["requests"] == 0
     assert llm_server.count == asked
     assert invoke("store", "verify").out == "10 records, no fault\n"
     assert "nothing was lost" in invoke("store", "repair", "--yes").out
