@@ -62,33 +62,36 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
     seen = Seen()
     rows = False
     for first, (ids, *values) in table.blocks([id_column, *others]):
-        lines = [_lines(column, max_text) for column in values]
-        block: list[tuple[int, str, tuple[str, ...], str]] = []
-        for n, (given, row, text) in enumerate(
-            zip(ids, _rows(lines, len(ids)), _texts(others, lines, text_at, max_text, len(ids)), strict=True)
-        ):
-            if given == BLANK:
-                continue
-            rows = True
-            entity_id = given.strip()
-            if not entity_id or len(entity_id) > MAX_ID:
-                what = "is empty" if not entity_id else f"has {len(entity_id):,} characters"
+        places: Sequence[int] = range(len(ids))
+        if BLANK in ids:
+            places = [n for n, given in enumerate(ids) if given != BLANK]
+        kept = values if len(places) == len(ids) else [[column[n] for n in places] for column in values]
+        names = [ids[n].strip() for n in places]
+        for n, name in zip(places, names, strict=True):
+            if not name or len(name) > MAX_ID:
+                what = "is empty" if not name else f"has {len(name):,} characters"
                 raise table.fault(first + n, id_column, f"the id {what}")
-            block.append((n, entity_id, row, text))
-        before = seen.add([entity_id for _, entity_id, _, _ in block], [text for *_, text in block])
-        for (n, entity_id, row, text), equal in zip(block, before, strict=True):
+        rows = rows or bool(names)
+        lines = [_lines(column, max_text) for column in kept]
+        written = _texts(others, lines, text_at, max_text, len(names))
+        fields = [dict(zip(others, row)) for row in _rows(lines, len(names))]  # noqa: B905 - equal, and asked often
+        titles = _titles(title_column, names, fields)
+        entities = map(Entity, itertools.repeat(kind), names, written, fields, titles)
+        before = seen.add(names, written)
+        if before.count(None) == len(before):  # as nearly always
+            yield from entities
+            continue
+        for n, equal, entity in zip(places, before, entities, strict=True):
             if equal:
                 continue
             if equal is not None:
                 raise table.fault(
                     first + n,
                     id_column,
-                    f"{entity_id!r} comes a second time, with different text",
+                    f"{entity.id!r} comes a second time, with different text",
                     hint="keep one row an id",
                 )
-            fields = dict(zip(others, row))  # noqa: B905 - as long as each other, and asked a million times
-            title = fields.get(title_column, entity_id) if title_column else None
-            yield Entity(kind, entity_id, text, fields, title or None)
+            yield entity
     if not rows:
         raise DataError(f"{path} has a header and no rows", hint="see [data]: is it the right file?")
 
@@ -119,6 +122,13 @@ def _title_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str | Non
         return table.require(columns.title, "title")
     plain = [name for name in ("title", "name") if name in table.columns]
     return next(iter([*plain, *(name for name in table.columns if name.lower().endswith(("title", "_name")))]), None)
+
+
+def _titles(column: str | None, names: Sequence[str], fields: Sequence[Mapping[str, str]]) -> Sequence[str | None]:
+    """What people call each; the column may be that of ids."""
+    if column is None:
+        return [None] * len(names)
+    return [row.get(column, name) or None for name, row in zip(names, fields, strict=True)]
 
 
 def _rows(columns: Sequence[Sequence[str]], count: int) -> Iterator[tuple[str, ...]]:
