@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -34,30 +35,34 @@ class Moment:
 
     def __init__(self, store: Callable[[], FeatureStore]) -> None:
         self._store = store
-        self._held: contextlib.ExitStack | None = None
+        self._lock = threading.RLock()
+        self._holders = 0
+        self._held = contextlib.ExitStack()
         self._pinned: FeatureStore | None = None
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within, all is read from one state of the store. May be nested: the outermost counts."""
-        if self._held is not None:
+        """Within, all is read from one state of the store. May be nested, and held by several threads: they share it."""
+        with self._lock:
+            self._holders += 1
+        try:
             yield
-            return
-        with contextlib.ExitStack() as stack:
-            self._held = stack
-            try:
-                yield
-            finally:
-                self._held = self._pinned = None
+        finally:
+            with self._lock:
+                self._holders -= 1
+                if not self._holders:
+                    self._pinned = None
+                    self._held.close()
 
     @property
     def store(self) -> FeatureStore:
         """What to read from."""
-        if self._held is None:
-            return self._store()
-        if self._pinned is None:
-            self._pinned = self._held.enter_context(self._store().snapshot())
-        return self._pinned
+        with self._lock:
+            if not self._holders:
+                return self._store()
+            if self._pinned is None:
+                self._pinned = self._held.enter_context(self._store().snapshot())
+            return self._pinned
 
 
 def at_one_moment(method: Callable[P, R]) -> Callable[P, R]:

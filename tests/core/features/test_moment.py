@@ -30,6 +30,21 @@ def test_within_a_moment_one_state_is_read(store):
     assert not np.array_equal(moment.store.vectors(["1"]), before)
 
 
+def test_threads_share_a_moment(store):
+    moment = Moment(lambda: store)
+    first, second = moment.held(), moment.held()
+    first.__enter__()
+    before = moment.store.vectors(["1"])
+    second.__enter__()
+    first.__exit__(None, None, None)
+    store.put([make_record("1", seed=2)])
+    np.testing.assert_array_equal(moment.store.vectors(["1"]), before)
+    second.__exit__(None, None, None)
+    assert moment.store is store
+    with moment.held():
+        assert not np.array_equal(moment.store.vectors(["1"]), before)
+
+
 def test_who_reads_nothing_opens_nothing():
     def fail():
         raise AssertionError
