@@ -15,10 +15,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SCORES = 1 << (19 if "1" in {os.environ.get(f"{blas}_NUM_THREADS") for blas in ("OPENBLAS", "MKL")} else 22)
+_SCORES = 1 << (19 if "1" in {os.environ.get(f"{blas}_NUM_THREADS") for blas in ("OPENBLAS", "MKL")} else 23)
 """Scores in a block. One thread is quickest with 2 MiB of them, which stay in its cache. Where a product is spread over
 threads, they wait for one another after every block, long where the cores have other work as well: so blocks are of
-16 MiB."""
+32 MiB."""
 _LEAST_BLOCK = 512
 _GROWTH = 8
 _MOST_USERS = 1024
