@@ -42,7 +42,7 @@ class Moment:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Within, all is read from one state of the store. May be nested, and held by several threads: they share it."""
+        """Within, all is read from one state of the store. May be nested; threads that hold it share it."""
         with self._lock:
             self._holders += 1
         try:
