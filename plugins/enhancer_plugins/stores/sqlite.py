@@ -7,6 +7,7 @@ import os
 import sqlite3
 import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,10 +106,18 @@ class SQLiteStore(KeyedStore):
         with self._lock:
             if not self._closed and self._pid == os.getpid():
                 self._connection.close()
+                _leave(self._identity)
             self._closed = True
 
     def _connect(self) -> sqlite3.Connection:
-        _check_length(self._path)
+        self._identity = _enter(self._path)
+        try:
+            return self._connected()
+        except BaseException:
+            _leave(self._identity)
+            raise
+
+    def _connected(self) -> sqlite3.Connection:
         with _translated(self._path):
             connection = _open(self._path, "rw")
             try:
@@ -274,7 +283,11 @@ class _Snapshot(ReadOnly, SQLiteStore):
 
 def _require_unused(path: Path) -> None:
     """Refuse where another connection is open: what is written to a file that is replaced is lost."""
-    if path.stat().st_size < _HEADER:  # SQLite would make a new database of it
+    there = path.stat()
+    with _registry:
+        if _open_files[there.st_dev, there.st_ino]:
+            raise StoreError(f"{path} is in use", hint="end what uses it, and repair then")
+    if there.st_size < _HEADER:  # SQLite would make a new database of it
         return
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
@@ -382,6 +395,46 @@ def _create(path: Path) -> None:
                     draft.replace(path)
     except OSError as error:
         raise StoreError(f"cannot create {path}: {error.strerror}", hint="choose another [store] path") from None
+
+
+_open_files: Final[Counter[tuple[int, int]]] = Counter()
+"""Connections of this process, by device and inode."""
+_registry = threading.Lock()
+
+
+def _enter(path: Path) -> tuple[int, int]:
+    """Note that a connection is about to be made; the first one looks at the file's length.
+
+    Only the first may: a process that closes a file loses all locks that it has on it, by whatever descriptor, so that
+    others would take this process's connections for gone.
+    """
+    with _registry:
+        try:
+            there = path.stat()
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from None
+        identity = (there.st_dev, there.st_ino)
+        if not _open_files[identity]:
+            _check_length(path)
+        _open_files[identity] += 1
+        return identity
+
+
+def _leave(identity: tuple[int, int]) -> None:
+    with _registry:
+        _open_files[identity] -= 1
+        if _open_files[identity] <= 0:
+            del _open_files[identity]
+
+
+def _forked() -> None:
+    """Locks are not inherited, and a thread of the parent may have held the registry's."""
+    global _registry  # noqa: PLW0603
+    _registry = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _check_length(path: Path) -> None:
