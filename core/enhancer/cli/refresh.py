@@ -16,7 +16,6 @@ from enhancer.cli.generate import consent
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import JsonFlag, Session, YesFlag, plain, print_json, say, with_session
 from enhancer.errors import ConfigError, EnhancerError
-from enhancer.features.refresh import MOST_PRUNED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +35,7 @@ def refresh(
     prune_at_most: Annotated[
         float,
         typer.Option("--prune-at-most", min=0, max=1, metavar="SHARE", help="Of a kind's records; more is an error."),
-    ] = MOST_PRUNED,
+    ] = 0.5,
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
     ] = False,
