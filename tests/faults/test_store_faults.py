@@ -582,6 +582,26 @@ def test_two_writers_take_turns(make: Make, tmp_path: Path) -> None:
         assert store.verify() == []
 
 
+def test_opening_a_store_twice_loses_no_locks(make: Make, tmp_path: Path) -> None:
+    """A process that closes a file loses its locks on it; another process must not take this one for gone."""
+    with make(tmp_path) as store:
+        store.put([make_record("first")])
+        kind = data_file(tmp_path).suffix[1:]
+        make(tmp_path).close()
+        with store.snapshot():
+            pass
+        # Whoever closes last may tidy up: this one is not the last.
+        run_elsewhere(tmp_path, "store.put([make_record('theirs')])\nstore.close()\n", kind=kind)
+        store.put([make_record("second")])
+        run_elsewhere(
+            tmp_path, "assert None not in store.stamps(['first', 'theirs', 'second'])\nstore.close()\n", kind=kind
+        )
+        assert None not in store.stamps(["first", "theirs", "second"])
+        assert store.verify() == []
+    with make(tmp_path) as store:
+        assert store.stats().records == 3
+
+
 # --- the disk -----------------------------------------------------------------------------------------------------
 
 
