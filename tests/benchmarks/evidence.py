@@ -53,13 +53,12 @@ GRAPH = [
     arm("none", "none"),
     *controlled("prior"),
     *controlled("align"),
-    *controlled("concat"),
+    arm("concat", "concat"),
+    arm("concat-placebo", "concat", shuffle=True),
     arm("none-softmax", "none", softmax=True),
     *controlled("prior", name="prior-softmax", softmax=True),
-    *controlled("semantic"),
-    arm("generate", "generate"),
-    arm("adapter", "adapter"),
 ]
+ALL = [*GRAPH, *controlled("semantic"), arm("generate", "generate"), arm("adapter", "adapter")]
 MACHINES = [
     arm("none", "none"),
     *controlled("prior"),
@@ -71,6 +70,7 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     # name: data set, backbone, what is particular in [evaluation], arms
     "lastfm-warm": ("lastfm", "lightgcn", "", GRAPH),
     "lastfm-cold": ("lastfm", "lightgcn", "cold_items = 0.2", GRAPH),
+    "lastfm-all-fusers": ("lastfm", "lightgcn", "cold_items = 0.2", ALL),
     "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
     "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
     "movielens-fm": ("movielens", "fm", "cold_items = 0.2", MACHINES),
@@ -78,6 +78,7 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
 WORDS = {
     "lastfm-warm": "Last.fm, all artists in training",
     "lastfm-cold": "Last.fm, a fifth of the artists held out of training",
+    "lastfm-all-fusers": "Last.fm, a fifth of the artists held out, every fuser",
     "movielens": "MovieLens-100k, a fifth of the films held out of training",
     "lastfm-fm": "Last.fm, factorisation machine, a fifth of the artists held out",
     "movielens-fm": "MovieLens-100k, factorisation machine, a fifth of the films held out",

@@ -8,6 +8,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from concurrent.futures import Future, InvalidStateError
 from itertools import groupby
 from types import MappingProxyType
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 R = TypeVar("R")
+_PATIENCE = 60.0
+"""Seconds to wait for another connection's lock."""
 _MOST = 4096
 """Operations in one transaction."""
 
@@ -194,9 +197,9 @@ class Database:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             # Closed by another thread than the one that reads, at the end.
-            connection = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
+            connection = sqlite3.connect(self.path, isolation_level=None, timeout=_PATIENCE, check_same_thread=False)
             try:
-                connection.execute("PRAGMA journal_mode=WAL")
+                _to_wal(connection)
                 connection.execute("PRAGMA synchronous=FULL")
             except sqlite3.OperationalError as error:
                 connection.close()
@@ -307,3 +310,17 @@ def _tell_loop(pairs: Sequence[tuple[asyncio.Future[Any], Any]], failed: bool) -
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log. SQLite does not wait by itself where another connection is about to do the same."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not (getattr(error, "sqlite_errorname", "") or "").startswith("SQLITE_BUSY") or time.monotonic() > until:
+                raise
+            time.sleep(0.02)
+        else:
+            return

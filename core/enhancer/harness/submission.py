@@ -14,6 +14,7 @@ import asyncio
 import logging
 import uuid
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.errors import ProviderError, RequestError
@@ -44,6 +45,8 @@ AT_ONCE = 256
 """Rows that are written to the journal together."""
 _log = logging.getLogger(__name__)
 _LONGEST_PAUSE = 120.0
+
+_NO_BATCHES = "does this server have a batch API? Without --batch it is asked directly"
 
 
 class TooLargeError(Exception):
@@ -241,7 +244,7 @@ class Submitter:
                 await self._withdraw(job)
                 raise RequestError(
                     f"the file of a batch job was refused: {error.message}",
-                    hint=error.hint or "does this server have a batch API? Without --batch it is asked directly",
+                    hint=_NO_BATCHES if error.status == HTTPStatus.NOT_FOUND else error.hint or _NO_BATCHES,
                     status=error.status,
                 ) from None
             # Known before the job can exist: a later run that finds no upload need not look for the job.
