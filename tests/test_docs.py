@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from dists import ROOT
 
-import enhancer.project
+import enhancer.parts
 from enhancer.config import Settings
 from enhancer.contracts import Options
 
@@ -77,7 +77,7 @@ def site():
 @pytest.fixture(scope="module")
 def with_example(site):
     """Every project finds the reader's plugin, as if it were installed."""
-    load = enhancer.project.load_plugins
+    load = enhancer.parts.load_plugins
 
     def loaded(*arguments, **more):
         manager = load(*arguments, **more)
@@ -85,7 +85,7 @@ def with_example(site):
         return manager
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enhancer.project, "load_plugins", loaded)
+        patch.setattr(enhancer.parts, "load_plugins", loaded)
         yield
 
 

@@ -11,236 +11,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
 import time
-from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from enhancer.config import Settings, load_settings
-from enhancer.contracts.options import Context
-from enhancer.errors import ConfigError, EnhancerError, PluginError
-from enhancer.features.moment import Moment, SharedTables, at_one_moment
-from enhancer.plugins import PluginManager, load_plugins
+from enhancer.errors import ConfigError, EnhancerError
+from enhancer.features.moment import SharedTables, at_one_moment
+from enhancer.parts import Parts
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from enhancer.config.schema import Input
-    from enhancer.contracts.backbone import Backbone
-    from enhancer.contracts.embedder import Embedder
-    from enhancer.contracts.fuser import Fuser
-    from enhancer.contracts.llm import LLMProvider
+    from enhancer.config import Settings
     from enhancer.contracts.store import FeatureStore, Repair
-    from enhancer.data import Interactions, Split
-    from enhancer.evaluation import Ablation, Arm, Experiment
+    from enhancer.evaluation import Ablation, Experiment
     from enhancer.evaluation.diagnosis import Diagnosis
     from enhancer.evaluation.memory import RunMemory
-    from enhancer.features import GenerationReport, Pipeline, Plan, Semantics
+    from enhancer.features import GenerationReport, Plan
     from enhancer.features.refresh import Changes, RefreshReport
     from enhancer.progress import Listener
     from enhancer.results import RunReport, Similar, TrainingReport
     from enhancer.serving import Ranker, Recommendation
 
-    Table = NDArray[np.float32]
     Confirm = Callable[[Plan], bool]
 
 _log = logging.getLogger(__name__)
-_KINDS = ("llm", "embedder", "store", "backbone", "fuser")
 
 
-class Project:
-    """One configuration and its folder. Tables, split and store are opened when first needed, and once."""
+class Project(Parts):
+    """One configuration and its folder, and the verbs: plan, generate, refresh, train, ablate, recommend, and so on.
 
-    def __init__(self, settings: Settings, root: Path, plugins: PluginManager | None = None) -> None:
-        """Take settings as they are; :meth:`load` reads them from a file.
-
-        Args:
-            settings: What ``enhancer.toml`` says.
-            root: The folder that relative paths are relative to.
-            plugins: The plugin host; by default one that loads whatever is installed.
-        """
-        self.settings = settings
-        self.root = root
-        self._own_plugins = plugins is not None
-        self.plugins = load_plugins() if plugins is None else plugins
-        self.context = Context(root=root)
-        self.moment = Moment(lambda: self.store)
-
-    @classmethod
-    def load(
-        cls,
-        path: Path | str | None = None,
-        *,
-        overrides: Sequence[str] = (),
-        environ: Mapping[str, str] | None = None,
-        plugins: PluginManager | None = None,
-    ) -> Self:
-        """Read ``enhancer.toml`` or ``pyproject.toml``; see :func:`enhancer.config.load_settings`.
-
-        Raises:
-            ConfigError: The file is missing, or says something that it cannot say.
-        """
-        settings, root = load_settings(None if path is None else Path(path), overrides=overrides, environ=environ)
-        project = cls(settings, root, plugins)
-        project.check_options()
-        return project
-
-    def check_options(self) -> None:
-        """Refuse unknown and impossible options of the chosen plugins, whatever is to be done with the project.
-
-        A plugin that is not there is no concern of those who do not need it: whoever makes it is told.
-
-        Raises:
-            ConfigError: An unknown option (with the nearest known one) or a value of a wrong type.
-        """
-        from enhancer.contracts.options import build_options
-
-        for kind in _KINDS:
-            chosen, own = self._chosen(kind)
-            try:
-                target = self.plugins.get(kind, chosen.use, complete=False)
-            except PluginError:
-                continue
-            build_options(target.options_class, chosen.options, where=f"[{kind}]", also_known=own)
-
-    # --- the parts -----------------------------------------------------------------------------------------------
-
-    @cached_property
-    def store(self) -> FeatureStore:
-        """The feature store, opened; where there is none, it is made when something is first written to it."""
-        from enhancer.features.unmade import UnmadeStore, store_folder
-
-        chosen = self.settings.store
-        folder = store_folder(self.plugins.get("store", chosen.use), chosen.options, self.context)
-        if folder is not None and not folder.exists():
-            return UnmadeStore(folder, lambda: self._create("store"))
-        made: FeatureStore = self._create("store")
-        return made
-
-    @cached_property
-    def embedder(self) -> Embedder:
-        """The embedder; its model is loaded when it first embeds."""
-        made: Embedder = self._create("embedder")
-        return made
-
-    def provider(self, *, complete: bool = True) -> LLMProvider:
-        """A new LLM provider: each event loop has its own.
-
-        Args:
-            complete: Refuse one whose libraries are missing; a plan does without.
-        """
-        made: LLMProvider = self._create("llm", complete=complete)
-        return made
-
-    def backbone(self, arm: Arm | None = None) -> Backbone:
-        """A new backbone: that of ``[backbone]``, with what an arm changes of its options."""
-        if arm is None or not arm.backbone_options:
-            made: Backbone = self._create("backbone")
-            return made
-        chosen = self.settings.backbone
-        options = {**chosen.options, **arm.backbone_options}
-        arm_made: Backbone = self.plugins.create("backbone", chosen.use, options, self.context)
-        return arm_made
-
-    def fuser(self, arm: Arm | None = None) -> Fuser:
-        """A new fuser: that of an arm, or that of ``[fuser]``."""
-        if arm is None:
-            made: Fuser = self._create("fuser")
-            return made
-        arm_made: Fuser = self.plugins.create("fuser", arm.fuser, arm.fuser_options, self.context)
-        return arm_made
-
-    @cached_property
-    def interactions(self) -> Interactions:
-        """The interactions, over the vocabulary of the items table where there is one.
-
-        Raises:
-            ConfigError: ``[data] interactions`` is not set, or its file or a column is missing.
-            DataError: The file holds something that cannot be used.
-        """
-        from enhancer.data import read_interactions
-
-        evaluation = self.settings.evaluation
-        path = self._path(self.settings.data.interactions, "interactions")
-        found = read_interactions(
-            path,
-            self.settings.data.columns,
-            item_ids=self.item_ids,
-            min_rating=evaluation.min_rating,
-            k_core=evaluation.k_core,
-        )
-        for line in found.report.lines(asked_for=False):  # ids that do not match are lost without a word otherwise
-            _log.warning("%s: %s", path, line)
-        return found
-
-    @cached_property
-    def split(self) -> Split:
-        """Train, validation and test, cut once by ``[evaluation]``."""
-        from enhancer.data import split_interactions
-
-        config, columns = self.settings.evaluation, self.settings.data.columns
-        split = split_interactions(self.interactions, config, self.root, columns)
-        for note in split.notes:
-            _log.warning("%s", note)
-        return split
-
-    @cached_property
-    def item_ids(self) -> list[str] | None:
-        """Ids of the items table, in its order; None without one."""
-        return None if self.settings.data.items is None else list(self.titles)
-
-    @cached_property
-    def titles(self) -> dict[str, str | None]:
-        """What people call each item of the items table; None where it has no name."""
-        from enhancer.data import read_entities
-
-        if self.settings.data.items is None:
-            return {}
-        data = self.settings.data
-        path = self._path(data.items, "items")
-        return {entity.id: entity.title for entity in read_entities(path, "item", data.columns, data.max_text)}
-
-    @property
-    def semantics(self) -> Semantics:
-        """The vectors that training takes."""
-        from enhancer.features import Semantics
-
-        return Semantics(self.settings, self.moment.store, self.embedder.fingerprint, self.split.train)
-
-    @cached_property
-    def pipeline(self) -> Pipeline:
-        """The way from entities to stored vectors."""
-        from enhancer.features import Pipeline, Sources, inputs_wanted
-
-        return Pipeline(
-            self.settings,
-            self.root,
-            store=self.store,
-            provider=self.provider,
-            planner=lambda: self.provider(complete=False),
-            embedder=lambda: self.embedder,
-            sources=Sources.from_settings(
-                self.settings, self.root, train=lambda: self.split.train, titles=lambda: self.titles
-            ),
-            inputs=inputs_wanted(self.settings),
-            on_record=lambda record: self.plugins.hook.profile_stored(record=record),
-            batch_providers=self._batch_providers,
-        )
-
-    def close(self) -> None:
-        """Close the store, if it was opened."""
-        if "store" in self.__dict__:
-            self.store.close()
-            del self.__dict__["store"]
-
-    # --- the verbs -----------------------------------------------------------------------------------------------
+    Tables, split and store are opened when first needed, and once.
+    """
 
     def plan(self, *, batch: bool = False, retry_quarantined: bool = False) -> Plan:
         """What :meth:`generate` would do, and what it would cost; with ``batch`` as an offline batch. Calls nothing."""
@@ -323,10 +129,6 @@ class Project:
         target: type[FeatureStore] = self.plugins.get("store", chosen.use)
         options = build_options(target.options_class, chosen.options, where="[store]", also_known=own)
         return target.repair(options, self.context)
-
-    def features(self, inputs: Sequence[Input]) -> tuple[Table | None, Table]:
-        """The semantic vectors, rows as in :attr:`interactions`; see :meth:`~enhancer.features.Semantics.tables`."""
-        return self.semantics.tables(inputs)
 
     @at_one_moment
     def diagnose(self) -> Diagnosis:
@@ -468,7 +270,7 @@ class Project:
                 metrics=settings.evaluation.metrics,
                 seeds=list(seeds),
                 baseline=resolve_baseline(settings, arms),
-                pool=self._pool,
+                pool=self.pooling,
                 listener=listener,
                 on_epoch=self._on_epoch,
                 memory=self._memory(),
@@ -522,29 +324,6 @@ class Project:
 
     # --- within --------------------------------------------------------------------------------------------------
 
-    def _create(self, kind: str, *, complete: bool = True) -> Any:
-        chosen, own = self._chosen(kind)
-        return self.plugins.create(kind, chosen.use, chosen.options, self.context, also_known=own, complete=complete)
-
-    def _batch_providers(self) -> list[str]:
-        """Names of installed LLM providers that have offline batches."""
-        able = []
-        for line in self.plugins.listing():
-            with contextlib.suppress(EnhancerError):
-                if line.kind == "llm" and hasattr(self.plugins.get("llm", line.name), "batches"):
-                    able.append(line.name)
-        return able
-
-    def _chosen(self, kind: str) -> tuple[Any, list[str]]:
-        """The table that chooses a plugin, and core's own keys in it."""
-        chosen = getattr(self.settings, kind)
-        return chosen, [name for name in type(chosen).model_fields if name not in ("use", "options")]
-
-    def _path(self, path: Path | None, key: str) -> Path:
-        if path is None:
-            raise ConfigError(f"[data] {key} is not set", hint=f'name the file: {key} = "{key}.csv"')
-        return self.root / path
-
     def _memory(self) -> RunMemory:
         """Runs that were finished before. The ids count too: equal numbers may stand for other entities."""
         from enhancer.evaluation.memory import RunMemory
@@ -552,15 +331,6 @@ class Project:
         train = self.split.train
         ids = hashlib.blake2b("\0".join([*train.user_ids, "", *train.item_ids]).encode("utf-8", "surrogatepass"))
         return RunMemory(self.root / "runs", identity=f"{self.settings.backbone.model_dump_json()} {ids.hexdigest()}")
-
-    @property
-    def _pool(self) -> Callable[[Table], Table] | None:
-        """How users get vectors from those of items; None where they do not."""
-        return self._pooled if self.settings.prompts.user.source == "pool" else None
-
-    def _pooled(self, items: Table) -> Table:
-        # Not the method of semantics itself: that opens store and embedder, which arms without vectors do without.
-        return self.semantics.pool(items)
 
     def _on_epoch(self, run: str, epoch: int, loss: float, metric: float | None) -> None:
         self.plugins.hook.epoch_finished(run=run, epoch=epoch, loss=loss, metric=metric)
@@ -582,12 +352,12 @@ def _experiment(settings: Settings, root: Path, tables: SharedTables) -> Experim
     """The experiment of :meth:`Project.ablate`, in another process."""
     from enhancer.evaluation import Experiment
 
-    project = Project(settings, root)
+    parts = Parts(settings, root)
     return Experiment.over(
-        project.split,
-        tables.of(project.features),
-        project.backbone,
-        project.fuser,
+        parts.split,
+        tables.of(parts.features),
+        parts.backbone,
+        parts.fuser,
         metrics=settings.evaluation.metrics,
-        pool=project._pool,  # noqa: SLF001  its own module
+        pool=parts.pooling,
     )

@@ -9,7 +9,7 @@ import enhancer_postgres
 import pytest
 
 import enhancer
-import enhancer.project
+import enhancer.parts
 from enhancer.contracts import Context
 from enhancer.plugins import load_plugins
 from enhancer.testing.store import make_record
@@ -45,7 +45,7 @@ def with_plugins(monkeypatch):
         manager.register(enhancer_example)
         return manager
 
-    monkeypatch.setattr(enhancer.project, "load_plugins", loaded)
+    monkeypatch.setattr(enhancer.parts, "load_plugins", loaded)
     return loaded
 
 
