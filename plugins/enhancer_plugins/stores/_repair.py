@@ -86,7 +86,8 @@ def rebuilt(path: Path, make: Callable[[Path], KeyedStore], pairs: Iterable[tupl
         make: Makes a store in a folder.
         pairs: Its records; of equal keys the last one counts.
     """
-    with tempfile.TemporaryDirectory(prefix=".repair-", dir=path.parent) as folder:
+    # Absolute: ``make`` takes it for the root and the path in it at once, and a project's own root may be ".".
+    with tempfile.TemporaryDirectory(prefix=".repair-", dir=path.parent.absolute()) as folder:
         with make(Path(folder)) as store:
             for batch in _batches(pairs):
                 store.write_pairs(batch)

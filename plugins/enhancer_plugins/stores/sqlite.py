@@ -307,6 +307,8 @@ def _salvaged(path: Path) -> Iterator[tuple[bytes, bytes]]:
     """Sound records of a damaged file: by the table, past whatever cannot be read, and then by the index of keys."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
+        # SQLite refuses every query to a file that is shorter than its header says, except in this mode.
+        connection.execute("PRAGMA writable_schema = ON")
         yield from _by_steps(connection)
         try:
             keys = connection.execute("SELECT key FROM records INDEXED BY sqlite_autoindex_records_1 ORDER BY key")
