@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from enhancer.errors import did_you_mean
+from enhancer.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,16 @@ _SMALL = 200_000
 """Ids of which a dictionary is built in a fraction of a second."""
 _SUGGEST_ALL = 5_000
 _NEIGHBOURS = 50
+
+
+def check_id(id_: str) -> None:
+    """Refuse an id that is no string: tables often hold numbers, and 42 would silently not be "42".
+
+    Raises:
+        DataError: It is something else.
+    """
+    if not isinstance(id_, str):
+        raise DataError(f"ids are strings, not {id_!r}", hint=f"write {str(id_)!r}")
 
 
 def pack_strings(strings: Sequence[str], prefix: str) -> dict[str, NDArray[np.generic]]:
@@ -90,7 +100,12 @@ class IdTable(StringTable):
         return None
 
     def nearest(self, id_: str) -> str | None:
-        """A hint that names the id most like an unknown one."""
+        """A hint that names the id most like an unknown one.
+
+        Raises:
+            DataError: What is asked for is no string.
+        """
+        check_id(id_)
         if len(self) <= _SUGGEST_ALL:
             rows = range(len(self))
         else:
@@ -108,6 +123,7 @@ class IdTable(StringTable):
         return rows
 
     def _place(self, id_: str) -> int:
+        check_id(id_)
         raw = id_.encode("utf-8", "surrogatepass")
         return bisect_left(range(len(self)), raw, key=lambda place: self.raw(int(self._order[place])))
 

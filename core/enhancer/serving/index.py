@@ -119,9 +119,9 @@ class ApproximateRanker:
         Raises:
             DataError: An id is unknown, or ``k`` is below 1.
         """
-        check_k(k)
         queries, seen = self.ranker.user_table(user_ids)
         ids, items = self.ranker.item_table()
+        k = check_k(k, len(items))
         # As many more as may fall away; in steps, so that one long history does not widen everybody's search.
         wanted = [min(k + (len(span) if exclude_seen else 0), self._count) for span in seen]
         steps = np.array([1 << max(n - 1, 0).bit_length() for n in wanted], dtype=np.int64)

@@ -20,7 +20,7 @@ from enhancer.serving.artifact import Artifact, open_artifact
 from enhancer.serving.foldin import FoldIn
 from enhancer.serving.ids import IdTable, ItemIds, StringTable
 from enhancer.serving.results import Neighbours, Recommendation, Scored
-from enhancer.serving.rows import among, check_k, checked, inverse_norms, pairs_of
+from enhancer.serving.rows import among, check_ids, check_k, checked, inverse_norms, pairs_of
 from enhancer.serving.topk import top_k
 
 if TYPE_CHECKING:
@@ -106,11 +106,11 @@ class Ranker:
         """
         if isinstance(user_ids, str):
             raise DataError(f"user_ids must be a list of ids, not the string {user_ids!r}")
-        check_k(k)
         self.ensure_whole()
         queries, seen = self._queries(user_ids)
         added = self._added
         items, chosen = self._items(added), None
+        k = check_k(k, len(items))
         if candidates is not None:
             chosen = np.unique(self._rows_of_items(candidates, added))
             items = items[chosen]
@@ -139,11 +139,11 @@ class Ranker:
         Raises:
             DataError: The id is unknown, or ``k`` is below 1.
         """
-        check_k(k)
         self.ensure_whole()
         added = self._added
         row = self._rows_of_items([item_id], added)
         items = self._items(added)
+        k = check_k(k, len(items))
         inverse = self._inverse_norms
         if added.matrix is not None:
             inverse = np.concatenate([inverse, inverse_norms(items[len(inverse) :])])
@@ -182,6 +182,7 @@ class Ranker:
                 f"the artifact {self.folder} cannot place new items: its fuser has no map for them",
                 hint='train with [fuser] use = "align" or "concat"',
             )
+        check_ids(item_ids, "item")
         vectors = checked(vectors, self._place_items, "item", item_ids)
         self.ensure_whole()
         with self._adding:
@@ -365,6 +366,9 @@ class Ranker:
         self, histories: Mapping[str, Sequence[str]], vectors: Mapping[str, NDArray[np.float32]], *, skip_unknown: bool
     ) -> tuple[dict[str, Folded], dict[str, list[str]]]:
         """New users, and the unknown items in their histories."""
+        if not isinstance(histories, Mapping):
+            raise DataError("histories must be a dictionary: of each user, a list of item ids")
+        check_ids([*histories, *vectors], "user")
         added = self._added
         unknown: dict[str, list[str]] = {}
         seen: dict[str, NDArray[np.int64]] = {}
@@ -372,7 +376,8 @@ class Ranker:
             if self._user_ids.row(user) is not None:
                 raise DataError(f"user {user!r} is one that training knew", hint="ask about them as they are")
             items = histories.get(user, ())
-            if skip_unknown and not isinstance(items, str):
+            check_ids(items, "item")
+            if skip_unknown:
                 left = {item: None for item in items if not self._has_item(item, added)}
                 if left:
                     unknown[user] = list(left)
@@ -403,8 +408,7 @@ class Ranker:
         return id_ in added.rows or self._item_ids.row(id_) is not None
 
     def _rows_of_items(self, ids: Sequence[str], added: Added) -> NDArray[np.int64]:
-        if isinstance(ids, str):
-            raise DataError(f"item ids must be a list of ids, not the string {ids!r}")
+        check_ids(ids, "item")
         rows = np.empty(len(ids), dtype=np.int64)
         for place, id_ in enumerate(ids):
             row = added.rows.get(id_) if added.rows else None

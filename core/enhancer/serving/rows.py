@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer.errors import DataError
+from enhancer.serving.ids import check_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,10 +42,25 @@ def checked(vectors: NDArray[np.float32], placement: Placement, kind: str, ids: 
     return vectors
 
 
-def check_k(k: int) -> None:
-    """Refuse a number of items below one."""
+def check_k(k: int, count: int) -> int:
+    """As many of ``count`` items as there can be in an answer: nobody's ``k`` decides how much memory is taken.
+
+    Raises:
+        DataError: It is no whole number, or below one.
+    """
+    if not isinstance(k, int | np.integer) or isinstance(k, bool):
+        raise DataError(f"k must be a whole number, not {k!r}")
     if k < 1:
         raise DataError(f"k must be at least 1, not {k}")
+    return min(int(k), max(count, 1))
+
+
+def check_ids(ids: Sequence[str], kind: str) -> None:
+    """Refuse what is not a list of strings, before an answer is kept under it."""
+    if isinstance(ids, str):
+        raise DataError(f"{kind} ids must be a list of ids, not the string {ids!r}")
+    for id_ in ids:
+        check_id(id_)
 
 
 def inverse_norms(matrix: NDArray[np.float32]) -> NDArray[np.float32]:

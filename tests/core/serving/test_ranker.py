@@ -85,6 +85,9 @@ def test_seen_items_candidates_and_exclusions(ranker: Ranker) -> None:
 def test_fewer_than_k_when_there_are_not_as_many(ranker: Ranker) -> None:
     (found,) = ranker.recommend(["u0"], k=1000)
     assert len(found.items) == 60 - len(ranker.seen("u0"))
+    # How much memory is taken goes by what there is, not by what is asked for.
+    assert ranker.recommend(["u0"], k=10**12)[0].items == found.items
+    assert len(ranker.similar("film-1", k=10**12).items) == 59
     assert ranker.recommend(["u0"], candidates=[])[0].items == []
     assert ranker.recommend([], k=3) == []
 
@@ -134,6 +137,26 @@ def test_an_unknown_id_is_named_with_the_nearest(ranker: Ranker, call: object, m
 
 
 # --- new items ----------------------------------------------------------------------------------------------------
+
+
+def test_ids_and_k_of_another_type_are_refused(ranker: Ranker) -> None:
+    """Whoever reads ids from a table of numbers must hear of it, also once a dictionary answers."""
+    for _ in range(2):
+        for call in (
+            lambda: ranker.recommend([3]),  # type: ignore[list-item]
+            lambda: ranker.similar(3),  # type: ignore[arg-type]
+            lambda: ranker.score("u1", [3]),  # type: ignore[list-item]
+            lambda: ranker.add_items([3], np.ones((1, 3), np.float32)),  # type: ignore[list-item]
+            lambda: ranker.add_users({3: ["film-1"]}),  # type: ignore[dict-item]
+            lambda: ranker.add_users({"new": [3]}, skip_unknown=True),  # type: ignore[list-item]
+        ):
+            with pytest.raises(DataError, match="ids are strings, not 3"):
+                call()
+        ranker.warm()
+    with pytest.raises(DataError, match="histories must be a dictionary"):
+        ranker.add_users(["film-1"])  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"k must be a whole number, not 1\.5"):
+        ranker.recommend(["u1"], k=1.5)  # type: ignore[arg-type]
 
 
 def test_new_items_are_placed_and_recommended(ranker: Ranker) -> None:
