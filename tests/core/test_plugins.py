@@ -85,6 +85,16 @@ def test_create_checks_options_and_opens(manager, tmp_path):
         manager.create("llm", "openai", {"modle": "x"}, Context(tmp_path), also_known=["model", "timeout"])
 
 
+def test_what_is_installed_may_be_registered_by_hand_too():
+    import enhancer_plugins
+
+    manager = PluginManager()
+    manager.load_entry_points()
+    before = manager.listing()
+    manager.register(enhancer_plugins)
+    assert manager.listing() == before
+
+
 def test_a_plugin_may_be_registered_by_hand():
     manager = PluginManager()
 

@@ -61,6 +61,8 @@ def refresh(
 
     if summary is not None and not summary.parent.is_dir():
         raise ConfigError(f"--summary: there is no folder {summary.parent}", hint="make it, or choose another")
+    if summary is not None and summary.is_dir():
+        raise ConfigError(f"--summary: {summary} is a folder", hint="name a file in it")
     try:
         with session.opened() as project, ProgressView(quiet=session.quiet) as view:
             report = project.refresh(

@@ -88,6 +88,8 @@ class PluginManager:
         Raises:
             PluginError: A hook's signature is wrong, or a hook fails; the plugin is then not registered, or in part.
         """
+        if self._pluggy.is_registered(plugin):  # it is installed, and its entry point came first
+            return
         name = getattr(plugin, "__name__", type(plugin).__name__)
         self._admit(plugin, Source(distribution, version, name))
 

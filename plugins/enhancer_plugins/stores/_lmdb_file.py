@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import lmdb
 
 from enhancer.errors import StoreCorruptError, StoreError
+from enhancer_plugins.stores._limits import at_size_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -257,7 +258,7 @@ def translated(path: Path) -> Iterator[None]:
         # LMDB calls a write that was cut short an I/O error; that is what the last write before a full disk is.
         if code in (errno.ENOSPC, errno.EDQUOT) or (code == errno.EIO and _free_bytes(path) < _NO_ROOM):
             raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
-        if code == errno.EFBIG:
+        if code == errno.EFBIG or (code == errno.EIO and at_size_limit(path)):
             raise StoreError(
                 f"{path} may not grow: the limit on file size (ulimit -f) is reached",
                 hint="nothing of this call was kept",

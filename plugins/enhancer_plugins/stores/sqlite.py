@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from enhancer.contracts.options import Context, Options
 from enhancer.contracts.store import Fault, FeatureStore, Repair
 from enhancer.errors import StoreCorruptError, StoreError
+from enhancer_plugins.stores._limits import at_size_limit
 from enhancer_plugins.stores._repair import drop_damaged, made_at, rebuilt
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
@@ -478,6 +479,12 @@ def _translated(path: Path) -> Iterator[None]:
             raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StoreError(f"{path} has been locked by another process for a minute") from error
+        log = path.with_name(path.name + "-wal")
+        if code == sqlite3.SQLITE_IOERR and (at_size_limit(log) or at_size_limit(path)):
+            raise StoreError(
+                f"{path} may not grow: the limit on file size (ulimit -f) is reached",
+                hint="nothing of this call was kept",
+            ) from error
         raise StoreError(f"{path}: {error}") from error
 
 

@@ -114,6 +114,14 @@ def test_stats_tell_fresh_stale_and_orphaned(project, invoke):  # noqa: F811
     assert invoke("store", "stats", "--quick").err == ""
 
 
+def test_a_summary_that_cannot_be_written_is_told_before_anything_is_paid(project, invoke, llm_server):  # noqa: F811
+    for name, said in (("nowhere/a.json", "there is no folder nowhere"), (".", "is a folder")):
+        done = invoke("refresh", "--yes", "--summary", name)
+        assert done.code == 2
+        assert said in done.err
+    assert llm_server.count == 0
+
+
 def test_quarantine_is_exit_3_each_night_until_somebody_looks(project, invoke, llm_server):  # noqa: F811
     def stubborn(body):
         return "no JSON" if "film 7" in body["messages"][1]["content"] else answer(body)
