@@ -242,10 +242,8 @@ def section(told: Mapping[str, Any]) -> str:
         value = reference.get(METRICS[0]) if isinstance(reference, dict) else None
         if isinstance(value, int | float):
             out.append(f"| {line} (reference) | {value:.4f} |" + " - |" * len(columns))
-    out += ["", f"Verdict of the report: {result['verdict']}", ""]
-    out.append(
-        f"{result['seeds']} seeds; {told['seconds'] / 60:.0f} minutes in all, what was remembered from before left out."
-    )
+    out += ["", "The report's verdict:", "", *(f"- {words}" for words in result["verdict"].values()), ""]
+    out.append(f"{len(result['seeds'])} seeds, {len(result['runs'])} training runs.")
     return "\n".join(out)
 
 
@@ -257,9 +255,10 @@ def page(work: Path) -> str:
     if not found:
         sys.exit(f"there is no result in {work / 'results'}")
     text = Path(__file__).with_name("evidence_words.md").read_text(encoding="utf-8")
-    return text.replace("{machine}", lines(found[0]["machine"]).splitlines()[0]).replace(
-        "{sections}", "\n\n".join(section(told) for told in found)
-    )
+    return text.replace(
+        "{machine}",
+        lines({**found[0]["machine"], "load": "any"}).splitlines()[0].replace(", load any at the start", ""),
+    ).replace("{sections}", "\n\n".join(section(told) for told in found))
 
 
 def main() -> None:

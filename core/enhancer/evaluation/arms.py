@@ -150,8 +150,8 @@ def shuffled(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
 def controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
     """What an arm with vectors must beat, beside the baseline, before meaning may be credited.
 
-    The placebo nearest to it (the same fuser and inputs if there is one, else the same fuser, else any), and the arm
-    of raw text nearest to it if it uses profiles.
+    The placebo nearest to it (the same fuser, then the same options of the backbone, then the same inputs, as far as
+    there is one), and the arm of raw text nearest to it if it uses profiles.
     """
     if not arm.semantic or arm.shuffle:
         return []
@@ -161,7 +161,7 @@ def controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
         chosen.append(max(placebos, key=lambda other: _nearness(arm, other)))
     texts = [other for other in arms if other.semantic and not other.shuffle and other.inputs == ("text",)]
     if texts and "profile" in arm.inputs:
-        chosen.append(max(texts, key=lambda other: other.fuser == arm.fuser))
+        chosen.append(max(texts, key=lambda other: _nearness(arm, other)))
     return chosen
 
 
@@ -198,5 +198,6 @@ def _repeats(arm: Arm, other: Arm) -> bool:
     return other.name != arm.name and arm.same_recipe(other)
 
 
-def _nearness(arm: Arm, other: Arm) -> tuple[bool, bool]:
-    return other.fuser == arm.fuser, other.inputs == arm.inputs
+def _nearness(arm: Arm, other: Arm) -> tuple[bool, ...]:
+    same_backbone = dict(other.backbone_options) == dict(arm.backbone_options)
+    return other.fuser == arm.fuser, same_backbone, other.inputs == arm.inputs

@@ -126,3 +126,18 @@ def test_the_nearest_controls():
     assert [x.name for x in controls(c, everything)] == ["p1", "t"]
     assert [x.name for x in controls(text, everything)] == ["p2"]
     assert controls(near, everything) == []
+
+
+def test_a_control_with_the_same_backbone_is_nearer():
+    softmax = {"loss": "softmax"}
+    plain, other = Arm("a", "prior"), Arm("b", "prior", backbone_options=softmax)
+    arms = [
+        plain,
+        other,
+        Arm("a-text", "prior", inputs=("text",)),
+        Arm("a-placebo", "prior", shuffle=True),
+        Arm("b-text", "prior", inputs=("text",), backbone_options=softmax),
+        Arm("b-placebo", "prior", shuffle=True, backbone_options=softmax),
+    ]
+    assert [x.name for x in controls(plain, arms)] == ["a-placebo", "a-text"]
+    assert [x.name for x in controls(other, arms)] == ["b-placebo", "b-text"]
