@@ -22,10 +22,9 @@ import torch
 from enhancer.contracts import Batch, Dense, Placement
 from enhancer_plugins.training import run
 from enhancer_plugins.training.model import RankingModel, Recipe, Side
+from enhancer_plugins.training.semantics import linear_fit
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from enhancer.contracts import Fuser, TrainingData
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.sampler import Triples
@@ -134,11 +133,12 @@ class FMModel(RankingModel):
         if kind == "item":
             bias = bias + (columns @ self.parameters["item_linear"].detach()).squeeze(1)
             bias = bias + self.parameters["item_bias"].detach()[mask].mean()
-        slope, level = _linear_fit(columns.cpu().numpy(), bias.cpu().numpy())
+        x, y = columns.cpu().numpy().astype(np.float64), bias.cpu().numpy().astype(np.float64)
+        slope, level = linear_fit(x, y[:, None], ridge=_RIDGE)
         ends = np.zeros((len(slope), 2), np.float32)
-        ends[:, 0 if bias_first else 1] = slope
+        ends[:, 0 if bias_first else 1] = slope[:, 0]
         weight = np.concatenate([fields.cpu().numpy(), ends], axis=1)
-        last = [level, 1.0] if bias_first else [1.0, level]
+        last = [float(level[0]), 1.0] if bias_first else [1.0, float(level[0])]
         offset = np.concatenate([ids.squeeze(0).cpu().numpy(), last]).astype(np.float32)
         return Placement((*placement.layers, Dense(weight, offset)))
 
@@ -147,13 +147,3 @@ def _within(total: torch.Tensor, ids: torch.Tensor, columns: torch.Tensor, field
     """What the fields of one side do to each other: ``1/2 (|total|² - |id|² - sum_f x_f² |v_f|²)``, ``[n]``."""
     squares = torch.mv(columns.square(), fields.square().sum(1))
     return (total.square().sum(1) - ids.square().sum(1) - squares) / 2
-
-
-def _linear_fit(x: NDArray[np.float32], y: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
-    """Slope ``[w]`` and level of the ridge regression of ``y`` on ``x``."""
-    centre, level = x.mean(0, dtype=np.float64), float(y.mean(dtype=np.float64))
-    moved = x - centre
-    gram = moved.T @ moved
-    gram[np.diag_indices_from(gram)] += _RIDGE * max(float(np.trace(gram)) / len(gram), 1e-12)
-    slope = np.linalg.solve(gram, moved.T @ (y - level))
-    return slope.astype(np.float32), level - float(centre @ slope)
