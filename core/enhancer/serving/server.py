@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, EnhancerError
+from enhancer.serving.heads import limited
 from enhancer.serving.live import Live
 from enhancer.serving.service import MISSING, Limits, create_app
 
@@ -53,12 +54,16 @@ def serve(
     """
     try:
         import uvicorn
+        from uvicorn.protocols.http.auto import AutoHTTPProtocol
     except ModuleNotFoundError as error:
         raise ConfigError(f"the service needs {error.name}, which is not installed", hint=MISSING) from None
+    limits = limits or Limits()
     app = create_app(live, limits, watch=watch)
     listener = _bind(host, port)
     config = uvicorn.Config(
         app,
+        http=limited(AutoHTTPProtocol, limits.arrival),
+        ws="none",
         log_config=None,
         log_level="info" if access_log else "warning",
         access_log=access_log,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from enhancer.serving.ranker import Ranker
 
 MISSING: Final = 'pip install "enhancer[serve]"'
-_BODY_SECONDS: Final = 10.0
+_ARRIVAL_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class Limits:
     """Pieces of work that run at once."""
     waiting: int = 1000
     """Requests that may wait for a thread; the next one is answered with 503."""
+
+    @property
+    def arrival(self) -> float:
+        """Seconds until a head, and a body after it, must have arrived."""
+        return min(_ARRIVAL_SECONDS, self.timeout)
 
     def checked(self) -> Limits:
         """These limits, if a service can run under them.
@@ -230,7 +235,7 @@ class _Service:
                 raise too_large
         body = bytearray()
         try:
-            async with asyncio.timeout(min(_BODY_SECONDS, self.limits.timeout)):
+            async with asyncio.timeout(self.limits.arrival):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > most:
