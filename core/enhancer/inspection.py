@@ -195,7 +195,7 @@ def gallery(project: Project) -> Gallery | None:
             told[row] = Told(
                 title=title,
                 text="" if entity is None else entity.text,
-                prompt="" if work is None or entity is None else work.prompt(entity)[0],
+                prompt="" if work is None or entity is None else work.prompts([entity])[0][0],
                 profile="" if record is None else record.profile,
                 tags=() if record is None else record.tags,
                 about="" if record is None else _about(record),

@@ -37,6 +37,7 @@ from enhancer.config import Settings
 from enhancer.contracts import Context, Record
 from enhancer.data import read_entities
 from enhancer.features import Pipeline
+from enhancer.features.survey import CHUNK
 from enhancer.harness import KeyMaker
 from enhancer.prompts import Template
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
@@ -77,8 +78,10 @@ def hashes(folder: Path) -> Any:
     given = settings()
     template = Template.load(given.prompts.item.template, folder)
     keys = KeyMaker(template, given.llm, endpoint=OpenAI(OpenAIOptions(api_base=URL), Context(folder)).endpoint)
-    for entity in read_entities(folder / "items.csv", "item", given.data.columns, given.data.max_text):
-        yield entity.id, keys.of(template.render(entity))
+    entities = read_entities(folder / "items.csv", "item", given.data.columns, given.data.max_text)
+    while chunk := list(islice(entities, CHUNK)):
+        rendered = template.render_all(chunk, [""] * len(chunk))
+        yield from zip((entity.id for entity in chunk), keys.of_all(rendered), strict=True)
 
 
 def fill(folder: Path, n: int) -> None:

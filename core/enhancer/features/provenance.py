@@ -118,9 +118,4 @@ def _chunks(pairs: Iterator[tuple[str, str | None]]) -> Iterator[list[tuple[str,
 
 def _matching(work: Work, hashes: Mapping[str, str]) -> list[str]:
     """Ids whose prompt under this work has the hash that is stored."""
-    assert work.keys is not None
-    return [
-        entity.id
-        for entity in work.entities()
-        if entity.id in hashes and work.keys.of(work.prompt(entity)[0]) == hashes[entity.id]
-    ]
+    return [id_ for id_, input_hash in work.hashes(hashes) if input_hash == hashes[id_]]

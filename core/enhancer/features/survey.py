@@ -11,7 +11,7 @@ from enhancer.features.provenance import is_current
 from enhancer.harness.key import text_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from enhancer.contracts.record import Stamp
     from enhancer.contracts.store import FeatureStore
@@ -55,17 +55,18 @@ class Work:
     text: bool
     """Whether the raw text is to be embedded."""
 
-    def prompt(self, entity: Entity) -> tuple[str, bool]:
-        """The rendered prompt about an entity, and whether there is nothing to describe it by."""
+    def prompts(self, entities: Sequence[Entity]) -> tuple[list[str], Sequence[str]]:
+        """The rendered prompt about each entity, and the history that it shows."""
         assert self.ask is not None
-        past = self.history(entity) if self.history is not None else ""
-        return self.ask.template.render(entity, past), not past and not entity.text.strip()
+        past = [""] * len(entities) if self.history is None else [self.history(entity) for entity in entities]
+        return self.ask.template.render_all(entities, past), past
 
-    def hashes(self) -> Iterator[tuple[str, str]]:
-        """Id and input hash of every entity, as a stream."""
+    def hashes(self, ids: Container[str] | None = None) -> Iterator[tuple[str, str]]:
+        """Id and input hash of every entity, or of those among ``ids``, as a stream."""
         assert self.keys is not None
-        for entity in self.entities():
-            yield entity.id, self.keys.of(self.prompt(entity)[0])
+        entities = (entity for entity in self.entities() if ids is None or entity.id in ids)
+        while chunk := list(islice(entities, CHUNK)):
+            yield from zip((entity.id for entity in chunk), self.keys.of_all(self.prompts(chunk)[0]), strict=True)
 
 
 @dataclass(slots=True)
@@ -114,14 +115,15 @@ def survey(work: Work, store: FeatureStore, embedder: str | None) -> Iterator[Su
 def _profiles(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp | None], embedder: str | None) -> None:
     work = found.work
     assert work.keys is not None
-    render, hash_of = work.prompt, work.keys.of
-    for entity, stamp in zip(chunk, stamps, strict=True):
-        prompt, empty = render(entity)
-        input_hash = hash_of(prompt)
+    prompts, past = work.prompts(chunk)
+    hashes = work.keys.of_all(prompts)
+    for place, (stamp, input_hash) in enumerate(zip(stamps, hashes, strict=True)):
         if stamp is None or (stamp[0] != input_hash and not is_current(stamp[0], input_hash)):
-            found.to_ask.append(ToAsk(entity.id, input_hash, prompt, empty))
+            entity = chunk[place]
+            empty = not past[place] and not entity.text.strip()
+            found.to_ask.append(ToAsk(entity.id, input_hash, prompts[place], empty))
         elif embedder is not None and stamp[1] != embedder:
-            found.to_reembed.append(entity.id)
+            found.to_reembed.append(chunk[place].id)
 
 
 def _texts(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp | None], embedder: str | None) -> None:

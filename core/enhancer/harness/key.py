@@ -52,9 +52,16 @@ class KeyMaker:
 
     def of(self, rendered: str) -> str:
         """The key of one rendered text: 32 hexadecimal characters."""
-        digest = self._base.copy()
-        digest.update(rendered.encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()
+        return self.of_all([rendered])[0]
+
+    def of_all(self, rendered: Iterable[str]) -> list[str]:
+        """The key of each rendered text."""
+        keys, start = [], self._base.copy
+        for text in rendered:
+            digest = start()
+            digest.update(text.encode("utf-8", "surrogatepass"))
+            keys.append(digest.hexdigest())
+        return keys
 
 
 def text_hash(text: str) -> str:

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MARKERS = ("data", "entry")
 """Tags that enclose outside text in a prompt."""
@@ -23,9 +29,13 @@ _TO_THE_READER = re.compile(
     r"|\u2039\W{0,16}(?:data|entry)\b|<\W{0,4}system\b|<\|",
     re.IGNORECASE | re.DOTALL,
 )
+_FEW = 16
+"""Texts that are looked at one by one."""
 _QUOTED = re.compile(r"<data>(.*?)</data>", re.DOTALL)
 # Control characters and lone surrogates carry no meaning and break logs, JSON or UTF-8; newlines and tabs may stay.
-_ASCII_JUNK = bytes([*range(9), *range(11, 32), 127])
+_BLANK, _DELETE = 32, 127
+_ASCII_JUNK = bytes([*range(9), *range(11, _BLANK), _DELETE])
+_ASCII_IS_JUNK = np.isin(np.arange(_BLANK), [*_ASCII_JUNK])
 _JUNK = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -55,6 +65,16 @@ def neutral(text: str, limit: int | None = None) -> str:
     if "<" in text:
         text = _MARKER.sub("\u2039", text)
     return text
+
+
+def neutral_all(texts: Sequence[str], limit: int) -> Sequence[str]:
+    """:func:`neutral` of each. Nearly all need no change, and to see that of many at once costs next to nothing."""
+    whole = "\n".join(texts) if len(texts) > _FEW else "<"
+    if whole.isascii() and "<" not in whole and max(map(len, texts), default=0) <= limit:
+        raw = np.frombuffer(whole.encode(), np.uint8)
+        if raw.max(initial=0) < _DELETE and not _ASCII_IS_JUNK[raw[raw < _BLANK]].any():
+            return texts
+    return [neutral(text, limit) for text in texts]
 
 
 def speaks_to_reader(prompt: str) -> bool:

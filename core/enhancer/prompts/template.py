@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from enhancer.contracts.llm import Message
 from enhancer.errors import ConfigError, did_you_mean
-from enhancer.prompts.quoting import neutral
+from enhancer.prompts.quoting import neutral, neutral_all
 from enhancer.prompts.schema import PROFILE_SCHEMA, batch_schema, check_schema
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Template:
         if "<data>" not in user:
             user = f"<data>\n{user}\n</data>"
         self._pieces = _compile(user, where)
+        # The template's own literals become the pattern, never outside text.
+        self._pattern = "%s".join(literal.replace("%", "%%") for _, literal in self._pieces)
         self._where = where
         canonical = json.dumps(
             {"kind": self.kind, "system": self.system, "user": user, "batch": self.batch, "schema": self.schema},
@@ -113,37 +115,40 @@ class Template:
         return any(name == "history" for name, _ in self._pieces[1:])
 
     def render(self, entity: Entity, history: str = "") -> str:
-        """The user text about one entity. Values are outside text: neutralised and capped.
+        """The user text about one entity: see :meth:`render_all`."""
+        return self.render_all([entity], [history])[0]
+
+    def render_all(self, entities: Sequence[Entity], histories: Sequence[str]) -> list[str]:
+        """The user text about each entity. Values are outside text: neutralised and capped.
 
         Args:
-            entity: What it is about.
-            history: The entity's history, already a text (``history_text``).
+            entities: What they are about.
+            histories: The history of each, already a text (``history_text``).
 
         Raises:
-            ConfigError: The template names a column that the entity's table does not have.
+            ConfigError: The template names a column that the entities' table does not have.
         """
-        out = [self._pieces[0][1]]
-        for name, literal in self._pieces[1:]:
-            if name == "text":
-                value = entity.text
-            elif name == "history":
-                value = history
-            elif name == "id":
-                value = entity.id
-            elif name == "title":
-                value = entity.title or ""
-            else:
-                column = name.removeprefix(_FIELD)
-                try:
-                    value = entity.fields[column]
-                except KeyError:
-                    raise ConfigError(
-                        f"{self._where}: no column {column!r} in the table of {entity.kind}s",
-                        hint=did_you_mean(column, entity.fields),
-                    ) from None
-            out.append(neutral(value, MAX_VALUE))
-            out.append(literal)
-        return "".join(out)
+        values = [neutral_all(self._values(name, entities, histories), MAX_VALUE) for name, _ in self._pieces[1:]]
+        return list(map(self._pattern.__mod__, zip(*values, strict=True)))
+
+    def _values(self, name: str, entities: Sequence[Entity], histories: Sequence[str]) -> Sequence[str]:
+        """What a placeholder stands for, for each entity."""
+        if name == "text":
+            return [entity.text for entity in entities]
+        if name == "history":
+            return histories
+        if name == "id":
+            return [entity.id for entity in entities]
+        if name == "title":
+            return [entity.title or "" for entity in entities]
+        column = name.removeprefix(_FIELD)
+        for entity in entities:
+            if column not in entity.fields:
+                raise ConfigError(
+                    f"{self._where}: no column {column!r} in the table of {entity.kind}s",
+                    hint=did_you_mean(column, entity.fields),
+                )
+        return [entity.fields[column] for entity in entities]
 
     def messages(self, rendered: str) -> tuple[Message, ...]:
         """Ask about one entity."""

@@ -15,7 +15,7 @@ import numpy as np
 from enhancer.contracts import codec
 from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
 from enhancer.contracts.store import Fault, FeatureStore, StoreStats
-from enhancer.errors import StoreCorruptError, StoreError, StoreMismatchError
+from enhancer.errors import StoreError, StoreMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,15 +96,8 @@ class KeyedStore(FeatureStore):
         A damaged record has no stamp: whoever asks what must be made anew is told that it is missing.
         """
         keys = codec.encode_keys(ids, kind, aspect)
-        stamps: list[Stamp | None] = []
-        read = codec.checked_stamp
         with self._fetch(keys) as values:
-            for key, value in zip(keys, values, strict=True):
-                try:
-                    stamps.append(None if value is None else read(key, value))
-                except StoreCorruptError:
-                    stamps.append(None)
-        return stamps
+            return codec.stamps(keys, values)
 
     def vectors(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NDArray[np.float32]:
         """See :meth:`FeatureStore.vectors`; of shape ``[len(ids), 0]`` where no id has a record."""
