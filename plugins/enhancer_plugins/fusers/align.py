@@ -6,7 +6,7 @@ variant, https://arxiv.org/abs/2310.15950.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,9 @@ class AlignOptions(Options):
     """Users, positives and negatives that a step aligns at most, drawn from its own; 0 for all of them."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Step size of Adam for the MLP, which does not bear the large steps of embeddings."""
+    unseen: Literal["regression", "mlp"] = "regression"
+    """What places nodes that training never saw: a ridge regression of trained embeddings on vectors, or the MLP, which
+    was trained to tell nodes apart by direction and not to say where they are."""
 
 
 class Align(Fuser):
@@ -61,7 +64,7 @@ class _Alignment(Fusion):
 
         self._options = options
         self.learning_rate = options.learning_rate
-        semantics = Semantics(data, device)
+        self._semantics = semantics = Semantics(data, device)
         self._vectors, self._known = semantics.vectors, semantics.known
         hidden = options.hidden or (semantics.dim + dim) // 2
         self._map = Mlp((semantics.dim, hidden, dim), generator(seed, "align"), device)
@@ -115,8 +118,9 @@ class _Alignment(Fusion):
         return self._options.weight * info_nce_sum(terms, temperature=self._options.temperature)
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
-        del kind
-        return Placement(self._map.layers(), norm=float(embeddings.norm(dim=1).mean()))
+        if self._options.unseen == "mlp":
+            return Placement(self._map.layers(), norm=float(embeddings.norm(dim=1).mean()))
+        return self._semantics.fitted_placement(kind, embeddings)
 
     def state(self) -> dict[str, torch.Tensor]:
         return self._map.state() | {"random": self._random.get_state()}

@@ -80,6 +80,5 @@ class _Shrinkage(Fusion):
         return torch.lerp(embeddings, torch.from_numpy(placed).to(embeddings.device), self._share[kind])
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
-        # What hardly anybody touched says little of where its like belong.
         doubt = max(self._doubt[kind], 1.0)
         return self._semantics.fitted_placement(kind, embeddings, ridge=self._ridge, doubt=doubt)

@@ -46,7 +46,7 @@ class Semantics:
         self.dim = int(self.vectors["item"].shape[1])
 
     def fitted_placement(
-        self, kind: Kind, embeddings: torch.Tensor, *, ridge: float = 1e-2, doubt: float = 0.0
+        self, kind: Kind, embeddings: torch.Tensor, *, ridge: float = 0.03, doubt: float = 1.0
     ) -> Placement:
         """The linear map from vectors that comes nearest to the embeddings of trained nodes, by ridge regression.
 
@@ -54,7 +54,8 @@ class Semantics:
             kind: Users or items.
             embeddings: float32 ``[m, d]``: those of the nodes with a training interaction, in order.
             ridge: Penalty, in parts of the mean variance of a column.
-            doubt: A node with ``n`` training interactions has weight ``n / (n + doubt)``.
+            doubt: A node with ``n`` training interactions has weight ``n / (n + doubt)``: what hardly anybody touched
+                says little of where its like belong.
 
         Returns:
             ``ds`` to ``d``, at the mean length of ``embeddings``.

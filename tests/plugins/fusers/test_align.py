@@ -22,7 +22,10 @@ def batch(users, items, seed=0, b=120):
 
 
 def build(seed=0, **options):
-    return Align(AlignOptions(**options), Context()).build(planted().data, 8, seed=seed, device="cpu")
+    # The MLP places here, so that it can be looked at from outside.
+    return Align(AlignOptions(**{"unseen": "mlp"} | options), Context()).build(
+        planted().data, 8, seed=seed, device="cpu"
+    )
 
 
 def by_the_book(fusion, step, temperature):
@@ -83,6 +86,19 @@ def test_placed_rows_have_the_typical_length():
     placement = build().place("item", rows)
     placed = placement(planted().data.item_vectors[:4])
     np.testing.assert_allclose(np.linalg.norm(placed, axis=1), 3.0, rtol=1e-5)
+
+
+def test_unseen_nodes_are_placed_where_trained_ones_like_them_are():
+    data = planted().data
+    trained = np.unique(data.items)
+    where = np.random.default_rng(3).standard_normal((data.item_vectors.shape[1], 8)).astype(np.float32)
+    rows = data.item_vectors @ where
+    placed = build(unseen="regression").place("item", torch.from_numpy(rows[trained]))(data.item_vectors)
+    known = np.any(data.item_vectors != 0, axis=1)
+    lengths = np.linalg.norm(rows, axis=1)
+    cosine = (placed * rows).sum(1)[known] / (np.linalg.norm(placed, axis=1) * lengths)[known]
+    assert cosine.min() > 0.97
+    np.testing.assert_allclose(np.linalg.norm(placed[known], axis=1), lengths[trained].mean(), rtol=1e-4)
 
 
 def test_minimising_it_draws_embeddings_to_their_vectors():

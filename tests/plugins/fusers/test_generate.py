@@ -63,8 +63,10 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
     placed = fusion.place("item", target)(data.item_vectors)
     has = data.item_vectors[seen].any(1)
     x, y = data.item_vectors[seen][has].astype(np.float64), target.numpy()[has]
-    centred = x - x.mean(0)
-    penalty = 1e-2 * np.mean((centred**2).sum(0))
-    expected = Ridge(alpha=penalty).fit(x, y).predict(data.item_vectors)
+    counts = np.bincount(data.items, minlength=data.n_items)[seen][has]
+    weights = counts / (counts + 1)
+    centred = x - np.average(x, 0, weights)
+    penalty = 0.03 * np.mean((weights[:, None] * centred**2).sum(0))
+    expected = Ridge(alpha=penalty).fit(x, y, sample_weight=weights).predict(data.item_vectors)
     expected *= np.linalg.norm(target.numpy(), axis=1).mean() / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
