@@ -39,6 +39,23 @@ class ColumnsConfig(Options):
     """Columns that make a user's text; by default every other column."""
     title: str | None = None
     """Column that names an item to people; by default ``title`` or ``name``, where there is one."""
+    label: str | None = None
+    """Whether an interaction was a good one: a column of 0 and 1, such as ``click``, or a bound, such as
+    ``rating >= 4``. Those that were not are never to be recommended, and are what click models learn from."""
+
+
+class FeaturesConfig(Options):
+    """``[data.features]``: columns that a backbone learns from as they are, such as ``fm``.
+
+    What a column is, its values tell; ``"name:number"``, ``"name:category"`` or ``"name:tags"`` says otherwise.
+    """
+
+    item: list[str] = Field(default=[])
+    """Columns of the items table."""
+    user: list[str] = Field(default=[])
+    """Columns of the users table."""
+    max_values: int = Field(default=10_000, ge=1)
+    """Different values that a category, or tags, may have: a column with more is an id or a text."""
 
 
 class DataConfig(Options):
@@ -51,6 +68,7 @@ class DataConfig(Options):
     interactions: Path | None = None
     """Who touched what."""
     columns: ColumnsConfig = ColumnsConfig()
+    features: FeaturesConfig = FeaturesConfig()
     max_text: int = Field(default=4000, ge=1)
     """Characters of an entity's text that enter a prompt or an embedder; the rest is cut off."""
 

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone, Factors, Fitted, Monitor, TrainingData
     from enhancer.contracts.batch import BatchProvider, JobStatus, OffersBatches
     from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.features import SideFeatures, Sides
     from enhancer.contracts.fuser import Batch, Fuser, Fusion, WideInput
     from enhancer.contracts.llm import Completion, FinishReason, LLMProvider, Message, Price, Request
     from enhancer.contracts.options import Context, Options
     from enhancer.contracts.placement import Dense, Mixture, Placement
     from enhancer.contracts.record import Key, Record, Stamp
-    from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreStats
+    from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions, StoreStats
 
 __all__ = [
     "Backbone",
@@ -57,7 +58,10 @@ __all__ = [
     "Record",
     "Repair",
     "Request",
+    "SideFeatures",
+    "Sides",
     "Stamp",
+    "StoreOptions",
     "StoreStats",
     "TrainingData",
     "WideInput",
@@ -91,7 +95,10 @@ _HOMES = {
     "Record": "enhancer.contracts.record",
     "Repair": "enhancer.contracts.store",
     "Request": "enhancer.contracts.llm",
+    "SideFeatures": "enhancer.contracts.features",
+    "Sides": "enhancer.contracts.features",
     "Stamp": "enhancer.contracts.record",
+    "StoreOptions": "enhancer.contracts.store",
     "StoreStats": "enhancer.contracts.store",
     "TrainingData": "enhancer.contracts.backbone",
     "WideInput": "enhancer.contracts.fuser",

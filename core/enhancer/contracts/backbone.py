@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from enhancer.contracts.options import Context, Options
+from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from enhancer.contracts.features import SideFeatures
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.placement import Placement
 
@@ -21,6 +23,10 @@ Capability = Literal["input", "loss", "embeddings", "ranking", "served"]
 """What a fuser may need of a backbone: a widened ``input``; a further ``loss`` on its embeddings; a hand in the
 ``embeddings`` themselves before they are propagated; a ``ranking`` loss in place of the backbone's own; a word on the
 embeddings that are ``served``."""
+
+Material = Literal["features", "labels"]
+"""What a backbone may take beside interactions and vectors: side ``features`` of users and items; ``labels`` of
+interactions, the good and the bad ones, which it learns to tell apart."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,6 +45,13 @@ class TrainingData:
     """float32 ``[n_users, ds]``: semantic vectors; a zero row means that there is none. None without semantics."""
     item_vectors: NDArray[np.float32] | None = None
     """float32 ``[n_items, ds]``: likewise."""
+    user_features: SideFeatures | None = None
+    """Side features of all users, where the configuration names any; for a backbone that takes ``"features"``."""
+    item_features: SideFeatures | None = None
+    """Likewise of all items."""
+    labels: NDArray[np.float32] | None = None
+    """float32 ``[n]``, 1 or 0: whether each training interaction was a good one. Only a backbone that takes
+    ``"labels"`` is given them; any other one is given good interactions alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +101,9 @@ class Backbone(ABC):
     options_class: ClassVar[type[Options]] = Options
     accepts: ClassVar[frozenset[Capability]] = frozenset()
     """What this backbone offers to fusers."""
+    takes: frozenset[Material] = frozenset()
+    """What it learns from beside interactions and vectors; may depend on its options. One that takes ``"labels"``
+    scores by logits: the sigmoid of a score is a probability."""
 
     @abstractmethod
     def __init__(self, options: Options, context: Context) -> None:
@@ -100,3 +116,27 @@ class Backbone(ABC):
         Raises:
             FusionError: The fuser needs what this backbone does not offer.
         """
+
+    def check_data(self, data: TrainingData, name: str = "this backbone") -> None:
+        """Refuse what it would have to ignore, and the lack of what it cannot do without.
+
+        Raises:
+            ConfigError: Side features for a backbone that takes none, labels likewise, or no labels for one that
+                learns from them.
+        """
+        features = [part for part in (data.user_features, data.item_features) if part is not None]
+        if features and "features" not in self.takes:
+            shown = ", ".join(dict.fromkeys(each.partition("=")[0] for part in features for each in part.names))
+            raise ConfigError(
+                f"backbone {name!r} takes no side features, and [data.features] names {shown}",
+                hint="set [backbone] use = 'fm', or leave [data.features] out",
+            )
+        if data.labels is not None and "labels" not in self.takes:
+            raise ConfigError(
+                f"backbone {name!r} does not learn from labels", hint="give it the good interactions alone"
+            )
+        if data.labels is None and "labels" in self.takes:
+            raise ConfigError(
+                f"backbone {name!r} learns from labels, and the interactions have none",
+                hint="set [data.columns] label, such as label = 'click' or label = 'rating >= 4'",
+            )

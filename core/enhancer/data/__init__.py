@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enhancer.data.entities import Entity, read_entities
+from enhancer.data.features import FeatureColumn, ReadFeatures, read_features
 from enhancer.data.histories import Histories, Touch
 from enhancer.data.interactions import Interactions, ReadReport, read_interactions
 from enhancer.data.readers import ENDINGS, Table, open_table
@@ -14,14 +15,17 @@ from enhancer.data.splits import Split, split_interactions
 __all__ = [
     "ENDINGS",
     "Entity",
+    "FeatureColumn",
     "Histories",
     "Interactions",
+    "ReadFeatures",
     "ReadReport",
     "Split",
     "Table",
     "Touch",
     "open_table",
     "read_entities",
+    "read_features",
     "read_interactions",
     "split_interactions",
 ]

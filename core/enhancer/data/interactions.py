@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.data.entities import MAX_ID
+from enhancer.data.labels import Label, find_label
 from enhancer.data.readers import BLANK, Table, open_table
 from enhancer.errors import ConfigError, DataError
 
@@ -85,6 +86,8 @@ class Interactions:
     timestamps: NDArray[np.int64] | None = None
     """int64 ``[n]``: seconds (or whatever unit the file has)."""
     report: ReadReport = field(default_factory=ReadReport)
+    labels: NDArray[np.float32] | None = None
+    """float32 ``[n]``: 1 for a good interaction, 0 for another; None where all are good."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -103,6 +106,7 @@ class Interactions:
             None if self.ratings is None else self.ratings[index],
             None if self.timestamps is None else self.timestamps[index],
             self.report,
+            None if self.labels is None else self.labels[index],
         )
 
 
@@ -133,7 +137,7 @@ def read_interactions(
     """
     table = open_table(path)
     read = _read(table, columns, item_ids, user_ids, min_rating)
-    users, items, ratings, timestamps = read.users, read.items, read.ratings, read.timestamps
+    users, items, ratings, timestamps, labels = read.users, read.items, read.ratings, read.timestamps, read.labels
     keep = _last_of_each_pair(users, items, len(read.item_ids), timestamps)
     duplicates = len(users) - len(keep)
     below = 0
@@ -152,6 +156,7 @@ def read_interactions(
         None if ratings is None else ratings[core],
         None if timestamps is None else timestamps[core],
         report,
+        None if labels is None else labels[core],
     )
     return _relabelled(whole, sort_users=user_ids is None, sort_items=item_ids is None)
 
@@ -165,6 +170,7 @@ class _Read:
     ratings: NDArray[np.float32] | None
     timestamps: NDArray[np.int64] | None
     report: ReadReport
+    labels: NDArray[np.float32] | None
 
 
 class _Fixed(dict[str, int]):
@@ -218,9 +224,11 @@ def _read(
         raise ConfigError(
             f"min_rating is set, and {table.path} has no column of ratings", hint="see [data.columns] rating"
         )
-    names = [user_column, item_column, *(name for name in (rating, time) if name is not None)]
+    label = None if columns.label is None else find_label(columns.label, table)
+    wanted = (user_column, item_column, rating, time, None if label is None else label.column)
+    names = list(dict.fromkeys(name for name in wanted if name is not None))
     user_words, item_words = _Vocabulary(user_ids), _Vocabulary(item_ids)
-    parts: list[list[NDArray[np.generic]]] = [[], [], [], []]
+    parts: list[list[NDArray[np.generic]]] = [[], [], [], [], []]
     rows = unknown_users = unknown_items = 0
     for first, block in table.blocks(names):
         present = None
@@ -237,9 +245,11 @@ def _read(
         parts[0].append(users[known])
         parts[1].append(items[known])
         if rating is not None:
-            parts[2].append(_ratings(block[2], rating, at)[known])
+            parts[2].append(_ratings(block[names.index(rating)], rating, at)[known])
         if time is not None:
-            parts[3].append(_timestamps(block[-1], time, at)[known])
+            parts[3].append(_timestamps(block[names.index(time)], time, at)[known])
+        if label is not None:
+            parts[4].append(_labels(block[names.index(label.column)], label, at)[known])
     if not rows:
         raise DataError(f"{table.path} has a header and no rows", hint="see [data]: is it the right file?")
     report = ReadReport(
@@ -257,6 +267,7 @@ def _read(
         np.concatenate(parts[2]).astype(np.float32, copy=False) if rating is not None else None,
         np.concatenate(parts[3]).astype(np.int64, copy=False) if time is not None else None,
         report,
+        np.concatenate(parts[4]).astype(np.float32, copy=False) if label is not None else None,
     )
 
 
@@ -295,6 +306,12 @@ def _ratings(values: list[str], column: str, at: _Place) -> NDArray[np.float32]:
         n = int(np.argmax(bad))
         raise at.fault(n, column, f"{_shown(values[n])} is no finite rating")
     return numbers.astype(np.float32)
+
+
+def _labels(values: list[str], label: Label, at: _Place) -> NDArray[np.float32]:
+    if label.bound is None:
+        return label.of_words(values, lambda n, what: at.fault(n, label.column, what))
+    return label.of_numbers(_ratings(values, label.column, at))
 
 
 def _timestamps(values: list[str], column: str, at: _Place) -> NDArray[np.int64]:
@@ -374,7 +391,7 @@ def _relabelled(found: Interactions, *, sort_users: bool, sort_items: bool) -> I
     """Vocabularies that were found by reading hold what is left, sorted: row order then decides nothing."""
     user_ids, users = _sorted(found.user_ids, found.users) if sort_users else (found.user_ids, found.users)
     item_ids, items = _sorted(found.item_ids, found.items) if sort_items else (found.item_ids, found.items)
-    return Interactions(user_ids, item_ids, users, items, found.ratings, found.timestamps, found.report)
+    return replace(found, user_ids=user_ids, item_ids=item_ids, users=users, items=items)
 
 
 def _sorted(ids: list[str], rows: NDArray[np.int32]) -> tuple[list[str], NDArray[np.int32]]:

@@ -7,7 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-from enhancer.data.readers import BLANK, BLOCK, Block, Table, text_lines
+from enhancer.data.readers import BLANK, BLOCK, Block, ColumnKind, Table, text_lines
 from enhancer.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +37,11 @@ class JsonLines(Table):
         if not lines:
             raise DataError(f"{path} is empty", hint="it holds a JSON object a line")
         self.columns = list(keys)
+
+    def kinds(self) -> dict[str, ColumnKind]:
+        """Which columns hold lists in the first hundred lines."""
+        head = [row for row in itertools.islice(self._objects(), _HEAD) if row is not None]
+        return {name: "list" for row in head for name, value in row.items() if isinstance(value, list)}
 
     def look_through(self) -> None:
         """Read the whole file, once for each state of it, and take every key for a column."""

@@ -6,7 +6,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from enhancer.data.jsonl import as_text
-from enhancer.data.readers import BLOCK, Block, Table
+from enhancer.data.readers import BLOCK, Block, ColumnKind, Table
 from enhancer.errors import DataError, PluginError
 
 if TYPE_CHECKING:
@@ -29,8 +29,14 @@ class ParquetTable(Table):
         try:
             with self._open(path) as file:
                 self.columns = [str(name) for name in file.schema_arrow.names]
+                lists = [str(each.name) for each in file.schema_arrow if pa.types.is_list(each.type)]
         except self._error:
             raise DataError(f"{path} is empty or no Parquet file") from None
+        self._kinds: dict[str, ColumnKind] = dict.fromkeys(lists, "list")
+
+    def kinds(self) -> dict[str, ColumnKind]:
+        """Which columns hold lists."""
+        return dict(self._kinds)
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
         """Stream the named columns."""

@@ -33,6 +33,10 @@ BLOCK = 2048
 _ATOMIC_TYPES = frozenset({"token", "token_seq", "float", "float_seq"})
 _NO_LIMIT = 2**31 - 1
 
+ColumnKind = Literal["number", "category", "words", "list"]
+"""``words``: several, with blanks between; ``list``: several, which come joined by a comma and a blank."""
+_KINDS: dict[str, ColumnKind] = {"float": "number", "token": "category", "token_seq": "words"}
+
 Block = tuple[int, list[list[str]]]
 """Number of its first row (from 0, blank lines counted), and one list of values for each column asked for."""
 
@@ -51,6 +55,10 @@ class Table(ABC):
 
     def look_through(self) -> None:
         """Find every column, where the beginning of the file does not tell them all."""
+
+    def kinds(self) -> dict[str, ColumnKind]:
+        """What the file itself says of its columns: by name, for those of which it says anything."""
+        return {}
 
     @abstractmethod
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
@@ -106,13 +114,20 @@ class _Delimited(Table):
         names = [name.strip() for name in header]
         if self._unquote:
             names = _unquoted(names)
+        self._kinds: dict[str, ColumnKind] = {}
         if typed:
+            said = {_without_type(name): _KINDS.get(name.rpartition(":")[2]) for name in names}
+            self._kinds = {name: kind for name, kind in said.items() if kind is not None}
             names = [_without_type(name) for name in names]
         twice = sorted({name for name in names if name and names.count(name) > 1})
         if twice:
             raise DataError(f"{path}, line 1: two columns are called {twice[0]!r}", hint="rename one of them")
         self._names = names
         self.columns = [name for name in names if name]
+
+    def kinds(self) -> dict[str, ColumnKind]:
+        """What a header such as ``class:token_seq`` says."""
+        return dict(self._kinds)
 
     def _reader(self, lines: IO[str]) -> Iterator[list[str]]:
         return csv.reader(lines, delimiter=self._delimiter, quoting=self._quoting, strict=True)

@@ -265,4 +265,5 @@ def _joined(first: Interactions, second: Interactions) -> Interactions:
         items=np.concatenate([first.items, second.items]),
         ratings=None if ratings[0] is None or ratings[1] is None else np.concatenate([ratings[0], ratings[1]]),
         timestamps=None if times[0] is None or times[1] is None else np.concatenate([times[0], times[1]]),
+        labels=None if first.labels is None or second.labels is None else np.concatenate([first.labels, second.labels]),
     )
