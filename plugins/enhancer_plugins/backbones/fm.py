@@ -1,11 +1,11 @@
-"""Factorisation machine, for ranking.
+"""Factorisation machine, for ranking and for click-through rates.
 
-Rendle 2010, "Factorization Machines", ICDM, eq. 1; trained by BPR (Rendle et al. 2009).
+Rendle 2010, "Factorization Machines", ICDM, eq. 1; trained by BPR (Rendle et al. 2009), or by log loss over labels.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -14,14 +14,18 @@ from enhancer_plugins.training.backbone import TrainedBackbone, TrainingOptions
 
 if TYPE_CHECKING:
     from enhancer.contracts import Context, Fuser, TrainingData
+    from enhancer.contracts.backbone import Material
     from enhancer_plugins.training.model import RankingModel, Recipe
 
 
 class FMOptions(TrainingOptions):
     """``[backbone] use = "fm"``."""
 
+    loss: Literal["bpr", "softmax", "log"] = "bpr"  # type: ignore[assignment]  # one more than other backbones have
+    """What ranks: pairs of items (bpr), each positive among many negatives (softmax); or log, which tells good
+    interactions from others by ``[data.columns] label``, so that the sigmoid of a score is a probability."""
     field_learning_rate: float = Field(default=5e-4, gt=0)
-    """Step size for what belongs to dense fields: every step moves them, but only some of the ids."""
+    """Step size for what belongs to dense fields and side features: every step moves them, but only some of the ids."""
     regularisation: float = Field(default=1e-2, ge=0)
     """Weight of the L2 penalty on the factors and weights of the fields that a step draws."""
     init_std: float = Field(default=0.03, gt=0)
@@ -29,13 +33,15 @@ class FMOptions(TrainingOptions):
 
 
 class FM(TrainedBackbone):
-    """A factorisation machine over user id, item id and, with a fuser that widens the input, dense semantic fields."""
+    """A factorisation machine over user id, item id, side features and, with a fuser that widens the input, vectors."""
 
     options_class = FMOptions
     options: FMOptions
 
     def __init__(self, options: FMOptions, context: Context) -> None:
         super().__init__(options, context)
+        labels: tuple[Material, ...] = ("labels",) if options.loss == "log" else ()
+        self.takes = frozenset({"features", *labels})
         if options.similarity == "cosine":
             raise ConfigError(
                 "[backbone] similarity = 'cosine' is not for a factorisation machine: its linear terms have no angle",
@@ -44,6 +50,8 @@ class FM(TrainedBackbone):
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """The model of one run."""
+        from enhancer_plugins.backbones.fm_clicks import ClickModel
         from enhancer_plugins.backbones.fm_model import FMModel
 
-        return FMModel(recipe, data, fuser, seed=seed, field_rate=self.options.field_learning_rate)
+        model = ClickModel if self.options.loss == "log" else FMModel
+        return model(recipe, data, fuser, seed=seed, field_rate=self.options.field_learning_rate)

@@ -1,15 +1,16 @@
 """The model behind :class:`~enhancer_plugins.backbones.fm.FM`, for one run.
 
-Fields are the user's id, the item's id and, where a fuser widens the input, the columns ``x`` of both as dense fields.
-Write ``p = v_u + sum_f x_f v_f`` for all that the user brings and ``q`` for the item's. By Rendle's identity (2010,
-lemma 3.1) the model equation is::
+Fields are the user's id, the item's id, every column of their side features and, where a fuser widens the input,
+every column of that as a dense field. Write ``p = v_u + sum_f x_f v_f`` for all that the user brings and ``q`` for the
+item's. By Rendle's identity (2010, lemma 3.1) the model equation is::
 
-    y = w_u + p·q + [c(user)] + [b(item)],
+    y = w_0 + p·q + c(user) + b(item),
     b(item) = w_i + sum_f w_f x_f + 1/2 (|q|² - |v_i|² - sum_f x_f² |v_f|²)
 
 with ``c`` likewise: what two fields of one side do to each other depends on that side alone. So with
-``users = [p; 1; c]`` and ``items = [q; b; 1]`` every score is an inner product. Ranking compares items for one user,
-which says nothing about the linear terms of a user's fields: they stay zero.
+``users = [p; 1; c + w_0]`` and ``items = [q; b; 1]`` every score is an inner product. Ranking compares items for one
+user, which says nothing about ``w_0`` and the linear terms of a user's fields: only a click model has them
+(:class:`~enhancer_plugins.backbones.fm_clicks.ClickModel`).
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ import numpy as np
 import torch
 
 from enhancer.contracts import Batch, Dense, Placement
+from enhancer_plugins.backbones.fm_sparse import SparseFields
 from enhancer_plugins.training import run
 from enhancer_plugins.training.model import RankingModel, Recipe, Side
 from enhancer_plugins.training.semantics import linear_fit
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from enhancer.contracts import Fuser, TrainingData
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.sampler import Triples
 
 _RIDGE = 1e-3
+_KINDS: tuple[Kind, Kind] = ("user", "item")
 
 
 class FMModel(RankingModel):
@@ -37,44 +42,106 @@ class FMModel(RankingModel):
 
     Args:
         recipe: How to train.
-        data: Interactions and vectors.
+        data: Interactions, vectors and side features.
         fuser: Its run begins here.
         seed: Draws everything.
-        field_rate: Step size of what belongs to dense fields, by default that of the rest.
+        field_rate: Step size of what belongs to dense fields and side features, by default that of the rest.
     """
+
+    linear_sides: tuple[Kind, ...] = ("item",)
+    """Sides whose fields have linear terms."""
 
     def __init__(
         self, recipe: Recipe, data: TrainingData, fuser: Fuser, *, seed: int, field_rate: float | None = None
     ) -> None:
         super().__init__(recipe, data, fuser, seed)
+        self._number: dict[Kind, int] = {"user": 0, "item": 1}
+        features = {"user": data.user_features, "item": data.item_features}
+        self.sparse: dict[Kind, SparseFields] = {
+            kind: SparseFields(given, self.trained[self._number[kind]], self.device)
+            for kind in _KINDS
+            if (given := features[kind]) is not None and given.width
+        }
+        parameters = self._drawn(recipe, data, seed)
+        slow = ("_fields", "_linear", "_side", "_side_linear")
+        rates = {} if field_rate is None else {name: field_rate for name in parameters if name.endswith(slow)}
+        self.begin({name: p.to(self.device) for name, p in parameters.items()}, rates)
+
+    def _drawn(self, recipe: Recipe, data: TrainingData, seed: int) -> dict[str, torch.Tensor]:
+        """The initial parameters: each group from a stream of its own, so that none moves another."""
         ids = torch.randn(data.n_users + data.n_items, recipe.dim, generator=run.generator(seed, "embeddings"))
         users, items = torch.split(ids * recipe.init_std, [data.n_users, data.n_items])
-        parameters = {"users": users.clone(), "items": items.clone(), "item_bias": torch.zeros(data.n_items, 1)}
+        parameters = {"users": users.clone(), "items": items.clone()}
+        for kind in self.linear_sides:
+            parameters[f"{kind}_bias"] = torch.zeros(len(parameters[f"{kind}s"]), 1)
         wide = self.wide()
         if wide is not None:
             random = run.generator(seed, "dense fields")
-            for name, columns in zip(("user", "item"), wide, strict=True):
+            for kind, columns in zip(_KINDS, wide, strict=True):
                 drawn = torch.randn(columns.shape[1], recipe.dim, generator=random)
-                parameters[f"{name}_fields"] = drawn * recipe.init_std
-            parameters["item_linear"] = torch.zeros(wide[1].shape[1], 1)
-        dense = ("user_fields", "item_fields", "item_linear")
-        rates = {} if field_rate is None else dict.fromkeys(dense, field_rate)
-        self.begin({name: p.to(self.device) for name, p in parameters.items()}, rates)
+                parameters[f"{kind}_fields"] = drawn * recipe.init_std
+            for kind in self.linear_sides:
+                parameters[f"{kind}_linear"] = torch.zeros(wide[self._number[kind]].shape[1], 1)
+        random = run.generator(seed, "side features")
+        for kind, sparse in self.sparse.items():
+            drawn = torch.randn(sparse.width, recipe.dim, generator=random) * recipe.init_std
+            # What no trained entity has is never moved, and shall say nothing of those that have it.
+            parameters[f"{kind}_side"] = drawn * torch.from_numpy(sparse.seen).unsqueeze(1)
+            if kind in self.linear_sides:
+                parameters[f"{kind}_side_linear"] = torch.zeros(sparse.width, 1)
+        return parameters
 
-    def _sums(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """``p`` ``[n_users, d]``, ``q`` ``[n_items, d]`` and ``b`` ``[n_items]``."""
+    def _core(self, kind: Kind, ids: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Id and side features of one side together.
+
+        Args:
+            kind: The side.
+            ids: ``[n, d]``: factors of its ids.
+            bias: ``[n, 1]``: linear terms of its ids; None for none.
+
+        Returns:
+            Their sum ``[n, d]``, and their linear terms with what they do to each other, ``[n]``.
+        """
         own = self.parameters
+        level = torch.zeros(len(ids), device=self.device) if bias is None else bias.squeeze(1)
+        if kind not in self.sparse:
+            return ids, level
+        sparse, side = self.sparse[kind], own[f"{kind}_side"]
+        total = ids + sparse.times(side)
+        if kind in self.linear_sides:
+            level = level + sparse.times(own[f"{kind}_side_linear"]).squeeze(1)
+        return total, level + (total.square().sum(1) - ids.square().sum(1) - sparse.squares(side)) / 2
+
+    def _with_dense(
+        self, kind: Kind, core: tuple[torch.Tensor, torch.Tensor], columns: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The dense fields beside what :meth:`_core` gives."""
+        if columns is None:
+            return core
+        own = self.parameters
+        rows, level = core
+        total = torch.addmm(rows, columns, own[f"{kind}_fields"])
+        if kind in self.linear_sides:
+            level = torch.addmm(level.unsqueeze(1), columns, own[f"{kind}_linear"]).squeeze(1)
+        return total, level + _within(total, rows, columns, own[f"{kind}_fields"])
+
+    def sums(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor]:
+        """``p`` ``[n, d]`` and ``c`` ``[n]`` of users, ``q`` and ``b`` of items."""
         wide = self.wide()
-        if wide is None:
-            return own["users"], own["items"], own["item_bias"].squeeze(1)
-        users = torch.addmm(own["users"], wide[0], own["user_fields"])
-        items = torch.addmm(own["items"], wide[1], own["item_fields"])
-        within = _within(items, own["items"], wide[1], own["item_fields"])
-        return users, items, torch.addmm(own["item_bias"], wide[1], own["item_linear"]).squeeze(1) + within
+        core = self._core(kind, self.parameters[f"{kind}s"], self.parameters.get(f"{kind}_bias"))
+        return self._with_dense(kind, core, None if wide is None else wide[self._number[kind]])
+
+    def _users(self) -> torch.Tensor:
+        """``p`` alone, which is all that a ranking wants of users."""
+        wide, own = self.wide(), self.parameters
+        users = own["users"]
+        if "user" in self.sparse:
+            users = users + self.sparse["user"].times(own["user_side"])
+        return users if wide is None else torch.addmm(users, wide[0], own["user_fields"])
 
     def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
         """What a step scores by."""
-        users, items, bias = self._sums()
+        users, (items, bias) = self._users(), self.sums("item")
         if self.whole:
             rows = torch.cat([users, torch.ones(len(users), 1, device=self.device)], 1)
             return rows, torch.cat([items, bias.unsqueeze(1)], 1), None, Batch(*triples, users, items)
@@ -82,68 +149,112 @@ class FMModel(RankingModel):
         return users, items, extra, Batch(*triples, users, items)
 
     def decay(self, users: torch.Tensor, items: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The penalty is on the parameters of all fields that a triple brings: the drawn ids, and every dense field."""
-        slopes = {"users": users, "items": items, "item_bias": items}
-        for name, counts in (("user_fields", users), ("item_fields", items), ("item_linear", items)):
-            if name in self.parameters:
-                slopes[name] = counts.sum().expand(len(self.parameters[name])).contiguous()
-        return slopes
+        """The penalty is on all that a step brings: drawn ids, their side features, and every dense field."""
+        slopes: dict[str, torch.Tensor] = {}
+        for kind, counts in zip(_KINDS, (users, items), strict=True):
+            slopes |= {f"{kind}s": counts, f"{kind}_bias": counts}
+            if kind in self.sparse:
+                drawn = self.sparse[kind].draws(counts)
+                slopes |= {f"{kind}_side": drawn, f"{kind}_side_linear": drawn}
+            for name in (f"{kind}_fields", f"{kind}_linear"):
+                if name in self.parameters:
+                    slopes[name] = counts.sum().expand(len(self.parameters[name])).contiguous()
+        return {name: slope for name, slope in slopes.items() if name in self.parameters}
 
     def sides(self) -> dict[Kind, Side]:
-        """What is served: ``[p; 1; c]`` and ``[q; b; 1]``."""
-        users, items, bias = self._sums()
-        wide = self.wide()
-        constant = torch.zeros(len(users), device=users.device)
-        if wide is not None:
-            constant = _within(users, self.parameters["users"], wide[0], self.parameters["user_fields"])
-        return {
-            "user": self._side("user", users, constant, bias_first=False),
-            "item": self._side("item", items, bias, bias_first=True),
-        }
+        """What is served: ``[p; 1; c + w_0]`` and ``[q; b; 1]``."""
+        users, constant = self.sums("user")
+        items, bias = self.sums("item")
+        if "level" in self.parameters:
+            constant = constant + self.parameters["level"].squeeze()
+        return {"user": self._side("user", users, constant), "item": self._side("item", items, bias)}
 
-    def _side(self, kind: Kind, sums: torch.Tensor, bias: torch.Tensor, *, bias_first: bool) -> Side:
-        ones = torch.ones_like(bias)
-        ends = (bias, ones) if bias_first else (ones, bias)
+    def _side(self, kind: Kind, sums: torch.Tensor, bias: torch.Tensor) -> Side:
         served = self.fusion.settle(kind, sums.detach()) if self.settles else sums.detach()
-        rows = torch.cat([served, torch.stack(ends, 1).detach()], 1).cpu().numpy()
-        mask = self.trained[0 if kind == "user" else 1]
-        placement = self.fusion.place(kind, sums[torch.from_numpy(mask).to(self.device)].detach())
+        rows = torch.cat([served, _ends(kind, bias).detach()], 1).cpu().numpy()
+        mask = torch.from_numpy(self.trained[self._number[kind]]).to(self.device)
+        placement = self.fusion.place(kind, sums[mask].detach())
+        placed = self._place_by_features(kind, rows, served=placement is not None and not self.widens)
         if placement is None:
-            return Side(rows, None)
-        level = float(bias[torch.from_numpy(mask).to(self.device)].mean())
+            return Side(rows, None, placed)
         if not self.widens:
-            tail = (level, 1.0) if bias_first else (1.0, level)
-            return Side(rows, Placement(placement.layers, placement.norm, tail))
-        return Side(rows, self._through_fields(kind, placement, bias_first=bias_first))
+            level = float(bias[mask].mean())
+            tail = (level, 1.0) if kind == "item" else (1.0, level)
+            return Side(rows, Placement(placement.layers, placement.norm, tail), placed)
+        return Side(rows, self._through_fields(kind, placement), placed)
 
-    def _through_fields(self, kind: Kind, placement: Placement, *, bias_first: bool) -> Placement:
-        """Place by the dense fields, beside the mean of the trained ids.
+    def _neutral(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The mean of the trained ids ``[1, d]``, and of their linear terms ``[1, 1]``."""
+        mask = torch.from_numpy(self.trained[self._number[kind]]).to(self.device)
+        bias = self.parameters.get(f"{kind}_bias")
+        ids = self.parameters[f"{kind}s"].detach()[mask].mean(0, keepdim=True)
+        return ids, None if bias is None else bias.detach()[mask].mean(0, keepdim=True)
+
+    def _place_by_features(self, kind: Kind, rows: NDArray[np.float32], *, served: bool) -> NDArray[np.bool_] | None:
+        """Write the rows of entities without an interaction but with features, in place: the model's own, at a mean id.
+
+        Where a fuser places in the space of what is ``served``, those that have a vector are left to it.
+        """
+        if kind not in self.sparse:
+            return None
+        number = self._number[kind]
+        given = (self.data.user_vectors, self.data.item_vectors)[number]
+        known = np.zeros(len(rows), np.bool_) if given is None else np.any(given != 0, axis=1)
+        placed: NDArray[np.bool_] = ~self.trained[number] & self.sparse[kind].told
+        if served:
+            placed &= ~known
+        ids, bias = self._neutral(kind)
+        core = self._core(kind, ids.expand(len(rows), -1), None if bias is None else bias.expand(len(rows), -1))
+        wide = self.wide()
+        columns = None
+        if wide is not None:
+            mask = torch.from_numpy(self.trained[number]).to(self.device)
+            has = torch.from_numpy(known).to(self.device).unsqueeze(1)
+            columns = torch.where(has, wide[number], wide[number][mask].mean(0, keepdim=True))
+        total, level = self._with_dense(kind, core, columns)
+        if kind == "user" and "level" in self.parameters:
+            level = level + self.parameters["level"].squeeze()
+        made = torch.cat([total, _ends(kind, level)], 1).detach().cpu().numpy()
+        rows[placed] = made[placed]
+        return placed
+
+    def _through_fields(self, kind: Kind, placement: Placement) -> Placement:
+        """Place by the dense fields, beside the mean of the trained ids and of their side features.
 
         ``b`` is of second order in the columns, which a layer cannot say: the layer holds its best linear fit over
         the trained nodes (ridge regression).
         """
         wide = self.wide()
         assert wide is not None
-        number = 0 if kind == "user" else 1
+        number = self._number[kind]
         mask = torch.from_numpy(self.trained[number]).to(self.device)
         columns = wide[number].detach()[mask]
-        ids = self.parameters[f"{kind}s"].detach()[mask].mean(0, keepdim=True)
+        core, own = self._core(kind, self.parameters[f"{kind}s"], self.parameters.get(f"{kind}_bias"))
+        neutral, level = core.detach()[mask].mean(0, keepdim=True), own.detach()[mask].mean()
         fields = self.parameters[f"{kind}_fields"].detach()
-        bias = _within(ids + columns @ fields, ids, columns, fields)
-        if kind == "item":
-            bias = bias + (columns @ self.parameters["item_linear"].detach()).squeeze(1)
-            bias = bias + self.parameters["item_bias"].detach()[mask].mean()
+        bias = _within(neutral + columns @ fields, neutral, columns, fields) + level
+        if kind in self.linear_sides:
+            bias = bias + (columns @ self.parameters[f"{kind}_linear"].detach()).squeeze(1)
+        if kind == "user" and "level" in self.parameters:
+            bias = bias + self.parameters["level"].detach().squeeze()
         x, y = columns.cpu().numpy().astype(np.float64), bias.cpu().numpy().astype(np.float64)
-        slope, level = linear_fit(x, y[:, None], ridge=_RIDGE)
+        slope, level_at = linear_fit(x, y[:, None], ridge=_RIDGE)
+        first = kind == "item"
         ends = np.zeros((len(slope), 2), np.float32)
-        ends[:, 0 if bias_first else 1] = slope[:, 0]
+        ends[:, 0 if first else 1] = slope[:, 0]
         weight = np.concatenate([fields.cpu().numpy(), ends], axis=1)
-        last = [float(level[0]), 1.0] if bias_first else [1.0, float(level[0])]
-        offset = np.concatenate([ids.squeeze(0).cpu().numpy(), last]).astype(np.float32)
+        last = [float(level_at[0]), 1.0] if first else [1.0, float(level_at[0])]
+        offset = np.concatenate([neutral.squeeze(0).cpu().numpy(), last]).astype(np.float32)
         return Placement((*placement.layers, Dense(weight, offset)))
 
 
+def _ends(kind: Kind, level: torch.Tensor) -> torch.Tensor:
+    """``[b; 1]`` of items, ``[1; c]`` of users: ``[n, 2]``."""
+    ones = torch.ones_like(level)
+    return torch.stack((level, ones) if kind == "item" else (ones, level), 1)
+
+
 def _within(total: torch.Tensor, ids: torch.Tensor, columns: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
-    """What the fields of one side do to each other: ``1/2 (|total|² - |id|² - sum_f x_f² |v_f|²)``, ``[n]``."""
+    """What dense fields do to each other and to the rest: ``1/2 (|total|² - |rest|² - sum_f x_f² |v_f|²)``, ``[n]``."""
     squares = torch.mv(columns.square(), fields.square().sum(1))
     return (total.square().sum(1) - ids.square().sum(1) - squares) / 2

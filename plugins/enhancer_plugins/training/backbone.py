@@ -76,6 +76,7 @@ class TrainedBackbone(Backbone):
         """Train (see :class:`~enhancer.contracts.Backbone`).
 
         Raises:
+            ConfigError: The data hold what this backbone cannot use.
             DataError: There is nothing to train on.
             FusionError: The fuser needs what is not there.
         """
@@ -83,6 +84,7 @@ class TrainedBackbone(Backbone):
         from enhancer_plugins.training.model import Recipe, Softmax
 
         fuser.check(self)
+        self.check_data(data)
         run.check_data(data, fuser)
         own = self.options
         softmax = None

@@ -75,6 +75,8 @@ class Side:
     """float32 ``[n, k]``, freshly allocated."""
     placement: Placement | None
     """``ds`` to ``k``."""
+    placed: NDArray[np.bool_] | None = None
+    """bool ``[n]``: untrained rows that the model has placed by itself, by their side features."""
 
 
 class RankingModel(ABC):
@@ -245,7 +247,7 @@ class RankingModel(ABC):
             sides = self.sides()
         vectors = {"user": self.data.user_vectors, "item": self.data.item_vectors}
         for (kind, side), mask in zip(sides.items(), self.trained, strict=True):
-            unseen.fill(side.rows, mask, vectors[kind], side.placement, seed=self._seed)
+            unseen.fill(side.rows, mask, vectors[kind], side.placement, seed=self._seed, placed=side.placed)
         return sides
 
     def factors(self) -> Factors:

@@ -117,6 +117,11 @@ def identity(backbone: Backbone, options: Options, data: TrainingData, fuser: Fu
         digest.update(part.encode() + b"\0")
     for array in (data.users, data.items, data.user_vectors, data.item_vectors):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
+    for name, side in (("users", data.user_features), ("items", data.item_features)):
+        for part in () if side is None else side.arrays():
+            digest.update(name.encode() + np.ascontiguousarray(part).data)
+    if data.labels is not None:
+        digest.update(b"labels" + np.ascontiguousarray(data.labels).data)
     return digest.hexdigest()
 
 

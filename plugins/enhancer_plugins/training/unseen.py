@@ -30,6 +30,7 @@ def fill(
     placement: Placement | None,
     *,
     seed: int,
+    placed: NDArray[np.bool_] | None = None,
 ) -> None:
     """Write the untrained rows of ``rows``, in place.
 
@@ -39,8 +40,9 @@ def fill(
         vectors: float32 ``[n, ds]``; zero rows cannot be placed.
         placement: ``ds`` to ``k``.
         seed: Draws the noise.
+        placed: bool ``[n]``: rows to be left as they are.
     """
-    unseen = ~trained
+    unseen = ~trained if placed is None else ~(trained | placed)
     if not unseen.any():
         return
     noise = np.random.default_rng([seed & 0xFFFFFFFF, len(rows)]).standard_normal((int(unseen.sum()), rows.shape[1]))

@@ -1,0 +1,118 @@
+"""The factorisation machine as a click model: log loss over labelled interactions, and no sampled negatives."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+import numba
+import numpy as np
+import torch
+
+from enhancer.contracts import Batch
+from enhancer.errors import DataError
+from enhancer_plugins.backbones.fm_model import FMModel
+from enhancer_plugins.training import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from enhancer.contracts import TrainingData
+    from enhancer.contracts.record import Kind
+    from enhancer_plugins.training.model import Recipe
+
+
+class Labelled(NamedTuple):
+    """A step's interactions: users and items int64 ``[b]``, labels float32 ``[b]``."""
+
+    users: torch.Tensor
+    items: torch.Tensor
+    labels: torch.Tensor
+
+
+class LabelledSampler:
+    """Every labelled interaction once an epoch, in random order. An epoch depends on seed and number alone."""
+
+    def __init__(self, data: TrainingData, seed: int) -> None:
+        assert data.labels is not None
+        order = np.lexsort((data.items, data.users))  # the order of the interactions does not matter
+        self._users = data.users[order].astype(np.int64)
+        self._items = data.items[order].astype(np.int64)
+        self._labels = data.labels[order].astype(np.float32)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._users)
+
+    def batches(self, number: int, size: int) -> Iterator[Labelled]:
+        """The interactions of epoch ``number``, ``size`` at a time; the last batch holds what is left."""
+        order = np.random.default_rng([self._seed & 0xFFFFFFFFFFFFFFFF, number]).permutation(len(self))
+        for start in range(0, len(self), size):
+            some = order[start : start + size]
+            yield Labelled(*(torch.from_numpy(each[some]) for each in (self._users, self._items, self._labels)))
+
+
+class ClickModel(FMModel):
+    """One run by log loss (Rendle 2010, section 3.3): the sigmoid of a score is the probability of a good interaction.
+
+    Here all terms of the model equation are trained, those of users as well, and the global one, which begins at the
+    log-odds of the training labels.
+    """
+
+    linear_sides: tuple[Kind, ...] = ("user", "item")
+
+    def _drawn(self, recipe: Recipe, data: TrainingData, seed: int) -> dict[str, torch.Tensor]:
+        labels = data.labels
+        if labels is None or not 0 < float(labels.mean()) < 1:
+            raise DataError(
+                "all training labels are the same: there is nothing to tell apart", hint="see [data.columns] label"
+            )
+        share = float(labels.mean(dtype=np.float64))
+        self._labelled = LabelledSampler(data, seed)
+        level = torch.full((1, 1), math.log(share / (1 - share)))
+        return super()._drawn(recipe, data, seed) | {"level": level}
+
+    def train_epoch(self, epoch: int) -> float:
+        """Run one epoch; the mean loss a step."""
+        total, steps = 0.0, 0
+        with run.threads(**self._threads):
+            for labelled in self._labelled.batches(epoch, self._batch_size):
+                started = time.perf_counter()
+                numba.set_num_threads(self._pace.begin())
+                total += self._click_step(labelled)
+                self._pace.end(time.perf_counter() - started)
+                steps += 1
+        return total / steps
+
+    def _click_step(self, labelled: Labelled) -> float:
+        scale = self.recipe.regularisation / len(labelled.users)
+        decay = {}
+        if scale:
+            drawn = torch.bincount(labelled.users, minlength=self.data.n_users) * scale
+            taken = torch.bincount(labelled.items, minlength=self.data.n_items) * scale
+            decay = self.decay(drawn.to(torch.float32), taken.to(torch.float32))
+        penalty = sum(
+            float(slopes @ torch.linalg.vecdot(p, p).cpu()) / 2
+            for name, slopes in decay.items()
+            for p in (self.parameters[name].detach(),)
+        )
+        loss = self.loss(Labelled(*(column.to(self.device) for column in labelled)))
+        gradients = torch.autograd.grad(loss, list(self._all.values()), allow_unused=True)
+        self._adam.step(dict(zip(self._all, gradients, strict=True)), decay)
+        return float(loss.detach()) + penalty
+
+    def loss(self, batch: Labelled) -> torch.Tensor:
+        """The mean log loss of a step with the fuser's term, without the penalty; with gradient."""
+        users, own = self.sums("user")
+        items, bias = self.sums("item")
+        at_users, at_items = batch.users, batch.items
+        scores = (users.index_select(0, at_users) * items.index_select(0, at_items)).sum(1)
+        scores = scores + own.index_select(0, at_users) + bias.index_select(0, at_items)
+        scores = scores + self.parameters["level"].squeeze()
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(scores, batch.labels)
+        if self._has_loss:
+            good = batch.labels > 0
+            further = self.fusion.loss(Batch(at_users, at_items[good], at_items[~good], users, items))
+            loss = loss if further is None else loss + further
+        return loss
