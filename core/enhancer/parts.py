@@ -94,12 +94,17 @@ class Parts:
     @cached_property
     def store(self) -> FeatureStore:
         """The feature store, opened; where there is none, it is made when something is first written to it."""
-        from enhancer.features.unmade import UnmadeStore, store_folder
+        from enhancer.contracts.options import build_options
+        from enhancer.contracts.store import StoreOptions
+        from enhancer.features.unmade import UnmadeStore
 
-        chosen = self.settings.store
-        folder = store_folder(self.plugins.get("store", chosen.use), chosen.options, self.context)
-        if folder is not None and not folder.exists():
-            return UnmadeStore(folder, lambda: self._create("store"))
+        chosen, own = self._chosen("store")
+        target: type[FeatureStore] = self.plugins.get("store", chosen.use)
+        options = build_options(target.options_class, chosen.options, where="[store]", also_known=own)
+        if isinstance(options, StoreOptions) and not target.exists(options, self.context):
+            return UnmadeStore(
+                self.root / options.path, lambda: target.exists(options, self.context), lambda: self._create("store")
+            )
         made: FeatureStore = self._create("store")
         return made
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +11,9 @@ import enhancer_postgres
 import pytest
 
 import enhancer
+import enhancer.cli.app
 import enhancer.parts
+from enhancer.cli.app import main
 from enhancer.contracts import Context
 from enhancer.plugins import load_plugins
 from enhancer.testing.store import make_record
@@ -46,6 +50,7 @@ def with_plugins(monkeypatch):
         return manager
 
     monkeypatch.setattr(enhancer.parts, "load_plugins", loaded)
+    monkeypatch.setattr(enhancer.cli.app, "load_plugins", loaded)
     return loaded
 
 
@@ -62,6 +67,38 @@ def test_two_machines_share_what_one_has_made(with_plugins, tmp_path):
         assert project.store.vectors(["1", "2", "3"], aspect="text").shape == (3, 32)
         project.close()
     assert [(report.generated, report.cached) for report in reports] == [(3, 0), (0, 3)]
+
+
+@pytest.mark.usefixtures("url", "with_plugins")
+def test_one_line_swaps_it_into_a_project_that_init_made(server, tmp_path, monkeypatch, capsys):
+    """``path`` stays, so that what was asked before is known after the swap."""
+    server.ask("DROP SCHEMA IF EXISTS enhancer CASCADE")
+    monkeypatch.chdir(tmp_path)
+    answers = [{"id": str(n), "profile": f"Film {n}, told plainly.", "tags": ["plain", "short"]} for n in (1, 2, 3)]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(one) + "\n" for one in answers))
+    (tmp_path / "items.csv").write_text("item_id,title,plot\n1,Heat,a heist\n2,Ronin,a chase\n3,Alien,a ship\n")
+    monkeypatch.setenv("ENHANCER_LLM__PATH", "answers.jsonl")
+    flags = ["--items", "items.csv", "--llm", "replay", "--embedder", "hashing", "--store", "lmdb", "--yes"]
+    assert main(["init", *flags]) == 0
+    file = tmp_path / "enhancer.toml"
+    assert file.read_text().count('path = "features"\n') == 1
+
+    def generated():
+        capsys.readouterr()
+        assert main(["generate", "--yes", "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert main(["store", "verify"]) == 0
+        return report["cached"], report["requests"]
+
+    assert generated() == (0, 3)
+    for before, after in itertools.pairwise(["lmdb", "postgres", "sqlite", "postgres"]):
+        file.write_text(file.read_text().replace(f'use = "{before}"\n', f'use = "{after}"\n'))
+        assert f'use = "{after}"' in file.read_text()
+        assert generated() == (3, 0)
+    assert {each.name for each in (tmp_path / "features").iterdir() if each.suffix != ".lmdb-lock"} >= {
+        "journal.sqlite", "store.lmdb", "store.sqlite",
+    }  # fmt: skip
+    server.ask("DROP SCHEMA enhancer CASCADE")
 
 
 def test_the_sql_of_the_readme_runs(server, url, with_plugins, tmp_path):

@@ -14,7 +14,7 @@ import typer
 
 from enhancer.cli.guess import read_head
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
-from enhancer.cli.tables import count
+from enhancer.cli.tables import counted
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
@@ -203,11 +203,12 @@ def _store(manager: PluginManager, settings: Settings, context: Context, embedde
     from enhancer.contracts.options import build_options
 
     options = build_options(target.options_class, chosen.options, where="[store]", also_known=type(chosen).model_fields)
-    if (path := getattr(options, "path", None)) is not None and not (context.root / path).exists():
-        return Check("store", "ok", f"{chosen.use}: {context.root / path} will be made by the first generate")
+    if not target.exists(options, context):
+        place = context.root / getattr(options, "path", "")
+        return Check("store", "ok", f"{chosen.use}: {place} will be made by the first generate")
     with manager.create("store", chosen.use, chosen.options, context) as store:
         stats = store.stats()
-    held = f"{chosen.use}: {count(stats.records)} records"
+    held = f"{chosen.use}: {counted(stats.records, 'record')}"
     if embedder and stats.embedders and embedder[0].fingerprint not in stats.embedders:
         return Check(
             "store",

@@ -96,7 +96,7 @@ def _say_jobs(out: Sequence[Job]) -> None:
     more = f" and {len(out) - 3} more" if len(out) > 3 else ""
     what = "a batch job goes on" if len(out) == 1 else f"{len(out)} batch jobs go on"
     say(
-        f"{what} at the provider ({names}{more}; {sum(job.requests for job in out):,} requests): "
+        f"{what} at the provider ({names}{more}; {tables.counted(sum(job.requests for job in out), 'request')}): "
         "`enhancer generate --batch` collects what is answered, and submits nothing twice"
     )
 
@@ -178,7 +178,8 @@ def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
                 cost = result["cost_usd"]
                 price = "at an unknown price" if cost is None else f"for about {tables.dollars(cost)}"
                 raise ConfigError(
-                    f"this would make {tables.count(result['requests'])} calls {price}, and nobody is here to be asked",
+                    f"this would make {tables.counted(result['requests'], 'call')} {price}, "
+                    "and nobody is here to be asked",
                     hint="pass --yes to go on; `enhancer plan` shows the plan alone",
                 )
             if not ask("Go on?"):

@@ -14,7 +14,17 @@ from enhancer.cli import jsonlog, tables
 from enhancer.cli.failures import INTERRUPTED, PARTLY
 from enhancer.cli.generate import consent
 from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import JsonFlag, Session, YesFlag, plain, print_json, say, with_session
+from enhancer.cli.session import (
+    MOST_PRUNED,
+    JsonFlag,
+    PruneFlag,
+    Session,
+    YesFlag,
+    plain,
+    print_json,
+    say,
+    with_session,
+)
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
@@ -32,10 +42,7 @@ def add_to(app: typer.Typer) -> None:
 def refresh(
     session: Session,
     prune: Annotated[bool, typer.Option("--prune", help="Remove records of entities that are gone.")] = False,
-    prune_at_most: Annotated[
-        float,
-        typer.Option("--prune-at-most", min=0, max=1, metavar="SHARE", help="Of a kind's records; more is an error."),
-    ] = 0.5,
+    prune_at_most: PruneFlag = MOST_PRUNED,
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
     ] = False,
@@ -119,7 +126,7 @@ def _said(result: Mapping[str, Any]) -> str:
     lines = ["nothing to generate" if result["generate"] is None else tables.generation(result["generate"])]
     if result["vanished"]:
         kept = result["vanished"] - result["pruned"]
-        lines.append(f"{result['pruned']:,} records of vanished entities removed, {kept:,} kept")
+        lines.append(f"{tables.counted(result['pruned'], 'record')} of vanished entities removed, {kept:,} kept")
         if kept:
             lines[-1] += " (--prune removes them)"
     return "\n".join(lines)

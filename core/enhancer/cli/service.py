@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from enhancer.cli import jsonlog
+from enhancer.cli import jsonlog, tables
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
 
 ArtifactArgument = Annotated[Path | None, typer.Argument(help="Artifact folder; by default the project's.")]
@@ -93,9 +93,9 @@ def index(
     if as_json:
         print_json({**result, "recall@10": recall})
         return
-    typer.echo(f"{ranker.n_items:,} items in {path}, {seconds:.1f} s")
+    typer.echo(f"{tables.counted(ranker.n_items, 'item')} in {path}, {seconds:.1f} s")
     if recall is not None:
-        typer.echo(f"recall@10 against exact search, over {len(users)} users: {recall:.4f}")
+        typer.echo(f"recall@10 against exact search, over {tables.counted(len(users), 'user')}: {recall:.4f}")
 
 
 def _folder(session: Session, artifact: Path | None) -> Path:

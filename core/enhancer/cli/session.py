@@ -34,6 +34,12 @@ QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on s
 LogJsonFlag = Annotated[bool, typer.Option("--log-json", help="Progress and messages on stderr as lines of JSON.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking.")]
+PruneFlag = Annotated[
+    float,
+    typer.Option("--prune-at-most", min=0, max=1, metavar="SHARE", help="Of a kind's records; more is an error."),
+]
+MOST_PRUNED = 0.5
+"""As :data:`enhancer.features.refresh.MOST_PRUNED`, which is not imported to print help."""
 
 
 @dataclass(slots=True)

@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from enhancer.cli import tables
-from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, with_session
+from enhancer.cli.session import (
+    MOST_PRUNED,
+    JsonFlag,
+    PruneFlag,
+    Session,
+    YesFlag,
+    ask,
+    is_terminal,
+    print_json,
+    say,
+    with_session,
+)
 from enhancer.errors import DataError, EnhancerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enhancer.contracts import Fault, StoreStats
+    from enhancer.contracts import Fault, Key, StoreStats
     from enhancer.features.difference import Difference
     from enhancer.harness.journal import CostLine
     from enhancer.project import Project
@@ -105,7 +116,7 @@ def get(
         return
     numbers = [f"{value:.4f}" for value in fields["vector"][:_SHOWN]]
     more = ", …" if len(fields["vector"]) > _SHOWN else ""
-    fields["vector"] = f"[{', '.join(numbers)}{more}] ({len(fields['vector'])} numbers)"
+    fields["vector"] = f"[{', '.join(numbers)}{more}] ({tables.counted(len(fields['vector']), 'number')})"
     fields["tags"] = ", ".join(fields["tags"])
     typer.echo(tables.pairs([(name, "-" if value is None else str(value)) for name, value in fields.items()]))
 
@@ -123,7 +134,7 @@ def export(
 
     with session.opened() as project:
         written = export_records(project.store, file)
-    _counted({"file": str(file), "records": written}, f"{written:,} records written to {file}", as_json)
+    _counted({"file": str(file), "records": written}, f"{tables.counted(written, 'record')} written to {file}", as_json)
 
 
 def import_(
@@ -143,27 +154,41 @@ def import_(
         report = import_records(
             project.store, file, project.embedder, validate=adoption.validate, complete=adoption.complete
         )
-    said = f"{report.records:,} records read from {file}, {report.embedded:,} of them embedded here"
+    said = f"{tables.counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
     _counted({"file": str(file), **report.to_json()}, said, as_json)
 
 
 def verify(session: Session, as_json: JsonFlag = False) -> None:
     """Read everything and list every fault.
 
-    Exit code 1 if there is one.
+    Exit code 1 if there is one. That there is no store is one, and that it is empty although answers were paid for.
     """
+    from enhancer.contracts import Fault
+
     with session.opened() as project:
+        place = str(project.store.directory)
         faults = project.store.verify()
         records = project.store.stats().records
+        empty = not records and all(fault.where == place for fault in faults)
+        paid = sum(line.calls for line in _paid(project, "model")) if empty else 0
+        if paid and not faults:
+            faults = [Fault(place, "there is no record")]
     if as_json:
         print_json({"records": records, "faults": [asdict(fault) for fault in faults]})
     elif faults:
         typer.echo(_faults(faults))
     else:
-        typer.echo(f"{records:,} records, no fault")
-    if faults:
-        say(f"{len(faults)} faults: `enhancer store repair` keeps what is sound")
-        raise typer.Exit(1)
+        typer.echo(f"{tables.counted(records, 'record')}, no fault")
+    if not faults:
+        return
+    if not empty:
+        say(f"{tables.counted(len(faults), 'fault')}: `enhancer store repair` keeps what is sound")
+    elif paid:
+        answers = tables.counted(paid, "paid answer")
+        say(f"{answers} in the journal: `enhancer generate` makes the records again, and asks for none of them twice")
+    else:
+        say("is [store] path right? If it is: `enhancer generate` makes a store")
+    raise typer.Exit(1)
 
 
 def _faults(faults: Sequence[Fault]) -> str:
@@ -185,7 +210,7 @@ def repair(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) ->
         return
     if done.lost:
         typer.echo(_faults(done.lost))
-    kept = f"{done.kept:,} records are sound"
+    kept = f"{tables.counted(done.kept, 'record')} {'is' if done.kept == 1 else 'are'} sound"
     typer.echo(f"{kept}; nothing was lost" if not done.lost else f"{kept}; `enhancer generate` makes the others again")
     if done.backup is not None:
         say(f"the damaged file is kept as {done.backup}; delete it when it is of no use any more")
@@ -194,30 +219,39 @@ def repair(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) ->
 def gc(
     session: Session,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+    prune_at_most: PruneFlag = MOST_PRUNED,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Remove records of entities that are gone.
 
     That is: of those that the tables no longer hold. What was paid for stays in the journal, so an entity that comes
-    back costs nothing. Whoever reads from a snapshot meanwhile goes on seeing what is removed.
+    back costs nothing. Whoever reads from a snapshot meanwhile goes on seeing what is removed. A table that was cut
+    short must not empty the store: more than half of a kind's records are an error.
     """
-    from enhancer.features.refresh import remove
+    from enhancer.features.refresh import remove, require_modest
 
     with session.opened() as project:
         seen = project.pipeline.differences()
-        gone = Counter("/".join(filter(None, (key.kind, key.aspect))) for key in project.pipeline.vanished(seen))
+        gone = Counter(map(_name, project.pipeline.vanished(seen)))
         count = sum(gone.values())
         named = ", ".join(f"{name} {number:,}" for name, number in sorted(gone.items()))
         removed = 0
         if count and not dry_run:
-            if not yes and is_terminal() and not ask(f"Remove {count:,} records ({named})?"):
+            there = Counter(map(_name, project.store.keys()))
+            for name, number in gone.items():
+                require_modest(name, number, there[name], prune_at_most)
+            if not yes and is_terminal() and not ask(f"Remove {tables.counted(count, 'record')} ({named})?"):
                 say("nothing was removed")
                 raise typer.Exit(1)
             removed = remove(project.store, project.pipeline.vanished(seen))
     result = {"removed": removed, "orphaned": count, "by_kind": dict(sorted(gone.items())), "dry_run": dry_run}
-    said = f"{count:,} records would be removed" if dry_run else f"{removed:,} records removed"
+    said = f"{tables.counted(count if dry_run else removed, 'record')} {'would be ' if dry_run else ''}removed"
     _counted(result, f"{said} ({named})" if count else said, as_json)
+
+
+def _name(key: Key) -> str:
+    return f"{key.kind}/{key.aspect}" if key.aspect else key.kind
 
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
@@ -252,14 +286,8 @@ def costs(
     By day (UTC), model or template, with a total. Where the price of a call is not known, neither is the sum; the known
     part and the number of calls that are missing from it are told.
     """
-    from enhancer.harness import FILE_NAME, Journal
-
     with session.opened() as project:
-        directory = project.store.directory
-        found: list[Any] = []
-        if (directory / FILE_NAME).exists():
-            with Journal(directory) as journal:
-                found = [_cost(line) for line in journal.costs(by)]
+        found = [_cost(line) for line in _paid(project, by)]
     total = {name: sum(line[name] for line in found) for name in _SUMMED}
     total["cost_usd"] = total["known_cost_usd"] if not total["unknown"] else None
     if as_json:
@@ -270,6 +298,17 @@ def costs(
         typer.echo(tables.table(head, [*rows, ["total", *_cells(total)]], right=range(1, 6)))
     else:
         typer.echo("nothing was paid for yet")
+
+
+def _paid(project: Project, by: Literal["day", "model", "template"]) -> list[CostLine]:
+    """What the journal has; it is not made where there is none."""
+    from enhancer.harness import FILE_NAME, Journal
+
+    directory = project.store.directory
+    if not (directory / FILE_NAME).exists():
+        return []
+    with Journal(directory) as journal:
+        return journal.costs(by)
 
 
 _SUMMED = ("calls", "entities", "prompt_tokens", "completion_tokens", "known_cost_usd", "unknown")
@@ -292,7 +331,9 @@ def _cells(line: dict[str, Any]) -> list[str]:
     """Counts and cost; an unknown cost is never shown as a number alone."""
     cost = tables.dollars(line["cost_usd"])
     if line["unknown"] and line["known_cost_usd"]:
-        cost = f"unknown ({tables.count(line['unknown'])} calls; the others {tables.dollars(line['known_cost_usd'])})"
+        cost = (
+            f"unknown ({tables.counted(line['unknown'], 'call')}; the others {tables.dollars(line['known_cost_usd'])})"
+        )
     counts = [tables.count(line[name]) for name in ("calls", "entities", "prompt_tokens", "completion_tokens")]
     return [*counts, cost]
 

@@ -67,6 +67,17 @@ def count(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f}"
 
 
+def counted(number: int, what: str) -> str:
+    """How many of what.
+
+    >>> counted(1, "fault"), counted(1200, "fault"), counted(0, "entity")
+    ('1 fault', '1,200 faults', '0 entities')
+    """
+    if number == 1:
+        return f"1 {what}"
+    return f"{number:,} {what[:-1]}ies" if what.endswith("y") else f"{number:,} {what}s"
+
+
 def dollars(value: float | None) -> str:
     """A price that does not hide cents, nor fractions of one.
 

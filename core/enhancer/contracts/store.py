@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from enhancer.contracts.options import Context, Options
@@ -13,7 +14,6 @@ from enhancer.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -54,6 +54,13 @@ class Repair:
     """Where the damaged file was moved to; None where it was mended in place, or was sound."""
 
 
+class StoreOptions(Options):
+    """Base of every store's options: what each of them knows, so that one line swaps one for another."""
+
+    path: Path = Path("features")
+    """Local folder: of the journal of paid completions, and of what the store itself keeps in files."""
+
+
 class FeatureStore(ABC):
     """Keyed records with vectors. Many at a time; atomic per call; durable when the call returns.
 
@@ -61,7 +68,8 @@ class FeatureStore(ABC):
     from several threads and, where its technology allows, several processes; each call is one transaction.
     """
 
-    options_class: ClassVar[type[Options]] = Options
+    options_class: ClassVar[type[Options]] = StoreOptions
+    """Derived from :class:`StoreOptions`."""
 
     @abstractmethod
     def __init__(self, options: Options, context: Context) -> None:
@@ -75,7 +83,7 @@ class FeatureStore(ABC):
     @property
     @abstractmethod
     def directory(self) -> Path:
-        """A local folder that belongs to this store; the journal of paid completions is kept in it."""
+        """The local folder that ``path`` names; the journal of paid completions is kept in it."""
 
     @abstractmethod
     def put(self, records: Sequence[Record]) -> None:
@@ -122,6 +130,16 @@ class FeatureStore(ABC):
         """Read everything and list every fault; an empty list is a sound store."""
 
     # --- with a default, which a store may better ---------------------------------------------------------------
+
+    @classmethod
+    def exists(cls, options: Options, context: Context) -> bool:
+        """Whether there is a store to open, told without opening it or making one.
+
+        Where there is none, whoever only looks makes none: it is made when something is first written. The default
+        says that there is one always, and is for stores that cannot tell, or whose constructor makes nothing.
+        """
+        del options, context
+        return True
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[FeatureStore]:

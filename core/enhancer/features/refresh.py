@@ -121,7 +121,8 @@ def refresh(
         generated = pipeline.generate(listener, retry_quarantined=retry_quarantined)
     pruned = 0
     if prune and changes.vanished:
-        _require_modest(changes.differences, most_pruned)
+        for one in changes.differences:
+            require_modest(one.name, one.vanished, one.fresh + sum(one.stale.values()) + one.vanished, most_pruned)
         pruned = remove(store, pipeline.vanished(found))
     return RefreshReport(
         started=started, seconds=time.perf_counter() - began, changes=changes, generated=generated, pruned=pruned
@@ -141,12 +142,21 @@ def remove(store: FeatureStore, keys: Iterable[Key]) -> int:
     return removed + sum(store.delete(ids, kind=kind, aspect=aspect) for (kind, aspect), ids in waiting.items() if ids)
 
 
-def _require_modest(differences: Iterable[Difference], most: float) -> None:
-    for one in differences:
-        there = one.fresh + sum(one.stale.values()) + one.vanished
-        if one.vanished > most * there:
-            raise DataError(
-                f"{one.vanished:,} of {there:,} records of {one.name} have no entity in the tables any more:"
-                " too many to remove unseen",
-                hint="is the table whole? If it is: --prune-at-most 1",
-            )
+def require_modest(name: str, vanished: int, there: int, most: float) -> None:
+    """Refuse to remove too much at once: a table that was cut short must not empty the store.
+
+    Args:
+        name: Of the kind of record.
+        vanished: How many would be removed.
+        there: Of how many.
+        most: The share that may be removed.
+
+    Raises:
+        DataError: More would be removed than may be.
+    """
+    if vanished > most * there:
+        raise DataError(
+            f"{vanished:,} of {there:,} records of {name} have no entity in the tables any more:"
+            " too many to remove unseen",
+            hint="is the table whole? If it is: --prune-at-most 1",
+        )

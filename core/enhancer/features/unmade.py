@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import ValidationError
 
 from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
 from enhancer.contracts.store import Fault, FeatureStore, StoreStats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts.options import Context
-
 
 class UnmadeStore(FeatureStore):
-    """Stands for a store whose folder does not exist; once it does, for that store.
+    """Stands for a store that does not exist; once it does, for that store.
 
     Args:
-        directory: The folder.
-        make: Makes the store in it.
+        directory: Its folder.
+        exists: Tells whether it exists by now.
+        make: Opens it, and makes it where there is none.
     """
 
-    def __init__(self, directory: Path, make: Callable[[], FeatureStore]) -> None:
+    def __init__(self, directory: Path, exists: Callable[[], bool], make: Callable[[], FeatureStore]) -> None:
         self._directory = directory
+        self._exists = exists
         self._make = make
         self._made: FeatureStore | None = None
 
@@ -39,8 +38,8 @@ class UnmadeStore(FeatureStore):
         return self._directory
 
     def _look(self) -> FeatureStore | None:
-        """The store, if somebody has made it meanwhile: another process, or the journal beside it."""
-        if self._made is None and self._directory.exists():
+        """The store, if somebody has made it meanwhile."""
+        if self._made is None and self._exists():
             self._made = self._make()
         return self._made
 
@@ -81,9 +80,9 @@ class UnmadeStore(FeatureStore):
         return StoreStats(0, bytes_on_disk=0) if made is None else made.stats()
 
     def verify(self) -> list[Fault]:
-        """See :meth:`FeatureStore.verify`."""
+        """See :meth:`FeatureStore.verify`; that there is none is a fault: its file may have been deleted."""
         made = self._look()
-        return [] if made is None else made.verify()
+        return [Fault(str(self._directory), "there is no store")] if made is None else made.verify()
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[FeatureStore]:
@@ -109,12 +108,3 @@ class UnmadeStore(FeatureStore):
         """Close what was made."""
         if self._made is not None:
             self._made.close()
-
-
-def store_folder(target: type[FeatureStore], options: Mapping[str, object], context: Context) -> Path | None:
-    """The folder that a store keeps, by its option ``path``; None where it keeps none or its options are wrong."""
-    try:
-        path = getattr(target.options_class.model_validate(dict(options)), "path", None)
-    except ValidationError:
-        return None
-    return context.root / path if isinstance(path, Path) else None

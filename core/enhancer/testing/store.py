@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from enhancer.contracts import Context, FeatureStore, Record, Stamp
+from enhancer.contracts import Context, FeatureStore, Record, Stamp, StoreOptions
 from enhancer.contracts.options import build_options
 from enhancer.errors import StoreError, StoreMismatchError
 
@@ -234,6 +234,23 @@ class StoreConformance:
         assert stats.by_kind == {"item": 1, "user/mood": 1}
         assert stats.dims == {4: 1, 6: 1}
         assert stats.embedders == {"test@1": 1, "other": 1}
+
+    def test_path_names_its_folder(self, tmp_path: Path) -> None:
+        """What is paid for is known after a swap: every store has its journal in the folder ``[store] path``."""
+        values = {**self.options_for(tmp_path), "path": "elsewhere"}
+        options = build_options(self.store_class.options_class, values, where="[store]")
+        assert isinstance(options, StoreOptions)
+        with self.store_class(options, Context(root=tmp_path)) as store:
+            assert store.directory == tmp_path / "elsewhere"
+
+    def test_it_exists_once_it_was_written_to(self, open_store: OpenStore, tmp_path: Path) -> None:
+        options = build_options(self.store_class.options_class, self.options_for(tmp_path), where="[store]")
+        before = self.store_class.exists(options, Context(root=tmp_path))
+        assert list(tmp_path.rglob("*")) == [], "looking has made something"
+        with open_store() as store:
+            store.put([make_record("1")])
+        assert self.store_class.exists(options, Context(root=tmp_path))
+        assert before in (True, False)
 
     def test_a_sound_store_has_no_fault(self, store: FeatureStore) -> None:
         assert store.verify() == []

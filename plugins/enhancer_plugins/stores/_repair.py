@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from enhancer.contracts import codec
 from enhancer.contracts.store import Fault, Repair
-from enhancer.errors import StoreError
+from enhancer.errors import StoreCorruptError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -48,6 +48,15 @@ def drop_damaged(store: KeyedStore) -> Repair:
     while keys:
         store.remove_keys([keys.popleft() for _ in range(min(_BATCH, len(keys)))])
     return Repair(kept, tuple(lost.values()))
+
+
+def nothing_left(path: Path) -> StoreCorruptError:
+    """Of a file in which there is no trace of a store: it may be somebody else's, so that it is not replaced."""
+    return StoreCorruptError(
+        f"{path} holds nothing of a feature store",
+        hint="if [store] path is right, move that file away and run `enhancer generate`: it makes every record "
+        "again, and the answers that were paid for are kept in the journal",
+    )
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
 from enhancer.contracts.options import Context, Options
-from enhancer.contracts.store import Fault, FeatureStore, Repair
+from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores import _lmdb_file
 from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, Pinned, SharedEnvironment
 from enhancer_plugins.stores._lmdb_salvage import Salvage
-from enhancer_plugins.stores._repair import drop_damaged, rebuilt
+from enhancer_plugins.stores._repair import drop_damaged, nothing_left, rebuilt
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import lmdb
 
@@ -32,11 +32,9 @@ _FORMAT: Final = 1
 _CHUNK: Final = 256
 
 
-class LMDBOptions(Options):
+class LMDBOptions(StoreOptions):
     """``[store]`` with ``use = "lmdb"``."""
 
-    path: Path = Path("features")
-    """Folder of the store and of the journal of paid completions."""
     initial_size_mb: int = Field(default=64, ge=1)
     """Size of the memory map at first, in MiB; it doubles when full."""
     max_size_mb: int = Field(default=262_144, ge=1)
@@ -68,6 +66,13 @@ class LMDBStore(KeyedStore):
             raise
 
     @classmethod
+    def exists(cls, options: Options, context: Context) -> bool:
+        """See :meth:`FeatureStore.exists`."""
+        assert isinstance(options, LMDBOptions)
+        folder = context.root / options.path
+        return (folder / FILE_NAME).exists() or folder.is_file()  # a file for a folder: who opens it says so
+
+    @classmethod
     def repair(cls, options: Options, context: Context) -> Repair:
         """See :meth:`FeatureStore.repair`.
 
@@ -97,7 +102,7 @@ class LMDBStore(KeyedStore):
             if found is not None:
                 _refuse_newer(path, bytes(found))
             if not draft.kept and not salvage.is_lmdb and path.stat().st_size:
-                raise StoreCorruptError(f"{path} holds nothing of a feature store", hint="is [store] path right?")
+                raise nothing_left(path)
             backup = draft.swap()
         with cls(options, context) as store:
             lost = [fault for key, fault in salvage.lost.items() if store.absent(key)]

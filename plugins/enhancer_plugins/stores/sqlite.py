@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from enhancer.contracts.options import Context, Options
-from enhancer.contracts.store import Fault, FeatureStore, Repair
+from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores._limits import at_size_limit
-from enhancer_plugins.stores._repair import drop_damaged, made_at, rebuilt
+from enhancer_plugins.stores._repair import drop_damaged, made_at, nothing_left, rebuilt
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
@@ -33,11 +33,8 @@ _GIVE_UP: Final = 40
 _BUSY_SECONDS: Final = 60.0
 
 
-class SQLiteOptions(Options):
+class SQLiteOptions(StoreOptions):
     """``[store]`` with ``use = "sqlite"``."""
-
-    path: Path = Path("features")
-    """Folder of the store and of the journal of paid completions."""
 
 
 class SQLiteStore(KeyedStore):
@@ -64,6 +61,13 @@ class SQLiteStore(KeyedStore):
         self._connection = self._connect()
 
     @classmethod
+    def exists(cls, options: Options, context: Context) -> bool:
+        """See :meth:`FeatureStore.exists`."""
+        assert isinstance(options, SQLiteOptions)
+        folder = context.root / options.path
+        return (folder / FILE_NAME).exists() or folder.is_file()  # a file for a folder: who opens it says so
+
+    @classmethod
     def repair(cls, options: Options, context: Context) -> Repair:
         """See :meth:`FeatureStore.repair`.
 
@@ -84,7 +88,7 @@ class SQLiteStore(KeyedStore):
             faults = [Fault(str(path), error.message)]
         with path.open("rb") as file:
             if file.read(16) not in (b"", b"SQLite format 3\x00"):
-                raise StoreCorruptError(f"{path} holds nothing of a feature store", hint="is [store] path right?")
+                raise nothing_left(path)
 
         def make(folder: Path) -> SQLiteStore:
             return cls(SQLiteOptions(path=folder), Context(root=folder))

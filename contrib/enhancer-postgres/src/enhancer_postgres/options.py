@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
-from enhancer.contracts import Options
+from enhancer.contracts import StoreOptions
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]{0,49}"
 """Short enough that what is named after a table keeps its whole name: PostgreSQL cuts after 63 bytes."""
 
 
-class PostgresOptions(Options):
+class PostgresOptions(StoreOptions):
     """``[store]`` with ``use = "postgres"``."""
 
     url_env: str = "ENHANCER_POSTGRES_URL"
@@ -23,8 +22,6 @@ class PostgresOptions(Options):
     """Table of the records, ``schema.table``. Both are made where there are none."""
     vectors: Literal["auto", "pgvector", "bytea"] = "auto"
     """Type of the column of vectors when the table is made; ``auto``: pgvector's if the server offers it."""
-    folder: Path = Path("features")
-    """Local folder of the journal of paid completions; relative to the configuration file's."""
     connect_timeout: int = Field(10, ge=2)
     """Seconds until a server that does not answer is given up."""
     statement_timeout: float = Field(60.0, gt=0)

@@ -45,7 +45,7 @@ class PostgresStore(Reading):
     def __init__(self, options: Options, context: Context) -> None:
         assert isinstance(options, PostgresOptions)
         self._options = options
-        self._directory = context.root / options.folder
+        self._directory = context.root / options.path
         self._layout: Layout | None = None
         self._server: Server = Server(options)
         try:
@@ -56,7 +56,7 @@ class PostgresStore(Reading):
 
     @property
     def directory(self) -> Path:
-        """The local folder ``folder``: what the journal keeps is this machine's, not the server's."""
+        """The local folder ``path``: what the journal keeps is this machine's, not the server's."""
         return self._directory
 
     def close(self) -> None:
@@ -83,7 +83,7 @@ class PostgresStore(Reading):
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot make {self._directory}: {error.strerror}", hint="set [store] folder") from None
+            raise StoreError(f"cannot make {self._directory}: {error.strerror}", hint="set [store] path") from None
         return layout
 
     # --- writing --------------------------------------------------------------------------------------------------

@@ -1,0 +1,96 @@
+"""``enhancer store``: files that are gone, files full of nonsense, and what is said about them."""
+
+from __future__ import annotations
+
+import pytest
+from command_line import hashing, invoke  # noqa: F401 - fixtures
+from generation import answer
+from loopback import Behaviour, Script
+
+FILES = {"lmdb": "store.lmdb", "sqlite": "store.sqlite"}
+
+
+@pytest.fixture(params=FILES)
+def store(request, tmp_path, llm_server, hashing, monkeypatch):  # noqa: F811
+    """Six films with profiles, in a store of each kind; its file."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-notforanyone-0123456789abcdef")
+    rows = "".join(f"{n},film {n},a story of {n} friends\n" for n in range(6))
+    (tmp_path / "items.csv").write_text("item_id,title,plot\n" + rows)
+    (tmp_path / "enhancer.toml").write_text(
+        f'[data]\nitems = "items.csv"\n[prompts.user]\nsource = "none"\n[evaluation]\narms = ["none"]\n'
+        f'[llm]\nuse = "openai"\nmodel = "loopback-model"\napi_base = "{llm_server.url}"\ntimeout = 5\n'
+        f'[embedder]\nuse = "hashing"\n[store]\nuse = "{request.param}"\n'
+    )
+    llm_server.script = Script(default=Behaviour(answer=answer))
+    return tmp_path / "features" / FILES[request.param]
+
+
+def test_before_there_is_a_store_there_is_nothing_to_verify(store, invoke):  # noqa: F811
+    done = invoke("store", "verify")
+    assert (done.code, done.out.count("there is no store")) == (1, 1)
+    assert "is [store] path right?" in done.err
+    assert not store.parent.exists()
+
+
+def test_a_deleted_file_is_told_and_its_records_are_made_again_without_a_call(store, invoke, llm_server):  # noqa: F811
+    assert invoke("generate", "--yes").code == 0
+    sound = invoke("store", "verify")
+    assert (sound.code, sound.out) == (0, "6 records, no fault\n")
+    store.unlink()
+    done = invoke("store", "verify", "--json")
+    assert done.code == 1
+    assert done.json() == {"records": 0, "faults": [{"where": "features", "what": "there is no store"}]}
+    assert "6 paid answers in the journal: `enhancer generate` makes the records again" in done.err
+    assert not store.exists(), "whoever only looks makes no store"
+    assert invoke("store", "stats", "--quick", "--json").json()["records"] == 0
+    asked = llm_server.count
+    assert invoke("generate").code == 0
+    assert (invoke("store", "verify").code, llm_server.count) == (0, asked)
+
+
+def test_an_empty_store_beside_paid_answers_is_told(store, invoke):  # noqa: F811
+    assert invoke("generate", "--yes").code == 0
+    (store.parents[1] / "items.csv").write_text("item_id,title,plot\nnew,a new film,its story\n")
+    assert invoke("store", "gc", "--yes", "--prune-at-most", "1").code == 0
+    done = invoke("store", "verify")
+    assert (done.code, "there is no record" in done.out) == (1, True)
+
+
+def test_nonsense_in_the_file_says_how_to_go_on(store, invoke, llm_server):  # noqa: F811
+    assert invoke("generate", "--yes").code == 0
+    store.write_bytes(b"nonsense" * (store.stat().st_size // 8))
+    assert invoke("store", "verify").code == 1
+    done = invoke("store", "repair", "--yes")
+    assert done.code == 1
+    assert "holds nothing of a feature store" in done.err
+    assert "move that file away and run `enhancer generate`" in done.err
+    asked = llm_server.count
+    store.rename(store.with_suffix(".nonsense"))
+    again = invoke("generate", "--json")
+    assert (again.code, again.json()["cached"], llm_server.count) == (0, 6, asked)
+    assert invoke("store", "verify").code == 0
+
+
+def test_a_wrong_table_does_not_empty_the_store(store, invoke):  # noqa: F811
+    assert invoke("generate", "--yes").code == 0
+    (store.parents[1] / "items.csv").write_text("item_id,title,plot\n1,film 1,a story of 1 friends\n")
+    refused = invoke("store", "gc", "--yes")
+    assert refused.code == 1
+    assert "5 of 6 records of item have no entity in the tables any more: too many to remove unseen" in refused.err
+    assert "--prune-at-most 1" in refused.err
+    assert invoke("store", "gc", "--dry-run", "--json").json()["orphaned"] == 5
+    assert invoke("store", "stats", "--quick", "--json").json()["records"] == 6
+    assert invoke("store", "gc", "--yes", "--prune-at-most", "0.9", "--json").json()["removed"] == 5
+
+
+def test_one_is_not_many(store, invoke):  # noqa: F811
+    (store.parents[1] / "items.csv").write_text("item_id,title,plot\n1,film,its story\n")
+    assert invoke("generate", "--yes").code == 0
+    assert invoke("store", "verify").out == "1 record, no fault\n"
+    assert invoke("store", "export", "all.jsonl").out == "1 record written to all.jsonl\n"
+    assert invoke("store", "import", "all.jsonl").out == "1 record read from all.jsonl, 0 of them embedded here\n"
+    assert invoke("store", "repair", "--yes").out == "1 record is sound; nothing was lost\n"
+    raw = store.read_bytes()
+    place = raw.rindex(b"A warm") if b"A warm" in raw else raw.rindex(b"loopback")
+    store.write_bytes(raw[:place] + b"?" + raw[place + 1 :])
+    assert "1 fault: `enhancer store repair`" in invoke("store", "verify").err
