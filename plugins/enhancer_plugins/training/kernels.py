@@ -2,8 +2,8 @@
 
 Three rules make them fast and reproducible:
 
-- The width of a row is a compile-time constant, so that a row's accumulator stays in vector registers (a kernel is
-  compiled once for each width that is met, and kept on disk by numba).
+- The width of a row is a compile-time constant, so that a row's sum stays in vector registers (a kernel is compiled
+  once for each width that is met, and kept on disk by numba).
 - Threads own rows, columns or samples of the output; nothing is summed in an order that depends on scheduling, so
   results are equal from run to run and for any number of threads.
 - Every array is C-contiguous and of one type, so that there is one signature a kernel.
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
+
+from enhancer_plugins.training.gather import sum_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,13 +44,7 @@ def spmm(width: int) -> Callable[..., None]:
         for chunk in numba.prange(bounds.shape[0] - 1):
             total = np.empty(width, x.dtype)
             for row in range(bounds[chunk], bounds[chunk + 1]):
-                for k in range(width):
-                    total[k] = 0
-                for p in range(indptr[row], indptr[row + 1]):
-                    value = values[p]
-                    column = indices[p]
-                    for k in range(width):
-                        total[k] += value * x[column, k]
+                sum_rows(indices, values, indptr[row], indptr[row + 1], x, total, width)
                 for k in range(width):
                     out[row, k] = beta * total[k] + alpha * base[row, k]
 
@@ -80,13 +76,7 @@ def spmm_rows(width: int) -> Callable[..., None]:
             total = np.empty(width, x.dtype)
             for place in range(bounds[chunk], bounds[chunk + 1]):
                 row = rows[place]
-                for k in range(width):
-                    total[k] = 0
-                for p in range(indptr[row], indptr[row + 1]):
-                    value = values[p]
-                    column = indices[p]
-                    for k in range(width):
-                        total[k] += value * x[column, k]
+                sum_rows(indices, values, indptr[row], indptr[row + 1], x, total, width)
                 for k in range(width):
                     out[row, k] = beta * total[k] + alpha * base[row, k]
 
