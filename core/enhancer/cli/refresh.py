@@ -25,7 +25,8 @@ from enhancer.cli.session import (
     say,
     with_session,
 )
-from enhancer.errors import ConfigError, EnhancerError
+from enhancer.errors import EnhancerError
+from enhancer.files import require_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,10 +67,8 @@ def refresh(
             with view.suspended():
                 typer.echo(differences(changes.differences))
 
-    if summary is not None and not summary.parent.is_dir():
-        raise ConfigError(f"--summary: there is no folder {summary.parent}", hint="make it, or choose another")
-    if summary is not None and summary.is_dir():
-        raise ConfigError(f"--summary: {summary} is a folder", hint="name a file in it")
+    if summary is not None:
+        require_place(summary, "--summary")
     try:
         with session.opened() as project, ProgressView(quiet=session.quiet) as view:
             report = project.refresh(

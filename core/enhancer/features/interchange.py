@@ -35,6 +35,7 @@ from enhancer.errors import ConfigError, DataError, EnhancerError, did_you_mean
 from enhancer.features import arrow
 from enhancer.features.fields import COUNTS, FIELDS, STRINGS, Row, one_dim, record_to_json, without_vector
 from enhancer.features.records import embedding_text
+from enhancer.files import require_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,6 +98,7 @@ def export_records(
         ".useremb": partial(_write_recbole, "user"),
     }
     write = writers[_ending(path, writers)]
+    require_place(path)
     of_format: dict[str, Kind] = {".itememb": "item", ".useremb": "user"}
     wanted = of_format.get(path.suffix.lower(), kind)
     if path.suffix.lower() in of_format and aspect is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 
 from enhancer.errors import ArtifactError, ConfigError, DataError
+from enhancer.files import require_place
 from enhancer.serving.results import Recommendation
 from enhancer.serving.rows import check_k, inverse_norms
 from enhancer.serving.topk import top_k
@@ -44,6 +45,7 @@ def write_index(ranker: Ranker, path: str | Path, *, kind: Kind = "usearch", met
             hint="kinds: usearch, hnswlib, faiss; metrics: ip, cosine",
         )
     path = Path(path)
+    require_place(path)
     library = _library(kind)
     ids, items = ranker.item_table()
     if not len(items):
@@ -61,7 +63,6 @@ def write_index(ranker: Ranker, path: str | Path, *, kind: Kind = "usearch", met
     }
     draft = path.with_name(f".{path.name}.draft")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _BUILD[kind](library, items, str(draft))
         draft.replace(path)
         _note(path).write_text(json.dumps(note), encoding="utf-8")

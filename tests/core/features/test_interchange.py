@@ -324,5 +324,8 @@ def test_an_unknown_ending_and_a_missing_file(tmp_path: Path) -> None:
                 call(a, tmp_path / "x.pickle")
         with pytest.raises(ConfigError, match="no file"):
             import_records(a, tmp_path / "x.jsonl")
-        with pytest.raises(ConfigError, match="cannot write"):
+        with pytest.raises(ConfigError, match=r"there is no folder .*nowhere"):
             export_records(a, tmp_path / "nowhere" / "x.jsonl")
+        (tmp_path / "x.parquet").mkdir()
+        with pytest.raises(ConfigError, match=r"x\.parquet is a folder"):
+            export_records(a, tmp_path / "x.parquet")

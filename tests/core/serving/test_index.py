@@ -85,7 +85,7 @@ def test_the_note_gives_ids_by_row(ranker, written):
 
 def test_what_the_library_itself_reads_answers_inner_products(ranker, tmp_path):
     usearch = pytest.importorskip("usearch.index", reason="usearch is not installed")
-    path = ranker.export_index(tmp_path / "deep" / "items.usearch", metric="ip")
+    path = ranker.export_index(tmp_path / "items.usearch", metric="ip")
     queries, _ = ranker.user_table(["u3"])
     found = usearch.Index.restore(str(path)).search(queries[0], 3)
     _, items = ranker.item_table()
@@ -102,6 +102,15 @@ def test_by_cosine_the_neighbours_are_those_of_similar(ranker, tmp_path):
     assert [f"i{key}" for key in found.keys] == ["i5", *(item for item, _ in ranker.similar("i5", 5).items)]
     with pytest.raises(ArtifactError, match="not one of inner products"):
         ApproximateRanker(ranker, path)
+
+
+def test_a_file_goes_into_a_folder_that_is_there(ranker, tmp_path):
+    pytest.importorskip("usearch", reason="usearch is not installed")
+    with pytest.raises(ConfigError, match=r"there is no folder .*deep"):
+        ranker.export_index(tmp_path / "deep" / "items.usearch")
+    with pytest.raises(ConfigError, match="is a folder"):
+        ranker.export_index(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_index_of_this_artifact_is_refused(ranker, tmp_path):
