@@ -26,7 +26,7 @@ PLAN = {
     "completion_tokens",
     "cost_usd",
 }
-GENERATION = (PLAN - {"to_generate"}) | {"generated", "seconds"}
+GENERATION = (PLAN - {"to_generate"}) | {"generated", "seconds", "embedded"}
 COMPARISON = {"arm", "baseline", "metric", "delta", "t", "df", "p", "p_adjusted", "significant"}
 SMALL = ("backbone.epochs=3", "backbone.dim=8", "evaluation.seeds=2", 'evaluation.arms=["none", "concat"]')
 SMALL = tuple(flag for setting in SMALL for flag in ("--set", setting))

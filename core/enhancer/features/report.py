@@ -11,7 +11,7 @@ _PLAN = (
 )
 _REPORT = (
     *("entities", "cached", "generated", "quarantined", "requests", "prompt_tokens", "completion_tokens", "cost_usd"),
-    "seconds",
+    *("seconds", "embedded"),
 )
 
 
@@ -66,7 +66,7 @@ class GenerationReport:
     """None where any call's cost is not known."""
     seconds: float
     embedded: int = 0
-    """Records whose vector was made."""
+    """Records whose vector was made, be it for new content or by another embedder."""
     without_text: int = 0
     """Entities that have neither text nor history: they were not asked about, and have no record."""
     pending: int = 0

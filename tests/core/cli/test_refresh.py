@@ -85,10 +85,13 @@ def test_another_embedder_embeds_anew_without_a_call(project, invoke, llm_server
     done = invoke("refresh", "--json", "--set", "embedder.dim=24").json()
     assert items(done) == {"entities": 10, "fresh": 0, "new": 0, "vanished": 0, "embedder": 10}
     assert done["generate"]["generated"] == done["generate"]["requests"] == 0
+    assert done["generate"]["embedded"] == 10
     assert llm_server.count == asked
     stats = invoke("store", "stats", "--json", "--set", "embedder.dim=24").json()
     assert stats["dims"] == {"24": 10}
     assert items(stats, "freshness")["fresh"] == 10
+    again = invoke("generate", "--set", "embedder.dim=48")
+    assert re.search(r"^generated +0\nembedded +10$", again.out, re.MULTILINE)
 
 
 def test_stats_tell_fresh_stale_and_orphaned(project, invoke):  # noqa: F811

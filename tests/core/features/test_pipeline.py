@@ -25,6 +25,7 @@ PLAN_KEYS = [
 REPORT_KEYS = [
     *("entities", "cached", "generated", "quarantined", "requests", "prompt_tokens", "completion_tokens", "cost_usd"),
     "seconds",
+    "embedded",
 ]
 
 
