@@ -147,6 +147,7 @@ def generation(result: Mapping[str, Any]) -> str:
             ("entities", count(result["entities"])),
             ("cached", count(result["cached"])),
             ("generated", count(result["generated"])),
+            ("embedded", count(result["embedded"])),
             ("in quarantine", count(result["quarantined"])),
             *_some(result),
             ("calls", count(result["requests"])),
