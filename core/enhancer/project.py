@@ -101,10 +101,14 @@ class Project(Parts):
         prune: bool = False,
         most_pruned: float = 0.5,
         retry_quarantined: bool = False,
+        batch: bool = False,
+        wait: bool = True,
     ) -> RefreshReport:
         """Bring the store up to the tables; see :func:`enhancer.features.refresh.refresh`."""
         from enhancer.features.refresh import refresh
 
+        if not batch and not wait:
+            raise ConfigError("--no-wait is about offline batches", hint="add --batch")
         return refresh(
             self.pipeline,
             self.store,
@@ -114,6 +118,8 @@ class Project(Parts):
             prune=prune,
             most_pruned=most_pruned,
             retry_quarantined=retry_quarantined,
+            batch=batch,
+            wait=wait,
         )
 
     def repair_store(self) -> Repair:

@@ -32,6 +32,8 @@ BatchFlag = Annotated[
     bool, typer.Option("--batch", help="By the provider's batch API: within a day, at about half the price.")
 ]
 
+NoWaitFlag = Annotated[bool, typer.Option("--no-wait", help="With --batch: submit, collect what is ready, and leave.")]
+
 
 def plan(session: Session, batch: BatchFlag = False, as_json: JsonFlag = False) -> None:
     """Show what would be generated, and the cost. Calls nothing."""
@@ -49,9 +51,7 @@ def generate(
         bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
     ] = False,
     batch: BatchFlag = False,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="With --batch: submit, collect what is ready, and leave.")
-    ] = False,
+    no_wait: NoWaitFlag = False,
     abandon: Annotated[
         bool, typer.Option("--abandon", help="With --batch: end the jobs that are out, and collect what they have.")
     ] = False,
@@ -74,7 +74,7 @@ def generate(
             )
         except (KeyboardInterrupt, EnhancerError):
             with view.suspended():
-                _tell_of_jobs(project)
+                tell_of_jobs(project)
             raise
         out = project.pipeline.open_jobs() if batch or done.pending else []
     report = done.to_json()
@@ -84,7 +84,7 @@ def generate(
     _end_in_part(report)
 
 
-def _tell_of_jobs(project: Project) -> None:
+def tell_of_jobs(project: Project) -> None:
     """Whoever stops waiting learns that the provider does not."""
     with contextlib.suppress(EnhancerError):  # what stopped the run is told, not that nothing can be said of jobs
         if out := project.pipeline.open_jobs():

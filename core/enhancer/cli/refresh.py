@@ -12,7 +12,7 @@ import typer
 
 from enhancer.cli import jsonlog, tables
 from enhancer.cli.failures import INTERRUPTED, PARTLY
-from enhancer.cli.generate import consent
+from enhancer.cli.generate import BatchFlag, NoWaitFlag, consent, tell_of_jobs
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import (
     MOST_PRUNED,
@@ -47,6 +47,8 @@ def refresh(
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
     ] = False,
+    batch: BatchFlag = False,
+    no_wait: NoWaitFlag = False,
     summary: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Write what was found and done, as JSON.")
     ] = None,
@@ -71,14 +73,21 @@ def refresh(
         require_place(summary, "--summary")
     try:
         with session.opened() as project, ProgressView(quiet=session.quiet) as view:
-            report = project.refresh(
-                listener=view,
-                confirm=consent(yes, view),
-                tell=tell,
-                prune=prune,
-                most_pruned=prune_at_most,
-                retry_quarantined=retry_quarantined,
-            )
+            try:
+                report = project.refresh(
+                    listener=view,
+                    confirm=consent(yes, view),
+                    tell=tell,
+                    prune=prune,
+                    most_pruned=prune_at_most,
+                    retry_quarantined=retry_quarantined,
+                    batch=batch,
+                    wait=not no_wait,
+                )
+            finally:
+                if batch or known.get("plan", {}).get("pending"):
+                    with view.suspended():
+                        tell_of_jobs(project)
     except (EnhancerError, KeyboardInterrupt, typer.Exit) as stop:
         _write(summary, {**known, **_stopped(stop)})
         done = getattr(stop, "report", None)

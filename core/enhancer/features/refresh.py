@@ -88,6 +88,8 @@ def refresh(
     prune: bool = False,
     most_pruned: float = MOST_PRUNED,
     retry_quarantined: bool = False,
+    batch: bool = False,
+    wait: bool = True,
 ) -> RefreshReport:
     """Bring the store up to the tables: one look at every row, and one more at all of them if anything changed.
 
@@ -101,6 +103,8 @@ def refresh(
         most_pruned: Share of a kind's records, above which nothing is removed: a table that was cut short must not
             empty the store.
         retry_quarantined: Ask again about entities whose answers were never valid.
+        batch: Use the provider's batch API; what an earlier run submitted is collected.
+        wait: With ``batch``: stay until everything is collected.
 
     Raises:
         BudgetError: ``max_cost`` leaves no room for the next call; what was paid for is kept.
@@ -109,16 +113,19 @@ def refresh(
     """
     started, began = now(), time.perf_counter()
     found = pipeline.differences()
-    plan = pipeline.plan(retry_quarantined=retry_quarantined, differences=found)
+    plan = pipeline.plan(retry_quarantined=retry_quarantined, batch=batch, differences=found)
     pipeline.count_vanished(found)
     changes = Changes(differences=found.all(), plan=plan, to_embed=plan.to_embed)
     if tell is not None:
         tell(changes)
     generated = None
-    if changes.anything_to_do:
+    if changes.anything_to_do or (batch and plan.pending):
         if confirm is not None and not confirm(plan):
             raise EnhancerError("not confirmed: nothing was generated")
-        generated = pipeline.generate(listener, retry_quarantined=retry_quarantined)
+        if batch:
+            generated = pipeline.generate_offline(listener, retry_quarantined=retry_quarantined, wait=wait)
+        else:
+            generated = pipeline.generate(listener, retry_quarantined=retry_quarantined)
     pruned = 0
     if prune and changes.vanished:
         for one in changes.differences:

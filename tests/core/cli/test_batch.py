@@ -71,6 +71,26 @@ def test_submitted_by_one_run_and_collected_by_another(invoke, project, batches)
     assert len(batches.jobs) == 1
 
 
+def test_a_nightly_refresh_submits_in_one_night_and_collects_in_the_next(invoke, project, batches):
+    assert invoke("refresh", "--no-wait").code == 2
+    batches.default = Plan(polls=1)
+    night = ("refresh", "--batch", "--no-wait", "--yes", "--json", *PRICE)
+    first = invoke(*night, "--summary", "summary.json")
+    assert first.code == 0, first.err
+    assert (first.json()["generate"]["pending"], first.json()["exit_code"]) == (6, 0)
+    half = invoke("plan", "--batch", "--json", *PRICE).json()["cost_usd"]
+    assert first.json()["plan"]["cost_usd"] > half == 0  # half the price was planned; nothing more is to be paid for
+    assert "a batch job goes on at the provider (batch_0; 6 requests)" in first.err
+    direct = invoke("refresh", "--yes", *PRICE)  # what is out is left to the batch
+    assert (direct.code, "a batch job goes on" in direct.err) == (0, True)
+    batches.jobs["batch_0"].plan = Plan()
+    second = invoke(*night)
+    assert second.json()["generate"]["generated"] == 6
+    assert "goes on" not in second.err
+    third = invoke(*night).json()
+    assert (third["generate"], third["changes"][0]["fresh"], len(batches.jobs)) == (None, 6, 1)
+
+
 def test_ctrl_c_says_that_the_job_goes_on_and_the_next_run_collects_it(invoke, project, batches):
     batches.default = Plan(polls=10**6)
 
