@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from enhancer.config.schema import Input
     from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.features import Sides
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.llm import LLMProvider
+    from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
-    from enhancer.data import Interactions, Split
+    from enhancer.data import Interactions, ReadFeatures, Split
     from enhancer.evaluation import Arm
     from enhancer.features import Pipeline, Semantics
 
@@ -174,6 +176,35 @@ class Parts:
         for note in split.notes:
             _log.warning("%s", note)
         return split
+
+    @cached_property
+    def side_features(self) -> dict[Kind, ReadFeatures]:
+        """What ``[data.features]`` names, read from the tables; by kind, empty without.
+
+        Raises:
+            ConfigError: A table or column is missing, or a category has too many values.
+            DataError: A column holds nothing.
+        """
+        from enhancer.data import read_sides
+
+        data = self.settings.data
+        if not data.features.item and not data.features.user:
+            return {}
+        train = self.split.train
+        found = read_sides(data, self.root, train.user_ids, train.item_ids)
+        for kind, read in found.items():
+            path = data.items if kind == "item" else data.users
+            _log.info("side features of %ss: %s", kind, ", ".join(map(str, read.columns)))
+            for line in read.lines(self.root / path, kind) if path is not None else ():
+                _log.warning("%s", line)
+        return found
+
+    @property
+    def sides(self) -> Sides | None:
+        """Side features as a backbone takes them; None without."""
+        from enhancer.data import sides_of
+
+        return sides_of(self.side_features)
 
     @cached_property
     def item_ids(self) -> list[str] | None:

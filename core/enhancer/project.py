@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from enhancer.config import Settings
+    from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.store import FeatureStore, Repair
     from enhancer.evaluation import Ablation, Experiment
     from enhancer.evaluation.diagnosis import Diagnosis
@@ -171,12 +172,13 @@ class Project(Parts):
         backbone, fuser = self.backbone(), self.fuser()
         fuser.check(backbone, settings.fuser.use, settings.backbone.use)
         started = time.perf_counter()
+        self._check_task(backbone)
         refuse_leaks(self, inputs_of(settings) if fuser.uses_semantics else ())
         users, items = self.features(inputs_of(settings)) if fuser.uses_semantics else (None, None)
         if items is not None and self.semantics.pools_users:
             users = self.semantics.pool(items)
         split, folder = self.split, self.root / settings.artifact
-        data = training_data(split, users, items)
+        data = training_data(split, users, items, sides=self.sides, labelled="labels" in backbone.takes)
         arm = Arm("train", settings.fuser.use, settings.fuser.options)
         run = self._memory().key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
         if keep and (kept := trained_before(folder, run, settings.artifact)) is not None:
@@ -209,6 +211,7 @@ class Project(Parts):
                 "backbone": settings.backbone.use,
                 "fuser": settings.fuser.use,
                 "carries_semantics": fuser.carries_semantics,
+                "probabilities": "labels" in backbone.takes,
                 "embedder": self.embedder.fingerprint if fuser.uses_semantics else None,
                 "metrics": metrics,
                 "epochs": fitted.epochs,
@@ -262,6 +265,7 @@ class Project(Parts):
                 "the arm of raw text is left out: no text is embedded; `enhancer generate` does so, without an LLM"
             )
             arms = [arm for arm in arms if arm not in unasked]
+        self._check_task(self.backbone())
         origin = refuse_leaks(self, {name for arm in arms if arm.semantic for name in arm.inputs})
         seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
         # Another process can only know the plugins that are installed.
@@ -277,6 +281,7 @@ class Project(Parts):
                 seeds=list(seeds),
                 baseline=resolve_baseline(settings, arms),
                 pool=self.pooling,
+                sides=self.sides,
                 listener=listener,
                 on_epoch=self._on_epoch,
                 memory=self._memory(),
@@ -330,6 +335,14 @@ class Project(Parts):
 
     # --- within --------------------------------------------------------------------------------------------------
 
+    def _check_task(self, backbone: Backbone) -> None:
+        """Refuse features, labels and metrics that do not go with the backbone, before anything else is done."""
+        from enhancer.evaluation import Views, training_data
+        from enhancer.evaluation.task import check_task
+
+        data = training_data(self.split, sides=self.sides, labelled="labels" in backbone.takes)
+        check_task(backbone, data, Views(self.split), self.settings.evaluation.metrics, self.settings.backbone.use)
+
     def _memory(self) -> RunMemory:
         """Runs that were finished before. The ids count too: equal numbers may stand for other entities."""
         from enhancer.evaluation.memory import RunMemory
@@ -351,6 +364,10 @@ class Project(Parts):
             "LLM": settings.llm.model if settings.prompts.item.source == "llm" else "none",
             "rows read": read.rows,
             "rows with an unknown item": read.unknown_items,
+            **{
+                f"side features of {kind}s": ", ".join(map(str, found.columns))
+                for kind, found in self.side_features.items()
+            },
         }
 
 
@@ -366,4 +383,5 @@ def _experiment(settings: Settings, root: Path, tables: SharedTables) -> Experim
         parts.fuser,
         metrics=settings.evaluation.metrics,
         pool=parts.pooling,
+        sides=parts.sides,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,13 +119,16 @@ def _cache() -> Check:
 
 
 def _data(settings: Settings, root: Path) -> Iterator[Check]:
-    columns = settings.data.columns
+    columns, features = settings.data.columns, settings.data.features
     wanted: dict[str, tuple[Path | None, list[str | None]]] = {
         "items": (
             settings.data.items,
-            [columns.items_id or columns.item_id, columns.title, *(columns.item_text or [])],
+            [columns.items_id or columns.item_id, columns.title, *(columns.item_text or []), *_bare(features.item)],
         ),
-        "users": (settings.data.users, [columns.users_id or columns.user_id, *(columns.user_text or [])]),
+        "users": (
+            settings.data.users,
+            [columns.users_id or columns.user_id, *(columns.user_text or []), *_bare(features.user)],
+        ),
         "interactions": (
             settings.data.interactions,
             [columns.user_id, columns.item_id, columns.rating, columns.timestamp],
@@ -136,6 +140,11 @@ def _data(settings: Settings, root: Path) -> Iterator[Check]:
                 yield Check(f"data.{name}", "warn", "not set", f'write [data] {name} = "FILE"')
             continue
         yield _table(f"data.{name}", root / path, [column for column in needed if column])
+
+
+def _bare(names: list[str]) -> list[str]:
+    """Columns of side features without what they are said to be."""
+    return [re.sub(r":(number|category|tags)$", "", name) for name in names]
 
 
 def _table(name: str, path: Path, needed: list[str]) -> Check:
@@ -224,4 +233,10 @@ def _pair(manager: PluginManager, settings: Settings, context: Context) -> Check
     model = manager.create("backbone", backbone.use, backbone.options, context, also_known=type(backbone).model_fields)
     fusion = manager.create("fuser", fuser.use, fuser.options, context, also_known=type(fuser).model_fields)
     fusion.check(model, fuser.use, backbone.use)
+    if (settings.data.features.item or settings.data.features.user) and "features" not in model.takes:
+        what = f"{backbone.use} takes no side features, and [data.features] names some"
+        return Check("backbone and fuser", "fail", what, "set [backbone] use = 'fm', or leave [data.features] out")
+    if "labels" in model.takes and settings.data.columns.label is None:
+        what = f"{backbone.use} as configured learns from labels, and there are none"
+        return Check("backbone and fuser", "fail", what, "set [data.columns] label")
     return Check("backbone and fuser", "ok", f"{backbone.use} with {fuser.use}")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from enhancer.data.entities import Entity, read_entities
-from enhancer.data.features import FeatureColumn, ReadFeatures, read_features
+from enhancer.data.features import FeatureColumn, ReadFeatures, read_features, read_sides, sides_of
 from enhancer.data.histories import Histories, Touch
 from enhancer.data.interactions import Interactions, ReadReport, read_interactions
 from enhancer.data.readers import ENDINGS, Table, open_table
@@ -27,5 +27,7 @@ __all__ = [
     "read_entities",
     "read_features",
     "read_interactions",
+    "read_sides",
+    "sides_of",
     "split_interactions",
 ]

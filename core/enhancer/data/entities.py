@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ _BLANK, _DELETE = 32, 127
 _UNPRINTABLE = bytes([*range(_BLANK), _DELETE])
 
 
+_NO_COLUMNS: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
 class Entity(NamedTuple):
     """One item or user. A named tuple, because a million of them are made in a few seconds."""
 
@@ -31,10 +35,17 @@ class Entity(NamedTuple):
     id: str
     text: str
     """Lines ``column: value`` of the text columns, empty values left out, cut off at ``max_text`` characters."""
-    fields: Mapping[str, str]
-    """Every column but the id, as text on one line, each cut off at ``max_text`` characters."""
-    title: str | None
+    title: str | None = None
     """What people call it, where a column says so."""
+    columns: Mapping[str, Sequence[str]] = _NO_COLUMNS
+    """Its block of the table without the id, column by column: text on one line, cut off at ``max_text`` characters."""
+    row: int = 0
+    """Its place in ``columns``."""
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Its own value in each of ``columns``."""
+        return {name: values[self.row] for name, values in self.columns.items()}
 
 
 def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int) -> Iterator[Entity]:
@@ -67,16 +78,18 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
             places = [n for n, given in enumerate(ids) if given != BLANK]
         kept = values if len(places) == len(ids) else [[column[n] for n in places] for column in values]
         names = [ids[n].strip() for n in places]
-        for n, name in zip(places, names, strict=True):
-            if not name or len(name) > MAX_ID:
-                what = "is empty" if not name else f"has {len(name):,} characters"
-                raise table.fault(first + n, id_column, f"the id {what}")
+        if not all(names) or max(map(len, names), default=0) > MAX_ID:
+            n, name = next(pair for pair in zip(places, names, strict=True) if not 0 < len(pair[1]) <= MAX_ID)
+            what = "is empty" if not name else f"has {len(name):,} characters"
+            raise table.fault(first + n, id_column, f"the id {what}")
         rows = rows or bool(names)
         lines = [_lines(column, max_text) for column in kept]
         written = _texts(others, lines, text_at, max_text, len(names))
-        fields = [dict(zip(others, row)) for row in _rows(lines, len(names))]  # noqa: B905 - equal, and asked often
-        titles = _titles(title_column, names, fields)
-        entities = map(Entity, itertools.repeat(kind), names, written, fields, titles)
+        block = dict(zip(others, lines, strict=True))
+        titles = _titles(title_column, names, block)
+        every = zip(itertools.repeat(kind), names, written, titles, itertools.repeat(block), range(len(names)))
+        # What Entity(...) does, without a call in Python for each.
+        entities: Iterator[Entity] = map(tuple.__new__, itertools.repeat(Entity), every)
         before = seen.add(names, written)
         if before.count(None) == len(before):  # as nearly always
             yield from entities
@@ -124,11 +137,11 @@ def _title_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str | Non
     return next(iter([*plain, *(name for name in table.columns if name.lower().endswith(("title", "_name")))]), None)
 
 
-def _titles(column: str | None, names: Sequence[str], fields: Sequence[Mapping[str, str]]) -> Sequence[str | None]:
+def _titles(column: str | None, names: Sequence[str], block: Mapping[str, Sequence[str]]) -> Sequence[str | None]:
     """What people call each; the column may be that of ids."""
     if column is None:
         return [None] * len(names)
-    return [row.get(column, name) or None for name, row in zip(names, fields, strict=True)]
+    return [title or None for title in block.get(column, names)]
 
 
 def _rows(columns: Sequence[Sequence[str]], count: int) -> Iterator[tuple[str, ...]]:
@@ -149,15 +162,16 @@ def _lines(column: list[str], max_text: int) -> list[str]:
 
 def _is_plain(column: Sequence[str]) -> bool:
     """Whether all values are printable ASCII, without a blank at an end or beside another: looked at as one array."""
-    whole = "\n".join(column)
+    whole = f" {' '.join(filter(None, column))} "
+    if len(whole) == len("  "):
+        return True
     if not whole.isascii():
         return False
-    raw = np.frombuffer(f"\n{whole}\n".encode(), np.uint8)
-    if np.count_nonzero(raw < _BLANK) != len(column) + 1 or (raw == _DELETE).any():
+    raw = np.frombuffer(whole.encode(), np.uint8)
+    if raw.min() < _BLANK or raw.max() >= _DELETE:
         return False
     blank = raw == _BLANK
-    # A blank follows a blank, follows a line's end, or is followed by one.
-    return not (blank[1:] & (raw[:-1] <= _BLANK)).any() and not (blank[:-1] & (raw[1:] < _BLANK)).any()
+    return not (blank[1:] & blank[:-1]).any()
 
 
 def is_clean(text: str) -> bool:

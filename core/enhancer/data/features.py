@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from enhancer.contracts.features import SideFeatures
+from enhancer.contracts.features import SideFeatures, Sides
 from enhancer.data.readers import BLANK, Table, open_table
 from enhancer.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from enhancer.config import ColumnsConfig
+    from enhancer.config.schema import DataConfig
     from enhancer.contracts.record import Kind
 
 FeatureKind = Literal["number", "category", "tags"]
@@ -72,6 +73,58 @@ class ReadFeatures:
     columns: tuple[FeatureColumn, ...]
     absent: int
     """Entities that the table has no row of: all their features are missing."""
+
+    def lines(self, path: Path, kind: Kind) -> list[str]:
+        """What one might not expect, a sentence each."""
+        lines = [
+            f"{path}: {each.name!r} has values that are no numbers (such as {', '.join(map(repr, each.odd))}): missing"
+            for each in self.columns
+            if each.odd
+        ]
+        if self.absent:
+            lines.append(f"{path} has no row of {self.absent:,} {kind}s: all their features are missing")
+        return lines
+
+
+def read_sides(
+    config: DataConfig, root: Path, user_ids: Sequence[str], item_ids: Sequence[str]
+) -> dict[Kind, ReadFeatures]:
+    """The side features that ``[data.features]`` names, by kind; see :func:`read_features`.
+
+    Args:
+        config: ``[data]``.
+        root: Folder that the tables are relative to.
+        user_ids: Users, in the order of rows.
+        item_ids: Items, likewise.
+
+    Raises:
+        ConfigError: Also where the table that has the columns is not set.
+        DataError: See :func:`read_features`.
+    """
+    found: dict[Kind, ReadFeatures] = {}
+    asked: tuple[tuple[Kind, Path | None, list[str], Sequence[str]], ...] = (
+        ("user", config.users, config.features.user, user_ids),
+        ("item", config.items, config.features.item, item_ids),
+    )
+    for kind, path, wanted, ids in asked:
+        if not wanted:
+            continue
+        if path is None:
+            raise ConfigError(
+                f"[data.features] {kind} names columns, and [data] {kind}s is not set", hint=f'{kind}s = "{kind}s.csv"'
+            )
+        found[kind] = read_features(
+            root / path, kind, config.columns, wanted, ids, max_values=config.features.max_values
+        )
+    return found
+
+
+def sides_of(found: Mapping[Kind, ReadFeatures]) -> Sides | None:
+    """What a backbone learns from; None where nothing was read."""
+    users, items = found.get("user"), found.get("item")
+    if users is None and items is None:
+        return None
+    return Sides(users=None if users is None else users.features, items=None if items is None else items.features)
 
 
 def read_features(

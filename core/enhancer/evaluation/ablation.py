@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
 from enhancer.evaluation.experiment import Experiment, recall_one, run_one
 from enhancer.evaluation.fitting import Watch
-from enhancer.evaluation.metrics import parse_metric
 from enhancer.evaluation.references import references
 from enhancer.evaluation.result import Ablation, Run, judge
 from enhancer.evaluation.search import search as search_arms
+from enhancer.evaluation.split import Views, labels_of, training_data
+from enhancer.evaluation.task import check_task
 from enhancer.evaluation.verdict import verdicts
 from enhancer.evaluation.workers import Epoch, Job, Workers
 from enhancer.progress import Progress, silent
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import SearchConfig
     from enhancer.contracts.backbone import Backbone
+    from enhancer.contracts.features import Sides
     from enhancer.contracts.fuser import Fuser
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.experiment import Features, Table
     from enhancer.evaluation.fitting import OnEpoch
     from enhancer.evaluation.memory import RunMemory
     from enhancer.evaluation.search import Searched
-    from enhancer.evaluation.split import SplitLike, Views
+    from enhancer.evaluation.split import SplitLike
     from enhancer.progress import Detail, Listener
 
 
@@ -47,6 +49,7 @@ def run_ablation(
     seeds: Sequence[int],
     baseline: str | None = None,
     pool: Callable[[Table], Table] | None = None,
+    sides: Sides | None = None,
     listener: Listener = silent,
     on_epoch: OnEpoch | None = None,
     checkpoints: Path | None = None,
@@ -66,6 +69,7 @@ def run_ablation(
         seeds: One run of each arm for each.
         baseline: The arm that the others are compared with; by default the first.
         pool: Makes user vectors from item vectors, from training interactions alone; None takes those of ``features``.
+        sides: Side features of users and items, the same for every arm; None for none.
         listener: Told of every epoch, as stage ``ablate``, with runs done of runs in all.
         on_epoch: Told of every epoch.
         checkpoints: A folder for the state of unfinished runs.
@@ -75,7 +79,7 @@ def run_ablation(
 
     Raises:
         FusionError: A pair cannot work together; raised before any training.
-        ConfigError: An unknown metric or baseline.
+        ConfigError: An unknown metric or baseline, or data, backbone and metrics that do not go together.
         EvaluationError: No test pair can be scored, a seed is there twice, or a model diverged.
     """
     names = [arm.name for arm in arms]
@@ -84,12 +88,13 @@ def run_ablation(
         raise ConfigError(f"baseline {baseline!r} is not an arm", hint=did_you_mean(baseline, names))
     if len(set(seeds)) < len(seeds) or not seeds:
         raise EvaluationError(f"seeds must be distinct and at least one, not {list(seeds)}")
-    for metric in metrics:
-        parse_metric(metric)
+    views = Views(split)
     for arm in arms:
-        make_fuser(arm).check(make_backbone(arm), arm.fuser)
+        backbone = make_backbone(arm)
+        make_fuser(arm).check(backbone, arm.fuser)
+        check_task(backbone, training_data(split, sides=sides, labelled="labels" in backbone.takes), views, metrics)
     started = time.perf_counter()
-    experiment = Experiment.over(split, features, make_backbone, make_fuser, metrics=metrics, pool=pool)
+    experiment = Experiment.over(split, features, make_backbone, make_fuser, metrics=metrics, pool=pool, sides=sides)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
     reference = references(experiment)
     searched: list[Searched] = []
@@ -187,6 +192,15 @@ def facts(views: Views) -> dict[str, Any]:
         "warm_items": len(views.warm_items),
         "cold_items": len(split.cold_items),
         "cold_users": len(split.cold_users),
+        **_about_labels(views),
         "test_unreachable": views.unreachable,
         "test_strangers": views.strangers,
+    }
+
+
+def _about_labels(views: Views) -> dict[str, Any]:
+    """Where interactions have labels: how many of each part are good ones."""
+    parts = {"train": views.split.train, "validation": views.split.validation, "test": views.split.test}
+    return {
+        f"{name}_good": int(labels.sum()) for name, part in parts.items() if (labels := labels_of(part)) is not None
     }

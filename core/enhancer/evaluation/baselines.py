@@ -11,6 +11,8 @@ import numpy as np
 from enhancer.contracts.backbone import Factors
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from enhancer.evaluation.ranking import Pairs
 
 EASE_ITEMS, EASE_CELLS = 6_000, 50_000_000
@@ -24,6 +26,37 @@ def popularity(train: Pairs, n_users: int, n_items: int) -> Factors:
     """Everybody gets what most people took."""
     counts = np.bincount(train.items, minlength=n_items).astype(np.float32)
     return Factors(np.ones((n_users, 1), np.float32), counts[:, None])
+
+
+def rates(train: Pairs, labels: NDArray[np.float32], n_users: int, n_items: int, *, doubt: float) -> Factors:
+    r"""How often a user's, and an item's, interactions are good ones: log-odds over those of all, added up.
+
+    :math:`s_{ui} = \ell(r_u) + \ell(r_i) - \ell(r)`, with :math:`\ell` the log-odds, :math:`r` the share of good
+    ones and :math:`r_u = (g_u + k r) / (n_u + k)`; likewise for items. A probability that knows nothing of tastes.
+
+    Args:
+        train: Labelled interactions.
+        labels: float32 ``[n]``: 1 or 0; of both kinds.
+        n_users: User rows.
+        n_items: Item rows.
+        doubt: :math:`k`.
+    """
+    whole = float(np.clip(labels.mean(dtype=np.float64), 1e-6, 1 - 1e-6))
+
+    def odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.log(share) - np.log1p(-share), np.float64)
+
+    def of(rows: NDArray[np.int32], n: int) -> NDArray[np.float32]:
+        good = np.bincount(rows, weights=labels, minlength=n)
+        share = (good + doubt * whole) / (np.bincount(rows, minlength=n) + doubt)
+        return odds(share).astype(np.float32)
+
+    ones_u, ones_i = np.ones(n_users, np.float32), np.ones(n_items, np.float32)
+    level = np.float32(odds(np.array(whole)))
+    return Factors(
+        np.stack([of(train.users, n_users) - level, ones_u], axis=1),
+        np.stack([ones_i, of(train.items, n_items)], axis=1),
+    )
 
 
 def ease_fits(n_users: int, n_items: int) -> bool:

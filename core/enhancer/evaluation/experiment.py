@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.errors import EvaluationError
 from enhancer.evaluation.arms import shuffled
+from enhancer.evaluation.metrics import direction
 from enhancer.evaluation.panels import Panel, measure, panels_of
 from enhancer.evaluation.result import Run
 from enhancer.evaluation.split import Views, training_data
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import Input
     from enhancer.contracts.backbone import Backbone, TrainingData
+    from enhancer.contracts.features import Sides
     from enhancer.contracts.fuser import Fuser
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.fitting import Watch
@@ -42,6 +44,7 @@ class Experiment:
     make_backbone: Callable[[Arm], Backbone]
     make_fuser: Callable[[Arm], Fuser]
     metrics: list[str]
+    sides: Sides | None = None
     _tables: dict[tuple[Input, ...], tuple[Table | None, Table]] = field(default_factory=dict)
 
     @classmethod
@@ -54,6 +57,7 @@ class Experiment:
         *,
         metrics: Sequence[str],
         pool: Callable[[Table], Table] | None = None,
+        sides: Sides | None = None,
     ) -> Experiment:
         """Set up an experiment on a split; for the arguments see :func:`~enhancer.evaluation.run_ablation`.
 
@@ -61,7 +65,7 @@ class Experiment:
             EvaluationError: No test pair can be scored.
         """
         views = Views(split)
-        panels = panels_of(views)
+        panels = panels_of(views, metrics)
         if not panels or panels[0].strata[0].name != "all":
             raise EvaluationError(
                 "no test interaction has both a user and an item with training interactions",
@@ -75,12 +79,14 @@ class Experiment:
             make_backbone=make_backbone,
             make_fuser=make_fuser,
             metrics=list(metrics),
+            sides=sides,
         )
 
     def data(self, arm: Arm, seed: int) -> TrainingData:
         """The training data of an arm: a placebo's vectors are shuffled before users are pooled from them."""
+        labelled = "labels" in self.make_backbone(arm).takes
         if not arm.semantic:
-            return training_data(self.views.split)
+            return training_data(self.views.split, sides=self.sides, labelled=labelled)
         if arm.inputs not in self._tables:
             self._tables[arm.inputs] = self.features(arm.inputs)
         users, items = self._tables[arm.inputs]
@@ -89,7 +95,7 @@ class Experiment:
             users = None if users is None else shuffled(users, seed)
         if self.pool is not None:
             users = self.pool(items)
-        return training_data(self.views.split, users, items)
+        return training_data(self.views.split, users, items, sides=self.sides, labelled=labelled)
 
 
 def recall_one(
@@ -139,7 +145,9 @@ def run_one(
     found, looks = (
         measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics) if measured else ({}, {})
     )
-    best = next((entry for entry in fitted.history if entry.get("epoch") == fitted.best_epoch), {})
+    sign = direction(experiment.metrics[0])  # a monitor's metric is better when higher; what is told is as it is
+    history = [entry | ({"metric": sign * entry["metric"]} if "metric" in entry else {}) for entry in fitted.history]
+    best = next((entry for entry in history if entry.get("epoch") == fitted.best_epoch), {})
     run = Run(
         arm=arm.name,
         seed=seed,
@@ -147,7 +155,7 @@ def run_one(
         epochs=fitted.epochs,
         best_epoch=fitted.best_epoch,
         validation=best.get("metric"),
-        history=fitted.history,
+        history=history,
         measured=found,
         spread=looks,
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from enhancer.evaluation.metrics import evaluate, parse_metric
+from enhancer.evaluation.clicks import over_labels
+from enhancer.evaluation.metrics import direction, evaluate, of_rankings, parse_metric
 from enhancer.evaluation.split import Views
+from enhancer.evaluation.task import check_task
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -60,7 +62,12 @@ class Watch:
         self._complete = False
 
     def validate(self, factors: Factors) -> float | None:
-        """The metric over warm validation pairs, with training masked; None when there are none."""
+        """The metric over warm validation pairs, with training masked, so that more is better; None without any."""
+        if parse_metric(self._metric).of_labels:
+            pairs = self._views.labelled_validation
+            if not len(pairs.labels):
+                return None
+            return direction(self._metric) * over_labels(factors, pairs, (self._metric,))[self._metric]
         part = self._views.warm_validation
         if not len(part.users):
             return None
@@ -74,7 +81,8 @@ class Watch:
         return scores.mean(self._metric)
 
     def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
-        """Pass on that an epoch ended."""
+        """Pass on that an epoch ended, with the metric as it is."""
+        metric = None if metric is None else direction(self._metric) * metric
         if self._on_epoch is not None:
             self._on_epoch(self._run, epoch, loss, metric)
         detail: dict[str, Detail] = {"run": self._run, "epoch": epoch, "epochs": epochs, "loss": loss, "metric": metric}
@@ -122,20 +130,24 @@ def fit(
 
     Raises:
         FusionError: The two cannot work together; raised before training.
-        ConfigError: An unknown metric.
+        ConfigError: An unknown metric, or one that does not go with backbone and data.
     """
     fuser.check(backbone)
-    for metric in metrics:
-        parse_metric(metric)
     views = Views(split)
+    check_task(backbone, data, views, metrics)
     watch = Watch(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
     fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
     watch.finished(fitted.epochs)
-    scores = evaluate(
-        fitted.factors,
-        views.warm_test,
-        seen=views.seen_testing,
-        candidates=views.warm_items,
-        metrics=metrics,
-    )
-    return fitted, scores.means() if len(scores.users) else dict.fromkeys(metrics, math.nan)
+    found = dict.fromkeys(metrics, math.nan)
+    if (rankings := of_rankings(metrics)) and len(views.warm_test.users):
+        scores = evaluate(
+            fitted.factors,
+            views.warm_test,
+            seen=views.seen_testing,
+            candidates=views.warm_items,
+            metrics=rankings,
+        )
+        found |= scores.means()
+    if len(views.labelled_test.labels):
+        found |= over_labels(fitted.factors, views.labelled_test, metrics)
+    return fitted, found

@@ -18,6 +18,7 @@ import numpy as np
 from enhancer import __version__
 from enhancer.evaluation.metrics import Scores
 from enhancer.evaluation.result import Run
+from enhancer.evaluation.split import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,11 @@ class RunMemory:
             data.n_items,
         ]
         digest.update(json.dumps(recipe, sort_keys=True, default=str).encode())
+        for side in (data.user_features, data.item_features):
+            for part in () if side is None else side.arrays():
+                digest.update(b"side" + np.ascontiguousarray(part).data)
+        for told in (data.labels, *(labels_of(pairs) for pairs in compared)):
+            digest.update(b"" if told is None else b"labels" + np.ascontiguousarray(told).data)
         for array in (
             *(part for pairs in compared for part in (pairs.users, pairs.items)),
             split.cold_items,
@@ -93,10 +99,12 @@ class RunMemory:
             # The file is opened here: np.load leaves it open when it is no archive.
             with (self._folder / f"{key}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 about: dict[str, Any] = json.loads(str(arrays["about"]))
+                totals: dict[str, dict[str, float]] = about.pop("totals", {})
                 measured: Measured = {
                     stratum: Scores(
                         arrays[f"{number}.users"],
                         {metric: arrays[f"{number}.{place}"] for place, metric in enumerate(metrics)},
+                        totals.get(stratum, {}),
                     )
                     for number, (stratum, metrics) in enumerate(about.pop("strata"))
                 }
@@ -115,6 +123,7 @@ class RunMemory:
             "history": run.history,
             "spread": run.spread,
             "strata": strata,
+            "totals": {name: dict(scores.totals) for name, scores in run.measured.items()},
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for number, (name, metrics) in enumerate(strata):

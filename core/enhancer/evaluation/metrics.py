@@ -12,19 +12,21 @@ number of relevant items of the user:
 ``hit@k``                 1 if any :math:`r_i = 1, i \le k`, else 0
 ========================  ===================================================================================
 
-A metric's value is the mean over users with at least one relevant item. These are RecBole's definitions;
+A metric's value is the mean over users with at least one relevant item. Those of labelled pairs, ``auc``, ``gauc`` and
+``logloss``, are in :mod:`~enhancer.evaluation.clicks`. These are RecBole's definitions;
 LensKit's recall divides by :math:`\min(k, R)` instead, and its ``log2`` discount lets rank 2 count in full.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from enhancer.errors import ConfigError, did_you_mean
+from enhancer.evaluation.clicks import LABEL_METRICS
 from enhancer.evaluation.ranking import CSR, Pairs, rank
 
 if TYPE_CHECKING:
@@ -41,9 +43,15 @@ class Metric:
 
     name: str
     k: int
+    """The cut-off; 0 for a metric of labelled pairs, which has none."""
 
     def __str__(self) -> str:
-        return f"{self.name}@{self.k}"
+        return f"{self.name}@{self.k}" if self.k else self.name
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether it is of labelled pairs, and not of a ranking."""
+        return self.name in LABEL_METRICS
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,34 +62,56 @@ class Scores:
     """int32 ``[n]``: their rows, ascending."""
     values: Mapping[str, NDArray[np.float64]]
     """By metric, as it was asked for: float64 ``[n]``."""
+    totals: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of labelled pairs: numbers of the whole, which are no means over users."""
 
     def mean(self, metric: str) -> float:
-        """Mean over users; 0 where there are none."""
+        """Mean over users, 0 where there are none; of a metric of labelled pairs, its value."""
+        if metric in self.totals:
+            return self.totals[metric]
         values = self.values[metric]
         return float(values.mean()) if len(values) else 0.0
 
     def means(self) -> dict[str, float]:
         """All metrics' means."""
-        return {name: self.mean(name) for name in self.values}
+        return {name: self.mean(name) for name in (*self.values, *self.totals)}
 
 
 def parse_metric(text: str) -> Metric:
-    """Read ``name@k``.
+    """Read ``name@k``, or the bare name of a metric of labelled pairs.
 
-    >>> parse_metric("NDCG@10")
-    Metric(name='ndcg', k=10)
+    >>> parse_metric("NDCG@10"), parse_metric("auc")
+    (Metric(name='ndcg', k=10), Metric(name='auc', k=0))
 
     Raises:
-        ConfigError: An unknown name, with the nearest known one, or no cut-off.
+        ConfigError: An unknown name, with the nearest known one, or no cut-off where there must be one.
     """
     match = re.fullmatch(r"\s*([A-Za-z_]+)\s*(?:@\s*(\d{1,6}))?\s*", text)
     name = match[1].lower() if match else text
-    if match is None or name not in _MEASURES:
-        near = did_you_mean(name.partition("@")[0].lower(), _MEASURES)
+    if match is None or name not in (*_MEASURES, *LABEL_METRICS):
+        near = did_you_mean(name.partition("@")[0].lower(), (*_MEASURES, *LABEL_METRICS))
         raise ConfigError(f"unknown metric {text!r}", hint=near)
+    if name in LABEL_METRICS:
+        if match[2] is not None:
+            raise ConfigError(f"metric {text!r} has no cut-off", hint=f"write {name!r}")
+        return Metric(name, 0)
     if match[2] is None or int(match[2]) == 0:
         raise ConfigError(f"metric {text!r} needs a cut-off of 1 or more", hint=f"for example {name}@10")
     return Metric(name, int(match[2]))
+
+
+def direction(metric: str) -> int:
+    """1 where higher is better, -1 where lower is.
+
+    >>> direction("ndcg@10"), direction("logloss")
+    (1, -1)
+    """
+    return -1 if metric.strip().lower() == "logloss" else 1
+
+
+def of_rankings(metrics: Sequence[str]) -> list[str]:
+    """Those of ``metrics`` that are of a ranking; the others are of labelled pairs."""
+    return [text for text in metrics if not parse_metric(text).of_labels]
 
 
 def evaluate(
@@ -104,9 +134,11 @@ def evaluate(
         metrics: Such as ``ndcg@10``.
 
     Raises:
-        ConfigError: An unknown metric.
+        ConfigError: An unknown metric, or one of labelled pairs.
         EvaluationError: A factor is NaN or infinite.
     """
+    if others := [text for text in metrics if parse_metric(text).of_labels]:
+        raise ConfigError(f"metric {others[0]!r} is of labelled pairs, not of a ranking")
     parsed = {text: parse_metric(text) for text in metrics}
     n_users, n_items = len(factors.users), len(factors.items)
     relevant = only_items(part, candidates, n_items)

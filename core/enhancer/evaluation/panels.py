@@ -11,17 +11,19 @@ panel                 relevant                             ranked among         
 ``cold_users``        test pairs of held-out users         warm items               held out, with such a pair
 ====================  ===================================  =======================  ==============================
 
-Warm means: has a training interaction. Training and validation items are never ranked for their user.
+Warm means: has a training interaction. Training and validation items are never ranked for their user. Where
+interactions have labels, test pairs are the good ones; metrics of labels are of good and bad pairs alike.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.evaluation.metrics import Scores, parse_metric, score
+from enhancer.evaluation.clicks import over_labels
+from enhancer.evaluation.metrics import Scores, of_rankings, parse_metric, score
 from enhancer.evaluation.ranking import rank
 from enhancer.evaluation.strata import Stratum, warm_strata
 
@@ -45,26 +47,42 @@ class Panel:
     strata: tuple[Stratum, ...]
 
 
+_SHOWN = 10
+"""Length of the lists whose looks are told where no metric asks for a ranking."""
 Measured = dict[str, Scores]
 """By stratum: the metrics of each user."""
 
 
-def panels_of(views: Views) -> list[Panel]:
-    """The panels that this split can fill."""
-    warm = Stratum("all", "all warm items", views.warm_test, len(views.warm_items))
+def panels_of(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
+    """The panels that this split can fill; strata in which a metric of labels has no value are left out."""
+    warm = Stratum("all", "all warm items", views.warm_test, len(views.warm_items), views.labelled_test)
     panels = [_panel(views.warm_items, [warm, *warm_strata(views)])]
     if len(views.cold_test.users):
         n = len(views.cold_items)
-        cold = Stratum("cold", "items held out of training, ranked among themselves", views.cold_test, n)
+        labelled = views.labelled_cold
+        cold = Stratum("cold", "items held out of training, ranked among themselves", views.cold_test, n, labelled)
         panels.append(_panel(views.cold_items, [cold]))
         warm_or_cold = np.concatenate([views.warm_items, views.cold_items])
         everything = views.order[np.isin(views.order, warm_or_cold)]
-        among = Stratum("cold_among_all", "items held out of training, ranked among all items", views.cold_test, n)
+        words = "items held out of training, ranked among all items"
+        among = Stratum("cold_among_all", words, views.cold_test, n, labelled)
         panels.append(_panel(everything, [among]))
     if len(views.cold_user_test.users):
-        strangers = Stratum("cold_users", "users held out of training", views.cold_user_test, len(views.warm_items))
+        strangers = Stratum(
+            "cold_users",
+            "users held out of training",
+            views.cold_user_test,
+            len(views.warm_items),
+            views.labelled_cold_users,
+        )
         panels.append(_panel(views.warm_items, [strangers]))
-    return [panel for panel in panels if len(panel.users)]
+    asked = [parsed.name for text in metrics if (parsed := parse_metric(text)).of_labels]
+    if asked:
+        panels = [
+            replace(panel, strata=tuple(s for s in panel.strata if s.labelled and s.labelled.defines(asked)))
+            for panel in panels
+        ]
+    return [panel for panel in panels if len(panel.users) and panel.strata]
 
 
 def measure(
@@ -76,13 +94,17 @@ def measure(
         The scores by stratum, and what the first panel's lists look like beyond accuracy: ``coverage`` and ``gini``
         (see :func:`spread`) and ``novelty``.
     """
-    k = max(parse_metric(text).k for text in metrics)
+    rankings = of_rankings(metrics)
+    k = max((parse_metric(text).k for text in rankings), default=_SHOWN)
     measured: Measured = {}
     looks: dict[str, float] = {}
     for panel in panels:
         ranked = rank(factors, panel.users, views.seen_testing, panel.candidates, k)
         for stratum in panel.strata:
-            measured[stratum.name] = score(ranked, panel.users, stratum.pairs, len(factors.items), metrics)
+            scores = score(ranked, panel.users, stratum.pairs, len(factors.items), rankings)
+            if stratum.labelled is not None and len(rankings) < len(metrics):
+                scores = replace(scores, totals=over_labels(factors, stratum.labelled, metrics))
+            measured[stratum.name] = scores
         if not looks:
             looks = spread(ranked, panel.candidates, len(factors.items))
             looks["novelty"] = novelty(ranked, views.popularity, int(np.count_nonzero(views.history)))

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from enhancer.evaluation.baselines import als, als_fits, ease, ease_fits, popularity
-from enhancer.evaluation.metrics import evaluate
+from enhancer.evaluation.baselines import als, als_fits, ease, ease_fits, popularity, rates
+from enhancer.evaluation.clicks import over_labels
+from enhancer.evaluation.metrics import evaluate, of_rankings
 from enhancer.evaluation.panels import Measured, measure
+from enhancer.evaluation.split import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,15 +19,20 @@ if TYPE_CHECKING:
     from enhancer.evaluation.experiment import Experiment
 
 T = TypeVar("T")
+_DOUBTS = (10.0, 3.0, 30.0)
+"""Of rates: how many interactions of the average kind each user and item begins with."""
 _EASE = (300.0, 100.0, 1000.0)
 _ALS = tuple((share * weight, weight) for share in (10.0, 3.0, 1.0) for weight in (2.0, 1.0, 5.0))
 """Regularisation and weight of an interaction; the first where there is no validation part."""
 
 
 def references(experiment: Experiment) -> dict[str, Measured]:
-    """Popularity; EASE where it is cheap; ALS where ``implicit`` is installed."""
+    """Popularity; EASE where it is cheap; ALS where ``implicit`` is installed.
+
+    With metrics of labels also the rates of users and items, which alone of them give probabilities.
+    """
     views = experiment.views
-    train, n_users, n_items = views.split.train, views.n_users, views.n_items
+    train, n_users, n_items = views.good_train, views.n_users, views.n_items
     lines = {"popularity": popularity(train, n_users, n_items)}
     if ease_fits(n_users, n_items):
         lines["ease"] = _best(experiment, _EASE, lambda value: ease(train, n_users, n_items, regularisation=value))
@@ -35,7 +42,17 @@ def references(experiment: Experiment) -> dict[str, Measured]:
             _ALS,
             lambda values: als(train, n_users, n_items, regularisation=values[0], weight=values[1]),
         )
-    return {name: measure(factors, experiment.panels, views, experiment.metrics)[0] for name, factors in lines.items()}
+    scored = [text for text in experiment.metrics if text.strip().lower() != "logloss"]
+    found = {name: measure(factors, experiment.panels, views, scored)[0] for name, factors in lines.items() if scored}
+    labels = labels_of(views.split.train)
+    if labels is not None and len(scored) + len(of_rankings(experiment.metrics)) < 2 * len(experiment.metrics):
+        fitted = [rates(views.split.train, labels, n_users, n_items, doubt=doubt) for doubt in _DOUBTS]
+        validation = views.labelled_validation
+        best = 0
+        if len(validation.labels):
+            best = int(np.argmin([over_labels(one, validation, ["logloss"])["logloss"] for one in fitted]))
+        found["rates"] = measure(fitted[best], experiment.panels, views, experiment.metrics)[0]
+    return found
 
 
 def _best(experiment: Experiment, grid: Sequence[T], fit: Callable[[T], Factors]) -> Factors:
@@ -44,7 +61,7 @@ def _best(experiment: Experiment, grid: Sequence[T], fit: Callable[[T], Factors]
     if not len(views.warm_validation.users):
         return fit(grid[0])
     fitted = [fit(value) for value in grid]
-    metric = experiment.metrics[0]
+    metric = next(iter(of_rankings(experiment.metrics)), "ndcg@10")
     found = [
         evaluate(
             one, views.warm_validation, seen=views.seen_validating, candidates=views.warm_items, metrics=(metric,)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from enhancer.errors import EvaluationError
 from enhancer.evaluation import plots
 from enhancer.evaluation.arms import controls
+from enhancer.evaluation.metrics import direction
 from enhancer.evaluation.plots import Curve, GainRow, LevelRow
 from enhancer.evaluation.report_parts import prices, searched_tables
 from enhancer.evaluation.verdict import number, show
@@ -228,7 +229,7 @@ def _gains(
     ablation: Ablation, finding: Finding, metric: str, colours: Mapping[str, str], *, over_placebo: bool = False
 ) -> dict[str, Any]:
     """Gains over the baseline, or of each arm with vectors over the shuffled ones nearest to it."""
-    rows = []
+    rows, sign = [], direction(metric)
     for arm in _others(ablation):
         against = _placebo(ablation, arm) if over_placebo else ablation.baseline
         comparison = None if against is None else finding.compare(arm.name, against, metric)
@@ -239,10 +240,10 @@ def _gains(
             GainRow(
                 label=arm.name,
                 colour=colours[arm.name],
-                delta=comparison.paired.delta,
-                seeds=[a - b for a, b in zip(finding.per_seed[arm.name][metric], base, strict=True)],
-                interval=comparison.paired.interval,
-                users=comparison.users_interval,
+                delta=comparison.gain,
+                seeds=[sign * (a - b) for a, b in zip(finding.per_seed[arm.name][metric], base, strict=True)],
+                interval=_signed(comparison.paired.interval, sign),
+                users=_signed(comparison.users_interval, sign),
                 note=_note(comparison),
                 hollow=arm.shuffle,
             )
@@ -251,6 +252,13 @@ def _gains(
     over = "shuffled vectors" if over_placebo else ablation.baseline
     label = f"{title}: gain of each arm over {over} in {show(metric)}"
     return {"title": title, "what": _what(finding), "svg": _markup(plots.gains(rows, label))}
+
+
+def _signed(interval: tuple[float, float] | None, sign: int) -> tuple[float, float] | None:
+    """An interval of gains, where a lower value may be the better one."""
+    if interval is None or sign > 0:
+        return interval
+    return -interval[1], -interval[0]
 
 
 def _placebo(ablation: Ablation, arm: Arm) -> str | None:
@@ -268,7 +276,9 @@ def _levels(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[
         for arm in ablation.arms
     ]
     # A reference that knows nothing of cold items is at chance there: a line would say nothing.
-    lines = [] if finding.name.startswith("cold") else [(n, v[metric]) for n, v in finding.reference.items()]
+    lines = (
+        [] if finding.name.startswith("cold") else [(n, v[metric]) for n, v in finding.reference.items() if metric in v]
+    )
     title = _title(finding.name)
     label = f"{title}: {show(metric)} of each arm"
     return {"title": title, "what": _what(finding), "svg": _markup(plots.levels(rows, lines, label))}
@@ -290,7 +300,7 @@ def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
             cells.append(
                 {
                     "text": _note(comparison),
-                    "kind": f"{'up' if comparison.paired.delta >= 0 else 'down'}{strength}",
+                    "kind": f"{'up' if comparison.gain >= 0 else 'down'}{strength}",
                 }
             )
         rows.append(
@@ -306,7 +316,7 @@ def _pairs(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[
     made = []
     for arm in _others(ablation):
         values = ablation.overall.per_seed[arm.name][metric]
-        wins = sum(a > b for a, b in zip(values, base[1], strict=True))
+        wins = sum(direction(metric) * (a - b) > 0 for a, b in zip(values, base[1], strict=True))
         svg = plots.pairs(
             base,
             (arm.name, values),
@@ -314,7 +324,7 @@ def _pairs(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[
             colours[arm.name],
             f"{arm.name} against {ablation.baseline} by seed",
         )
-        made.append({"title": arm.name, "what": f"above in {wins} of {len(values)} seeds", "svg": _markup(svg)})
+        made.append({"title": arm.name, "what": f"better in {wins} of {len(values)} seeds", "svg": _markup(svg)})
     return made
 
 
@@ -349,7 +359,7 @@ def _numbers(ablation: Ablation, finding: Finding) -> dict[str, Any]:
     for line, reached_by in finding.reference.items():
         cells = []
         for metric in ablation.metrics:
-            cells += [number(reached_by[metric]), "", ""]
+            cells += [number(reached_by[metric]) if metric in reached_by else "", "", ""]
         rows.append((f"{line} (reference)", cells))
     return {
         "title": _title(finding.name),

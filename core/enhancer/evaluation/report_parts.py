@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from enhancer.evaluation import plots
+from enhancer.evaluation.metrics import direction
 from enhancer.evaluation.verdict import number, show
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ def prices(
         written = arm.semantic and "profile" in arm.inputs and gallery is not None
         price = 0.0 if not written or gallery is None else gallery.tokens if unknown else gallery.cost_usd or 0.0
         costs.append(
-            (arm.name, colours[arm.name], float(price), reached - ablation.overall.mean(ablation.baseline, metric))
+            (
+                arm.name,
+                colours[arm.name],
+                float(price),
+                direction(metric) * (reached - ablation.overall.mean(ablation.baseline, metric)),
+            )
         )
     label = f"{show(metric)} against training time"
     made = [_figure(label, plots.scatter(times, label, "seconds a run", show(metric)))]

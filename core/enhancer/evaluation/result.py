@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer.evaluation.arms import controls
+from enhancer.evaluation.metrics import direction
 from enhancer.evaluation.significance import ALPHA, Paired, bootstrap, holm, paired
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Comparison:
     relative: float | None
     """Delta over the baseline's mean; None where that is 0."""
     users_interval: tuple[float, float] | None
-    """95% bootstrap interval of delta over users, each user's difference averaged over seeds."""
+    """95% bootstrap interval of delta over users, each user's difference averaged over seeds; None for a metric of
+    labelled pairs, which is no mean over users."""
 
     @property
     def significant(self) -> bool:
@@ -66,14 +68,19 @@ class Comparison:
         return self.p_adjusted is not None and self.p_adjusted < ALPHA
 
     @property
+    def gain(self) -> float:
+        """Delta, so that more is better whatever the metric."""
+        return direction(self.metric) * self.paired.delta
+
+    @property
     def better(self) -> bool:
-        """Significantly above the baseline."""
-        return self.significant and self.paired.delta > 0
+        """Significantly better than the baseline."""
+        return self.significant and self.gain > 0
 
     @property
     def worse(self) -> bool:
-        """Significantly below the baseline."""
-        return self.significant and self.paired.delta < 0
+        """Significantly worse than the baseline."""
+        return self.significant and self.gain < 0
 
     def to_json(self) -> dict[str, Any]:
         """The keys fixed by contract, and what stands beside them."""
@@ -247,6 +254,7 @@ def judge(
         (name, metric): np.mean([scores.values[metric] for scores in measured], axis=0)
         for name, measured in by_arm.items()
         for metric in metrics
+        if metric in measured[0].values
     }
 
     pairs: dict[str, list[str]] = {baseline: [arm.name for arm in arms if arm.name != baseline]}
@@ -264,10 +272,11 @@ def judge(
         for metric in metrics:  # a family: all arms compared with one other on one metric
             family = [(name, against, metric) for name in names]
             adjusted.update(zip(family, holm([tests[key].p for key in family]), strict=True))
-    differences = [users_mean[name, metric] - users_mean[against, metric] for name, against, metric in wanted]
-    intervals = bootstrap(np.stack(differences, axis=1)) if wanted else []
+    by_user = [key for key in wanted if (key[0], key[2]) in users_mean]
+    differences = [users_mean[name, metric] - users_mean[against, metric] for name, against, metric in by_user]
+    intervals = dict(zip(by_user, bootstrap(np.stack(differences, axis=1)), strict=True)) if by_user else {}
     comparisons: list[Comparison] = []
-    for key, interval in zip(wanted, intervals, strict=True):
+    for key in wanted:
         name, against, metric = key
         reached = float(np.mean(per_seed[against][metric]))
         comparisons.append(
@@ -278,7 +287,7 @@ def judge(
                 paired=tests[key],
                 p_adjusted=adjusted[key],
                 relative=tests[key].delta / reached if reached else None,
-                users_interval=interval,
+                users_interval=intervals.get(key),
             )
         )
     return Finding(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, EvaluationError
+from enhancer.evaluation.metrics import direction, parse_metric
 from enhancer.evaluation.workers import Job
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ SPREAD = {
 }
 """Options that are searched where the configuration names none: on a log scale, from the configured value divided by
 this to its product with it."""
+_HOPELESS = 10.0
+"""A log loss that is worse than any that a trained model has."""
 _ROUND = 4
 """Trials of an arm that are drawn at a time, whatever the number of workers: so their number changes no result."""
 _AT_RANDOM = 6
@@ -64,11 +67,13 @@ class Searched:
     """With the best options."""
     trials: list[Trial] = field(default_factory=list)
     """In order; the first is the arm as configured."""
+    sign: int = 1
+    """-1 where a lower value is the better one."""
 
     @property
     def best(self) -> Trial:
         """The trial whose options were taken; of equal ones the first."""
-        return max(self.trials, key=lambda trial: -math.inf if trial.value is None else trial.value)
+        return max(self.trials, key=lambda trial: -math.inf if trial.value is None else self.sign * trial.value)
 
     def to_json(self) -> dict[str, Any]:
         """Best options, validation before and after, and every trial."""
@@ -102,7 +107,8 @@ def search(
         ConfigError: Optuna is not installed, or a space names an option that is not there.
         EvaluationError: There is no validation part.
     """
-    if not len(experiment.views.warm_validation.users):
+    of_labels, views = parse_metric(experiment.metrics[0]).of_labels, experiment.views
+    if not len(views.labelled_validation.users if of_labels else views.warm_validation.users):
         raise EvaluationError(
             "hyper-parameters are searched on validation, and the split has none",
             hint="set [evaluation] validation_size, or leave [evaluation.search] out",
@@ -112,7 +118,8 @@ def search(
     for name in config.fuser:
         if name not in known:
             raise ConfigError(f"[evaluation.search.fuser.{name}] {name!r} is neither an arm nor the fuser of one")
-    studies = [_Study(arm, space) for arm, space in zip(arms, spaces, strict=True)]
+    sign = direction(experiment.metrics[0])
+    studies = [_Study(arm, space, sign) for arm, space in zip(arms, spaces, strict=True)]
     done = 0
     while done < config.trials:
         count = 1 if not done else min(_ROUND, config.trials - done)
@@ -162,9 +169,9 @@ def _around(options: Options) -> dict[str, DimensionConfig]:
 class _Study:
     """The search of one arm. Asks Optuna's sampler, which sees names like ``fuser.weight``."""
 
-    def __init__(self, arm: Arm, space: Space) -> None:
+    def __init__(self, arm: Arm, space: Space, sign: int) -> None:
         optuna = _optuna()
-        self._arm = arm
+        self._arm, self._sign = arm, sign
         self._distributions = {
             f"{part}.{name}": _distribution(optuna, dimension)
             for part, dimensions in space.items()
@@ -203,11 +210,12 @@ class _Study:
         self._tried.append((arm, Trial(options=options, value=run.validation, seconds=run.seconds)))
         if asked is not None:
             # A run that failed is told as one that found nothing: the sampler shall keep away from there.
-            self._study.tell(asked, 0.0 if run.validation is None else run.validation)
+            nothing = 0.0 if self._sign > 0 else -_HOPELESS
+            self._study.tell(asked, nothing if run.validation is None else self._sign * run.validation)
 
     def result(self) -> Searched:
         trials = [trial for _, trial in self._tried]
-        found = Searched(arm=self._arm, trials=trials)
+        found = Searched(arm=self._arm, trials=trials, sign=self._sign)
         return replace(found, arm=self._tried[trials.index(found.best)][0])
 
 

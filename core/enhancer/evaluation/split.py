@@ -10,6 +10,7 @@ import numpy as np
 
 from enhancer.contracts.backbone import TrainingData
 from enhancer.errors import EvaluationError
+from enhancer.evaluation.clicks import Labelled
 from enhancer.evaluation.metrics import PairList, only_items
 from enhancer.evaluation.ranking import CSR
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from enhancer.contracts.features import Sides
 
 
 _ORDER_SEED = 20_080
@@ -44,6 +47,20 @@ class Part(Protocol):
     @property
     def item_ids(self) -> Sequence[str]:
         """Row number to id."""
+
+
+def labels_of(part: Part) -> NDArray[np.float32] | None:
+    """float32 ``[n]``: 1 for a good interaction, 0 for another, where a part tells them apart; else all are good."""
+    labels: NDArray[np.float32] | None = getattr(part, "labels", None)
+    return labels
+
+
+def good(part: Part) -> PairList:
+    """The good interactions of a part: those that a ranking shall find."""
+    labels = labels_of(part)
+    if labels is None:
+        return PairList(part.users, part.items)
+    return PairList(part.users[labels > 0], part.items[labels > 0])
 
 
 class SplitLike(Protocol):
@@ -126,6 +143,35 @@ class Views:
         return self._warm(self.split.test)
 
     @cached_property
+    def good_train(self) -> PairList:
+        """The good interactions of training."""
+        return good(self.split.train)
+
+    @cached_property
+    def labelled_validation(self) -> Labelled:
+        """Validation pairs, good and bad, of users and items that training has seen."""
+        return self._labelled(self.split.validation, self.popularity > 0, self.history > 0)
+
+    @cached_property
+    def labelled_test(self) -> Labelled:
+        """Likewise of the test part."""
+        return self._labelled(self.split.test, self.popularity > 0, self.history > 0)
+
+    @cached_property
+    def labelled_cold(self) -> Labelled:
+        """Test pairs, good and bad, of warm users and held-out items."""
+        cold = np.zeros(self.n_items, np.bool_)
+        cold[self.split.cold_items] = True
+        return self._labelled(self.split.test, cold, self.history > 0)
+
+    @cached_property
+    def labelled_cold_users(self) -> Labelled:
+        """Test pairs, good and bad, of held-out users and warm items."""
+        cold = np.zeros(self.n_users, np.bool_)
+        cold[self.split.cold_users] = True
+        return self._labelled(self.split.test, self.popularity > 0, cold)
+
+    @cached_property
     def seen_validating(self) -> CSR:
         """What is masked when validating: training."""
         return CSR.of((self.split.train,), self.n_users)
@@ -138,14 +184,14 @@ class Views:
     @cached_property
     def cold_test(self) -> PairList:
         """Test pairs of warm users and held-out items."""
-        part = only_items(self.split.test, self.cold_items, self.n_items)
+        part = only_items(good(self.split.test), self.cold_items, self.n_items)
         keep = self.history[part.users] > 0
         return PairList(part.users[keep], part.items[keep])
 
     @cached_property
     def cold_user_test(self) -> PairList:
         """Test pairs of held-out users and warm items."""
-        part = only_items(self.split.test, self.warm_items, self.n_items)
+        part = only_items(good(self.split.test), self.warm_items, self.n_items)
         keep = np.isin(part.users, self.split.cold_users)
         return PairList(part.users[keep], part.items[keep])
 
@@ -162,16 +208,34 @@ class Views:
         return int(np.count_nonzero((self.history[self.split.test.users] == 0) & ~cold))
 
     def _warm(self, part: Part) -> PairList:
-        keep = (self.popularity[part.items] > 0) & (self.history[part.users] > 0)
-        return PairList(part.users[keep], part.items[keep])
+        found = good(part)
+        keep = (self.popularity[found.items] > 0) & (self.history[found.users] > 0)
+        return PairList(found.users[keep], found.items[keep])
+
+    def _labelled(self, part: Part, items: NDArray[np.bool_], users: NDArray[np.bool_]) -> Labelled:
+        labels = labels_of(part)
+        if labels is None:
+            return Labelled(part.users[:0], part.items[:0], np.empty(0, np.float32))
+        keep = items[part.items] & users[part.users]
+        return Labelled(part.users[keep], part.items[keep], labels[keep])
 
 
 def training_data(
     split: SplitLike,
     user_vectors: NDArray[np.float32] | None = None,
     item_vectors: NDArray[np.float32] | None = None,
+    *,
+    sides: Sides | None = None,
+    labelled: bool = False,
 ) -> TrainingData:
     """What a backbone learns from.
+
+    Args:
+        split: Its training part.
+        user_vectors: float32 ``[n_users, ds]``; None for none.
+        item_vectors: float32 ``[n_items, ds]``, likewise.
+        sides: Side features; None for none.
+        labelled: Whether to give all interactions with their labels, where they have any, rather than the good ones.
 
     Raises:
         EvaluationError: There is nothing to learn from, or a table of vectors has not one row an entity.
@@ -182,12 +246,21 @@ def training_data(
     for side, table, ids in (("user", user_vectors, train.user_ids), ("item", item_vectors, train.item_ids)):
         if table is not None and len(table) != len(ids):
             raise EvaluationError(f"{len(table)} {side} vectors for {len(ids)} {side}s")
+    labels = labels_of(train)
+    pairs, ratings = PairList(train.users, train.items), train.ratings
+    if labels is not None and not labelled:
+        pairs, ratings = good(train), None if ratings is None else ratings[labels > 0]
+        if not len(pairs.users):
+            raise EvaluationError("no training interaction is a good one", hint="see [data.columns] label")
     return TrainingData(
         n_users=len(train.user_ids),
         n_items=len(train.item_ids),
-        users=train.users,
-        items=train.items,
-        ratings=train.ratings,
+        users=pairs.users,
+        items=pairs.items,
+        ratings=ratings,
         user_vectors=user_vectors,
         item_vectors=item_vectors,
+        user_features=None if sides is None else sides.users,
+        item_features=None if sides is None else sides.items,
+        labels=labels if labelled else None,
     )

@@ -16,6 +16,7 @@ from enhancer.evaluation.metrics import PairList, only_items
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from enhancer.evaluation.clicks import Labelled
     from enhancer.evaluation.ranking import Pairs
     from enhancer.evaluation.split import Views
 
@@ -34,6 +35,8 @@ class Stratum:
     """The relevant pairs that belong to it."""
     items: int
     """Items in it."""
+    labelled: Labelled | None = None
+    """Its labelled test pairs, good and bad, where interactions have labels."""
 
 
 def popularity_groups(popularity: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
@@ -96,7 +99,8 @@ def warm_strata(views: Views) -> list[Stratum]:
     }
     for name, text in words.items():
         mask = by_popularity[name]
-        strata.append(Stratum(name, text, only_items(part, mask, views.n_items), int(mask.sum())))
+        labelled = views.labelled_test.take(mask[views.labelled_test.items])
+        strata.append(Stratum(name, text, only_items(part, mask, views.n_items), int(mask.sum()), labelled))
     for name, mask in history_groups(views.history).items():
         keep = mask[part.users]
         most, least = int(views.history[mask].max(initial=0)), int(views.history[mask].min(initial=1 << 40))
@@ -107,6 +111,7 @@ def warm_strata(views: Views) -> list[Stratum]:
                 f"users with {lengths} training interaction{'' if most == 1 else 's'}",
                 PairList(part.users[keep], part.items[keep]),
                 len(views.warm_items),
+                views.labelled_test.take(mask[views.labelled_test.users]),
             )
         )
     return [stratum for stratum in strata if 0 < len(stratum.pairs.users) < len(part.users)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from enhancer.evaluation.arms import controls
+from enhancer.evaluation.metrics import direction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +56,7 @@ def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, p
     if not able:
         return Verdict("unknown", f"{place}: no arm with vectors was run, so there is nothing to judge.")
     gaining = [arm for arm in able if (test := finding.compare(arm.name, baseline, metric)) is not None and test.better]
-    best = max(gaining or able, key=lambda arm: finding.mean(arm.name, metric))
+    best = max(gaining or able, key=lambda arm: direction(metric) * finding.mean(arm.name, metric))
     against = finding.compare(best.name, baseline, metric)
     if against is None:
         return Verdict("unknown", f"{place}: {best.name} was not compared.", best.name)
@@ -129,9 +130,9 @@ def show(metric: str) -> str:
     >>> show("ndcg@10"), show("recall@20")
     ('NDCG@10', 'Recall@20')
     """
-    name, _, k = metric.lower().partition("@")
-    written = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP"}.get(name, name.capitalize())
-    return f"{written}@{k}"
+    name, at, k = metric.lower().partition("@")
+    names = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "gauc": "GAUC", "logloss": "log loss"}
+    return f"{names.get(name, name.capitalize())}{at}{k}"
 
 
 def number(value: float, digits: int = 4) -> str:

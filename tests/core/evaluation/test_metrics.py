@@ -192,7 +192,9 @@ def test_one_ranking_serves_several_strata():
     ("text", "says"),
     [
         ("ndgc@10", "did you mean 'ndcg'"),
-        ("auc@10", "known: hit, map, mrr, ndcg, precision, recall"),
+        ("zzz@10", "known: auc, gauc, hit, logloss, map, mrr, ndcg, precision, recall"),
+        ("auc@10", "has no cut-off; write 'auc'"),
+        ("logless", "did you mean 'logloss'"),
         ("ndcg", "for example ndcg@10"),
         ("ndcg@0", "cut-off of 1"),
         ("ndcg@-1", "unknown metric"),
