@@ -216,8 +216,14 @@ def _open_hnswlib(library: Any, path: str, width: int, count: int) -> Callable[.
 
     def search(queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         index.set_ef(max(_BREADTH, k))
-        rows: NDArray[np.int64] = index.knn_query(queries, k=k)[0].astype(np.int64)
-        return rows
+        while k:
+            try:
+                rows: NDArray[np.int64] = index.knn_query(queries, k=k)[0].astype(np.int64)
+            except RuntimeError:  # fewer can be reached in its graph, by inner products; it does not say how many
+                k -= k // 16 + 1
+            else:
+                return rows
+        return np.full((len(queries), 1), -1, dtype=np.int64)
 
     return search
 
