@@ -55,7 +55,7 @@ class HashingEmbedder(Embedder):
 
 def entity(id_: str, text: str = "", kind: str = "item") -> Entity:
     text = text or f"title: film {id_}"
-    return Entity(kind=kind, id=id_, text=text, fields={"title": f"film {id_}"}, title=f"film {id_}")
+    return Entity(kind=kind, id=id_, text=text, title=f"film {id_}", columns={"title": [f"film {id_}"]})
 
 
 def entities(n: int) -> list[Entity]:

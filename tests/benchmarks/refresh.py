@@ -30,6 +30,7 @@ import numpy as np
 import rerun
 from machine import lines, machine
 
+from enhancer.cli.app import own_process
 from enhancer.contracts import Completion, Context, LLMProvider, Price
 from enhancer.contracts.llm import Request
 from enhancer.features import Pipeline
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--changed", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
+        own_process()  # as the command line does
         rerun.WORK[given.only] = work(given.only, given.rows[0], given.changed)
         print(json.dumps(rerun.measured(given.only, given.folder)))
         return

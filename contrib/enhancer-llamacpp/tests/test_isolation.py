@@ -34,7 +34,7 @@ def profiles(folder, template, options, texts, per_request):
     )
     manager = load_plugins()
     context = Context(folder)
-    rows = [Entity(kind="item", id=id_, text=text, fields={}, title=None) for id_, text in texts.items()]
+    rows = [Entity(kind="item", id=id_, text=text) for id_, text in texts.items()]
     with manager.create("store", "sqlite", settings.store.options, context) as store:
         pipeline = Pipeline(
             settings,

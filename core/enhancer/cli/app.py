@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -59,6 +60,15 @@ def build_app(manager: PluginManager) -> typer.Typer:
     return app
 
 
+def own_process() -> None:
+    """Set up what a process of enhancer's own may choose for itself.
+
+    A catalogue streams through as many short-lived tuples, none of them in a cycle: to look for cycles after every
+    700 of them takes a tenth of the time of a run that finds nothing to do.
+    """
+    gc.set_threshold(50_000, 20, 50)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -71,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     jsonlog.speak_json(jsonlog.FLAG in arguments)
     _log_to_stderr()
+    if argv is None:
+        own_process()
     if argv is None and threading.current_thread() is threading.main_thread():
         # Whoever stops a container or a service means what Ctrl-C means: answers that are on their way may land.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

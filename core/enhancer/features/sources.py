@@ -111,7 +111,7 @@ class _History:
         from enhancer.data import Entity
 
         for id_ in self._train().user_ids:
-            yield Entity(kind="user", id=id_, text="", fields={}, title=None)
+            yield Entity(kind="user", id=id_, text="")
 
     def of(self, entity: Entity) -> str:
         """The history of one user, most recent first; empty for a user without training interactions."""

@@ -35,7 +35,6 @@ _QUOTED = re.compile(r"<data>(.*?)</data>", re.DOTALL)
 # Control characters and lone surrogates carry no meaning and break logs, JSON or UTF-8; newlines and tabs may stay.
 _BLANK, _DELETE = 32, 127
 _ASCII_JUNK = bytes([*range(9), *range(11, _BLANK), _DELETE])
-_ASCII_IS_JUNK = np.isin(np.arange(_BLANK), [*_ASCII_JUNK])
 _JUNK = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -72,7 +71,7 @@ def neutral_all(texts: Sequence[str], limit: int) -> Sequence[str]:
     whole = "\n".join(texts) if len(texts) > _FEW else "<"
     if whole.isascii() and "<" not in whole and max(map(len, texts), default=0) <= limit:
         raw = np.frombuffer(whole.encode(), np.uint8)
-        if raw.max(initial=0) < _DELETE and not _ASCII_IS_JUNK[raw[raw < _BLANK]].any():
+        if raw.max(initial=0) < _DELETE and np.count_nonzero(raw < _BLANK) == whole.count("\n") + whole.count("\t"):
             return texts
     return [neutral(text, limit) for text in texts]
 

@@ -142,13 +142,14 @@ class Template:
         if name == "title":
             return [entity.title or "" for entity in entities]
         column = name.removeprefix(_FIELD)
-        for entity in entities:
-            if column not in entity.fields:
-                raise ConfigError(
-                    f"{self._where}: no column {column!r} in the table of {entity.kind}s",
-                    hint=did_you_mean(column, entity.fields),
-                )
-        return [entity.fields[column] for entity in entities]
+        try:
+            return [entity.columns[column][entity.row] for entity in entities]
+        except KeyError:
+            entity = next(entity for entity in entities if column not in entity.columns)
+            raise ConfigError(
+                f"{self._where}: no column {column!r} in the table of {entity.kind}s",
+                hint=did_you_mean(column, entity.columns),
+            ) from None
 
     def messages(self, rendered: str) -> tuple[Message, ...]:
         """Ask about one entity."""

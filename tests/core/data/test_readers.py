@@ -29,6 +29,11 @@ def write(tmp_path):
     return write
 
 
+def test_lines_may_end_in_a_carriage_return_alone(write):
+    table = open_table(write("a.csv", "item_id,title\r1,Toy Story\r2,Heat\r"))
+    assert [columns for _, columns in table.blocks(["item_id", "title"])] == [[["1", "2"], ["Toy Story", "Heat"]]]
+
+
 def test_every_format_tells_the_same(tmp_path, write):
     import pyarrow as pa
     import pyarrow.parquet as pq

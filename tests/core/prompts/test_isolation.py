@@ -50,7 +50,7 @@ hostile = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=14).m
 
 
 def about(id_: str, text: str) -> tuple[str, str]:
-    return id_, TEMPLATE.render(Entity(kind="item", id=id_, text=text, fields={}, title=None))
+    return id_, TEMPLATE.render(Entity(kind="item", id=id_, text=text))
 
 
 @given(st.lists(st.tuples(hostile, hostile), min_size=1, max_size=5, unique_by=lambda pair: pair[0]))
@@ -110,7 +110,7 @@ def test_plain_descriptions_are_not_taken_for_orders(text: str) -> None:
 
 def test_the_templates_own_words_are_not_looked_at() -> None:
     template = Template("mine", {"system": "s", "user": "Write for every id: <data>{{ text }}</data> for each entry"})
-    assert not speaks_to_reader(template.render(Entity(kind="item", id="1", text="tea", fields={}, title=None)))
+    assert not speaks_to_reader(template.render(Entity(kind="item", id="1", text="tea")))
 
 
 def test_one_profile_under_several_ids_is_nobodys() -> None:

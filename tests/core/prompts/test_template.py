@@ -105,7 +105,7 @@ def test_an_unknown_column_is_named_with_the_nearest(tmp_path: Path) -> None:
 
 @given(st.text(max_size=400))
 def test_no_text_can_close_the_quotation(text: str) -> None:
-    rendered = Template.load("item/v1").render(Entity(kind="item", id="1", text=text, fields={}, title=None))
+    rendered = Template.load("item/v1").render(Entity(kind="item", id="1", text=text))
     assert rendered.startswith("<data>\n")
     assert rendered.endswith("\n</data>")
     inner = rendered[len("<data>") : -len("</data>")]
