@@ -28,6 +28,9 @@ class LightGCNOptions(TrainingOptions):
     the input and one for each layer."""
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15)."""
+    precision: Literal["auto", "single", "half"] = "auto"
+    """How kernels fetch rows while propagating: as float32 (single), as bfloat16 (half; sums and what is trained stay
+    float32), or auto: half where the rows take more than eight megabytes, and waiting for memory decides."""
 
 
 class LightGCN(TrainedBackbone):
@@ -53,4 +56,4 @@ class LightGCN(TrainedBackbone):
         count, weights = self.options.layers + 1, self.options.layer_weights
         if not isinstance(weights, list):
             weights = [1.0 if weights == "sum" else 1 / count] * count
-        return LightGCNModel(recipe, weights, data, fuser, seed=seed)
+        return LightGCNModel(recipe, weights, data, fuser, seed=seed, precision=self.options.precision)

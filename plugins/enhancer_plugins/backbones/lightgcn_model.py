@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.sampler import Triples
 
+_LARGE = 8 << 20
+"""Bytes of embeddings beyond which they are fetched as halves: they no longer fit into the cache of a core."""
+
 
 class LightGCNModel(RankingModel):
     """One run of LightGCN with a fuser.
@@ -32,16 +35,31 @@ class LightGCNModel(RankingModel):
         data: Interactions and vectors.
         fuser: Its run begins here.
         seed: Draws everything.
+        precision: Of the rows that kernels fetch (see the option).
     """
 
     def __init__(
-        self, recipe: Recipe, weights: Sequence[float], data: TrainingData, fuser: Fuser, *, seed: int
+        self,
+        recipe: Recipe,
+        weights: Sequence[float],
+        data: TrainingData,
+        fuser: Fuser,
+        *,
+        seed: int,
+        precision: Literal["auto", "single", "half"] = "auto",
     ) -> None:
         super().__init__(recipe, data, fuser, seed)
         self._weights = tuple(weights)
         reference = self.engine == "torch"
+        large = (data.n_users + data.n_items) * recipe.dim * 4 > _LARGE
         self._graph = BipartiteGraph(
-            data.n_users, data.n_items, data.users, data.items, device=self.device, reference=reference
+            data.n_users,
+            data.n_items,
+            data.users,
+            data.items,
+            device=self.device,
+            reference=reference,
+            halves=precision == "half" or (precision == "auto" and large),
         )
         self._split = [data.n_users, data.n_items]
         self._spread: torch.Tensor | None = None

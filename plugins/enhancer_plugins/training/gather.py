@@ -49,8 +49,10 @@ class _Emitter:
             context.make_array(kinds[n])(context, builder, arguments[n]) for n in (0, 1, 4, 5)
         )
         self.first, self.last = arguments[2], arguments[3]
-        self.number = context.get_value_type(kinds[4].dtype)
-        self.size = context.get_abi_sizeof(self.number)
+        self.number = context.get_value_type(kinds[5].dtype)
+        self.aligned = context.get_abi_sizeof(self.number)
+        self.halves = kinds[4].dtype == types.uint16
+        self.size = context.get_abi_sizeof(context.get_value_type(kinds[4].dtype))
         entries = cgutils.unpack_tuple(builder, self.indices.shape)[0]
         self.end = builder.sub(entries, ir.Constant(_I64, 1))
 
@@ -75,6 +77,15 @@ class _Emitter:
             place = builder.gep(row, [ir.Constant(_I64, column)])
             builder.call(prefetch, [builder.bitcast(place, _BYTE), *told])
 
+    def numbers(self, row: Any, column: int, kind: Any) -> Any:
+        """Some columns of a row; of halves, the upper sixteen bits of each number."""
+        builder = self.builder
+        if not self.halves:
+            return builder.load(self.vector(row, column, kind), align=self.size)
+        upper, whole = (ir.VectorType(of, kind.count) for of in (ir.IntType(16), _I32))
+        bits = builder.zext(builder.load(self.vector(row, column, upper), align=self.size), whole)
+        return builder.bitcast(builder.shl(bits, self.everywhere(ir.Constant(_I32, 16), whole)), kind)
+
     def value(self, entry: Any) -> Any:
         """An entry's value, as a number of the rows' type."""
         value = self.builder.load(self.builder.gep(self.values.data, [entry]))
@@ -98,8 +109,7 @@ class _Emitter:
         self.ask(builder.add(entry, ir.Constant(_I64, _AHEAD)), first, last)
         value, row, added = self.value(entry), self.row(entry), []
         for (column, kind), total in zip(pieces, sums, strict=True):
-            numbers = builder.load(self.vector(row, column, kind), align=self.size)
-            product = builder.fmul(numbers, self.everywhere(value, kind), flags=["contract"])
+            product = builder.fmul(self.numbers(row, column, kind), self.everywhere(value, kind), flags=["contract"])
             added.append(builder.fadd(total, product, flags=["contract"]))
         following = builder.add(entry, ir.Constant(_I64, 1))
         builder.cbranch(builder.icmp_signed("<", following, self.last), loop, done)
@@ -113,7 +123,7 @@ class _Emitter:
         for (column, kind), result, more in zip(pieces, results, added, strict=True):
             result.add_incoming(ir.Constant(kind, None), before)
             result.add_incoming(more, loop)
-            builder.store(result, self.vector(self.total.data, column, kind), align=self.size)
+            builder.store(result, self.vector(self.total.data, column, kind), align=self.aligned)
 
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
@@ -123,8 +133,8 @@ def sum_rows(
     """``total[k] = sum_p values[p] * x[indices[p], k]`` over entries ``first <= p < last``, within a kernel.
 
     The sum is taken in the order of the entries, in every column alike. Its arguments: ``indices`` int32 ``[nnz]``,
-    ``values`` float32 ``[nnz]``, ``first`` and ``last``, ``x`` float ``[m, width]``, ``total`` ``[width]`` of the same
-    type, and ``width``, a constant at compile time. All arrays are C-contiguous.
+    ``values`` float32 ``[nnz]``, ``first`` and ``last``, ``x`` ``[m, width]``, ``total`` float ``[width]``,
+    and ``width``, a constant at compile time. All arrays are C-contiguous.
     """
     del typing, first, last
 

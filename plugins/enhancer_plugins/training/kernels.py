@@ -28,13 +28,26 @@ CHUNKS = 64
 _FAST = {"contract", "reassoc", "nsz", "arcp"}  # not "nnan"/"ninf": a diverged run must still be seen as such
 
 
+@numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
+def halve(bits: Any, out: Any) -> None:  # pragma: no cover - compiled
+    """Round float32 numbers to their upper sixteen bits (bfloat16), to the nearest, ties to even.
+
+    ``bits`` is uint32 ``[n, d]``, the numbers' own; ``out`` uint16 ``[n, d]``.
+    """
+    for row in numba.prange(bits.shape[0]):
+        for k in range(bits.shape[1]):
+            b = bits[row, k]
+            out[row, k] = (b + np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+
+
 @functools.cache
 def spmm(width: int) -> Callable[..., None]:
     """Kernel of ``out = beta * A @ x + alpha * base`` for a CSR matrix ``A`` and rows of ``width``.
 
     Its arguments: ``indptr`` int64 ``[n + 1]``, ``indices`` int32 ``[nnz]``, ``values`` float32 ``[nnz]``,
-    ``x`` ``[m, width]``, ``base`` ``[n, width]``, ``alpha``, ``beta``, ``bounds`` int64 ``[chunks + 1]`` (first rows of
-    chunks that hold about equally many non-zeros), ``out`` ``[n, width]`` (neither ``x`` nor ``base``).
+    ``x`` ``[m, width]`` (or what :func:`halve` made of it), ``base`` ``[n, width]``, ``alpha``, ``beta``, ``bounds``
+    int64 ``[chunks + 1]`` (first rows of chunks that hold about equally many non-zeros), ``out`` ``[n, width]``
+    (neither ``x`` nor ``base``).
     """
 
     @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
@@ -42,7 +55,7 @@ def spmm(width: int) -> Callable[..., None]:
         indptr: Any, indices: Any, values: Any, x: Any, base: Any, alpha: Any, beta: Any, bounds: Any, out: Any
     ) -> None:
         for chunk in numba.prange(bounds.shape[0] - 1):
-            total = np.empty(width, x.dtype)
+            total = np.empty(width, base.dtype)
             for row in range(bounds[chunk], bounds[chunk + 1]):
                 sum_rows(indices, values, indptr[row], indptr[row + 1], x, total, width)
                 for k in range(width):
@@ -73,7 +86,7 @@ def spmm_rows(width: int) -> Callable[..., None]:
         out: Any,
     ) -> None:
         for chunk in numba.prange(bounds.shape[0] - 1):
-            total = np.empty(width, x.dtype)
+            total = np.empty(width, base.dtype)
             for place in range(bounds[chunk], bounds[chunk + 1]):
                 row = rows[place]
                 sum_rows(indices, values, indptr[row], indptr[row + 1], x, total, width)

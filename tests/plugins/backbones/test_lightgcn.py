@@ -121,6 +121,16 @@ def test_both_engines_train_alike(fuser):
     np.testing.assert_allclose(numba.factors.items, torch_.factors.items, rtol=1e-4, atol=1e-5)
 
 
+def test_half_precision_learns_the_same():
+    options = {"dim": 16, "epochs": 2, "batch_size": 512, "learning_rate": 1e-3}
+    single, half = (fit(precision=precision, **options) for precision in ("auto", "half"))
+    assert not np.array_equal(single.factors.users, half.factors.users)
+    for mine, other in zip(single.history, half.history, strict=True):
+        assert mine["loss"] == pytest.approx(other["loss"], rel=1e-3)
+    apart = np.linalg.norm(single.factors.users - half.factors.users) / np.linalg.norm(single.factors.users)
+    assert apart < 0.02
+
+
 def test_kernels_are_for_the_cpu_alone():
     from enhancer_plugins.training.run import choose_engine
 

@@ -34,7 +34,7 @@ def polynomial(matrix, x, weights):
 
 
 @pytest.mark.parametrize("shape", [(40, 30, 0.1), (3, 200, 0.5), (5, 4, 0.02), (1, 1, 1.1)])
-@pytest.mark.parametrize("width", [7, 64])
+@pytest.mark.parametrize("width", [7, 64, 130])
 @pytest.mark.parametrize("weights", [(1.0,), (0.0, 1.0), WEIGHTS])
 def test_propagation_equals_scipys(shape, width, weights):
     n_users, n_items, share = shape
@@ -71,3 +71,28 @@ def test_nodes_without_interactions_keep_their_own_share():
     y = graph.apply(x, (0.5, 0.25, 0.25))
     torch.testing.assert_close(y[[1, 2, 3, 5]], torch.full((4, 4), 0.5))
     torch.testing.assert_close(y[[0, 4]], torch.ones(2, 4))
+
+
+def test_rows_fetched_as_halves_are_nearly_the_same_in_value_and_gradient():
+    users, items = interactions(50, 80, 0.1)
+    x = torch.randn(130, 64, generator=torch.Generator().manual_seed(0))
+    results = []
+    for halves in (False, True):
+        graph = BipartiteGraph(50, 80, users, items, halves=halves)
+        rows = x.clone().requires_grad_()
+        y = propagate(rows, graph, WEIGHTS)
+        (gradient,) = torch.autograd.grad((y**2).sum(), rows)
+        results.append((y.detach(), gradient))
+    for single, half in zip(*results, strict=True):
+        assert not torch.equal(single, half)
+        assert float((single - half).norm() / single.norm()) < 0.003
+
+
+def test_halves_are_rounded_to_the_nearest():
+    from enhancer_plugins.training.kernels import halve
+
+    numbers = torch.cat([torch.randn(1000), torch.tensor([0.0, -0.0, 1.0, 1e-30, -3e38, 1.00390625, 1.01171875])])
+    halves = np.empty((1, len(numbers)), np.uint16)
+    halve(numbers.numpy().view(np.uint32)[None], halves)
+    expected = numbers.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    np.testing.assert_array_equal(halves[0], expected)
