@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
 import numpy as np
 
 from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
-from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.errors import StoreCorruptError, StoreError, StoreMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -319,6 +319,46 @@ def stamps(keys: Iterable[bytes], values: Iterable[Value | None]) -> list[Stamp 
         except StoreCorruptError:
             add(None)
     return found
+
+
+def vectors(keys: Sequence[bytes], values: Iterable[Value | None]) -> NDArray[np.float32]:
+    """The vectors of many records as a table.
+
+    Args:
+        keys: Keys.
+        values: What is kept under each; None where nothing is.
+
+    Returns:
+        float32 ``[len(keys), dim]``, NaN where there is no record; ``[len(keys), 0]`` where there is none at all.
+
+    Raises:
+        StoreCorruptError: A value is not what was written under its key.
+        StoreMismatchError: Vectors differ in length.
+        StoreError: A record is of a format that only a newer enhancer reads.
+    """
+    table = np.empty((len(keys), 0), dtype="<f4")
+    view = memoryview(b"")
+    unpack, crc, beginning, body_at = _HEAD_OF_STAMP.unpack_from, zlib.crc32, _BEGINNING, _BODY_AT
+    dim, width, first = 0, 0, b""
+    for row, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if value is None:
+            continue
+        # Inline, as for stamps; whatever is not as nearly always is looked at with care.
+        begins, checksum, found, _, _ = unpack(value) if len(value) >= VECTOR_AT else (b"", 0, 0, 0, 0)
+        if begins != beginning or crc(value[body_at:], crc(key + beginning)) != checksum:
+            found = check(key, value)
+        if found != dim:
+            if first:
+                raise StoreMismatchError(
+                    f"vectors of different length: record {describe_key(first)} has {dim}, "
+                    f"{describe_key(key)} has {found}",
+                    hint="run `enhancer generate` to embed all of them with the embedder now configured",
+                )
+            dim, width, first = found, 4 * found, key
+            table = np.full((len(keys), dim), np.nan, dtype="<f4")
+            view = table.reshape(-1).view(np.uint8).data
+        view[row * width : (row + 1) * width] = value[VECTOR_AT : VECTOR_AT + width]
+    return table.astype(np.float32, copy=False)
 
 
 def decode(key: bytes, value: Value) -> Record:

@@ -10,17 +10,17 @@ from abc import abstractmethod
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 
 from enhancer.contracts import codec
 from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
 from enhancer.contracts.store import Fault, FeatureStore, StoreStats
-from enhancer.errors import StoreError, StoreMismatchError
+from enhancer.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    import numpy as np
     from numpy.typing import NDArray
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
@@ -102,27 +102,8 @@ class KeyedStore(FeatureStore):
     def vectors(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NDArray[np.float32]:
         """See :meth:`FeatureStore.vectors`; of shape ``[len(ids), 0]`` where no id has a record."""
         keys = codec.encode_keys(ids, kind, aspect)
-        table = np.empty((len(keys), 0), dtype=np.float32)
-        view = memoryview(b"")
-        check, start = codec.check, codec.VECTOR_AT
-        dim, width, first = 0, 0, b""
         with self._fetch(keys) as values:
-            for row, (key, value) in enumerate(zip(keys, values, strict=True)):
-                if value is None:
-                    continue
-                found = check(key, value)
-                if found != dim:
-                    if first:
-                        raise StoreMismatchError(
-                            f"vectors of different length: record {codec.describe_key(first)} has {dim}, "
-                            f"{codec.describe_key(key)} has {found}",
-                            hint="run `enhancer generate` to embed all of them with the embedder now configured",
-                        )
-                    dim, width, first = found, 4 * found, key
-                    table = np.full((len(keys), dim), np.nan, dtype="<f4")
-                    view = table.reshape(-1).view(np.uint8).data
-                view[row * width : (row + 1) * width] = value[start : start + width]
-        return table.astype(np.float32, copy=False)
+            return codec.vectors(keys, values)
 
     def scan(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Record]:
         """See :meth:`FeatureStore.scan`: by kind, aspect and id.
