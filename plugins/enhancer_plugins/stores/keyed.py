@@ -10,7 +10,6 @@ from abc import abstractmethod
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
 
-
 from enhancer.contracts import codec
 from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
 from enhancer.contracts.store import Fault, FeatureStore, StoreStats
