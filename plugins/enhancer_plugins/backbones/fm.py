@@ -5,9 +5,9 @@ Rendle 2010, "Factorization Machines", ICDM, eq. 1; trained by BPR (Rendle et al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from enhancer.errors import ConfigError
 from enhancer_plugins.training.backbone import TrainedBackbone, TrainingOptions
@@ -27,9 +27,19 @@ class FMOptions(TrainingOptions):
     field_learning_rate: float = Field(default=5e-4, gt=0)
     """Step size for what belongs to dense fields and side features: every step moves them, but only some of the ids."""
     regularisation: float = Field(default=1e-2, ge=0)
-    """Weight of the L2 penalty on the factors and weights of the fields that a step draws."""
+    """Weight of the L2 penalty on the factors and weights of the fields that a step draws; by log loss 0.03."""
     init_std: float = Field(default=0.03, gt=0)
     """Standard deviation of the initial factors."""
+    eval_every: int = Field(default=5, ge=1)
+    """Epochs between validations; by log loss 1, as it is at its best after some ten of them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_loss(cls, data: Any) -> Any:
+        """Defaults that depend on the loss."""
+        if isinstance(data, dict) and data.get("loss") == "log":
+            return {"regularisation": 3e-2, "eval_every": 1} | data
+        return data
 
 
 class FM(TrainedBackbone):
