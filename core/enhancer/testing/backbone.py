@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pytest
 
-from enhancer.contracts import Backbone, Context, Factors, Fitted, Fuser, Fusion, TrainingData
+from enhancer.contracts import Backbone, Context, Factors, Fitted, Fuser, Fusion, SideFeatures, TrainingData
 from enhancer.contracts.options import build_options
-from enhancer.errors import DataError, EnhancerError, FusionError
+from enhancer.errors import ConfigError, DataError, EnhancerError, FusionError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,6 +125,33 @@ def planted(seed: int = 0) -> Planted:
     return Planted(data, held_out, known, block, taste, cold_items, cold_user, bare_item)
 
 
+def labelled(case: Planted, seed: int = 0) -> TrainingData:
+    """The planted interactions as good ones, and as many bad ones: pairs of warm users and items, not taken."""
+    rng = np.random.default_rng([seed, 1])
+    data = case.data
+    free = ~case.known & ~case.held_out
+    free[case.cold_user] = False
+    free[:, case.cold_items] = False
+    users, items = np.nonzero(free)
+    some = rng.permutation(len(users))[: len(data.users)]
+    return replace(
+        data,
+        users=np.concatenate([data.users, users[some].astype(np.int32)]),
+        items=np.concatenate([data.items, items[some].astype(np.int32)]),
+        labels=np.repeat(np.array([1, 0], np.float32), [len(data.users), len(some)]),
+    )
+
+
+def side_features(case: Planted) -> dict[str, SideFeatures]:
+    """Features that tell the kind: the kind itself, and a number; nothing of some entities."""
+    made = {}
+    for name, kinds in (("user_features", case.taste), ("item_features", case.block)):
+        table = np.column_stack([np.eye(2)[kinds], np.where(kinds, 0.5, -0.5)]).astype(np.float32)
+        table[1] = 0
+        made[name] = SideFeatures.of(table, ["kind=a", "kind=b", "number"])
+    return made
+
+
 def recall(scores: NDArray[np.float32], case: Planted, k: int = 10) -> float:
     """Mean share of the held-out items among each user's ``k`` best that training did not hold."""
     scores = np.where(case.known, -np.inf, scores)
@@ -170,9 +197,13 @@ class BackboneConformance:
         made = build_options(self.backbone_class.options_class, merged, where="[backbone]")
         return self.backbone_class(made, Context(root=Path()))
 
+    def data(self) -> TrainingData:
+        """The planted data, with labels for a backbone that learns from them."""
+        return labelled(planted()) if "labels" in self.make().takes else planted().data
+
     def fit(self, fuser: Fuser, *, seed: int = 0, watcher: Watcher | None = None, **options: Any) -> Fitted:
         """Train on the planted data."""
-        return self.make(**options).fit(planted().data, fuser, seed=seed, monitor=watcher or Watcher())
+        return self.make(**options).fit(self.data(), fuser, seed=seed, monitor=watcher or Watcher())
 
     def test_factors_are_finite_float32_of_one_width(self, fuser: Fuser) -> None:
         fitted = self.fit(fuser)
@@ -276,16 +307,46 @@ class BackboneConformance:
             with pytest.raises(FusionError, match=r"\w+"):
                 self.fit(needy())
 
+    def test_side_features_are_used_or_refused_in_words(self, fuser: Fuser) -> None:
+        """What the configuration names is never ignored in silence."""
+        data = replace(self.data(), **side_features(planted()))  # type: ignore[arg-type]
+        backbone = self.make()
+        if "features" not in backbone.takes:
+            with pytest.raises(ConfigError, match="features"):
+                backbone.check_data(data)
+            return
+        fitted = backbone.fit(data, fuser, seed=0, monitor=Watcher())
+        assert np.isfinite(fitted.factors.users).all()
+        assert np.isfinite(fitted.factors.items).all()
+        again = self.make().fit(data, fuser, seed=0, monitor=Watcher())
+        assert same(fitted.factors, again.factors)
+        assert not same(fitted.factors, self.fit(fuser).factors)
+
+    def test_labels_are_used_or_refused_in_words(self) -> None:
+        backbone = self.make()
+        if "labels" not in backbone.takes:
+            with pytest.raises(ConfigError, match="labels"):
+                backbone.check_data(labelled(planted()))
+            return
+        with pytest.raises(ConfigError, match="labels"):
+            backbone.check_data(planted().data)
+        data = self.data()
+        assert data.labels is not None
+        fitted = backbone.fit(data, Ignore(), seed=0, monitor=Watcher())
+        other = self.make().fit(replace(data, labels=1 - data.labels), Ignore(), seed=0, monitor=Watcher())
+        assert not same(fitted.factors, other.factors)
+
     def test_no_interactions_is_an_error_in_words(self) -> None:
-        nothing = np.empty(0, np.int32)
-        empty = replace(planted().data, users=nothing, items=nothing)
+        nothing, data = np.empty(0, np.int32), self.data()
+        labels = None if data.labels is None else data.labels[:0]
+        empty = replace(data, users=nothing, items=nothing, labels=labels)
         with pytest.raises(DataError, match="interaction"):
             self.make().fit(empty, Ignore(), seed=0, monitor=Watcher())
 
     def test_missing_vectors_are_an_error_in_words(self, fuser: Fuser) -> None:
         if not fuser.uses_semantics:
             pytest.skip("this fuser needs no vectors")
-        bare = replace(planted().data, user_vectors=None, item_vectors=None)
+        bare = replace(self.data(), user_vectors=None, item_vectors=None)
         with pytest.raises(EnhancerError, match="vectors"):
             self.make().fit(bare, fuser, seed=0, monitor=Watcher())
 
@@ -299,6 +360,7 @@ class BackboneConformance:
             items=items,
             user_vectors=vectors[:1],
             item_vectors=vectors,
+            labels=np.array([1, 0, 1, 0, 1], np.float32) if "labels" in self.make().takes else None,
         )
         fitted = self.make().fit(data, fuser, seed=0, monitor=Watcher())
         assert np.isfinite(fitted.factors.items).all()

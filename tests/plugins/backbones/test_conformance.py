@@ -41,3 +41,10 @@ class TestFMBySoftmax(BackboneConformance):
     options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256, "loss": "softmax"}
     learning_options: ClassVar = {"epochs": 15, "learning_rate": 0.05, "loss": "softmax"}
     fusers: ClassVar = {"none": FUSERS["none"], "concat": FUSERS["concat"]}
+
+
+class TestFMOnClicks(BackboneConformance):
+    backbone_class = FM
+    options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256, "loss": "log"}
+    learning_options: ClassVar = {"epochs": 15, "learning_rate": 0.05}
+    fusers: ClassVar = {"concat": FUSERS["concat"], "align": FUSERS["align"]}
