@@ -1,0 +1,40 @@
+"""The bench of all tests of the batch API; no secret and no file of a job may be left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batch_bench import SECRET, BatchBench
+from generation import answer, entities
+from loopback import Behaviour, LoopbackServer, Script
+from loopback_batch import LoopbackBatches
+
+from enhancer.harness.validate import AnswerValidator
+from enhancer.prompts import PROFILE_SCHEMA
+
+
+@pytest.fixture
+def batches() -> LoopbackBatches:
+    return LoopbackBatches()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchBench]:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setattr("enhancer.harness.caller.BACKOFF_SECONDS", 0.005)
+    with LoopbackServer(Script(default=Behaviour(answer=answer)), plug=batches.plug) as server:
+        price = {"input": 100.0, "output": 200.0}
+        made = BatchBench(tmp_path, server.url, entities(8), timeout=2.0, batch_poll=0.02, price=price)
+        made.server, made.batches = server, batches
+        yield made
+        judge = AnswerValidator(PROFILE_SCHEMA, "x")
+        for record in made.store.scan():
+            judge.judge({"profile": record.profile, "tags": list(record.tags)}, "")
+        made.store.close()
+        assert server.count == 0, "the offline road made a call of the direct one"
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
+    assert not list((tmp_path / "batches").glob("*")), "a file of a job was left behind"
