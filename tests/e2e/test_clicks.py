@@ -27,7 +27,10 @@ source = "none"
 use = "fm"
 loss = "log"
 dim = 4
-epochs = 4
+epochs = 20
+batch_size = 32
+learning_rate = 0.02
+field_learning_rate = 0.02
 [fuser]
 use = "none"
 [evaluation]
