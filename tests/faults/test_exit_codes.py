@@ -109,13 +109,15 @@ def test_4_is_stopped_at_the_budget(enhancer: Run, llm_server: LoopbackServer) -
     assert llm_server.count == N, "what was paid for was kept"
 
 
+@pytest.mark.parametrize("verb", ["generate", "refresh"])
 def test_130_is_interrupted_and_everything_paid_for_is_kept(
-    project: Path, enhancer: Run, llm_server: LoopbackServer
+    project: Path, enhancer: Run, llm_server: LoopbackServer, verb: str
 ) -> None:
     llm_server.script.default = Behaviour(answer=answer, latency=0.2)
     code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths(project))), "OPENAI_API_KEY": KEY}
-    command = [sys.executable, "-c", code, "generate", "--yes", "--json"]
+    summary = ["--summary", "summary.json"] if verb == "refresh" else []
+    command = [sys.executable, "-c", code, verb, "--yes", "--json", *summary]
     with subprocess.Popen(command, cwd=project, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 30
         while llm_server.count < 6 and time.monotonic() < deadline:
@@ -127,8 +129,12 @@ def test_130_is_interrupted_and_everything_paid_for_is_kept(
     assert "Traceback" not in said
     asked = llm_server.count
     assert asked < N
+    if summary:
+        told = json.loads((project / "summary.json").read_text())
+        assert (told["exit_code"], told["error"]["message"]) == (130, "interrupted")
+        assert told["generate"]["requests"] == asked
     llm_server.script.default = Behaviour(answer=answer)
-    done = enhancer("generate", "--yes", "--json")
+    done = enhancer(verb, "--yes", "--json")
     assert done.returncode == 0, done.stderr
     assert llm_server.count == N, "what was out had landed"
 

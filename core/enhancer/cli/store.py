@@ -127,13 +127,17 @@ def export(
         Path,
         typer.Argument(metavar="FILE", help="Its ending names the format: .jsonl, .parquet, .safetensors, .itememb."),
     ],
+    kind: Annotated[Literal["item", "user"] | None, typer.Option("--kind", help="Of one kind alone.")] = None,
+    aspect: Annotated[
+        str | None, typer.Option("--aspect", help='Of one aspect alone: empty for the LLM\'s, "text" for raw text.')
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write every record to a file."""
+    """Write records to a file: by default every one."""
     from enhancer.features.interchange import export_records
 
     with session.opened() as project:
-        written = export_records(project.store, file)
+        written = export_records(project.store, file, kind=kind, aspect=aspect)
     _counted({"file": str(file), "records": written}, f"{tables.counted(written, 'record')} written to {file}", as_json)
 
 

@@ -53,6 +53,7 @@ def one_dim(record: Record, dim: int | None) -> int:
     if dim is not None and len(record.vector) != dim:
         raise StoreMismatchError(
             f"record {record.kind}/{record.id} has a vector of {len(record.vector)}, those before it of {dim}",
-            hint="export one aspect, or to .jsonl, which takes vectors of any length",
+            hint="run `enhancer generate` to embed all of them alike, export a part by --kind and --aspect, "
+            "or export to .jsonl, which takes vectors of any length",
         )
     return len(record.vector)

@@ -83,6 +83,18 @@ def test_a_wrong_table_does_not_empty_the_store(store, invoke):  # noqa: F811
     assert invoke("store", "gc", "--yes", "--prune-at-most", "0.9", "--json").json()["removed"] == 5
 
 
+def test_a_part_is_exported(store, invoke):  # noqa: F811
+    assert invoke("generate", "--yes").code == 0
+    (store.parents[1] / "one.jsonl").write_text(
+        '{"id": "u1", "kind": "user", "profile": "Somebody who likes slow and warm films.", "tags": ["warm", "slow"]}\n'
+    )
+    assert invoke("store", "import", "one.jsonl", "--set", "embedder.dim=24").code == 0
+    refused = invoke("store", "export", "all.parquet")
+    assert (refused.code, "--kind and --aspect" in refused.err) == (1, True)
+    assert invoke("store", "export", "items.parquet", "--kind", "item", "--aspect", "", "--json").json()["records"] == 6
+    assert invoke("store", "export", "none.jsonl", "--aspect", "text", "--json").json()["records"] == 0
+
+
 def test_one_is_not_many(store, invoke):  # noqa: F811
     (store.parents[1] / "items.csv").write_text("item_id,title,plot\n1,film,its story\n")
     assert invoke("generate", "--yes").code == 0
