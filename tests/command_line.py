@@ -11,6 +11,36 @@ from dists import ROOT, make_dist
 
 from enhancer.cli.app import main
 
+PROJECT = """
+[data]
+items = "movies.csv"
+interactions = "ratings.csv"
+[data.columns]
+item_id = "movieId"
+user_id = "userId"
+[prompts.user]
+source = "none"
+[llm]
+use = "openai"
+model = "{model}"
+api_base = "{url}"
+{llm}
+[embedder]
+use = "{embedder}"
+"""
+
+
+def project_file(url: str, *, model: str = "loopback-model", llm: str = "", embedder: str = "hashing") -> str:
+    """``enhancer.toml`` for the tables of the command line's tests.
+
+    Args:
+        url: The provider's.
+        model: The model.
+        llm: More lines of ``[llm]``, or tables below it.
+        embedder: The embedder.
+    """
+    return PROJECT.format(url=url, model=model, llm=llm, embedder=embedder)
+
 
 @pytest.fixture
 def invoke(tmp_path, monkeypatch, capsys):

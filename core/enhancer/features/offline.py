@@ -25,7 +25,6 @@ from enhancer.features.survey import survey
 from enhancer.features.tally import Tally
 from enhancer.harness.case import Case
 from enhancer.harness.submission import NoMoneyError, TooLargeError
-from enhancer.prompts import speaks_to_reader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -193,7 +192,7 @@ class OfflineRun(Run):
             chunks = survey(work, self._store, self._fingerprint)
             while (found := await self._in_thread(next, chunks, None)) is not None:
                 put_aside += await self._take(found, first=first)
-            await self._close_group()
+            await self._grouping.close()
         if self._desk is not None:
             await self._desk.send()
         return put_aside
@@ -260,37 +259,26 @@ class OfflineRun(Run):
             return
         if is_new and self._new_left is not None:
             self._new_left -= 1
-        # Who was among others before is asked about alone: it may be what spoils them. So is a text that gives orders.
-        if self._per_request == 1 or not is_new or speaks_to_reader(case.prompt):
-            await self._write_together([case])
-            return
-        self._open_group.append(case)
-        if len(self._open_group) >= self._per_request:
-            await self._close_group()
+        await self._grouping.add(case, asked_before=not is_new)
 
-    async def _close_group(self) -> None:
-        if self._open_group:
-            group, self._open_group = self._open_group, []
-            await self._write_together(group)
-
-    async def _write_together(self, cases: list[Case]) -> None:
+    async def _ask_together(self, group: list[Case]) -> None:
         if self._short is not None:
-            await self._leave(cases)
+            await self._leave(group)
             return
         try:
-            await self._open_desk().write(cases)
+            await self._open_desk().write(group)
         except NoMoneyError as short:
             # What is out may cost less than was reserved: the rest is looked at again when it is in.
             self._short = short.ceiling
-            await self._leave(cases)
+            await self._leave(group)
         except TooLargeError:
-            if len(cases) > 1:
-                for case in cases:
-                    await self._write_together([case])
+            if len(group) > 1:
+                for case in group:
+                    await self._ask_together([case])
                 return
-            await self._failed(cases[0], _TOO_LARGE, transient=False)
+            await self._failed(group[0], _TOO_LARGE, transient=False)
         else:
-            self.tally.pending += len(cases)
+            self.tally.pending += len(group)
 
     async def _leave(self, cases: Sequence[Case]) -> None:
         """Leave entities to a later round, or to another run."""

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, TypeVar
 from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.errors import StoreError
 from enhancer.features.embedding import EmbeddingStage
+from enhancer.features.grouping import Grouping
 from enhancer.features.records import embedded_anew, profile_record, text_record
 from enhancer.features.survey import survey
 from enhancer.features.tally import Tally
 from enhancer.harness.case import Case
 from enhancer.progress import Progress, silent
-from enhancer.prompts import speaks_to_reader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -90,7 +90,6 @@ class Run:
         self._embedder = embedder
         self._fingerprint = fingerprint
         self._make_asking = make_asking
-        self._per_request = items_per_request
         self._slice = max(64, 2 * concurrency * items_per_request)
         self._listener = listener
         self._on_record = on_record
@@ -102,7 +101,7 @@ class Run:
         self._asking: Asking | None = None
         self._generating: asyncio.Task[None] | None = None
         self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, concurrency // 2))
-        self._open_group: list[Case] = []
+        self._grouping = Grouping(items_per_request, self._ask_together)
         self._stage: EmbeddingStage
         self._error: BaseException | None = None
         self._stopped = asyncio.Event()
@@ -189,7 +188,7 @@ class Run:
                 chunks = survey(work, self._store, self._fingerprint)
                 while (found := await self._in_thread(next, chunks, None)) is not None:
                     put_aside += await self._take(found, first=first)
-                await self._close_group()
+                await self._grouping.close()
                 if self._left == 0:
                     return
             if not put_aside:
@@ -299,18 +298,10 @@ class Run:
         if self._generating is None:
             self._asking = self._make_asking(self)
             self._generating = asyncio.create_task(self._generate(self._asking.generator))
-        # Who was in a batch before is asked about alone: it may be what spoils it. So is a text that gives orders.
-        if self._per_request == 1 or case.heard or speaks_to_reader(case.prompt):
-            await self._groups.put([case])
-            return
-        self._open_group.append(case)
-        if len(self._open_group) >= self._per_request:
-            await self._close_group()
+        await self._grouping.add(case, asked_before=bool(case.heard))
 
-    async def _close_group(self) -> None:
-        if self._open_group:
-            group, self._open_group = self._open_group, []
-            await self._groups.put(group)
+    async def _ask_together(self, group: list[Case]) -> None:
+        await self._groups.put(group)
 
     async def _pull(self) -> list[Case] | None:
         group = await self._groups.get()

@@ -3,23 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from command_line import project_file
 from generation import answer
 from loopback import Script, returns
-
-CONFIG = """
-[data]
-items = "movies.csv"
-[data.columns]
-item_id = "movieId"
-[prompts.user]
-source = "none"
-[llm]
-use = "openai"
-model = "{model}"
-api_base = "{url}"
-[embedder]
-use = "hashing"
-"""
 
 
 @pytest.fixture
@@ -27,7 +13,7 @@ def project(tables, hashing, llm_server):
     llm_server.script = Script(default=returns(answer))
 
     def write(model, *more):
-        text = CONFIG.format(model=model, url=llm_server.url) + "".join(more)
+        text = project_file(llm_server.url, model=model, llm="".join(more))
         (tables / "enhancer.toml").write_text(text)
 
     write("loopback-model")

@@ -3,27 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from command_line import project_file
 from generation import answer
 from loopback import Script, fails, returns
-
-CONFIG = """
-[data]
-items = "movies.csv"
-interactions = "ratings.csv"
-[data.columns]
-item_id = "movieId"
-user_id = "userId"
-[prompts.user]
-source = "none"
-[llm]
-use = "openai"
-model = "loopback-model"
-api_base = "{url}"
-max_attempts = 1
-{more}
-[embedder]
-use = "hashing"
-"""
 
 
 @pytest.fixture
@@ -31,7 +13,7 @@ def project(tables, hashing, llm_server):
     llm_server.script = Script(default=returns(answer))
 
     def write(url=llm_server.url, more=""):
-        (tables / "enhancer.toml").write_text(CONFIG.format(url=url, more=more))
+        (tables / "enhancer.toml").write_text(project_file(url, llm=f"max_attempts = 1\n{more}"))
 
     write()
     return write

@@ -11,25 +11,11 @@ import textwrap
 import time
 
 import pytest
+from command_line import project_file
 from dists import make_dist
 from generation import answer
 from loopback import Behaviour, Script, returns
 
-CONFIG = """
-[data]
-items = "movies.csv"
-[data.columns]
-item_id = "movieId"
-[prompts.user]
-source = "none"
-[llm]
-use = "openai"
-model = "loopback-model"
-api_base = "{url}"
-concurrency = 2
-[embedder]
-use = "{embedder}"
-"""
 SLOW = """
 from enhancer.contracts import Embedder
 
@@ -53,7 +39,7 @@ def start(tables, hashing, llm_server):
     begun = []
 
     def run(embedder, *flags):
-        (tables / "enhancer.toml").write_text(CONFIG.format(url=llm_server.url, embedder=embedder))
+        (tables / "enhancer.toml").write_text(project_file(llm_server.url, llm="concurrency = 2", embedder=embedder))
         code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
         command = [sys.executable, "-c", code, "generate", "--yes", "--json", *flags]
         path = os.pathsep.join([str(tables / ".site"), *sys.path])

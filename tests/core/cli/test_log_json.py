@@ -7,6 +7,7 @@ import json
 from datetime import datetime
 
 import pytest
+from command_line import project_file
 from generation import answer
 from loopback import Behaviour, Script, fails, returns
 
@@ -15,21 +16,6 @@ from enhancer.cli.progress import ProgressView
 from enhancer.progress import Progress
 
 KEY = "sk-loopback-very-secret-0123456789"
-CONFIG = """
-[data]
-items = "movies.csv"
-[data.columns]
-item_id = "movieId"
-[prompts.user]
-source = "none"
-[llm]
-use = "openai"
-model = "loopback-model"
-api_base = "{url}"
-max_attempts = 1
-[embedder]
-use = "hashing"
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +28,7 @@ def _plain_again():
 def project(tables, hashing, llm_server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     llm_server.script = Script(default=returns(answer))
-    (tables / "enhancer.toml").write_text(CONFIG.format(url=llm_server.url))
+    (tables / "enhancer.toml").write_text(project_file(llm_server.url, llm="max_attempts = 1"))
     return llm_server
 
 
