@@ -184,7 +184,8 @@ def recbole(world: World, folder: Path, python: Path, dim: int) -> dict[str, Any
             )
             (place / f"own.{name}.inter").write_text(f"user_id:token\titem_id:token\tlabel:float\n{rows}\n")
         told = subprocess.run(
-            [python, Path(__file__).with_name("ctr_peers.py"), temporary, str(dim)],
+            [python.absolute(), Path(__file__).absolute().with_name("ctr_peers.py"), temporary, str(dim)],
+            cwd=temporary,
             check=True, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "2"},
         )  # fmt: skip
         scores = np.load(Path(temporary) / "scores.npy")
