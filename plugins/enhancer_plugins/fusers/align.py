@@ -104,11 +104,10 @@ class _Alignment(Fusion):
         wanted = torch.cat([nodes + offsets[kind] for kind, _, nodes, _ in parts])
         distinct, places = torch.unique(wanted, return_inverse=True)
         n_users = int((distinct < offsets["item"]).sum())
-        vectors = [
-            self._vectors["user"].index_select(0, distinct[:n_users]),
-            self._vectors["item"].index_select(0, distinct[n_users:] - offsets["item"]),
-        ]
-        mapped = self._map(torch.cat(vectors))
+        vectors = self._vectors["user"].new_empty((len(distinct), self._vectors["user"].shape[1]))
+        torch.index_select(self._vectors["user"], 0, distinct[:n_users], out=vectors[:n_users])
+        torch.index_select(self._vectors["item"], 0, distinct[n_users:] - offsets["item"], out=vectors[n_users:])
+        mapped = self._map(vectors)
         terms = []
         for (_, embeddings, nodes, counts), rows in zip(
             parts, places.split([len(nodes) for _, _, nodes, _ in parts]), strict=True

@@ -2,8 +2,8 @@
 
 With ``e = exp(left @ right')``, counts ``c`` of the targets and the weighted row sums ``t = e @ c``, the gradients by
 ``left`` and ``right`` are ``w / t * (e @ (c * right)) - w * right[positions]`` and ``c * (e' @ (w / t * left))`` less
-``w * left`` at the positions. So the matrix is written once, made exponential in place, and read by two products; the
-logarithms of the counts never have to be added to it.
+``w * left`` at the positions. So the matrix is written once, block by block, made exponential in place, and read by two
+products; the logarithms of the counts never have to be added to it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ _SAFE = 30.0
 """Logits no larger than this need no shift in float32: their exponentials lie between 1e-13 and 1e13."""
 _TINY = 1e-6
 """Rows shorter than this are divided by this instead of by their length."""
+_BLOCK = 192 * 1024
+"""Logits in a block: a matrix of so many stays in the cache of a core from its making to its last use."""
 _WORTH_SHARING = 200_000
 """Logits in all, below which a second thread brings nothing."""
 
@@ -48,36 +50,59 @@ class _Found(NamedTuple):
     """None where nobody asked."""
 
 
-@torch.no_grad()
-def _solve(term: Term, temperature: float, *, targets: bool) -> _Found:
-    """Loss of one term, and its gradients by the anchors and, if ``targets``, by the targets."""
-    dtype, device = term.anchors.dtype, term.anchors.device
-    counts = [
-        torch.ones(len(rows), dtype=dtype, device=device) if given is None else given.to(dtype)
-        for rows, given in ((term.anchors, term.anchor_counts), (term.targets, term.target_counts))
-    ]
-    weights, often = counts[0] / counts[0].sum(), counts[1]
-    units, lengths = zip(*(_unit(rows) for rows in (term.anchors, term.targets)), strict=True)
-    left, right = units[0] / temperature, units[1]
-    matrix = left @ right.T
-    shift = None
-    if 1 / temperature > _SAFE:
-        shift = matrix.amax(1)
-        matrix.sub_(shift.unsqueeze(1))
-    matrix.exp_()
-    total = matrix @ often
-    own = right.index_select(0, term.positions)
-    level = total.log() if shift is None else total.log() + shift
-    loss: torch.Tensor = weights @ (level - torch.linalg.vecdot(left, own))
-    share = (weights / total).unsqueeze(1)
-    weight = weights.unsqueeze(1)
-    to_left = share * (matrix @ (often.unsqueeze(1) * right)) - weight * own
-    to_anchors = _through(to_left / temperature, units[0], lengths[0])
-    if not targets:
-        return _Found(loss, to_anchors, None)
-    to_right = often.unsqueeze(1) * (matrix.T @ (share * left))
-    to_right.index_add_(0, term.positions, weight * left, alpha=-1)
-    return _Found(loss, to_anchors, _through(to_right, right, lengths[1]))
+class _Ready(NamedTuple):
+    """A term as the products take it."""
+
+    left: torch.Tensor
+    """Unit anchors, divided by the temperature."""
+    right: torch.Tensor
+    """Unit targets."""
+    positions: torch.Tensor
+    weights: torch.Tensor
+    """``[n]``: what each anchor counts for; 1 in all."""
+    often: torch.Tensor
+    """``[m]``."""
+    shifted: bool
+    """Whether logits may be too large for their exponentials."""
+
+
+class _Part(NamedTuple):
+    """What some anchors bring."""
+
+    loss: torch.Tensor
+    to_left: torch.Tensor
+    to_right: torch.Tensor | None
+    """``[m, d]``, before the counts of the targets are multiplied in; None where nobody asked."""
+
+
+def _some(ready: _Ready, first: int, last: int, *, targets: bool) -> _Part:
+    """The anchors from ``first`` to ``last``, in blocks that stay in the cache from one product to the next."""
+    m = len(ready.right)
+    block = last - first if ready.left.device.type != "cpu" else min(max(_BLOCK // max(m, 1), 16), last - first)
+    heavy = ready.often.unsqueeze(1) * ready.right
+    to_left = torch.empty_like(ready.left[first:last])
+    to_right = torch.zeros_like(ready.right) if targets else None
+    level = torch.empty_like(ready.weights[first:last])
+    memory = ready.left.new_empty((block, m))
+    for begin in range(first, last, max(block, 1)):
+        rows = slice(begin, min(begin + block, last))
+        here = slice(rows.start - first, rows.stop - first)
+        left = ready.left[rows]
+        matrix = torch.mm(left, ready.right.T, out=memory[: len(left)])
+        shift = None
+        if ready.shifted:
+            shift = matrix.amax(1)
+            matrix.sub_(shift.unsqueeze(1))
+        total = torch.mv(matrix.exp_(), ready.often)
+        share = (ready.weights[rows] / total).unsqueeze(1)
+        torch.mm(matrix, heavy, out=to_left[here]).mul_(share)
+        if to_right is not None:
+            to_right.addmm_(matrix.T, share * left)
+        level[here] = total.log_() if shift is None else total.log_().add_(shift)
+    own = ready.right.index_select(0, ready.positions[first:last])
+    weights, left = ready.weights[first:last], ready.left[first:last]
+    loss = weights @ (level - torch.linalg.vecdot(left, own))
+    return _Part(loss, to_left.addcmul_(weights.unsqueeze(1), own, value=-1), to_right)
 
 
 def _unit(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,18 +116,45 @@ def _through(gradient: torch.Tensor, unit: torch.Tensor, length: torch.Tensor) -
     return gradient.addcmul(unit, along, value=-1).div_(length.clamp_min(_TINY))
 
 
+@torch.no_grad()
 def _solve_all(terms: Sequence[Term], temperature: float, gradients: Sequence[bool]) -> list[_Found]:
-    """All terms, the largest at once with the others. Each is one thread's work: who does it changes no bit."""
-    sizes = [len(term.anchors) * len(term.targets) for term in terms]
-    largest = max(range(len(terms)), key=sizes.__getitem__)
-    rest = [number for number in range(len(terms)) if number != largest]
+    """Losses of all terms and their gradients by anchors and, where asked for, by targets.
 
-    def solve(number: int) -> _Found:
-        return _solve(terms[number], temperature, targets=gradients[number])
+    Each term's anchors are cut into two halves, the first halves one thread's work and the second ones another's: who
+    does it changes no bit.
+    """
+    made, lengths = [], []
+    for term in terms:
+        like = term.anchors
+        counts = [
+            torch.ones(len(rows), dtype=like.dtype, device=like.device) if given is None else given.to(like.dtype)
+            for rows, given in ((term.anchors, term.anchor_counts), (term.targets, term.target_counts))
+        ]
+        (left, left_length), (right, right_length) = _unit(term.anchors), _unit(term.targets)
+        weights, shifted = counts[0] / counts[0].sum(), 1 / temperature > _SAFE
+        made.append(_Ready(left / temperature, right, term.positions, weights, counts[1], shifted))
+        lengths.append((left_length, right_length))
 
-    worth = bool(rest) and sum(sizes) >= _WORTH_SHARING and terms[0].anchors.device.type == "cpu"
-    own, found = both(lambda: solve(largest), lambda: [solve(number) for number in rest], worth=worth)
-    return [*found[:largest], own, *found[largest:]]
+    def half(*, second: bool) -> list[_Part]:
+        cuts = [(len(ready.left) // 2, len(ready.left)) if second else (0, len(ready.left) // 2) for ready in made]
+        with torch.no_grad():  # a thread begins with gradients on
+            return [_some(one, *cut, targets=t) for one, cut, t in zip(made, cuts, gradients, strict=True)]
+
+    worth = (
+        terms[0].anchors.device.type == "cpu" and sum(len(t.anchors) * len(t.targets) for t in terms) >= _WORTH_SHARING
+    )
+    halves = both(lambda: half(second=False), lambda: half(second=True), worth=worth)
+    found = []
+    for ready, (left_length, right_length), one, two in zip(made, lengths, *halves, strict=True):
+        to_left = torch.cat([one.to_left, two.to_left])
+        to_anchors = _through(to_left / temperature, ready.left * temperature, left_length)
+        to_targets = None
+        if one.to_right is not None and two.to_right is not None:
+            to_right = (one.to_right + two.to_right).mul_(ready.often.unsqueeze(1))
+            to_right.index_add_(0, ready.positions, ready.weights.unsqueeze(1) * ready.left, alpha=-1)
+            to_targets = _through(to_right, ready.right, right_length)
+        found.append(_Found(one.loss + two.loss, to_anchors, to_targets))
+    return found
 
 
 class _InfoNce(torch.autograd.Function):

@@ -56,8 +56,8 @@ class _Halves(torch.autograd.Function):
                     if number or ctx.needs_input_grad[0]:
                         before = gradient = gradient @ ctx.weights[number].T
                     if number:
-                        # the activation tells where it was positive before
-                        gradient = torch.where(inputs[number] > 0, gradient, gradient * _SLOPE)
+                        # what came out has the sign of what went in
+                        gradient = torch.ops.aten.leaky_relu_backward(gradient, inputs[number], _SLOPE, True)
             return found, before
 
         (one, left), (two, right) = both(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from enhancer.contracts import Batch, Factors, Fitted
-from enhancer_plugins.training import run, unseen
+from enhancer_plugins.training import pairs, run, unseen
 from enhancer_plugins.training.adam import Adam
 from enhancer_plugins.training.kernels import row_differences
 from enhancer_plugins.training.losses import bpr_loss, bpr_reference
@@ -122,7 +122,7 @@ class RankingModel(ABC):
         small = (self.data.n_users + self.data.n_items + self._batch_size) * self.recipe.dim < _SMALL
         # With two cores a second thread of torch brings a tenth when idle, and costs tenfold when something else runs.
         alone = self.device == "cpu" and (small or not trained or torch.get_num_threads() <= 2)
-        self._pace = run.Pace(1 if small else numba.get_num_threads())
+        self._pace = run.Pace(1 if small else numba.get_num_threads(), pieces=alone and bool(trained))
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
         self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates, reference=self.engine == "torch")
         wanted = self.recipe.softmax
@@ -197,7 +197,8 @@ class RankingModel(ABC):
             for triples in self._sampler.batches(epoch, self._batch_size):
                 started = time.perf_counter()
                 numba.set_num_threads(self._pace.begin())
-                total += self._step(triples) if self._steps is None else self._kernel_step(self._steps, triples)
+                with pairs.shared(at_once=self._pace.sharing):
+                    total += self._step(triples) if self._steps is None else self._kernel_step(self._steps, triples)
                 self._pace.end(time.perf_counter() - started)
                 steps += 1
         return total / steps

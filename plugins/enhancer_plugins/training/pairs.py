@@ -8,18 +8,21 @@ this process takes one of them; it sleeps when it has nothing to do.
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import numba
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 First = TypeVar("First")
 Second = TypeVar("Second")
 
+_told = threading.local()
 _helpers: dict[int, ThreadPoolExecutor] = {}
 
 
@@ -37,9 +40,25 @@ def divided() -> bool:
     return torch.get_num_threads() == 1
 
 
+@contextmanager
+def shared(*, at_once: bool) -> Iterator[None]:
+    """Say for a while whether :func:`both` does two things at once; otherwise it goes by the kernels' threads.
+
+    Threads of the kernels spin for some milliseconds when their work is done. A step that is mostly torch's is quicker
+    when kernels have one thread and torch's pieces two.
+    """
+    before = getattr(_told, "at_once", None)
+    _told.at_once = at_once
+    try:
+        yield
+    finally:
+        _told.at_once = before
+
+
 def both(first: Callable[[], First], second: Callable[[], Second], *, worth: bool = True) -> tuple[First, Second]:
-    """The results of two functions; at once where the kernels have more than one thread and it is ``worth`` it."""
-    if not worth or not divided() or numba.get_num_threads() == 1:
+    """The results of two functions; at once where that is wanted (:func:`shared`) and it is ``worth`` it."""
+    told = getattr(_told, "at_once", None)
+    if not worth or not divided() or not (numba.get_num_threads() > 1 if told is None else told):
         return first(), second()
     other = _helper().submit(second)
     try:

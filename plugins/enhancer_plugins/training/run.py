@@ -126,42 +126,56 @@ def identity(backbone: Backbone, options: Options, data: TrainingData, fuser: Fu
 
 
 class Pace:
-    """Picks by the clock whether kernels run on all threads or on one.
+    """Picks by the clock how a step's work is shared among threads.
 
     On an idle machine more threads are faster; on a busy one they wait, spinning, for a thread that was put aside, and
-    a step takes ten times longer. Now and then both are timed over a few steps. Results do not depend on the choice.
+    a step takes ten times longer. And where torch has much to do between the kernels, threads that spin after a kernel
+    are in the way of its pieces: then kernels are better left to one. Now and then all ways are timed over a few steps.
+    Results do not depend on the choice.
 
     Args:
         most: The most threads there are.
+        pieces: Whether torch's work is cut in pieces (:mod:`~enhancer_plugins.training.pairs`), so that it may be
+            shared while kernels are not.
     """
 
     _PROBE, _PERIOD = 3, 200
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, *, pieces: bool = False) -> None:
+        self._ways = [(1, False)]
+        if most > 1:
+            self._ways += [(most, True), (1, True)] if pieces else [(most, True)]
         self._step = -1  # the first step compiles: it is not timed
-        self._spent = {1: 0.0, most: 0.0}
-        self.choice = most
+        self._spent = [0.0] * len(self._ways)
+        self._best = len(self._ways) - 1
+        self.sharing = most > 1
+        """Whether torch's pieces are shared in this step."""
+
+    @property
+    def choice(self) -> int:
+        """How many threads kernels do best with, by what is known."""
+        return self._ways[self._best][0]
 
     def begin(self) -> int:
-        """How many threads the next step takes."""
-        place = self._step % self._PERIOD
-        if self._step < 0 or self._most == 1:
-            return self.choice
-        if place < 2 * self._PROBE:
-            return 1 if place < self._PROBE else self._most
-        return self.choice
+        """How many threads the kernels of the next step take."""
+        way = self._probed()
+        threads, self.sharing = self._ways[self._best if way is None else way]
+        return threads
 
     def end(self, seconds: float) -> None:
         """Tell how long that step took."""
-        place = self._step % self._PERIOD
-        if self._step >= 0 and place < 2 * self._PROBE and self._most > 1:
-            if place == 0:
-                self._spent = dict.fromkeys(self._spent, 0.0)
-            self._spent[self.begin()] += seconds
-            if place == 2 * self._PROBE - 1:
-                self.choice = min(self._spent, key=lambda count: self._spent[count])
+        way = self._probed()
+        if way is not None:
+            place = self._step % self._PERIOD
+            self._spent[way] = seconds + (self._spent[way] if place % self._PROBE else 0.0)
+            if place == len(self._ways) * self._PROBE - 1:
+                self._best = min(range(len(self._ways)), key=self._spent.__getitem__)
         self._step += 1
+
+    def _probed(self) -> int | None:
+        """Which way is being timed; None if none is."""
+        way = self._step % self._PERIOD // self._PROBE
+        return way if self._step >= 0 and 1 < len(self._ways) > way else None
 
 
 @contextmanager

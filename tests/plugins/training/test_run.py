@@ -28,6 +28,25 @@ def test_it_notices_when_the_machine_gets_busy():
     assert pace.choice == 1
 
 
+@pytest.mark.parametrize(
+    ("seconds", "kernels", "sharing"),
+    [
+        ({(1, False): 1.0, (2, True): 0.8, (1, True): 0.6}, 1, True),
+        ({(1, False): 1.0, (2, True): 0.5, (1, True): 0.6}, 2, True),
+        ({(1, False): 1.0, (2, True): 9.0, (1, True): 4.0}, 1, False),
+    ],
+)
+def test_pieces_may_be_shared_while_kernels_are_not(seconds, kernels, sharing):
+    pace = Pace(2, pieces=True)
+    used = []
+    for _ in range(400):
+        count = pace.begin()
+        used.append((count, pace.sharing))
+        pace.end(seconds[used[-1]])
+    assert used.count((kernels, sharing)) > 380
+    assert pace.choice == kernels
+
+
 def test_one_thread_stays_one():
     pace = Pace(1)
     assert {(pace.begin(), pace.end(1.0))[0] for _ in range(50)} == {1}
