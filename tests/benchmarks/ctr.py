@@ -12,8 +12,8 @@ Side features are genres and year of films; age, gender and occupation of users.
 
 In the same run: how often each user and film is rated well, added up as log-odds (``rates``); scikit-learn's logistic
 regression on the same ids and features, one-hot, its penalty chosen on validation. With ``--peers`` RecBole 1.2.1's FM, by
-the Python of ``VENVS/recbole``, on the same files and features (ages as numbers, years as categories), with its defaults and
-with embeddings of 64 numbers.
+the Python of ``VENVS/recbole``, on the same files and features (ages as numbers, years as categories), with this library's
+step size, embeddings of 10 numbers (its default) and of 64, and four epochs without a better AUC until it stops.
 """
 
 from __future__ import annotations
