@@ -1,0 +1,11 @@
+"""Every fault, for each store in files."""
+
+from __future__ import annotations
+
+import pytest
+from store_bench import MAKERS, Make
+
+
+@pytest.fixture(params=list(MAKERS))
+def make(request: pytest.FixtureRequest) -> Make:
+    return MAKERS[request.param]

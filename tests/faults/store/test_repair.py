@@ -1,0 +1,179 @@
+"""What is sound is kept."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lmdb
+import pytest
+from store_bench import MAKERS, Make, data_file, filled
+
+from enhancer.contracts import Context, Repair
+from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.testing.store import as_tuple, make_record
+from enhancer_plugins.stores import _lmdb_file
+from enhancer_plugins.stores.lmdb import LMDBOptions, LMDBStore
+from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
+
+# --- repairs -------------------------------------------------------------------------------------------------------
+
+
+def repaired(make: Make, root: Path) -> Repair:
+    cls, options = (LMDBStore, LMDBOptions) if make is MAKERS["lmdb"] else (SQLiteStore, SQLiteOptions)
+    return cls.repair(options(), Context(root))
+
+
+def originals(ids: list[str], n: int) -> dict[str, tuple[object, ...]]:
+    made = {f"id-{i}": make_record(f"id-{i}", seed=i, dim=100, profile="p" * 300) for i in range(n)}
+    return {id_: as_tuple(made[id_]) for id_ in ids}
+
+
+def test_a_sound_store_is_left_as_it_is(make: Make, tmp_path: Path) -> None:
+    filled(make, tmp_path)
+    before = data_file(tmp_path).read_bytes()
+    done = repaired(make, tmp_path)
+    assert (done.kept, done.lost, done.backup) == (40, (), None)
+    assert data_file(tmp_path).read_bytes() == before
+
+
+def test_damaged_records_are_dropped_and_named(make: Make, tmp_path: Path) -> None:
+    ids = filled(make, tmp_path)
+    file = data_file(tmp_path)
+    content = bytearray(file.read_bytes())
+    for n in (7, 30):
+        content[content.index(make_record(f"id-{n}", seed=n, dim=100).vector.tobytes()) + 200] ^= 4
+    file.write_bytes(content)
+    done = repaired(make, tmp_path)
+    assert done.kept == 38
+    assert sorted(fault.where for fault in done.lost) == ["item/id-30", "item/id-7"]
+    with make(tmp_path) as store:
+        assert store.verify() == []
+        rest = [id_ for id_ in ids if id_ not in ("id-7", "id-30")]
+        assert {record.id: as_tuple(record) for record in store.scan()} == originals(rest, 40)
+
+
+@pytest.mark.parametrize("left", [0.3, 0.9])
+def test_what_is_left_of_a_truncated_store_is_kept(make: Make, tmp_path: Path, left: float) -> None:
+    filled(make, tmp_path, 400)
+    file = data_file(tmp_path)
+    os.truncate(file, int(file.stat().st_size * left))
+    there = {
+        f"id-{n}" for n in range(400) if make_record(f"id-{n}", seed=n, dim=100).vector.tobytes() in file.read_bytes()
+    }
+    done = repaired(make, tmp_path)
+    assert done.backup is not None
+    assert done.backup.exists()
+    assert done.lost
+    with make(tmp_path) as store:
+        found = {record.id: as_tuple(record) for record in store.scan()}
+        assert store.verify() == []
+    assert found == originals(sorted(found), 400)  # each whole, and as it was
+    assert done.kept == len(found)
+    # LMDB's pages are read wherever they are; of SQLite's what the table still leads to, which is nearly all.
+    assert len(found) >= len(there) - 8
+    assert not [path for path in (tmp_path / "features").iterdir() if path.name.startswith(".")]
+
+
+def test_an_empty_file_becomes_an_empty_store_only_by_repair(make: Make, tmp_path: Path) -> None:
+    filled(make, tmp_path)
+    os.truncate(data_file(tmp_path), 0)
+    done = repaired(make, tmp_path)
+    assert done.kept == 0
+    assert done.lost
+    with make(tmp_path) as store:
+        assert store.stats().records == 0
+        assert store.verify() == []
+
+
+def test_repair_in_the_folder_one_is_in(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project's root is "." where its configuration was found in the working folder."""
+    filled(make, tmp_path, 60)
+    os.truncate(data_file(tmp_path), int(data_file(tmp_path).stat().st_size * 0.6))
+    monkeypatch.chdir(tmp_path)
+    done = repaired(make, Path())
+    assert 0 < done.kept < 60
+    with make(Path()) as store:
+        assert store.stats().records == done.kept
+
+
+def test_a_broken_tree_loses_nothing_but_what_was_broken(tmp_path: Path) -> None:
+    """Whole pages of the tree overwritten: records that no page leads to any more are found by looking everywhere."""
+    filled(MAKERS["lmdb"], tmp_path, 400)
+    file = data_file(tmp_path)
+    content = bytearray(file.read_bytes())
+    branches = [at for at in range(8192, len(content), 4096) if content[at + 10] == 1 and content[at + 11] == 0]
+    assert branches
+    for at in branches:
+        content[at : at + 4096] = b"\xff" * 4096
+    file.write_bytes(content)
+    done = repaired(MAKERS["lmdb"], tmp_path)
+    assert done.kept == 400
+    assert done.backup is not None
+    with MAKERS["lmdb"](tmp_path) as store:
+        assert store.verify() == []
+        assert {r.id: as_tuple(r) for r in store.scan()} == originals([f"id-{n}" for n in range(400)], 400)
+
+
+def test_repair_prefers_what_was_written_last(tmp_path: Path) -> None:
+    """Pages that were given back hold former states; the newest one of each record is kept."""
+    with MAKERS["lmdb"](tmp_path) as store:
+        for step in range(4):
+            store.put(
+                [
+                    make_record(f"id-{n}", seed=step, dim=100, generated_at=f"2025-01-0{step + 1}T00:00:00Z")
+                    for n in range(200)
+                ]
+            )
+    file = data_file(tmp_path)
+    content = bytearray(file.read_bytes())
+    for page in (0, 4096):
+        content[page : page + 4096] = b"\x00" * 4096
+    file.write_bytes(content)
+    assert repaired(MAKERS["lmdb"], tmp_path).kept == 200
+    with MAKERS["lmdb"](tmp_path) as store:
+        assert {record.input_hash for record in store.scan()} == {"hash-3"}
+
+
+@pytest.mark.skipif(not _lmdb_file.supports_both_formats(), reason="this py-lmdb has one engine")
+def test_the_newer_lmdb_format_is_repaired_too(tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir(parents=True)
+    file = tmp_path / "features/store.lmdb"
+    environment = lmdb.open(str(file), subdir=False, lib_version=1)
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"\x00enhancer", b'{"format": 1}')
+    environment.close()
+    filled(MAKERS["lmdb"], tmp_path, 300)
+    os.truncate(file, int(file.stat().st_size * 0.9))
+    done = repaired(MAKERS["lmdb"], tmp_path)
+    assert 200 < done.kept < 300
+
+
+def test_repair_refuses_what_is_in_use_newer_or_something_else(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store"):
+        repaired(make, tmp_path)
+    with make(tmp_path) as store:
+        store.put([make_record("1")])
+        with pytest.raises(StoreError, match="in use"):
+            repaired(make, tmp_path)
+        kind = data_file(tmp_path).suffix[1:]
+    name = {"lmdb": "LMDBStore", "sqlite": "SQLiteStore"}[kind]
+    program = (
+        "import sys, pathlib, time\nfrom enhancer.contracts import Context\n"
+        f"from enhancer_plugins.stores.{kind} import {name} as Store\n"
+        "store = Store(Store.options_class(), Context(pathlib.Path(sys.argv[1])))\nstore.stats()\nprint(1, flush=True)\ntime.sleep(60)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    other.stdout.readline()
+    with pytest.raises(StoreError, match="in use"):
+        repaired(make, tmp_path)
+    other.kill()
+    other.communicate()
+    assert repaired(make, tmp_path).kept == 1
+    data_file(tmp_path).write_bytes(b"# notes\n" * 9000)
+    with pytest.raises(StoreCorruptError, match="nothing of a feature store"):
+        repaired(make, tmp_path)
+    assert data_file(tmp_path).read_bytes().startswith(b"# notes")

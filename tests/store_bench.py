@@ -1,0 +1,45 @@
+"""Stores in files, to be damaged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from enhancer.contracts import Context, FeatureStore
+from enhancer.testing.store import make_record
+from enhancer_plugins.stores.lmdb import LMDBOptions, LMDBStore
+from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
+
+MAKERS = {
+    "lmdb": lambda root, **options: LMDBStore(LMDBOptions(**options), Context(root)),
+    "sqlite": lambda root, **options: SQLiteStore(SQLiteOptions(**options), Context(root)),
+}
+Make = Callable[[Path], FeatureStore]
+
+
+def data_file(root: Path) -> Path:
+    (file,) = [path for path in (root / "features").iterdir() if path.suffix in {".lmdb", ".sqlite"}]
+    return file
+
+
+def filled(make: Make, root: Path, n: int = 40) -> list[str]:
+    ids = [f"id-{number}" for number in range(n)]
+    with make(root) as store:
+        store.put([make_record(id_, seed=n, dim=100, profile="p" * 300) for n, id_ in enumerate(ids)])
+    return ids
+
+
+def run_elsewhere(root: Path, code: str, expect: int = 0, kind: str = "lmdb") -> None:
+    """Run code on a store in a process of its own, where it is called ``store``."""
+    name = {"lmdb": "LMDBStore", "sqlite": "SQLiteStore"}[kind]
+    program = (
+        "import sys, pathlib\n"
+        "from enhancer.contracts import Context\n"
+        "from enhancer.testing.store import make_record\n"
+        f"from enhancer_plugins.stores.{kind} import {name} as Store\n"
+        "store = Store(Store.options_class(), Context(pathlib.Path(sys.argv[1])))\n" + code
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == expect, done.stderr
