@@ -139,7 +139,7 @@ class Pace:
             shared while kernels are not.
     """
 
-    _PROBE, _PERIOD = 3, 200
+    _PROBE, _PERIOD = 4, 200  # the first step of a probe is not counted: threads of the way before may still spin
 
     def __init__(self, most: int, *, pieces: bool = False) -> None:
         self._ways = [(1, False)]
@@ -167,7 +167,7 @@ class Pace:
         way = self._probed()
         if way is not None:
             place = self._step % self._PERIOD
-            self._spent[way] = seconds + (self._spent[way] if place % self._PROBE else 0.0)
+            self._spent[way] = self._spent[way] + seconds if place % self._PROBE else 0.0
             if place == len(self._ways) * self._PROBE - 1:
                 self._best = min(range(len(self._ways)), key=self._spent.__getitem__)
         self._step += 1
