@@ -41,7 +41,7 @@ def main() -> None:
         "normalize_all": True, "train_neg_sample_args": None, "eval_args": {"mode": "labeled", "order": "RO", "group_by": None},
         "metrics": ["AUC", "LogLoss"], "valid_metric": "AUC", "use_gpu": False, "gpu_id": "", "state": "ERROR",
         "show_progress": False, "log_wandb": False, "seed": 2020, "checkpoint_dir": str(folder / "saved"), "nproc": 1,
-        "worker": 0, "eval_batch_size": 4096, "learning_rate": 5e-3, "stopping_step": 4,
+        "worker": 0, "eval_batch_size": 4096, "learning_rate": 5e-3,
     }  # fmt: skip
     config = Config(model="FM", dataset="own", config_dict=settings)
     init_seed(config["seed"], reproducibility=True)
