@@ -345,3 +345,24 @@ def negatives(
                     found = True
                     break
         out[t] = candidates[place] if found else positives[t]
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def overwrite_touched(
+    matrix: Any, first: Any, degree: Any, items: Any, place: Any, value: Any
+) -> None:  # pragma: no cover - compiled
+    """Write ``value`` to ``matrix[r, place[i]]`` for each item ``i`` of row r's user, unless ``place[i]`` is negative.
+
+    Args:
+        matrix: ``[n, m]``.
+        first: int64 ``[n]``: where the items of each row's user begin in ``items``.
+        degree: int64 ``[n]``: how many they are.
+        items: int64 ``[nnz]``.
+        place: int32 ``[n_items]``.
+        value: A number.
+    """
+    for row in range(matrix.shape[0]):
+        for p in range(first[row], first[row] + degree[row]):
+            column = place[items[p]]
+            if column >= 0:
+                matrix[row, column] = value

@@ -136,6 +136,7 @@ class RankingModel(ABC):
                 seed=self._seed,
                 device=self.device,
                 in_batch=wanted.in_batch,
+                reference=self.engine == "torch",
             )
         plain = self._softmax is None and not (trained or self._has_loss or self._has_ranking or self.changes)
         self._steps = self.kernel_steps() if plain and self.engine == "numba" else None

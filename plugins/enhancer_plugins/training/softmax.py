@@ -2,19 +2,103 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.autograd.function import once_differentiable
 
+from enhancer_plugins.training import kernels
+from enhancer_plugins.training.pairs import both
 from enhancer_plugins.training.run import generator, trained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from enhancer.contracts import TrainingData
 
 
+_SAFE = 30.0
+"""Logits no larger than this need no shift in float32."""
+_BLOCK = 192 * 1024
+"""Logits in a block: a matrix of so many stays in the cache of a core from its making to its last use."""
+_LEAST = 1e-30
+"""Of a sum of exponentials that is divided by."""
 _NEVER = -1e30
 """A logit that counts for nothing, and whose gradient is a number even where a user has touched all that was drawn."""
+
+
+class _Blocks(torch.autograd.Function):
+    """The loss and its gradients, block by block of users, so that no logit leaves the cache before its last use."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors: torch.Tensor,
+        negatives: torch.Tensor,
+        targets: torch.Tensor,
+        starts: torch.Tensor,
+        bias: torch.Tensor,
+        forget: Callable[[torch.Tensor, int], None],
+        scale: tuple[float, bool],
+    ) -> torch.Tensor:
+        """Mean loss of pairs that come ordered by user.
+
+        Args:
+            ctx: Keeps the gradients.
+            anchors: float ``[n, k]``: a row a user.
+            negatives: float ``[m, k]``.
+            targets: float ``[b, k]``: a row a pair.
+            starts: int64 ``[n + 1]``: a user's first pair.
+            bias: float ``[m]``: added to the logits of each negative.
+            forget: Overwrites the logits of what the users from a given one on have touched.
+            scale: What multiplies the products, and whether logits may be too large for their exponentials.
+        """
+        factor, shifted = scale
+        pairs, most = len(targets), min(max(_BLOCK // len(negatives), 16), len(anchors))
+        to_anchors, to_targets = torch.empty_like(anchors), torch.empty_like(targets)
+
+        def run(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+            to_negatives, losses = torch.zeros_like(negatives), torch.zeros((), dtype=torch.float64)
+            memory = anchors.new_empty((most, len(negatives)))
+            for begin in range(first, last, most):
+                rows = slice(begin, min(begin + most, last))
+                of = slice(int(starts[rows.start]), int(starts[rows.stop]))
+                left, own_rows = anchors[rows], targets[of]
+                place = torch.repeat_interleave(
+                    torch.arange(len(left)), starts[begin + 1 : rows.stop + 1] - starts[rows]
+                )
+                matrix = torch.addmm(bias, left, negatives.T, alpha=factor, out=memory[: len(left)])
+                forget(matrix, begin)
+                shift = matrix.amax(1) if shifted else matrix.new_zeros(len(left))
+                total = matrix.sub_(shift.unsqueeze(1)).exp_().sum(1) if shifted else matrix.exp_().sum(1)
+                own = torch.linalg.vecdot(left.index_select(0, place), own_rows) * factor
+                others = (total.log() + shift).index_select(0, place)
+                whole = torch.logaddexp(own, others)
+                losses += (whole - own).sum(dtype=torch.float64)
+                missed = (others - whole).exp_().mul_(factor / pairs).unsqueeze(1)  # what a pair's own score lacks
+                share = matrix.new_zeros(len(left)).index_add_(0, place, missed.squeeze(1))
+                share = (share / total.clamp_min(_LEAST)).unsqueeze(1)
+                torch.mm(matrix, negatives, out=to_anchors[rows]).mul_(share)
+                to_anchors[rows].index_add_(0, place, missed * own_rows, alpha=-1)
+                to_negatives.addmm_(matrix.T, share * left)
+                torch.mul(left.index_select(0, place), -missed, out=to_targets[of])
+            return losses, to_negatives
+
+        def half(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+            with torch.no_grad():  # a thread begins with gradients on
+                return run(first, last)
+
+        middle = len(anchors) // 2
+        worth = len(anchors) * len(negatives) > _BLOCK
+        (one, left), (two, right) = both(lambda: half(0, middle), lambda: half(middle, len(anchors)), worth=worth)
+        ctx.save_for_backward(to_anchors, left + right, to_targets)
+        return ((one + two) / pairs).to(anchors.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return *(tensor * gradients[0] for tensor in ctx.saved_tensors), None, None, None, None
 
 
 class SampledSoftmax:
@@ -32,6 +116,7 @@ class SampledSoftmax:
         seed: Draws the items.
         device: Of the run.
         in_batch: Whether the other pairs' positives are negatives as well.
+        reference: Leave the gradient to torch on the CPU too, as on other devices.
     """
 
     def __init__(
@@ -44,7 +129,9 @@ class SampledSoftmax:
         seed: int,
         device: str,
         in_batch: bool = False,
+        reference: bool = False,
     ) -> None:
+        self._blocks = device == "cpu" and not reference
         self._temperature, self._cosine, self._in_batch = temperature, cosine, in_batch
         self._candidates = torch.from_numpy(np.flatnonzero(trained(data)[1]))
         self._count = min(negatives, len(self._candidates))
@@ -69,24 +156,62 @@ class SampledSoftmax:
         """
         device = user_rows.device
         drawn = self._candidates[torch.randperm(len(self._candidates), generator=self.random)[: self._count]].to(device)
-        bias = torch.zeros(len(drawn), device=device)
+        bias = torch.zeros(len(drawn), dtype=user_rows.dtype, device=device)
         if self._in_batch:
             others, counts = torch.unique(positives, return_counts=True)
             # An item that is both is drawn once more, and counts once more.
             drawn, bias = torch.cat([drawn, others]), torch.cat([bias, counts.to(bias.dtype).log()])
+        if self._blocks:
+            return self._by_blocks(user_rows, item_rows, (users, positives), drawn, bias)
         distinct, places = torch.unique(users, return_inverse=True)
-        anchors, negatives = user_rows.index_select(0, distinct), item_rows.index_select(0, drawn)
-        targets = item_rows.index_select(0, positives)
-        if self._cosine:
-            anchors, negatives, targets = (
-                torch.nn.functional.normalize(rows, dim=1, eps=1e-6) for rows in (anchors, negatives, targets)
-            )
+        anchors, negatives, targets = self._compared(user_rows[distinct], item_rows[drawn], item_rows[positives])
         touched = self._touched(distinct, drawn)
         against = torch.addmm(bias, anchors, negatives.T, alpha=1 / self._temperature).masked_fill(touched, _NEVER)
         own = (anchors.index_select(0, places) * targets).sum(1) / self._temperature
         # Of equal users the sum over the drawn items is made once.
         others = torch.logsumexp(against, 1).index_select(0, places)
         return (torch.logaddexp(own, others) - own).mean()
+
+    def _compared(self, *rows: torch.Tensor) -> list[torch.Tensor]:
+        """Rows as their products are compared: as they are, or of unit length."""
+        return [torch.nn.functional.normalize(r, dim=1, eps=1e-6) for r in rows] if self._cosine else list(rows)
+
+    def _by_blocks(
+        self,
+        user_rows: torch.Tensor,
+        item_rows: torch.Tensor,
+        pairs: tuple[torch.Tensor, torch.Tensor],
+        drawn: torch.Tensor,
+        bias: torch.Tensor,
+    ) -> torch.Tensor:
+        """The same loss by :class:`_Blocks`."""
+        users, order = torch.sort(pairs[0], stable=True)
+        distinct, counts = torch.unique_consecutive(users, return_counts=True)
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        anchors, negatives, targets = self._compared(
+            user_rows.index_select(0, distinct),
+            item_rows.index_select(0, drawn),
+            item_rows.index_select(0, pairs[1].index_select(0, order)),
+        )
+        items, first = self._items.numpy(), self._start.numpy()
+        columns = [torch.arange(self._count), torch.arange(self._count, len(drawn))]
+        places = []
+        for column in columns:  # an item may be drawn, and be another pair's as well
+            place = np.full(self._n_items, -1, np.int32)
+            place[drawn[column].numpy()] = column.numpy()
+            places.append(place)
+
+        def forget(matrix: torch.Tensor, begin: int) -> None:
+            those = distinct[begin : begin + len(matrix)]
+            ranges = first[those.numpy()], self._degree[those].numpy()
+            for place in places[: 1 + self._in_batch]:
+                kernels.overwrite_touched(matrix.numpy(), *ranges, items, place, _NEVER)
+
+        scale = 1 / self._temperature, not self._cosine or 1 / self._temperature > _SAFE
+        loss: torch.Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
+            *(rows.contiguous() for rows in (anchors, negatives, targets)), starts, bias, forget, scale
+        )
+        return loss
 
     def _touched(self, users: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
         """Which of the drawn items each user has touched: bool ``[len(users), len(drawn)]``."""

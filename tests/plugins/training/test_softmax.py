@@ -75,3 +75,37 @@ def test_in_batch_negatives_count_as_often_as_they_come():
         logits = u[user] @ v[[item, *others]].T / 0.5
         terms.append(np.log(np.exp(logits).sum()) - logits[0])
     assert float(got.detach()) == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+@pytest.mark.parametrize("in_batch", [False, True])
+@pytest.mark.parametrize(("cosine", "temperature"), [(True, 0.2), (True, 0.01), (False, 1.0), (False, 0.05)])
+def test_blocks_find_the_loss_and_the_gradient_that_torch_finds(cosine, temperature, in_batch):
+    data, rows, users, positives = step(b=300)
+    results = []
+    for dtype, reference in ((torch.float32, False), (torch.float32, True), (torch.float64, True)):
+        loss = SampledSoftmax(
+            data, negatives=20, temperature=temperature, cosine=cosine, seed=0, device="cpu", in_batch=in_batch,
+            reference=reference,
+        )  # fmt: skip
+        own = [side.detach().to(dtype).requires_grad_() for side in rows]
+        got = loss(*own, users, positives) * 3
+        results.append([got.detach().double(), *(g.double() for g in torch.autograd.grad(got, own))])
+    for blocks, single, double in zip(*results, strict=True):
+        tolerance = 2 * float((single - double).abs().max()) + 2e-5 * float(double.abs().max())
+        assert float((blocks - double).abs().max()) <= tolerance
+
+
+def test_two_threads_change_no_bit_of_it(monkeypatch):
+    from enhancer_plugins.training import softmax
+    from enhancer_plugins.training.pairs import shared
+
+    monkeypatch.setattr(softmax, "_BLOCK", 200)  # many blocks of a small problem
+    data, rows, users, positives = step()
+    results = []
+    for at_once in (False, True):
+        loss = SampledSoftmax(data, negatives=20, temperature=0.2, cosine=True, seed=0, device="cpu")
+        with shared(at_once=at_once):
+            got = loss(*rows, users, positives)
+        results.append((got.detach(), *torch.autograd.grad(got, rows)))
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
