@@ -90,7 +90,7 @@ def encode_keys(ids: Sequence[str], kind: Kind, aspect: str = PROFILE_ASPECT) ->
     plain, hashed = prefix + b"=", prefix + b"#"
     keys = []
     for id_ in ids:
-        raw = id_.encode("utf-8", "surrogatepass")
+        raw = id_.encode() if id_.isascii() else id_.encode("utf-8", "surrogatepass")
         keys.append(plain + raw if len(raw) <= _ID_BYTES else hashed + hashlib.blake2b(raw, digest_size=32).digest())
     return keys
 

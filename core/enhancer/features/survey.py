@@ -117,13 +117,19 @@ def _profiles(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp |
     assert work.keys is not None
     prompts, past = work.prompts(chunk)
     hashes = work.keys.of_all(prompts)
-    for place, (stamp, input_hash) in enumerate(zip(stamps, hashes, strict=True)):
-        if stamp is None or (stamp[0] != input_hash and not is_current(stamp[0], input_hash)):
-            entity = chunk[place]
+    # Nearly all are as they should be, and are passed over by the quickest loop that there is.
+    doubtful = [
+        place
+        for place, (stamp, input_hash) in enumerate(zip(stamps, hashes, strict=True))
+        if stamp is None or stamp[0] != input_hash or stamp[1] != embedder
+    ]
+    for place in doubtful:
+        stamp, input_hash, entity = stamps[place], hashes[place], chunk[place]
+        if stamp is None or not is_current(stamp.input_hash, input_hash):
             empty = not past[place] and not entity.text.strip()
             found.to_ask.append(ToAsk(entity.id, input_hash, prompts[place], empty))
-        elif embedder is not None and stamp[1] != embedder:
-            found.to_reembed.append(chunk[place].id)
+        elif embedder is not None and stamp.embedder != embedder:
+            found.to_reembed.append(entity.id)
 
 
 def _texts(found: Surveyed, chunk: Sequence[Entity], stamps: Sequence[Stamp | None], embedder: str | None) -> None:

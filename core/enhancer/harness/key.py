@@ -59,7 +59,7 @@ class KeyMaker:
         keys, start = [], self._base.copy
         for text in rendered:
             digest = start()
-            digest.update(text.encode("utf-8", "surrogatepass"))
+            digest.update(text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass"))
             keys.append(digest.hexdigest())
         return keys
 
