@@ -189,7 +189,7 @@ def test_a_disk_that_fills_up_while_storing_loses_nothing(
     (project / "items.csv").write_text("item_id,title,plot\n" + rows)
     full = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert full.returncode == 1, full.stderr
-    assert re.search(r"error: .*(disk|full|write|I/O|Input/output)", full.stderr), full.stderr
+    assert re.search(r"error: .*(disk|full|write|I/O|Input/output|limit on file size)", full.stderr), full.stderr
     assert "bug in enhancer" not in full.stderr
     asked = llm_server.count
     assert 0 < asked < 80

@@ -133,14 +133,12 @@ class ProgressView:
             self._flush()  # a new stage begins: what is left to say of the others is said before
             self._stages[progress.stage] = _Stage(progress, now)
         stage = self._stages[progress.stage]
-        was_complete = stage.complete
         stage.update(progress, now)
         if self._terminal:
             if self._live is None:
                 self._start()
-        elif (
-            stage.printed_at is None or now - stage.printed_at >= _PLAIN_EVERY or (stage.complete and not was_complete)
-        ):
+        elif stage.printed_at is None or now - stage.printed_at >= _PLAIN_EVERY:
+            # A stage whose total grows with the work is complete again and again: its end is told at the end.
             self._print(stage, now)
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,7 @@ from enhancer.cli.session import (
 )
 from enhancer.errors import EnhancerError
 from enhancer.files import require_place
+from enhancer.harness.clock import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,6 +63,7 @@ def refresh(
     written in each case.
     """
     known: dict[str, Any] = {}
+    started, began = now(), time.perf_counter()
 
     def tell(changes: Changes) -> None:
         known["changes"] = [one.to_json() for one in changes.differences]
@@ -89,7 +92,7 @@ def refresh(
                     with view.suspended():
                         tell_of_jobs(project)
     except (EnhancerError, KeyboardInterrupt, typer.Exit) as stop:
-        _write(summary, {**known, **_stopped(stop)})
+        _write(summary, {"started": started, "seconds": round(time.perf_counter() - began, 3), **_stopped(stop, known)})
         done = getattr(stop, "report", None)
         if done is not None and not as_json:
             typer.echo(tables.generation(done.to_json()))
@@ -144,16 +147,23 @@ def _attention(quarantined: int) -> list[str]:
     return [f"{quarantined} in quarantine"] if quarantined else []
 
 
-def _stopped(stop: BaseException) -> dict[str, Any]:
-    """What the summary says of a run that did not get to its end."""
+def _stopped(stop: BaseException, known: Mapping[str, Any]) -> dict[str, Any]:
+    """What the summary says of a run that did not get to its end: null is what is not known."""
     done = getattr(stop, "report", None)
     code, message, hint = 1, "not confirmed", None
     if isinstance(stop, EnhancerError):
         code, message, hint = stop.exit_code, stop.message, stop.hint
     elif isinstance(stop, KeyboardInterrupt):
         code, message = INTERRUPTED, "interrupted"
+    plan, changes = known.get("plan"), known.get("changes")
+    quarantined = done.quarantined if done is not None else plan["quarantined"] if plan else None
     return {
+        "changes": changes,
+        "plan": plan,
         "generate": None if done is None else done.to_json(),
+        "quarantined": quarantined,
+        "vanished": None if changes is None else sum(one["vanished"] for one in changes),
+        "pruned": None if code == INTERRUPTED else 0,
         "exit_code": code,
         "attention": [message],
         "error": {"type": type(stop).__name__, "message": message, "hint": hint},

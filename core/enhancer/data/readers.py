@@ -146,7 +146,7 @@ class _Delimited(Table):
                 try:
                     rows = list(itertools.islice(reader, BLOCK))
                 except csv.Error as error:
-                    raise DataError(f"{self.path}, line {reader.line_num}: {error}", hint="check its quotes") from None  # type: ignore[attr-defined]
+                    raise self._unreadable(reader.line_num, error) from None  # type: ignore[attr-defined]
                 if not rows:
                     return
                 if set(map(len, rows)) != {width}:
@@ -154,6 +154,12 @@ class _Delimited(Table):
                 values = [[row[n] for row in rows] for n in at]
                 yield first, [_unquoted(v) for v in values] if self._unquote else values
                 first += len(rows)
+
+    def _unreadable(self, line: int, error: csv.Error) -> DataError:
+        where = f"{self.path}, line {line}"
+        if "new-line character" in str(error):  # the csv module's own words are about how the file was opened
+            return DataError(f"{where}: a carriage return within a field", hint="quote the field, or take it out")
+        return DataError(f"{where}: {error}", hint="check its quotes")
 
     def _without_blanks(self, rows: list[list[str]], first: int) -> list[list[str]]:
         """Refuse a ragged row; blank lines become rows of nothing but the mark ``BLANK``, to keep the count."""

@@ -86,6 +86,7 @@ def export_records(
 
     Raises:
         ConfigError: The ending names no format, or the file cannot be written.
+        DataError: Nothing is of that kind and aspect.
         StoreMismatchError: The format takes vectors of one length, and these are not.
         StoreCorruptError: A record is damaged.
     """
@@ -104,7 +105,11 @@ def export_records(
     if path.suffix.lower() in of_format and aspect is None:
         aspect = _one_aspect(store, wanted)
     with _replacing(path) as draft:
-        return write(draft, store.scan(kind=wanted, aspect=aspect))
+        done = write(draft, store.scan(kind=wanted, aspect=aspect))
+        if not done and (wanted is not None or aspect is not None):
+            part = " and ".join([f"kind {wanted!r}"] * bool(wanted) + [f"aspect {aspect!r}"] * (aspect is not None))
+            raise DataError(f"there are no records of {part}: nothing was written to {path}")
+        return done
 
 
 def _one_aspect(store: FeatureStore, kind: Kind | None) -> str:
@@ -228,6 +233,11 @@ def _draft(values: Any, embedder: Embedder | None, now: str) -> tuple[Record, bo
     elif not fields["embedder"]:
         raise DataError("a vector without the field 'embedder', which says what made it")
     row = np.zeros(0, np.float32) if vector is None else check_vector(vector, str(fields["id"]))
+    if embedder is not None and vector is not None and len(row) != embedder.dim:
+        raise DataError(
+            f"its vector has {len(row):,} numbers, and the embedder that it names makes {embedder.dim:,}",
+            hint="leave the vector out to have it made",
+        )
     return Record(**{**fields, "tags": tuple(tags), "vector": row}), vector is not None  # type: ignore[arg-type]
 
 

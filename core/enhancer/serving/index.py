@@ -35,6 +35,8 @@ _PACKAGES: Final = {"usearch": "usearch", "hnswlib": "hnswlib", "faiss": "faiss-
 _LINKS: Final = 32
 _BREADTH: Final = 256
 """How wide the graph is searched, in building and asking: inner products need more than distances do."""
+_FEW: Final = 20_000
+"""Items that one thread indexes in a few seconds."""
 
 
 def write_index(ranker: Ranker, path: str | Path, *, kind: Kind = "usearch", metric: Metric = "ip") -> Path:
@@ -178,7 +180,8 @@ def _build_usearch(library: Any, items: NDArray[np.float32], path: str) -> None:
         expansion_add=_BREADTH,
         expansion_search=_BREADTH,
     )
-    index.add(np.arange(len(items), dtype=np.uint64), items)
+    # One thread builds the same graph each time, which several do not.
+    index.add(np.arange(len(items), dtype=np.uint64), items, threads=1 if len(items) <= _FEW else 0)
     index.save(path)
 
 

@@ -189,8 +189,11 @@ class Ranker:
             old = self._added
             new = dict(old.rows)
             for id_ in item_ids:
+                if not id_:
+                    raise DataError("the id of a new item is empty")
                 if id_ in new or self._item_ids.row(id_) is not None:
-                    raise DataError(f"item {id_!r} is already there")
+                    there = "is already there" if id_ not in new or id_ in old.rows else "comes twice"
+                    raise DataError(f"item {id_!r} {there}")
                 new[id_] = len(self._item_ids) + len(new)
             matrix = np.concatenate([self._items(old), self._place_items(vectors)])
             self._added = Added((*old.ids, *item_ids), new, matrix)

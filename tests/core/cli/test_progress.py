@@ -58,6 +58,16 @@ def test_what_is_complete_and_tells_so_again_and_again_is_said_once():
     assert len([line for line in lines if line.startswith("embed")]) == 5  # one each five seconds, and the last
 
 
+def test_a_total_that_grows_with_the_work_is_not_an_end_each_time():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for batch in range(1, 41):
+            clock.now = batch / 10
+            view(Progress("embed", batch - 1, batch))
+            view(Progress("embed", batch, batch))
+    assert stream.getvalue().splitlines() == ["embed  0/1 (0%)", "embed  40/40 (100%)"]
+
+
 def test_cached_entities_at_the_start_do_not_flatter_the_rate():
     stream, clock = io.StringIO(), Clock()
     with ProgressView(stream=stream, clock=clock) as view:

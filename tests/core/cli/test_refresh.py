@@ -146,6 +146,8 @@ def test_the_budget_is_exit_4_and_the_summary_says_so(project, invoke):  # noqa:
     summary = json.loads((project / "summary.json").read_text())
     assert summary["exit_code"] == 4
     assert summary["error"]["type"] == "BudgetError"
+    assert set(summary) == SUMMARY
+    assert (summary["quarantined"], summary["vanished"], summary["pruned"]) == (0, 0, 0)
     assert items(summary)["new"] == 10
     assert summary["generate"]["cost_usd"] <= 1.5
 

@@ -280,6 +280,24 @@ def test_a_bad_row_is_named(tmp_path: Path, row: object, message: str) -> None:
         import_records(a, file)
 
 
+def test_a_vector_of_another_length_than_its_embedder_makes_is_refused(tmp_path: Path) -> None:
+    row = {"id": "1", "profile": "p", "vector": [1.0, 2.0], "embedder": Letters.fingerprint}
+    file = lines(tmp_path / "x.jsonl", row)
+    with store(tmp_path) as a, pytest.raises(DataError, match=r"row 1: its vector has 2 numbers, .* makes 3"):
+        import_records(a, file, Letters())
+
+
+def test_a_part_that_holds_nothing_replaces_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "users.jsonl"
+    file.write_text("of yesterday")
+    with store(tmp_path / "a") as a:
+        a.put([make_record("1")])
+        with pytest.raises(DataError, match="no records of kind 'user'"):
+            export_records(a, file, kind="user")
+    assert file.read_text() == "of yesterday"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "users.jsonl"]
+
+
 def test_a_profile_that_is_not_valid_is_named(tmp_path: Path) -> None:
     def refuse(profile: object) -> None:
         raise EnhancerError("too short")

@@ -173,6 +173,9 @@ def test_new_items_are_placed_and_recommended(ranker: Ranker) -> None:
     assert ranker.similar("new-c", k=1).items[0][0] == "new-a"
     with pytest.raises(DataError, match="'new-a' is already there"):
         ranker.add_items(["new-a"], vectors[:1])
+    for ids, said in (["new-d", "new-d"], "'new-d' comes twice"), (["new-d", ""], "is empty"):
+        with pytest.raises(DataError, match=said):
+            ranker.add_items(ids, vectors[:2])
     with pytest.raises(DataError, match=r"expected \[n, 3\]"):
         ranker.add_items(["new-d"], np.ones((1, 4), np.float32))
     with pytest.raises(DataError, match="'new-e' is zero or not finite"):
