@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from enhancer.data import open_table
 from enhancer.data.readers import BLANK
-from enhancer.errors import ConfigError
+from enhancer.errors import ConfigError, DataError
 
 
 def rows(table, names=None):
@@ -32,6 +32,14 @@ def write(tmp_path):
 def test_lines_may_end_in_a_carriage_return_alone(write):
     table = open_table(write("a.csv", "item_id,title\r1,Toy Story\r2,Heat\r"))
     assert [columns for _, columns in table.blocks(["item_id", "title"])] == [[["1", "2"], ["Toy Story", "Heat"]]]
+
+
+def test_a_carriage_return_within_a_bare_field_is_told_in_words(write):
+    table = open_table(write("a.csv", "item_id,title\n1,Toy\rStory\n"))
+    with pytest.raises(DataError, match="line 2: a carriage return within a field"):
+        list(table.blocks(["item_id", "title"]))
+    quoted = open_table(write("b.csv", 'item_id,title\n1,"Toy\rStory"\n'))
+    assert [columns for _, columns in quoted.blocks(["title"])] == [[["Toy\rStory"]]]
 
 
 def test_every_format_tells_the_same(tmp_path, write):
