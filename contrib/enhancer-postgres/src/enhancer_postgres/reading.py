@@ -36,7 +36,7 @@ _VECTORS: Final = f"SELECT asked.place, t.vector_crc, t.vector FROM {_ASKED}"  #
 _STAMPS: Final = f"SELECT asked.place, t.input_hash, t.embedder, t.exact FROM {_ASKED} WHERE NOT t.damaged"  # noqa: S608
 _COLUMNS: Final = ", ".join(f"t.{name}" for name in rows.COLUMNS)
 _RECORDS: Final = f"SELECT asked.place, {_COLUMNS} FROM {_ASKED}"  # noqa: S608
-_RANGE: Final = "FROM {table} AS t WHERE t.key > %b AND t.key < %b ORDER BY t.key LIMIT %s"
+_RANGE: Final = "FROM {table} AS t WHERE t.key >= %b AND t.key < %b ORDER BY t.key LIMIT %s"
 _WALK: Final = f"SELECT {_COLUMNS} {_RANGE}"
 _KEYS: Final = f"SELECT t.key, t.kind, t.id, t.aspect, t.exact {_RANGE}"
 # What a key begins with, which names kind and aspect: by its bytes, since `min(bytea)` came with PostgreSQL 18 alone.
@@ -171,14 +171,14 @@ class Reading(FeatureStore):
 
     def _walk(self, prefix: bytes, query: str = _WALK, limit: int = _PAGE) -> Iterator[tuple[Layout, tuple[Any, ...]]]:
         """Rows whose key, their first column, begins so, in the order of keys."""
-        after, end = prefix, _next_prefix(prefix)
+        start, end = prefix, _next_prefix(prefix)
         while (layout := self._look()) is not None:
-            page = self._server.run(_asking(layout.query(query), (after, end, limit)))
+            page = self._server.run(_asking(layout.query(query), (start, end, limit)))
             for row in page:
                 yield layout, row
             if len(page) < limit:
                 return
-            after = page[-1][0]
+            start = page[-1][0] + b"\x00"  # no key sorts between the two
 
     # --- looking after it -----------------------------------------------------------------------------------------
 
@@ -282,4 +282,4 @@ def _refuse(keys: Sequence[bytes], places: Sequence[int], found: list[Any], dim:
 def _next_prefix(prefix: bytes) -> bytes:
     """A key that sorts after every key that begins with ``prefix``."""
     stripped = prefix.rstrip(b"\xff")
-    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff"
+    return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff" * 400  # longer than any key

@@ -111,6 +111,7 @@ def make(connection: Connection, options: PostgresOptions, name: str) -> Layout:
             hint="ask for CREATE EXTENSION vector, or set [store] vectors to auto",
         )
     kind = SQL("bytea") if where is None else SQL("{}.vector").format(Identifier(where))
+    # The table of formats may be there still: who drops the records to start anew easily leaves it behind.
     connection.execute(
         SQL(
             """
@@ -126,9 +127,8 @@ def make(connection: Connection, options: PostgresOptions, name: str) -> Layout:
             ) WITH (toast_tuple_target = {inline});
             ALTER TABLE {table} ALTER COLUMN vector SET STORAGE EXTERNAL;
             COMMENT ON TABLE {table} IS 'Feature store of enhancer. Written by enhancer alone: rows carry checksums.';
-            CREATE TABLE {format_table} (format integer NOT NULL);
-            INSERT INTO {format_table} VALUES ({format});
-            COMMIT
+            CREATE TABLE IF NOT EXISTS {format_table} (format integer NOT NULL);
+            INSERT INTO {format_table} SELECT {format} WHERE NOT EXISTS (SELECT 1 FROM {format_table})
             """
         ).format(
             table=SQL("{}.{}").format(Identifier(schema), Identifier(table)),
@@ -140,6 +140,7 @@ def make(connection: Connection, options: PostgresOptions, name: str) -> Layout:
     )
     made = find(connection, options, name)
     assert made is not None
+    connection.execute("COMMIT")
     return made
 
 

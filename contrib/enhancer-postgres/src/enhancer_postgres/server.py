@@ -167,6 +167,11 @@ class Server:
             return StoreError(said, hint="nothing of this call was kept; raise [store] statement_timeout")
         if isinstance(error, errors.InsufficientPrivilege):
             return StoreError(said, hint="GRANT this role USAGE on the schema and what it needs on both tables")
+        if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName):
+            return StoreError(
+                f"{self.name}: its table has been dropped or renamed since the store was opened",
+                hint="open the store again; where the table is gone for good, `enhancer generate` makes a new one",
+            )
         if isinstance(error, errors.ReadOnlySqlTransaction):
             return StoreError(said, hint="this server or role only reads; write to the primary")
         return StoreError(said)

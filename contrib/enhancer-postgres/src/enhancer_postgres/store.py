@@ -65,6 +65,17 @@ class PostgresStore(Reading):
 
     # --- the table ------------------------------------------------------------------------------------------------
 
+    @classmethod
+    def exists(cls, options: Options, context: Context) -> bool:
+        """Whether the table is there; see :meth:`FeatureStore.exists`.
+
+        Raises:
+            ConfigError: No server is named.
+            StoreError: It cannot be reached, or the table is no store that can be read.
+        """
+        with cls(options, context) as store:
+            return store._look() is not None
+
     def _look(self) -> Layout | None:
         """The table; None while nobody has written to it. Whoever only looks makes nothing."""
         if self._layout is None:
@@ -140,8 +151,9 @@ class PostgresStore(Reading):
     def repair(cls, options: Options, context: Context) -> Repair:
         """Delete the rows whose checksum does not hold; see :meth:`FeatureStore.repair`."""
         with cls(options, context) as store:
-            lost = store.verify()
-            if lost and (layout := store._look()) is not None:
+            if (layout := store._look()) is None:
+                raise StoreError(f"there is no store {store._server.name}", hint="`enhancer generate` makes one")
+            if lost := store.verify():
                 store._server.run(lambda line: line.execute(layout.query("DELETE FROM {table} WHERE damaged")))
             return Repair(kept=store.stats().records, lost=tuple(lost))
 
