@@ -22,7 +22,7 @@ from enhancer.cli.session import (
     say,
     with_session,
 )
-from enhancer.errors import DataError, EnhancerError
+from enhancer.errors import DataError, EnhancerError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,8 +172,13 @@ def verify(session: Session, as_json: JsonFlag = False) -> None:
     with session.opened() as project:
         place = str(project.store.directory)
         faults = project.store.verify()
-        records = project.store.stats().records
-        empty = not records and all(fault.where == place for fault in faults)
+        records: int | None = None
+        try:
+            records = project.store.stats().records
+        except StoreError:  # so damaged that they cannot be counted
+            if not faults:
+                raise
+        empty = records == 0 and all(fault.where == place for fault in faults)
         paid = sum(line.calls for line in _paid(project, "model")) if empty else 0
         if paid and not faults:
             faults = [Fault(place, "there is no record")]
@@ -181,7 +186,7 @@ def verify(session: Session, as_json: JsonFlag = False) -> None:
         print_json({"records": records, "faults": [asdict(fault) for fault in faults]})
     elif faults:
         typer.echo(_faults(faults))
-    else:
+    elif records is not None:
         typer.echo(f"{tables.counted(records, 'record')}, no fault")
     if not faults:
         return

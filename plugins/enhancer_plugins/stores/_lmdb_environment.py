@@ -15,6 +15,8 @@ import lmdb
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores import _lmdb_file
 from enhancer_plugins.stores._lmdb_file import error_code, translated
+from enhancer_plugins.stores._lmdb_gate import Gate
+from enhancer_plugins.stores._lmdb_guard import Guard, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,51 +34,6 @@ _PATIENCE: Final = 10
 """Hundredths of a second that a file may be shorter than its last transaction says."""
 
 
-class _Gate:
-    """Many may use the map at once; to move it in memory one must be alone. A pin holds it in its place for long."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._users = 0
-        self._movers = 0
-        self.pins = 0
-
-    @contextlib.contextmanager
-    def use(self) -> Iterator[None]:
-        with self._condition:
-            while self._movers:
-                self._condition.wait()
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._users -= 1
-                self._condition.notify_all()
-
-    def pin(self) -> None:
-        """To be called while using the map."""
-        with self._condition:
-            self.pins += 1
-
-    def unpin(self) -> None:
-        with self._condition:
-            self.pins -= 1
-
-    @contextlib.contextmanager
-    def move(self) -> Iterator[bool]:
-        """Alone; whether the map may be moved, which it may not while it is pinned."""
-        with self._condition:
-            self._movers += 1
-            try:
-                while self._users:
-                    self._condition.wait()
-                yield self.pins == 0
-            finally:
-                self._movers -= 1
-                self._condition.notify_all()
-
-
 class SharedEnvironment:
     """Get one with :meth:`acquire`, give it back with :meth:`release`."""
 
@@ -92,7 +49,7 @@ class SharedEnvironment:
         self._users = 0
         self._stale = False
         self._page = self._least = 0
-        self._gate = _Gate()
+        self._gate = Gate()
         self._reopening = threading.Lock()
         self._pinned: set[Pinned] = set()
         self._file = -1
@@ -156,12 +113,19 @@ class SharedEnvironment:
                 os.close(self._file)
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[lmdb.Transaction]:
-        """A read transaction; what it hands out is valid inside the block."""
+    def read(self, use: Use = Use.LOOK_UP) -> Iterator[lmdb.Transaction]:
+        """A read transaction; what it hands out is valid inside the block.
+
+        Args:
+            use: What it is for, which decides how much of the file must be sound.
+
+        Raises:
+            StoreCorruptError: The pages that liblmdb would step onto are damaged.
+        """
         self._after_fork()
         while True:
             with translated(self.path), self._gate.use():
-                transaction = self._begin()
+                transaction = self._begin_sound(use)
                 if transaction is not None:
                     with transaction:
                         yield transaction
@@ -179,9 +143,9 @@ class SharedEnvironment:
         self._reserve()
         while True:
             with translated(self.path), self._gate.use():
-                transaction = self._begin()
+                transaction = self._begin_sound(Use.LOOK_UP)
                 if transaction is not None:
-                    pinned = Pinned(self, transaction)
+                    pinned = Pinned(self, transaction, self._guard)
                     self._pinned.add(pinned)
                     self._gate.pin()
                     return pinned
@@ -209,6 +173,8 @@ class SharedEnvironment:
                 try:
                     self.check_size()
                     size = self._environment.info()["map_size"]
+                    if (look := self._begin_sound(Use.WRITE)) is not None:
+                        look.abort()
                     with self._environment.begin(write=True) as transaction:
                         result = work(transaction)
                     self._keep_length()
@@ -271,6 +237,7 @@ class SharedEnvironment:
             if self._file >= 0 and not self._stale:
                 os.close(self._file)
             self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+            self._guard = Guard(self.path, self._file)
             self._page = environment.stat()["psize"]
             self._least = 2 * self._page
             self._needed = 0
@@ -312,7 +279,7 @@ class SharedEnvironment:
     def leave_parent(self) -> None:
         """Mark what was inherited, to be opened anew when it is next used."""
         self._stale = True
-        self._gate = _Gate()
+        self._gate = Gate()
         self._reopening = threading.Lock()
         for pinned in self._pinned:
             pinned.leave_parent()
@@ -353,6 +320,21 @@ class SharedEnvironment:
                 f"{self.path} has been truncated while it was open: {size:,} bytes are left of {self._needed:,}",
                 hint=_lmdb_file.REMEDY,
             )
+
+    def _begin_sound(self, use: Use) -> lmdb.Transaction | None:
+        """The same, of pages that liblmdb can be let onto."""
+        for _ in range(_PATIENCE):
+            transaction = self._begin()
+            if transaction is None:
+                return None
+            try:
+                if self._guard.admits(transaction, use):
+                    return transaction
+            except BaseException:
+                transaction.abort()
+                raise
+            transaction.abort()  # two others were written before the file was looked at
+        raise StoreCorruptError(f"{self.path} is damaged: its meta pages contradict each other", hint=_lmdb_file.REMEDY)
 
     def _adopt_size(self) -> None:
         with translated(self.path), self._gate.move() as may:
@@ -408,19 +390,24 @@ class SharedEnvironment:
 class Pinned:
     """A read transaction that outlives a call. Threads take turns; a forked child cannot use it."""
 
-    def __init__(self, shared: SharedEnvironment, transaction: lmdb.Transaction) -> None:
+    def __init__(self, shared: SharedEnvironment, transaction: lmdb.Transaction, guard: Guard) -> None:
         self._shared = shared
+        self._guard = guard
+        self._state = guard.state(transaction)
+        """Later its meta page is written over."""
         self._transaction: lmdb.Transaction | None = transaction
         self._turn = threading.RLock()
 
     @contextlib.contextmanager
-    def read(self) -> Iterator[lmdb.Transaction]:
-        """The transaction; what it hands out is valid inside the block."""
+    def read(self, use: Use = Use.LOOK_UP) -> Iterator[lmdb.Transaction]:
+        """The transaction; what it hands out is valid inside the block. See :meth:`SharedEnvironment.read`."""
         with self._turn:
             if self._transaction is None:
                 raise StoreError(f"the snapshot of {self._shared.path} is closed, or of another process")
             with translated(self._shared.path):
                 self._shared.check_size()
+                if use >= Use.WALK and self._state is not None:
+                    self._guard.check(self._state, use)
                 yield self._transaction
 
     def close(self) -> None:

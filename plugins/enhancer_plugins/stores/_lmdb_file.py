@@ -11,7 +11,7 @@ import os
 import shutil
 import struct
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +19,7 @@ import lmdb
 
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores._limits import at_size_limit
+from enhancer_plugins.stores._lmdb_tree import Tree, read_states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ class FileFacts:
     """What the meta pages say."""
 
     format: int
+    header: int
+    """Bytes of a page's header."""
     page_size: int
     needed: int
     """Bytes that the file must have for every page of the newest transaction to be there."""
@@ -93,7 +96,7 @@ def read_facts(path: Path) -> FileFacts:
         raise StoreCorruptError(f"{path} is damaged: its second meta page is missing or not one")
     metas.append(_META.unpack_from(second, start))
     newest = max(metas, key=lambda meta: meta[4])
-    facts = FileFacts(newest[1], page_size, (newest[3] + 1) * page_size, size)
+    facts = FileFacts(newest[1], start, page_size, (newest[3] + 1) * page_size, size)
     known = set(_HEADER_OF_FORMAT.values()) if supports_both_formats() else {1}
     if facts.format not in known:
         raise StoreError(
@@ -119,7 +122,7 @@ def check_length(path: Path) -> None:
     facts = read_facts(path)
     if facts.size >= facts.needed:
         return
-    if structural_faults(path) == []:
+    if not structural_faults(path):
         stretch(path, facts.needed)
         return
     raise StoreCorruptError(
@@ -136,12 +139,34 @@ def stretch(path: Path, length: int) -> None:
         os.posix_fallocate(file.fileno(), length - 1, 1)
 
 
-def structural_faults(path: Path) -> list[str] | None:
-    """Walk the pages in Python; None where the installed py-lmdb (before 3.0) does not bring the walker."""
+def structural_faults(path: Path) -> list[str]:
+    """Walk the pages without liblmdb, those of free pages and of values too.
+
+    Raises:
+        StoreCorruptError: No meta page says where to begin.
+    """
+    facts = read_facts(path)
+    try:
+        with path.open("rb") as file:
+
+            def read(offset: int, length: int) -> bytes:
+                file.seek(offset)
+                return file.read(length)
+
+            state = max(read_states(read, facts.page_size, facts.header), key=lambda one: one.transaction)
+            state = replace(state, pages=min(state.pages, facts.size // facts.page_size))
+            faults = Tree(read, facts.page_size, facts.header, state).faults(leaves=True, values=True, free=True)
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from None
+    return faults or _theirs(path)
+
+
+def _theirs(path: Path) -> list[str]:
+    """What py-lmdb's own walker finds, from 3.0 on: it also knows whether free pages are free."""
     try:
         verifier = importlib.import_module("lmdb.verify")
     except ImportError:
-        return None
+        return []
     try:
         return [str(fault) for fault in verifier.verify(str(path), subdir=False)]
     except (verifier.VerifyError, OSError) as error:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
+from enhancer.contracts import codec
 from enhancer.contracts.options import Context, Options
 from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores import _lmdb_file
 from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, Pinned, SharedEnvironment
+from enhancer_plugins.stores._lmdb_guard import Use
 from enhancer_plugins.stores._lmdb_salvage import Salvage
 from enhancer_plugins.stores._repair import drop_damaged, nothing_left, rebuilt
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
@@ -30,6 +33,8 @@ _FORMAT_KEY: Final = b"\x00enhancer"
 """Sorts before every record."""
 _FORMAT: Final = 1
 _CHUNK: Final = 256
+_LENGTH = struct.Struct("<4xH6xI")
+"""Of a record: its version and its length."""
 
 
 class LMDBOptions(StoreOptions):
@@ -89,7 +94,7 @@ class LMDBStore(KeyedStore):
             _lmdb_file.check_length(path)
         except StoreCorruptError as error:
             faults = [error.message]
-        if faults == []:
+        if not faults:
             with cls(options, context) as store:
                 return drop_damaged(store)
         salvage = Salvage(path)
@@ -107,7 +112,7 @@ class LMDBStore(KeyedStore):
         with cls(options, context) as store:
             lost = [fault for key, fault in salvage.lost.items() if store.absent(key)]
         if not salvage.whole:
-            lost.append(Fault(str(path), "; ".join((faults or ["its tree of pages is broken"])[:3])))
+            lost.append(Fault(str(path), "; ".join(faults[:3])))
         return Repair(draft.kept, tuple(lost), backup)
 
     def absent(self, key: bytes) -> bool:
@@ -158,14 +163,14 @@ class LMDBStore(KeyedStore):
             return int(transaction.stat(self._open().records)["entries"]) - 1  # one says what format this is
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[lmdb.Transaction]:
-        with self._open().read() as transaction:
+    def _transaction(self, use: Use = Use.LOOK_UP) -> Iterator[lmdb.Transaction]:
+        with self._open().read(use) as transaction:
             yield transaction
 
     @contextlib.contextmanager
     def _fetch(self, keys: Sequence[bytes]) -> Iterator[Iterator[Value | None]]:
         with self._transaction() as transaction:
-            yield map(transaction.get, keys)
+            yield _within(map(transaction.get, keys))
 
     def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         def work(transaction: lmdb.Transaction) -> None:
@@ -190,7 +195,7 @@ class LMDBStore(KeyedStore):
         after: bytes | None = None
         while True:
             chunk: list[tuple[bytes, bytes]] = []
-            with self._transaction() as transaction, transaction.cursor() as cursor:
+            with self._transaction(Use.WALK) as transaction, transaction.cursor() as cursor:
                 found = cursor.set_range(start if after is None else after)
                 if found and after is not None and bytes(cursor.key()) == after:
                     found = cursor.next()
@@ -198,17 +203,21 @@ class LMDBStore(KeyedStore):
                     pair = take(cursor)
                     if not pair[0].startswith(prefix):
                         break
+                    if after is not None and pair[0] <= after:
+                        raise StoreCorruptError(
+                            f"{self._open().path} is damaged: its records are out of order", hint=_lmdb_file.REMEDY
+                        )
                     chunk.append(pair)
+                    after = pair[0]
                     found = cursor.next()
             yield from chunk
             if len(chunk) < _CHUNK:
                 return
-            after = chunk[-1][0]
 
     def _check_files(self) -> list[Fault]:
         path = self._open().path
         faults = self._open().quiet(lambda: _lmdb_file.structural_faults(path))
-        return [Fault(str(path), fault) for fault in faults or []]
+        return [Fault(str(path), fault) for fault in faults]
 
     def _bytes_on_disk(self) -> int:
         return self._open().path.stat().st_size
@@ -224,13 +233,29 @@ class _Snapshot(ReadOnly, LMDBStore):
         self._pinned = pinned
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[lmdb.Transaction]:
-        with self._pinned.read() as transaction:
+    def _transaction(self, use: Use = Use.LOOK_UP) -> Iterator[lmdb.Transaction]:
+        with self._pinned.read(use) as transaction:
             yield transaction
 
     def close(self) -> None:
         """Let go of it before its block ends."""
         self._pinned.close()
+
+
+def _within(values: Iterator[Value | None]) -> Iterator[Value | None]:
+    """Values as long as they say themselves that they are; of others nothing.
+
+    A garbled length leads beyond the end of the file, where to read is a SIGBUS. Only what this version writes is known
+    to tell its length.
+    """
+    unpack, least = _LENGTH.unpack_from, _LENGTH.size
+    for value in values:
+        if value is not None and len(value) >= least:
+            version, length = unpack(value)
+            if length != len(value) and version == codec.FORMAT_VERSION:
+                yield b""
+                continue
+        yield value
 
 
 def _refuse_newer(path: Path, text: bytes) -> None:
