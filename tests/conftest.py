@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 from loopback import LoopbackServer
+
+# What a shell starts in the background ignores Ctrl-C, and so would the processes that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples each time, and no clock: a busy machine is no failure. HYPOTHESIS_PROFILE=wide looks further.
 settings.register_profile("steady", derandomize=True, deadline=None, max_examples=50)
