@@ -38,6 +38,7 @@ _LOCK_FILE_BYTES: Final = 1 << 16
 REMEDY: Final = (
     "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
 )
+_DOUBT: Final = "is [store] path right? If it is: `enhancer store repair` keeps what is sound; a file that never was a store it leaves"
 _NO_ROOM: Final = 1 << 20
 
 
@@ -83,17 +84,19 @@ def read_facts(path: Path) -> FileFacts:
                 )
             start = next((at for at in _HEADER_OF_FORMAT if _magic_at(head, at)), None)
             if start is None:
-                raise StoreCorruptError(f"{path} is not an LMDB file", hint="is [store] path right?")
+                raise StoreCorruptError(f"{path} is not an LMDB file, or its beginning is damaged", hint=_DOUBT)
             metas = [_META.unpack_from(head, start)]
             page_size = metas[0][2]
             if not 256 <= page_size <= 1 << 16:
-                raise StoreCorruptError(f"{path} is damaged: its first meta page names a page size of {page_size}")
+                raise StoreCorruptError(
+                    f"{path} is damaged: its first meta page names a page size of {page_size}", hint=REMEDY
+                )
             file.seek(page_size)
             second = file.read(160)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from None
     if not _magic_at(second, start):
-        raise StoreCorruptError(f"{path} is damaged: its second meta page is missing or not one")
+        raise StoreCorruptError(f"{path} is damaged: its second meta page is missing or not one", hint=REMEDY)
     metas.append(_META.unpack_from(second, start))
     newest = max(metas, key=lambda meta: meta[4])
     facts = FileFacts(newest[1], start, page_size, (newest[3] + 1) * page_size, size)
@@ -153,12 +156,21 @@ def structural_faults(path: Path) -> list[str]:
                 file.seek(offset)
                 return file.read(length)
 
-            state = max(read_states(read, facts.page_size, facts.header), key=lambda one: one.transaction)
+            states = read_states(read, facts.page_size, facts.header)
+            numbers = [state.transaction for state in states]
+            if len(states) < 2 or not _take_turns(*numbers):
+                return [f"the meta pages contradict each other: they are of the transactions {numbers}"]
+            state = max(states, key=lambda one: one.transaction)
             state = replace(state, pages=min(state.pages, facts.size // facts.page_size))
             faults = Tree(read, facts.page_size, facts.header, state).faults(leaves=True, values=True, free=True)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from None
     return faults or _theirs(path)
+
+
+def _take_turns(even: int, odd: int) -> bool:
+    """Whether these can be the transactions of the first and of the second meta page: written by turns."""
+    return even == odd == 0 or (even % 2 == 0 and abs(even - odd) == 1)
 
 
 def _theirs(path: Path) -> list[str]:

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from enhancer.contracts import codec
 from enhancer.contracts.store import Fault
+from enhancer_plugins.stores._lmdb_tree import META_BYTES, NOWHERE, parse_states
 from enhancer_plugins.stores._repair import made_at
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Salvage:
         self.about: dict[bytes, bytes] = {}
         self.is_lmdb = False
         self.whole = False
-        self._names: set[bytes] = set()
+        self._made: dict[bytes, str] = {}
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and sound values. A key that comes more than once is best given last."""
@@ -57,11 +58,11 @@ class Salvage:
             self._file: IO[bytes] = file
             self._size = os.fstat(file.fileno()).st_size
             self._header, self._page = self._layout()
-            root, entries = self._newest_root()
+            root, entries, certain = self._newest_root()
             reached = yield from self._tree(root)
-            self.whole = root is not None and reached == entries
+            self.whole = certain and reached == entries
             if not self.whole:
-                yield from self._anywhere(self._names)
+                yield from self._anywhere(certain=certain)
 
     # --- what the newest transaction says -------------------------------------------------------------------------
 
@@ -86,39 +87,53 @@ class Salvage:
                     reached += 1
                     if key[:1] == b"\x00":  # what is said of the store
                         self.about[key] = value or b""
-                    elif value is None or made_at(key, value) is None:
+                    elif value is None or (made := made_at(key, value)) is None:
                         self.lost[key] = Fault(codec.describe_key(key), "damaged")
                     else:
-                        self._names.add(key)
+                        self._made[key] = made
                         yield key, value
         return reached
 
-    def _newest_root(self) -> tuple[int | None, int]:
-        """Root page and number of entries of the newest transaction whose meta page makes sense."""
-        best: tuple[int, int | None, int] = (-1, None, 0)
+    def _newest_root(self) -> tuple[int | None, int, bool]:
+        """Root page and number of entries of the newest transaction, and whether it is known to be the newest.
+
+        Transactions write both meta pages by turns: one whose head is damaged is believed where its number is the other
+        one's neighbour.
+        """
+        found: list[tuple[int, int | None, int]] = []
+        sound: list[tuple[int, int | None, int]] = []
         for number in (0, 1):
-            meta = self._at(number * self._page + self._header, 136)
-            if len(meta) < 136 or int.from_bytes(meta[:4], "little") != _MAGIC:
-                continue
-            self.is_lmdb = True
-            # Two trees of 48 bytes, the second of which is the records': entries at 32, root at 40.
-            entries, root = struct.unpack_from("=QQ", meta, 24 + 48 + 32)
-            (transaction,) = struct.unpack_from("=Q", meta, 24 + 96 + 8)
-            if transaction > best[0] and 2 <= root < 1 << 48:
-                best = (transaction, root, entries)
-        return best[1], best[2]
+            meta = self._at(number * self._page + self._header, META_BYTES)
+            magic = meta[:4] == _MAGIC.to_bytes(4, "little")
+            self.is_lmdb |= magic
+            for state in parse_states([meta]):
+                root, entries = state.records.root, state.records.entries
+                # Parity is what tells the pages apart; an empty table has no root.
+                if state.transaction % 2 == number and (2 <= root < 1 << 48 or (root == NOWHERE and not entries)):
+                    found.append((state.transaction, None if root == NOWHERE else root, entries))
+                    sound += found[-1:] if magic else []
+        if len(found) == 2 and abs(found[0][0] - found[1][0]) == 1:
+            return (*max(found, key=_transaction)[1:], True)
+        return (*max(sound, key=_transaction)[1:], False) if sound else (None, 0, False)
 
     # --- whatever is anywhere -------------------------------------------------------------------------------------
 
-    def _anywhere(self, known: set[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Records of pages that no tree leads to any more, but those that a tree has led to; oldest first."""
+    def _anywhere(self, *, certain: bool) -> Iterator[tuple[bytes, bytes]]:
+        """Records of pages that no tree leads to any more; oldest first.
+
+        Where the tree was of the newest transaction for certain, what it has led to is not looked for.
+        """
         newest: dict[bytes, str] = {}
         for number in range(self._size // self._page + 1):
             page = self._read(number)
             if page is None or self._kind(page) != _LEAF:
                 continue
             for key, value in self._nodes(page):
-                if value is None or key in known or key[:1] == b"\x00" or (made := made_at(key, value)) is None:
+                known = self._made.get(key)
+                if value is None or (certain and known is not None) or key[:1] == b"\x00":
+                    continue
+                made = made_at(key, value)
+                if made is None or (known is not None and made <= known):
                     continue
                 if newest.get(key, "") <= made:
                     newest[key] = made
@@ -188,3 +203,7 @@ class Salvage:
                 yield key, None
             else:
                 yield key, self._at(number * self._page + self._header, size)
+
+
+def _transaction(found: tuple[int, int | None, int]) -> int:
+    return found[0]

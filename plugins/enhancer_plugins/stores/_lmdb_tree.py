@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -28,7 +28,8 @@ _NODE: Final = 8
 _DEEPEST: Final = 32
 _LONGEST_KEY: Final = 511
 _NEWER: Final = 24
-_NOWHERE: Final = (1 << 64) - 1
+NOWHERE: Final = (1 << 64) - 1
+"""Root of a table without entries."""
 _BLOCK: Final = 2048
 _TAIL: Final = 64
 """Pages at the end of a file from which a garbled leaf may lead beyond it: an offset and a length are 16 bits each."""
@@ -70,9 +71,13 @@ def read_states(read: Read, page_size: int, header: int) -> list[State]:
         page_size: Bytes of a page.
         header: Bytes of a page's header.
     """
+    return parse_states(read(number * page_size + header, META_BYTES) for number in (0, 1))
+
+
+def parse_states(metas: Iterable[bytes]) -> list[State]:
+    """What meta pages say, given what follows their headers; those that are cut short say nothing."""
     found = []
-    for number in (0, 1):
-        meta = read(number * page_size + header, META_BYTES)
+    for meta in metas:
         if len(meta) == META_BYTES:
             fields = _META.unpack(meta)
             free, records = (Table(one[0], one[1], one[6], one[5]) for one in (fields[1:8], fields[8:15]))
@@ -118,7 +123,7 @@ class Tree:
         return self._faults if more <= 0 else [*self._faults[:_MOST], f"… and {more:,} more"]
 
     def _walk(self, table: Table, fewest: int, *, leaves: bool, values: bool) -> None:
-        if table.root == _NOWHERE:
+        if table.root == NOWHERE:
             return
         if not 1 <= table.depth <= _DEEPEST or not 2 <= table.root < self._state.pages:
             self._faults.append(f"a tree of {table.depth} levels begins at page {table.root}")

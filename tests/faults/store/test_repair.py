@@ -117,6 +117,43 @@ def test_a_broken_tree_loses_nothing_but_what_was_broken(tmp_path: Path) -> None
         assert {r.id: as_tuple(r) for r in store.scan()} == originals([f"id-{n}" for n in range(400)], 400)
 
 
+@pytest.mark.parametrize("page", [0, 1])
+def test_a_meta_page_with_a_damaged_head_loses_nothing(tmp_path: Path, page: int) -> None:
+    """Both meta pages in turn: one of them is the newer."""
+    filled(MAKERS["lmdb"], tmp_path, 200)
+    file = data_file(tmp_path)
+    content = bytearray(file.read_bytes())
+    content[page * 4096 : page * 4096 + 24] = bytes(255 - byte for byte in content[page * 4096 : page * 4096 + 24])
+    file.write_bytes(content)
+    with pytest.raises(StoreCorruptError) as caught:
+        MAKERS["lmdb"](tmp_path)
+    assert "store repair" in (caught.value.hint or "")
+    done = repaired(MAKERS["lmdb"], tmp_path)
+    assert (done.kept, done.lost) == (200, ())
+    assert done.backup is not None
+
+
+@pytest.mark.parametrize("place", [16, 128, 144])
+def test_a_meta_page_that_cannot_be_believed_is_never_said_to_lose_nothing(tmp_path: Path, place: int) -> None:
+    """Magic and all; the root; the number of the transaction."""
+    ids = filled(MAKERS["lmdb"], tmp_path, 200)
+    with MAKERS["lmdb"](tmp_path) as store:
+        store.put([make_record("late", dim=100)])
+    file = data_file(tmp_path)
+    content = bytearray(file.read_bytes())
+    numbers = [int.from_bytes(content[at + 144 : at + 152], "little") for at in (0, 4096)]
+    at = 4096 * (numbers[1] > numbers[0]) + place
+    content[at : at + 3] = b"\xee\xee\xee"
+    if place == 16:
+        content[at : at + 140] = b"\xee" * 140
+    file.write_bytes(content)
+    done = repaired(MAKERS["lmdb"], tmp_path)
+    assert done.lost
+    assert done.kept == 201
+    with MAKERS["lmdb"](tmp_path) as store:
+        assert None not in store.stamps([*ids, "late"])
+
+
 def test_repair_prefers_what_was_written_last(tmp_path: Path) -> None:
     """Pages that were given back hold former states; the newest one of each record is kept."""
     with MAKERS["lmdb"](tmp_path) as store:
