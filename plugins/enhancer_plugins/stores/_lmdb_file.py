@@ -38,7 +38,10 @@ _LOCK_FILE_BYTES: Final = 1 << 16
 REMEDY: Final = (
     "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
 )
-_DOUBT: Final = "is [store] path right? If it is: `enhancer store repair` keeps what is sound; a file that never was a store it leaves"
+_DOUBT: Final = (
+    "is [store] path right? If it is: `enhancer store repair` keeps what is sound; "
+    "what never was a store is left as it is"
+)
 _NO_ROOM: Final = 1 << 20
 
 

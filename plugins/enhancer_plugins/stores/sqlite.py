@@ -15,7 +15,8 @@ from enhancer.contracts.options import Context, Options
 from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores._limits import at_size_limit
-from enhancer_plugins.stores._repair import drop_damaged, made_at, nothing_left, rebuilt
+from enhancer_plugins.stores._repair import drop_damaged, nothing_left, rebuilt
+from enhancer_plugins.stores._sqlite_salvage import MAGIC, Salvage
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
@@ -28,8 +29,13 @@ _APPLICATION_ID: Final = 0x454E4852  # "ENHR"
 _FORMAT: Final = 1
 _CHUNK: Final = 500
 _HEADER: Final = 100
-_GIVE_UP: Final = 40
-"""Chunks without a readable row after which no more are expected."""
+_REMEDY: Final = (
+    "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
+)
+_DOUBT: Final = (
+    "is [store] path right? If it is: `enhancer store repair` keeps what is sound; "
+    "what never was a store is left as it is"
+)
 _BUSY_SECONDS: Final = 60.0
 
 
@@ -86,20 +92,21 @@ class SQLiteStore(KeyedStore):
                     return drop_damaged(store)
         except StoreCorruptError as error:
             faults = [Fault(str(path), error.message)]
-        with path.open("rb") as file:
-            if file.read(16) not in (b"", b"SQLite format 3\x00"):
-                raise nothing_left(path)
+        salvage = Salvage(path, _APPLICATION_ID)
 
         def make(folder: Path) -> SQLiteStore:
             return cls(SQLiteOptions(path=folder), Context(root=folder))
 
-        with rebuilt(path, make, _salvaged(path)) as draft:
+        with rebuilt(path, make, salvage.records()) as draft:
+            if not draft.kept and not salvage.is_ours and path.stat().st_size:
+                raise nothing_left(path)
             backup = draft.swap()
             for rest in ("-wal", "-shm"):  # they belong to what is no longer there
                 log = path.with_name(path.name + rest)
                 if log.exists():
                     log.replace(backup.with_name(backup.name + rest))
-        return Repair(draft.kept, tuple(faults), backup)
+        whole = Fault(str(path), "; ".join(fault.what for fault in faults[:3]))
+        return Repair(draft.kept, (*salvage.lost(), whole), backup)
 
     @property
     def directory(self) -> Path:
@@ -308,51 +315,6 @@ def _require_unused(path: Path) -> None:
         connection.close()
 
 
-def _salvaged(path: Path) -> Iterator[tuple[bytes, bytes]]:
-    """Sound records of a damaged file: by the table, past whatever cannot be read, and then by the index of keys."""
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        # SQLite refuses every query to a file that is shorter than its header says, except in this mode.
-        connection.execute("PRAGMA writable_schema = ON")
-        yield from _by_steps(connection)
-        try:
-            keys = connection.execute("SELECT key FROM records INDEXED BY sqlite_autoindex_records_1 ORDER BY key")
-            for (key,) in keys:
-                yield from _sound(connection, "key", key)
-        except sqlite3.DatabaseError:
-            return
-    finally:
-        connection.close()
-
-
-def _by_steps(connection: sqlite3.Connection) -> Iterator[tuple[bytes, bytes]]:
-    """By row number: a chunk at a time, and row by row where a chunk cannot be read."""
-    first, empty, step = 1, 0, _CHUNK
-    while empty < _GIVE_UP:
-        try:
-            query = "SELECT key, value FROM records NOT INDEXED WHERE rowid >= ? AND rowid < ?"
-            rows = connection.execute(query, (first, first + step)).fetchall()
-        except sqlite3.DatabaseError:
-            rows = [row for number in range(first, first + step) for row in _sound(connection, "rowid", number)]
-        empty = 0 if rows else empty + 1
-        yield from (row for row in rows if _is_sound(row))
-        first += step
-
-
-def _sound(connection: sqlite3.Connection, column: str, value: object) -> Iterator[tuple[bytes, bytes]]:
-    try:
-        query = f"SELECT key, value FROM records WHERE {column} = ?"  # noqa: S608 - one of two names of ours
-        rows = connection.execute(query, (value,)).fetchall()
-    except sqlite3.DatabaseError:
-        return
-    yield from (row for row in rows if _is_sound(row))
-
-
-def _is_sound(row: tuple[object, object]) -> bool:
-    key, value = row
-    return isinstance(key, bytes) and isinstance(value, bytes) and made_at(key, value) is not None
-
-
 def _values(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[bytes | None]:
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
@@ -456,18 +418,17 @@ def _check_length(path: Path) -> None:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from None
-    hint = "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
     if size == 0:
-        raise StoreCorruptError(f"{path} is empty: it has been truncated to 0 bytes", hint=hint)
-    if len(head) < 100 or not head.startswith(b"SQLite format 3\x00"):
-        raise StoreCorruptError(f"{path} is not an SQLite file", hint="is [store] path right?")
+        raise StoreCorruptError(f"{path} is empty: it has been truncated to 0 bytes", hint=_REMEDY)
+    if len(head) < 100 or not head.startswith(MAGIC):
+        raise StoreCorruptError(f"{path} is not an SQLite file, or its beginning is damaged", hint=_DOUBT)
     page = int.from_bytes(head[16:18], "big")
     page = 65536 if page == 1 else page
     pages = int.from_bytes(head[28:32], "big")
     log = path.with_name(path.name + "-wal")
     # Pages that only the log has yet are missing from the file by right.
     if size < page * pages and not (log.exists() and log.stat().st_size):
-        raise StoreCorruptError(f"{path} is truncated: it has {size:,} bytes of {page * pages:,}", hint=hint)
+        raise StoreCorruptError(f"{path} is truncated: it has {size:,} bytes of {page * pages:,}", hint=_REMEDY)
 
 
 @contextlib.contextmanager
@@ -478,7 +439,7 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StoreCorruptError(f"{path} is damaged: {error}", hint="run `enhancer store verify`") from error
+            raise StoreCorruptError(f"{path} is damaged: {error}", hint=_REMEDY) from error
         if code == sqlite3.SQLITE_FULL:
             raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

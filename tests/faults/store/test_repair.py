@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from store_bench import MAKERS, Make, data_file, filled
+from store_bench import MAKERS, Make, data_file, filled, run_elsewhere
 
 from enhancer.contracts import Context, Repair
 from enhancer.errors import StoreCorruptError, StoreError
@@ -72,7 +72,7 @@ def test_what_is_left_of_a_truncated_store_is_kept(make: Make, tmp_path: Path, l
         assert store.verify() == []
     assert found == originals(sorted(found), 400)  # each whole, and as it was
     assert done.kept == len(found)
-    # LMDB's pages are read wherever they are; of SQLite's what the table still leads to, which is nearly all.
+    # Pages are read wherever they are; of a vector that is there the rest may be cut.
     assert len(found) >= len(there) - 8
     assert not [path for path in (tmp_path / "features").iterdir() if path.name.startswith(".")]
 
@@ -152,6 +152,46 @@ def test_a_meta_page_that_cannot_be_believed_is_never_said_to_lose_nothing(tmp_p
     assert done.kept == 201
     with MAKERS["lmdb"](tmp_path) as store:
         assert None not in store.stamps([*ids, "late"])
+
+
+def test_an_sqlite_store_loses_no_more_than_the_page_that_was_zeroed(tmp_path: Path) -> None:
+    """Header, tree of the table, index of the keys, records: each page in turn. What is lost is named by the index."""
+    filled(MAKERS["sqlite"], tmp_path, 120)
+    with MAKERS["sqlite"](tmp_path) as store:
+        store.put([make_record("long", dim=4000)])  # on pages of its own
+    file = data_file(tmp_path)
+    sound = file.read_bytes()
+    lossless = 0
+    for at in range(0, len(sound), 8192):
+        file.write_bytes(sound[:at] + bytes(8192) + sound[at + 8192 :])
+        done = repaired(MAKERS["sqlite"], tmp_path)
+        named = [fault.where for fault in done.lost if fault.where.startswith("item/")]
+        assert done.kept + len(named) == 121
+        assert len(named) < 15
+        assert done.lost
+        lossless += not named
+    assert 3 <= lossless < len(sound) // 16384
+
+
+def test_what_only_the_log_has_is_kept_where_the_file_has_lost_its_header(tmp_path: Path) -> None:
+    with MAKERS["sqlite"](tmp_path) as store:
+        store.put([make_record("early", dim=100)])
+    run_elsewhere(
+        tmp_path,
+        "import os\nstore.put([make_record('late', dim=100)])\nstore.put([make_record('early', seed=5, dim=100)])\nos._exit(0)",
+        kind="sqlite",
+    )
+    file = tmp_path / "features/store.sqlite"
+    file.write_bytes(b"\xee" * 8192 + file.read_bytes()[8192:])
+    with pytest.raises(StoreCorruptError) as caught:
+        MAKERS["sqlite"](tmp_path)
+    assert "store repair" in (caught.value.hint or "")
+    assert SQLiteStore.repair(SQLiteOptions(), Context(tmp_path)).kept == 2
+    with MAKERS["sqlite"](tmp_path) as store:
+        assert {record.id: as_tuple(record) for record in store.scan()} == {
+            "late": as_tuple(make_record("late", dim=100)),
+            "early": as_tuple(make_record("early", seed=5, dim=100)),
+        }
 
 
 def test_repair_prefers_what_was_written_last(tmp_path: Path) -> None:
