@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+_NO_ROOM: Final = 1 << 18
+
+
+def is_full(path: Path) -> bool:
+    """Whether there is hardly room beside a file: SQLite calls it an I/O error that its log could not be set up."""
+    try:
+        return shutil.disk_usage(path.parent).free < _NO_ROOM
+    except OSError:
+        return False
 
 
 def at_size_limit(path: Path) -> bool:

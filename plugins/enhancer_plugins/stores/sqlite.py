@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from enhancer.contracts.options import Context, Options
 from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
-from enhancer_plugins.stores._limits import at_size_limit
+from enhancer_plugins.stores._limits import at_size_limit, is_full
 from enhancer_plugins.stores._repair import drop_damaged, nothing_left, rebuilt
 from enhancer_plugins.stores._sqlite_salvage import MAGIC, Salvage
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
@@ -440,7 +440,7 @@ def _translated(path: Path) -> Iterator[None]:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StoreCorruptError(f"{path} is damaged: {error}", hint=_REMEDY) from error
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_full(path)):
             raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise StoreError(f"{path} has been locked by another process for a minute") from error

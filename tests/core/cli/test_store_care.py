@@ -107,3 +107,21 @@ def test_one_is_not_many(store, invoke):  # noqa: F811
     place = raw.rindex(b"A warm") if b"A warm" in raw else raw.rindex(b"loopback")
     store.write_bytes(raw[:place] + b"?" + raw[place + 1 :])
     assert "1 fault: `enhancer store repair`" in invoke("store", "verify").err
+
+
+def test_a_broken_page_is_listed_and_repaired(store, invoke):  # noqa: F811
+    """Neither what is listed nor how to go on is lost where the records cannot be counted any more."""
+    lines = [f'{{"id": "{n}", "profile": "Film {n}, of slow and warm days.", "tags": ["warm"]}}\n' for n in range(300)]
+    (store.parents[1] / "made.jsonl").write_text("".join(lines))
+    assert invoke("store", "import", "made.jsonl").code == 0
+    raw = store.read_bytes()
+    size = {".lmdb": 4096, ".sqlite": 8192}[store.suffix]
+    pages = [raw[at : at + size] for at in range(0, len(raw), size)]
+    store.write_bytes(b"".join(bytes(size) if b"Film 150," in page else page for page in pages))
+    told = invoke("store", "verify")
+    assert (told.code, "store repair" in told.err) == (1, True)
+    assert str(store.name) in told.out
+    assert invoke("store", "verify", "--json").json()["faults"]
+    repaired = invoke("store", "repair", "--yes")
+    assert (repaired.code, "nothing was lost" in repaired.out) == (0, False)
+    assert invoke("store", "verify").code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
@@ -80,6 +81,31 @@ def test_damage_to_the_files_structure_is_found(make: Make, tmp_path: Path) -> N
             assert store.verify() != []
     except StoreCorruptError:
         pass  # noticed when it is opened
+
+
+def test_every_error_of_a_damaged_sqlite_file_names_repair(tmp_path: Path) -> None:
+    ids = filled(MAKERS["sqlite"], tmp_path, 200)
+    file = data_file(tmp_path)
+    sound = file.read_bytes()
+    hints: list[str] = []
+
+    def attempt(call: Callable[[], object]) -> None:
+        try:
+            call()
+        except StoreCorruptError as error:
+            hints.append(error.hint or "")
+
+    def read() -> None:
+        with MAKERS["sqlite"](tmp_path) as store:
+            assert store.verify() != []
+            for call in (lambda: store.stamps(ids), lambda: list(store.keys()), store.count):
+                attempt(call)
+
+    for at in range(0, len(sound), 2 * 8192):
+        file.write_bytes(sound[: at + 1] + b"\xee" * 40 + sound[at + 41 :])
+        attempt(read)
+    assert len(hints) > 5
+    assert all("store repair" in hint for hint in hints)
 
 
 def test_a_record_without_sense_is_a_fault(tmp_path: Path) -> None:
