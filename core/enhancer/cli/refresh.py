@@ -28,7 +28,6 @@ from enhancer.cli.session import (
 )
 from enhancer.errors import EnhancerError
 from enhancer.files import require_place
-from enhancer.harness.clock import now
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +61,8 @@ def refresh(
     Made for a nightly job. Exit code 3 when some are in quarantine, 4 at the budget, 1 when it failed; the summary is
     written in each case.
     """
+    from enhancer.harness.clock import now
+
     known: dict[str, Any] = {}
     started, began = now(), time.perf_counter()
 
