@@ -17,6 +17,7 @@ from enhancer_plugins.stores import _lmdb_file
 from enhancer_plugins.stores._lmdb_file import error_code, translated
 from enhancer_plugins.stores._lmdb_gate import Gate
 from enhancer_plugins.stores._lmdb_guard import Guard, Use
+from enhancer_plugins.stores._repair import REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -318,7 +319,7 @@ class SharedEnvironment:
         if (size := os.fstat(self._file).st_size) < max(self._needed, self._least):
             raise StoreCorruptError(
                 f"{self.path} has been truncated while it was open: {size:,} bytes are left of {self._needed:,}",
-                hint=_lmdb_file.REMEDY,
+                hint=REMEDY,
             )
 
     def _begin_sound(self, use: Use) -> lmdb.Transaction | None:
@@ -334,7 +335,7 @@ class SharedEnvironment:
                 transaction.abort()
                 raise
             transaction.abort()  # two others were written before the file was looked at
-        raise StoreCorruptError(f"{self.path} is damaged: its meta pages contradict each other", hint=_lmdb_file.REMEDY)
+        raise StoreCorruptError(f"{self.path} is damaged: its meta pages contradict each other", hint=REMEDY)
 
     def _adopt_size(self) -> None:
         with translated(self.path), self._gate.move() as may:

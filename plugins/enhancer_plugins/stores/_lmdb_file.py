@@ -20,6 +20,7 @@ import lmdb
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores._limits import at_size_limit
 from enhancer_plugins.stores._lmdb_tree import Tree, read_states
+from enhancer_plugins.stores._repair import DOUBT, REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,13 +36,6 @@ _LOCK_FILE_BYTES: Final = 1 << 16
 """Room for about a thousand readers."""
 
 
-REMEDY: Final = (
-    "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
-)
-_DOUBT: Final = (
-    "is [store] path right? If it is: `enhancer store repair` keeps what is sound; "
-    "what never was a store is left as it is"
-)
 _NO_ROOM: Final = 1 << 20
 
 
@@ -87,7 +81,7 @@ def read_facts(path: Path) -> FileFacts:
                 )
             start = next((at for at in _HEADER_OF_FORMAT if _magic_at(head, at)), None)
             if start is None:
-                raise StoreCorruptError(f"{path} is not an LMDB file, or its beginning is damaged", hint=_DOUBT)
+                raise StoreCorruptError(f"{path} is not an LMDB file, or its beginning is damaged", hint=DOUBT)
             metas = [_META.unpack_from(head, start)]
             page_size = metas[0][2]
             if not 256 <= page_size <= 1 << 16:

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from enhancer.errors import StoreCorruptError
-from enhancer_plugins.stores._lmdb_file import REMEDY, read_facts
+from enhancer_plugins.stores._lmdb_file import read_facts
 from enhancer_plugins.stores._lmdb_tree import State, Tree, read_states
+from enhancer_plugins.stores._repair import REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Callable

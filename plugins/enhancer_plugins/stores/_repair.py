@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
     from enhancer_plugins.stores.keyed import KeyedStore
 
+REMEDY: Final = (
+    "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
+)
+"""What to do about a damaged store."""
+DOUBT: Final = (
+    "is [store] path right? If it is: `enhancer store repair` keeps what is sound; "
+    "what never was a store is left as it is"
+)
+"""What to do about a file that may be none."""
 _BATCH: Final = 2000
 
 

@@ -17,7 +17,7 @@ from enhancer_plugins.stores import _lmdb_file
 from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, Pinned, SharedEnvironment
 from enhancer_plugins.stores._lmdb_guard import Use
 from enhancer_plugins.stores._lmdb_salvage import Salvage
-from enhancer_plugins.stores._repair import drop_damaged, nothing_left, rebuilt
+from enhancer_plugins.stores._repair import REMEDY, drop_damaged, nothing_left, rebuilt
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class LMDBStore(KeyedStore):
                         break
                     if after is not None and pair[0] <= after:
                         raise StoreCorruptError(
-                            f"{self._open().path} is damaged: its records are out of order", hint=_lmdb_file.REMEDY
+                            f"{self._open().path} is damaged: its records are out of order", hint=REMEDY
                         )
                     chunk.append(pair)
                     after = pair[0]
@@ -262,7 +262,7 @@ def _refuse_newer(path: Path, text: bytes) -> None:
     try:
         version = int(json.loads(text)["format"])
     except (ValueError, KeyError, TypeError):
-        raise StoreCorruptError(f"{path} does not say which format it has", hint=_lmdb_file.REMEDY) from None
+        raise StoreCorruptError(f"{path} does not say which format it has", hint=REMEDY) from None
     if version > _FORMAT:
         raise StoreError(
             f"{path} is a store of format {version}, and this enhancer reads formats up to {_FORMAT}",

@@ -15,7 +15,7 @@ from enhancer.contracts.options import Context, Options
 from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores._limits import at_size_limit, is_full
-from enhancer_plugins.stores._repair import drop_damaged, nothing_left, rebuilt
+from enhancer_plugins.stores._repair import DOUBT, REMEDY, drop_damaged, nothing_left, rebuilt
 from enhancer_plugins.stores._sqlite_salvage import MAGIC, Salvage
 from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
@@ -29,13 +29,6 @@ _APPLICATION_ID: Final = 0x454E4852  # "ENHR"
 _FORMAT: Final = 1
 _CHUNK: Final = 500
 _HEADER: Final = 100
-_REMEDY: Final = (
-    "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
-)
-_DOUBT: Final = (
-    "is [store] path right? If it is: `enhancer store repair` keeps what is sound; "
-    "what never was a store is left as it is"
-)
 _BUSY_SECONDS: Final = 60.0
 
 
@@ -419,16 +412,16 @@ def _check_length(path: Path) -> None:
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from None
     if size == 0:
-        raise StoreCorruptError(f"{path} is empty: it has been truncated to 0 bytes", hint=_REMEDY)
+        raise StoreCorruptError(f"{path} is empty: it has been truncated to 0 bytes", hint=REMEDY)
     if len(head) < 100 or not head.startswith(MAGIC):
-        raise StoreCorruptError(f"{path} is not an SQLite file, or its beginning is damaged", hint=_DOUBT)
+        raise StoreCorruptError(f"{path} is not an SQLite file, or its beginning is damaged", hint=DOUBT)
     page = int.from_bytes(head[16:18], "big")
     page = 65536 if page == 1 else page
     pages = int.from_bytes(head[28:32], "big")
     log = path.with_name(path.name + "-wal")
     # Pages that only the log has yet are missing from the file by right.
     if size < page * pages and not (log.exists() and log.stat().st_size):
-        raise StoreCorruptError(f"{path} is truncated: it has {size:,} bytes of {page * pages:,}", hint=_REMEDY)
+        raise StoreCorruptError(f"{path} is truncated: it has {size:,} bytes of {page * pages:,}", hint=REMEDY)
 
 
 @contextlib.contextmanager
@@ -439,7 +432,7 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise StoreCorruptError(f"{path} is damaged: {error}", hint=_REMEDY) from error
+            raise StoreCorruptError(f"{path} is damaged: {error}", hint=REMEDY) from error
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_full(path)):
             raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
