@@ -10,11 +10,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_NO_ROOM: Final = 1 << 18
+_NO_ROOM: Final = 1 << 20
+"""Bytes with which a disk counts as full."""
 
 
 def is_full(path: Path) -> bool:
-    """Whether there is hardly room beside a file: SQLite calls it an I/O error that its log could not be set up."""
+    """Whether there is hardly room beside a file: the last write before that is an I/O error to LMDB and SQLite."""
     try:
         return shutil.disk_usage(path.parent).free < _NO_ROOM
     except OSError:

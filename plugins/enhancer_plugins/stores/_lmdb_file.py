@@ -8,7 +8,6 @@ import errno
 import importlib
 import mmap
 import os
-import shutil
 import struct
 import tempfile
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import lmdb
 
 from enhancer.errors import StoreCorruptError, StoreError
-from enhancer_plugins.stores._limits import at_size_limit
+from enhancer_plugins.stores._limits import at_size_limit, is_full
 from enhancer_plugins.stores._lmdb_tree import Tree, read_states
 from enhancer_plugins.stores._repair import DOUBT, REMEDY
 
@@ -34,9 +33,6 @@ _META = struct.Struct("=II16xI92xQQ")
 
 _LOCK_FILE_BYTES: Final = 1 << 16
 """Room for about a thousand readers."""
-
-
-_NO_ROOM: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -290,7 +286,7 @@ def translated(path: Path) -> Iterator[None]:
     except (lmdb.Error, OSError) as error:
         code = error_code(error)
         # LMDB calls a write that was cut short an I/O error; that is what the last write before a full disk is.
-        if code in (errno.ENOSPC, errno.EDQUOT) or (code == errno.EIO and _free_bytes(path) < _NO_ROOM):
+        if code in (errno.ENOSPC, errno.EDQUOT) or (code == errno.EIO and is_full(path)):
             raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
         if code == errno.EFBIG or (code == errno.EIO and at_size_limit(path)):
             raise StoreError(
@@ -307,10 +303,3 @@ def error_code(error: Exception) -> int | None:
         return code
     known = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
     return next((number for number in known if str(error).endswith(os.strerror(number))), None)
-
-
-def _free_bytes(path: Path) -> int:
-    try:
-        return shutil.disk_usage(path.parent).free
-    except OSError:
-        return _NO_ROOM
