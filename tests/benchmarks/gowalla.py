@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from training import Part, machine
+from machine import machine
+from splits import Part
 
 PUBLISHED = {"recall@20": 0.1830, "ndcg@20": 0.1554}
 PUBLISHED_SETTINGS = {"loss": "bpr", "batch_size": 2048, "learning_rate": 1e-3, "regularisation": 1e-4, "epochs": 1000}
@@ -118,7 +119,11 @@ def main() -> None:
     last = watch.told[-1]
     part = "validation" if told.validate else "test"
     share = {} if told.validate else {f"{name} of published": last[name] / value for name, value in PUBLISHED.items()}
-    print(json.dumps({"machine": machine(told.threads), "settings": settings, "judged": part, **last, **share}))
+    print(
+        json.dumps(
+            {"machine": machine("enhancer", "torch", "numba"), "settings": settings, "judged": part, **last, **share}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Peers that ``training.py`` runs, each by the Python of its own environment: ``PYTHON training_peers.py NAME FOLDER EPOCHS``.
+"""Peers that ``training.py`` runs, each by the Python of its own environment: ``PYTHON training_peers.py NAME FOLDER CLONE``.
 
-``FOLDER`` holds ``timed.npz`` (on which an epoch is timed) and ``judged.npz`` (on which a whole run is judged, where
-that takes seconds rather than minutes). Prints one line of JSON; writes factors to ``FOLDER/NAME.npz``.
+``FOLDER`` holds ``timed.npz`` (on which an epoch is timed), ``judged.npz`` (on which a whole run is judged) and
+``settings.json``; CLONE is RLMRec's repository. Prints one line of JSON; writes factors to ``FOLDER/NAME-LOOK.npz``.
 """
 
 from __future__ import annotations
@@ -19,33 +19,49 @@ from typing import Any
 import numpy as np
 
 
-def recbole(folder: Path, epochs: int) -> dict[str, Any]:
-    """RecBole's LightGCN: 64 numbers, three layers, batches of 2,048; reads its atomic files."""
+def recbole(folder: Path, told: dict[str, int], clone: Path) -> dict[str, Any]:
+    """RecBole's LightGCN: 64 numbers, three layers."""
+    del clone
+    spent, steps = _recbole(folder, "timed", told, told["epochs"] + 1)
+    found = {"epoch_seconds": statistics.median(spent[1:]), "fastest": min(spent), "steps": steps}
+    looks: list[dict[str, float]] = []
+
+    def look(rows: dict[str, np.ndarray], epoch: int, seconds: float) -> None:
+        np.savez(folder / f"recbole-{len(looks)}.npz", **rows)
+        looks.append({"epoch": epoch, "seconds": seconds})
+
+    if told["converge"]:
+        _recbole(folder, "judged", told, told["converge"], look)
+    return found | {"looks": looks}
+
+
+def _recbole(folder: Path, split: str, told: dict[str, int], epochs: int, look: Any = None) -> tuple[list[float], int]:
+    """Seconds of each epoch, and its steps; every tenth epoch the rows of users and items go to ``look``."""
     import torch
 
     # RecBole 1.2.1 reads checkpoints that hold more than tensors, which newer versions of torch refuse.
     real = torch.load
     torch.load = lambda *args, **kwargs: real(*args, **{"weights_only": False} | kwargs)
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(told["threads"])
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.model.general_recommender import LightGCN
     from recbole.trainer import Trainer
     from recbole.utils import init_seed
 
-    data = np.load(folder / "timed.npz")
-    place = folder / "recbole" / "own"
+    data = np.load(folder / f"{split}.npz")
+    place = folder / split / "own"
     place.mkdir(parents=True)
-    parts = {"train": "train", "valid": "test", "test": "test"}  # RecBole wants three parts; no epoch reads the others
-    for part, source in parts.items():
-        pairs = zip(data[f"{source}_users"], data[f"{source}_items"], strict=True)
-        rows = "\n".join(f"u{user}\ti{item}" for user, item in pairs)
+    train = list(zip(data["train_users"].tolist(), data["train_items"].tolist(), strict=True))
+    for part, pairs in (("train", train), ("valid", train[:1]), ("test", train[:1])):  # it wants three parts
+        rows = "\n".join(f"{user}\t{item}" for user, item in pairs)
         (place / f"own.{part}.inter").write_text(f"user_id:token\titem_id:token\n{rows}\n")
     settings = {
-        "data_path": str(folder / "recbole"), "benchmark_filename": list(parts), "embedding_size": 64, "n_layers": 3,
-        "train_batch_size": 2048, "learning_rate": 1e-3, "load_col": {"inter": ["user_id", "item_id"]},
-        "use_gpu": False, "gpu_id": "", "state": "ERROR", "show_progress": False, "log_wandb": False, "seed": 2020,
-        "checkpoint_dir": str(folder / "saved"), "nproc": 1, "worker": 0,
+        "data_path": str(folder / split), "benchmark_filename": ["train", "valid", "test"], "embedding_size": 64,
+        "n_layers": 3, "train_batch_size": told["batch_size"], "learning_rate": 1e-3,
+        "load_col": {"inter": ["user_id", "item_id"]}, "use_gpu": False, "gpu_id": "", "state": "ERROR",
+        "show_progress": False, "log_wandb": False, "seed": 2020, "checkpoint_dir": str(folder / "saved"),
+        "nproc": 1, "worker": 0,
     }  # fmt: skip
     sys.argv = sys.argv[:1]
     config = Config(model="LightGCN", dataset="own", config_dict=settings)
@@ -53,16 +69,91 @@ def recbole(folder: Path, epochs: int) -> dict[str, Any]:
     dataset = create_dataset(config)
     batches, _, _ = data_preparation(config, dataset)
     trainer = Trainer(config, LightGCN(config, batches.dataset).to("cpu"))
-    spent = []
-    for epoch in range(epochs + 1):
+    spent: list[float] = []
+    for epoch in range(1, epochs + 1):
         begun = time.perf_counter()
         trainer._train_epoch(batches, epoch, show_progress=False)
         spent.append(time.perf_counter() - begun)
-    return {"epoch_seconds": statistics.median(spent[1:]), "fastest": min(spent), "steps": len(batches)}
+        if look is not None and epoch % 10 == 0:
+            with torch.no_grad():
+                sides = dict(zip(("users", "items"), trainer.model.forward(), strict=True))
+            look(_by_number(data, sides, dataset.field2token_id), epoch, sum(spent))
+    return spent, len(batches)
 
 
-def flexmf(folder: Path, epochs: int) -> dict[str, Any]:
+def _by_number(data: Any, sides: dict[str, Any], places: dict[str, dict[str, int]]) -> dict[str, np.ndarray]:
+    """Rows in the order of our numbers; RecBole has its own. What has no interaction has zeros."""
+    rows = {}
+    for side, field in (("users", "user_id"), ("items", "item_id")):
+        own = sides[side].numpy()
+        rows[side] = np.zeros((int(data[f"n_{side}"]), own.shape[1]), np.float32)
+        for token, place in places[field].items():
+            if token != "[PAD]":
+                rows[side][int(token)] = own[place]
+    return rows
+
+
+def rlmrec(folder: Path, told: dict[str, int], clone: Path, model: str = "lightgcn") -> dict[str, Any]:
+    """RLMRec's own LightGCN, and its align (``lightgcn_plus``), by its own trainer; all edges are kept in every step."""
+    import pickle
+    import types
+
+    import torch
+    from scipy.sparse import coo_matrix
+
+    torch.set_num_threads(told["threads"])
+    data, random = np.load(folder / "timed.npz"), np.random.default_rng(0)
+    shape = int(data["n_users"]), int(data["n_items"])
+    own = folder / model / "data" / "amazon"  # the names that it knows
+    own.mkdir(parents=True)
+    for name in ("trn", "val", "tst"):
+        part = "train" if name == "trn" else "test"
+        pairs = data[f"{part}_users"], data[f"{part}_items"]
+        matrix = coo_matrix((np.ones(len(pairs[0]), np.float32), pairs), shape)
+        (own / f"{name}_mat.pkl").write_bytes(pickle.dumps(matrix))
+    os.chdir(folder / model)
+    configs = {
+        "optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0}, "device": "cpu", "tune": {"enable": False},
+        "train": {"batch_size": told["batch_size"], "loss": "pairwise", "reproducible": True, "seed": 0},
+        "test": {"metrics": ["ndcg"], "k": [10], "batch_size": 1024}, "data": {"type": "general_cf", "name": "amazon"},
+        "model": {"name": model, "keep_rate": 1.0, "embedding_size": 64, "layer_num": 3, "reg_weight": 1e-7,
+                  "kd_weight": 1e-2, "kd_temperature": 0.2},
+        "usrprf_embeds": random.standard_normal((shape[0], 384)),
+        "itmprf_embeds": random.standard_normal((shape[1], 384)),
+    }  # fmt: skip
+    # Its configuration reads files of its own; it moves tensors to a GPU without asking.
+    sys.modules["config.configurator"] = types.SimpleNamespace(configs=configs)  # type: ignore[assignment]
+    torch.Tensor.cuda = lambda self, *_, **__: self
+    sys.path.insert(0, str(clone / "encoder"))
+    from data_utils.data_handler_general_cf import DataHandlerGeneralCF
+    from trainer import trainer as trainers
+
+    trainers.tqdm = lambda steps, **_: steps
+    handler = DataHandlerGeneralCF()
+    handler.load_data()
+    class_name, module = {
+        "lightgcn": ("LightGCN", "lightgcn"), "lightgcn_plus": ("LightGCN_plus", "lightgcn_plus"),
+    }[model]  # fmt: skip
+    made = getattr(__import__(f"models.general_cf.{module}", fromlist=[class_name]), class_name)(handler)
+    trainer = trainers.Trainer(handler, None)
+    trainer.create_optimizer(made)
+    spent = []
+    for epoch in range(max(told["epochs"] // 2, 1) + 1):
+        begun = time.perf_counter()
+        trainer.train_epoch(made, epoch)
+        spent.append(time.perf_counter() - begun)
+    return {"epoch_seconds": statistics.median(spent[1:]), "fastest": min(spent)}
+
+
+def rlmrec_align(folder: Path, told: dict[str, int], clone: Path) -> dict[str, Any]:
+    """RLMRec-Con over LightGCN."""
+    return rlmrec(folder, told, clone, "lightgcn_plus")
+
+
+def flexmf(folder: Path, told: dict[str, int], clone: Path) -> dict[str, Any]:
     """LensKit's FlexMF with its preset ``lightgcn``."""
+    del clone
+    epochs = told["epochs"]
     import pandas as pd
     from lenskit.data import from_interactions_df
     from lenskit.flexmf import FlexMFImplicitConfig, FlexMFImplicitScorer
@@ -71,7 +162,7 @@ def flexmf(folder: Path, epochs: int) -> dict[str, Any]:
     data = np.load(folder / "timed.npz")
     frame = pd.DataFrame({"user_id": data["train_users"], "item_id": data["train_items"]})
     config = FlexMFImplicitConfig(
-        preset="lightgcn", embedding_size=64, batch_size=2048, epochs=epochs + 1, learning_rate=1e-3
+        preset="lightgcn", embedding_size=64, batch_size=told["batch_size"], epochs=epochs + 1, learning_rate=1e-3
     )
     scorer = FlexMFImplicitScorer(config)
     spent = []
@@ -83,9 +174,9 @@ def flexmf(folder: Path, epochs: int) -> dict[str, Any]:
     return {"epoch_seconds": statistics.median(spent[1:]), "fastest": min(spent)}
 
 
-def als(folder: Path, epochs: int) -> dict[str, Any]:
+def als(folder: Path, told: dict[str, int], clone: Path) -> dict[str, Any]:
     """implicit's alternating least squares: another model, as a line to measure by; settings found on validation."""
-    del epochs
+    del clone
     from implicit.als import AlternatingLeastSquares
     from scipy.sparse import csr_matrix
 
@@ -95,17 +186,18 @@ def als(folder: Path, epochs: int) -> dict[str, Any]:
     ratings = csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), shape)
     model = AlternatingLeastSquares(
         factors=32, regularization=30.0, alpha=4.0, iterations=15, random_state=0,
-        num_threads=int(os.environ["OMP_NUM_THREADS"]),
+        num_threads=told["threads"],
     )  # fmt: skip
     begun = time.perf_counter()
     model.fit(ratings, show_progress=False)
     seconds = time.perf_counter() - begun
-    np.savez(folder / "als.npz", users=model.user_factors, items=model.item_factors)
-    return {"seconds": seconds, "epoch_seconds": seconds / 15}
+    np.savez(folder / "als-0.npz", users=model.user_factors, items=model.item_factors)
+    return {"epoch_seconds": seconds / 15, "looks": [{"epoch": 15, "seconds": seconds}]}
 
 
 if __name__ == "__main__":
-    known = {"recbole": recbole, "flexmf": flexmf, "als": als}
+    known = {"recbole": recbole, "rlmrec": rlmrec, "rlmrec-align": rlmrec_align, "flexmf": flexmf, "als": als}
+    place = Path(sys.argv[2])
     with contextlib.redirect_stdout(io.StringIO()):
-        result = known[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+        result = known[sys.argv[1]](place, json.loads((place / "settings.json").read_text()), Path(sys.argv[3]))
     print(json.dumps(result))
