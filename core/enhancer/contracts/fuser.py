@@ -74,6 +74,23 @@ class Fusion:
         """Columns that widen the backbone's input; asked once if constant, else at every step."""
         return None
 
+    def inputs_of(self, users: torch.Tensor, items: torch.Tensor) -> WideInput | None:
+        """:meth:`inputs` of some users and items alone, for a backbone whose step takes no others.
+
+        Worth answering in a way of its own where columns are trained: by default those of all are made.
+
+        Args:
+            users: int64 ``[m]``: their row numbers.
+            items: int64 ``[k]``: likewise.
+
+        Returns:
+            Columns ``[m, w]`` and ``[k, w]``.
+        """
+        wide = self.inputs()
+        if wide is None:
+            return None
+        return WideInput(wide.users.index_select(0, users), wide.items.index_select(0, items), wide.constant)
+
     def loss(self, batch: Batch) -> torch.Tensor | None:
         """A scalar to be added to the backbone's loss, already weighted; None for none."""
         del batch

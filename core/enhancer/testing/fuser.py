@@ -124,6 +124,18 @@ class FuserConformance:
         best = likes[np.arange(len(scores)), scores.argmax(1)]
         assert best[warm].mean() > 0.7
 
+    def test_columns_of_some_are_those_of_all(self) -> None:
+        fusion = self.make().build(planted().data, 16, seed=0, device="cpu")
+        wide = fusion.inputs()
+        if wide is None:
+            return
+        users, items = (wide.users.new_tensor(rows).long() for rows in ([4, 0, 17], [2, 31, 30, 9]))
+        some = fusion.inputs_of(users, items)
+        assert some is not None
+        assert some.constant is wide.constant
+        for ours, whole, rows in ((some.users, wide.users, users), (some.items, wide.items, items)):
+            np.testing.assert_allclose(ours.detach().numpy(), whole[rows].detach().numpy(), rtol=1e-4, atol=1e-5)
+
     def test_state_is_all_that_a_run_holds(self) -> None:
         data = planted().data
         ours, other = (self.make().build(data, 16, seed=seed, device="cpu") for seed in (0, 1))

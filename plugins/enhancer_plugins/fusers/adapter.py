@@ -102,6 +102,35 @@ class _Adaptor(Fusion):
         # Who has no vector gets no columns, whatever the biases say.
         return torch.einsum("ne,nec->nc", shares, experts) * self._here[kind]
 
+    def inputs_of(self, users: torch.Tensor, items: torch.Tensor) -> WideInput:
+        return WideInput(self._columns_of("user", users), self._columns_of("item", items), constant=False)
+
+    def _columns_of(self, kind: Kind, rows: torch.Tensor) -> torch.Tensor:
+        """Those of some rows, by one product where :meth:`_columns` has one for each expert.
+
+        With the hidden layers side by side and each scaled by its expert's share, the second layers are one product
+        too: ``sum_e g_e (h_e W_e + b_e) = [g_1 h_1 ... g_E h_E] [W_1; ...; W_E] + g [b_1; ...; b_E]``.
+        """
+        import torch
+
+        from enhancer_plugins.training.mlp import SLOPE
+
+        experts, gate = [*self._experts["shared"], *self._experts[kind]], self._gates[kind]
+        first = [part.weights for part in (*experts, gate)]
+        second = [part.weights for part in experts]
+        made = torch.addmm(
+            torch.cat([own["bias.0"] for own in first]),
+            self._semantics.vectors[kind].index_select(0, rows),
+            torch.cat([own["weight.0"] for own in first], 1),
+        )
+        hidden, logits = made[:, : -len(experts)], made[:, -len(experts) :]
+        shares = torch.softmax(logits, 1)
+        active = torch.nn.functional.leaky_relu(hidden, SLOPE).reshape(len(made), len(experts), -1)
+        scaled = (active * shares.unsqueeze(2)).flatten(1)
+        biases, weights = (torch.stack([own[name] for own in second]) for name in ("bias.1", "weight.1"))
+        columns = torch.addmm(shares @ biases, scaled, weights.flatten(0, 1))
+        return columns * self._here[kind].index_select(0, rows)
+
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         del embeddings
         experts = (*self._experts["shared"], *self._experts[kind])

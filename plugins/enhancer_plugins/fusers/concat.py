@@ -84,6 +84,10 @@ class _Projected(Fusion):
     def inputs(self) -> WideInput:
         return WideInput(self._users @ self._weight, self._items @ self._weight, constant=False)
 
+    def inputs_of(self, users: torch.Tensor, items: torch.Tensor) -> WideInput:
+        some = self._users.index_select(0, users), self._items.index_select(0, items)
+        return WideInput(some[0] @ self._weight, some[1] @ self._weight, constant=False)
+
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         del kind, embeddings
         weight = self._weight.detach().cpu().numpy() * np.float32(self._scale)

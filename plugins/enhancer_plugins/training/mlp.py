@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-_SLOPE = 0.01
+SLOPE = 0.01
 """Of LeakyReLU below zero."""
 _WORTH_DIVIDING = 512
 """Rows below which they are not cut in two."""
@@ -35,7 +35,7 @@ class _Halves(torch.autograd.Function):
                 with torch.no_grad():
                     rows = torch.addmm(weights[number + 1], rows, weights[number])
                     if number + 2 < len(weights):
-                        torch.nn.functional.leaky_relu_(rows, _SLOPE)
+                        torch.nn.functional.leaky_relu_(rows, SLOPE)
                 made.append(rows)
             return made
 
@@ -57,7 +57,7 @@ class _Halves(torch.autograd.Function):
                         before = gradient = gradient @ ctx.weights[number].T
                     if number:
                         # what came out has the sign of what went in
-                        gradient = torch.ops.aten.leaky_relu_backward(gradient, inputs[number], _SLOPE, True)
+                        gradient = torch.ops.aten.leaky_relu_backward(gradient, inputs[number], SLOPE, True)
             return found, before
 
         (one, left), (two, right) = both(
@@ -93,7 +93,7 @@ class Mlp:
         for number in range(self._depth):
             x = torch.addmm(self.weights[f"bias.{number}"], x, self.weights[f"weight.{number}"])
             if number < self._depth - 1:
-                x = torch.nn.functional.leaky_relu(x, _SLOPE)
+                x = torch.nn.functional.leaky_relu(x, SLOPE)
         return x
 
     def parameters(self) -> Iterable[torch.Tensor]:
