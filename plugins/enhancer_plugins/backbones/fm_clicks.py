@@ -13,6 +13,7 @@ import torch
 from enhancer.contracts import Batch
 from enhancer.errors import DataError
 from enhancer_plugins.backbones.fm_model import FMModel
+from enhancer_plugins.backbones.fm_steps import Found
 from enhancer_plugins.training import run
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
+    from enhancer_plugins.backbones.fm_steps import Drawn
     from enhancer_plugins.training.model import Recipe
 
 
@@ -92,15 +94,23 @@ class ClickModel(FMModel):
             drawn = torch.bincount(labelled.users, minlength=self.data.n_users) * scale
             taken = torch.bincount(labelled.items, minlength=self.data.n_items) * scale
             decay = self.decay(drawn.to(torch.float32), taken.to(torch.float32))
+        if self.row_steps is not None:
+            users, items, labels = labelled
+            level = float(self.parameters["level"].detach())
+            loss, slopes = self.row_steps.gradients(
+                users.numpy(), [items.numpy()], lambda drawn: log_loss(drawn, level, labels)
+            )
+            self._adam.step(slopes, decay)
+            return loss + self._adam.penalty
         penalty = sum(
             float(slopes @ torch.linalg.vecdot(p, p).cpu()) / 2
             for name, slopes in decay.items()
             for p in (self.parameters[name].detach(),)
         )
-        loss = self.loss(Labelled(*(column.to(self.device) for column in labelled)))
-        gradients = torch.autograd.grad(loss, list(self._all.values()), allow_unused=True)
+        mean = self.loss(Labelled(*(column.to(self.device) for column in labelled)))
+        gradients = torch.autograd.grad(mean, list(self._all.values()), allow_unused=True)
         self._adam.step(dict(zip(self._all, gradients, strict=True)), decay)
-        return float(loss.detach()) + penalty
+        return float(mean.detach()) + penalty
 
     def loss(self, batch: Labelled) -> torch.Tensor:
         """The mean log loss of a step with the fuser's term, without the penalty; with gradient."""
@@ -116,3 +126,28 @@ class ClickModel(FMModel):
             further = self.fusion.loss(Batch(at_users, at_items[good], at_items[~good], users, items))
             loss = loss if further is None else loss + further
         return loss
+
+
+def log_loss(drawn: Drawn, level: float, labels: torch.Tensor) -> Found:
+    """The mean log loss of a step, and its gradients written out.
+
+    Args:
+        drawn: With levels on both sides.
+        level: The global term.
+        labels: float32 ``[b]``.
+    """
+    assert drawn.user_levels is not None
+    at_users, at_items = torch.from_numpy(drawn.at_users), torch.from_numpy(drawn.at_items[0])
+    users, items = drawn.users.index_select(0, at_users), drawn.items.index_select(0, at_items)
+    scores = torch.linalg.vecdot(users, items).add_(level)
+    scores += drawn.user_levels.index_select(0, at_users) + drawn.item_levels.index_select(0, at_items)
+    slopes = (torch.sigmoid(scores) - labels) / len(labels)
+    loss = float(torch.nn.functional.binary_cross_entropy_with_logits(scores, labels))
+    column = slopes.unsqueeze(1)
+    return Found(
+        loss,
+        torch.zeros_like(drawn.users).index_add_(0, at_users, column * items),
+        torch.zeros_like(drawn.items).index_add_(0, at_items, column * users),
+        torch.zeros_like(drawn.user_levels).index_add_(0, at_users, slopes),
+        torch.zeros_like(drawn.item_levels).index_add_(0, at_items, slopes),
+    )

@@ -22,6 +22,7 @@ import torch
 
 from enhancer.contracts import Batch, Dense, Placement
 from enhancer_plugins.backbones.fm_sparse import SparseFields
+from enhancer_plugins.backbones.fm_steps import RowSteps, bpr
 from enhancer_plugins.training import run
 from enhancer_plugins.training.model import RankingModel, Recipe, Side
 from enhancer_plugins.training.semantics import linear_fit
@@ -66,6 +67,10 @@ class FMModel(RankingModel):
         slow = ("_fields", "_linear", "_side", "_side_linear")
         rates = {} if field_rate is None else {name: field_rate for name in parameters if name.endswith(slow)}
         self.begin({name: p.to(self.device) for name, p in parameters.items()}, rates)
+        drawn = self.engine == "numba" and self._softmax is None and not self._has_loss
+        self.row_steps = RowSteps(self, self._all) if drawn else None
+        """What computes steps on the rows that they draw alone; None where torch takes all rows: as the reference, for
+        a softmax, which draws by itself, and for a fuser's loss, which may ask for any row."""
 
     def _drawn(self, recipe: Recipe, data: TrainingData, seed: int) -> dict[str, torch.Tensor]:
         """The initial parameters: each group from a stream of its own, so that none moves another."""
@@ -131,13 +136,25 @@ class FMModel(RankingModel):
         core = self._core(kind, self.parameters[f"{kind}s"], self.parameters.get(f"{kind}_bias"))
         return self._with_dense(kind, core, None if wide is None else wide[self._number[kind]])
 
+    def core(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What ids and side features bring, with gradient: ``[n, d]``, and ``[n]`` where this side has linear terms."""
+        if kind in self.linear_sides:
+            return self._core(kind, self.parameters[f"{kind}s"], self.parameters[f"{kind}_bias"])
+        ids = self.parameters[f"{kind}s"]
+        return (ids + self.sparse[kind].times(self.parameters[f"{kind}_side"]) if kind in self.sparse else ids), None
+
     def _users(self) -> torch.Tensor:
         """``p`` alone, which is all that a ranking wants of users."""
-        wide, own = self.wide(), self.parameters
-        users = own["users"]
-        if "user" in self.sparse:
-            users = users + self.sparse["user"].times(own["user_side"])
-        return users if wide is None else torch.addmm(users, wide[0], own["user_fields"])
+        wide, (users, _) = self.wide(), self.core("user")
+        return users if wide is None else torch.addmm(users, wide[0], self.parameters["user_fields"])
+
+    def _step(self, triples: Triples) -> float:
+        if self.row_steps is None:
+            return super()._step(triples)
+        users, *items = (column.numpy() for column in triples)
+        loss, gradients = self.row_steps.gradients(users, items, bpr)
+        self._adam.step(gradients, self._decay(triples))
+        return loss + self._adam.penalty
 
     def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
         """What a step scores by."""

@@ -93,6 +93,14 @@ class Adam:
         self._kernel(name, gradient, decay, self._corrections())
         return float(self._penalties[name].sum(dtype=np.float64))
 
+    @property
+    def penalty(self) -> float:
+        """The L2 penalty whose gradient the decay of the last :meth:`step` was, as :meth:`step_rows` gives it.
+
+        Of the parameters that a kernel moved: with the torch operations nothing is added up.
+        """
+        return sum(float(penalties.sum(dtype=np.float64)) for penalties in self._penalties.values())
+
     def _corrections(self) -> tuple[float, float]:
         b1, b2 = self._betas
         return 1 - b1**self._steps, 1 - b2**self._steps
