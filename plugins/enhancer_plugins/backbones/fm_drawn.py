@@ -97,7 +97,7 @@ class DrawnSide:
             self._total = self._core
             return self._total, own
         self._total = torch.empty_like(self._core)
-        half, linear = self._terms(fields)
+        half, linear = _terms(fields)
         for first, last in self._blocks():
             block = self._block(first, last)
             torch.addmm(self._core[first:last], block, fields.factors, out=self._total[first:last])
@@ -129,15 +129,10 @@ class DrawnSide:
         if self._columns is not None:
             to_columns = by_total @ fields.factors.T
             if by_level is not None:
-                half, linear = self._terms(fields)
+                half, linear = _terms(fields)
                 _add_column_slopes(self._columns.numpy(), half, linear, by_level.numpy(), to_columns.numpy())
         linear_slopes = None if fields.linear is None else torch.from_numpy(sums[:1].T.copy())
         return Slopes(by_rows, to_factors, linear_slopes, to_columns)
-
-    def _terms(self, fields: Fields) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """``|V|² / 2`` and ``w``, float32 ``[w]`` each."""
-        half = fields.factors.square().sum(1).div_(2).numpy()
-        return half, np.zeros_like(half) if fields.linear is None else fields.linear.squeeze(1).numpy()
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         """Places of rows whose columns are held at once."""
@@ -161,6 +156,23 @@ class DrawnSide:
             torch.index_select(self._constant, 0, self.rows[first:last], out=block)
             self._there = (first, last)
         return block
+
+
+def all_rows(
+    core: torch.Tensor, level: torch.Tensor, columns: torch.Tensor, fields: Fields
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Totals ``[n, d]`` and levels ``[n]`` of all entities at once, on the CPU and without gradient."""
+    total = torch.addmm(core, columns, fields.factors)
+    made = level.clone()
+    _add_levels(columns.contiguous().numpy(), *_terms(fields), made.numpy())
+    _add_products(total.numpy(), core.contiguous().numpy(), made.numpy())
+    return total, made
+
+
+def _terms(fields: Fields) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """``|V|² / 2`` and ``w``, float32 ``[w]`` each."""
+    half = fields.factors.square().sum(1).div_(2).numpy()
+    return half, np.zeros_like(half) if fields.linear is None else fields.linear.squeeze(1).numpy()
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 
 from enhancer.contracts import Batch, Dense, Placement
+from enhancer_plugins.backbones.fm_drawn import Fields, all_rows
+from enhancer_plugins.backbones.fm_fit import ConstantFit
 from enhancer_plugins.backbones.fm_sparse import SparseFields
 from enhancer_plugins.backbones.fm_steps import RowSteps, bpr
 from enhancer_plugins.training import run
@@ -30,7 +32,7 @@ from enhancer_plugins.training.semantics import linear_fit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from enhancer.contracts import Fuser, TrainingData
+    from enhancer.contracts import Factors, Fuser, TrainingData
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.sampler import Triples
 
@@ -57,6 +59,9 @@ class FMModel(RankingModel):
     ) -> None:
         super().__init__(recipe, data, fuser, seed)
         self._number: dict[Kind, int] = {"user": 0, "item": 1}
+        self._served_columns: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._only_looks = False
+        self._fits: dict[Kind, ConstantFit] = {}
         features = {"user": data.user_features, "item": data.item_features}
         self.sparse: dict[Kind, SparseFields] = {
             kind: SparseFields(given, self.trained[self._number[kind]], self.device)
@@ -125,10 +130,23 @@ class FMModel(RankingModel):
             return core
         own = self.parameters
         rows, level = core
+        if self.engine == "numba" and not torch.is_grad_enabled():
+            fields = self.fields(kind)
+            assert fields is not None
+            return all_rows(rows, level, columns, fields)
         total = torch.addmm(rows, columns, own[f"{kind}_fields"])
         if kind in self.linear_sides:
             level = torch.addmm(level.unsqueeze(1), columns, own[f"{kind}_linear"]).squeeze(1)
         return total, level + _within(total, rows, columns, own[f"{kind}_fields"])
+
+    def fields(self, kind: Kind) -> Fields | None:
+        """The dense fields of one side, without gradient; None for none."""
+        factors, linear = self.parameters.get(f"{kind}_fields"), self.parameters.get(f"{kind}_linear")
+        return None if factors is None else Fields(factors.detach(), None if linear is None else linear.detach())
+
+    def wide(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The widening columns of users and items now; made once for all that is served together."""
+        return super().wide() if self._served_columns is None else self._served_columns
 
     def sums(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor]:
         """``p`` ``[n, d]`` and ``c`` ``[n]`` of users, ``q`` and ``b`` of items."""
@@ -180,17 +198,37 @@ class FMModel(RankingModel):
 
     def sides(self) -> dict[Kind, Side]:
         """What is served: ``[p; 1; c + w_0]`` and ``[q; b; 1]``."""
-        users, constant = self.sums("user")
-        items, bias = self.sums("item")
-        if "level" in self.parameters:
-            constant = constant + self.parameters["level"].squeeze()
-        return {"user": self._side("user", users, constant), "item": self._side("item", items, bias)}
+        self._served_columns = self.wide()
+        try:
+            users, constant = self.sums("user")
+            items, bias = self.sums("item")
+            if "level" in self.parameters:
+                constant = constant + self.parameters["level"].squeeze()
+            return {"user": self._side("user", users, constant), "item": self._side("item", items, bias)}
+        finally:
+            self._served_columns = None
+
+    def factors(self) -> Factors:
+        """What the model scores by now, without placements that would place nobody: a fit for each look is dear."""
+        self._only_looks = True
+        try:
+            return super().factors()
+        finally:
+            self._only_looks = False
+
+    def _places_nobody(self, kind: Kind) -> bool:
+        """Whether no entity without an interaction has a vector."""
+        number = self._number[kind]
+        vectors = (self.data.user_vectors, self.data.item_vectors)[number]
+        return vectors is None or not np.any(vectors[~self.trained[number]])
 
     def _side(self, kind: Kind, sums: torch.Tensor, bias: torch.Tensor) -> Side:
         served = self.fusion.settle(kind, sums.detach()) if self.settles else sums.detach()
         rows = torch.cat([served, _ends(kind, bias).detach()], 1).cpu().numpy()
         mask = torch.from_numpy(self.trained[self._number[kind]]).to(self.device)
-        placement = self.fusion.place(kind, sums[mask].detach())
+        placement = None
+        if not (self._only_looks and self._places_nobody(kind)):
+            placement = self.fusion.place(kind, sums[mask].detach())
         placed = self._place_by_features(kind, rows, served=placement is not None and not self.widens)
         if placement is None:
             return Side(rows, None, placed)
@@ -245,24 +283,36 @@ class FMModel(RankingModel):
         assert wide is not None
         number = self._number[kind]
         mask = torch.from_numpy(self.trained[number]).to(self.device)
-        columns = wide[number].detach()[mask]
         core, own = self._core(kind, self.parameters[f"{kind}s"], self.parameters.get(f"{kind}_bias"))
         neutral, level = core.detach()[mask].mean(0, keepdim=True), own.detach()[mask].mean()
         fields = self.parameters[f"{kind}_fields"].detach()
-        bias = _within(neutral + columns @ fields, neutral, columns, fields) + level
-        if kind in self.linear_sides:
-            bias = bias + (columns @ self.parameters[f"{kind}_linear"].detach()).squeeze(1)
         if kind == "user" and "level" in self.parameters:
-            bias = bias + self.parameters["level"].detach().squeeze()
-        x, y = columns.cpu().numpy().astype(np.float64), bias.cpu().numpy().astype(np.float64)
-        slope, level_at = linear_fit(x, y[:, None], ridge=_RIDGE)
+            level = level + self.parameters["level"].detach().squeeze()
+        columns = wide[number].detach()
+        if kind in self._fits:
+            columns = self._fits[kind].columns
+        elif not self.trained[number].all():
+            columns = columns[mask]
+        middle = neutral.expand(len(columns), -1), level.expand(len(columns))
+        bias = self._with_dense(kind, middle, columns)[1].detach()
+        slope, level_at = self._fit(kind, columns, bias)
         first = kind == "item"
         ends = np.zeros((len(slope), 2), np.float32)
-        ends[:, 0 if first else 1] = slope[:, 0]
+        ends[:, 0 if first else 1] = slope
         weight = np.concatenate([fields.cpu().numpy(), ends], axis=1)
-        last = [float(level_at[0]), 1.0] if first else [1.0, float(level_at[0])]
+        last = [level_at, 1.0] if first else [1.0, level_at]
         offset = np.concatenate([neutral.squeeze(0).cpu().numpy(), last]).astype(np.float32)
         return Placement((*placement.layers, Dense(weight, offset)))
+
+    def _fit(self, kind: Kind, columns: torch.Tensor, bias: torch.Tensor) -> tuple[NDArray[np.float64], float]:
+        """Slope ``[w]`` and level of ``bias`` ``[n]`` by the columns of trained nodes ``[n, w]``."""
+        if self.constant is not None and self.engine == "numba":
+            if kind not in self._fits:
+                self._fits[kind] = ConstantFit(columns, ridge=_RIDGE)
+            return self._fits[kind](bias.numpy())
+        x, y = columns.cpu().numpy().astype(np.float64), bias.cpu().numpy().astype(np.float64)
+        slope, level = linear_fit(x, y[:, None], ridge=_RIDGE)
+        return slope[:, 0], float(level[0])
 
 
 def _ends(kind: Kind, level: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from enhancer_plugins.backbones.fm_drawn import DrawnSide, Fields
+from enhancer_plugins.backbones.fm_drawn import DrawnSide
 from enhancer_plugins.training import kernels
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class RowSteps:
         core = [self._model.core(kind) for kind in _KINDS]
         with torch.no_grad():
             made = [
-                side.forward(*own, self._fields(kind), None if wide is None else wide.detach().contiguous())
+                side.forward(*own, self._model.fields(kind), None if wide is None else wide.detach().contiguous())
                 for kind, side, own, wide in zip(_KINDS, self._sides, core, columns, strict=True)
             ]
             item_levels = made[1][1]
@@ -130,13 +130,6 @@ class RowSteps:
             return None, None
         wide = model.fusion.inputs_of(*(side.rows for side in self._sides))
         return (None, None) if wide is None else (wide.users, wide.items)
-
-    def _fields(self, kind: Kind) -> Fields | None:
-        own = self._model.parameters
-        if f"{kind}_fields" not in own:
-            return None
-        linear = own.get(f"{kind}_linear")
-        return Fields(own[f"{kind}_fields"].detach(), None if linear is None else linear.detach())
 
     def _collected(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,19 @@ import torch
 from enhancer.contracts import Context, Fuser, Fusion, Placement, SideFeatures, TrainingData, WideInput
 from enhancer_plugins.backbones import fm_drawn
 from enhancer_plugins.backbones.fm_clicks import ClickModel, Labelled, log_loss
+from enhancer_plugins.backbones.fm_fit import ConstantFit
 from enhancer_plugins.backbones.fm_model import FMModel
 from enhancer_plugins.backbones.fm_steps import bpr
 from enhancer_plugins.fusers.adapter import Adapter, AdapterOptions
+from enhancer_plugins.fusers.align import Align, AlignOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
+from enhancer_plugins.fusers.prior import Prior, PriorOptions
+from enhancer_plugins.training.loop import Outcome
 from enhancer_plugins.training.losses import bpr_reference
 from enhancer_plugins.training.model import Recipe
 from enhancer_plugins.training.sampler import Triples
+from enhancer_plugins.training.semantics import linear_fit
 
 N_USERS, N_ITEMS, WIDTH = 60, 90, 11
 RECIPE = Recipe(dim=6, learning_rate=0.02, regularisation=0.1, batch_size=40, init_std=0.3, device="cpu")
@@ -158,3 +165,36 @@ def test_an_epoch_is_that_of_the_reference(fuser, kind):
     for side in ("users", "items"):
         ours, wanted = (getattr(factors, side) for _, factors in made)
         np.testing.assert_allclose(ours, wanted, rtol=1e-3, atol=2e-3 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("kind", [FMModel, ClickModel])
+@pytest.mark.parametrize("cold", [False, True], ids=["all trained", "some unseen"])
+@pytest.mark.parametrize("fuser", [*FUSERS, "align", "prior"])
+def test_a_look_shows_what_would_be_served(fuser, cold, kind):
+    data = world(features=False)
+    if cold:
+        kept = (data.items > 5) & (data.users < 50)
+        data = replace(data, users=data.users[kept], items=data.items[kept], labels=data.labels[kept])
+    others = {
+        "align": lambda: Align(AlignOptions(), Context()),
+        "prior": lambda: Prior(PriorOptions(users=1.0), Context()),
+    }
+    model = kind(RECIPE, data, (FUSERS | others)[fuser](), seed=0)
+    model.train_epoch(1)
+    for _ in range(2):
+        look, served = model.factors(), model.fitted(Outcome()).factors
+        np.testing.assert_array_equal(look.users, served.users)
+        np.testing.assert_array_equal(look.items, served.items)
+
+
+@pytest.mark.parametrize("n", [5, 300])
+def test_a_fit_on_constant_columns_is_the_fit(n):
+    random = np.random.default_rng(0)
+    columns = (random.standard_normal((n, 12)) + 3).astype(np.float32)
+    fit = ConstantFit(torch.from_numpy(columns), ridge=1e-3)
+    for _ in range(2):
+        levels = (columns @ random.standard_normal(12) + random.standard_normal(n)).astype(np.float32)
+        slope, level = fit(levels)
+        wanted = linear_fit(columns.astype(np.float64), levels[:, None].astype(np.float64), ridge=1e-3)
+        np.testing.assert_allclose(slope, wanted[0][:, 0], rtol=1e-6, atol=1e-9)
+        assert level == pytest.approx(float(wanted[1][0]), rel=1e-6)
