@@ -47,6 +47,8 @@ class Adam:
         self._undecayed = {name: np.zeros(n, np.float32) for name, n in rows.items()}
         self._penalties = {name: np.zeros(n, np.float32) for name, n in rows.items()}
         self._steps = 0
+        self.pace = 1.0
+        """Multiplies every step size; not part of the state."""
 
     @torch.no_grad()
     def step(
@@ -76,7 +78,7 @@ class Adam:
                 gradient = gradient + rows.to(parameter).unsqueeze(1) * parameter
             m.lerp_(gradient, 1 - b1)
             v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-            parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self._rates[name] / c1)
+            parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self.pace * self._rates[name] / c1)
 
     def step_rows(self, name: str, gradient: NDArray[np.float32], decay: NDArray[np.float32]) -> float:
         """Move one float32 parameter on the CPU, without torch: one call is one step of the optimiser.
@@ -114,7 +116,7 @@ class Adam:
         )
         weights, first, second = arrays
         kernels.adam(
-            weights, gradient, first, second, decay, self._rates[name], *self._betas, self._epsilon, *corrections,
+            weights, gradient, first, second, decay, self.pace * self._rates[name], *self._betas, self._epsilon, *corrections,
             self._penalties[name],
         )  # fmt: skip
 

@@ -34,6 +34,9 @@ class TrainingOptions(Options):
     """Of softmax: what scores are, in training and in serving (then rows of unit length are served)."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of Adam."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Whether the step size stays, or falls to nothing over ``epochs`` along half a cosine (Loshchilov & Hutter 2017,
+    eq. 5, without restarts)."""
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on what a step draws."""
     batch_size: int | None = Field(default=None, ge=1)
@@ -106,6 +109,7 @@ class TrainedBackbone(Backbone):
             own.device,
             own.engine,
             softmax,
+            own.epochs if own.schedule == "cosine" else None,
         )
         model = self.model(recipe, data, fuser, seed)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)

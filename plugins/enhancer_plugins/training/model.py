@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -57,6 +58,12 @@ class Recipe:
     engine: Engine = "auto"
     softmax: Softmax | None = None
     """Rank by sampled softmax; by BPR if None."""
+    fades_over: int | None = None
+    """Epochs over which step sizes fall to nothing along half a cosine; None: they stay."""
+
+    def pace(self, epoch: int) -> float:
+        """What step sizes are multiplied by in ``epoch`` (from 1)."""
+        return 1.0 if self.fades_over is None else (1 + math.cos(math.pi * (epoch - 1) / self.fades_over)) / 2
 
     def steps(self, interactions: int) -> int:
         """Interactions a step: as asked for, or a fortieth of them all, 512 at least.
@@ -192,6 +199,7 @@ class RankingModel(ABC):
     def train_epoch(self, epoch: int) -> float:
         """Run one epoch; the mean loss a step."""
         total, steps = 0.0, 0
+        self._adam.pace = self.recipe.pace(epoch)
         if self._softmax is not None:  # an epoch draws from its number and the seed alone
             self._softmax.random = run.generator(self._seed, f"softmax {epoch}")
         with run.threads(**self._threads):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -162,3 +164,21 @@ def test_both_engines_train_alike_by_softmax():
     for mine, other in zip(numba.history, torch_.history, strict=True):
         assert mine["loss"] == pytest.approx(other["loss"], rel=1e-5)
     np.testing.assert_allclose(numba.factors.items, torch_.factors.items, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cosine_schedule_ends_in_smaller_steps():
+    def moves(**options):
+        seen = []
+
+        class Looks(Watcher):
+            def validate(self, factors):
+                seen.append(factors.users.copy())
+                return super().validate(factors)
+
+        backbone = LightGCN(LightGCNOptions(epochs=10, eval_every=1, patience=99, **options), Context())
+        backbone.fit(planted().data, alone(), seed=0, monitor=Looks())
+        return [np.linalg.norm(after - before) for before, after in pairwise(seen)]
+
+    constant, cosine = moves(), moves(schedule="cosine")
+    assert cosine[-1] < 0.2 * cosine[0]
+    assert constant[-1] > 2 * cosine[-1]
