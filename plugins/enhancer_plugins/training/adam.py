@@ -115,8 +115,9 @@ class Adam:
             t.detach().view(shape).numpy() for t in (self._parameters[name], self._first[name], self._second[name])
         )
         weights, first, second = arrays
+        rate = self.pace * self._rates[name]
         kernels.adam(
-            weights, gradient, first, second, decay, self.pace * self._rates[name], *self._betas, self._epsilon, *corrections,
+            weights, gradient, first, second, decay, rate, *self._betas, self._epsilon, *corrections,
             self._penalties[name],
         )  # fmt: skip
 
