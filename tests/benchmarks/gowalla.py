@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=35)
     parser.add_argument("--batch-size", type=int, default=16384)
     parser.add_argument("--learning-rate", type=float, default=0.02)
+    parser.add_argument("--schedule", choices=("constant", "cosine"), default="constant")
     parser.add_argument("--regularisation", type=float, default=0.03)
     parser.add_argument("--temperature", type=float, default=1.0, help="of softmax")
     parser.add_argument("--negatives", type=int, default=1024, help="of softmax")
@@ -107,7 +108,7 @@ def main() -> None:
         train, test = parts.train, parts.test
     settings: dict[str, Any] = {
         "batch_size": told.batch_size, "learning_rate": told.learning_rate,
-        "regularisation": told.regularisation, "epochs": told.epochs,
+        "regularisation": told.regularisation, "epochs": told.epochs, "schedule": told.schedule,
     }  # fmt: skip
     if told.loss == "softmax":
         settings |= {
