@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 from machine import lines, machine
+from splits import Part
 
 from enhancer.contracts import Context, Factors, TrainingData
 from enhancer.evaluation import CSR, evaluate
@@ -48,14 +49,6 @@ PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 FIRST = (20, 10, 5, 2, 1)
 GROUP = 200
 METRIC = "recall@20"
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Pairs of a user and an item, by row."""
-
-    users: np.ndarray
-    items: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,7 +128,7 @@ class FuserConformance:
         fusion = self.make().build(planted().data, 16, seed=0, device="cpu")
         wide = fusion.inputs()
         if wide is None:
-            return
+            pytest.skip("this fuser widens nothing")
         users, items = (wide.users.new_tensor(rows).long() for rows in ([4, 0, 17], [2, 31, 30, 9]))
         some = fusion.inputs_of(users, items)
         assert some is not None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
-import numba
 import numpy as np
 import torch
 
@@ -14,7 +12,6 @@ from enhancer.contracts import Batch
 from enhancer.errors import DataError
 from enhancer_plugins.backbones.fm_model import FMModel
 from enhancer_plugins.backbones.fm_steps import Found
-from enhancer_plugins.training import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,19 +72,12 @@ class ClickModel(FMModel):
         level = torch.full((1, 1), math.log(share / (1 - share)))
         return super()._drawn(recipe, data, seed) | {"level": level}
 
-    def train_epoch(self, epoch: int) -> float:
-        """Run one epoch; the mean loss a step."""
-        total, steps = 0.0, 0
-        with run.threads(**self._threads):
-            for labelled in self._labelled.batches(epoch, self._batch_size):
-                started = time.perf_counter()
-                numba.set_num_threads(self._pace.begin())
-                total += self._click_step(labelled)
-                self._pace.end(time.perf_counter() - started)
-                steps += 1
-        return total / steps
+    def batches(self, epoch: int) -> Iterator[Labelled]:
+        """Labelled interactions in random order."""
+        return self._labelled.batches(epoch, self._batch_size)
 
-    def _click_step(self, labelled: Labelled) -> float:
+    def step(self, labelled: Labelled) -> float:
+        """One step of log loss."""
         scale = self.recipe.regularisation / len(labelled.users)
         decay = {}
         if scale:

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numba
 import numpy as np
@@ -21,7 +21,7 @@ from enhancer_plugins.training.sampler import Triples, TripletSampler
 from enhancer_plugins.training.softmax import SampledSoftmax
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -203,14 +203,22 @@ class RankingModel(ABC):
         if self._softmax is not None:  # an epoch draws from its number and the seed alone
             self._softmax.random = run.generator(self._seed, f"softmax {epoch}")
         with run.threads(**self._threads):
-            for triples in self._sampler.batches(epoch, self._batch_size):
+            for batch in self.batches(epoch):
                 started = time.perf_counter()
                 numba.set_num_threads(self._pace.begin())
                 with pairs.shared(at_once=self._pace.sharing):
-                    total += self._step(triples) if self._steps is None else self._kernel_step(self._steps, triples)
+                    total += self.step(batch)
                 self._pace.end(time.perf_counter() - started)
                 steps += 1
         return total / steps
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """What the steps of an epoch learn from, one after another."""
+        return self._sampler.batches(epoch, self._batch_size)
+
+    def step(self, batch: Any) -> float:
+        """Learn from one of :meth:`batches`; its loss with the penalty."""
+        return self._step(batch) if self._steps is None else self._kernel_step(self._steps, batch)
 
     def _step(self, triples: Triples) -> float:
         decay = self._decay(triples)

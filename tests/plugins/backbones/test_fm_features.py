@@ -263,6 +263,18 @@ def test_features_help_where_ids_know_nothing():
     assert of_stranger[liked].mean() > of_stranger[~liked].mean()
 
 
+def test_a_schedule_holds_for_clicks_too():
+    _, data, labels = with_features()
+
+    def losses(schedule):
+        made = make(loss="log", epochs=6, schedule=schedule)
+        return [e["loss"] for e in made.fit(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher()).history]
+
+    constant, cosine = losses("constant"), losses("cosine")
+    assert constant[0] == cosine[0]
+    assert constant[-1] != cosine[-1]
+
+
 def test_a_checkpoint_of_other_features_is_not_resumed(tmp_path):
     _, data, _ = with_features()
     path = tmp_path / "checkpoint"
