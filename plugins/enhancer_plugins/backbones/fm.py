@@ -52,6 +52,11 @@ class FM(TrainedBackbone):
         super().__init__(options, context)
         labels: tuple[Material, ...] = ("labels",) if options.loss == "log" else ()
         self.takes = frozenset({"features", *labels})
+        if labels and options.draws == "users":
+            raise ConfigError(
+                "[backbone] draws = 'users' does not go with loss = 'log', which learns from every label alike",
+                hint="take draws out, or set loss = 'bpr'",
+            )
         if options.similarity == "cosine":
             raise ConfigError(
                 "[backbone] similarity = 'cosine' is not for a factorisation machine: its linear terms have no angle",

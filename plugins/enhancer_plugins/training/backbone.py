@@ -37,6 +37,9 @@ class TrainingOptions(Options):
     schedule: Literal["constant", "cosine"] = "constant"
     """Whether the step size stays, or falls to nothing over ``epochs`` along half a cosine (Loshchilov & Hutter 2017,
     eq. 5, without restarts)."""
+    draws: Literal["interactions", "users"] = "interactions"
+    """What an epoch goes through: each interaction once, or as many draws of a user, evenly, with one of their items
+    (then users with few interactions weigh as much as others), as in the code of He et al. 2020 (LightGCN)."""
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on what a step draws."""
     batch_size: int | None = Field(default=None, ge=1)
@@ -110,6 +113,7 @@ class TrainedBackbone(Backbone):
             own.engine,
             softmax,
             own.epochs if own.schedule == "cosine" else None,
+            own.draws == "users",
         )
         model = self.model(recipe, data, fuser, seed)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)

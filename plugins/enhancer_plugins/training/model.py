@@ -60,6 +60,8 @@ class Recipe:
     """Rank by sampled softmax; by BPR if None."""
     fades_over: int | None = None
     """Epochs over which step sizes fall to nothing along half a cosine; None: they stay."""
+    by_user: bool = False
+    """Draw each positive by its user; see :class:`~enhancer_plugins.training.sampler.TripletSampler`."""
 
     def pace(self, epoch: int) -> float:
         """What step sizes are multiplied by in ``epoch`` (from 1)."""
@@ -110,7 +112,7 @@ class RankingModel(ABC):
         self._has_ranking = "ranking" in fuser.needs
         self.changes = "embeddings" in fuser.needs
         self.settles = "served" in fuser.needs
-        self._sampler = TripletSampler(data, seed)
+        self._sampler = TripletSampler(data, seed, by_user=recipe.by_user)
         self._batch_size = recipe.steps(len(self._sampler))
         self.widens = "input" in fuser.needs
         wide = self.fusion.inputs()

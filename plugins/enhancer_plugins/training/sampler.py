@@ -26,7 +26,11 @@ class Triples(NamedTuple):
 
 
 class TripletSampler:
-    """Every positive once an epoch, in random order, each with one negative.
+    """An epoch has as many triples as there are interactions: every positive once in random order, or drawn by user.
+
+    By user, each triple is of a user drawn evenly from those with an interaction, and of an item drawn evenly from
+    theirs, with replacement, as in the code that He et al. 2020 published with LightGCN. Then a user with few
+    interactions weighs as much as one with many, as in a mean of a metric over users.
 
     Negatives are drawn evenly from the items that have a training interaction, leaving out the user's own: an item
     that is held out of training altogether must not be taught to be disliked. For a user who took every such item
@@ -36,9 +40,10 @@ class TripletSampler:
     Args:
         data: The interactions.
         seed: Draws order and negatives.
+        by_user: Whether positives are drawn by user.
     """
 
-    def __init__(self, data: TrainingData, seed: int) -> None:
+    def __init__(self, data: TrainingData, seed: int, *, by_user: bool = False) -> None:
         users, items = np.asarray(data.users), np.asarray(data.items)
         by_item = kernels.stable_order(items, data.n_items)
         order = by_item[kernels.stable_order(users[by_item], data.n_users)]
@@ -47,6 +52,7 @@ class TripletSampler:
         np.cumsum(np.bincount(users, minlength=data.n_users), out=self._indptr[1:])
         self._own = self._items.astype(np.int32)
         self._candidates = np.unique(self._own)
+        self._active = np.flatnonzero(np.diff(self._indptr)) if by_user else None
         self._seed = seed
 
     def __len__(self) -> int:
@@ -55,12 +61,17 @@ class TripletSampler:
     def epoch(self, number: int) -> Triples:
         """All triples of epoch ``number``."""
         random = np.random.default_rng([self._seed & 0xFFFFFFFFFFFFFFFF, number])
-        order = random.permutation(len(self._users))
+        order = random.permutation(len(self._users)) if self._active is None else self._by_user(random, self._active)
         users, positives = self._users[order], self._items[order]
         drawn: NDArray[np.int64] = np.empty_like(users)
         key = random.integers(0, 2**64, dtype=np.uint64)
         kernels.negatives(self._indptr, self._own, self._candidates, users, positives, key, drawn)
         return Triples(torch.from_numpy(users), torch.from_numpy(positives), torch.from_numpy(drawn))
+
+    def _by_user(self, random: np.random.Generator, active: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Places of as many interactions as there are."""
+        users = active[random.integers(len(active), size=len(self._users))]
+        return random.integers(self._indptr[users], self._indptr[users + 1])
 
     def batches(self, number: int, size: int) -> Iterator[Triples]:
         """The triples of epoch ``number``, ``size`` at a time; the last batch holds what is left."""

@@ -305,3 +305,8 @@ def test_defaults_go_with_the_loss():
     assert (FMOptions().regularisation, FMOptions().eval_every) == (0.01, 5)
     assert (FMOptions(loss="log").regularisation, FMOptions(loss="log").eval_every) == (0.03, 1)
     assert FMOptions(loss="log", regularisation=0.5).regularisation == 0.5
+
+
+def test_draws_by_user_are_refused_for_clicks():
+    with pytest.raises(ConfigError, match=r"draws = 'users' does not go with loss = 'log'"):
+        make(loss="log", draws="users")

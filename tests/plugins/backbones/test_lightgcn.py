@@ -166,6 +166,12 @@ def test_both_engines_train_alike_by_softmax():
     np.testing.assert_allclose(numba.factors.items, torch_.factors.items, rtol=1e-4, atol=1e-5)
 
 
+def test_draws_by_user_change_what_is_learnt_and_stay_deterministic():
+    once, again, default = (fit(epochs=3, draws=draws).factors.users for draws in ("users", "users", "interactions"))
+    np.testing.assert_array_equal(once, again)
+    assert not np.array_equal(once, default)
+
+
 def test_a_cosine_schedule_ends_in_smaller_steps():
     def moves(**options):
         seen = []

@@ -7,12 +7,12 @@ from enhancer.contracts import TrainingData
 from enhancer_plugins.training.sampler import TripletSampler
 
 
-def make(mask, seed=0):
+def make(mask, seed=0, **options):
     users, items = np.nonzero(mask)
     data = TrainingData(
         n_users=mask.shape[0], n_items=mask.shape[1], users=users.astype(np.int32), items=items.astype(np.int32)
     )
-    return TripletSampler(data, seed)
+    return TripletSampler(data, seed, **options)
 
 
 def random_mask(seed=0, shape=(30, 40), share=0.2):
@@ -72,6 +72,30 @@ def test_negatives_are_drawn_evenly():
     counts = np.bincount(of_user_0, minlength=21)[1:]
     chi_square = float(((counts - 50) ** 2 / 50).sum())
     assert chi_square < 43.8  # the 99.9th percentile with 19 degrees of freedom
+
+
+def test_by_user_every_user_and_each_of_their_items_is_drawn_evenly():
+    mask = np.zeros((4, 21), bool)
+    mask[0, 0] = True
+    mask[1, 1:] = True
+    mask[3, :2] = True  # user 2 has nothing
+    sampler = make(mask, by_user=True)
+    drawn = [sampler.epoch(number) for number in range(1, 1001)]
+    assert {len(t.users) for t in drawn} == {23}
+    counts = np.zeros(mask.shape, int)
+    for t in drawn:
+        np.add.at(counts, (t.users.numpy(), t.positives.numpy()), 1)
+    assert not counts[~mask].any()
+    expected = np.where(mask, 23_000 / 3 / np.maximum(mask.sum(1, keepdims=True), 1), 0)[mask]
+    chi_square = float(((counts[mask] - expected) ** 2 / expected).sum())
+    assert chi_square < 48.3  # the 99.9th percentile with 22 degrees of freedom
+
+
+def test_by_user_seed_and_epoch_decide():
+    mask = random_mask()
+    one, same, later = (make(mask, by_user=True).epoch(number) for number in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(one, same, strict=True))
+    assert not torch.equal(one.users, later.users)
 
 
 def test_a_user_of_nearly_everything_gets_the_one_that_is_left():
