@@ -8,7 +8,8 @@ FOLDER holds ``lastfm`` (``train.tsv``, ``test.tsv``: user, item, play_count; ``
 MovieLens-100k is fetched as ``enhancer demo`` does, with the profiles that come with enhancer. WORK keeps a project for each
 data set, what was trained (a second run goes on), and the results, from which ``--write`` makes the page.
 
-LightGCN learns at four times its default step size, in every arm: a quarter of the epochs, and a little worse.
+LightGCN learns at four times its default step size, in every arm: a quarter of the epochs, and a little worse. An epoch
+goes through each interaction once; in the experiments called by-user it draws users evenly, as backbones do by default.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ GRAPH = [
     *controlled("prior", name="prior-softmax", softmax=True),
 ]
 ALL = [*GRAPH, *controlled("semantic"), arm("generate", "generate"), arm("adapter", "adapter")]
+BY_USER = [arm("none", "none"), *controlled("prior"), *controlled("align")]
 MACHINES = [
     arm("none", "none"),
     *controlled("prior"),
@@ -74,6 +76,8 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
     "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
     "movielens-fm": ("movielens", "fm", "cold_items = 0.2", MACHINES),
+    "lastfm-by-user": ("lastfm", "lightgcn", "cold_items = 0.2", BY_USER),
+    "movielens-by-user": ("movielens", "lightgcn", "cold_items = 0.2", BY_USER),
 }
 WORDS = {
     "lastfm-warm": "Last.fm, all artists in training",
@@ -82,6 +86,8 @@ WORDS = {
     "movielens": "MovieLens-100k, a fifth of the films held out of training",
     "lastfm-fm": "Last.fm, factorisation machine, a fifth of the artists held out",
     "movielens-fm": "MovieLens-100k, factorisation machine, a fifth of the films held out",
+    "lastfm-by-user": "Last.fm, users drawn evenly, a fifth of the artists held out",
+    "movielens-by-user": "MovieLens-100k, users drawn evenly, a fifth of the films held out",
 }
 
 _TEMPLATE = """\
@@ -176,11 +182,13 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
     project = work / data_set
     project.mkdir(parents=True, exist_ok=True)
     data, template, split = lastfm(folder / "lastfm", project) if data_set == "lastfm" else movielens()
+    pace = ["learning_rate = 0.02"] if backbone == "lightgcn" else []
+    pace += [] if name.endswith("by-user") else ['draws = "interactions"']
     config = _CONFIG.format(
         data=data,
         template=template,
         backbone=backbone,
-        pace="learning_rate = 0.02" if backbone == "lightgcn" else "",
+        pace="\n".join(pace),
         metrics=json.dumps(METRICS),
         split=split,
         seeds=seeds,

@@ -30,7 +30,9 @@ from machine import machine
 from splits import Part, cut
 
 PUBLISHED = {"recall@20": 0.1830, "ndcg@20": 0.1554}
-PUBLISHED_SETTINGS = {"loss": "bpr", "batch_size": 2048, "learning_rate": 1e-3, "regularisation": 1e-4, "epochs": 1000}
+PUBLISHED_SETTINGS = {
+    "loss": "bpr", "draws": "users", "batch_size": 2048, "learning_rate": 1e-3, "regularisation": 1e-4, "epochs": 1000,
+}  # fmt: skip
 
 
 def read(path: Path) -> Part:
@@ -82,6 +84,7 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true", help="judge by a fifth of each user's training interactions")
     parser.add_argument("--loss", choices=("softmax", "bpr"), default="bpr")
     parser.add_argument("--similarity", choices=("dot", "cosine"), default="dot", help="of softmax")
+    parser.add_argument("--draws", choices=("users", "interactions"), help="by default users for bpr")
     parser.add_argument("--epochs", type=int, default=800)
     parser.add_argument("--batch-size", type=int, default=65536)
     parser.add_argument("--learning-rate", type=float, default=0.01)
@@ -110,7 +113,7 @@ def main() -> None:
         parts = cut(n_users, n_items, train, 0.0, 0.2, told.seed)
         train, test = parts.train, parts.test
     settings: dict[str, Any] = {
-        "batch_size": told.batch_size, "learning_rate": told.learning_rate,
+        "draws": told.draws, "batch_size": told.batch_size, "learning_rate": told.learning_rate,
         "regularisation": told.regularisation, "epochs": told.epochs, "schedule": told.schedule,
     }  # fmt: skip
     if told.loss == "softmax":

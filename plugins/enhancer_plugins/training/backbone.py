@@ -20,7 +20,7 @@ class TrainingOptions(Options):
 
     dim: int = Field(default=64, ge=1)
     """Length of an embedding."""
-    epochs: int = Field(default=200, ge=0)
+    epochs: int = Field(default=300, ge=0)
     """Epochs at most."""
     loss: Literal["bpr", "softmax"] = "bpr"
     """What ranks: pairs of items (BPR), or each positive among many negatives (sampled softmax)."""
@@ -37,9 +37,10 @@ class TrainingOptions(Options):
     schedule: Literal["constant", "cosine"] = "constant"
     """Whether the step size stays, or falls to nothing over ``epochs`` along half a cosine (Loshchilov & Hutter 2017,
     eq. 5, without restarts)."""
-    draws: Literal["interactions", "users"] = "interactions"
+    draws: Literal["interactions", "users"] | None = None
     """What an epoch goes through: each interaction once, or as many draws of a user, evenly, with one of their items
-    (then users with few interactions weigh as much as others), as in the code of He et al. 2020 (LightGCN)."""
+    (then users with few interactions weigh as much as others), as in the code of He et al. 2020 (LightGCN). By default
+    users for BPR; interactions for a softmax and for a fuser that ranks in its own way."""
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on what a step draws."""
     batch_size: int | None = Field(default=None, ge=1)
@@ -113,9 +114,14 @@ class TrainedBackbone(Backbone):
             own.engine,
             softmax,
             own.epochs if own.schedule == "cosine" else None,
-            own.draws == "users",
+            self._by_user(fuser),
         )
         model = self.model(recipe, data, fuser, seed)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
         name = run.identity(self, own, data, fuser, seed) if monitor.checkpoint else ""
         return model.fitted(loop.train(model, schedule, monitor, identity=name))
+
+    def _by_user(self, fuser: Fuser) -> bool:
+        """Whether an epoch draws by user."""
+        by_default = self.options.loss == "bpr" and "ranking" not in fuser.needs
+        return by_default if self.options.draws is None else self.options.draws == "users"
