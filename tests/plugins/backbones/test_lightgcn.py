@@ -61,14 +61,15 @@ def test_a_raw_widened_input_is_propagated_and_the_rest_starts_alike():
     np.testing.assert_allclose(wide.factors.items[seen, 16:], columns[seen], rtol=1e-4, atol=1e-6)
 
 
-def test_a_step_follows_the_gradient_of_the_whole_loss():
+@pytest.mark.parametrize("draws", ["users", "interactions"])
+def test_a_step_follows_the_gradient_of_the_whole_loss(draws):
     """One batch, one epoch: Adam's first step has the sign of the gradient of eq. 15, computed densely."""
     data = planted().data
-    fitted = fit(epochs=1, dim=16, batch_size=10_000, learning_rate=1e-3, regularisation=0.5)
+    fitted = fit(epochs=1, dim=16, batch_size=10_000, learning_rate=1e-3, regularisation=0.5, draws=draws)
     rows = (0.1 * torch.randn(110, 16, generator=generator(0, "embeddings"))).requires_grad_()
     from enhancer_plugins.training.sampler import TripletSampler
 
-    triples = TripletSampler(data, 0).epoch(1)
+    triples = TripletSampler(data, 0, by_user=draws == "users").epoch(1)
     liked = torch.zeros(110, 110)
     liked[torch.from_numpy(data.users).long(), torch.from_numpy(data.items).long() + 60] = 1
     liked = liked + liked.T
