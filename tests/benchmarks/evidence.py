@@ -9,7 +9,8 @@ MovieLens-100k is fetched as ``enhancer demo`` does, with the profiles that come
 data set, what was trained (a second run goes on), and the results, from which ``--write`` makes the page.
 
 LightGCN learns at four times its default step size, in every arm: a quarter of the epochs, and a little worse. An epoch
-goes through each interaction once; in the experiments called by-user it draws users evenly, as backbones do by default.
+draws users evenly, as it does by default, in ``lastfm-all-fusers`` and ``movielens-by-user``, and goes through each interaction
+once in the others.
 """
 
 from __future__ import annotations
@@ -76,17 +77,16 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
     "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
     "movielens-fm": ("movielens", "fm", "cold_items = 0.2", MACHINES),
-    "lastfm-by-user": ("lastfm", "lightgcn", "cold_items = 0.2", BY_USER),
     "movielens-by-user": ("movielens", "lightgcn", "cold_items = 0.2", BY_USER),
 }
+DRAWN_BY_USER = ("lastfm-all-fusers", "movielens-by-user")
 WORDS = {
     "lastfm-warm": "Last.fm, all artists in training",
     "lastfm-cold": "Last.fm, a fifth of the artists held out of training",
-    "lastfm-all-fusers": "Last.fm, a fifth of the artists held out, every fuser",
+    "lastfm-all-fusers": "Last.fm, users drawn evenly, a fifth of the artists held out, every fuser",
     "movielens": "MovieLens-100k, a fifth of the films held out of training",
     "lastfm-fm": "Last.fm, factorisation machine, a fifth of the artists held out",
     "movielens-fm": "MovieLens-100k, factorisation machine, a fifth of the films held out",
-    "lastfm-by-user": "Last.fm, users drawn evenly, a fifth of the artists held out",
     "movielens-by-user": "MovieLens-100k, users drawn evenly, a fifth of the films held out",
 }
 
@@ -183,7 +183,7 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
     project.mkdir(parents=True, exist_ok=True)
     data, template, split = lastfm(folder / "lastfm", project) if data_set == "lastfm" else movielens()
     pace = ["learning_rate = 0.02"] if backbone == "lightgcn" else []
-    pace += [] if name.endswith("by-user") else ['draws = "interactions"']
+    pace += [] if name in DRAWN_BY_USER else ['draws = "interactions"']
     config = _CONFIG.format(
         data=data,
         template=template,
