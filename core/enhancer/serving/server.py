@@ -70,12 +70,17 @@ def serve(
         server_header=False,
         timeout_graceful_shutdown=max(round(grace), 1),
     )
-    stopped: list[int] = []
-    # The server stops gracefully at these by itself, puts back what was here before, and raises the signal again.
+    server, stopped = uvicorn.Server(config), []
+
+    def stop(received: int, _: Any) -> None:
+        stopped.append(received)
+        server.should_exit = True  # when it comes before the server listens to signals
+
+    # Once it runs, the server stops gracefully at these by itself, puts back what was here before, and raises them again.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: stopped.append(received))
+        signal.signal(number, stop)
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(uvicorn.Server(config), listener, live))
+        runner.run(_run(server, listener, live))
     _log.info("stopped")
     return 130 if signal.SIGINT in stopped else 0
 

@@ -43,6 +43,24 @@ def test_sigint_says_130(tmp_path):
         assert server.stop(signal.SIGINT) == 130
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_that_comes_while_it_starts_stops_it(folder, number, code):
+    """After the line that names the port, before uvicorn listens to signals itself."""
+    early = f"""
+        import signal, sys, uvicorn
+        from enhancer.serving.live import Live
+        from enhancer.serving.server import serve
+        listen = uvicorn.Server.capture_signals
+        def late(server):
+            signal.raise_signal({int(number)})
+            return listen(server)
+        uvicorn.Server.capture_signals = late
+        sys.exit(serve(Live({str(folder)!r}), port=0))
+    """
+    done = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(early)], timeout=20, check=False)
+    assert done.returncode == code
+
+
 def test_what_keeps_it_from_starting_is_told(folder, tmp_path):
     done = cli("serve", str(tmp_path / "nowhere"))
     assert (done.returncode, done.stdout) == (1, "")
