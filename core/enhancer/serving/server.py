@@ -76,7 +76,7 @@ def serve(
         stopped.append(received)
         server.should_exit = True  # when it comes before the server listens to signals
 
-    # Once it runs, the server stops gracefully at these by itself, puts back what was here before, and raises them again.
+    # Once it runs, the server stops gracefully at these by itself, puts back what was here before, and raises them.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
