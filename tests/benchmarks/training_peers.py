@@ -36,7 +36,7 @@ def recbole(folder: Path, told: dict[str, int], clone: Path) -> dict[str, Any]:
 
 
 def _recbole(folder: Path, split: str, told: dict[str, int], epochs: int, look: Any = None) -> tuple[list[float], int]:
-    """Seconds of each epoch, and its steps; every tenth epoch the rows of users and items go to ``look``."""
+    """Seconds of each epoch, and its steps; every tenth epoch and at the end the rows of users and items go to ``look``."""
     import torch
 
     # RecBole 1.2.1 reads checkpoints that hold more than tensors, which newer versions of torch refuse.
@@ -74,7 +74,7 @@ def _recbole(folder: Path, split: str, told: dict[str, int], epochs: int, look: 
         begun = time.perf_counter()
         trainer._train_epoch(batches, epoch, show_progress=False)
         spent.append(time.perf_counter() - begun)
-        if look is not None and epoch % 10 == 0:
+        if look is not None and (epoch % 10 == 0 or epoch == epochs):
             with torch.no_grad():
                 sides = dict(zip(("users", "items"), trainer.model.forward(), strict=True))
             look(_by_number(data, sides, dataset.field2token_id), epoch, sum(spent))
