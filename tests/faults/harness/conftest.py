@@ -1,0 +1,35 @@
+"""Everything that a provider, a network or a machine can do to a run, each its own test.
+
+In all of them: every entity ends stored and valid, or in quarantine with a reason; no call is paid twice beyond those in
+flight at a kill; no secret is anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from generation import Bench, entities
+from harness_bench import GOOD, SECRET
+from loopback import LoopbackServer, Script
+
+from enhancer.harness.validate import AnswerValidator
+from enhancer.prompts import PROFILE_SCHEMA
+
+
+@pytest.fixture
+def bench(tmp_path: Path, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    # Back-off is real time; a hundredth of it shows the same.
+    monkeypatch.setattr("enhancer.harness.caller.BACKOFF_SECONDS", 0.005)
+    llm_server.script = Script(default=GOOD)
+    made = Bench(tmp_path, llm_server.url, entities(6), timeout=2.0, concurrency=4)
+    yield made
+    judge = AnswerValidator(PROFILE_SCHEMA, "x")
+    for record in made.store.scan():
+        judge.judge({"profile": record.profile, "tags": list(record.tags)}, "")
+    made.store.close()
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path

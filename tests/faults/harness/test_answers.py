@@ -1,0 +1,167 @@
+"""Answers that are no profiles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from generation import Bench, answer, asked_ids, entities, profile_of
+from harness_bench import complete, quarantine
+from loopback import Behaviour, LoopbackServer, returns
+
+GOOD_TEXT = json.dumps(profile_of("it"))
+BAD: dict[str, str | Callable[[Any], str]] = {
+    "prose": "I am afraid I have no opinion.",
+    "truncated": GOOD_TEXT[:-8],
+    "wrong types": '{"profile": 3, "tags": "x"}',
+    "missing key": json.dumps({"profile": profile_of("x")["profile"]}),
+    "extra key": json.dumps({**profile_of("x"), "mood": "wry"}),
+    "nan": '{"profile": NaN, "tags": ["a"]}',
+    "1e999": '{"profile": 1e999, "tags": ["a"]}',
+    "deep": '{"profile": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    "brackets": "[" * 200_000,
+    "duplicate keys": '{"profile": "x", "profile": "y", "tags": ["a"]}',
+    "empty profile": '{"profile": "", "tags": ["a"]}',
+    "blank": "",
+    "fenced nonsense": "```json\n{profile: x}\n```",
+    "two objects": GOOD_TEXT + GOOD_TEXT,
+    "a list": f"[{GOOD_TEXT}]",
+    "null": '{"profile": null, "tags": null}',
+    "deep objects": '{"a":' * 100_000 + "1" + "}" * 100_000,
+    "echo of a short text": '{"profile": "title: film 1", "tags": ["a"]}',
+    "echo with a preface": lambda body: json.dumps(
+        {"profile": "Here: " + body["messages"][1]["content"], "tags": ["a"]}
+    ),
+    "echo": lambda body: json.dumps({"profile": body["messages"][0]["content"][:200], "tags": ["a"]}),
+    "surrogate": '{"profile": "a story with half a character in it \\ud800", "tags": ["a"]}',
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_profile_is_asked_again_with_the_error_and_then_set_aside(
+    bench: Bench, llm_server: LoopbackServer, name: str
+) -> None:
+    bench.rows = entities(2)
+    llm_server.script.choose = lambda _, b: returns(BAD[name]) if "film 1" in json.dumps(b) else None
+    report = bench.generate()
+    complete(bench, report)
+    assert (report.generated, report.quarantined, report.requests) == (1, 1, 4)
+    again = [b["messages"] for b in llm_server.bodies if len(b["messages"]) == 4]
+    assert len(again) == 2
+    assert again[0][2]["role"] == "assistant"
+    assert "cannot be used: " in again[0][3]["content"]
+    assert set(bench.stored()) == {"0"}
+    bench.generate()
+    assert llm_server.count == 4, "what failed is not paid for again"
+
+
+def test_a_re_ask_that_helps_is_stored_with_what_it_cost(bench: Bench, llm_server: LoopbackServer) -> None:
+    bench.rows = entities(1)
+    llm_server.script.sequence = [returns("no")]
+    report = bench.generate()
+    record = bench.stored()["0"]
+    assert (report.generated, report.requests) == (1, 2)
+    assert record.prompt_tokens == report.prompt_tokens
+
+
+def test_a_cut_off_answer_gets_more_room_once(bench: Bench, llm_server: LoopbackServer) -> None:
+    bench.rows = entities(1)
+    llm_server.script.sequence = [Behaviour(answer=GOOD_TEXT[:30], finish_reason="length")]
+    report = bench.generate()
+    assert (report.generated, report.requests) == (1, 2)
+    first, second = (body.get("max_tokens") or body["max_completion_tokens"] for body in llm_server.bodies)
+    assert second == 2 * first
+    assert len(llm_server.bodies[1]["messages"]) == 2
+
+
+def test_a_refused_batch_spoils_nobody_but_whom_it_is_about(bench: Bench, llm_server: LoopbackServer) -> None:
+    bench.llm["items_per_request"] = 6
+    refused = Behaviour(refusal="I cannot help with that.")
+    llm_server.script.choose = lambda _, b: refused if "film 2" in json.dumps(b) else None
+    report = bench.generate()
+    complete(bench, report)
+    assert (report.generated, report.quarantined) == (5, 1)
+    assert quarantine(bench)["2"] == ("the model refused", "I cannot help with that.")
+
+
+def test_more_room_is_given_once_and_no_more(bench: Bench, llm_server: LoopbackServer) -> None:
+    bench.rows = entities(1)
+    llm_server.script.choose = lambda number, _: (
+        Behaviour(answer=GOOD_TEXT[:30], finish_reason="length") if number < 20 else None
+    )
+    report = bench.generate()
+    complete(bench, report)
+    assert (report.generated, report.quarantined, report.requests) == (0, 1, 4)
+    rooms = [body.get("max_tokens") or body["max_completion_tokens"] for body in llm_server.bodies]
+    assert rooms == [rooms[0]] + 3 * [2 * rooms[0]]
+    assert "not complete" in quarantine(bench)["0"][0]
+
+
+def test_a_model_that_cannot_answer_about_several_is_asked_about_each_alone(
+    bench: Bench, llm_server: LoopbackServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.rows = entities(80)
+    bench.llm |= {"items_per_request": 4, "concurrency": 4}
+
+    def invents_ids(body: Any) -> str:
+        ids = asked_ids(body)
+        return answer(body) if not ids else json.dumps({"items": [{"id": f"x{n}", **profile_of(n)} for n in ids]})
+
+    llm_server.script.default = Behaviour(answer=invents_ids)
+    report = bench.generate()
+    complete(bench, report)
+    assert report.generated == 80
+    assert llm_server.count <= 80 + 30, "not seven requests for every four entities to the end"
+    assert [r.getMessage() for r in caplog.records if "items_per_request = 1" in r.getMessage()]
+
+
+def test_tokens_that_nobody_tells_are_unknown_and_not_0(bench: Bench, llm_server: LoopbackServer) -> None:
+    llm_server.script.default = Behaviour(answer=answer, usage=False)
+    report = bench.generate()
+    told = report.to_json()
+    assert report.generated == 6
+    assert (told["prompt_tokens"], told["completion_tokens"], told["cost_usd"]) == (None, None, None)
+    assert bench.generate().to_json()["prompt_tokens"] == 0, "no call, no tokens"
+
+
+def test_a_batch_that_fails_whole_is_halved(bench: Bench, llm_server: LoopbackServer) -> None:
+    bench.rows = entities(8)
+    bench.llm["items_per_request"] = 8
+    llm_server.script.choose = lambda _, b: returns("oops") if b["messages"][1]["content"].count("<entry") > 2 else None
+    report = bench.generate()
+    complete(bench, report)
+    assert report.generated == 8
+    assert llm_server.count == 1 + 2 + 4
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda items: items[1:],
+        lambda items: [*items, items[0]],
+        lambda items: [*items, {**items[0], "profile": "another story altogether, and not the same"}],
+        lambda items: [*items, {"id": "nobody", **profile_of("x")}],
+        lambda items: items[::-1],
+        lambda items: [{**item, "id": int(item["id"])} for item in items],
+        lambda items: [{**items[0], "tags": None}, *items[1:]],
+        lambda items: [None, 3, *items],
+        lambda items: [{k: v for k, v in items[0].items() if k != "id"}, *items[1:]],
+    ],
+    ids=["dropped", "doubled", "contradicted", "added", "reordered", "numbers", "invalid", "junk", "nameless"],
+)
+def test_a_batch_is_sorted_out_by_id(bench: Bench, llm_server: LoopbackServer, spoil: Callable[[Any], Any]) -> None:
+    def spoiled(body: Any) -> str:
+        reply = json.loads(answer(body))
+        if "items" in reply:
+            reply["items"] = spoil(reply["items"])
+        return json.dumps(reply)
+
+    llm_server.script.default = returns(spoiled)
+    bench.llm["items_per_request"] = 3
+    report = bench.generate()
+    complete(bench, report)
+    assert report.generated == 6
+    for record in bench.stored().values():
+        assert record.profile == profile_of(f"number {record.id}")["profile"]

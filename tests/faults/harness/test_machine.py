@@ -1,0 +1,114 @@
+"""Faults of the machine: processes side by side, damage, a full disk, clocks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from generation import Bench, answer, entities, entity
+from harness_bench import complete
+from loopback import Behaviour, LoopbackServer, returns
+
+from enhancer.errors import EnhancerError, StoreCorruptError
+from enhancer.harness import Journal
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from generation import Bench, entities
+bench = Bench(Path(sys.argv[2]), sys.argv[3], entities(int(sys.argv[4])), concurrency=4)
+report = bench.generate()
+print(report.generated, report.cached, flush=True)
+"""
+
+
+def start(bench: Bench, n: int) -> subprocess.Popen[str]:
+    here = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", SCRIPT, here, str(bench.folder), bench.url, str(n)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_two_processes_share_the_work_and_pay_once(bench: Bench, llm_server: LoopbackServer) -> None:
+    llm_server.script.default = Behaviour(answer=answer, latency=0.02)
+    n = 200
+    processes = [start(bench, n) for _ in range(2)]
+    told = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    counts = [tuple(map(int, out.split())) for out, _ in told]
+    assert all(generated + cached == n for generated, cached in counts)
+    assert sum(generated for generated, _ in counts) == n
+    assert llm_server.count == n
+    bench.rows = entities(n)
+    assert bench.generate().cached == n
+
+
+def test_a_damaged_journal_is_an_error_that_says_what_to_do(bench: Bench) -> None:
+    bench.generate()
+    (bench.store.directory / "journal.sqlite").write_bytes(b"")
+    for verb in (bench.plan, bench.generate):
+        with pytest.raises(StoreCorruptError, match="move"):
+            verb()
+
+
+def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(bench: Bench, llm_server: LoopbackServer) -> None:
+    put = bench.store.put
+
+    def full(records: Any) -> None:
+        from enhancer.errors import StoreError
+
+        raise StoreError("the disk is full", hint="make room and run again")
+
+    bench.store.put = full  # type: ignore[method-assign]
+    with pytest.raises(EnhancerError, match="disk is full"):
+        bench.generate()
+    bench.store.put = put  # type: ignore[method-assign]
+    report = bench.generate()
+    complete(bench, report)
+    assert llm_server.count == 6, "what was paid for before the disk was full came from the journal"
+
+
+def test_a_claim_outlives_any_setting_of_the_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(bench.store.directory) as one, Journal(bench.store.directory) as other:
+        assert one.claim(["a"]).result() == {"a"}
+        real = time.time
+        for jump in (1e6, -1e6, 120.0, -120.0):
+            monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+            assert other.claim(["a"]).result() == set()
+
+
+def test_clocks_that_run_backwards_ask_nobody_again(
+    bench: Bench, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run takes several passes when questions are equal; what failed in the first must not look old in the next."""
+    from enhancer.harness import clock
+
+    real, begun = clock.datetime, time.monotonic()
+
+    class Backwards(real):  # type: ignore[misc, valid-type]
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return real.fromtimestamp(4e9 - 1000 * (time.monotonic() - begun), tz)
+
+    monkeypatch.setattr(clock, "datetime", Backwards)
+    monkeypatch.setattr(clock, "_latest", "")
+    bench.rows = [*entities(4), *(entity(f"same{n}", "title: the same") for n in range(3))]
+    llm_server.script.choose = lambda _, b: returns("no") if "film 2" in json.dumps(b) else None
+    report = bench.generate(retry_quarantined=True)
+    complete(bench, report)
+    assert (report.generated, report.cached, report.quarantined) == (4, 2, 1)
+    assert llm_server.count == 3 + 3 + 1
+
+
+def test_clocks_that_jump_change_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = time.time
+    jumps = iter([0.0, 1e6, -1e6, 5e7, -5e7] * 1000)
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
+    report = bench.generate()
+    complete(bench, report)
+    assert report.generated == 6

@@ -1,0 +1,26 @@
+"""What tests of the faults of a run share: the key that nothing may show, and who ended where."""
+
+from __future__ import annotations
+
+from generation import Bench, answer
+from loopback import Behaviour
+
+from enhancer.features.report import GenerationReport
+from enhancer.harness import Journal
+
+GOOD = Behaviour(answer=answer)
+SECRET = "sk-verysecret-0123456789abcdef"
+
+
+def quarantine(bench: Bench) -> dict[str, tuple[str, str]]:
+    with Journal(bench.store.directory) as journal:
+        return {q.id: (q.reason, q.raw) for q in journal.all_quarantined()}
+
+
+def complete(bench: Bench, report: GenerationReport) -> None:
+    """Everybody is stored, or in quarantine with a reason."""
+    there, failed = set(bench.stored()), quarantine(bench)
+    assert there | set(failed) == {row.id for row in bench.rows}
+    assert all(reason for reason, _ in failed.values())
+    assert report.entities == report.cached + report.generated + report.quarantined == len(bench.rows)
+    assert report.quarantined == len(failed)
