@@ -24,6 +24,19 @@ def data_file(root: Path) -> Path:
     return file
 
 
+def made_by(engine: int, root: Path) -> Path:
+    """An LMDB store without records, whose file one of the binding's two engines made."""
+    import lmdb
+
+    (root / "features").mkdir(parents=True)
+    file = root / "features/store.lmdb"
+    environment = lmdb.open(str(file), subdir=False, lib_version=engine)
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"\x00enhancer", b'{"format": 1}')
+    environment.close()
+    return file
+
+
 def filled(make: Make, root: Path, n: int = 40) -> list[str]:
     ids = [f"id-{number}" for number in range(n)]
     with make(root) as store:

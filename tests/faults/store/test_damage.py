@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from store_bench import MAKERS, Make, data_file, filled, run_elsewhere
+from store_bench import MAKERS, Make, data_file, filled, made_by, run_elsewhere
 
 from enhancer.contracts import codec
 from enhancer.errors import StoreCorruptError, StoreError
@@ -184,12 +184,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_lmdb_files_of_both_formats_are_read(tmp_path: Path) -> None:
     for engine in (0, 1):
         root = tmp_path / str(engine)
-        (root / "features").mkdir(parents=True)
-        file = root / "features/store.lmdb"
-        environment = lmdb.open(str(file), subdir=False, lib_version=engine)
-        with environment.begin(write=True) as transaction:
-            transaction.put(b"\x00enhancer", b'{"format": 1}')
-        environment.close()
+        file = made_by(engine, root)
         with MAKERS["lmdb"](root) as store:
             store.put([make_record("1")])
             assert store.verify() == []

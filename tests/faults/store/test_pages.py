@@ -6,9 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import lmdb
 import pytest
-from store_bench import MAKERS, data_file, filled
+from store_bench import MAKERS, data_file, filled, made_by
 
 from enhancer.errors import StoreCorruptError
 from enhancer.testing.store import make_record
@@ -118,12 +117,7 @@ def test_a_zeroed_leaf_is_refused_by_walks_and_named_by_verify(tmp_path: Path) -
 @pytest.mark.parametrize("engine", [0, 1])
 def test_sound_files_of_both_formats_have_no_fault(tmp_path: Path, engine: int) -> None:
     """Short and long values, keys of odd and even length, pages that were given back, three levels of pages."""
-    (tmp_path / "features").mkdir(parents=True)
-    file = tmp_path / "features/store.lmdb"
-    environment = lmdb.open(str(file), subdir=False, lib_version=engine)
-    with environment.begin(write=True) as transaction:
-        transaction.put(b"\x00enhancer", b'{"format": 1}')
-    environment.close()
+    file = made_by(engine, tmp_path)
     with MAKERS["lmdb"](tmp_path) as store:
         for dim in (3, 100, 700, 1500):
             store.put([make_record("x" * 200 + f"{n:0{n % 9 + 1}}", seed=n, dim=dim) for n in range(150)])
