@@ -8,8 +8,7 @@ FOLDER holds ``lastfm`` (``train.tsv``, ``test.tsv``: user, item, play_count; ``
 MovieLens-100k is fetched as ``enhancer demo`` does, with the profiles that come with enhancer. WORK keeps a project for each
 data set, what was trained (a second run goes on), and the results, from which ``--write`` makes the page.
 
-LightGCN learns at four times its default step size, in every arm: a quarter of the epochs, and a little worse. All else is
-at its default.
+Every option is at its default.
 """
 
 from __future__ import annotations
@@ -116,7 +115,6 @@ model = "recorded"
 use = "minilm"
 [backbone]
 use = "{backbone}"
-{pace}
 [fuser]
 use = "align"
 [evaluation]
@@ -177,12 +175,10 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
     project = work / data_set
     project.mkdir(parents=True, exist_ok=True)
     data, template, split = lastfm(folder / "lastfm", project) if data_set == "lastfm" else movielens()
-    pace = "learning_rate = 0.02" if backbone == "lightgcn" else ""
     config = _CONFIG.format(
         data=data,
         template=template,
         backbone=backbone,
-        pace=pace,
         metrics=json.dumps(METRICS),
         split=split,
         seeds=seeds,

@@ -20,6 +20,8 @@ _PLAIN_EVERY = 5.0
 """Seconds between two plain lines of one stage."""
 _WINDOW = 30.0
 """Seconds of the past that the rate is taken from: cached entities at the start must not flatter it."""
+_TELLING = 1e-3
+"""Share of the whole that must be done before a rate over less than that window means anything."""
 _MONEY = {"cost_usd"}
 _COUNTS = {"cached": "cached", "generated": "generated", "failed": "failed", "tokens": "tokens"}
 
@@ -54,6 +56,8 @@ class _Stage:
         (then, before), after = self.past[0], _position(self.latest)
         if now <= then or after <= before:
             return None
+        if now - then < _WINDOW and after - before < _TELLING * self.latest.total:
+            return None  # the first epoch compiles, the first call connects: a thousand times that is no estimate
         return (self.latest.total - after) * (now - then) / (after - before)
 
 
