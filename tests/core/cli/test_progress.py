@@ -87,6 +87,28 @@ def test_training_counts_epochs_as_parts_of_a_run():
     assert "30s left" in stream.getvalue().splitlines()[-1]
 
 
+def test_a_first_epoch_that_compiles_foretells_nothing():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for epoch, at in ((0, 0.0), (1, 18.0), (2, 23.5), (200, 43.5)):
+            clock.now = at
+            view(Progress("ablate", 0, 65, {"run": "none/seed0", "epoch": epoch, "epochs": 300}))
+    first, second, third, last = stream.getvalue().splitlines()
+    assert not any("left" in line for line in (first, second, third)), "0.01% done is no ground for an estimate"
+    assert last.endswith("left")
+
+
+def test_a_long_job_is_told_its_end_once_the_rate_is_known():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for second in range(36):
+            clock.now = float(second)
+            view(Progress("generate", second, 100_000))
+    lines = stream.getvalue().splitlines()
+    assert "left" not in lines[1]
+    assert lines[-1].endswith("27h46m left")
+
+
 def test_what_is_left_to_say_of_a_stage_comes_before_the_next_begins():
     stream, clock = io.StringIO(), Clock()
     with ProgressView(stream=stream, clock=clock) as view:
