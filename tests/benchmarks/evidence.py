@@ -204,7 +204,7 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
 
 # -- the page -------------------------------------------------------------------------------------------------------
 
-_PANELS = (("all", "all"), ("tail", "tail"), ("cold", "cold"), ("cold_among_all", "cold among all"))
+_PANELS = (("all", "all"), ("head", "head"), ("tail", "tail"), ("cold", "cold"), ("cold_among_all", "cold among all"))
 
 
 def _findings(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
