@@ -29,8 +29,9 @@ class LightGCNOptions(TrainingOptions):
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15)."""
     precision: Literal["auto", "single", "half"] = "auto"
-    """How kernels fetch rows while propagating: as float32 (single), as bfloat16 (half; sums and what is trained stay
-    float32), or auto: half where the rows take more than eight megabytes, and waiting for memory decides."""
+    """How kernels fetch rows while propagating: as float32 (single), as bfloat16 (half, where ``dim`` is even; sums and
+    what is trained stay float32), or auto: half where the rows take more than eight megabytes, and waiting for memory
+    decides."""
 
 
 class LightGCN(TrainedBackbone):

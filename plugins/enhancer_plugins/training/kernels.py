@@ -28,16 +28,24 @@ CHUNKS = 64
 _FAST = {"contract", "reassoc", "nsz", "arcp"}  # not "nnan"/"ninf": a diverged run must still be seen as such
 
 
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _rounded(bits: Any) -> Any:  # pragma: no cover - compiled
+    """The upper sixteen bits of a float32 number, to the nearest, ties to even."""
+    return (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+
+
 @numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
 def halve(bits: Any, out: Any) -> None:  # pragma: no cover - compiled
-    """Round float32 numbers to their upper sixteen bits (bfloat16), to the nearest, ties to even.
+    """Round float32 numbers to their upper sixteen bits (bfloat16) and pack two into a word.
 
-    ``bits`` is uint32 ``[n, d]``, the numbers' own; ``out`` uint16 ``[n, d]``.
+    ``bits`` is uint32 ``[n, d]``, the numbers' own, ``d`` even; ``out`` uint32 ``[n, d / 2]``: word k holds column k
+    in its lower half and column ``k + d / 2`` in its upper one, so that each comes back by one instruction on a whole
+    vector of words.
     """
-    for row in numba.prange(bits.shape[0]):
-        for k in range(bits.shape[1]):
-            b = bits[row, k]
-            out[row, k] = (b + np.uint32(0x7FFF) + ((b >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    middle = out.shape[1]
+    for row in numba.prange(out.shape[0]):
+        for k in range(middle):
+            out[row, k] = _rounded(bits[row, k]) | (_rounded(bits[row, middle + k]) << np.uint32(16))
 
 
 @functools.cache

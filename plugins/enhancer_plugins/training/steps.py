@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer_plugins.training import kernels
+from enhancer_plugins.training.graph import aligned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,8 +62,9 @@ class BprSteps:
         self._graph, self._weights, self._regularisation = graph, tuple(weights), regularisation
         self._scores, self._gradients = kernels.bpr_scores(width), kernels.bpr_gradients(width)
         # Forward and backward may share two buffers: the final rows are read before the backward pass begins.
-        self._buffers = np.empty((graph.n, width), np.float32), np.empty((graph.n, width), np.float32)
-        self._slopes_of = np.empty((graph.n, width), np.float32)
+        self._buffers: tuple[NDArray[np.float32], NDArray[np.float32]]
+        self._buffers = aligned((graph.n, width)), aligned((graph.n, width))
+        self._slopes_of: NDArray[np.float32] = aligned((graph.n, width))
         self._counts = np.empty(graph.n, np.float32)
         self._spread = None if spread is None else (spread[: graph.n_users], spread[graph.n_users :])
 

@@ -73,9 +73,10 @@ def test_nodes_without_interactions_keep_their_own_share():
     torch.testing.assert_close(y[[0, 4]], torch.ones(2, 4))
 
 
-def test_rows_fetched_as_halves_are_nearly_the_same_in_value_and_gradient():
+@pytest.mark.parametrize("width", [2, 6, 30, 64, 96, 134])
+def test_rows_fetched_as_halves_are_nearly_the_same_in_value_and_gradient(width):
     users, items = interactions(50, 80, 0.1)
-    x = torch.randn(130, 64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(130, width, generator=torch.Generator().manual_seed(0))
     results = []
     for halves in (False, True):
         graph = BipartiteGraph(50, 80, users, items, halves=halves)
@@ -91,8 +92,17 @@ def test_rows_fetched_as_halves_are_nearly_the_same_in_value_and_gradient():
 def test_halves_are_rounded_to_the_nearest():
     from enhancer_plugins.training.kernels import halve
 
-    numbers = torch.cat([torch.randn(1000), torch.tensor([0.0, -0.0, 1.0, 1e-30, -3e38, 1.00390625, 1.01171875])])
-    halves = np.empty((1, len(numbers)), np.uint16)
-    halve(numbers.numpy().view(np.uint32)[None], halves)
+    special = torch.tensor([0.0, -0.0, 1.0, 1e-30, -3e38, 1.00390625, 1.01171875, 3.3e38])
+    numbers = torch.cat([torch.randn(1000), special])
+    words = np.empty((1, len(numbers) // 2), np.uint32)
+    halve(numbers.numpy().view(np.uint32)[None], words)
+    halves = np.concatenate([words[0] & 0xFFFF, words[0] >> 16])
     expected = numbers.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
-    np.testing.assert_array_equal(halves[0], expected)
+    np.testing.assert_array_equal(halves, expected)
+
+
+def test_rows_of_odd_width_are_fetched_whole():
+    users, items = interactions(50, 80, 0.1)
+    x = torch.randn(130, 7, generator=torch.Generator().manual_seed(0))
+    single, half = (BipartiteGraph(50, 80, users, items, halves=halves).apply(x, WEIGHTS) for halves in (False, True))
+    assert torch.equal(single, half)
