@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from enhancer_plugins.training.kernels import exponentials
 from enhancer_plugins.training.pairs import both
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _some(ready: _Ready, first: int, last: int, *, targets: bool) -> _Part:
         if ready.shifted:
             shift = matrix.amax(1)
             matrix.sub_(shift.unsqueeze(1))
-        total = torch.mv(matrix.exp_(), ready.often)
+        total = torch.mv(_exponentials(matrix), ready.often)
         share = (ready.weights[rows] / total).unsqueeze(1)
         torch.mm(matrix, heavy, out=to_left[here]).mul_(share)
         if to_right is not None:
@@ -103,6 +104,14 @@ def _some(ready: _Ready, first: int, last: int, *, targets: bool) -> _Part:
     weights, left = ready.weights[first:last], ready.left[first:last]
     loss = weights @ (level - torch.linalg.vecdot(left, own))
     return _Part(loss, to_left.addcmul_(weights.unsqueeze(1), own, value=-1), to_right)
+
+
+def _exponentials(matrix: torch.Tensor) -> torch.Tensor:
+    """In place."""
+    if matrix.device.type != "cpu" or matrix.dtype != torch.float32:
+        return matrix.exp_()
+    exponentials(matrix.numpy())
+    return matrix
 
 
 def _unit(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

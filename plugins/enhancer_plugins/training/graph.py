@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from enhancer_plugins.training import kernels
+from enhancer_plugins.training.pairs import both, kernels_too
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -147,10 +148,20 @@ class BipartiteGraph:
                 kernels.spmm_sparse(width)(*matrix, *factors, given.filled, self._bounds, target)
             elif only is not None and turn == last:
                 kernels.spmm_rows(width)(*matrix, *factors, only.rows, only.bounds, target)
+            elif kernels_too():
+                self._product_in_pieces(width, (*matrix, *factors), target)
             else:
                 kernels.spmm(width)(*matrix, *factors, self._bounds, target)
             hidden, beta = target, 1.0
         return hidden
+
+    def _product_in_pieces(self, width: int, given: tuple[Any, ...], target: NDArray[np.float32]) -> None:
+        """All rows of a product, one half of the chunks in each of two threads of Python's."""
+        product, middle = kernels.spmm(width, parallel=False), len(self._bounds) // 2
+        both(
+            lambda: product(*given, self._bounds[: middle + 1], target),
+            lambda: product(*given, self._bounds[middle:], target),
+        )
 
     def _fetchable(self, rows: NDArray[np.float32]) -> NDArray[Any]:
         """The rows as products fetch them."""

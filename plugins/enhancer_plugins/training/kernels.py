@@ -49,8 +49,10 @@ def halve(bits: Any, out: Any) -> None:  # pragma: no cover - compiled
 
 
 @functools.cache
-def spmm(width: int) -> Callable[..., None]:
+def spmm(width: int, *, parallel: bool = True) -> Callable[..., None]:
     """Kernel of ``out = beta * A @ x + alpha * base`` for a CSR matrix ``A`` and rows of ``width``.
+
+    Numba's own threads share its chunks, unless not ``parallel``: then any thread of Python's may run it beside others.
 
     Its arguments: ``indptr`` int64 ``[n + 1]``, ``indices`` int32 ``[nnz]``, ``values`` float32 ``[nnz]``,
     ``x`` ``[m, width]`` (or what :func:`halve` made of it), ``base`` ``[n, width]``, ``alpha``, ``beta``, ``bounds``
@@ -58,7 +60,7 @@ def spmm(width: int) -> Callable[..., None]:
     (neither ``x`` nor ``base``).
     """
 
-    @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
+    @numba.njit(parallel=parallel, nogil=not parallel, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
     def kernel(
         indptr: Any, indices: Any, values: Any, x: Any, base: Any, alpha: Any, beta: Any, bounds: Any, out: Any
     ) -> None:
@@ -374,3 +376,33 @@ def overwrite_touched(
             column = place[items[p]]
             if column >= 0:
                 matrix[row, column] = value
+
+
+_LOG2_E = np.float32(1.4426950408889634)
+_LN2_UPPER = np.float32(0.693359375)  # of few bits, so that its products with whole numbers are exact
+_LN2_LOWER = np.float32(0.6931471805599453 - 0.693359375)
+_SMALLEST = np.float32(-87.0)
+"""Its exponential is about the smallest normal float32."""
+_OVER_7, _OVER_6, _OVER_5, _OVER_4, _OVER_3, _OVER_2 = (np.float32(1 / k) for k in (5040, 720, 120, 24, 6, 2))
+
+
+@numba.njit(nogil=True, fastmath={"contract"}, cache=True)  # type: ignore[untyped-decorator]
+def exponentials(matrix: Any) -> None:  # pragma: no cover - compiled
+    """The exponential of each number in place, float32 ``[n, m]``, none above 88; a third of what torch takes.
+
+    With n the whole number next to x / ln 2, it is ``2**n exp(x - n ln 2)``: the second factor by Taylor's series up to
+    the seventh power, the first one by the bits of the exponent. Off by one unit in the last place at most.
+    """
+    for row in range(matrix.shape[0]):
+        for k in range(matrix.shape[1]):
+            x = max(matrix[row, k], _SMALLEST)
+            n = np.rint(x * _LOG2_E)
+            r = x - n * _LN2_UPPER
+            r = r - n * _LN2_LOWER
+            p = _OVER_7 * r + _OVER_6
+            p = p * r + _OVER_5
+            p = p * r + _OVER_4
+            p = p * r + _OVER_3
+            p = p * r + _OVER_2
+            p = p * r * r + r + np.float32(1)
+            matrix[row, k] = p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)

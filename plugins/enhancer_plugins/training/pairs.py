@@ -55,6 +55,11 @@ def shared(*, at_once: bool) -> Iterator[None]:
         _told.at_once = before
 
 
+def kernels_too() -> bool:
+    """Whether :func:`both` is to divide kernels as well: they have one thread here while torch's pieces have two."""
+    return bool(getattr(_told, "at_once", None)) and divided() and numba.get_num_threads() == 1
+
+
 def both(first: Callable[[], First], second: Callable[[], Second], *, worth: bool = True) -> tuple[First, Second]:
     """The results of two functions; at once where that is wanted (:func:`shared`) and it is ``worth`` it."""
     told = getattr(_told, "at_once", None)

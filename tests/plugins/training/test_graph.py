@@ -3,7 +3,9 @@ import pytest
 import scipy.sparse
 import torch
 
+from enhancer_plugins.training import pairs
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
+from enhancer_plugins.training.run import threads
 
 WEIGHTS = (0.1, 0.4, 0.2, 0.3)
 
@@ -106,3 +108,18 @@ def test_rows_of_odd_width_are_fetched_whole():
     x = torch.randn(130, 7, generator=torch.Generator().manual_seed(0))
     single, half = (BipartiteGraph(50, 80, users, items, halves=halves).apply(x, WEIGHTS) for halves in (False, True))
     assert torch.equal(single, half)
+
+
+@pytest.mark.parametrize("halves", [False, True])
+def test_a_product_in_two_pieces_is_the_same_to_the_bit(halves):
+    users, items = interactions(300, 200, 0.1)
+    graph = BipartiteGraph(300, 200, users, items, halves=halves)
+    x = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
+    with threads(torch_threads=1, kernel_threads=1):
+        with pairs.shared(at_once=True):
+            assert pairs.kernels_too()
+            pieces = graph.apply(x, WEIGHTS)
+        with pairs.shared(at_once=False):
+            assert not pairs.kernels_too()
+            whole = graph.apply(x, WEIGHTS)
+    assert torch.equal(pieces, whole)

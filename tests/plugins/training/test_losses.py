@@ -3,7 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from enhancer_plugins.training import kernels
 from enhancer_plugins.training.losses import Term, bpr_loss, bpr_reference, info_nce, info_nce_sum
 from enhancer_plugins.training.sampler import Triples
 
@@ -142,3 +145,21 @@ def test_who_does_the_terms_changes_no_bit(monkeypatch):
         torch.testing.assert_close(loss, alone)
     for one, two in zip(*results, strict=True):
         assert torch.equal(one, two)
+
+
+@given(
+    st.lists(st.floats(-87, 88, width=32), min_size=1, max_size=70),
+    st.sampled_from([1, 2, 7]),
+)
+def test_exponentials_are_off_by_a_unit_in_the_last_place_at_most(numbers, rows):
+    given_numbers = np.tile(np.array(numbers, np.float32), (rows, 1))
+    found = given_numbers.copy()
+    kernels.exponentials(found)
+    exact = np.exp(given_numbers.astype(np.float64))
+    assert np.all(np.abs(found - exact) <= np.spacing(exact.astype(np.float32)))
+
+
+def test_exponentials_of_what_is_far_below_are_next_to_nothing():
+    found = np.array([[-88.0, -200.0, -3e38, -np.inf]], np.float32)
+    kernels.exponentials(found)
+    assert np.all((found >= 0) & (found < 1e-37))
