@@ -51,7 +51,6 @@ class Parts:
         """
         self.settings = settings
         self.root = root
-        self._own_plugins = plugins is not None
         self.plugins = load_plugins() if plugins is None else plugins
         self.context = Context(root=root)
         self.moment = Moment(lambda: self.store)

@@ -269,7 +269,7 @@ class Project(Parts):
         origin = refuse_leaks(self, {name for arm in arms if arm.semantic for name in arm.inputs})
         seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
         # Another process can only know the plugins that are installed.
-        count = 1 if self._own_plugins else settings.evaluation.workers
+        count = settings.evaluation.workers if self.plugins.only_installed else 1
         with SharedTables.within(self.root / "runs") as tables:
             ablation = run_ablation(
                 arms,

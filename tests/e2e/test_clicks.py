@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from multiprocessing.context import SpawnProcess
 
 import numpy as np
 import pytest
@@ -98,12 +99,16 @@ def test_from_tables_to_probabilities(invoke, shop):
     assert "logloss" in told
 
 
-def test_two_processes_train_what_one_does(invoke, shop):
+def test_two_processes_train_what_one_does(invoke, shop, monkeypatch):
+    started, start = [], SpawnProcess.start
+    monkeypatch.setattr(SpawnProcess, "start", lambda self: (started.append(self), start(self))[1])
     few = ("--set", "evaluation.seeds=1", "--set", "backbone.epochs=2")
     one = invoke("ablate", "--json", *few).json()
     for path in (shop / "runs").glob("*.npz"):
         path.unlink()
+    assert not started
     two = invoke("ablate", "--json", *few, "--set", "evaluation.workers=2").json()
+    assert len(started) == 2
     assert one["arms"] == two["arms"]
 
 

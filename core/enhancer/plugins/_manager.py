@@ -74,6 +74,8 @@ class PluginManager:
         self._observing: list[Source] = []
         self._command_hooks: list[tuple[Source, Callable[[typer.Typer], Any]]] = []
         self._taken: frozenset[str] = frozenset()
+        self.only_installed = True
+        """Whether every plugin came by its entry point, so that another process finds the same ones."""
         self.hook = Observers(self._pluggy)
         """Calls the observer hooks: ``manager.hook.profile_stored(record=record)``. No listener can end a run."""
 
@@ -90,6 +92,7 @@ class PluginManager:
         """
         if self._pluggy.is_registered(plugin):  # it is installed, and its entry point came first
             return
+        self.only_installed = False
         name = getattr(plugin, "__name__", type(plugin).__name__)
         self._admit(plugin, Source(distribution, version, name))
 
