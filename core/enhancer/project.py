@@ -180,7 +180,8 @@ class Project(Parts):
         split, folder = self.split, self.root / settings.artifact
         data = training_data(split, users, items, sides=self.sides, labelled="labels" in backbone.takes)
         arm = Arm("train", settings.fuser.use, settings.fuser.options)
-        run = self._memory().key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
+        memory = self._memory()
+        run = memory.key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
         if keep and (kept := trained_before(folder, run, settings.artifact)) is not None:
             return kept
         fitted, metrics = fit(
@@ -192,6 +193,7 @@ class Project(Parts):
             seed=seed,
             listener=listener,
             on_epoch=self._on_epoch,
+            checkpoint=memory.unfinished(run),
         )
         write_artifact(
             folder,
@@ -349,7 +351,9 @@ class Project(Parts):
 
         train = self.split.train
         ids = hashlib.blake2b("\0".join([*train.user_ids, "", *train.item_ids]).encode("utf-8", "surrogatepass"))
-        return RunMemory(self.root / "runs", identity=f"{self.settings.backbone.model_dump_json()} {ids.hexdigest()}")
+        memory = RunMemory(self.root / "runs", identity=f"{self.settings.backbone.model_dump_json()} {ids.hexdigest()}")
+        memory.tidy()
+        return memory
 
     def _on_epoch(self, run: str, epoch: int, loss: float, metric: float | None) -> None:
         self.plugins.hook.epoch_finished(run=run, epoch=epoch, loss=loss, metric=metric)

@@ -253,7 +253,11 @@ def tuning(search: Mapping[str, Any]) -> list[str]:
     """What a search took for each arm, as a table; nothing where none was made."""
     if not search:
         return []
-    out = ["", f"| arm | options of the best trial | its {METRICS[0]} on validation | as configured |", "|---|---|---|---|"]
+    out = [
+        "",
+        f"| arm | options of the best trial | its {METRICS[0]} on validation | as configured |",
+        "|---|---|---|---|",
+    ]
     for name, found in search.items():
         options = [f"{option} {value:.3g}" for part in found["best"].values() for option, value in part.items()]
         best = ", ".join(options) or "as configured"

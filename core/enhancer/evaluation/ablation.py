@@ -23,7 +23,6 @@ from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from enhancer.config.schema import SearchConfig
     from enhancer.contracts.backbone import Backbone
@@ -52,7 +51,6 @@ def run_ablation(
     sides: Sides | None = None,
     listener: Listener = silent,
     on_epoch: OnEpoch | None = None,
-    checkpoints: Path | None = None,
     memory: RunMemory | None = None,
     workers: Workers | None = None,
     search: SearchConfig | None = None,
@@ -72,8 +70,7 @@ def run_ablation(
         sides: Side features of users and items, the same for every arm; None for none.
         listener: Told of every epoch, as stage ``ablate``, with runs done of runs in all.
         on_epoch: Told of every epoch.
-        checkpoints: A folder for the state of unfinished runs.
-        memory: Runs that were finished before, which are not trained again.
+        memory: Runs that were finished before, which are not trained again, and states of unfinished ones.
         workers: Processes that runs are spread over; None trains here, one run after the other.
         search: Hyper-parameters to be searched for every arm before, on validation; None takes arms as they are.
 
@@ -106,11 +103,7 @@ def run_ablation(
         searched = search_arms(experiment, arms, search, seed=max(seeds) + 1, run_all=trials)
         arms = [each.arm for each in searched]
     # Seeds outside: an interrupted look at half the runs already compares all arms.
-    jobs = [
-        Job(arm, seed, None if checkpoints is None else checkpoints / f"arm{place}-seed{seed}")
-        for seed in seeds
-        for place, arm in enumerate(arms)
-    ]
+    jobs = [Job(arm, seed) for seed in seeds for arm in arms]
     runs = _all_runs(experiment, jobs, memory, workers, listener, on_epoch)
     views, panels = experiment.views, experiment.panels
     strata = [stratum for panel in panels for stratum in panel.strata]
@@ -169,7 +162,6 @@ def _all_runs(
                 run=job.name,
                 listener=listener,
                 on_epoch=on_epoch,
-                checkpoint=job.checkpoint,
                 stage=stage,
                 runs_done=len(done),
                 runs=len(jobs),

@@ -119,9 +119,17 @@ def run_one(
     *,
     measured: bool = True,
 ) -> Run:
-    """Train one arm with one seed, and remember it; test it unless it is a trial of a search (``measured=False``)."""
+    """Train one arm with one seed; test it unless it is a trial of a search (``measured=False``).
+
+    With a memory it is remembered, and where it was interrupted before, it goes on from there.
+    """
     data = experiment.data(arm, seed)
     backbone, fuser = experiment.make_backbone(arm), experiment.make_fuser(arm)
+    key = ""
+    if memory is not None:
+        metrics = experiment.metrics if measured else experiment.metrics[:1]
+        key = memory.key(arm, seed, data, experiment.views.split, metrics, (backbone, fuser), measured)
+        watch.checkpoint = memory.unfinished(key)
     started = time.perf_counter()
     try:
         fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
@@ -142,6 +150,8 @@ def run_one(
             measured={},
             spread={},
         )
+    # Of a run that went on from an unfinished one, the clock has seen the last part alone.
+    seconds = max(seconds, sum(entry.get("seconds", 0.0) for entry in fitted.history))
     found, looks = (
         measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics) if measured else ({}, {})
     )
@@ -160,7 +170,5 @@ def run_one(
         spread=looks,
     )
     if memory is not None:
-        metrics = experiment.metrics if measured else experiment.metrics[:1]
-        key = memory.key(arm, seed, data, experiment.views.split, metrics, (backbone, fuser), measured)
         memory.remember(key, run)
     return run

@@ -1,4 +1,4 @@
-"""Runs that were finished before: an ablation that was interrupted, or is repeated, goes on where it was.
+"""Runs that were finished before, and states of those that were not: what was interrupted goes on where it was.
 
 A run is known again by a hash of all that decides it: the split, the vectors, the backbone and fuser with their
 options, the seed, the metrics and enhancer's version. What is kept is small: scores by user, and the training curve.
@@ -6,9 +6,12 @@ options, the seed, the metrics and enhancer's version. What is kept is small: sc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
+import time
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ from enhancer import __version__
 from enhancer.evaluation.metrics import Scores
 from enhancer.evaluation.result import Run
 from enhancer.evaluation.split import labels_of
+from enhancer.features.moment import SHARED_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +34,9 @@ if TYPE_CHECKING:
     from enhancer.evaluation.split import SplitLike
 
 _FORMAT = 1
+_UNFINISHED = ".unfinished"
+_ABANDONED_SECONDS = 7 * 24 * 3600.0
+"""What an unfinished run left is of no use when nobody has gone on with it for so long."""
 
 
 class RunMemory:
@@ -92,6 +99,19 @@ class RunMemory:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    def unfinished(self, key: str) -> Path:
+        """Where the run of that key keeps its state until it is finished."""
+        return self._folder / f"{key}{_UNFINISHED}"
+
+    def tidy(self) -> None:
+        """Remove what unfinished runs left behind a week ago or earlier."""
+        latest = time.time() - _ABANDONED_SECONDS
+        for pattern in (f"*{_UNFINISHED}*", f"{SHARED_TABLES}*"):
+            for left in self._folder.glob(pattern):
+                with contextlib.suppress(OSError):  # somebody else removes it too, or it is not ours to remove
+                    if left.stat().st_mtime < latest:
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def recall(self, key: str, arm: Arm, seed: int) -> Run | None:
         """The run of that key, if it was finished before; a file that cannot be read counts as none."""

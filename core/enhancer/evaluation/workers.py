@@ -21,7 +21,6 @@ from enhancer.evaluation.fitting import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
-    from pathlib import Path
 
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.memory import RunMemory
@@ -35,7 +34,6 @@ class Job(NamedTuple):
 
     arm: Arm
     seed: int
-    checkpoint: Path | None = None
     trial: int | None = None
     """The number of a trial of a search, which is validated and never tested."""
 
@@ -165,7 +163,6 @@ def _train(experiment: Experiment, job: Job, memory: RunMemory | None, tell: Cal
         experiment.views,
         experiment.metrics[0],
         run=job.name,
-        checkpoint=job.checkpoint,
         listener=lambda progress: tell(
             Epoch(
                 job.name,

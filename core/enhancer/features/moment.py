@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+SHARED_TABLES = ".tables-"
+"""How the names of folders with shared tables begin."""
+
 
 class Moment:
     """Gives the store, or, within :meth:`held`, one snapshot of it.
@@ -94,7 +97,7 @@ class SharedTables:
     def within(cls, parent: Path) -> Iterator[SharedTables]:
         """Tables in a folder of their own, which is removed at the end."""
         parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tables-", dir=parent, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix=SHARED_TABLES, dir=parent, ignore_cleanup_errors=True) as folder:
             yield cls(Path(folder))
 
     def keeping(self, features: Features) -> Features:

@@ -88,6 +88,7 @@ def train(model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: s
         outcome, stale, now, best = resumed
         model.load_state(now)
     written = time.monotonic()
+    checkpoint = monitor.checkpoint
     while outcome.epochs < schedule.epochs and stale < schedule.patience:
         started = time.perf_counter()
         epoch = outcome.epochs + 1
@@ -110,14 +111,18 @@ def train(model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: s
         entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started}
         outcome.history.append(entry if metric is None else {**entry, "metric": metric})
         due = epoch % schedule.eval_every == 0 or time.monotonic() - written > _CHECKPOINT_SECONDS
-        if monitor.checkpoint and due:
-            _write(monitor.checkpoint, identity, outcome, stale, model.state(), best)
+        if checkpoint and due:
+            try:
+                _write(checkpoint, identity, outcome, stale, model.state(), best)
+            except OSError as error:  # a full disk is no reason to lose the run
+                _log.warning("%s cannot be written (%s): this run could not be resumed", checkpoint, error)
+                checkpoint = None
             written = time.monotonic()
         monitor.epoch_finished(epoch, schedule.epochs, loss, metric)
     if best is not None:
         model.load_state(best)
-    if monitor.checkpoint:
-        monitor.checkpoint.unlink(missing_ok=True)
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
     return outcome
 
 
@@ -129,7 +134,12 @@ def _write(
     now: Mapping[str, torch.Tensor],
     best: Mapping[str, torch.Tensor] | None,
 ) -> None:
-    """Write a checkpoint beside ``path`` and move it there, so that a kill leaves the old one or the new one."""
+    """Write a checkpoint beside ``path`` and move it there, so that a kill leaves the old one or the new one.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {f"now.{name}": t.detach().cpu().contiguous().clone() for name, t in now.items()}
@@ -146,6 +156,8 @@ def _write(
     try:
         save_file(tensors, beside, metadata={"identity": identity, "told": json.dumps(told)})
         beside.replace(path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
     finally:
         beside.unlink(missing_ok=True)
 

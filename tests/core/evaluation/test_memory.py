@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -63,3 +65,18 @@ def test_a_damaged_memory_is_no_memory(count, toys, tmp_path):
         np.savez(file, about=np.array(["{}"], dtype=object))  # a pickle inside is never loaded
     assert len(count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2))[1]) == 3
     assert count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2))[1] == []
+
+
+def test_what_unfinished_runs_left_a_week_ago_is_removed_and_nothing_else(tmp_path):
+    memory = RunMemory(tmp_path)
+    names = ("old.unfinished", "old.unfinished.17.new", "new.unfinished", "old.npz")
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / ".tables-old" / "deep").mkdir(parents=True)
+    (tmp_path / ".tables-new").mkdir()
+    for path in tmp_path.iterdir():
+        if "old" in path.name:
+            os.utime(path, (0, 0))
+    memory.tidy()
+    assert {path.name for path in tmp_path.iterdir()} == {".tables-new", "new.unfinished", "old.npz"}
+    RunMemory(tmp_path / "nowhere").tidy()

@@ -95,3 +95,11 @@ def test_a_truncated_checkpoint_starts_over_with_a_warning(tmp_path, keep, caplo
         train(Counter(), Schedule(8, 2, 9), watcher, identity="run")
     assert watcher.told[0][0] == 1
     assert "starts over" in caplog.text
+
+
+def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_no_more(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING):
+        outcome = train(Counter(), Schedule(8, 2, 9), Watcher(checkpoint=tmp_path / "file" / "run"), identity="run")
+    assert outcome.epochs == 8
+    assert caplog.text.count("could not be resumed") == 1
