@@ -142,8 +142,13 @@ def _write(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {f"now.{name}": t.detach().cpu().contiguous().clone() for name, t in now.items()}
-    tensors |= {f"best.{name}": t.cpu().contiguous().clone() for name, t in (best or {}).items()}
+    whole = [(f"now.{name}", t) for name, t in now.items()] + [(f"best.{name}", t) for name, t in (best or {}).items()]
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in whole:
+        kept = tensor.detach().cpu().contiguous()
+        # The format refuses tensors that share memory; all others are written from where they are.
+        shared = any(kept.untyped_storage().data_ptr() == t.untyped_storage().data_ptr() for t in tensors.values())
+        tensors[name] = kept.clone() if shared else kept
     told = {
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,

@@ -103,3 +103,24 @@ def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_no_more(tmp_path, 
         outcome = train(Counter(), Schedule(8, 2, 9), Watcher(checkpoint=tmp_path / "file" / "run"), identity="run")
     assert outcome.epochs == 8
     assert caplog.text.count("could not be resumed") == 1
+
+
+def test_a_state_whose_tensors_share_memory_is_kept_all_the_same(tmp_path):
+    class Shares(Counter):
+        def __init__(self):
+            super().__init__()
+            self.both = torch.zeros(2)
+            self.weight, self.moment = self.both[:1], self.both[1:]
+
+        def state(self):
+            return {**super().state(), "both": self.both, "optimiser.nothing": torch.zeros(0)}
+
+        def load_state(self, state):
+            self.both.copy_(state["both"])
+
+    path = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(Shares(), Schedule(8, 2, 9), Watcher(checkpoint=path, stop_after=4), identity="run")
+    model = Shares()
+    assert train(model, Schedule(8, 2, 9), Watcher(checkpoint=path), identity="run").epochs == 8
+    assert model.both.tolist() == [8, 80]
