@@ -93,7 +93,7 @@ def _by_number(data: Any, sides: dict[str, Any], places: dict[str, dict[str, int
     return rows
 
 
-def rlmrec(folder: Path, told: dict[str, int], clone: Path, model: str = "lightgcn") -> dict[str, Any]:
+def rlmrec(folder: Path, told: dict[str, Any], clone: Path, model: str = "lightgcn") -> dict[str, Any]:
     """RLMRec's own LightGCN, and its align (``lightgcn_plus``), by its own trainer; all edges are kept in every step."""
     import pickle
     import types
@@ -102,6 +102,7 @@ def rlmrec(folder: Path, told: dict[str, int], clone: Path, model: str = "lightg
     from scipy.sparse import coo_matrix
 
     torch.set_num_threads(told["threads"])
+    device, dim, width = told.get("device", "cpu"), told.get("dim", 64), told.get("width", 384)
     data, random = np.load(folder / "timed.npz"), np.random.default_rng(0)
     shape = int(data["n_users"]), int(data["n_items"])
     own = folder / model / "data" / "amazon"  # the names that it knows
@@ -113,17 +114,18 @@ def rlmrec(folder: Path, told: dict[str, int], clone: Path, model: str = "lightg
         (own / f"{name}_mat.pkl").write_bytes(pickle.dumps(matrix))
     os.chdir(folder / model)
     configs = {
-        "optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0}, "device": "cpu", "tune": {"enable": False},
+        "optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0}, "device": device, "tune": {"enable": False},
         "train": {"batch_size": told["batch_size"], "loss": "pairwise", "reproducible": True, "seed": 0},
         "test": {"metrics": ["ndcg"], "k": [10], "batch_size": 1024}, "data": {"type": "general_cf", "name": "amazon"},
-        "model": {"name": model, "keep_rate": 1.0, "embedding_size": 64, "layer_num": 3, "reg_weight": 1e-7,
+        "model": {"name": model, "keep_rate": 1.0, "embedding_size": dim, "layer_num": 3, "reg_weight": 1e-7,
                   "kd_weight": 1e-2, "kd_temperature": 0.2},
-        "usrprf_embeds": random.standard_normal((shape[0], 384)),
-        "itmprf_embeds": random.standard_normal((shape[1], 384)),
+        "usrprf_embeds": random.standard_normal((shape[0], width)),
+        "itmprf_embeds": random.standard_normal((shape[1], width)),
     }  # fmt: skip
     # Its configuration reads files of its own; it moves tensors to a GPU without asking.
     sys.modules["config.configurator"] = types.SimpleNamespace(configs=configs)  # type: ignore[assignment]
-    torch.Tensor.cuda = lambda self, *_, **__: self
+    if device == "cpu":
+        torch.Tensor.cuda = lambda self, *_, **__: self
     sys.path.insert(0, str(clone / "encoder"))
     from data_utils.data_handler_general_cf import DataHandlerGeneralCF
     from trainer import trainer as trainers
@@ -134,18 +136,20 @@ def rlmrec(folder: Path, told: dict[str, int], clone: Path, model: str = "lightg
     class_name, module = {
         "lightgcn": ("LightGCN", "lightgcn"), "lightgcn_plus": ("LightGCN_plus", "lightgcn_plus"),
     }[model]  # fmt: skip
-    made = getattr(__import__(f"models.general_cf.{module}", fromlist=[class_name]), class_name)(handler)
+    made = getattr(__import__(f"models.general_cf.{module}", fromlist=[class_name]), class_name)(handler).to(device)
     trainer = trainers.Trainer(handler, None)
     trainer.create_optimizer(made)
     spent = []
     for epoch in range(max(told["epochs"] // 2, 1) + 1):
         begun = time.perf_counter()
         trainer.train_epoch(made, epoch)
+        if device != "cpu":
+            torch.cuda.synchronize()
         spent.append(time.perf_counter() - begun)
     return {"epoch_seconds": statistics.median(spent[1:]), "fastest": min(spent)}
 
 
-def rlmrec_align(folder: Path, told: dict[str, int], clone: Path) -> dict[str, Any]:
+def rlmrec_align(folder: Path, told: dict[str, Any], clone: Path) -> dict[str, Any]:
     """RLMRec-Con over LightGCN."""
     return rlmrec(folder, told, clone, "lightgcn_plus")
 

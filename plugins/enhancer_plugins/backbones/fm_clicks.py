@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
     from enhancer_plugins.backbones.fm_steps import Drawn
-    from enhancer_plugins.training.model import Recipe
+    from enhancer_plugins.training.model import Loss, Recipe
 
 
 class Labelled(NamedTuple):
@@ -74,9 +74,10 @@ class ClickModel(FMModel):
 
     def batches(self, epoch: int) -> Iterator[Labelled]:
         """Labelled interactions in random order."""
-        return self._labelled.batches(epoch, self._batch_size)
+        for batch in self._labelled.batches(epoch, self._batch_size):
+            yield Labelled(*(column.to(self.device) for column in batch))
 
-    def step(self, labelled: Labelled) -> float:
+    def step(self, labelled: Labelled) -> Loss:
         """One step of log loss."""
         scale = self.recipe.regularisation / len(labelled.users)
         decay = {}
@@ -92,15 +93,11 @@ class ClickModel(FMModel):
             )
             self._adam.step(slopes, decay)
             return loss + self._adam.penalty
-        penalty = sum(
-            float(slopes @ torch.linalg.vecdot(p, p).cpu()) / 2
-            for name, slopes in decay.items()
-            for p in (self.parameters[name].detach(),)
-        )
-        mean = self.loss(Labelled(*(column.to(self.device) for column in labelled)))
+        penalty = self.penalty(decay)
+        mean = self.loss(labelled)
         gradients = torch.autograd.grad(mean, list(self._all.values()), allow_unused=True)
         self._adam.step(dict(zip(self._all, gradients, strict=True)), decay)
-        return float(mean.detach()) + penalty
+        return self.told(mean, penalty)
 
     def loss(self, batch: Labelled) -> torch.Tensor:
         """The mean log loss of a step with the fuser's term, without the penalty; with gradient."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts import Factors, Fuser, TrainingData
     from enhancer.contracts.record import Kind
+    from enhancer_plugins.training.model import Loss
     from enhancer_plugins.training.sampler import Triples
 
 _RIDGE = 1e-3
@@ -166,7 +167,7 @@ class FMModel(RankingModel):
         wide, (users, _) = self.wide(), self.core("user")
         return users if wide is None else torch.addmm(users, wide[0], self.parameters["user_fields"])
 
-    def _step(self, triples: Triples) -> float:
+    def _step(self, triples: Triples) -> Loss:
         if self.row_steps is None:
             return super()._step(triples)
         users, *items = (column.numpy() for column in triples)

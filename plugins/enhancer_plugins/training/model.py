@@ -17,7 +17,7 @@ from enhancer_plugins.training import pairs, run, unseen
 from enhancer_plugins.training.adam import Adam
 from enhancer_plugins.training.kernels import row_differences
 from enhancer_plugins.training.losses import bpr_loss, bpr_reference
-from enhancer_plugins.training.sampler import Triples, TripletSampler
+from enhancer_plugins.training.sampler import Ahead, TripletSampler, in_steps
 from enhancer_plugins.training.softmax import SampledSoftmax
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.loop import Outcome
     from enhancer_plugins.training.run import Engine
+    from enhancer_plugins.training.sampler import Triples
     from enhancer_plugins.training.steps import BprSteps
+
+    Loss = float | torch.Tensor
 
 _SMALL = 100_000
 """Numbers in all rows and a batch below which a step is too small to share among threads."""
@@ -113,6 +116,7 @@ class RankingModel(ABC):
         self.changes = "embeddings" in fuser.needs
         self.settles = "served" in fuser.needs
         self._sampler = TripletSampler(data, seed, by_user=recipe.by_user)
+        self._epochs = self._sampler.epoch if self.device == "cpu" else Ahead(self._sampler.epoch, self.device)
         self._batch_size = recipe.steps(len(self._sampler))
         self.widens = "input" in fuser.needs
         wide = self.fusion.inputs()
@@ -200,36 +204,32 @@ class RankingModel(ABC):
 
     def train_epoch(self, epoch: int) -> float:
         """Run one epoch; the mean loss a step."""
-        total, steps = 0.0, 0
+        total: Loss = 0.0
+        steps = 0
         self._adam.pace = self.recipe.pace(epoch)
         if self._softmax is not None:  # an epoch draws from its number and the seed alone
             self._softmax.random = run.generator(self._seed, f"softmax {epoch}")
-        with run.threads(**self._threads):
+        with run.threads(**self._threads), run.repeatable(self.device):
             for batch in self.batches(epoch):
                 started = time.perf_counter()
                 numba.set_num_threads(self._pace.begin())
                 with pairs.shared(at_once=self._pace.sharing):
-                    total += self.step(batch)
+                    total = total + self.step(batch)
                 self._pace.end(time.perf_counter() - started)
                 steps += 1
-        return total / steps
+            return float(total) / steps
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """What the steps of an epoch learn from, one after another."""
-        return self._sampler.batches(epoch, self._batch_size)
+        """What the steps of an epoch learn from, one after another, on the device of the run."""
+        return in_steps(self._epochs(epoch), self._batch_size)
 
-    def step(self, batch: Any) -> float:
+    def step(self, batch: Any) -> Loss:
         """Learn from one of :meth:`batches`; its loss with the penalty."""
         return self._step(batch) if self._steps is None else self._kernel_step(self._steps, batch)
 
-    def _step(self, triples: Triples) -> float:
+    def _step(self, triples: Triples) -> Loss:
         decay = self._decay(triples)
-        penalty = sum(
-            float(slopes @ torch.linalg.vecdot(p, p).cpu()) / 2
-            for name, slopes in decay.items()
-            for p in (self.parameters[name].detach(),)
-        )
-        triples = Triples(*(column.to(self.device) for column in triples))
+        penalty = self.penalty(decay)
         users, items, extra, batch = self.rows(triples)
         loss = self.fusion.ranking_loss(batch) if self._has_ranking else None
         if loss is None and self._softmax is not None:
@@ -243,7 +243,20 @@ class RankingModel(ABC):
                 loss = loss + further
         gradients = torch.autograd.grad(loss, list(self._all.values()), allow_unused=True)
         self._adam.step(dict(zip(self._all, gradients, strict=True)), decay)
-        return float(loss.detach()) + penalty
+        return self.told(loss, penalty)
+
+    def penalty(self, decay: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The L2 penalty whose gradient :meth:`decay` gives, a float64 scalar on the device of the run."""
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for name, slopes in decay.items():
+            rows = self.parameters[name].detach()
+            total += slopes @ torch.linalg.vecdot(rows, rows) / 2
+        return total
+
+    def told(self, loss: torch.Tensor, penalty: torch.Tensor) -> Loss:
+        """Their sum as a step answers it: a number, or what will be one, where asking for it would stop the device."""
+        total = loss.detach().double() + penalty
+        return float(total) if self.device == "cpu" else total
 
     def _kernel_step(self, steps: BprSteps, triples: Triples) -> float:
         users, positives, negatives = (column.numpy() for column in triples)
@@ -252,14 +265,13 @@ class RankingModel(ABC):
 
     def _decay(self, triples: Triples) -> dict[str, torch.Tensor]:
         """The penalty is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws."""
-        users, positives, negatives = (column.numpy() for column in triples)
-        scale = self.recipe.regularisation / len(users)
+        scale = self.recipe.regularisation / len(triples.users)
         if scale == 0:
             return {}
-        drawn = np.bincount(users, minlength=self.data.n_users)
-        taken = np.bincount(positives, minlength=self.data.n_items)
-        taken += np.bincount(negatives, minlength=self.data.n_items)
-        return self.decay(*(torch.from_numpy((counts * scale).astype(np.float32)) for counts in (drawn, taken)))
+        drawn = torch.bincount(triples.users, minlength=self.data.n_users)
+        taken = torch.bincount(triples.positives, minlength=self.data.n_items)
+        taken += torch.bincount(triples.negatives, minlength=self.data.n_items)
+        return self.decay(*((counts.double() * scale).float() for counts in (drawn, taken)))
 
     @torch.no_grad()
     def _served(self) -> dict[Kind, Side]:

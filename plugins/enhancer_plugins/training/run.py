@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -176,6 +177,25 @@ class Pace:
         """Which way is being timed; None if none is."""
         way = self._step % self._PERIOD // self._PROBE
         return way if self._step >= 0 and 1 < len(self._ways) > way else None
+
+
+@contextmanager
+def repeatable(device: str) -> Iterator[None]:
+    """Have a GPU add up in the same order every time, so that equal arguments give equal results there as well.
+
+    By default rows that a step draws more than once get their gradients in the order in which threads come by.
+    """
+    if not device.startswith("cuda"):
+        yield
+        return
+    # Two streams of matrix products could share memory that one of them needs: cuBLAS asks to be told.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from enhancer_plugins.training import kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Triples(NamedTuple):
-    """Users with an item they took and one they did not: int64 ``[b]`` each, on the CPU."""
+    """Users with an item they took and one they did not: int64 ``[b]`` each."""
 
     users: torch.Tensor
     positives: torch.Tensor
@@ -75,6 +77,35 @@ class TripletSampler:
 
     def batches(self, number: int, size: int) -> Iterator[Triples]:
         """The triples of epoch ``number``, ``size`` at a time; the last batch holds what is left."""
-        triples = self.epoch(number)
-        for start in range(0, len(self), size):
-            yield Triples(*(column[start : start + size] for column in triples))
+        return in_steps(self.epoch(number), size)
+
+
+def in_steps(triples: Triples, size: int) -> Iterator[Triples]:
+    """The triples, ``size`` at a time; the last batch holds what is left."""
+    for start in range(0, len(triples.users), size):
+        yield Triples(*(column[start : start + size] for column in triples))
+
+
+class Ahead:
+    """Epochs on another device than the CPU. While it is busy with one, a thread draws the next.
+
+    Args:
+        make: Draws an epoch by its number, from that alone.
+        device: Where the triples go.
+    """
+
+    def __init__(self, make: Callable[[int], Triples], device: str) -> None:
+        self._make, self._device = make, device
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="enhancer-epochs")
+        self._next: tuple[int, Future[Triples]] | None = None
+
+    def __call__(self, number: int) -> Triples:
+        """All triples of epoch ``number``."""
+        expected, drawn = self._next or (None, None)
+        triples = drawn.result() if drawn is not None and expected == number else self._make(number)
+        self._next = number + 1, self._thread.submit(self._make, number + 1)
+        return Triples(*(column.to(self._device) for column in triples))
+
+    def close(self) -> None:
+        """Wait for the thread."""
+        self._thread.shutdown()
