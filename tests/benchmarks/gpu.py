@@ -43,7 +43,10 @@ def amazon_book() -> Data:
         users, items = (np.searchsorted(each, random.random(INTERACTIONS) * each[-1]) for each in chances)
         pairs = np.unique(np.concatenate([pairs, users * ITEMS + items]))
     users, items = np.divmod(random.permutation(pairs)[:INTERACTIONS], ITEMS)
-    whole, some = Part(users.astype(np.int32), items.astype(np.int32)), Part(np.zeros(1, np.int32), np.zeros(1, np.int32))
+    whole, some = (
+        Part(users.astype(np.int32), items.astype(np.int32)),
+        Part(np.zeros(1, np.int32), np.zeros(1, np.int32)),
+    )
     return Data(USERS, ITEMS, whole, some, some)
 
 

@@ -91,7 +91,16 @@ def als_fits(n_pairs: int) -> bool:
     return n_pairs <= ALS_PAIRS and find_spec("implicit") is not None and find_spec("scipy") is not None
 
 
-def als(train: Pairs, n_users: int, n_items: int, *, regularisation: float, weight: float, seed: int = 0) -> Factors:
+def als(
+    train: Pairs,
+    n_users: int,
+    n_items: int,
+    *,
+    regularisation: float,
+    weight: float,
+    factors: int = _ALS_FACTORS,
+    seed: int = 0,
+) -> Factors:
     r"""Alternating least squares for implicit feedback (Hu, Koren & Volinsky 2008), by the library ``implicit``.
 
     Args:
@@ -100,6 +109,7 @@ def als(train: Pairs, n_users: int, n_items: int, *, regularisation: float, weig
         n_items: Item rows.
         regularisation: Weight of the L2 penalty.
         weight: Of an interaction beside the 1 of everything else, :math:`\alpha`.
+        factors: Numbers a row.
         seed: Initialisation; on one thread the result is the same each time.
     """
     from scipy.sparse import csr_matrix
@@ -110,7 +120,7 @@ def als(train: Pairs, n_users: int, n_items: int, *, regularisation: float, weig
         from implicit.als import AlternatingLeastSquares
 
         model = AlternatingLeastSquares(
-            factors=_ALS_FACTORS,
+            factors=factors,
             regularization=regularisation,
             alpha=weight,
             iterations=_ALS_SWEEPS,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.panels import Measured
     from enhancer.evaluation.split import SplitLike
 
-_FORMAT = 1
+_FORMAT = 2
 _UNFINISHED = ".unfinished"
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
 """What an unfinished run left is of no use when nobody has gone on with it for so long."""

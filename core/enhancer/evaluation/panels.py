@@ -8,6 +8,8 @@ panel                 relevant                             ranked among         
 ``history_*``         warm test pairs                      warm items               of that length of history
 ``cold``              test pairs of held-out items         held-out items           warm, with such a pair
 ``cold_among_all``    test pairs of held-out items         warm and held-out items  warm, with such a pair
+``everything``        warm test pairs, and as large a   warm and held-out items  warm, with such a pair
+                      share of the held-out items'
 ``cold_users``        test pairs of held-out users         warm items               held out, with such a pair
 ====================  ===================================  =======================  ==============================
 
@@ -66,7 +68,9 @@ def panels_of(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
         everything = views.order[np.isin(views.order, warm_or_cold)]
         words = "items held out of training, ranked among all items"
         among = Stratum("cold_among_all", words, views.cold_test, n, labelled)
-        panels.append(_panel(everything, [among]))
+        words = "warm test pairs and as large a share of the held-out items', ranked among all items"
+        mixed = Stratum("everything", words, views.mixed_test, len(warm_or_cold))
+        panels.append(_panel(everything, [among, mixed]))
     if len(views.cold_user_test.users):
         strangers = Stratum(
             "cold_users",

@@ -33,6 +33,7 @@ _TITLES = {
     "tail": "Tail",
     "cold": "Cold items",
     "cold_among_all": "Cold among all",
+    "everything": "Everything",
     "cold_users": "Cold users",
     "history_short": "Short history",
     "history_medium": "Medium history",

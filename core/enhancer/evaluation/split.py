@@ -189,6 +189,19 @@ class Views:
         return PairList(part.users[keep], part.items[keep])
 
     @cached_property
+    def mixed_test(self) -> PairList:
+        """Warm test pairs, and of those of held-out items as large a share as the warm are of all that warm items have.
+
+        A held-out item has all of its interactions in the test part, another one in five: taken together as they are,
+        a model would look the better the more it recommends what is new.
+        """
+        warm, cold = self.warm_test, self.cold_test
+        known = sum(len(part.users) for part in (self.good_train, self.warm_validation, warm))
+        random = np.random.default_rng(_ORDER_SEED)
+        some = random.random(len(cold.users)) < len(warm.users) / max(known, 1)
+        return PairList(np.concatenate([warm.users, cold.users[some]]), np.concatenate([warm.items, cold.items[some]]))
+
+    @cached_property
     def cold_user_test(self) -> PairList:
         """Test pairs of held-out users and warm items."""
         part = only_items(good(self.split.test), self.warm_items, self.n_items)

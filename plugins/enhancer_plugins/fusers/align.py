@@ -37,6 +37,8 @@ class AlignOptions(Options):
     unseen: Literal["regression", "mlp"] = "regression"
     """What places nodes that training never saw: a ridge regression of trained embeddings on vectors, or the MLP, which
     was trained to tell nodes apart by direction and not to say where they are."""
+    unseen_length: float = Field(default=1.0, gt=0)
+    """Length of what is placed, in mean lengths of trained rows; above 1, new items are shown more, at others' cost."""
 
 
 class Align(Fuser):
@@ -118,8 +120,9 @@ class _Alignment(Fusion):
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         if self._options.unseen == "mlp":
-            return Placement(self._map.layers(), norm=float(embeddings.norm(dim=1).mean()))
-        return self._semantics.fitted_placement(kind, embeddings)
+            norm = self._options.unseen_length * float(embeddings.norm(dim=1).mean())
+            return Placement(self._map.layers(), norm=norm)
+        return self._semantics.fitted_placement(kind, embeddings, length=self._options.unseen_length)
 
     def state(self) -> dict[str, torch.Tensor]:
         return self._map.state() | {"random": self._random.get_state()}

@@ -36,6 +36,8 @@ class GenerateOptions(Options):
     """Nodes at most that a step masks."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Step size of Adam for the MLP and the mask."""
+    unseen_length: float = Field(default=1.0, gt=0)
+    """Length of what is placed, in mean lengths of trained rows; above 1, new items are shown more, at others' cost."""
 
 
 class Generate(Fuser):
@@ -110,7 +112,7 @@ class _Reconstruction(Fusion):
         return self._options.weight * info_nce(told, targets, own, temperature=self._options.temperature)
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
-        return self._semantics.fitted_placement(kind, embeddings)
+        return self._semantics.fitted_placement(kind, embeddings, length=self._options.unseen_length)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {**self._mlp.state(), "token": self._token.detach(), "random": self._random.get_state()}

@@ -34,6 +34,8 @@ class PriorOptions(Options):
     """What a user's vector is worth."""
     ridge: float = Field(default=0.03, gt=0)
     """Penalty of the regression, in parts of the mean variance of a column of the vectors."""
+    unseen_length: float = Field(default=1.0, gt=0)
+    """Length of what is placed, in mean lengths of trained rows; above 1, new items are shown more, at others' cost."""
 
 
 class Prior(Fuser):
@@ -61,7 +63,7 @@ class _Shrinkage(Fusion):
 
         from enhancer_plugins.training.semantics import Semantics
 
-        self._ridge = options.ridge
+        self._ridge, self._length = options.ridge, options.unseen_length
         self._semantics = semantics = Semantics(data, device)
         self._doubt: dict[Kind, float] = {"user": options.users, "item": options.items}
         self._share: dict[Kind, torch.Tensor] = {}
@@ -76,9 +78,12 @@ class _Shrinkage(Fusion):
         if self._doubt[kind] == 0:
             return embeddings
         trained = torch.from_numpy(self._semantics.counts[kind] > 0).to(embeddings.device)
-        placed = self.place(kind, embeddings[trained])(self._semantics.vectors[kind].cpu().numpy())
+        placed = self._fitted(kind, embeddings[trained], length=1.0)(self._semantics.vectors[kind].cpu().numpy())
         return torch.lerp(embeddings, torch.from_numpy(placed).to(embeddings.device), self._share[kind])
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+        return self._fitted(kind, embeddings, length=self._length)
+
+    def _fitted(self, kind: Kind, embeddings: torch.Tensor, *, length: float) -> Placement:
         doubt = max(self._doubt[kind], 1.0)
-        return self._semantics.fitted_placement(kind, embeddings, ridge=self._ridge, doubt=doubt)
+        return self._semantics.fitted_placement(kind, embeddings, ridge=self._ridge, doubt=doubt, length=length)

@@ -32,6 +32,8 @@ class SemanticOptions(Options):
     """Width of the hidden layer; by default half the length of a vector."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Step size of Adam for the MLP."""
+    unseen_length: float = Field(default=1.0, gt=0)
+    """Length of what is placed, in mean lengths of trained rows; above 1, new items are shown more, at others' cost."""
 
 
 class Semantic(Fuser):
@@ -61,7 +63,7 @@ class _Projection(Fusion):
         from enhancer_plugins.training.semantics import Semantics
         from enhancer_plugins.training.softmax import SampledSoftmax
 
-        self.learning_rate = options.learning_rate
+        self.learning_rate, self._length = options.learning_rate, options.unseen_length
         self._semantics = Semantics(data, device)
         ds = self._semantics.dim
         self._mlp = Mlp((ds, options.hidden or ds // 2 + 1, dim), generator(seed, "semantic"), device)
@@ -88,7 +90,7 @@ class _Projection(Fusion):
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         del kind, embeddings
-        return Placement(self._mlp.layers(), norm=1.0)
+        return Placement(self._mlp.layers(), norm=self._length)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {**self._mlp.state(), "random": self._loss.random.get_state()}

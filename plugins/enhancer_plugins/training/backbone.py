@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -24,10 +24,13 @@ class TrainingOptions(Options):
     """Epochs at most."""
     loss: Literal["bpr", "softmax"] = "bpr"
     """What ranks: pairs of items (BPR), or each positive among many negatives (sampled softmax)."""
-    negatives: int = Field(default=256, ge=1)
-    """Of softmax: items drawn evenly for a step, against all its users."""
+    negatives: Annotated[int, Field(ge=1)] | Literal["all"] = 256
+    """Of softmax: items drawn evenly for a step, against all its users; or "all" that have a training interaction."""
     in_batch: bool = False
     """Of softmax: whether the positives of a step's other interactions are negatives as well."""
+    mask_positives: bool = True
+    """Of softmax: whether what a user has taken is left out of the negatives. Without, and over all items, the loss is
+    the multinomial likelihood (Liang et al. 2018, *Variational Autoencoders for Collaborative Filtering*, eq. 2)."""
     temperature: float | None = Field(default=None, gt=0)
     """Of softmax: divides the scores; by default 0.2 for cosines and 1 for inner products."""
     similarity: Literal["dot", "cosine"] = "dot"
@@ -97,7 +100,8 @@ class TrainedBackbone(Backbone):
         softmax = None
         if own.loss == "softmax":
             default = 0.2 if own.similarity == "cosine" else 1.0
-            softmax = Softmax(own.negatives, own.in_batch, own.temperature or default, own.similarity)
+            drawn = None if own.negatives == "all" else own.negatives
+            softmax = Softmax(drawn, own.in_batch, own.mask_positives, own.temperature or default, own.similarity)
             if own.similarity == "cosine" and "input" in fuser.needs:
                 raise ConfigError(
                     "[backbone] similarity = 'cosine' does not go with a fuser that widens the input: the widening "

@@ -42,8 +42,10 @@ _SMALL = 100_000
 class Softmax:
     """How to rank by sampled softmax."""
 
-    negatives: int
+    negatives: int | None
+    """None: all items."""
     in_batch: bool
+    masked: bool
     temperature: float
     similarity: Literal["dot", "cosine"]
 
@@ -149,6 +151,7 @@ class RankingModel(ABC):
                 seed=self._seed,
                 device=self.device,
                 in_batch=wanted.in_batch,
+                masked=wanted.masked,
                 reference=self.engine == "torch",
             )
         plain = self._softmax is None and not (trained or self._has_loss or self._has_ranking or self.changes)
@@ -264,13 +267,17 @@ class RankingModel(ABC):
         return found.loss + self._adam.step_rows("embeddings", found.rows, found.decay)
 
     def _decay(self, triples: Triples) -> dict[str, torch.Tensor]:
-        """The penalty is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws."""
+        """The penalty is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws.
+
+        A softmax over all items draws no negative.
+        """
         scale = self.recipe.regularisation / len(triples.users)
         if scale == 0:
             return {}
         drawn = torch.bincount(triples.users, minlength=self.data.n_users)
         taken = torch.bincount(triples.positives, minlength=self.data.n_items)
-        taken += torch.bincount(triples.negatives, minlength=self.data.n_items)
+        if self.recipe.softmax is None or self.recipe.softmax.negatives is not None:
+            taken += torch.bincount(triples.negatives, minlength=self.data.n_items)
         return self.decay(*((counts.double() * scale).float() for counts in (drawn, taken)))
 
     @torch.no_grad()

@@ -46,7 +46,7 @@ class Semantics:
         self.dim = int(self.vectors["item"].shape[1])
 
     def fitted_placement(
-        self, kind: Kind, embeddings: torch.Tensor, *, ridge: float = 0.03, doubt: float = 1.0
+        self, kind: Kind, embeddings: torch.Tensor, *, ridge: float = 0.03, doubt: float = 1.0, length: float = 1.0
     ) -> Placement:
         """The linear map from vectors that comes nearest to the embeddings of trained nodes, by ridge regression.
 
@@ -56,13 +56,14 @@ class Semantics:
             ridge: Penalty, in parts of the mean variance of a column.
             doubt: A node with ``n`` training interactions has weight ``n / (n + doubt)``: what hardly anybody touched
                 says little of where its like belong.
+            length: Of what is placed, in mean lengths of ``embeddings``.
 
         Returns:
-            ``ds`` to ``d``, at the mean length of ``embeddings``.
+            ``ds`` to ``d``.
         """
         has = self.known[kind].cpu().numpy()[self._masks[kind]]
         y = embeddings.detach().cpu().numpy().astype(np.float64)
-        length = float(np.linalg.norm(y, axis=1).mean())
+        norm = length * float(np.linalg.norm(y, axis=1).mean())
         x = self.vectors[kind].cpu().numpy()[self._masks[kind]][has].astype(np.float64)
         y = y[has]
         counts = self.counts[kind][self._masks[kind]][has]
@@ -70,7 +71,7 @@ class Semantics:
             zero = np.zeros((self.dim, embeddings.shape[1]), np.float32)
             return Placement((Dense(zero, np.zeros(zero.shape[1], np.float32)),))
         slope, level = linear_fit(x, y, ridge=ridge, weights=counts / (counts + doubt))
-        return Placement((Dense(slope.astype(np.float32), level.astype(np.float32)),), norm=length)
+        return Placement((Dense(slope.astype(np.float32), level.astype(np.float32)),), norm=norm)
 
 
 def linear_fit(

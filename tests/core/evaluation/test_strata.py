@@ -40,7 +40,7 @@ def test_panels_of_a_split_with_cold_items(world):
     split, _ = world
     views = Views(split)
     panels = {stratum.name: (panel, stratum) for panel in panels_of(views) for stratum in panel.strata}
-    assert set(panels) >= {"all", "head", "middle", "tail", "history_short", "cold", "cold_among_all"}
+    assert set(panels) >= {"all", "head", "middle", "tail", "history_short", "cold", "cold_among_all", "everything"}
     warm = set(split.train.items.tolist())
     assert set(panels["all"][0].candidates.tolist()) == warm
     assert set(panels["cold"][0].candidates.tolist()) == set(split.cold_items.tolist())
@@ -49,6 +49,21 @@ def test_panels_of_a_split_with_cold_items(world):
     assert counts["head"] + counts["middle"] + counts["tail"] == counts["all"]
     assert counts["history_short"] + counts["history_medium"] + counts["history_long"] == counts["all"]
     assert counts["all"] + counts["cold"] + views.unreachable == len(split.test.users)
+
+
+def test_warm_and_cold_are_mixed_in_equal_shares(world):
+    """Held-out items have all their interactions in the test part: as they are, they would count for too much."""
+    split, _ = world
+    views = Views(split)
+    mixed, cold = views.mixed_test, np.isin(views.mixed_test.items, split.cold_items)
+    warm_pairs = set(zip(views.warm_test.users.tolist(), views.warm_test.items.tolist(), strict=True))
+    cold_pairs = set(zip(views.cold_test.users.tolist(), views.cold_test.items.tolist(), strict=True))
+    found = list(zip(mixed.users.tolist(), mixed.items.tolist(), strict=True))
+    assert {pair for pair, new in zip(found, cold, strict=True) if not new} == warm_pairs
+    assert {pair for pair, new in zip(found, cold, strict=True) if new} <= cold_pairs
+    assert len(set(found)) == len(found)
+    share = len(warm_pairs) / (len(split.train.users) + len(views.warm_validation.users) + len(warm_pairs))
+    assert np.count_nonzero(cold) == pytest.approx(share * len(cold_pairs), rel=0.25)
 
 
 def test_a_stratum_that_would_repeat_all_is_left_out(toys):
