@@ -27,25 +27,29 @@ from typing import Any
 from machine import lines, machine
 
 METRICS = ("recall@20", "ndcg@20")
-_SOFTMAX = 'backbone = { loss = "softmax", similarity = "cosine" }'
+SOFTMAX = 'loss = "softmax", similarity = "cosine"'
+MULTINOMIAL = 'loss = "multinomial"'
 
 
-def arm(name: str, fuser: str, *, text: bool = False, shuffle: bool = False, softmax: bool = False) -> tuple[str, str]:
+def arm(
+    name: str, fuser: str, *, text: bool = False, shuffle: bool = False, backbone: str = "", options: str = ""
+) -> tuple[str, str]:
     """One arm: its name, and its table in ``enhancer.toml``."""
-    rows = [f"[evaluation.arm.{name}]", f'fuser = "{fuser}"']
+    rows = [f"[evaluation.arm.{json.dumps(name)}]", f'fuser = "{fuser}"']
     rows += ['input = ["text"]'] if text else []
     rows += ["shuffle = true"] if shuffle else []
-    rows += [_SOFTMAX] if softmax else []
+    rows += [f"backbone = {{ {backbone} }}"] if backbone else []
+    rows += [f"options = {{ {options} }}"] if options else []
     return name, "\n".join(rows)
 
 
-def controlled(fuser: str, *, name: str | None = None, softmax: bool = False) -> list[tuple[str, str]]:
+def controlled(fuser: str, *, name: str | None = None, backbone: str = "") -> list[tuple[str, str]]:
     """A fuser with what it must beat before meaning may be credited: the same on raw text, and on shuffled vectors."""
     name = name or fuser
     return [
-        arm(name, fuser, softmax=softmax),
-        arm(f"{name}-text", fuser, text=True, softmax=softmax),
-        arm(f"{name}-placebo", fuser, shuffle=True, softmax=softmax),
+        arm(name, fuser, backbone=backbone),
+        arm(f"{name}-text", fuser, text=True, backbone=backbone),
+        arm(f"{name}-placebo", fuser, shuffle=True, backbone=backbone),
     ]
 
 
@@ -55,8 +59,22 @@ GRAPH = [
     *controlled("align"),
     arm("concat", "concat"),
     arm("concat-placebo", "concat", shuffle=True),
-    arm("none-softmax", "none", softmax=True),
-    *controlled("prior", name="prior-softmax", softmax=True),
+    arm("none-softmax", "none", backbone=SOFTMAX),
+    *controlled("prior", name="prior-softmax", backbone=SOFTMAX),
+]
+LIKELIHOOD = [
+    arm("none", "none", backbone=MULTINOMIAL),
+    *controlled("prior", backbone=MULTINOMIAL),
+    arm("concat", "concat", backbone=MULTINOMIAL),
+    arm("concat-placebo", "concat", shuffle=True, backbone=MULTINOMIAL),
+]
+LENGTHS = [
+    arm("none", "none"),
+    *(arm(f"prior-{of}", "prior", options=f"unseen_length = {of}") for of in (0.8, 0.9, 1.0, 1.1, 1.25, 1.5)),
+    *(
+        arm(f"multinomial-{of}", "prior", options=f"unseen_length = {of}", backbone=MULTINOMIAL)
+        for of in (0.8, 1.0, 1.25)
+    ),
 ]
 OTHERS = [arm("none", "none"), *controlled("semantic"), *controlled("generate"), *controlled("adapter")]
 TUNED = [arm("none", "none"), *controlled("prior"), *controlled("align")]
@@ -72,8 +90,11 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     "lastfm-warm": ("lastfm", "lightgcn", "", GRAPH),
     "lastfm-cold": ("lastfm", "lightgcn", "cold_items = 0.2", GRAPH),
     "lastfm-others": ("lastfm", "lightgcn", "cold_items = 0.2", OTHERS),
+    "lastfm-multinomial": ("lastfm", "lightgcn", "cold_items = 0.2", LIKELIHOOD),
+    "lastfm-lengths": ("lastfm", "lightgcn", "cold_items = 0.2", LENGTHS),
     "lastfm-tuned": ("lastfm", "lightgcn", "[evaluation.search]\ntrials = 20", TUNED),
     "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
+    "movielens-multinomial": ("movielens", "lightgcn", "cold_items = 0.2", LIKELIHOOD),
     "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
     "movielens-fm": ("movielens", "fm", "cold_items = 0.2", MACHINES),
 }
@@ -81,8 +102,11 @@ WORDS = {
     "lastfm-warm": "Last.fm, all artists in training",
     "lastfm-cold": "Last.fm, a fifth of the artists held out of training",
     "lastfm-others": "Last.fm, a fifth of the artists held out, the other fusers",
+    "lastfm-multinomial": "Last.fm, a fifth of the artists held out, the backbone trained by the multinomial likelihood",
+    "lastfm-lengths": "Last.fm, a fifth of the artists held out, how much is shown of what is new",
     "lastfm-tuned": "Last.fm, all artists in training, every arm tuned on validation",
     "movielens": "MovieLens-100k, a fifth of the films held out of training",
+    "movielens-multinomial": "MovieLens-100k, a fifth of the films held out, the backbone trained by the multinomial likelihood",
     "lastfm-fm": "Last.fm, factorisation machine, a fifth of the artists held out",
     "movielens-fm": "MovieLens-100k, factorisation machine, a fifth of the films held out",
 }
@@ -207,7 +231,14 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
 
 # -- the page -------------------------------------------------------------------------------------------------------
 
-_PANELS = (("all", "all"), ("head", "head"), ("tail", "tail"), ("cold", "cold"), ("cold_among_all", "cold among all"))
+_PANELS = (
+    ("all", "all"),
+    ("head", "head"),
+    ("tail", "tail"),
+    ("cold", "cold"),
+    ("cold_among_all", "cold among all"),
+    ("everything", "everything"),
+)
 
 
 def _findings(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -23,11 +23,7 @@ from splits import Data, Part, movielens
 
 METRICS = ("ndcg@10", "recall@20")
 DEFAULTS: dict[str, Any] = {}
-MULTINOMIAL: dict[str, Any] = {
-    "loss": "softmax", "negatives": "all", "mask_positives": False, "batch_size": 10**6, "learning_rate": 0.08,
-    "regularisation": 0.015, "epochs": 1500, "eval_every": 20,
-}  # fmt: skip
-"""One step an epoch: every user against every item. Docs: backbones.md."""
+MULTINOMIAL: dict[str, Any] = {"loss": "multinomial"}
 
 
 def scores(factors: Any, data: Data, part: Part, seen: tuple[Part, ...]) -> dict[str, float]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class FMOptions(TrainingOptions):
     """``[backbone] use = "fm"``."""
 
-    loss: Literal["bpr", "softmax", "log"] = "bpr"  # type: ignore[assignment]  # one more than other backbones have
+    loss: Literal["bpr", "softmax", "log"] = "bpr"
     """What ranks: pairs of items (bpr), each positive among many negatives (softmax); or log, which tells good
     interactions from others by ``[data.columns] label``, so that the sigmoid of a score is a probability."""
     field_learning_rate: float = Field(default=5e-4, gt=0)

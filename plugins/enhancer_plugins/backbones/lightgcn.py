@@ -6,9 +6,9 @@ https://arxiv.org/abs/2002.02126.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from enhancer.errors import ConfigError
 from enhancer_plugins.training.backbone import TrainedBackbone, TrainingOptions
@@ -21,17 +21,29 @@ if TYPE_CHECKING:
 class LightGCNOptions(TrainingOptions):
     """``[backbone] use = "lightgcn"``."""
 
+    loss: Literal["bpr", "softmax", "multinomial"] = "bpr"
+    """What ranks: pairs of items (bpr), each positive among many negatives (softmax), or each among all items: the
+    multinomial likelihood of Liang et al. 2018, *Variational Autoencoders for Collaborative Filtering*, eq. 2."""
     layers: int = Field(default=3, ge=0)
     """Graph convolutions; 0 is matrix factorisation."""
     layer_weights: Literal["mean", "sum"] | list[float] = "mean"
     """How layers are combined (eq. 4): mean, 1 / (layers + 1) each; sum, 1 each, as in RLMRec's code; or one number for
     the input and one for each layer."""
     regularisation: float = Field(default=1e-3, ge=0)
-    """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15)."""
+    """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15). For multinomial, the
+    precision of their normal prior, in the mean over embeddings; 0.9 by default."""
     precision: Literal["auto", "single", "half"] = "auto"
     """How kernels fetch rows while propagating: as float32 (single), as bfloat16 (half, where ``dim`` is even; sums and
     what is trained stay float32), or auto: half where the rows take more than eight megabytes, and waiting for memory
     decides."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_loss(cls, data: Any) -> Any:
+        """Defaults that depend on the loss: an epoch of the multinomial is one step over everything."""
+        if isinstance(data, dict) and data.get("loss") == "multinomial":
+            return {"learning_rate": 8e-2, "regularisation": 0.9, "epochs": 1500, "eval_every": 20} | data
+        return data
 
 
 class LightGCN(TrainedBackbone):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,19 +22,17 @@ class TrainingOptions(Options):
     """Length of an embedding."""
     epochs: int = Field(default=300, ge=0)
     """Epochs at most."""
-    loss: Literal["bpr", "softmax"] = "bpr"
-    """What ranks: pairs of items (BPR), or each positive among many negatives (sampled softmax)."""
-    negatives: Annotated[int, Field(ge=1)] | Literal["all"] = 256
-    """Of softmax: items drawn evenly for a step, against all its users; or "all" that have a training interaction."""
+    loss: str = "bpr"
+    """What ranks: pairs of items (bpr), each positive among many negatives (softmax), or each among all items
+    (multinomial). A subclass says which of them it has."""
+    negatives: int = Field(default=256, ge=1)
+    """Of softmax: items drawn evenly for a step, against all its users."""
     in_batch: bool = False
     """Of softmax: whether the positives of a step's other interactions are negatives as well."""
-    mask_positives: bool = True
-    """Of softmax: whether what a user has taken is left out of the negatives. Without, and over all items, the loss is
-    the multinomial likelihood (Liang et al. 2018, *Variational Autoencoders for Collaborative Filtering*, eq. 2)."""
     temperature: float | None = Field(default=None, gt=0)
-    """Of softmax: divides the scores; by default 0.2 for cosines and 1 for inner products."""
+    """Of a softmax: divides the scores; by default 0.2 for cosines and 1 for inner products."""
     similarity: Literal["dot", "cosine"] = "dot"
-    """Of softmax: what scores are, in training and in serving (then rows of unit length are served)."""
+    """Of a softmax: what scores are, in training and in serving (then rows of unit length are served)."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of Adam."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -47,7 +45,7 @@ class TrainingOptions(Options):
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on what a step draws."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Interactions a step; by default a fortieth of them all, 512 at least."""
+    """Interactions a step; by default a fortieth of them all, 512 at least, and all of them for multinomial."""
     eval_every: int = Field(default=5, ge=1)
     """Epochs between validations."""
     patience: int = Field(default=6, ge=1)
@@ -66,16 +64,17 @@ class TrainedBackbone(Backbone):
     A subclass names its options (a :class:`TrainingOptions`) and makes its model.
     """
 
-    options_class = TrainingOptions
+    options_class: ClassVar[type[Options]] = TrainingOptions
     accepts = frozenset({"input", "loss", "served"})
     options: TrainingOptions
 
     def __init__(self, options: TrainingOptions, context: Context) -> None:
         del context
         self.options = options
-        if options.similarity == "cosine" and options.loss != "softmax":
+        if options.similarity == "cosine" and options.loss not in {"softmax", "multinomial"}:
             raise ConfigError(
-                "[backbone] similarity = 'cosine' goes with loss = 'softmax' alone", hint="set loss = 'softmax'"
+                "[backbone] similarity = 'cosine' goes with loss = 'softmax' or 'multinomial' alone",
+                hint="set loss = 'softmax'",
             )
 
     @abstractmethod
@@ -97,11 +96,11 @@ class TrainedBackbone(Backbone):
         self.check_data(data)
         run.check_data(data, fuser)
         own = self.options
-        softmax = None
-        if own.loss == "softmax":
+        softmax, whole = None, own.loss == "multinomial"
+        if own.loss in {"softmax", "multinomial"}:
             default = 0.2 if own.similarity == "cosine" else 1.0
-            drawn = None if own.negatives == "all" else own.negatives
-            softmax = Softmax(drawn, own.in_batch, own.mask_positives, own.temperature or default, own.similarity)
+            drawn = None if whole else own.negatives
+            softmax = Softmax(drawn, own.in_batch and not whole, own.temperature or default, own.similarity)
             if own.similarity == "cosine" and "input" in fuser.needs:
                 raise ConfigError(
                     "[backbone] similarity = 'cosine' does not go with a fuser that widens the input: the widening "
@@ -112,7 +111,7 @@ class TrainedBackbone(Backbone):
             own.dim,
             own.learning_rate,
             own.regularisation,
-            own.batch_size,
+            own.batch_size or (len(data.users) if whole else None),
             own.init_std,
             own.device,
             own.engine,

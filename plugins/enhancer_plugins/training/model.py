@@ -40,12 +40,11 @@ _SMALL = 100_000
 
 @dataclass(frozen=True)
 class Softmax:
-    """How to rank by sampled softmax."""
+    """How to rank by a softmax."""
 
     negatives: int | None
-    """None: all items."""
+    """Items drawn a step, without those that the user has taken; None: all items, and nothing left out."""
     in_batch: bool
-    masked: bool
     temperature: float
     similarity: Literal["dot", "cosine"]
 
@@ -62,7 +61,7 @@ class Recipe:
     device: str
     engine: Engine = "auto"
     softmax: Softmax | None = None
-    """Rank by sampled softmax; by BPR if None."""
+    """Rank by a softmax; by BPR if None."""
     fades_over: int | None = None
     """Epochs over which step sizes fall to nothing along half a cosine; None: they stay."""
     by_user: bool = False
@@ -120,6 +119,7 @@ class RankingModel(ABC):
         self._sampler = TripletSampler(data, seed, by_user=recipe.by_user)
         self._epochs = self._sampler.epoch if self.device == "cpu" else Ahead(self._sampler.epoch, self.device)
         self._batch_size = recipe.steps(len(self._sampler))
+        self._whole = recipe.softmax is not None and recipe.softmax.negatives is None
         self.widens = "input" in fuser.needs
         wide = self.fusion.inputs()
         self.constant = None if wide is None or not wide.constant else (wide.users.detach(), wide.items.detach())
@@ -151,7 +151,7 @@ class RankingModel(ABC):
                 seed=self._seed,
                 device=self.device,
                 in_batch=wanted.in_batch,
-                masked=wanted.masked,
+                masked=wanted.negatives is not None,
                 reference=self.engine == "torch",
             )
         plain = self._softmax is None and not (trained or self._has_loss or self._has_ranking or self.changes)
@@ -269,14 +269,18 @@ class RankingModel(ABC):
     def _decay(self, triples: Triples) -> dict[str, torch.Tensor]:
         """The penalty is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws.
 
-        A softmax over all items draws no negative.
+        A softmax over all items draws no negative. There it is the prior of a likelihood, and ``regularisation`` the
+        precision of a normal distribution of an embedding with the mean number of interactions; the penalty of an
+        interaction is what that leaves for it.
         """
         scale = self.recipe.regularisation / len(triples.users)
+        if self._whole:
+            scale *= sum(int(mask.sum()) for mask in self.trained) / (2 * len(self._sampler))
         if scale == 0:
             return {}
         drawn = torch.bincount(triples.users, minlength=self.data.n_users)
         taken = torch.bincount(triples.positives, minlength=self.data.n_items)
-        if self.recipe.softmax is None or self.recipe.softmax.negatives is not None:
+        if not self._whole:
             taken += torch.bincount(triples.negatives, minlength=self.data.n_items)
         return self.decay(*((counts.double() * scale).float() for counts in (drawn, taken)))
 
