@@ -22,6 +22,8 @@ _WINDOW = 30.0
 """Seconds of the past that the rate is taken from: cached entities at the start must not flatter it."""
 _TELLING = 1e-3
 """Share of the whole that must be done before a rate over less than that window means anything."""
+_RUNS = 10
+"""Training runs whose mean time tells how long the others will take."""
 _MONEY = {"cost_usd"}
 _COUNTS = {"cached": "cached", "generated": "generated", "failed": "failed", "tokens": "tokens"}
 
@@ -33,6 +35,8 @@ class _Stage:
         self.started = now
         self.latest = progress
         self.past: deque[tuple[float, float]] = deque()
+        self._runs: deque[float] = deque(maxlen=_RUNS)
+        self._turned, self._training = now, False
         self.printed_at: float | None = None
         self.stale = True
         """Whether something came after the last plain line."""
@@ -40,6 +44,11 @@ class _Stage:
     def update(self, progress: Progress, now: float) -> None:
         # What is complete and says the same again is no news; what stands still is: it shows that somebody is there.
         self.stale = self.stale or not self.complete or progress != self.latest
+        if progress.done != self.latest.done:
+            if self._training:  # else it was finished before, and only remembered
+                self._runs.append((now - self._turned) / max(progress.done - self.latest.done, 1))
+            self._turned, self._training = now, False
+        self._training = self._training or _in_a_run(progress)
         self.latest = progress
         self.past.append((now, _position(progress)))
         while len(self.past) > 2 and now - self.past[0][0] > _WINDOW:
@@ -49,10 +58,18 @@ class _Stage:
     def complete(self) -> bool:
         return self.latest.total is not None and self.latest.done >= self.latest.total
 
+    @property
+    def may_stop_early(self) -> bool:
+        """Whether what is left goes by the epochs that there may be, most of which an early stop will spare."""
+        return "epochs" in self.latest.detail and not self._runs
+
     def left(self, now: float) -> float | None:
         """Seconds to go at the present rate, or None while that is anybody's guess."""
         if self.latest.total is None or self.complete or len(self.past) < 2:
             return None
+        if self._runs:  # most runs end long before their last epoch
+            mean = sum(self._runs) / len(self._runs)
+            return max(mean * (self.latest.total - self.latest.done) - (now - self._turned), 0.0)
         (then, before), after = self.past[0], _position(self.latest)
         if now <= then or after <= before:
             return None
@@ -61,15 +78,21 @@ class _Stage:
         return (self.latest.total - after) * (now - then) / (after - before)
 
 
+def _in_a_run(progress: Progress) -> bool:
+    """Whether this is said of one training run among several."""
+    epochs = progress.detail.get("epochs")
+    return isinstance(epochs, int | float) and epochs > 0 and progress.total != epochs
+
+
 def _position(progress: Progress) -> float:
     """How far along: within a training run, epochs count as parts of one."""
     epoch, epochs = progress.detail.get("epoch"), progress.detail.get("epochs")
-    if isinstance(epoch, int | float) and isinstance(epochs, int | float) and epochs > 0 and progress.total != epochs:
+    if _in_a_run(progress) and isinstance(epoch, int | float) and isinstance(epochs, int | float):
         return progress.done + min(epoch / epochs, 1.0)
     return progress.done
 
 
-def describe(progress: Progress, left: float | None = None) -> str:
+def describe(progress: Progress, left: float | None = None, *, at_most: bool = False) -> str:
     """One line for where a stage stands.
 
     >>> from enhancer.progress import Progress
@@ -101,7 +124,7 @@ def describe(progress: Progress, left: float | None = None) -> str:
         else:
             parts.append(f"{name} {number(value)}")
     if left is not None:
-        parts.append(f"{duration(left)} left")
+        parts.append(f"{'at most ' if at_most else ''}{duration(left)} left")
     return "  ".join(parts)
 
 
@@ -169,7 +192,7 @@ class ProgressView:
         if not stage.stale:
             return
         stage.printed_at, stage.stale = now, False
-        print(describe(stage.latest, stage.left(now)), file=self._stream, flush=True)
+        print(describe(stage.latest, stage.left(now), at_most=stage.may_stop_early), file=self._stream, flush=True)
 
     def _start(self) -> None:
         from rich.console import Console
@@ -188,5 +211,8 @@ class ProgressView:
         from rich.text import Text
 
         now = self._clock()
-        lines = [describe(stage.latest, stage.left(now)) for stage in list(self._stages.values())]
+        lines = [
+            describe(stage.latest, stage.left(now), at_most=stage.may_stop_early)
+            for stage in list(self._stages.values())
+        ]
         return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")

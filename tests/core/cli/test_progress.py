@@ -84,7 +84,22 @@ def test_training_counts_epochs_as_parts_of_a_run():
         for epoch in range(11):
             clock.now = float(epoch)
             view(Progress("ablate", 1, 3, {"run": "none/seed1", "epoch": epoch, "epochs": 20}))
-    assert "30s left" in stream.getvalue().splitlines()[-1]
+    assert "at most 30s left" in stream.getvalue().splitlines()[-1]
+
+
+def test_runs_that_stopped_early_tell_how_long_others_take():
+    """Twenty seconds each of at most a thousand epochs; those that are remembered take no time and tell nothing."""
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        view(Progress("ablate", 2, 8, {"run": "none/seed1", "seconds": 0.0}))
+        for run in range(2, 5):
+            for epoch in range(1, 21):
+                clock.now += 1.0
+                view(Progress("ablate", run, 8, {"run": f"none/seed{run}", "epoch": epoch, "epochs": 1000}))
+            view(Progress("ablate", run + 1, 8, {"run": f"none/seed{run}", "seconds": 20.0}))
+        clock.now += 6.0
+        view(Progress("ablate", 5, 8, {"run": "none/seed5", "epoch": 6, "epochs": 1000}))
+    assert stream.getvalue().splitlines()[-1].endswith("epoch 6/1000  54s left")
 
 
 def test_a_first_epoch_that_compiles_foretells_nothing():

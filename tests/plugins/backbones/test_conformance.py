@@ -36,6 +36,13 @@ class TestLightGCNBySoftmax(BackboneConformance):
     fusers: ClassVar = {"none": FUSERS["none"], "align": FUSERS["align"]}
 
 
+class TestLightGCNByMultinomial(BackboneConformance):
+    backbone_class = LightGCN
+    options: ClassVar = {"epochs": 6, "eval_every": 2, "loss": "multinomial"}
+    learning_options: ClassVar = {"epochs": 60, "loss": "multinomial"}
+    fusers: ClassVar = {"none": FUSERS["none"], "concat": FUSERS["concat"]}
+
+
 class TestFMBySoftmax(BackboneConformance):
     backbone_class = FM
     options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256, "loss": "softmax"}

@@ -89,6 +89,33 @@ def test_a_step_follows_the_gradient_of_the_whole_loss(draws):
     np.testing.assert_allclose(fitted.factors.users[seen], users.numpy()[seen], rtol=1e-3, atol=1e-5)
 
 
+def test_the_multinomial_is_a_likelihood_with_a_normal_prior():
+    """One step over everything: the loss is minus the log posterior of all interactions, over their number."""
+    data = planted().data
+    fitted = fit(epochs=1, dim=16, loss="multinomial", regularisation=0.7, learning_rate=1e-3)
+    rows = (0.1 * torch.randn(110, 16, generator=generator(0, "embeddings"))).double()
+    users, items = torch.from_numpy(data.users).long(), torch.from_numpy(data.items).long()
+    liked = torch.zeros(110, 110, dtype=torch.float64)
+    liked[users, items + 60] = 1
+    liked = liked + liked.T
+    scale = liked.sum(1).clamp(min=1).rsqrt()
+    matrix = scale[:, None] * liked * scale[None]
+    final = sum(torch.linalg.matrix_power(matrix, k) @ rows for k in range(4)) / 4
+    scores = final[:60] @ final[60:].T
+    scores[:, liked[60:].sum(1) == 0] = -torch.inf
+    likelihood = torch.log_softmax(scores, 1)[users, items].sum()
+    activity = liked.sum(1)
+    active = activity[activity > 0]
+    prior = -0.7 / 2 * (activity / active.mean() * rows.square().sum(1)).sum()
+    assert fitted.history[0]["loss"] == pytest.approx(float(-(likelihood + prior) / len(users)), rel=1e-5)
+
+
+def test_each_loss_has_defaults_of_its_own():
+    assert LightGCNOptions().regularisation == 1e-3
+    own = LightGCNOptions(loss="multinomial", epochs=10)
+    assert (own.learning_rate, own.regularisation, own.epochs, own.eval_every) == (0.08, 0.9, 10, 20)
+
+
 def test_items_that_cannot_be_placed_rank_at_random():
     """An item that nothing is known of must not profit from its row number."""
     rng = np.random.default_rng(0)

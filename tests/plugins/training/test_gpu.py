@@ -40,6 +40,7 @@ RUNS = [
     *((FM, FMOptions, name, {}) for name in ("none", "prior", "concat", "align", "adapter")),
     (LightGCN, LightGCNOptions, "align", {"loss": "softmax", "in_batch": True}),
     (LightGCN, LightGCNOptions, "none", {"loss": "softmax", "similarity": "cosine"}),
+    (LightGCN, LightGCNOptions, "concat", {"loss": "multinomial"}),
     (FM, FMOptions, "concat", {"loss": "softmax"}),
     (FM, FMOptions, "concat", {"loss": "log"}),
 ]
