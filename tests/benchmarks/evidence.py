@@ -70,7 +70,7 @@ LIKELIHOOD = [
 ]
 LENGTHS = [
     arm("none", "none"),
-    *(arm(f"prior-{of}", "prior", options=f"unseen_length = {of}") for of in (0.8, 0.9, 1.0, 1.1, 1.25, 1.5)),
+    *(arm(f"prior-{of}", "prior", options=f"unseen_length = {of}") for of in (0.8, 1.0, 1.1, 1.25, 1.5)),
     *(
         arm(f"multinomial-{of}", "prior", options=f"unseen_length = {of}", backbone=MULTINOMIAL)
         for of in (0.8, 1.0, 1.25)

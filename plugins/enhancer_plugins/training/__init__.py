@@ -6,6 +6,7 @@
 - :mod:`~enhancer_plugins.training.losses`: BPR, and by their names the losses of the next two;
 - :mod:`~enhancer_plugins.training.contrast`: InfoNCE over distinct rows;
 - :mod:`~enhancer_plugins.training.softmax`: sampled softmax;
+- :mod:`~enhancer_plugins.training.multinomial`: the multinomial likelihood over all items;
 - :mod:`~enhancer_plugins.training.pairs`: two pieces of torch's work at once;
 - :mod:`~enhancer_plugins.training.steps`: whole steps of BPR without torch;
 - :mod:`~enhancer_plugins.training.adam`: the optimiser;

@@ -94,7 +94,7 @@ def _some(ready: _Ready, first: int, last: int, *, targets: bool) -> _Part:
         if ready.shifted:
             shift = matrix.amax(1)
             matrix.sub_(shift.unsqueeze(1))
-        total = torch.mv(_exponentials(matrix), ready.often)
+        total = torch.mv(exponentiate(matrix), ready.often)
         share = (ready.weights[rows] / total).unsqueeze(1)
         torch.mm(matrix, heavy, out=to_left[here]).mul_(share)
         if to_right is not None:
@@ -106,7 +106,7 @@ def _some(ready: _Ready, first: int, last: int, *, targets: bool) -> _Part:
     return _Part(loss, to_left.addcmul_(weights.unsqueeze(1), own, value=-1), to_right)
 
 
-def _exponentials(matrix: torch.Tensor) -> torch.Tensor:
+def exponentiate(matrix: torch.Tensor) -> torch.Tensor:
     """In place."""
     if matrix.device.type != "cpu" or matrix.dtype != torch.float32:
         return matrix.exp_()

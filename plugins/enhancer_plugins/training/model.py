@@ -17,7 +17,8 @@ from enhancer_plugins.training import pairs, run, unseen
 from enhancer_plugins.training.adam import Adam
 from enhancer_plugins.training.kernels import row_differences
 from enhancer_plugins.training.losses import bpr_loss, bpr_reference
-from enhancer_plugins.training.sampler import Ahead, TripletSampler, in_steps
+from enhancer_plugins.training.multinomial import Multinomial
+from enhancer_plugins.training.sampler import Ahead, Triples, TripletSampler, in_steps
 from enhancer_plugins.training.softmax import SampledSoftmax
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.loop import Outcome
     from enhancer_plugins.training.run import Engine
-    from enhancer_plugins.training.sampler import Triples
     from enhancer_plugins.training.steps import BprSteps
 
     Loss = float | torch.Tensor
@@ -120,6 +120,9 @@ class RankingModel(ABC):
         self._epochs = self._sampler.epoch if self.device == "cpu" else Ahead(self._sampler.epoch, self.device)
         self._batch_size = recipe.steps(len(self._sampler))
         self._whole = recipe.softmax is not None and recipe.softmax.negatives is None
+        self._everything: Triples | None = None
+        if self._whole and not recipe.by_user and self._batch_size >= len(self._sampler):
+            self._everything = Triples(*(column.to(self.device) for column in self._sampler.everything()))
         self.widens = "input" in fuser.needs
         wide = self.fusion.inputs()
         self.constant = None if wide is None or not wide.constant else (wide.users.detach(), wide.items.detach())
@@ -141,17 +144,24 @@ class RankingModel(ABC):
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
         self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates, reference=self.engine == "torch")
         wanted = self.recipe.softmax
-        self._softmax = None
-        if wanted is not None:
+        self._softmax: SampledSoftmax | Multinomial | None = None
+        if wanted is not None and wanted.negatives is None:
+            self._softmax = Multinomial(
+                self.data,
+                temperature=wanted.temperature,
+                cosine=wanted.similarity == "cosine",
+                device=self.device,
+                reference=self.engine == "torch",
+            )
+        elif wanted is not None:
             self._softmax = SampledSoftmax(
                 self.data,
-                negatives=wanted.negatives,
+                negatives=wanted.negatives or 0,
                 temperature=wanted.temperature,
                 cosine=wanted.similarity == "cosine",
                 seed=self._seed,
                 device=self.device,
                 in_batch=wanted.in_batch,
-                masked=wanted.negatives is not None,
                 reference=self.engine == "torch",
             )
         plain = self._softmax is None and not (trained or self._has_loss or self._has_ranking or self.changes)
@@ -210,7 +220,7 @@ class RankingModel(ABC):
         total: Loss = 0.0
         steps = 0
         self._adam.pace = self.recipe.pace(epoch)
-        if self._softmax is not None:  # an epoch draws from its number and the seed alone
+        if isinstance(self._softmax, SampledSoftmax):  # an epoch draws from its number and the seed alone
             self._softmax.random = run.generator(self._seed, f"softmax {epoch}")
         with run.threads(**self._threads), run.repeatable(self.device):
             for batch in self.batches(epoch):
@@ -224,6 +234,8 @@ class RankingModel(ABC):
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """What the steps of an epoch learn from, one after another, on the device of the run."""
+        if self._everything is not None:
+            return iter([self._everything])
         return in_steps(self._epochs(epoch), self._batch_size)
 
     def step(self, batch: Any) -> Loss:

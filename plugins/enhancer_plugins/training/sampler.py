@@ -70,6 +70,11 @@ class TripletSampler:
         kernels.negatives(self._indptr, self._own, self._candidates, users, positives, key, drawn)
         return Triples(torch.from_numpy(users), torch.from_numpy(positives), torch.from_numpy(drawn))
 
+    def everything(self) -> Triples:
+        """Every positive once, by user and item, for a loss that takes no negatives: they are the positives."""
+        users, items = torch.from_numpy(self._users), torch.from_numpy(self._items)
+        return Triples(users, items, items)
+
     def _by_user(self, random: np.random.Generator, active: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places of as many interactions as there are."""
         users = active[random.integers(len(active), size=len(self._users))]

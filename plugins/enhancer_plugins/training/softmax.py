@@ -40,7 +40,6 @@ class _Blocks(torch.autograd.Function):
         starts: torch.Tensor,
         bias: torch.Tensor,
         forget: Callable[[torch.Tensor, int], None],
-        counted: torch.Tensor,
         scale: tuple[float, bool],
     ) -> torch.Tensor:
         """Mean loss of pairs that come ordered by user.
@@ -53,7 +52,6 @@ class _Blocks(torch.autograd.Function):
             starts: int64 ``[n + 1]``: a user's first pair.
             bias: float ``[m]``: added to the logits of each negative.
             forget: Overwrites the logits of what the users from a given one on have touched.
-            counted: bool ``[b]``: whether a pair's own item is among the negatives, and not forgotten.
             scale: What multiplies the products, and whether logits may be too large for their exponentials.
         """
         factor, shifted = scale
@@ -76,10 +74,9 @@ class _Blocks(torch.autograd.Function):
                 total = matrix.sub_(shift.unsqueeze(1)).exp_().sum(1) if shifted else matrix.exp_().sum(1)
                 own = torch.linalg.vecdot(left.index_select(0, place), own_rows) * factor
                 others = (total.log() + shift).index_select(0, place)
-                whole = torch.where(counted[of], others, torch.logaddexp(own, others))
+                whole = torch.logaddexp(own, others)
                 losses += (whole - own).sum(dtype=torch.float64)
-                # What a pair's own score lacks; all of it where its share in the sum is taken off as a negative's.
-                missed = (others - whole).exp_().mul_(factor / pairs).unsqueeze(1)
+                missed = (others - whole).exp_().mul_(factor / pairs).unsqueeze(1)  # what a pair's own score lacks
                 share = matrix.new_zeros(len(left)).index_add_(0, place, missed.squeeze(1))
                 share = (share / total.clamp_min(_LEAST)).unsqueeze(1)
                 torch.mm(matrix, negatives, out=to_anchors[rows]).mul_(share)
@@ -101,28 +98,24 @@ class _Blocks(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        return *(tensor * gradients[0] for tensor in ctx.saved_tensors), None, None, None, None, None
+        return *(tensor * gradients[0] for tensor in ctx.saved_tensors), None, None, None, None
 
 
 class SampledSoftmax:
     """The mean of ``-log( exp(s_ui/t) / (exp(s_ui/t) + sum_j exp(s_uj/t)) )`` over a step's pairs.
 
     The items ``j`` are drawn evenly, without repetition, from those with a training interaction, once a step for all
-    its users; those that a user has touched do not count against their positives, unless ``masked`` is false. With
-    ``in_batch`` the positives of the step's other pairs count too, as often as they come.
-
-    Over all items and with nothing masked this is the multinomial likelihood of Liang et al. 2018, "Variational
-    Autoencoders for Collaborative Filtering", eq. 2: what a user takes are draws from one softmax over the catalogue.
+    its users; those that a user has touched do not count against their positives. With ``in_batch`` the positives of
+    the step's other pairs count too, as often as they come.
 
     Args:
         data: Which items each user touched.
-        negatives: Items drawn a step (all of them, where there are fewer); None for all, always.
+        negatives: Items drawn a step (all of them, where there are fewer).
         temperature: ``t``.
         cosine: Whether ``s`` is the cosine rather than the inner product.
         seed: Draws the items.
         device: Of the run.
         in_batch: Whether the other pairs' positives are negatives as well.
-        masked: Whether what a user has touched is left out of the sum.
         reference: Leave the gradient to torch on the CPU too, as on other devices.
     """
 
@@ -130,20 +123,18 @@ class SampledSoftmax:
         self,
         data: TrainingData,
         *,
-        negatives: int | None,
+        negatives: int,
         temperature: float,
         cosine: bool,
         seed: int,
         device: str,
         in_batch: bool = False,
-        masked: bool = True,
         reference: bool = False,
     ) -> None:
         self._blocks = device == "cpu" and not reference
-        self._temperature, self._cosine, self._in_batch, self._masked = temperature, cosine, in_batch, masked
+        self._temperature, self._cosine, self._in_batch = temperature, cosine, in_batch
         self._candidates = torch.from_numpy(np.flatnonzero(trained(data)[1]))
-        self._all = negatives is None
-        self._count = min(negatives or len(self._candidates), len(self._candidates))
+        self._count = min(negatives, len(self._candidates))
         order = np.argsort(data.users, kind="stable")
         self._items = torch.from_numpy(data.items[order].astype(np.int64)).to(device)
         counts = np.bincount(data.users, minlength=data.n_users)
@@ -164,7 +155,7 @@ class SampledSoftmax:
             positives: int64 ``[b]``.
         """
         device = user_rows.device
-        drawn = self._drawn().to(device)
+        drawn = self._candidates[torch.randperm(len(self._candidates), generator=self.random)[: self._count]].to(device)
         bias = torch.zeros(len(drawn), dtype=user_rows.dtype, device=device)
         if self._in_batch:
             others, counts = torch.unique(positives, return_counts=True)
@@ -174,28 +165,12 @@ class SampledSoftmax:
             return self._by_blocks(user_rows, item_rows, (users, positives), drawn, bias)
         distinct, places = torch.unique(users, return_inverse=True)
         anchors, negatives, targets = self._compared(user_rows[distinct], item_rows[drawn], item_rows[positives])
-        against = torch.addmm(bias, anchors, negatives.T, alpha=1 / self._temperature)
-        if self._masked:
-            against = against.masked_fill(self._touched(distinct, drawn), _NEVER)
+        touched = self._touched(distinct, drawn)
+        against = torch.addmm(bias, anchors, negatives.T, alpha=1 / self._temperature).masked_fill(touched, _NEVER)
         own = (anchors.index_select(0, places) * targets).sum(1) / self._temperature
         # Of equal users the sum over the drawn items is made once.
         others = torch.logsumexp(against, 1).index_select(0, places)
-        whole = torch.where(self._counted(drawn, positives), others, torch.logaddexp(own, others))
-        return (whole - own).mean()
-
-    def _drawn(self) -> torch.Tensor:
-        """The items of a step, int64 ``[m]``, on the CPU."""
-        if self._all:
-            return self._candidates
-        return self._candidates[torch.randperm(len(self._candidates), generator=self.random)[: self._count]]
-
-    def _counted(self, drawn: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-        """Whether each positive is in the sum over the drawn items already, bool ``[b]``."""
-        if self._masked:
-            return torch.zeros(len(positives), dtype=torch.bool, device=positives.device)
-        among = torch.zeros(self._n_items, dtype=torch.bool, device=positives.device)
-        among[drawn] = True
-        return among[positives]
+        return (torch.logaddexp(own, others) - own).mean()
 
     def _compared(self, *rows: torch.Tensor) -> list[torch.Tensor]:
         """Rows as their products are compared: as they are, or of unit length."""
@@ -213,11 +188,10 @@ class SampledSoftmax:
         users, order = torch.sort(pairs[0], stable=True)
         distinct, counts = torch.unique_consecutive(users, return_counts=True)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        ordered = pairs[1].index_select(0, order)
         anchors, negatives, targets = self._compared(
             user_rows.index_select(0, distinct),
             item_rows.index_select(0, drawn),
-            item_rows.index_select(0, ordered),
+            item_rows.index_select(0, pairs[1].index_select(0, order)),
         )
         items, first = self._items.numpy(), self._start.numpy()
         columns = [torch.arange(self._count), torch.arange(self._count, len(drawn))]
@@ -228,8 +202,6 @@ class SampledSoftmax:
             places.append(place)
 
         def forget(matrix: torch.Tensor, begin: int) -> None:
-            if not self._masked:
-                return
             those = distinct[begin : begin + len(matrix)]
             ranges = first[those.numpy()], self._degree[those].numpy()
             for place in places[: 1 + self._in_batch]:
@@ -237,12 +209,7 @@ class SampledSoftmax:
 
         scale = 1 / self._temperature, not self._cosine or 1 / self._temperature > _SAFE
         loss: torch.Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
-            *(rows.contiguous() for rows in (anchors, negatives, targets)),
-            starts,
-            bias,
-            forget,
-            self._counted(drawn, ordered),
-            scale,
+            *(rows.contiguous() for rows in (anchors, negatives, targets)), starts, bias, forget, scale
         )
         return loss
 

@@ -180,7 +180,7 @@ def test_softmax_learns_and_serves_the_similarity_it_was_trained_by():
         np.testing.assert_allclose(np.linalg.norm(fitted.factors.items[seen], axis=1), 1, rtol=1e-5)
     plain = fit(in_batch=True, **options)
     assert plain.history[-1]["loss"] < plain.history[0]["loss"]
-    with pytest.raises(ConfigError, match="goes with loss = 'softmax' alone"):
+    with pytest.raises(ConfigError, match="goes with loss = 'softmax' or 'multinomial' alone"):
         fit(similarity="cosine")
     with pytest.raises(ConfigError, match="does not go with a fuser that widens the input"):
         fit(Concat(ConcatOptions(), Context()), similarity="cosine", **options)

@@ -77,53 +77,15 @@ def test_in_batch_negatives_count_as_often_as_they_come():
     assert float(got.detach()) == pytest.approx(np.mean(terms), rel=1e-5)
 
 
-@pytest.mark.parametrize("engine", [True, False])
-def test_over_all_items_and_with_nothing_masked_it_is_the_multinomial_likelihood(engine):
-    """Liang et al. 2018, eq. 2, of a softmax over what was taken at all, computed densely."""
-    data, (user_rows, item_rows), users, positives = step()
-    loss = SampledSoftmax(
-        data, negatives=None, temperature=1.0, cosine=False, seed=0, device="cpu", masked=False, reference=engine
-    )
-    got = loss(user_rows, item_rows, users, positives)
-    never = torch.ones(data.n_items, dtype=torch.bool)
-    never[torch.from_numpy(data.items).long()] = False
-    dense = torch.log_softmax((user_rows @ item_rows.T).masked_fill(never, -torch.inf), 1)
-    wanted = -dense[users, positives].mean()
-    assert float(got.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
-    for mine, other in zip(
-        torch.autograd.grad(got, (user_rows, item_rows)),
-        torch.autograd.grad(wanted, (user_rows, item_rows)),
-        strict=True,
-    ):
-        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
-
-
-def test_a_positive_that_is_drawn_unmasked_counts_once():
-    data, (user_rows, item_rows), users, positives = step(b=60)
-    loss = SampledSoftmax(data, negatives=20, temperature=0.5, cosine=False, seed=3, device="cpu", masked=False)
-    candidates = np.flatnonzero(np.bincount(data.items, minlength=data.n_items))
-    state = loss.random.get_state()
-    drawn = set(candidates[torch.randperm(len(candidates), generator=loss.random)[:20].numpy()].tolist())
-    loss.random.set_state(state)
-    got = loss(user_rows, item_rows, users, positives)
-    u, v = (rows.detach().double().numpy() for rows in (user_rows, item_rows))
-    terms = []
-    for user, item in zip(users.tolist(), positives.tolist(), strict=True):
-        logits = u[user] @ v[[item, *(drawn - {item})]].T / 0.5
-        terms.append(np.log(np.exp(logits).sum()) - logits[0])
-    assert float(got.detach()) == pytest.approx(np.mean(terms), rel=1e-5)
-
-
-@pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("in_batch", [False, True])
 @pytest.mark.parametrize(("cosine", "temperature"), [(True, 0.2), (True, 0.01), (False, 1.0), (False, 0.05)])
-def test_blocks_find_the_loss_and_the_gradient_that_torch_finds(cosine, temperature, in_batch, masked):
+def test_blocks_find_the_loss_and_the_gradient_that_torch_finds(cosine, temperature, in_batch):
     data, rows, users, positives = step(b=300)
     results = []
     for dtype, reference in ((torch.float32, False), (torch.float32, True), (torch.float64, True)):
         loss = SampledSoftmax(
             data, negatives=20, temperature=temperature, cosine=cosine, seed=0, device="cpu", in_batch=in_batch,
-            masked=masked, reference=reference,
+            reference=reference,
         )  # fmt: skip
         own = [side.detach().to(dtype).requires_grad_() for side in rows]
         got = loss(*own, users, positives) * 3
