@@ -207,6 +207,8 @@ def main() -> None:
     goal = found.get(line, {}).get("ndcg@10", RECBOLE_GOAL) if told.goal is None else told.goal
     if goal:
         found["time to goal"] = time_to(goal, splits["judged"], **({"epochs": 20} if told.graph else {}))
+        if not told.graph:
+            found["time to goal, multinomial"] = time_to(goal, splits["judged"], loss="multinomial")
     print(json.dumps(found, indent=2))
 
 

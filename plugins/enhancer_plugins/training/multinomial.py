@@ -44,7 +44,7 @@ class _Blocks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, anchors: torch.Tensor, items: torch.Tensor, step: _Step, factor: float) -> torch.Tensor:
-        """Mean loss of the pairs: ``anchors`` are float ``[n, k]``, ``items`` ``[m, k]``; ``factor`` scales products."""
+        """Mean loss of the pairs: ``anchors`` float ``[n, k]``, ``items`` ``[m, k]``; ``factor`` scales products."""
         pairs, m = len(step.rows), len(items)
         block = _BLOCK if anchors.device.type == "cpu" else _LARGE_BLOCK
         most = min(max(block // m, 16), len(anchors))
