@@ -15,6 +15,7 @@ instead. ``--published`` takes the authors' own settings (BPR, batches of 2,048,
 root of that asks for, falling along half a cosine, 1,200 epochs. Both draw users evenly, as the authors' code does.
 ``--loss softmax --epochs 35 --batch-size 16384 --learning-rate 0.02 --regularisation 0.03 --schedule constant`` learns in five
 minutes; ``--validate`` likes it better than BPR with ``--draws interactions``, and the published test part does not.
+``--loss multinomial`` takes that loss's own defaults, but for ``--epochs``.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--published", action="store_true", help="the authors' settings")
     parser.add_argument("--validate", action="store_true", help="judge by a fifth of each user's training interactions")
-    parser.add_argument("--loss", choices=("softmax", "bpr"), default="bpr")
+    parser.add_argument("--loss", choices=("softmax", "bpr", "multinomial"), default="bpr")
     parser.add_argument("--similarity", choices=("dot", "cosine"), default="dot", help="of softmax")
     parser.add_argument("--draws", choices=("users", "interactions"), help="by default users for bpr")
     parser.add_argument("--epochs", type=int, default=1200)
@@ -121,6 +122,8 @@ def main() -> None:
             "loss": "softmax", "similarity": told.similarity, "temperature": told.temperature,
             "negatives": told.negatives,
         }  # fmt: skip
+    if told.loss == "multinomial":
+        settings = {"loss": "multinomial", "epochs": told.epochs}
     if told.published:
         settings = dict(PUBLISHED_SETTINGS)
     watch = Watch(train, test, told.every)

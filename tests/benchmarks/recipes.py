@@ -1,11 +1,15 @@
 """How good a LightGCN can be made without any vectors, beside ALS and EASE tuned on validation::
 
     python tests/benchmarks/recipes.py FOLDER
+    python tests/benchmarks/recipes.py FOLDER --grid --first 0 --splits 2
 
 ``FOLDER`` holds MovieLens-100k as ``ml-100k.inter``. All ratings are positives; ``--splits`` random 80/10/10 splits of each user's,
 beginning with number 100: the settings of ``multinomial`` were chosen by the validation parts of splits 0 and 1, and nobody looked at
 these before. Ranking is over all items; NDCG@10 on validation stops training and picks the settings of ALS (``implicit``, if it is
-installed) and of EASE from a grid, split by split. Means and standard deviations over splits; differences from ALS by a paired t-test.
+installed), of EASE and of ``multinomial, tuned`` from a grid, split by split. Means and standard deviations over splits; differences from ALS by a paired t-test.
+
+``--grid`` looks around the defaults of both losses, step size by regularisation, and prints NDCG@10 on validation alone: the test part is
+not looked at.
 """
 
 from __future__ import annotations
@@ -83,12 +87,38 @@ def ease(data: Data) -> Any:
     return best(data, (fit(data.train, data.n_users, data.n_items, regularisation=value) for value in grid))
 
 
+def grid(folder: Path, splits: range) -> None:
+    """Print what validation says of the defaults and their neighbours."""
+    from enhancer_plugins.backbones.lightgcn import LightGCNOptions
+
+    for settings in (DEFAULTS, MULTINOMIAL):
+        own = LightGCNOptions(**settings)
+        for rate, penalty in itertools.product((0.5, 1.0, 2.0), (0.5, 1.0, 2.0)):
+            options = settings | {
+                "learning_rate": own.learning_rate * rate, "regularisation": own.regularisation * penalty,
+            }  # fmt: skip
+            found = []
+            for number in splits:
+                data = movielens(folder, 0.1, 0.1, seed=number)
+                found.append(Watch(data).validate(lightgcn(data, number, options)))
+            print(json.dumps({"loss": own.loss} | options | {"validation": float(np.mean(found))}), flush=True)
+
+
+def tuned(data: Data, seed: int) -> Any:
+    """The multinomial, the best of eight settings."""
+    space = itertools.product((64, 128), (0.7, 0.9), (3, 4))
+    names = "dim", "regularisation", "layers"
+    return best(data, (lightgcn(data, seed, MULTINOMIAL | dict(zip(names, values, strict=True))) for values in space))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where ml-100k.inter is")
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--first", type=int, default=100, help="number of the first split")
+    parser.add_argument("--only", nargs="*", help="some of the lines")
+    parser.add_argument("--grid", action="store_true", help="around the defaults, on validation alone")
     parser.add_argument("--threads", type=int, default=2)
     told = parser.parse_args()
     import numba
@@ -99,12 +129,17 @@ def main() -> None:
 
     numba.set_num_threads(min(told.threads, numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(told.threads)
+    if told.grid:
+        grid(told.folder, range(told.first, told.first + told.splits))
+        return
     lines: dict[str, Any] = {"als": lambda data, seed: als(data)} if als_fits(1) else {}
     lines |= {
         "ease": lambda data, seed: ease(data),
         "lightgcn": lambda data, seed: lightgcn(data, seed, DEFAULTS),
         "multinomial": lambda data, seed: lightgcn(data, seed, MULTINOMIAL),
+        "multinomial, tuned": tuned,
     }
+    lines = {name: make for name, make in lines.items() if name in (told.only or lines)}
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in lines}
     for number in range(told.first, told.first + told.splits):
         data = movielens(told.folder, 0.1, 0.1, seed=number)
@@ -117,7 +152,7 @@ def main() -> None:
             runs[name].append({"split": number, "seconds": seconds, "validation": validation, **test})
             print(json.dumps({name: runs[name][-1]}), flush=True)
     found: dict[str, Any] = {"machine": machine("enhancer", "torch", "numba", "implicit"), "multinomial": MULTINOMIAL}
-    reference = "als" if "als" in runs else "ease"
+    reference = "als" if "als" in runs else next(iter(runs))
     for name, own in runs.items():
         columns = {key: np.array([run[key] for run in own]) for key in ("validation", *METRICS, "seconds")}
         found[name] = {key: [float(values.mean()), float(values.std(ddof=1))] for key, values in columns.items()}
