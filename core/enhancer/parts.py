@@ -131,7 +131,8 @@ class Parts:
             return made
         chosen = self.settings.backbone
         options = {**chosen.options, **arm.backbone_options}
-        arm_made: Backbone = self.plugins.create("backbone", chosen.use, options, self.context)
+        where = f"[evaluation.arm.{arm.name}] backbone:"
+        arm_made: Backbone = self.plugins.create("backbone", chosen.use, options, self.context, where=where)
         return arm_made
 
     def fuser(self, arm: Arm | None = None) -> Fuser:
@@ -139,7 +140,9 @@ class Parts:
         if arm is None:
             made: Fuser = self._create("fuser")
             return made
-        arm_made: Fuser = self.plugins.create("fuser", arm.fuser, arm.fuser_options, self.context)
+        own = self.settings.evaluation.arm.get(arm.name)
+        where = f"[evaluation.arm.{arm.name}] options:" if own is not None and own.options else None
+        arm_made: Fuser = self.plugins.create("fuser", arm.fuser, arm.fuser_options, self.context, where=where)
         return arm_made
 
     @cached_property

@@ -22,6 +22,8 @@ _WINDOW = 30.0
 """Seconds of the past that the rate is taken from: cached entities at the start must not flatter it."""
 _TELLING = 1e-3
 """Share of the whole that must be done before a rate over less than that window means anything."""
+_TELLING_OF_RUN = 0.05
+"""Likewise, of one training run among several."""
 _RUNS = 10
 """Training runs whose mean time tells how long the others will take."""
 _MONEY = {"cost_usd"}
@@ -35,8 +37,9 @@ class _Stage:
         self.started = now
         self.latest = progress
         self.past: deque[tuple[float, float]] = deque()
+        self._training: dict[object, float] = {}
         self._runs: deque[float] = deque(maxlen=_RUNS)
-        self._turned, self._training = now, False
+        self._turned = now
         self.printed_at: float | None = None
         self.stale = True
         """Whether something came after the last plain line."""
@@ -44,13 +47,19 @@ class _Stage:
     def update(self, progress: Progress, now: float) -> None:
         # What is complete and says the same again is no news; what stands still is: it shows that somebody is there.
         self.stale = self.stale or not self.complete or progress != self.latest
-        if progress.done != self.latest.done:
-            if self._training:  # else it was finished before, and only remembered
-                self._runs.append((now - self._turned) / max(progress.done - self.latest.done, 1))
-            self._turned, self._training = now, False
-        self._training = self._training or _in_a_run(progress)
+        run, ended = progress.detail.get("run"), progress.done - self.latest.done
         self.latest = progress
-        self.past.append((now, _position(progress)))
+        share = _share_of_run(progress)
+        if share is not None:
+            if not self._training and not self._runs:
+                self._turned = now
+            self._training[run] = share
+        elif self._training.pop(run, None) is not None and ended > 0:  # else it is only remembered
+            self._runs.append((now - self._turned) / ended)
+            self._turned = now
+        elif run is not None:
+            return  # nothing was done for it: it tells nothing of the rate
+        self.past.append((now, self._done))
         while len(self.past) > 2 and now - self.past[0][0] > _WINDOW:
             self.past.popleft()
 
@@ -59,37 +68,38 @@ class _Stage:
         return self.latest.total is not None and self.latest.done >= self.latest.total
 
     @property
+    def _done(self) -> float:
+        """How far along; of training runs, the shares of those that are going on."""
+        return sum(self._training.values()) if self._training else self.latest.done
+
+    @property
     def may_stop_early(self) -> bool:
         """Whether what is left goes by the epochs that there may be, most of which an early stop will spare."""
         return "epochs" in self.latest.detail and not self._runs
 
     def left(self, now: float) -> float | None:
         """Seconds to go at the present rate, or None while that is anybody's guess."""
-        if self.latest.total is None or self.complete or len(self.past) < 2:
+        total = self.latest.total
+        if total is None or self.complete or len(self.past) < 2:
             return None
         if self._runs:  # most runs end long before their last epoch
-            mean = sum(self._runs) / len(self._runs)
-            return max(mean * (self.latest.total - self.latest.done) - (now - self._turned), 0.0)
-        (then, before), after = self.past[0], _position(self.latest)
+            left = sum(self._runs) / len(self._runs) * (total - self.latest.done) - (now - self._turned)
+            return left if left > 0 else None
+        (then, before), after = self.past[0], self._done
         if now <= then or after <= before:
             return None
-        if now - then < _WINDOW and after - before < _TELLING * self.latest.total:
+        least = _TELLING_OF_RUN if self._training else _TELLING * total
+        if now - then < _WINDOW and after - before < least:
             return None  # the first epoch compiles, the first call connects: a thousand times that is no estimate
-        return (self.latest.total - after) * (now - then) / (after - before)
+        return (total - (self.latest.done if self._training else 0) - after) * (now - then) / (after - before)
 
 
-def _in_a_run(progress: Progress) -> bool:
-    """Whether this is said of one training run among several."""
-    epochs = progress.detail.get("epochs")
-    return isinstance(epochs, int | float) and epochs > 0 and progress.total != epochs
-
-
-def _position(progress: Progress) -> float:
-    """How far along: within a training run, epochs count as parts of one."""
+def _share_of_run(progress: Progress) -> float | None:
+    """How much of one training run among several is done; None where this is said of none."""
     epoch, epochs = progress.detail.get("epoch"), progress.detail.get("epochs")
-    if _in_a_run(progress) and isinstance(epoch, int | float) and isinstance(epochs, int | float):
-        return progress.done + min(epoch / epochs, 1.0)
-    return progress.done
+    if isinstance(epoch, int | float) and isinstance(epochs, int | float) and epochs > 0 and progress.total != epochs:
+        return min(epoch / epochs, 1.0)
+    return None
 
 
 def describe(progress: Progress, left: float | None = None, *, at_most: bool = False) -> str:

@@ -99,8 +99,8 @@ class Backbone(ABC):
     """A collaborative model whose every score is an inner product."""
 
     options_class: ClassVar[type[Options]] = Options
-    accepts: ClassVar[frozenset[Capability]] = frozenset()
-    """What this backbone offers to fusers."""
+    accepts: frozenset[Capability] = frozenset()
+    """What this backbone offers to fusers; may depend on its options."""
     takes: frozenset[Material] = frozenset()
     """What it learns from beside interactions and vectors; may depend on its options. One that takes ``"labels"``
     scores by logits: the sigmoid of a score is a probability."""

@@ -198,6 +198,7 @@ class Fuser(ABC):
                 "served": "a word on the embeddings that are served",
             }
             raise FusionError(
-                f"fuser {name!r} needs {' and '.join(words[m] for m in missing)}, which backbone {of!r} does not offer",
-                hint="choose another pair of [fuser] use and [backbone] use",
+                f"fuser {name!r} needs {' and '.join(words[m] for m in missing)}, which backbone {of!r} does not offer "
+                "as it is configured",
+                hint="choose another pair of [fuser] use and [backbone] use, or another [backbone] loss",
             )

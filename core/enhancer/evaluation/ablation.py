@@ -96,9 +96,17 @@ def run_ablation(
     reference = references(experiment)
     searched: list[Searched] = []
     if search is not None:
+        before, whole = 0, len(arms) * search.trials
+
+        def told(progress: Progress) -> None:
+            done = before + progress.done
+            listener(Progress("search", done, whole, progress.detail))
 
         def trials(jobs: Sequence[Job]) -> list[Run]:
-            return _all_runs(experiment, jobs, memory, workers, listener, on_epoch, stage="search")
+            nonlocal before
+            found = _all_runs(experiment, jobs, memory, workers, told, on_epoch)
+            before += len(jobs)
+            return found
 
         searched = search_arms(experiment, arms, search, seed=max(seeds) + 1, run_all=trials)
         arms = [each.arm for each in searched]
@@ -131,7 +139,6 @@ def _all_runs(
     workers: Workers | None,
     listener: Listener,
     on_epoch: OnEpoch | None,
-    stage: str = "ablate",
 ) -> list[Run]:
     """Every run, in the order of the jobs, wherever and whenever it was done."""
     done: dict[str, Run] = {}
@@ -139,12 +146,12 @@ def _all_runs(
     def finished(job: Job, run: Run) -> None:
         done[job.name] = run
         detail: dict[str, Detail] = {"run": job.name, "seconds": round(run.seconds, 1)}
-        listener(Progress(stage, len(done), len(jobs), detail))
+        listener(Progress("ablate", len(done), len(jobs), detail))
 
     def told(epoch: Epoch) -> None:
         if on_epoch is not None:
             on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
-        listener(Progress(stage, len(done), len(jobs), epoch._asdict()))
+        listener(Progress("ablate", len(done), len(jobs), epoch._asdict()))
 
     for job in jobs:
         known = recall_one(experiment, job.arm, job.seed, memory, measured=job.trial is None)
@@ -162,7 +169,7 @@ def _all_runs(
                 run=job.name,
                 listener=listener,
                 on_epoch=on_epoch,
-                stage=stage,
+                stage="ablate",
                 runs_done=len(done),
                 runs=len(jobs),
             )

@@ -8,8 +8,7 @@ panel                 relevant                             ranked among         
 ``history_*``         warm test pairs                      warm items               of that length of history
 ``cold``              test pairs of held-out items         held-out items           warm, with such a pair
 ``cold_among_all``    test pairs of held-out items         warm and held-out items  warm, with such a pair
-``everything``        warm test pairs, and as large a   warm and held-out items  warm, with such a pair
-                      share of the held-out items'
+``everything``        warm test pairs, some of cold     warm and held-out items  warm, with such a pair
 ``cold_users``        test pairs of held-out users         warm items               held out, with such a pair
 ====================  ===================================  =======================  ==============================
 
@@ -69,7 +68,7 @@ def panels_of(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
         words = "items held out of training, ranked among all items"
         among = Stratum("cold_among_all", words, views.cold_test, n, labelled)
         words = "warm test pairs and as large a share of the held-out items', ranked among all items"
-        mixed = Stratum("everything", words, views.mixed_test, len(warm_or_cold))
+        mixed = Stratum("everything", words, views.mixed_test, len(warm_or_cold), views.labelled_mixed)
         panels.append(_panel(everything, [among, mixed]))
     if len(views.cold_user_test.users):
         strangers = Stratum(

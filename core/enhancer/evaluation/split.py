@@ -196,10 +196,26 @@ class Views:
         a model would look the better the more it recommends what is new.
         """
         warm, cold = self.warm_test, self.cold_test
-        known = sum(len(part.users) for part in (self.good_train, self.warm_validation, warm))
-        random = np.random.default_rng(_ORDER_SEED)
-        some = random.random(len(cold.users)) < len(warm.users) / max(known, 1)
+        some = self._as_large_a_share(len(cold.users))
         return PairList(np.concatenate([warm.users, cold.users[some]]), np.concatenate([warm.items, cold.items[some]]))
+
+    @cached_property
+    def labelled_mixed(self) -> Labelled:
+        """Likewise of test pairs, good and bad."""
+        warm, cold = self.labelled_test, self.labelled_cold
+        some = self._as_large_a_share(len(cold.users))
+        return Labelled(
+            np.concatenate([warm.users, cold.users[some]]),
+            np.concatenate([warm.items, cold.items[some]]),
+            np.concatenate([warm.labels, cold.labels[some]]),
+        )
+
+    def _as_large_a_share(self, n: int) -> NDArray[np.bool_]:
+        """Which of ``n`` pairs are drawn: as large a share as the warm test pairs are of all that warm items have."""
+        warm = len(self.warm_test.users)
+        known = len(self.good_train.users) + len(self.warm_validation.users) + warm
+        some: NDArray[np.bool_] = np.random.default_rng(_ORDER_SEED).random(n) < warm / max(known, 1)
+        return some
 
     @cached_property
     def cold_user_test(self) -> PairList:

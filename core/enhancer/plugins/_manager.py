@@ -218,6 +218,7 @@ class PluginManager:
         also_known: Iterable[str] = (),
         *,
         complete: bool = True,
+        where: str | None = None,
     ) -> Any:
         """An instance of a plugin.
 
@@ -228,6 +229,7 @@ class PluginManager:
             context: Where it runs.
             also_known: Further keys of the same table, to draw suggestions from.
             complete: As for :meth:`get`.
+            where: How messages name the place; by default the table of that kind.
 
         Raises:
             PluginError: As for :meth:`get`, or its constructor fails.
@@ -236,7 +238,7 @@ class PluginManager:
         target = self.get(kind, use, complete=complete)
         from enhancer.contracts.options import build_options
 
-        checked = build_options(target.options_class, options, where=f"[{kind}]", also_known=also_known)
+        checked = build_options(target.options_class, options, where=where or f"[{kind}]", also_known=also_known)
         try:
             return target(checked, context)
         except EnhancerError:

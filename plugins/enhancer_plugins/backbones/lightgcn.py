@@ -47,7 +47,7 @@ class LightGCNOptions(TrainingOptions):
 
 
 class LightGCN(TrainedBackbone):
-    """Embeddings of users and items, averaged over their neighbours in the interaction graph, trained by BPR."""
+    """Embeddings of users and items, averaged over their neighbours in the interaction graph, trained to rank."""
 
     options_class = LightGCNOptions
     accepts = TrainedBackbone.accepts | {"embeddings", "ranking"}
@@ -55,6 +55,8 @@ class LightGCN(TrainedBackbone):
 
     def __init__(self, options: LightGCNOptions, context: Context) -> None:
         super().__init__(options, context)
+        if options.loss == "multinomial":  # its steps over everything are not what another ranking loss is made for
+            self.accepts = self.accepts - {"ranking"}
         weights = options.layer_weights
         if isinstance(weights, list) and len(weights) != options.layers + 1:
             raise ConfigError(

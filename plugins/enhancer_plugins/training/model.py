@@ -93,7 +93,7 @@ class Side:
 
 
 class RankingModel(ABC):
-    """One run of a model with a fuser, trained by BPR; a :class:`~enhancer_plugins.training.loop.Trainable`.
+    """One run of a model with a fuser, trained to rank; a :class:`~enhancer_plugins.training.loop.Trainable`.
 
     A subclass makes its parameters in ``__init__`` and calls :meth:`begin`; it then says what a step's scores are
     made of (:meth:`rows`) and what is served (:meth:`sides`).
@@ -151,7 +151,7 @@ class RankingModel(ABC):
                 temperature=wanted.temperature,
                 cosine=wanted.similarity == "cosine",
                 device=self.device,
-                reference=self.engine == "torch",
+                reference=self.engine == "torch" and self.device == "cpu",
             )
         elif wanted is not None:
             self._softmax = SampledSoftmax(
@@ -298,7 +298,8 @@ class RankingModel(ABC):
 
     @torch.no_grad()
     def _served(self) -> dict[Kind, Side]:
-        with run.threads(**{**self._threads, "kernel_threads": self._pace.choice}):
+        pace = {**self._threads, "kernel_threads": self._pace.choice}
+        with run.threads(**pace), run.repeatable(self.device):
             sides = self.sides()
         vectors = {"user": self.data.user_vectors, "item": self.data.item_vectors}
         for (kind, side), mask in zip(sides.items(), self.trained, strict=True):
@@ -312,6 +313,8 @@ class RankingModel(ABC):
 
     def fitted(self, outcome: Outcome) -> Fitted:
         """The result of the run."""
+        if isinstance(self._epochs, Ahead):
+            self._epochs.close()
         sides = self._served()
         return Fitted(
             factors=Factors(sides["user"].rows, sides["item"].rows),

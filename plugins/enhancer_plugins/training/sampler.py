@@ -106,8 +106,12 @@ class Ahead:
 
     def __call__(self, number: int) -> Triples:
         """All triples of epoch ``number``."""
-        expected, drawn = self._next or (None, None)
-        triples = drawn.result() if drawn is not None and expected == number else self._make(number)
+        triples = None
+        if self._next is not None:
+            expected, drawn = self._next
+            made = drawn.result()  # another one is waited for as well: kernels do not bear two callers at once
+            triples = made if expected == number else None
+        triples = triples or self._make(number)
         self._next = number + 1, self._thread.submit(self._make, number + 1)
         return Triples(*(column.to(self._device) for column in triples))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 from enhancer.cli.progress import ProgressView
 from enhancer.progress import Progress
@@ -88,10 +89,10 @@ def test_training_counts_epochs_as_parts_of_a_run():
 
 
 def test_runs_that_stopped_early_tell_how_long_others_take():
-    """Twenty seconds each of at most a thousand epochs; those that are remembered take no time and tell nothing."""
+    """Twenty seconds each (the first one's are counted from its first epoch on) of at most a thousand epochs."""
     stream, clock = io.StringIO(), Clock()
     with ProgressView(stream=stream, clock=clock) as view:
-        view(Progress("ablate", 2, 8, {"run": "none/seed1", "seconds": 0.0}))
+        view(Progress("ablate", 2, 8, {"run": "none/seed1", "seconds": 0.0}))  # remembered: it took no time
         for run in range(2, 5):
             for epoch in range(1, 21):
                 clock.now += 1.0
@@ -99,7 +100,33 @@ def test_runs_that_stopped_early_tell_how_long_others_take():
             view(Progress("ablate", run + 1, 8, {"run": f"none/seed{run}", "seconds": 20.0}))
         clock.now += 6.0
         view(Progress("ablate", 5, 8, {"run": "none/seed5", "epoch": 6, "epochs": 1000}))
-    assert stream.getvalue().splitlines()[-1].endswith("epoch 6/1000  54s left")
+    assert stream.getvalue().splitlines()[-1].endswith("epoch 6/1000  53s left")
+
+
+def test_what_was_there_before_does_not_flatter_the_rate_of_training():
+    """A reference that takes a minute, runs that are remembered, a first epoch that compiles: none of them is training."""
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        view(Progress("ablate", 0, 25, {"run": "reference"}))
+        clock.now = 60.0
+        for run in range(10):
+            view(Progress("ablate", run + 1, 25, {"run": f"none/seed{run}", "seconds": 9.0}))
+        for epoch in range(1, 31):
+            clock.now += 10.0 if epoch == 1 else 1.0
+            view(Progress("ablate", 10, 25, {"run": "none/seed10", "epoch": epoch, "epochs": 100}))
+    bounds = [line for line in stream.getvalue().splitlines() if "left" in line]
+    assert bounds
+    assert all(re.search(r"at most 24m\d\ds left$", line) for line in bounds)
+
+
+def test_two_workers_are_added_up():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for epoch in range(1, 21):
+            for run in ("none/seed0", "none/seed1"):
+                clock.now += 0.5
+                view(Progress("ablate", 0, 4, {"run": run, "epoch": epoch, "epochs": 40}))
+    assert stream.getvalue().splitlines()[-1].endswith("at most 1m00s left")
 
 
 def test_a_first_epoch_that_compiles_foretells_nothing():
