@@ -43,45 +43,50 @@ def arm(
     return name, "\n".join(rows)
 
 
-def controlled(fuser: str, *, name: str | None = None, backbone: str = "") -> list[tuple[str, str]]:
+def controlled(fuser: str, *, name: str | None = None, backbone: str = "", options: str = "") -> list[tuple[str, str]]:
     """A fuser with what it must beat before meaning may be credited: the same on raw text, and on shuffled vectors."""
     name = name or fuser
     return [
-        arm(name, fuser, backbone=backbone),
-        arm(f"{name}-text", fuser, text=True, backbone=backbone),
-        arm(f"{name}-placebo", fuser, shuffle=True, backbone=backbone),
+        arm(name, fuser, backbone=backbone, options=options),
+        arm(f"{name}-text", fuser, text=True, backbone=backbone, options=options),
+        arm(f"{name}-placebo", fuser, shuffle=True, backbone=backbone, options=options),
     ]
 
 
+# Before placed items were left as long as the regression makes them, they were given the mean length of trained ones.
+LONG = "unseen_length = 1.0"
 GRAPH = [
     arm("none", "none"),
-    *controlled("prior"),
-    *controlled("align"),
+    *controlled("prior", options=LONG),
+    *controlled("align", options=LONG),
     arm("concat", "concat"),
     arm("concat-placebo", "concat", shuffle=True),
     arm("none-softmax", "none", backbone=SOFTMAX),
-    *controlled("prior", name="prior-softmax", backbone=SOFTMAX),
+    *controlled("prior", name="prior-softmax", backbone=SOFTMAX, options=LONG),
 ]
 LIKELIHOOD = [
     arm("none", "none", backbone=MULTINOMIAL),
     *controlled("prior", backbone=MULTINOMIAL),
+    arm("prior-long", "prior", backbone=MULTINOMIAL, options=LONG),
     arm("concat", "concat", backbone=MULTINOMIAL),
     arm("concat-placebo", "concat", shuffle=True, backbone=MULTINOMIAL),
 ]
 LENGTHS = [
     arm("none", "none"),
-    *(arm(f"prior-{of}", "prior", options=f"unseen_length = {of}") for of in (0.8, 1.0, 1.1, 1.25, 1.5)),
-    *(
-        arm(f"multinomial-{of}", "prior", options=f"unseen_length = {of}", backbone=MULTINOMIAL)
-        for of in (0.8, 1.0, 1.25)
-    ),
+    *controlled("prior"),
+    *(arm(f"prior-{of}", "prior", options=f"unseen_length = {of}") for of in (1.0, 1.25, 1.5)),
 ]
-OTHERS = [arm("none", "none"), *controlled("semantic"), *controlled("generate"), *controlled("adapter")]
-TUNED = [arm("none", "none"), *controlled("prior"), *controlled("align")]
+OTHERS = [
+    arm("none", "none"),
+    *controlled("semantic"),
+    *controlled("generate", options=LONG),
+    *controlled("adapter"),
+]
+TUNED = [arm("none", "none"), *controlled("prior", options=LONG), *controlled("align", options=LONG)]
 MACHINES = [
     arm("none", "none"),
-    *controlled("prior"),
-    *controlled("align"),
+    *controlled("prior", options=LONG),
+    *controlled("align", options=LONG),
     *controlled("concat"),
     arm("adapter", "adapter"),
 ]

@@ -37,8 +37,10 @@ class AlignOptions(Options):
     unseen: Literal["regression", "mlp"] = "regression"
     """What places nodes that training never saw: a ridge regression of trained embeddings on vectors, or the MLP, which
     was trained to tell nodes apart by direction and not to say where they are."""
-    unseen_length: float = Field(default=1.0, gt=0)
-    """Length of what is placed, in mean lengths of trained rows; above 1, new items are shown more, at others' cost."""
+    unseen_length: float | None = Field(default=None, gt=0)
+    """Length of what is placed, in mean lengths of trained rows: the longer, the more is shown of what is new, at the
+    cost of the rest. By default as the regression makes it, which is about as visible as it deserves to be; by
+    the MLP 1."""
 
 
 class Align(Fuser):
@@ -120,7 +122,7 @@ class _Alignment(Fusion):
 
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         if self._options.unseen == "mlp":
-            norm = self._options.unseen_length * float(embeddings.norm(dim=1).mean())
+            norm = (self._options.unseen_length or 1.0) * float(embeddings.norm(dim=1).mean())
             return Placement(self._map.layers(), norm=norm)
         return self._semantics.fitted_placement(kind, embeddings, length=self._options.unseen_length)
 

@@ -36,8 +36,9 @@ class GenerateOptions(Options):
     """Nodes at most that a step masks."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Step size of Adam for the MLP and the mask."""
-    unseen_length: float = Field(default=1.0, gt=0)
-    """Length of what is placed, in mean lengths of trained rows; above 1, new items are shown more, at others' cost."""
+    unseen_length: float | None = Field(default=None, gt=0)
+    """Length of what is placed, in mean lengths of trained rows: the longer, the more is shown of what is new, at the
+    cost of the rest. By default as the regression makes it, which is about as visible as it deserves to be."""
 
 
 class Generate(Fuser):

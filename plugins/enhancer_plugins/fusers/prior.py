@@ -34,8 +34,9 @@ class PriorOptions(Options):
     """What a user's vector is worth."""
     ridge: float = Field(default=0.03, gt=0)
     """Penalty of the regression, in parts of the mean variance of a column of the vectors."""
-    unseen_length: float = Field(default=1.0, gt=0)
-    """Length of what is placed, in mean lengths of trained rows; above 1, new items are shown more, at others' cost."""
+    unseen_length: float | None = Field(default=None, gt=0)
+    """Length of what is placed, in mean lengths of trained rows: the longer, the more is shown of what is new, at the
+    cost of the rest. By default as the regression makes it, which is about as visible as it deserves to be."""
 
 
 class Prior(Fuser):
@@ -84,6 +85,6 @@ class _Shrinkage(Fusion):
     def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
         return self._fitted(kind, embeddings, length=self._length)
 
-    def _fitted(self, kind: Kind, embeddings: torch.Tensor, *, length: float) -> Placement:
+    def _fitted(self, kind: Kind, embeddings: torch.Tensor, *, length: float | None) -> Placement:
         doubt = max(self._doubt[kind], 1.0)
         return self._semantics.fitted_placement(kind, embeddings, ridge=self._ridge, doubt=doubt, length=length)

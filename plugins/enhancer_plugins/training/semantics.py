@@ -46,7 +46,13 @@ class Semantics:
         self.dim = int(self.vectors["item"].shape[1])
 
     def fitted_placement(
-        self, kind: Kind, embeddings: torch.Tensor, *, ridge: float = 0.03, doubt: float = 1.0, length: float = 1.0
+        self,
+        kind: Kind,
+        embeddings: torch.Tensor,
+        *,
+        ridge: float = 0.03,
+        doubt: float = 1.0,
+        length: float | None = None,
     ) -> Placement:
         """The linear map from vectors that comes nearest to the embeddings of trained nodes, by ridge regression.
 
@@ -56,14 +62,15 @@ class Semantics:
             ridge: Penalty, in parts of the mean variance of a column.
             doubt: A node with ``n`` training interactions has weight ``n / (n + doubt)``: what hardly anybody touched
                 says little of where its like belong.
-            length: Of what is placed, in mean lengths of ``embeddings``.
+            length: Of what is placed, in mean lengths of ``embeddings``. None: as the regression makes it, which is
+                shorter, the less vectors tell. Then scores are the best linear guess of what a trained row would give.
 
         Returns:
             ``ds`` to ``d``.
         """
         has = self.known[kind].cpu().numpy()[self._masks[kind]]
         y = embeddings.detach().cpu().numpy().astype(np.float64)
-        norm = length * float(np.linalg.norm(y, axis=1).mean())
+        norm = None if length is None else length * float(np.linalg.norm(y, axis=1).mean())
         x = self.vectors[kind].cpu().numpy()[self._masks[kind]][has].astype(np.float64)
         y = y[has]
         counts = self.counts[kind][self._masks[kind]][has]

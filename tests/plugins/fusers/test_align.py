@@ -93,12 +93,16 @@ def test_unseen_nodes_are_placed_where_trained_ones_like_them_are():
     trained = np.unique(data.items)
     where = np.random.default_rng(3).standard_normal((data.item_vectors.shape[1], 8)).astype(np.float32)
     rows = data.item_vectors @ where
-    placed = build(unseen="regression").place("item", torch.from_numpy(rows[trained]))(data.item_vectors)
+    fusions = (build(unseen="regression", unseen_length=length) for length in (None, 1.0))
+    natural, placed = (fusion.place("item", torch.from_numpy(rows[trained]))(data.item_vectors) for fusion in fusions)
     known = np.any(data.item_vectors != 0, axis=1)
     lengths = np.linalg.norm(rows, axis=1)
     cosine = (placed * rows).sum(1)[known] / (np.linalg.norm(placed, axis=1) * lengths)[known]
     assert cosine.min() > 0.97
     np.testing.assert_allclose(np.linalg.norm(placed[known], axis=1), lengths[trained].mean(), rtol=1e-4)
+    # As the regression makes it, a row of another length than most is told as such.
+    assert np.corrcoef(np.linalg.norm(natural[known], axis=1), lengths[known])[0, 1] > 0.95
+    np.testing.assert_allclose(np.linalg.norm(natural[known], axis=1).mean(), lengths[known].mean(), rtol=0.1)
 
 
 def test_minimising_it_draws_embeddings_to_their_vectors():
