@@ -68,5 +68,7 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
     centred = x - np.average(x, 0, weights)
     penalty = 0.03 * np.mean((weights[:, None] * centred**2).sum(0))
     expected = Ridge(alpha=penalty).fit(x, y, sample_weight=weights).predict(data.item_vectors)
-    expected *= np.linalg.norm(target.numpy(), axis=1).mean() / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
+    placed = build(unseen_length=2.0).place("item", target)(data.item_vectors)
+    expected *= 2 * np.linalg.norm(target.numpy(), axis=1).mean() / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
