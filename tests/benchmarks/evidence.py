@@ -67,10 +67,10 @@ GRAPH = [
 LIKELIHOOD = [
     arm("none", "none", backbone=MULTINOMIAL),
     *controlled("prior", backbone=MULTINOMIAL),
-    arm("prior-long", "prior", backbone=MULTINOMIAL, options=LONG),
     arm("concat", "concat", backbone=MULTINOMIAL),
     arm("concat-placebo", "concat", shuffle=True, backbone=MULTINOMIAL),
 ]
+NEW = [*LIKELIHOOD, arm("prior-long", "prior", backbone=MULTINOMIAL, options=LONG)]
 LENGTHS = [
     arm("none", "none"),
     *controlled("prior"),
@@ -96,11 +96,11 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     "lastfm-cold": ("lastfm", "lightgcn", "cold_items = 0.2", GRAPH),
     "lastfm-others": ("lastfm", "lightgcn", "cold_items = 0.2", OTHERS),
     "lastfm-warm-multinomial": ("lastfm", "lightgcn", "", LIKELIHOOD),
-    "lastfm-multinomial": ("lastfm", "lightgcn", "cold_items = 0.2", LIKELIHOOD),
+    "lastfm-multinomial": ("lastfm", "lightgcn", "cold_items = 0.2", NEW),
     "lastfm-lengths": ("lastfm", "lightgcn", "cold_items = 0.2", LENGTHS),
     "lastfm-tuned": ("lastfm", "lightgcn", "[evaluation.search]\ntrials = 20", TUNED),
     "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
-    "movielens-multinomial": ("movielens", "lightgcn", "cold_items = 0.2", LIKELIHOOD),
+    "movielens-multinomial": ("movielens", "lightgcn", "cold_items = 0.2", NEW),
     "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
     "movielens-fm": ("movielens", "fm", "cold_items = 0.2", MACHINES),
 }
