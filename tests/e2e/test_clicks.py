@@ -130,7 +130,7 @@ def test_a_ranker_takes_the_features_too(invoke, shop):
         (['data.features.user=["genres"]'], "users.csv has no column 'genres'"),
         (['data.columns.label="rating > 9"'], "every training interaction is a bad one"),
         (["data.features.max_values=1"], "more than 1 different values"),
-        (['backbone={use="lightgcn", loss="log"}'], "'bpr' or 'softmax'"),
+        (['backbone={use="lightgcn", loss="log"}'], "'bpr', 'softmax' or 'multinomial'"),
     ],
 )
 def test_what_does_not_go_together_is_said(invoke, shop, flags, says):
