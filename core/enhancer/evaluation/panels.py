@@ -8,7 +8,7 @@ panel                 relevant                             ranked among         
 ``history_*``         warm test pairs                      warm items               of that length of history
 ``cold``              test pairs of held-out items         held-out items           warm, with such a pair
 ``cold_among_all``    test pairs of held-out items         warm and held-out items  warm, with such a pair
-``everything``        warm test pairs, some of cold     warm and held-out items  warm, with such a pair
+``everything``        warm test pairs, a share of cold     warm and held-out items  warm, with such a pair
 ``cold_users``        test pairs of held-out users         warm items               held out, with such a pair
 ====================  ===================================  =======================  ==============================
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import errno
 import json
 import logging
@@ -94,9 +93,8 @@ async def _run(server: Any, listener: socket.socket, live: Live) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    if hasattr(signal, "SIGHUP"):
-        with contextlib.suppress(NotImplementedError, RuntimeError):  # a loop or a system without
-            loop.add_signal_handler(signal.SIGHUP, again)
+    if hasattr(signal, "SIGHUP"):  # not on Windows. Failing to take it must be loud: unhandled, it ends the process
+        loop.add_signal_handler(signal.SIGHUP, again)
     host, port = listener.getsockname()[:2]
     _log.info("serving %r on http://%s:%d", live.ranker, f"[{host}]" if ":" in host else host, port)
     await server.serve(sockets=[listener])

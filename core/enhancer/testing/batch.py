@@ -37,7 +37,7 @@ class BatchConformance:
     @pytest.fixture
     def make_provider(self) -> Callable[[], LLMProvider]:
         """Override: a function that makes a new provider, ready to answer."""
-        raise NotImplementedError("override the fixture make_provider")
+        pytest.fail(f"{type(self).__name__} must override the fixture make_provider", pytrace=False)
 
     def request_about(self, subject: str) -> Request:
         """A request for one profile."""

@@ -81,7 +81,7 @@ class LLMProviderConformance:
     @pytest.fixture
     def make_provider(self) -> Callable[[], LLMProvider]:
         """Override: a function that makes a new provider, ready to answer."""
-        raise NotImplementedError("override the fixture make_provider")
+        pytest.fail(f"{type(self).__name__} must override the fixture make_provider", pytrace=False)
 
     @pytest.fixture
     def endpoint(self) -> Endpoint | None:

@@ -6,8 +6,8 @@ features for their prior mean, here in two steps: training is that of the backbo
     P(s) = W s + b                              ridge regression of trained embeddings on vectors, weights n / (n + k)
     e'   = (n e + k P(s)) / (n + k)             for a node with n training interactions
 
-with ``P(s)`` at the mean length of trained embeddings. A node without interactions is at ``P(s)``; one with many stays
-where it is.
+with ``P(s)`` at the mean length of trained embeddings. A node with many interactions stays where it is; one without any
+is where the regression says, at the length that it says (``unseen_length``).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -191,17 +192,19 @@ TestGateMachine = GateMachine.TestCase
 # -- limits that only the provider's headers tell -----------------------------------------------------------------
 
 
-class Provider:
+class Provider(ABC):
     """Allows ``limit`` requests a minute, and says so as OpenAI does."""
 
     def __init__(self, time: Timeline, limit: int) -> None:
         self.time, self.limit, self.refused, self.served = time, limit, 0, 0
 
+    @abstractmethod
     def ask(self) -> bool:
-        raise NotImplementedError
+        """Whether a request is served now."""
 
+    @abstractmethod
     def told(self) -> tuple[int, float]:
-        raise NotImplementedError
+        """What is left, and in how many seconds there will be more."""
 
     def headers(self) -> dict[str, str]:
         left, reset = self.told()
