@@ -120,6 +120,11 @@ class RankingModel(ABC):
         self._epochs = self._sampler.epoch if self.device == "cpu" else Ahead(self._sampler.epoch, self.device)
         self._batch_size = recipe.steps(len(self._sampler))
         self._whole = recipe.softmax is not None and recipe.softmax.negatives is None
+        self._penalty = recipe.regularisation
+        """Of an interaction. With a likelihood over all items ``regularisation`` is the precision of the normal prior
+        of an embedding with the mean number of interactions, and this what that leaves for each of them."""
+        if self._whole:
+            self._penalty *= sum(int(mask.sum()) for mask in self.trained) / (2 * len(self._sampler))
         self._everything: Triples | None = None
         if self._whole and not recipe.by_user and self._batch_size >= len(self._sampler):
             self._everything = Triples(*(column.to(self.device) for column in self._sampler.everything()))
@@ -143,29 +148,28 @@ class RankingModel(ABC):
         self._pace = run.Pace(1 if small else numba.get_num_threads(), pieces=alone and bool(trained))
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
         self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates, reference=self.engine == "torch")
-        wanted = self.recipe.softmax
-        self._softmax: SampledSoftmax | Multinomial | None = None
-        if wanted is not None and wanted.negatives is None:
-            self._softmax = Multinomial(
-                self.data,
-                temperature=wanted.temperature,
-                cosine=wanted.similarity == "cosine",
-                device=self.device,
-                reference=self.engine == "torch" and self.device == "cpu",
-            )
-        elif wanted is not None:
-            self._softmax = SampledSoftmax(
-                self.data,
-                negatives=wanted.negatives or 0,
-                temperature=wanted.temperature,
-                cosine=wanted.similarity == "cosine",
-                seed=self._seed,
-                device=self.device,
-                in_batch=wanted.in_batch,
-                reference=self.engine == "torch",
-            )
+        self._softmax = None if self.recipe.softmax is None else self._made(self.recipe.softmax)
         plain = self._softmax is None and not (trained or self._has_loss or self._has_ranking or self.changes)
         self._steps = self.kernel_steps() if plain and self.engine == "numba" else None
+
+    def _made(self, wanted: Softmax) -> SampledSoftmax | Multinomial:
+        cosine, reference = wanted.similarity == "cosine", self.engine == "torch"
+        if wanted.negatives is None:
+            # On other devices blocks bound the memory; the reference keeps a score for each user and item.
+            reference = reference and self.device == "cpu"
+            return Multinomial(
+                self.data, temperature=wanted.temperature, cosine=cosine, device=self.device, reference=reference
+            )
+        return SampledSoftmax(
+            self.data,
+            negatives=wanted.negatives,
+            temperature=wanted.temperature,
+            cosine=cosine,
+            seed=self._seed,
+            device=self.device,
+            in_batch=wanted.in_batch,
+            reference=reference,
+        )
 
     def wide(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The widening columns of users and items now; None for none."""
@@ -281,13 +285,9 @@ class RankingModel(ABC):
     def _decay(self, triples: Triples) -> dict[str, torch.Tensor]:
         """The penalty is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws.
 
-        A softmax over all items draws no negative. There it is the prior of a likelihood, and ``regularisation`` the
-        precision of a normal distribution of an embedding with the mean number of interactions; the penalty of an
-        interaction is what that leaves for it.
+        A softmax over all items draws no negative.
         """
-        scale = self.recipe.regularisation / len(triples.users)
-        if self._whole:
-            scale *= sum(int(mask.sum()) for mask in self.trained) / (2 * len(self._sampler))
+        scale = self._penalty / len(triples.users)
         if scale == 0:
             return {}
         drawn = torch.bincount(triples.users, minlength=self.data.n_users)

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from enhancer_plugins.training.contrast import exponentiate
 from enhancer_plugins.training.pairs import both
 from enhancer_plugins.training.run import trained
+from enhancer_plugins.training.softmax import compared
 
 if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
@@ -120,9 +121,9 @@ class Multinomial:
             positives: int64 ``[b]``.
         """
         step = self._ordered(users, positives, user_rows.dtype)
-        anchors, items = user_rows.index_select(0, step.users), item_rows.index_select(0, self._candidates)
-        if self._cosine:
-            anchors, items = (torch.nn.functional.normalize(rows, dim=1, eps=1e-6) for rows in (anchors, items))
+        anchors, items = compared(
+            user_rows.index_select(0, step.users), item_rows.index_select(0, self._candidates), cosine=self._cosine
+        )
         if self._reference:
             likelihood = torch.log_softmax(anchors @ items.T / self._temperature, 1)
             return -likelihood[step.rows, step.columns].mean()

@@ -101,6 +101,11 @@ class _Blocks(torch.autograd.Function):
         return *(tensor * gradients[0] for tensor in ctx.saved_tensors), None, None, None, None
 
 
+def compared(*rows: torch.Tensor, cosine: bool) -> list[torch.Tensor]:
+    """Rows as their products are compared: as they are, or of unit length."""
+    return [torch.nn.functional.normalize(r, dim=1, eps=1e-6) for r in rows] if cosine else list(rows)
+
+
 class SampledSoftmax:
     """The mean of ``-log( exp(s_ui/t) / (exp(s_ui/t) + sum_j exp(s_uj/t)) )`` over a step's pairs.
 
@@ -164,17 +169,15 @@ class SampledSoftmax:
         if self._blocks:
             return self._by_blocks(user_rows, item_rows, (users, positives), drawn, bias)
         distinct, places = torch.unique(users, return_inverse=True)
-        anchors, negatives, targets = self._compared(user_rows[distinct], item_rows[drawn], item_rows[positives])
+        anchors, negatives, targets = compared(
+            user_rows[distinct], item_rows[drawn], item_rows[positives], cosine=self._cosine
+        )
         touched = self._touched(distinct, drawn)
         against = torch.addmm(bias, anchors, negatives.T, alpha=1 / self._temperature).masked_fill(touched, _NEVER)
         own = (anchors.index_select(0, places) * targets).sum(1) / self._temperature
         # Of equal users the sum over the drawn items is made once.
         others = torch.logsumexp(against, 1).index_select(0, places)
         return (torch.logaddexp(own, others) - own).mean()
-
-    def _compared(self, *rows: torch.Tensor) -> list[torch.Tensor]:
-        """Rows as their products are compared: as they are, or of unit length."""
-        return [torch.nn.functional.normalize(r, dim=1, eps=1e-6) for r in rows] if self._cosine else list(rows)
 
     def _by_blocks(
         self,
@@ -188,10 +191,11 @@ class SampledSoftmax:
         users, order = torch.sort(pairs[0], stable=True)
         distinct, counts = torch.unique_consecutive(users, return_counts=True)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        anchors, negatives, targets = self._compared(
+        anchors, negatives, targets = compared(
             user_rows.index_select(0, distinct),
             item_rows.index_select(0, drawn),
             item_rows.index_select(0, pairs[1].index_select(0, order)),
+            cosine=self._cosine,
         )
         items, first = self._items.numpy(), self._start.numpy()
         columns = [torch.arange(self._count), torch.arange(self._count, len(drawn))]
