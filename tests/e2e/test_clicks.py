@@ -138,3 +138,21 @@ def test_what_does_not_go_together_is_said(invoke, shop, flags, says):
     assert done.code in (1, 2)
     assert says in " ".join(done.err.split())
     assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("arm", "says"),
+    [
+        ('{fuser="none", backbone={loss="multinomal"}}', "[evaluation.arm.odd] backbone: loss: input should be"),
+        ('{fuser="concat", options={scael=1}}', "[evaluation.arm.odd] options: unknown key 'scael'"),
+        (
+            '{fuser="concat", options={scale=inf}}',
+            "[evaluation.arm.odd] options: scale: input should be a finite number",
+        ),
+    ],
+)
+def test_a_fault_of_an_arm_is_looked_for_there(invoke, shop, arm, says):
+    done = invoke("ablate", "--set", 'evaluation.arms=["none", "odd"]', "--set", f"evaluation.arm.odd={arm}")
+    assert done.code == 2
+    assert says in " ".join(done.err.split())
+    assert "Traceback" not in done.err

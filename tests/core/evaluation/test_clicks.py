@@ -174,6 +174,18 @@ def test_an_ablation_by_log_loss_takes_the_lower_for_the_better(click_backbone, 
     assert overall.interactions == int(views.labelled_test.labels.sum())
     assert "cold" in result.findings
     assert result.findings["cold"].mean("none", "auc") > 0.6
+    # Warm and cold together: all warm labelled pairs, and some of the cold ones, with their own labels.
+    mixed, warm, cold = views.labelled_mixed, views.labelled_test, views.labelled_cold
+    known = {(u, i): label for part in (warm, cold) for u, i, label in zip(*part_of(part), strict=True)}
+    found = {(u, i): label for u, i, label in zip(*part_of(mixed), strict=True)}
+    assert found.items() <= known.items()
+    assert len(warm.users) < len(found) < len(known)
+    assert 0 < result.findings["everything"].mean("none", "auc") < 1
+    assert 0 < result.findings["everything"].mean("none", "ndcg@5") < 1
+
+
+def part_of(pairs):
+    return pairs.users.tolist(), pairs.items.tolist(), pairs.labels.tolist()
 
 
 def test_strata_with_one_kind_of_labels_are_left_out(click_backbone, toys):

@@ -132,7 +132,7 @@ def test_the_test_part_is_not_looked_at(parts, toys, tmp_path):
 
 
 def test_an_ablation_compares_what_was_found_and_remembers_trials(parts, tmp_path):
-    told = []
+    told, shown = [], []
 
     def ablate():
         return run_ablation(
@@ -147,9 +147,14 @@ def test_an_ablation_compares_what_was_found_and_remembers_trials(parts, tmp_pat
             search=SPACE,
             memory=RunMemory(tmp_path),
             on_epoch=lambda *event: told.append(event),
+            listener=shown.append,
         )
 
     result = ablate()
+    counts = [(event.done, event.total) for event in shown if event.stage == "search"]
+    assert counts == sorted(counts), "it began again with each round"
+    assert {total for _, total in counts} == {27}
+    assert counts[-1] == (27, 27)
     trained = len(told)
     assert 3 * 20 < trained <= 3 * (27 + 6)  # options that were drawn twice are trained once
     assert {arm.name: dict(arm.fuser_options) for arm in result.arms} == {

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from enhancer.contracts import Context, TrainingData
-from enhancer.errors import ConfigError
+from enhancer.errors import ConfigError, FusionError
 from enhancer.testing.backbone import Watcher, planted
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
+from enhancer_plugins.fusers.semantic import Semantic, SemanticOptions
 from enhancer_plugins.training.run import generator
 
 
@@ -114,6 +115,13 @@ def test_each_loss_has_defaults_of_its_own():
     assert LightGCNOptions().regularisation == 1e-3
     own = LightGCNOptions(loss="multinomial", epochs=10)
     assert (own.learning_rate, own.regularisation, own.epochs, own.eval_every) == (0.08, 0.9, 10, 20)
+
+
+def test_a_fuser_that_ranks_in_its_own_way_is_refused_by_the_multinomial_before_training():
+    fuser = Semantic(SemanticOptions(), Context())
+    fuser.check(LightGCN(LightGCNOptions(), Context()))
+    with pytest.raises(FusionError, match=r"does not offer as it is configured; .* or another \[backbone\] loss"):
+        fuser.check(LightGCN(LightGCNOptions(loss="multinomial"), Context()))
 
 
 def test_items_that_cannot_be_placed_rank_at_random():

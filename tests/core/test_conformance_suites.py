@@ -1,0 +1,26 @@
+"""The suites that plugin authors run: one that is not given what it tests says so, test by test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(("module", "suite"), [("llm", "LLMProviderConformance"), ("batch", "BatchConformance")])
+def test_a_suite_without_a_provider_fails_in_words(tmp_path, module, suite):
+    (tmp_path / "test_mine.py").write_text(
+        f"from enhancer.testing.{module} import {suite}\n\n\nclass TestMine({suite}):\n    pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "TestMine must override the fixture make_provider" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert " passed" not in done.stdout.splitlines()[-1]
