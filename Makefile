@@ -1,6 +1,8 @@
 # Two commands are all there is to know: `make demo` and `make test`. Each makes .venv and installs what it needs.
 PYTHON ?= python3
 VENV   ?= .venv
+# Test processes; 0 runs all in one, for a debugger.
+WORKERS ?= auto
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
@@ -35,7 +37,7 @@ demo: $(VENV)/.demo
 	$(BIN)/enhancer demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
