@@ -12,6 +12,7 @@ from enhancer.contracts import Batch
 from enhancer.errors import DataError
 from enhancer_plugins.backbones.fm_model import FMModel
 from enhancer_plugins.backbones.fm_steps import Found
+from enhancer_plugins.training.sampler import occurrences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,8 +83,8 @@ class ClickModel(FMModel):
         scale = self.recipe.regularisation / len(labelled.users)
         decay = {}
         if scale:
-            drawn = torch.bincount(labelled.users, minlength=self.data.n_users) * scale
-            taken = torch.bincount(labelled.items, minlength=self.data.n_items) * scale
+            drawn = occurrences(labelled.users, self.data.n_users) * scale
+            taken = occurrences(labelled.items, self.data.n_items) * scale
             decay = self.decay(drawn.to(torch.float32), taken.to(torch.float32))
         if self.row_steps is not None:
             users, items, labels = labelled

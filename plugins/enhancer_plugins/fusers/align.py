@@ -81,8 +81,10 @@ class _Alignment(Fusion):
         """Distinct nodes of a step that have a vector, at most ``nodes_per_step`` of them, and how often they occur."""
         import torch
 
+        from enhancer_plugins.training.sampler import occurrences
+
         known = self._known[kind]
-        counted = torch.bincount(nodes, minlength=len(known)) * known
+        counted = occurrences(nodes, len(known)) * known
         distinct = counted.nonzero().squeeze(1)
         most = self._options.nodes_per_step
         if 0 < most < len(distinct):

@@ -18,7 +18,7 @@ from enhancer_plugins.training.adam import Adam
 from enhancer_plugins.training.kernels import row_differences
 from enhancer_plugins.training.losses import bpr_loss, bpr_reference
 from enhancer_plugins.training.multinomial import Multinomial
-from enhancer_plugins.training.sampler import Ahead, Triples, TripletSampler, in_steps
+from enhancer_plugins.training.sampler import Ahead, Triples, TripletSampler, in_steps, occurrences
 from enhancer_plugins.training.softmax import SampledSoftmax
 
 if TYPE_CHECKING:
@@ -290,10 +290,10 @@ class RankingModel(ABC):
         scale = self._penalty / len(triples.users)
         if scale == 0:
             return {}
-        drawn = torch.bincount(triples.users, minlength=self.data.n_users)
-        taken = torch.bincount(triples.positives, minlength=self.data.n_items)
+        drawn = occurrences(triples.users, self.data.n_users)
+        taken = occurrences(triples.positives, self.data.n_items)
         if not self._whole:
-            taken += torch.bincount(triples.negatives, minlength=self.data.n_items)
+            taken += occurrences(triples.negatives, self.data.n_items)
         return self.decay(*((counts.double() * scale).float() for counts in (drawn, taken)))
 
     @torch.no_grad()

@@ -138,7 +138,7 @@ class Multinomial:
             return self._last[2]
         ordered, order = torch.sort(users, stable=True)
         distinct, rows, counts = torch.unique_consecutive(ordered, return_inverse=True, return_counts=True)
-        starts = [0, *counts.cumsum(0).tolist()]
+        starts = [0, *counts.cumsum(0).cpu().tolist()]
         columns = self._place.index_select(0, positives.index_select(0, order))
         step = _Step(distinct, counts.to(dtype), starts, rows, columns)
         self._last = users, positives, step

@@ -1,4 +1,4 @@
-"""An epoch of (user, positive, negative) triples."""
+"""An epoch of (user, positive, negative) triples, and how often each node is in a step."""
 
 from __future__ import annotations
 
@@ -89,6 +89,16 @@ def in_steps(triples: Triples, size: int) -> Iterator[Triples]:
     """The triples, ``size`` at a time; the last batch holds what is left."""
     for start in range(0, len(triples.users), size):
         yield Triples(*(column[start : start + size] for column in triples))
+
+
+def occurrences(ids: torch.Tensor, n: int) -> torch.Tensor:
+    """How often each of 0 to ``n - 1`` is among ``ids`` (int64 ``[b]``): int64 ``[n]``, without waiting for a GPU.
+
+    There ``bincount`` asks for the largest of them first, at every call.
+    """
+    if ids.device.type == "cpu":
+        return torch.bincount(ids, minlength=n)
+    return torch.searchsorted(ids.sort().values, torch.arange(n + 1, device=ids.device)).diff()
 
 
 class Ahead:

@@ -1,0 +1,109 @@
+"""Train every pair of backbone and fuser on the CPU and on another device; as JSON, how far apart they end::
+
+    python tests/device_runs.py cuda
+    python tests/device_runs.py elsewhere
+
+Each run on the device is made twice, and where waiting is counted (``elsewhere``) once more with steps half as large: a step that
+waits shows there. In a process of its own, for a device like ``elsewhere`` cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+import warnings
+from typing import Any
+
+import elsewhere
+import numpy as np
+import torch
+
+from enhancer.contracts import Context
+from enhancer.testing.backbone import Watcher, labelled, planted
+from enhancer_plugins.backbones.fm import FM, FMOptions
+from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
+from enhancer_plugins.fusers.adapter import Adapter, AdapterOptions
+from enhancer_plugins.fusers.align import Align, AlignOptions
+from enhancer_plugins.fusers.concat import Concat, ConcatOptions
+from enhancer_plugins.fusers.generate import Generate, GenerateOptions
+from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
+from enhancer_plugins.fusers.prior import Prior, PriorOptions
+from enhancer_plugins.fusers.semantic import Semantic, SemanticOptions
+
+OPTIONS: dict[str, Any] = {"dim": 16, "epochs": 2, "batch_size": 256, "learning_rate": 1e-3, "engine": "torch"}
+BACKBONES = {"lightgcn": (LightGCN, LightGCNOptions), "fm": (FM, FMOptions)}
+FUSERS = {
+    "none": (NoFusion, NoFusionOptions),
+    "prior": (Prior, PriorOptions),
+    "concat": (Concat, ConcatOptions),
+    "align": (Align, AlignOptions),
+    "adapter": (Adapter, AdapterOptions),
+    "generate": (Generate, GenerateOptions),
+    "semantic": (Semantic, SemanticOptions),
+}
+RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    **{f"lightgcn-{fuser}": ("lightgcn", fuser, {}) for fuser in FUSERS},
+    **{f"fm-{fuser}": ("fm", fuser, {}) for fuser in ("none", "prior", "concat", "align", "adapter")},
+    "lightgcn-projected": ("lightgcn", "concat", {"fuser": {"projection": 8}}),
+    "lightgcn-in-batch": ("lightgcn", "align", {"loss": "softmax", "in_batch": True}),
+    "lightgcn-softmax": ("lightgcn", "none", {"loss": "softmax", "similarity": "cosine"}),
+    "lightgcn-multinomial": ("lightgcn", "concat", {"loss": "multinomial", "batch_size": None}),
+    "fm-softmax": ("fm", "concat", {"loss": "softmax"}),
+    "fm-log": ("fm", "concat", {"loss": "log"}),
+}
+
+
+def fit(name: str, device: str, **other: Any) -> Any:
+    """One run."""
+    backbone, fuser, more = RUNS[name]
+    more = {**OPTIONS, **more, **other, "device": device}
+    fuser_class, fuser_options = FUSERS[fuser]
+    fusion = fuser_class(fuser_options(**more.pop("fuser", {})), Context())
+    backbone_class, options_class = BACKBONES[backbone]
+    data = labelled(planted()) if more.get("loss") == "log" else planted().data
+    return backbone_class(options_class(**more), Context()).fit(data, fusion, seed=0, monitor=Watcher())
+
+
+def compared(name: str, device: str) -> dict[str, Any]:
+    """A run here and there."""
+    here = fit(name, "cpu")
+    elsewhere.WAITS.clear()
+    there = fit(name, device)
+    waits = [sorted(elsewhere.WAITS)]
+    again = fit(name, device)
+    if device == elsewhere.NAME:
+        elsewhere.WAITS.clear()
+        fit(name, device, batch_size=OPTIONS["batch_size"] // 2)
+        waits.append(sorted(elsewhere.WAITS))
+    return {
+        "losses": [[epoch["loss"] for epoch in made.history] for made in (here, there, again)],
+        "apart": [
+            float(np.linalg.norm(mine - other) / np.linalg.norm(mine))
+            for mine, other in ((here.factors.users, there.factors.users), (here.factors.items, there.factors.items))
+        ],
+        "equal": all(
+            np.array_equal(one, two)
+            for one, two in ((there.factors.users, again.factors.users), (there.factors.items, again.factors.items))
+        ),
+        "waits": waits,
+    }
+
+
+def main(device: str) -> None:
+    """Run them all."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    keep = elsewhere.install() if device == elsewhere.NAME else None
+    found = {}
+    for name in RUNS:
+        try:
+            found[name] = compared(name, device)
+        except Exception:  # noqa: BLE001  # the test that asks for this run shows it
+            found[name] = {"error": traceback.format_exc()}
+    print(json.dumps(found))
+    del keep
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

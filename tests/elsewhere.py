@@ -1,0 +1,114 @@
+"""A device that is not the CPU, for machines without another: as strict as a GPU, and it counts what a GPU would wait for.
+
+Its memory is the CPU's, so its results are exactly torch's there. But a tensor on it meets no tensor of the CPU, no generator of
+the CPU fills it, and numpy does not read it; what is copied has to be copied in words. What the host cannot know before the device
+has finished (a number, a size that depends on values) is written down in :data:`WAITS`.
+
+:func:`install` changes a process for good: call it in one of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Self
+
+import torch
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+NAME = "elsewhere"
+WAITS: list[str] = []
+"""Operations that have had to wait, in order."""
+_SIZES = {  # the size of what they give, or a check of theirs, depends on values
+    "aten::_unique2", "aten::bincount", "aten::masked_select", "aten::nonzero", "aten::repeat_interleave.Tensor",
+    "aten::unique_consecutive", "aten::unique_dim",
+}  # fmt: skip
+_NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"}
+_INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
+_COPIES = {"aten::copy_", "aten::_to_copy"}
+_FACTORIES = "empty.memory_format", "empty_strided", "arange", "arange.start", "arange.start_step"
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor on the device; ``raw`` is what it holds."""
+
+    @staticmethod
+    def __new__(cls, raw: torch.Tensor) -> Self:
+        assert type(raw) is torch.Tensor
+        shape: dict[str, Any] = {"layout": raw.layout, "dispatch_layout": True}
+        if raw.layout == torch.strided:
+            shape = {"strides": raw.stride(), "storage_offset": raw.storage_offset()}
+        made = torch.Tensor._make_wrapper_subclass(cls, raw.shape, dtype=raw.dtype, device=f"{NAME}:0", **shape)
+        made.raw = raw
+        return made
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        return f"elsewhere({self.raw!r})"
+
+    def numpy(self, *, force: bool = False) -> Any:
+        raise TypeError(f"a tensor on {NAME} has to be copied to the CPU first")
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.prim.layout.default:
+            return args[0].raw.layout
+        return _run(func, args, kwargs or {})
+
+
+def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The operation on what the tensors hold, if a GPU would do it."""
+    name, overload = func._schema.name, f"{func._schema.name}.{func._overloadname}"
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    here = [tensor for tensor in tensors if not isinstance(tensor, Elsewhere)]
+    there = [tensor for tensor in tensors if isinstance(tensor, Elsewhere)]
+    indices = tree_leaves(args[1]) if name in _INDEXING else []
+    if name not in _COPIES:
+        for tensor in here:  # numbers may come from the host, and so may indices
+            if tensor.ndim and not any(tensor is index for index in indices):
+                raise RuntimeError(f"{name}: a tensor {list(tensor.shape)} of the CPU among those on {NAME}")
+    if kwargs.get("generator") is not None:
+        raise RuntimeError(f"{name}: a generator of the CPU for a tensor on {NAME}")
+    wanted = kwargs.get("device")
+    leaves = wanted is not None and torch.device(wanted).type == "cpu"
+    masks = any(isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in indices)
+    if (
+        name in _SIZES | _NUMBERS
+        or overload in _SIZES
+        or masks
+        or leaves
+        or (name == "aten::copy_" and not isinstance(args[0], Elsewhere))
+    ):
+        WAITS.append(name)
+    if wanted is not None:
+        kwargs = kwargs | {"device": torch.device("cpu")}
+    raw = tree_map(lambda leaf: leaf.raw if isinstance(leaf, Elsewhere) else leaf, (args, kwargs))
+    out = func(*raw[0], **raw[1])
+    if leaves or name in _NUMBERS:
+        return out
+    known = {id(tensor.raw): tensor for tensor in there} | {id(tensor): tensor for tensor in here}
+    return tree_map(lambda leaf: _home(leaf, known), out)
+
+
+def _home(leaf: Any, known: dict[int, torch.Tensor]) -> Any:
+    """A result as its owner sees it: what was written into is the same tensor as before."""
+    if type(leaf) is not torch.Tensor:
+        return leaf
+    return known[id(leaf)] if id(leaf) in known else Elsewhere(leaf)
+
+
+def install() -> contextlib.AbstractContextManager[Any]:
+    """Make the device known to this process; it is, while what is given lives."""
+    _setup_privateuseone_for_python_backend(NAME)
+    library = torch.library.Library("aten", "IMPL")
+    for name in _FACTORIES:
+        packet, _, overload = name.partition(".")
+        library.impl(name, _factory(getattr(getattr(torch.ops.aten, packet), overload or "default")), "PrivateUse1")
+    return library
+
+
+def _factory(make: Any) -> Any:
+    return lambda *args, **kwargs: Elsewhere(
+        make(*args, **kwargs | {"device": torch.device("cpu"), "pin_memory": False})
+    )

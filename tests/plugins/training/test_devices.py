@@ -1,0 +1,142 @@
+"""A run on another device than the kernels' CPU: the same losses and rows, whatever the device, and no step that waits.
+
+Where there is no GPU, a device of our own stands for it (``elsewhere``): its memory is the CPU's, its rules are a GPU's.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from device_runs import RUNS
+
+from enhancer.contracts import TrainingData
+from enhancer_plugins.training.graph import BipartiteGraph, propagate
+from enhancer_plugins.training.sampler import Ahead, TripletSampler, occurrences
+
+TESTS = Path(__file__).parents[2]
+DEVICE = "cuda" if torch.cuda.is_available() else "elsewhere"
+gpu = pytest.mark.skipif(DEVICE != "cuda", reason="no GPU")
+# Which nodes a step compares is known only when it has drawn them.
+WAITING = {
+    "lightgcn-align", "lightgcn-semantic", "lightgcn-in-batch", "lightgcn-softmax", "lightgcn-multinomial", "fm-align", "fm-softmax",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found():
+    done = subprocess.run(
+        [sys.executable, TESTS / "device_runs.py", DEVICE], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_is_the_same_on_every_device(found, name):
+    assert "error" not in found[name], found[name]["error"]
+    here, there, _ = found[name]["losses"]
+    assert there == pytest.approx(here, rel=1e-4)
+    assert max(found[name]["apart"]) < 1e-2
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_equal_arguments_give_equal_factors(found, name):
+    """A GPU adds up in any order, unless it is told otherwise."""
+    _, there, again = found[name]["losses"]
+    assert there == again
+    assert found[name]["equal"]
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="a GPU does not count what it waits for")
+@pytest.mark.parametrize("name", sorted(set(RUNS) - WAITING))
+def test_no_step_waits(found, name):
+    """Twice as many steps wait no oftener."""
+    some, twice_as_many = found[name]["waits"]
+    assert some == twice_as_many
+    assert some
+
+
+def test_the_device_is_as_strict_as_a_gpu():
+    """What stands for a GPU must refuse what a GPU refuses, and write down what it waits for."""
+    program = """
+import elsewhere, pytest, torch
+keep = elsewhere.install()
+there, here = torch.ones(3, 2, device="elsewhere"), torch.ones(3, 2)
+assert there.device.type == "elsewhere" and (there + 1).device.type == "elsewhere"
+for refused in (
+    lambda: there + here,
+    lambda: there @ here.T,
+    lambda: there.index_select(0, torch.arange(2)),
+    lambda: torch.rand(3, device="elsewhere", generator=torch.Generator()),
+    there.numpy,
+):
+    with pytest.raises((RuntimeError, TypeError)):
+        refused()
+assert not elsewhere.WAITS
+assert float(there.sum()) == 6.0 and there.nonzero().shape == (6, 2) and torch.equal(there.cpu(), here)
+here.copy_(there * 2)
+assert here.sum() == 12 and there[there > 0].shape == (6,)
+assert len(elsewhere.WAITS) == 5, elsewhere.WAITS
+there.requires_grad_()
+(slope,) = torch.autograd.grad((there.exp() @ there.T).sum(), there)
+assert slope.device.type == "elsewhere"
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=TESTS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_occurrences_are_counted_alike_everywhere():
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, 50, 400))
+    program = "import elsewhere, json, sys, torch; keep = elsewhere.install(); from enhancer_plugins.training.sampler import occurrences\n"
+    program += "ids = torch.tensor(json.load(sys.stdin)).to('elsewhere')\n"
+    program += "print(json.dumps(occurrences(ids, 60).cpu().tolist())); assert elsewhere.WAITS == ['aten::_to_copy']"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=TESTS,
+        input=json.dumps(ids.tolist()),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == occurrences(ids, 60).tolist() == np.bincount(ids.numpy(), minlength=60).tolist()
+
+
+@gpu
+def test_propagation_and_its_gradient_are_the_kernels():
+    random = np.random.default_rng(0)
+    users, items = np.nonzero(random.random((300, 200)) < 0.05)
+    parts = 300, 200, users.astype(np.int32), items.astype(np.int32)
+    start = torch.from_numpy(random.standard_normal((500, 24)).astype(np.float32))
+    slopes = torch.from_numpy(random.standard_normal((500, 24)).astype(np.float32))
+    found = []
+    for device in ("cpu", DEVICE):
+        rows = start.to(device).requires_grad_()
+        made = propagate(rows, BipartiteGraph(*parts, device=device), [0.4, 0.3, 0.2, 0.1])
+        (gradient,) = torch.autograd.grad(made, rows, slopes.to(device))
+        found.append((made.detach().cpu().numpy(), gradient.cpu().numpy()))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
+
+
+def test_epochs_are_drawn_ahead_and_are_the_same():
+    users, items = np.nonzero(np.random.default_rng(0).random((40, 30)) < 0.3)
+    data = TrainingData(n_users=40, n_items=30, users=users.astype(np.int32), items=items.astype(np.int32))
+    sampler, drawn = TripletSampler(data, 0), []
+
+    def make(number):
+        drawn.append(number)
+        return sampler.epoch(number)
+
+    ahead = Ahead(make, "cpu")
+    for number in (1, 2, 3, 7, 8):  # 7: a run that is resumed
+        for mine, other in zip(ahead(number), sampler.epoch(number), strict=True):
+            assert torch.equal(mine, other)
+    ahead.close()
+    assert drawn == [1, 2, 3, 4, 7, 8, 9]
