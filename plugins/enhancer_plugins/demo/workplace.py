@@ -48,6 +48,7 @@ path = {store}
 [backbone]
 use = "lightgcn"               # or "fm"
 learning_rate = 0.02           # four times the default: quicker, and a little worse in every arm
+batch_size = 2850              # twice the default for so many ratings: quicker, and on validation no worse
 
 [fuser]
 use = "align"                  # or "concat", "none"
