@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import torch
+from torch import library
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 NAME = "elsewhere"
@@ -103,11 +104,11 @@ def _raw(tensor: torch.Tensor) -> torch.Tensor:
 def install() -> contextlib.AbstractContextManager[Any]:
     """Make the device known to this process; it is, while what is given lives."""
     _setup_privateuseone_for_python_backend(NAME)
-    library = torch.library.Library("aten", "IMPL")
+    kernels = library.Library("aten", "IMPL")
     for name in _FACTORIES:
         packet, _, overload = name.partition(".")
-        library.impl(name, _factory(getattr(getattr(torch.ops.aten, packet), overload or "default")), "PrivateUse1")
-    return library
+        kernels.impl(name, _factory(getattr(getattr(torch.ops.aten, packet), overload or "default")), "PrivateUse1")
+    return kernels
 
 
 def _factory(make: Any) -> Any:

@@ -49,12 +49,13 @@ async def test_a_cut_off_answer_says_so_and_counts_its_tokens(provider):
 async def test_the_event_loop_goes_on(provider):
     await provider.complete(SHORT)
     call = asyncio.create_task(provider.complete(dataclasses.replace(LONG, max_tokens=60)))
-    turns = 0
+    longest = 0.0
     while not call.done():
+        before = time.monotonic()
         await asyncio.sleep(0.01)
-        turns += 1
+        longest = max(longest, time.monotonic() - before)
     assert call.result().text
-    assert turns > 10, "a loop that the model holds up turns once or twice"
+    assert longest < 0.5
 
 
 async def test_the_deadline_holds_and_frees_the_slot(provider):
@@ -62,7 +63,7 @@ async def test_the_deadline_holds_and_frees_the_slot(provider):
     started = time.monotonic()
     with pytest.raises(DeadlineError, match=r"within \[llm\] timeout = 0.5 seconds"):
         await provider.complete(dataclasses.replace(LONG, timeout=0.5))
-    assert time.monotonic() - started < 3.0, "a story takes many times as long"
+    assert time.monotonic() - started < 1.0
     assert (await provider.complete(SHORT)).text
     assert time.monotonic() - started < 6.0, "the first call wrote on: its slot should be free at its next token"
 
@@ -75,7 +76,7 @@ async def test_a_cancelled_call_ends_at_once(provider):
     started = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await call
-    assert time.monotonic() - started < 3.0, "a story takes many times as long"
+    assert time.monotonic() - started < 0.5
     assert (await provider.complete(SHORT)).text
 
 
