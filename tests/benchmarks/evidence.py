@@ -53,16 +53,14 @@ def controlled(fuser: str, *, name: str | None = None, backbone: str = "", optio
     ]
 
 
-# Before placed items were left as long as the regression makes them, they were given the mean length of trained ones.
-LONG = "unseen_length = 1.0"
 GRAPH = [
     arm("none", "none"),
-    *controlled("prior", options=LONG),
-    *controlled("align", options=LONG),
+    *controlled("prior"),
+    *controlled("align"),
     arm("concat", "concat"),
     arm("concat-placebo", "concat", shuffle=True),
     arm("none-softmax", "none", backbone=SOFTMAX),
-    *controlled("prior", name="prior-softmax", backbone=SOFTMAX, options=LONG),
+    *controlled("prior", name="prior-softmax", backbone=SOFTMAX),
 ]
 LIKELIHOOD = [
     arm("none", "none", backbone=MULTINOMIAL),
@@ -70,7 +68,7 @@ LIKELIHOOD = [
     arm("concat", "concat", backbone=MULTINOMIAL),
     arm("concat-placebo", "concat", shuffle=True, backbone=MULTINOMIAL),
 ]
-NEW = [*LIKELIHOOD, arm("prior-long", "prior", backbone=MULTINOMIAL, options=LONG)]
+NEW = [*LIKELIHOOD, arm("prior-long", "prior", backbone=MULTINOMIAL, options="unseen_length = 1.0")]
 LENGTHS = [
     arm("none", "none"),
     *controlled("prior"),
@@ -79,14 +77,14 @@ LENGTHS = [
 OTHERS = [
     arm("none", "none"),
     *controlled("semantic"),
-    *controlled("generate", options=LONG),
+    *controlled("generate"),
     *controlled("adapter"),
 ]
-TUNED = [arm("none", "none"), *controlled("prior", options=LONG), *controlled("align", options=LONG)]
+TUNED = [arm("none", "none"), *controlled("prior"), *controlled("align")]
 MACHINES = [
     arm("none", "none"),
-    *controlled("prior", options=LONG),
-    *controlled("align", options=LONG),
+    *controlled("prior"),
+    *controlled("align"),
     *controlled("concat"),
     arm("adapter", "adapter"),
 ]
@@ -303,18 +301,25 @@ def tuning(search: Mapping[str, Any]) -> list[str]:
     return out
 
 
-def page(work: Path) -> str:
-    """The whole page, from the results that are there."""
-    found = [
-        json.loads(path.read_text()) for path in (work / "results" / f"{n}.json" for n in EXPERIMENTS) if path.exists()
-    ]
+def page(work: Path, before: str) -> str:
+    """The whole page: sections from the results that are there, and the others as they stand in the page before."""
+    results = {n: work / "results" / f"{n}.json" for n in EXPERIMENTS}
+    found = {n: json.loads(path.read_text(encoding="utf-8")) for n, path in results.items() if path.exists()}
     if not found:
         sys.exit(f"there is no result in {work / 'results'}")
+    kept = {text.partition("\n")[0]: text.strip() for text in before.split("\n## ")[1:]}
+    sections = []
+    for name in EXPERIMENTS:
+        if name in found:
+            sections.append(section(found[name]))
+        elif WORDS[name] in kept:
+            sections.append(f"## {kept[WORDS[name]]}")
+            print(f"{name}: no result; its section stays as it was", file=sys.stderr)
+    about = lines({**next(iter(found.values()))["machine"], "load": "any"}).splitlines()[0]
     text = Path(__file__).with_name("evidence_words.md").read_text(encoding="utf-8")
-    return text.replace(
-        "{machine}",
-        lines({**found[0]["machine"], "load": "any"}).splitlines()[0].replace(", load any at the start", ""),
-    ).replace("{sections}", "\n\n".join(section(told) for told in found))
+    return text.replace("{machine}", about.replace(", load any at the start", "")).replace(
+        "{sections}", "\n\n".join(sections)
+    )
 
 
 def main() -> None:
@@ -324,10 +329,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(EXPERIMENTS), default=None)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--write", type=Path, help="make this page of the results that are there, and run nothing")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        help="make this page of the results that are there (a section without one stays), and run nothing",
+    )
     given = parser.parse_args()
     if given.write:
-        given.write.write_text(page(given.work), encoding="utf-8")
+        before = given.write.read_text(encoding="utf-8") if given.write.exists() else ""
+        given.write.write_text(page(given.work, before), encoding="utf-8")
         return
     for name in given.only or EXPERIMENTS:
         print(f"-- {name}", file=sys.stderr)
