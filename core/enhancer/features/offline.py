@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from enhancer.features.report import GenerationReport
     from enhancer.features.survey import ToAsk, Work
     from enhancer.harness.budget import Budget
-    from enhancer.harness.caller import Spent
     from enhancer.harness.desk import Desk
     from enhancer.harness.jobs import Trouble
+    from enhancer.harness.spending import Spent
     from enhancer.progress import Detail
 
 _log = logging.getLogger(__name__)

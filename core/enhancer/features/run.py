@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from enhancer.features.records import Unembedded
     from enhancer.features.report import GenerationReport
     from enhancer.features.survey import Surveyed, ToAsk, ToEmbed, Work
-    from enhancer.harness.caller import Spent
     from enhancer.harness.generator import Generator
     from enhancer.harness.journal import Journal
+    from enhancer.harness.spending import Spent
     from enhancer.progress import Listener
 
 T = TypeVar("T")

@@ -189,7 +189,7 @@ class Desk(Submitter):
             seen += 1
             if isinstance(result, Completion):
                 answered += 1
-                waiting.append(Returned(int(name[2]), result, self._cost(result)))
+                waiting.append(Returned(int(name[2]), *self._spending.priced(result)))
             else:
                 outcome = _outcome_of(result)
                 if isinstance(result, AuthenticationError):
@@ -206,26 +206,8 @@ class Desk(Submitter):
     async def _settle(self, job: Job, returned: Sequence[Returned]) -> None:
         """Answers are on disk, with what they cost, before anything looks at them."""
         for new in await asyncio.wrap_future(self._jobs.settle(job, returned)):
-            spent = self.spent
-            spent.calls += 1
-            spent.uncounted += new.completion.prompt_tokens is None or new.completion.completion_tokens is None
-            spent.prompt_tokens += new.completion.prompt_tokens or 0
-            spent.completion_tokens += new.completion.completion_tokens or 0
-            if new.cost_usd is None:
-                spent.unknown_cost += 1
-            else:
-                spent.cost_usd += new.cost_usd
-            # Where the provider does not tell, the cap assumes the most.
-            self._budget.settle(0.0, new.ceiling_usd if new.cost_usd is None else new.cost_usd)
-
-    def _cost(self, completion: Completion) -> float | None:
-        price = self._own_price
-        if price is None and completion.cost_usd is not None:
-            return completion.cost_usd
-        price = price or self._budget.price
-        if price is None or completion.prompt_tokens is None or completion.completion_tokens is None:
-            return None
-        return self._share * price.cost(completion.prompt_tokens, completion.completion_tokens)
+            # What is out is reserved in the journal, not in this run's budget.
+            self._spending.settle(new.completion, new.cost_usd, reserved=0.0, ceiling=new.ceiling_usd)
 
     def _count_failed_look(self, error: ProviderError) -> None:
         self._failed_looks += 1

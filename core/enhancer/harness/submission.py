@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, TypeVar
 from enhancer.errors import ProviderError, RequestError
 from enhancer.harness import caller
 from enhancer.harness.asking import request_about
-from enhancer.harness.caller import Spent
 from enhancer.harness.jobs import Asked, Job
 from enhancer.harness.key import request_hash
 from enhancer.harness.retry import is_transient, retrying
-from enhancer.harness.tokens import estimate_messages, upper_bound
+from enhancer.harness.spending import Spending
+from enhancer.harness.tokens import estimate_messages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -114,16 +114,15 @@ class Submitter:
         self._llm = llm
         self._endpoint = endpoint
         self._budget = budget
-        self._own_price = own_price
         self._folder = folder
         self._sleep = sleep
-        self._share = 1.0 - llm.batch_discount
+        self._spending = Spending(budget, own_price=own_price, share=1.0 - llm.batch_discount)
         self._most_requests = min(llm.batch_requests, batches.max_requests)
         self._most_bytes = min(llm.batch_bytes, batches.max_bytes)
         self._draft: _Draft | None = None
         self._drafted = 0.0
         self._reserved = 0.0
-        self.spent = Spent()
+        self.spent = self._spending.spent
 
     # -- what was left behind ---------------------------------------------------------------------------------------
 
@@ -158,11 +157,9 @@ class Submitter:
             NoMoneyError: It does not fit under ``max_cost`` while what is out may cost what it can.
         """
         request = request_about(cases, self._llm)
-        ceiling = 0.0
-        if self._budget.capped:
-            ceiling = self._share * self._budget.could_cost(upper_bound(request), request.max_tokens or 0)
-            if not self._budget.fits(self._reserved + self._drafted + ceiling):
-                raise NoMoneyError(ceiling)
+        ceiling = self._spending.ceiling(request)
+        if not self._budget.fits(self._reserved + self._drafted + ceiling):
+            raise NoMoneyError(ceiling)
         draft = self._draft
         line = self._batches.line(
             _custom_id(draft.token if draft else "0" * 32, draft.requests if draft else 0), request
