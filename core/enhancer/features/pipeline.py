@@ -346,8 +346,12 @@ class Pipeline:
         return works
 
     def _price(self, provider: LLMProvider) -> Price | None:
+        own = self._own_price()
+        return own if own is not None else provider.price(self._settings.llm.model)
+
+    def _own_price(self) -> Price | None:
         own = self._settings.llm.price
-        return Price(own.input, own.output) if own is not None else provider.price(self._settings.llm.model)
+        return None if own is None else Price(own.input, own.output)
 
     def _desk(self, provider: LLMProvider, batches: BatchProvider, journal: Journal) -> tuple[Desk, Budget]:
         """Open the way to the batch API, once a job is to be looked at or written.
@@ -362,14 +366,13 @@ class Pipeline:
         llm = self._settings.llm
         provider.check(llm.model)
         budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
-        own = llm.price
         desk = Desk(
             batches,
             journal,
             llm,
             endpoint=provider.endpoint,
             budget=budget,
-            own_price=Price(own.input, own.output) if own is not None else None,
+            own_price=self._own_price(),
             folder=self._store.directory / FOLDER,
         )
         return desk, budget
@@ -394,14 +397,13 @@ class Pipeline:
             tokens_per_minute=llm.tokens_per_minute,
             patience=max(120.0, 2 * llm.timeout),
         )
-        own = llm.price
         caller = Caller(
             provider,
             journal,
             gate,
             budget,
             max_attempts=llm.max_attempts,
-            price_override=Price(own.input, own.output) if own is not None else None,
+            price_override=self._own_price(),
             token_ratio=observed_ratio(journal.observed(llm.model)),
         )
         generator = Generator(caller, gate, llm, answered=run.answered, failed=run.failed)

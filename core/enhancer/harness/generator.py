@@ -6,18 +6,17 @@ import asyncio
 import logging
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from enhancer.contracts.llm import Request
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.caller import StoppedError
+from enhancer.harness.request import request_about
 from enhancer.harness.retry import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from enhancer.config.schema import LLMConfig
-    from enhancer.contracts.llm import Message
     from enhancer.harness.caller import Caller
     from enhancer.harness.case import Case
     from enhancer.harness.gate import Gate
@@ -148,11 +147,9 @@ class Generator:
 
     async def _alone(self, case: Case) -> None:
         while True:
-            room = self._llm.max_tokens * (2 if case.more_room else 1)
-            request = self._request(case, case.messages(), room)
             try:
                 paid = await self._caller.call(
-                    request,
+                    request_about([case], self._llm),
                     hashes=(case.input_hash,),
                     ids=None,
                     attempt=case.heard + 1,
@@ -172,25 +169,13 @@ class Generator:
 
     async def _together(self, cases: Group) -> list[Group]:
         """Ask about several at once; gives the groups that are to be asked again."""
-        ask = cases[0].ask
-        ids = tuple(case.key.id for case in cases)
-        messages = ask.template.batch_messages([(case.key.id, case.prompt) for case in cases])
-        request = Request(
-            messages=messages,
-            schema=ask.template.batch_schema,
-            schema_name="profiles",
-            subjects=tuple(case.key for case in cases),
-            batched=True,
-            max_tokens=self._llm.max_tokens * len(cases),
-            **self._sampling(),
-        )
         try:
             paid = await self._caller.call(
-                request,
+                request_about(cases, self._llm),
                 hashes=tuple(case.input_hash for case in cases),
-                ids=ids,
+                ids=tuple(case.key.id for case in cases),
                 attempt=max(case.heard for case in cases) + 1,
-                template=ask.template.version,
+                template=cases[0].ask.template.version,
             )
         except ProviderError as error:
             if isinstance(error, RequestError | DeadlineError) and not _absent(error):
@@ -218,25 +203,6 @@ class Generator:
             self._vain()
             return _halves(again_together)
         return [*([again_together] if again_together else []), *again_alone]
-
-    def _request(self, case: Case, messages: tuple[Message, ...], room: int) -> Request:
-        return Request(
-            messages=messages,
-            schema=case.ask.template.schema,
-            subjects=(case.key,),
-            max_tokens=room,
-            **self._sampling(),
-        )
-
-    def _sampling(self) -> dict[str, Any]:
-        llm = self._llm
-        return {
-            "model": llm.model,
-            "temperature": llm.temperature,
-            "top_p": llm.top_p,
-            "seed": llm.seed,
-            "timeout": llm.timeout,
-        }
 
     # -- no answer --------------------------------------------------------------------------------------------------
 

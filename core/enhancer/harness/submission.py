@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.errors import ProviderError, RequestError
 from enhancer.harness import caller
-from enhancer.harness.asking import request_about
 from enhancer.harness.jobs import Asked, Job
 from enhancer.harness.key import request_hash
+from enhancer.harness.request import request_about
 from enhancer.harness.retry import is_transient, retrying
 from enhancer.harness.spending import Spending
 from enhancer.harness.tokens import estimate_messages
