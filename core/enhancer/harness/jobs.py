@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from enhancer.harness import clock
 from enhancer.harness.completions import PaidCall, chunks, marks, write_call
-from enhancer.harness.journal import OUT
 from enhancer.harness.owner import is_gone
 
 if TYPE_CHECKING:
@@ -26,7 +25,48 @@ if TYPE_CHECKING:
 State = Literal["writing", "ready", "out", "closed"]
 Outcome = Literal["missing", "expired", "failed", "refused", "withdrawn"]
 """Why a request came back without an answer. ``withdrawn`` is nobody's fault, and counts for nothing."""
+SCHEMA = """
+CREATE TABLE jobs (
+  token TEXT PRIMARY KEY,
+  endpoint TEXT NOT NULL,
+  model TEXT NOT NULL,
+  state TEXT NOT NULL,
+  upload TEXT,
+  provider_id TEXT,
+  said TEXT NOT NULL DEFAULT '',
+  requests INTEGER NOT NULL DEFAULT 0,
+  at TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  expires REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_requests (
+  job TEXT NOT NULL REFERENCES jobs(token),
+  number INTEGER NOT NULL,
+  hashes TEXT NOT NULL,
+  ids TEXT,
+  template TEXT NOT NULL,
+  request TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  estimated_prompt_tokens INTEGER NOT NULL,
+  ceiling_usd REAL NOT NULL,
+  outcome TEXT,
+  message TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_entities (
+  input_hash TEXT NOT NULL,
+  job TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  PRIMARY KEY (input_hash, job, number)
+) STRICT, WITHOUT ROWID
+"""
+TABLES = frozenset({"jobs", "job_requests", "job_entities"})
 _OPEN = "state IN ('ready', 'out')"
+_OUT = (
+    "FROM job_entities e JOIN job_requests r ON r.job = e.job AND r.number = e.number JOIN jobs j ON j.token = r.job"
+    f" WHERE r.outcome IS NULL AND j.{_OPEN}"
+)
+"""SQL: the entities that are out in an offline batch, or about to be."""
 _COLUMNS = "token, endpoint, model, state, upload, provider_id, said, requests, at"
 
 
@@ -290,7 +330,7 @@ class JobBook:
         """Those of ``hashes`` that are out."""
         found: set[str] = set()
         for chunk in chunks(hashes):
-            rows = self._read(f"SELECT DISTINCT e.input_hash {OUT} AND e.input_hash IN ({marks(chunk)})", chunk)
+            rows = self._read(f"SELECT DISTINCT e.input_hash {_OUT} AND e.input_hash IN ({marks(chunk)})", chunk)
             found.update(row[0] for row in rows)
         return found
 
@@ -322,6 +362,17 @@ class JobBook:
         """The different messages with which requests of a job were refused; two at most."""
         sql = "SELECT DISTINCT message FROM job_requests WHERE job=? AND outcome='refused' LIMIT 2"
         return [row[0] for row in self._read(sql, (token,))]
+
+
+def out_among(connection: sqlite3.Connection, hashes: Sequence[str]) -> set[str]:
+    """Those of ``hashes`` that are out, within a transaction of the journal."""
+    sql = f"SELECT e.input_hash {_OUT} AND e.input_hash IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
+    return {row[0] for row in connection.execute(sql, (json.dumps(hashes),))}
+
+
+def renew(connection: sqlite3.Connection, owner: str, expires: float) -> None:
+    """Extend the lease of an owner's unfinished submissions, within a transaction of the journal."""
+    connection.execute("UPDATE jobs SET expires=? WHERE owner=?", (expires, owner))
 
 
 def _outcome(connection: sqlite3.Connection, token: str, number: int, outcome: str, message: str) -> None:
