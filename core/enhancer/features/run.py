@@ -64,44 +64,54 @@ class Asking:
     close: Callable[[], Awaitable[None]]
 
 
-class Run:
-    """Made for one run and one event loop."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every run works with, whether it calls the LLM directly or by offline batches."""
 
-    def __init__(
-        self,
-        works: Sequence[Work],
-        *,
-        store: FeatureStore,
-        journal: Journal,
-        embedder: Callable[[], Embedder],
-        fingerprint: str,
-        make_asking: Callable[[Run], Asking],
-        items_per_request: int,
-        concurrency: int,
-        listener: Listener,
-        on_record: Callable[[Record], None] | None,
-        retry_quarantined: bool,
-        limit: int | None,
-        total: int | None,
-    ) -> None:
-        self._works = works
-        self._store = store
-        self._journal = journal
-        self._embedder = embedder
-        self._fingerprint = fingerprint
+    works: Sequence[Work]
+    """What is wanted of each kind of entity."""
+    store: FeatureStore
+    journal: Journal
+    embedder: Embedder
+    items_per_request: int
+    concurrency: int
+    listener: Listener
+    on_record: Callable[[Record], None] | None
+    """Told of each record once it is on disk."""
+    retry_quarantined: bool
+    """Whether to ask again about entities that failed with the same input before."""
+    total: int | None
+    """Entities in all, where they have been counted."""
+
+
+class Run:
+    """Made for one run and one event loop.
+
+    Args:
+        parts: What it works with.
+        make_asking: Opens the way to the LLM, when the first call is due.
+        limit: Entities that are asked about at most.
+    """
+
+    def __init__(self, parts: Parts, *, make_asking: Callable[[Run], Asking], limit: int | None) -> None:
+        self._works = parts.works
+        self._store = parts.store
+        self._journal = parts.journal
+        self._embedder = parts.embedder
+        self._fingerprint = parts.embedder.fingerprint
         self._make_asking = make_asking
-        self._slice = max(64, 2 * concurrency * items_per_request)
-        self._listener = listener
-        self._on_record = on_record
-        self._retry_quarantined = retry_quarantined
+        self._slice = max(64, 2 * parts.concurrency * parts.items_per_request)
+        self._listener = parts.listener
+        self._on_record = parts.on_record
+        self._retry_quarantined = parts.retry_quarantined
         self._left = limit
-        self._total = total
+        self._total = parts.total
         self.tally = Tally()
         self._textless: list[str] = []
         self._asking: Asking | None = None
         self._generating: asyncio.Task[None] | None = None
-        self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, concurrency // 2))
-        self._grouping = Grouping(items_per_request, self._ask_together)
+        self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, parts.concurrency // 2))
+        self._grouping = Grouping(parts.items_per_request, self._ask_together)
         self._stage: EmbeddingStage
         self._error: BaseException | None = None
         self._stopped = asyncio.Event()

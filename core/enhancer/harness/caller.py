@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from enhancer.harness.journal import Journal
 
 
-BACKOFF_SECONDS = 0.5
-"""The first wait after a failure lasts up to so long; each further one up to twice as long."""
-
-
 class StoppedError(Exception):
     """The run is stopping: no further call is made."""
 
@@ -52,7 +48,6 @@ class Caller:
         price_override: Price | None = None,
         token_ratio: float = 1.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        backoff: float | None = None,
     ) -> None:
         """Take the parts.
 
@@ -65,14 +60,13 @@ class Caller:
             price_override: Prices that count for more than what the provider tells.
             token_ratio: Tokens that the model really counts for one estimated token.
             sleep: Waits between attempts.
-            backoff: Seconds that the first wait lasts at most; by default ``BACKOFF_SECONDS``.
         """
         self._provider = provider
         self._journal = journal
         self._gate = gate
         self._budget = budget
         self._sleep = sleep
-        self._retry = retrying(max_attempts, sleep=self._nap, initial=BACKOFF_SECONDS if backoff is None else backoff)
+        self._retry = retrying(max_attempts, sleep=self._nap)
         self._spending = Spending(budget, own_price=price_override)
         self._ratio = token_ratio
         self.spent = self._spending.spent

@@ -312,10 +312,10 @@ class JobBook:
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def open(self) -> list[Job]:
-        """Jobs that are out, or may be."""
+    def open(self, endpoint: str | None = None) -> list[Job]:
+        """Jobs that are out, or may be; of one endpoint alone where it is given."""
         rows = self._read(f"SELECT {_COLUMNS} FROM jobs WHERE {_OPEN} ORDER BY at, token", ())  # noqa: S608
-        return [Job(*row) for row in rows]
+        return [job for job in (Job(*row) for row in rows) if endpoint in (None, job.endpoint)]
 
     def unfinished(self) -> list[Job]:
         """Jobs that are not closed, those that are being written included."""

@@ -1,4 +1,4 @@
-"""The desk of offline batches: submits jobs, watches them, and collects what has ended into the journal."""
+"""How offline batches are collected: jobs are watched, and the results of those that have ended go to the journal."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import asyncio
 import logging
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.contracts.llm import Completion
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.jobs import Returned
 from enhancer.harness.redact import redact
-from enhancer.harness.retry import TRANSIENT
-from enhancer.harness.submission import AT_ONCE, Submitter
+from enhancer.harness.retry import TRANSIENT, with_retries
+from enhancer.harness.submission import AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
-    from enhancer.contracts.batch import JobStatus
+    from enhancer.config.schema import LLMConfig
+    from enhancer.contracts.batch import BatchProvider, JobStatus
     from enhancer.harness.jobs import Job, Outcome
+    from enhancer.harness.journal import Journal
+    from enhancer.harness.spending import Spending
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _CUSTOM_ID = re.compile(r"([0-9a-f]{32})-(\d{1,9})", re.ASCII)
 _MOST_FAILED_LOOKS = 10
@@ -29,24 +34,51 @@ _ALL_REFUSED = 5
 """Requests of a job that may be refused, before any was ever answered, until the settings are to blame."""
 
 
-class Desk(Submitter):
-    """For one run and one event loop.
+class Collector:
+    """Watches jobs and collects them. For one run and one event loop.
 
     Args:
-        rest: The arguments of :class:`~enhancer.harness.submission.Submitter`.
+        batches: The provider's batch API.
+        journal: Remembers jobs, and keeps answers.
+        llm: ``[llm]``.
+        endpoint: Of the provider; jobs of others are left alone.
+        spending: Counts what answers cost, at the price of batches.
+        folder: For results that are being read.
+        sleep: Waits between attempts.
 
     Attributes:
         looks: How the jobs that are out stand, by token.
         congested: Whether the provider's queue is full: nothing new is sent until a job has ended.
     """
 
-    def __init__(self, *rest: Any, **more: Any) -> None:
-        super().__init__(*rest, **more)
+    def __init__(
+        self,
+        batches: BatchProvider,
+        journal: Journal,
+        llm: LLMConfig,
+        *,
+        endpoint: str,
+        spending: Spending,
+        folder: Path,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._batches = batches
+        self._journal = journal
+        self._jobs = journal.jobs
+        self._llm = llm
+        self._endpoint = endpoint
+        self._spending = spending
+        self._folder = folder
+        self._sleep = sleep
         self.looks: dict[str, JobStatus] = {}
         self.congested = False
         self._abandoning = False
         self._one_ended = False
         self._failed_looks = 0
+
+    def open(self) -> list[Job]:
+        """Jobs that are out at this endpoint, or about to be."""
+        return self._jobs.open(self._endpoint)
 
     async def look(self) -> tuple[bool, bool]:
         """Ask once how each job stands, and collect those that have ended.
@@ -149,7 +181,7 @@ class Desk(Submitter):
 
     def _is_everybodys(self, seen: int, refusals: Sequence[str]) -> bool:
         """Whether refusals of a whole job are to be blamed on the settings: this model has never answered."""
-        if not refusals or self.spent.calls or self._journal.observed(self._llm.model).calls:
+        if not refusals or self._spending.spent.calls or self._journal.observed(self._llm.model).calls:
             return False
         return seen >= _ALL_REFUSED or (seen > 1 and len(refusals) == 1)
 
@@ -208,6 +240,9 @@ class Desk(Submitter):
         for new in await asyncio.wrap_future(self._jobs.settle(job, returned)):
             # What is out is reserved in the journal, not in this run's budget.
             self._spending.settle(new.completion, new.cost_usd, reserved=0.0, ceiling=new.ceiling_usd)
+
+    async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await with_retries(call, self._llm.max_attempts, sleep=self._sleep)
 
     def _count_failed_look(self, error: ProviderError) -> None:
         self._failed_looks += 1
