@@ -30,7 +30,7 @@ _LINGER = 0.25
 
 
 class EmbeddingStage:
-    """Takes records without vectors and stores them with. For one event loop.
+    """Embeds records that lack a vector, and stores them. For one event loop.
 
     Args:
         embedder: Makes the vectors.
@@ -53,7 +53,7 @@ class EmbeddingStage:
         self._broken = broken
         self._items: list[Unembedded] = []
         self._ended = False
-        # Set when there is something to do, when a batch is full (or need not be), and when there is room again.
+        # Set when: a record waits; a batch is full or need not fill up; there is room for more records.
         self._some, self._full, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "enhancer-embed")
         self._discard = False

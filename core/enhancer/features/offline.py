@@ -1,4 +1,4 @@
-"""A run of ``generate --batch``: the same survey, claims, quarantine and store as the direct road, in rounds.
+"""A run of ``generate --batch``: the same survey, claims, quarantine and store as direct calls, in rounds.
 
 ::
 

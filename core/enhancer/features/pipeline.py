@@ -251,7 +251,7 @@ class Pipeline:
             return journal.jobs.open()
 
     def differences(self) -> Differences:
-        """Something that adds up what is different between the tables and the store."""
+        """An empty count of what is different between the tables and the store, for surveys to fill."""
         return Differences(self._store, self._settings.llm.model)
 
     def difference(self) -> tuple[Difference, ...]:
@@ -392,7 +392,7 @@ class Pipeline:
         provider.check(llm.model)
         budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
         gate = Gate(
-            # A call that only waits its turn inside the provider would wait inside its own deadline.
+            # A call that queued inside the provider would spend its own time-out there.
             min(llm.concurrency, provider.capacity or llm.concurrency),
             requests_per_minute=llm.requests_per_minute,
             tokens_per_minute=llm.tokens_per_minute,

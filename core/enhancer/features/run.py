@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0
-"""How long calls that are out may take to land after the first Ctrl-C."""
+"""How long calls in flight may still take after the first Ctrl-C."""
 _TICK = 0.1
 _SHORTEST_WAIT = 0.1
 _LONGEST_WAIT = 3.0
@@ -146,7 +146,7 @@ class Run:
             self._thread.shutdown(wait=False, cancel_futures=True)
             if self._asking is not None:
                 await self._asking.close()
-            with contextlib.suppress(StoreError):  # a full disk has been told already; leases run out by themselves
+            with contextlib.suppress(StoreError):  # a full disk was reported already; claims run out by themselves
                 await asyncio.wrap_future(self._journal.unclaim())
         self._tell()
         if self._textless:
@@ -159,7 +159,7 @@ class Run:
         return report
 
     def interrupt(self, times: int) -> None:
-        """End soon: calls that are out may land, nothing new is begun; the second time not even that."""
+        """End soon: nothing new is begun, and calls in flight may be answered; the second time they are cancelled."""
         self._stage.discard()
         self._stop(None)
         if self._asking is None:
@@ -203,7 +203,7 @@ class Run:
                     return
             if not put_aside:
                 return
-            # Somebody else (or one of our own workers) is asking about the same: their answer will be ours.
+            # Another process, or a worker of ours, is asking about the same; its answer will serve here too.
             wait = _SHORTEST_WAIT if put_aside != before else min(wait * 2, _LONGEST_WAIT)
             first, before = False, put_aside
             await asyncio.sleep(wait)
@@ -218,7 +218,7 @@ class Run:
             tally.passed += found.entities - (changed if text_alone else len(found.to_ask))
             await self._reembed(work, found.to_reembed)
             for row in found.to_embed:
-                # A text beside a profile is no entity of its own.
+                # A text beside a profile is not counted as an entity of its own.
                 await self._hand_on(text_record(work, row, is_new=text_alone and row.changed))
         rows = [row for row in found.to_ask if not row.empty]
         if first:
@@ -231,7 +231,7 @@ class Run:
         return put_aside
 
     async def _pass_over(self, work: Work, rows: Sequence[ToAsk | ToEmbed]) -> None:
-        """Count entities that there is nothing to ask about; whatever failed when they had a text is settled."""
+        """Count entities that there is nothing to ask about, and take them out of quarantine."""
         self.tally.without_text += len(rows)
         self._textless += [row.id for row in rows[: max(0, _NAMED - len(self._textless))]]
         if rows and work.ask is not None:
@@ -381,7 +381,7 @@ class Run:
                 try:
                     self._on_record(one.record)
                 except Exception:  # noqa: BLE001 - an observer may raise anything
-                    # Whoever listens has no say in whether the work goes on; told once, not a million times.
+                    # An observer's error must not stop the run; it is logged once, not for each record.
                     self._on_record = None
                     _log.exception("an observer of stored records failed and is told of no more of them")
                     break

@@ -34,7 +34,8 @@ class Caller:
     Attributes:
         spent: What came back so far.
         stopping: Whether no further call may be made.
-        idle: Tasks that only wait (for work, for leave, for money, for a while), and lose nothing by being cancelled.
+        idle: Tasks that only wait (for work, for permission to call, for money, between attempts): nothing is lost
+            by cancelling them.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Caller:
         token_ratio: float = 1.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Take the parts.
+        """Make a caller.
 
         Args:
             provider: Who answers.
@@ -117,7 +118,7 @@ class Caller:
                     )
                 )
                 self._spending.settle(completion, cost, reserved=ceiling, ceiling=ceiling)
-                # Until it is on disk it counts as in flight: a kill never loses more calls than may be out.
+                # Until it is on disk it counts as in flight: a kill loses no more answers than calls may be in flight.
                 paid = await written
             except BaseException:
                 self._gate.abandoned(ticket)
@@ -134,7 +135,7 @@ class Caller:
             first: list[ProviderError] = [error]
 
         async def attempt_again() -> Paid:
-            # The failure that has been is the retry layer's first: a call that succeeds at once never enters it.
+            # The first failure counts as the retry layer's first attempt: a call that succeeds at once never enters it.
             if first:
                 raise first.pop()
             return await attempt_once()
@@ -142,7 +143,7 @@ class Caller:
         return await self._retry(attempt_again)
 
     async def _let_in(self, expected: float, ceiling: float) -> Ticket:
-        """Leave to call, with the money for it set aside."""
+        """Permission to call, with its cost reserved."""
         self._refuse_when_stopping()
         ticket = self._gate.enter_now(expected)
         if ticket is not None and self._budget.reserve_now(ceiling):

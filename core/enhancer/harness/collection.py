@@ -29,9 +29,9 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _CUSTOM_ID = re.compile(r"([0-9a-f]{32})-(\d{1,9})", re.ASCII)
 _MOST_FAILED_LOOKS = 10
-"""Looks at a job that may fail one after the other before the run stops; the job goes on all the same."""
+"""Looks at jobs that may fail in a row before the run stops; the jobs themselves go on."""
 _ALL_REFUSED = 5
-"""Requests of a job that may be refused, before any was ever answered, until the settings are to blame."""
+"""If so many requests of a job are refused, and none was ever answered, the settings are to blame."""
 
 
 class Collector:
@@ -119,7 +119,7 @@ class Collector:
         return ended, moved
 
     async def abandon(self) -> int:
-        """Have everything that is out end early; what the provider no longer knows is given up at once.
+        """Cancel every open job; those that the provider no longer knows are given up at once.
 
         Returns:
             Jobs that will end soon; their results are still to be collected.
@@ -180,13 +180,13 @@ class Collector:
             )
 
     def _is_everybodys(self, seen: int, refusals: Sequence[str]) -> bool:
-        """Whether refusals of a whole job are to be blamed on the settings: this model has never answered."""
+        """Whether the settings are to blame for a job that was refused entirely: this model has never answered."""
         if not refusals or self._spending.spent.calls or self._journal.observed(self._llm.model).calls:
             return False
         return seen >= _ALL_REFUSED or (seen > 1 and len(refusals) == 1)
 
     def expect_cancelled(self) -> None:
-        """Jobs end cancelled because we asked for it."""
+        """Take cancelled jobs for no error from here on: we cancel them ourselves."""
         self._abandoning = True
 
     async def _close(self, job: Job, status: JobStatus, outcome: Outcome, message: str) -> None:
@@ -208,7 +208,7 @@ class Collector:
         raise RequestError(f"the provider refused batch job {status.id} as a whole: {message}", hint=hint)
 
     async def _fetch(self, job: Job, status: JobStatus) -> tuple[int, int, list[AuthenticationError]]:
-        """Journal the results as they come; gives how many were answers, how many came, and refusals of the key."""
+        """Journal the results as they come; gives the number of answers and of results, and refusals of the key."""
         answered = seen = strangers = 0
         denied: list[AuthenticationError] = []
         waiting: list[Returned] = []
@@ -236,7 +236,7 @@ class Collector:
         return answered, seen, denied
 
     async def _settle(self, job: Job, returned: Sequence[Returned]) -> None:
-        """Answers are on disk, with what they cost, before anything looks at them."""
+        """Write results to the journal, with what they cost, before anything looks at them."""
         for new in await asyncio.wrap_future(self._jobs.settle(job, returned)):
             # What is out is reserved in the journal, not in this run's budget.
             self._spending.settle(new.completion, new.cost_usd, reserved=0.0, ceiling=new.ceiling_usd)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _ALL_REFUSED = 5
-"""Requests that may be refused, without one answer among them, before the run stops rather than quarantine all."""
+"""If the first so many requests are all refused, the run stops instead of putting every entity into quarantine."""
 _IN_VAIN = 5
-"""Requests about several entities that may bring nothing, with none that does, before each is asked about alone."""
+"""If so many requests about several entities bring no profile, and none does, each entity is asked about alone."""
 _ABSENT = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
 
 Group = list["Case"]
@@ -61,7 +61,7 @@ class Generator:
         self._together_works = False
         self._refused: list[tuple[Case, RequestError]] = []
         self._unreached: list[tuple[Case, ProviderError]] = []
-        """Cases that got no answer while nobody did; the gate sees to it that they are few."""
+        """Cases without an answer while no call had any yet; few, because the gate soon stops such a run."""
         self._workers: list[asyncio.Task[None]] = []
         self._error: BaseException | None = None
 
@@ -74,7 +74,7 @@ class Generator:
         Raises:
             EnhancerError: What stopped the run; answers that were in flight are kept.
         """
-        # A few more than calls may be out: while some judge and hand on, as many others wait at the gate.
+        # More workers than calls in flight: while some judge answers, others wait at the gate to take their place.
         workers = self._llm.concurrency + self._llm.concurrency // 4
         self._workers = [asyncio.create_task(self._work(pull)) for _ in range(workers)]
         try:
@@ -91,11 +91,11 @@ class Generator:
 
     @property
     def slowed(self) -> str | None:
-        """How the provider holds the run back; None while it does not."""
+        """How the provider slows the run; None while it does not."""
         return self._gate.slowed()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Make no further call; calls that are out may land."""
+        """Make no further call; calls in flight may still be answered."""
         if error is not None and self._error is None:
             self._error = error
         self._caller.stopping = True
@@ -104,7 +104,7 @@ class Generator:
                 worker.cancel()
 
     def abort(self) -> None:
-        """Give up the calls that are out, too."""
+        """Cancel the calls in flight, too."""
         self._caller.stopping = True
         for worker in self._workers:
             worker.cancel()
@@ -118,7 +118,7 @@ class Generator:
                     group = await pull()
                 if group is None:
                     return
-                # Halves and leftovers wait here, so that nothing recurses and nothing else has to hold them.
+                # Parts of a group that must be asked again wait here, so that nothing recurses.
                 todo: deque[Group] = deque([[case] for case in group] if self._apart else [group])
                 while todo:
                     cases = todo.popleft()
@@ -195,7 +195,7 @@ class Generator:
                 await self._answered(case)
             elif verdict != "again":
                 await self._failed(case, case.error, False)
-            elif case.asked:
+            elif case.invalid_answers:
                 again_alone.append([case])
             else:
                 again_together.append(case)
@@ -207,7 +207,7 @@ class Generator:
     # -- no answer --------------------------------------------------------------------------------------------------
 
     def _raise_if_fatal(self, error: ProviderError) -> None:
-        """Stop the run where the fault is everybody's."""
+        """Stop the run where no single entity is at fault."""
         if isinstance(error, AuthenticationError) or not (isinstance(error, RequestError) or is_transient(error)):
             raise error
         if isinstance(error, RequestError) and _absent(error):
@@ -222,13 +222,13 @@ class Generator:
         elif self._any_answer:
             await self._failed(case, str(error), False)
         else:
-            # Until something is answered, it is not known whether the fault is this entity's or everybody's.
+            # Until something is answered, it is not known whether this entity or the settings are at fault.
             self._refused.append((case, error))
             if len(self._refused) >= _ALL_REFUSED:
                 raise self._all_refused()
 
     async def _not_reached(self, case: Case, error: ProviderError) -> None:
-        """Put a case aside for another run; unless nothing got through yet: then it may be no case's own trouble."""
+        """Leave a case to another run; but while no call got through, wait: the whole run may be at fault."""
         if self._any_answer:
             await self._failed(case, str(error), True)
         else:

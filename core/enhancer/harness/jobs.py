@@ -1,7 +1,8 @@
 """What the journal knows of offline batches: enough that a job outlives the process that began it.
 
-A job goes through ``writing`` (its file is being written: dies with its owner), ``ready`` (the file is whole; it may or
-may not have been created at the provider: its token tells), ``out`` (created) and ``closed`` (its results are in).
+A job goes through ``writing`` (its file is being written; forgotten if its owner ends), ``ready`` (the file is whole;
+it may or may not have been created at the provider: its token tells), ``out`` (created) and ``closed`` (its results are
+in).
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Job(NamedTuple):
     """The provider's name for the file."""
     provider_id: str | None
     said: str
-    """The provider's last word on it."""
+    """The status that the provider last told, in its own words."""
     requests: int
     at: str
 
@@ -202,7 +203,7 @@ class JobBook:
         return self._submit(lambda connection: _forget(connection, token))
 
     def adopt(self, endpoint: str) -> Future[list[Job]]:
-        """Take over what others left behind before it was out; the future holds those jobs, ours from now on."""
+        """Take over jobs that others began and did not finish submitting; the future holds them, ours from now on."""
 
         def operation(connection: sqlite3.Connection) -> list[Job]:
             now = clock.lease_clock()
@@ -237,7 +238,7 @@ class JobBook:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def told(self, token: str, said: str) -> Future[None]:
-        """Keep the provider's last word on a job."""
+        """Keep the status that the provider last told."""
         sql = "UPDATE jobs SET said=? WHERE token=?"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (said, token))))
 
@@ -285,14 +286,14 @@ class JobBook:
         return self._submit(operation)
 
     def close(self, token: str, outcome: Outcome, message: str, said: str) -> Future[int]:
-        """End a job; the future holds how many of its requests had no result, whose outcome this is."""
+        """End a job; requests without a result get this outcome, and the future holds how many they are."""
 
         def operation(connection: sqlite3.Connection) -> int:
             left = connection.execute(
                 "UPDATE job_requests SET outcome=?, message=? WHERE job=? AND outcome IS NULL",
                 (outcome, message[:2000], token),
             ).rowcount
-            # What stays are those that came back without an answer, for as long as that matters.
+            # Requests without an answer stay: later runs count them against their entities.
             done = "SELECT number FROM job_requests WHERE job=? AND outcome IN ('paid', 'withdrawn')"
             connection.execute(f"DELETE FROM job_entities WHERE job=? AND number IN ({done})", (token, token))  # noqa: S608
             connection.execute("DELETE FROM job_requests WHERE job=? AND outcome IN ('paid', 'withdrawn')", (token,))
@@ -302,12 +303,12 @@ class JobBook:
         return self._submit(operation)
 
     def excuse(self, token: str) -> Future[None]:
-        """Hold the refusals of a job against no entity: the fault was everybody's."""
+        """Count the refusals of a job against no entity: the settings were to blame."""
         sql = "UPDATE job_requests SET outcome='withdrawn' WHERE job=? AND outcome='refused'"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (token,))))
 
     def forgive(self, hashes: Sequence[str]) -> Future[None]:
-        """Forget the troubles of entities."""
+        """Forget what went wrong with these entities."""
         return self._submit(lambda connection: _forget_troubles(connection, hashes))
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -350,7 +351,7 @@ class JobBook:
         return found
 
     def reserved(self) -> float:
-        """The most that all that is out can cost, in USD."""
+        """The most that all open requests together can cost, in USD."""
         rows = self._read(
             "SELECT coalesce(sum(r.ceiling_usd), 0.0) FROM job_requests r JOIN jobs j ON j.token = r.job"  # noqa: S608
             f" WHERE r.outcome IS NULL AND j.{_OPEN}",

@@ -95,7 +95,7 @@ class Quarantined(NamedTuple):
     reason: str
     raw: str
     transient: bool
-    """Whether the fault was not the entity's: the next run asks again by itself."""
+    """Whether the cause may pass, and was not the entity itself: then the next run asks again unasked."""
     at: str
 
 
@@ -209,7 +209,7 @@ class Journal:
             held = connection.execute(
                 "SELECT input_hash, owner, expires FROM claims"
                 " WHERE input_hash IN (SELECT value FROM json_each(?)) AND expires > ? AND expires <= ?",
-                # A lease that ends implausibly late was written before the machine was started anew.
+                # A lease that ends implausibly late was written before the machine restarted, which resets its clock.
                 (json.dumps(asked), now, now + 10 * self.lease),
             ).fetchall()
             gone = {owner: is_gone(owner) for owner in {row[1] for row in held}}

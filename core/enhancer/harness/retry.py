@@ -20,7 +20,7 @@ _LONGEST_PAUSE = 120.0
 TRANSIENT = (RateLimitError, ServerError, ConnectionFailedError, DeadlineError)
 """What may go away by itself. Everything else is raised at once."""
 _PATIENT_FACTOR = 10
-"""A 429 is the gate's business (it slows down); the call's own attempts are spent on it ten times more slowly."""
+"""The gate deals with a 429 by slowing down, so a 429 counts as only a tenth of an attempt."""
 
 
 def is_transient(error: BaseException) -> bool:

@@ -1,11 +1,11 @@
-"""How offline batches are submitted: written line by line, uploaded, created; each step remembered before the next.
+"""How offline batches are submitted: written line by line, uploaded, created; the journal knows each step.
 
 What a kill leaves behind at any moment is picked up by the next run::
 
     killed while              the journal says   what the next run does
     the file is written       writing            forgets it: nothing was sent
     uploading, creating       ready              looks for the job by its token; creates it only where there is none
-    waiting, collecting       out                asks how it stands; an answer that is written already counts once
+    waiting, collecting       out                asks how it stands; an answer already in the journal counts once
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Submitter:
     # -- submission -------------------------------------------------------------------------------------------------
 
     def count_reserved(self) -> None:
-        """Count anew what all that is out can cost."""
+        """Count anew the most that all open jobs can cost."""
         self._reserved = self._jobs.reserved()
 
     async def write(self, cases: Sequence[Case]) -> None:
@@ -141,7 +141,7 @@ class Submitter:
 
         Raises:
             TooLargeError: No file can hold it.
-            NoMoneyError: It does not fit under ``max_cost`` while what is out may cost what it can.
+            NoMoneyError: It does not fit under ``max_cost`` beside the most that open jobs can cost.
         """
         request = request_about(cases, self._llm)
         ceiling = self._spending.ceiling(request)
@@ -213,7 +213,7 @@ class Submitter:
             draft.noted += len(rows)
 
     async def _submit(self, job: Job, *, resumed: bool) -> None:
-        """Upload and create. Whether a creation got through is asked before it is tried again."""
+        """Upload and create. Before a creation is tried again, the provider is asked whether the job exists already."""
         path = self._folder / f"{job.token}.jsonl"
         status = await self._again(lambda: self._found(job)) if resumed and job.upload is not None else None
         upload = job.upload

@@ -33,7 +33,7 @@ def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPa
         for record in made.store.scan():
             judge.judge({"profile": record.profile, "tags": list(record.tags)}, "")
         made.store.close()
-        assert server.count == 0, "the offline road made a call of the direct one"
+        assert server.count == 0, "a run of offline batches made a direct call"
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path
