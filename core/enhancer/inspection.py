@@ -15,7 +15,7 @@ from enhancer.evaluation.gallery import Told, build
 from enhancer.evaluation.leaks import evidence
 from enhancer.evaluation.split import Views
 from enhancer.evaluation.wording import Written
-from enhancer.features import Sources, feature_table, inputs_of
+from enhancer.features import Sources, feature_table
 from enhancer.features.provenance import trace
 from enhancer.features.records import embedding_text
 
@@ -59,7 +59,7 @@ def examine(project: Project) -> Diagnosis:
         ids = split.train.item_ids if kind == "item" else split.train.user_ids
         vectors = _vectors(project, kind, ids)
         if not vectors and kind == "item":
-            project.features(inputs_of(settings))  # says what is missing
+            project.features(settings.inputs)  # says what is missing
         written = _written(project, kind) if source == "llm" else None
         subjects.append(Subject(kind=kind, ids=ids, vectors=vectors, written=written))
     if not subjects:
@@ -179,7 +179,7 @@ def gallery(project: Project) -> Gallery | None:
     if settings.prompts.item.source not in ("llm", "text"):
         return None
     ids = split.train.item_ids
-    vectors = feature_table(project.moment.store, ids, "item", inputs_of(settings), project.embedder.fingerprint)
+    vectors = feature_table(project.moment.store, ids, "item", settings.inputs, project.embedder.fingerprint)
     if not vectors.any():
         return None
     work = project.pipeline.work("item") if settings.prompts.item.source == "llm" else None
@@ -232,7 +232,7 @@ def _about(record: Record) -> str:
 
 def _vectors(project: Project, kind: Kind, ids: list[str]) -> dict[str, Table]:
     """What there is, by what it comes from; what is trained on first."""
-    chosen = inputs_of(project.settings)
+    chosen = project.settings.inputs
     found: dict[str, Table] = {}
     for names in dict.fromkeys([chosen, ("profile",), ("text",)]):
         table = feature_table(project.moment.store, ids, kind, names, project.embedder.fingerprint)

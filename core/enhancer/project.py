@@ -163,7 +163,6 @@ class Project(Parts):
             EvaluationError: Profiles of users may have been written from what is held out.
         """
         from enhancer.evaluation import Arm, fit, training_data
-        from enhancer.features import inputs_of
         from enhancer.inspection import refuse_leaks
         from enhancer.results import TrainingReport, trained_before
         from enhancer.serving import write_artifact
@@ -174,8 +173,8 @@ class Project(Parts):
         fuser.check(backbone, settings.fuser.use, settings.backbone.use)
         started = time.perf_counter()
         self._check_task(backbone)
-        refuse_leaks(self, inputs_of(settings) if fuser.uses_semantics else ())
-        users, items = self.features(inputs_of(settings)) if fuser.uses_semantics else (None, None)
+        refuse_leaks(self, settings.inputs if fuser.uses_semantics else ())
+        users, items = self.features(settings.inputs) if fuser.uses_semantics else (None, None)
         if items is not None and self.semantics.pools_users:
             users = self.semantics.pool(items)
         split, folder = self.split, self.root / settings.artifact
@@ -332,10 +331,9 @@ class Project(Parts):
             ConfigError: The store has no vectors.
             DataError: It has none for this item.
         """
-        from enhancer.features import inputs_of
         from enhancer.results import nearest
 
-        return nearest(self.store, item_id, inputs_of(self.settings), k, self.titles)
+        return nearest(self.store, item_id, self.settings.inputs, k, self.titles)
 
     # --- within --------------------------------------------------------------------------------------------------
 

@@ -317,3 +317,8 @@ class Settings(Options):
     """Folder of the serving artifact that ``enhancer train`` writes."""
     seed: int = 0
     """Seed of ``enhancer train``, and of the first run of each arm."""
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What the vectors of items come from; where nothing but text is read, ``[embedder] input`` has no say."""
+        return ("text",) if self.prompts.item.source == "text" else tuple(self.embedder.input)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Activation = Literal["none", "leaky_relu", "relu", "tanh"]
-_LEAK = 0.01
+LEAK = 0.01
+"""Slope of LeakyReLU below zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Dense:
         """float32 ``[n, inputs]`` to float32 ``[n, outputs]``."""
         hidden: NDArray[np.float32] = x @ self.weight + self.bias
         if self.activation == "leaky_relu":
-            return np.where(hidden > 0, hidden, np.float32(_LEAK) * hidden)
+            return np.where(hidden > 0, hidden, np.float32(LEAK) * hidden)
         if self.activation == "relu":
             return np.maximum(hidden, np.float32(0))
         return np.tanh(hidden) if self.activation == "tanh" else hidden

@@ -9,6 +9,7 @@ import numpy as np
 
 from enhancer.evaluation.arms import shuffled
 from enhancer.evaluation.geometry import neighbours, unit
+from enhancer.evaluation.metrics import PairList
 from enhancer.evaluation.ranking import CSR
 from enhancer.evaluation.significance import bootstrap
 
@@ -47,7 +48,7 @@ class Agreement:
 
 
 def agreement(
-    vectors: NDArray[np.float32], sides: tuple[NDArray[np.int32], NDArray[np.int32]], n_others: int, *, seed: int = 0
+    vectors: NDArray[np.float32], columns: tuple[NDArray[np.int32], NDArray[np.int32]], n_others: int, *, seed: int = 0
 ) -> Agreement | None:
     """Compare the neighbours of entities by vectors with those by who interacted with them.
 
@@ -56,14 +57,14 @@ def agreement(
 
     Args:
         vectors: float32 ``[n, d]``; zero rows have none and take no part.
-        sides: Training interactions: the entity's row and the other side's row of each, int32 ``[m]``.
+        columns: Training interactions: the entity's row and the other side's row of each, int32 ``[m]``.
         n_others: Rows of the other side.
         seed: Draws samples, ties and the shuffled vectors.
 
     Returns:
         None where too few entities have a vector and :data:`LEAST` interactions.
     """
-    own, others = sides
+    own, others = columns
     n = len(vectors)
     counts = np.bincount(own, minlength=n)
     able = np.flatnonzero(vectors.any(axis=1) & (counts >= LEAST))
@@ -92,7 +93,7 @@ def agreement(
 def by_behaviour(
     able: NDArray[np.int64],
     queries: NDArray[np.int64],
-    sides: tuple[NDArray[np.int32], NDArray[np.int32]],
+    columns: tuple[NDArray[np.int32], NDArray[np.int32]],
     counts: NDArray[np.int64],
     n_others: int,
     rng: np.random.Generator,
@@ -103,7 +104,7 @@ def by_behaviour(
     Args:
         able: Rows of the entities that take part, ascending, more than ``k``.
         queries: Places in ``able`` that are asked about.
-        sides: Training interactions: the entity's row and the other side's row of each.
+        columns: Training interactions: the entity's row and the other side's row of each.
         counts: Interactions of every entity.
         n_others: Rows of the other side.
         rng: Draws samples, where people or their interactions are too many, and breaks ties.
@@ -112,13 +113,13 @@ def by_behaviour(
     Returns:
         int64 ``[q, k]``: places in ``able``, nearest first.
     """
-    own, others = sides
+    own, others = columns
     place = np.full(len(counts), -1, np.int64)
     place[able] = np.arange(len(able))
     keep = place[own] >= 0
-    pairs = _Columns(place[own[keep]].astype(np.int32), others[keep])
+    pairs = PairList(place[own[keep]].astype(np.int32), others[keep])
     by_entity = CSR.of((pairs,), len(able))
-    by_other = CSR.of((_Columns(pairs.items, pairs.users),), n_others)
+    by_other = CSR.of((PairList(pairs.items, pairs.users),), n_others)
     weight = 1.0 / np.sqrt(counts[able])
     noise = rng.random(len(able)) * 1e-9  # ties are many: no order of the table may decide them
     out = np.empty((len(queries), k), np.int64)
@@ -140,12 +141,6 @@ def _shared(some: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.fl
     """Share in common, row by row."""
     found: NDArray[np.float64] = (some[:, :, None] == others[:, None, :]).any(axis=2).mean(axis=1)
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class _Columns:
-    users: NDArray[np.int32]
-    items: NDArray[np.int32]
 
 
 def side_of(train: Pairs, kind: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

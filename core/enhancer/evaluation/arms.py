@@ -87,9 +87,6 @@ def resolve_arms(
     twice = sorted({name for name in evaluation.arms if evaluation.arms.count(name) > 1})
     if twice:
         raise ConfigError(f"[evaluation] arms: {twice[0]!r} is there twice", hint="name each arm once")
-    inputs: tuple[Input, ...] = tuple(settings.embedder.input)
-    if settings.prompts.item.source == "text":
-        inputs = ("text",)
     primary = _primary(settings, uses_semantics)
     arms: list[Arm] = []
     added = _added(settings, uses_semantics) if primary is not None else []
@@ -114,11 +111,16 @@ def resolve_arms(
         options = settings.fuser.options if fuser == settings.fuser.use else {}
         if own is not None and own.options:
             options = own.options
+        inputs: tuple[Input, ...] = ("text",) if name == TEXT_ARM else settings.inputs
         arm = Arm(
             name=name,
             fuser=fuser,
             fuser_options=options,
-            inputs=tuple(own.input) if own is not None and own.input else ("text",) if name == TEXT_ARM else inputs,
+            inputs=tuple(own.input)
+            if own is not None and own.input
+            else ("text",)
+            if name == TEXT_ARM
+            else settings.inputs,
             shuffle=own.shuffle if own is not None else name == PLACEBO_ARM,
             backbone_options=own.backbone if own is not None else {},
             semantic=uses_semantics(fuser),

@@ -401,7 +401,7 @@ def _others(ablation: Ablation) -> list[Arm]:
 
 
 def _note(comparison: Comparison) -> str:
-    """The relative gain, or where the baseline is at 0 the gain itself."""
+    """The relative change, or where the baseline is at 0 the difference itself."""
     shown = f"{comparison.paired.delta:+.4f}" if comparison.relative is None else _percent(comparison.relative)
     return f"{shown.replace('-', _MINUS)}{' *' if comparison.significant else ''}"
 

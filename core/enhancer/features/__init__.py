@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from enhancer.features.pipeline import Pipeline
     from enhancer.features.report import GenerationReport, Plan
-    from enhancer.features.semantics import Semantics, inputs_of, inputs_wanted
+    from enhancer.features.semantics import Semantics, inputs_wanted
     from enhancer.features.sources import Sources, resolve_inputs
     from enhancer.features.table import feature_table, pool
 
@@ -19,7 +19,6 @@ __all__ = [
     "Semantics",
     "Sources",
     "feature_table",
-    "inputs_of",
     "inputs_wanted",
     "pool",
     "resolve_inputs",
@@ -32,7 +31,6 @@ _HOMES = {
     "Semantics": "semantics",
     "Sources": "sources",
     "feature_table": "table",
-    "inputs_of": "semantics",
     "inputs_wanted": "semantics",
     "pool": "table",
     "resolve_inputs": "sources",

@@ -22,15 +22,10 @@ if TYPE_CHECKING:
     Table = NDArray[np.float32]
 
 
-def inputs_of(settings: Settings) -> tuple[Input, ...]:
-    """What the vectors of this project come from."""
-    return ("text",) if settings.prompts.item.source == "text" else tuple(settings.embedder.input)
-
-
 def inputs_wanted(settings: Settings) -> list[Input]:
     """What has to be stored: what this project embeds, and what the arms of its ablation need beside it."""
     evaluation = settings.evaluation
-    wanted: list[Input] = [*inputs_of(settings)]
+    wanted: list[Input] = [*settings.inputs]
     # By names alone: whether a fuser uses vectors is its plugin's to say, and a text embedded in vain is cheap.
     if evaluation.controls and settings.prompts.item.source != "none" and set(evaluation.arms) != {"none"}:
         wanted.append("text")

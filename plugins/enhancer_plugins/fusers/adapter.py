@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from enhancer.contracts import Dense, Fuser, Fusion, Mixture, Options, Placement, WideInput
+from enhancer.contracts.placement import LEAK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -113,8 +114,6 @@ class _Adaptor(Fusion):
         """
         import torch
 
-        from enhancer_plugins.training.mlp import SLOPE
-
         experts, gate = [*self._experts["shared"], *self._experts[kind]], self._gates[kind]
         first = [part.weights for part in (*experts, gate)]
         second = [part.weights for part in experts]
@@ -125,7 +124,7 @@ class _Adaptor(Fusion):
         )
         hidden, logits = made[:, : -len(experts)], made[:, -len(experts) :]
         shares = torch.softmax(logits, 1)
-        active = torch.nn.functional.leaky_relu(hidden, SLOPE).reshape(len(made), len(experts), -1)
+        active = torch.nn.functional.leaky_relu(hidden, LEAK).reshape(len(made), len(experts), -1)
         scaled = (active * shares.unsqueeze(2)).flatten(1)
         biases, weights = (torch.stack([own[name] for own in second]) for name in ("bias.1", "weight.1"))
         columns = torch.addmm(shares @ biases, scaled, weights.flatten(0, 1))

@@ -10,14 +10,13 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from enhancer.contracts import Dense
+from enhancer.contracts.placement import LEAK
 from enhancer_plugins.training.pairs import both, divided, halves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-SLOPE = 0.01
-"""Of LeakyReLU below zero."""
 _WORTH_DIVIDING = 512
 """Rows below which they are not cut in two."""
 
@@ -34,7 +33,7 @@ class _Halves(torch.autograd.Function):
             for number in range(0, len(weights), 2):
                 rows = torch.addmm(weights[number + 1], rows, weights[number])
                 if number + 2 < len(weights):
-                    torch.nn.functional.leaky_relu_(rows, SLOPE)
+                    torch.nn.functional.leaky_relu_(rows, LEAK)
                 made.append(rows)
             return made
 
@@ -55,7 +54,7 @@ class _Halves(torch.autograd.Function):
                     before = gradient = gradient @ ctx.weights[number].T
                 if number:
                     # what came out has the sign of what went in
-                    gradient = torch.ops.aten.leaky_relu_backward(gradient, inputs[number], SLOPE, True)
+                    gradient = torch.ops.aten.leaky_relu_backward(gradient, inputs[number], LEAK, True)
             return found, before
 
         first, second = ctx.inputs
@@ -92,7 +91,7 @@ class Mlp:
         for number in range(self._depth):
             x = torch.addmm(self.weights[f"bias.{number}"], x, self.weights[f"weight.{number}"])
             if number < self._depth - 1:
-                x = torch.nn.functional.leaky_relu(x, SLOPE)
+                x = torch.nn.functional.leaky_relu(x, LEAK)
         return x
 
     def parameters(self) -> Iterable[torch.Tensor]:
