@@ -116,11 +116,7 @@ def resolve_arms(
             name=name,
             fuser=fuser,
             fuser_options=options,
-            inputs=tuple(own.input)
-            if own is not None and own.input
-            else ("text",)
-            if name == TEXT_ARM
-            else settings.inputs,
+            inputs=tuple(own.input) if own is not None and own.input else inputs,
             shuffle=own.shuffle if own is not None else name == PLACEBO_ARM,
             backbone_options=own.backbone if own is not None else {},
             semantic=uses_semantics(fuser),
