@@ -151,9 +151,12 @@ def _table(name: str, path: Path, needed: list[str]) -> Check:
     if not path.is_file():
         return Check(name, "fail", f"no file {path}", f"put it there, or correct [data] {name.partition('.')[2]}")
     try:
-        table = read_head(path)
-    except ConfigError as error:
+        # A key that is in no early line of JSON is found in items and users, and not in interactions.
+        table = read_head(path, needed if name != "data.interactions" else ())
+    except EnhancerError as error:
         return Check(name, "fail", error.message, error.hint)
+    if table.damage is not None:
+        return Check(name, "fail", table.damage.message, table.damage.hint)
     if missing := [column for column in needed if column not in table.columns]:
         there = ", ".join(table.columns) or "none: the file is empty"
         return Check(
