@@ -39,6 +39,16 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
         ("embedder.dim=1", "embedder", "dim"),
         ("store.path=movies.csv", "store", "movies.csv"),
         ("llm.api_base=", "llm", "OPENAI_API_KEY"),
+        (
+            'data.features.item=["genre:category"]',
+            "backbone and fuser",
+            "no side features, and [data.features] names genre",
+        ),
+        (
+            'backbone={use="fm", loss="log"}',
+            "backbone and fuser",
+            "'fm' learns from labels, and the interactions have none",
+        ),
         ("fuser.use=aling", "backbone and fuser", "unknown fuser 'aling'"),
     ],
 )
