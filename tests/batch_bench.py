@@ -15,7 +15,7 @@ SECRET = "sk-verysecret-0123456789abcdef"
 
 
 class BatchBench(Bench):
-    """A bench that goes the offline road."""
+    """A bench that asks by offline batches."""
 
     server: LoopbackServer
     batches: LoopbackBatches

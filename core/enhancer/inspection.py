@@ -109,7 +109,7 @@ def _leak_check(project: Project) -> list[Check]:
     values |= {"leaking": sum(found.leaking.values())}
     if not found.unproven:
         words = f"all {found.users:,} profiles of users were made from this split's training interactions"
-        return [Check(name="leak", kind="user", level="good", words=words, values=values)]
+        return [Check(topic="leak", name="leak", kind="user", level="good", words=words, values=values)]
     words = f"profiles of users may show what is held out: {_origin_words(found)}"
     seen = _evidence(project)
     if seen is not None:
@@ -117,7 +117,9 @@ def _leak_check(project: Project) -> list[Check]:
         values |= {"train": seen.train, "validation": seen.validation, "test": seen.test, "p": seen.p}
     proven = bool(found.leaking) or (seen is not None and seen.seen is not None)
     allowed = project.settings.evaluation.allow_leaks and not proven
-    return [Check(name="leak", kind="user", level="fair" if allowed else "poor", words=words, values=values)]
+    return [
+        Check(topic="leak", name="leak", kind="user", level="fair" if allowed else "poor", words=words, values=values)
+    ]
 
 
 def _provenance(project: Project) -> Provenance | None:

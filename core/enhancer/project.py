@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, EnhancerError
-from enhancer.features.moment import SharedTables, at_one_moment
+from enhancer.features.moment import at_one_moment
 from enhancer.parts import Parts
 from enhancer.progress import Progress, silent
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation import Ablation, Experiment
     from enhancer.evaluation.diagnosis import Diagnosis
     from enhancer.evaluation.memory import RunMemory
+    from enhancer.evaluation.shared_tables import SharedTables
     from enhancer.features import GenerationReport, Plan
     from enhancer.features.refresh import Changes, RefreshReport
     from enhancer.progress import Listener
@@ -249,6 +250,7 @@ class Project(Parts):
         """
         from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
         from enhancer.evaluation.report import write_report
+        from enhancer.evaluation.shared_tables import SharedTables
         from enhancer.inspection import gallery, refuse_leaks
 
         settings = self.settings

@@ -119,8 +119,8 @@ def rates_of(world: World) -> dict[str, Any]:
     sizes = len(train.user_ids), len(train.item_ids)
     begun = time.perf_counter()
     found = []
-    for doubt in (3.0, 10.0, 30.0):
-        factors = rates(train, train.labels, *sizes, doubt=doubt)
+    for strength in (3.0, 10.0, 30.0):
+        factors = rates(train, train.labels, *sizes, prior_strength=strength)
         parts = [
             judged(world, pair_scores(factors, p.users, p.items), p)
             for p in (views.labelled_validation, views.labelled_test)

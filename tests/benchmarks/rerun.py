@@ -74,7 +74,7 @@ def open_store(folder: Path) -> LMDBStore:
 
 
 def hashes(folder: Path) -> Any:
-    """Id and input hash of every row, by the road that runs go."""
+    """Id and input hash of every row, computed as a run computes them."""
     given = settings()
     template = Template.load(given.prompts.item.template, folder)
     keys = KeyMaker(template, given.llm, endpoint=OpenAI(OpenAIOptions(api_base=URL), Context(folder)).endpoint)

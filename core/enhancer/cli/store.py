@@ -235,8 +235,8 @@ def gc(
     """Remove records of entities that are gone.
 
     That is: of those that the tables no longer hold. What was paid for stays in the journal, so an entity that comes
-    back costs nothing. Whoever reads from a snapshot meanwhile goes on seeing what is removed. A table that was cut
-    short must not empty the store: more than half of a kind's records are an error.
+    back costs nothing. Open snapshots still show removed records. A table that was cut short must not empty the store:
+    removing more than half of a kind's records is an error.
     """
     from enhancer.features.refresh import remove, require_modest
 

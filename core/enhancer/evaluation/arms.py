@@ -36,6 +36,13 @@ class Arm:
     """What it changes of the options of ``[backbone]``."""
     semantic: bool = True
     """Whether its fuser uses vectors at all."""
+    untuned: Arm | None = None
+    """The arm as it was configured, where a search has chosen options of its own for it."""
+
+    @property
+    def configured(self) -> Arm:
+        """As it was before a search gave every arm other options: what arms are compared by, to tell like from like."""
+        return self.untuned or self
 
     @property
     def words(self) -> str:
@@ -147,22 +154,63 @@ def shuffled(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     return out
 
 
-def controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
-    """What an arm with vectors must beat, beside the baseline, before meaning may be credited.
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What an arm with vectors must beat, beside the baseline, before its vectors and their meaning may be credited."""
 
-    The placebo nearest to it (the same fuser, then the same options of the backbone, then the same inputs, as far as
-    there is one), and the arm of raw text nearest to it if it uses profiles.
-    """
+    bare: Arm | None = None
+    """The arm without vectors on the same options of the backbone."""
+    placebo: Arm | None = None
+    """The arm of shuffled vectors that is nearest to it: see :func:`differences`."""
+    text: Arm | None = None
+    """The arm of raw text that is nearest to it, if it uses profiles."""
+
+    def roles(self) -> dict[str, Arm]:
+        """Those that there are, by what they are for."""
+        named = {"bare": self.bare, "placebo": self.placebo, "text": self.text}
+        return {role: arm for role, arm in named.items() if arm is not None}
+
+
+def controls(arm: Arm, arms: Sequence[Arm]) -> Controls:
+    """The controls of an arm; none for one without vectors, or with shuffled ones."""
     if not arm.semantic or arm.shuffle:
-        return []
-    chosen: list[Arm] = []
-    placebos = [other for other in arms if other.semantic and other.shuffle]
-    if placebos:
-        chosen.append(max(placebos, key=lambda other: _nearness(arm, other)))
-    texts = [other for other in arms if other.semantic and not other.shuffle and other.inputs == ("text",)]
-    if texts and "profile" in arm.inputs:
-        chosen.append(max(texts, key=lambda other: _nearness(arm, other)))
-    return chosen
+        return Controls()
+
+    def nearest(others: list[Arm]) -> Arm | None:
+        return max(others, key=lambda other: _nearness(arm, other)) if others else None
+
+    return Controls(
+        next((other for other in arms if not other.semantic and same_backbone(arm, other)), None),
+        nearest([other for other in arms if other.semantic and other.shuffle]),
+        nearest([other for other in arms if other.semantic and not other.shuffle and other.inputs == ("text",)])
+        if "profile" in arm.inputs
+        else None,
+    )
+
+
+def same_backbone(arm: Arm, other: Arm) -> bool:
+    """Whether both were configured with the same options of the backbone."""
+    return dict(other.configured.backbone_options) == dict(arm.configured.backbone_options)
+
+
+def differences(arm: Arm, other: Arm, *, width: bool = True) -> list[str]:
+    """What sets ``other`` apart from ``arm`` beside what its vectors mean, in words; empty: it is a fair control.
+
+    Args:
+        arm: What is to be credited.
+        other: Its placebo, or an arm of raw text.
+        width: Whether vectors must be as wide, as those of a placebo must: made of as many inputs.
+    """
+    found = []
+    if other.fuser != arm.fuser:
+        found.append(f"through {other.fuser}, not {arm.fuser}")
+    elif dict(other.configured.fuser_options) != dict(arm.configured.fuser_options):
+        found.append(f"by other options of {arm.fuser}")
+    if not same_backbone(arm, other):
+        found.append("on other options of the backbone")
+    if width and len(other.inputs) != len(arm.inputs):
+        found.append(f"of {' + '.join(other.inputs)}, not {' + '.join(arm.inputs)}")
+    return found
 
 
 def _added(settings: Settings, uses_semantics: Callable[[str], bool]) -> list[str]:
@@ -199,5 +247,5 @@ def _repeats(arm: Arm, other: Arm) -> bool:
 
 
 def _nearness(arm: Arm, other: Arm) -> tuple[bool, ...]:
-    same_backbone = dict(other.backbone_options) == dict(arm.backbone_options)
-    return other.fuser == arm.fuser, same_backbone, other.inputs == arm.inputs
+    same_options = dict(other.configured.fuser_options) == dict(arm.configured.fuser_options)
+    return other.fuser == arm.fuser, same_backbone(arm, other), other.inputs == arm.inputs, same_options

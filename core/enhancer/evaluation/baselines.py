@@ -28,7 +28,7 @@ def popularity(train: Pairs, n_users: int, n_items: int) -> Factors:
     return Factors(np.ones((n_users, 1), np.float32), counts[:, None])
 
 
-def rates(train: Pairs, labels: NDArray[np.float32], n_users: int, n_items: int, *, doubt: float) -> Factors:
+def rates(train: Pairs, labels: NDArray[np.float32], n_users: int, n_items: int, *, prior_strength: float) -> Factors:
     r"""How often a user's, and an item's, interactions are good ones: log-odds over those of all, added up.
 
     :math:`s_{ui} = \ell(r_u) + \ell(r_i) - \ell(r)`, with :math:`\ell` the log-odds, :math:`r` the share of good
@@ -39,7 +39,7 @@ def rates(train: Pairs, labels: NDArray[np.float32], n_users: int, n_items: int,
         labels: float32 ``[n]``: 1 or 0; of both kinds.
         n_users: User rows.
         n_items: Item rows.
-        doubt: :math:`k`.
+        prior_strength: :math:`k`.
     """
     whole = float(np.clip(labels.mean(dtype=np.float64), 1e-6, 1 - 1e-6))
 
@@ -48,7 +48,7 @@ def rates(train: Pairs, labels: NDArray[np.float32], n_users: int, n_items: int,
 
     def of(rows: NDArray[np.int32], n: int) -> NDArray[np.float32]:
         good = np.bincount(rows, weights=labels, minlength=n)
-        share = (good + doubt * whole) / (np.bincount(rows, minlength=n) + doubt)
+        share = (good + prior_strength * whole) / (np.bincount(rows, minlength=n) + prior_strength)
         return odds(share).astype(np.float32)
 
     ones_u, ones_i = np.ones(n_users, np.float32), np.ones(n_items, np.float32)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     Table = NDArray[np.float32]
 
 Level = Literal["good", "fair", "poor", "unknown"]
+Topic = Literal["coverage", "duplicates", "near-duplicates", "echo", "spread", "agreement", "alone", "leak"]
+"""What a check is about: programs know it by this, people by its name."""
 
 COVERAGE = (0.95, 0.70)
 """Share of entities with a vector: good from, fair from."""
@@ -53,6 +55,16 @@ alone has many in common."""
 ALONE = (2.0, 1.2)
 """What vectors alone find over what shuffled ones find: good from, fair from."""
 _PEOPLE = 2_000
+_NAMES: Mapping[Topic, str] = {
+    "coverage": "coverage",
+    "duplicates": "duplicate profiles",
+    "near-duplicates": "near-duplicate profiles",
+    "echo": "echo of the text",
+    "spread": "spread of vectors ({})",
+    "agreement": "neighbours by {} and by behaviour",
+    "alone": "{} alone",
+}
+"""Of checks, for people."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,10 +85,13 @@ class Subject:
 class Check:
     """One thing that was looked at."""
 
+    topic: Topic
     name: str
     kind: Kind
     level: Level
     words: str
+    source: str = ""
+    """What the vectors come from (``profile``, ``text``, ``profile + text``) that it looked at; else empty."""
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -94,7 +109,15 @@ class Diagnosis:
             "level": self.level,
             "verdict": self.verdict,
             "checks": [
-                {"name": c.name, "kind": c.kind, "level": c.level, "words": c.words, "values": dict(c.values)}
+                {
+                    "topic": c.topic,
+                    "name": c.name,
+                    "kind": c.kind,
+                    "source": c.source,
+                    "level": c.level,
+                    "words": c.words,
+                    "values": dict(c.values),
+                }
                 for c in self.checks
             ],
         }
@@ -162,7 +185,7 @@ def _wording(subject: Subject, seed: int) -> list[Check]:
     groups = "; ".join(" = ".join(group) for group in found.examples[:3])
     checks = [
         _check(
-            "duplicate profiles",
+            "duplicates",
             subject,
             _at_most(equal, DUPLICATES),
             f"{found.duplicates:,} of {found.profiles:,} profiles ({_percent(equal)}) say word for word what another "
@@ -170,7 +193,7 @@ def _wording(subject: Subject, seed: int) -> list[Check]:
             {"share": equal, "profiles": found.profiles, "examples": found.examples},
         ),
         _check(
-            "near-duplicate profiles",
+            "near-duplicates",
             subject,
             _at_most(near, NEAR_DUPLICATES),
             f"{_percent(near)} of {found.compared:,} profiles share {NEAR:.0%} of their phrases with another"
@@ -185,16 +208,15 @@ def _wording(subject: Subject, seed: int) -> list[Check]:
             f"it); the mean profile takes {_percent(found.echo)} of its words from there"
         )
         values = {"share": share, "mean_overlap": found.echo, "with_text": found.with_text}
-        checks.append(_check("echo of the text", subject, _at_most(share, ECHOES), words, values))
+        checks.append(_check("echo", subject, _at_most(share, ECHOES), words, values))
     return checks
 
 
 def _shape(subject: Subject, name: str, table: Table) -> Check:
     """Whether the vectors have collapsed onto one direction or a few."""
     vectors = unit(table[table.any(axis=1)]) if table.size else table
-    title = f"spread of vectors ({name})"
     if len(vectors) < 2:
-        return _check(title, subject, "unknown", "fewer than two entities have a vector", {})
+        return _check("spread", subject, "unknown", "fewer than two entities have a vector", {}, source=name)
     cosine, rank = mean_cosine(vectors), effective_rank(vectors)
     most = min(len(vectors) - 1, vectors.shape[1])
     level = max(_at_most(cosine, COSINE), _at_least(rank / most, RANK), key=_BADNESS.__getitem__)
@@ -202,7 +224,7 @@ def _shape(subject: Subject, name: str, table: Table) -> Check:
     if level == "poor":
         words += ": the vectors have collapsed, and tell little apart"
     values = {"mean_cosine": cosine, "effective_rank": rank, "directions": most}
-    return _check(title, subject, level, words, values)
+    return _check("spread", subject, level, words, values, source=name)
 
 
 def _agreement(subject: Subject, views: Views, seed: int) -> list[Check]:
@@ -211,11 +233,10 @@ def _agreement(subject: Subject, views: Views, seed: int) -> list[Check]:
     train = views.split.train
     others = views.n_users if subject.kind == "item" else views.n_items
     for name, table in subject.vectors.items():
-        title = f"neighbours by {name} and by behaviour"
         found = agreement(table, side_of(train, subject.kind), others, seed=seed) if table.size else None
         if found is None:
             words = f"too few {subject.kind}s have a vector and {LEAST} training interactions to compare neighbours"
-            checks.append(_check(title, subject, "unknown", words, {}))
+            checks.append(_check("agreement", subject, "unknown", words, {}, source=name))
             continue
         low, high = found.interval or (0.0, 0.0)
         lift = found.lift
@@ -243,7 +264,7 @@ def _agreement(subject: Subject, views: Views, seed: int) -> list[Check]:
             "queries": found.queries,
             "candidates": found.candidates,
         }
-        checks.append(_check(title, subject, level, words, values))
+        checks.append(_check("agreement", subject, level, words, values, source=name))
     return checks
 
 
@@ -280,15 +301,16 @@ def _alone(subject: Subject, views: Views, pool: Callable[[Table], Table], seed:
             f"20; shuffled ones {_percent(chance)}, popularity {_percent(best)}"
         )
         values = {"recall@20": real, "shuffled": chance, "popularity": best, "users": len(people)}
-        checks.append(_check(f"{name} alone", subject, level, words, values))
+        checks.append(_check("alone", subject, level, words, values, source=name))
     return checks
 
 
 def _verdict(checks: Sequence[Check]) -> tuple[Level, str]:
-    main = next((c for c in checks if c.kind == "item" and c.name.startswith("neighbours by")), None)
-    against = [c for c in checks if c.level == "poor" and c is not main and not c.name.startswith("neighbours by")]
+    agreements = [c for c in checks if c.kind == "item" and c.topic == "agreement"]
+    main = agreements[0] if agreements else None  # of what is trained on, which comes first
+    against = [c for c in checks if c.level == "poor" and c.topic != "agreement"]
     stands = "" if not against else f" In its way: {'; '.join(f'{c.name} of {c.kind}s' for c in against)}."
-    leak = next((c for c in against if c.name == "leak"), None)
+    leak = next((c for c in against if c.topic == "leak"), None)
     if leak is not None:
         return "poor", f"Nothing can be told of it yet: {leak.words}."
     if main is None or main.level == "unknown":
@@ -303,7 +325,7 @@ def _verdict(checks: Sequence[Check]) -> tuple[Level, str]:
         )
     opening = "This feature stands a chance" if main.level == "good" else "This feature stands a small chance"
     words = f"{opening}: vectors and behaviour agree on {times}.{stands}"
-    text = next((c for c in checks if c.kind == "item" and c.name == "neighbours by text and by behaviour"), None)
+    text = next((c for c in agreements if c.source == "text"), None)
     if text is not None and text is not main and text.level != "unknown" and text.values["overlap"] >= overlap:
         words += (
             f" But raw text agrees with behaviour no less ({_percent(text.values['overlap'])} of neighbours in common "
@@ -327,8 +349,11 @@ def _at_most(value: float, edges: tuple[float, float]) -> Level:
     return "good" if value <= edges[0] else "fair" if value <= edges[1] else "poor"
 
 
-def _check(name: str, subject: Subject, level: Level, words: str, values: Mapping[str, Any]) -> Check:
-    return Check(name=name, kind=subject.kind, level=level, words=words, values=values)
+def _check(
+    topic: Topic, subject: Subject, level: Level, words: str, values: Mapping[str, Any], *, source: str = ""
+) -> Check:
+    name = _NAMES[topic].format(source)
+    return Check(topic=topic, name=name, kind=subject.kind, level=level, words=words, values=values, source=source)
 
 
 def _percent(share: float) -> str:

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer import __version__
+from enhancer.evaluation import shared_tables
 from enhancer.evaluation.metrics import Scores
 from enhancer.evaluation.result import Run
 from enhancer.evaluation.split import labels_of
-from enhancer.features.moment import SHARED_TABLES
 from enhancer.files import replacing
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class RunMemory:
     def tidy(self) -> None:
         """Remove what unfinished runs left behind a week ago or earlier."""
         latest = time.time() - _ABANDONED_SECONDS
-        for pattern in (f"*{_UNFINISHED}*", f"{SHARED_TABLES}*"):
+        for pattern in (f"*{_UNFINISHED}*", f"{shared_tables.PREFIX}*"):
             for left in self._folder.glob(pattern):
                 with contextlib.suppress(OSError):  # somebody else removes it too, or it is not ours to remove
                     if left.stat().st_mtime < latest:

@@ -88,6 +88,11 @@ def panels_of(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
     return [panel for panel in panels if len(panel.users) and panel.strata]
 
 
+def shown(metrics: Sequence[str]) -> int:
+    """Length of the lists that are made: the largest cut-off of the metrics of rankings."""
+    return max((parse_metric(text).k for text in of_rankings(metrics)), default=_SHOWN)
+
+
 def measure(
     factors: Factors, panels: Sequence[Panel], views: Views, metrics: Sequence[str]
 ) -> tuple[Measured, dict[str, float]]:
@@ -97,8 +102,7 @@ def measure(
         The scores by stratum, and what the first panel's lists look like beyond accuracy: ``coverage`` and ``gini``
         (see :func:`spread`) and ``novelty``.
     """
-    rankings = of_rankings(metrics)
-    k = max((parse_metric(text).k for text in rankings), default=_SHOWN)
+    rankings, k = of_rankings(metrics), shown(metrics)
     measured: Measured = {}
     looks: dict[str, float] = {}
     for panel in panels:

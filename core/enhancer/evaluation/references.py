@@ -8,7 +8,7 @@ import numpy as np
 
 from enhancer.evaluation.baselines import als, als_fits, ease, ease_fits, popularity, rates
 from enhancer.evaluation.clicks import over_labels
-from enhancer.evaluation.metrics import evaluate, of_rankings
+from enhancer.evaluation.metrics import evaluate, of_rankings, parse_metric
 from enhancer.evaluation.panels import Measured, measure
 from enhancer.evaluation.split import labels_of
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.experiment import Experiment
 
 T = TypeVar("T")
-_DOUBTS = (10.0, 3.0, 30.0)
+_PRIOR_STRENGTHS = (10.0, 3.0, 30.0)
 """Of rates: how many interactions of the average kind each user and item begins with."""
 _EASE = (300.0, 100.0, 1000.0)
 _ALS = tuple((share * weight, weight) for share in (10.0, 3.0, 1.0) for weight in (2.0, 1.0, 5.0))
@@ -42,11 +42,14 @@ def references(experiment: Experiment) -> dict[str, Measured]:
             _ALS,
             lambda values: als(train, n_users, n_items, regularisation=values[0], weight=values[1]),
         )
-    scored = [text for text in experiment.metrics if text.strip().lower() != "logloss"]
+    # Only the order of the lines' scores means anything: they are no probabilities, which log loss would need.
+    scored = [text for text in experiment.metrics if parse_metric(text).name != "logloss"]
     found = {name: measure(factors, experiment.panels, views, scored)[0] for name, factors in lines.items() if scored}
     labels = labels_of(views.split.train)
-    if labels is not None and len(scored) + len(of_rankings(experiment.metrics)) < 2 * len(experiment.metrics):
-        fitted = [rates(views.split.train, labels, n_users, n_items, doubt=doubt) for doubt in _DOUBTS]
+    if labels is not None and any(parse_metric(text).of_labels for text in experiment.metrics):
+        fitted = [
+            rates(views.split.train, labels, n_users, n_items, prior_strength=strength) for strength in _PRIOR_STRENGTHS
+        ]
         validation = views.labelled_validation
         best = 0
         if len(validation.labels):
@@ -56,7 +59,7 @@ def references(experiment: Experiment) -> dict[str, Measured]:
 
 
 def _best(experiment: Experiment, grid: Sequence[T], fit: Callable[[T], Factors]) -> Factors:
-    """The one that the first metric on validation prefers."""
+    """The one that is best on validation by the first metric of a ranking, or by NDCG@10 where none is asked for."""
     views = experiment.views
     if not len(views.warm_validation.users):
         return fit(grid[0])

@@ -13,7 +13,7 @@ from enhancer.evaluation import plots
 from enhancer.evaluation.arms import controls
 from enhancer.evaluation.metrics import direction
 from enhancer.evaluation.plots import Curve, GainRow, LevelRow
-from enhancer.evaluation.report_parts import prices, searched_tables
+from enhancer.evaluation.report_parts import beyond_table, prices, searched_tables
 from enhancer.evaluation.verdict import number, show
 from enhancer.files import replacing
 
@@ -151,6 +151,11 @@ def render_csv(ablation: Ablation) -> str:
         for line, reached in finding.reference.items():
             for metric, value in reached.items():
                 writer.writerow([name, line, metric, "", repr(value)])
+        if name == "all":
+            for arm, by_looks in ablation.beyond_accuracy.items():
+                for looks, values in by_looks.items():
+                    for seed, value in zip(ablation.seeds, values, strict=True):
+                        writer.writerow([name, arm, looks, seed, repr(value)])
     return out.getvalue()
 
 
@@ -183,6 +188,7 @@ def _page(
         "curves": _curves(ablation, metric, colours),
         "prices": prices(ablation, metric, colours, gallery),
         "numbers": [_numbers(ablation, finding) for finding in ablation.findings.values()],
+        "beyond": beyond_table(ablation),
         "copy": _markdown(ablation),
         "facts": _flat({**ablation.facts, **facts}),
         "settings": _flat(settings),
@@ -264,7 +270,8 @@ def _signed(interval: tuple[float, float] | None, sign: int) -> tuple[float, flo
 
 
 def _placebo(ablation: Ablation, arm: Arm) -> str | None:
-    return next((control.name for control in controls(arm, ablation.arms) if control.shuffle), None)
+    placebo = controls(arm, ablation.arms).placebo
+    return None if placebo is None else placebo.name
 
 
 def _levels(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[str, str]) -> dict[str, Any]:

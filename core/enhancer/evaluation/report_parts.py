@@ -1,11 +1,14 @@
-"""Parts of the report that are not about one panel: what a gain costs, and what a search of hyper-parameters found."""
+"""Parts of the report that are not about one panel: what a gain costs, what a search found, what lists look like."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from enhancer.evaluation import plots
 from enhancer.evaluation.metrics import direction
+from enhancer.evaluation.result import deviation
 from enhancer.evaluation.verdict import number, show
 
 if TYPE_CHECKING:
@@ -91,3 +94,16 @@ def _markup(svg: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(svg)  # noqa: S704  made by plots, which escape every text
+
+
+def beyond_table(ablation: Ablation) -> dict[str, Any]:
+    """What the lists of each arm look like, beside how right they are."""
+    found = ablation.beyond_accuracy
+    rows = []
+    for arm, by_looks in found.items():
+        cells = []
+        for values in by_looks.values():
+            std = deviation(values)
+            cells.append(number(float(np.mean(values))) + ("" if std is None else f" ± {number(std)}"))
+        rows.append((arm, cells))
+    return {"looks": [looks.capitalize() for looks in next(iter(found.values()))], "rows": rows}

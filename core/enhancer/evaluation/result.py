@@ -9,6 +9,7 @@ import numpy as np
 
 from enhancer.evaluation.arms import controls
 from enhancer.evaluation.metrics import direction
+from enhancer.evaluation.panels import shown
 from enhancer.evaluation.significance import ALPHA, Paired, bootstrap, holm, paired
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class Comparison:
     metric: str
     paired: Paired
     p_adjusted: float | None
-    """Holm's correction over all arms compared with this baseline on this metric."""
+    """Holm's correction over its family: all arms compared with the baseline on this metric, or all compared with
+    their placebos, with their raw text, or with their own backbone without vectors."""
     relative: float | None
     """Delta over the baseline's mean; None where that is 0."""
     users_interval: tuple[float, float] | None
@@ -104,6 +106,16 @@ class Comparison:
         }
 
 
+def deviation(values: Sequence[float]) -> float | None:
+    """Standard deviation over seeds (n - 1); None with one seed."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:
+    """What the JSON says of a number of each seed."""
+    return {"mean": float(np.mean(values)), "std": deviation(values), "per_seed": list(values)}
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Finding:
     """One panel or stratum: what every arm reached, and how they compare."""
@@ -126,8 +138,7 @@ class Finding:
 
     def std(self, arm: str, metric: str) -> float | None:
         """Standard deviation over seeds (n - 1); None with one seed."""
-        values = self.per_seed[arm][metric]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+        return deviation(self.per_seed[arm][metric])
 
     def compare(self, arm: str, baseline: str, metric: str) -> Comparison | None:
         """The comparison of two arms, if it was made."""
@@ -140,10 +151,7 @@ class Finding:
         """``arms``, ``comparisons``, ``reference``."""
         return {
             "arms": {
-                arm: {
-                    metric: {"mean": self.mean(arm, metric), "std": self.std(arm, metric), "per_seed": list(values)}
-                    for metric, values in metrics.items()
-                }
+                arm: {metric: mean_and_spread(values) for metric, values in metrics.items()}
                 for arm, metrics in self.per_seed.items()
             },
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
@@ -196,6 +204,21 @@ class Ablation:
         """The verdicts in words."""
         return {name: verdict.words for name, verdict in self.verdicts.items()}
 
+    @property
+    def beyond_accuracy(self) -> dict[str, dict[str, list[float]]]:
+        """What an arm's lists over warm items look like, seed by seed: ``coverage@k``, ``gini@k``, ``novelty@k``.
+
+        ``k`` is the largest cut-off of the metrics; the users are those with warm test pairs.
+        """
+        k = shown(self.metrics)
+        return {
+            arm.name: {
+                f"{looks}@{k}": [run.spread[looks] for run in self.runs if run.arm == arm.name]
+                for looks in ("coverage", "gini", "novelty")
+            }
+            for arm in self.arms
+        }
+
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
@@ -211,11 +234,8 @@ class Ablation:
             "seeds": self.seeds,
             "what": {arm.name: arm.words for arm in self.arms},
             "beyond_accuracy": {
-                arm.name: {
-                    key: float(np.mean([run.spread[key] for run in self.runs if run.arm == arm.name]))
-                    for key in ("coverage", "gini", "novelty")
-                }
-                for arm in self.arms
+                arm: {looks: mean_and_spread(values) for looks, values in by_looks.items()}
+                for arm, by_looks in self.beyond_accuracy.items()
             },
             "runs": [
                 {
@@ -257,21 +277,20 @@ def judge(
         if metric in measured[0].values
     }
 
-    pairs: dict[str, list[str]] = {baseline: [arm.name for arm in arms if arm.name != baseline]}
+    # The verdict picks among all arms what to say of any one of them, so each question is one family over all arms.
+    families = {"baseline": [(arm.name, baseline) for arm in arms if arm.name != baseline]}
     for arm in arms:
-        for control in controls(arm, arms):
+        for role, control in controls(arm, arms).roles().items():
             if control.name != baseline:
-                pairs.setdefault(control.name, []).append(arm.name)
-    wanted = [(name, against, metric) for against, names in pairs.items() for metric in metrics for name in names]
-    tests = {
-        (name, against, metric): paired(per_seed[name][metric], per_seed[against][metric])
-        for name, against, metric in wanted
-    }
+                families.setdefault(role, []).append((arm.name, control.name))
+    tests: dict[tuple[str, str, str], Paired] = {}
     adjusted: dict[tuple[str, str, str], float | None] = {}
-    for against, names in pairs.items():
-        for metric in metrics:  # a family: all arms compared with one other on one metric
-            family = [(name, against, metric) for name in names]
-            adjusted.update(zip(family, holm([tests[key].p for key in family]), strict=True))
+    for family in families.values():
+        for metric in metrics:
+            keys = [(name, against, metric) for name, against in family]
+            tests |= {key: paired(per_seed[key[0]][metric], per_seed[key[1]][metric]) for key in keys}
+            adjusted.update(zip(keys, holm([tests[key].p for key in keys]), strict=True))
+    wanted = list(tests)
     by_user = [key for key in wanted if (key[0], key[2]) in users_mean]
     differences = [users_mean[name, metric] - users_mean[against, metric] for name, against, metric in by_user]
     intervals = dict(zip(by_user, bootstrap(np.stack(differences, axis=1)), strict=True)) if by_user else {}

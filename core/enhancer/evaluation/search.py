@@ -200,6 +200,7 @@ class _Study:
                 self._arm,
                 fuser_options={**self._arm.fuser_options, **options["fuser"]},
                 backbone_options={**self._arm.backbone_options, **options["backbone"]},
+                untuned=self._arm,
             )
             self._waiting.append((asked, tuned, options))
         return [arm for _, arm, _ in self._waiting[start:]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from enhancer.evaluation.arms import controls
+from enhancer.evaluation.arms import controls, differences, same_backbone
 from enhancer.evaluation.metrics import direction
 
 if TYPE_CHECKING:
@@ -50,12 +50,15 @@ def verdicts(findings: Mapping[str, Finding], arms: Sequence[Arm], baseline: str
 def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, place: str) -> Verdict:
     """Judge the best arm with vectors on one finding: of those that gain significantly, if any do.
 
-    The best one is picked after the fact; Holm's correction over all arms is what makes that fair.
+    The best one is picked after the fact; Holm's correction over all arms is what makes that fair. An arm whose
+    backbone is set otherwise than the baseline's gains by its vectors only what it gains over that backbone alone.
     """
     able = [arm for arm in arms if arm.semantic and not arm.shuffle and arm.name != baseline]
     if not able:
         return Verdict("unknown", f"{place}: no arm with vectors was run, so there is nothing to judge.")
-    gaining = [arm for arm in able if (test := finding.compare(arm.name, baseline, metric)) is not None and test.better]
+    credit = {arm.name: _credit(finding, arm, arms, baseline, metric) for arm in able}
+    gaining = [arm for arm in able if credit[arm.name] == "vectors"]
+    gaining = gaining or [arm for arm in able if credit[arm.name] == "untold"]
     best = max(gaining or able, key=lambda arm: direction(metric) * finding.mean(arm.name, metric))
     against = finding.compare(best.name, baseline, metric)
     if against is None:
@@ -74,12 +77,58 @@ def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, p
     if against.worse:
         words = f"{place}: no gain. Even the best arm with vectors loses: {best.name} {numbers} ({odds})."
         return Verdict("loss", words, best.name)
+    sentences = [f"{best.name} {numbers} ({odds})", *_against_bare(finding, best, arms, baseline, metric)]
+    if credit[best.name] == "backbone":
+        words = f"{place}: no significant gain by vectors. {'. '.join(sentences)}."
+        return Verdict("no significant gain", words, best.name)
     level, opening, about_placebo = _against_placebo(finding, best, arms, metric)
-    sentences = [f"{best.name} {numbers} ({odds})", about_placebo]
-    sentences += [_against_text(finding, best, arm, metric) for arm in controls(best, arms) if not arm.shuffle]
+    if credit[best.name] == "untold":
+        level, opening = "gain", "a gain, but it is not told whether by vectors"
+    sentences.append(about_placebo)
+    raw = controls(best, arms).text
+    if raw is not None:
+        sentences.append(_against_text(finding, best, raw, metric))
     if best.inputs == ("text",) and any("profile" in arm.inputs for arm in able):
         sentences.append("The best arm is raw text: no LLM is needed for this")
     return Verdict(level, f"{place}: {opening}. {'. '.join(sentences)}.", best.name)
+
+
+def _credit(
+    finding: Finding, arm: Arm, arms: Sequence[Arm], baseline: str, metric: str
+) -> Literal["nothing", "vectors", "backbone", "untold"]:
+    """What a gain over the baseline is to be credited to; ``untold`` where nothing shares the arm's backbone."""
+    test = finding.compare(arm.name, baseline, metric)
+    if test is None or not test.better:
+        return "nothing"
+    if same_backbone(arm, _named(arms, baseline)):
+        return "vectors"
+    bare = controls(arm, arms).bare
+    if bare is None:
+        return "untold"
+    test = finding.compare(arm.name, bare.name, metric)
+    return "vectors" if test is not None and test.better else "backbone"
+
+
+def _named(arms: Sequence[Arm], name: str) -> Arm:
+    return next(arm for arm in arms if arm.name == name)
+
+
+def _against_bare(finding: Finding, best: Arm, arms: Sequence[Arm], baseline: str, metric: str) -> list[str]:
+    """What the backbone alone reaches, where it is set otherwise than the baseline's."""
+    if same_backbone(best, _named(arms, baseline)):
+        return []
+    bare = controls(best, arms).bare
+    if bare is None:
+        words = (
+            f"Its backbone is set otherwise than that of {baseline}, and no arm without vectors shares its options, so "
+            "that may be all there is to it"
+        )
+        return [words]
+    test = finding.compare(best.name, bare.name, metric)
+    reached = f"The same backbone without vectors, {bare.name}, reaches {number(finding.mean(bare.name, metric))}"
+    if test is not None and test.better:
+        return [f"{reached} ({_odds(test)})"]
+    return [f"{reached}, not significantly less{_odds_if_told(test)}: the backbone made it"]
 
 
 def _without_chance(comparison: Comparison) -> str:
@@ -89,7 +138,7 @@ def _without_chance(comparison: Comparison) -> str:
 
 
 def _against_placebo(finding: Finding, best: Arm, arms: Sequence[Arm], metric: str) -> tuple[Level, str, str]:
-    placebo = next((arm for arm in controls(best, arms) if arm.shuffle), None)
+    placebo = controls(best, arms).placebo
     if placebo is None:
         return (
             "gain",
@@ -97,25 +146,35 @@ def _against_placebo(finding: Finding, best: Arm, arms: Sequence[Arm], metric: s
             "No arm with shuffled vectors was run, so a wider input may be all there is to it",
         )
     test = finding.compare(best.name, placebo.name, metric)
-    reached = number(finding.mean(placebo.name, metric))
-    other = "" if placebo.fuser == best.fuser else f" (through {placebo.fuser}, not {best.fuser})"
-    if test is not None and test.better:
-        words = f"Shuffled vectors reach {reached}{other} ({_odds(test)}): the meaning made it"
-        return "semantic gain", "a semantic gain", words
-    odds = f" ({_odds(test)})" if test is not None and test.p_adjusted is not None else ""
-    words = f"Shuffled vectors reach {reached}{other}, not significantly less{odds}: it is not shown to be meaning"
-    return "gain", "a gain, but no semantic gain", words
+    apart = differences(best, placebo)
+    other = f" ({', '.join(apart)})" if apart else ""
+    reached = f"Shuffled vectors{other} reach {number(finding.mean(placebo.name, metric))}"
+    if test is None or not test.better:
+        words = f"{reached}, not significantly less{_odds_if_told(test)}: it is not shown to be meaning"
+        return "gain", "a gain, but no semantic gain", words
+    if apart:
+        words = (
+            f"{reached} ({_odds(test)}), but that is another recipe, so what differs may be all there is to it; an arm "
+            f"like {best.name} with shuffle = true would tell"
+        )
+        return "gain", "a gain, but not shown to be a semantic one", words
+    return "semantic gain", "a semantic gain", f"{reached} ({_odds(test)}): the meaning made it"
 
 
 def _against_text(finding: Finding, best: Arm, raw: Arm, metric: str) -> str:
     test = finding.compare(best.name, raw.name, metric)
-    reached = number(finding.mean(raw.name, metric))
+    apart = differences(best, raw, width=False)
+    other = f" ({', '.join(apart)})" if apart else ""
+    reached = f"Raw text without an LLM{other} reaches {number(finding.mean(raw.name, metric))}"
     if test is None or not test.significant:
-        odds = f" ({_odds(test)})" if test is not None and test.p_adjusted is not None else ""
-        return f"Raw text without an LLM reaches {reached}, which is not significantly different{odds}"
-    if test.better:
-        return f"Raw text without an LLM reaches {reached} ({_odds(test)}): the LLM adds to it"
-    return f"Raw text without an LLM reaches {reached}, significantly more ({_odds(test)})"
+        return f"{reached}, which is not significantly different{_odds_if_told(test)}"
+    if not test.better:
+        return f"{reached}, significantly more ({_odds(test)})"
+    return f"{reached} ({_odds(test)}){', by another recipe' if apart else ': the LLM adds to it'}"
+
+
+def _odds_if_told(comparison: Comparison | None) -> str:
+    return f" ({_odds(comparison)})" if comparison is not None and comparison.p_adjusted is not None else ""
 
 
 def _odds(comparison: Comparison) -> str:

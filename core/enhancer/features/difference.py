@@ -76,7 +76,7 @@ class Difference:
 
 
 class KnownIds:
-    """Ids seen, eight bytes each. Two ids of one hash are taken for one: once in many thousand years of nights."""
+    """Ids seen, eight bytes each. Two ids of one hash are taken for one, which practically never happens."""
 
     def __init__(self) -> None:
         self._hashes = array("q")
@@ -164,7 +164,7 @@ class Differences:
 
     def vanished(self, kind: Kind, entities: Callable[[], Iterable[str]]) -> Iterator[Key]:
         """Keys of records of a kind whose entity is gone."""
-        if self._store.count() == self._there:  # each belongs to an entity: no need to look at one
+        if self._store.count() == self._there:  # every record belongs to an entity of the tables
             return
         known = self._known.get(kind)
         if known is None:

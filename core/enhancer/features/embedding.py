@@ -30,10 +30,10 @@ _LINGER = 0.25
 
 
 class EmbeddingStage:
-    """Takes records without vectors and stores them with. For one event loop.
+    """Embeds records that lack a vector, and stores them. For one event loop.
 
     Args:
-        embedder: Made at first use.
+        embedder: Makes the vectors.
         store: Where the records go.
         stored: Told of each batch once it is on disk, in the event loop.
         broken: Told once if embedding or storing fails; later records are let go (their answers are in the journal).
@@ -41,7 +41,7 @@ class EmbeddingStage:
 
     def __init__(
         self,
-        embedder: Callable[[], Embedder],
+        embedder: Embedder,
         store: FeatureStore,
         *,
         stored: Callable[[Sequence[Unembedded]], None],
@@ -53,7 +53,7 @@ class EmbeddingStage:
         self._broken = broken
         self._items: list[Unembedded] = []
         self._ended = False
-        # Set when there is something to do, when a batch is full (or need not be), and when there is room again.
+        # Set when: a record waits; a batch is full or need not fill up; there is room for more records.
         self._some, self._full, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "enhancer-embed")
         self._discard = False
@@ -132,11 +132,10 @@ class EmbeddingStage:
         return batch
 
     def _embed_and_store(self, batch: Sequence[Unembedded]) -> None:
-        embedder = self._embedder()
-        vectors = embedder.encode([one.text for one in batch])
+        vectors = self._embedder.encode([one.text for one in batch])
         if vectors.shape[0] != len(batch):
             raise StoreError(f"the embedder gave {vectors.shape[0]} vectors for {len(batch)} texts")
-        fingerprint = embedder.fingerprint
+        fingerprint = self._embedder.fingerprint
         for one, vector in zip(batch, vectors, strict=True):
             one.record.vector = np.ascontiguousarray(vector, np.float32)
             one.record.embedder = fingerprint

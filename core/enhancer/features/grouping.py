@@ -28,7 +28,8 @@ class Grouping:
     async def add(self, case: Case, *, asked_before: bool) -> None:
         """Take an entity.
 
-        Who was among others before is asked about alone: it may be what spoils them. So is a text that gives orders.
+        An entity that shared a request before is asked about alone, because it may be what made that request fail. So
+        is a text that seems to give the model orders.
         """
         if self._size == 1 or asked_before or speaks_to_reader(case.prompt):
             await self._hand_over([case])

@@ -20,7 +20,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -35,6 +34,7 @@ from enhancer.features import arrow
 from enhancer.features.fields import COUNTS, FIELDS, STRINGS, Row, one_dim, record_to_json, without_vector
 from enhancer.features.records import embedding_text
 from enhancer.files import replacing, require_place
+from enhancer.harness import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -180,7 +180,7 @@ def _drafts(
     complete: Complete | None,
 ) -> Iterator[tuple[Record, bool]]:
     """Records, and whether each has a vector that can be kept."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = clock.now()
     for number, values in rows:
         try:
             if complete is not None and isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""A run of ``generate --batch``: the same survey, claims, quarantine and store as the direct road, in rounds.
+"""A run of ``generate --batch``: the same survey, claims, quarantine and store as direct calls, in rounds.
 
 ::
 
@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from enhancer.contracts.record import PROFILE_ASPECT, Key
@@ -28,14 +29,15 @@ from enhancer.harness.submission import NoMoneyError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from typing import Any
 
     from enhancer.features.report import GenerationReport
+    from enhancer.features.run import Asking, Parts
     from enhancer.features.survey import ToAsk, Work
     from enhancer.harness.budget import Budget
-    from enhancer.harness.caller import Spent
-    from enhancer.harness.desk import Desk
+    from enhancer.harness.collection import Collector
     from enhancer.harness.jobs import Trouble
+    from enhancer.harness.spending import Spent
+    from enhancer.harness.submission import Submitter
     from enhancer.progress import Detail
 
 _log = logging.getLogger(__name__)
@@ -78,25 +80,36 @@ class Pace:
         return self._interval * self._factor * (0.9 + 0.2 * self._chance())
 
 
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """The part of a run that talks to the batch API; made when the first job is to be looked at or written."""
+
+    submitter: Submitter
+    collector: Collector
+    spent: Spent
+    budget: Budget
+
+
 class OfflineRun(Run):
     """Made for one run and one event loop.
 
     Args:
-        desk: Made when the first job is to be looked at or written.
+        parts: What it works with.
+        open_batching: Opens the way to the batch API.
         any_open: Whether jobs of this endpoint may be out.
-        budget: What the desk pays from.
+        rounds: Batches that may bring an entity no answer, until it is set aside.
         pace: How often jobs are looked at.
         wait: Whether to stay until everything is collected.
         abandon: Have everything that is out end early, collect that, and submit nothing.
         close: Ends the connections.
-        rest: The arguments of :class:`~enhancer.features.run.Run`.
+        limit: New entities that are asked about at most.
     """
 
     def __init__(
         self,
-        works: Sequence[Work],
+        parts: Parts,
         *,
-        desk: Callable[[], tuple[Desk, Budget]],
+        open_batching: Callable[[], Batching],
         any_open: Callable[[], bool],
         rounds: int,
         pace: Pace,
@@ -104,10 +117,9 @@ class OfflineRun(Run):
         abandon: bool,
         close: Callable[[], Awaitable[None]],
         limit: int | None,
-        **rest: Any,
     ) -> None:
-        super().__init__(works, limit=None, make_asking=_no_asking, **rest)
-        self._make_desk = desk
+        super().__init__(parts, make_asking=_no_asking, limit=None)
+        self._open_batching = open_batching
         self._any_open = any_open
         self._rounds = rounds
         self._pace = pace
@@ -115,8 +127,7 @@ class OfflineRun(Run):
         self._abandon = abandon
         self._close_provider = close
         self._new_left = limit
-        self._desk: Desk | None = None
-        self._budget: Budget | None = None
+        self._batching: Batching | None = None
         self._unasked = 0
         self._short: float | None = None
         self.tally = _Tally()
@@ -128,8 +139,8 @@ class OfflineRun(Run):
             return await super().main()
         finally:
             with contextlib.suppress(StoreError):
-                if self._desk is not None:
-                    await self._desk.close()
+                if self._batching is not None:
+                    await self._batching.submitter.close()
             await self._close_provider()
 
     def report(self) -> GenerationReport:
@@ -139,12 +150,12 @@ class OfflineRun(Run):
 
     @property
     def _spent(self) -> Spent | None:
-        return None if self._desk is None else self._desk.spent
+        return None if self._batching is None else self._batching.spent
 
     def _jobs_shown(self) -> dict[str, Detail]:
-        if self._desk is None or not self._desk.looks:
+        if self._batching is None or not self._batching.collector.looks:
             return {}
-        looks = list(self._desk.looks.values())
+        looks = list(self._batching.collector.looks.values())
         said = ", ".join(sorted({look.said for look in looks}))
         done, total = sum(look.done or 0 for look in looks), sum(look.total or 0 for look in looks)
         jobs = f"{len(looks)} jobs {said}" if len(looks) > 1 else said
@@ -154,23 +165,23 @@ class OfflineRun(Run):
 
     async def _scout(self) -> None:
         if self._any_open():
-            await self._open_desk().pick_up()
+            await self._opened().submitter.pick_up()
         if self._abandon:
-            desk = self._open_desk()
-            desk.expect_cancelled()
-            await desk.abandon()
+            collector = self._opened().collector
+            collector.expect_cancelled()
+            await collector.abandon()
         put_aside = patience = 0
         fresh, first, wait = True, True, _FIRST_WAIT
         while True:
             ended = moved = False
-            if self._desk is not None:
-                ended, moved = await self._desk.look()
+            if self._batching is not None:
+                ended, moved = await self._batching.collector.look()
             if fresh or ended or put_aside:
                 before, put_aside = put_aside, await self._round(first=first)
                 fresh = first = False
                 wait = _FIRST_WAIT if put_aside != before else min(wait * 2, _LONGEST_WAIT)
                 patience = 0 if put_aside != before else patience + 1
-            is_open = bool(self._desk is not None and self._desk.open())
+            is_open = bool(self._batching is not None and self._batching.collector.open())
             if put_aside and (self._wait or patience < _PATIENCE):
                 await asyncio.sleep(wait)
             elif not is_open or not self._wait:
@@ -178,30 +189,30 @@ class OfflineRun(Run):
             else:
                 await asyncio.sleep(self._pace.next(moved=moved or ended))
         if self._short is not None and not is_open:
-            assert self._budget is not None
-            await self._budget.reserve(self._short)
+            assert self._batching is not None
+            await self._batching.budget.reserve(self._short)
 
     async def _round(self, *, first: bool) -> int:
         """Survey everything once, store what is answered, submit what is not; gives how many to look at again soon."""
         self.tally.quarantined = self.tally.pending = self._unasked = 0
         self._short = None
-        if self._desk is not None:
-            self._desk.count_reserved()
+        if self._batching is not None:
+            self._batching.submitter.count_reserved()
         put_aside = 0
         for work in self._works:
             chunks = survey(work, self._store, self._fingerprint)
             while (found := await self._in_thread(next, chunks, None)) is not None:
                 put_aside += await self._take(found, first=first)
             await self._grouping.close()
-        if self._desk is not None:
-            await self._desk.send()
+        if self._batching is not None:
+            await self._batching.submitter.send()
         return put_aside
 
-    def _open_desk(self) -> Desk:
-        if self._desk is None:
-            self._desk, self._budget = self._make_desk()
-            self._desk.count_reserved()
-        return self._desk
+    def _opened(self) -> Batching:
+        if self._batching is None:
+            self._batching = self._open_batching()
+            self._batching.submitter.count_reserved()
+        return self._batching
 
     async def _take_slice(self, work: Work, rows: Sequence[ToAsk]) -> int:
         assert work.ask is not None
@@ -254,7 +265,8 @@ class OfflineRun(Run):
     async def _write(self, case: Case, past: Sequence[Trouble]) -> None:
         """Have the next job ask about an entity, with others where that is wanted."""
         is_new = not (case.heard or past)
-        if self._abandon or (is_new and self._new_left == 0) or (self._desk is not None and self._desk.congested):
+        congested = self._batching is not None and self._batching.collector.congested
+        if self._abandon or congested or (is_new and self._new_left == 0):
             await self._leave([case])
             return
         if is_new and self._new_left is not None:
@@ -266,7 +278,7 @@ class OfflineRun(Run):
             await self._leave(group)
             return
         try:
-            await self._open_desk().write(group)
+            await self._opened().submitter.write(group)
         except NoMoneyError as short:
             # What is out may cost less than was reserved: the rest is looked at again when it is in.
             self._short = short.ceiling
@@ -296,5 +308,5 @@ def _given_up(past: Sequence[Trouble], rounds: int) -> tuple[str, bool] | None:
     return None
 
 
-def _no_asking(_: Run) -> Any:
+def _no_asking(_: Run) -> Asking:
     raise AssertionError("an offline run makes no calls of its own")

@@ -19,6 +19,7 @@ from enhancer.harness.gate import Gate
 from enhancer.harness.generator import Generator
 from enhancer.harness.journal import FILE_NAME, Journal
 from enhancer.harness.key import KeyMaker
+from enhancer.harness.spending import Spending
 from enhancer.harness.tokens import observed_ratio
 from enhancer.harness.validate import AnswerValidator
 from enhancer.progress import silent
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
     from enhancer.features.difference import Difference
+    from enhancer.features.offline import Batching
     from enhancer.features.report import GenerationReport, Plan
-    from enhancer.features.run import Asking, Run
-    from enhancer.harness.desk import Desk
+    from enhancer.features.run import Asking, Parts, Run
     from enhancer.harness.jobs import Job
     from enhancer.progress import Listener
 
@@ -166,29 +167,15 @@ class Pipeline:
         from enhancer.features.private_loop import run_private
         from enhancer.features.run import Run
 
-        llm = self._settings.llm
         embedder = self._make_embedder()
         provider = self._make_provider() if self._asks_llm() else None
         works = self._works(provider)
         runs: list[Run] = []
         with Journal(self._store.directory) as journal:
+            parts = self._parts(works, journal, embedder, listener, retry_quarantined=retry_quarantined)
 
             def make() -> Coroutine[object, object, GenerationReport]:
-                run = Run(
-                    works,
-                    store=self._store,
-                    journal=journal,
-                    embedder=lambda: embedder,
-                    fingerprint=embedder.fingerprint,
-                    make_asking=lambda run: self._asking(run, provider, journal),
-                    items_per_request=llm.items_per_request,
-                    concurrency=llm.concurrency,
-                    listener=listener,
-                    on_record=self._on_record,
-                    retry_quarantined=retry_quarantined,
-                    limit=limit,
-                    total=self._total,
-                )
+                run = Run(parts, make_asking=lambda run: self._asking(run, provider, journal), limit=limit)
                 runs.append(run)
                 return run.main()
 
@@ -234,11 +221,12 @@ class Pipeline:
         works = self._works(provider)
         runs: list[Run] = []
         with Journal(self._store.directory) as journal:
+            parts = self._parts(works, journal, embedder, listener, retry_quarantined=retry_quarantined)
 
             def make() -> Coroutine[object, object, GenerationReport]:
                 run = OfflineRun(
-                    works,
-                    desk=lambda: self._desk(provider, batches, journal),
+                    parts,
+                    open_batching=lambda: self._batching(provider, batches, journal),
                     any_open=lambda: any(job.endpoint == provider.endpoint for job in journal.jobs.unfinished()),
                     rounds=llm.batch_rounds,
                     pace=Pace(llm.batch_poll),
@@ -246,16 +234,6 @@ class Pipeline:
                     abandon=abandon,
                     close=provider.aclose,
                     limit=limit,
-                    store=self._store,
-                    journal=journal,
-                    embedder=lambda: embedder,
-                    fingerprint=embedder.fingerprint,
-                    items_per_request=llm.items_per_request,
-                    concurrency=llm.concurrency,
-                    listener=listener,
-                    on_record=self._on_record,
-                    retry_quarantined=retry_quarantined,
-                    total=self._total,
                 )
                 runs.append(run)
                 return run.main()
@@ -273,7 +251,7 @@ class Pipeline:
             return journal.jobs.open()
 
     def differences(self) -> Differences:
-        """Something that adds up what is different between the tables and the store."""
+        """An empty count of what is different between the tables and the store, for surveys to fill."""
         return Differences(self._store, self._settings.llm.model)
 
     def difference(self) -> tuple[Difference, ...]:
@@ -345,34 +323,60 @@ class Pipeline:
             works.append(Work(kind, entities, ask, keys, history, "text" in needs))
         return works
 
-    def _price(self, provider: LLMProvider) -> Price | None:
-        own = self._settings.llm.price
-        return Price(own.input, own.output) if own is not None else provider.price(self._settings.llm.model)
+    def _parts(
+        self,
+        works: Sequence[Work],
+        journal: Journal,
+        embedder: Embedder,
+        listener: Listener,
+        *,
+        retry_quarantined: bool,
+    ) -> Parts:
+        from enhancer.features.run import Parts
 
-    def _desk(self, provider: LLMProvider, batches: BatchProvider, journal: Journal) -> tuple[Desk, Budget]:
+        return Parts(
+            works=works,
+            store=self._store,
+            journal=journal,
+            embedder=embedder,
+            items_per_request=self._settings.llm.items_per_request,
+            concurrency=self._settings.llm.concurrency,
+            listener=listener,
+            on_record=self._on_record,
+            retry_quarantined=retry_quarantined,
+            total=self._total,
+        )
+
+    def _price(self, provider: LLMProvider) -> Price | None:
+        own = self._own_price()
+        return own if own is not None else provider.price(self._settings.llm.model)
+
+    def _own_price(self) -> Price | None:
+        own = self._settings.llm.price
+        return None if own is None else Price(own.input, own.output)
+
+    def _batching(self, provider: LLMProvider, batches: BatchProvider, journal: Journal) -> Batching:
         """Open the way to the batch API, once a job is to be looked at or written.
 
         Raises:
             AuthenticationError: No key.
             ConfigError: A cap without a price, or a model that cannot be served.
         """
-        from enhancer.harness.desk import Desk
-        from enhancer.harness.submission import FOLDER
+        from enhancer.features.offline import Batching
+        from enhancer.harness.collection import Collector
+        from enhancer.harness.submission import FOLDER, Submitter
 
         llm = self._settings.llm
         provider.check(llm.model)
         budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
-        own = llm.price
-        desk = Desk(
-            batches,
-            journal,
-            llm,
-            endpoint=provider.endpoint,
-            budget=budget,
-            own_price=Price(own.input, own.output) if own is not None else None,
-            folder=self._store.directory / FOLDER,
+        spending = Spending(budget, own_price=self._own_price(), share=1.0 - llm.batch_discount)
+        endpoint, folder = provider.endpoint, self._store.directory / FOLDER
+        return Batching(
+            Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, spending=spending, folder=folder),
+            Collector(batches, journal, llm, endpoint=endpoint, spending=spending, folder=folder),
+            spending.spent,
+            budget,
         )
-        return desk, budget
 
     def _asking(self, run: Run, provider: LLMProvider | None, journal: Journal) -> Asking:
         """Open the way to the LLM, once the first call is due: until then no key and no price is needed.
@@ -388,20 +392,19 @@ class Pipeline:
         provider.check(llm.model)
         budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
         gate = Gate(
-            # A call that only waits its turn inside the provider would wait inside its own deadline.
+            # A call that queued inside the provider would spend its own time-out there.
             min(llm.concurrency, provider.capacity or llm.concurrency),
             requests_per_minute=llm.requests_per_minute,
             tokens_per_minute=llm.tokens_per_minute,
             patience=max(120.0, 2 * llm.timeout),
         )
-        own = llm.price
         caller = Caller(
             provider,
             journal,
             gate,
             budget,
             max_attempts=llm.max_attempts,
-            price_override=Price(own.input, own.output) if own is not None else None,
+            price_override=self._own_price(),
             token_ratio=observed_ratio(journal.observed(llm.model)),
         )
         generator = Generator(caller, gate, llm, answered=run.answered, failed=run.failed)

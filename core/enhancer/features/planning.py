@@ -104,7 +104,7 @@ def make_plan(
             sums.tokens += _ENTRY * sums.asked
         ratio, answer = 1.0, observed_answer_of(journal, llm.model, template.version)
         if journal is not None:
-            # What one template is filled with may be counted quite otherwise than another's: its own calls tell best.
+            # Templates differ in how far the estimate is off: the calls of this one tell best.
             own = journal.observed(llm.model, template.version)
             ratio = observed_ratio(own if own.calls >= ENOUGH else journal.observed(llm.model))
         requests += calls

@@ -32,8 +32,6 @@ class Changes:
 
     differences: tuple[Difference, ...]
     plan: Plan
-    to_embed: int
-    """Records whose vector must be made, for whatever reason."""
 
     @property
     def vanished(self) -> int:
@@ -43,7 +41,7 @@ class Changes:
     @property
     def anything_to_do(self) -> bool:
         """Whether a run would do anything."""
-        return bool(self.plan.to_generate or self.to_embed)
+        return bool(self.plan.to_generate or self.plan.to_embed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,7 @@ def refresh(
     found = pipeline.differences()
     plan = pipeline.plan(retry_quarantined=retry_quarantined, batch=batch, differences=found)
     pipeline.count_vanished(found)
-    changes = Changes(differences=found.all(), plan=plan, to_embed=plan.to_embed)
+    changes = Changes(differences=found.all(), plan=plan)
     if tell is not None:
         tell(changes)
     generated = None

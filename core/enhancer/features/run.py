@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     from enhancer.features.records import Unembedded
     from enhancer.features.report import GenerationReport
     from enhancer.features.survey import Surveyed, ToAsk, ToEmbed, Work
-    from enhancer.harness.caller import Spent
     from enhancer.harness.generator import Generator
     from enhancer.harness.journal import Journal
+    from enhancer.harness.spending import Spent
     from enhancer.progress import Listener
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 GRACE_SECONDS = 5.0
-"""How long calls that are out may take to land after the first Ctrl-C."""
+"""How long calls in flight may still take after the first Ctrl-C."""
 _TICK = 0.1
 _SHORTEST_WAIT = 0.1
 _LONGEST_WAIT = 3.0
@@ -64,44 +64,54 @@ class Asking:
     close: Callable[[], Awaitable[None]]
 
 
-class Run:
-    """Made for one run and one event loop."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What every run works with, whether it calls the LLM directly or by offline batches."""
 
-    def __init__(
-        self,
-        works: Sequence[Work],
-        *,
-        store: FeatureStore,
-        journal: Journal,
-        embedder: Callable[[], Embedder],
-        fingerprint: str,
-        make_asking: Callable[[Run], Asking],
-        items_per_request: int,
-        concurrency: int,
-        listener: Listener,
-        on_record: Callable[[Record], None] | None,
-        retry_quarantined: bool,
-        limit: int | None,
-        total: int | None,
-    ) -> None:
-        self._works = works
-        self._store = store
-        self._journal = journal
-        self._embedder = embedder
-        self._fingerprint = fingerprint
+    works: Sequence[Work]
+    """What is wanted of each kind of entity."""
+    store: FeatureStore
+    journal: Journal
+    embedder: Embedder
+    items_per_request: int
+    concurrency: int
+    listener: Listener
+    on_record: Callable[[Record], None] | None
+    """Told of each record once it is on disk."""
+    retry_quarantined: bool
+    """Whether to ask again about entities that failed with the same input before."""
+    total: int | None
+    """Entities in all, where they have been counted."""
+
+
+class Run:
+    """Made for one run and one event loop.
+
+    Args:
+        parts: What it works with.
+        make_asking: Opens the way to the LLM, when the first call is due.
+        limit: Entities that are asked about at most.
+    """
+
+    def __init__(self, parts: Parts, *, make_asking: Callable[[Run], Asking], limit: int | None) -> None:
+        self._works = parts.works
+        self._store = parts.store
+        self._journal = parts.journal
+        self._embedder = parts.embedder
+        self._fingerprint = parts.embedder.fingerprint
         self._make_asking = make_asking
-        self._slice = max(64, 2 * concurrency * items_per_request)
-        self._listener = listener
-        self._on_record = on_record
-        self._retry_quarantined = retry_quarantined
+        self._slice = max(64, 2 * parts.concurrency * parts.items_per_request)
+        self._listener = parts.listener
+        self._on_record = parts.on_record
+        self._retry_quarantined = parts.retry_quarantined
         self._left = limit
-        self._total = total
+        self._total = parts.total
         self.tally = Tally()
         self._textless: list[str] = []
         self._asking: Asking | None = None
         self._generating: asyncio.Task[None] | None = None
-        self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, concurrency // 2))
-        self._grouping = Grouping(items_per_request, self._ask_together)
+        self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, parts.concurrency // 2))
+        self._grouping = Grouping(parts.items_per_request, self._ask_together)
         self._stage: EmbeddingStage
         self._error: BaseException | None = None
         self._stopped = asyncio.Event()
@@ -136,7 +146,7 @@ class Run:
             self._thread.shutdown(wait=False, cancel_futures=True)
             if self._asking is not None:
                 await self._asking.close()
-            with contextlib.suppress(StoreError):  # a full disk has been told already; leases run out by themselves
+            with contextlib.suppress(StoreError):  # a full disk was reported already; claims run out by themselves
                 await asyncio.wrap_future(self._journal.unclaim())
         self._tell()
         if self._textless:
@@ -149,7 +159,7 @@ class Run:
         return report
 
     def interrupt(self, times: int) -> None:
-        """End soon: calls that are out may land, nothing new is begun; the second time not even that."""
+        """End soon: nothing new is begun, and calls in flight may be answered; the second time they are cancelled."""
         self._stage.discard()
         self._stop(None)
         if self._asking is None:
@@ -193,7 +203,7 @@ class Run:
                     return
             if not put_aside:
                 return
-            # Somebody else (or one of our own workers) is asking about the same: their answer will be ours.
+            # Another process, or a worker of ours, is asking about the same; its answer will serve here too.
             wait = _SHORTEST_WAIT if put_aside != before else min(wait * 2, _LONGEST_WAIT)
             first, before = False, put_aside
             await asyncio.sleep(wait)
@@ -208,7 +218,7 @@ class Run:
             tally.passed += found.entities - (changed if text_alone else len(found.to_ask))
             await self._reembed(work, found.to_reembed)
             for row in found.to_embed:
-                # A text beside a profile is no entity of its own.
+                # A text beside a profile is not counted as an entity of its own.
                 await self._hand_on(text_record(work, row, is_new=text_alone and row.changed))
         rows = [row for row in found.to_ask if not row.empty]
         if first:
@@ -221,7 +231,7 @@ class Run:
         return put_aside
 
     async def _pass_over(self, work: Work, rows: Sequence[ToAsk | ToEmbed]) -> None:
-        """Count entities that there is nothing to ask about; whatever failed when they had a text is settled."""
+        """Count entities that there is nothing to ask about, and take them out of quarantine."""
         self.tally.without_text += len(rows)
         self._textless += [row.id for row in rows[: max(0, _NAMED - len(self._textless))]]
         if rows and work.ask is not None:
@@ -371,7 +381,7 @@ class Run:
                 try:
                     self._on_record(one.record)
                 except Exception:  # noqa: BLE001 - an observer may raise anything
-                    # Whoever listens has no say in whether the work goes on; told once, not a million times.
+                    # An observer's error must not stop the run; it is logged once, not for each record.
                     self._on_record = None
                     _log.exception("an observer of stored records failed and is told of no more of them")
                     break

@@ -10,7 +10,7 @@ from enhancer.features.report import GenerationReport
 from enhancer.harness.clock import now
 
 if TYPE_CHECKING:
-    from enhancer.harness.caller import Spent
+    from enhancer.harness.spending import Spent
     from enhancer.progress import Detail
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enhancer.harness.budget import Budget
-from enhancer.harness.caller import Caller, Spent
+from enhancer.harness.caller import Caller
 from enhancer.harness.case import Ask, Case
 from enhancer.harness.completions import Paid, PaidCall
 from enhancer.harness.gate import Gate
@@ -13,6 +13,7 @@ from enhancer.harness.key import KeyMaker, text_hash
 from enhancer.harness.matching import Matched, match
 from enhancer.harness.parse import InvalidAnswerError, parse_object
 from enhancer.harness.redact import redact
+from enhancer.harness.spending import Spent
 from enhancer.harness.validate import Answer, AnswerValidator
 
 __all__ = [

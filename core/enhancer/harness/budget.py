@@ -16,7 +16,7 @@ _ROUNDING = 1e-12
 class Budget:
     """Money, in USD. For one event loop.
 
-    A call that does not fit while others are in flight waits for them: they may cost less than was reserved.
+    A call that does not fit while others are in flight waits for them: they may cost less than was reserved for them.
 
     Attributes:
         spent: What settled calls cost, as far as it is known.
@@ -24,7 +24,7 @@ class Budget:
     """
 
     def __init__(self, max_cost: float | None, price: Price | None, *, model: str = "") -> None:
-        """Open the purse.
+        """Start with nothing spent.
 
         Raises:
             ConfigError: There is a cap and no price to measure by.
@@ -55,11 +55,11 @@ class Budget:
         return self._price.cost(prompt_tokens, completion_tokens) if self._price else 0.0
 
     def fits(self, amount: float) -> bool:
-        """Whether so much could still be spent beside what is spent and reserved."""
+        """Whether the cap leaves room for this amount beside what is spent and reserved."""
         return self._max is None or self.spent + self.reserved + amount <= self._max + _ROUNDING
 
     def reserve_now(self, amount: float) -> bool:
-        """Set money aside if it fits without waiting; whether it did."""
+        """Reserve money if it fits without waiting; returns whether it did."""
         if self._max is not None:
             if self.spent + self.reserved + amount > self._max + _ROUNDING:
                 return False
@@ -67,7 +67,7 @@ class Budget:
         return True
 
     async def reserve(self, amount: float) -> None:
-        """Set money aside for a call.
+        """Reserve money for a call; waits for calls in flight where it does not fit yet.
 
         Raises:
             BudgetError: It does not fit, and nothing in flight could make room.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConnectionFailedError, DeadlineError, ProviderError, RateLimitError, ServerError
@@ -13,7 +11,8 @@ from enhancer.harness.completions import PaidCall
 from enhancer.harness.key import request_hash
 from enhancer.harness.redact import redact
 from enhancer.harness.retry import TRANSIENT, is_transient, retrying
-from enhancer.harness.tokens import estimate_messages, upper_bound
+from enhancer.harness.spending import Spending
+from enhancer.harness.tokens import estimate_messages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -25,39 +24,8 @@ if TYPE_CHECKING:
     from enhancer.harness.journal import Journal
 
 
-BACKOFF_SECONDS = 0.5
-"""The first wait after a failure lasts up to so long; each further one up to twice as long."""
-
-
-_UNBOUNDED = 16_384
-"""Completion tokens that are set aside where a request sets no limit."""
-_NO_COUNT = 10**9
-"""Tokens that no call has."""
-
-
 class StoppedError(Exception):
     """The run is stopping: no further call is made."""
-
-
-@dataclass(slots=True)
-class Spent:
-    """What this run's calls came to."""
-
-    calls: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    uncounted: int = 0
-    """Calls whose tokens the provider did not tell."""
-    unknown_cost: int = 0
-    """Calls whose cost is not known."""
-
-    @property
-    def tokens(self) -> tuple[int, int] | tuple[None, None]:
-        """Prompt and completion tokens of the calls that tell; unknown where there were calls and none tells."""
-        if self.calls and self.uncounted == self.calls:
-            return None, None
-        return self.prompt_tokens, self.completion_tokens
 
 
 class Caller:
@@ -66,7 +34,8 @@ class Caller:
     Attributes:
         spent: What came back so far.
         stopping: Whether no further call may be made.
-        idle: Tasks that only wait (for work, for leave, for money, for a while), and lose nothing by being cancelled.
+        idle: Tasks that only wait (for work, for permission to call, for money, between attempts): nothing is lost
+            by cancelling them.
     """
 
     def __init__(
@@ -80,9 +49,8 @@ class Caller:
         price_override: Price | None = None,
         token_ratio: float = 1.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        backoff: float | None = None,
     ) -> None:
-        """Take the parts.
+        """Make a caller.
 
         Args:
             provider: Who answers.
@@ -93,17 +61,16 @@ class Caller:
             price_override: Prices that count for more than what the provider tells.
             token_ratio: Tokens that the model really counts for one estimated token.
             sleep: Waits between attempts.
-            backoff: Seconds that the first wait lasts at most; by default ``BACKOFF_SECONDS``.
         """
         self._provider = provider
         self._journal = journal
         self._gate = gate
         self._budget = budget
         self._sleep = sleep
-        self._retry = retrying(max_attempts, sleep=self._nap, initial=BACKOFF_SECONDS if backoff is None else backoff)
-        self._override = price_override
+        self._retry = retrying(max_attempts, sleep=self._nap)
+        self._spending = Spending(budget, own_price=price_override)
         self._ratio = token_ratio
-        self.spent = Spent()
+        self.spent = self._spending.spent
         self.stopping = False
         self.idle: set[asyncio.Task[Any]] = set()
 
@@ -127,15 +94,12 @@ class Caller:
         """
         estimated = estimate_messages(request.messages)
         expected = estimated * self._ratio + (request.max_tokens or 0) / 3
-        ceiling = 0.0
-        if self._budget.capped:
-            ceiling = self._budget.could_cost(upper_bound(request), request.max_tokens or _UNBOUNDED)
+        ceiling = self._spending.ceiling(request)
 
         async def attempt_once() -> Paid:
             ticket = await self._let_in(expected, ceiling)
-            completion = _believed(await self._ask(request, ticket, ceiling))
             # From here on it is paid: it goes to the journal before anything looks at it.
-            cost = self._cost(completion)
+            completion, cost = self._spending.priced(await self._ask(request, ticket, ceiling))
             try:
                 written = self._journal.record_soon(
                     PaidCall(
@@ -153,8 +117,8 @@ class Caller:
                         ids=ids,
                     )
                 )
-                self._settle(completion, cost, ceiling)
-                # Until it is on disk it counts as in flight: a kill never loses more calls than may be out.
+                self._spending.settle(completion, cost, reserved=ceiling, ceiling=ceiling)
+                # Until it is on disk it counts as in flight: a kill loses no more answers than calls may be in flight.
                 paid = await written
             except BaseException:
                 self._gate.abandoned(ticket)
@@ -171,7 +135,7 @@ class Caller:
             first: list[ProviderError] = [error]
 
         async def attempt_again() -> Paid:
-            # The failure that has been is the retry layer's first: a call that succeeds at once never enters it.
+            # The first failure counts as the retry layer's first attempt: a call that succeeds at once never enters it.
             if first:
                 raise first.pop()
             return await attempt_once()
@@ -179,7 +143,7 @@ class Caller:
         return await self._retry(attempt_again)
 
     async def _let_in(self, expected: float, ceiling: float) -> Ticket:
-        """Leave to call, with the money for it set aside."""
+        """Permission to call, with its cost reserved."""
         self._refuse_when_stopping()
         ticket = self._gate.enter_now(expected)
         if ticket is not None and self._budget.reserve_now(ceiling):
@@ -245,42 +209,6 @@ class Caller:
         else:
             self._gate.refused(ticket)
         raise failure
-
-    def _cost(self, completion: Completion) -> float | None:
-        price = self._override
-        if price is None and completion.cost_usd is not None:
-            return completion.cost_usd
-        price = price or self._budget.price
-        if price is None or completion.prompt_tokens is None or completion.completion_tokens is None:
-            return None
-        return price.cost(completion.prompt_tokens, completion.completion_tokens)
-
-    def _settle(self, completion: Completion, cost: float | None, ceiling: float) -> None:
-        spent = self.spent
-        spent.calls += 1
-        spent.uncounted += completion.prompt_tokens is None or completion.completion_tokens is None
-        spent.prompt_tokens += completion.prompt_tokens or 0
-        spent.completion_tokens += completion.completion_tokens or 0
-        if cost is None:
-            spent.unknown_cost += 1
-        else:
-            spent.cost_usd += cost
-        # Where the provider does not tell, the cap assumes the most.
-        self._budget.settle(ceiling, ceiling if cost is None else cost)
-
-
-def _believed(completion: Completion) -> Completion:
-    """The completion, with what cannot be true of its tokens and cost left out: unknown is never 0."""
-    prompt, answer, cost = completion.prompt_tokens, completion.completion_tokens, completion.cost_usd
-    if prompt is not None and not 0 < prompt < _NO_COUNT:
-        prompt = None
-    if answer is not None and not (0 < answer < _NO_COUNT or (answer == 0 and not completion.text)):
-        answer = None
-    if cost is not None and not (math.isfinite(cost) and cost >= 0.0):
-        cost = None
-    if (prompt, answer, cost) == (completion.prompt_tokens, completion.completion_tokens, completion.cost_usd):
-        return completion
-    return replace(completion, prompt_tokens=prompt, completion_tokens=answer, cost_usd=cost)
 
 
 def _may_be_charged(error: ProviderError) -> bool:

@@ -57,7 +57,7 @@ class Case:
     answer: Answer | None = None
     heard: int = 0
     """Answers so far, batched ones included."""
-    asked: int = 0
+    invalid_answers: int = 0
     """Answers that were about this entity and could not be used."""
     more_room: bool = False
     """Whether an answer was cut off, and the next may be longer."""
@@ -73,7 +73,7 @@ class Case:
 
         Returns:
             ``answered``: :attr:`answer` is valid. ``again``: ask again. ``refused``: the model declines, asking again
-            is no use. ``hopeless``: it was asked often enough.
+            is no use. ``hopeless``: it was asked as often as it may be.
         """
         self._count(paid)
         self.heard += 1
@@ -97,12 +97,12 @@ class Case:
                 self.more_room = True
                 self.error = "the answer was cut off"
                 return "again"
-            self.asked += 1
-            return "hopeless" if self.asked > RE_ASKS else "again"
+            self.invalid_answers += 1
+            return "hopeless" if self.invalid_answers > RE_ASKS else "again"
         return "answered"
 
     def review(self, answers: Iterable[Paid]) -> Verdict:
-        """Hear what earlier runs paid for, oldest first."""
+        """Judge the answers that earlier runs paid for, oldest first, until one is valid."""
         verdict: Verdict = "again"
         for paid in answers:
             verdict = self.hear(paid)
@@ -113,7 +113,7 @@ class Case:
     def messages(self) -> tuple[Message, ...]:
         """Ask about this entity alone; after an invalid answer, with that answer and what was wrong with it."""
         base = self.ask.template.messages(self.prompt)
-        if not self.asked:
+        if not self.invalid_answers:
             return base
         return (
             *base,
@@ -131,7 +131,7 @@ class Case:
         try:
             matched = _match(paid.text, paid.ids)
         except InvalidAnswerError as error:
-            # The fault is the batch's: it is split, and nobody's own attempts are spent on it.
+            # The fault is the whole reply's: the request is split, and it counts against no single entity.
             raise _NotHereError from error
         id_ = paid.ids[paid.place]
         if id_ in matched.doubtful:
@@ -164,7 +164,7 @@ class _NotHereError(Exception):
 
 @lru_cache(maxsize=64)
 def _match(text: str, ids: tuple[str, ...]) -> Matched:
-    """The entities of one batch look at the same reply one after another."""
+    """Cached, because the entities of one request look at the same reply one after another."""
     return match(text, ids)
 
 

@@ -1,4 +1,4 @@
-"""How completions are written: whatever comes together, in few statements of many rows."""
+"""How completions are written: all that wait together, in few statements of many rows each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PARAMETERS = 900
 
 
 class Paid(NamedTuple):
-    """A completion, as it bears on one entity."""
+    """A completion, as seen by one of the entities that it is about."""
 
     completion: int
     place: int
@@ -55,7 +55,7 @@ def write_call(connection: sqlite3.Connection, call: PaidCall, at: str) -> Paid:
 
 
 def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]]) -> list[Paid]:
-    """Write completions: statements of many rows, whatever came together."""
+    """Write completions, many rows in one statement."""
     # Nobody else writes within this transaction, so the next numbers are ours.
     last = connection.execute("SELECT coalesce(max(id), 0) FROM completions").fetchone()[0]
     rows: list[object] = []
@@ -104,7 +104,7 @@ def _insert(connection: sqlite3.Connection, into: str, width: int, values: Seque
 
 
 def storable(text: str) -> str:
-    """SQLite takes no lone surrogate, and its shell stops at NUL; what a model sent may hold either."""
+    """The text as SQLite can hold it: it takes no lone surrogates, its shell stops at NUL, and models send both."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 

@@ -33,7 +33,7 @@ _EXHAUSTED = 3
 
 
 class _Bucket:
-    """A rate a minute, paced evenly: a provider that counts by the second is not surprised either."""
+    """A limit per minute, spread evenly over it: providers that count by the second see no bursts either."""
 
     def __init__(self, per_minute: float) -> None:
         self._rate = per_minute / 60.0
@@ -110,7 +110,7 @@ class Gate:
         self._error: CircuitOpenError | None = None
 
     def slowed(self) -> str | None:
-        """How the run is held back by what the provider answered, for people; None while it is not."""
+        """How the provider's answers slow the run, as a text for people; None while they do not."""
         wait = self._paused_until - self._clock()
         if int(self.limit) >= int(self._most) and wait < _SHORT:
             return None
@@ -118,7 +118,7 @@ class Gate:
         return f"{max(1, int(self.limit))} of {int(self._most)} in flight{waiting}"
 
     async def enter(self, tokens: float = 0.0) -> Ticket:
-        """Wait for leave to call.
+        """Wait for permission to call.
 
         Args:
             tokens: What the call is expected to use.
@@ -135,12 +135,12 @@ class Gate:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                # Let through and cancelled in the same turn: the place is free again.
+                # Permitted and cancelled in the same turn of the loop: its place is free again.
                 self._leave(future.result())
             raise
 
     def enter_now(self, tokens: float = 0.0) -> Ticket | None:
-        """Leave to call, if nobody has to wait for it.
+        """Permission to call, if it can be had without waiting; else None.
 
         Raises:
             CircuitOpenError: Nothing gets through.
@@ -152,7 +152,7 @@ class Gate:
         return None
 
     def succeeded(self, ticket: Ticket, headers: Mapping[str, str], tokens: float | None = None) -> None:
-        """A call was answered, whatever the answer is worth."""
+        """A call was answered, whether or not the answer is valid."""
         self._successes += 1
         self._alive()
         if ticket.epoch == self._epoch and self.limit < self._most:
@@ -164,12 +164,12 @@ class Gate:
         self._leave(ticket)
 
     def refused(self, ticket: Ticket) -> None:
-        """A call was answered by a refusal of that very request: the provider is there, and not too busy."""
+        """A call was answered, but the provider refused that request: it is reachable and not too busy."""
         self._alive()
         self._leave(ticket)
 
     def failed(self, ticket: Ticket, error: ProviderError) -> None:
-        """A call failed in a way that may pass."""
+        """A call failed, and trying again may help."""
         self._failures += 1
         too_much = isinstance(error, RateLimitError) or (isinstance(error, ServerError) and error.status == 503)
         if too_much and ticket.epoch == self._epoch:
@@ -224,7 +224,7 @@ class Gate:
             wait = max(wait, self._told_requests.wait(now))
         if self._told_tokens is not None:
             wait = max(wait, self._told_tokens.wait(now))
-        # What rounding leaves over is no wait: a clock may not even be able to tell it.
+        # A rounding error is not worth a wait: it may be shorter than what a clock can measure.
         return wait if wait > _SHORTEST else 0.0
 
     def _grant(self, tokens: float) -> Ticket:

@@ -6,27 +6,26 @@ import asyncio
 import logging
 import re
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from enhancer.contracts.llm import Request
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.caller import StoppedError
+from enhancer.harness.request import request_about
 from enhancer.harness.retry import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from enhancer.config.schema import LLMConfig
-    from enhancer.contracts.llm import Message
     from enhancer.harness.caller import Caller
     from enhancer.harness.case import Case
     from enhancer.harness.gate import Gate
 
 _log = logging.getLogger(__name__)
 _ALL_REFUSED = 5
-"""Requests that may be refused, without one answer among them, before the run stops rather than quarantine all."""
+"""If the first so many requests are all refused, the run stops instead of putting every entity into quarantine."""
 _IN_VAIN = 5
-"""Requests about several entities that may bring nothing, with none that does, before each is asked about alone."""
+"""If so many requests about several entities bring no profile, and none does, each entity is asked about alone."""
 _ABSENT = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
 
 Group = list["Case"]
@@ -62,7 +61,7 @@ class Generator:
         self._together_works = False
         self._refused: list[tuple[Case, RequestError]] = []
         self._unreached: list[tuple[Case, ProviderError]] = []
-        """Cases that got no answer while nobody did; the gate sees to it that they are few."""
+        """Cases without an answer while no call had any yet; few, because the gate soon stops such a run."""
         self._workers: list[asyncio.Task[None]] = []
         self._error: BaseException | None = None
 
@@ -75,7 +74,7 @@ class Generator:
         Raises:
             EnhancerError: What stopped the run; answers that were in flight are kept.
         """
-        # A few more than calls may be out: while some judge and hand on, as many others wait at the gate.
+        # More workers than calls in flight: while some judge answers, others wait at the gate to take their place.
         workers = self._llm.concurrency + self._llm.concurrency // 4
         self._workers = [asyncio.create_task(self._work(pull)) for _ in range(workers)]
         try:
@@ -92,11 +91,11 @@ class Generator:
 
     @property
     def slowed(self) -> str | None:
-        """How the provider holds the run back; None while it does not."""
+        """How the provider slows the run; None while it does not."""
         return self._gate.slowed()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Make no further call; calls that are out may land."""
+        """Make no further call; calls in flight may still be answered."""
         if error is not None and self._error is None:
             self._error = error
         self._caller.stopping = True
@@ -105,7 +104,7 @@ class Generator:
                 worker.cancel()
 
     def abort(self) -> None:
-        """Give up the calls that are out, too."""
+        """Cancel the calls in flight, too."""
         self._caller.stopping = True
         for worker in self._workers:
             worker.cancel()
@@ -119,7 +118,7 @@ class Generator:
                     group = await pull()
                 if group is None:
                     return
-                # Halves and leftovers wait here, so that nothing recurses and nothing else has to hold them.
+                # Parts of a group that must be asked again wait here, so that nothing recurses.
                 todo: deque[Group] = deque([[case] for case in group] if self._apart else [group])
                 while todo:
                     cases = todo.popleft()
@@ -148,11 +147,9 @@ class Generator:
 
     async def _alone(self, case: Case) -> None:
         while True:
-            room = self._llm.max_tokens * (2 if case.more_room else 1)
-            request = self._request(case, case.messages(), room)
             try:
                 paid = await self._caller.call(
-                    request,
+                    request_about([case], self._llm),
                     hashes=(case.input_hash,),
                     ids=None,
                     attempt=case.heard + 1,
@@ -172,25 +169,13 @@ class Generator:
 
     async def _together(self, cases: Group) -> list[Group]:
         """Ask about several at once; gives the groups that are to be asked again."""
-        ask = cases[0].ask
-        ids = tuple(case.key.id for case in cases)
-        messages = ask.template.batch_messages([(case.key.id, case.prompt) for case in cases])
-        request = Request(
-            messages=messages,
-            schema=ask.template.batch_schema,
-            schema_name="profiles",
-            subjects=tuple(case.key for case in cases),
-            batched=True,
-            max_tokens=self._llm.max_tokens * len(cases),
-            **self._sampling(),
-        )
         try:
             paid = await self._caller.call(
-                request,
+                request_about(cases, self._llm),
                 hashes=tuple(case.input_hash for case in cases),
-                ids=ids,
+                ids=tuple(case.key.id for case in cases),
                 attempt=max(case.heard for case in cases) + 1,
-                template=ask.template.version,
+                template=cases[0].ask.template.version,
             )
         except ProviderError as error:
             if isinstance(error, RequestError | DeadlineError) and not _absent(error):
@@ -210,7 +195,7 @@ class Generator:
                 await self._answered(case)
             elif verdict != "again":
                 await self._failed(case, case.error, False)
-            elif case.asked:
+            elif case.invalid_answers:
                 again_alone.append([case])
             else:
                 again_together.append(case)
@@ -219,29 +204,10 @@ class Generator:
             return _halves(again_together)
         return [*([again_together] if again_together else []), *again_alone]
 
-    def _request(self, case: Case, messages: tuple[Message, ...], room: int) -> Request:
-        return Request(
-            messages=messages,
-            schema=case.ask.template.schema,
-            subjects=(case.key,),
-            max_tokens=room,
-            **self._sampling(),
-        )
-
-    def _sampling(self) -> dict[str, Any]:
-        llm = self._llm
-        return {
-            "model": llm.model,
-            "temperature": llm.temperature,
-            "top_p": llm.top_p,
-            "seed": llm.seed,
-            "timeout": llm.timeout,
-        }
-
     # -- no answer --------------------------------------------------------------------------------------------------
 
     def _raise_if_fatal(self, error: ProviderError) -> None:
-        """Stop the run where the fault is everybody's."""
+        """Stop the run where no single entity is at fault."""
         if isinstance(error, AuthenticationError) or not (isinstance(error, RequestError) or is_transient(error)):
             raise error
         if isinstance(error, RequestError) and _absent(error):
@@ -256,13 +222,13 @@ class Generator:
         elif self._any_answer:
             await self._failed(case, str(error), False)
         else:
-            # Until something is answered, it is not known whether the fault is this entity's or everybody's.
+            # Until something is answered, it is not known whether this entity or the settings are at fault.
             self._refused.append((case, error))
             if len(self._refused) >= _ALL_REFUSED:
                 raise self._all_refused()
 
     async def _not_reached(self, case: Case, error: ProviderError) -> None:
-        """Put a case aside for another run; unless nothing got through yet: then it may be no case's own trouble."""
+        """Leave a case to another run; but while no call got through, wait: the whole run may be at fault."""
         if self._any_answer:
             await self._failed(case, str(error), True)
         else:

@@ -1,7 +1,8 @@
 """What the journal knows of offline batches: enough that a job outlives the process that began it.
 
-A job goes through ``writing`` (its file is being written: dies with its owner), ``ready`` (the file is whole; it may or
-may not have been created at the provider: its token tells), ``out`` (created) and ``closed`` (its results are in).
+A job goes through ``writing`` (its file is being written; forgotten if its owner ends), ``ready`` (the file is whole;
+it may or may not have been created at the provider: its token tells), ``out`` (created) and ``closed`` (its results are
+in).
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from enhancer.harness import clock
 from enhancer.harness.completions import PaidCall, chunks, marks, write_call
-from enhancer.harness.journal import OUT
 from enhancer.harness.owner import is_gone
 
 if TYPE_CHECKING:
@@ -26,7 +26,48 @@ if TYPE_CHECKING:
 State = Literal["writing", "ready", "out", "closed"]
 Outcome = Literal["missing", "expired", "failed", "refused", "withdrawn"]
 """Why a request came back without an answer. ``withdrawn`` is nobody's fault, and counts for nothing."""
+SCHEMA = """
+CREATE TABLE jobs (
+  token TEXT PRIMARY KEY,
+  endpoint TEXT NOT NULL,
+  model TEXT NOT NULL,
+  state TEXT NOT NULL,
+  upload TEXT,
+  provider_id TEXT,
+  said TEXT NOT NULL DEFAULT '',
+  requests INTEGER NOT NULL DEFAULT 0,
+  at TEXT NOT NULL,
+  owner TEXT NOT NULL,
+  expires REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_requests (
+  job TEXT NOT NULL REFERENCES jobs(token),
+  number INTEGER NOT NULL,
+  hashes TEXT NOT NULL,
+  ids TEXT,
+  template TEXT NOT NULL,
+  request TEXT NOT NULL,
+  attempt INTEGER NOT NULL,
+  estimated_prompt_tokens INTEGER NOT NULL,
+  ceiling_usd REAL NOT NULL,
+  outcome TEXT,
+  message TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (job, number)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE job_entities (
+  input_hash TEXT NOT NULL,
+  job TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  PRIMARY KEY (input_hash, job, number)
+) STRICT, WITHOUT ROWID
+"""
+TABLES = frozenset({"jobs", "job_requests", "job_entities"})
 _OPEN = "state IN ('ready', 'out')"
+_OUT = (
+    "FROM job_entities e JOIN job_requests r ON r.job = e.job AND r.number = e.number JOIN jobs j ON j.token = r.job"
+    f" WHERE r.outcome IS NULL AND j.{_OPEN}"
+)
+"""SQL: the entities that are out in an offline batch, or about to be."""
 _COLUMNS = "token, endpoint, model, state, upload, provider_id, said, requests, at"
 
 
@@ -42,7 +83,7 @@ class Job(NamedTuple):
     """The provider's name for the file."""
     provider_id: str | None
     said: str
-    """The provider's last word on it."""
+    """The status that the provider last told, in its own words."""
     requests: int
     at: str
 
@@ -162,7 +203,7 @@ class JobBook:
         return self._submit(lambda connection: _forget(connection, token))
 
     def adopt(self, endpoint: str) -> Future[list[Job]]:
-        """Take over what others left behind before it was out; the future holds those jobs, ours from now on."""
+        """Take over jobs that others began and did not finish submitting; the future holds them, ours from now on."""
 
         def operation(connection: sqlite3.Connection) -> list[Job]:
             now = clock.lease_clock()
@@ -197,7 +238,7 @@ class JobBook:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def told(self, token: str, said: str) -> Future[None]:
-        """Keep the provider's last word on a job."""
+        """Keep the status that the provider last told."""
         sql = "UPDATE jobs SET said=? WHERE token=?"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (said, token))))
 
@@ -245,14 +286,14 @@ class JobBook:
         return self._submit(operation)
 
     def close(self, token: str, outcome: Outcome, message: str, said: str) -> Future[int]:
-        """End a job; the future holds how many of its requests had no result, whose outcome this is."""
+        """End a job; requests without a result get this outcome, and the future holds how many they are."""
 
         def operation(connection: sqlite3.Connection) -> int:
             left = connection.execute(
                 "UPDATE job_requests SET outcome=?, message=? WHERE job=? AND outcome IS NULL",
                 (outcome, message[:2000], token),
             ).rowcount
-            # What stays are those that came back without an answer, for as long as that matters.
+            # Requests without an answer stay: later runs count them against their entities.
             done = "SELECT number FROM job_requests WHERE job=? AND outcome IN ('paid', 'withdrawn')"
             connection.execute(f"DELETE FROM job_entities WHERE job=? AND number IN ({done})", (token, token))  # noqa: S608
             connection.execute("DELETE FROM job_requests WHERE job=? AND outcome IN ('paid', 'withdrawn')", (token,))
@@ -262,20 +303,20 @@ class JobBook:
         return self._submit(operation)
 
     def excuse(self, token: str) -> Future[None]:
-        """Hold the refusals of a job against no entity: the fault was everybody's."""
+        """Count the refusals of a job against no entity: the settings were to blame."""
         sql = "UPDATE job_requests SET outcome='withdrawn' WHERE job=? AND outcome='refused'"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (token,))))
 
     def forgive(self, hashes: Sequence[str]) -> Future[None]:
-        """Forget the troubles of entities."""
+        """Forget what went wrong with these entities."""
         return self._submit(lambda connection: _forget_troubles(connection, hashes))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def open(self) -> list[Job]:
-        """Jobs that are out, or may be."""
+    def open(self, endpoint: str | None = None) -> list[Job]:
+        """Jobs that are out, or may be; of one endpoint alone where it is given."""
         rows = self._read(f"SELECT {_COLUMNS} FROM jobs WHERE {_OPEN} ORDER BY at, token", ())  # noqa: S608
-        return [Job(*row) for row in rows]
+        return [job for job in (Job(*row) for row in rows) if endpoint in (None, job.endpoint)]
 
     def unfinished(self) -> list[Job]:
         """Jobs that are not closed, those that are being written included."""
@@ -290,7 +331,7 @@ class JobBook:
         """Those of ``hashes`` that are out."""
         found: set[str] = set()
         for chunk in chunks(hashes):
-            rows = self._read(f"SELECT DISTINCT e.input_hash {OUT} AND e.input_hash IN ({marks(chunk)})", chunk)
+            rows = self._read(f"SELECT DISTINCT e.input_hash {_OUT} AND e.input_hash IN ({marks(chunk)})", chunk)
             found.update(row[0] for row in rows)
         return found
 
@@ -310,7 +351,7 @@ class JobBook:
         return found
 
     def reserved(self) -> float:
-        """The most that all that is out can cost, in USD."""
+        """The most that all open requests together can cost, in USD."""
         rows = self._read(
             "SELECT coalesce(sum(r.ceiling_usd), 0.0) FROM job_requests r JOIN jobs j ON j.token = r.job"  # noqa: S608
             f" WHERE r.outcome IS NULL AND j.{_OPEN}",
@@ -322,6 +363,17 @@ class JobBook:
         """The different messages with which requests of a job were refused; two at most."""
         sql = "SELECT DISTINCT message FROM job_requests WHERE job=? AND outcome='refused' LIMIT 2"
         return [row[0] for row in self._read(sql, (token,))]
+
+
+def out_among(connection: sqlite3.Connection, hashes: Sequence[str]) -> set[str]:
+    """Those of ``hashes`` that are out, within a transaction of the journal."""
+    sql = f"SELECT e.input_hash {_OUT} AND e.input_hash IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
+    return {row[0] for row in connection.execute(sql, (json.dumps(hashes),))}
+
+
+def renew(connection: sqlite3.Connection, owner: str, expires: float) -> None:
+    """Extend the lease of an owner's unfinished submissions, within a transaction of the journal."""
+    connection.execute("UPDATE jobs SET expires=? WHERE owner=?", (expires, owner))
 
 
 def _outcome(connection: sqlite3.Connection, token: str, number: int, outcome: str, message: str) -> None:

@@ -22,13 +22,13 @@ import asyncio
 import json
 from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from enhancer.harness import clock
+from enhancer.harness import clock, jobs
 from enhancer.harness.completions import Paid, PaidCall, chunks, marks, storable, write_calls
 from enhancer.harness.database import Database
+from enhancer.harness.jobs import JobBook
 from enhancer.harness.owner import is_gone, owner_name
 
 if TYPE_CHECKING:
@@ -36,47 +36,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from enhancer.contracts.record import Key
-    from enhancer.harness.jobs import JobBook
 
 FILE_NAME = "journal.sqlite"
 SCHEMA_VERSION = 2
 LEASE_SECONDS = 60.0
 _APPLICATION_ID = 0x656E686A  # "enhj"
-_JOBS = """
-CREATE TABLE jobs (
-  token TEXT PRIMARY KEY,
-  endpoint TEXT NOT NULL,
-  model TEXT NOT NULL,
-  state TEXT NOT NULL,
-  upload TEXT,
-  provider_id TEXT,
-  said TEXT NOT NULL DEFAULT '',
-  requests INTEGER NOT NULL DEFAULT 0,
-  at TEXT NOT NULL,
-  owner TEXT NOT NULL,
-  expires REAL NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE job_requests (
-  job TEXT NOT NULL REFERENCES jobs(token),
-  number INTEGER NOT NULL,
-  hashes TEXT NOT NULL,
-  ids TEXT,
-  template TEXT NOT NULL,
-  request TEXT NOT NULL,
-  attempt INTEGER NOT NULL,
-  estimated_prompt_tokens INTEGER NOT NULL,
-  ceiling_usd REAL NOT NULL,
-  outcome TEXT,
-  message TEXT NOT NULL DEFAULT '',
-  PRIMARY KEY (job, number)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE job_entities (
-  input_hash TEXT NOT NULL,
-  job TEXT NOT NULL,
-  number INTEGER NOT NULL,
-  PRIMARY KEY (input_hash, job, number)
-) STRICT, WITHOUT ROWID
-"""
 _SCHEMA = """
 CREATE TABLE completions (
   id INTEGER PRIMARY KEY,
@@ -118,12 +82,7 @@ CREATE TABLE claims (
   expires REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
-_TABLES = frozenset({"completions", "answers", "quarantine", "claims", "jobs", "job_requests", "job_entities"})
-OUT = (
-    "FROM job_entities e JOIN job_requests r ON r.job = e.job AND r.number = e.number JOIN jobs j ON j.token = r.job"
-    " WHERE r.outcome IS NULL AND j.state IN ('ready', 'out')"
-)
-"""SQL: the entities that are out in an offline batch, or about to be."""
+_TABLES = frozenset({"completions", "answers", "quarantine", "claims"})
 
 
 class Quarantined(NamedTuple):
@@ -136,7 +95,7 @@ class Quarantined(NamedTuple):
     reason: str
     raw: str
     transient: bool
-    """Whether the fault was not the entity's: the next run asks again by itself."""
+    """Whether the cause may pass, and was not the entity itself: then the next run asks again unasked."""
     at: str
 
 
@@ -174,6 +133,9 @@ class Journal:
     Args:
         directory: The store's folder.
         lease: Seconds that a claim outlives its last renewal.
+
+    Attributes:
+        jobs: What is known of offline batches.
     """
 
     def __init__(self, directory: Path, *, lease: float = LEASE_SECONDS) -> None:
@@ -182,21 +144,15 @@ class Journal:
         self.lease = lease
         self._database = Database(
             self.path,
-            _SCHEMA + _JOBS,
+            _SCHEMA + jobs.SCHEMA,
             application_id=_APPLICATION_ID,
             version=SCHEMA_VERSION,
-            tables=_TABLES,
-            migrations={1: _JOBS},
+            tables=_TABLES | jobs.TABLES,
+            migrations={1: jobs.SCHEMA},
         )
         self._submit = self._database.submit
         self._read = self._database.read
-
-    @cached_property
-    def jobs(self) -> JobBook:
-        """What is known of offline batches."""
-        from enhancer.harness.jobs import JobBook
-
-        return JobBook(self._database, self.owner, self.lease)
+        self.jobs = JobBook(self._database, self.owner, self.lease)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -253,13 +209,12 @@ class Journal:
             held = connection.execute(
                 "SELECT input_hash, owner, expires FROM claims"
                 " WHERE input_hash IN (SELECT value FROM json_each(?)) AND expires > ? AND expires <= ?",
-                # A lease that ends implausibly late was written before the machine was started anew.
+                # A lease that ends implausibly late was written before the machine restarted, which resets its clock.
                 (json.dumps(asked), now, now + 10 * self.lease),
             ).fetchall()
             gone = {owner: is_gone(owner) for owner in {row[1] for row in held}}
             theirs = {hash_ for hash_, owner, _ in held if not gone[owner]}
-            out = f"SELECT e.input_hash {OUT} AND e.input_hash IN (SELECT value FROM json_each(?))"  # noqa: S608 - ours
-            theirs.update(row[0] for row in connection.execute(out, (json.dumps(asked),)))
+            theirs |= jobs.out_among(connection, asked)
             ours = [hash_ for hash_ in asked if hash_ not in theirs]
             connection.execute(
                 "INSERT OR REPLACE INTO claims (input_hash, owner, expires) SELECT value, ?, ? FROM json_each(?)",
@@ -276,9 +231,7 @@ class Journal:
             connection.execute(
                 "UPDATE claims SET expires=? WHERE owner=?", (clock.lease_clock() + self.lease, self.owner)
             )
-            connection.execute(
-                "UPDATE jobs SET expires=? WHERE owner=?", (clock.lease_clock() + self.lease, self.owner)
-            )
+            jobs.renew(connection, self.owner, clock.lease_clock() + self.lease)
 
         return self._submit(operation)
 

@@ -98,7 +98,7 @@ class Allowance:
                 self._rate = limit / 60.0
             return
         scarce = left - out < (limit / 2 if limit else 4 * out)
-        # A window of hours or days is not spread: whoever waits for a run wants it to get as far as it can.
+        # What is left of hours or days is used at once: who waits for a run wants it to get as far as it can now.
         if not scarce or left <= 0 or not 0 < reset <= LONGEST_WINDOW:
             self._left, self._until, self._next = math.inf, _NEVER, _NEVER
             return

@@ -27,8 +27,8 @@ def match(text: str, ids: Sequence[str]) -> Matched:
 
     Elements may come in any order. An id that turned into a number is taken for the asked id that it can only mean.
     Elements under ids that nobody asked about are ignored. Two equal elements of one id count as one; two that differ
-    leave that id in doubt. One profile under several ids is nobody's: it comes of an entry that says "write this for
-    every id", and of a model that loses count. Those ids are missing, and asked about again in smaller company.
+    leave that id in doubt. One profile under several ids counts for none of them: an entry may have said
+    "write this for every id", or the model lost count. Those ids are missing, and asked about again in smaller groups.
 
     Raises:
         InvalidAnswerError: The reply as a whole cannot be used.

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from enhancer.errors import ConnectionFailedError, DeadlineError, RateLimitError, ServerError
+from enhancer.errors import ConnectionFailedError, DeadlineError, ProviderError, RateLimitError, ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+T = TypeVar("T")
+BACKOFF_SECONDS = 0.5
+"""The first wait after a failure lasts up to so long; each further one up to twice as long."""
+_LONGEST_PAUSE = 120.0
+"""Seconds that a provider may have us wait by Retry-After."""
 TRANSIENT = (RateLimitError, ServerError, ConnectionFailedError, DeadlineError)
 """What may go away by itself. Everything else is raised at once."""
 _PATIENT_FACTOR = 10
-"""A 429 is the gate's business (it slows down); the call's own attempts are spent on it ten times more slowly."""
+"""The gate deals with a 429 by slowing down, so a 429 counts as only a tenth of an attempt."""
 
 
 def is_transient(error: BaseException) -> bool:
@@ -41,7 +46,6 @@ def retrying(
     max_attempts: int,
     *,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    initial: float = 0.5,
     longest: float = 30.0,
 ) -> AsyncRetrying:
     """Full-jitter exponential back-off over transient failures.
@@ -51,7 +55,6 @@ def retrying(
     Args:
         max_attempts: Tries in all.
         sleep: Waits.
-        initial: The first back-off lasts up to this many seconds.
         longest: No back-off lasts longer.
     """
 
@@ -61,7 +64,27 @@ def retrying(
     return AsyncRetrying(
         stop=_Stop(max_attempts),
         retry=retry_if_exception(is_transient),
-        wait=wait_random_exponential(multiplier=initial, max=longest),
+        wait=wait_random_exponential(multiplier=BACKOFF_SECONDS, max=longest),
         sleep=pause,
         reraise=True,
     )
+
+
+async def with_retries(
+    call: Callable[[], Awaitable[T]], max_attempts: int, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+) -> T:
+    """Repeat a call until it works. For calls that pass no gate, so that Retry-After must be waited for here.
+
+    Raises:
+        ProviderError: Permanent, or transient once too often.
+    """
+
+    async def attempt() -> T:
+        try:
+            return await call()
+        except ProviderError as error:
+            if is_transient(error) and error.retry_after:
+                await sleep(min(error.retry_after, _LONGEST_PAUSE))
+            raise
+
+    return await retrying(max_attempts, sleep=sleep)(attempt)

@@ -1,11 +1,11 @@
-"""How offline batches are submitted: written line by line, uploaded, created; each step remembered before the next.
+"""How offline batches are submitted: written line by line, uploaded, created; the journal knows each step.
 
 What a kill leaves behind at any moment is picked up by the next run::
 
     killed while              the journal says   what the next run does
     the file is written       writing            forgets it: nothing was sent
     uploading, creating       ready              looks for the job by its token; creates it only where there is none
-    waiting, collecting       out                asks how it stands; an answer that is written already counts once
+    waiting, collecting       out                asks how it stands; an answer already in the journal counts once
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
-from enhancer.errors import ProviderError, RequestError
-from enhancer.harness import caller
-from enhancer.harness.asking import request_about
-from enhancer.harness.caller import Spent
+from enhancer.errors import RequestError
 from enhancer.harness.jobs import Asked, Job
 from enhancer.harness.key import request_hash
-from enhancer.harness.retry import is_transient, retrying
-from enhancer.harness.tokens import estimate_messages, upper_bound
+from enhancer.harness.request import request_about
+from enhancer.harness.retry import with_retries
+from enhancer.harness.tokens import estimate_messages
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -33,10 +31,10 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.batch import BatchProvider, JobStatus
-    from enhancer.contracts.llm import Price
     from enhancer.harness.budget import Budget
     from enhancer.harness.case import Case
     from enhancer.harness.journal import Journal
+    from enhancer.harness.spending import Spending
 
 T = TypeVar("T")
 FOLDER = "batches"
@@ -44,8 +42,6 @@ FOLDER = "batches"
 AT_ONCE = 256
 """Rows that are written to the journal together."""
 _log = logging.getLogger(__name__)
-_LONGEST_PAUSE = 120.0
-
 _NO_BATCHES = "does this server have a batch API? Without --batch it is asked directly"
 
 
@@ -87,13 +83,10 @@ class Submitter:
         journal: Remembers jobs, and keeps answers.
         llm: ``[llm]``.
         endpoint: Of the provider; jobs of others are left alone.
-        budget: Opened at the full price.
-        own_price: Prices that count for more than what the provider tells, at the full price.
+        budget: The cap, under which everything that is out must fit.
+        spending: What each request can cost, at the price of batches.
         folder: For the files of jobs that are on their way.
         sleep: Waits between attempts.
-
-    Attributes:
-        spent: What came back so far.
     """
 
     def __init__(
@@ -104,26 +97,23 @@ class Submitter:
         *,
         endpoint: str,
         budget: Budget,
-        own_price: Price | None,
+        spending: Spending,
         folder: Path,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._batches = batches
-        self._journal = journal
         self._jobs = journal.jobs
         self._llm = llm
         self._endpoint = endpoint
         self._budget = budget
-        self._own_price = own_price
         self._folder = folder
         self._sleep = sleep
-        self._share = 1.0 - llm.batch_discount
+        self._spending = spending
         self._most_requests = min(llm.batch_requests, batches.max_requests)
         self._most_bytes = min(llm.batch_bytes, batches.max_bytes)
         self._draft: _Draft | None = None
         self._drafted = 0.0
         self._reserved = 0.0
-        self.spent = Spent()
 
     # -- what was left behind ---------------------------------------------------------------------------------------
 
@@ -140,14 +130,10 @@ class Submitter:
                 if stray.stem not in needed:
                     stray.unlink(missing_ok=True)
 
-    def open(self) -> list[Job]:
-        """Jobs that are out at this endpoint, or about to be."""
-        return [job for job in self._jobs.open() if job.endpoint == self._endpoint]
-
     # -- submission -------------------------------------------------------------------------------------------------
 
     def count_reserved(self) -> None:
-        """Count anew what all that is out can cost."""
+        """Count anew the most that all open jobs can cost."""
         self._reserved = self._jobs.reserved()
 
     async def write(self, cases: Sequence[Case]) -> None:
@@ -155,14 +141,12 @@ class Submitter:
 
         Raises:
             TooLargeError: No file can hold it.
-            NoMoneyError: It does not fit under ``max_cost`` while what is out may cost what it can.
+            NoMoneyError: It does not fit under ``max_cost`` beside the most that open jobs can cost.
         """
         request = request_about(cases, self._llm)
-        ceiling = 0.0
-        if self._budget.capped:
-            ceiling = self._share * self._budget.could_cost(upper_bound(request), request.max_tokens or 0)
-            if not self._budget.fits(self._reserved + self._drafted + ceiling):
-                raise NoMoneyError(ceiling)
+        ceiling = self._spending.ceiling(request)
+        if not self._budget.fits(self._reserved + self._drafted + ceiling):
+            raise NoMoneyError(ceiling)
         draft = self._draft
         line = self._batches.line(
             _custom_id(draft.token if draft else "0" * 32, draft.requests if draft else 0), request
@@ -229,7 +213,7 @@ class Submitter:
             draft.noted += len(rows)
 
     async def _submit(self, job: Job, *, resumed: bool) -> None:
-        """Upload and create. Whether a creation got through is asked before it is tried again."""
+        """Upload and create. Before a creation is tried again, the provider is asked whether the job exists already."""
         path = self._folder / f"{job.token}.jsonl"
         status = await self._again(lambda: self._found(job)) if resumed and job.upload is not None else None
         upload = job.upload
@@ -286,20 +270,8 @@ class Submitter:
         await asyncio.wrap_future(self._jobs.drop(job.token))
         (self._folder / f"{job.token}.jsonl").unlink(missing_ok=True)
 
-    # -- attempts ---------------------------------------------------------------------------------------------------
-
     async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Try until it works, as often as ``[llm] max_attempts`` allows."""
-
-        async def attempt() -> T:
-            try:
-                return await call()
-            except ProviderError as error:
-                if is_transient(error) and error.retry_after:
-                    await self._sleep(min(error.retry_after, _LONGEST_PAUSE))
-                raise
-
-        return await retrying(self._llm.max_attempts, sleep=self._sleep, initial=caller.BACKOFF_SECONDS)(attempt)
+        return await with_retries(call, self._llm.max_attempts, sleep=self._sleep)
 
 
 def _custom_id(token: str, number: int) -> str:

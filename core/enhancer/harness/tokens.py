@@ -1,4 +1,4 @@
-"""How many tokens a text will be, without a tokenizer: vocabularies load from the network, a plan must not.
+"""How many tokens a text will be, without a tokenizer: its vocabulary would be loaded from the network.
 
 The rule is calibrated on byte-pair vocabularies of today's models: English prose within a few percent, CJK between 0.7
 and 1.3 tokens a character, by the vocabulary's age. Once the ledger knows what a model really counted, its own ratio

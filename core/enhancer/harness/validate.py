@@ -1,4 +1,4 @@
-"""What may enter the store: local validation, whatever the provider promised."""
+"""What may enter the store: every answer is validated here, even where the provider promises to keep the schema."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from enhancer.errors import ArtifactError, ConfigError, DataError, EnhancerError
 from enhancer.serving.asked import Asked, read_batch, read_query
-from enhancer.serving.desk import BusyError, Desk, LateError
+from enhancer.serving.micro_batcher import BusyError, LateError, MicroBatcher
 from enhancer.serving.settings import WATCH, Limits
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def create_app(live: Live, limits: Limits | None = None, *, watch: float = WATCH
                 watching.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await watching
-            service.desk.close()
+            service.batcher.close()
 
     return Starlette(
         routes=[
@@ -130,7 +130,7 @@ class _Service:
         from starlette.responses import Response
 
         self.live, self.limits = live, limits
-        self.desk = Desk(threads=limits.threads, waiting=limits.waiting, timeout=limits.timeout)
+        self.batcher = MicroBatcher(threads=limits.threads, waiting=limits.waiting, timeout=limits.timeout)
         self._response = Response
 
     async def recommend(self, request: Request) -> Response:
@@ -142,14 +142,14 @@ class _Service:
                 f"unknown user {asked.id!r}",
                 hint=_and(ranker.nearest_user(asked.id), 'a new user is placed by POST /recommend with "histories"'),
             )
-        found = await self.desk.recommend(ranker, asked.id, asked.k, exclude_seen=asked.exclude_seen)
+        found = await self.batcher.recommend(ranker, asked.id, asked.k, exclude_seen=asked.exclude_seen)
         return self._ok(_titled(ranker, found.to_json()))
 
     async def recommend_many(self, request: Request) -> Response:
         """``POST /recommend``."""
         asked = read_batch(await self._body(request), self.limits)
         ranker = self.live.ranker
-        return self._ok(await self.desk.run(lambda: _many(ranker, asked)))
+        return self._ok(await self.batcher.run(lambda: _many(ranker, asked)))
 
     async def similar(self, request: Request) -> Response:
         """``GET /similar``."""
@@ -157,7 +157,7 @@ class _Service:
         ranker = self.live.ranker
         if not ranker.knows_item(asked.id):
             raise UnknownIdError(f"unknown item {asked.id!r}", hint=ranker.nearest_item(asked.id))
-        found = await self.desk.run(lambda: ranker.similar(asked.id, asked.k))
+        found = await self.batcher.run(lambda: ranker.similar(asked.id, asked.k))
         return self._ok(_titled(ranker, found.to_json()))
 
     async def health(self, request: Request) -> Response:  # noqa: ARG002 - Starlette's form
@@ -182,8 +182,8 @@ class _Service:
             "loaded_at": live.loaded_at.isoformat(timespec="milliseconds"),
             "reloads": live.reloads,
             "draining": live.draining,
-            "running": self.desk.running,
-            "waiting": self.desk.waiting,
+            "running": self.batcher.running,
+            "waiting": self.batcher.waiting,
             "error": None if error is None else _problem(error),
         }
         return self._response(_json(told), 503 if status == "damaged" else 200, media_type="application/json")

@@ -109,7 +109,7 @@ class BatchConformance:
     def test_what_is_asked_is_what_complete_asks(
         self, make_provider: Callable[[], LLMProvider], tmp_path: Path
     ) -> None:
-        """Where answers depend on the request alone, both roads give the same."""
+        """Where answers depend on the request alone, direct calls and batches give the same."""
 
         async def act(provider: LLMProvider, batches: BatchProvider) -> None:
             status = await self.ended(batches, (await self.submit(batches, tmp_path, ["one"], uuid.uuid4().hex)).id)

@@ -12,6 +12,7 @@ from enhancer.contracts import Batch
 from enhancer.errors import DataError
 from enhancer_plugins.backbones.fm_model import FMModel
 from enhancer_plugins.backbones.fm_steps import Found
+from enhancer_plugins.training.model import Gradients
 from enhancer_plugins.training.sampler import occurrences
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
     from enhancer_plugins.backbones.fm_steps import Drawn
-    from enhancer_plugins.training.model import Loss, Recipe
+    from enhancer_plugins.training.model import Recipe
 
 
 class Labelled(NamedTuple):
@@ -75,41 +76,37 @@ class ClickModel(FMModel):
 
     def batches(self, epoch: int) -> Iterator[Labelled]:
         """Labelled interactions in random order."""
-        for batch in self._labelled.batches(epoch, self._batch_size):
+        for batch in self._labelled.batches(epoch, self.batch_size):
             yield Labelled(*(column.to(self.device) for column in batch))
 
-    def step(self, labelled: Labelled) -> Loss:
-        """One step of log loss."""
-        scale = self.recipe.regularisation / len(labelled.users)
+    def gradients(self, batch: Labelled) -> Gradients:
+        """Of log loss."""
+        users, items, labels = batch
+        scale = self.recipe.regularisation / len(users)
         decay = {}
         if scale:
-            drawn = occurrences(labelled.users, self.data.n_users) * scale
-            taken = occurrences(labelled.items, self.data.n_items) * scale
+            drawn = occurrences(users, self.data.n_users) * scale
+            taken = occurrences(items, self.data.n_items) * scale
             decay = self.decay(drawn.to(torch.float32), taken.to(torch.float32))
-        if self.row_steps is not None:
-            users, items, labels = labelled
-            level = float(self.parameters["level"].detach())
-            loss, slopes = self.row_steps.gradients(
-                users.numpy(), [items.numpy()], lambda drawn: log_loss(drawn, level, labels)
-            )
-            self._adam.step(slopes, decay)
-            return loss + self._adam.penalty
-        penalty = self.penalty(decay)
-        mean = self.loss(labelled)
-        gradients = torch.autograd.grad(mean, list(self._all.values()), allow_unused=True)
-        self._adam.step(dict(zip(self._all, gradients, strict=True)), decay)
-        return self.told(mean, penalty)
+        if self.row_steps is None:
+            return self.differentiated(self.loss(batch), decay)
+        level = float(self.parameters["level"].detach())
+        loss, by = self.row_steps.gradients(
+            users.numpy(), [items.numpy()], lambda drawn: log_loss(drawn, level, labels)
+        )
+        return Gradients(loss, by, decay)
 
     def loss(self, batch: Labelled) -> torch.Tensor:
         """The mean log loss of a step with the fuser's term, without the penalty; with gradient."""
-        users, own = self.sums("user")
-        items, bias = self.sums("item")
+        wide = self.wide()
+        users, own = self.sums("user", wide)
+        items, bias = self.sums("item", wide)
         at_users, at_items = batch.users, batch.items
         scores = (users.index_select(0, at_users) * items.index_select(0, at_items)).sum(1)
         scores = scores + own.index_select(0, at_users) + bias.index_select(0, at_items)
         scores = scores + self.parameters["level"].squeeze()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(scores, batch.labels)
-        if self._has_loss:
+        if self.adds_loss:
             good = batch.labels > 0
             further = self.fusion.loss(Batch(at_users, at_items[good], at_items[~good], users, items))
             loss = loss if further is None else loss + further

@@ -15,7 +15,7 @@ user, which says nothing about ``w_0`` and the linear terms of a user's fields: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,16 +26,18 @@ from enhancer_plugins.backbones.fm_fit import ConstantFit
 from enhancer_plugins.backbones.fm_sparse import SparseFields
 from enhancer_plugins.backbones.fm_steps import RowSteps, bpr
 from enhancer_plugins.training import run
-from enhancer_plugins.training.model import RankingModel, Recipe, Side
+from enhancer_plugins.training.model import Gradients, RankingModel, Recipe, Side
 from enhancer_plugins.training.semantics import linear_fit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from enhancer.contracts import Factors, Fuser, TrainingData
+    from enhancer.contracts import Fuser, TrainingData
     from enhancer.contracts.record import Kind
-    from enhancer_plugins.training.model import Loss
     from enhancer_plugins.training.sampler import Triples
+
+    Wide = tuple[torch.Tensor, torch.Tensor]
+    """The widening columns of users ``[n_users, w]`` and of items ``[n_items, w]``."""
 
 _RIDGE = 1e-3
 _KINDS: tuple[Kind, Kind] = ("user", "item")
@@ -60,8 +62,6 @@ class FMModel(RankingModel):
     ) -> None:
         super().__init__(recipe, data, fuser, seed)
         self._number: dict[Kind, int] = {"user": 0, "item": 1}
-        self._served_columns: tuple[torch.Tensor, torch.Tensor] | None = None
-        self._only_looks = False
         self._fits: dict[Kind, ConstantFit] = {}
         features = {"user": data.user_features, "item": data.item_features}
         self.sparse: dict[Kind, SparseFields] = {
@@ -73,8 +73,8 @@ class FMModel(RankingModel):
         slow = ("_fields", "_linear", "_side", "_side_linear")
         rates = {} if field_rate is None else {name: field_rate for name in parameters if name.endswith(slow)}
         self.begin({name: p.to(self.device) for name, p in parameters.items()}, rates)
-        drawn = self.engine == "numba" and self._softmax is None and not self._has_loss
-        self.row_steps = RowSteps(self, self._all) if drawn else None
+        drawn = self.engine == "numba" and recipe.softmax is None and not self.adds_loss
+        self.row_steps = RowSteps(self) if drawn else None
         """What computes steps on the rows that they draw alone; None where torch takes all rows: as the reference, for
         a softmax, which draws by itself, and for a fuser's loss, which may ask for any row."""
 
@@ -145,13 +145,8 @@ class FMModel(RankingModel):
         factors, linear = self.parameters.get(f"{kind}_fields"), self.parameters.get(f"{kind}_linear")
         return None if factors is None else Fields(factors.detach(), None if linear is None else linear.detach())
 
-    def wide(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The widening columns of users and items now; made once for all that is served together."""
-        return super().wide() if self._served_columns is None else self._served_columns
-
-    def sums(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor]:
-        """``p`` ``[n, d]`` and ``c`` ``[n]`` of users, ``q`` and ``b`` of items."""
-        wide = self.wide()
+    def sums(self, kind: Kind, wide: Wide | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """``p`` ``[n, d]`` and ``c`` ``[n]`` of users, ``q`` and ``b`` of items, with the widening columns given."""
         core = self._core(kind, self.parameters[f"{kind}s"], self.parameters.get(f"{kind}_bias"))
         return self._with_dense(kind, core, None if wide is None else wide[self._number[kind]])
 
@@ -162,22 +157,23 @@ class FMModel(RankingModel):
         ids = self.parameters[f"{kind}s"]
         return (ids + self.sparse[kind].times(self.parameters[f"{kind}_side"]) if kind in self.sparse else ids), None
 
-    def _users(self) -> torch.Tensor:
+    def _users(self, wide: Wide | None) -> torch.Tensor:
         """``p`` alone, which is all that a ranking wants of users."""
-        wide, (users, _) = self.wide(), self.core("user")
+        users, _ = self.core("user")
         return users if wide is None else torch.addmm(users, wide[0], self.parameters["user_fields"])
 
-    def _step(self, triples: Triples) -> Loss:
+    def gradients(self, batch: Any) -> Gradients:
+        """On the rows that a step draws, where that is enough, and by torch over all rows otherwise."""
         if self.row_steps is None:
-            return super()._step(triples)
-        users, *items = (column.numpy() for column in triples)
-        loss, gradients = self.row_steps.gradients(users, items, bpr)
-        self._adam.step(gradients, self._decay(triples))
-        return loss + self._adam.penalty
+            return super().gradients(batch)
+        users, *items = (column.numpy() for column in batch)
+        loss, by = self.row_steps.gradients(users, items, bpr)
+        return Gradients(loss, by, self.decay_of(batch))
 
     def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
         """What a step scores by."""
-        users, (items, bias) = self._users(), self.sums("item")
+        wide = self.wide()
+        users, (items, bias) = self._users(wide), self.sums("item", wide)
         if self.whole:
             rows = torch.cat([users, torch.ones(len(users), 1, device=self.device)], 1)
             return rows, torch.cat([items, bias.unsqueeze(1)], 1), None, Batch(*triples, users, items)
@@ -197,25 +193,17 @@ class FMModel(RankingModel):
                     slopes[name] = counts.sum().expand(len(self.parameters[name])).contiguous()
         return {name: slope for name, slope in slopes.items() if name in self.parameters}
 
-    def sides(self) -> dict[Kind, Side]:
+    def sides(self, *, placements: bool) -> dict[Kind, Side]:
         """What is served: ``[p; 1; c + w_0]`` and ``[q; b; 1]``."""
-        self._served_columns = self.wide()
-        try:
-            users, constant = self.sums("user")
-            items, bias = self.sums("item")
-            if "level" in self.parameters:
-                constant = constant + self.parameters["level"].squeeze()
-            return {"user": self._side("user", users, constant), "item": self._side("item", items, bias)}
-        finally:
-            self._served_columns = None
-
-    def factors(self) -> Factors:
-        """What the model scores by now, without placements that would place nobody: a fit for each look is dear."""
-        self._only_looks = True
-        try:
-            return super().factors()
-        finally:
-            self._only_looks = False
+        wide = self.wide()
+        users, constant = self.sums("user", wide)
+        items, bias = self.sums("item", wide)
+        if "level" in self.parameters:
+            constant = constant + self.parameters["level"].squeeze()
+        made: dict[Kind, tuple[torch.Tensor, torch.Tensor]] = {"user": (users, constant), "item": (items, bias)}
+        # A fit for each look is dear.
+        wanted = {kind: placements or not self._places_nobody(kind) for kind in _KINDS}
+        return {kind: self._side(kind, *rows, wide, place=wanted[kind]) for kind, rows in made.items()}
 
     def _places_nobody(self, kind: Kind) -> bool:
         """Whether no entity without an interaction has a vector."""
@@ -223,21 +211,19 @@ class FMModel(RankingModel):
         vectors = (self.data.user_vectors, self.data.item_vectors)[number]
         return vectors is None or not np.any(vectors[~self.trained[number]])
 
-    def _side(self, kind: Kind, sums: torch.Tensor, bias: torch.Tensor) -> Side:
+    def _side(self, kind: Kind, sums: torch.Tensor, bias: torch.Tensor, wide: Wide | None, *, place: bool) -> Side:
         served = self.fusion.settle(kind, sums.detach()) if self.settles else sums.detach()
         rows = torch.cat([served, _ends(kind, bias).detach()], 1).cpu().numpy()
         mask = torch.from_numpy(self.trained[self._number[kind]]).to(self.device)
-        placement = None
-        if not (self._only_looks and self._places_nobody(kind)):
-            placement = self.fusion.place(kind, sums[mask].detach())
-        placed = self._place_by_features(kind, rows, served=placement is not None and not self.widens)
+        placement = self.fusion.place(kind, sums[mask].detach()) if place else None
+        placed = self._place_by_features(kind, rows, wide, served=placement is not None and not self.widens)
         if placement is None:
             return Side(rows, None, placed)
         if not self.widens:
             level = float(bias[mask].mean())
             tail = (level, 1.0) if kind == "item" else (1.0, level)
             return Side(rows, Placement(placement.layers, placement.norm, tail), placed)
-        return Side(rows, self._through_fields(kind, placement), placed)
+        return Side(rows, self._through_fields(kind, placement, wide), placed)
 
     def _neutral(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The mean of the trained ids ``[1, d]``, and of their linear terms ``[1, 1]``."""
@@ -246,7 +232,9 @@ class FMModel(RankingModel):
         ids = self.parameters[f"{kind}s"].detach()[mask].mean(0, keepdim=True)
         return ids, None if bias is None else bias.detach()[mask].mean(0, keepdim=True)
 
-    def _place_by_features(self, kind: Kind, rows: NDArray[np.float32], *, served: bool) -> NDArray[np.bool_] | None:
+    def _place_by_features(
+        self, kind: Kind, rows: NDArray[np.float32], wide: Wide | None, *, served: bool
+    ) -> NDArray[np.bool_] | None:
         """Write the rows of entities without an interaction but with features, in place: the model's own, at a mean id.
 
         Where a fuser places in the space of what is ``served``, those that have a vector are left to it.
@@ -261,7 +249,6 @@ class FMModel(RankingModel):
             placed &= ~known
         ids, bias = self._neutral(kind)
         core = self._core(kind, ids.expand(len(rows), -1), None if bias is None else bias.expand(len(rows), -1))
-        wide = self.wide()
         columns = None
         if wide is not None:
             mask = torch.from_numpy(self.trained[number]).to(self.device)
@@ -274,13 +261,12 @@ class FMModel(RankingModel):
         rows[placed] = made[placed]
         return placed
 
-    def _through_fields(self, kind: Kind, placement: Placement) -> Placement:
+    def _through_fields(self, kind: Kind, placement: Placement, wide: Wide | None) -> Placement:
         """Place by the dense fields, beside the mean of the trained ids and of their side features.
 
         ``b`` is of second order in the columns, which a layer cannot say: the layer holds its best linear fit over
         the trained nodes (ridge regression).
         """
-        wide = self.wide()
         assert wide is not None
         number = self._number[kind]
         mask = torch.from_numpy(self.trained[number]).to(self.device)

@@ -16,7 +16,7 @@ from enhancer_plugins.backbones.fm_drawn import DrawnSide
 from enhancer_plugins.training import kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,11 +76,10 @@ class RowSteps:
 
     Args:
         model: Whose parameters, side features and fusion.
-        trained: All that the optimiser moves, by name.
     """
 
-    def __init__(self, model: FMModel, trained: Mapping[str, torch.Tensor]) -> None:
-        self._model, self.trained = model, dict(trained)
+    def __init__(self, model: FMModel) -> None:
+        self._model = model
         constant = (None, None) if model.constant is None else model.constant
         self._counts = model.data.n_users, model.data.n_items
         self._sides = [DrawnSide(n, columns) for n, columns in zip(self._counts, constant, strict=True)]
@@ -154,9 +153,9 @@ class RowSteps:
             wide = columns[number]
             if wide is not None and wide.requires_grad and slope.columns is not None:
                 chain.append((wide, slope.columns))
-        if "level" in self.trained:  # the global term is in every score once, as the level of an item is
+        if "level" in self._model.moved:  # the global term is in every score once, as the level of an item is
             found["level"] = self._by_levels[1].sum().view(1, 1)
-        rest = {name: p for name, p in self.trained.items() if name not in found}
+        rest = {name: p for name, p in self._model.moved.items() if name not in found}
         if chain and rest:
             outputs, by_outputs = ([pair[end] for pair in chain] for end in (0, 1))
             further = torch.autograd.grad(outputs, list(rest.values()), by_outputs, allow_unused=True)

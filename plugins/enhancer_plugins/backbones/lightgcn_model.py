@@ -9,7 +9,7 @@ import torch
 from enhancer.contracts import Batch
 from enhancer_plugins.training import run, unseen
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
-from enhancer_plugins.training.model import RankingModel, Recipe, Side, mean_length, score_differences
+from enhancer_plugins.training.model import Gradients, RankingModel, Recipe, Side, mean_length, score_differences
 from enhancer_plugins.training.steps import BprSteps
 
 if TYPE_CHECKING:
@@ -67,11 +67,10 @@ class LightGCNModel(RankingModel):
             self._spread = self._graph.apply(torch.cat(self.constant), self._weights)
         start = torch.randn(self._graph.n, recipe.dim, generator=run.generator(seed, "embeddings"))
         self.begin({"embeddings": (start * recipe.init_std).to(self.device)})
-
-    def kernel_steps(self) -> BprSteps:
-        """Steps over the whole model: embeddings are all that is trained."""
-        spread = None if self._spread is None else self._spread.numpy()
-        return BprSteps(self._graph, self._weights, self.recipe.dim, self.recipe.regularisation, spread)
+        self._steps: BprSteps | None = None
+        if self.plain and self.engine == "numba":
+            spread = None if self._spread is None else self._spread.numpy()
+            self._steps = BprSteps(self._graph, self._weights, recipe.dim, recipe.regularisation, spread)
 
     def _columns(self) -> torch.Tensor | None:
         """The widening columns after propagation, ``[n, w]``."""
@@ -86,6 +85,15 @@ class LightGCNModel(RankingModel):
         if self.changes:
             start = torch.cat(self.fusion.embeddings(*torch.split(start, self._split), training=training))
         return propagate(start, self._graph, self._weights)
+
+    def gradients(self, batch: Triples) -> Gradients:
+        """By kernels over the whole step where embeddings are all that is trained, and by torch otherwise."""
+        if self._steps is None:
+            return super().gradients(batch)
+        users, positives, negatives = (column.numpy() for column in batch)
+        found = self._steps.gradient(self.parameters["embeddings"].detach().numpy(), (users, positives, negatives))
+        by, decay = {"embeddings": torch.from_numpy(found.rows)}, {"embeddings": torch.from_numpy(found.decay)}
+        return Gradients(found.loss, by, decay)
 
     def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
         """What a step scores by (eq. 3-6)."""
@@ -105,8 +113,9 @@ class LightGCNModel(RankingModel):
         """The penalty is on the embeddings before propagation (eq. 15)."""
         return {"embeddings": torch.cat([users, items])}
 
-    def sides(self) -> dict[Kind, Side]:
+    def sides(self, *, placements: bool) -> dict[Kind, Side]:
         """What is served: embeddings and, beside them, the widening columns."""
+        del placements  # none is dear here
         embeddings = self._propagated(training=False).detach()
         if self.cosine:
             embeddings = torch.nn.functional.normalize(embeddings, dim=1)

@@ -21,7 +21,7 @@ ARMS = {
     "concat": "LLM profile, by concat",
     "align": "LLM profile, by align",
     "both": "profile + text, by align",
-    "placebo": "shuffled vectors, by align",
+    "placebo": "both, but shuffled, by align",
 }
 _COLUMNS = (
     ("all", "ndcg@10", "NDCG@10"),

@@ -64,6 +64,10 @@ arms = ["none", "text", "concat", "align", "both", "placebo"]
 
 [evaluation.arm.both]          # profile and raw text, vectors side by side
 input = ["profile", "text"]
+
+[evaluation.arm.placebo]       # as wide as the widest
+input = ["profile", "text"]
+shuffle = true
 """
 
 _REPLAY = """\

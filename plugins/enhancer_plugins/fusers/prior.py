@@ -3,8 +3,8 @@
 In the spirit of Agarwal & Chen 2009, "Regression-based Latent Factor Models" (KDD), whose factors have a regression on
 features for their prior mean, here in two steps: training is that of the backbone alone, and when it is served,
 
-    P(s) = W s + b                              ridge regression of trained embeddings on vectors, weights n / (n + k)
-    e'   = (n e + k P(s)) / (n + k)             for a node with n training interactions
+    P(s) = W s + b                   ridge regression of trained embeddings on vectors, weights n / (n + max(k, 1))
+    e'   = (n e + k P(s)) / (n + k)  for a node with n training interactions
 
 with ``P(s)`` at the mean length of trained embeddings. A node with many interactions stays where it is; one without any
 is where the regression says, at the length that it says (``unseen_length``).
@@ -66,17 +66,17 @@ class _Shrinkage(Fusion):
 
         self._ridge, self._length = options.ridge, options.unseen_length
         self._semantics = semantics = Semantics(data, device)
-        self._doubt: dict[Kind, float] = {"user": options.users, "item": options.items}
+        self._k: dict[Kind, float] = {"user": options.users, "item": options.items}
         self._share: dict[Kind, torch.Tensor] = {}
-        for kind, doubt in self._doubt.items():
+        for kind, k in self._k.items():
             counts = torch.from_numpy(semantics.counts[kind]).to(device, torch.float32)
-            share = doubt / (counts + doubt).clamp(min=1e-9)
+            share = k / (counts + k).clamp(min=1e-9)
             self._share[kind] = (share * semantics.known[kind]).unsqueeze(1)
 
     def settle(self, kind: Kind, embeddings: torch.Tensor) -> torch.Tensor:
         import torch
 
-        if self._doubt[kind] == 0:
+        if self._k[kind] == 0:
             return embeddings
         trained = torch.from_numpy(self._semantics.counts[kind] > 0).to(embeddings.device)
         placed = self._fitted(kind, embeddings[trained], length=1.0)(self._semantics.vectors[kind].cpu().numpy())
@@ -86,5 +86,7 @@ class _Shrinkage(Fusion):
         return self._fitted(kind, embeddings, length=self._length)
 
     def _fitted(self, kind: Kind, embeddings: torch.Tensor, *, length: float | None) -> Placement:
-        doubt = max(self._doubt[kind], 1.0)
-        return self._semantics.fitted_placement(kind, embeddings, ridge=self._ridge, doubt=doubt, length=length)
+        strength = max(self._k[kind], 1.0)
+        return self._semantics.fitted_placement(
+            kind, embeddings, ridge=self._ridge, prior_strength=strength, length=length
+        )

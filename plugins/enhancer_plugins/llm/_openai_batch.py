@@ -46,7 +46,7 @@ _CALLED_OFF = frozenset({"batch_cancelled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Road:
+class Transport:
     """What the provider lends: how it writes requests, reads answers, tells errors and reaches its server."""
 
     base: str
@@ -63,12 +63,12 @@ class Road:
 class OpenAIBatches(BatchProvider):
     """Speaks to ``{api_base}/files`` and ``{api_base}/batches``."""
 
-    def __init__(self, road: Road) -> None:
-        self._road = road
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def line(self, custom_id: str, request: Request) -> bytes:
         """One request, as ``/v1/chat/completions`` takes it."""
-        whole = {"custom_id": custom_id, "method": "POST", "url": _ENDPOINT, "body": self._road.payload(request)}
+        whole = {"custom_id": custom_id, "method": "POST", "url": _ENDPOINT, "body": self._transport.payload(request)}
         return json.dumps(whole, separators=(",", ":")).encode() + b"\n"
 
     async def upload(self, file: Path) -> str:
@@ -102,7 +102,7 @@ class OpenAIBatches(BatchProvider):
             told = await self._call("GET", "/batches", params=query)
             jobs = told.get("data")
             if not isinstance(jobs, list):
-                raise ServerError(f"{self._road.base} sent no list of batches")
+                raise ServerError(f"{self._transport.base} sent no list of batches")
             for job in jobs:
                 if (
                     isinstance(job, dict)
@@ -154,15 +154,15 @@ class OpenAIBatches(BatchProvider):
             text = json.dumps(body).encode()
             if status == 200:
                 try:
-                    return custom_id, self._road.completion(text, {})
+                    return custom_id, self._transport.completion(text, {})
                 except ProviderError as failure:
                     return custom_id, failure
             message, code = _wire.provider_message(text)
-            return custom_id, self._road.error(status if isinstance(status, int) else 500, message, code, {})
+            return custom_id, self._transport.error(status if isinstance(status, int) else 500, message, code, {})
         message, code = _wire.provider_message(json.dumps({"error": error}))
         if code in _CALLED_OFF:
             return None
-        said = self._road.scrub(f"{code}: {message}" if code else message)
+        said = self._transport.scrub(f"{code}: {message}" if code else message)
         return custom_id, DeadlineError(said) if code in _NO_TURN else ServerError(f"the batch answered {said}")
 
     async def _download(self, file_id: str, file: Any) -> None:
@@ -174,7 +174,7 @@ class OpenAIBatches(BatchProvider):
                     async with asyncio.timeout(_SILENCE_SECONDS):
                         part = await response.content.readany()
                 except TimeoutError:
-                    raise DeadlineError(f"{self._road.base} fell silent while sending {file_id}") from None
+                    raise DeadlineError(f"{self._transport.base} fell silent while sending {file_id}") from None
                 if not part:
                     return
                 file.write(part)
@@ -183,7 +183,7 @@ class OpenAIBatches(BatchProvider):
 
     async def _call(self, method: str, path: str, *, seconds: float = _CALL_SECONDS, **more: Any) -> dict[str, Any]:
         """One call, and the JSON object that it answers."""
-        base = self._road.base
+        base = self._transport.base
         try:
             async with asyncio.timeout(seconds), self._request(method, path, **more) as response:
                 if response.status not in (200, 201):
@@ -196,7 +196,7 @@ class OpenAIBatches(BatchProvider):
         except (ValueError, RecursionError):
             told = None
         if not isinstance(told, dict):
-            start = self._road.scrub(_wire.shorten(body[:200].decode("utf-8", "replace")))
+            start = self._transport.scrub(_wire.shorten(body[:200].decode("utf-8", "replace")))
             raise ServerError(f"{base}{path} sent an answer that is not a JSON object: {start!r}")
         return told
 
@@ -206,31 +206,33 @@ class OpenAIBatches(BatchProvider):
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         import aiohttp
 
-        road = self._road
+        transport = self._transport
         # Not compressed: a file is written to the disk as it comes.
         send = {"Accept-Encoding": "identity", "User-Agent": "enhancer", **(headers or {})}
-        if road.key:
-            send["Authorization"] = f"Bearer {road.key}"
-        call: AbstractAsyncContextManager[aiohttp.ClientResponse] = road.session().request(
-            method, road.base + path, headers=send, allow_redirects=False, proxy=road.proxy, **more
+        if transport.key:
+            send["Authorization"] = f"Bearer {transport.key}"
+        call: AbstractAsyncContextManager[aiohttp.ClientResponse] = transport.session().request(
+            method, transport.base + path, headers=send, allow_redirects=False, proxy=transport.proxy, **more
         )
         try:
             async with call as response:
                 yield response
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            why = road.scrub(_wire.shorten(str(error))) or type(error).__name__
-            raise ConnectionFailedError(f"the connection to {road.base} failed: {why}") from None
+            why = transport.scrub(_wire.shorten(str(error))) or type(error).__name__
+            raise ConnectionFailedError(f"the connection to {transport.base} failed: {why}") from None
         except aiohttp.ClientError as error:
-            why = road.scrub(_wire.shorten(str(error))) or type(error).__name__
-            raise ServerError(f"{road.base} does not speak HTTP as agreed: {why}") from None
+            why = transport.scrub(_wire.shorten(str(error))) or type(error).__name__
+            raise ServerError(f"{transport.base} does not speak HTTP as agreed: {why}") from None
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
         """The whole body, which must be small."""
         parts, size = [], 0
         async for part in response.content.iter_any():
             size += len(part)
-            if size > self._road.max_body:
-                raise ServerError(f"{self._road.base} sent an answer of more than {self._road.max_body:,} bytes")
+            if size > self._transport.max_body:
+                raise ServerError(
+                    f"{self._transport.base} sent an answer of more than {self._transport.max_body:,} bytes"
+                )
             parts.append(part)
         return b"".join(parts)
 
@@ -238,20 +240,22 @@ class OpenAIBatches(BatchProvider):
         """Raise what the answer stands for."""
         told = {name.lower(): value for name, value in response.headers.items()}
         if 300 <= response.status < 400:
-            raise RequestError(f"{self._road.base} redirects to {self._road.scrub(told.get('location', 'nowhere'))}")
+            raise RequestError(
+                f"{self._transport.base} redirects to {self._transport.scrub(told.get('location', 'nowhere'))}"
+            )
         message, code = _wire.provider_message(await self._body(response))
-        raise self._road.error(response.status, message, code, told)
+        raise self._transport.error(response.status, message, code, told)
 
     def _name(self, told: Mapping[str, Any]) -> str:
         name = told.get("id")
         if not isinstance(name, str) or not name or not name.isascii() or set(name) & set("/?#% "):
-            raise ServerError(f"{self._road.base} answered without a usable id")
+            raise ServerError(f"{self._transport.base} answered without a usable id")
         return name
 
     def _status(self, told: Mapping[str, Any]) -> JobStatus:
         said = told.get("status")
         if not isinstance(said, str):
-            raise ServerError(f"{self._road.base} told no status of a batch")
+            raise ServerError(f"{self._transport.base} told no status of a batch")
         counts = told.get("request_counts")
         counts = counts if isinstance(counts, dict) else {}
         done = [n for n in (counts.get("completed"), counts.get("failed")) if isinstance(n, int)]
@@ -263,7 +267,7 @@ class OpenAIBatches(BatchProvider):
             said=said[:40],
             total=total if isinstance(total, int) else None,
             done=sum(done) if done else None,
-            message=self._road.scrub(message),
+            message=self._transport.scrub(message),
             congested=congested,
             results={name: told.get(name) for name in ("output_file_id", "error_file_id")},
         )

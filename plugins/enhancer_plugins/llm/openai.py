@@ -133,9 +133,9 @@ class OpenAI(LLMProvider):
 
     def batches(self) -> OpenAIBatches:
         """OpenAI's batch API: many requests in a file, within a day, for less."""
-        from enhancer_plugins.llm._openai_batch import OpenAIBatches, Road
+        from enhancer_plugins.llm._openai_batch import OpenAIBatches, Transport
 
-        road = Road(
+        transport = Transport(
             base=self._base,
             payload=self._payload,
             completion=self._completion,
@@ -146,7 +146,7 @@ class OpenAI(LLMProvider):
             scrub=self._scrub,
             max_body=self._options.max_body,
         )
-        return OpenAIBatches(road)
+        return OpenAIBatches(transport)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -53,17 +53,21 @@ class Adam:
     @torch.no_grad()
     def step(
         self, gradients: Mapping[str, torch.Tensor | None], decay: Mapping[str, torch.Tensor] | None = None
-    ) -> None:
+    ) -> float | torch.Tensor:
         """Move every parameter that has a gradient.
 
         Args:
-            gradients: By parameter; None for one without.
-            decay: By parameter, float32 ``[rows]``: the gradient of row r grows by ``decay[r]`` times the row (the
-                gradient of an L2 penalty).
+            gradients: By parameter; None, or left out, for one without.
+            decay: By parameter, float32 ``[rows]``: the gradient of row r grows by ``decay[r]`` times the row.
+
+        Returns:
+            The L2 penalty whose gradient the decay is, before the move: the sum of ``decay[r] / 2`` times the squared
+            length of row r. A float64 scalar where parameters are on a device that asking for it would stop.
         """
+        penalty: float | torch.Tensor = 0.0
         self._steps += 1
         b1, b2 = self._betas
-        c1, c2 = self._corrections()
+        c1, c2 = 1 - b1**self._steps, 1 - b2**self._steps
         for name, parameter in self._parameters.items():
             gradient = gradients.get(name)
             if gradient is None:
@@ -72,44 +76,21 @@ class Adam:
             rows = decay.get(name) if decay else None
             if parameter.device.type == "cpu" and parameter.dtype == torch.float32 and not self._reference:
                 slopes = self._undecayed[name] if rows is None else rows.numpy()
-                self._kernel(name, gradient.contiguous().view(_rows(parameter)).numpy(), slopes, (c1, c2))
+                penalty += self._kernel(name, gradient.contiguous().view(_rows(parameter)).numpy(), slopes, (c1, c2))
                 continue
             if rows is not None:
+                own = (rows @ torch.linalg.vecdot(parameter, parameter).to(rows)).double() / 2
+                penalty = penalty + (float(own) if parameter.device.type == "cpu" else own)
                 gradient = gradient + rows.to(parameter).unsqueeze(1) * parameter
             m.lerp_(gradient, 1 - b1)
             v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
             parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self.pace * self._rates[name] / c1)
-
-    def step_rows(self, name: str, gradient: NDArray[np.float32], decay: NDArray[np.float32]) -> float:
-        """Move one float32 parameter on the CPU, without torch: one call is one step of the optimiser.
-
-        Args:
-            name: The parameter.
-            gradient: float32, of the parameter's shape.
-            decay: float32 ``[rows]``, as in :meth:`step`.
-
-        Returns:
-            The L2 penalty whose gradient the decay is: the sum of ``decay[r] / 2`` times row r's squared length.
-        """
-        self._steps += 1
-        self._kernel(name, gradient, decay, self._corrections())
-        return float(self._penalties[name].sum(dtype=np.float64))
-
-    @property
-    def penalty(self) -> float:
-        """The L2 penalty whose gradient the decay of the last :meth:`step` was, as :meth:`step_rows` gives it.
-
-        Of the parameters that a kernel moved: with the torch operations nothing is added up.
-        """
-        return sum(float(penalties.sum(dtype=np.float64)) for penalties in self._penalties.values())
-
-    def _corrections(self) -> tuple[float, float]:
-        b1, b2 = self._betas
-        return 1 - b1**self._steps, 1 - b2**self._steps
+        return penalty
 
     def _kernel(
         self, name: str, gradient: NDArray[np.float32], decay: NDArray[np.float32], corrections: tuple[float, float]
-    ) -> None:
+    ) -> float:
+        """Move one parameter; its share of the penalty."""
         shape = _rows(self._parameters[name])
         arrays = (
             t.detach().view(shape).numpy() for t in (self._parameters[name], self._first[name], self._second[name])
@@ -120,6 +101,7 @@ class Adam:
             weights, gradient, first, second, decay, rate, *self._betas, self._epsilon, *corrections,
             self._penalties[name],
         )  # fmt: skip
+        return float(self._penalties[name].sum(dtype=np.float64))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Moments and the number of steps, by name."""

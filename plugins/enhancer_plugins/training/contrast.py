@@ -19,11 +19,11 @@ from enhancer_plugins.training.pairs import both
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SAFE = 30.0
+SAFE = 30.0
 """Logits no larger than this need no shift in float32: their exponentials lie between 1e-13 and 1e13."""
 _TINY = 1e-6
 """Rows shorter than this are divided by this instead of by their length."""
-_BLOCK = 192 * 1024
+BLOCK = 192 * 1024
 """Logits in a block: a matrix of so many stays in the cache of a core from its making to its last use."""
 _WORTH_SHARING = 200_000
 """Logits in all, below which a second thread brings nothing."""
@@ -79,7 +79,7 @@ class _Part(NamedTuple):
 def _some(ready: _Ready, first: int, last: int, *, targets: bool) -> _Part:
     """The anchors from ``first`` to ``last``, in blocks that stay in the cache from one product to the next."""
     m = len(ready.right)
-    block = last - first if ready.left.device.type != "cpu" else min(max(_BLOCK // max(m, 1), 16), last - first)
+    block = last - first if ready.left.device.type != "cpu" else min(max(BLOCK // max(m, 1), 16), last - first)
     heavy = ready.often.unsqueeze(1) * ready.right
     to_left = torch.empty_like(ready.left[first:last])
     to_right = torch.zeros_like(ready.right) if targets else None
@@ -140,14 +140,13 @@ def _solve_all(terms: Sequence[Term], temperature: float, gradients: Sequence[bo
             for rows, given in ((term.anchors, term.anchor_counts), (term.targets, term.target_counts))
         ]
         (left, left_length), (right, right_length) = _unit(term.anchors), _unit(term.targets)
-        weights, shifted = counts[0] / counts[0].sum(), 1 / temperature > _SAFE
+        weights, shifted = counts[0] / counts[0].sum(), 1 / temperature > SAFE
         made.append(_Ready(left / temperature, right, term.positions, weights, counts[1], shifted))
         lengths.append((left_length, right_length))
 
     def half(*, second: bool) -> list[_Part]:
         cuts = [(len(ready.left) // 2, len(ready.left)) if second else (0, len(ready.left) // 2) for ready in made]
-        with torch.no_grad():  # a thread begins with gradients on
-            return [_some(one, *cut, targets=t) for one, cut, t in zip(made, cuts, gradients, strict=True)]
+        return [_some(one, *cut, targets=t) for one, cut, t in zip(made, cuts, gradients, strict=True)]
 
     worth = (
         terms[0].anchors.device.type == "cpu" and sum(len(t.anchors) * len(t.targets) for t in terms) >= _WORTH_SHARING

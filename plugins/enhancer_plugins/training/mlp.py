@@ -10,7 +10,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from enhancer.contracts import Dense
-from enhancer_plugins.training.pairs import both, divided
+from enhancer_plugins.training.pairs import both, divided, halves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,21 +27,20 @@ class _Halves(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        middle = len(x) // 2
 
-        def run(rows: torch.Tensor) -> list[torch.Tensor]:
+        def run(first: int, last: int) -> list[torch.Tensor]:
+            rows = x[first:last]
             made = [rows]
             for number in range(0, len(weights), 2):
-                with torch.no_grad():
-                    rows = torch.addmm(weights[number + 1], rows, weights[number])
-                    if number + 2 < len(weights):
-                        torch.nn.functional.leaky_relu_(rows, SLOPE)
+                rows = torch.addmm(weights[number + 1], rows, weights[number])
+                if number + 2 < len(weights):
+                    torch.nn.functional.leaky_relu_(rows, SLOPE)
                 made.append(rows)
             return made
 
-        halves = both(lambda: run(x[:middle]), lambda: run(x[middle:]))
-        ctx.middle, ctx.weights, ctx.inputs = middle, weights[::2], [made[:-1] for made in halves]
-        return torch.cat([made[-1] for made in halves])
+        found = halves(len(x), run)
+        ctx.weights, ctx.inputs = weights[::2], [made[:-1] for made in found]
+        return torch.cat([made[-1] for made in found])
 
     @staticmethod
     @once_differentiable
@@ -49,20 +48,20 @@ class _Halves(torch.autograd.Function):
         def run(gradient: torch.Tensor, inputs: list[torch.Tensor]) -> tuple[list[torch.Tensor], torch.Tensor | None]:
             found: list[torch.Tensor] = []
             before: torch.Tensor | None = gradient
-            with torch.no_grad():
-                for number in reversed(range(len(inputs))):
-                    found = [inputs[number].T @ gradient, gradient.sum(0), *found]
-                    before = None
-                    if number or ctx.needs_input_grad[0]:
-                        before = gradient = gradient @ ctx.weights[number].T
-                    if number:
-                        # what came out has the sign of what went in
-                        gradient = torch.ops.aten.leaky_relu_backward(gradient, inputs[number], SLOPE, True)
+            for number in reversed(range(len(inputs))):
+                found = [inputs[number].T @ gradient, gradient.sum(0), *found]
+                before = None
+                if number or ctx.needs_input_grad[0]:
+                    before = gradient = gradient @ ctx.weights[number].T
+                if number:
+                    # what came out has the sign of what went in
+                    gradient = torch.ops.aten.leaky_relu_backward(gradient, inputs[number], SLOPE, True)
             return found, before
 
+        first, second = ctx.inputs
+        middle = len(first[0])
         (one, left), (two, right) = both(
-            lambda: run(gradients[0][: ctx.middle], ctx.inputs[0]),
-            lambda: run(gradients[0][ctx.middle :], ctx.inputs[1]),
+            lambda: run(gradients[0][:middle], first), lambda: run(gradients[0][middle:], second)
         )
         whole = torch.cat([left, right]) if left is not None and right is not None else None
         return whole, *(a + b for a, b in zip(one, two, strict=True))

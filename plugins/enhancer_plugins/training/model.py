@@ -6,14 +6,14 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numba
 import numpy as np
 import torch
 
 from enhancer.contracts import Batch, Factors, Fitted
-from enhancer_plugins.training import pairs, run, unseen
+from enhancer_plugins.training import pairs, run, threads, unseen
 from enhancer_plugins.training.adam import Adam
 from enhancer_plugins.training.kernels import row_differences
 from enhancer_plugins.training.losses import bpr_loss, bpr_reference
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.loop import Outcome
     from enhancer_plugins.training.run import Engine
-    from enhancer_plugins.training.steps import BprSteps
 
     Loss = float | torch.Tensor
 
@@ -80,6 +79,17 @@ class Recipe:
         return self.batch_size or max(interactions // 40, 512)
 
 
+class Gradients(NamedTuple):
+    """What a step finds."""
+
+    loss: Loss
+    """Without the penalty: a number, or a scalar tensor."""
+    by: Mapping[str, torch.Tensor | None]
+    """By parameter, of its shape; None, or left out, for one that takes no part."""
+    decay: Mapping[str, torch.Tensor]
+    """The L2 penalty, as :meth:`RankingModel.decay` gives it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Side:
     """Final rows of users or items, before unseen ones are placed."""
@@ -96,7 +106,8 @@ class RankingModel(ABC):
     """One run of a model with a fuser, trained to rank; a :class:`~enhancer_plugins.training.loop.Trainable`.
 
     A subclass makes its parameters in ``__init__`` and calls :meth:`begin`; it then says what a step's scores are
-    made of (:meth:`rows`) and what is served (:meth:`sides`).
+    made of (:meth:`rows`) and what is served (:meth:`sides`). One that computes its gradients by itself, or learns from
+    something else than triples, has its own :meth:`gradients`, and :meth:`batches`.
 
     Args:
         recipe: How to train.
@@ -112,13 +123,13 @@ class RankingModel(ABC):
         self.trained = run.trained(data)
         self.fusion = fuser.build(data, recipe.dim, seed=seed, device=self.device)
         self._seed = seed
-        self._has_loss = "loss" in fuser.needs
-        self._has_ranking = "ranking" in fuser.needs
+        self.adds_loss = "loss" in fuser.needs
+        self.ranks = "ranking" in fuser.needs
         self.changes = "embeddings" in fuser.needs
         self.settles = "served" in fuser.needs
         self._sampler = TripletSampler(data, seed, by_user=recipe.by_user)
         self._epochs = self._sampler.epoch if self.device == "cpu" else Ahead(self._sampler.epoch, self.device)
-        self._batch_size = recipe.steps(len(self._sampler))
+        self.batch_size = recipe.steps(len(self._sampler))
         self._whole = recipe.softmax is not None and recipe.softmax.negatives is None
         self._penalty = recipe.regularisation
         """Of an interaction. With a likelihood over all items ``regularisation`` is the precision of the normal prior
@@ -126,7 +137,7 @@ class RankingModel(ABC):
         if self._whole:
             self._penalty *= sum(int(mask.sum()) for mask in self.trained) / (2 * len(self._sampler))
         self._everything: Triples | None = None
-        if self._whole and not recipe.by_user and self._batch_size >= len(self._sampler):
+        if self._whole and not recipe.by_user and self.batch_size >= len(self._sampler):
             self._everything = Triples(*(column.to(self.device) for column in self._sampler.everything()))
         self.widens = "input" in fuser.needs
         wide = self.fusion.inputs()
@@ -136,21 +147,22 @@ class RankingModel(ABC):
         """Take the model's parameters and the fuser's to the optimiser; ``rates`` are step sizes that differ."""
         self.parameters = dict(parameters)
         trained = {f"fusion.{n}": p for n, p in enumerate(self.fusion.parameters())}
-        self._all = self.parameters | trained
-        for parameter in self._all.values():
+        self.moved = self.parameters | trained
+        """All that the optimiser moves, by name: the model's parameters and the fuser's."""
+        for parameter in self.moved.values():
             parameter.requires_grad_()
         own = self.fusion.learning_rate
         rates = dict(rates or {}) | ({} if own is None else dict.fromkeys(trained, own))
         # Torch needs more than one thread for a fuser's own products; a small problem needs one thread in all.
-        small = (self.data.n_users + self.data.n_items + self._batch_size) * self.recipe.dim < _SMALL
+        small = (self.data.n_users + self.data.n_items + self.batch_size) * self.recipe.dim < _SMALL
         # With two cores a second thread of torch brings a tenth when idle, and costs tenfold when something else runs.
         alone = self.device == "cpu" and (small or not trained or torch.get_num_threads() <= 2)
-        self._pace = run.Pace(1 if small else numba.get_num_threads(), pieces=alone and bool(trained))
+        self._pace = threads.Pace(1 if small else numba.get_num_threads(), pieces=alone and bool(trained))
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
-        self._adam = Adam(self._all, self.recipe.learning_rate, rates=rates, reference=self.engine == "torch")
+        self._adam = Adam(self.moved, self.recipe.learning_rate, rates=rates, reference=self.engine == "torch")
         self._softmax = None if self.recipe.softmax is None else self._made(self.recipe.softmax)
-        plain = self._softmax is None and not (trained or self._has_loss or self._has_ranking or self.changes)
-        self._steps = self.kernel_steps() if plain and self.engine == "numba" else None
+        self.plain = self._softmax is None and not (trained or self.adds_loss or self.ranks or self.changes)
+        """Whether steps are BPR over the model's own parameters, and nothing else."""
 
     def _made(self, wanted: Softmax) -> SampledSoftmax | Multinomial:
         cosine, reference = wanted.similarity == "cosine", self.engine == "torch"
@@ -208,16 +220,14 @@ class RankingModel(ABC):
             items: float32 ``[n_items]``, likewise.
         """
 
-    def kernel_steps(self) -> BprSteps | None:
-        """What computes steps without torch where the fuser trains nothing, for the parameter ``embeddings``; or None.
-
-        Asked once, when everything else is made.
-        """
-        return None
-
     @abstractmethod
-    def sides(self) -> dict[Kind, Side]:
-        """What is served."""
+    def sides(self, *, placements: bool) -> dict[Kind, Side]:
+        """What is served.
+
+        Args:
+            placements: Whether they are wanted for their own sake. Without, one that would place nobody may be left
+                out: a look between two epochs needs none.
+        """
 
     def train_epoch(self, epoch: int) -> float:
         """Run one epoch; the mean loss a step."""
@@ -226,7 +236,7 @@ class RankingModel(ABC):
         self._adam.pace = self.recipe.pace(epoch)
         if isinstance(self._softmax, SampledSoftmax):  # an epoch draws from its number and the seed alone
             self._softmax.random = run.generator(self._seed, f"softmax {epoch}")
-        with run.threads(**self._threads), run.repeatable(self.device):
+        with threads.bounded(**self._threads), run.repeatable(self.device):
             for batch in self.batches(epoch):
                 started = time.perf_counter()
                 numba.set_num_threads(self._pace.begin())
@@ -240,52 +250,39 @@ class RankingModel(ABC):
         """What the steps of an epoch learn from, one after another, on the device of the run."""
         if self._everything is not None:
             return iter([self._everything])
-        return in_steps(self._epochs(epoch), self._batch_size)
+        return in_steps(self._epochs(epoch), self.batch_size)
 
     def step(self, batch: Any) -> Loss:
         """Learn from one of :meth:`batches`; its loss with the penalty."""
-        return self._step(batch) if self._steps is None else self._kernel_step(self._steps, batch)
+        found = self.gradients(batch)
+        penalty = self._adam.step(found.by, found.decay)
+        loss = found.loss.detach().double() if isinstance(found.loss, torch.Tensor) else found.loss
+        # A number, or what will be one, where asking for it would stop the device.
+        return float(loss + penalty) if self.device == "cpu" else loss + penalty
 
-    def _step(self, triples: Triples) -> Loss:
-        decay = self._decay(triples)
-        penalty = self.penalty(decay)
-        users, items, extra, batch = self.rows(triples)
-        loss = self.fusion.ranking_loss(batch) if self._has_ranking else None
+    def gradients(self, batch: Any) -> Gradients:
+        """The loss of one of :meth:`batches` and its gradients, here of triples and by automatic differentiation."""
+        users, items, extra, step = self.rows(batch)
+        loss = self.fusion.ranking_loss(step) if self.ranks else None
         if loss is None and self._softmax is not None:
-            loss = self._softmax(users, items, triples.users, triples.positives)
+            loss = self._softmax(users, items, batch.users, batch.positives)
         elif loss is None:
             bpr = bpr_reference if self.engine == "torch" else bpr_loss
-            loss = bpr(users, items, triples, extra)
-        if self._has_loss:
-            further = self.fusion.loss(batch)
-            if further is not None:
-                loss = loss + further
-        gradients = torch.autograd.grad(loss, list(self._all.values()), allow_unused=True)
-        self._adam.step(dict(zip(self._all, gradients, strict=True)), decay)
-        return self.told(loss, penalty)
+            loss = bpr(users, items, batch, extra)
+        if self.adds_loss and (further := self.fusion.loss(step)) is not None:
+            loss = loss + further
+        return self.differentiated(loss, self.decay_of(batch))
 
-    def penalty(self, decay: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """The L2 penalty whose gradient :meth:`decay` gives, a float64 scalar on the device of the run."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
-        for name, slopes in decay.items():
-            rows = self.parameters[name].detach()
-            total += slopes @ torch.linalg.vecdot(rows, rows) / 2
-        return total
+    def differentiated(self, loss: torch.Tensor, decay: Mapping[str, torch.Tensor]) -> Gradients:
+        """What automatic differentiation finds for all that is moved."""
+        found = torch.autograd.grad(loss, list(self.moved.values()), allow_unused=True)
+        return Gradients(loss, dict(zip(self.moved, found, strict=True)), decay)
 
-    def told(self, loss: torch.Tensor, penalty: torch.Tensor) -> Loss:
-        """Their sum as a step answers it: a number, or what will be one, where asking for it would stop the device."""
-        total = loss.detach().double() + penalty
-        return float(total) if self.device == "cpu" else total
+    def decay_of(self, triples: Triples) -> dict[str, torch.Tensor]:
+        """The penalty of a step's triples, as :meth:`decay` gives it.
 
-    def _kernel_step(self, steps: BprSteps, triples: Triples) -> float:
-        users, positives, negatives = (column.numpy() for column in triples)
-        found = steps.gradient(self.parameters["embeddings"].detach().numpy(), (users, positives, negatives))
-        return found.loss + self._adam.step_rows("embeddings", found.rows, found.decay)
-
-    def _decay(self, triples: Triples) -> dict[str, torch.Tensor]:
-        """The penalty is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws.
-
-        A softmax over all items draws no negative.
+        It is ``regularisation / 2b`` times the squared lengths of the rows that each triple draws. A softmax over all
+        items draws no negative.
         """
         scale = self._penalty / len(triples.users)
         if scale == 0:
@@ -297,10 +294,10 @@ class RankingModel(ABC):
         return self.decay(*((counts.double() * scale).float() for counts in (drawn, taken)))
 
     @torch.no_grad()
-    def _served(self) -> dict[Kind, Side]:
+    def _served(self, *, placements: bool) -> dict[Kind, Side]:
         pace = {**self._threads, "kernel_threads": self._pace.choice}
-        with run.threads(**pace), run.repeatable(self.device):
-            sides = self.sides()
+        with threads.bounded(**pace), run.repeatable(self.device):
+            sides = self.sides(placements=placements)
         vectors = {"user": self.data.user_vectors, "item": self.data.item_vectors}
         for (kind, side), mask in zip(sides.items(), self.trained, strict=True):
             unseen.fill(side.rows, mask, vectors[kind], side.placement, seed=self._seed, placed=side.placed)
@@ -308,14 +305,14 @@ class RankingModel(ABC):
 
     def factors(self) -> Factors:
         """What the model scores by now."""
-        sides = self._served()
+        sides = self._served(placements=False)
         return Factors(sides["user"].rows, sides["item"].rows)
 
     def fitted(self, outcome: Outcome) -> Fitted:
         """The result of the run."""
         if isinstance(self._epochs, Ahead):
             self._epochs.close()
-        sides = self._served()
+        sides = self._served(placements=True)
         return Fitted(
             factors=Factors(sides["user"].rows, sides["item"].rows),
             place_items=sides["item"].placement,

@@ -8,18 +8,16 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
-from enhancer_plugins.training.contrast import exponentiate
-from enhancer_plugins.training.pairs import both
+from enhancer_plugins.training.contrast import BLOCK, exponentiate
+from enhancer_plugins.training.pairs import halves
 from enhancer_plugins.training.run import trained
 from enhancer_plugins.training.softmax import compared
 
 if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
 
-_BLOCK = 192 * 1024
-"""Logits in a block on a CPU: a matrix of so many stays in the cache of a core from its making to its last use."""
 _LARGE_BLOCK = 1 << 26
-"""Elsewhere: a quarter of a gigabyte."""
+"""Logits in a block where there is no CPU's cache to stay in: a quarter of a gigabyte."""
 
 
 class _Step(NamedTuple):
@@ -47,7 +45,7 @@ class _Blocks(torch.autograd.Function):
     def forward(ctx: Any, anchors: torch.Tensor, items: torch.Tensor, step: _Step, factor: float) -> torch.Tensor:
         """Mean loss of the pairs: ``anchors`` float ``[n, k]``, ``items`` ``[m, k]``; ``factor`` scales products."""
         pairs, m = len(step.rows), len(items)
-        block = _BLOCK if anchors.device.type == "cpu" else _LARGE_BLOCK
+        block = BLOCK if anchors.device.type == "cpu" else _LARGE_BLOCK
         most = min(max(block // m, 16), len(anchors))
         to_anchors = torch.empty_like(anchors)
 
@@ -70,13 +68,8 @@ class _Blocks(torch.autograd.Function):
                 to_items.addmm_(logits.T, anchors[begin:end])
             return loss, to_items
 
-        def half(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-            with torch.no_grad():  # a thread begins with gradients on
-                return run(first, last)
-
-        middle = len(anchors) // 2
-        worth = anchors.device.type == "cpu" and len(anchors) * m > _BLOCK
-        (one, left), (two, right) = both(lambda: half(0, middle), lambda: half(middle, len(anchors)), worth=worth)
+        worth = anchors.device.type == "cpu" and len(anchors) * m > BLOCK
+        (one, left), (two, right) = halves(len(anchors), run, worth=worth)
         ctx.save_for_backward(to_anchors, left + right)
         return ((one + two) / pairs).to(anchors.dtype)
 

@@ -61,13 +61,33 @@ def kernels_too() -> bool:
 
 
 def both(first: Callable[[], First], second: Callable[[], Second], *, worth: bool = True) -> tuple[First, Second]:
-    """The results of two functions; at once where that is wanted (:func:`shared`) and it is ``worth`` it."""
+    """The results of two functions; at once where that is wanted (:func:`shared`) and it is ``worth`` it.
+
+    Both run with gradients on or off as they are for the caller.
+    """
     told = getattr(_told, "at_once", None)
     if not worth or not divided() or not (numba.get_num_threads() > 1 if told is None else told):
         return first(), second()
-    other = _helper().submit(second)
+    other = _helper().submit(_like_here(second))
     try:
         own = first()
     finally:
         found = other.result()
     return own, found
+
+
+def halves(n: int, run: Callable[[int, int], First], *, worth: bool = True) -> tuple[First, First]:
+    """``run(first, last)`` over the two halves of ``n`` rows; see :func:`both`."""
+    middle = n // 2
+    return both(lambda: run(0, middle), lambda: run(middle, n), worth=worth)
+
+
+def _like_here(work: Callable[[], Second]) -> Callable[[], Second]:
+    """For another thread, which begins with gradients on."""
+    on = torch.is_grad_enabled()
+
+    def run() -> Second:
+        with torch.set_grad_enabled(on):
+            return work()
+
+    return run

@@ -51,7 +51,7 @@ class Semantics:
         embeddings: torch.Tensor,
         *,
         ridge: float = 0.03,
-        doubt: float = 1.0,
+        prior_strength: float = 1.0,
         length: float | None = None,
     ) -> Placement:
         """The linear map from vectors that comes nearest to the embeddings of trained nodes, by ridge regression.
@@ -60,8 +60,8 @@ class Semantics:
             kind: Users or items.
             embeddings: float32 ``[m, d]``: those of the nodes with a training interaction, in order.
             ridge: Penalty, in parts of the mean variance of a column.
-            doubt: A node with ``n`` training interactions has weight ``n / (n + doubt)``: what hardly anybody touched
-                says little of where its like belong.
+            prior_strength: A node with ``n`` training interactions has weight ``n / (n + prior_strength)``: what
+                hardly anybody touched says little of where its like belong.
             length: Of what is placed, in mean lengths of ``embeddings``. None: as the regression makes it, which is
                 shorter, the less vectors tell. Then scores are the best linear guess of what a trained row would give.
 
@@ -77,7 +77,7 @@ class Semantics:
         if len(x) == 0:
             zero = np.zeros((self.dim, embeddings.shape[1]), np.float32)
             return Placement((Dense(zero, np.zeros(zero.shape[1], np.float32)),))
-        slope, level = linear_fit(x, y, ridge=ridge, weights=counts / (counts + doubt))
+        slope, level = linear_fit(x, y, ridge=ridge, weights=counts / (counts + prior_strength))
         return Placement((Dense(slope.astype(np.float32), level.astype(np.float32)),), norm=norm)
 
 

@@ -9,7 +9,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from enhancer_plugins.training import kernels
-from enhancer_plugins.training.pairs import both
+from enhancer_plugins.training.contrast import BLOCK, SAFE
+from enhancer_plugins.training.pairs import halves
 from enhancer_plugins.training.run import generator, trained
 
 if TYPE_CHECKING:
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
 
 
-_SAFE = 30.0
-"""Logits no larger than this need no shift in float32."""
-_BLOCK = 192 * 1024
-"""Logits in a block: a matrix of so many stays in the cache of a core from its making to its last use."""
 _LEAST = 1e-30
 """Of a sum of exponentials that is divided by."""
 _NEVER = -1e30
@@ -55,7 +52,7 @@ class _Blocks(torch.autograd.Function):
             scale: What multiplies the products, and whether logits may be too large for their exponentials.
         """
         factor, shifted = scale
-        pairs, most = len(targets), min(max(_BLOCK // len(negatives), 16), len(anchors))
+        pairs, most = len(targets), min(max(BLOCK // len(negatives), 16), len(anchors))
         to_anchors, to_targets = torch.empty_like(anchors), torch.empty_like(targets)
 
         def run(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,13 +82,8 @@ class _Blocks(torch.autograd.Function):
                 torch.mul(left.index_select(0, place), -missed, out=to_targets[of])
             return losses, to_negatives
 
-        def half(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-            with torch.no_grad():  # a thread begins with gradients on
-                return run(first, last)
-
-        middle = len(anchors) // 2
-        worth = len(anchors) * len(negatives) > _BLOCK
-        (one, left), (two, right) = both(lambda: half(0, middle), lambda: half(middle, len(anchors)), worth=worth)
+        worth = len(anchors) * len(negatives) > BLOCK
+        (one, left), (two, right) = halves(len(anchors), run, worth=worth)
         ctx.save_for_backward(to_anchors, left + right, to_targets)
         return ((one + two) / pairs).to(anchors.dtype)
 
@@ -211,7 +203,7 @@ class SampledSoftmax:
             for place in places[: 1 + self._in_batch]:
                 kernels.overwrite_touched(matrix.numpy(), *ranges, items, place, _NEVER)
 
-        scale = 1 / self._temperature, not self._cosine or 1 / self._temperature > _SAFE
+        scale = 1 / self._temperature, not self._cosine or 1 / self._temperature > SAFE
         loss: torch.Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
             *(rows.contiguous() for rows in (anchors, negatives, targets)), starts, bias, forget, scale
         )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from enhancer.config import Settings
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, resolve_arms, resolve_baseline, shuffled
-from enhancer.evaluation.arms import controls
+from enhancer.evaluation.arms import controls, differences
 
 FUSERS = {"none", "concat", "align"}
 
@@ -117,27 +119,59 @@ def test_seeds_draw_different_placebos():
     assert (shuffled(vectors, 0) != shuffled(vectors, 1)).any()
 
 
+def names(arm, arms):
+    return {role: control.name for role, control in controls(arm, arms).roles().items()}
+
+
 def test_the_nearest_controls():
     a, c = Arm("a", "align"), Arm("c", "concat")
     far, near = Arm("p1", "concat", shuffle=True), Arm("p2", "align", shuffle=True)
     text = Arm("t", "align", inputs=("text",))
     everything = [a, c, far, near, text, Arm("none", "none", semantic=False)]
-    assert [x.name for x in controls(a, everything)] == ["p2", "t"]
-    assert [x.name for x in controls(c, everything)] == ["p1", "t"]
-    assert [x.name for x in controls(text, everything)] == ["p2"]
-    assert controls(near, everything) == []
+    assert names(a, everything) == {"bare": "none", "placebo": "p2", "text": "t"}
+    assert names(c, everything) == {"bare": "none", "placebo": "p1", "text": "t"}
+    assert names(text, everything) == {"bare": "none", "placebo": "p2"}
+    assert names(near, everything) == {}
+
+
+SOFTMAX = {"loss": "softmax"}
+BOTH_LOSSES = [
+    Arm("none", "none", semantic=False),
+    Arm("a", "prior"),
+    Arm("a-text", "prior", inputs=("text",)),
+    Arm("a-placebo", "prior", shuffle=True),
+    Arm("none-b", "none", semantic=False, backbone_options=SOFTMAX),
+    Arm("b", "prior", backbone_options=SOFTMAX),
+    Arm("b-text", "prior", inputs=("text",), backbone_options=SOFTMAX),
+    Arm("b-placebo", "prior", shuffle=True, backbone_options=SOFTMAX),
+]
 
 
 def test_a_control_with_the_same_backbone_is_nearer():
-    softmax = {"loss": "softmax"}
-    plain, other = Arm("a", "prior"), Arm("b", "prior", backbone_options=softmax)
-    arms = [
-        plain,
-        other,
-        Arm("a-text", "prior", inputs=("text",)),
-        Arm("a-placebo", "prior", shuffle=True),
-        Arm("b-text", "prior", inputs=("text",), backbone_options=softmax),
-        Arm("b-placebo", "prior", shuffle=True, backbone_options=softmax),
+    by_name = {arm.name: arm for arm in BOTH_LOSSES}
+    assert names(by_name["a"], BOTH_LOSSES) == {"bare": "none", "placebo": "a-placebo", "text": "a-text"}
+    assert names(by_name["b"], BOTH_LOSSES) == {"bare": "none-b", "placebo": "b-placebo", "text": "b-text"}
+    assert names(by_name["b"], [by_name["b"], by_name["none"]]) == {}
+
+
+def test_a_search_that_gives_every_arm_other_options_changes_no_control():
+    tuned = [
+        replace(arm, backbone_options={**arm.backbone_options, "learning_rate": 0.01 * n}, untuned=arm)
+        for n, arm in enumerate(BOTH_LOSSES)
     ]
-    assert [x.name for x in controls(plain, arms)] == ["a-placebo", "a-text"]
-    assert [x.name for x in controls(other, arms)] == ["b-placebo", "b-text"]
+    for arm, before in zip(tuned, BOTH_LOSSES, strict=True):
+        assert names(arm, tuned) == names(before, BOTH_LOSSES)
+        found = controls(arm, tuned)
+        assert all(differences(arm, control) == [] for control in (found.placebo, found.text) if control is not None)
+
+
+def test_what_makes_a_placebo_another_recipe():
+    arm = Arm("a", "align")
+    assert differences(arm, Arm("p", "align", shuffle=True)) == []
+    assert differences(arm, Arm("p", "align", inputs=("text",), shuffle=True)) == []  # as wide
+    both = Arm("both", "align", inputs=("profile", "text"))
+    assert differences(both, Arm("p", "align", shuffle=True)) == ["of profile, not profile + text"]
+    assert differences(Arm("c", "concat"), arm) == ["through align, not concat"]
+    assert differences(arm, Arm("p", "align", {"weight": 0.1}, shuffle=True)) == ["by other options of align"]
+    other = Arm("p", "align", shuffle=True, backbone_options=SOFTMAX)
+    assert differences(arm, other) == ["on other options of the backbone"]

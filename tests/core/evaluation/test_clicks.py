@@ -109,7 +109,7 @@ def click_backbone(toys):
 
         def fit(self, data, fuser, *, seed, monitor):
             rng = np.random.default_rng(seed)
-            made = rates(data, data.labels, data.n_users, data.n_items, doubt=3.0 * self.options.rank)
+            made = rates(data, data.labels, data.n_users, data.n_items, prior_strength=3.0 * self.options.rank)
             items = made.items.copy()
             if data.item_features is not None:
                 kind = data.item_features.dense()[:, 0] > 0

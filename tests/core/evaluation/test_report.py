@@ -214,6 +214,9 @@ def test_the_csv_has_every_number(ablation):
     rows = list(csv.DictReader(render_csv(ablation).splitlines()))
     cold = [float(r["value"]) for r in rows if (r["panel"], r["arm"], r["metric"]) == ("cold", "beside", "ndcg@10")]
     assert cold == ablation.findings["cold"].per_seed["beside"]["ndcg@10"]
+    looks = [float(r["value"]) for r in rows if (r["panel"], r["arm"], r["metric"]) == ("all", "beside", "gini@20")]
+    assert looks == [run.spread["gini"] for run in ablation.runs if run.arm == "beside"]
+    assert "Gini@20" in render_report(ablation)
     assert {r["arm"] for r in rows} - {"als"} == {"none", "beside", "text", "placebo", "popularity", "ease"}
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -249,7 +250,7 @@ def test_profiles_made_elsewhere_are_embedded_judged_and_completed(tmp_path: Pat
     assert three is not None
     np.testing.assert_array_equal(one.vector, Letters().encode(["aab c"])[0])
     assert (one.embedder, one.input_hash, one.cost_usd) == ("letters@1", "made for 1", None)
-    assert one.generated_at.endswith("+00:00")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", one.generated_at), "as generated records have it"
     assert two.embedder == "letters@1"
     np.testing.assert_array_equal(three.vector, [1, 0, 0])
 

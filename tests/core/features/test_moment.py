@@ -6,7 +6,7 @@ from command_line import hashing  # noqa: F401 - a fixture
 
 import enhancer
 from enhancer.contracts import Context
-from enhancer.features.moment import Moment, SharedTables
+from enhancer.features.moment import Moment
 from enhancer.testing.store import make_record
 from enhancer_plugins.stores.lmdb import LMDBOptions, LMDBStore
 
@@ -73,29 +73,3 @@ def test_a_project_trains_on_one_state(tmp_path, hashing):  # noqa: F811
     np.testing.assert_array_equal(before, again)
     np.testing.assert_array_equal(project.features(["text"])[1], -before)
     project.close()
-
-
-def test_other_processes_take_the_tables_that_were_read(tmp_path):
-    users, items = np.ones((2, 3), np.float32), np.eye(3, dtype=np.float32)
-    asked = []
-
-    def features(inputs):
-        asked.append(tuple(inputs))
-        return (users if "text" in inputs else None), items
-
-    with SharedTables.within(tmp_path / "runs") as tables:
-        kept = tables.keeping(features)
-        kept(["text"])
-        kept(("profile",))
-        elsewhere = SharedTables(tables.folder).of(features)
-        asked.clear()
-        np.testing.assert_array_equal(elsewhere(["text"])[0], users)
-        nobody, found = elsewhere(("profile",))
-        assert nobody is None
-        np.testing.assert_array_equal(found, items)
-        found[0] = 7  # a copy of one's own
-        np.testing.assert_array_equal(elsewhere(("profile",))[1], items)
-        assert asked == []
-        elsewhere(("profile", "text"))
-        assert asked == [("profile", "text")]
-    assert not list((tmp_path / "runs").iterdir())

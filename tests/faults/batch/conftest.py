@@ -23,7 +23,7 @@ def batches() -> LoopbackBatches:
 @pytest.fixture
 def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchBench]:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    monkeypatch.setattr("enhancer.harness.caller.BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("enhancer.harness.retry.BACKOFF_SECONDS", 0.005)
     with LoopbackServer(Script(default=Behaviour(answer=answer)), plug=batches.plug) as server:
         price = {"input": 100.0, "output": 200.0}
         made = BatchBench(tmp_path, server.url, entities(8), timeout=2.0, batch_poll=0.02, price=price)
@@ -33,7 +33,7 @@ def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPa
         for record in made.store.scan():
             judge.judge({"profile": record.profile, "tags": list(record.tags)}, "")
         made.store.close()
-        assert server.count == 0, "the offline road made a call of the direct one"
+        assert server.count == 0, "a run of offline batches made a direct call"
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert SECRET.encode() not in path.read_bytes(), path

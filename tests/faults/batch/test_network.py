@@ -92,7 +92,7 @@ def test_no_wait_submits_and_a_later_run_collects(bench, batches):
     assert len(batches.jobs) == 1
 
 
-def test_the_direct_road_leaves_alone_what_is_out(bench, batches):
+def test_direct_calls_leave_alone_what_is_out(bench, batches):
     batches.default = Plan(polls=10**6)
     bench.offline(wait=False)
     bench.rows.append(entity("new"))

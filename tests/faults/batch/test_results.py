@@ -36,7 +36,7 @@ def test_all_well(bench, batches):
     assert len(batches.jobs) == 1
 
 
-def test_what_is_asked_is_what_the_direct_road_asks(bench, batches):
+def test_what_is_asked_is_what_direct_calls_ask(bench, batches):
     bench.llm["items_per_request"] = 3
     bench.offline()
     direct = Bench(bench.folder / "direct", bench.url, bench.rows, **bench.llm)

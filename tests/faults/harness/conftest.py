@@ -22,7 +22,7 @@ from enhancer.prompts import PROFILE_SCHEMA
 def bench(tmp_path: Path, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     # Back-off is real time; a hundredth of it shows the same.
-    monkeypatch.setattr("enhancer.harness.caller.BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("enhancer.harness.retry.BACKOFF_SECONDS", 0.005)
     llm_server.script = Script(default=GOOD)
     made = Bench(tmp_path, llm_server.url, entities(6), timeout=2.0, concurrency=4)
     yield made

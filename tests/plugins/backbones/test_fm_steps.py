@@ -10,10 +10,9 @@ import torch
 
 from enhancer.contracts import Context, Fuser, Fusion, Placement, SideFeatures, TrainingData, WideInput
 from enhancer_plugins.backbones import fm_drawn
-from enhancer_plugins.backbones.fm_clicks import ClickModel, Labelled, log_loss
+from enhancer_plugins.backbones.fm_clicks import ClickModel, Labelled
 from enhancer_plugins.backbones.fm_fit import ConstantFit
 from enhancer_plugins.backbones.fm_model import FMModel
-from enhancer_plugins.backbones.fm_steps import bpr
 from enhancer_plugins.fusers.adapter import Adapter, AdapterOptions
 from enhancer_plugins.fusers.align import Align, AlignOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
@@ -90,7 +89,7 @@ def shaken(model):
     """Nothing is zero where training begins at zero."""
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in model.row_steps.trained.values():
+        for parameter in model.moved.values():
             parameter += 0.2 * torch.randn(parameter.shape, generator=random)
     return model
 
@@ -129,9 +128,9 @@ def test_gradients_of_bpr_are_those_of_torch_over_all_rows(fuser, features):
         step = Triples(*(column.roll(again) + 0 for column in step))
         users, items, extra, _ = model.rows(step)
         loss = bpr_reference(users, items, step, extra)
-        found, gradients = model.row_steps.gradients(step.users.numpy(), [c.numpy() for c in step[1:]], bpr)
-        assert found == pytest.approx(float(loss.detach()), rel=1e-5)
-        assert_equal_gradients(gradients, loss, model.row_steps.trained)
+        found = model.gradients(step)
+        assert found.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+        assert_equal_gradients(found.by, loss, model.moved)
         step = Triples(*(column[:13] for column in step))
 
 
@@ -143,12 +142,9 @@ def test_gradients_of_log_loss_are_those_of_torch_over_all_rows(fuser, features)
     users, items, _ = triples(model)
     labels = (torch.arange(len(users)) % 3 == 0).float()
     loss = model.loss(Labelled(users, items, labels))
-    level = float(model.parameters["level"].detach())
-    found, gradients = model.row_steps.gradients(
-        users.numpy(), [items.numpy()], lambda drawn: log_loss(drawn, level, labels)
-    )
-    assert found == pytest.approx(float(loss.detach()), rel=1e-5)
-    assert_equal_gradients(gradients, loss, model.row_steps.trained)
+    found = model.gradients(Labelled(users, items, labels))
+    assert found.loss == pytest.approx(float(loss.detach()), rel=1e-5)
+    assert_equal_gradients(found.by, loss, model.moved)
 
 
 @pytest.mark.parametrize("kind", [FMModel, ClickModel])

@@ -87,7 +87,7 @@ def test_lines_of_absurd_length_are_passed_over(tmp_path, monkeypatch):
         assert [line.strip() for line in _lines(lines)] == [b"one", b"two", b"three"]
 
 
-def test_each_line_asks_what_the_direct_road_would_post(server):
+def test_each_line_asks_what_a_direct_call_would_post(server):
     provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
     request = TestOpenAI().request_about("x")
     line = json.loads(provider.batches().line("id-1", request))

@@ -5,7 +5,7 @@ import torch
 
 from enhancer_plugins.training import pairs
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
-from enhancer_plugins.training.run import threads
+from enhancer_plugins.training.threads import bounded
 
 WEIGHTS = (0.1, 0.4, 0.2, 0.3)
 
@@ -115,7 +115,7 @@ def test_a_product_in_two_pieces_is_the_same_to_the_bit(halves):
     users, items = interactions(300, 200, 0.1)
     graph = BipartiteGraph(300, 200, users, items, halves=halves)
     x = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
-    with threads(torch_threads=1, kernel_threads=1):
+    with bounded(torch_threads=1, kernel_threads=1):
         with pairs.shared(at_once=True):
             assert pairs.kernels_too()
             pieces = graph.apply(x, WEIGHTS)

@@ -72,7 +72,7 @@ def test_blocks_and_threads_change_rounding_alone(monkeypatch, scale):
     data, rows, users, positives = step(b=400, scale=scale)
     whole = Multinomial(data, temperature=1.0, cosine=False, device="cpu", reference=True)
     reference = solved(whole, [side.double() for side in rows], users, positives)
-    monkeypatch.setattr(multinomial, "_BLOCK", 200)  # many blocks of a small problem
+    monkeypatch.setattr(multinomial, "BLOCK", 200)  # many blocks of a small problem
     results = []
     for at_once in (False, True):
         with shared(at_once=at_once):

@@ -99,7 +99,7 @@ def test_two_threads_change_no_bit_of_it(monkeypatch):
     from enhancer_plugins.training import softmax
     from enhancer_plugins.training.pairs import shared
 
-    monkeypatch.setattr(softmax, "_BLOCK", 200)  # many blocks of a small problem
+    monkeypatch.setattr(softmax, "BLOCK", 200)  # many blocks of a small problem
     data, rows, users, positives = step()
     results = []
     for at_once in (False, True):

@@ -29,15 +29,15 @@ class Slow:
 
 
 async def test_users_who_wait_are_answered_together():
-    from enhancer.serving.desk import Desk
+    from enhancer.serving.micro_batcher import MicroBatcher
 
     ranker, other = Slow(), Slow()
     other.go.set()
-    desk = Desk(threads=1, waiting=100, timeout=20)
-    asked = [desk.recommend(ranker, f"u{n}", n + 1, exclude_seen=n != 3) for n in range(6)]
-    tasks = [asyncio.create_task(one) for one in [*asked, desk.recommend(other, "x", 1, exclude_seen=True)]]
+    batcher = MicroBatcher(threads=1, waiting=100, timeout=20)
+    asked = [batcher.recommend(ranker, f"u{n}", n + 1, exclude_seen=n != 3) for n in range(6)]
+    tasks = [asyncio.create_task(one) for one in [*asked, batcher.recommend(other, "x", 1, exclude_seen=True)]]
     await asyncio.sleep(0.1)
-    assert (desk.running, desk.waiting) == (1, 6)
+    assert (batcher.running, batcher.waiting) == (1, 6)
     tasks[2].cancel()  # a client that went away
     ranker.go.set()
     answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -45,19 +45,19 @@ async def test_users_who_wait_are_answered_together():
     assert [len(answer.items) for n, answer in enumerate(answers) if n != 2] == [1, 2, 4, 5, 6, 1]
     assert isinstance(answers[2], asyncio.CancelledError)
     assert [answer.user_id for answer in answers[3:]] == ["u3", "u4", "u5", "x"]
-    desk.close()
+    batcher.close()
 
 
 async def test_who_comes_when_all_is_full_is_told_to_come_again_and_nobody_waits_for_ever():
-    from enhancer.serving.desk import BusyError, Desk, LateError
+    from enhancer.serving.micro_batcher import BusyError, LateError, MicroBatcher
 
     ranker = Slow()
-    desk = Desk(threads=1, waiting=2, timeout=0.2)
-    tasks = [asyncio.create_task(desk.recommend(ranker, f"u{n}", 1, exclude_seen=True)) for n in range(4)]
+    batcher = MicroBatcher(threads=1, waiting=2, timeout=0.2)
+    tasks = [asyncio.create_task(batcher.recommend(ranker, f"u{n}", 1, exclude_seen=True)) for n in range(4)]
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(answer) for answer in answers] == [LateError, LateError, LateError, BusyError]
     ranker.go.set()
-    (after,) = await asyncio.gather(desk.recommend(ranker, "later", 1, exclude_seen=True))
+    (after,) = await asyncio.gather(batcher.recommend(ranker, "later", 1, exclude_seen=True))
     assert after.user_id == "later"
     assert [users for users, _, _ in ranker.calls] == [["u0"], ["later"]]  # who had given up was not ranked
 
@@ -65,6 +65,6 @@ async def test_who_comes_when_all_is_full_is_told_to_come_again_and_nobody_waits
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await desk.run(fail)
-    assert await desk.run(lambda: 7) == 7
-    desk.close()
+        await batcher.run(fail)
+    assert await batcher.run(lambda: 7) == 7
+    batcher.close()

@@ -1,4 +1,4 @@
-"""The desk of offline batches: submits jobs, watches them, and collects what has ended into the journal."""
+"""How offline batches are collected: jobs are watched, and the results of those that have ended go to the journal."""
 
 from __future__ import annotations
 
@@ -6,47 +6,79 @@ import asyncio
 import logging
 import re
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.contracts.llm import Completion
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.jobs import Returned
 from enhancer.harness.redact import redact
-from enhancer.harness.retry import TRANSIENT
-from enhancer.harness.submission import AT_ONCE, Submitter
+from enhancer.harness.retry import TRANSIENT, with_retries
+from enhancer.harness.submission import AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
-    from enhancer.contracts.batch import JobStatus
+    from enhancer.config.schema import LLMConfig
+    from enhancer.contracts.batch import BatchProvider, JobStatus
     from enhancer.harness.jobs import Job, Outcome
+    from enhancer.harness.journal import Journal
+    from enhancer.harness.spending import Spending
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _CUSTOM_ID = re.compile(r"([0-9a-f]{32})-(\d{1,9})", re.ASCII)
 _MOST_FAILED_LOOKS = 10
-"""Looks at a job that may fail one after the other before the run stops; the job goes on all the same."""
+"""Looks at jobs that may fail in a row before the run stops; the jobs themselves go on."""
 _ALL_REFUSED = 5
-"""Requests of a job that may be refused, before any was ever answered, until the settings are to blame."""
+"""If so many requests of a job are refused, and none was ever answered, the settings are to blame."""
 
 
-class Desk(Submitter):
-    """For one run and one event loop.
+class Collector:
+    """Watches jobs and collects them. For one run and one event loop.
 
     Args:
-        rest: The arguments of :class:`~enhancer.harness.submission.Submitter`.
+        batches: The provider's batch API.
+        journal: Remembers jobs, and keeps answers.
+        llm: ``[llm]``.
+        endpoint: Of the provider; jobs of others are left alone.
+        spending: Counts what answers cost, at the price of batches.
+        folder: For results that are being read.
+        sleep: Waits between attempts.
 
     Attributes:
         looks: How the jobs that are out stand, by token.
         congested: Whether the provider's queue is full: nothing new is sent until a job has ended.
     """
 
-    def __init__(self, *rest: Any, **more: Any) -> None:
-        super().__init__(*rest, **more)
+    def __init__(
+        self,
+        batches: BatchProvider,
+        journal: Journal,
+        llm: LLMConfig,
+        *,
+        endpoint: str,
+        spending: Spending,
+        folder: Path,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._batches = batches
+        self._journal = journal
+        self._jobs = journal.jobs
+        self._llm = llm
+        self._endpoint = endpoint
+        self._spending = spending
+        self._folder = folder
+        self._sleep = sleep
         self.looks: dict[str, JobStatus] = {}
         self.congested = False
         self._abandoning = False
         self._one_ended = False
         self._failed_looks = 0
+
+    def open(self) -> list[Job]:
+        """Jobs that are out at this endpoint, or about to be."""
+        return self._jobs.open(self._endpoint)
 
     async def look(self) -> tuple[bool, bool]:
         """Ask once how each job stands, and collect those that have ended.
@@ -87,7 +119,7 @@ class Desk(Submitter):
         return ended, moved
 
     async def abandon(self) -> int:
-        """Have everything that is out end early; what the provider no longer knows is given up at once.
+        """Cancel every open job; those that the provider no longer knows are given up at once.
 
         Returns:
             Jobs that will end soon; their results are still to be collected.
@@ -148,13 +180,13 @@ class Desk(Submitter):
             )
 
     def _is_everybodys(self, seen: int, refusals: Sequence[str]) -> bool:
-        """Whether refusals of a whole job are to be blamed on the settings: this model has never answered."""
-        if not refusals or self.spent.calls or self._journal.observed(self._llm.model).calls:
+        """Whether the settings are to blame for a job that was refused entirely: this model has never answered."""
+        if not refusals or self._spending.spent.calls or self._journal.observed(self._llm.model).calls:
             return False
         return seen >= _ALL_REFUSED or (seen > 1 and len(refusals) == 1)
 
     def expect_cancelled(self) -> None:
-        """Jobs end cancelled because we asked for it."""
+        """Take cancelled jobs for no error from here on: we cancel them ourselves."""
         self._abandoning = True
 
     async def _close(self, job: Job, status: JobStatus, outcome: Outcome, message: str) -> None:
@@ -176,7 +208,7 @@ class Desk(Submitter):
         raise RequestError(f"the provider refused batch job {status.id} as a whole: {message}", hint=hint)
 
     async def _fetch(self, job: Job, status: JobStatus) -> tuple[int, int, list[AuthenticationError]]:
-        """Journal the results as they come; gives how many were answers, how many came, and refusals of the key."""
+        """Journal the results as they come; gives the number of answers and of results, and refusals of the key."""
         answered = seen = strangers = 0
         denied: list[AuthenticationError] = []
         waiting: list[Returned] = []
@@ -189,7 +221,7 @@ class Desk(Submitter):
             seen += 1
             if isinstance(result, Completion):
                 answered += 1
-                waiting.append(Returned(int(name[2]), result, self._cost(result)))
+                waiting.append(Returned(int(name[2]), *self._spending.priced(result)))
             else:
                 outcome = _outcome_of(result)
                 if isinstance(result, AuthenticationError):
@@ -204,28 +236,13 @@ class Desk(Submitter):
         return answered, seen, denied
 
     async def _settle(self, job: Job, returned: Sequence[Returned]) -> None:
-        """Answers are on disk, with what they cost, before anything looks at them."""
+        """Write results to the journal, with what they cost, before anything looks at them."""
         for new in await asyncio.wrap_future(self._jobs.settle(job, returned)):
-            spent = self.spent
-            spent.calls += 1
-            spent.uncounted += new.completion.prompt_tokens is None or new.completion.completion_tokens is None
-            spent.prompt_tokens += new.completion.prompt_tokens or 0
-            spent.completion_tokens += new.completion.completion_tokens or 0
-            if new.cost_usd is None:
-                spent.unknown_cost += 1
-            else:
-                spent.cost_usd += new.cost_usd
-            # Where the provider does not tell, the cap assumes the most.
-            self._budget.settle(0.0, new.ceiling_usd if new.cost_usd is None else new.cost_usd)
+            # What is out is reserved in the journal, not in this run's budget.
+            self._spending.settle(new.completion, new.cost_usd, reserved=0.0, ceiling=new.ceiling_usd)
 
-    def _cost(self, completion: Completion) -> float | None:
-        price = self._own_price
-        if price is None and completion.cost_usd is not None:
-            return completion.cost_usd
-        price = price or self._budget.price
-        if price is None or completion.prompt_tokens is None or completion.completion_tokens is None:
-            return None
-        return self._share * price.cost(completion.prompt_tokens, completion.completion_tokens)
+    async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await with_retries(call, self._llm.max_attempts, sleep=self._sleep)
 
     def _count_failed_look(self, error: ProviderError) -> None:
         self._failed_looks += 1

@@ -1,4 +1,4 @@
-"""The requests of an offline batch: the very ones that the direct road would make about the same entities."""
+"""The request about one entity or several: one place makes it, for direct calls and for offline batches."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class _Job:
         return self.work is None and self.ranker is other.ranker and self.exclude_seen == other.exclude_seen
 
 
-class Desk:
+class MicroBatcher:
     """Takes work from an event loop to threads. All methods belong to the loop's thread.
 
     Args:

@@ -1,0 +1,131 @@
+"""The verdict claims no more than the tests allow, and credits nothing to vectors that something else made."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from enhancer.evaluation import Arm, Run, holm, paired
+from enhancer.evaluation.metrics import PairList, Scores
+from enhancer.evaluation.result import judge
+from enhancer.evaluation.strata import Stratum
+from enhancer.evaluation.verdict import verdicts
+
+SOFTMAX = {"loss": "softmax"}
+ARMS = [
+    Arm("none", "none", semantic=False),
+    Arm("align", "align"),
+    Arm("text", "align", inputs=("text",)),
+    Arm("placebo", "align", shuffle=True),
+    Arm("concat", "concat"),
+    Arm("both", "align", inputs=("profile", "text")),
+    Arm("bare", "none", semantic=False, backbone_options=SOFTMAX),
+    Arm("soft", "align", backbone_options=SOFTMAX),
+    Arm("shuffled", "align", shuffle=True, backbone_options=SOFTMAX),
+]
+NOBODY = PairList(np.zeros(1, np.int32), np.zeros(1, np.int32))
+
+
+def run(arm, seed, value):
+    scores = Scores(np.arange(2, dtype=np.int32), {"ndcg@10": np.full(2, value)})
+    return Run(
+        arm=arm, seed=seed, seconds=1.0, epochs=1, best_epoch=1, validation=None, history=[], measured={"all": scores},
+        spread={},
+    )  # fmt: skip
+
+
+def found(**levels):
+    """What is found of arms that reach these means, each with a little noise of its own in five seeds."""
+    random = np.random.default_rng(1)
+    arms = [arm for arm in ARMS if arm.name in levels]
+    runs = [
+        run(arm.name, seed, levels[arm.name] + 0.0005 * random.standard_normal()) for arm in arms for seed in range(5)
+    ]
+    stratum = Stratum("all", "all", NOBODY, 80)
+    return arms, judge(stratum, runs, arms=arms, baseline="none", metrics=["ndcg@10"], reference={})
+
+
+def judged(**levels):
+    arms, finding = found(**levels)
+    return verdicts({"all": finding}, arms, "none", "ndcg@10")["all"]
+
+
+def test_it_claims_no_more_than_the_tests():
+    assert judged(none=0.3, align=0.3, text=0.3, placebo=0.3).level == "no significant gain"
+    assert "The best arm with vectors, align, reaches NDCG@10 .300" in judged(none=0.3, align=0.3001).words
+    assert "no gain. Even the best" in judged(none=0.3, align=0.28, text=0.27, placebo=0.28).words
+    assert judged(none=0.3, placebo=0.31).level == "unknown"
+
+
+def test_meaning_is_what_shuffled_vectors_do_not_reach():
+    real = judged(none=0.3, align=0.33, text=0.32, placebo=0.3)
+    assert (real.level, real.arm) == ("semantic gain", "align")
+    assert "the meaning made it" in real.words
+    assert "the LLM adds to it" in real.words
+    shared = judged(none=0.3, align=0.32, text=0.31, placebo=0.3201)
+    assert shared.level == "gain"
+    assert "not shown to be meaning" in shared.words
+    alone = judged(none=0.3, align=0.33)
+    assert alone.level == "gain"
+    assert "nothing to show that meaning made it" in alone.words
+
+
+def test_raw_text_that_does_as_well_needs_no_llm():
+    won = judged(none=0.3, align=0.32, text=0.33, placebo=0.3)
+    assert (won.level, won.arm) == ("semantic gain", "text")
+    assert "no LLM is needed" in won.words
+
+
+def test_what_the_loss_gains_is_not_credited_to_vectors():
+    lost = judged(none=0.3, bare=0.34, soft=0.34, shuffled=0.32)
+    assert lost.level == "no significant gain"
+    assert "no significant gain by vectors" in lost.words
+    assert "The same backbone without vectors, bare, reaches .34" in lost.words
+    assert "the backbone made it" in lost.words
+    won = judged(none=0.3, bare=0.34, soft=0.36, shuffled=0.32)
+    assert (won.level, won.arm) == ("semantic gain", "soft")
+    assert "The same backbone without vectors, bare, reaches .34" in won.words
+    # An arm that gains by its vectors is judged before one that reaches more by its loss.
+    assert judged(none=0.3, align=0.31, placebo=0.3, bare=0.34, soft=0.34).arm == "align"
+
+
+def test_without_the_backbone_alone_nothing_is_told():
+    untold = judged(none=0.3, soft=0.34, shuffled=0.32)
+    assert untold.level == "gain"
+    assert "no arm without vectors shares its options" in untold.words
+
+
+@pytest.mark.parametrize(
+    ("arm", "apart"), [("concat", "through align, not concat"), ("both", "of profile, not profile + text")]
+)
+def test_a_placebo_by_another_recipe_clears_nobody(arm, apart):
+    verdict = judged(**{"none": 0.3, arm: 0.34, "placebo": 0.3})
+    assert verdict.level == "gain"
+    assert apart in verdict.words
+    assert f"an arm like {arm} with shuffle = true would tell" in verdict.words
+
+
+def test_every_question_is_one_family_over_all_arms():
+    levels = {
+        "none": 0.3,
+        "align": 0.301,
+        "text": 0.3005,
+        "placebo": 0.3,
+        "concat": 0.3008,
+        "both": 0.3012,
+        "bare": 0.3,
+    }
+    levels |= {"soft": 0.3011, "shuffled": 0.3002}
+    arms, finding = found(**levels)
+    values = {name: finding.per_seed[name]["ndcg@10"] for name in levels}
+    families = [
+        [(arm.name, "none") for arm in arms if arm.name != "none"],
+        [("align", "placebo"), ("text", "placebo"), ("concat", "placebo"), ("both", "placebo"), ("soft", "shuffled")],
+        [(name, "text") for name in ("align", "concat", "both", "soft")],
+        [("soft", "bare")],
+    ]
+    for family in families:
+        expected = holm([paired(values[one], values[other]).p for one, other in family])
+        told = [finding.compare(one, other, "ndcg@10").p_adjusted for one, other in family]
+        assert told == expected
+    assert len(finding.comparisons) == sum(len(family) for family in families)

@@ -1,0 +1,54 @@
+"""What batches cost where answers tell tokens that no answer has: unknown, as for direct calls, and never 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from batch_bench import whole
+from generation import Bench, answer
+from loopback import Behaviour
+
+from enhancer.errors import BudgetError
+from enhancer.harness import Journal
+
+NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+def costs(bench: Bench) -> list[Any]:
+    with Journal(bench.store.directory) as journal:
+        return [line.to_json() for line in journal.costs(by="model")]
+
+
+@pytest.fixture
+def direct(bench):
+    """The same project, asked by direct calls."""
+    made = Bench(bench.folder / "direct", bench.url, bench.rows, **bench.llm)
+    yield made
+    made.store.close()
+    bench.server.forget()
+
+
+@pytest.mark.parametrize(
+    "told", [NO_TOKENS, {"prompt_tokens": 0}, {"completion_tokens": 0}, {"prompt_tokens": 10**12}], ids=str
+)
+def test_tokens_that_no_answer_has_make_the_cost_unknown(bench, direct, told):
+    bench.server.script.default = Behaviour(answer=answer, tell=told)
+    batched, asked = bench.offline(), direct.generate()
+    whole(bench, batched)
+    assert batched.cost_usd is None
+    assert [line["calls_of_unknown_cost"] for line in costs(bench)] == [8]
+    assert costs(bench) == costs(direct)
+    assert (batched.prompt_tokens, batched.completion_tokens) == (asked.prompt_tokens, asked.completion_tokens)
+
+
+def test_an_unknown_cost_counts_as_the_most_that_it_could_be(bench, direct, batches):
+    """Room for three of eight requests: after three answers of unknown cost nothing more may be asked."""
+    bench.server.script.default = Behaviour(answer=answer, tell=NO_TOKENS)
+    direct.llm |= {"max_cost": 0.5, "concurrency": 1}
+    with pytest.raises(BudgetError):
+        direct.generate()
+    bench.llm |= {"max_cost": 0.25, "batch_discount": 0.5}
+    with pytest.raises(BudgetError, match="is spent"):
+        bench.offline()
+    assert 0 < batches.submitted == len(bench.stored()) == bench.server.count < 8
