@@ -1,16 +1,20 @@
-"""One rule for what commands write where they are told to.
+"""Where a file may be written, and how it is replaced.
 
-A file goes into a folder that is there, so that a slip of the pen makes no tree of folders; a folder that is enhancer's
-own (of the store, of an artifact, of runs) is made with what leads to it.
+What commands are told to write goes into a folder that is there, so that a slip of the pen makes no tree of folders; a
+folder that is enhancer's own (of the store, of an artifact, of runs) is made with what leads to it.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -29,3 +33,29 @@ def require_place(path: Path, what: str = "") -> None:
         raise ConfigError(f"{named}there is no folder {path.parent}", hint="make it, or choose another")
     if path.is_dir():
         raise ConfigError(f"{named}{path} is a folder", hint="name a file in it")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file whole or not at all: whoever looks finds the old one or the new one, never half of one.
+
+    What is written to the draft is on disk before it takes the file's place. When the block fails, the draft is removed
+    and the old file is left as it was; after a kill, a hidden draft may be left beside it.
+
+    Args:
+        path: The file, in a folder that is there.
+
+    Yields:
+        The path of the draft, for the block to write to: beside the file, with the same ending, and nobody else's.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    draft = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

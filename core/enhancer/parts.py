@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.features import Sides
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.llm import LLMProvider
+    from enhancer.contracts.options import Options
     from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Interactions, ReadFeatures, Split
@@ -95,19 +96,24 @@ class Parts:
     @cached_property
     def store(self) -> FeatureStore:
         """The feature store, opened; where there is none, it is made when something is first written to it."""
-        from enhancer.contracts.options import build_options
         from enhancer.contracts.store import StoreOptions
         from enhancer.features.unmade import UnmadeStore
 
-        chosen, own = self._chosen("store")
-        target: type[FeatureStore] = self.plugins.get("store", chosen.use)
-        options = build_options(target.options_class, chosen.options, where="[store]", also_known=own)
+        target, options = self.store_class_and_options()
         if isinstance(options, StoreOptions) and not target.exists(options, self.context):
             return UnmadeStore(
                 self.root / options.path, lambda: target.exists(options, self.context), lambda: self._create("store")
             )
         made: FeatureStore = self._create("store")
         return made
+
+    def store_class_and_options(self) -> tuple[type[FeatureStore], Options]:
+        """What can be asked of the chosen store without opening it: whether it is there, or to repair it."""
+        from enhancer.contracts.options import build_options
+
+        chosen, own = self._chosen("store")
+        target: type[FeatureStore] = self.plugins.get("store", chosen.use)
+        return target, build_options(target.options_class, chosen.options, where="[store]", also_known=own)
 
     @cached_property
     def embedder(self) -> Embedder:

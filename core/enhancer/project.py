@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from enhancer.config import Settings
     from enhancer.contracts.backbone import Backbone
-    from enhancer.contracts.store import FeatureStore, Repair
+    from enhancer.contracts.store import Repair
     from enhancer.evaluation import Ablation, Experiment
     from enhancer.evaluation.diagnosis import Diagnosis
     from enhancer.evaluation.memory import RunMemory
@@ -130,12 +130,8 @@ class Project(Parts):
         Raises:
             StoreError: The store cannot be repaired, or somebody uses it.
         """
-        from enhancer.contracts.options import build_options
-
         self.close()
-        chosen, own = self._chosen("store")
-        target: type[FeatureStore] = self.plugins.get("store", chosen.use)
-        options = build_options(target.options_class, chosen.options, where="[store]", also_known=own)
+        target, options = self.store_class_and_options()
         return target.repair(options, self.context)
 
     @at_one_moment

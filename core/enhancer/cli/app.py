@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enhancer.cli import doctor, experiment, generate, init, jsonlog, plugins, refresh, serve, service, store
+from enhancer.cli import doctor, experiment, generate, init, jsonlog, plugins, recommend, refresh, serve, store
 from enhancer.cli.failures import INTERRUPTED, guarded, scrub
 from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
 from enhancer.plugins import load_plugins
@@ -27,7 +27,7 @@ _HELP = """LLM-written item and user profiles, embedded offline, fused into coll
 
 Begin with `enhancer demo`, or with `enhancer init` in a folder that holds your tables.
 """
-_PARTS = (init, doctor, generate, refresh, experiment, serve, service, store, plugins)
+_PARTS = (init, doctor, generate, refresh, experiment, recommend, serve, store, plugins)
 
 
 def build_app(manager: PluginManager) -> typer.Typer:

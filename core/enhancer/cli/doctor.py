@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from enhancer.config import Settings
-    from enhancer.contracts import Context, Embedder
+    from enhancer.parts import Parts
     from enhancer.plugins import PluginManager
 
 _LIBRARIES = ("numpy", "pydantic", "safetensors", "jinja2", "jsonschema", "lmdb", "tenacity")
@@ -67,6 +68,7 @@ def _all(session: Session) -> Iterator[Check]:
     yield from _plugins(session.plugins)
     yield _cache()
     from enhancer.config import load_settings
+    from enhancer.parts import Parts
 
     try:
         settings, root = load_settings(session.config, overrides=session.overrides)
@@ -76,7 +78,7 @@ def _all(session: Session) -> Iterator[Check]:
         return
     yield Check("configuration", "ok", f"valid, in {root.resolve()}")
     yield from _data(settings, root)
-    yield from _parts(session.plugins, settings, root)
+    yield from _parts(Parts(settings, root, session.plugins))
 
 
 def _python() -> Check:
@@ -151,9 +153,12 @@ def _table(name: str, path: Path, needed: list[str]) -> Check:
     if not path.is_file():
         return Check(name, "fail", f"no file {path}", f"put it there, or correct [data] {name.partition('.')[2]}")
     try:
-        table = read_head(path)
-    except ConfigError as error:
+        # A key that is in no early line of JSON is found in items and users, and not in interactions.
+        table = read_head(path, needed if name != "data.interactions" else ())
+    except EnhancerError as error:
         return Check(name, "fail", error.message, error.hint)
+    if table.damage is not None:
+        return Check(name, "fail", table.damage.message, table.damage.hint)
     if missing := [column for column in needed if column not in table.columns]:
         there = ", ".join(table.columns) or "none: the file is empty"
         return Check(
@@ -164,18 +169,14 @@ def _table(name: str, path: Path, needed: list[str]) -> Check:
     return Check(name, "ok", f"{path}: {', '.join(table.columns)}")
 
 
-def _parts(manager: PluginManager, settings: Settings, root: Path) -> Iterator[Check]:
+def _parts(parts: Parts) -> Iterator[Check]:
     """Each plugin that the configuration chooses."""
-    from enhancer.contracts import Context
-
-    context = Context(root=root)
-    sources = (settings.prompts.item.source, settings.prompts.user.source)
-    if "llm" in sources:
-        yield _guarded("llm", lambda: _llm(manager, settings, context))
-    embedder: list[Embedder] = []
-    yield _guarded("embedder", lambda: _embedder(manager, settings, context, embedder))
-    yield _guarded("store", lambda: _store(manager, settings, context, embedder))
-    yield _guarded("backbone and fuser", lambda: _pair(manager, settings, context))
+    prompts = parts.settings.prompts
+    if "llm" in (prompts.item.source, prompts.user.source):
+        yield _guarded("llm", lambda: _llm(parts))
+    yield _guarded("embedder", lambda: _embedder(parts))
+    yield _guarded("store", lambda: _store(parts))
+    yield _guarded("backbone and fuser", lambda: _pair(parts))
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -187,9 +188,8 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, "fail", f"{type(error).__name__}: {error}")
 
 
-def _llm(manager: PluginManager, settings: Settings, context: Context) -> Check:
-    llm = settings.llm
-    provider = manager.create("llm", llm.use, llm.options, context, also_known=type(llm).model_fields)
+def _llm(parts: Parts) -> Check:
+    llm, provider = parts.settings.llm, parts.provider()
     provider.check(llm.model)
     price = llm.price or provider.price(llm.model)
     if price is None:
@@ -199,26 +199,28 @@ def _llm(manager: PluginManager, settings: Settings, context: Context) -> Check:
     return Check("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}")
 
 
-def _embedder(manager: PluginManager, settings: Settings, context: Context, made: list[Embedder]) -> Check:
-    chosen = settings.embedder
-    made.append(manager.create("embedder", chosen.use, chosen.options, context, also_known=type(chosen).model_fields))
+def _embedder(parts: Parts) -> Check:
+    _ = parts.embedder  # is made here, if it can be
+    chosen = parts.settings.embedder
     return Check("embedder", "ok", f"{chosen.use}, input {' and '.join(chosen.input)}")
 
 
-def _store(manager: PluginManager, settings: Settings, context: Context, embedder: list[Embedder]) -> Check:
+def _store(parts: Parts) -> Check:
     """Open the store if there is one; making one is not for a doctor."""
-    chosen = settings.store
-    target = manager.get("store", chosen.use)
-    from enhancer.contracts.options import build_options
-
-    options = build_options(target.options_class, chosen.options, where="[store]", also_known=type(chosen).model_fields)
-    if not target.exists(options, context):
-        place = context.root / getattr(options, "path", "")
-        return Check("store", "ok", f"{chosen.use}: {place} will be made by the first generate")
-    with manager.create("store", chosen.use, chosen.options, context) as store:
-        stats = store.stats()
-    held = f"{chosen.use}: {counted(stats.records, 'record')}"
-    if embedder and stats.embedders and embedder[0].fingerprint not in stats.embedders:
+    use = parts.settings.store.use
+    target, options = parts.store_class_and_options()
+    if not target.exists(options, parts.context):
+        place = parts.root / getattr(options, "path", "")
+        return Check("store", "ok", f"{use}: {place} will be made by the first generate")
+    try:
+        stats = parts.store.stats()
+    finally:
+        parts.close()
+    held = f"{use}: {counted(stats.records, 'record')}"
+    embedder = None
+    with contextlib.suppress(Exception):  # what is wrong with it is told under its own name
+        embedder = parts.embedder
+    if embedder and stats.embedders and embedder.fingerprint not in stats.embedders:
         return Check(
             "store",
             "warn",
@@ -228,15 +230,10 @@ def _store(manager: PluginManager, settings: Settings, context: Context, embedde
     return Check("store", "ok", held)
 
 
-def _pair(manager: PluginManager, settings: Settings, context: Context) -> Check:
-    backbone, fuser = settings.backbone, settings.fuser
-    model = manager.create("backbone", backbone.use, backbone.options, context, also_known=type(backbone).model_fields)
-    fusion = manager.create("fuser", fuser.use, fuser.options, context, also_known=type(fuser).model_fields)
-    fusion.check(model, fuser.use, backbone.use)
-    if (settings.data.features.item or settings.data.features.user) and "features" not in model.takes:
-        what = f"{backbone.use} takes no side features, and [data.features] names some"
-        return Check("backbone and fuser", "fail", what, "set [backbone] use = 'fm', or leave [data.features] out")
-    if "labels" in model.takes and settings.data.columns.label is None:
-        what = f"{backbone.use} as configured learns from labels, and there are none"
-        return Check("backbone and fuser", "fail", what, "set [data.columns] label")
-    return Check("backbone and fuser", "ok", f"{backbone.use} with {fuser.use}")
+def _pair(parts: Parts) -> Check:
+    data, use = parts.settings.data, parts.settings.backbone.use
+    backbone, fuser = parts.backbone(), parts.fuser()
+    fuser.check(backbone, parts.settings.fuser.use, use)
+    features = _bare([*data.features.item, *data.features.user])
+    backbone.check_material(features=features, labelled=data.columns.label is not None, name=use)
+    return Check("backbone and fuser", "ok", f"{use} with {parts.settings.fuser.use}")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
-import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from enhancer.errors import ConfigError
+from enhancer.errors import ConfigError, DataError, EnhancerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".item", ".user", ".inter")
 _SAMPLE = 200
 _MAX_FILES = 500
 
@@ -41,6 +38,8 @@ class Table:
     path: Path
     columns: list[str]
     rows: list[dict[str, str]]
+    damage: DataError | None = None
+    """Why its rows cannot be read: then there are columns alone."""
 
     def first(self, names: Iterable[str]) -> str | None:
         """The column whose name is the first of ``names`` that there is, compared without case and punctuation."""
@@ -76,60 +75,49 @@ class Guess:
     """What a person should know of the choice."""
 
 
-def read_head(path: Path) -> Table:
-    """Read the columns and the first rows of a table.
+def read_head(path: Path, wanted: Iterable[str] = ()) -> Table:
+    """Look at the beginning of a table, by the reader that every other command reads it by.
+
+    Args:
+        path: The table.
+        wanted: Columns that are looked for in the whole file, where its beginning does not have them.
 
     Raises:
-        ConfigError: The file cannot be read as what its ending says.
+        ConfigError: There is no such file, it is none of a table, or a library is missing.
+        DataError: It is empty, or its header is damaged.
     """
-    suffix = path.suffix.lower()
+    from enhancer.data.readers import BLANK, open_table
+
+    table = open_table(path)
+    rows: list[tuple[str, ...]] = []
+    damage = None
     try:
-        if suffix == ".parquet":
-            return _parquet_head(path)
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            if suffix == ".jsonl":
-                rows = [json.loads(line) for line in itertools.islice(lines, _SAMPLE) if line.strip()]
-                columns = list(dict.fromkeys(key for row in rows for key in row))
-                return Table(path, columns, [{key: str(value) for key, value in row.items()} for row in rows])
-            return _delimited_head(path, lines, "," if suffix == ".csv" else "\t")
+        if not set(wanted) <= set(table.columns):
+            table.look_through()
+        if (block := next(table.blocks(table.columns), None)) is not None:
+            rows = list(itertools.islice(zip(*block[1], strict=True), _SAMPLE))
+    except DataError as error:
+        damage = error
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (csv.Error, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path} does not read as {suffix.removeprefix('.')}: {error}") from None
-
-
-def _delimited_head(path: Path, lines: Iterator[str], delimiter: str) -> Table:
-    reader = csv.reader(lines, delimiter=delimiter)
-    head = next(reader, [])
-    # RecBole's atomic files write "name:type".
-    columns = [name.partition(":")[0] if path.suffix in (".item", ".user", ".inter") else name for name in head]
-    rows = [dict(zip(columns, row, strict=False)) for row in itertools.islice(reader, _SAMPLE)]
-    return Table(path, [name.strip() for name in columns], rows)
-
-
-def _parquet_head(path: Path) -> Table:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise ConfigError(f"reading {path} needs pyarrow", hint='pip install "enhancer[parquet]"') from None
-    with parquet.ParquetFile(path) as file:
-        batch: Any = next(file.iter_batches(batch_size=_SAMPLE), None)
-        rows = [] if batch is None else batch.to_pylist()
-        return Table(path, list(file.schema_arrow.names), [{k: str(v) for k, v in row.items()} for row in rows])
+        damage = DataError(f"cannot read {path}: {error.strerror or error}")
+    named = [dict(zip(table.columns, row, strict=True)) for row in rows if BLANK not in row]
+    return Table(path, table.columns, named, damage)
 
 
 def find_tables(folder: Path) -> list[Table]:
     """Every readable table in a folder and the folders in it."""
+    from enhancer.data.readers import ENDINGS
+
     found = [
         *folder.iterdir(),
         *(inner for sub in sorted(folder.iterdir()) if _looked_into(sub) for inner in sub.iterdir()),
     ]
-    paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths = sorted(path for path in found if path.suffix.lower() in ENDINGS and path.is_file())
     tables = []
     for path in paths[:_MAX_FILES]:
         try:
             tables.append(read_head(path))
-        except ConfigError:
+        except EnhancerError:
             continue  # not a table that could be proposed
     return [table for table in tables if len(table.columns) > 1]
 
@@ -175,6 +163,7 @@ def guess(tables: list[Table], items: Path | None = None, interactions: Path | N
 
     Raises:
         ConfigError: A table that was named cannot be what it is said to be.
+        DataError: Likewise.
     """
     chosen = Guess()
     chosen.interactions = read_head(interactions) if interactions else _best_interactions(tables)
@@ -185,6 +174,9 @@ def guess(tables: list[Table], items: Path | None = None, interactions: Path | N
     if table := chosen.items:
         _settle_item_id(chosen, table)
     chosen.users = _best_users([each for each in others if each != chosen.items], chosen.user_id)
+    for found in (chosen.items, chosen.users, chosen.interactions):
+        if found is not None and found.damage is not None:
+            chosen.notes.append(str(found.damage))
     return chosen
 
 

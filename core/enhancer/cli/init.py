@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ import typer
 from enhancer.cli.guess import Guess, Table, find_tables, guess, rating_column, time_column, title_column
 from enhancer.cli.session import JsonFlag, Session, YesFlag, is_terminal, print_json, say
 from enhancer.errors import ConfigError, EnhancerError
+from enhancer.files import replacing
 
 if TYPE_CHECKING:
     from enhancer.plugins import PluginManager
@@ -133,15 +133,12 @@ def _write(target: Path, text: str) -> None:
     """Write the file whole, and only if it is one that enhancer reads."""
     from enhancer.config import load_settings
 
-    draft = target.with_name(f".{FILE}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
-        load_settings(draft, environ={})
-        draft.replace(target)
+        with replacing(target) as draft:
+            draft.write_text(text, encoding="utf-8")
+            load_settings(draft, environ={})
     except OSError as error:
         raise ConfigError(f"cannot write {target}: {error.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _quote(value: str) -> str:

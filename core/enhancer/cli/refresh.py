@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +25,7 @@ from enhancer.cli.session import (
     with_session,
 )
 from enhancer.errors import EnhancerError
-from enhancer.files import require_place
+from enhancer.files import replacing, require_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -172,18 +170,10 @@ def _stopped(stop: BaseException, known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(path: Path | None, result: Mapping[str, Any]) -> None:
-    """Whole or not at all: whoever watches the file never reads half of one."""
     if path is None:
         return
     from enhancer.cli.failures import scrub
 
     text = scrub(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False))
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        Path(draft).chmod(0o644)
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    with replacing(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")

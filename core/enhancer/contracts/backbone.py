@@ -10,6 +10,7 @@ from enhancer.contracts.options import Context, Options
 from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
@@ -124,18 +125,31 @@ class Backbone(ABC):
             ConfigError: Side features for a backbone that takes none, labels likewise, or no labels for one that
                 learns from them.
         """
-        features = [part for part in (data.user_features, data.item_features) if part is not None]
-        if features and "features" not in self.takes:
-            shown = ", ".join(dict.fromkeys(each.partition("=")[0] for part in features for each in part.names))
-            raise ConfigError(
-                f"backbone {name!r} takes no side features, and [data.features] names {shown}",
-                hint="set [backbone] use = 'fm', or leave [data.features] out",
-            )
+        sides = [part for part in (data.user_features, data.item_features) if part is not None]
+        columns = dict.fromkeys(each.partition("=")[0] for part in sides for each in part.names)
+        self.check_material(features=list(columns), labelled=data.labels is not None, name=name)
         if data.labels is not None and "labels" not in self.takes:
             raise ConfigError(
                 f"backbone {name!r} does not learn from labels", hint="give it the good interactions alone"
             )
-        if data.labels is None and "labels" in self.takes:
+
+    def check_material(self, *, features: Sequence[str], labelled: bool, name: str = "this backbone") -> None:
+        """Refuse, from what is configured alone, what :meth:`check_data` would refuse when all is read.
+
+        Args:
+            features: Columns of side features.
+            labelled: Whether interactions have labels. A backbone that takes none is given the good ones alone.
+            name: What messages call the backbone.
+
+        Raises:
+            ConfigError: Side features for a backbone that takes none, or no labels for one that learns from them.
+        """
+        if features and "features" not in self.takes:
+            raise ConfigError(
+                f"backbone {name!r} takes no side features, and [data.features] names {', '.join(features)}",
+                hint="set [backbone] use = 'fm', or leave [data.features] out",
+            )
+        if not labelled and "labels" in self.takes:
             raise ConfigError(
                 f"backbone {name!r} learns from labels, and the interactions have none",
                 hint="set [data.columns] label, such as label = 'click' or label = 'rating >= 4'",

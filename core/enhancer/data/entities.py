@@ -65,7 +65,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
     """
     table = open_table(path)
     table.look_through()
-    id_column = _id_column(table, kind, columns)
+    id_column = id_column_of(table, kind, columns)
     texts = _text_columns(table, kind, columns, id_column)
     others = [name for name in table.columns if name != id_column or name in texts]
     text_at = [others.index(name) for name in texts]
@@ -109,7 +109,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
         raise DataError(f"{path} has a header and no rows", hint="see [data]: is it the right file?")
 
 
-def _id_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str:
+def id_column_of(table: Table, kind: Kind, columns: ColumnsConfig) -> str:
     """The column of ids: the table's own name for it, or the one that it shares with interactions."""
     own = columns.items_id if kind == "item" else columns.users_id
     if own is not None:

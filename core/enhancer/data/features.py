@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from enhancer.contracts.features import SideFeatures, Sides
+from enhancer.data.entities import id_column_of
 from enhancer.data.readers import BLANK, Table, open_table
 from enhancer.errors import ConfigError, DataError, did_you_mean
 
@@ -150,8 +151,7 @@ def read_features(
     """
     table = open_table(path)
     table.look_through()
-    own = columns.items_id if kind == "item" else columns.users_id
-    id_column = table.require(own or (columns.item_id if kind == "item" else columns.user_id), f"{kind}_id")
+    id_column = id_column_of(table, kind, columns)
     asked = [_asked(table, name, kind) for name in wanted]
     names = [name for name, _ in asked]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -162,7 +162,7 @@ def read_features(
             look.at(values)
     said = table.kinds()
     takers = [
-        _taker(table, kind, look, given or said.get(look.name), len(ids), max_values)
+        _taker(table, look, given or said.get(look.name), len(ids), max_values)
         for look, (_, given) in zip(looks, asked, strict=True)
     ]
     row_of = {name: n for n, name in enumerate(ids)}
@@ -334,8 +334,7 @@ class _Words:
         return _Part(rows, place[found], np.frombuffer(self._share, np.float64), names, missing, empty=not len(rows))
 
 
-def _taker(table: Table, kind: Kind, look: _Look, said: str | None, n: int, max_values: int) -> _Numbers | _Words:
-    del kind
+def _taker(table: Table, look: _Look, said: str | None, n: int, max_values: int) -> _Numbers | _Words:
     as_list = table.kinds().get(look.name) == "list"
     words = said == "words"
     how: FeatureKind = look.kind

@@ -137,40 +137,18 @@ def read_interactions(
     """
     table = open_table(path)
     read = _read(table, columns, item_ids, user_ids, min_rating)
-    users, items, ratings, timestamps, labels = read.users, read.items, read.ratings, read.timestamps, read.labels
-    keep = _last_of_each_pair(users, items, len(read.item_ids), timestamps)
-    duplicates = len(users) - len(keep)
+    keep = _last_of_each_pair(read)
+    duplicates = len(read) - len(keep)
     below = 0
-    if min_rating is not None and ratings is not None:
-        liked = keep[ratings[keep] >= min_rating]
+    if min_rating is not None and read.ratings is not None:
+        liked = keep[read.ratings[keep] >= min_rating]
         below, keep = len(keep) - len(liked), liked
-    core = keep[_in_core(users[keep], items[keep], k_core)] if k_core > 1 else keep
+    core = keep[_in_core(read.users[keep], read.items[keep], k_core)] if k_core > 1 else keep
     report = replace(read.report, duplicates=duplicates, below_min_rating=below, outside_core=len(keep) - len(core))
     if not len(core):
         raise DataError(f"{path}: no interaction is left", hint="; ".join(report.lines()) or None)
-    whole = Interactions(
-        read.user_ids,
-        read.item_ids,
-        users[core],
-        items[core],
-        None if ratings is None else ratings[core],
-        None if timestamps is None else timestamps[core],
-        report,
-        None if labels is None else labels[core],
-    )
-    return _relabelled(whole, sort_users=user_ids is None, sort_items=item_ids is None)
-
-
-@dataclass
-class _Read:
-    user_ids: list[str]
-    item_ids: list[str]
-    users: NDArray[np.int32]
-    items: NDArray[np.int32]
-    ratings: NDArray[np.float32] | None
-    timestamps: NDArray[np.int64] | None
-    report: ReadReport
-    labels: NDArray[np.float32] | None
+    left = replace(read.take(core), report=report)
+    return _relabelled(left, sort_users=user_ids is None, sort_items=item_ids is None)
 
 
 class _Fixed(dict[str, int]):
@@ -213,7 +191,8 @@ def _read(
     item_ids: Sequence[str] | None,
     user_ids: Sequence[str] | None,
     min_rating: float | None,
-) -> _Read:
+) -> Interactions:
+    """What the table says, row by row: a pair may still come several times."""
     user_column = table.require(columns.user_id, "user_id")
     item_column = table.require(columns.item_id, "item_id")
     if user_column == item_column:
@@ -259,7 +238,7 @@ def _read(
         unknown_users=unknown_users,
         unknown_user_examples=tuple(user_words.unknown),
     )
-    return _Read(
+    return Interactions(
         user_words.ids,
         item_words.ids,
         np.concatenate(parts[0]).astype(np.int32, copy=False),
@@ -362,12 +341,10 @@ def _shown(value: str) -> str:
     return repr(value if len(value) <= 40 else value[:39] + "…")
 
 
-def _last_of_each_pair(
-    users: NDArray[np.int32], items: NDArray[np.int32], n_items: int, timestamps: NDArray[np.int64] | None
-) -> NDArray[np.int64]:
+def _last_of_each_pair(read: Interactions) -> NDArray[np.int64]:
     """Positions to keep, ascending: of rows of one pair the latest, by time and then by place in the file."""
-    pairs = users.astype(np.int64) * max(1, n_items) + items
-    order = np.argsort(pairs, kind="stable") if timestamps is None else np.lexsort((timestamps, pairs))
+    pairs = read.users.astype(np.int64) * max(1, len(read.item_ids)) + read.items
+    order = np.argsort(pairs, kind="stable") if read.timestamps is None else np.lexsort((read.timestamps, pairs))
     ordered = pairs[order]
     last = np.ones(len(order), bool)
     last[:-1] = ordered[1:] != ordered[:-1]

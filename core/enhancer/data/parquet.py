@@ -32,6 +32,8 @@ class ParquetTable(Table):
                 lists = [str(each.name) for each in file.schema_arrow if pa.types.is_list(each.type)]
         except self._error:
             raise DataError(f"{path} is empty or no Parquet file") from None
+        if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
+            raise DataError(f"{path}: two columns are called {twice[0]!r}", hint="rename one of them")
         self._kinds: dict[str, ColumnKind] = dict.fromkeys(lists, "list")
 
     def kinds(self) -> dict[str, ColumnKind]:

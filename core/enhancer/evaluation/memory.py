@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
 import zipfile
@@ -23,6 +22,7 @@ from enhancer.evaluation import shared_tables
 from enhancer.evaluation.metrics import Scores
 from enhancer.evaluation.result import Run
 from enhancer.evaluation.split import labels_of
+from enhancer.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,10 +150,7 @@ class RunMemory:
             arrays[f"{number}.users"] = run.measured[name].users
             for place, metric in enumerate(metrics):
                 arrays[f"{number}.{place}"] = run.measured[name].values[metric]
-        part = self._folder / f"{key}.{os.getpid()}.part.npz"
-        try:
+        with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(part, **arrays)
-            part.replace(self._folder / f"{key}.npz")
-        except OSError:
-            part.unlink(missing_ok=True)
+            with replacing(self._folder / f"{key}.npz") as draft:
+                np.savez_compressed(draft, **arrays)

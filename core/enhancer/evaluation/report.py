@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from enhancer.evaluation.metrics import direction
 from enhancer.evaluation.plots import Curve, GainRow, LevelRow
 from enhancer.evaluation.report_parts import beyond_table, prices, searched_tables
 from enhancer.evaluation.verdict import number, show
+from enhancer.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,8 +102,9 @@ def write_report(
     page = render_report(ablation, title=title, facts=facts, settings=settings, sections=sections, gallery=gallery)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, page)
-        _replace(path.with_suffix(".csv"), render_csv(ablation))
+        for file, text in ((path, page), (path.with_suffix(".csv"), render_csv(ablation))):
+            with replacing(file) as draft:
+                draft.write_text(text, encoding="utf-8")
     except OSError as error:
         raise EvaluationError(f"cannot write {path}: {error.strerror}") from None
     return path
@@ -452,10 +453,3 @@ def _markup(svg: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(svg)  # noqa: S704  made by plots, which escape every text
-
-
-def _replace(path: Path, content: str) -> None:
-    """Write whole or not at all: an interrupted run leaves the old file."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)  # noqa: PTH105  replaces on every platform

@@ -19,7 +19,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -34,7 +33,7 @@ from enhancer.errors import ConfigError, DataError, EnhancerError, did_you_mean
 from enhancer.features import arrow
 from enhancer.features.fields import COUNTS, FIELDS, STRINGS, Row, one_dim, record_to_json, without_vector
 from enhancer.features.records import embedding_text
-from enhancer.files import require_place
+from enhancer.files import replacing, require_place
 from enhancer.harness import clock
 
 if TYPE_CHECKING:
@@ -104,12 +103,15 @@ def export_records(
     wanted = of_format.get(path.suffix.lower(), kind)
     if path.suffix.lower() in of_format and aspect is None:
         aspect = _one_aspect(store, wanted)
-    with _replacing(path) as draft:
-        done = write(draft, store.scan(kind=wanted, aspect=aspect))
-        if not done and (wanted is not None or aspect is not None):
-            part = " and ".join([f"kind {wanted!r}"] * bool(wanted) + [f"aspect {aspect!r}"] * (aspect is not None))
-            raise DataError(f"there are no records of {part}: nothing was written to {path}")
-        return done
+    try:
+        with replacing(path) as draft:
+            done = write(draft, store.scan(kind=wanted, aspect=aspect))
+            if not done and (wanted is not None or aspect is not None):
+                part = " and ".join([f"kind {wanted!r}"] * bool(wanted) + [f"aspect {aspect!r}"] * (aspect is not None))
+                raise DataError(f"there are no records of {part}: nothing was written to {path}")
+            return done
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _one_aspect(store: FeatureStore, kind: Kind | None) -> str:
@@ -245,21 +247,6 @@ def _ending(path: Path, known: Mapping[str, Any]) -> str:
     if (suffix := path.suffix.lower()) not in known:
         raise ConfigError(f"{path}: unknown format {suffix or '(no ending)'!r}", hint=f"end it in {', '.join(known)}")
     return suffix
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A draft beside the file, which takes its place when all went well."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield draft
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 # --- JSONL --------------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from enhancer.serving.ranker import Ranker
     from enhancer.serving.results import Neighbours, Recommendation
     from enhancer.serving.server import serve
-    from enhancer.serving.service import Limits, create_app
+    from enhancer.serving.service import create_app
+    from enhancer.serving.settings import Limits
 
 __all__ = [
     "ApproximateRanker",
@@ -36,7 +37,7 @@ __all__ = [
 
 _HOMES = {
     "ApproximateRanker": "index",
-    "Limits": "service",
+    "Limits": "settings",
     "Live": "live",
     "Neighbours": "results",
     "Ranker": "ranker",

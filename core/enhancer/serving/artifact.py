@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from enhancer.errors import ArtifactError
+from enhancer.files import replacing
 from enhancer.serving.ids import pack_ids, pack_strings
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ def write_artifact(
             "placements": placements,
             "tensors": {"file": file.name, "sha256": digest, "bytes": file.stat().st_size},
         }
-        _replace(folder / MANIFEST, json.dumps(document, indent=2, allow_nan=False).encode())
+        with replacing(folder / MANIFEST) as draft:
+            draft.write_bytes(json.dumps(document, indent=2, allow_nan=False).encode())
     except OSError as error:
         raise ArtifactError(f"cannot write the artifact {folder}: {error.strerror}") from None
     except (TypeError, ValueError) as error:
@@ -193,6 +195,7 @@ def _seen(
 
 
 def _write_tensors(folder: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Path, str]:
+    """Not :func:`replacing`: what the file is called is known only when it is written."""
     from safetensors.numpy import save_file
 
     handle, name = tempfile.mkstemp(prefix=".tensors-", dir=folder)
@@ -209,18 +212,6 @@ def _write_tensors(folder: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Path
     finally:
         draft.unlink(missing_ok=True)
     return target, digest
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from enhancer.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from enhancer.serving.service import Limits
+    from enhancer.serving.settings import Limits
 
 _TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
 _KEYS: Final = ("users", "histories", "k", "exclude_seen", "candidates", "exclude")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 
 from enhancer.errors import ArtifactError, ConfigError, DataError
-from enhancer.files import require_place
+from enhancer.files import replacing, require_place
 from enhancer.serving.results import Recommendation
 from enhancer.serving.rows import check_k, inverse_norms
 from enhancer.serving.topk import top_k
@@ -63,15 +63,12 @@ def write_index(ranker: Ranker, path: str | Path, *, kind: Kind = "usearch", met
         "artifact": ranker.manifest["tensors"]["sha256"],
         "ids": list(ids),
     }
-    draft = path.with_name(f".{path.name}.draft")
     try:
-        _BUILD[kind](library, items, str(draft))
-        draft.replace(path)
-        _note(path).write_text(json.dumps(note), encoding="utf-8")
+        with replacing(path) as draft, replacing(_note(path)) as note_draft:
+            _BUILD[kind](library, items, str(draft))
+            note_draft.write_text(json.dumps(note), encoding="utf-8")
     except OSError as error:
         raise ArtifactError(f"cannot write the index {path}: {error.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
     return path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from enhancer.serving.service import Limits
+    from enhancer.serving.settings import Limits
 
 _ID: Final = {"type": "string", "minLength": 1}
 _IDS: Final = {"type": "array", "items": _ID}

@@ -36,5 +36,5 @@ class Neighbours:
     items: list[Scored]
 
     def to_json(self) -> dict[str, Any]:
-        """As ``enhancer similar --json`` prints it."""
+        """As ``GET /similar`` answers, but for titles; ``enhancer similar`` compares the semantic vectors instead."""
         return {"item_id": self.item_id, "items": _scored_json(self.items)}

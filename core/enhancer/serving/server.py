@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.serving.heads import limited
 from enhancer.serving.live import Live
-from enhancer.serving.service import MISSING, Limits, create_app
+from enhancer.serving.service import MISSING, create_app
+from enhancer.serving.settings import GRACE, HOST, PORT, WATCH, Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,11 +28,11 @@ _log = logging.getLogger("enhancer.serving")
 def serve(
     live: Live,
     *,
-    host: str = "127.0.0.1",
-    port: int = 8080,
+    host: str = HOST,
+    port: int = PORT,
     limits: Limits | None = None,
-    watch: float = 1.0,
-    grace: float = 10.0,
+    watch: float = WATCH,
+    grace: float = GRACE,
     access_log: bool = False,
 ) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP loads the artifact again. To be called in the main thread.
@@ -152,10 +153,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="enhancer serve", description="Serve an artifact over HTTP.")
     add = parser.add_argument
     add("artifact", help="folder that `enhancer train` wrote")
-    add("--host", default="127.0.0.1", help="address to bind (default: %(default)s)")
-    add("--port", type=int, default=8080, help="port; 0 lets the system choose (default: %(default)s)")
-    add("--watch", type=float, default=1.0, help="seconds between looks for a new artifact; 0: SIGHUP alone")
-    add("--grace", type=float, default=10.0, help="seconds for running requests after SIGTERM")
+    add("--host", default=HOST, help="address to bind (default: %(default)s)")
+    add("--port", type=int, default=PORT, help="port; 0 lets the system choose (default: %(default)s)")
+    add("--watch", type=float, default=WATCH, help="seconds between looks for a new artifact (default: %(default)s)")
+    add("--grace", type=float, default=GRACE, help="seconds for running requests after SIGTERM (default: %(default)s)")
     add("--max-k", type=int, default=default.k, help="most items for a user (default: %(default)s)")
     add("--max-batch", type=int, default=default.batch, help="most users in a request (default: %(default)s)")
     add("--max-body", type=int, default=default.body, help="most bytes in a request (default: %(default)s)")

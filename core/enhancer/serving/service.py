@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from enhancer.errors import ArtifactError, ConfigError, DataError, EnhancerError
 from enhancer.serving.asked import Asked, read_batch, read_query
 from enhancer.serving.micro_batcher import BusyError, LateError, MicroBatcher
+from enhancer.serving.settings import WATCH, Limits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -27,41 +26,6 @@ if TYPE_CHECKING:
     from enhancer.serving.ranker import Ranker
 
 MISSING: Final = 'pip install "enhancer[serve]"'
-_ARRIVAL_SECONDS: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a request may ask for, and what all of them together may take."""
-
-    k: int = 1000
-    """Items for a user, at most."""
-    batch: int = 256
-    """Users in a request, at most."""
-    body: int = 1 << 20
-    """Bytes in the body of a request, at most."""
-    timeout: float = 10.0
-    """Seconds until a request is answered with 504."""
-    threads: int = field(default_factory=lambda: min(os.cpu_count() or 1, 4))
-    """Pieces of work that run at once."""
-    waiting: int = 1000
-    """Requests that may wait for a thread; the next one is answered with 503."""
-
-    @property
-    def arrival(self) -> float:
-        """Seconds until a head, and a body after it, must have arrived."""
-        return min(_ARRIVAL_SECONDS, self.timeout)
-
-    def checked(self) -> Limits:
-        """These limits, if a service can run under them.
-
-        Raises:
-            ConfigError: One of them leaves nothing.
-        """
-        for name in ("k", "batch", "body", "timeout", "threads", "waiting"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"the limit {name!r} must be above 0, not {getattr(self, name)}")
-        return self
 
 
 class TooLargeError(EnhancerError):
@@ -88,7 +52,7 @@ _STATUS: Final[tuple[tuple[type[EnhancerError], int], ...]] = (
 )
 
 
-def create_app(live: Live, limits: Limits | None = None, *, watch: float = 1.0) -> Starlette:
+def create_app(live: Live, limits: Limits | None = None, *, watch: float = WATCH) -> Starlette:
     """The application.
 
     Args:

@@ -1,4 +1,4 @@
-"""``enhancer demo``: the whole main job on MovieLens-100k. A command plugin, and a client of the public API alone."""
+"""``enhancer demo``: the whole main job on MovieLens-100k. A command plugin over ``enhancer.Project``."""
 
 from __future__ import annotations
 

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from enhancer.cli.generate import consent
-from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import print_json, say
+from enhancer.cli.kit import ProgressView, consent, print_json, say
 from enhancer.project import Project
 from enhancer_plugins.demo.movielens import cache_folder, fetch_movielens
 from enhancer_plugins.demo.pages import next_steps, render, sections

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 import platformdirs
 
 from enhancer.errors import DataError, EnhancerError
+from enhancer.files import replacing
 
 REQUIREMENT = "recbole==1.2.1"
 WHEEL = "recbole-1.2.1-py3-none-any.whl"
@@ -100,7 +100,9 @@ def _extract(wheel: Path, tables: MovieLens) -> None:
     with zipfile.ZipFile(wheel) as archive:
         # The items last: both files are there or the next run fetches again.
         for target in (tables.interactions, tables.items):
-            part = target.with_name(f"{target.name}.{os.getpid()}.part")
-            with archive.open(_MEMBER.format(name=target.name)) as source, part.open("wb") as sink:
+            with (
+                archive.open(_MEMBER.format(name=target.name)) as source,
+                replacing(target) as draft,
+                draft.open("wb") as sink,
+            ):
                 shutil.copyfileobj(source, sink)
-            part.replace(target)

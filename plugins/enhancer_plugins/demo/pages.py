@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from enhancer.cli.tables import duration, table
+from enhancer.cli.kit import duration, table
 from enhancer.evaluation.report import Lists, Section
 from enhancer.evaluation.report import Table as ReportTable
 

@@ -39,6 +39,16 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
         ("embedder.dim=1", "embedder", "dim"),
         ("store.path=movies.csv", "store", "movies.csv"),
         ("llm.api_base=", "llm", "OPENAI_API_KEY"),
+        (
+            'data.features.item=["genre:category"]',
+            "backbone and fuser",
+            "no side features, and [data.features] names genre",
+        ),
+        (
+            'backbone={use="fm", loss="log"}',
+            "backbone and fuser",
+            "'fm' learns from labels, and the interactions have none",
+        ),
         ("fuser.use=aling", "backbone and fuser", "unknown fuser 'aling'"),
     ],
 )
@@ -72,3 +82,36 @@ def test_an_empty_table_fails(invoke, tables, hashing, text):
     done = invoke("doctor", "--json")
     assert done.code == 1
     assert checks(done)["data.items"]["status"] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("items.csv", "item_id;title\n1;Lamp\n"),
+        ("items.csv", "item_id|title\n1|Lamp\n"),
+        ("items.ndjson", '{"item_id": 1, "title": "Lamp"}\n'),
+        ("items.tsv", '"item_id"\t"title"\n1\tLamp\n'),
+        ("items.jsonl", '{"item_id": 1}\n' * 200 + '{"item_id": 2, "title": "Lamp"}\n'),
+    ],
+)
+def test_a_table_is_read_as_every_other_command_reads_it(invoke, tmp_path, name, text):
+    (tmp_path / "enhancer.toml").write_text(f'[data]\nitems = "{name}"\n[data.columns]\ntitle = "title"\n')
+    (tmp_path / name).write_text(text)
+    found = checks(invoke("doctor", "--json"))["data.items"]
+    assert (found["status"], found["detail"]) == ("ok", f"{name}: item_id, title")
+
+
+def test_a_key_that_comes_late_is_no_column_of_interactions(invoke, tmp_path):
+    (tmp_path / "enhancer.toml").write_text('[data]\ninteractions = "seen.jsonl"\n[data.columns]\nrating = "stars"\n')
+    line = '{"user_id": 1, "item_id": 1}\n'
+    (tmp_path / "seen.jsonl").write_text(line * 200 + line.replace("}", ', "stars": 4}'))
+    found = checks(invoke("doctor", "--json"))["data.interactions"]
+    assert found["status"] == "fail"
+    assert "has no column stars" in found["detail"]
+
+
+def test_a_damaged_row_fails_and_is_named(invoke, tmp_path):
+    (tmp_path / "enhancer.toml").write_text('[data]\nitems = "items.csv"\n')
+    (tmp_path / "items.csv").write_text("item_id,title\n1,Lamp\n2,Chair,red\n")
+    found = checks(invoke("doctor", "--json"))["data.items"]
+    assert (found["status"], found["detail"]) == ("fail", "items.csv, line 3: 3 fields where the header names 2")

@@ -120,6 +120,26 @@ def test_parquet_is_looked_into(invoke, tmp_path):
     assert written(tmp_path)["data"]["items"] == "items.parquet"
 
 
+def test_tables_are_read_as_every_other_command_reads_them(invoke, tmp_path):
+    table(tmp_path, "items.csv", "item_id;title;url\n1;Lamp;http://x/1\n2;Chair;http://x/2\n")
+    table(tmp_path, "events.ndjson", '{"user_id": "u", "item_id": "1", "rating": 4, "note": null}\n')
+    assert invoke("init", "--yes").code == 0
+    assert written(tmp_path)["data"] == {
+        "items": "items.csv",
+        "interactions": "events.ndjson",
+        "columns": {"item_text": ["title"]},
+    }
+
+
+def test_a_table_with_a_damaged_row_is_proposed_and_the_row_is_told(invoke, tmp_path):
+    table(tmp_path, "items.csv", "item_id,title\n1,Lamp\n2,Chair,red\n")
+    done = invoke("init", "--yes", "--json")
+    assert done.code == 0, done.err
+    assert written(tmp_path)["data"]["items"] == "items.csv"
+    assert "note: items.csv, line 3: 3 fields where the header names 2" in done.err
+    assert len(done.json()["notes"]) == 1
+
+
 def test_names_that_toml_would_trip_over(invoke, tmp_path):
     table(tmp_path, 'films "2024" ü\\.csv', 'item_id,"a ""b"" \\c",title\n1,x,y\n')
     done = invoke("init", "--yes")
@@ -134,7 +154,7 @@ def test_names_that_toml_would_trip_over(invoke, tmp_path):
         ({"a.csv": "x,y\n1,2\n"}, [], "no table of items found"),
         ({"a.csv": "x,y\n1,2\n"}, ["--items", "a.csv"], "no column that looks like item ids; its columns: x, y"),
         ({"a.csv": "x,y\n1,2\n"}, ["--interactions", "a.csv"], "no column that looks like"),
-        ({}, ["--items", "gone.csv"], "cannot read gone.csv"),
+        ({}, ["--items", "gone.csv"], "no such file: gone.csv"),
         ({"items.csv": "item_id,t\n1,a\n"}, ["--embedder", "minilmm"], "did you mean 'minilm'?"),
         ({"items.csv": "item_id,t\n1,a\n"}, ["--llm", "opena"], "did you mean 'openai'?"),
         ({}, ["nowhere"], "no folder nowhere"),

@@ -125,3 +125,16 @@ def test_a_broken_page_is_listed_and_repaired(store, invoke):  # noqa: F811
     repaired = invoke("store", "repair", "--yes")
     assert (repaired.code, "nothing was lost" in repaired.out) == (0, False)
     assert invoke("store", "verify").code == 0
+
+
+def test_a_doctor_tells_what_a_store_holds_and_whose_vectors(store, invoke, llm_server):  # noqa: F811
+    def told(*flags: str) -> dict[str, str]:
+        return next(check for check in invoke("doctor", "--json", *flags).json() if check["name"] == "store")
+
+    assert "will be made by the first generate" in told()["detail"]
+    assert invoke("generate", "--yes").code == 0
+    assert (told()["status"], told()["detail"].endswith(": 6 records")) == ("ok", True)
+    other = told("--set", "embedder.dim=7")
+    assert (other["status"], "all with vectors of another embedder" in other["detail"]) == ("warn", True)
+    broken = told("--set", "embedder.use=gone")
+    assert (broken["status"], broken["detail"].endswith(": 6 records")) == ("ok", True)

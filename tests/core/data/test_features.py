@@ -155,6 +155,12 @@ def test_what_cannot_be_used_is_refused_in_words(read, content, wanted, error, s
         read(content, wanted, ["a", "b", *(f"i{n}" for n in range(30))], max_values=20)
 
 
+@pytest.mark.parametrize(("kind", "setting"), [("item", "items_id"), ("user", "users_id")])
+def test_a_wrong_column_of_ids_is_reported_under_the_key_that_names_it(read, kind, setting):
+    with pytest.raises(ConfigError, match=rf"no column 'fim' \(see \[data.columns\] {setting}\)"):
+        read("film,x\na,1\n", ["x"], ["a"], kind=kind, **{setting: "fim"})
+
+
 def test_a_row_that_comes_again_unchanged_is_read_once(read):
     assert read("item_id,x\na,1\na,1\nb,3\n", ["x"], ["a", "b"]).features.values.tolist() == [-1, 1]
 

@@ -107,6 +107,15 @@ def test_parquet_without_pyarrow_names_the_install_command(write, monkeypatch):
         open_table(write("a.parquet", b"PAR1"))
 
 
+def test_two_columns_of_one_name_in_parquet_are_refused(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["id", "id"]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="two columns are called 'id'"):
+        open_table(tmp_path / "a.parquet")
+
+
 def test_dates_in_parquet_are_iso(tmp_path):
     import datetime as dt
 

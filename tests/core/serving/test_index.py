@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,6 +112,21 @@ def test_a_file_goes_into_a_folder_that_is_there(ranker, tmp_path):
     with pytest.raises(ConfigError, match="is a folder"):
         ranker.export_index(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_index_that_fails_half_way_leaves_the_old_one_with_its_ids(ranker, tmp_path, monkeypatch):
+    usearch = pytest.importorskip("usearch.index", reason="usearch is not installed")
+    path = ranker.export_index(tmp_path / "items.usearch")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def fails(index, to):
+        Path(to).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(usearch.Index, "save", fails)
+    with pytest.raises(ArtifactError, match="No space left"):
+        ranker.export_index(path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_what_is_no_index_of_this_artifact_is_refused(ranker, tmp_path):
