@@ -59,8 +59,10 @@ class Spending:
 
     def ceiling(self, request: Request) -> float:
         """The most that a request can cost; 0 where there is no cap, and so nothing to reserve."""
-        if not self._budget.capped:
-            return 0.0
+        return self.most(request) if self._budget.capped else 0.0
+
+    def most(self, request: Request) -> float:
+        """The most that a request can cost, cap or no cap; 0 without a price."""
         return self._share * self._budget.could_cost(upper_bound(request), request.max_tokens or _UNBOUNDED)
 
     def priced(self, completion: Completion) -> tuple[Completion, float | None]:

@@ -144,7 +144,7 @@ class Submitter:
             NoMoneyError: It does not fit under ``max_cost`` beside the most that open jobs can cost.
         """
         request = request_about(cases, self._llm)
-        ceiling = self._spending.ceiling(request)
+        ceiling = self._spending.most(request)  # also without a cap: the run that has one may come while it is out
         if not self._budget.fits(self._reserved + self._drafted + ceiling):
             raise NoMoneyError(ceiling)
         draft = self._draft

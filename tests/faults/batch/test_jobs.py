@@ -128,6 +128,15 @@ def test_what_is_out_counts_against_the_cap_of_the_next_run(bench, batches):
     bench.offline(abandon=True)
 
 
+def test_what_went_out_without_a_cap_counts_against_that_of_the_next_run(bench, batches):
+    batches.default = Plan(polls=10**6)
+    first = bench.offline(wait=False, limit=5)
+    bench.llm["max_cost"] = 0.3
+    assert bench.offline(wait=False).pending == first.pending == 5
+    assert len(batches.jobs) == 1
+    bench.offline(abandon=True)
+
+
 def test_unknown_price_is_unknown(bench):
     del bench.llm["price"]
     assert bench.offline().cost_usd is None
