@@ -13,7 +13,7 @@ validations, and the test part is looked at with the clock stopped.
 
 ``VENVS`` is a folder of virtual environments: ``recbole`` (with RecBole 1.2.1) and ``lenskit`` (with LensKit 2025.8 and
 implicit); a folder ``RLMRec`` in it is a clone of RLMRec's repository, which runs in RecBole's environment. Each peer gets
-the same arrays and hands back factors, which are judged by the same evaluator. ``--converge`` trains RecBole for so
+the same arrays and hands back factors, which are judged by the same evaluator. ``--converge`` trains RecBole and FlexMF for so
 many epochs and looks every tenth and at the last, with the clock stopped, at the validation part; this library is then timed until it has reached the NDCG@10
 of the test part that RecBole has at its best such look.
 """
@@ -171,7 +171,9 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="folder of virtual environments")
     parser.add_argument("--only", nargs="*", choices=PEERS, default=list(PEERS), help="some of the peers")
     parser.add_argument("--epochs", type=int, help="epochs that are timed: 10 (2 of the graph)")
-    parser.add_argument("--converge", type=int, default=0, metavar="EPOCHS", help="train RecBole so long and judge it")
+    parser.add_argument(
+        "--converge", type=int, default=0, metavar="EPOCHS", help="train RecBole and FlexMF so long and judge them"
+    )
     parser.add_argument("--goal", type=float, help="NDCG@10 to be reached instead of a peer's; 0: no such run")
     parser.add_argument("--threads", type=int, default=2)
     told = parser.parse_args()

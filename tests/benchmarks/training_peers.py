@@ -13,6 +13,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,27 +156,51 @@ def rlmrec_align(folder: Path, told: dict[str, Any], clone: Path) -> dict[str, A
 
 
 def flexmf(folder: Path, told: dict[str, int], clone: Path) -> dict[str, Any]:
-    """LensKit's FlexMF with its preset ``lightgcn``."""
+    """LensKit's FlexMF with its preset ``lightgcn``; where it is judged, with step size and penalty of its own."""
     del clone
-    epochs = told["epochs"]
+    _, spent = next(_flexmf(folder, "timed", told["epochs"] + 1, told, learning_rate=1e-3))
+    found = {"epoch_seconds": statistics.median(spent[1:]), "fastest": min(spent)}
+    looks: list[dict[str, float]] = []
+    if told["converge"]:
+        for rows, spent in _flexmf(folder, "judged", told["converge"], told, every=10):
+            np.savez(folder / f"flexmf-{len(looks)}.npz", **rows)
+            looks.append({"epoch": len(spent), "seconds": sum(spent)})
+    return found | {"looks": looks}
+
+
+def _flexmf(
+    folder: Path, split: str, epochs: int, told: dict[str, int], *, every: int = 0, **options: Any
+) -> Iterator[tuple[dict[str, np.ndarray], list[float]]]:
+    """Rows of users and items, and the seconds of each epoch so far: every so many epochs, and at the end."""
     import pandas as pd
+    import torch
     from lenskit.data import from_interactions_df
     from lenskit.flexmf import FlexMFImplicitConfig, FlexMFImplicitScorer
     from lenskit.training import TrainingOptions
 
-    data = np.load(folder / "timed.npz")
+    data = np.load(folder / f"{split}.npz")
     frame = pd.DataFrame({"user_id": data["train_users"], "item_id": data["train_items"]})
     config = FlexMFImplicitConfig(
-        preset="lightgcn", embedding_size=64, batch_size=told["batch_size"], epochs=epochs + 1, learning_rate=1e-3
+        preset="lightgcn", embedding_size=64, batch_size=told["batch_size"], epochs=epochs, **options
     )
     scorer = FlexMFImplicitScorer(config)
-    spent = []
     trainer = scorer.create_trainer(from_interactions_df(frame), TrainingOptions(rng=0))
-    for _ in range(epochs + 1):
+    spent: list[float] = []
+    for epoch in range(1, epochs + 1):
         begun = time.perf_counter()
         trainer.train_epoch()
         spent.append(time.perf_counter() - begun)
-    return {"epoch_seconds": statistics.median(spent[1:]), "fastest": min(spent)}
+        if epoch == epochs or (every and epoch % every == 0):
+            rows = {}
+            with torch.no_grad():  # it propagates when a step begins: what it has is a step old
+                trainer.model.update_convolution(trainer.data.ui_matrix, trainer.data.iu_matrix)
+                for side, layers, names in (
+                    ("users", trainer.model.u_layers, scorer.users),
+                    ("items", trainer.model.i_layers, scorer.items),
+                ):
+                    rows[side] = np.zeros((int(data[f"n_{side}"]), layers.shape[2]), np.float32)
+                    rows[side][names.ids()] = layers.mean(0).numpy()
+            yield rows, spent
 
 
 def als(folder: Path, told: dict[str, int], clone: Path) -> dict[str, Any]:
