@@ -155,6 +155,8 @@ class Parts:
     def interactions(self) -> Interactions:
         """The interactions, over the vocabulary of the items table where there is one.
 
+        Where there is none, the items of all files of the split make it.
+
         Raises:
             ConfigError: ``[data] interactions`` is not set, or its file or a column is missing.
             DataError: The file holds something that cannot be used.
@@ -163,12 +165,14 @@ class Parts:
 
         evaluation = self.settings.evaluation
         path = self._path(self.settings.data.interactions, "interactions")
+        files = (evaluation.test, evaluation.validation) if evaluation.split == "files" else ()
         found = read_interactions(
             path,
             self.settings.data.columns,
             item_ids=self.item_ids,
             min_rating=evaluation.min_rating,
             k_core=evaluation.k_core,
+            also=[self.root / file for file in files if file is not None],
         )
         for line in found.report.lines(asked_for=False):  # ids that do not match are lost without a word otherwise
             _log.warning("%s: %s", path, line)

@@ -15,7 +15,7 @@ from enhancer.data.readers import BLANK, Table, open_table
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -43,11 +43,12 @@ class ReadReport:
     outside_core: int = 0
     """Rows dropped by ``k_core``."""
 
-    def lines(self, *, asked_for: bool = True) -> list[str]:
+    def lines(self, *, asked_for: bool = True, beside_training: bool = False) -> list[str]:
         """What was left out and why, a sentence each; nothing where all was kept.
 
         Args:
             asked_for: Tell also what the configuration leaves out on purpose (``min_rating``, ``k_core``).
+            beside_training: The file was read over the vocabulary of the training interactions.
 
         >>> ReadReport(rows=9, unknown_items=2, unknown_item_examples=("x7",)).lines()
         ["2 of 9 interactions left out: their item is not in the items table (such as 'x7')"]
@@ -56,9 +57,13 @@ class ReadReport:
         def such(examples: tuple[str, ...]) -> str:
             return f" (such as {', '.join(map(repr, examples))})" if examples else ""
 
+        items, users = "their item is not in the items table", "their user is unknown"
+        if beside_training:
+            items = "their item is in neither the items table nor the training interactions"
+            users = "their user has no training interaction"
         reasons = [
-            (self.unknown_items, f"their item is not in the items table{such(self.unknown_item_examples)}"),
-            (self.unknown_users, f"their user is unknown{such(self.unknown_user_examples)}"),
+            (self.unknown_items, f"{items}{such(self.unknown_item_examples)}"),
+            (self.unknown_users, f"{users}{such(self.unknown_user_examples)}"),
             (self.duplicates, "the same pair comes again later"),
         ]
         if asked_for:
@@ -118,6 +123,7 @@ def read_interactions(
     user_ids: Sequence[str] | None = None,
     min_rating: float | None = None,
     k_core: int = 0,
+    also: Sequence[Path] = (),
 ) -> Interactions:
     """Read a table of interactions.
 
@@ -130,6 +136,7 @@ def read_interactions(
         user_ids: Likewise for users.
         min_rating: Pairs whose last rating is lower are left out.
         k_core: Users and items with fewer pairs are left out, until all that remain have as many.
+        also: Tables that will be read over this vocabulary: where ``item_ids`` is None it holds their items too.
 
     Raises:
         ConfigError: The file or a column is missing, or ``min_rating`` is set and there are no ratings.
@@ -148,7 +155,14 @@ def read_interactions(
     if not len(core):
         raise DataError(f"{path}: no interaction is left", hint="; ".join(report.lines()) or None)
     left = replace(read.take(core), report=report)
-    return _relabelled(left, sort_users=user_ids is None, sort_items=item_ids is None)
+    if user_ids is None:
+        names, rows = _sorted(left.user_ids, left.users)
+        left = replace(left, user_ids=names, users=rows)
+    if item_ids is None:
+        others = (read_interactions(other, columns, item_ids=None, min_rating=min_rating) for other in also)
+        names, rows = _sorted(left.item_ids, left.items, (name for other in others for name in other.item_ids))
+        left = replace(left, item_ids=names, items=rows)
+    return left
 
 
 class _Fixed(dict[str, int]):
@@ -364,17 +378,23 @@ def _in_core(users: NDArray[np.int32], items: NDArray[np.int32], k: int) -> NDAr
     return keep
 
 
-def _relabelled(found: Interactions, *, sort_users: bool, sort_items: bool) -> Interactions:
-    """Vocabularies that were found by reading hold what is left, sorted: row order then decides nothing."""
-    user_ids, users = _sorted(found.user_ids, found.users) if sort_users else (found.user_ids, found.users)
-    item_ids, items = _sorted(found.item_ids, found.items) if sort_items else (found.item_ids, found.items)
-    return replace(found, user_ids=user_ids, item_ids=item_ids, users=users, items=items)
+def _sorted(
+    ids: list[str], rows: NDArray[np.int32], further: Iterable[str] = ()
+) -> tuple[list[str], NDArray[np.int32]]:
+    """A vocabulary that was found by reading: what is left of it, sorted, so that row order decides nothing.
 
-
-def _sorted(ids: list[str], rows: NDArray[np.int32]) -> tuple[list[str], NDArray[np.int32]]:
+    Args:
+        ids: Row number to id.
+        rows: The rows that are used.
+        further: Ids that it shall hold beside those.
+    """
     used = np.flatnonzero(np.bincount(rows, minlength=len(ids))).tolist()
-    numbers = all(ids[n].isascii() and ids[n].isdigit() for n in used)  # plain numbers sort by length first
-    by_id = sorted(used, key=lambda n: (len(ids[n]) if numbers else 0, ids[n]))
+    names = list({*(ids[n] for n in used), *further})
+    if all(name.isascii() and name.isdigit() for name in names):
+        names.sort(key=lambda name: (len(name), name))  # plain numbers sort by length first
+    else:
+        names.sort()
+    place = {name: row for row, name in enumerate(names)}
     new = np.zeros(len(ids), np.int32)
-    new[by_id] = np.arange(len(by_id), dtype=np.int32)
-    return [ids[n] for n in by_id], new[rows]
+    new[used] = [place[ids[n]] for n in used]
+    return names, new[rows]

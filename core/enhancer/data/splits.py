@@ -232,7 +232,7 @@ def _file(
     read = read_interactions(
         path, columns, item_ids=train.item_ids, user_ids=train.user_ids, min_rating=config.min_rating
     )
-    notes.extend(f"{name}: {line}" for line in read.report.lines())
+    notes.extend(f"{name}: {line}" for line in read.report.lines(beside_training=True))
     # What only some of the files tell is told by none: the parts have the same columns.
     return replace(
         read,
