@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.data.interactions import Interactions, read_interactions
+from enhancer.data.newcomers import newcomers
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -35,11 +36,18 @@ class Split:
     test: Interactions
     """Warm test pairs, and every pair of a cold item or a cold user."""
     cold_items: NDArray[np.int32]
-    """int32, ascending: rows of items that train and validation hold nothing of."""
+    """int32, ascending: rows of items that train and validation hold nothing of. Those that were drawn; where none was,
+    those that occur in the test part alone, if they are enough to say something of."""
     cold_users: NDArray[np.int32]
-    """int32, ascending: likewise for users."""
+    """int32, ascending: rows of users that were drawn, likewise."""
     notes: tuple[str, ...] = ()
     """What was left out of the files of a split of ``files``, a sentence each."""
+    newcomers: tuple[str, ...] = ()
+    """What of the test part training never met, and what becomes of it, a sentence each."""
+    new_items: int = 0
+    """Items that occur in the test part alone, though nobody drew them."""
+    unknown_users: int = 0
+    """Rows of the test file, with ``files``, that were left out: training knows nothing of their users."""
 
 
 def split_interactions(
@@ -56,6 +64,9 @@ def split_interactions(
       nothing that is trained on is later than anything that is tested. Here a user may have no training pair;
     - ``leave-one-out``: the last by time, at random where there are no times;
     - ``files``: all is training; ``config.test`` holds the test pairs.
+
+    Where no cold items are drawn, items that occur in the test part alone are the cold ones, if they are enough to say
+    something of; see :mod:`enhancer.data.newcomers`.
 
     Validation is a share ``validation_size`` of each user's training pairs, chosen like test: at random, the latest,
     the last one, those from an earlier moment on.
@@ -109,7 +120,7 @@ def split_interactions(
                 f"{len(np.unique(interactions.users)):,} users, split = {config.split!r}",
                 hint=_mend(name, config.split, split.notes),
             )
-    return split
+    return _with_newcomers(split)
 
 
 def _mend(name: str, kind: str, notes: Sequence[str]) -> str:
@@ -120,6 +131,18 @@ def _mend(name: str, kind: str, notes: Sequence[str]) -> str:
     if kind == "files":
         return "; ".join(["take the test interactions out of the file that is trained on", *notes])
     return "each user needs two interactions or more"
+
+
+def _with_newcomers(split: Split) -> Split:
+    """Items that the test part alone knows are the cold ones, unless some were drawn: those are what was asked for."""
+    drawn = len(split.cold_items) > 0
+    new = newcomers(split.train, split.validation, split.test, split.cold_items, split.cold_users)
+    return replace(
+        split,
+        cold_items=split.cold_items if drawn or not new.enough else new.items,
+        newcomers=tuple(new.lines(drawn=drawn)),
+        new_items=len(new.items),
+    )
 
 
 def _draw(rows: NDArray[np.int32], share: float, rng: np.random.Generator, name: str) -> NDArray[np.int32]:
@@ -210,6 +233,7 @@ def _from_files(
         raise ConfigError("[evaluation] split = 'files' needs the file of test interactions", hint="set test = ...")
     notes: list[str] = []
     test = _file(root / config.test, "test", train, config, columns, notes)
+    unknown_users = test.report.unknown_users
     test = _without(test, train, notes, "test", "train")
     if config.validation is not None:
         validation = _file(root / config.validation, "validation", train, config, columns, notes)
@@ -223,7 +247,7 @@ def _from_files(
             _cut(train, part, _VALIDATION, config.validation_size, rng, by_time=False)
         validation = train.take(part == _VALIDATION)
     test = _joined(test, train.take(part == _TEST))
-    return Split(train.take(part == _TRAIN), validation, test, *cold, notes=tuple(notes))
+    return Split(train.take(part == _TRAIN), validation, test, *cold, notes=tuple(notes), unknown_users=unknown_users)
 
 
 def _file(

@@ -191,9 +191,11 @@ def facts(views: Views) -> dict[str, Any]:
         "warm_items": len(views.warm_items),
         "cold_items": len(split.cold_items),
         "cold_users": len(split.cold_users),
+        "new_items": getattr(split, "new_items", 0),
         **_about_labels(views),
         "test_unreachable": views.unreachable,
         "test_strangers": views.strangers,
+        "test_unknown_users": getattr(split, "unknown_users", 0),
     }
 
 

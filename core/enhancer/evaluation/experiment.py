@@ -67,9 +67,11 @@ class Experiment:
         views = Views(split)
         panels = panels_of(views, metrics)
         if not panels or panels[0].strata[0].name != "all":
+            hint = "check [evaluation] split, min_rating and k_core"
+            if len(views.cold_test.users):
+                hint = "the test part has new items alone: put interactions with items of training beside them"
             raise EvaluationError(
-                "no test interaction has both a user and an item with training interactions",
-                hint="check [evaluation] split, min_rating and k_core",
+                "no test interaction has both a user and an item with training interactions", hint=hint
             )
         return cls(
             views=views,

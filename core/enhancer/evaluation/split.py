@@ -226,7 +226,7 @@ class Views:
 
     @property
     def unreachable(self) -> int:
-        """Test pairs whose item has no training interaction though it was not held out: counted, never scored."""
+        """Test pairs whose item has no training interaction and is no cold one: counted, never scored."""
         cold = np.isin(self.split.test.items, self.split.cold_items)
         return int(np.count_nonzero((self.popularity[self.split.test.items] == 0) & ~cold))
 
