@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from enhancer.config.schema import Input
     from enhancer.contracts.record import Kind, Record
     from enhancer.data import Entity, Interactions
-    from enhancer.evaluation.diagnosis import Diagnosis, Table
+    from enhancer.evaluation.diagnosis import Diagnosis, Level, Table
     from enhancer.evaluation.gallery import Gallery
     from enhancer.evaluation.leaks import Evidence
     from enhancer.features.provenance import Provenance
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 _CHUNK = 512
 _log = logging.getLogger(__name__)
+_ALLOWED = "allowed by [evaluation] allow_leaks"
+_TEXT_HINT = (
+    'set [prompts.user] source = "llm", which writes profiles from training interactions alone, or "pool"; leave the '
+    "column out of [data.columns] user_text; or, if you know that no text was written from what is held out, "
+    "[evaluation] allow_leaks = true"
+)
 _HINT = (
     "run `enhancer generate`, which writes them from this split's training interactions; or set [prompts.user] "
     'source = "pool"; or, if you know that they were written from training interactions alone, '
@@ -70,6 +76,9 @@ def examine(project: Project) -> Diagnosis:
 def refuse_leaks(project: Project, inputs: Collection[Input]) -> dict[str, str]:
     """Stop before training on profiles of users that may show what is held out.
 
+    Texts of users that are embedded as they are were not made here: nothing proves what they were made from. They are
+    believed, as a user's age must be, unless their vectors betray them.
+
     With ``[evaluation] allow_leaks`` it is a warning.
 
     Args:
@@ -80,8 +89,11 @@ def refuse_leaks(project: Project, inputs: Collection[Input]) -> dict[str, str]:
         What the report says of where profiles of users came from; nothing where users have none of their own.
 
     Raises:
-        EvaluationError: They were made from more than this split's training interactions, or not provably from less.
+        EvaluationError: They were made from more than this split's training interactions, or not provably from less;
+            texts: their vectors know what is held out.
     """
+    if project.settings.prompts.user.source == "text":
+        return _refuse_texts(project, inputs)
     found = _provenance(project) if "profile" in inputs else None
     if found is None or not found.users:
         return {}
@@ -92,11 +104,48 @@ def refuse_leaks(project: Project, inputs: Collection[Input]) -> dict[str, str]:
         words += f"; {seen.words}"
     if not project.settings.evaluation.allow_leaks:
         raise EvaluationError(words, hint=_HINT)
-    _log.warning("%s; allowed by [evaluation] allow_leaks", words)
-    return {"profiles of users": f"{words} (allowed by [evaluation] allow_leaks)"}
+    _log.warning("%s; %s", words, _ALLOWED)
+    return {"profiles of users": f"{words} ({_ALLOWED})"}
+
+
+def _refuse_texts(project: Project, inputs: Collection[Input]) -> dict[str, str]:
+    if not inputs:
+        return {}
+    seen = _text_evidence(project, inputs)
+    if seen is None:
+        why = "too few users have a vector and interactions in all three parts to tell what they know"
+        return {"texts of users": f"texts of users are taken as they are: {why}"}
+    words = _text_words(seen)
+    if seen.seen is None and not seen.tells_all:
+        return {"texts of users": words}
+    if not project.settings.evaluation.allow_leaks:
+        raise EvaluationError(words, hint=_TEXT_HINT)
+    _log.warning("%s; %s", words, _ALLOWED)
+    return {"texts of users": f"{words} ({_ALLOWED})"}
+
+
+def _text_evidence(project: Project, inputs: Collection[Input]) -> Evidence | None:
+    """What vectors of users' own texts betray beside those of items; of several inputs, one that betrays them."""
+    split, views = project.split, Views(project.split)
+    users = feature_table(project.moment.store, split.train.user_ids, "user", ["text"])
+    found = []
+    for name in inputs:
+        items = feature_table(project.moment.store, split.train.item_ids, "item", [name])
+        if users.size and users.shape[1] == items.shape[1]:
+            seen = evidence(users, items, views, project.semantics.pool(items))
+            found += [] if seen is None else [seen]
+    return max(found, key=lambda one: (one.seen is not None, one.tells_all), default=None)
+
+
+def _text_words(seen: Evidence) -> str:
+    if seen.seen is not None or seen.tells_all:
+        return f"texts of users may show what is held out: {seen.words}"
+    return f"texts of users are taken as they are: {seen.words}"
 
 
 def _leak_check(project: Project) -> list[Check]:
+    if project.settings.prompts.user.source == "text":
+        return _text_check(project)
     found = _provenance(project)
     if found is None or not found.users:
         return []
@@ -120,6 +169,16 @@ def _leak_check(project: Project) -> list[Check]:
     return [
         Check(topic="leak", name="leak", kind="user", level="fair" if allowed else "poor", words=words, values=values)
     ]
+
+
+def _text_check(project: Project) -> list[Check]:
+    seen = _text_evidence(project, project.settings.inputs)
+    if seen is None:
+        return []
+    caught = seen.seen is not None or seen.tells_all
+    values = {"train": seen.train, "validation": seen.validation, "test": seen.test, "p": seen.p}
+    level: Level = "poor" if caught else "fair"  # which proves nothing
+    return [Check(topic="leak", name="leak", kind="user", level=level, words=_text_words(seen), values=values)]
 
 
 def _provenance(project: Project) -> Provenance | None:

@@ -299,7 +299,7 @@ class EvaluationConfig(Options):
     search: SearchConfig | None = None
     """Search hyper-parameters before arms are compared; without this table they are taken as configured."""
     allow_leaks: bool = False
-    """Go on where profiles of users may have been written from held-out interactions; the report says so."""
+    """Go on where profiles or texts of users may have been written from held-out interactions; the report says so."""
 
 
 class Settings(Options):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from command_line import hashing, invoke  # noqa: F401  # fixtures
 
-from enhancer.evaluation.leaks import evidence
+from enhancer import Project
+from enhancer.evaluation.leaks import Evidence, evidence
 from enhancer.evaluation.split import Views
 
 pytest.importorskip("torch")
@@ -134,6 +135,156 @@ def test_imported_profiles_of_unknown_origin_are_refused_unless_allowed(invoke, 
     assert invoke("train", "-q").code == 0
 
 
+TEXTS = """\
+[data]
+items = "items.csv"
+users = "users.csv"
+interactions = "ratings.csv"
+
+[prompts.item]
+source = "text"
+
+[prompts.user]
+source = "text"
+
+[embedder]
+use = "hashing"
+
+[store]
+use = "sqlite"
+path = "features"
+
+[backbone]
+use = "lightgcn"
+dim = 4
+epochs = 1
+
+[evaluation]
+seeds = 1
+test_size = 0.25
+validation_size = 0.33
+arms = ["none", "concat"]
+"""
+
+
+@pytest.fixture
+def texts(invoke, hashing, tmp_path):  # noqa: F811
+    """A users table whose texts name some of what each user took: ``texts("train", "test")``; without any, who they are."""
+    chance = random.Random(5)
+    genres = ("western", "musical", "thriller", "romance")
+    names = [f"{genres[n % 4]} {chance.randrange(10**9)}" for n in range(60)]
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names)))
+    rated = [f"u{user},{item}\n" for user in range(30) for item in chance.sample(range(user % 4, 60, 4), 12)]
+    (tmp_path / "ratings.csv").write_text("user_id,item_id\n" + "".join(rated))
+    (tmp_path / "enhancer.toml").write_text(TEXTS)
+    split = Project.load(tmp_path / "enhancer.toml").split
+
+    def write(*parts):
+        rows = ["user_id,about"]
+        for row, user in enumerate(split.train.user_ids):
+            told = [
+                names[item] for part in parts for item in getattr(split, part).items[getattr(split, part).users == row]
+            ]
+            rows.append(f"{user},{' '.join(told) or chance.choice(['nurse', 'clerk', 'student']) + f' of {20 + row}'}")
+        (tmp_path / "users.csv").write_text("\n".join(rows) + "\n")
+        assert invoke("generate", "-q").code == 0
+
+    return write
+
+
+def test_who_a_user_is_may_be_told(invoke, texts, tmp_path):  # noqa: F811
+    texts()
+    for verb in ("train", "ablate"):
+        done = invoke(verb)
+        assert done.code == 0, done.err
+        assert "held out" not in done.err
+    assert "texts of users are taken as they are" in (tmp_path / "report.html").read_text()
+    (check,) = [c for c in invoke("diagnose", "--json").json()["checks"] if c["topic"] == "leak"]
+    assert (check["level"], check["kind"]) == ("fair", "user")
+    assert "which proves nothing" in check["words"]
+
+
+def test_texts_that_were_written_from_training_alone_are_taken(invoke, texts):  # noqa: F811
+    texts("train")
+    assert invoke("train", "-q").code == 0
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        (("train", "validation"), "they have seen the validation part"),
+        (("train", "test"), "they have seen the test part"),
+        (("train", "validation", "test"), "they say of the test part what they say of training"),
+    ],
+)
+def test_ready_made_texts_that_know_what_is_held_out_are_refused(invoke, texts, parts, says):  # noqa: F811
+    texts(*parts)
+    for verb in ("train", "ablate"):
+        said = invoke(verb)
+        assert said.code == 1
+        assert "texts of users may show what is held out" in said.err
+        assert says in said.err
+        assert "user_text" in said.err
+    found = invoke("diagnose", "--json").json()
+    assert found["level"] == "poor"
+    assert says in found["verdict"]
+    # Pooled users and arms without vectors take no text; and whoever knows better may say so.
+    assert invoke("train", "-q", "--set", "prompts.user.source=pool").code == 0
+    assert invoke("ablate", "-q", "--set", 'evaluation.arms=["none"]').code == 0
+    allowed = invoke("train", "--set", "evaluation.allow_leaks=true")
+    assert allowed.code == 0
+    assert "allowed by [evaluation] allow_leaks" in allowed.err
+
+
+def test_taste_that_moved_is_no_leak():
+    """Everybody takes to the first kind in training and validation and to the second in the test part, as time may have it.
+
+    A text that says "the first kind" is nearer to validation than to the test part, and so is what is pooled from training.
+    """
+    rng = np.random.default_rng(1)
+    n = 40
+    kinds = np.repeat(np.eye(4, dtype=np.float32), 30, axis=0) + 0.05 * rng.standard_normal((120, 4)).astype(np.float32)
+
+    def part(user_kind, count):
+        pairs = [(u, 30 * user_kind(u) + i) for u in range(n) for i in rng.permutation(30)[:count]]
+        users, items = np.array(pairs, np.int32).T.copy()
+        ids = [f"u{u}" for u in range(n)], [f"i{i}" for i in range(120)]
+        return SimpleNamespace(users=users, items=items, user_ids=ids[0], item_ids=ids[1], ratings=None)
+
+    none = np.empty(0, np.int32)
+    train = part(lambda u: u % 4, 20)
+    moved = part(lambda u: (u + 1) % 4, 5)
+    whole = part(lambda u: u % 4, 30)  # so that every item is warm
+    train = SimpleNamespace(**{**vars(train), "users": whole.users, "items": whole.items})
+    split = SimpleNamespace(
+        train=train, validation=part(lambda u: u % 4, 5), test=moved, cold_items=none, cold_users=none
+    )
+    texts = np.eye(4, dtype=np.float32)[np.arange(n) % 4]
+    pooled = np.zeros((n, 4), np.float32)
+    np.add.at(pooled, train.users, kinds[train.items])
+    assert evidence(texts, kinds, Views(split)).seen == "validation"
+    controlled = evidence(texts, kinds, Views(split), pooled)
+    assert controlled.seen is None
+    assert "taste moved, which proves nothing" in controlled.words
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "pooled_test", "p_test", "told"),
+    [
+        (0.1, 0.09, 0.1, 1e-6, True),  # falls off by a tenth where training alone falls off by half
+        (0.1, 0.07, 0.1, 1e-6, False),  # by three tenths, more than half as much
+        (0.1, 0.09, 0.19, 1e-6, False),  # not half as near as means of training items are
+        (0.1, 0.09, 0.1, 0.01, False),  # which may be luck
+        (0.001, 0.001, 0.1, 1e-6, False),  # who a user is
+    ],
+)
+def test_what_says_as_much_of_the_test_part(train, test, pooled_test, p_test, told):
+    yardstick = Evidence(users=50, train=0.2, validation=0.1, test=pooled_test, p=0.5)
+    found = Evidence(users=50, train=train, validation=train, test=test, p=0.5, p_test=p_test, pooled=yardstick)
+    assert found.tells_all is told
+    assert ("say of the test part what they say of training" in found.words) is told
+
+
 def test_vectors_betray_what_they_have_seen():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((300, 64)).astype(np.float32)
@@ -166,3 +317,10 @@ def test_vectors_betray_what_they_have_seen():
     assert "they have seen the validation part" in leaking.words
     assert seen("train", "test").seen == "test"
     assert evidence(np.zeros((80, 64), np.float32), vectors, views) is None
+    pooled = np.zeros((80, 64), np.float32)
+    np.add.at(pooled, made["train"].users, vectors[made["train"].items])
+    assert not evidence(pooled, vectors, views, pooled).tells_all
+    everything = pooled.copy()
+    for name in ("validation", "test"):
+        np.add.at(everything, made[name].users, vectors[made[name].items])
+    assert evidence(everything, vectors, views, pooled).tells_all
