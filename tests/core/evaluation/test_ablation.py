@@ -116,6 +116,27 @@ def test_a_test_set_that_nobody_could_predict(world, toys):
         )
 
 
+def test_a_test_set_of_new_items_alone_says_what_it_lacks(world, toys):
+    split, vectors = world
+    new = np.isin(split.test.items, split.cold_items)
+    ids = split.train.user_ids, split.train.item_ids
+    test = toys["Part"](split.test.users[new], split.test.items[new], *ids)
+    odd = toys["Split"](split.train, split.validation, test, split.cold_items, split.cold_users)
+    from enhancer.evaluation import run_ablation
+
+    with pytest.raises(EvaluationError, match="no test interaction") as refused:
+        run_ablation(
+            toys["arms"][:1],
+            odd,
+            lambda _: (None, vectors),
+            lambda _: toys["SVD"](),
+            toys["make_fuser"],
+            metrics=["ndcg@10"],
+            seeds=[0],
+        )
+    assert "new items alone" in refused.value.hint
+
+
 def test_one_training_alone(world, toys):
     split, vectors = world
     data = training_data(split, toys["pooling"](split)(vectors), vectors)
