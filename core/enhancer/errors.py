@@ -21,6 +21,7 @@
     │   └── StoreMismatchError                  vectors of another embedder or dimension
     ├── ArtifactError                  exit 1   a serving artifact that cannot be read
     └── EvaluationError                exit 1   an experiment that cannot be judged
+        └── DivergenceError                     a training run whose loss is no longer a number
 
 The command line turns each into one message and its exit code; ``hint`` says what to do next.
 
@@ -146,6 +147,10 @@ class ArtifactError(EnhancerError):
 
 class EvaluationError(EnhancerError):
     """An experiment cannot be judged as asked."""
+
+
+class DivergenceError(EvaluationError):
+    """Training ran away: its loss is no longer a number. As a trial of a search it is a bad trial and no more."""
 
 
 _LISTED = 20

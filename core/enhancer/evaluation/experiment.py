@@ -124,6 +124,10 @@ def run_one(
     """Train one arm with one seed; test it unless it is a trial of a search (``measured=False``).
 
     With a memory it is remembered, and where it was interrupted before, it goes on from there.
+
+    Raises:
+        EvaluationError: Training ran away, or what it made cannot be ranked; the message names arm and seed. A trial
+            raises neither: it then has no value.
     """
     data = experiment.data(arm, seed)
     backbone, fuser = experiment.make_backbone(arm), experiment.make_fuser(arm)
@@ -135,8 +139,9 @@ def run_one(
     started = time.perf_counter()
     try:
         fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
-    except EvaluationError:
+    except EvaluationError as error:
         if measured:
+            error.message = f"arm {arm.name!r}, seed {seed}: {error.message}"  # which a backbone knows nothing of
             raise
         fitted = None  # a trial whose options train nothing, with too large steps say, is a bad trial and no more
     seconds = time.perf_counter() - started

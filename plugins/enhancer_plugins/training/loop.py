@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from enhancer.errors import EnhancerError
+from enhancer.errors import DivergenceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +78,7 @@ def train(model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: s
         identity: Names everything that a result depends on. A checkpoint of another identity is not resumed.
 
     Raises:
-        EnhancerError: The loss is no longer a number.
+        DivergenceError: The loss is no longer a number.
     """
     outcome = Outcome()
     best: dict[str, torch.Tensor] | None = None
@@ -94,7 +94,7 @@ def train(model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: s
         epoch = outcome.epochs + 1
         loss = model.train_epoch(epoch)
         if not math.isfinite(loss):
-            raise EnhancerError(
+            raise DivergenceError(
                 f"training diverged: the loss of epoch {epoch} is {loss}", hint="lower [backbone] learning_rate"
             )
         metric = None

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from enhancer.config.schema import DimensionConfig, SearchConfig
+from enhancer.errors import DivergenceError
 from enhancer.evaluation import Arm, run_ablation
 
 pytest.importorskip("torch")
@@ -48,3 +50,56 @@ def test_lightgcn_with_every_bundled_fuser(world, toys):
     assert all(run.history and run.seconds > 0 for run in result.runs)
     alone = run(arms[2:3], (0,))
     assert alone.overall.per_seed["align"]["ndcg@10"] == overall.per_seed["align"]["ndcg@10"]
+
+
+WILD = pytest.mark.parametrize("loss", ["bpr", "softmax", "multinomial"])
+
+
+@pytest.fixture
+def ablate_lightgcn(world, toys):
+    from enhancer.contracts import Context
+    from enhancer_plugins.backbones.lightgcn import LightGCN
+    from enhancer_plugins.fusers.none import NoFusion
+    from enhancer_plugins.fusers.prior import Prior
+
+    split, vectors = world
+    fusers = {"none": NoFusion, "prior": Prior}
+    short = {"dim": 8, "epochs": 4, "eval_every": 1, "device": "cpu"}
+
+    def run(fuser, options, **more):
+        return run_ablation(
+            [Arm("mine", fuser, backbone_options=options, semantic=fuser != "none")],
+            split,
+            lambda _: (None, vectors),
+            lambda arm: LightGCN(LightGCN.options_class(**short | arm.backbone_options), Context()),
+            lambda arm: fusers[arm.fuser](fusers[arm.fuser].options_class(), Context()),
+            metrics=["ndcg@10"],
+            seeds=[3],
+            pool=toys["pooling"](split),
+            **more,
+        )
+
+    return run
+
+
+@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")  # numpy's word on the way
+@pytest.mark.parametrize("step", [1e30, 3e38])
+@pytest.mark.parametrize(
+    ("loss", "fuser"), [("bpr", "none"), ("softmax", "prior"), ("multinomial", "none"), ("multinomial", "prior")]
+)
+def test_a_diverging_trial_of_a_bundled_backbone_is_a_bad_trial_and_no_more(ablate_lightgcn, loss, fuser, step):
+    """Whether the loss is no number, or, after the only step of an epoch, what is validated."""
+    pytest.importorskip("optuna")
+    steps = SearchConfig(trials=6, backbone={"learning_rate": DimensionConfig(choices=[step, 0.01])}, fuser={})
+    found = ablate_lightgcn(fuser, {"loss": loss}, search=steps).searched["mine"]
+    values = {trial.options["backbone"]["learning_rate"]: trial.value for trial in found.trials[1:]}
+    assert values[step] is None
+    assert values[0.01] > 0.1
+    assert found.arm.backbone_options.get("learning_rate", 0.01) == 0.01
+
+
+@WILD
+def test_a_diverging_arm_outside_a_search_is_an_error_that_names_it(ablate_lightgcn, loss):
+    says = r"arm 'mine', seed 3: training diverged: the loss of epoch \d is nan; lower \[backbone\] learning_rate"
+    with pytest.raises(DivergenceError, match=says):
+        ablate_lightgcn("none", {"loss": loss, "learning_rate": 1e30, "eval_every": 4})
