@@ -135,8 +135,11 @@ class Parts:
         if arm is None or not arm.backbone_options:
             made: Backbone = self._create("backbone")
             return made
+        from enhancer.contracts.options import overlaid
+
         chosen = self.settings.backbone
-        options = {**chosen.options, **arm.backbone_options}
+        target = self.plugins.get("backbone", chosen.use)
+        options = overlaid(target.options_class, chosen.options, arm.backbone_options)
         where = f"[evaluation.arm.{arm.name}] backbone:"
         arm_made: Backbone = self.plugins.create("backbone", chosen.use, options, self.context, where=where)
         return arm_made

@@ -28,6 +28,14 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
+    def without_effect(self) -> dict[str, str]:
+        """Options that were set and would be ignored, because of what others are: they are refused.
+
+        Returns:
+            By option, why, as a phrase that can follow ``option = value``. None by default.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -52,10 +60,11 @@ def build_options(
         also_known: Further keys to draw suggestions from.
 
     Raises:
-        ConfigError: An unknown key (with the nearest known one) or a value of a wrong type, naming ``where``.
+        ConfigError: An unknown key (with the nearest known one), a value of a wrong type, or one that would be ignored,
+            naming ``where``.
     """
     try:
-        return cls.model_validate(dict(values))
+        made = cls.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -68,3 +77,40 @@ def build_options(
         given = first.get("input")
         shown = "" if first["type"] == "missing" else f", not {given!r}"
         raise ConfigError(f"{where} {name}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}") from None
+    if isinstance(made, Options):
+        refuse_without_effect(made, where=where)
+    return made
+
+
+def refuse_without_effect(options: Options, *, where: str) -> None:
+    """Refuse what was set and would be ignored.
+
+    Raises:
+        ConfigError: Names ``where``, the option, and why.
+    """
+    for name, why in options.without_effect().items():
+        raise ConfigError(
+            f"{where} {name} = {getattr(options, name)!r} {why}",
+            hint="it would be ignored: take it out, or choose what it goes with",
+        )
+
+
+def ignored(cls: type[BaseModel], values: Mapping[str, Any]) -> set[str]:
+    """Which of these options would be ignored; none where they are no options of ``cls`` at all."""
+    if not issubclass(cls, Options):
+        return set()
+    try:
+        return set(cls.model_validate(dict(values)).without_effect())
+    except ValidationError:  # what is wrong with them is said where they are taken
+        return set()
+
+
+def overlaid(cls: type[BaseModel], base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes`` over it, less what ``base`` has set and ``changes`` leave no use for.
+
+    A base that sets a temperature for its softmax is no reason to refuse a change to a loss without one. What
+    ``changes`` set stays, and is refused if it would be ignored.
+    """
+    merged = {**base, **changes}
+    useless = ignored(cls, merged) - set(changes)
+    return {name: value for name, value in merged.items() if name not in useless}

@@ -41,6 +41,12 @@ class FMOptions(TrainingOptions):
             return {"regularisation": 3e-2, "eval_every": 1} | data
         return data
 
+    def without_effect(self) -> dict[str, str]:
+        """As of every loss; a cosine is refused with any, in words of its own."""
+        found = super().without_effect()
+        found.pop("similarity", None)
+        return found
+
 
 class FM(TrainedBackbone):
     """A factorisation machine over user id, item id, side features and, with a fuser that widens the input, vectors."""

@@ -63,6 +63,11 @@ class LightGCN(TrainedBackbone):
                 f"[backbone] layer_weights has {len(weights)} numbers for {options.layers} layers",
                 hint=f"give {options.layers + 1}: one for the input and one for each layer",
             )
+        if isinstance(weights, list) and not any(weights):
+            raise ConfigError(
+                "[backbone] layer_weights are all zero: every score would be nothing, and nothing would be trained",
+                hint="give at least one layer a weight, or take layer_weights out",
+            )
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """The model of one run."""

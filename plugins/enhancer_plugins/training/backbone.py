@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from enhancer.contracts import Backbone, Options
+from enhancer.contracts.options import refuse_without_effect
 from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
     from enhancer.contracts import Context, Fitted, Fuser, Monitor, TrainingData
     from enhancer_plugins.training.model import RankingModel, Recipe
+
+_LOSSES_OF = {
+    "negatives": ("softmax",),
+    "in_batch": ("softmax",),
+    "temperature": ("softmax", "multinomial"),
+    "similarity": ("softmax", "multinomial"),
+}
+"""Options that are of some losses alone, and of which."""
+_SAYING_NOTHING = (None, False, "dot")
+"""Values of these that hold for every loss: whoever sets one is not ignored."""
 
 
 class TrainingOptions(Options):
@@ -57,6 +68,17 @@ class TrainingOptions(Options):
     engine: Literal["auto", "numba", "torch"] = "auto"
     """numba (kernels for the CPU), torch (the reference, and the way on a GPU), or auto: the faster one."""
 
+    def without_effect(self) -> dict[str, str]:
+        """Options of another loss than the one that is trained by."""
+        there = get_args(type(self).model_fields["loss"].annotation)
+        found = {}
+        for name, losses in _LOSSES_OF.items():
+            if self.loss in losses or name not in self.model_fields_set or getattr(self, name) in _SAYING_NOTHING:
+                continue
+            those = " or ".join(repr(loss) for loss in losses if not there or loss in there)
+            found[name] = f"goes with loss = {those} alone, and loss is {self.loss!r}"
+        return found
+
 
 class TrainedBackbone(Backbone):
     """A backbone whose model is trained by :func:`enhancer_plugins.training.loop.train`.
@@ -71,11 +93,7 @@ class TrainedBackbone(Backbone):
     def __init__(self, options: TrainingOptions, context: Context) -> None:
         del context
         self.options = options
-        if options.similarity == "cosine" and options.loss not in {"softmax", "multinomial"}:
-            raise ConfigError(
-                "[backbone] similarity = 'cosine' goes with loss = 'softmax' or 'multinomial' alone",
-                hint="set loss = 'softmax'",
-            )
+        refuse_without_effect(options, where="[backbone]")
 
     @abstractmethod
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
