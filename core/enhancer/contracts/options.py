@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from enhancer.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 
 class Options(BaseModel):
@@ -27,6 +28,14 @@ class Options(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    searched: ClassVar[Mapping[str, float]] = {}
+    """Options that a search of hyper-parameters takes by default, beside the well-known ones
+    (:data:`enhancer.evaluation.search.SPREAD`): each from its value divided by this to its product with it."""
+
+    def in_effect(self, name: str) -> Any:
+        """What an option comes to: where None stands for a value, that one; None where it has no say."""
+        return getattr(self, name, None)
 
     def without_effect(self) -> dict[str, str]:
         """Options that were set and would be ignored, because of what others are: they are refused.

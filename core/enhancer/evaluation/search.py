@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from enhancer.contracts.options import ignored
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation.metrics import direction, parse_metric
 from enhancer.evaluation.workers import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from enhancer.config.schema import DimensionConfig, SearchConfig
     from enhancer.contracts.options import Options
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     RunAll = Callable[[Sequence[Job]], Iterable[Run]]
     """Does jobs, wherever, and gives their runs in order."""
 
+Value = TypeVar("Value")
+
 SPREAD = {
     "learning_rate": 4.0,
     "regularisation": 10.0,
@@ -38,8 +41,8 @@ SPREAD = {
     "temperature": 3.0,
     "scale": 3.0,
 }
-"""Options that are searched where the configuration names none: on a log scale, from the configured value divided by
-this to its product with it."""
+"""Options of any plugin that are searched where the configuration names none: on a log scale, from the value in effect
+divided by this to its product with it. A plugin names others in ``Options.searched``."""
 _HOPELESS = 10.0
 """A log loss that is worse than any that a trained model has."""
 _ROUND = 4
@@ -114,12 +117,18 @@ def search(
             hint="set [evaluation] validation_size, or leave [evaluation.search] out",
         )
     spaces = [space_of(experiment, arm, config) for arm in arms]
+    for name in config.backbone or {}:
+        if not any(name in space["backbone"] for space in spaces):
+            raise ConfigError(
+                f"[evaluation.search.backbone] {name} would be searched in vain: no arm's backbone has a use for it",
+                hint="take it out, or give an arm what it goes with",
+            )
     known = {name for arm in arms for name in (arm.name, arm.fuser)}
     for name in config.fuser:
         if name not in known:
             raise ConfigError(f"[evaluation.search.fuser.{name}] {name!r} is neither an arm nor the fuser of one")
     sign = direction(experiment.metrics[0])
-    studies = [_Study(arm, space, sign) for arm, space in zip(arms, spaces, strict=True)]
+    studies = [_Study(arm, space, sign, _options_of(experiment, arm)) for arm, space in zip(arms, spaces, strict=True)]
     done = 0
     while done < config.trials:
         count = 1 if not done else min(_ROUND, config.trials - done)
@@ -136,14 +145,14 @@ def search(
 def space_of(experiment: Experiment, arm: Arm, config: SearchConfig) -> Space:
     """What is searched for an arm: what the configuration says, else the well-known options around their values.
 
+    What the configuration names for every arm is left out for one that has no use for it.
+
     Raises:
         ConfigError: The configuration names an option that the arm's backbone or fuser does not have.
     """
-    parts = {"backbone": experiment.make_backbone(arm), "fuser": experiment.make_fuser(arm)}
     said = {"backbone": config.backbone, "fuser": config.fuser.get(arm.name, config.fuser.get(arm.fuser))}
     space: Space = {}
-    for name, part in parts.items():
-        options: Options | None = getattr(part, "options", None)
+    for name, options in _options_of(experiment, arm).items():
         wanted = said[name]
         if wanted is None:
             space[name] = {} if options is None else _around(options)
@@ -151,27 +160,63 @@ def space_of(experiment: Experiment, arm: Arm, config: SearchConfig) -> Space:
         known = [] if options is None else type(options).model_fields
         if unknown := [key for key in wanted if key not in known]:
             raise ConfigError(f"[evaluation.search] arm {arm.name!r} has no {name} option {unknown[0]!r}")
-        space[name] = dict(wanted)
+        useless = set() if options is None else _useless(options, wanted)
+        space[name] = _without(wanted, useless)
+    if config.backbone is None and "ranking" in experiment.make_fuser(arm).needs:
+        space["backbone"].pop("temperature", None)  # of a loss that the fuser's own takes the place of
     return space
+
+
+def _options_of(experiment: Experiment, arm: Arm) -> dict[str, Options | None]:
+    parts = {"backbone": experiment.make_backbone(arm), "fuser": experiment.make_fuser(arm)}
+    return {name: getattr(part, "options", None) for name, part in parts.items()}
 
 
 def _around(options: Options) -> dict[str, DimensionConfig]:
     from enhancer.config.schema import DimensionConfig
 
     found = {}
-    for name, factor in SPREAD.items():
-        value = getattr(options, name, None)
+    for name, factor in {**SPREAD, **options.searched}.items():
+        value = options.in_effect(name)
         if isinstance(value, float) and value > 0:
             found[name] = DimensionConfig(low=value / factor, high=value * factor, log=True)
     return found
 
 
+def _useless(options: Options, wanted: Mapping[str, DimensionConfig]) -> set[str]:
+    """What would be ignored, whatever is drawn of the others: each with their first values, and with each choice."""
+    values: dict[str, Sequence[Any]] = {
+        name: dimension.choices or [dimension.low] for name, dimension in wanted.items()
+    }
+    first = {name: own[0] for name, own in values.items()}
+    others = [{}, *({name: value} for name, own in values.items() for value in own)]
+    return {
+        name
+        for name, own in values.items()
+        if all(
+            any(name in _ignored(options, {**first, **other, name: value}) for value in own)
+            for other in others
+            if name not in other
+        )
+    }
+
+
+def _without(values: Mapping[str, Value], names: Collection[str]) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def _ignored(options: Options, changes: Mapping[str, Any]) -> set[str]:
+    """Which of all these would be ignored, were ``changes`` made to ``options``."""
+    told = {name: getattr(options, name) for name in options.model_fields_set}
+    return ignored(type(options), {**told, **changes})
+
+
 class _Study:
     """The search of one arm. Asks Optuna's sampler, which sees names like ``fuser.weight``."""
 
-    def __init__(self, arm: Arm, space: Space, sign: int) -> None:
+    def __init__(self, arm: Arm, space: Space, sign: int, options: Mapping[str, Options | None]) -> None:
         optuna = _optuna()
-        self._arm, self._sign = arm, sign
+        self._arm, self._sign, self._options = arm, sign, options
         self._distributions = {
             f"{part}.{name}": _distribution(optuna, dimension)
             for part, dimensions in space.items()
@@ -196,11 +241,14 @@ class _Study:
             for name, value in asked.params.items():
                 part, _, option = name.partition(".")
                 options[part][option] = value
+            given = {"backbone": self._arm.backbone_options, "fuser": self._arm.fuser_options}
+            whole: dict[str, dict[str, Any]] = {}
+            for part, own in self._options.items():  # no temperature, say, where the loss that was drawn has none
+                useless = set() if own is None else _ignored(own, options[part])
+                whole[part] = _without({**given[part], **options[part]}, useless)
+                options[part] = _without(options[part], useless)
             tuned = replace(
-                self._arm,
-                fuser_options={**self._arm.fuser_options, **options["fuser"]},
-                backbone_options={**self._arm.backbone_options, **options["backbone"]},
-                untuned=self._arm,
+                self._arm, fuser_options=whole["fuser"], backbone_options=whole["backbone"], untuned=self._arm
             )
             self._waiting.append((asked, tuned, options))
         return [arm for _, arm, _ in self._waiting[start:]]

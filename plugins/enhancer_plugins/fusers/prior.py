@@ -12,7 +12,8 @@ is where the regression says, at the length that it says (``unseen_length``).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 class PriorOptions(Options):
     """``[fuser] use = "prior"``."""
+
+    searched: ClassVar[Mapping[str, float]] = {"items": 10.0, "ridge": 10.0}
 
     items: float = Field(default=3.0, ge=0)
     """What an item's vector is worth, in interactions (``k``); at 0 it places unseen items and does no more."""

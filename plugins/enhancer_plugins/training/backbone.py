@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
@@ -68,6 +68,14 @@ class TrainingOptions(Options):
     engine: Literal["auto", "numba", "torch"] = "auto"
     """numba (kernels for the CPU), torch (the reference, and the way on a GPU), or auto: the faster one."""
 
+    def in_effect(self, name: str) -> Any:
+        """As the loss has it."""
+        if self.loss not in _LOSSES_OF.get(name, (self.loss,)):
+            return None
+        if name == "temperature" and self.temperature is None:
+            return 0.2 if self.similarity == "cosine" else 1.0
+        return super().in_effect(name)
+
     def without_effect(self) -> dict[str, str]:
         """Options of another loss than the one that is trained by."""
         there = get_args(type(self).model_fields["loss"].annotation)
@@ -116,9 +124,8 @@ class TrainedBackbone(Backbone):
         own = self.options
         softmax, whole = None, own.loss == "multinomial"
         if own.loss in {"softmax", "multinomial"}:
-            default = 0.2 if own.similarity == "cosine" else 1.0
             drawn = None if whole else own.negatives
-            softmax = Softmax(drawn, own.in_batch and not whole, own.temperature or default, own.similarity)
+            softmax = Softmax(drawn, own.in_batch and not whole, own.in_effect("temperature"), own.similarity)
             if own.similarity == "cosine" and "input" in fuser.needs:
                 raise ConfigError(
                     "[backbone] similarity = 'cosine' does not go with a fuser that widens the input: the widening "
