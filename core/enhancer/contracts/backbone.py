@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.placement import Placement
 
-Capability = Literal["input", "loss", "embeddings", "ranking", "served"]
+Capability = Literal["input", "loss", "embeddings", "propagation", "ranking", "served"]
 """What a fuser may need of a backbone: a widened ``input``; a further ``loss`` on its embeddings; a hand in the
-``embeddings`` themselves before they are propagated; a ``ranking`` loss in place of the backbone's own; a word on the
-embeddings that are ``served``."""
+``embeddings`` themselves, before they are propagated where it propagates; ``propagation``, so that a node's final
+embedding tells of its neighbours; a ``ranking`` loss in place of the backbone's own; a word on the embeddings that are
+``served``."""
 
 Material = Literal["features", "labels"]
 """What a backbone may take beside interactions and vectors: side ``features`` of users and items; ``labels`` of

@@ -6,6 +6,7 @@ a :class:`Fusion`, which owns the run's trainable parts. A fuser may
 - widen the backbone's input (:meth:`Fusion.inputs`): need ``"input"``;
 - add a term to the loss (:meth:`Fusion.loss`): need ``"loss"``;
 - change the backbone's own embeddings before it propagates them (:meth:`Fusion.embeddings`): need ``"embeddings"``;
+- learn from what the neighbours tell of a node: need ``"propagation"``;
 - rank by a loss of its own (:meth:`Fusion.ranking_loss`): need ``"ranking"``;
 - correct the embeddings that are served (:meth:`Fusion.settle`): need ``"served"``;
 - place an entity that the backbone has never seen (:meth:`Fusion.place`).
@@ -194,11 +195,12 @@ class Fuser(ABC):
                 "input": "a widened input",
                 "loss": "a further loss on its embeddings",
                 "embeddings": "a hand in its embeddings before they are propagated",
+                "propagation": "embeddings that tell of their neighbours (propagation)",
                 "ranking": "a ranking loss in place of its own",
                 "served": "a word on the embeddings that are served",
             }
             raise FusionError(
                 f"fuser {name!r} needs {' and '.join(words[m] for m in missing)}, which backbone {of!r} does not offer "
                 "as it is configured",
-                hint="choose another pair of [fuser] use and [backbone] use, or another [backbone] loss",
+                hint="choose another pair of [fuser] use and [backbone] use, or another [backbone] loss or layers",
             )

@@ -50,7 +50,7 @@ class LightGCN(TrainedBackbone):
     """Embeddings of users and items, averaged over their neighbours in the interaction graph, trained to rank."""
 
     options_class = LightGCNOptions
-    accepts = TrainedBackbone.accepts | {"embeddings", "ranking"}
+    accepts = TrainedBackbone.accepts | {"embeddings", "propagation", "ranking"}
     options: LightGCNOptions
 
     def __init__(self, options: LightGCNOptions, context: Context) -> None:
@@ -68,12 +68,16 @@ class LightGCN(TrainedBackbone):
                 "[backbone] layer_weights are all zero: every score would be nothing, and nothing would be trained",
                 hint="give at least one layer a weight, or take layer_weights out",
             )
+        if not any(self._weights()[1:]):  # of a node there is its own embedding alone
+            self.accepts = self.accepts - {"propagation"}
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """The model of one run."""
         from enhancer_plugins.backbones.lightgcn_model import LightGCNModel
 
+        return LightGCNModel(recipe, self._weights(), data, fuser, seed=seed, precision=self.options.precision)
+
+    def _weights(self) -> list[float]:
+        """Of each layer, the input's first."""
         count, weights = self.options.layers + 1, self.options.layer_weights
-        if not isinstance(weights, list):
-            weights = [1.0 if weights == "sum" else 1 / count] * count
-        return LightGCNModel(recipe, weights, data, fuser, seed=seed, precision=self.options.precision)
+        return weights if isinstance(weights, list) else [1.0 if weights == "sum" else 1 / count] * count

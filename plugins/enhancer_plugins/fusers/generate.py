@@ -49,7 +49,7 @@ class Generate(Fuser):
     """
 
     options_class = GenerateOptions
-    needs = frozenset({"embeddings", "loss"})
+    needs = frozenset({"embeddings", "propagation", "loss"})
 
     def __init__(self, options: GenerateOptions, context: Context) -> None:
         del context

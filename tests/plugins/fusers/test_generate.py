@@ -3,8 +3,12 @@ import pytest
 import torch
 
 from enhancer.contracts import Batch, Context
-from enhancer.testing.backbone import planted
+from enhancer.errors import FusionError
+from enhancer.testing.backbone import Watcher, planted
+from enhancer_plugins.backbones.fm import FM, FMOptions
+from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.generate import Generate, GenerateOptions
+from enhancer_plugins.fusers.semantic import Semantic, SemanticOptions
 
 
 def build(seed=0, **options):
@@ -72,3 +76,35 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
     placed = build(unseen_length=2.0).place("item", target)(data.item_vectors)
     expected *= 2 * np.linalg.norm(target.numpy(), axis=1).mean() / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        LightGCN(LightGCNOptions(layers=0), Context()),
+        LightGCN(LightGCNOptions(layers=0, layer_weights=[1]), Context()),
+        LightGCN(LightGCNOptions(layer_weights=[1, 0, 0, 0]), Context()),
+        FM(FMOptions(), Context()),
+    ],
+    ids=["no layers", "no layers, weighted", "the input alone", "fm"],
+)
+def test_a_backbone_that_does_not_propagate_is_refused_before_training(backbone):
+    """Every masked node would be the same token, which tells no vector from another."""
+    fuser = Generate(GenerateOptions(), Context())
+    with pytest.raises(FusionError, match=r"needs .*embeddings that tell of their neighbours \(propagation\)"):
+        fuser.check(backbone)
+    with pytest.raises(FusionError, match="propagation"):
+        backbone.fit(planted().data, fuser, seed=0, monitor=Watcher())
+
+
+@pytest.mark.parametrize("options", [{"layers": 1}, {"layer_weights": "sum"}, {"layer_weights": [0, 0, 0, 1]}])
+def test_one_that_does_is_taken(options):
+    Generate(GenerateOptions(), Context()).check(LightGCN(LightGCNOptions(**options), Context()))
+
+
+def test_without_propagation_other_fusers_go_on():
+    backbone = LightGCN(LightGCNOptions(layers=0, dim=8, epochs=2), Context())
+    fuser = Semantic(SemanticOptions(), Context())  # the vectors' own network needs no neighbours
+    fuser.check(backbone)
+    fitted = backbone.fit(planted().data, fuser, seed=0, monitor=Watcher())
+    assert np.isfinite(fitted.factors.items).all()
