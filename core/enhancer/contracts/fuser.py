@@ -52,7 +52,7 @@ class Batch:
     positives: torch.Tensor
     """int64 ``[b]``: their positive items."""
     negatives: torch.Tensor
-    """int64 ``[m]``: sampled items."""
+    """int64 ``[m]``: sampled items; none where the backbone's loss takes none."""
     user_embeddings: torch.Tensor
     """float32 ``[n_users, d]``: collaborative embeddings after propagation, of all users, with gradient."""
     item_embeddings: torch.Tensor

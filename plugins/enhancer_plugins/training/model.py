@@ -250,7 +250,10 @@ class RankingModel(ABC):
         """What the steps of an epoch learn from, one after another, on the device of the run."""
         if self._everything is not None:
             return iter([self._everything])
-        return in_steps(self._epochs(epoch), self.batch_size)
+        drawn = self._epochs(epoch)
+        if self._whole:  # fusers shall not take for negatives what the loss does not
+            drawn = drawn._replace(negatives=drawn.negatives[:0])
+        return in_steps(drawn, self.batch_size)
 
     def step(self, batch: Any) -> Loss:
         """Learn from one of :meth:`batches`; its loss with the penalty."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Triples(NamedTuple):
-    """Users with an item they took and one they did not: int64 ``[b]`` each."""
+    """Users with an item they took and one they did not: int64 ``[b]`` each; no negatives where a loss takes none."""
 
     users: torch.Tensor
     positives: torch.Tensor
@@ -71,9 +71,9 @@ class TripletSampler:
         return Triples(torch.from_numpy(users), torch.from_numpy(positives), torch.from_numpy(drawn))
 
     def everything(self) -> Triples:
-        """Every positive once, by user and item, for a loss that takes no negatives: they are the positives."""
+        """Every positive once, by user and item, for a loss that takes no negatives."""
         users, items = torch.from_numpy(self._users), torch.from_numpy(self._items)
-        return Triples(users, items, items)
+        return Triples(users, items, items[:0])
 
     def _by_user(self, random: np.random.Generator, active: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places of as many interactions as there are."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from enhancer.contracts import Context, TrainingData
+from enhancer.contracts import Context, Fuser, Fusion, TrainingData
 from enhancer.errors import ConfigError, FusionError
 from enhancer.testing.backbone import Watcher, planted
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
@@ -109,6 +109,27 @@ def test_the_multinomial_is_a_likelihood_with_a_normal_prior():
     active = activity[activity > 0]
     prior = -0.7 / 2 * (activity / active.mean() * rows.square().sum(1)).sum()
     assert fitted.history[0]["loss"] == pytest.approx(float(-(likelihood + prior) / len(users)), rel=1e-5)
+
+
+@pytest.mark.parametrize("more", [{}, {"batch_size": 256}, {"draws": "users"}], ids=["whole", "in steps", "by user"])
+@pytest.mark.parametrize(("loss", "drawn"), [("multinomial", False), ("softmax", True), ("bpr", True)])
+def test_fusers_see_negatives_where_the_loss_takes_some(loss, drawn, more):
+    seen = []
+
+    class Looks(Fuser):
+        needs, uses_semantics = frozenset({"loss"}), False
+
+        def __init__(self):
+            pass
+
+        def build(self, data, dim, *, seed, device):
+            fusion = Fusion()
+            fusion.loss = lambda batch: seen.append((len(batch.positives), len(batch.negatives)))
+            return fusion
+
+    fit(Looks(), dim=8, epochs=2, loss=loss, **more)
+    assert sum(positives for positives, _ in seen) == 2 * len(planted().data.users)
+    assert [negatives for _, negatives in seen] == [positives if drawn else 0 for positives, _ in seen]
 
 
 def test_each_loss_has_defaults_of_its_own():

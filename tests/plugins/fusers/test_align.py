@@ -3,8 +3,11 @@ import pytest
 import torch
 
 from enhancer.contracts import Batch, Context
-from enhancer.testing.backbone import planted
+from enhancer.testing.backbone import Watcher, planted
+from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.align import Align, AlignOptions
+from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
+from enhancer_plugins.training.run import generator
 
 
 def embeddings(seed=0, d=8):
@@ -120,3 +123,40 @@ def test_minimising_it_draws_embeddings_to_their_vectors():
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.6 * losses[0]
+
+
+def propagated(rows, layers=3):
+    """All embeddings after propagation by a dense matrix, the mean of the layers."""
+    data = planted().data
+    liked = np.zeros((110, 110))
+    liked[data.users, data.items + 60] = 1
+    liked += liked.T
+    scale = 1 / np.sqrt(np.maximum(liked.sum(1), 1))
+    matrix = scale[:, None] * liked * scale[None]
+    return sum(np.linalg.matrix_power(matrix, k) @ rows for k in range(layers + 1)) / (layers + 1)
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+def test_by_the_multinomial_users_and_positives_are_aligned_once_each(engine):
+    """It draws no negatives: of RLMRec's terms those of users and of positives are left."""
+    data = planted().data
+    options = LightGCNOptions(dim=8, epochs=1, loss="multinomial", engine=engine, device="cpu")
+    losses = []
+    for fuser in (
+        NoFusion(NoFusionOptions(), Context()),
+        Align(AlignOptions(weight=0.5, temperature=0.3, nodes_per_step=0), Context()),
+    ):
+        fitted = LightGCN(options, Context()).fit(data, fuser, seed=0, monitor=Watcher())
+        losses.append(fitted.history[0]["loss"])
+    start = 0.1 * torch.randn(110, 8, generator=generator(0, "embeddings")).double().numpy()
+    users, items = np.split(propagated(start), [60])
+    weights = {name: t.double().numpy() for name, t in build().state().items() if name != "random"}
+    total = 0.0
+    for nodes, rows, vectors in ((data.users, users, data.user_vectors), (data.items, items, data.item_vectors)):
+        kept = nodes[vectors[nodes].any(1)]  # each interaction's node, as often as it comes
+        hidden = vectors[kept] @ weights["weight.0"] + weights["bias.0"]
+        mapped = np.where(hidden > 0, hidden, 0.01 * hidden) @ weights["weight.1"] + weights["bias.1"]
+        a, t = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (rows[kept], mapped))
+        logits = a @ t.T / 0.3
+        total += np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits))
+    assert losses[1] - losses[0] == pytest.approx(0.5 * total, rel=1e-4)
