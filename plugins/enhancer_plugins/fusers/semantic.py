@@ -29,7 +29,7 @@ class SemanticOptions(Options):
     negatives: int = Field(default=256, ge=1)
     """Items drawn at every step, against which each of its positives must win."""
     hidden: int | None = Field(default=None, ge=1)
-    """Width of the hidden layer; by default half the length of a vector."""
+    """Width of the hidden layer; by default half the length of a vector, rounded down, and one more."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Step size of Adam for the MLP."""
     unseen_length: float = Field(default=1.0, gt=0)
