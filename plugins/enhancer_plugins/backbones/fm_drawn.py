@@ -104,7 +104,7 @@ class DrawnSide:
             if own is not None:
                 _add_levels(block.numpy(), half, linear, own[first:last].numpy())
         if own is not None:
-            _add_products(self._total.numpy(), self._core.numpy(), own.numpy())
+            _add_products(self._total, self._core, own)
         return self._total, own
 
     def backward(self, by_total: torch.Tensor, by_level: torch.Tensor | None) -> Slopes:
@@ -165,8 +165,17 @@ def all_rows(
     total = torch.addmm(core, columns, fields.factors)
     made = level.clone()
     _add_levels(columns.contiguous().numpy(), *_terms(fields), made.numpy())
-    _add_products(total.numpy(), core.contiguous().numpy(), made.numpy())
+    _add_products(total, core, made)
     return total, made
+
+
+def _add_products(total: torch.Tensor, core: torch.Tensor, out: torch.Tensor) -> None:
+    """``out[r] += (|total|² - |core|²) / 2``.
+
+    By torch: sums of so few numbers come out otherwise in the process that compiles a kernel than in those that find it
+    compiled.
+    """
+    out.add_(torch.linalg.vecdot(total, total).sub_(torch.linalg.vecdot(core, core)), alpha=0.5)
 
 
 def _terms(fields: Fields) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -202,17 +211,6 @@ def _add_levels(columns: Any, half: Any, linear: Any, out: Any) -> None:  # prag
             x = columns[row, k]
             total += x * (linear[k] - x * half[k])
         out[row] += total
-
-
-@numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
-def _add_products(total: Any, core: Any, out: Any) -> None:  # pragma: no cover - compiled
-    """``out[r] += (|total|² - |core|²) / 2``."""
-    for row in numba.prange(total.shape[0]):
-        found = np.float32(0)
-        for k in range(total.shape[1]):
-            t, r = total[row, k], core[row, k]
-            found += t * t - r * r
-        out[row] += np.float32(0.5) * found
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
