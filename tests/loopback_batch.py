@@ -166,10 +166,15 @@ class LoopbackBatches:
         trouble = self._befalls("upload")
         if (early := self._before(request, trouble)) is not None:
             return early
-        form = await request.post()
-        if form.get("purpose") != "batch" or not isinstance(form.get("file"), web.FileField):
+        # Part by part: `request.post()` leaves its temporary file open when a client dies half-way.
+        purpose, content = "", None
+        async for part in await request.multipart():
+            if part.name == "purpose":
+                purpose = await part.text()
+            elif part.name == "file" and part.filename:
+                content = bytes(await part.read())
+        if purpose != "batch" or content is None:
             return _error(400, "purpose must be 'batch', with a file")
-        content = form["file"].file.read()
         self.uploads.append(len(content))
         name = f"file-{len(self.files)}"
         self.files[name] = content
