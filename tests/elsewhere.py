@@ -9,7 +9,6 @@ has finished (a number, a size that depends on values) is written down in :data:
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -101,14 +100,13 @@ def _raw(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.raw if isinstance(tensor, Elsewhere) else tensor
 
 
-def install() -> contextlib.AbstractContextManager[Any]:
-    """Make the device known to this process; it is, while what is given lives."""
+def install() -> None:
+    """Make the device known to this process."""
     _setup_privateuseone_for_python_backend(NAME)
-    kernels = library.Library("aten", "IMPL")
     for name in _FACTORIES:
         packet, _, overload = name.partition(".")
-        kernels.impl(name, _factory(getattr(getattr(torch.ops.aten, packet), overload or "default")), "PrivateUse1")
-    return kernels
+        made = _factory(getattr(getattr(torch.ops.aten, packet), overload or "default"))
+        library.impl(f"aten::{name}", NAME, made)
 
 
 def _factory(make: Any) -> Any:

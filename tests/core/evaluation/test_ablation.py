@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from enhancer.errors import ConfigError, EvaluationError, FusionError
-from enhancer.evaluation import Arm, Views, evaluate, fit, training_data
+from enhancer.evaluation import Arm, Views, evaluate, fit, run_ablation, training_data
 
 
 def test_the_json_has_the_keys_of_the_contract_and_no_nan(ablation):
@@ -97,23 +97,25 @@ def test_what_cannot_be_judged(ablate, wrong, error, says):
         ablate(**wrong)
 
 
+def ablated(split, vectors, toys):
+    return run_ablation(
+        toys["arms"][:1],
+        split,
+        lambda _: (None, vectors),
+        lambda _: toys["SVD"](),
+        toys["make_fuser"],
+        metrics=["ndcg@10"],
+        seeds=[0],
+    )
+
+
 def test_a_test_set_that_nobody_could_predict(world, toys):
     split, vectors = world
     stranger = toys["Part"](np.array([0], np.int32), split.cold_items[:1], split.train.user_ids, split.train.item_ids)
     empty = toys["Part"](np.empty(0, np.int32), np.empty(0, np.int32), split.train.user_ids, split.train.item_ids)
     odd = toys["Split"](split.train, empty, stranger, np.empty(0, np.int32), np.empty(0, np.int32))
-    from enhancer.evaluation import run_ablation
-
     with pytest.raises(EvaluationError, match="no test interaction"):
-        run_ablation(
-            toys["arms"][:1],
-            odd,
-            lambda _: (None, vectors),
-            lambda _: toys["SVD"](),
-            toys["make_fuser"],
-            metrics=["ndcg@10"],
-            seeds=[0],
-        )
+        ablated(odd, vectors, toys)
 
 
 def test_a_test_set_of_new_items_alone_says_what_it_lacks(world, toys):
@@ -122,18 +124,8 @@ def test_a_test_set_of_new_items_alone_says_what_it_lacks(world, toys):
     ids = split.train.user_ids, split.train.item_ids
     test = toys["Part"](split.test.users[new], split.test.items[new], *ids)
     odd = toys["Split"](split.train, split.validation, test, split.cold_items, split.cold_users)
-    from enhancer.evaluation import run_ablation
-
     with pytest.raises(EvaluationError, match="no test interaction") as refused:
-        run_ablation(
-            toys["arms"][:1],
-            odd,
-            lambda _: (None, vectors),
-            lambda _: toys["SVD"](),
-            toys["make_fuser"],
-            metrics=["ndcg@10"],
-            seeds=[0],
-        )
+        ablated(odd, vectors, toys)
     assert "new items alone" in refused.value.hint
 
 
