@@ -145,13 +145,19 @@ class Parts:
         return arm_made
 
     def fuser(self, arm: Arm | None = None) -> Fuser:
-        """A new fuser: that of an arm, or that of ``[fuser]``."""
+        """A new fuser: that of ``[fuser]``, or that of an arm, with what the arm says over its options."""
         if arm is None:
             made: Fuser = self._create("fuser")
             return made
         own = self.settings.evaluation.arm.get(arm.name)
-        where = f"[evaluation.arm.{arm.name}] options:" if own is not None and own.options else None
-        arm_made: Fuser = self.plugins.create("fuser", arm.fuser, arm.fuser_options, self.context, where=where)
+        said = {} if own is None else {key: value for key, value in arm.fuser_options.items() if key in own.options}
+        options, where = arm.fuser_options, None
+        if said:
+            from enhancer.contracts.options import overlaid
+
+            options = overlaid(self.plugins.get("fuser", arm.fuser).options_class, options, said)
+            where = f"[evaluation.arm.{arm.name}] options:"
+        arm_made: Fuser = self.plugins.create("fuser", arm.fuser, options, self.context, where=where)
         return arm_made
 
     @cached_property

@@ -9,6 +9,7 @@ import pytest
 from dists import cli, cli_json, make_dist, run_python
 
 import enhancer
+from enhancer.contracts import Context, Fuser
 from enhancer.errors import PluginError
 from enhancer.plugins import PluginManager
 
@@ -127,6 +128,7 @@ def test_two_distributions_that_claim_one_name(tmp_path):
     assert all("castor" in line["reason"] and "pollux" in line["reason"] for line in twins)
     program = """
 from enhancer.contracts import Context
+from enhancer.contracts import Context, Fuser
 from enhancer.errors import PluginError
 from enhancer.plugins import load_plugins
 manager = load_plugins()
@@ -190,6 +192,7 @@ class Blocker(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Blocker())
 from enhancer.plugins import load_plugins
+from enhancer.contracts import Context, Fuser
 from enhancer.errors import PluginError
 manager = load_plugins()
 print(json.dumps({line.name: line.reason for line in manager.listing() if line.status == "unavailable"}))
@@ -302,6 +305,25 @@ class TestTargets:
 
         with pytest.raises(PluginError, match="embedder 'mine' failed to start: OSError: no such device"):
             self.manager(Failing).create("embedder", "mine", {}, Context())
+
+
+def test_a_fuser_that_keeps_no_options_is_refused():
+    class Forgets(Fuser):
+        def __init__(self, options, context):
+            del options, context
+
+        def build(self, data, dim, *, seed, device): ...
+
+    class Mine:
+        @enhancer.hookimpl
+        def register_fusers(self, register):
+            register("forgets", Forgets)
+
+    manager = PluginManager()
+    manager.register(Mine())
+    with pytest.raises(PluginError, match="fuser 'forgets' does not keep its options") as refused:
+        manager.create("fuser", "forgets", {}, Context())
+    assert "self.options = options" in refused.value.hint
 
 
 def test_an_observer_that_raises_is_named_once_and_the_others_still_hear(caplog):

@@ -8,7 +8,7 @@ event         further keys
 ``progress``  ``stage``, ``done``, ``total`` (null while unknown), ``detail``
 ``log``       ``logger``, ``message``; what the library and plugins have to say
 ``message``   ``message``; what a person at the terminal would read
-``summary``   ``command``, ``result``: what ``--json`` prints
+``summary``   ``command``, ``result``: what ``--json`` prints; of the commands that take long
 ``error``     ``type``, ``message``, ``hint`` (or null), ``exit_code``
 ============  ==================================================================================
 

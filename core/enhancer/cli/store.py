@@ -125,7 +125,9 @@ def export(
     session: Session,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Its ending names the format: .jsonl, .parquet, .safetensors, .itememb."),
+        typer.Argument(
+            metavar="FILE", help="Its ending names the format: .jsonl, .parquet, .safetensors, .itememb, .useremb."
+        ),
     ],
     kind: Annotated[Literal["item", "user"] | None, typer.Option("--kind", help="Of one kind alone.")] = None,
     aspect: Annotated[

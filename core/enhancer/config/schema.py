@@ -211,15 +211,15 @@ class ArmConfig(Options):
     """``[evaluation.arm.NAME]``: one arm of an ablation, where its name alone does not say what it is."""
 
     fuser: str | None = None
-    """Fuser; by default that of ``[fuser]``."""
+    """Fuser; by default the one that the arm is named like, else that of ``[fuser]``."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The fuser's options; by default those of ``[fuser]`` if it is the same fuser."""
+    """The fuser's options, over those of ``[fuser]`` if it is the same fuser."""
     backbone: dict[str, Any] = Field(default_factory=dict)
     """Options of the backbone that are other than those of ``[backbone]`` for this arm."""
     input: list[Input] | None = None
     """What its vectors come from; by default ``[embedder] input``."""
-    shuffle: bool = False
-    """Give every entity the vector of another: a placebo."""
+    shuffle: bool | None = None
+    """Give every entity the vector of another; by default in the arm ``placebo`` alone."""
 
 
 class DimensionConfig(Options):

@@ -107,9 +107,13 @@ class Backbone(ABC):
     """What it learns from beside interactions and vectors; may depend on its options. One that takes ``"labels"``
     scores by logits: the sigmoid of a score is a probability."""
 
-    @abstractmethod
+    options: Options
+    """What it was made with: finished runs are known again, and options searched, by it."""
+
     def __init__(self, options: Options, context: Context) -> None:
-        """Take the options; import and build nothing heavy yet."""
+        """Keep the options. A constructor of its own must do so too, and import and build nothing heavy yet."""
+        del context
+        self.options = options
 
     @abstractmethod
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:

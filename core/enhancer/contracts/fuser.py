@@ -168,9 +168,13 @@ class Fuser(ABC):
     carries_semantics: ClassVar[bool] = False
     """Whether serving must carry the semantic columns (they are part of the served factors)."""
 
-    @abstractmethod
+    options: Options
+    """What it was made with: finished runs are known again, and options searched, by it."""
+
     def __init__(self, options: Options, context: Context) -> None:
-        """Take the options; import and build nothing heavy yet."""
+        """Keep the options. A constructor of its own must do so too, and import and build nothing heavy yet."""
+        del context
+        self.options = options
 
     @abstractmethod
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:

@@ -83,16 +83,18 @@ def resolve_arms(
     Raises:
         ConfigError: An arm that is twice there, that is nothing known, or that has no fuser to use.
     """
+    from enhancer.config.schema import ArmConfig
+
     evaluation = settings.evaluation
     twice = sorted({name for name in evaluation.arms if evaluation.arms.count(name) > 1})
     if twice:
         raise ConfigError(f"[evaluation] arms: {twice[0]!r} is there twice", hint="name each arm once")
-    primary = _primary(settings, uses_semantics)
+    primary = _primary(settings, uses_semantics, fusers)
     arms: list[Arm] = []
-    added = _added(settings, uses_semantics) if primary is not None else []
+    added = _added(settings, uses_semantics, fusers) if primary is not None else []
     for name in [*evaluation.arms, *added]:
-        own = evaluation.arm.get(name)
-        fuser = _fuser_of(name, settings)
+        own = evaluation.arm.get(name, ArmConfig())
+        fuser = _fuser_of(name, settings, fusers)
         if fuser is None:
             if primary is None:
                 raise ConfigError(
@@ -104,21 +106,19 @@ def resolve_arms(
             known = {*fusers, TEXT_ARM, PLACEBO_ARM, *evaluation.arm}
             raise ConfigError(
                 f"[evaluation] arms: {name!r} is neither a fuser nor defined in [evaluation.arm.{name}]"
-                if own is None
+                if name not in evaluation.arm
                 else f"[evaluation.arm.{name}] unknown fuser {fuser!r}",
                 hint=did_you_mean(fuser, known),
             )
         options = settings.fuser.options if fuser == settings.fuser.use else {}
-        if own is not None and own.options:
-            options = own.options
         inputs: tuple[Input, ...] = ("text",) if name == TEXT_ARM else settings.inputs
         arm = Arm(
             name=name,
             fuser=fuser,
-            fuser_options=options,
-            inputs=tuple(own.input) if own is not None and own.input else inputs,
-            shuffle=own.shuffle if own is not None else name == PLACEBO_ARM,
-            backbone_options=own.backbone if own is not None else {},
+            fuser_options={**options, **own.options},
+            inputs=tuple(own.input) if own.input else inputs,
+            shuffle=name == PLACEBO_ARM if own.shuffle is None else own.shuffle,
+            backbone_options=own.backbone,
             semantic=uses_semantics(fuser),
         )
         arms.append(arm)
@@ -211,30 +211,30 @@ def differences(arm: Arm, other: Arm, *, width: bool = True) -> list[str]:
     return found
 
 
-def _added(settings: Settings, uses_semantics: Callable[[str], bool]) -> list[str]:
+def _added(settings: Settings, uses_semantics: Callable[[str], bool], fusers: Collection[str] | None) -> list[str]:
     """The controls that are run without being named."""
     evaluation = settings.evaluation
     if not evaluation.controls or settings.prompts.item.source == "none":
         return []
-    named = [_fuser_of(name, settings) for name in evaluation.arms]
+    named = [_fuser_of(name, settings, fusers) for name in evaluation.arms]
     if not any(fuser is not None and uses_semantics(fuser) for fuser in named):
         return []
     return [name for name in (TEXT_ARM, PLACEBO_ARM) if name not in evaluation.arms]
 
 
-def _fuser_of(name: str, settings: Settings) -> str | None:
+def _fuser_of(name: str, settings: Settings, fusers: Collection[str] | None) -> str | None:
     """The fuser that an arm names; None where it takes the primary one."""
     own = settings.evaluation.arm.get(name)
-    if own is not None:
+    if own is not None and (own.fuser is not None or name not in (fusers or ())):
         return own.fuser
     return None if name in {TEXT_ARM, PLACEBO_ARM} else name
 
 
-def _primary(settings: Settings, uses_semantics: Callable[[str], bool]) -> str | None:
+def _primary(settings: Settings, uses_semantics: Callable[[str], bool], fusers: Collection[str] | None) -> str | None:
     if uses_semantics(settings.fuser.use):
         return settings.fuser.use
     for name in settings.evaluation.arms:
-        fuser = _fuser_of(name, settings)
+        fuser = _fuser_of(name, settings, fusers)
         if fuser is not None and uses_semantics(fuser):
             return fuser
     return None

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from enhancer.contracts.backbone import TrainingData
+    from enhancer.contracts.backbone import Backbone, TrainingData
+    from enhancer.contracts.fuser import Fuser
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.panels import Measured
     from enhancer.evaluation.split import SplitLike
@@ -59,7 +60,7 @@ class RunMemory:
         data: TrainingData,
         split: SplitLike,
         metrics: list[str],
-        parts: Sequence[object] = (),
+        parts: Sequence[Backbone | Fuser] = (),
         measured: bool = True,
     ) -> str:
         """Name a run by all that decides it; ``parts`` are its backbone and fuser, known by class and ``options``.
@@ -72,7 +73,7 @@ class RunMemory:
             _FORMAT,
             __version__,
             self._identity,
-            [[type(part).__module__, type(part).__qualname__, repr(getattr(part, "options", ""))] for part in parts],
+            [[type(part).__module__, type(part).__qualname__, repr(part.options)] for part in parts],
             arm.fuser,
             dict(arm.fuser_options),
             seed,

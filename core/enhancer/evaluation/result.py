@@ -229,6 +229,7 @@ class Ablation:
             **self.overall.to_json(),
             "strata": {name: finding.stratum_json() for name, finding in self.strata.items()},
             "verdict": self.verdict,
+            "levels": {name: {"level": one.level, "arm": one.arm} for name, one in self.verdicts.items()},
             "baseline": self.baseline,
             "metrics": self.metrics,
             "seeds": self.seeds,

@@ -155,21 +155,18 @@ def space_of(experiment: Experiment, arm: Arm, config: SearchConfig) -> Space:
     for name, options in _options_of(experiment, arm).items():
         wanted = said[name]
         if wanted is None:
-            space[name] = {} if options is None else _around(options)
+            space[name] = _around(options)
             continue
-        known = [] if options is None else type(options).model_fields
-        if unknown := [key for key in wanted if key not in known]:
+        if unknown := [key for key in wanted if key not in type(options).model_fields]:
             raise ConfigError(f"[evaluation.search] arm {arm.name!r} has no {name} option {unknown[0]!r}")
-        useless = set() if options is None else _useless(options, wanted)
-        space[name] = _without(wanted, useless)
+        space[name] = _without(wanted, _useless(options, wanted))
     if config.backbone is None and "ranking" in experiment.make_fuser(arm).needs:
         space["backbone"].pop("temperature", None)  # of a loss that the fuser's own takes the place of
     return space
 
 
-def _options_of(experiment: Experiment, arm: Arm) -> dict[str, Options | None]:
-    parts = {"backbone": experiment.make_backbone(arm), "fuser": experiment.make_fuser(arm)}
-    return {name: getattr(part, "options", None) for name, part in parts.items()}
+def _options_of(experiment: Experiment, arm: Arm) -> dict[str, Options]:
+    return {"backbone": experiment.make_backbone(arm).options, "fuser": experiment.make_fuser(arm).options}
 
 
 def _around(options: Options) -> dict[str, DimensionConfig]:
@@ -178,8 +175,12 @@ def _around(options: Options) -> dict[str, DimensionConfig]:
     found = {}
     for name, factor in {**SPREAD, **options.searched}.items():
         value = options.in_effect(name)
-        if isinstance(value, float) and value > 0:
-            found[name] = DimensionConfig(low=value / factor, high=value * factor, log=True)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            continue
+        low, high = value / factor, value * factor
+        if isinstance(value, int):  # counts: of experts, of layers
+            low, high = max(1, math.ceil(low)), math.floor(high)
+        found[name] = DimensionConfig(low=low, high=high, log=True)
     return found
 
 
@@ -214,7 +215,7 @@ def _ignored(options: Options, changes: Mapping[str, Any]) -> set[str]:
 class _Study:
     """The search of one arm. Asks Optuna's sampler, which sees names like ``fuser.weight``."""
 
-    def __init__(self, arm: Arm, space: Space, sign: int, options: Mapping[str, Options | None]) -> None:
+    def __init__(self, arm: Arm, space: Space, sign: int, options: Mapping[str, Options]) -> None:
         optuna = _optuna()
         self._arm, self._sign, self._options = arm, sign, options
         self._distributions = {
@@ -244,7 +245,7 @@ class _Study:
             given = {"backbone": self._arm.backbone_options, "fuser": self._arm.fuser_options}
             whole: dict[str, dict[str, Any]] = {}
             for part, own in self._options.items():  # no temperature, say, where the loss that was drawn has none
-                useless = set() if own is None else _ignored(own, options[part])
+                useless = _ignored(own, options[part])
                 whole[part] = _without({**given[part], **options[part]}, useless)
                 options[part] = _without(options[part], useless)
             tuned = replace(

@@ -31,6 +31,7 @@ ALLOW_LIST = "ENHANCER_PLUGINS"
 
 # A plugin that calls sys.exit while it loads is as broken as one that raises; Ctrl-C is the user's own.
 _FAULTS = (Exception, SystemExit)
+_KNOWN_BY_OPTIONS = frozenset({"backbone", "fuser"})
 
 
 def load_plugins(environ: Mapping[str, str] | None = None) -> PluginManager:
@@ -232,7 +233,8 @@ class PluginManager:
             where: How messages name the place; by default the table of that kind.
 
         Raises:
-            PluginError: As for :meth:`get`, or its constructor fails.
+            PluginError: As for :meth:`get`, or its constructor fails; a backbone or fuser that does not keep its
+                options, so that a run by other options would be taken for the same.
             ConfigError: An unknown option (with the nearest known one) or a value of a wrong type.
         """
         target = self.get(kind, use, complete=complete)
@@ -240,11 +242,17 @@ class PluginManager:
 
         checked = build_options(target.options_class, options, where=where or f"[{kind}]", also_known=also_known)
         try:
-            return target(checked, context)
+            made = target(checked, context)
         except EnhancerError:
             raise
         except _FAULTS as error:
             raise PluginError(f"{kind} {use!r} failed to start: {type(error).__name__}: {error}") from error
+        if kind in _KNOWN_BY_OPTIONS and not hasattr(made, "options"):
+            raise PluginError(
+                f"{kind} {use!r} does not keep its options",
+                hint="have its constructor set self.options = options: finished runs are known again by them",
+            )
+        return made
 
     def add_commands(self, app: typer.Typer, taken: Iterable[str] = ()) -> None:
         """Add the commands of all plugins to the command line.

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_args
 import numpy as np
 import pytest
 
-from enhancer.contracts import Backbone, Context, Factors, Fitted, Fuser, Fusion, SideFeatures, TrainingData
+from enhancer.contracts import Backbone, Context, Factors, Fitted, Fuser, Fusion, Options, SideFeatures, TrainingData
 from enhancer.contracts.backbone import Capability
 from enhancer.contracts.options import build_options
 from enhancer.errors import ConfigError, DataError, EnhancerError, FusionError
@@ -40,7 +40,8 @@ class Ignore(Fuser):
     uses_semantics = False
 
     def __init__(self, options: Any = None, context: Context | None = None) -> None:
-        del options, context
+        del context
+        self.options = options or Options()
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         del data, dim, seed, device
@@ -203,6 +204,9 @@ class BackboneConformance:
     def fit(self, fuser: Fuser, *, seed: int = 0, watcher: Watcher | None = None, **options: Any) -> Fitted:
         """Train on the planted data."""
         return self.make(**options).fit(self.data(), fuser, seed=seed, monitor=watcher or Watcher())
+
+    def test_it_keeps_its_options(self) -> None:
+        assert self.make().options == build_options(self.backbone_class.options_class, self.options, where="[backbone]")
 
     def test_factors_are_finite_float32_of_one_width(self, fuser: Fuser) -> None:
         fitted = self.fit(fuser)

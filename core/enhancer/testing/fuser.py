@@ -64,6 +64,9 @@ class FuserConformance:
             pytest.skip(f"refused: {error}")
         return backbone.fit(data or planted().data, fuser, seed=seed, monitor=Watcher())
 
+    def test_it_keeps_its_options(self) -> None:
+        assert self.make().options == build_options(self.fuser_class.options_class, self.options, where="[fuser]")
+
     def test_a_pair_works_or_is_refused_in_words(self, backbone: Backbone) -> None:
         factors = self.fit(backbone).factors
         assert np.isfinite(factors.users).all()

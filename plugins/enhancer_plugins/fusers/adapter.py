@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from enhancer.contracts import Context, TrainingData
+    from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.mlp import Mlp
 
@@ -45,12 +45,9 @@ class Adapter(Fuser):
     """
 
     options_class = AdapterOptions
+    options: AdapterOptions
     needs = frozenset({"input"})
     carries_semantics = True
-
-    def __init__(self, options: AdapterOptions, context: Context) -> None:
-        del context
-        self.options = options
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Begin a run."""

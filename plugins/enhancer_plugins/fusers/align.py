@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from enhancer.contracts import Batch, Context, TrainingData
+    from enhancer.contracts import Batch, TrainingData
     from enhancer.contracts.record import Kind
 
 
@@ -47,11 +47,8 @@ class Align(Fuser):
     """Adds InfoNCE between each node's embedding and an MLP of its vector; serving carries nothing extra."""
 
     options_class = AlignOptions
+    options: AlignOptions
     needs = frozenset({"loss"})
-
-    def __init__(self, options: AlignOptions, context: Context) -> None:
-        del context
-        self.options = options
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Begin a run."""

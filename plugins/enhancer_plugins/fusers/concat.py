@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from enhancer.contracts import Context, TrainingData
+    from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
 
 
@@ -35,12 +35,9 @@ class Concat(Fuser):
     """
 
     options_class = ConcatOptions
+    options: ConcatOptions
     needs = frozenset({"input"})
     carries_semantics = True
-
-    def __init__(self, options: ConcatOptions, context: Context) -> None:
-        del context
-        self.options = options
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Begin a run."""

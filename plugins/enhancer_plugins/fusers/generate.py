@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from enhancer.contracts import Batch, Context, Placement, TrainingData
+    from enhancer.contracts import Batch, Placement, TrainingData
     from enhancer.contracts.record import Kind
 
 
@@ -49,11 +49,8 @@ class Generate(Fuser):
     """
 
     options_class = GenerateOptions
+    options: GenerateOptions
     needs = frozenset({"embeddings", "propagation", "loss"})
-
-    def __init__(self, options: GenerateOptions, context: Context) -> None:
-        del context
-        self.options = options
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Begin a run."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from enhancer.contracts import Fuser, Fusion, Options
 
 if TYPE_CHECKING:
-    from enhancer.contracts import Context, TrainingData
+    from enhancer.contracts import TrainingData
 
 
 class NoFusionOptions(Options):
@@ -18,11 +18,8 @@ class NoFusion(Fuser):
     """Ignores the semantic vectors; none have to exist."""
 
     options_class = NoFusionOptions
+    options: NoFusionOptions
     uses_semantics = False
-
-    def __init__(self, options: NoFusionOptions, context: Context) -> None:
-        del context
-        self.options = options
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Begin a run."""

@@ -22,7 +22,7 @@ from enhancer.contracts import Fuser, Fusion, Options
 if TYPE_CHECKING:
     import torch
 
-    from enhancer.contracts import Context, Placement, TrainingData
+    from enhancer.contracts import Placement, TrainingData
     from enhancer.contracts.record import Kind
 
 
@@ -49,11 +49,8 @@ class Prior(Fuser):
     """
 
     options_class = PriorOptions
+    options: PriorOptions
     needs = frozenset({"served"})
-
-    def __init__(self, options: PriorOptions, context: Context) -> None:
-        del context
-        self.options = options
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Begin a run."""

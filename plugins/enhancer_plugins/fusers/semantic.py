@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from enhancer.contracts import Batch, Context, TrainingData
+    from enhancer.contracts import Batch, TrainingData
     from enhancer.contracts.record import Kind
 
 
@@ -43,11 +43,8 @@ class Semantic(Fuser):
     """
 
     options_class = SemanticOptions
+    options: SemanticOptions
     needs = frozenset({"embeddings", "ranking"})
-
-    def __init__(self, options: SemanticOptions, context: Context) -> None:
-        del context
-        self.options = options
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Begin a run."""

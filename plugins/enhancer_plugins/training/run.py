@@ -106,15 +106,14 @@ def check_data(data: TrainingData, fuser: Fuser) -> None:
 def identity(backbone: Backbone, options: Options, data: TrainingData, fuser: Fuser, seed: int) -> str:
     """A name for everything that a run's result depends on, by which a checkpoint knows its run."""
     digest = hashlib.sha256()
-    fuser_options = getattr(fuser, "options", None)
-    for part in (
+    for told in (
         f"{type(backbone).__module__}:{type(backbone).__qualname__}",
         options.model_dump_json(),
         f"{type(fuser).__module__}:{type(fuser).__qualname__}",
-        fuser_options.model_dump_json() if fuser_options is not None else "",
+        fuser.options.model_dump_json(),
         f"{seed} {data.n_users} {data.n_items}",
     ):
-        digest.update(part.encode() + b"\0")
+        digest.update(told.encode() + b"\0")
     for array in (data.users, data.items, data.user_vectors, data.item_vectors):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
     for name, side in (("users", data.user_features), ("items", data.item_features)):

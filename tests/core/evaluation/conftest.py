@@ -75,7 +75,7 @@ class Nothing(Fuser):
     uses_semantics = False
 
     def __init__(self, options=None, context=None):
-        pass
+        self.options = options or Options()
 
     def build(self, data, dim, *, seed, device):
         return Fusion()

@@ -63,6 +63,30 @@ def test_an_arm_of_ones_own():
     assert got["placebo"].fuser_options == {"weight": 0.1}
 
 
+def test_options_of_an_arm_lie_over_those_of_its_fuser():
+    own = {"strong": {"options": {"weight": 1.0}}, "other": {"fuser": "concat", "options": {"dim": 8}}}
+    got = arms(fuser={"use": "align", "weight": 0.1, "tau": 0.3}, evaluation={"arms": ["none", *own], "arm": own})
+    assert got["strong"].fuser_options == {"weight": 1.0, "tau": 0.3}
+    assert got["other"].fuser_options == {"dim": 8}
+
+
+def test_an_arm_named_like_a_fuser_is_by_that_fuser():
+    own = {"concat": {"backbone": {"dim": 8}}, "none": {"backbone": {"dim": 8}}}
+    got = arms(fuser={"use": "align"}, evaluation={"arms": ["none", "concat", "align"], "arm": own})
+    assert [arm.fuser for arm in got.values()] == ["none", "concat", "align", "align", "align"]
+    assert got["concat"].backbone_options == got["none"].backbone_options == {"dim": 8}
+    assert arms(fuser={"use": "none"}, evaluation={"arms": ["none", "concat"], "arm": own})["text"].fuser == "concat"
+
+
+def test_a_placebo_with_a_table_of_its_own_is_still_one():
+    own = {"placebo": {"fuser": "concat"}, "text": {"fuser": "concat"}}
+    got = arms(evaluation={"arms": ["none", "concat"], "arm": own})
+    assert got["placebo"] == Arm("placebo", "concat", shuffle=True)
+    assert got["text"] == Arm("text", "concat", inputs=("text",))
+    own["placebo"]["shuffle"] = False
+    assert not arms(evaluation={"arms": ["none", "concat", "placebo"], "arm": own})["placebo"].shuffle
+
+
 def test_options_go_to_their_own_fuser_alone():
     got = arms(fuser={"use": "align", "weight": 0.1})
     assert got["align"].fuser_options == {"weight": 0.1}

@@ -20,7 +20,7 @@ from functools import partial
 
 import numpy as np
 
-from enhancer.contracts import Backbone, Factors, Fitted, Fuser
+from enhancer.contracts import Backbone, Factors, Fitted, Fuser, Options
 from enhancer.data import Interactions, ReadReport, Split
 from enhancer.errors import EvaluationError
 from enhancer.evaluation import Experiment
@@ -30,6 +30,7 @@ class Noise(Backbone):
     """Random factors: quick, and different for each seed."""
 
     def __init__(self, does=None, arm=None):
+        super().__init__(Options(), None)
         self.does = does
 
     def fit(self, data, fuser, *, seed, monitor):
@@ -48,7 +49,7 @@ class Nothing(Fuser):
     uses_semantics = False
 
     def __init__(self):
-        pass
+        super().__init__(Options(), None)
 
     def build(self, data, dim, *, seed, device):
         raise AssertionError

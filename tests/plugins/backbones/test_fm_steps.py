@@ -33,9 +33,6 @@ class Squares(Fuser):
 
     needs = frozenset({"input"})
 
-    def __init__(self, options=None, context=None):
-        del options, context
-
     def build(self, data, dim, *, seed, device):
         del dim, seed, device
 
@@ -60,7 +57,7 @@ FUSERS = {
     "concat": lambda: Concat(ConcatOptions(), Context()),
     "projection": lambda: Concat(ConcatOptions(projection=5), Context()),
     "adapter": lambda: Adapter(AdapterOptions(columns=4, hidden=7), Context()),
-    "a stranger": Squares,
+    "a stranger": lambda: Squares(Options(), Context()),
 }
 
 

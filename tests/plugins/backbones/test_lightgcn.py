@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from enhancer.contracts import Context, Fuser, Fusion, TrainingData
+from enhancer.contracts import Context, Fuser, Fusion, Options, TrainingData
 from enhancer.errors import ConfigError, FusionError
 from enhancer.testing.backbone import Watcher, planted
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
@@ -119,15 +119,12 @@ def test_fusers_see_negatives_where_the_loss_takes_some(loss, drawn, more):
     class Looks(Fuser):
         needs, uses_semantics = frozenset({"loss"}), False
 
-        def __init__(self):
-            pass
-
         def build(self, data, dim, *, seed, device):
             fusion = Fusion()
             fusion.loss = lambda batch: seen.append((len(batch.positives), len(batch.negatives)))
             return fusion
 
-    fit(Looks(), dim=8, epochs=2, loss=loss, **more)
+    fit(Looks(Options(), Context()), dim=8, epochs=2, loss=loss, **more)
     assert sum(positives for positives, _ in seen) == 2 * len(planted().data.users)
     assert [negatives for _, negatives in seen] == [positives if drawn else 0 for positives, _ in seen]
 
