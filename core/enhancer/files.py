@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import contextmanager
+import stat
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from enhancer.errors import ConfigError
@@ -40,10 +41,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write a file whole or not at all: whoever looks finds the old one or the new one, never half of one.
 
     What is written to the draft is on disk before it takes the file's place. When the block fails, the draft is removed
-    and the old file is left as it was; after a kill, a hidden draft may be left beside it.
+    and the old file is left as it was; after a kill, a hidden draft may be left beside it. Rights are those of the old
+    file.
 
     Args:
-        path: The file, in a folder that is there.
+        path: The file, in a folder that is there; a link stays, and what it leads to is replaced.
 
     Yields:
         The path of the draft, for the block to write to: beside the file, with the same ending, and nobody else's.
@@ -51,11 +53,14 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OSError: It cannot be written.
     """
+    path = path.resolve()
     draft = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
     try:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
+        with suppress(OSError):  # there is no old file
+            draft.chmod(stat.S_IMODE(path.stat().st_mode))
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -265,7 +265,7 @@ class Project(Parts):
             )
             arms = [arm for arm in arms if arm not in unasked]
         self._check_task(self.backbone())
-        origin = refuse_leaks(self, {name for arm in arms if arm.semantic for name in arm.inputs})
+        origin = refuse_leaks(self, list(dict.fromkeys(name for arm in arms if arm.semantic for name in arm.inputs)))
         seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
         # Another process can only know the plugins that are installed.
         count = settings.evaluation.workers if self.plugins.only_installed else 1

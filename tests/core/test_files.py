@@ -74,3 +74,19 @@ def test_who_may_read_it_is_as_for_any_new_file(tmp_path):
     fill(tmp_path / "a.json", "{}")
     (tmp_path / "b.json").write_text("{}", encoding="utf-8")
     assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b.json").stat().st_mode
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of files are POSIX's")
+def test_an_old_file_keeps_its_rights_and_a_link_stays_one(tmp_path):
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "summary.json", tmp_path / "summary.json"
+    fill(real, "old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    fill(link, "new")
+    assert link.is_symlink()
+    assert (real.read_text(encoding="utf-8"), real.stat().st_mode & 0o777) == ("new", 0o640)
+    assert sorted(tmp_path.iterdir()) == [real.parent, link]
+    (tmp_path / "later.json").symlink_to(real.parent / "later.json")
+    fill(tmp_path / "later.json", "made")
+    assert (real.parent / "later.json").read_text(encoding="utf-8") == "made"

@@ -206,5 +206,6 @@ class Fuser(ABC):
             raise FusionError(
                 f"fuser {name!r} needs {' and '.join(words[m] for m in missing)}, which backbone {of!r} does not offer "
                 "as it is configured",
-                hint="choose another pair of [fuser] use and [backbone] use, or another [backbone] loss or layers",
+                hint="choose another pair of [fuser] use and [backbone] use, or another [backbone] loss, similarity or "
+                "layers",
             )

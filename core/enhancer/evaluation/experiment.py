@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.arms import Arm
     from enhancer.evaluation.fitting import Watch
     from enhancer.evaluation.memory import RunMemory
+    from enhancer.evaluation.panels import Measured
     from enhancer.evaluation.split import SplitLike
 
     Table = NDArray[np.float32]
@@ -137,19 +138,22 @@ def run_one(
         key = memory.key(arm, seed, data, experiment.views.split, metrics, (backbone, fuser), measured)
         watch.checkpoint = memory.unfinished(key)
     started = time.perf_counter()
+    found: Measured = {}
+    looks: dict[str, float] = {}
     try:
         fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
+        seconds = time.perf_counter() - started
+        if measured:
+            found, looks = measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics)
     except EvaluationError as error:
         if measured:
             error.message = f"arm {arm.name!r}, seed {seed}: {error.message}"  # which a backbone knows nothing of
             raise
-        fitted = None  # a trial whose options train nothing, with too large steps say, is a bad trial and no more
-    seconds = time.perf_counter() - started
-    if fitted is None:
+        # A trial whose options train nothing, with too large steps say, is a bad trial and no more.
         return Run(
             arm=arm.name,
             seed=seed,
-            seconds=seconds,
+            seconds=time.perf_counter() - started,
             epochs=0,
             best_epoch=0,
             validation=None,
@@ -159,9 +163,6 @@ def run_one(
         )
     # Of a run that went on from an unfinished one, the clock has seen the last part alone.
     seconds = max(seconds, sum(entry.get("seconds", 0.0) for entry in fitted.history))
-    found, looks = (
-        measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics) if measured else ({}, {})
-    )
     sign = direction(experiment.metrics[0])  # a monitor's metric is better when higher; what is told is as it is
     history = [entry | ({"metric": sign * entry["metric"]} if "metric" in entry else {}) for entry in fitted.history]
     best = next((entry for entry in history if entry.get("epoch") == fitted.best_epoch), {})

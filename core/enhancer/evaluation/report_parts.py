@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,20 +67,24 @@ def searched_tables(ablation: Ablation) -> list[dict[str, Any]]:
 
 
 def _toml(searched: Searched) -> str:
-    """The options that were found, as they would be written under ``[evaluation.arm.NAME]``."""
-    keys = {"fuser": "options", "backbone": "backbone"}
+    """The options that were found with those that were set before, as they stand in ``[evaluation.arm.NAME]``."""
+    if not any(searched.best.options.values()):
+        return "as configured"
+    whole = {"options": searched.arm.fuser_options, "backbone": searched.arm.backbone_options}
     lines = [
-        f"{keys[part]} = {{ {', '.join(f'{name} = {_value(value)}' for name, value in options.items())} }}"
-        for part, options in searched.best.options.items()
+        f"{key} = {{ {', '.join(f'{name} = {_value(value)}' for name, value in options.items())} }}"
+        for key, options in whole.items()
         if options
     ]
-    return "\n".join(lines) or "as configured"
+    return "\n".join(lines)
 
 
 def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value).lower() if isinstance(value, bool | int) else f'"{value}"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return str(value).lower() if isinstance(value, bool | int) else json.dumps(value)
 
 
 def _validation(value: float | None) -> str:

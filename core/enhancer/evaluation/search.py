@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from enhancer.contracts.options import ignored
-from enhancer.errors import ConfigError, EvaluationError
+from enhancer.errors import ConfigError, EvaluationError, FusionError
 from enhancer.evaluation.metrics import direction, parse_metric
 from enhancer.evaluation.workers import Job
 
@@ -49,6 +49,8 @@ _ROUND = 4
 """Trials of an arm that are drawn at a time, whatever the number of workers: so their number changes no result."""
 _AT_RANDOM = 6
 """Trials before the sampler goes by what was found."""
+_MOST_REFUSED = 50
+"""Draws in a row that cannot work together, after which an arm's space is taken to hold nothing that does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ def search(
         In the order of the arms.
 
     Raises:
-        ConfigError: Optuna is not installed, or a space names an option that is not there.
+        ConfigError: Optuna is not installed, a space names an option that is not there, or holds nothing that works.
         EvaluationError: There is no validation part.
     """
     of_labels, views = parse_metric(experiment.metrics[0]).of_labels, experiment.views
@@ -128,7 +130,7 @@ def search(
         if name not in known:
             raise ConfigError(f"[evaluation.search.fuser.{name}] {name!r} is neither an arm nor the fuser of one")
     sign = direction(experiment.metrics[0])
-    studies = [_Study(arm, space, sign, _options_of(experiment, arm)) for arm, space in zip(arms, spaces, strict=True)]
+    studies = [_Study(experiment, arm, space, sign) for arm, space in zip(arms, spaces, strict=True)]
     done = 0
     while done < config.trials:
         count = 1 if not done else min(_ROUND, config.trials - done)
@@ -215,9 +217,10 @@ def _ignored(options: Options, changes: Mapping[str, Any]) -> set[str]:
 class _Study:
     """The search of one arm. Asks Optuna's sampler, which sees names like ``fuser.weight``."""
 
-    def __init__(self, arm: Arm, space: Space, sign: int, options: Mapping[str, Options]) -> None:
+    def __init__(self, experiment: Experiment, arm: Arm, space: Space, sign: int) -> None:
         optuna = _optuna()
-        self._arm, self._sign, self._options = arm, sign, options
+        self._experiment, self._arm, self._sign = experiment, arm, sign
+        self._options = _options_of(experiment, arm)
         self._distributions = {
             f"{part}.{name}": _distribution(optuna, dimension)
             for part, dimensions in space.items()
@@ -237,31 +240,54 @@ class _Study:
             if not self._tried:
                 self._waiting.append((None, self._arm, {"backbone": {}, "fuser": {}}))
                 continue
-            asked = self._study.ask(self._distributions)
-            options: dict[str, dict[str, Any]] = {"backbone": {}, "fuser": {}}
-            for name, value in asked.params.items():
-                part, _, option = name.partition(".")
-                options[part][option] = value
-            given = {"backbone": self._arm.backbone_options, "fuser": self._arm.fuser_options}
-            whole: dict[str, dict[str, Any]] = {}
-            for part, own in self._options.items():  # no temperature, say, where the loss that was drawn has none
-                useless = _ignored(own, options[part])
-                whole[part] = _without({**given[part], **options[part]}, useless)
-                options[part] = _without(options[part], useless)
-            tuned = replace(
-                self._arm, fuser_options=whole["fuser"], backbone_options=whole["backbone"], untuned=self._arm
-            )
-            self._waiting.append((asked, tuned, options))
+            self._waiting.append(self._drawn())
         return [arm for _, arm, _ in self._waiting[start:]]
+
+    def _drawn(self) -> tuple[Any, Arm, dict[str, dict[str, Any]]]:
+        """The next draw that can be trained; what cannot is no trial, and the sampler is told to keep away from it."""
+        for _ in range(_MOST_REFUSED):
+            asked = self._study.ask(self._distributions)
+            tuned, options = self._with(asked.params)
+            try:
+                fuser = self._experiment.make_fuser(tuned)
+                fuser.check(self._experiment.make_backbone(tuned), tuned.fuser)
+            except (ConfigError, FusionError) as error:
+                self._study.tell(asked, self._nothing)
+                last = error
+            else:
+                return asked, tuned, options
+        raise ConfigError(
+            f"[evaluation.search] of {_MOST_REFUSED} draws for arm {self._arm.name!r} none can be trained:"
+            f" {last.message}",
+            hint="leave out of the table what does not go together",
+        )
+
+    def _with(self, drawn: Mapping[str, Any]) -> tuple[Arm, dict[str, dict[str, Any]]]:
+        """The arm with what was drawn, and that by ``backbone`` and ``fuser``, less what it has no use for."""
+        options: dict[str, dict[str, Any]] = {"backbone": {}, "fuser": {}}
+        for name, value in drawn.items():
+            part, _, option = name.partition(".")
+            options[part][option] = value
+        given = {"backbone": self._arm.backbone_options, "fuser": self._arm.fuser_options}
+        whole: dict[str, dict[str, Any]] = {}
+        for part, own in self._options.items():  # no temperature, say, where the loss that was drawn has none
+            useless = _ignored(own, options[part])
+            whole[part] = _without({**given[part], **options[part]}, useless)
+            options[part] = _without(options[part], useless)
+        tuned = replace(self._arm, fuser_options=whole["fuser"], backbone_options=whole["backbone"], untuned=self._arm)
+        return tuned, options
+
+    @property
+    def _nothing(self) -> float:
+        """What the sampler is told of a draw that found nothing, so that it keeps away from there."""
+        return 0.0 if self._sign > 0 else -_HOPELESS
 
     def told(self, run: Run) -> None:
         """What became of the trial that was drawn first of those still out."""
         asked, arm, options = self._waiting.pop(0)
         self._tried.append((arm, Trial(options=options, value=run.validation, seconds=run.seconds)))
         if asked is not None:
-            # A run that failed is told as one that found nothing: the sampler shall keep away from there.
-            nothing = 0.0 if self._sign > 0 else -_HOPELESS
-            self._study.tell(asked, nothing if run.validation is None else self._sign * run.validation)
+            self._study.tell(asked, self._nothing if run.validation is None else self._sign * run.validation)
 
     def result(self) -> Searched:
         trials = [trial for _, trial in self._tried]

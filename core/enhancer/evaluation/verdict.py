@@ -128,7 +128,7 @@ def _against_bare(finding: Finding, best: Arm, arms: Sequence[Arm], baseline: st
     reached = f"The same backbone without vectors, {bare.name}, reaches {number(finding.mean(bare.name, metric))}"
     if test is not None and test.better:
         return [f"{reached} ({_odds(test)})"]
-    return [f"{reached}, not significantly less{_odds_if_told(test)}: the backbone made it"]
+    return [f"{reached}, {_no_worse(test)}: the backbone made it"]
 
 
 def _without_chance(comparison: Comparison) -> str:
@@ -150,7 +150,7 @@ def _against_placebo(finding: Finding, best: Arm, arms: Sequence[Arm], metric: s
     other = f" ({', '.join(apart)})" if apart else ""
     reached = f"Shuffled vectors{other} reach {number(finding.mean(placebo.name, metric))}"
     if test is None or not test.better:
-        words = f"{reached}, not significantly less{_odds_if_told(test)}: it is not shown to be meaning"
+        words = f"{reached}, {_no_worse(test)}: it is not shown to be meaning"
         return "gain", "a gain, but no semantic gain", words
     if apart:
         words = (
@@ -169,8 +169,14 @@ def _against_text(finding: Finding, best: Arm, raw: Arm, metric: str) -> str:
     if test is None or not test.significant:
         return f"{reached}, which is not significantly different{_odds_if_told(test)}"
     if not test.better:
-        return f"{reached}, significantly more ({_odds(test)})"
+        return f"{reached}, significantly better ({_odds(test)})"
     return f"{reached} ({_odds(test)}){', by another recipe' if apart else ': the LLM adds to it'}"
+
+
+def _no_worse(comparison: Comparison | None) -> str:
+    """How a control stands that the best arm is not shown to be above of."""
+    worse = comparison is not None and comparison.worse
+    return f"{'even better' if worse else 'not significantly worse'}{_odds_if_told(comparison)}"
 
 
 def _odds_if_told(comparison: Comparison | None) -> str:

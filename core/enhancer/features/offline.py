@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from enhancer.contracts.record import PROFILE_ASPECT, Key
-from enhancer.errors import StoreError
+from enhancer.errors import BudgetError, StoreError
 from enhancer.features.run import Run
 from enhancer.features.survey import survey
 from enhancer.features.tally import Tally
@@ -190,7 +190,15 @@ class OfflineRun(Run):
                 await asyncio.sleep(self._pace.next(moved=moved or ended))
         if self._short is not None and not is_open:
             assert self._batching is not None
-            await self._batching.budget.reserve(self._short)
+            budget = self._batching.budget
+            if budget.fits(self._short):  # not even one request fits beside what is out at other endpoints
+                out = await self._in_thread(self._journal.jobs.reserved)
+                raise BudgetError(
+                    f"stopped at [llm] max_cost: batch jobs at other endpoints can still cost {out:.6f} USD, and the"
+                    f" next request here {self._short:.6f} USD",
+                    hint="collect those jobs by the configuration that submitted them, or raise max_cost",
+                )
+            await budget.reserve(self._short)
 
     async def _round(self, *, first: bool) -> int:
         """Survey everything once, store what is answered, submit what is not; gives how many to look at again soon."""

@@ -369,7 +369,13 @@ class Pipeline:
         llm = self._settings.llm
         provider.check(llm.model)
         budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
-        spending = Spending(budget, own_price=self._own_price(), share=1.0 - llm.batch_discount)
+        spending = Spending(
+            budget,
+            own_price=self._own_price(),
+            share=1.0 - llm.batch_discount,
+            model=llm.model,
+            price_of=provider.price,
+        )
         endpoint, folder = provider.endpoint, self._store.directory / FOLDER
         return Batching(
             Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, spending=spending, folder=folder),

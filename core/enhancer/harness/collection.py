@@ -160,7 +160,7 @@ class Collector:
         }
         outcome, message = outcomes[status.state]
         refusals = self._jobs.refusals(job.token)
-        if denied or (not answered and seen == job.requests and self._is_everybodys(seen, refusals)):
+        if denied or (not answered and seen == job.requests and self._is_everybodys(job, seen, refusals)):
             await asyncio.wrap_future(self._jobs.excuse(job.token))
             await self._close(job, status, outcome, message)
             if denied:
@@ -179,9 +179,9 @@ class Collector:
                 hint="the same command submits the rest again",
             )
 
-    def _is_everybodys(self, seen: int, refusals: Sequence[str]) -> bool:
+    def _is_everybodys(self, job: Job, seen: int, refusals: Sequence[str]) -> bool:
         """Whether the settings are to blame for a job that was refused entirely: this model has never answered."""
-        if not refusals or self._spending.spent.calls or self._journal.observed(self._llm.model).calls:
+        if not refusals or self._spending.spent.calls or self._journal.observed(job.model).calls:
             return False
         return seen >= _ALL_REFUSED or (seen > 1 and len(refusals) == 1)
 
@@ -221,7 +221,7 @@ class Collector:
             seen += 1
             if isinstance(result, Completion):
                 answered += 1
-                waiting.append(Returned(int(name[2]), *self._spending.priced(result)))
+                waiting.append(Returned(int(name[2]), *self._spending.priced(result, job.model)))
             else:
                 outcome = _outcome_of(result)
                 if isinstance(result, AuthenticationError):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from enhancer.harness.tokens import upper_bound
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from enhancer.contracts.llm import Completion, Price, Request
     from enhancer.harness.budget import Budget
 
@@ -46,15 +48,27 @@ class Spending:
         budget: From which calls are paid; its price counts where the provider does not tell a cost.
         own_price: A price that counts for more than what the provider tells.
         share: The part of the price that is charged; less than 1 in an offline batch.
+        model: The one that both prices are of.
+        price_of: Knows the prices of others: an offline batch may be collected when another model is configured.
 
     Attributes:
         spent: What came back so far.
     """
 
-    def __init__(self, budget: Budget, *, own_price: Price | None, share: float = 1.0) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        *,
+        own_price: Price | None,
+        share: float = 1.0,
+        model: str = "",
+        price_of: Callable[[str], Price | None] = lambda _: None,
+    ) -> None:
         self._budget = budget
         self._own_price = own_price
         self._share = share
+        self._model = model
+        self._price_of = price_of
         self.spent = Spent()
 
     def ceiling(self, request: Request) -> float:
@@ -65,13 +79,20 @@ class Spending:
         """The most that a request can cost, cap or no cap; 0 without a price."""
         return self._share * self._budget.could_cost(upper_bound(request), request.max_tokens or _UNBOUNDED)
 
-    def priced(self, completion: Completion) -> tuple[Completion, float | None]:
-        """What can be believed of a completion, and its cost; None where that is not known."""
+    def priced(self, completion: Completion, model: str | None = None) -> tuple[Completion, float | None]:
+        """What can be believed of a completion, and its cost; None where that is not known.
+
+        Args:
+            completion: As the provider gave it.
+            model: Who was asked, if not the model that this run asks.
+        """
         completion = _believed(completion)
-        price = self._own_price
-        if price is None and completion.cost_usd is not None:
+        own, listed = self._own_price, self._budget.price
+        if model is not None and model != self._model:
+            own, listed = None, self._price_of(model)
+        if own is None and completion.cost_usd is not None:
             return completion, completion.cost_usd
-        price = price or self._budget.price
+        price = own or listed
         if price is None or completion.prompt_tokens is None or completion.completion_tokens is None:
             return completion, None
         return completion, self._share * price.cost(completion.prompt_tokens, completion.completion_tokens)

@@ -64,7 +64,8 @@ def write_index(ranker: Ranker, path: str | Path, *, kind: Kind = "usearch", met
         "ids": list(ids),
     }
     try:
-        with replacing(path) as draft, replacing(_note(path)) as note_draft:
+        # Blocks end from the inside: the note comes last, so that after a kill in between it names another artifact.
+        with replacing(_note(path)) as note_draft, replacing(path) as draft:
             _BUILD[kind](library, items, str(draft))
             note_draft.write_text(json.dumps(note), encoding="utf-8")
     except OSError as error:

@@ -79,9 +79,10 @@ class Adam:
                 penalty += self._kernel(name, gradient.contiguous().view(_rows(parameter)).numpy(), slopes, (c1, c2))
                 continue
             if rows is not None:
-                own = (rows @ torch.linalg.vecdot(parameter, parameter).to(rows)).double() / 2
+                held = parameter.view(_rows(parameter))
+                own = (rows @ torch.linalg.vecdot(held, held).to(rows)).double() / 2
                 penalty = penalty + (float(own) if parameter.device.type == "cpu" else own)
-                gradient = gradient + rows.to(parameter).unsqueeze(1) * parameter
+                gradient = gradient + (rows.to(held).unsqueeze(1) * held).view_as(parameter)
             m.lerp_(gradient, 1 - b1)
             v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
             parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self.pace * self._rates[name] / c1)

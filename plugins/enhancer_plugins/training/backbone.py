@@ -9,7 +9,6 @@ from pydantic import Field
 
 from enhancer.contracts import Backbone, Options
 from enhancer.contracts.options import refuse_without_effect
-from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
     from enhancer.contracts import Context, Fitted, Fuser, Monitor, TrainingData
@@ -102,6 +101,8 @@ class TrainedBackbone(Backbone):
         del context
         self.options = options
         refuse_without_effect(options, where="[backbone]")
+        if options.similarity == "cosine":  # columns beside the embeddings would lend them their length
+            self.accepts = self.accepts - {"input"}
 
     @abstractmethod
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
@@ -126,12 +127,6 @@ class TrainedBackbone(Backbone):
         if own.loss in {"softmax", "multinomial"}:
             drawn = None if whole else own.negatives
             softmax = Softmax(drawn, own.in_batch and not whole, own.in_effect("temperature"), own.similarity)
-            if own.similarity == "cosine" and "input" in fuser.needs:
-                raise ConfigError(
-                    "[backbone] similarity = 'cosine' does not go with a fuser that widens the input: the widening "
-                    "columns would lend their length to the embeddings",
-                    hint="set similarity = 'dot'",
-                )
         recipe = Recipe(
             own.dim,
             own.learning_rate,
@@ -147,7 +142,11 @@ class TrainedBackbone(Backbone):
         model = self.model(recipe, data, fuser, seed)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
         name = run.identity(self, own, data, fuser, seed) if monitor.checkpoint else ""
-        return model.fitted(loop.train(model, schedule, monitor, identity=name))
+        try:
+            outcome = loop.train(model, schedule, monitor, identity=name)
+        finally:
+            model.close()
+        return model.fitted(outcome)
 
     def _by_user(self, fuser: Fuser) -> bool:
         """Whether an epoch draws by user."""

@@ -311,10 +311,13 @@ class RankingModel(ABC):
         sides = self._served(placements=False)
         return Factors(sides["user"].rows, sides["item"].rows)
 
-    def fitted(self, outcome: Outcome) -> Fitted:
-        """The result of the run."""
+    def close(self) -> None:
+        """Draw no further epochs: training is over, or was broken off."""
         if isinstance(self._epochs, Ahead):
             self._epochs.close()
+
+    def fitted(self, outcome: Outcome) -> Fitted:
+        """The result of the run."""
         sides = self._served(placements=True)
         return Fitted(
             factors=Factors(sides["user"].rows, sides["item"].rows),

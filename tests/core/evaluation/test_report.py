@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -192,11 +193,14 @@ def test_a_search_is_told(ablation):
         Trial(options={"backbone": {"dim": 16}, "fuser": {"weight": 0.125}}, value=0.2, seconds=2.0),
         Trial(options={"backbone": {"dim": 32}, "fuser": {"weight": 9.0}}, value=None, seconds=2.0),
     ]
-    found = replace(ablation, searched={arm.name: Searched(arm=arm, trials=trials)})
+    backbone = {"loss": "softmax", "dim": 16, "layer_weights": [0, 0.5]}
+    tuned = replace(arm, fuser_options={"tau": 0.5, "weight": 0.125}, backbone_options=backbone)
+    found = replace(ablation, searched={arm.name: Searched(arm=tuned, trials=trials)})
     page = render_report(found)
     assert "Hyper-parameters" in page
-    assert "options = { weight = 0.125 }" in page
-    assert "backbone = { dim = 16 }" in page
+    # As it would stand in the configuration: with what the arm had before.
+    assert "options = { tau = 0.5, weight = 0.125 }" in unescape(page)
+    assert 'backbone = { loss = "softmax", dim = 16, layer_weights = [0, 0.5] }' in unescape(page)
     assert found.to_json()["search"][arm.name]["validation"] == 0.2
     assert "Hyper-parameters" not in render_report(ablation)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
+from typing import ClassVar
 
 import pytest
 
 from enhancer.config.schema import DimensionConfig, SearchConfig
+from enhancer.contracts import Options
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, Experiment
 from enhancer.evaluation.experiment import run_one
@@ -163,3 +166,53 @@ def test_a_search_over_losses_gives_each_its_own_options(experiment, own):
         "softmax": {"loss", "temperature"},
     }
     assert all(trial.value is not None for trial in found.trials)
+
+
+@pytest.mark.parametrize(
+    ("arm", "space"),
+    [
+        (Arm("mine", "generate"), {"layers": DimensionConfig(choices=[0, 1, 2])}),
+        (Arm("mine", "semantic"), {"loss": DimensionConfig(choices=["bpr", "multinomial"])}),
+        (
+            Arm("mine", "concat", backbone_options={"loss": "softmax"}),
+            {"similarity": DimensionConfig(choices=["dot", "cosine"])},
+        ),
+        (Arm("mine", "none"), {"dim": DimensionConfig(low=-4, high=8)}),
+    ],
+    ids=["no propagation", "a ranking loss", "a widened input", "a value that is refused"],
+)
+def test_what_cannot_be_trained_is_no_trial(experiment, arm, space):
+    pytest.importorskip("optuna")
+    world = experiment(dim=8, epochs=1, device="cpu")
+    found = search(world, [arm], SearchConfig(trials=8, backbone=space), seed=1, run_all=trainer(world))[0]
+    assert len(found.trials) == 8
+    assert all(trial.value is not None for trial in found.trials)
+
+
+def test_a_space_that_holds_nothing_to_train_is_said(experiment):
+    pytest.importorskip("optuna")
+    world = experiment(dim=8, epochs=1, device="cpu")
+    nothing = SearchConfig(trials=3, backbone={"layers": DimensionConfig(choices=[0])})
+    with pytest.raises(ConfigError, match=r"none can be trained: fuser 'generate' needs .*propagation") as said:
+        search(world, [Arm("mine", "generate")], nothing, seed=1, run_all=trainer(world))
+    assert "leave out" in said.value.hint
+
+
+def test_whole_numbers_are_searched_as_such(experiment):
+    class Counts(Options):
+        searched: ClassVar = {"experts": 4.0, "on": 2.0}
+        experts: int = 6
+        on: bool = True
+        weight: float = 0.5
+
+    world = experiment()
+    made = world.make_fuser
+
+    def make_fuser(arm):
+        fuser = made(arm)
+        fuser.options = Counts()
+        return fuser
+
+    space = space_of(replace(world, make_fuser=make_fuser), Arm("mine", "none"), SearchConfig())["fuser"]
+    assert ranges(space) == {"weight": (0.05, 5.0), "experts": (2, 24)}
+    assert isinstance(space["experts"].low, int)

@@ -26,28 +26,30 @@ ARMS = [
 NOBODY = PairList(np.zeros(1, np.int32), np.zeros(1, np.int32))
 
 
-def run(arm, seed, value):
-    scores = Scores(np.arange(2, dtype=np.int32), {"ndcg@10": np.full(2, value)})
+def run(arm, seed, value, metric="ndcg@10"):
+    scores = Scores(np.arange(2, dtype=np.int32), {metric: np.full(2, value)})
     return Run(
         arm=arm, seed=seed, seconds=1.0, epochs=1, best_epoch=1, validation=None, history=[], measured={"all": scores},
         spread={},
     )  # fmt: skip
 
 
-def found(**levels):
+def found(metric="ndcg@10", **levels):
     """What is found of arms that reach these means, each with a little noise of its own in five seeds."""
     random = np.random.default_rng(1)
     arms = [arm for arm in ARMS if arm.name in levels]
     runs = [
-        run(arm.name, seed, levels[arm.name] + 0.0005 * random.standard_normal()) for arm in arms for seed in range(5)
+        run(arm.name, seed, levels[arm.name] + 0.0005 * random.standard_normal(), metric)
+        for arm in arms
+        for seed in range(5)
     ]
     stratum = Stratum("all", "all", NOBODY, 80)
-    return arms, judge(stratum, runs, arms=arms, baseline="none", metrics=["ndcg@10"], reference={})
+    return arms, judge(stratum, runs, arms=arms, baseline="none", metrics=[metric], reference={})
 
 
-def judged(**levels):
-    arms, finding = found(**levels)
-    return verdicts({"all": finding}, arms, "none", "ndcg@10")["all"]
+def judged(metric="ndcg@10", **levels):
+    arms, finding = found(metric, **levels)
+    return verdicts({"all": finding}, arms, "none", metric)["all"]
 
 
 def test_it_claims_no_more_than_the_tests():
@@ -68,6 +70,24 @@ def test_meaning_is_what_shuffled_vectors_do_not_reach():
     alone = judged(none=0.3, align=0.33)
     assert alone.level == "gain"
     assert "nothing to show that meaning made it" in alone.words
+
+
+@pytest.mark.parametrize(("metric", "base", "gain"), [("ndcg@10", 0.3, 0.02), ("logloss", 0.7, -0.02)])
+def test_better_is_better_whatever_the_metric(metric, base, gain):
+    real = judged(metric, none=base, align=base + 2 * gain, text=base + gain, placebo=base)
+    assert (real.level, real.arm) == ("semantic gain", "align")
+    assert "the LLM adds to it" in real.words
+    assert "the meaning made it" in real.words
+    beaten = judged(metric, none=base, concat=base + gain, placebo=base + 2 * gain)
+    assert beaten.level == "gain"
+    assert "even better (p < .001): it is not shown to be meaning" in beaten.words
+    shared = judged(metric, none=base, align=base + gain, placebo=base + gain)
+    assert "not significantly worse" in shared.words
+    lost = judged(metric, none=base, both=base + gain, text=base + 3 * gain, placebo=base)
+    assert (lost.arm, lost.level) == ("text", "semantic gain")
+    text = judged(metric, none=base, bare=base + gain, soft=base + gain, shuffled=base)
+    assert "not significantly worse" in text.words
+    assert "the backbone made it" in text.words
 
 
 def test_raw_text_that_does_as_well_needs_no_llm():

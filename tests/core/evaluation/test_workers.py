@@ -42,6 +42,8 @@ class Noise(Backbone):
         sides = [draw.normal(size=(n, 4)).astype(np.float32) for n in (data.n_users, data.n_items)]
         factors = Factors(*sides)
         monitor.epoch_finished(1, 1, 0.5, monitor.validate(factors))
+        if self.does == "nan":
+            factors.users[:] = np.nan
         return Fitted(factors=factors, epochs=1, best_epoch=1)
 
 
@@ -118,6 +120,11 @@ def test_an_error_in_a_worker_is_raised_here_with_its_hint(parts):
     with pytest.raises(EvaluationError, match="diverged; smaller steps"):
         ablate(parts, 2, "raise")
     assert multiprocessing.active_children() == []
+
+
+def test_factors_that_cannot_be_ranked_are_told_with_arm_and_seed(parts):
+    with pytest.raises(EvaluationError, match=r"^arm '\w+', seed 0: .*not finite"):
+        ablate(parts, None, "nan")
 
 
 def test_a_worker_that_dies_is_named(parts):

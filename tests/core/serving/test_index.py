@@ -129,6 +129,20 @@ def test_an_index_that_fails_half_way_leaves_the_old_one_with_its_ids(ranker, tm
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
+def test_a_kill_between_index_and_note_leaves_no_index_that_passes_for_another(ranker, tmp_path, monkeypatch):
+    pytest.importorskip("usearch.index", reason="usearch is not installed")
+    path, order = tmp_path / "items.usearch", []
+    replace = Path.replace
+
+    def noted(self, target):
+        order.append(Path(target).name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    ranker.export_index(path)
+    assert order == ["items.usearch", "items.usearch.json"]  # a note that is left behind names the artifact before
+
+
 def test_what_is_no_index_of_this_artifact_is_refused(ranker, tmp_path):
     pytest.importorskip("usearch", reason="usearch is not installed")
     with pytest.raises(ArtifactError, match="no index in"):

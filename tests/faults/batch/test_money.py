@@ -9,6 +9,7 @@ from batch_bench import whole
 from generation import Bench, answer
 from loopback import Behaviour
 
+from enhancer.contracts import Price
 from enhancer.errors import BudgetError
 from enhancer.harness import Journal
 
@@ -52,3 +53,37 @@ def test_an_unknown_cost_counts_as_the_most_that_it_could_be(bench, direct, batc
     with pytest.raises(BudgetError, match="is spent"):
         bench.offline()
     assert 0 < batches.submitted == len(bench.stored()) == bench.server.count < 8
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_job_costs_what_its_own_model_costs_though_another_is_configured_by_now(bench, known):
+    bench.offline(wait=False)
+    bench.llm |= {"model": "a-cheap-one", "price": {"input": 0.001, "output": 0.002}}
+
+    def provider() -> Any:
+        made = bench.provider()
+        made.price = lambda model: Price(100.0, 200.0) if known and model == "loopback-model" else None
+        return made
+
+    whole(bench, bench.pipeline(provider=provider).generate_offline())
+    dear, cheap = sorted(costs(bench), key=lambda line: line["group"] != "loopback-model")
+    assert (dear["group"], dear["calls"], cheap["group"], cheap["calls"]) == ("loopback-model", 8, "a-cheap-one", 8)
+    if known:
+        assert dear["cost_usd"] == pytest.approx(1e5 * cheap["cost_usd"])
+    else:
+        assert dear["calls_of_unknown_cost"] == 8
+
+
+def test_a_cap_that_jobs_elsewhere_fill_is_said_and_nothing_is_asked(bench, batches):
+    bench.offline(wait=False)
+    with Journal(bench.store.directory) as journal:
+        out = journal.jobs.reserved()
+    assert out > 0
+    here, bench.url = bench.url, bench.url.replace("127.0.0.1", "localhost")
+    bench.llm |= {"max_cost": out}
+    with pytest.raises(BudgetError, match="jobs at other endpoints") as stopped:
+        bench.offline()
+    assert "collect those jobs" in stopped.value.hint
+    assert batches.submitted == 8
+    bench.url = here
+    whole(bench, bench.offline())

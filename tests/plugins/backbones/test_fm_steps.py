@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from enhancer.contracts import Context, Fuser, Fusion, Placement, SideFeatures, TrainingData, WideInput
+from enhancer.contracts import Context, Fuser, Fusion, Options, Placement, SideFeatures, TrainingData, WideInput
 from enhancer_plugins.backbones import fm_drawn
 from enhancer_plugins.backbones.fm_clicks import ClickModel, Labelled
 from enhancer_plugins.backbones.fm_fit import ConstantFit

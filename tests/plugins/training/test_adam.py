@@ -85,3 +85,12 @@ def test_a_slower_pace_is_a_smaller_step(dtype):
         ends.append(ours)
     for name, rows in ends[0].items():
         torch.testing.assert_close(rows, ends[1][name])
+
+
+@pytest.mark.parametrize("reference", [False, True], ids=["kernel", "torch"])
+def test_a_vector_decays_as_one_row(reference):
+    bias = torch.tensor([1.0, 2.0, -2.0])
+    adam = Adam({"bias": bias}, 0.1, reference=reference)
+    penalty = adam.step({"bias": torch.zeros(3)}, {"bias": torch.tensor([0.5])})
+    assert penalty == pytest.approx(0.5 / 2 * 9)
+    assert bias.tolist() == pytest.approx([0.9, 1.9, -1.9], abs=1e-4)  # Adam's first step is the rate itself
