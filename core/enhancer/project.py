@@ -156,7 +156,7 @@ class Project(Parts):
 
         Raises:
             FusionError: The two cannot work together.
-            EvaluationError: Profiles of users may have been written from what is held out.
+            EvaluationError: Profiles or texts of users may have been written from what is held out.
         """
         from enhancer.evaluation import Arm, fit, training_data
         from enhancer.inspection import refuse_leaks
@@ -245,7 +245,7 @@ class Project(Parts):
         Raises:
             ConfigError: An arm or metric is unknown, or an arm's vectors are not in the store.
             FusionError: A pair cannot work together; raised before any training.
-            EvaluationError: Profiles of users may have been written from what is held out.
+            EvaluationError: Profiles or texts of users may have been written from what is held out.
         """
         from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
         from enhancer.evaluation.report import write_report

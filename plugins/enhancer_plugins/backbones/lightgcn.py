@@ -32,6 +32,12 @@ class LightGCNOptions(TrainingOptions):
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15). For multinomial, the
     precision of their normal prior, in the mean over embeddings; 0.9 by default."""
+    learning_rate: float = Field(default=5e-3, gt=0)
+    """Step size of Adam; 0.08 by default for multinomial."""
+    epochs: int = Field(default=300, ge=0)
+    """Epochs at most; 1500 by default for multinomial, of which one is a single step."""
+    eval_every: int = Field(default=5, ge=1)
+    """Epochs between validations; 20 by default for multinomial."""
     precision: Literal["auto", "single", "half"] = "auto"
     """How kernels fetch rows while propagating: as float32 (single), as bfloat16 (half, where ``dim`` is even; sums and
     what is trained stay float32), or auto: half where the rows take more than eight megabytes, and waiting for memory

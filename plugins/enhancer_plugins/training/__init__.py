@@ -17,7 +17,8 @@
 - :mod:`~enhancer_plugins.training.adam`: the optimiser;
 - :mod:`~enhancer_plugins.training.loop`: epochs, early stopping, checkpoints;
 - :mod:`~enhancer_plugins.training.unseen`: rows of users and items without a training interaction;
-- :mod:`~enhancer_plugins.training.kernels`: the numba kernels beneath all this on a CPU.
+- :mod:`~enhancer_plugins.training.kernels`: the numba kernels beneath all this on a CPU;
+- :mod:`~enhancer_plugins.training.gather`: the one of them that fetches rows, in LLVM's own vectors.
 
 Import the modules where they are used: they load torch and numba, this package does not.
 """
