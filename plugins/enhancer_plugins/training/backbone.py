@@ -98,8 +98,7 @@ class TrainedBackbone(Backbone):
     options: TrainingOptions
 
     def __init__(self, options: TrainingOptions, context: Context) -> None:
-        del context
-        self.options = options
+        super().__init__(options, context)
         refuse_without_effect(options, where="[backbone]")
         if options.similarity == "cosine":  # columns beside the embeddings would lend them their length
             self.accepts = self.accepts - {"input"}
