@@ -275,10 +275,10 @@ def section(told: Mapping[str, Any]) -> str:
         runs = [run["seconds"] for run in result["runs"] if run["arm"] == name]
         seconds = f"{sum(runs) / len(runs):.0f}" if runs else "-"
         out.append(f"| `{name}` | " + " | ".join(cells) + f" | {seconds} |")
-    for line, reference in (result.get("reference") or {}).items():
-        value = reference.get(METRICS[0]) if isinstance(reference, dict) else None
-        if isinstance(value, int | float):
-            out.append(f"| {line} (reference) | {value:.4f} |" + " - |" * len(columns))
+    for line in result["reference"]:
+        cells = [f"{findings[key]['reference'][line][METRICS[0]]:.4f}" for key, _ in panels]
+        cells += [f"{findings[key]['reference'][line][METRICS[1]]:.4f}" for key, _ in panels[:1]]
+        out.append(f"| {line} (reference) | " + " | ".join(cells) + " | - |")
     out += tuning(result.get("search") or {})
     out += ["", "The report's verdict:", "", *(f"- {words}" for words in result["verdict"].values()), ""]
     out.append(f"{len(result['seeds'])} seeds, {len(result['runs'])} training runs.")
