@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from enhancer.config.schema import Settings
 from enhancer.contracts.options import build_options
@@ -117,15 +118,26 @@ def _check_nested(tree: dict[str, Any], path: Path) -> None:
     """Let each table fail under its own name; what passes here is built once more as a whole."""
     for name, value in tree.items():
         annotation = Settings.model_fields[name].annotation
-        if isinstance(annotation, type) and hasattr(annotation, "model_fields"):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{path}: {name!r} must be a table, not {value!r}", hint=f"write [{name}]")
+        if _is_table(annotation) and not isinstance(value, dict):
+            raise ConfigError(f"{path}: {name!r} must be a table, not {value!r}", hint=f"write [{name}]")
+        _check_table(annotation, value, [name], path)
+
+
+def _check_table(annotation: Any, value: object, keys: list[str], path: Path) -> None:
+    """A table after the tables within it; what is none is left to the one that holds it."""
+    if not isinstance(value, dict):
+        return
+    for one in get_args(annotation) if isinstance(annotation, UnionType) else (annotation,):
+        if get_origin(one) is dict:  # of tables, by names that are free
             for key, inner in value.items():
-                field = annotation.model_fields.get(key)
-                if field is None or not isinstance(inner, dict):
-                    continue
-                nested = field.annotation
-                if isinstance(nested, type) and hasattr(nested, "model_fields"):
-                    kept = {**inner, "template": inner.get("template", "")} if name == "prompts" else inner
-                    build_options(nested, kept, where=f"{path}: [{name}.{key}]")
-            build_options(annotation, value, where=f"{path}: [{name}]")
+                _check_table(get_args(one)[1], inner, [*keys, key], path)
+        elif _is_table(one):
+            for key, inner in value.items():
+                if key in one.model_fields:
+                    _check_table(one.model_fields[key].annotation, inner, [*keys, key], path)
+            kept = {**value, "template": value.get("template", "")} if keys[:-1] == ["prompts"] else value
+            build_options(one, kept, where=f"{path}: [{'.'.join(keys)}]")
+
+
+def _is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and hasattr(annotation, "model_fields")

@@ -89,6 +89,9 @@ def resolve_arms(
     twice = sorted({name for name in evaluation.arms if evaluation.arms.count(name) > 1})
     if twice:
         raise ConfigError(f"[evaluation] arms: {twice[0]!r} is there twice", hint="name each arm once")
+    if fusers is not None:
+        for name in evaluation.arms:
+            _check_name(name, settings, fusers)
     primary = _primary(settings, uses_semantics, fusers)
     arms: list[Arm] = []
     added = _added(settings, uses_semantics, fusers) if primary is not None else []
@@ -102,14 +105,6 @@ def resolve_arms(
                     hint='set [fuser] use, for example use = "align"',
                 )
             fuser = primary
-        if fusers is not None and ":" not in fuser and fuser not in fusers:
-            known = {*fusers, TEXT_ARM, PLACEBO_ARM, *evaluation.arm}
-            raise ConfigError(
-                f"[evaluation] arms: {name!r} is neither a fuser nor defined in [evaluation.arm.{name}]"
-                if name not in evaluation.arm
-                else f"[evaluation.arm.{name}] unknown fuser {fuser!r}",
-                hint=did_you_mean(fuser, known),
-            )
         options = settings.fuser.options if fuser == settings.fuser.use else {}
         inputs: tuple[Input, ...] = ("text",) if name == TEXT_ARM else settings.inputs
         arm = Arm(
@@ -124,6 +119,18 @@ def resolve_arms(
         arms.append(arm)
     droppable = {TEXT_ARM, *added}
     return [arm for arm in arms if not (arm.name in droppable and any(_repeats(arm, other) for other in arms))]
+
+
+def _check_name(name: str, settings: Settings, fusers: Collection[str]) -> None:
+    fuser, own = _fuser_of(name, settings, fusers), settings.evaluation.arm
+    if fuser is None or ":" in fuser or fuser in fusers:
+        return
+    raise ConfigError(
+        f"[evaluation] arms: {name!r} is neither a fuser nor defined in [evaluation.arm.{name}]"
+        if name not in own
+        else f"[evaluation.arm.{name}] unknown fuser {fuser!r}",
+        hint=did_you_mean(fuser, {*fusers, TEXT_ARM, PLACEBO_ARM, *own}),
+    )
 
 
 def resolve_baseline(settings: Settings, arms: Collection[Arm]) -> str:

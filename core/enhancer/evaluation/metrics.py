@@ -89,7 +89,10 @@ def parse_metric(text: str) -> Metric:
     match = re.fullmatch(r"\s*([A-Za-z_]+)\s*(?:@\s*(\d{1,6}))?\s*", text)
     name = match[1].lower() if match else text
     if match is None or name not in (*_MEASURES, *LABEL_METRICS):
-        near = did_you_mean(name.partition("@")[0].lower(), (*_MEASURES, *LABEL_METRICS))
+        bare, _, cut = name.partition("@")
+        near = did_you_mean(bare.lower(), (*_MEASURES, *LABEL_METRICS))
+        for measure in _MEASURES:
+            near = (near or "").replace(f"{measure}'?", f"{measure}@{cut or 10}'?")
         raise ConfigError(f"unknown metric {text!r}", hint=near)
     if name in LABEL_METRICS:
         if match[2] is not None:

@@ -34,6 +34,28 @@ def test_unknown_options_of_any_plugin_are_refused_by_any_command(invoke, projec
     assert hint in done.err
 
 
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("evaluation.arm.mine.fusr='align'", r"[evaluation.arm.mine] unknown key 'fusr'; did you mean 'fuser'?"),
+        ("evaluation.arm.mine.shuffle='x'", "[evaluation.arm.mine] shuffle: input should be a valid boolean"),
+        ("evaluation.search.trails=3", "[evaluation.search] unknown key 'trails'; did you mean 'trials'?"),
+        (
+            "evaluation.search.backbone.dim.lo=3",
+            "[evaluation.search.backbone.dim] unknown key 'lo'; did you mean 'low'?",
+        ),
+        ("evaluation.search.fuser.align.weight.hi=3", "[evaluation.search.fuser.align.weight] unknown key 'hi'"),
+        ("prompts.item.sorce='text'", "[prompts.item] unknown key 'sorce'; did you mean 'source'?"),
+        ("evaluation.arms=['none','alihn']", "[evaluation] arms: 'alihn' is neither a fuser nor defined in"),
+        ("evaluation.arm.concat.fuser='alihn'", "[evaluation.arm.concat] unknown fuser 'alihn'; did you mean 'align'?"),
+    ],
+)
+def test_a_slip_in_a_table_within_a_table_is_said_of_that_one(invoke, project, setting, says):
+    done = invoke("ablate", "--set", setting)
+    assert done.code == 2
+    assert says in " ".join(done.err.replace("\n", "; ", 1).split())
+
+
 def test_what_has_not_been_made_yet_is_exit_1_everywhere(invoke, project):
     for command in (["recommend", "1"], ["similar", "1"], ["train"], ["store", "get", "1"]):
         done = invoke(*command)

@@ -191,7 +191,9 @@ def test_one_ranking_serves_several_strata():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("ndgc@10", "did you mean 'ndcg'"),
+        ("ndgc@10", "did you mean 'ndcg@10'"),
+        ("ndgc", "did you mean 'ndcg@10'"),
+        ("acu", "did you mean 'auc'"),
         ("zzz@10", "known: auc, gauc, hit, logloss, map, mrr, ndcg, precision, recall"),
         ("auc@10", "has no cut-off; write 'auc'"),
         ("logless", "did you mean 'logloss'"),
