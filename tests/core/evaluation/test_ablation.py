@@ -87,7 +87,7 @@ def test_a_pair_that_cannot_work_is_refused_before_training(ablate):
     ("wrong", "error", "says"),
     [
         ({"baseline": "nine"}, ConfigError, "did you mean 'none'"),
-        ({"metrics": ["ncdg@10"]}, ConfigError, "did you mean 'ndcg'"),
+        ({"metrics": ["ncdg@10"]}, ConfigError, "did you mean 'ndcg@10'"),
         ({"seeds": (1, 1)}, EvaluationError, "distinct"),
         ({"seeds": ()}, EvaluationError, "at least one"),
     ],
