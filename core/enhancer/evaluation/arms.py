@@ -90,7 +90,7 @@ def resolve_arms(
     if twice:
         raise ConfigError(f"[evaluation] arms: {twice[0]!r} is there twice", hint="name each arm once")
     if fusers is not None:
-        for name in evaluation.arms:
+        for name in dict.fromkeys([*evaluation.arms, *evaluation.arm]):
             _check_name(name, settings, fusers)
     primary = _primary(settings, uses_semantics, fusers)
     arms: list[Arm] = []

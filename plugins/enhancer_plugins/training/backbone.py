@@ -140,7 +140,7 @@ class TrainedBackbone(Backbone):
         )
         model = self.model(recipe, data, fuser, seed)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
-        name = run.identity(self, own, data, fuser, seed) if monitor.checkpoint else ""
+        name = run.identity(self, data, fuser, seed) if monitor.checkpoint else ""
         try:
             outcome = loop.train(model, schedule, monitor, identity=name)
         finally:

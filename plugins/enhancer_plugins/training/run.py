@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts import Backbone, Fuser, Options, TrainingData
+    from enhancer.contracts import Backbone, Fuser, TrainingData
 
 
 Engine = Literal["auto", "numba", "torch"]
@@ -103,12 +103,12 @@ def check_data(data: TrainingData, fuser: Fuser) -> None:
             raise DataError(f"{name} vectors hold NaN or infinite values")
 
 
-def identity(backbone: Backbone, options: Options, data: TrainingData, fuser: Fuser, seed: int) -> str:
+def identity(backbone: Backbone, data: TrainingData, fuser: Fuser, seed: int) -> str:
     """A name for everything that a run's result depends on, by which a checkpoint knows its run."""
     digest = hashlib.sha256()
     for told in (
         f"{type(backbone).__module__}:{type(backbone).__qualname__}",
-        options.model_dump_json(),
+        backbone.options.model_dump_json(),
         f"{type(fuser).__module__}:{type(fuser).__qualname__}",
         fuser.options.model_dump_json(),
         f"{seed} {data.n_users} {data.n_items}",

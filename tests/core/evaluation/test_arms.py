@@ -111,6 +111,7 @@ def test_raw_text_as_the_source_makes_text_the_only_input():
         ({"evaluation": {"arms": ["none", "allign"]}}, "did you mean 'align'"),
         ({"evaluation": {"arms": ["none", "placbo"]}}, "did you mean 'placebo'"),
         ({"evaluation": {"arms": ["mine"], "arm": {"mine": {"fuser": "concatt"}}}}, "did you mean 'concat'"),
+        ({"evaluation": {"arm": {"text": {"fuser": "concatt"}}}}, "did you mean 'concat'"),
         ({"fuser": {"use": "none"}, "evaluation": {"arms": ["none", "text"]}}, "needs a fuser that uses vectors"),
     ],
 )
