@@ -5,7 +5,7 @@ from __future__ import annotations
 from generation import Bench, answer
 from loopback import Behaviour
 
-from enhancer.features.report import GenerationReport
+from enhancer.features.generating.reports import GenerationReport
 from enhancer.harness import Journal
 
 GOOD = Behaviour(answer=answer)

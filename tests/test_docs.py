@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from dists import ROOT
 
-import enhancer.parts
+import enhancer.project.parts
 from enhancer.config import Settings
 from enhancer.contracts import Options
 
@@ -77,7 +77,7 @@ def site():
 @pytest.fixture(scope="module")
 def with_example(site):
     """Every project finds the reader's plugin, as if it were installed."""
-    load = enhancer.parts.load_plugins
+    load = enhancer.project.parts.load_plugins
 
     def loaded(*arguments, **more):
         manager = load(*arguments, **more)
@@ -85,7 +85,7 @@ def with_example(site):
         return manager
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(enhancer.parts, "load_plugins", loaded)
+        patch.setattr(enhancer.project.parts, "load_plugins", loaded)
         yield
 
 
@@ -205,7 +205,7 @@ def commands():
     import typer
 
     from enhancer.cli.app import build_app
-    from enhancer.plugins import load_plugins
+    from enhancer.plugin_host import load_plugins
 
     def walk(command, path):
         options = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}

@@ -12,25 +12,45 @@ Names are imported when they are first used: ``enhancer.Ranker`` brings numpy an
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from enhancer.lazy_face import lazy_face
+
 if TYPE_CHECKING:
-    from enhancer.errors import EnhancerError
-    from enhancer.hookspecs import hookimpl
-    from enhancer.project import Project
-    from enhancer.serving import Ranker
+    from enhancer.errors import EnhancerError as EnhancerError
+    from enhancer.hookspecs import hookimpl as hookimpl
+    from enhancer.project import Project as Project
+    from enhancer.results import (
+        Ablation as Ablation,
+        Changes as Changes,
+        Diagnosis as Diagnosis,
+        GenerationReport as GenerationReport,
+        Plan as Plan,
+        Recommendation as Recommendation,
+        RefreshReport as RefreshReport,
+        Repair as Repair,
+        RunReport as RunReport,
+        Similar as Similar,
+        TrainingReport as TrainingReport,
+    )
+    from enhancer.serving import Ranker as Ranker
 
     __version__: str
 
-__all__ = ["EnhancerError", "Project", "Ranker", "__version__", "hookimpl"]
-
-_HOMES = {
-    "EnhancerError": "enhancer.errors",
-    "Project": "enhancer.project",
-    "Ranker": "enhancer.serving",
-    "hookimpl": "enhancer.hookspecs",
-}
+_lazy, __dir__, __all__ = lazy_face(
+    __name__,
+    {
+        "enhancer.errors": "EnhancerError",
+        "enhancer.hookspecs": "hookimpl",
+        "enhancer.project": "Project",
+        "enhancer.results": (
+            "Ablation Changes Diagnosis GenerationReport Plan Recommendation RefreshReport Repair RunReport Similar"
+            " TrainingReport"
+        ),
+        "enhancer.serving": "Ranker",
+    },
+    computed=("__version__",),
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -38,10 +58,4 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("enhancer")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'enhancer' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return _lazy(name)

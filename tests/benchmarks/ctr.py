@@ -70,7 +70,7 @@ def load(folder: Path, split_seed: int) -> World:
 def vectors(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Of users and of films."""
     from enhancer.contracts import Context
-    from enhancer.features.table import pool
+    from enhancer.features.reading.table import pool
     from enhancer_plugins.embedders.minilm import MiniLM, MiniLMOptions
 
     items = MiniLM(MiniLMOptions(), Context()).encode(world.texts)
@@ -99,7 +99,7 @@ def machine_of(
 
 def judged(world: World, scores: np.ndarray, part: Any) -> dict[str, float]:
     """The metrics of log-odds for the pairs of ``part``."""
-    from enhancer.evaluation.clicks import auc, gauc, logloss
+    from enhancer.evaluation.measuring.label_metrics import auc, gauc, logloss
 
     del world
     return {
@@ -112,8 +112,8 @@ def judged(world: World, scores: np.ndarray, part: Any) -> dict[str, float]:
 def rates_of(world: World) -> dict[str, Any]:
     """Log-odds of users and films, added up."""
     from enhancer.evaluation import Views
-    from enhancer.evaluation.baselines import rates
-    from enhancer.evaluation.clicks import pair_scores
+    from enhancer.evaluation.measuring.label_metrics import pair_scores
+    from enhancer.evaluation.running.baselines import rates
 
     train, views = world.split.train, Views(world.split)
     sizes = len(train.user_ids), len(train.item_ids)

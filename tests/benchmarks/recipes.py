@@ -72,7 +72,7 @@ def best(data: Data, candidates: Any) -> Any:
 
 def als(data: Data) -> Any:
     """Alternating least squares, the best of 24 settings."""
-    from enhancer.evaluation.baselines import als as fit
+    from enhancer.evaluation.running.baselines import als as fit
 
     grid = itertools.product((32, 64), (20.0, 30.0, 45.0), (3.0, 4.0, 5.0, 7.0))
     shape = data.n_users, data.n_items
@@ -81,7 +81,7 @@ def als(data: Data) -> Any:
 
 def ease(data: Data) -> Any:
     """EASE, the best of six settings."""
-    from enhancer.evaluation.baselines import ease as fit
+    from enhancer.evaluation.running.baselines import ease as fit
 
     grid = (200.0, 300.0, 400.0, 500.0, 700.0, 1000.0)
     return best(data, (fit(data.train, data.n_users, data.n_items, regularisation=value) for value in grid))
@@ -125,7 +125,7 @@ def main() -> None:
     import torch
 
     from enhancer.evaluation import paired
-    from enhancer.evaluation.baselines import als_fits
+    from enhancer.evaluation.running.baselines import als_fits
 
     numba.set_num_threads(min(told.threads, numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(told.threads)

@@ -30,8 +30,8 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from generation import Bench, entities
-import enhancer.features.run, enhancer.harness.retry, aiohttp, jsonschema
-enhancer.harness.retry.BACKOFF_SECONDS = 0.005
+import enhancer.features.generating.direct_run, enhancer.harness.calls.retry, aiohttp, jsonschema
+enhancer.harness.calls.retry.BACKOFF_SECONDS = 0.005
 for _ in sys.stdin:
     child = os.fork()
     if not child:

@@ -141,7 +141,7 @@ def test_one_row_more_costs_one_call(bench: Bench, llm_server: LoopbackServer, p
 
 
 def test_an_answer_is_on_disk_before_anything_looks_at_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    from enhancer.harness.case import Case
+    from enhancer.harness.answers.case import Case
 
     seen: list[tuple[int, int | None]] = []
     hear = Case.hear
@@ -287,7 +287,7 @@ def test_an_unknown_price_is_never_nothing(bench: Bench) -> None:
 
 
 def test_the_bundled_templates_are_estimated_well() -> None:
-    from enhancer.harness.tokens import estimate
+    from enhancer.harness.calls.token_estimate import estimate
     from enhancer.prompts.template import bundled_names
 
     for name in bundled_names():

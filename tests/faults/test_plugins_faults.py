@@ -11,7 +11,7 @@ from dists import cli, cli_json, make_dist, run_python
 import enhancer
 from enhancer.contracts import Context, Fuser
 from enhancer.errors import PluginError
-from enhancer.plugins import PluginManager
+from enhancer.plugin_host import PluginManager
 
 GOOD = """
 @hookimpl
@@ -130,7 +130,7 @@ def test_two_distributions_that_claim_one_name(tmp_path):
 from enhancer.contracts import Context
 from enhancer.contracts import Context, Fuser
 from enhancer.errors import PluginError
-from enhancer.plugins import load_plugins
+from enhancer.plugin_host import load_plugins
 manager = load_plugins()
 try:
     manager.get("embedder", "twin")
@@ -191,7 +191,7 @@ class Blocker(importlib.abc.MetaPathFinder):
         if name.split(".")[0] in ("sentence_transformers", "torch", "litellm"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Blocker())
-from enhancer.plugins import load_plugins
+from enhancer.plugin_host import load_plugins
 from enhancer.contracts import Context, Fuser
 from enhancer.errors import PluginError
 manager = load_plugins()
@@ -347,7 +347,7 @@ def test_an_observer_that_raises_is_named_once_and_the_others_still_hear(caplog)
     manager = PluginManager()
     for number, plugin in enumerate((Raising(), Listening(), Exiting())):
         manager.register(plugin, distribution=f"dist-{number}")
-    with caplog.at_level(logging.WARNING, logger="enhancer.plugins"):
+    with caplog.at_level(logging.WARNING, logger="enhancer.plugin_host"):
         for epoch in range(3):
             manager.hook.epoch_finished(run="align/seed0", epoch=epoch, loss=0.5, metric=None)
     assert heard == [(0, 0.5), (1, 0.5), (2, 0.5)]

@@ -9,7 +9,7 @@ from enhancer_example.hashing import Hashing
 
 from enhancer.contracts import Context
 from enhancer.errors import ConfigError
-from enhancer.plugins import PluginManager
+from enhancer.plugin_host import PluginManager
 from enhancer.testing.embedder import EmbedderConformance
 
 

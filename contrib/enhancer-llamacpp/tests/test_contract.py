@@ -8,7 +8,7 @@ import enhancer_llamacpp
 import pytest
 
 from enhancer.contracts import Context
-from enhancer.plugins import PluginManager
+from enhancer.plugin_host import PluginManager
 from enhancer.testing.llm import LLMProviderConformance
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from enhancer.contracts import Context, Key, Message, Request
 from enhancer.errors import ConfigError, DeadlineError, RequestError
-from enhancer.plugins import PluginManager
+from enhancer.plugin_host import PluginManager
 
 LONG = Request(
     messages=(Message("system", "You tell stories."), Message("user", "Tell a very long story about a train.")),

@@ -12,7 +12,7 @@ from enhancer_llamacpp.schema import pin_ids
 
 from enhancer.contracts import Context, Price
 from enhancer.errors import ConfigError, PluginError
-from enhancer.plugins import PluginManager
+from enhancer.plugin_host import PluginManager
 
 
 @pytest.fixture

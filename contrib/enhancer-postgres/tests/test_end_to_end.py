@@ -15,10 +15,10 @@ from postgres_server import PATIENT
 
 import enhancer
 import enhancer.cli.app
-import enhancer.parts
+import enhancer.project.parts
 from enhancer.cli.app import main
 from enhancer.contracts import Context
-from enhancer.plugins import load_plugins
+from enhancer.plugin_host import load_plugins
 from enhancer.testing.store import make_record
 
 CONTRIB = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def with_plugins(monkeypatch):
         manager.register(enhancer_example)
         return manager
 
-    monkeypatch.setattr(enhancer.parts, "load_plugins", loaded)
+    monkeypatch.setattr(enhancer.project.parts, "load_plugins", loaded)
     monkeypatch.setattr(enhancer.cli.app, "load_plugins", loaded)
     return loaded
 

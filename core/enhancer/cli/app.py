@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enhancer.cli import doctor, experiment, generate, init, jsonlog, plugins, recommend, refresh, serve, store
+from enhancer.cli import jsonlog
+from enhancer.cli.commands import doctor, experiment, generate, init, plugins, recommend, refresh, serve, store
 from enhancer.cli.failures import INTERRUPTED, guarded, scrub
 from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
-from enhancer.plugins import load_plugins
+from enhancer.plugin_host import load_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enhancer.plugins import PluginManager
+    from enhancer.plugin_host import PluginManager
 
 _HELP = """LLM-written item and user profiles, embedded offline, fused into collaborative filtering, and judged fairly.
 

@@ -12,7 +12,7 @@ Everything else in :mod:`enhancer.cli` may change without notice; what is named 
 
 from __future__ import annotations
 
-from enhancer.cli.generate import consent
+from enhancer.cli.commands.generate import consent
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, say, with_session
 from enhancer.cli.tables import duration, table

@@ -19,7 +19,7 @@ from enhancer.cli import jsonlog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from enhancer.plugins import PluginManager
+    from enhancer.plugin_host import PluginManager
     from enhancer.project import Project
 
 ConfigFlag = Annotated[

@@ -31,7 +31,7 @@ class Options(BaseModel):
 
     searched: ClassVar[Mapping[str, float]] = {}
     """Options that a search of hyper-parameters takes by default, beside the well-known ones
-    (:data:`enhancer.evaluation.search.SPREAD`): each from its value divided by this to its product with it."""
+    (:data:`enhancer.evaluation.running.search.SPREAD`): each from its value divided by this to its product with it."""
 
     def in_effect(self, name: str) -> Any:
         """What an option comes to: where None stands for a value, that one; None where it has no say."""

@@ -11,16 +11,16 @@ array([[0, 1],
 from __future__ import annotations
 
 from enhancer.evaluation.ablation import run_ablation
-from enhancer.evaluation.arms import Arm, resolve_arms, resolve_baseline, shuffled
-from enhancer.evaluation.baselines import ease, popularity
-from enhancer.evaluation.experiment import Experiment
-from enhancer.evaluation.fitting import fit
-from enhancer.evaluation.metrics import Metric, Scores, evaluate, parse_metric
-from enhancer.evaluation.ranking import CSR, rank
-from enhancer.evaluation.result import Ablation, Comparison, Finding, Run
-from enhancer.evaluation.significance import bootstrap, holm, paired
-from enhancer.evaluation.split import Views, training_data
-from enhancer.evaluation.workers import Workers
+from enhancer.evaluation.judging.result import Ablation, Comparison, Finding, Run
+from enhancer.evaluation.judging.significance import bootstrap, holm, paired
+from enhancer.evaluation.measuring.metrics import Metric, Scores, evaluate, parse_metric
+from enhancer.evaluation.measuring.ranking import CSR, rank
+from enhancer.evaluation.measuring.views import Views, training_data
+from enhancer.evaluation.running.arms import Arm, resolve_arms, resolve_baseline, shuffled
+from enhancer.evaluation.running.baselines import ease, popularity
+from enhancer.evaluation.running.experiment import Experiment
+from enhancer.evaluation.running.fitting import fit
+from enhancer.evaluation.running.workers import Workers
 
 __all__ = [
     "CSR",

@@ -10,15 +10,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
-from enhancer.evaluation.experiment import Experiment, recall_one, run_one
-from enhancer.evaluation.fitting import Watch
-from enhancer.evaluation.references import references
-from enhancer.evaluation.result import Ablation, Run, judge
-from enhancer.evaluation.search import search as search_arms
-from enhancer.evaluation.split import Views, labels_of, training_data
-from enhancer.evaluation.task import check_task
-from enhancer.evaluation.verdict import verdicts
-from enhancer.evaluation.workers import Epoch, Job, Workers
+from enhancer.evaluation.judging.result import Ablation, Run, judge
+from enhancer.evaluation.judging.verdict import verdicts
+from enhancer.evaluation.measuring.views import Views, labels_of, training_data
+from enhancer.evaluation.running.experiment import Experiment, recall_one, run_one
+from enhancer.evaluation.running.fitting import Watch
+from enhancer.evaluation.running.preconditions import check_task
+from enhancer.evaluation.running.references import references
+from enhancer.evaluation.running.search import search as search_arms
+from enhancer.evaluation.running.workers import Epoch, Job, Workers
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.features import Sides
     from enhancer.contracts.fuser import Fuser
-    from enhancer.evaluation.arms import Arm
-    from enhancer.evaluation.experiment import Features, Table
-    from enhancer.evaluation.fitting import OnEpoch
-    from enhancer.evaluation.memory import RunMemory
-    from enhancer.evaluation.search import Searched
-    from enhancer.evaluation.split import SplitLike
+    from enhancer.evaluation.measuring.views import SplitLike
+    from enhancer.evaluation.running.arms import Arm
+    from enhancer.evaluation.running.experiment import Features, Table
+    from enhancer.evaluation.running.fitting import OnEpoch
+    from enhancer.evaluation.running.run_cache import RunMemory
+    from enhancer.evaluation.running.search import Searched
     from enhancer.progress import Detail, Listener
 
 

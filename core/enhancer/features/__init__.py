@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from enhancer.lazy_face import lazy_face
 
 if TYPE_CHECKING:
-    from enhancer.features.pipeline import Pipeline
-    from enhancer.features.report import GenerationReport, Plan
-    from enhancer.features.semantics import Semantics, inputs_wanted
-    from enhancer.features.sources import Sources, resolve_inputs
-    from enhancer.features.table import feature_table, pool
+    from enhancer.features.generating.reports import GenerationReport as GenerationReport, Plan as Plan
+    from enhancer.features.generating.sources import Sources as Sources, resolve_inputs as resolve_inputs
+    from enhancer.features.pipeline import Pipeline as Pipeline
+    from enhancer.features.reading.semantics import Semantics as Semantics, inputs_wanted as inputs_wanted
+    from enhancer.features.reading.table import feature_table as feature_table, pool as pool
 
-__all__ = [
-    "GenerationReport",
-    "Pipeline",
-    "Plan",
-    "Semantics",
-    "Sources",
-    "feature_table",
-    "inputs_wanted",
-    "pool",
-    "resolve_inputs",
-]
-
-_HOMES = {
-    "GenerationReport": "report",
-    "Pipeline": "pipeline",
-    "Plan": "report",
-    "Semantics": "semantics",
-    "Sources": "sources",
-    "feature_table": "table",
-    "inputs_wanted": "semantics",
-    "pool": "table",
-    "resolve_inputs": "sources",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a part when it is first used: reading vectors needs no harness, planning no numpy."""
-    if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__,
+    {
+        "enhancer.features.pipeline": "Pipeline",
+        "enhancer.features.generating.reports": "GenerationReport Plan",
+        "enhancer.features.generating.sources": "Sources resolve_inputs",
+        "enhancer.features.reading.semantics": "Semantics inputs_wanted",
+        "enhancer.features.reading.table": "feature_table pool",
+    },
+)

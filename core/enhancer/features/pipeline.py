@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Protocol
 from enhancer.contracts.batch import OffersBatches
 from enhancer.contracts.llm import Price
 from enhancer.errors import ConfigError, PluginError
-from enhancer.features.adoption import Adoption
-from enhancer.features.difference import Differences
-from enhancer.features.planning import make_plan
-from enhancer.features.sources import Sources, resolve_inputs
-from enhancer.features.survey import Work, survey
-from enhancer.harness.budget import Budget
-from enhancer.harness.caller import Caller
-from enhancer.harness.case import Ask
-from enhancer.harness.gate import Gate
+from enhancer.features.generating.planning import make_plan
+from enhancer.features.generating.sources import Sources, resolve_inputs
+from enhancer.features.generating.survey import Work, survey
+from enhancer.features.reading.difference import Differences
+from enhancer.features.storing.import_stamps import Adoption
+from enhancer.harness.answers.case import Ask
+from enhancer.harness.answers.validate import AnswerValidator
+from enhancer.harness.calls.budget import Budget
+from enhancer.harness.calls.cache_key import KeyMaker
+from enhancer.harness.calls.caller import Caller
+from enhancer.harness.calls.gate import Gate
+from enhancer.harness.calls.spending import Spending
+from enhancer.harness.calls.token_estimate import observed_ratio
 from enhancer.harness.generator import Generator
-from enhancer.harness.journal import FILE_NAME, Journal
-from enhancer.harness.key import KeyMaker
-from enhancer.harness.spending import Spending
-from enhancer.harness.tokens import observed_ratio
-from enhancer.harness.validate import AnswerValidator
+from enhancer.harness.journal.journal import FILE_NAME, Journal
 from enhancer.progress import silent
 from enhancer.prompts import Template
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Key, Kind, Record
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
-    from enhancer.features.difference import Difference
-    from enhancer.features.offline import Batching
-    from enhancer.features.report import GenerationReport, Plan
-    from enhancer.features.run import Asking, Parts, Run
-    from enhancer.harness.jobs import Job
+    from enhancer.features.generating.batch_run import Batching
+    from enhancer.features.generating.direct_run import Asking, Parts, Run
+    from enhancer.features.generating.reports import GenerationReport, Plan
+    from enhancer.features.reading.difference import Difference
+    from enhancer.harness.journal.batch_jobs import Job
     from enhancer.progress import Listener
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
@@ -164,8 +164,8 @@ class Pipeline:
             EnhancerError: What stopped the run. Everything paid for is kept; the error's ``report`` says what was done.
             KeyboardInterrupt: At Ctrl-C, after calls that were out have landed (or five seconds, or a second Ctrl-C).
         """
-        from enhancer.features.private_loop import run_private
-        from enhancer.features.run import Run
+        from enhancer.features.generating.direct_run import Run
+        from enhancer.features.generating.run_in_thread import run_private
 
         embedder = self._make_embedder()
         provider = self._make_provider() if self._asks_llm() else None
@@ -209,8 +209,8 @@ class Pipeline:
             EnhancerError: What stopped the run. Everything paid for is kept, and what is out goes on.
             KeyboardInterrupt: At Ctrl-C. What is out goes on.
         """
-        from enhancer.features.offline import OfflineRun, Pace
-        from enhancer.features.private_loop import run_private
+        from enhancer.features.generating.batch_run import OfflineRun, Pace
+        from enhancer.features.generating.run_in_thread import run_private
 
         llm = self._settings.llm
         provider = self._make_provider() if self._asks_llm() else None
@@ -332,7 +332,7 @@ class Pipeline:
         *,
         retry_quarantined: bool,
     ) -> Parts:
-        from enhancer.features.run import Parts
+        from enhancer.features.generating.direct_run import Parts
 
         return Parts(
             works=works,
@@ -362,9 +362,9 @@ class Pipeline:
             AuthenticationError: No key.
             ConfigError: A cap without a price, or a model that cannot be served.
         """
-        from enhancer.features.offline import Batching
-        from enhancer.harness.collection import Collector
-        from enhancer.harness.submission import FOLDER, Submitter
+        from enhancer.features.generating.batch_run import Batching
+        from enhancer.harness.batches.collection import Collector
+        from enhancer.harness.batches.submission import FOLDER, Submitter
 
         llm = self._settings.llm
         provider.check(llm.model)
@@ -391,7 +391,7 @@ class Pipeline:
             AuthenticationError: No key.
             ConfigError: A cap without a price, or a model that cannot be served.
         """
-        from enhancer.features.run import Asking
+        from enhancer.features.generating.direct_run import Asking
 
         assert provider is not None
         llm = self._settings.llm

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.record import Key, Kind
     from enhancer.contracts.store import FeatureStore
-    from enhancer.features.difference import Difference
+    from enhancer.features.generating.reports import GenerationReport, Plan
     from enhancer.features.pipeline import Pipeline
-    from enhancer.features.report import GenerationReport, Plan
+    from enhancer.features.reading.difference import Difference
     from enhancer.progress import Listener
 
 _BATCH = 512

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from enhancer.harness.budget import Budget
-from enhancer.harness.caller import Caller
-from enhancer.harness.case import Ask, Case
-from enhancer.harness.completions import Paid, PaidCall
-from enhancer.harness.gate import Gate
+from enhancer.harness.answers.case import Ask, Case
+from enhancer.harness.answers.matching import Matched, match
+from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
+from enhancer.harness.answers.validate import Answer, AnswerValidator
+from enhancer.harness.calls.budget import Budget
+from enhancer.harness.calls.cache_key import KeyMaker, text_hash
+from enhancer.harness.calls.caller import Caller
+from enhancer.harness.calls.gate import Gate
+from enhancer.harness.calls.spending import Spent
 from enhancer.harness.generator import Generator
-from enhancer.harness.journal import FILE_NAME, CostLine, Journal, Quarantined
-from enhancer.harness.key import KeyMaker, text_hash
-from enhancer.harness.matching import Matched, match
-from enhancer.harness.parse import InvalidAnswerError, parse_object
+from enhancer.harness.journal.completion_writer import Paid, PaidCall
+from enhancer.harness.journal.journal import FILE_NAME, CostLine, Journal, Quarantined
 from enhancer.harness.redact import redact
-from enhancer.harness.spending import Spent
-from enhancer.harness.validate import Answer, AnswerValidator
 
 __all__ = [
     "FILE_NAME",

@@ -9,17 +9,17 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
-from enhancer.harness.caller import StoppedError
-from enhancer.harness.request import request_about
-from enhancer.harness.retry import is_transient
+from enhancer.harness.calls.caller import StoppedError
+from enhancer.harness.calls.entity_request import request_about
+from enhancer.harness.calls.retry import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from enhancer.config.schema import LLMConfig
-    from enhancer.harness.caller import Caller
-    from enhancer.harness.case import Case
-    from enhancer.harness.gate import Gate
+    from enhancer.harness.answers.case import Case
+    from enhancer.harness.calls.caller import Caller
+    from enhancer.harness.calls.gate import Gate
 
 _log = logging.getLogger(__name__)
 _ALL_REFUSED = 5

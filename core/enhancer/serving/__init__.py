@@ -10,49 +10,30 @@ Names are imported when they are first used: the service settles numpy's threads
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from enhancer.lazy_face import lazy_face
 
 if TYPE_CHECKING:
-    from enhancer.serving.artifact import write_artifact
-    from enhancer.serving.index import ApproximateRanker
-    from enhancer.serving.live import Live
-    from enhancer.serving.ranker import Ranker
-    from enhancer.serving.results import Neighbours, Recommendation
-    from enhancer.serving.server import serve
-    from enhancer.serving.service import create_app
-    from enhancer.serving.settings import Limits
+    from enhancer.serving.artifact import write_artifact as write_artifact
+    from enhancer.serving.index import ApproximateRanker as ApproximateRanker
+    from enhancer.serving.ranker import Ranker as Ranker
+    from enhancer.serving.results import Neighbours as Neighbours, Recommendation as Recommendation
+    from enhancer.serving.service.app import create_app as create_app
+    from enhancer.serving.service.live_ranker import Live as Live
+    from enhancer.serving.service.server import serve as serve
+    from enhancer.serving.service.settings import Limits as Limits
 
-__all__ = [
-    "ApproximateRanker",
-    "Limits",
-    "Live",
-    "Neighbours",
-    "Ranker",
-    "Recommendation",
-    "create_app",
-    "serve",
-    "write_artifact",
-]
-
-_HOMES = {
-    "ApproximateRanker": "index",
-    "Limits": "settings",
-    "Live": "live",
-    "Neighbours": "results",
-    "Ranker": "ranker",
-    "Recommendation": "results",
-    "create_app": "service",
-    "serve": "server",
-    "write_artifact": "artifact",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"enhancer.serving.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'enhancer.serving' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__,
+    {
+        "enhancer.serving.artifact": "write_artifact",
+        "enhancer.serving.index": "ApproximateRanker",
+        "enhancer.serving.ranker": "Ranker",
+        "enhancer.serving.results": "Neighbours Recommendation",
+        "enhancer.serving.service.app": "create_app",
+        "enhancer.serving.service.live_ranker": "Live",
+        "enhancer.serving.service.server": "serve",
+        "enhancer.serving.service.settings": "Limits",
+    },
+)

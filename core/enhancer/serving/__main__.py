@@ -18,6 +18,6 @@ def _one_thread_a_product() -> None:
 
 if __name__ == "__main__":
     _one_thread_a_product()
-    from enhancer.serving.server import main
+    from enhancer.serving.service.server import main
 
     sys.exit(main())

@@ -21,7 +21,7 @@ import numba
 import numpy as np
 import torch
 
-from enhancer_plugins.training.kernels import CHUNKS
+from enhancer_plugins.training.compiled.kernels import CHUNKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numba
 import numpy as np
 
-from enhancer_plugins.training.kernels import CHUNKS
+from enhancer_plugins.training.compiled.kernels import CHUNKS
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from enhancer_plugins.backbones.fm_drawn import DrawnSide
-from enhancer_plugins.training import kernels
+from enhancer_plugins.training.compiled import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ class Found(NamedTuple):
 
 
 def bpr(drawn: Drawn) -> Found:
-    """:func:`~enhancer_plugins.training.losses.bpr_loss` of users, positives and negatives."""
+    """:func:`~enhancer_plugins.training.losses.bpr.bpr_loss` of users, positives and negatives."""
     (positives, negatives), b = drawn.at_items, len(drawn.at_users)
     places = drawn.at_users, positives, negatives
     rows, levels = (drawn.users.numpy(), drawn.items.numpy()), drawn.item_levels.numpy()

@@ -8,9 +8,9 @@ import torch
 
 from enhancer.contracts import Batch
 from enhancer_plugins.training import run, unseen
+from enhancer_plugins.training.compiled.steps import BprSteps
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
 from enhancer_plugins.training.model import Gradients, RankingModel, Recipe, Side, mean_length, score_differences
-from enhancer_plugins.training.steps import BprSteps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

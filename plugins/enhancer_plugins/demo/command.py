@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from enhancer.evaluation import Ablation
-    from enhancer.evaluation.report import Section
+    from enhancer.evaluation.reporting.report import Section
 
 
 def run(folder: Path, *, model: str | None, llm: str, seeds: int, yes: bool, quiet: bool, as_json: bool) -> None:

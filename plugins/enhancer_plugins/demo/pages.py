@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enhancer.cli.kit import duration, table
-from enhancer.evaluation.report import Lists, Section
-from enhancer.evaluation.report import Table as ReportTable
+from enhancer.evaluation.reporting.report import Lists, Section, Table as ReportTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

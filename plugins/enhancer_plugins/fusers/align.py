@@ -92,7 +92,7 @@ class _Alignment(Fusion):
     def loss(self, batch: Batch) -> torch.Tensor | None:
         import torch
 
-        from enhancer_plugins.training.losses import Term, info_nce_sum
+        from enhancer_plugins.training.losses.bpr import Term, info_nce_sum
 
         parts = [
             ("user", batch.user_embeddings, *self._draw("user", batch.users)),

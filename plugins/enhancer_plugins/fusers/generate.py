@@ -99,7 +99,7 @@ class _Reconstruction(Fusion):
     def loss(self, batch: Batch) -> torch.Tensor | None:
         import torch
 
-        from enhancer_plugins.training.losses import info_nce
+        from enhancer_plugins.training.losses.bpr import info_nce
 
         if self._masked is None:
             return None

@@ -55,10 +55,10 @@ class _Projection(Fusion):
     similarity = "cosine"
 
     def __init__(self, options: SemanticOptions, data: TrainingData, dim: int, seed: int, device: str) -> None:
+        from enhancer_plugins.training.losses.softmax import SampledSoftmax
         from enhancer_plugins.training.mlp import Mlp
         from enhancer_plugins.training.run import generator
         from enhancer_plugins.training.semantics import Semantics
-        from enhancer_plugins.training.softmax import SampledSoftmax
 
         self.learning_rate, self._length = options.learning_rate, options.unseen_length
         self._semantics = Semantics(data, device)

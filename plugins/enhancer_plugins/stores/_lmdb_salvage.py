@@ -11,8 +11,8 @@ import os
 import struct
 from typing import IO, TYPE_CHECKING, Final
 
-from enhancer.contracts import codec
 from enhancer.contracts.store import Fault
+from enhancer.storekit import codec
 from enhancer_plugins.stores._lmdb_tree import META_BYTES, NOWHERE, parse_states
 from enhancer_plugins.stores._repair import made_at
 

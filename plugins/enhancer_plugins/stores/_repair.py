@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from enhancer.contracts import codec
 from enhancer.contracts.store import Fault, Repair
 from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.storekit import codec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from enhancer_plugins.stores.keyed import KeyedStore
+    from enhancer.storekit.keyed import KeyedStore
 
 REMEDY: Final = (
     "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"

@@ -11,8 +11,8 @@ import contextlib
 import struct
 from typing import TYPE_CHECKING, Final
 
-from enhancer.contracts import codec
 from enhancer.contracts.store import Fault
+from enhancer.storekit import codec
 from enhancer_plugins.stores._repair import made_at
 
 if TYPE_CHECKING:

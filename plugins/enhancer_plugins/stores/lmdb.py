@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from enhancer.contracts import codec
 from enhancer.contracts.options import Context, Options
 from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.storekit import codec
+from enhancer.storekit.keyed import KeyedStore, ReadOnly
 from enhancer_plugins.stores import _lmdb_file
 from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, Pinned, SharedEnvironment
 from enhancer_plugins.stores._lmdb_guard import Use
 from enhancer_plugins.stores._lmdb_salvage import Salvage
 from enhancer_plugins.stores._repair import REMEDY, drop_damaged, nothing_left, rebuilt
-from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import lmdb
 
-    from enhancer.contracts.codec import Value
+    from enhancer.storekit.codec import Value
 
 FILE_NAME: Final = "store.lmdb"
 _FORMAT_KEY: Final = b"\x00enhancer"

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 from enhancer.contracts.options import Context, Options
 from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.storekit.keyed import KeyedStore, ReadOnly
 from enhancer_plugins.stores._limits import at_size_limit, is_full
 from enhancer_plugins.stores._repair import DOUBT, REMEDY, drop_damaged, nothing_left, rebuilt
 from enhancer_plugins.stores._sqlite_salvage import MAGIC, Salvage
-from enhancer_plugins.stores.keyed import KeyedStore, ReadOnly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from enhancer.contracts.codec import Value
+    from enhancer.storekit.codec import Value
 
 FILE_NAME: Final = "store.sqlite"
 _APPLICATION_ID: Final = 0x454E4852  # "ENHR"

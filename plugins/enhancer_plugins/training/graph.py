@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from enhancer_plugins.training import kernels
+from enhancer_plugins.training.compiled import kernels
 from enhancer_plugins.training.pairs import both, kernels_too
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class BipartiteGraph:
 
 
 def _chunks(cost: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bounds of :data:`~enhancer_plugins.training.kernels.CHUNKS` runs of rows that cost about the same."""
+    """Bounds of :data:`~enhancer_plugins.training.compiled.kernels.CHUNKS` runs of rows that cost about the same."""
     total = np.cumsum(cost)
     even = np.linspace(0, total[-1] if len(total) else 0, kernels.CHUNKS + 1)[1:-1]
     return np.concatenate([[0], np.searchsorted(total, even), [len(cost)]]).astype(np.int64)

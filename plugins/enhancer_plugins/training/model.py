@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from enhancer.contracts import Batch, Factors, Fitted
-from enhancer_plugins.training import pairs, run, threads, unseen
+from enhancer_plugins.training import pairs, run, unseen
 from enhancer_plugins.training.adam import Adam
-from enhancer_plugins.training.kernels import row_differences
-from enhancer_plugins.training.losses import bpr_loss, bpr_reference
-from enhancer_plugins.training.multinomial import Multinomial
+from enhancer_plugins.training.compiled import threads
+from enhancer_plugins.training.compiled.kernels import row_differences
+from enhancer_plugins.training.losses.bpr import bpr_loss, bpr_reference
+from enhancer_plugins.training.losses.multinomial import Multinomial
+from enhancer_plugins.training.losses.softmax import SampledSoftmax
 from enhancer_plugins.training.sampler import Ahead, Triples, TripletSampler, in_steps, occurrences
-from enhancer_plugins.training.softmax import SampledSoftmax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from enhancer_plugins.training import kernels
+from enhancer_plugins.training.compiled import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

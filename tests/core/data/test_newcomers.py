@@ -13,7 +13,7 @@ from enhancer.config.schema import EvaluationConfig
 from enhancer.data import read_interactions, split_interactions
 from enhancer.evaluation import Views
 from enhancer.evaluation.ablation import facts
-from enhancer.evaluation.panels import panels_of
+from enhancer.evaluation.measuring.panels import panels_of
 
 USERS, OLD, NEW = 60, 30, 20
 CATALOGUE = [f"old{n:02}" for n in range(OLD)] + [f"new{n:02}" for n in range(NEW)] + ["never"]

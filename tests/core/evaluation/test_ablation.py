@@ -175,7 +175,7 @@ def test_training_data_that_does_not_fit(world):
 def test_a_difference_without_chance_is_weighed_over_users_alone(ablation):
     from dataclasses import replace
 
-    from enhancer.evaluation.verdict import verdicts
+    from enhancer.evaluation.judging.verdict import verdicts
 
     cold = ablation.findings["cold"]
     same = replace(cold.compare("beside", "none", "ndcg@10").paired, p=None, t=None)

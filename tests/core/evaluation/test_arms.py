@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enhancer.config import Settings
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, resolve_arms, resolve_baseline, shuffled
-from enhancer.evaluation.arms import controls, differences
+from enhancer.evaluation.running.arms import controls, differences
 
 FUSERS = {"none", "concat", "align"}
 

@@ -7,18 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enhancer.contracts import Factors, Fitted, SideFeatures, Sides
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation import Arm, evaluate, run_ablation, training_data
-from enhancer.evaluation.baselines import rates
-from enhancer.evaluation.clicks import Labelled, auc, gauc, logloss, over_labels
-from enhancer.evaluation.fitting import fit
-from enhancer.evaluation.memory import RunMemory
-from enhancer.evaluation.report import render_csv, render_report
-from enhancer.evaluation.split import Views
+from enhancer.evaluation.measuring.label_metrics import Labelled, auc, gauc, logloss, over_labels
+from enhancer.evaluation.measuring.views import Views
+from enhancer.evaluation.reporting.report import render_csv, render_report
+from enhancer.evaluation.running.baselines import rates
+from enhancer.evaluation.running.fitting import fit
+from enhancer.evaluation.running.run_cache import RunMemory
 
 LABELLED = st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(-4, 4)), min_size=2, max_size=60)
 

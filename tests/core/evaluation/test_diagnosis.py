@@ -4,14 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from enhancer.evaluation.agreement import agreement
-from enhancer.evaluation.diagnosis import Subject, diagnose
-from enhancer.evaluation.geometry import effective_rank, mean_cosine, neighbours, principal_axes, unit
-from enhancer.evaluation.split import Views
-from enhancer.evaluation.wording import Written, examine, words_of
+from enhancer.evaluation.diagnosing.agreement import agreement
+from enhancer.evaluation.diagnosing.diagnosis import Subject, diagnose
+from enhancer.evaluation.diagnosing.echoes import Written, examine, words_of
+from enhancer.evaluation.diagnosing.geometry import effective_rank, mean_cosine, neighbours, principal_axes, unit
+from enhancer.evaluation.measuring.views import Views
 
 
 def cloud(n=200, d=8, seed=0):
@@ -36,7 +35,7 @@ def test_effective_rank_counts_directions(monkeypatch):
     assert effective_rank(flat.astype(np.float32)) == pytest.approx(3.0, abs=0.05)
     singular = np.linalg.svd(flat - flat.mean(axis=0), compute_uv=False)[:3]
     p = singular / singular.sum()
-    monkeypatch.setattr("enhancer.evaluation.geometry._BLOCK", 64)  # blocks change nothing
+    monkeypatch.setattr("enhancer.evaluation.diagnosing.geometry._BLOCK", 64)  # blocks change nothing
     assert effective_rank(flat.astype(np.float32)) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)
     assert effective_rank(np.ones((5, 3), np.float32)) == 0.0
 
@@ -48,7 +47,7 @@ def test_neighbours_are_those_of_scikit_learn(monkeypatch):
     queries = np.array([0, 7, 299])
     wanted = NearestNeighbors(n_neighbors=6, metric="cosine").fit(vectors).kneighbors(vectors[queries])[1][:, 1:]
     assert (neighbours(vectors, queries, 5) == wanted).all()
-    monkeypatch.setattr("enhancer.evaluation.geometry._BLOCK", 300)
+    monkeypatch.setattr("enhancer.evaluation.diagnosing.geometry._BLOCK", 300)
     assert (neighbours(vectors, queries, 5) == wanted).all()
 
 
@@ -159,7 +158,7 @@ def test_shuffled_vectors_agree_by_chance_alone(world):
 def test_samples_bound_the_work(world, monkeypatch):
     split, vectors = world
     for name, value in {"QUERIES": 7, "CANDIDATES": 40, "_PEOPLE": 3, "_TOUCHES": 20}.items():
-        monkeypatch.setattr(f"enhancer.evaluation.agreement.{name}", value)
+        monkeypatch.setattr(f"enhancer.evaluation.diagnosing.agreement.{name}", value)
     found = agreement(vectors, (split.train.items, split.train.users), 60)
     assert (found.queries, found.candidates) == (7, 40)
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from enhancer.evaluation import metrics, significance, strata, verdict
+from enhancer.evaluation.judging import significance, verdict
+from enhancer.evaluation.measuring import metrics, strata
 
 PAGE = Path(__file__).parents[3] / "docs" / "evaluation.md"
 

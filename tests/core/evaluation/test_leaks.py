@@ -11,8 +11,8 @@ import pytest
 from command_line import hashing, invoke  # noqa: F401  # fixtures
 
 from enhancer import Project
-from enhancer.evaluation.leaks import Evidence, evidence
-from enhancer.evaluation.split import Views
+from enhancer.evaluation.diagnosing.leaks import Evidence, evidence
+from enhancer.evaluation.measuring.views import Views
 
 pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own

@@ -4,16 +4,15 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from enhancer.contracts import Factors
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation import CSR, evaluate, parse_metric, rank
-from enhancer.evaluation import ranking as ranking_module
-from enhancer.evaluation.metrics import PairList, score
+from enhancer.evaluation.measuring import ranking as ranking_module
+from enhancer.evaluation.measuring.metrics import PairList, score
 
 ALL = ["ndcg@5", "recall@5", "precision@5", "mrr@5", "map@5", "hit@5"]
 

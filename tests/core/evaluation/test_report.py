@@ -13,10 +13,10 @@ import pytest
 
 from enhancer.errors import EvaluationError
 from enhancer.evaluation import Views
-from enhancer.evaluation.gallery import Told, build
-from enhancer.evaluation.layout import plane
-from enhancer.evaluation.report import Lists, Section, Table, render_csv, render_report, write_report
-from enhancer.evaluation.search import Searched, Trial
+from enhancer.evaluation.reporting.gallery import Told, build
+from enhancer.evaluation.reporting.projection import plane
+from enhancer.evaluation.reporting.report import Lists, Section, Table, render_csv, render_report, write_report
+from enhancer.evaluation.running.search import Searched, Trial
 
 HOSTILE = '<script>alert("1")</script><img src="http://evil.example/x" onerror=alert(1)>{{ 7 * 7 }}'
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

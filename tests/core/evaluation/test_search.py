@@ -10,10 +10,10 @@ from enhancer.config.schema import DimensionConfig, SearchConfig
 from enhancer.contracts import Options
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation import Arm, Experiment, Views, run_ablation
-from enhancer.evaluation.experiment import run_one
-from enhancer.evaluation.fitting import Watch
-from enhancer.evaluation.memory import RunMemory
-from enhancer.evaluation.search import search, space_of
+from enhancer.evaluation.running.experiment import run_one
+from enhancer.evaluation.running.fitting import Watch
+from enhancer.evaluation.running.run_cache import RunMemory
+from enhancer.evaluation.running.search import search, space_of
 
 pytest.importorskip("optuna")
 

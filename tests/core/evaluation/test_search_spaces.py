@@ -12,9 +12,9 @@ from enhancer.config.schema import DimensionConfig, SearchConfig
 from enhancer.contracts import Options
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, Experiment
-from enhancer.evaluation.experiment import run_one
-from enhancer.evaluation.fitting import Watch
-from enhancer.evaluation.search import search, space_of
+from enhancer.evaluation.running.experiment import run_one
+from enhancer.evaluation.running.fitting import Watch
+from enhancer.evaluation.running.search import search, space_of
 
 pytest.importorskip("torch")
 

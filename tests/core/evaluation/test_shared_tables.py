@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from enhancer.evaluation.shared_tables import SharedTables
+from enhancer.evaluation.running.shared_tables import SharedTables
 
 
 def test_other_processes_take_the_tables_that_were_read(tmp_path):

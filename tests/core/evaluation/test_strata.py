@@ -5,15 +5,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enhancer.contracts import Factors
 from enhancer.evaluation import Views, ease, evaluate, popularity
-from enhancer.evaluation.baselines import als
-from enhancer.evaluation.metrics import PairList
-from enhancer.evaluation.panels import novelty, panels_of, spread
-from enhancer.evaluation.strata import history_groups, popularity_groups
+from enhancer.evaluation.measuring.metrics import PairList
+from enhancer.evaluation.measuring.panels import novelty, panels_of, spread
+from enhancer.evaluation.measuring.strata import history_groups, popularity_groups
+from enhancer.evaluation.running.baselines import als
 
 
 @given(st.lists(st.integers(0, 50), max_size=40))

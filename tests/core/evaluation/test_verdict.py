@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from enhancer.evaluation import Arm, Run, holm, paired
-from enhancer.evaluation.metrics import PairList, Scores
-from enhancer.evaluation.result import judge
-from enhancer.evaluation.strata import Stratum
-from enhancer.evaluation.verdict import verdicts
+from enhancer.evaluation.judging.result import judge
+from enhancer.evaluation.judging.verdict import verdicts
+from enhancer.evaluation.measuring.metrics import PairList, Scores
+from enhancer.evaluation.measuring.strata import Stratum
 
 SOFTMAX = {"loss": "softmax"}
 ARMS = [

@@ -7,8 +7,8 @@ import pytest
 
 from enhancer.contracts import Context, Embedder, Options
 from enhancer.errors import ConfigError, DataError, EnhancerError, StoreMismatchError
-from enhancer.features.arrow import to_arrow
-from enhancer.features.interchange import export_records, import_records, record_to_json
+from enhancer.features.storing.arrow import to_arrow
+from enhancer.features.storing.interchange import export_records, import_records, record_to_json
 from enhancer.testing.store import as_tuple, make_record
 from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
 

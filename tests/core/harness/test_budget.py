@@ -3,13 +3,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enhancer.contracts import Message, Price, Request
 from enhancer.errors import BudgetError, ConfigError
 from enhancer.harness import Budget
-from enhancer.harness.tokens import estimate, upper_bound
+from enhancer.harness.calls.token_estimate import estimate, upper_bound
 
 PRICE = Price(input=1.0, output=2.0)
 

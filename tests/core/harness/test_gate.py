@@ -6,13 +6,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from enhancer.errors import CircuitOpenError, ConnectionFailedError, ProviderError, RateLimitError, ServerError
 from enhancer.harness import Gate
-from enhancer.harness.limits import duration, remaining
-from enhancer.harness.retry import retrying
+from enhancer.harness.calls.rate_headers import duration, remaining
+from enhancer.harness.calls.retry import retrying
 
 
 class FakeTime:

@@ -9,13 +9,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from enhancer.errors import ConnectionFailedError, ProviderError, RateLimitError, ServerError
 from enhancer.harness import Gate
-from enhancer.harness.gate import Ticket
+from enhancer.harness.calls.gate import Ticket
 
 CONCURRENCY = 5
 REQUESTS = 90.0

@@ -9,9 +9,9 @@ import pytest
 
 from enhancer.contracts import Completion
 from enhancer.errors import StoreCorruptError
-from enhancer.features.offline import Pace
+from enhancer.features.generating.batch_run import Pace
 from enhancer.harness import Journal
-from enhancer.harness.jobs import Asked, Returned
+from enhancer.harness.journal.batch_jobs import Asked, Returned
 
 OLD = """
 PRAGMA application_id=0x656E686A;

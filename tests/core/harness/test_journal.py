@@ -14,7 +14,7 @@ import pytest
 from enhancer.contracts import Key
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.harness import FILE_NAME, Journal, PaidCall
-from enhancer.harness.owner import is_gone, owner_name
+from enhancer.harness.journal.claim_owner import is_gone, owner_name
 
 
 def call(*hashes: str, **more: Any) -> PaidCall:

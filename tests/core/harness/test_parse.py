@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from generation import profile_of
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enhancer.harness import AnswerValidator, InvalidAnswerError, parse_object
 from enhancer.prompts import PROFILE_SCHEMA, Template

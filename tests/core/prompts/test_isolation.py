@@ -6,11 +6,10 @@ import json
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enhancer.data import Entity
-from enhancer.harness.matching import match
+from enhancer.harness.answers.matching import match
 from enhancer.prompts import Template, speaks_to_reader
 
 TEMPLATE = Template.load("item/v1")

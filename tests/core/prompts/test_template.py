@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 from generation import entity
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enhancer.data import Entity
 from enhancer.errors import ConfigError

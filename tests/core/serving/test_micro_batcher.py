@@ -29,7 +29,7 @@ class Slow:
 
 
 async def test_users_who_wait_are_answered_together():
-    from enhancer.serving.micro_batcher import MicroBatcher
+    from enhancer.serving.service.micro_batcher import MicroBatcher
 
     ranker, other = Slow(), Slow()
     other.go.set()
@@ -49,7 +49,7 @@ async def test_users_who_wait_are_answered_together():
 
 
 async def test_who_comes_when_all_is_full_is_told_to_come_again_and_nobody_waits_for_ever():
-    from enhancer.serving.micro_batcher import BusyError, LateError, MicroBatcher
+    from enhancer.serving.service.micro_batcher import BusyError, LateError, MicroBatcher
 
     ranker = Slow()
     batcher = MicroBatcher(threads=1, waiting=2, timeout=0.2)

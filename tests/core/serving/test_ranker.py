@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from enhancer.contracts import Dense, Factors, Placement
 from enhancer.errors import ArtifactError, DataError

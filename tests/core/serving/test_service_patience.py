@@ -99,7 +99,7 @@ async def test_both_of_uvicorns_protocols_have_the_limits(name):
     import uvicorn
     from uvicorn.server import ServerState
 
-    from enhancer.serving.heads import limited
+    from enhancer.serving.service.head_limits import limited
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})

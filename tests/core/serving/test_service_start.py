@@ -48,8 +48,8 @@ def test_a_signal_that_comes_while_it_starts_stops_it(folder, number, code):
     """After the line that names the port, before uvicorn listens to signals itself."""
     early = f"""
         import signal, sys, uvicorn
-        from enhancer.serving.live import Live
-        from enhancer.serving.server import serve
+        from enhancer.serving.service.live_ranker import Live
+        from enhancer.serving.service.server import serve
         listen = uvicorn.Server.capture_signals
         def late(server):
             signal.raise_signal({int(number)})
@@ -120,7 +120,7 @@ def test_it_imports_what_it_needs_and_nothing_heavier(folder):
         lines = []
         sys.stderr = type("Heard", (), {"write": lambda self, text: lines.append(text), "flush": lambda self: None})()
         threading.Thread(target=ask, daemon=True).start()
-        from enhancer.serving.server import main
+        from enhancer.serving.service.server import main
         code = main(["--port=0", sys.argv[1]])
         print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
     """)

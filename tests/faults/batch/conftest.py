@@ -11,7 +11,7 @@ from generation import answer, entities
 from loopback import Behaviour, LoopbackServer, Script
 from loopback_batch import LoopbackBatches
 
-from enhancer.harness.validate import AnswerValidator
+from enhancer.harness.answers.validate import AnswerValidator
 from enhancer.prompts import PROFILE_SCHEMA
 
 
@@ -23,7 +23,7 @@ def batches() -> LoopbackBatches:
 @pytest.fixture
 def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchBench]:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    monkeypatch.setattr("enhancer.harness.retry.BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.005)
     with LoopbackServer(Script(default=Behaviour(answer=answer)), plug=batches.plug) as server:
         price = {"input": 100.0, "output": 200.0}
         made = BatchBench(tmp_path, server.url, entities(8), timeout=2.0, batch_poll=0.02, price=price)

@@ -14,7 +14,7 @@ from generation import Bench, entities
 from harness_bench import GOOD, SECRET
 from loopback import LoopbackServer, Script
 
-from enhancer.harness.validate import AnswerValidator
+from enhancer.harness.answers.validate import AnswerValidator
 from enhancer.prompts import PROFILE_SCHEMA
 
 
@@ -22,7 +22,7 @@ from enhancer.prompts import PROFILE_SCHEMA
 def bench(tmp_path: Path, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     # Back-off is real time; a hundredth of it shows the same.
-    monkeypatch.setattr("enhancer.harness.retry.BACKOFF_SECONDS", 0.005)
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.005)
     llm_server.script = Script(default=GOOD)
     made = Bench(tmp_path, llm_server.url, entities(6), timeout=2.0, concurrency=4)
     yield made

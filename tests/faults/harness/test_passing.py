@@ -46,7 +46,7 @@ PASSING: dict[str, list[Behaviour]] = {
 def test_what_passes_is_waited_out(
     bench: Bench, llm_server: LoopbackServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("enhancer.harness.gate.MAX_PAUSE", 0.2)
+    monkeypatch.setattr("enhancer.harness.calls.gate.MAX_PAUSE", 0.2)
     llm_server.script.sequence = list(PASSING[name])
     report = bench.generate()
     complete(bench, report)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from store_bench import MAKERS, Make, data_file, filled, made_by, run_elsewhere
 
-from enhancer.contracts import codec
 from enhancer.errors import StoreCorruptError, StoreError
+from enhancer.storekit import codec
 from enhancer.testing.store import make_record
 from enhancer_plugins.stores import _lmdb_file
 

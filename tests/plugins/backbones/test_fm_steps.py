@@ -19,7 +19,7 @@ from enhancer_plugins.fusers.concat import Concat, ConcatOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
 from enhancer_plugins.fusers.prior import Prior, PriorOptions
 from enhancer_plugins.training.loop import Outcome
-from enhancer_plugins.training.losses import bpr_reference
+from enhancer_plugins.training.losses.bpr import bpr_reference
 from enhancer_plugins.training.model import Recipe
 from enhancer_plugins.training.sampler import Triples
 from enhancer_plugins.training.semantics import linear_fit

@@ -5,8 +5,7 @@ import math
 
 import jsonschema
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from enhancer.errors import AuthenticationError, RateLimitError, RequestError, ServerError
 from enhancer_plugins.llm import _hosts, _prices, _wire

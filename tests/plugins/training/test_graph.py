@@ -4,8 +4,8 @@ import scipy.sparse
 import torch
 
 from enhancer_plugins.training import pairs
+from enhancer_plugins.training.compiled.threads import bounded
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
-from enhancer_plugins.training.threads import bounded
 
 WEIGHTS = (0.1, 0.4, 0.2, 0.3)
 
@@ -92,7 +92,7 @@ def test_rows_fetched_as_halves_are_nearly_the_same_in_value_and_gradient(width)
 
 
 def test_halves_are_rounded_to_the_nearest():
-    from enhancer_plugins.training.kernels import halve
+    from enhancer_plugins.training.compiled.kernels import halve
 
     special = torch.tensor([0.0, -0.0, 1.0, 1e-30, -3e38, 1.00390625, 1.01171875, 3.3e38])
     numbers = torch.cat([torch.randn(1000), special])

@@ -3,11 +3,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from enhancer_plugins.training import kernels
-from enhancer_plugins.training.losses import Term, bpr_loss, bpr_reference, info_nce, info_nce_sum
+from enhancer_plugins.training.compiled import kernels
+from enhancer_plugins.training.losses.bpr import Term, bpr_loss, bpr_reference, info_nce, info_nce_sum
 from enhancer_plugins.training.sampler import Triples
 
 

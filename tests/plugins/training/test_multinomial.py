@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from enhancer.testing.backbone import planted
-from enhancer_plugins.training import multinomial
-from enhancer_plugins.training.multinomial import Multinomial
+from enhancer_plugins.training.losses import multinomial
+from enhancer_plugins.training.losses.multinomial import Multinomial
 from enhancer_plugins.training.pairs import shared
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from enhancer.testing.backbone import planted
-from enhancer_plugins.training.softmax import SampledSoftmax
+from enhancer_plugins.training.losses.softmax import SampledSoftmax
 
 
 def step(seed=0, b=200, d=8):
@@ -96,7 +96,7 @@ def test_blocks_find_the_loss_and_the_gradient_that_torch_finds(cosine, temperat
 
 
 def test_two_threads_change_no_bit_of_it(monkeypatch):
-    from enhancer_plugins.training import softmax
+    from enhancer_plugins.training.losses import softmax
     from enhancer_plugins.training.pairs import shared
 
     monkeypatch.setattr(softmax, "BLOCK", 200)  # many blocks of a small problem

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from enhancer.contracts import TrainingData
+from enhancer_plugins.training.compiled.steps import BprSteps
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
-from enhancer_plugins.training.losses import bpr_reference
+from enhancer_plugins.training.losses.bpr import bpr_reference
 from enhancer_plugins.training.sampler import Triples, TripletSampler
-from enhancer_plugins.training.steps import BprSteps
 
 
 def crowd(n_users=40, n_items=30, share=0.15, seed=0):

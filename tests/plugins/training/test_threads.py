@@ -1,6 +1,6 @@
 import pytest
 
-from enhancer_plugins.training.threads import Pace
+from enhancer_plugins.training.compiled.threads import Pace
 
 
 @pytest.mark.parametrize(("alone", "together", "expected"), [(1.0, 0.6, 4), (1.0, 7.0, 1)])

@@ -1,6 +1,6 @@
 """A record as a row of typed columns, and back, each checked.
 
-Two checksums stand in every row. ``checksum`` is the one that :mod:`enhancer.contracts.codec` gives the record, over
+Two checksums stand in every row. ``checksum`` is the one that :mod:`enhancer.storekit.codec` gives the record, over
 its key and all its fields: a row that was read is made into a record, encoded again, and compared. ``vector_crc`` is
 CRC-32 over the key and the vector alone, so that a table of vectors is checked without fetching the profiles.
 

@@ -1,0 +1,1 @@
+"""Judge runs: paired tests, comparisons and the verdict in words."""

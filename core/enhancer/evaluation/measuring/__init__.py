@@ -1,0 +1,1 @@
+"""Measure one model on one split: metrics, strata and panels."""

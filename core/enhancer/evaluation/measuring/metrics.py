@@ -1,0 +1,252 @@
+r"""How good a ranking is, user by user.
+
+With :math:`r_i = 1` if the item at rank :math:`i` is relevant (it is in the tested part), else 0, and :math:`R` the
+number of relevant items of the user:
+
+========================  ===================================================================================
+``ndcg@k``                :math:`\sum_{i \le k} r_i / \log_2(i+1)` over :math:`\sum_{i \le \min(k,R)} 1/\log_2(i+1)`
+``recall@k``              :math:`\sum_{i \le k} r_i / R`
+``precision@k``           :math:`\sum_{i \le k} r_i / k`
+``mrr@k``                 :math:`1/i` of the first relevant item up to rank k, else 0
+``map@k``                 :math:`\sum_{i \le k} r_i \cdot \mathrm{precision@}i / \min(k, R)`
+``hit@k``                 1 if any :math:`r_i = 1, i \le k`, else 0
+========================  ===================================================================================
+
+A metric's value is the mean over users with at least one relevant item. Those of labelled pairs, ``auc``, ``gauc`` and
+``logloss``, are in :mod:`~enhancer.evaluation.measuring.label_metrics`. These are RecBole's definitions;
+LensKit's recall divides by :math:`\min(k, R)` instead, and its ``log2`` discount lets rank 2 count in full.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.errors import ConfigError, did_you_mean
+from enhancer.evaluation.measuring.label_metrics import LABEL_METRICS
+from enhancer.evaluation.measuring.ranking import CSR, Pairs, rank
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from enhancer.contracts.backbone import Factors
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A measure and its cut-off."""
+
+    name: str
+    k: int
+    """The cut-off; 0 for a metric of labelled pairs, which has none."""
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.k}" if self.k else self.name
+
+    @property
+    def of_labels(self) -> bool:
+        """Whether it is of labelled pairs, and not of a ranking."""
+        return self.name in LABEL_METRICS
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Metrics of the users that have something to find."""
+
+    users: NDArray[np.int32]
+    """int32 ``[n]``: their rows, ascending."""
+    values: Mapping[str, NDArray[np.float64]]
+    """By metric, as it was asked for: float64 ``[n]``."""
+    totals: Mapping[str, float] = field(default_factory=dict)
+    """Metrics of labelled pairs: numbers of the whole, which are no means over users."""
+
+    def mean(self, metric: str) -> float:
+        """Mean over users, 0 where there are none; of a metric of labelled pairs, its value."""
+        if metric in self.totals:
+            return self.totals[metric]
+        values = self.values[metric]
+        return float(values.mean()) if len(values) else 0.0
+
+    def means(self) -> dict[str, float]:
+        """All metrics' means."""
+        return {name: self.mean(name) for name in (*self.values, *self.totals)}
+
+
+def parse_metric(text: str) -> Metric:
+    """Read ``name@k``, or the bare name of a metric of labelled pairs.
+
+    >>> parse_metric("NDCG@10"), parse_metric("auc")
+    (Metric(name='ndcg', k=10), Metric(name='auc', k=0))
+
+    Raises:
+        ConfigError: An unknown name, with the nearest known one, or no cut-off where there must be one.
+    """
+    match = re.fullmatch(r"\s*([A-Za-z_]+)\s*(?:@\s*(\d{1,6}))?\s*", text)
+    name = match[1].lower() if match else text
+    if match is None or name not in (*_MEASURES, *LABEL_METRICS):
+        bare, _, cut = name.partition("@")
+        near = did_you_mean(bare.lower(), (*_MEASURES, *LABEL_METRICS))
+        for measure in _MEASURES:
+            near = (near or "").replace(f"{measure}'?", f"{measure}@{cut or 10}'?")
+        raise ConfigError(f"unknown metric {text!r}", hint=near)
+    if name in LABEL_METRICS:
+        if match[2] is not None:
+            raise ConfigError(f"metric {text!r} has no cut-off", hint=f"write {name!r}")
+        return Metric(name, 0)
+    if match[2] is None or int(match[2]) == 0:
+        raise ConfigError(f"metric {text!r} needs a cut-off of 1 or more", hint=f"for example {name}@10")
+    return Metric(name, int(match[2]))
+
+
+def direction(metric: str) -> int:
+    """1 where higher is better, -1 where lower is.
+
+    >>> direction("ndcg@10"), direction("logloss")
+    (1, -1)
+    """
+    return -1 if metric.strip().lower() == "logloss" else 1
+
+
+def of_rankings(metrics: Sequence[str]) -> list[str]:
+    """Those of ``metrics`` that are of a ranking; the others are of labelled pairs."""
+    return [text for text in metrics if not parse_metric(text).of_labels]
+
+
+def evaluate(
+    factors: Factors,
+    part: Pairs,
+    *,
+    seen: Sequence[Pairs] | CSR = (),
+    candidates: NDArray[np.bool_] | NDArray[np.integer] | None = None,
+    metrics: Sequence[str] = ("ndcg@10", "recall@20"),
+) -> Scores:
+    """Rank all candidates for every user of ``part`` and compare with it.
+
+    To validate, ``seen`` is the training part; to test, training and validation.
+
+    Args:
+        factors: What scores.
+        part: The interactions to be found. Those with items that are no candidates do not count.
+        seen: Parts whose items are never ranked for their user; gathered by the caller where they are used often.
+        candidates: See :func:`~enhancer.evaluation.measuring.ranking.rank`.
+        metrics: Such as ``ndcg@10``.
+
+    Raises:
+        ConfigError: An unknown metric, or one of labelled pairs.
+        EvaluationError: A factor is NaN or infinite.
+    """
+    if others := [text for text in metrics if parse_metric(text).of_labels]:
+        raise ConfigError(f"metric {others[0]!r} is of labelled pairs, not of a ranking")
+    parsed = {text: parse_metric(text) for text in metrics}
+    n_users, n_items = len(factors.users), len(factors.items)
+    relevant = only_items(part, candidates, n_items)
+    users = np.unique(relevant.users).astype(np.int32)
+    k = max(metric.k for metric in parsed.values())
+    masked = seen if isinstance(seen, CSR) else CSR.of(seen, n_users)
+    ranked = rank(factors, users, masked, candidates, k)
+    return score(ranked, users, relevant, n_items, metrics)
+
+
+def score(
+    ranked: NDArray[np.int32],
+    users: NDArray[np.int32],
+    part: Pairs,
+    n_items: int,
+    metrics: Sequence[str],
+) -> Scores:
+    """Compare a ranking with what was to be found.
+
+    Several strata can be scored on one ranking: ``part`` may hold fewer users than were ranked.
+
+    Args:
+        ranked: int32 ``[n, k]``, -1 for an empty place; ``k`` is at least the largest cut-off.
+        users: int32 ``[n]``, ascending: the users that were ranked for; all users of ``part`` are among them.
+        part: The relevant pairs, each once.
+        n_items: Number of item rows.
+        metrics: Such as ``ndcg@10``.
+
+    Raises:
+        ConfigError: An unknown metric.
+    """
+    parsed = {text: parse_metric(text) for text in metrics}
+    counts = np.bincount(np.searchsorted(users, part.users), minlength=len(users))
+    kept = np.flatnonzero(counts)
+    rows, relevant = ranked[kept], counts[kept]
+    keys = np.sort(part.users.astype(np.int64) * n_items + part.items)
+    wanted = users[kept].astype(np.int64)[:, None] * n_items + rows
+    if len(keys):
+        where = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        hits = (keys[where] == wanted) & (rows >= 0)
+    else:
+        hits = np.zeros(rows.shape, np.bool_)
+    values = {text: _MEASURES[metric.name](hits[:, : metric.k], relevant, metric.k) for text, metric in parsed.items()}
+    return Scores(users[kept].astype(np.int32), values)
+
+
+@dataclass(frozen=True, eq=False)
+class PairList:
+    """Pairs cut out of a part of the split."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+
+
+def only_items(part: Pairs, items: NDArray[np.bool_] | NDArray[np.integer] | None, n_items: int) -> Pairs:
+    """The pairs of ``part`` whose item is among ``items`` (a mask or rows; None for all)."""
+    if items is None:
+        return part
+    mask = items if items.dtype == np.bool_ else np.isin(np.arange(n_items), items)
+    keep = mask[part.items]
+    return PairList(part.users[keep], part.items[keep])
+
+
+def _discounts(k: int) -> NDArray[np.float64]:
+    return 1.0 / np.log2(np.arange(2, k + 2))
+
+
+def _ndcg(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    ideal = np.concatenate([[0.0], np.cumsum(_discounts(k))])
+    gain: NDArray[np.float64] = hits @ _discounts(hits.shape[1]) / ideal[np.minimum(relevant, k)]
+    return gain
+
+
+def _recall(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    del k
+    found: NDArray[np.float64] = np.count_nonzero(hits, axis=1) / relevant
+    return found
+
+
+def _precision(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    del relevant
+    found: NDArray[np.float64] = np.count_nonzero(hits, axis=1) / k
+    return found
+
+
+def _mrr(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    del relevant, k
+    return np.asarray(np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0), dtype=np.float64)
+
+
+def _map(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return np.asarray((precision * hits).sum(axis=1) / np.minimum(relevant, k), dtype=np.float64)
+
+
+def _hit(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    del relevant, k
+    return np.asarray(hits.any(axis=1), dtype=np.float64)
+
+
+_MEASURES: dict[str, Callable[[NDArray[np.bool_], NDArray[np.int64], int], NDArray[np.float64]]] = {
+    "ndcg": _ndcg,
+    "recall": _recall,
+    "precision": _precision,
+    "mrr": _mrr,
+    "map": _map,
+    "hit": _hit,
+}

@@ -1,0 +1,455 @@
+"""``report.html``: one file, no script, no request; and ``report.csv`` beside it with every number."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enhancer.errors import EvaluationError
+from enhancer.evaluation.judging.verdict import number, show
+from enhancer.evaluation.measuring.metrics import direction
+from enhancer.evaluation.reporting import plots
+from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
+from enhancer.evaluation.reporting.sections import beyond_table, prices, searched_tables
+from enhancer.evaluation.running.arms import controls
+from enhancer.files import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from markupsafe import Markup
+
+    from enhancer.evaluation.judging.result import Ablation, Comparison, Finding
+    from enhancer.evaluation.reporting.gallery import Gallery
+    from enhancer.evaluation.running.arms import Arm
+
+_TITLES = {
+    "all": "All items",
+    "head": "Head",
+    "middle": "Middle",
+    "tail": "Tail",
+    "cold": "Cold items",
+    "cold_among_all": "Cold among all",
+    "everything": "Everything",
+    "cold_users": "Cold users",
+    "history_short": "Short history",
+    "history_medium": "Medium history",
+    "history_long": "Long history",
+}
+_MINUS = "\N{MINUS SIGN}"
+_COLOURS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a heading. Cells are plain text."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Short lists side by side, such as what a user liked beside what each arm recommends."""
+
+    lists: Mapping[str, Sequence[str]]
+    """By heading. Entries are plain text."""
+    caption: str = ""
+    marked: frozenset[str] = frozenset()
+    """Entries to set off, such as recommendations that the test set confirms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section that the caller adds. Everything in it is text: nothing is taken as markup."""
+
+    title: str
+    text: str = ""
+    blocks: Sequence[Table | Lists] = ()
+
+
+def write_report(
+    path: Path,
+    ablation: Ablation,
+    *,
+    title: str = "Does the feature help?",
+    facts: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    sections: Sequence[Section] = (),
+    gallery: Gallery | None = None,
+) -> Path:
+    """Write the report and, beside it, a CSV of the same name.
+
+    Args:
+        path: Such as ``report.html``; its folder is made.
+        ablation: What is told.
+        title: The headline.
+        facts: What the reader should know of the data, by name; nested mappings are flattened.
+        settings: The configuration.
+        sections: Put after the plots.
+        gallery: Profiles to look at.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        EvaluationError: It cannot be written.
+    """
+    page = render_report(ablation, title=title, facts=facts, settings=settings, sections=sections, gallery=gallery)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for file, text in ((path, page), (path.with_suffix(".csv"), render_csv(ablation))):
+            with replacing(file) as draft:
+                draft.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EvaluationError(f"cannot write {path}: {error.strerror}") from None
+    return path
+
+
+def render_report(
+    ablation: Ablation,
+    *,
+    title: str = "Does the feature help?",
+    facts: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    sections: Sequence[Section] = (),
+    gallery: Gallery | None = None,
+) -> str:
+    """The page as text; see :func:`write_report`."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        sections=sections,
+        gallery=gallery,
+        searched=searched_tables(ablation),
+        **_page(ablation, facts or {}, settings or {}, gallery),
+    )
+
+
+def render_csv(ablation: Ablation) -> str:
+    """One line a panel, arm, metric and seed: ``panel,arm,metric,seed,value``; reference lines have no seed."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["panel", "arm", "metric", "seed", "value"])
+    for name, finding in ablation.findings.items():
+        for arm, metrics in finding.per_seed.items():
+            for metric, values in metrics.items():
+                for seed, value in zip(ablation.seeds, values, strict=True):
+                    writer.writerow([name, arm, metric, seed, repr(value)])
+        for line, reached in finding.reference.items():
+            for metric, value in reached.items():
+                writer.writerow([name, line, metric, "", repr(value)])
+        if name == "all":
+            for arm, by_looks in ablation.beyond_accuracy.items():
+                for looks, values in by_looks.items():
+                    for seed, value in zip(ablation.seeds, values, strict=True):
+                        writer.writerow([name, arm, looks, seed, repr(value)])
+    return out.getvalue()
+
+
+def _page(
+    ablation: Ablation, facts: Mapping[str, Any], settings: Mapping[str, Any], gallery: Gallery | None
+) -> dict[str, Any]:
+    metric = ablation.metrics[0]
+    colours = _colours(ablation)
+    shown = [name for name in ("all", "tail", "cold") if name in ablation.findings]
+    rest = [name for name in ablation.findings if name not in shown]
+    return {
+        "metric": show(metric),
+        "baseline": ablation.baseline,
+        "seeds": len(ablation.seeds),
+        "cards": [_card(ablation, name, metric) for name in shown],
+        "legend": [
+            {"name": arm.name, "words": arm.words, "colour": colours[arm.name], "hollow": arm.shuffle}
+            for arm in ablation.arms
+        ],
+        "gains": [_gains(ablation, ablation.findings[name], metric, colours) for name in shown],
+        "more_gains": [_gains(ablation, ablation.findings[name], metric, colours) for name in rest],
+        "meaning": [
+            _gains(ablation, ablation.findings[name], metric, colours, over_placebo=True)
+            for name in shown
+            if any(_placebo(ablation, arm) for arm in _others(ablation))
+        ],
+        "levels": [_levels(ablation, ablation.findings[name], metric, colours) for name in shown],
+        "heat": _heat(ablation, metric),
+        "pairs": _pairs(ablation, metric, colours),
+        "curves": _curves(ablation, metric, colours),
+        "prices": prices(ablation, metric, colours, gallery),
+        "numbers": [_numbers(ablation, finding) for finding in ablation.findings.values()],
+        "beyond": beyond_table(ablation),
+        "copy": _markdown(ablation),
+        "facts": _flat({**ablation.facts, **facts}),
+        "settings": _flat(settings),
+        "runs": [
+            (run.name, f"{run.seconds:.1f}", run.epochs, run.best_epoch, _maybe(run.validation))
+            for run in ablation.runs
+        ],
+        "took": _duration(ablation.seconds),
+    }
+
+
+def _colours(ablation: Ablation) -> dict[str, str]:
+    """Class suffix by arm: ``b`` the baseline, ``p`` a placebo, ``t`` raw text, else one of the palette's."""
+    chosen: dict[str, str] = {}
+    free = 0
+    for arm in ablation.arms:
+        if arm.name == ablation.baseline:
+            chosen[arm.name] = "b"
+        elif arm.shuffle:
+            chosen[arm.name] = "p"
+        elif arm.inputs == ("text",) and arm.semantic:
+            chosen[arm.name] = "t"
+        else:
+            chosen[arm.name] = str(free % _COLOURS)
+            free += 1
+    return chosen
+
+
+def _card(ablation: Ablation, name: str, metric: str) -> dict[str, Any]:
+    verdict, finding = ablation.verdicts[name], ablation.findings[name]
+    against = None if verdict.arm is None else finding.compare(verdict.arm, ablation.baseline, metric)
+    relative = None if against is None else against.relative
+    words = verdict.words.partition(": ")[2]
+    return {
+        "place": _TITLES[name],
+        "level": verdict.level,
+        "kind": verdict.level.replace(" ", "-"),
+        "big": "" if relative is None else _percent(relative),
+        "arm": verdict.arm,
+        "words": (words[:1].upper() + words[1:]).replace("p < ", "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}"),
+        "what": finding.words,
+    }
+
+
+def _gains(
+    ablation: Ablation, finding: Finding, metric: str, colours: Mapping[str, str], *, over_placebo: bool = False
+) -> dict[str, Any]:
+    """Gains over the baseline, or of each arm with vectors over the shuffled ones nearest to it."""
+    rows, sign = [], direction(metric)
+    for arm in _others(ablation):
+        against = _placebo(ablation, arm) if over_placebo else ablation.baseline
+        comparison = None if against is None else finding.compare(arm.name, against, metric)
+        if against is None or comparison is None:
+            continue
+        base = finding.per_seed[against][metric]
+        rows.append(
+            GainRow(
+                label=arm.name,
+                colour=colours[arm.name],
+                delta=comparison.gain,
+                seeds=[sign * (a - b) for a, b in zip(finding.per_seed[arm.name][metric], base, strict=True)],
+                interval=_signed(comparison.paired.interval, sign),
+                users=_signed(comparison.users_interval, sign),
+                note=_note(comparison),
+                hollow=arm.shuffle,
+            )
+        )
+    title = _title(finding.name)
+    over = "shuffled vectors" if over_placebo else ablation.baseline
+    label = f"{title}: gain of each arm over {over} in {show(metric)}"
+    return {"title": title, "what": _what(finding), "svg": _markup(plots.gains(rows, label))}
+
+
+def _signed(interval: tuple[float, float] | None, sign: int) -> tuple[float, float] | None:
+    """An interval of gains, where a lower value may be the better one."""
+    if interval is None or sign > 0:
+        return interval
+    return -interval[1], -interval[0]
+
+
+def _placebo(ablation: Ablation, arm: Arm) -> str | None:
+    placebo = controls(arm, ablation.arms).placebo
+    return None if placebo is None else placebo.name
+
+
+def _levels(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[str, str]) -> dict[str, Any]:
+    rows = [
+        LevelRow(
+            label=arm.name,
+            colour=colours[arm.name],
+            values=finding.per_seed[arm.name][metric],
+            hollow=arm.shuffle,
+        )
+        for arm in ablation.arms
+    ]
+    # A reference that knows nothing of cold items is at chance there: a line would say nothing.
+    lines = (
+        [] if finding.name.startswith("cold") else [(n, v[metric]) for n, v in finding.reference.items() if metric in v]
+    )
+    title = _title(finding.name)
+    label = f"{title}: {show(metric)} of each arm"
+    return {"title": title, "what": _what(finding), "svg": _markup(plots.levels(rows, lines, label))}
+
+
+def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
+    """Relative gains by stratum and arm; the colour says how much, the star that the corrected p is below .05."""
+    arms = _others(ablation)
+    rows = []
+    for finding in ablation.findings.values():
+        cells = []
+        for arm in arms:
+            comparison = finding.compare(arm.name, ablation.baseline, metric)
+            if comparison is None:
+                cells.append({"text": "", "kind": "up0"})
+                continue
+            relative = comparison.relative
+            strength = 2 if relative is None else min(5, round(abs(relative) ** 0.5 * 10 + 0.2))
+            cells.append(
+                {
+                    "text": _note(comparison),
+                    "kind": f"{'up' if comparison.gain >= 0 else 'down'}{strength}",
+                }
+            )
+        rows.append(
+            {"title": _title(finding.name), "what": finding.words, "users": f"{finding.users:,}", "cells": cells}
+        )
+    return {"arms": [arm.name for arm in arms], "rows": rows}
+
+
+def _pairs(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[dict[str, Any]]:
+    if len(ablation.seeds) < 2:
+        return []
+    base = (ablation.baseline, ablation.overall.per_seed[ablation.baseline][metric])
+    made = []
+    for arm in _others(ablation):
+        values = ablation.overall.per_seed[arm.name][metric]
+        wins = sum(direction(metric) * (a - b) > 0 for a, b in zip(values, base[1], strict=True))
+        svg = plots.pairs(
+            base,
+            (arm.name, values),
+            ablation.seeds,
+            colours[arm.name],
+            f"{arm.name} against {ablation.baseline} by seed",
+        )
+        made.append({"title": arm.name, "what": f"better in {wins} of {len(values)} seeds", "svg": _markup(svg)})
+    return made
+
+
+def _curves(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[dict[str, Any]]:
+    made = []
+    for key, label in (("metric", f"validation {show(metric)}"), ("loss", "training loss")):
+        runs = []
+        for run in ablation.runs:
+            points = [(entry["epoch"], entry[key]) for entry in run.history if key in entry and "epoch" in entry]
+            if points:
+                xs, ys = zip(*points, strict=True)
+                best = float(run.best_epoch) if key == "metric" else None
+                runs.append(Curve(label=run.name, colour=colours[run.arm], x=xs, y=ys, best=best))
+        if runs:
+            made.append({"title": label, "svg": _markup(plots.curves(runs, label, label))})
+    return made
+
+
+def _numbers(ablation: Ablation, finding: Finding) -> dict[str, Any]:
+    rows = []
+    for arm in ablation.arms:
+        cells = []
+        for metric in ablation.metrics:
+            std, comparison = finding.std(arm.name, metric), finding.compare(arm.name, ablation.baseline, metric)
+            reached = number(finding.mean(arm.name, metric))
+            cells.append(reached if std is None else f"{reached} ± {number(std)}")
+            cells.append("" if comparison is None or comparison.relative is None else _percent(comparison.relative))
+            cells.append(
+                "" if comparison is None or comparison.p_adjusted is None else number(comparison.p_adjusted, 3)
+            )
+        rows.append((arm.name, cells))
+    for line, reached_by in finding.reference.items():
+        cells = []
+        for metric in ablation.metrics:
+            cells += [number(reached_by[metric]) if metric in reached_by else "", "", ""]
+        rows.append((f"{line} (reference)", cells))
+    return {
+        "title": _title(finding.name),
+        "what": _what(finding),
+        "metrics": [show(metric) for metric in ablation.metrics],
+        "rows": rows,
+    }
+
+
+def _markdown(ablation: Ablation) -> str:
+    """The table of all panels in Markdown, to be copied into a paper or a pull request."""
+    head = ["panel", "arm", *(show(metric) for metric in ablation.metrics)]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for finding in ablation.findings.values():
+        for arm in ablation.arms:
+            cells = []
+            for metric in ablation.metrics:
+                std, comparison = finding.std(arm.name, metric), finding.compare(arm.name, ablation.baseline, metric)
+                star = "*" if comparison is not None and comparison.significant else ""
+                cells.append(
+                    f"{number(finding.mean(arm.name, metric))}{'' if std is None else f' ± {number(std)}'}{star}"
+                )
+            name = arm.name.replace("|", "\\|")
+            lines.append(f"| {_title(finding.name)} | {name} | {' | '.join(cells)} |")
+    lines.append(f"\n* differs from {ablation.baseline}, p < .05 (paired t over seeds, Holm)")
+    return "\n".join(lines)
+
+
+def _others(ablation: Ablation) -> list[Arm]:
+    return [arm for arm in ablation.arms if arm.name != ablation.baseline]
+
+
+def _note(comparison: Comparison) -> str:
+    """The relative change, or where the baseline is at 0 the difference itself."""
+    shown = f"{comparison.paired.delta:+.4f}" if comparison.relative is None else _percent(comparison.relative)
+    return f"{shown.replace('-', _MINUS)}{' *' if comparison.significant else ''}"
+
+
+def _title(name: str) -> str:
+    return _TITLES.get(name, name.replace("_", " ").capitalize())
+
+
+def _what(finding: Finding) -> str:
+    return f"{finding.words}: {finding.users:,} users, {finding.items:,} items, {finding.interactions:,} to be found"
+
+
+def _percent(value: float) -> str:
+    if value >= 9.95:
+        return f"×{1 + value:.0f}"  # noqa: RUF001  a factor
+    shown = f"{value:+.0%}" if abs(value) >= 0.995 else f"{value:+.1%}"
+    return shown.replace("-", _MINUS)
+
+
+def _maybe(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, or minutes where there are many.
+
+    >>> _duration(0.38), _duration(75), _duration(600)
+    ('0.4 seconds', '75.0 seconds', '10.0 minutes')
+    """
+    return f"{seconds:.1f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            rows += _flat(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            rows.append((name, ", ".join(map(str, value))))
+        else:
+            grouped = isinstance(value, int) and not isinstance(value, bool)
+            rows.append((name, "not set" if value is None else f"{value:,}" if grouped else str(value)))
+    return rows
+
+
+def _markup(svg: str) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(svg)  # noqa: S704  made by plots, which escape every text

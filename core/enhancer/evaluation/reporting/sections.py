@@ -1,0 +1,114 @@
+"""Parts of the report that are not about one panel: what a gain costs, what a search found, what lists look like."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from enhancer.evaluation.judging.result import deviation
+from enhancer.evaluation.judging.verdict import number, show
+from enhancer.evaluation.measuring.metrics import direction
+from enhancer.evaluation.reporting import plots
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from markupsafe import Markup
+
+    from enhancer.evaluation.judging.result import Ablation
+    from enhancer.evaluation.reporting.gallery import Gallery
+    from enhancer.evaluation.running.search import Searched
+
+
+def prices(
+    ablation: Ablation, metric: str, colours: Mapping[str, str], gallery: Gallery | None
+) -> list[dict[str, Any]]:
+    """What each arm reaches against the time of a run, and its gain against what its profiles cost, once for all."""
+    times, costs = [], []
+    unknown = gallery is None or gallery.cost_usd is None
+    for arm in ablation.arms:
+        seconds = [run.seconds for run in ablation.runs if run.arm == arm.name]
+        reached = ablation.overall.mean(arm.name, metric)
+        times.append((arm.name, colours[arm.name], sum(seconds) / len(seconds), reached))
+        written = arm.semantic and "profile" in arm.inputs and gallery is not None
+        price = 0.0 if not written or gallery is None else gallery.tokens if unknown else gallery.cost_usd or 0.0
+        costs.append(
+            (
+                arm.name,
+                colours[arm.name],
+                float(price),
+                direction(metric) * (reached - ablation.overall.mean(ablation.baseline, metric)),
+            )
+        )
+    label = f"{show(metric)} against training time"
+    made = [_figure(label, plots.scatter(times, label, "seconds a run", show(metric)))]
+    if gallery is not None and any(price for *_, price, _ in costs):
+        of = "tokens" if unknown else "USD"
+        label = f"gain in {show(metric)} against the {of} that profiles took"
+        made.append(_figure(label, plots.scatter(costs, label, f"{of}, once", "gain over the baseline")))
+    return made
+
+
+def searched_tables(ablation: Ablation) -> list[dict[str, Any]]:
+    """A line an arm: what it was, what was found, and how it did on validation before and after."""
+    return [
+        {
+            "arm": name,
+            "trials": len(each.trials),
+            "before": _validation(each.trials[0].value),
+            "after": _validation(each.best.value),
+            "found": _toml(each),
+            "seconds": f"{sum(trial.seconds for trial in each.trials):.0f}",
+        }
+        for name, each in ablation.searched.items()
+    ]
+
+
+def _toml(searched: Searched) -> str:
+    """The options that were found with those that were set before, as they stand in ``[evaluation.arm.NAME]``."""
+    if not any(searched.best.options.values()):
+        return "as configured"
+    whole = {"options": searched.arm.fuser_options, "backbone": searched.arm.backbone_options}
+    lines = [
+        f"{key} = {{ {', '.join(f'{name} = {_value(value)}' for name, value in options.items())} }}"
+        for key, options in whole.items()
+        if options
+    ]
+    return "\n".join(lines)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return str(value).lower() if isinstance(value, bool | int) else json.dumps(value)
+
+
+def _validation(value: float | None) -> str:
+    return "failed" if value is None else number(value)
+
+
+def _figure(title: str, svg: str) -> dict[str, Any]:
+    return {"title": title, "svg": _markup(svg)}
+
+
+def _markup(svg: str) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(svg)  # noqa: S704  made by plots, which escape every text
+
+
+def beyond_table(ablation: Ablation) -> dict[str, Any]:
+    """What the lists of each arm look like, beside how right they are."""
+    found = ablation.beyond_accuracy
+    rows = []
+    for arm, by_looks in found.items():
+        cells = []
+        for values in by_looks.values():
+            std = deviation(values)
+            cells.append(number(float(np.mean(values))) + ("" if std is None else f" ± {number(std)}"))
+        rows.append((arm, cells))
+    return {"looks": [looks.capitalize() for looks in next(iter(found.values()))], "rows": rows}

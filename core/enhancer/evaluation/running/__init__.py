@@ -1,0 +1,1 @@
+"""Run the experiment: arms, seeds, workers, search, reference lines and the run cache."""

@@ -1,0 +1,60 @@
+"""Whether data, backbone and metrics go together; asked before anything is trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.errors import ConfigError, EvaluationError
+from enhancer.evaluation.measuring.metrics import parse_metric
+from enhancer.evaluation.measuring.views import labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from enhancer.contracts.backbone import Backbone, TrainingData
+    from enhancer.evaluation.measuring.views import Views
+
+_LABEL = "set [data.columns] label, such as label = 'click' or label = 'rating >= 4'"
+
+
+def check_task(
+    backbone: Backbone, data: TrainingData, views: Views, metrics: Sequence[str], name: str = "this backbone"
+) -> None:
+    """Refuse what would be measured of nothing, or learned from nothing.
+
+    Raises:
+        ConfigError: An unknown metric; a metric of labels without any; log loss of scores that are no logits; or what
+            :meth:`~enhancer.contracts.Backbone.check_data` refuses.
+        EvaluationError: The labels that a metric needs are all the same.
+    """
+    backbone.check_data(data, name)
+    parsed = [parse_metric(metric) for metric in metrics]
+    of_labels = [metric.name for metric in parsed if metric.of_labels]
+    if data.labels is not None and (np.all(data.labels > 0) or not np.any(data.labels > 0)):
+        what = "good" if data.labels[0] > 0 else "bad"
+        raise EvaluationError(
+            f"every training interaction is a {what} one: there is nothing to tell apart",
+            hint="see [data.columns] label, and [evaluation] min_rating",
+        )
+    if not of_labels:
+        return
+    if labels_of(views.split.test) is None:
+        raise ConfigError(f"metric {of_labels[0]!r} is of labels, and the interactions have none", hint=_LABEL)
+    if "logloss" in of_labels and "labels" not in backbone.takes:
+        raise ConfigError(
+            f"metric 'logloss' is of probabilities, and backbone {name!r} as configured gives none",
+            hint="set [backbone] use = 'fm' and loss = 'log', or measure 'auc'",
+        )
+    for part, words, asked in (
+        (views.labelled_test, "test", of_labels),
+        (views.labelled_validation, "validation", [parsed[0].name] if parsed[0].of_labels else []),
+    ):
+        if asked and len(part.labels) and not part.defines(asked):
+            raise EvaluationError(
+                f"metric {asked[0]!r} cannot be told: the {words} part has no user with interactions of both labels"
+                if "gauc" in asked and part.defines([each for each in asked if each != "gauc"])
+                else f"metric {asked[0]!r} cannot be told: all labels of the {words} part are the same",
+                hint="see [data.columns] label, and [evaluation] split and min_rating",
+            )

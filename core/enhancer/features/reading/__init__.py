@@ -1,0 +1,1 @@
+"""Read stored records as matrices, histories of changes and provenance."""

@@ -1,0 +1,150 @@
+"""Records as Arrow tables, and the Parquet files they make: for pandas, Polars, DuckDB, torch.
+
+Vectors are a fixed-size list of float32. Arrow keeps the numbers of such a column side by side, so a chunk of it *is* a
+matrix: ``chunk.flatten().to_numpy()`` copies nothing, and neither does what numpy then shares with torch.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from enhancer.errors import ConfigError, DataError
+from enhancer.features.storing.record_fields import COUNTS, FIELDS, STRINGS, Row, one_dim, without_vector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from enhancer.contracts.record import Kind, Record
+    from enhancer.contracts.store import FeatureStore
+
+_READ: Final = 512
+"""Rows that are read at once."""
+_GROUP: Final = 8192
+"""Rows of a row group at most. Small ones cost every reader, by statistics and by chunks."""
+_GROUP_BYTES: Final = 16 << 20
+"""Bytes of vectors in a row group at most: so much is held in memory while one is written."""
+_REPEATED: Final = ("kind", "aspect", "prompt_version", "model", "embedder", "tags.list.element")
+"""Columns worth a dictionary."""
+
+
+def to_arrow(store: FeatureStore, *, kind: Kind | None = None, aspect: str | None = None) -> Any:
+    """Records as one ``pyarrow.Table``, a column for each field.
+
+    Every column is a single chunk, so the vectors are one matrix.
+
+    Args:
+        store: Where from.
+        kind: Items or users alone.
+        aspect: One aspect alone.
+
+    Raises:
+        ConfigError: pyarrow is not installed.
+        StoreMismatchError: The vectors are not all of one length.
+        DataError: An id or a text holds what Arrow's strings cannot.
+    """
+    pa = _pyarrow()
+    schema, batches = _batches(pa, store.scan(kind=kind, aspect=aspect))
+    return pa.Table.from_batches(list(batches), schema=schema).combine_chunks()
+
+
+def write_parquet(path: Path, records: Iterable[Record]) -> int:
+    """Write records as a stream; returns how many."""
+    pa = _pyarrow()
+    schema, batches = _batches(pa, records)
+    done = 0
+    # Random floats compress by nothing: as they are, they are read as fast as the disk gives them.
+    options = {
+        "use_dictionary": list(_REPEATED),
+        "compression": {name: "NONE" if name.startswith("vector") else "ZSTD" for name in _leaves(schema)},
+    }
+    with pa.parquet.ParquetWriter(path, schema, **options) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            done += batch.num_rows
+    return done
+
+
+def read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    """Rows with their numbers, from one; vectors as numpy arrays where the file holds fixed-size lists.
+
+    Raises:
+        DataError: It is no Parquet file.
+    """
+    pa = _pyarrow()
+    number = 0
+    try:
+        with pa.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_READ):
+                for row in _rows(pa, batch):
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} does not read as Parquet: {error}") from None
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet
+    except ImportError:
+        raise ConfigError("Arrow and Parquet need pyarrow", hint='pip install "enhancer[parquet]"') from None
+    return pa
+
+
+def _batches(pa: Any, records: Iterable[Record]) -> tuple[Any, Iterator[Any]]:
+    """The schema, which the first record's vector decides, and the batches."""
+    stream = iter(records)
+    first = list(islice(stream, 1))
+    dim = one_dim(first[0], None) if first else 0
+    columns = {name: pa.string() for name in STRINGS} | {name: pa.int64() for name in COUNTS}
+    columns |= {"cost_usd": pa.float64(), "tags": pa.list_(pa.string()), "vector": pa.list_(pa.float32(), dim)}
+    schema = pa.schema([(name, columns[name]) for name in FIELDS])
+    size = max(_READ, min(_GROUP, _GROUP_BYTES // (4 * max(1, dim))))
+
+    def batches() -> Iterator[Any]:
+        batch = first + list(islice(stream, size - 1))
+        while batch:
+            yield _batch(pa, batch, schema, dim)
+            batch = list(islice(stream, size))
+
+    return schema, batches()
+
+
+def _batch(pa: Any, records: list[Record], schema: Any, dim: int) -> Any:
+    matrix = np.empty((len(records), dim), np.float32)
+    for row, record in zip(matrix, records, strict=True):
+        one_dim(record, dim)
+        row[:] = record.vector
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), dim)
+    rows = [without_vector(record) for record in records]
+    try:
+        rest = [pa.array([row[field.name] for row in rows], field.type) for field in list(schema)[:-1]]
+    except (pa.ArrowInvalid, UnicodeEncodeError) as error:
+        raise DataError(f"Arrow cannot hold these records: {error}", hint="export to .jsonl") from None
+    return pa.RecordBatch.from_arrays([*rest, vectors], schema=schema)
+
+
+def _leaves(schema: Any) -> list[str]:
+    """The columns as Parquet names them."""
+    nested = {"tags": "tags.list.element", "vector": "vector.list.element"}
+    return [nested.get(name, name) for name in schema.names]
+
+
+def _rows(pa: Any, batch: Any) -> Iterator[Row]:
+    place = batch.schema.get_field_index("vector")
+    kind = batch.schema.field(place).type if place >= 0 else None
+    if kind is None or not pa.types.is_fixed_size_list(kind) or batch.column(place).null_count:
+        yield from batch.to_pylist()
+        return
+    numbers = batch.column(place).flatten()
+    if not pa.types.is_floating(kind.value_type) or numbers.null_count:
+        yield from batch.to_pylist()
+        return
+    matrix = numbers.to_numpy(zero_copy_only=False).reshape(batch.num_rows, kind.list_size)
+    others = batch.select([name for name in batch.schema.names if name != "vector"]).to_pylist()
+    for row, vector in zip(others, matrix, strict=True):
+        yield {**row, "vector": vector}

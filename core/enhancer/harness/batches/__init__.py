@@ -1,0 +1,1 @@
+"""Submit and collect offline batches of the provider."""

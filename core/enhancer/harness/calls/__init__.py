@@ -1,0 +1,1 @@
+"""Make one call: cache key, gate, budget, deadline, retry and journal."""

@@ -1,0 +1,1 @@
+"""Keep every paid completion, claim and batch job in an SQLite file."""

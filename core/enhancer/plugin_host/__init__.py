@@ -1,0 +1,15 @@
+"""The plugin host: finds plugins by the entry-point group ``enhancer``, isolates their faults, makes instances.
+
+    >>> manager = load_plugins(environ={"ENHANCER_PLUGINS": ""})
+    >>> [info.name for info in manager.listing() if info.status == "ok"]
+    []
+
+Importing this package, and listing plugins, imports none of the libraries that the plugins are made of.
+"""
+
+from __future__ import annotations
+
+from enhancer.plugin_host._manager import PluginManager, load_plugins
+from enhancer.plugin_host._model import KINDS, PluginInfo, normalise
+
+__all__ = ["KINDS", "PluginInfo", "PluginManager", "load_plugins", "normalise"]

@@ -1,0 +1,1 @@
+"""Serve an artifact over HTTP."""

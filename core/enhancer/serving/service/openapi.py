@@ -1,0 +1,176 @@
+"""What the service says of itself: an OpenAPI 3.1 document, written by hand and held to the service by tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from enhancer.serving.service.settings import Limits
+
+_ID: Final = {"type": "string", "minLength": 1}
+_IDS: Final = {"type": "array", "items": _ID}
+_ERRORS: Final = {
+    "400": "Something about the request is wrong; the message says what.",
+    "404": "An id is unknown; the hint names the nearest known one.",
+    "408": "The body did not arrive in time.",
+    "413": "The body is too large.",
+    "503": "Too many requests wait, or the artifact is damaged.",
+    "504": "Not answered in time.",
+}
+
+
+def document(limits: Limits, version: str) -> dict[str, Any]:
+    """The document, with the limits that this service has.
+
+    Args:
+        limits: What requests may ask for.
+        version: Of the library.
+    """
+    count = {"type": "integer", "minimum": 1, "maximum": limits.k, "default": min(10, limits.k)}
+    seen = {"type": "boolean", "default": True}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "enhancer",
+            "version": version,
+            "description": "Recommendations from a serving artifact, by inner products.",
+        },
+        "paths": {
+            "/recommend": {
+                "get": {
+                    "operationId": "recommend",
+                    "summary": "The best items for one user",
+                    "parameters": [
+                        _parameter("user_id", _ID, "The user.", required=True),
+                        _parameter("k", count, "How many items."),
+                        _parameter("exclude_seen", seen, "Leave out what the user touched in training."),
+                    ],
+                    "responses": _responses("Recommendation", "400", "404", "503", "504"),
+                },
+                "post": {
+                    "operationId": "recommendMany",
+                    "summary": "The best items for many users, new ones included",
+                    "requestBody": {
+                        "required": True,
+                        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Batch"}}},
+                    },
+                    "responses": _responses("Recommendations", "400", "404", "408", "413", "503", "504"),
+                },
+            },
+            "/similar": {
+                "get": {
+                    "operationId": "similar",
+                    "summary": "The items of the most like direction in serving space",
+                    "parameters": [
+                        _parameter("item_id", _ID, "The item.", required=True),
+                        _parameter("k", count, "How many items."),
+                    ],
+                    "responses": _responses("Neighbours", "400", "404", "503", "504"),
+                }
+            },
+            "/health": {
+                "get": {
+                    "operationId": "health",
+                    "summary": "Which artifact answers, and since when",
+                    "responses": {
+                        "200": _content("It answers.", "Health"),
+                        "503": _content("The artifact was cut short while it was in use.", "Health"),
+                    },
+                }
+            },
+            "/openapi.json": {
+                "get": {
+                    "operationId": "openapi",
+                    "summary": "This document",
+                    "responses": {
+                        "200": {
+                            "description": "OpenAPI 3.1.",
+                            "content": {"application/json": {"schema": {"type": "object"}}},
+                        }
+                    },
+                }
+            },
+        },
+        "components": {"schemas": _schemas(limits, count, seen)},
+    }
+
+
+def _parameter(name: str, schema: dict[str, Any], description: str, *, required: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": required, "description": description, "schema": schema}
+
+
+def _content(description: str, schema: str) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return {"description": description, "content": {"application/json": {"schema": reference}}}
+
+
+def _responses(schema: str, *errors: str) -> dict[str, Any]:
+    return {"200": _content("Done.", schema), **{status: _content(_ERRORS[status], "Error") for status in errors}}
+
+
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": False,
+        **more,
+    }
+
+
+def _schemas(limits: Limits, count: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+    scored = {"type": "array", "items": {"$ref": "#/components/schemas/Scored"}}
+    number = {"type": "integer", "minimum": 0}
+    text_or_null = {"type": ["string", "null"]}
+    by_user = {"type": "object", "additionalProperties": _IDS}
+    batch = {
+        "users": {**_IDS, "maxItems": limits.batch, "description": "Known users."},
+        "histories": {
+            **by_user,
+            "maxProperties": limits.batch,
+            "description": "New users by the items they touched. They are placed for this request and not kept.",
+        },
+        "k": count,
+        "exclude_seen": seen,
+        "candidates": {**_IDS, "description": "Items to choose from; by default all."},
+        "exclude": {"oneOf": [_IDS, by_user], "description": "Items to leave out: for everybody, or by user."},
+    }
+    artifact = {
+        "sha256": {"type": "string"},
+        "created_at": text_or_null,
+        "enhancer": text_or_null,
+        "users": number,
+        "items": number,
+        "width": number,
+    }
+    health = {
+        "status": {"enum": ["ok", "stale", "damaged"], "description": "stale: a newer artifact could not be loaded."},
+        "artifact": _object(artifact),
+        "loaded_at": {"type": "string", "format": "date-time"},
+        "reloads": number,
+        "draining": {**number, "description": "Old artifacts that a request still reads."},
+        "running": number,
+        "waiting": number,
+        "error": {"oneOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]},
+    }
+    unknown = _object({"user_id": _ID, "hint": text_or_null})
+    return {
+        "Scored": _object({"item_id": _ID, "score": {"type": "number"}}, {"title": {"type": "string"}}),
+        "Recommendation": _object({"user_id": _ID, "items": scored}),
+        "Recommendations": _object(
+            {
+                "results": {"type": "array", "items": {"$ref": "#/components/schemas/Recommendation"}},
+                "unknown_users": {
+                    "type": "array",
+                    "items": unknown,
+                    "description": "Users who were asked for and are not known; they have no result.",
+                },
+                "unknown_items": {**by_user, "description": "Items of histories that are not known, by user."},
+            }
+        ),
+        "Neighbours": _object({"item_id": _ID, "items": scored}),
+        "Batch": _object({}, batch, anyOf=[{"required": ["users"]}, {"required": ["histories"]}]),
+        "Health": _object(health),
+        "Problem": _object({"type": {"type": "string"}, "message": {"type": "string"}, "hint": text_or_null}),
+        "Error": _object({"error": {"$ref": "#/components/schemas/Problem"}}),
+    }

@@ -1,0 +1,1 @@
+"""What feature stores share: the record codec and the base of stores with ordered byte keys."""

@@ -1,0 +1,394 @@
+"""The bytes of a record: one layout for every store that keeps opaque values, safe to read from a damaged disk.
+
+A record is kept as a *key* and a *value*. The value, all integers little-endian::
+
+    0   4  magic ``ENHR``
+    4   2  format version
+    6   2  zero
+    8   4  CRC-32 over the key, then the value without these four bytes
+    12  4  length of the value
+    16  4  dim: length of the vector
+    20  2  length of the input hash
+    22  2  length of the embedder's fingerprint
+    24  4  length of the metadata
+    28  4  zero
+    32     the vector, float32 ``[dim]``; then the input hash, the fingerprint and the metadata (JSON), all UTF-8
+
+The vector lies at a fixed place, so that a table of vectors is filled by copying memory; the two fields that decide
+freshness are read without parsing the JSON. The checksum covers the key too: a value that a damaged index hands out
+under another record's key is noticed. Magic, version and checksum keep their places in every later version.
+
+Keys sort by kind, then aspect, then id. Ids of any length and any characters (lone surrogates included) are allowed:
+one of more than 255 bytes is kept as its BLAKE2b digest, and the id inside the record settles what it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+import zlib
+from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
+
+import numpy as np
+
+from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
+from enhancer.errors import StoreCorruptError, StoreError, StoreMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+FORMAT_VERSION: Final = 1
+"""The version that :func:`encode` writes, and the newest that :func:`decode` reads."""
+
+Value = bytes | memoryview
+
+_MAGIC: Final = b"ENHR"
+_HEAD = struct.Struct("<4sHHIIIHHII")
+_HEAD_OF_STAMP = struct.Struct("<8sI4xIHH")
+"""The same, as far as stamps need it: beginning, checksum, dim and the lengths of both texts."""
+_CHECKSUM = struct.Struct("<I")
+_BEGINNING: Final = _HEAD.pack(_MAGIC, FORMAT_VERSION, 0, 0, 0, 0, 0, 0, 0, 0)[:8]
+_CHECKSUM_AT: Final = 8
+_BODY_AT: Final = 12
+VECTOR_AT: Final = 32
+"""Where the vector begins in every value."""
+_ID_BYTES: Final = 255
+_ASPECT_BYTES: Final = 100
+_ASPECT_HASHED: Final = 255
+_KIND_BYTE: Final[dict[str, bytes]] = {"item": b"i", "user": b"u"}
+_KIND_NAME: Final[dict[int, Kind]] = {ord("i"): "item", ord("u"): "user"}
+
+
+# --- keys ---------------------------------------------------------------------------------------------------------
+
+
+def key_prefix(kind: Kind, aspect: str | None = None) -> bytes:
+    r"""What the keys of one kind, or of one kind and aspect, begin with.
+
+    >>> key_prefix("item")
+    b'i'
+    >>> key_prefix("item", "mood")
+    b'i\x04mood'
+    """
+    if kind not in _KIND_BYTE:
+        raise StoreError(f"unknown kind {kind!r}", hint=f"known: {', '.join(get_args(Kind))}")
+    if aspect is None:
+        return _KIND_BYTE[kind]
+    raw = aspect.encode("utf-8", "surrogatepass")
+    if len(raw) > _ASPECT_BYTES:
+        return _KIND_BYTE[kind] + bytes([_ASPECT_HASHED]) + hashlib.blake2b(raw, digest_size=32).digest()
+    return _KIND_BYTE[kind] + bytes([len(raw)]) + raw
+
+
+def encode_keys(ids: Sequence[str], kind: Kind, aspect: str = PROFILE_ASPECT) -> list[bytes]:
+    """The keys of many ids of one kind and aspect."""
+    prefix = key_prefix(kind, aspect)
+    plain, hashed = prefix + b"=", prefix + b"#"
+    keys = []
+    for id_ in ids:
+        raw = id_.encode() if id_.isascii() else id_.encode("utf-8", "surrogatepass")
+        keys.append(plain + raw if len(raw) <= _ID_BYTES else hashed + hashlib.blake2b(raw, digest_size=32).digest())
+    return keys
+
+
+def encode_key(key: Key) -> bytes:
+    r"""The bytes that a record is kept under: 2 to 358 of them.
+
+    >>> encode_key(Key("item", "42"))
+    b'i\x00=42'
+    """
+    return encode_keys([key.id], key.kind, key.aspect)[0]
+
+
+def describe_key(raw: bytes) -> str:
+    r"""Name a key for people, ``kind/id`` or ``kind/id/aspect``, as far as its bytes tell.
+
+    >>> describe_key(b"i\x00=42")
+    'item/42'
+    """
+    try:
+        kind, length = _KIND_NAME[raw[0]], raw[1]
+        end = 2 + (32 if length == _ASPECT_HASHED else length)
+        aspect = "(long)" if length == _ASPECT_HASHED else raw[2:end].decode("utf-8", "backslashreplace")
+        mark, rest = raw[end : end + 1], raw[end + 1 :]
+        if mark not in (b"=", b"#"):
+            return repr(raw)
+        id_ = rest.decode("utf-8", "backslashreplace") if mark == b"=" else f"(long id {rest.hex()[:12]}…)"
+    except (KeyError, IndexError):
+        return repr(raw)
+    return f"{kind}/{id_}/{aspect}" if aspect else f"{kind}/{id_}"
+
+
+def decode_key(raw: bytes) -> Key | None:
+    r"""Inverse of :func:`encode_key`; None where kind, aspect or id is not to be read from the bytes alone.
+
+    >>> decode_key(b"i\x00=42")
+    Key(kind='item', id='42', aspect='')
+    """
+    kind = _KIND_NAME.get(raw[0]) if len(raw) > 2 else None
+    if kind is None or raw[1] > _ASPECT_BYTES:
+        return None
+    end = 2 + raw[1]
+    if raw[end : end + 1] != b"=":
+        return None
+    try:
+        aspect = raw[2:end].decode("utf-8", "surrogatepass") if end > 2 else PROFILE_ASPECT
+        return Key(kind, raw[end + 1 :].decode("utf-8", "surrogatepass"), aspect)
+    except UnicodeDecodeError:
+        return None
+
+
+def describe_kind(raw: bytes) -> str:
+    r"""The ``kind`` or ``kind/aspect`` of a key.
+
+    >>> describe_kind(b"i\x04mood=42")
+    'item/mood'
+    """
+    kind, length = _KIND_NAME.get(raw[0], "unknown"), raw[1]
+    if length == _ASPECT_HASHED:
+        return f"{kind}/(long)"
+    return f"{kind}/{raw[2 : 2 + length].decode('utf-8', 'backslashreplace')}" if length else kind
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def check_vector(vector: Any, name: str) -> NDArray[np.float32]:
+    """The vector as float32 ``[dim]``.
+
+    Raises:
+        StoreError: It is not one-dimensional, is empty, or holds NaN, infinities or zeros alone; names the record.
+    """
+    try:
+        array = np.asarray(vector)
+        with np.errstate(over="ignore"):
+            row = np.ascontiguousarray(array, dtype="<f4")
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"record {name}: its vector is not numeric: {error}") from None
+    if array.ndim != 1 or row.size == 0:
+        raise StoreError(f"record {name}: its vector has shape {array.shape}", hint="a vector has one dimension")
+    if not np.isfinite(row).all():
+        place = int(np.flatnonzero(~np.isfinite(row))[0])
+        raise StoreError(
+            f"record {name}: its vector holds {row[place]} at place {place}", hint="nothing of this call was written"
+        )
+    if not row.any():
+        raise StoreError(f"record {name}: its vector is zero", hint="a zero vector has no direction to compare")
+    return row
+
+
+def encode(record: Record) -> tuple[bytes, bytes]:
+    """A record as key and value.
+
+    Raises:
+        StoreError: The vector is not one of finite numbers, not all zero, in one dimension; or a field is of a wrong
+            type. The message names the record.
+    """
+    name = "/".join(filter(None, (str(record.kind), str(record.id), str(record.aspect))))
+    for field in ("id", "aspect", "profile", "prompt_version", "model", "embedder", "generated_at", "input_hash"):
+        if not isinstance(value := getattr(record, field), str):
+            raise StoreError(f"record {name}: {field} must be a string, not {value!r}")
+    key = encode_key(record.key)
+    vector = check_vector(record.vector, name)
+    stamp = [text.encode("utf-8", "surrogatepass") for text in record.stamp]
+    if max(map(len, stamp)) > 0xFFFF:
+        raise StoreError(f"record {name}: input_hash and embedder may have 65,535 bytes each")
+    meta = _metadata(record, name).encode("ascii")
+    length = VECTOR_AT + 4 * vector.size + len(stamp[0]) + len(stamp[1]) + len(meta)
+    head = _HEAD.pack(
+        _MAGIC, FORMAT_VERSION, 0, 0, length, vector.size, len(stamp[0]), len(stamp[1]), len(meta), 0
+    )  # fmt: skip
+    body = b"".join((head[_BODY_AT:], vector.tobytes(), *stamp, meta))
+    return key, b"".join((head[:_CHECKSUM_AT], _CHECKSUM.pack(_checksum(key, head[:_CHECKSUM_AT], body)), body))
+
+
+def _metadata(record: Record, name: str) -> str:
+    counts = {"prompt_tokens": record.prompt_tokens, "completion_tokens": record.completion_tokens}
+    for field, count in counts.items():
+        if not (count is None or (isinstance(count, int) and not isinstance(count, bool))):
+            raise StoreError(f"record {name}: {field} must be a whole number or None, not {count!r}")
+    cost = record.cost_usd
+    if not (cost is None or (isinstance(cost, int | float) and math.isfinite(cost))):
+        raise StoreError(f"record {name}: cost_usd must be a finite number or None, not {cost!r}")
+    if not isinstance(record.tags, tuple | list) or not all(isinstance(tag, str) for tag in record.tags):
+        raise StoreError(f"record {name}: tags must be strings, not {record.tags!r}")
+    # ASCII JSON keeps even lone surrogates, which UTF-8 does not.
+    return json.dumps(
+        {
+            "id": record.id,
+            "kind": record.kind,
+            "aspect": record.aspect,
+            "profile": record.profile,
+            "tags": list(record.tags),
+            "prompt_version": record.prompt_version,
+            "model": record.model,
+            "generated_at": record.generated_at,
+            **counts,
+            "cost_usd": cost,
+        },
+        separators=(",", ":"),
+        allow_nan=False,
+    )
+
+
+def _checksum(key: bytes, start: Value, body: Value) -> int:
+    return zlib.crc32(body, zlib.crc32(start, zlib.crc32(key)))
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def check(key: bytes, value: Value) -> int:
+    """See that ``value`` is what was written under ``key``; returns the dim of its vector.
+
+    Raises:
+        StoreCorruptError: It is not.
+        StoreError: It is sound, but of a format that only a newer enhancer reads.
+    """
+    if len(value) < VECTOR_AT:
+        _corrupt(key, "not a record")
+    magic, version, zero, checksum, _, dim, _, _, _, _ = _HEAD.unpack_from(value)
+    if magic == _MAGIC and version == FORMAT_VERSION and not zero:
+        # As nearly always: the beginning is known, and need not be cut out.
+        if zlib.crc32(value[_BODY_AT:], zlib.crc32(key + _BEGINNING)) != checksum:
+            _corrupt(key, "its checksum does not hold")
+        return int(dim)
+    if magic != _MAGIC:
+        _corrupt(key, "not a record")
+    if checksum != _checksum(key, value[:_CHECKSUM_AT], value[_BODY_AT:]):
+        _corrupt(key, "its checksum does not hold")
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"record {describe_key(key)} is of format {version}; this enhancer reads formats up to {FORMAT_VERSION}",
+            hint="upgrade enhancer",
+        )
+    return int(dim)
+
+
+def vector_bytes(value: Value, dim: int) -> Value:
+    """The vector of a checked value, as the bytes of little-endian float32 ``[dim]``."""
+    return value[VECTOR_AT : VECTOR_AT + 4 * dim]
+
+
+def read_stamp(value: Value, dim: int) -> Stamp:
+    """The freshness fields of a checked value."""
+    first = VECTOR_AT + 4 * dim
+    second = first + int.from_bytes(value[20:22], "little")
+    end = second + int.from_bytes(value[22:24], "little")
+    return Stamp(
+        str(value[first:second], "utf-8", "surrogatepass"), str(value[second:end], "utf-8", "surrogatepass")
+    )  # fmt: skip
+
+
+def stamps(keys: Iterable[bytes], values: Iterable[Value | None]) -> list[Stamp | None]:
+    """What :func:`check` and :func:`read_stamp` give for many records, for those who ask by the million.
+
+    Args:
+        keys: Keys.
+        values: What is kept under each; None where nothing is.
+
+    Returns:
+        For each its stamp; None where there is no record, or a damaged one.
+
+    Raises:
+        StoreError: A record is of a format that only a newer enhancer reads.
+    """
+    # Everything inline: to call a function, or to cut a slice, costs a good part of the checksum itself.
+    found: list[Stamp | None] = []
+    add, unpack, crc, make = found.append, _HEAD_OF_STAMP.unpack_from, zlib.crc32, tuple.__new__
+    beginning, body_at, vector_at = _BEGINNING, _BODY_AT, VECTOR_AT
+    for key, value in zip(keys, values, strict=True):
+        if value is None:
+            add(None)
+            continue
+        if len(value) >= vector_at:
+            begins, checksum, dim, hash_bytes, embedder_bytes = unpack(value)
+            if begins == beginning and crc(value[body_at:], crc(key + beginning)) == checksum:
+                start = vector_at + 4 * dim
+                middle = start + hash_bytes
+                both = str(value[start : middle + embedder_bytes], "utf-8", "surrogatepass")
+                if len(both) == hash_bytes + embedder_bytes:  # ASCII alone
+                    add(make(Stamp, (both[:hash_bytes], both[hash_bytes:])))
+                    continue
+        try:
+            add(read_stamp(value, check(key, value)))
+        except StoreCorruptError:
+            add(None)
+    return found
+
+
+def vectors(keys: Sequence[bytes], values: Iterable[Value | None]) -> NDArray[np.float32]:
+    """The vectors of many records as a table.
+
+    Args:
+        keys: Keys.
+        values: What is kept under each; None where nothing is.
+
+    Returns:
+        float32 ``[len(keys), dim]``, NaN where there is no record; ``[len(keys), 0]`` where there is none at all.
+
+    Raises:
+        StoreCorruptError: A value is not what was written under its key.
+        StoreMismatchError: Vectors differ in length.
+        StoreError: A record is of a format that only a newer enhancer reads.
+    """
+    table = np.empty((len(keys), 0), dtype="<f4")
+    view = memoryview(b"")
+    unpack, crc, beginning, body_at = _HEAD_OF_STAMP.unpack_from, zlib.crc32, _BEGINNING, _BODY_AT
+    dim, width, first = 0, 0, b""
+    for row, (key, value) in enumerate(zip(keys, values, strict=True)):
+        if value is None:
+            continue
+        # Inline, as for stamps; whatever is not as nearly always is looked at with care.
+        begins, checksum, found, _, _ = unpack(value) if len(value) >= VECTOR_AT else (b"", 0, 0, 0, 0)
+        if begins != beginning or crc(value[body_at:], crc(key + beginning)) != checksum:
+            found = check(key, value)
+        if found != dim:
+            if first:
+                raise StoreMismatchError(
+                    f"vectors of different length: record {describe_key(first)} has {dim}, "
+                    f"{describe_key(key)} has {found}",
+                    hint="run `enhancer generate` to embed all of them with the embedder now configured",
+                )
+            dim, width, first = found, 4 * found, key
+            table = np.full((len(keys), dim), np.nan, dtype="<f4")
+            view = table.reshape(-1).view(np.uint8).data
+        view[row * width : (row + 1) * width] = value[VECTOR_AT : VECTOR_AT + width]
+    return table.astype(np.float32, copy=False)
+
+
+def decode(key: bytes, value: Value) -> Record:
+    """Inverse of :func:`encode`; the vector is a copy.
+
+    Raises:
+        StoreCorruptError: The value is not what was written under this key.
+        StoreError: It is of a format that only a newer enhancer reads.
+    """
+    dim = check(key, value)
+    stamp = read_stamp(value, dim)
+    start = len(value) - int.from_bytes(value[24:28], "little")
+    try:
+        meta = json.loads(bytes(value[start:]))
+        meta["tags"] = tuple(meta["tags"])
+        record = Record(
+            vector=np.frombuffer(value, dtype="<f4", count=dim, offset=VECTOR_AT).astype(np.float32),
+            input_hash=stamp.input_hash,
+            embedder=stamp.embedder,
+            **meta,
+        )
+        own = encode_key(record.key)
+    except (ValueError, TypeError, KeyError, StoreError) as error:
+        _corrupt(key, f"its metadata cannot be read ({error})")
+    if own != key:
+        _corrupt(key, f"it holds {describe_key(own)}")
+    return record
+
+
+def _corrupt(key: bytes, what: str) -> NoReturn:
+    raise StoreCorruptError(
+        f"record {describe_key(key)}: {what}", hint="the next `enhancer generate` makes damaged records again"
+    )

@@ -1,0 +1,1 @@
+"""Numba kernels and whole training steps for the CPU."""

@@ -1,0 +1,75 @@
+"""What is trained on is one state of the store, whatever is refreshed meanwhile."""
+
+import numpy as np
+import pytest
+from command_line import hashing  # noqa: F401 - a fixture
+
+import enhancer
+from enhancer.contracts import Context
+from enhancer.features.reading.pinned_store import Moment
+from enhancer.testing.store import make_record
+from enhancer_plugins.stores.lmdb import LMDBOptions, LMDBStore
+
+
+@pytest.fixture
+def store(tmp_path):
+    with LMDBStore(LMDBOptions(), Context(tmp_path)) as store:
+        store.put([make_record("1", seed=1)])
+        yield store
+
+
+def test_within_a_moment_one_state_is_read(store):
+    moment = Moment(lambda: store)
+    assert moment.store is store
+    with moment.held():
+        before = moment.store.vectors(["1"])
+        store.put([make_record("1", seed=2)])
+        with moment.held():
+            np.testing.assert_array_equal(moment.store.vectors(["1"]), before)
+        np.testing.assert_array_equal(moment.store.vectors(["1"]), before)
+    assert not np.array_equal(moment.store.vectors(["1"]), before)
+
+
+def test_threads_share_a_moment(store):
+    moment = Moment(lambda: store)
+    first, second = moment.held(), moment.held()
+    first.__enter__()
+    before = moment.store.vectors(["1"])
+    second.__enter__()
+    first.__exit__(None, None, None)
+    store.put([make_record("1", seed=2)])
+    np.testing.assert_array_equal(moment.store.vectors(["1"]), before)
+    second.__exit__(None, None, None)
+    assert moment.store is store
+    with moment.held():
+        assert not np.array_equal(moment.store.vectors(["1"]), before)
+
+
+def test_who_reads_nothing_opens_nothing():
+    def fail():
+        raise AssertionError
+
+    with Moment(fail).held():
+        pass
+
+
+def test_a_project_trains_on_one_state(tmp_path, hashing):  # noqa: F811
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"{n},film {n}\n" for n in range(9)))
+    pairs = "".join(f"{u},{(u + n) % 9}\n" for u in range(9) for n in range(5))
+    (tmp_path / "ratings.csv").write_text("user_id,item_id\n" + pairs)
+    (tmp_path / "enhancer.toml").write_text(
+        '[data]\nitems = "items.csv"\ninteractions = "ratings.csv"\n[prompts.item]\nsource = "text"\n'
+        '[prompts.user]\nsource = "pool"\n[embedder]\nuse = "hashing"\n'
+    )
+    project = enhancer.Project.load(tmp_path / "enhancer.toml")
+    project.generate()
+    records = list(project.store.scan())
+    with project.moment.held():
+        _, before = project.features(["text"])
+        for record in records:
+            record.vector = -record.vector
+        project.store.put(records)
+        _, again = project.features(["text"])
+    np.testing.assert_array_equal(before, again)
+    np.testing.assert_array_equal(project.features(["text"])[1], -before)
+    project.close()
