@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class Adoption:
-    """What ``enhancer store import`` asks of each row; see
-    :func:`enhancer.features.storing.interchange.import_records`.
+    """Judge and stamp the rows of ``enhancer store import``.
+
+    See :func:`enhancer.features.storing.interchange.import_records`.
 
     Args:
         works: How each kind of entity is profiled in this project.
