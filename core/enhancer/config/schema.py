@@ -207,6 +207,15 @@ class FuserConfig(UseConfig):
     use: str = "align"
 
 
+class ObserverConfig(UseConfig):
+    """``[observers.NAME]``: an observer to notify of runs. Further keys are the observer's options."""
+
+    use: str = ""
+    """Name of the observer plugin; by default the name of the table."""
+    enabled: bool = True
+    """Whether the observer is notified."""
+
+
 class ArmConfig(Options):
     """``[evaluation.arm.NAME]``: one arm of an ablation, where its name alone does not say what it is."""
 
@@ -313,6 +322,7 @@ class Settings(Options):
     backbone: BackboneConfig = BackboneConfig()
     fuser: FuserConfig = FuserConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    observers: dict[str, ObserverConfig] = Field(default_factory=dict)
     artifact: Path = Path("artifact")
     """Folder of the serving artifact that ``enhancer train`` writes."""
     seed: int = 0
