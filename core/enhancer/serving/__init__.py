@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from enhancer.lazy_face import lazy_face
 
 if TYPE_CHECKING:
+    from enhancer.serving.approximate_ranker import ApproximateRanker as ApproximateRanker
     from enhancer.serving.artifact import write_artifact as write_artifact
-    from enhancer.serving.index import ApproximateRanker as ApproximateRanker
     from enhancer.serving.ranker import Ranker as Ranker
     from enhancer.serving.results import Neighbours as Neighbours, Recommendation as Recommendation
     from enhancer.serving.service.app import create_app as create_app
@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
         "enhancer.serving.artifact": "write_artifact",
-        "enhancer.serving.index": "ApproximateRanker",
+        "enhancer.serving.approximate_ranker": "ApproximateRanker",
         "enhancer.serving.ranker": "Ranker",
         "enhancer.serving.results": "Neighbours Recommendation",
         "enhancer.serving.service.app": "create_app",

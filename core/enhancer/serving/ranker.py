@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.serving.index import Kind, Metric
+    from enhancer.serving.index_file import IndexKind, IndexMetric
 
 
 class Ranker:
@@ -247,24 +247,27 @@ class Ranker:
         _RANKERS.add(other)
         return other, other.add_users(histories, vectors, skip_unknown=skip_unknown)
 
-    def export_index(self, path: str | Path, *, kind: Kind = "usearch", metric: Metric = "ip") -> Path:
-        """Write the item matrix as an index of another library; ``PATH.json`` beside it gives the ids by row.
+    def export_index(self, path: str | Path, *, kind: IndexKind = "usearch", metric: IndexMetric = "ip") -> Path:
+        """Write the item matrix, added items included, as an index; ``PATH.json`` beside it lists the ids by row.
 
         Args:
-            path: The file to write.
-            kind: ``usearch``, ``hnswlib`` or ``faiss``; its library must be installed.
-            metric: ``ip``: rows of users are the queries, as they are. ``cosine``: rows of items, of unit length.
+            path: File to write.
+            kind: ``usearch``, ``hnswlib`` or ``faiss``; the library must be installed.
+            metric: ``ip`` for queries by user rows, as they are; ``cosine`` for queries by item rows of unit length.
 
         Returns:
             The path.
 
         Raises:
-            ConfigError: The library is not installed, or there is no such kind or metric.
-            ArtifactError: It cannot be written.
+            ConfigError: The library is not installed, or the kind or metric is unknown.
+            DataError: There are no items.
+            ArtifactError: The index cannot be written.
         """
-        from enhancer.serving.index import write_index
+        from enhancer.serving.index_file import write_index
 
-        return write_index(self, path, kind=kind, metric=metric)
+        ids, items = self.item_table()
+        sha256 = self.manifest["tensors"]["sha256"]
+        return write_index(path, ids, items, artifact_sha256=sha256, kind=kind, metric=metric)
 
     def item_table(self) -> tuple[ItemIds, NDArray[np.float32]]:
         """Ids and rows of all items, added ones last: float32 ``[m, k]``."""

@@ -101,7 +101,7 @@ def test_by_cosine_the_neighbours_are_those_of_similar(ranker, tmp_path):
     unit = items[5] / np.linalg.norm(items[5])
     found = usearch.Index.restore(str(path)).search(unit, 6)
     assert [f"i{key}" for key in found.keys] == ["i5", *(item for item, _ in ranker.similar("i5", 5).items)]
-    with pytest.raises(ArtifactError, match="not one of inner products"):
+    with pytest.raises(ArtifactError, match="not an inner-product index"):
         ApproximateRanker(ranker, path)
 
 
@@ -152,7 +152,7 @@ def test_what_is_no_index_of_this_artifact_is_refused(ranker, tmp_path):
     good = json.loads(note.read_text())
     for change in ({"artifact": "of another"}, {"kind": "annoy"}, {"metric": "cosine"}):
         note.write_text(json.dumps({**good, **change}))
-        with pytest.raises(ArtifactError, match="make it again"):
+        with pytest.raises(ArtifactError, match="rebuild it"):
             ApproximateRanker(ranker, path)
     note.write_text("{")
     with pytest.raises(ArtifactError, match="does not describe"):
