@@ -20,7 +20,7 @@ import enhancer.project.parts
 from enhancer.config import Settings
 from enhancer.contracts import Options
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("contrib/*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("contrib/*/README.md"))]
 OTHERS = [ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
 SOURCES = [ROOT / "core", ROOT / "plugins", *ROOT.glob("contrib/*/src")]
 

@@ -1,6 +1,6 @@
 """The whole plugin contract at a glance. Project name and entry-point group: ``enhancer``.
 
-A plugin implements what it needs of these with ``@enhancer.hookimpl``; see ``docs/plugins.md`` for a complete one.
+A plugin implements the hooks that it needs with ``@enhancer.hookimpl``; ``docs/reference/plugins.md`` has an example.
 """
 
 from __future__ import annotations

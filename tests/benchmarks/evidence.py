@@ -2,7 +2,7 @@
 
     python tests/benchmarks/evidence.py FOLDER --work WORK                     # all experiments; hours on two cores
     python tests/benchmarks/evidence.py FOLDER --work WORK --only lastfm-cold  # some of them
-    python tests/benchmarks/evidence.py FOLDER --work WORK --write docs/evidence.md
+    python tests/benchmarks/evidence.py FOLDER --work WORK --write docs/explanation/evidence.md
 
 FOLDER holds ``lastfm`` (``train.tsv``, ``test.tsv``: user, item, play_count; ``items.jsonl``: item, name, profile).
 MovieLens-100k is fetched as ``enhancer demo`` does, with the profiles that come with enhancer. WORK keeps a project for each

@@ -50,7 +50,7 @@ class LMDBStore(KeyedStore):
     """Feature store in one LMDB file, ``store.lmdb`` in the folder ``path``.
 
     May be used by several threads, several stores and several processes at once. Damage is met with an error, not
-    with a crash: see ``docs/store.md``.
+    with a crash: see ``docs/explanation/store.md``.
     """
 
     options_class = LMDBOptions

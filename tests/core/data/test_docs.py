@@ -1,4 +1,4 @@
-"""What docs/data.md shows, done."""
+"""What docs/reference/data.md shows, done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from enhancer.config import Settings
 
-PAGE = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "data.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
@@ -18,7 +18,7 @@ def blocks(language):
 def test_the_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for block in blocks("python"):
-        exec(compile(block, "docs/data.md", "exec"), {})
+        exec(compile(block, "docs/reference/data.md", "exec"), {})
     told = capsys.readouterr().out
     assert "title: Heat\nyear: 1995" in told
     assert "1 of 5 interactions left out: their item is not in the items table (such as '9')" in told

@@ -8,7 +8,7 @@ import pytest
 from enhancer.evaluation.judging import significance, verdict
 from enhancer.evaluation.measuring import metrics, strata
 
-PAGE = Path(__file__).parents[3] / "docs" / "evaluation.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "evaluation.md"
 
 
 def test_the_page_tells_the_truth():
