@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from enhancer.contracts import FeatureStore, Key, Record
-from enhancer.testing.store import as_tuple, make_record
+from enhancer.testing._records import as_tuple, make_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,6 +32,7 @@ import pytest
 from enhancer.contracts import Context, FeatureStore, Record, Stamp, StoreOptions
 from enhancer.contracts.options import build_options
 from enhancer.errors import StoreError, StoreMismatchError
+from enhancer.testing._records import as_tuple as as_tuple, make_record as make_record
 
 OpenStore = Callable[[], FeatureStore]
 
@@ -49,31 +50,6 @@ _IDS = (
     "y" * 5000,
 )
 """Ids that have undone stores before."""
-
-
-def make_record(id_: str = "1", *, seed: int = 0, dim: int = 4, **fields: Any) -> Record:
-    """A sound record for tests; fields may be overridden by name."""
-    vector = np.random.default_rng([seed, len(id_)]).standard_normal(dim).astype(np.float32)
-    values: dict[str, Any] = {
-        "id": id_,
-        "profile": f"Profile of {id_[:20]}",
-        "tags": ("warm", "slow"),
-        "vector": vector,
-        "prompt_version": "item/v1@3fa9c1d2",
-        "model": "test/model",
-        "embedder": "test@1",
-        "generated_at": "2025-01-02T03:04:05Z",
-        "input_hash": f"hash-{seed}",
-        "prompt_tokens": 10,
-        "completion_tokens": 5,
-        "cost_usd": 0.001,
-    }
-    return Record(**{**values, **fields})
-
-
-def as_tuple(record: Record) -> tuple[Any, ...]:
-    """Everything of a record, comparable."""
-    return (*(getattr(record, name) for name in Record.__slots__ if name != "vector"), record.vector.tobytes())
 
 
 class StoreConformance:
