@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from enhancer.contracts import Context, FeatureStore, Record, Stamp, StoreOptions
+from enhancer.contracts import Context, FeatureStore, Stamp, StoreOptions
 from enhancer.contracts.options import build_options
 from enhancer.errors import StoreError, StoreMismatchError
 from enhancer.testing._records import as_tuple as as_tuple, make_record as make_record
