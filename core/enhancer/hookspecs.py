@@ -1,6 +1,7 @@
-"""The whole plugin contract at a glance. Project name and entry-point group: ``enhancer``.
+"""Hook specifications: the complete plugin interface. Pluggy project name and entry-point group: ``enhancer``.
 
-A plugin implements the hooks that it needs with ``@enhancer.hookimpl``; ``docs/reference/plugins.md`` has an example.
+A plugin implements the hooks it needs with ``@enhancer.hookimpl``; all are optional. ``docs/reference/plugins.md`` has a
+complete example.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     import typer
 
+    from enhancer.contracts.observer import ArmRun, RunInfo, RunResult
     from enhancer.contracts.record import Record
 
 hookspec = pluggy.HookspecMarker("enhancer")
@@ -21,44 +23,77 @@ hookimpl = pluggy.HookimplMarker("enhancer")
 
 
 class Register(Protocol):
-    """Called by a plugin for each thing it offers."""
+    """Callback that adds one implementation to the registry."""
 
     def __call__(
         self, name: str, target: type | str, *, extra: str | None = None, requires: tuple[str, ...] = ()
     ) -> None:
-        """Offer ``target`` under ``name``.
+        """Register ``target`` under ``name``.
 
         Args:
-            name: What users write after ``use =``.
+            name: Name that users write after ``use =``.
             target: A class, or a lazy ``"module:Class"`` string, imported only when the plugin is used.
-            extra: The extra of the plugin's distribution that brings the libraries, named in the message when missing.
-            requires: Modules that must be installed for it to work; looked for, not imported, when plugins are listed.
+            extra: Extra of the plugin's distribution that installs ``requires``, for the message if one is missing.
+            requires: Modules that must be installed. Listing plugins checks for them without importing them.
+        """
+
+
+class RegisterObserver(Protocol):
+    """Callback that adds one observer to the registry."""
+
+    def __call__(
+        self,
+        name: str,
+        target: type | str,
+        *,
+        extra: str | None = None,
+        requires: tuple[str, ...] = (),
+        active: bool = False,
+    ) -> None:
+        """Register the observer ``target`` under ``name``.
+
+        Args:
+            name: Name of the table ``[observers.NAME]`` that configures and activates the observer.
+            target: As for :class:`Register`.
+            extra: As for :class:`Register`.
+            requires: As for :class:`Register`.
+            active: Whether the observer is also active, with its default options, in a project that has no table for
+                it. By default, installing an observer does not activate it.
         """
 
 
 @hookspec
 def register_llm_providers(register: Register) -> None:
-    """Offer LLM providers (``enhancer.contracts.LLMProvider``)."""
+    """Register LLM providers (``enhancer.contracts.LLMProvider``)."""
 
 
 @hookspec
 def register_embedders(register: Register) -> None:
-    """Offer embedders (``enhancer.contracts.Embedder``)."""
+    """Register embedders (``enhancer.contracts.Embedder``)."""
 
 
 @hookspec
 def register_feature_stores(register: Register) -> None:
-    """Offer feature stores (``enhancer.contracts.FeatureStore``)."""
+    """Register feature stores (``enhancer.contracts.FeatureStore``)."""
 
 
 @hookspec
 def register_backbones(register: Register) -> None:
-    """Offer backbones (``enhancer.contracts.Backbone``)."""
+    """Register backbones (``enhancer.contracts.Backbone``)."""
 
 
 @hookspec
 def register_fusers(register: Register) -> None:
-    """Offer fusers (``enhancer.contracts.Fuser``)."""
+    """Register fusers (``enhancer.contracts.Fuser``)."""
+
+
+@hookspec
+def register_observers(register: RegisterObserver) -> None:
+    """Register observers (``enhancer.contracts.Observer``), which receive the events below and take options.
+
+    An observer is active in a project with a table ``[observers.NAME]``, unless the table says ``enabled = false``. It
+    is imported and constructed when the first verb that emits events starts.
+    """
 
 
 @hookspec
@@ -67,15 +102,30 @@ def register_commands(cli: typer.Typer) -> None:
 
 
 @hookspec
+def run_started(run: RunInfo) -> None:
+    """Event: a verb (``generate``, ``refresh``, ``train`` or ``ablate``) started."""
+
+
+@hookspec
+def run_finished(run: RunInfo, result: RunResult) -> None:
+    """Event: the verb ended: done, failed or interrupted. Follows every ``run_started``."""
+
+
+@hookspec
 def profile_stored(record: Record) -> None:
-    """Observe: a record was stored."""
+    """Event: a record was written to the feature store."""
 
 
 @hookspec
 def epoch_finished(run: str, epoch: int, loss: float, metric: float | None) -> None:
-    """Observe: an epoch of the run named ``run`` (such as ``align/seed0``) ended."""
+    """Event: an epoch of the training run named ``run`` (such as ``align/seed0``) ended."""
+
+
+@hookspec
+def arm_run_finished(run: RunInfo, arm_run: ArmRun) -> None:
+    """Event: one training run (arm and seed) of the ablation ``run`` ended."""
 
 
 @hookspec
 def ablation_finished(result: Mapping[str, Any]) -> None:
-    """Observe: an ablation ended; ``result`` is what ``enhancer ablate --json`` prints."""
+    """Event: an ablation ended; ``result`` equals the output of ``enhancer ablate --json``."""

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ BUNDLED = {
     "store": {"lmdb", "sqlite"},
     "backbone": {"lightgcn", "fm"},
     "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "prior"},
+    "observer": set(),
 }
 HOOKS = [name for name, member in vars(hookspecs).items() if hasattr(member, "enhancer_spec")]
 
@@ -67,7 +69,7 @@ def test_names_are_normalised_and_may_be_qualified(manager):
         ("store", "minilm", "unknown store 'minilm'; 'minilm' is a plugin of kind embedder; known: lmdb, sqlite"),
         ("store", "nobody:lmdb", "unknown store 'nobody:lmdb'"),
         ("store", "", "unknown store ''"),
-        ("stores", "lmdb", "unknown kind of plugin 'stores'; known: llm, embedder, store, backbone, fuser"),
+        ("stores", "lmdb", "unknown kind of plugin 'stores'; known: llm, embedder, store, backbone, fuser, observer"),
     ],
 )
 def test_unknown_names_bring_the_nearest(manager, kind, use, message):
@@ -218,6 +220,7 @@ def registration(hook, name, target):
         ("register_feature_stores", "store", "enhancer_plugins.stores.sqlite:SQLiteStore"),
         ("register_backbones", "backbone", "enhancer_plugins.backbones.lightgcn:LightGCN"),
         ("register_fusers", "fuser", "enhancer_plugins.fusers.none:NoFusion"),
+        ("register_observers", "observer", "enhancer.contracts.observer:Observer"),
     ],
 )
 def test_each_registration_hook_registers_its_kind(hook, kind, target):
@@ -248,7 +251,22 @@ class EveryHook:
     def register_fusers(self, register): ...
 
     @enhancer.hookimpl
+    def register_observers(self, register): ...
+
+    @enhancer.hookimpl
     def register_commands(self, cli): ...
+
+    @enhancer.hookimpl
+    def run_started(self, run):
+        self.heard.append(run)
+
+    @enhancer.hookimpl
+    def run_finished(self, run, result):
+        self.heard.append((run, result))
+
+    @enhancer.hookimpl
+    def arm_run_finished(self, run, arm_run):
+        self.heard.append((run, arm_run))
 
     @enhancer.hookimpl
     def profile_stored(self, record):
@@ -269,4 +287,58 @@ def test_observers_hear_what_happened():
     manager.hook.profile_stored(record="r")
     manager.hook.epoch_finished(run="align/seed0", epoch=1, loss=0.5, metric=None)
     manager.hook.ablation_finished(result={"arms": {}})
-    assert plugin.heard == ["r", ("align/seed0", 1, 0.5, None), {"arms": {}}]
+    manager.hook.run_started(run="run")
+    manager.hook.arm_run_finished(run="run", arm_run="arm run")
+    manager.hook.run_finished(run="run", result="result")
+    assert plugin.heard == [
+        "r",
+        ("align/seed0", 1, 0.5, None),
+        {"arms": {}},
+        "run",
+        ("run", "arm run"),
+        ("run", "result"),
+    ]
+
+
+def test_a_plugin_may_implement_one_hook_several_times():
+    module = types.ModuleType("twofold")
+    heard = []
+
+    @enhancer.hookimpl(specname="register_feature_stores")
+    def first(register):
+        register("one", "enhancer_plugins.stores.sqlite:SQLiteStore")
+
+    @enhancer.hookimpl(specname="register_feature_stores")
+    def second(register):
+        register("two", "enhancer_plugins.stores.sqlite:SQLiteStore")
+
+    @enhancer.hookimpl(specname="profile_stored")
+    def hear(record):
+        heard.append(("hear", record))
+
+    @enhancer.hookimpl(specname="profile_stored")
+    def also_hear(record):
+        heard.append(("also_hear", record))
+
+    @enhancer.hookimpl(specname="register_commands")
+    def greeting(cli):
+        cli.command("hello")(lambda: None)
+
+    @enhancer.hookimpl(specname="register_commands")
+    def parting(cli):
+        cli.command("goodbye")(lambda: None)
+
+    for function in (first, second, hear, also_hear, greeting, parting):
+        setattr(module, function.__name__, function)
+    manager = PluginManager()
+    manager.register(module)
+    lines = {(line.kind, line.name, line.status) for line in manager.listing()}
+    assert lines == {
+        ("store", "one", "ok"),
+        ("store", "two", "ok"),
+        ("command", "hello", "ok"),
+        ("command", "goodbye", "ok"),
+        ("observer", "twofold", "ok"),
+    }
+    manager.hook.profile_stored(record="r")
+    assert sorted(heard) == [("also_hear", "r"), ("hear", "r")]

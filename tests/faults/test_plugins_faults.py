@@ -34,7 +34,10 @@ BROKEN = {
         "@hookimpl\ndef register_fusers(register): raise SystemExit(3)",
         "register_fusers failed: SystemExit",
     ),
-    "bad-name": ("@hookimpl\ndef register_fusers(register): register('a b', 'm:C')", "letters, digits and hyphens"),
+    "bad-name": (
+        "@hookimpl\ndef register_fusers(register): register('a b', 'm:C')",
+        "fuser 'a b': a name consists of letters, digits and hyphens",
+    ),
     "bad-target": ("@hookimpl\ndef register_fusers(register): register('ab', 'm.C')", "'module:Class'"),
     "not-a-class": ("@hookimpl\ndef register_fusers(register): register('ab', 7)", "must be a class"),
     "no-module": (
@@ -324,6 +327,26 @@ def test_a_fuser_that_keeps_no_options_is_refused():
     with pytest.raises(PluginError, match="fuser 'forgets' does not keep its options") as refused:
         manager.create("fuser", "forgets", {}, Context())
     assert "self.options = options" in refused.value.hint
+
+
+def test_a_failing_function_is_named_if_its_hook_has_another_name():
+    class Broken:
+        @enhancer.hookimpl(specname="register_fusers")
+        def extra_fusers(self, register):
+            raise RuntimeError("no luck")
+
+    with pytest.raises(PluginError, match=r"extra_fusers \(register_fusers\) failed: RuntimeError: no luck"):
+        PluginManager().register(Broken())
+
+
+def test_only_observers_can_be_active():
+    class Eager:
+        @enhancer.hookimpl
+        def register_fusers(self, register):
+            register("eager", "json:JSONDecoder", active=True)
+
+    with pytest.raises(PluginError, match="fuser 'eager': only observers can be registered as active"):
+        PluginManager().register(Eager())
 
 
 def test_an_observer_that_raises_is_named_once_and_the_others_still_hear(caplog):

@@ -8,6 +8,7 @@ kind         abstract class                              conformance suite
 ``store``    :class:`~enhancer.contracts.FeatureStore`   ``enhancer.testing.store``
 ``backbone``  :class:`~enhancer.contracts.Backbone`      ``enhancer.testing.backbone``
 ``fuser``    :class:`~enhancer.contracts.Fuser`          ``enhancer.testing.fuser``
+``observer``  :class:`~enhancer.contracts.Observer`      ``enhancer.testing.observer``
 ===========  ==========================================  =======================
 
 Names are imported when they are first used, so that serving can take :class:`Placement` without pydantic.
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
         Price as Price,
         Request as Request,
     )
+    from enhancer.contracts.observer import (
+        ArmRun as ArmRun,
+        Observer as Observer,
+        RunInfo as RunInfo,
+        RunResult as RunResult,
+    )
     from enhancer.contracts.options import Context as Context, Options as Options
     from enhancer.contracts.placement import Dense as Dense, Mixture as Mixture, Placement as Placement
     from enhancer.contracts.record import Key as Key, Record as Record, Stamp as Stamp
@@ -63,6 +70,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.contracts.features": "SideFeatures Sides",
         "enhancer.contracts.fuser": "Batch Fuser Fusion WideInput",
         "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request",
+        "enhancer.contracts.observer": "ArmRun Observer RunInfo RunResult",
         "enhancer.contracts.options": "Context Options",
         "enhancer.contracts.placement": "Dense Mixture Placement",
         "enhancer.contracts.record": "Key Record Stamp",

@@ -18,23 +18,32 @@ _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def make_offer(
-    source: Source, kind: str, name: object, target: object, *, extra: str | None, requires: tuple[str, ...] | str
+    source: Source,
+    kind: str,
+    name: object,
+    target: object,
+    *,
+    extra: str | None = None,
+    requires: tuple[str, ...] | str = (),
+    active: bool = False,
 ) -> Offer:
-    """Check what a plugin passed to ``register``.
+    """Validate the arguments of one call of ``register``.
 
     Raises:
-        PluginError: The name or the target is not of the form that ``register`` takes.
+        PluginError: The name or the target does not have the form that ``register`` takes.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(normalise(name)):
-        raise PluginError(f"register({name!r}, …): a name is letters, digits and hyphens")
+        raise PluginError(f"{kind} {name!r}: a name consists of letters, digits and hyphens")
     if isinstance(target, str):
         if not _TARGET.fullmatch(target):
-            raise PluginError(f"register({name!r}, {target!r}): a lazy target is written 'module:Class'")
+            raise PluginError(f"{kind} {name!r}: a lazy target is written 'module:Class', not {target!r}")
     elif not isinstance(target, type):
-        raise PluginError(f"register({name!r}, {target!r}): the target must be a class or a string 'module:Class'")
-    # A lone string would otherwise fall apart into letters.
+        raise PluginError(f"{kind} {name!r}: the target must be a class or a string 'module:Class', not {target!r}")
+    if active and kind != "observer":
+        raise PluginError(f"{kind} {name!r}: only observers can be registered as active")
+    # A single string would otherwise be split into letters.
     modules = (requires,) if isinstance(requires, str) else tuple(requires)
-    return Offer(source, kind, normalise(name), target, extra, modules)
+    return Offer(source, kind, normalise(name), target, extra, modules, active)
 
 
 class Catalog:
@@ -59,6 +68,10 @@ class Catalog:
     def kinds_of(self, use: str) -> list[str]:
         """The kinds under which a name is offered."""
         return [kind for kind in KINDS if any(use in (offer.name, offer.qualified) for offer in self._of(kind))]
+
+    def active_observers(self) -> list[str]:
+        """Return the names of the observers that are active without configuration."""
+        return sorted({offer.name for offer in self._of("observer") if offer.active})
 
     def find(self, kind: str, use: str) -> Offer:
         """The offer that ``use = "name"`` or ``use = "distribution:name"`` means.

@@ -1,4 +1,4 @@
-"""Loads each plugin on its own, so that a broken one is a line in a list and not the end of the program."""
+"""Load each plugin separately, so that a broken one becomes a line of the listing instead of ending the program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.metadata
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
@@ -15,31 +15,47 @@ from enhancer import hookspecs
 from enhancer.errors import EnhancerError, PluginError, did_you_mean
 from enhancer.plugin_host import _commands
 from enhancer.plugin_host._catalog import Catalog, load_target, make_offer
+from enhancer.plugin_host._events import ANY_FAULT, Events
 from enhancer.plugin_host._model import COMMAND_HOOK, KINDS, REGISTRATION_HOOKS, PluginInfo, Source, normalise
-from enhancer.plugin_host._observers import Observers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import typer
 
-    from enhancer.contracts import Context
+    from enhancer.contracts import Context, Observer
 
 _log = logging.getLogger(__name__)
 GROUP = "enhancer"
 ALLOW_LIST = "ENHANCER_PLUGINS"
 
-# A plugin that calls sys.exit while it loads is as broken as one that raises; Ctrl-C is the user's own.
-_FAULTS = (Exception, SystemExit)
-_KNOWN_BY_OPTIONS = frozenset({"backbone", "fuser"})
+_MUST_KEEP_OPTIONS = frozenset({"backbone", "fuser"})
+"""Kinds whose options enter the key under which finished runs are cached."""
+
+
+class ObserverTable(Protocol):
+    """Configuration of one observer, as in a table ``[observers.NAME]``."""
+
+    @property
+    def use(self) -> str:
+        """Name of the plugin; empty for the name of the table."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the observer is active."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the observer, not yet validated."""
 
 
 def load_plugins(environ: Mapping[str, str] | None = None) -> PluginManager:
     """Load every installed plugin.
 
     Args:
-        environ: Environment; by default the process's. ``ENHANCER_PLUGINS``, if set, names the distributions that may
-            be loaded, separated by commas (the bundled plugins are those of ``enhancer``); others are never imported.
+        environ: Environment variables; by default those of the process. ``ENHANCER_PLUGINS``, if set, lists the
+            distributions whose plugins may be loaded, separated by commas (the bundled plugins belong to ``enhancer``);
+            no other plugin is imported.
     """
     allowed = (os.environ if environ is None else environ).get(ALLOW_LIST)
     manager = PluginManager()
@@ -48,7 +64,7 @@ def load_plugins(environ: Mapping[str, str] | None = None) -> PluginManager:
 
 
 def _order(entry: importlib.metadata.EntryPoint) -> tuple[bool, str, str]:
-    """The bundled plugins first, then by name: a listing that does not depend on the order of installation."""
+    """Return a sort key: bundled plugins first, then by name, so that listings do not depend on installation order."""
     distribution = entry.dist.name if entry.dist else ""
     return (normalise(distribution) != GROUP, distribution, entry.name)
 
@@ -60,7 +76,7 @@ def _source(entry: importlib.metadata.EntryPoint) -> Source:
 
 
 class PluginManager:
-    """The plugins of one process.
+    """Registry of the plugins of one process.
 
     >>> manager = PluginManager()
     >>> manager.get("store", "lmdb")
@@ -76,76 +92,79 @@ class PluginManager:
         self._command_hooks: list[tuple[Source, Callable[[typer.Typer], Any]]] = []
         self._taken: frozenset[str] = frozenset()
         self.only_installed = True
-        """Whether every plugin came by its entry point, so that another process finds the same ones."""
-        self.hook = Observers(self._pluggy)
-        """Calls the observer hooks: ``manager.hook.profile_stored(record=record)``. No listener can end a run."""
+        """Whether every plugin came from an entry point, so that other processes load the same plugins."""
+        self.hook = Events(self._pluggy, lambda _: {})
+        """Sends events to plugins that implement observer hooks directly; see :meth:`events`."""
 
     def register(self, plugin: object, *, distribution: str = "local", version: str | None = None) -> None:
-        """Add a plugin by hand: a module, or any object with hooks. For tests and notebooks.
+        """Add a plugin by hand, for tests and notebooks.
 
         Args:
-            plugin: What an entry point would name.
-            distribution: Stands for the distribution in listings and in ``"distribution:name"``.
-            version: Its version, for listings.
+            plugin: A module, or another object with hook implementations.
+            distribution: Name of the distribution for listings and for ``"distribution:name"``.
+            version: Version for listings.
 
         Raises:
-            PluginError: A hook's signature is wrong, or a hook fails; the plugin is then not registered, or in part.
+            PluginError: A hook has a wrong signature, or a hook raises; the plugin is then registered in part or not
+                at all.
         """
-        if self._pluggy.is_registered(plugin):  # it is installed, and its entry point came first
+        if self._pluggy.is_registered(plugin):  # already loaded from its entry point
             return
         self.only_installed = False
         name = getattr(plugin, "__name__", type(plugin).__name__)
         self._admit(plugin, Source(distribution, version, name))
 
     def load_entry_points(self, allowed: set[str] | None = None) -> None:
-        """Load what is installed; whatever goes wrong becomes a line of the listing.
+        """Load all installed plugins; failures become lines of the listing.
 
         Args:
-            allowed: Normalised names of the distributions that may be loaded; None for all.
+            allowed: Normalised names of the distributions whose plugins may be loaded; None for all.
         """
         installed = sorted(importlib.metadata.entry_points(group=GROUP), key=_order)
         names = {normalise(_source(entry).distribution) for entry in installed}
         for name in sorted((allowed or set()) - names - {""}):
             hint = did_you_mean(name, names)
             _log.warning(
-                "%s names %r, and no such distribution brings plugins%s", ALLOW_LIST, name, f"; {hint}" if hint else ""
+                "%s lists %r, but no installed distribution of that name has plugins%s",
+                ALLOW_LIST,
+                name,
+                f"; {hint}" if hint else "",
             )
         for entry in installed:
             source = _source(entry)
             if allowed is None or normalise(source.distribution) in allowed:
                 self._load(entry, source)
             else:
-                reason = f"{ALLOW_LIST} does not name {source.distribution}"
+                reason = f"{ALLOW_LIST} does not list {source.distribution}"
                 self._faults.append(source.info(source.entry_point, None, "skipped", reason))
 
     def _load(self, entry: importlib.metadata.EntryPoint, source: Source) -> None:
-        # Standard output is for results: a plugin that greets its user must not spoil somebody's JSON.
+        # Standard output is reserved for results: a plugin that prints while it loads must not break --json.
         with contextlib.redirect_stdout(sys.stderr):
             try:
                 plugin = entry.load()
-            except _FAULTS as error:
+            except ANY_FAULT as error:
                 what = "calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
                 reason = f"importing {entry.value} failed: {what}"
                 self._faults.append(source.info(entry.name, None, "broken", reason))
                 return
-            with contextlib.suppress(PluginError):  # it is in the listing by now
+            with contextlib.suppress(PluginError):  # the listing has it now
                 self._admit(plugin, source)
 
     def _admit(self, plugin: object, source: Source) -> None:
         try:
             _check_hooks(plugin)
             self._pluggy.register(plugin, name=f"{source.distribution}:{source.entry_point}")
-        except _FAULTS as error:
+        except ANY_FAULT as error:
             reason = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             self._faults.append(source.info(source.entry_point, None, "broken", reason))
             raise PluginError(f"plugin {source.entry_point!r} of {source.distribution}: {reason}") from error
         observes = False
         failed: list[str] = []
-        for caller in self._pluggy.get_hookcallers(plugin) or []:
-            hook = next(implementation for implementation in caller.get_hookimpls() if implementation.plugin is plugin)
-            if kind := REGISTRATION_HOOKS.get(caller.name):
-                failed += self._offers(hook, caller.name, kind, source)
-            elif caller.name == COMMAND_HOOK:
+        for hook_name, hook in self._implementations(plugin):
+            if kind := REGISTRATION_HOOKS.get(hook_name):
+                failed += self._collect_offers(hook, hook_name, kind, source)
+            elif hook_name == COMMAND_HOOK:
                 self._command_hooks.append((source, _positional(hook)))
             else:
                 observes = True
@@ -154,59 +173,77 @@ class PluginManager:
         if failed:
             raise PluginError(f"plugin {source.entry_point!r} of {source.distribution}: {'; '.join(failed)}")
 
-    def _offers(self, hook: pluggy.HookImpl, hook_name: str, kind: str, source: Source) -> list[str]:
-        """Let a plugin register what it has of one kind. Returns what went wrong."""
+    def _implementations(self, plugin: object) -> Iterator[tuple[str, pluggy.HookImpl]]:
+        """Yield every hook implementation of a plugin with the name of its hook.
+
+        A plugin may implement one hook several times, by functions marked ``@hookimpl(specname=...)``.
+        """
+        for caller in self._pluggy.get_hookcallers(plugin) or []:
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is plugin:
+                    yield caller.name, implementation
+
+    def _collect_offers(self, hook: pluggy.HookImpl, hook_name: str, kind: str, source: Source) -> list[str]:
+        """Call one registration hook and store its offers.
+
+        Returns:
+            Reasons of the registrations that failed.
+        """
         failed: list[str] = []
 
         def broken(name: str, reason: str) -> None:
             failed.append(reason)
             self._faults.append(source.info(name, kind, "broken", reason))
 
-        def register(
-            name: str, target: type | str, *, extra: str | None = None, requires: tuple[str, ...] = ()
-        ) -> None:
+        def register(name: str, target: type | str, **about: Any) -> None:
             try:
-                self._catalog.add(make_offer(source, kind, name, target, extra=extra, requires=requires))
-            except PluginError as error:  # this one is at fault; what else the plugin registers may be sound
+                self._catalog.add(make_offer(source, kind, name, target, **about))
+            except PluginError as error:  # the plugin's other registrations may be valid
                 broken(str(name), str(error))
 
         try:
             _positional(hook)(register)
-        except _FAULTS as error:
-            broken(source.entry_point, f"{hook_name} failed: {type(error).__name__}: {error}")
+        except ANY_FAULT as error:
+            function = hook.function.__name__
+            label = hook_name if function == hook_name else f"{function} ({hook_name})"
+            broken(source.entry_point, f"{label} failed: {type(error).__name__}: {error}")
         return failed
 
     def listing(self) -> list[PluginInfo]:
-        """What is installed, by kind and name, with what is wrong with it. Imports no plugin's libraries."""
+        """Return one line for each installed plugin, sorted by kind and name. Imports no plugin's libraries."""
         lines = [*self._catalog.listing(), *self._faults]
         lines += [source.info(source.entry_point, "observer", "ok") for source in self._observing]
         lines += [line for line, _ in self._judged_commands()]
-        order = [*KINDS, "command", "observer", None]
+        order = [*KINDS, "command", None]
         return sorted(lines, key=lambda line: (order.index(line.kind), line.name, line.distribution))
 
+    def offers(self, kind: str | None, use: str) -> bool:
+        """Return whether a plugin registered ``use`` as this kind; False for one that implements observer hooks."""
+        return kind in self._catalog.kinds_of(use)
+
     def get(self, kind: str, use: str, *, complete: bool = True) -> type[Any]:
-        """The class of a plugin.
+        """Return the class of a plugin.
 
         Args:
-            kind: ``llm``, ``embedder``, ``store``, ``backbone`` or ``fuser``.
-            use: Its name, or ``"distribution:name"``.
-            complete: Refuse it when a library is missing that it requires. Without, its class is good enough to be
-                looked at, and to plan with.
+            kind: One of :data:`~enhancer.plugin_host.KINDS`.
+            use: Name of the plugin, or ``"distribution:name"``.
+            complete: Whether to refuse a plugin whose required libraries are not installed. Without them its class
+                still has options and prices.
 
         Raises:
-            PluginError: Unknown (with the nearest name), claimed by several distributions, without its extra (with
-                the command that installs it), or broken.
+            PluginError: The plugin is unknown (with the nearest name), claimed by several distributions, lacks its
+                extra (with the command that installs it), or is broken.
         """
         if kind not in KINDS:
             raise PluginError(f"unknown kind of plugin {kind!r}", hint=f"known: {', '.join(KINDS)}")
         try:
             offer = self._catalog.find(kind, use)
         except PluginError as error:
-            raise PluginError(error.message, hint=self._hint(error.hint)) from None
+            raise PluginError(error.message, hint=self._with_faults(error.hint)) from None
         return load_target(offer, complete=complete)
 
-    def _hint(self, hint: str | None) -> str | None:
-        """An unknown name may be that of a plugin which did not load: say which ones did not."""
+    def _with_faults(self, hint: str | None) -> str | None:
+        """Add the plugins that failed to load to a hint: one of them may have had the wanted name."""
         absent = sorted({f"{line.name} of {line.distribution} ({line.reason})" for line in self._faults})
         return "; ".join([hint or "", *(f"not loaded: {each}" for each in absent)]) if absent else hint
 
@@ -221,21 +258,21 @@ class PluginManager:
         complete: bool = True,
         where: str | None = None,
     ) -> Any:
-        """An instance of a plugin.
+        """Return a new instance of a plugin.
 
         Args:
             kind: As for :meth:`get`.
             use: As for :meth:`get`.
-            options: Its options as configured; checked by its options class.
-            context: Where it runs.
+            options: Options as configured; validated by the plugin's options class.
+            context: Location of the project.
             also_known: Further keys of the same table, to draw suggestions from.
             complete: As for :meth:`get`.
-            where: How messages name the place; by default the table of that kind.
+            where: Name of the place for messages; by default the table of the kind.
 
         Raises:
-            PluginError: As for :meth:`get`, or its constructor fails; a backbone or fuser that does not keep its
-                options, so that a run by other options would be taken for the same.
-            ConfigError: An unknown option (with the nearest known one) or a value of a wrong type.
+            PluginError: As for :meth:`get`; the constructor failed; or a backbone or fuser does not keep its options,
+                which identify cached runs.
+            ConfigError: An option is unknown (with the nearest known one) or has a wrong type.
         """
         target = self.get(kind, use, complete=complete)
         from enhancer.contracts.options import build_options
@@ -245,41 +282,84 @@ class PluginManager:
             made = target(checked, context)
         except EnhancerError:
             raise
-        except _FAULTS as error:
+        except ANY_FAULT as error:
             raise PluginError(f"{kind} {use!r} failed to start: {type(error).__name__}: {error}") from error
-        if kind in _KNOWN_BY_OPTIONS and not hasattr(made, "options"):
+        if kind in _MUST_KEEP_OPTIONS and not hasattr(made, "options"):
             raise PluginError(
                 f"{kind} {use!r} does not keep its options",
-                hint="have its constructor set self.options = options: finished runs are known again by them",
+                hint="set self.options = options in its constructor: cached runs are found by them",
             )
         return made
+
+    def events(self, tables: Mapping[str, ObserverTable], context: Context) -> Events:
+        """Return the sender of events for one project. Imports and constructs its observers at the first event.
+
+        Active observers are those that implement observer hooks directly, those with a table that does not say
+        ``enabled = false``, and those registered as ``active`` without such a table.
+
+        Args:
+            tables: Tables ``[observers.NAME]`` by name.
+            context: Location of the project.
+        """
+
+        def connect(events: Events) -> dict[str, Observer]:
+            observers: dict[str, Observer | None] = {}
+            for name, table in tables.items():
+                if table.enabled:
+                    where = f"[observers.{name}]"
+                    observers[where] = self._observer(events, table.use or name, table.options, context, where=where)
+            configured = {normalise((table.use or name).rpartition(":")[2]) for name, table in tables.items()}
+            for name in self._catalog.active_observers():
+                if name not in configured:
+                    where = f"observer {name!r}"
+                    try:
+                        observers[where] = self._observer(events, name, {}, context, where=where)
+                    except EnhancerError as error:  # not requested in the settings: no reason to refuse the run
+                        events.warn(where, "its start", error)
+            return {where: observer for where, observer in observers.items() if observer is not None}
+
+        return Events(self._pluggy, connect)
+
+    def _observer(
+        self, events: Events, use: str, options: Mapping[str, Any], context: Context, *, where: str
+    ) -> Observer | None:
+        """Return a new observer; None, with a warning, if its constructor raises."""
+        from enhancer.contracts.options import build_options
+
+        target: type[Observer] = self.get("observer", use)
+        checked = build_options(target.options_class, options, where=where, also_known=("use", "enabled"))
+        try:
+            return target(checked, context)
+        except ANY_FAULT as error:
+            events.warn(where, "its constructor", error)
+            return None
 
     def add_commands(self, app: typer.Typer, taken: Iterable[str] = ()) -> None:
         """Add the commands of all plugins to the command line.
 
         Args:
             app: The command line.
-            taken: Names of its own commands, which no plugin can have.
+            taken: Names of enhancer's own commands, which no plugin can replace.
         """
         self._taken = frozenset(taken)
         _commands.add((command for _, command in self._judged_commands() if command), app)
 
     def _judged_commands(self) -> list[tuple[PluginInfo, _commands.Command | None]]:
-        """A line for each command of each plugin, and the command to add where it is sound."""
+        """Return a line for each command of each plugin, with the command to add if it is valid."""
         collected: list[_commands.Command] = []
         broken: list[tuple[PluginInfo, _commands.Command | None]] = []
         for source, hook in self._command_hooks:
             try:
                 with contextlib.redirect_stdout(sys.stderr):
                     collected += _commands.collect(source, hook)
-            except _FAULTS as error:
+            except ANY_FAULT as error:
                 reason = f"{COMMAND_HOOK} failed: {type(error).__name__}: {error}"
                 broken.append((source.info(source.entry_point, "command", "broken", reason), None))
         return [*_commands.judge(collected, self._taken), *broken]
 
 
 def _positional(hook: pluggy.HookImpl) -> Callable[[Any], Any]:
-    """Call a hook of one argument; an implementation may leave out arguments that it does not want."""
+    """Return a function that calls a hook of one argument; an implementation may leave the argument out."""
     return lambda argument: hook.function(*[argument] * len(hook.argnames))
 
 
@@ -290,10 +370,10 @@ def _new_pluggy() -> pluggy.PluginManager:
 
 
 def _check_hooks(plugin: object) -> None:
-    """Try a plugin on a manager of its own, so that one that is refused leaves no trace.
+    """Register a plugin with a manager of its own, so that a refused plugin leaves no trace.
 
     Raises:
-        PluginError: It has no hooks, or they are not those of ``enhancer.hookspecs``.
+        PluginError: It has no hooks, or hooks that ``enhancer.hookspecs`` does not define.
     """
     trial = _new_pluggy()
     try:
@@ -306,4 +386,4 @@ def _check_hooks(plugin: object) -> None:
         raise PluginError("it implements no hook", hint="decorate its functions with @enhancer.hookimpl")
     for caller in callers:
         if any(hook.wrapper or hook.hookwrapper for hook in caller.get_hookimpls()):
-            raise PluginError(f"{caller.name} is a hook wrapper: enhancer calls plugins one by one, without wrappers")
+            raise PluginError(f"{caller.name} is a hook wrapper; wrappers are not supported")

@@ -14,8 +14,9 @@ KINDS: dict[str, str] = {
     "store": "FeatureStore",
     "backbone": "Backbone",
     "fuser": "Fuser",
+    "observer": "Observer",
 }
-"""The kinds that ``use =`` chooses from, each with the name of its contract in ``enhancer.contracts``."""
+"""Kinds of plugins that are registered by name, each with its base class in ``enhancer.contracts``."""
 
 REGISTRATION_HOOKS: dict[str, str] = {
     "register_llm_providers": "llm",
@@ -23,8 +24,9 @@ REGISTRATION_HOOKS: dict[str, str] = {
     "register_feature_stores": "store",
     "register_backbones": "backbone",
     "register_fusers": "fuser",
+    "register_observers": "observer",
 }
-"""The hooks that are handed ``register``, each with the kind that it registers."""
+"""Hooks that are called with ``register``, each with the kind that it registers."""
 
 COMMAND_HOOK = "register_commands"
 
@@ -83,6 +85,8 @@ class Offer:
     target: type | str
     extra: str | None = None
     requires: tuple[str, ...] = ()
+    active: bool = False
+    """Whether an observer is active without a table ``[observers.NAME]``."""
 
     @property
     def qualified(self) -> str:

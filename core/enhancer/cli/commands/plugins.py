@@ -76,13 +76,14 @@ def _matching(manager: PluginManager, name: str) -> list[PluginInfo]:
 
 def _describe(manager: PluginManager, line: PluginInfo) -> dict[str, Any]:
     """The listing's line, the class's first line of documentation, and its options."""
-    from enhancer.plugin_host import KINDS
+    from enhancer.plugin_host import KINDS, normalise
 
+    qualified = f"{normalise(line.distribution)}:{line.name}"
     described: dict[str, Any] = {**line.to_json(), "summary": None, "options": None, "shared": None, "tables": {}}
-    if line.kind not in KINDS or line.status == "broken":
+    if line.kind not in KINDS or line.status == "broken" or not manager.offers(line.kind, qualified):
         return described
     try:
-        target = manager.get(line.kind, f"{line.distribution}:{line.name}", complete=False)
+        target = manager.get(line.kind, qualified, complete=False)
     except PluginError as error:
         described["reason"] = line.reason or str(error)
         return described
@@ -96,7 +97,8 @@ def _shared(kind: str) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, A
     """Keys of the same table that are enhancer's own, whatever the plugin; and those of the tables within it."""
     from enhancer.config import Settings
 
-    table_class: Any = Settings.model_fields[kind].annotation
+    field = Settings.model_fields.get(kind) or Settings.model_fields[f"{kind}s"]  # a table for each observer
+    table_class: Any = _table_class(field.annotation)
     keys: list[dict[str, Any]] = []
     tables: dict[str, list[dict[str, Any]]] = {}
     for name, field in table_class.model_fields.items():
@@ -166,7 +168,8 @@ def _render(plugin: dict[str, Any]) -> str:
     elif plugin["options"] is not None:
         parts.append("It takes no options of its own.")
     if plugin["shared"]:
-        parts.append(f"\nBeside these, [{plugin['kind']}] takes, whatever the plugin:\n")
+        place = f"observers.{plugin['name']}" if plugin["kind"] == "observer" else plugin["kind"]
+        parts.append(f"\nBeside these, [{place}] takes, whatever the plugin:\n")
         parts.append(_options_table(plugin["shared"]))
     for name, options in plugin["tables"].items():
         parts.append(f"\nand a table [{name}]:\n")
