@@ -188,7 +188,7 @@ def test_hooks_were_found():
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_every_hook_is_documented_with_its_arguments(hook):
-    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "plugins.md").read_text(encoding="utf-8")
     arguments = ", ".join(inspect.signature(getattr(hookspecs, hook)).parameters)
     assert f"`{hook}({arguments})`" in text
 
@@ -201,7 +201,7 @@ def test_every_hook_is_tested(hook):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_documented(kind):
-    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "reference" / "plugins.md").read_text(encoding="utf-8")
     assert KINDS[kind] in text
 
 
