@@ -1,7 +1,7 @@
 """Hook specifications: the complete plugin interface. Pluggy project name and entry-point group: ``enhancer``.
 
-A plugin implements the hooks it needs with ``@enhancer.hookimpl``; all are optional. ``docs/reference/plugins.md`` has a
-complete example.
+A plugin implements the hooks it needs with ``@enhancer.hookimpl``; all are optional. See ``docs/reference/plugins.md``
+for a complete example.
 """
 
 from __future__ import annotations
