@@ -62,9 +62,9 @@ def test_an_empty_file(write, name, content):
 @pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n"])
 def test_a_header_alone(write, name, end):
     mark = "," if name == "a.csv" else "\t"
-    with pytest.raises(DataError, match="has a header and no rows"):
+    with pytest.raises(DataError, match="has a header but no rows"):
         items(write(name, f"item_id{mark}title{end}"))
-    with pytest.raises(DataError, match="has a header and no rows"):
+    with pytest.raises(DataError, match="has a header but no rows"):
         interactions(write(name, f"user_id{mark}item_id{end}"))
 
 
@@ -72,7 +72,7 @@ def test_a_parquet_file_that_is_none_or_cut_off(write, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         items(write("a.parquet", b"PAR1 but no more"))
     pq.write_table(pa.table({"item_id": ["1"] * 9999, "title": ["x"] * 9999}), tmp_path / "b.parquet")
     whole = (tmp_path / "b.parquet").read_bytes()
@@ -114,7 +114,7 @@ def test_a_field_of_ten_megabytes(write):
 
 def test_quoted_line_breaks_and_a_quote_that_never_ends(write):
     assert items(write("a.csv", 'item_id,title\n1,"two\r\nlines"\n'))[0].title == "two lines"
-    with pytest.raises(DataError, match=r"a\.csv, line \d: .*check its quotes"):
+    with pytest.raises(DataError, match=r"a\.csv, line \d: .*check the quotes"):
         items(write("a.csv", 'item_id,title\n1,"never ends\n2,B\n'))
 
 
@@ -127,7 +127,7 @@ def test_control_characters_and_nul_do_no_harm(write):
 
 
 @pytest.mark.parametrize(
-    ("row", "shown"), [("2,B,extra,9", "4 fields where the header names 2"), ("2", "1 fields where the header names 2")]
+    ("row", "shown"), [("2,B,extra,9", "4 fields, but the header has 2"), ("2", "1 fields, but the header has 2")]
 )
 def test_ragged_rows(write, row, shown):
     with pytest.raises(DataError, match=rf"a\.csv, line 3: {shown}"):
@@ -160,10 +160,10 @@ def test_another_separator_than_the_ending_says(write):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("[1, 2]", "line 2: an array, where a JSON object is wanted"),
-        ('"x"', "line 2: a string"),
-        ("7", "line 2: a number"),
-        ("null", "line 2: null"),
+        ("[1, 2]", "line 2: expected a JSON object, found an array"),
+        ('"x"', "line 2: .* found a string"),
+        ("7", "line 2: .* found a number"),
+        ("null", "line 2: .* found null"),
         ('{"item_id": 2, "t": ', "line 2: not JSON"),
         ("{'item_id': 2}", "line 2: not JSON"),
         ("[" * 100_000, "line 2: JSON nested too deeply"),

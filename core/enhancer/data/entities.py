@@ -1,4 +1,4 @@
-"""Items and users: an id and text."""
+"""Read items and users: an id and text."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from enhancer.data.readers import BLANK, Table, open_table
-from enhancer.data.seen import Seen
+from enhancer.data.duplicate_ids import DuplicateIndex
+from enhancer.data.readers import BLANK, TableReader, open_table
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -20,117 +20,115 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
 
 MAX_ID = 1024
-"""Characters of an id. What is longer is a column mapped by mistake."""
+"""Maximum length of an id in characters. A longer value means that the wrong column is mapped."""
 _BLANK, _DELETE = 32, 127
 _UNPRINTABLE = bytes([*range(_BLANK), _DELETE])
-
-
 _NO_COLUMNS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 class Entity(NamedTuple):
-    """One item or user. A named tuple, because a million of them are made in a few seconds."""
+    """One item or user. A named tuple is fast to create: a million take a few seconds."""
 
     kind: Kind
     id: str
     text: str
-    """Lines ``column: value`` of the text columns, empty values left out, cut off at ``max_text`` characters."""
+    """Lines ``column: value`` of the text columns without empty values, truncated to ``max_text`` characters."""
     title: str | None = None
-    """What people call it, where a column says so."""
+    """Display name, or None if no column holds one."""
     columns: Mapping[str, Sequence[str]] = _NO_COLUMNS
-    """Its block of the table without the id, column by column: text on one line, cut off at ``max_text`` characters."""
+    """Columns of its block of the table without the id: single-line text, truncated to ``max_text`` characters."""
     row: int = 0
-    """Its place in ``columns``."""
+    """Row number within ``columns``."""
 
     @property
     def fields(self) -> dict[str, str]:
-        """Its own value in each of ``columns``."""
+        """Value of each column for this entity."""
         return {name: values[self.row] for name, values in self.columns.items()}
 
 
 def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int) -> Iterator[Entity]:
-    """Stream the entities of a table. Sixteen bytes are kept of each, to find ids that come twice.
+    """Stream the entities of a table.
 
-    An id that comes again with equal text is given once.
+    An id that occurs again with equal text is yielded once. Sixteen bytes are kept per entity to find duplicates.
 
     Args:
-        path: The table.
-        kind: What its rows are.
-        columns: Which column is which.
-        max_text: Characters of text, at most.
+        path: Path of the table.
+        kind: Kind of its rows.
+        columns: Column mapping.
+        max_text: Maximum length of a text in characters.
 
     Raises:
         ConfigError: The file or a column is missing.
-        DataError: A row without an id, or an id that comes again with different text; file, line and column are named.
+        DataError: A row has no id, or an id occurs again with different text. The message names file, line and column.
     """
     table = open_table(path)
-    table.look_through()
+    table.scan_columns()
     id_column = id_column_of(table, kind, columns)
     texts = _text_columns(table, kind, columns, id_column)
     others = [name for name in table.columns if name != id_column or name in texts]
-    text_at = [others.index(name) for name in texts]
+    text_indices = [others.index(name) for name in texts]
     title_column = _title_column(table, kind, columns)
-    seen = Seen()
-    rows = False
+    duplicates = DuplicateIndex()
+    any_rows = False
     for first, (ids, *values) in table.blocks([id_column, *others]):
-        places: Sequence[int] = range(len(ids))
+        positions: Sequence[int] = range(len(ids))
         if BLANK in ids:
-            places = [n for n, given in enumerate(ids) if given != BLANK]
-        kept = values if len(places) == len(ids) else [[column[n] for n in places] for column in values]
-        names = [ids[n].strip() for n in places]
+            positions = [n for n, given in enumerate(ids) if given != BLANK]
+        kept = values if len(positions) == len(ids) else [[column[n] for n in positions] for column in values]
+        names = [ids[n].strip() for n in positions]
         if not all(names) or max(map(len, names), default=0) > MAX_ID:
-            n, name = next(pair for pair in zip(places, names, strict=True) if not 0 < len(pair[1]) <= MAX_ID)
-            what = "is empty" if not name else f"has {len(name):,} characters"
-            raise table.fault(first + n, id_column, f"the id {what}")
-        rows = rows or bool(names)
+            n, name = next(pair for pair in zip(positions, names, strict=True) if not 0 < len(pair[1]) <= MAX_ID)
+            problem = "is empty" if not name else f"has {len(name):,} characters"
+            raise table.value_error(first + n, id_column, f"the id {problem}")
+        any_rows = any_rows or bool(names)
         lines = [_lines(column, max_text) for column in kept]
-        written = _texts(others, lines, text_at, max_text, len(names))
+        entity_texts = _texts(others, lines, text_indices, max_text, len(names))
         block = dict(zip(others, lines, strict=True))
         titles = _titles(title_column, names, block)
-        every = zip(itertools.repeat(kind), names, written, titles, itertools.repeat(block), range(len(names)))
-        # What Entity(...) does, without a call in Python for each.
-        entities: Iterator[Entity] = map(tuple.__new__, itertools.repeat(Entity), every)
-        before = seen.add(names, written)
-        if before.count(None) == len(before):  # as nearly always
+        fields = zip(itertools.repeat(kind), names, entity_texts, titles, itertools.repeat(block), range(len(names)))
+        # Equivalent to Entity(*...), without a Python call per entity.
+        entities: Iterator[Entity] = map(tuple.__new__, itertools.repeat(Entity), fields)
+        same_as_before = duplicates.add(names, entity_texts)
+        if same_as_before.count(None) == len(same_as_before):  # the common case: no duplicates
             yield from entities
             continue
-        for n, equal, entity in zip(places, before, entities, strict=True):
+        for n, equal, entity in zip(positions, same_as_before, entities, strict=True):
             if equal:
                 continue
             if equal is not None:
-                raise table.fault(
+                raise table.value_error(
                     first + n,
                     id_column,
-                    f"{entity.id!r} comes a second time, with different text",
-                    hint="keep one row an id",
+                    f"{entity.id!r} occurs again with different text",
+                    hint="keep one row per id",
                 )
             yield entity
-    if not rows:
-        raise DataError(f"{path} has a header and no rows", hint="see [data]: is it the right file?")
+    if not any_rows:
+        raise DataError(f"{path} has a header but no rows", hint="check the path in [data]")
 
 
-def id_column_of(table: Table, kind: Kind, columns: ColumnsConfig) -> str:
-    """The column of ids: the table's own name for it, or the one that it shares with interactions."""
+def id_column_of(table: TableReader, kind: Kind, columns: ColumnsConfig) -> str:
+    """Return the id column: the one configured for this table, else the one shared with the interactions."""
     own = columns.items_id if kind == "item" else columns.users_id
     if own is not None:
         return table.require(own, f"{kind}s_id")
     return table.require(columns.item_id if kind == "item" else columns.user_id, f"{kind}_id")
 
 
-def _text_columns(table: Table, kind: Kind, columns: ColumnsConfig, id_column: str) -> Sequence[str]:
-    asked = columns.item_text if kind == "item" else columns.user_text
+def _text_columns(table: TableReader, kind: Kind, columns: ColumnsConfig, id_column: str) -> Sequence[str]:
+    wanted = columns.item_text if kind == "item" else columns.user_text
     setting = f"{kind}_text"
-    if asked is None:
+    if wanted is None:
         others = [name for name in table.columns if name != id_column]
         if not others:
-            raise ConfigError(f"{table.path} has no column beside {id_column!r} to make a text of")
+            raise ConfigError(f"{table.path} has no column besides {id_column!r} to use as text")
         return others
-    if not asked:
-        raise ConfigError(f"[data.columns] {setting} names no column", hint="leave the key out to take every column")
-    return [table.require(name, setting) for name in asked]
+    if not wanted:
+        raise ConfigError(f"[data.columns] {setting} names no column", hint="remove the key to use every column")
+    return [table.require(name, setting) for name in wanted]
 
 
-def _title_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str | None:
+def _title_column(table: TableReader, kind: Kind, columns: ColumnsConfig) -> str | None:
     if kind == "item" and columns.title is not None:
         return table.require(columns.title, "title")
     plain = [name for name in ("title", "name") if name in table.columns]
@@ -138,7 +136,7 @@ def _title_column(table: Table, kind: Kind, columns: ColumnsConfig) -> str | Non
 
 
 def _titles(column: str | None, names: Sequence[str], block: Mapping[str, Sequence[str]]) -> Sequence[str | None]:
-    """What people call each; the column may be that of ids."""
+    """Return the display name of each entity; the title column may be the id column."""
     if column is None:
         return [None] * len(names)
     return [title or None for title in block.get(column, names)]
@@ -149,7 +147,7 @@ def _rows(columns: Sequence[Sequence[str]], count: int) -> Iterator[tuple[str, .
 
 
 def _lines(column: list[str], max_text: int) -> list[str]:
-    """Each value on one line. Most columns are so already, and to see that at once costs next to nothing."""
+    """Collapse each value to one line. A column that needs no change is detected with one check of the whole column."""
     if _is_plain(column) and max(map(len, column), default=0) <= max_text:
         return column
     return [
@@ -161,7 +159,7 @@ def _lines(column: list[str], max_text: int) -> list[str]:
 
 
 def _is_plain(column: Sequence[str]) -> bool:
-    """Whether all values are printable ASCII, without a blank at an end or beside another: looked at as one array."""
+    """Check whether all values are printable ASCII without leading, trailing or repeated blanks."""
     whole = f" {' '.join(filter(None, column))} "
     if len(whole) == len("  "):
         return True
@@ -175,28 +173,28 @@ def _is_plain(column: Sequence[str]) -> bool:
 
 
 def is_clean(text: str) -> bool:
-    """Whether a text is of printable characters alone; plain blanks count, line breaks and other spaces do not."""
-    if text.isascii():  # several times as fast as asking each character
+    """Check whether a text consists of printable characters and plain blanks, without line breaks or other spaces."""
+    if text.isascii():  # several times as fast as str.isprintable
         raw = text.encode()
         return len(raw.translate(None, _UNPRINTABLE)) == len(raw)
     return text.isprintable()
 
 
 def _line(value: str, max_text: int) -> str:
-    """A value on one line. Cut before it is split, so that megabytes in one field cost nothing."""
+    """Collapse a value to one line. It is truncated before it is split, so a field of megabytes costs little."""
     return " ".join(value[: 2 * max_text].split())[:max_text]
 
 
 def _texts(
-    names: Sequence[str], columns: Sequence[Sequence[str]], at: Sequence[int], max_text: int, count: int
+    names: Sequence[str], columns: Sequence[Sequence[str]], indices: Sequence[int], max_text: int, count: int
 ) -> list[str]:
-    """The text of each row: a line for each column that has a value."""
-    pattern = "\n".join(f"{names[n].replace('%', '%%')}: %s" for n in at)
+    """Return the text of each row: one line per column that has a value."""
+    pattern = "\n".join(f"{names[n].replace('%', '%%')}: %s" for n in indices)
     return [
         (
             pattern % row
             if all(row)
-            else "\n".join(f"{names[n]}: {value}" for n, value in zip(at, row, strict=True) if value)
+            else "\n".join(f"{names[n]}: {value}" for n, value in zip(indices, row, strict=True) if value)
         )[:max_text]
-        for row in _rows([columns[n] for n in at], count)
+        for row in _rows([columns[n] for n in indices], count)
     ]

@@ -1,4 +1,4 @@
-"""What each user did, most recent first: what a user's prompt may show."""
+"""Index the training interactions of each user, most recent first."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Touch(NamedTuple):
     """One interaction of a user."""
 
     item: int
-    """Row number."""
+    """Row number of the item."""
     rating: float | None
     timestamp: int | None
 
 
 class Histories:
-    """An index over training interactions, sorted once.
+    """Training interactions by user, most recent first.
 
     Args:
-        train: The training part of a split, and nothing else: what is tested must not be seen.
+        train: The training part of a split. Test interactions must not enter a prompt.
 
     >>> import numpy as np
     >>> from enhancer.data import Interactions
@@ -35,21 +35,28 @@ class Histories:
 
     def __init__(self, train: Interactions) -> None:
         self._train = train
-        place = np.arange(len(train.users))
+        position = np.arange(len(train.users))
         if train.timestamps is None:
-            order = np.lexsort((-place, train.users))
+            order = np.lexsort((-position, train.users))
         else:
-            order = np.lexsort((-place, -train.timestamps, train.users))
+            order = np.lexsort((-position, -train.timestamps, train.users))
         self._order = order
         counts = np.bincount(train.users, minlength=len(train.user_ids))
         self._starts = np.concatenate([[0], np.cumsum(counts)])
 
     def of(self, user_row: int, limit: int) -> list[Touch]:
-        """The user's interactions, most recent first: by time, else (and in ties) by place in the file."""
+        """Return the latest interactions of a user, most recent first.
+
+        They are ordered by time. Ties, and interactions without times, are ordered by position in the file.
+
+        Args:
+            user_row: Row number of the user.
+            limit: Maximum number of interactions.
+        """
         train = self._train
         start, end = int(self._starts[user_row]), int(self._starts[user_row + 1])
-        at = self._order[start : min(end, start + limit)]
-        items = train.items[at].tolist()
-        ratings = [None] * len(items) if train.ratings is None else train.ratings[at].tolist()
-        times = [None] * len(items) if train.timestamps is None else train.timestamps[at].tolist()
+        latest = self._order[start : min(end, start + limit)]
+        items = train.items[latest].tolist()
+        ratings = [None] * len(items) if train.ratings is None else train.ratings[latest].tolist()
+        times = [None] * len(items) if train.timestamps is None else train.timestamps[latest].tolist()
         return [Touch(*values) for values in zip(items, ratings, times, strict=True)]

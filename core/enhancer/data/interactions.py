@@ -1,4 +1,4 @@
-"""Who touched what, as columns over a vocabulary. Rows of text become four numbers each and are forgotten."""
+"""Read interactions into numeric columns over a vocabulary of users and items."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.data.entities import MAX_ID
-from enhancer.data.labels import Label, find_label
-from enhancer.data.readers import BLANK, Table, open_table
+from enhancer.data.interaction_labels import LabelRule, parse_label_rule
+from enhancer.data.readers import BLANK, TableReader, open_table
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -22,39 +22,41 @@ if TYPE_CHECKING:
 
     from enhancer.config import ColumnsConfig
 
-_EXAMPLES = 5
+_MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadReport:
-    """What was read, and what was left out. The counts are of rows."""
+    """Counts of rows that were read and rows that were left out."""
 
     rows: int = 0
     unknown_items: int = 0
     """Rows whose item is not in the items table."""
     unknown_item_examples: tuple[str, ...] = ()
-    """The first of their ids."""
+    """First few of the unknown item ids."""
     unknown_users: int = 0
-    """Likewise for users."""
+    """Rows whose user is unknown."""
     unknown_user_examples: tuple[str, ...] = ()
+    """First few of the unknown user ids."""
     duplicates: int = 0
-    """Rows of a pair that came again later; the latest is kept."""
+    """Rows of a pair that occurs again; the latest is kept."""
     below_min_rating: int = 0
+    """Rows dropped by ``min_rating``."""
     outside_core: int = 0
     """Rows dropped by ``k_core``."""
 
     def lines(self, *, asked_for: bool = True, beside_training: bool = False) -> list[str]:
-        """What was left out and why, a sentence each; nothing where all was kept.
+        """Describe what was left out and why, one sentence per reason.
 
         Args:
-            asked_for: Tell also what the configuration leaves out on purpose (``min_rating``, ``k_core``).
-            beside_training: The file was read over the vocabulary of the training interactions.
+            asked_for: Include rows that the configuration leaves out on purpose (``min_rating``, ``k_core``).
+            beside_training: Whether the file was read over the vocabulary of the training interactions.
 
         >>> ReadReport(rows=9, unknown_items=2, unknown_item_examples=("x7",)).lines()
         ["2 of 9 interactions left out: their item is not in the items table (such as 'x7')"]
         """
 
-        def such(examples: tuple[str, ...]) -> str:
+        def shown(examples: tuple[str, ...]) -> str:
             return f" (such as {', '.join(map(repr, examples))})" if examples else ""
 
         items, users = "their item is not in the items table", "their user is unknown"
@@ -62,43 +64,43 @@ class ReadReport:
             items = "their item is in neither the items table nor the training interactions"
             users = "their user has no training interaction"
         reasons = [
-            (self.unknown_items, f"{items}{such(self.unknown_item_examples)}"),
-            (self.unknown_users, f"{users}{such(self.unknown_user_examples)}"),
-            (self.duplicates, "the same pair comes again later"),
+            (self.unknown_items, f"{items}{shown(self.unknown_item_examples)}"),
+            (self.unknown_users, f"{users}{shown(self.unknown_user_examples)}"),
+            (self.duplicates, "the same pair occurs again later"),
         ]
         if asked_for:
             reasons += [
                 (self.below_min_rating, "rated below min_rating"),
-                (self.outside_core, "their user or item has too few for k_core"),
+                (self.outside_core, "their user or item has too few interactions for k_core"),
             ]
         return [f"{n:,} of {self.rows:,} interactions left out: {why}" for n, why in reasons if n]
 
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Columns over a shared vocabulary; pairs are unique, in the order of the file."""
+    """User-item pairs over a vocabulary. Pairs are unique and in file order."""
 
     user_ids: list[str]
-    """Row number to id."""
+    """User id of each row number."""
     item_ids: list[str]
-    """Row number to id."""
+    """Item id of each row number."""
     users: NDArray[np.int32]
-    """int32 ``[n]``: row numbers."""
+    """int32 ``[n]``: user row numbers."""
     items: NDArray[np.int32]
-    """int32 ``[n]``: row numbers."""
+    """int32 ``[n]``: item row numbers."""
     ratings: NDArray[np.float32] | None = None
     """float32 ``[n]``, finite."""
     timestamps: NDArray[np.int64] | None = None
-    """int64 ``[n]``: seconds (or whatever unit the file has)."""
+    """int64 ``[n]``: seconds, or the unit of the file."""
     report: ReadReport = field(default_factory=ReadReport)
     labels: NDArray[np.float32] | None = None
-    """float32 ``[n]``: 1 for a good interaction, 0 for another; None where all are good."""
+    """float32 ``[n]``: 1 for a positive interaction, 0 for a negative one; None if all are positive."""
 
     def __len__(self) -> int:
         return len(self.users)
 
     def take(self, index: NDArray[np.bool_] | NDArray[np.integer]) -> Interactions:
-        """Some of the rows, over the same vocabulary.
+        """Select rows; the vocabulary stays the same.
 
         Args:
             index: Boolean ``[n]``, or row numbers.
@@ -128,19 +130,18 @@ def read_interactions(
     """Read a table of interactions.
 
     Args:
-        path: The table.
-        columns: Which column is which. Without ``rating`` (``timestamp``) a column of that name is taken if there is
-            one.
-        item_ids: The item vocabulary, exactly and in this order; rows of other items are left out and counted.
-            None makes one of all items read, in ascending order of id.
-        user_ids: Likewise for users.
+        path: Path of the table.
+        columns: Column mapping. If ``rating`` or ``timestamp`` is not set, a column of that name is used if it exists.
+        item_ids: Item vocabulary, in this order. Rows of other items are left out and counted. None uses all items in
+            the table, in ascending order of id.
+        user_ids: User vocabulary, with the same rules.
         min_rating: Pairs whose last rating is lower are left out.
-        k_core: Users and items with fewer pairs are left out, until all that remain have as many.
-        also: Tables that will be read over this vocabulary: where ``item_ids`` is None it holds their items too.
+        k_core: Users and items with fewer pairs are removed repeatedly, until all that remain have this many.
+        also: Tables that will be read over this vocabulary. If ``item_ids`` is None, it includes their items.
 
     Raises:
         ConfigError: The file or a column is missing, or ``min_rating`` is set and there are no ratings.
-        DataError: A value that cannot be used (file, line and column are named), or nothing is left.
+        DataError: A value is invalid (the message names file, line and column), or no interaction is left.
     """
     table = open_table(path)
     read = _read(table, columns, item_ids, user_ids, min_rating)
@@ -165,22 +166,22 @@ def read_interactions(
     return left
 
 
-class _Fixed(dict[str, int]):
-    """Looked up in C, a hundred million times; in Python for unknown ids alone."""
+class _FixedRows(dict[str, int]):
+    """Id to row number, -1 for unknown ids. Lookups of known ids never leave C."""
 
     def __missing__(self, name: str) -> int:
         return -1
 
 
 class _Vocabulary:
-    """Ids to row numbers; -1 for ids that a fixed vocabulary lacks."""
+    """Map of ids to row numbers, which grows unless it is fixed; -1 for ids missing from a fixed vocabulary."""
 
     def __init__(self, fixed: Sequence[str] | None) -> None:
         self.fixed = fixed is not None
         self.unknown: dict[str, None] = {}
         self._rows: dict[str, int]
         if fixed is not None:
-            self._rows = _Fixed((name, n) for n, name in enumerate(fixed))
+            self._rows = _FixedRows((name, n) for n, name in enumerate(fixed))
         else:
             growing: defaultdict[str, int] = defaultdict()
             growing.default_factory = growing.__len__
@@ -188,9 +189,9 @@ class _Vocabulary:
 
     def rows(self, ids: list[str]) -> NDArray[np.int32]:
         found = np.fromiter(map(self._rows.__getitem__, ids), np.int32, len(ids))
-        if self.fixed and len(self.unknown) < _EXAMPLES:
-            for n in np.flatnonzero(found < 0)[: 100 * _EXAMPLES].tolist():
-                if len(self.unknown) < _EXAMPLES:
+        if self.fixed and len(self.unknown) < _MAX_EXAMPLES:
+            for n in np.flatnonzero(found < 0)[: 100 * _MAX_EXAMPLES].tolist():
+                if len(self.unknown) < _MAX_EXAMPLES:
                     self.unknown[ids[n]] = None
         return found
 
@@ -200,13 +201,13 @@ class _Vocabulary:
 
 
 def _read(
-    table: Table,
+    table: TableReader,
     columns: ColumnsConfig,
     item_ids: Sequence[str] | None,
     user_ids: Sequence[str] | None,
     min_rating: float | None,
 ) -> Interactions:
-    """What the table says, row by row: a pair may still come several times."""
+    """Read all rows of known users and items; a pair may still occur several times."""
     user_column = table.require(columns.user_id, "user_id")
     item_column = table.require(columns.item_id, "item_id")
     if user_column == item_column:
@@ -214,23 +215,21 @@ def _read(
     rating = _optional(table, columns.rating, "rating")
     time = _optional(table, columns.timestamp, "timestamp")
     if min_rating is not None and rating is None:
-        raise ConfigError(
-            f"min_rating is set, and {table.path} has no column of ratings", hint="see [data.columns] rating"
-        )
-    label = None if columns.label is None else find_label(columns.label, table)
+        raise ConfigError(f"min_rating is set, and {table.path} has no rating column", hint="set [data.columns] rating")
+    label = None if columns.label is None else parse_label_rule(columns.label, table)
     wanted = (user_column, item_column, rating, time, None if label is None else label.column)
     names = list(dict.fromkeys(name for name in wanted if name is not None))
-    user_words, item_words = _Vocabulary(user_ids), _Vocabulary(item_ids)
+    user_vocabulary, item_vocabulary = _Vocabulary(user_ids), _Vocabulary(item_ids)
     parts: list[list[NDArray[np.generic]]] = [[], [], [], [], []]
     rows = unknown_users = unknown_items = 0
     for first, block in table.blocks(names):
         present = None
         if BLANK in block[0]:
             present = [n for n, value in enumerate(block[0]) if value != BLANK]
-            block = [[column[n] for n in present] for column in block]  # noqa: PLW2901 - the same, without blank lines
-        at = _Place(table, first, present)
-        users = user_words.rows(_ids(block[0], user_column, at))
-        items = item_words.rows(_ids(block[1], item_column, at))
+            block = [[column[n] for n in present] for column in block]  # noqa: PLW2901 - the block without blank lines
+        location = _BlockLocation(table, first, present)
+        users = user_vocabulary.rows(_ids(block[0], user_column, location))
+        items = item_vocabulary.rows(_ids(block[1], item_column, location))
         known = (users >= 0) & (items >= 0)
         rows += len(users)
         unknown_items += int(np.count_nonzero(items < 0))
@@ -238,23 +237,23 @@ def _read(
         parts[0].append(users[known])
         parts[1].append(items[known])
         if rating is not None:
-            parts[2].append(_ratings(block[names.index(rating)], rating, at)[known])
+            parts[2].append(_ratings(block[names.index(rating)], rating, location)[known])
         if time is not None:
-            parts[3].append(_timestamps(block[names.index(time)], time, at)[known])
+            parts[3].append(_timestamps(block[names.index(time)], time, location)[known])
         if label is not None:
-            parts[4].append(_labels(block[names.index(label.column)], label, at)[known])
+            parts[4].append(_labels(block[names.index(label.column)], label, location)[known])
     if not rows:
-        raise DataError(f"{table.path} has a header and no rows", hint="see [data]: is it the right file?")
+        raise DataError(f"{table.path} has a header but no rows", hint="check the path in [data]")
     report = ReadReport(
         rows=rows,
         unknown_items=unknown_items,
-        unknown_item_examples=tuple(item_words.unknown),
+        unknown_item_examples=tuple(item_vocabulary.unknown),
         unknown_users=unknown_users,
-        unknown_user_examples=tuple(user_words.unknown),
+        unknown_user_examples=tuple(user_vocabulary.unknown),
     )
     return Interactions(
-        user_words.ids,
-        item_words.ids,
+        user_vocabulary.ids,
+        item_vocabulary.ids,
         np.concatenate(parts[0]).astype(np.int32, copy=False),
         np.concatenate(parts[1]).astype(np.int32, copy=False),
         np.concatenate(parts[2]).astype(np.float32, copy=False) if rating is not None else None,
@@ -264,64 +263,65 @@ def _read(
     )
 
 
-def _optional(table: Table, name: str | None, setting: str) -> str | None:
+def _optional(table: TableReader, name: str | None, setting: str) -> str | None:
     if name is not None:
         return table.require(name, setting)
     return setting if setting in table.columns else None
 
 
 @dataclass
-class _Place:
-    """Turns a position in a block into an error that names the line."""
+class _BlockLocation:
+    """Location of a block in its file, from which error messages derive the line."""
 
-    table: Table
+    table: TableReader
     first: int
     present: list[int] | None
 
-    def fault(self, n: int, column: str, what: str, *, hint: str = "mend that row, or leave it out") -> DataError:
-        return self.table.fault(self.first + (n if self.present is None else self.present[n]), column, what, hint=hint)
+    def value_error(self, n: int, column: str, problem: str, *, hint: str = "correct or remove the row") -> DataError:
+        row = self.first + (n if self.present is None else self.present[n])
+        return self.table.value_error(row, column, problem, hint=hint)
 
 
-def _ids(values: list[str], column: str, at: _Place) -> list[str]:
+def _ids(values: list[str], column: str, location: _BlockLocation) -> list[str]:
     stripped = list(map(str.strip, values))
     if "" in stripped:
-        raise at.fault(stripped.index(""), column, "the id is empty")
+        raise location.value_error(stripped.index(""), column, "the id is empty")
     if max(map(len, stripped), default=0) > MAX_ID:
         n = next(n for n, value in enumerate(stripped) if len(value) > MAX_ID)
-        raise at.fault(n, column, f"the id has {len(stripped[n]):,} characters")
+        raise location.value_error(n, column, f"the id has {len(stripped[n]):,} characters")
     return stripped
 
 
-def _ratings(values: list[str], column: str, at: _Place) -> NDArray[np.float32]:
-    numbers = _numbers(values, column, at, "rating")
+def _ratings(values: list[str], column: str, location: _BlockLocation) -> NDArray[np.float32]:
+    numbers = _numbers(values, column, location, "rating")
     bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)
     if bad.any():
         n = int(np.argmax(bad))
-        raise at.fault(n, column, f"{_shown(values[n])} is no finite rating")
+        raise location.value_error(n, column, f"{_shown(values[n])} is not a finite rating")
     return numbers.astype(np.float32)
 
 
-def _labels(values: list[str], label: Label, at: _Place) -> NDArray[np.float32]:
+def _labels(values: list[str], label: LabelRule, location: _BlockLocation) -> NDArray[np.float32]:
     if label.bound is None:
-        return label.of_words(values, lambda n, what: at.fault(n, label.column, what))
-    return label.of_numbers(_ratings(values, label.column, at))
+        return label.from_text(values, lambda n, problem: location.value_error(n, label.column, problem))
+    return label.from_numbers(_ratings(values, label.column, location))
 
 
-def _timestamps(values: list[str], column: str, at: _Place) -> NDArray[np.int64]:
+def _timestamps(values: list[str], column: str, location: _BlockLocation) -> NDArray[np.int64]:
     try:
-        # Through int, for what a float cannot hold exactly: nanoseconds.
+        # Parse as int first: a float cannot hold nanoseconds exactly.
         return np.fromiter(map(int, values), np.int64, len(values))
     except (ValueError, OverflowError):
         pass
-    numbers = np.fromiter((_seconds(v, n, column, at) for n, v in enumerate(values)), np.float64, len(values))
+    numbers = np.fromiter((_seconds(v, n, column, location) for n, v in enumerate(values)), np.float64, len(values))
     bad = ~(np.abs(numbers) < 2.0**63)
     if bad.any():
         n = int(np.argmax(bad))
-        raise at.fault(n, column, f"{_shown(values[n])} is no time")
+        raise location.value_error(n, column, f"{_shown(values[n])} is not a time")
     return np.floor(numbers).astype(np.int64)
 
 
-def _seconds(value: str, n: int, column: str, at: _Place) -> float:
+def _seconds(value: str, n: int, column: str, location: _BlockLocation) -> float:
     try:
         return float(value)
     except ValueError:
@@ -329,18 +329,18 @@ def _seconds(value: str, n: int, column: str, at: _Place) -> float:
     try:
         moment = datetime.fromisoformat(value.strip())
     except ValueError:
-        hint = "a time is a number or an ISO 8601 date; leave the column out to go without"
-        raise at.fault(n, column, f"{_shown(value)} is no time", hint=hint) from None
+        hint = "use a number or an ISO 8601 date, or remove the column"
+        raise location.value_error(n, column, f"{_shown(value)} is not a time", hint=hint) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _numbers(values: list[str], column: str, at: _Place, what: str) -> NDArray[np.float64]:
+def _numbers(values: list[str], column: str, location: _BlockLocation, name: str) -> NDArray[np.float64]:
     try:
         return np.fromiter(map(float, values), np.float64, len(values))
     except ValueError:
         n = next(n for n, value in enumerate(values) if not _is_number(value))
-        shown = f"{_shown(values[n])} is no number" if values[n].strip() else f"the {what} is empty"
-        raise at.fault(n, column, shown) from None
+        shown = f"{_shown(values[n])} is not a number" if values[n].strip() else f"the {name} is empty"
+        raise location.value_error(n, column, shown) from None
 
 
 def _is_number(value: str) -> bool:
@@ -356,7 +356,7 @@ def _shown(value: str) -> str:
 
 
 def _last_of_each_pair(read: Interactions) -> NDArray[np.int64]:
-    """Positions to keep, ascending: of rows of one pair the latest, by time and then by place in the file."""
+    """Return the position of the latest row of each pair, ascending. Ties of time are resolved by file order."""
     pairs = read.users.astype(np.int64) * max(1, len(read.item_ids)) + read.items
     order = np.argsort(pairs, kind="stable") if read.timestamps is None else np.lexsort((read.timestamps, pairs))
     ordered = pairs[order]
@@ -366,7 +366,7 @@ def _last_of_each_pair(read: Interactions) -> NDArray[np.int64]:
 
 
 def _in_core(users: NDArray[np.int32], items: NDArray[np.int32], k: int) -> NDArray[np.bool_]:
-    """Which pairs are of the k-core: the largest set in which every user and item has k pairs."""
+    """Mask the pairs of the k-core: the largest set in which every user and item has at least k pairs."""
     keep = np.ones(len(users), bool)
     while keep.any():
         per_user = np.bincount(users[keep], minlength=int(users.max()) + 1)
@@ -381,17 +381,20 @@ def _in_core(users: NDArray[np.int32], items: NDArray[np.int32], k: int) -> NDAr
 def _sorted(
     ids: list[str], rows: NDArray[np.int32], further: Iterable[str] = ()
 ) -> tuple[list[str], NDArray[np.int32]]:
-    """A vocabulary that was found by reading: what is left of it, sorted, so that row order decides nothing.
+    """Sort a vocabulary and drop unused ids, so that the order of rows in the file has no effect.
 
     Args:
-        ids: Row number to id.
-        rows: The rows that are used.
-        further: Ids that it shall hold beside those.
+        ids: Id of each row number.
+        rows: Row numbers in use.
+        further: Additional ids for the vocabulary.
+
+    Returns:
+        The sorted vocabulary, and ``rows`` renumbered for it.
     """
     used = np.flatnonzero(np.bincount(rows, minlength=len(ids))).tolist()
     names = list({*(ids[n] for n in used), *further})
     if all(name.isascii() and name.isdigit() for name in names):
-        names.sort(key=lambda name: (len(name), name))  # plain numbers sort by length first
+        names.sort(key=lambda name: (len(name), name))  # numeric order
     else:
         names.sort()
     place = {name: row for row, name in enumerate(names)}

@@ -1,7 +1,7 @@
-"""Train, validation and test: cut once, the same for every arm and seed.
+"""Split interactions into train, validation and test, once for all arms and seeds.
 
-Random numbers are drawn by ``Generator(PCG64)`` from ``split_seed``, a stream for each purpose, over pairs in order of
-(user, item): the order of rows in the file changes nothing where the vocabulary does not depend on it.
+Random numbers come from ``Generator(PCG64)`` seeded with ``split_seed``, one stream per purpose, over pairs sorted by
+(user, item). The order of rows in the file therefore has no effect unless the vocabulary depends on it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.data.interactions import Interactions, read_interactions
-from enhancer.data.newcomers import newcomers
+from enhancer.data.unseen_entities import find_unseen_entities
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -28,58 +28,57 @@ _TRAIN, _VALIDATION, _TEST = 0, 1, 2
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Three parts over one vocabulary. No pair is in two of them."""
+    """Train, validation and test over one vocabulary. No pair is in two parts."""
 
     train: Interactions
     validation: Interactions
-    """Empty where ``validation_size`` is 0."""
+    """Validation pairs; empty if ``validation_size`` is 0."""
     test: Interactions
-    """Warm test pairs, and every pair of a cold item or a cold user."""
+    """Warm test pairs and all pairs of cold items and cold users."""
     cold_items: NDArray[np.int32]
-    """int32, ascending: rows of items that train and validation hold nothing of. Those that were drawn; where none was,
-    those that occur in the test part alone, if they are enough to say something of."""
+    """int32, ascending: rows of items without training and validation pairs. These are the drawn items. If none were
+    drawn, they are the items that occur only in the test part, provided there are enough to evaluate them."""
     cold_users: NDArray[np.int32]
-    """int32, ascending: rows of users that were drawn, likewise."""
+    """int32, ascending: rows of the users that were drawn to be held out."""
     notes: tuple[str, ...] = ()
-    """What was left out of the files of a split of ``files``, a sentence each."""
-    newcomers: tuple[str, ...] = ()
-    """What of the test part training never met, and what becomes of it, a sentence each."""
+    """Sentences about rows left out of the files of a ``files`` split."""
+    unseen_notes: tuple[str, ...] = ()
+    """Sentences about test pairs of items and users without training interactions."""
     new_items: int = 0
-    """Items that occur in the test part alone, though nobody drew them."""
+    """Number of items that occur only in the test part and were not drawn."""
     unknown_users: int = 0
-    """Rows of the test file, with ``files``, that were left out: training knows nothing of their users."""
+    """Number of rows of the test file of a ``files`` split left out because their users are not in training."""
 
 
 def split_interactions(
     interactions: Interactions, config: EvaluationConfig, root: Path, columns: ColumnsConfig
 ) -> Split:
-    """Cut interactions as ``[evaluation]`` says.
+    """Split interactions according to ``[evaluation]``.
 
-    First cold items and users are drawn among those with interactions; all their pairs are test pairs. The rest is
-    cut user by user, and each user keeps one training pair at least:
+    First, cold items and users are drawn among those with interactions; all their pairs become test pairs. The other
+    pairs are split per user, and each user keeps at least one training pair:
 
-    - ``random``: a share ``test_size`` at random (rounded to the nearest count);
-    - ``temporal``: the latest share ``test_size``; ties of time are broken at random, by the seed;
-    - ``temporal-global``: one moment for all users, from which on (about) a share ``test_size`` of all pairs happened:
-      nothing that is trained on is later than anything that is tested. Here a user may have no training pair;
-    - ``leave-one-out``: the last by time, at random where there are no times;
-    - ``files``: all is training; ``config.test`` holds the test pairs.
+    - ``random``: a share ``test_size`` at random, rounded to the nearest count;
+    - ``temporal``: the latest share ``test_size``; the seed breaks ties of time at random;
+    - ``temporal-global``: one moment for all users, after which about a share ``test_size`` of all pairs lies. No
+      training pair is later than a test pair, and a user may have no training pair;
+    - ``leave-one-out``: the last pair by time, or a random one if there are no times;
+    - ``files``: all interactions are training pairs; ``config.test`` holds the test pairs.
 
-    Where no cold items are drawn, items that occur in the test part alone are the cold ones, if they are enough to say
-    something of; see :mod:`enhancer.data.newcomers`.
+    If no cold items are drawn, the items that occur only in the test part become the cold items, provided there are
+    enough to evaluate them; see :mod:`enhancer.data.unseen_entities`.
 
-    Validation is a share ``validation_size`` of each user's training pairs, chosen like test: at random, the latest,
-    the last one, those from an earlier moment on.
+    Validation is a share ``validation_size`` of each user's training pairs, chosen by the same rule as the test pairs.
 
     Args:
-        interactions: All of them; with ``files`` the training ones.
+        interactions: All interactions; with ``files``, the training interactions.
         config: ``[evaluation]``.
         root: Folder that ``config.test`` and ``config.validation`` are relative to.
-        columns: Which column is which, for those files.
+        columns: Column mapping for these files.
 
     Raises:
-        ConfigError: Times are wanted and there are none; a file of the split is not named or not there.
-        DataError: Nothing is left to train or to test.
+        ConfigError: The split needs times and there are none, or a file of the split is missing.
+        DataError: Nothing is left for training or testing.
     """
     cold_item_rng, cold_user_rng, cut_rng, validation_rng = (
         np.random.Generator(np.random.PCG64(seed)) for seed in np.random.SeedSequence(config.split_seed).spawn(4)
@@ -93,19 +92,20 @@ def split_interactions(
     else:
         if config.split.startswith("temporal") and interactions.timestamps is None:
             raise ConfigError(
-                f"[evaluation] split = {config.split!r} needs times, and the interactions have none",
-                hint="see [data.columns] timestamp, or use split = 'random'",
+                f"[evaluation] split = {config.split!r} needs timestamps, but the interactions have none",
+                hint="set [data.columns] timestamp or use split = 'random'",
             )
-        one = config.split == "leave-one-out"
+        leave_one_out = config.split == "leave-one-out"
         by_time = config.split != "random" and interactions.timestamps is not None
         if config.split == "temporal-global":
-            _cut_at_a_moment(interactions, part, _TEST, config.test_size)
-            _cut_at_a_moment(interactions, part, _VALIDATION, config.validation_size)
+            _hold_out_after_cutoff(interactions, part, _TEST, config.test_size)
+            _hold_out_after_cutoff(interactions, part, _VALIDATION, config.validation_size)
         else:
-            _cut(interactions, part, _TEST, 1 if one else config.test_size, cut_rng, by_time=by_time)
+            share = 1 if leave_one_out else config.test_size
+            _hold_out_per_user(interactions, part, _TEST, share, cut_rng, by_time=by_time)
             if config.validation_size > 0:
-                share = 1 if one else config.validation_size
-                _cut(interactions, part, _VALIDATION, share, validation_rng, by_time=by_time)
+                share = 1 if leave_one_out else config.validation_size
+                _hold_out_per_user(interactions, part, _VALIDATION, share, validation_rng, by_time=by_time)
         split = Split(
             interactions.take(part == _TRAIN),
             interactions.take(part == _VALIDATION),
@@ -116,44 +116,44 @@ def split_interactions(
     for name, empty in (("train", not len(split.train)), ("test", not len(split.test))):
         if empty:
             raise DataError(
-                f"the split leaves nothing to {name}: {len(interactions):,} interactions of "
+                f"the split leaves no {name} interactions: {len(interactions):,} interactions of "
                 f"{len(np.unique(interactions.users)):,} users, split = {config.split!r}",
-                hint=_mend(name, config.split, split.notes),
+                hint=_empty_part_hint(name, config.split, split.notes),
             )
-    return _with_newcomers(split)
+    return _with_unseen_entities(split)
 
 
-def _mend(name: str, kind: str, notes: Sequence[str]) -> str:
+def _empty_part_hint(name: str, kind: str, notes: Sequence[str]) -> str:
     if kind == "temporal-global":
         return "all interactions have the same time" if name == "test" else "lower the held-out shares"
     if name == "train":
         return "lower the held-out shares"
     if kind == "files":
-        return "; ".join(["take the test interactions out of the file that is trained on", *notes])
-    return "each user needs two interactions or more"
+        return "; ".join(["remove the test interactions from the training file", *notes])
+    return "each user needs at least two interactions"
 
 
-def _with_newcomers(split: Split) -> Split:
-    """Items that the test part alone knows are the cold ones, unless some were drawn: those are what was asked for."""
+def _with_unseen_entities(split: Split) -> Split:
+    """Make the items that occur only in the test part the cold items, unless cold items were drawn."""
     drawn = len(split.cold_items) > 0
-    new = newcomers(split.train, split.validation, split.test, split.cold_items, split.cold_users)
+    unseen = find_unseen_entities(split.train, split.validation, split.test, split.cold_items, split.cold_users)
     return replace(
         split,
-        cold_items=split.cold_items if drawn or not new.enough else new.items,
-        newcomers=tuple(new.lines(drawn=drawn)),
-        new_items=len(new.items),
+        cold_items=split.cold_items if drawn or not unseen.enough else unseen.items,
+        unseen_notes=tuple(unseen.notes(drawn=drawn)),
+        new_items=len(unseen.items),
     )
 
 
 def _draw(rows: NDArray[np.int32], share: float, rng: np.random.Generator, name: str) -> NDArray[np.int32]:
-    """A share of those that occur, one at least, sorted."""
+    """Draw a share of the distinct rows, at least one. The result is sorted."""
     if share <= 0:
         return np.empty(0, np.int32)
-    there = np.unique(rows)
-    count = max(1, round(share * len(there)))
-    if count >= len(there):
-        raise DataError(f"[evaluation] {name} = {share:g} holds out all {len(there)}", hint="lower it")
-    return np.sort(rng.permutation(there)[:count]).astype(np.int32)
+    occurring = np.unique(rows)
+    count = max(1, round(share * len(occurring)))
+    if count >= len(occurring):
+        raise DataError(f"[evaluation] {name} = {share:g} holds out all {len(occurring)}", hint="use a lower value")
+    return np.sort(rng.permutation(occurring)[:count]).astype(np.int32)
 
 
 def _is_cold(
@@ -167,7 +167,7 @@ def _is_cold(
     return cold
 
 
-def _cut(
+def _hold_out_per_user(
     interactions: Interactions,
     part: NDArray[np.int8],
     target: int,
@@ -176,24 +176,24 @@ def _cut(
     *,
     by_time: bool,
 ) -> None:
-    """Move some training pairs of each user to another part; the user keeps one.
+    """Move some training pairs of each user to another part; the user keeps at least one.
 
     Args:
         interactions: All pairs.
-        part: int8 ``[n]``, changed in place.
-        target: Where to.
-        share: Below 1, of each user's training pairs; 1 means one pair.
-        rng: Decides, or breaks ties of time.
-        by_time: Take the latest.
+        part: int8 ``[n]``: part of each pair; changed in place.
+        target: Part to move pairs to.
+        share: Share of each user's training pairs if below 1; 1 means one pair.
+        rng: Chooses the pairs, or breaks ties of time.
+        by_time: Whether to move the latest pairs.
     """
     pool = np.flatnonzero(part == _TRAIN)
-    pool = pool[np.lexsort((interactions.items[pool], interactions.users[pool]))]  # the file's order plays no part
+    pool = pool[np.lexsort((interactions.items[pool], interactions.users[pool]))]  # makes the file order irrelevant
     users = interactions.users[pool]
-    chance = rng.random(len(pool))
+    random_key = rng.random(len(pool))
     if by_time and interactions.timestamps is not None:
-        order = np.lexsort((chance, -interactions.timestamps[pool], users))
+        order = np.lexsort((random_key, -interactions.timestamps[pool], users))
     else:
-        order = np.lexsort((chance, users))
+        order = np.lexsort((random_key, users))
     counts = np.bincount(users, minlength=len(interactions.user_ids))
     wanted = np.ones_like(counts) if share >= 1 else np.floor(counts * share + 0.5).astype(counts.dtype)
     wanted = np.minimum(wanted, np.maximum(counts - 1, 0))
@@ -201,23 +201,23 @@ def _cut(
     part[pool[order[rank < wanted[users[order]]]]] = target
 
 
-def _cut_at_a_moment(interactions: Interactions, part: NDArray[np.int8], target: int, share: float) -> None:
-    """Move the latest training pairs of all users to another part; pairs of one moment stay together.
+def _hold_out_after_cutoff(interactions: Interactions, part: NDArray[np.int8], target: int, share: float) -> None:
+    """Move all training pairs after a cutoff time to another part. Pairs with equal times stay together.
 
     Args:
         interactions: All pairs, with times.
-        part: int8 ``[n]``, changed in place.
-        target: Where to.
-        share: Of all training pairs; of the two moments around it the one whose share is nearer.
+        part: int8 ``[n]``: part of each pair; changed in place.
+        target: Part to move pairs to.
+        share: Share of all training pairs to move. The cutoff is the time whose share is closest.
     """
     pool = np.flatnonzero(part == _TRAIN)
     if share <= 0 or not len(pool) or interactions.timestamps is None:
         return
-    moments, counts = np.unique(interactions.timestamps[pool], return_counts=True)
-    moved = len(pool) - np.concatenate([[0], np.cumsum(counts)[:-1]])  # by the first moment that is moved
-    if len(moments) > 1:
+    times, counts = np.unique(interactions.timestamps[pool], return_counts=True)
+    moved = len(pool) - np.concatenate([[0], np.cumsum(counts)[:-1]])  # pairs moved, by the first time that is moved
+    if len(times) > 1:
         first = 1 + int(np.argmin(np.abs(moved[1:] - share * len(pool))))
-        part[pool[interactions.timestamps[pool] >= moments[first]]] = target
+        part[pool[interactions.timestamps[pool] >= times[first]]] = target
 
 
 def _from_files(
@@ -230,34 +230,36 @@ def _from_files(
     cold: tuple[NDArray[np.int32], NDArray[np.int32]],
 ) -> Split:
     if config.test is None:
-        raise ConfigError("[evaluation] split = 'files' needs the file of test interactions", hint="set test = ...")
+        raise ConfigError(
+            "[evaluation] split = 'files' needs a file of test interactions", hint="set [evaluation] test"
+        )
     notes: list[str] = []
-    test = _file(root / config.test, "test", train, config, columns, notes)
+    test = _read_part(root / config.test, "test", train, config, columns, notes)
     unknown_users = test.report.unknown_users
     test = _without(test, train, notes, "test", "train")
     if config.validation is not None:
-        validation = _file(root / config.validation, "validation", train, config, columns, notes)
+        validation = _read_part(root / config.validation, "validation", train, config, columns, notes)
         validation = _without(validation, train, notes, "validation", "train")
         validation = _without(validation, test, notes, "validation", "test")
-        held = _is_cold(validation, *cold)
-        test = _joined(test, validation.take(held))
-        validation = validation.take(~held)
+        is_cold = _is_cold(validation, *cold)
+        test = _joined(test, validation.take(is_cold))
+        validation = validation.take(~is_cold)
     else:
         if config.validation_size > 0:
-            _cut(train, part, _VALIDATION, config.validation_size, rng, by_time=False)
+            _hold_out_per_user(train, part, _VALIDATION, config.validation_size, rng, by_time=False)
         validation = train.take(part == _VALIDATION)
     test = _joined(test, train.take(part == _TEST))
     return Split(train.take(part == _TRAIN), validation, test, *cold, notes=tuple(notes), unknown_users=unknown_users)
 
 
-def _file(
+def _read_part(
     path: Path, name: str, train: Interactions, config: EvaluationConfig, columns: ColumnsConfig, notes: list[str]
 ) -> Interactions:
     read = read_interactions(
         path, columns, item_ids=train.item_ids, user_ids=train.user_ids, min_rating=config.min_rating
     )
     notes.extend(f"{name}: {line}" for line in read.report.lines(beside_training=True))
-    # What only some of the files tell is told by none: the parts have the same columns.
+    # All parts must have the same columns.
     return replace(
         read,
         ratings=None if train.ratings is None else read.ratings,
@@ -266,16 +268,16 @@ def _file(
 
 
 def _without(part: Interactions, other: Interactions, notes: list[str], name: str, other_name: str) -> Interactions:
-    """Drop the pairs that another part has too."""
+    """Drop the pairs that another part also holds."""
     width = max(1, len(part.item_ids))
 
-    def pairs(these: Interactions) -> NDArray[np.int64]:
-        return these.users.astype(np.int64) * width + these.items
+    def pair_codes(interactions: Interactions) -> NDArray[np.int64]:
+        return interactions.users.astype(np.int64) * width + interactions.items
 
-    twice = np.isin(pairs(part), pairs(other))
-    if twice.any():
-        notes.append(f"{name}: {int(twice.sum()):,} interactions left out: {other_name} holds them too")
-    return part.take(~twice)
+    shared = np.isin(pair_codes(part), pair_codes(other))
+    if shared.any():
+        notes.append(f"{name}: {int(shared.sum()):,} interactions left out: {other_name} also holds them")
+    return part.take(~shared)
 
 
 def _joined(first: Interactions, second: Interactions) -> Interactions:

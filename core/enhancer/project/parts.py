@@ -194,7 +194,7 @@ class Parts:
 
         config, columns = self.settings.evaluation, self.settings.data.columns
         split = split_interactions(self.interactions, config, self.root, columns)
-        for note in (*split.notes, *split.newcomers):
+        for note in (*split.notes, *split.unseen_notes):
             _log.warning("%s", note)
         return split
 

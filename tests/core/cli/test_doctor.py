@@ -114,4 +114,4 @@ def test_a_damaged_row_fails_and_is_named(invoke, tmp_path):
     (tmp_path / "enhancer.toml").write_text('[data]\nitems = "items.csv"\n')
     (tmp_path / "items.csv").write_text("item_id,title\n1,Lamp\n2,Chair,red\n")
     found = checks(invoke("doctor", "--json"))["data.items"]
-    assert (found["status"], found["detail"]) == ("fail", "items.csv, line 3: 3 fields where the header names 2")
+    assert (found["status"], found["detail"]) == ("fail", "items.csv, line 3: 3 fields, but the header has 2")

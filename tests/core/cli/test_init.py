@@ -136,7 +136,7 @@ def test_a_table_with_a_damaged_row_is_proposed_and_the_row_is_told(invoke, tmp_
     done = invoke("init", "--yes", "--json")
     assert done.code == 0, done.err
     assert written(tmp_path)["data"]["items"] == "items.csv"
-    assert "note: items.csv, line 3: 3 fields where the header names 2" in done.err
+    assert "note: items.csv, line 3: 3 fields, but the header has 2" in done.err
     assert len(done.json()["notes"]) == 1
 
 

@@ -42,7 +42,7 @@ def test_a_metric_that_nothing_measures_is_null_and_not_zero(invoke, project):
     trained = invoke("train", "--json", *SMALL, *flags, "--set", "evaluation.cold_items=0.2")
     assert trained.code == 0, trained.err
     assert set(trained.json()["metrics"].values()) == {None}
-    assert "interactions left out: train holds them too" in trained.err
+    assert "interactions left out: train also holds them" in trained.err
 
 
 @pytest.mark.filterwarnings("ignore")  # the libraries' own

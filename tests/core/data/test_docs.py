@@ -1,4 +1,4 @@
-"""What docs/reference/data.md shows, done."""
+"""Run the code and validate the settings in docs/data.md."""
 
 from __future__ import annotations
 

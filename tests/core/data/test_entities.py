@@ -55,7 +55,7 @@ def test_an_id_may_come_again_with_the_same_text(read):
 
 
 def test_an_id_may_not_come_again_with_other_text(read):
-    with pytest.raises(DataError, match=r"items.csv, line 4, column 'item_id': '1' comes a second time") as caught:
+    with pytest.raises(DataError, match=r"items.csv, line 4, column 'item_id': '1' occurs again") as caught:
         read("item_id,title\n1,A\n2,B\n1,C\n")
     assert caught.value.exit_code == 1
 
@@ -81,7 +81,7 @@ def test_a_column_mapped_to_nothing(read, columns, message):
 
 
 def test_a_table_of_ids_alone(read):
-    with pytest.raises(ConfigError, match="no column beside 'item_id'"):
+    with pytest.raises(ConfigError, match="no column besides 'item_id'"):
         read("item_id\n1\n")
 
 
@@ -89,6 +89,6 @@ def test_reading_is_a_stream(tmp_path):
     path = tmp_path / "items.csv"
     path.write_text("item_id,title\n" + "".join(f"{n},T{n}\n" for n in range(5000)) + "1,other\n")
     stream = read_entities(path, "item", ColumnsConfig(), 100)
-    assert next(stream).id == "0"  # long before the fault in the last line
+    assert next(stream).id == "0"  # although the last line is invalid
     with pytest.raises(DataError, match="line 5002"):
         list(stream)

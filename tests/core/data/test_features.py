@@ -99,7 +99,7 @@ def test_the_configuration_overrules_and_the_file_is_believed(read):
     assert found.features.names[2:5] == ("class=Action", "class=Drama", "class=Sci-Fi")
     again = read(content, ["year:number", "class:category"], ["1", "2"], name="x.item")
     assert kinds(again) == {"year": "number", "class": "category"}
-    assert again.columns[0].odd == ("unknown",)
+    assert again.columns[0].invalid_examples == ("unknown",)
     assert "such as 'unknown'" in again.lines("x.item", "item")[0]
 
 
@@ -144,7 +144,7 @@ def test_numbers_that_are_all_alike_tell_nothing(read):
         ("item_id,genres\na,x\n", ["genre:tags"], ConfigError, "did you mean 'genres'"),
         ("item_id,x\na,1\n", ["x", "x:category"], ConfigError, "names 'x' twice"),
         ("item_id,x\na,\nb,\n", ["x"], DataError, "column 'x' has no value for any item"),
-        ("item_id,x\na,1\na,2\n", ["x"], DataError, "line 3.*'a' comes a second time, with other features"),
+        ("item_id,x\na,1\na,2\n", ["x"], DataError, "line 3.*'a' occurs again with other features"),
         ("item_id,x\n" + "".join(f"i{n},v{n}\n" for n in range(30)), ["x"], ConfigError, "more than 20 different values"),
         ("key,x\na,1\n", ["x"], ConfigError, "no column 'item_id'"),
     ],

@@ -76,7 +76,7 @@ def test_low_ratings_are_left_out_after_duplicates_are_merged(read):
 
 
 def test_min_rating_needs_ratings(read):
-    with pytest.raises(ConfigError, match=r"min_rating .* no column of ratings"):
+    with pytest.raises(ConfigError, match=r"min_rating .* no rating column"):
         read("user_id,item_id\nu,i\n", min_rating=4)
 
 
@@ -115,20 +115,20 @@ def test_recbole_json_and_parquet(tmp_path, read):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("u,i,good,1", r"ratings.csv, line 4, column 'rating': 'good' is no number"),
+        ("u,i,good,1", r"ratings.csv, line 4, column 'rating': 'good' is not a number"),
         ("u,i,,1", r"line 4, column 'rating': the rating is empty"),
-        ("u,i,nan,1", r"line 4, column 'rating': 'nan' is no finite rating"),
-        ("u,i,inf,1", r"line 4, column 'rating': 'inf' is no finite rating"),
-        ("u,i,1e300,1", r"line 4, column 'rating': '1e300' is no finite rating"),
-        ("u,i,1,soon", r"line 4, column 'timestamp': 'soon' is no time"),
-        ("u,i,1,nan", r"line 4, column 'timestamp': 'nan' is no time"),
-        ("u,i,1,1e30", r"line 4, column 'timestamp': '1e30' is no time"),
-        ("u,i,1,99999999999999999999999", r"line 4, column 'timestamp': .* is no time"),
+        ("u,i,nan,1", r"line 4, column 'rating': 'nan' is not a finite rating"),
+        ("u,i,inf,1", r"line 4, column 'rating': 'inf' is not a finite rating"),
+        ("u,i,1e300,1", r"line 4, column 'rating': '1e300' is not a finite rating"),
+        ("u,i,1,soon", r"line 4, column 'timestamp': 'soon' is not a time"),
+        ("u,i,1,nan", r"line 4, column 'timestamp': 'nan' is not a time"),
+        ("u,i,1,1e30", r"line 4, column 'timestamp': '1e30' is not a time"),
+        ("u,i,1,99999999999999999999999", r"line 4, column 'timestamp': .* is not a time"),
         (",i,1,1", r"line 4, column 'user_id': the id is empty"),
         ("u,  ,1,1", r"line 4, column 'item_id': the id is empty"),
         (f"u,{'x' * 2000},1,1", r"line 4, column 'item_id': the id has 2,000 characters"),
-        ("u,i,1", r"line 4: 3 fields where the header names 4"),
-        ("u,i,1,1,9", r"line 4: 5 fields where the header names 4"),
+        ("u,i,1", r"line 4: 3 fields, but the header has 4"),
+        ("u,i,1,1,9", r"line 4: 5 fields, but the header has 4"),
     ],
 )
 def test_bad_values_name_file_line_and_column(read, row, message):

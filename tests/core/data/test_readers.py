@@ -35,7 +35,7 @@ def test_lines_may_end_in_a_carriage_return_alone(write):
 
 def test_a_carriage_return_within_a_bare_field_is_told_in_words(write):
     table = open_table(write("a.csv", "item_id,title\n1,Toy\rStory\n"))
-    with pytest.raises(DataError, match="line 2: a carriage return within a field"):
+    with pytest.raises(DataError, match="line 2: carriage return within a field"):
         list(table.blocks(["item_id", "title"]))
     quoted = open_table(write("b.csv", 'item_id,title\n1,"Toy\rStory"\n'))
     assert [columns for _, columns in quoted.blocks(["title"])] == [[["Toy\rStory"]]]
@@ -69,8 +69,8 @@ def test_every_format_tells_the_same(tmp_path, write):
 def test_quotes_may_hold_line_breaks_and_quotes(write):
     table = open_table(write("a.csv", 'id,text\n1,"two\nlines"\n\n2,"say ""hi"""\n'))
     assert rows(table) == [("1", "two\nlines"), ("2", 'say "hi"')]
-    assert table.place(0) == "line 3"
-    assert table.place(2) == "line 5"
+    assert table.location(0) == "line 3"
+    assert table.location(2) == "line 5"
 
 
 def test_a_tsv_takes_stray_quotes_as_they_are(write):

@@ -65,7 +65,7 @@ def test_a_split_is_a_partition(pairs, config, data):
         assume(False)
         return
     train, validation, test = everything(split)
-    assert sorted(train + validation + test) == sorted(pairs)  # none lost, none doubled
+    assert sorted(train + validation + test) == sorted(pairs)  # a partition
     cold_items, cold_users = set(split.cold_items.tolist()), set(split.cold_users.tolist())
     assert not any(u in cold_users or i in cold_items for u, i in train + validation)
     assert len(cold_items) == (
@@ -79,7 +79,7 @@ def test_a_split_is_a_partition(pairs, config, data):
         assert kept >= 1
         share = 1 if config["split"] == "leave-one-out" else int(mine * config["test_size"] + 0.5)
         assert tested == min(share, mine - 1)
-    # The same again; and from the rows in another order.
+    # Repeat the split, then shuffle the rows.
     assert everything(cut(whole, **config)) == [train, validation, test]
     order = data.draw(st.permutations(range(len(pairs))))
     mixed = cut(make([pairs[n] for n in order], [times[n] for n in order]), **config)
@@ -112,7 +112,7 @@ def test_another_seed_is_another_split():
 
 
 def test_a_known_split_stays_what_it_is():
-    """A change here changes every published number: it needs a new version."""
+    """Pin the split: a change here changes all published results."""
     split = cut(make(dense()), cold_items=0.2)
     assert split.cold_items.tolist() == [0, 11, 13]
     assert [i for u, i in pairs_of(split.validation) if u == 0] == [10]
@@ -149,7 +149,7 @@ def test_a_global_cut_is_one_moment_for_all(pairs, test_size, validation_size, d
     parts = [part.timestamps for part in (split.train, split.validation, split.test) if len(part)]
     for earlier, later in pairwise(parts):
         assert earlier.max() < later.min()
-    # No other moment comes nearer to the share.
+    # No other cutoff comes closer to the share.
     taken = [sum(t >= moment for t in times) for moment in sorted(set(times))[1:]]
     assert abs(len(split.test) - test_size * len(pairs)) == min(abs(n - test_size * len(pairs)) for n in taken)
     shuffled = np.random.default_rng(1).permutation(len(pairs))
@@ -159,13 +159,13 @@ def test_a_global_cut_is_one_moment_for_all(pairs, test_size, validation_size, d
 
 def test_one_moment_alone_cannot_be_cut():
     pairs = dense()
-    with pytest.raises(DataError, match="nothing to test") as failed:
+    with pytest.raises(DataError, match="no test interactions") as failed:
         cut(make(pairs, [7] * len(pairs)), split="temporal-global")
     assert failed.value.hint == "all interactions have the same time"
 
 
 def test_nothing_to_test_is_said():
-    with pytest.raises(DataError, match="nothing to test"):
+    with pytest.raises(DataError, match="no test interactions"):
         cut(make([(u, u) for u in range(N_USERS)]))
 
 
@@ -202,13 +202,13 @@ class TestFiles:
     def test_overlaps_and_unknown_ids_are_left_out_and_told(self, tmp_path, write):
         split = cut(make(dense()[:-1]), tmp_path, split="files", test=write("t.tsv", [(0, 0), (11, 14), (11, 99)]))
         assert pairs_of(split.test) == [(11, 14)]
-        assert any("train holds them too" in note for note in split.notes)
+        assert any("train also holds them" in note for note in split.notes)
         assert any("'i99'" in note for note in split.notes)
 
     def test_a_test_file_that_is_all_trained_on_says_what_to_do(self, tmp_path, write):
-        with pytest.raises(DataError, match="nothing to test") as refused:
+        with pytest.raises(DataError, match="no test interactions") as refused:
             cut(make(dense()), tmp_path, split="files", test=write("t.tsv", [(0, 0), (1, 1)]))
-        assert "out of the file that is trained on" in refused.value.hint
+        assert "from the training file" in refused.value.hint
         assert "test: 2 interactions left out" in refused.value.hint
 
     def test_cold_items_leave_train_and_validation(self, tmp_path, write):
@@ -223,7 +223,7 @@ class TestFiles:
         assert sorted(pair for part in everything(split) for pair in part) == sorted(train + test + validation)
 
     def test_a_missing_file_is_named(self, tmp_path):
-        with pytest.raises(ConfigError, match="set test"):
+        with pytest.raises(ConfigError, match=r"set \[evaluation\] test"):
             cut(make(dense()), tmp_path, split="files")
         with pytest.raises(ConfigError, match=r"no such file: .*t\.tsv"):
             cut(make(dense()), tmp_path, split="files", test="t.tsv")

@@ -93,7 +93,7 @@ def read_head(path: Path, wanted: Iterable[str] = ()) -> Table:
     damage = None
     try:
         if not set(wanted) <= set(table.columns):
-            table.look_through()
+            table.scan_columns()
         if (block := next(table.blocks(table.columns), None)) is not None:
             rows = list(itertools.islice(zip(*block[1], strict=True), _SAMPLE))
     except DataError as error:

@@ -49,8 +49,8 @@ def test_a_column_that_is_called_like_a_bound_comes_first(read):
         ("stars >= 4", ConfigError, "no column 'stars'"),
         ("rating = 4", ConfigError, "a bound is written 'rating >= 4'"),
         ("rating < 4", ConfigError, "a bound is written"),
-        ("rating >= 4..5", ConfigError, "'4..5' is no number"),
-        ("rating", DataError, "line 2, column 'rating': '5' is no label"),
+        ("rating >= 4..5", ConfigError, "'4..5' is not a number"),
+        ("rating", DataError, "line 2, column 'rating': '5' is not a label"),
         ("", ConfigError, "label is empty"),
     ],
 )

@@ -1,12 +1,12 @@
-"""Parquet as a table; pyarrow is imported here alone."""
+"""Read Parquet files. This is the only module that imports pyarrow."""
 
 from __future__ import annotations
 
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from enhancer.data.jsonl import as_text
-from enhancer.data.readers import BLOCK, Block, ColumnKind, Table
+from enhancer.data.readers.json_text import json_text
+from enhancer.data.readers.table_reader import BLOCK_ROWS, Block, ColumnKind, TableReader
 from enhancer.errors import DataError, PluginError
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class ParquetTable(Table):
-    """Read by blocks of rows, and only the columns that are asked for."""
+class ParquetReader(TableReader):
+    """Reader of Parquet files. Only the requested columns are read, block by block."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -31,13 +31,13 @@ class ParquetTable(Table):
                 self.columns = [str(name) for name in file.schema_arrow.names]
                 lists = [str(each.name) for each in file.schema_arrow if pa.types.is_list(each.type)]
         except self._error:
-            raise DataError(f"{path} is empty or no Parquet file") from None
-        if twice := sorted({name for name in self.columns if self.columns.count(name) > 1}):
-            raise DataError(f"{path}: two columns are called {twice[0]!r}", hint="rename one of them")
+            raise DataError(f"{path} is empty or not a Parquet file") from None
+        if duplicates := sorted({name for name in self.columns if self.columns.count(name) > 1}):
+            raise DataError(f"{path}: two columns are called {duplicates[0]!r}", hint="rename one of the columns")
         self._kinds: dict[str, ColumnKind] = dict.fromkeys(lists, "list")
 
-    def kinds(self) -> dict[str, ColumnKind]:
-        """Which columns hold lists."""
+    def column_kinds(self) -> dict[str, ColumnKind]:
+        """Return the columns that hold lists."""
         return dict(self._kinds)
 
     def blocks(self, names: Sequence[str]) -> Iterator[Block]:
@@ -45,7 +45,7 @@ class ParquetTable(Table):
         first = 0
         try:
             with self._open(self.path) as file:
-                for batch in file.iter_batches(batch_size=8 * BLOCK, columns=list(names)):
+                for batch in file.iter_batches(batch_size=8 * BLOCK_ROWS, columns=list(names)):
                     if batch.num_rows:
                         values = [[_text(v) for v in batch.column(name).to_pylist()] for name in names]
                         yield first, values
@@ -53,8 +53,8 @@ class ParquetTable(Table):
         except self._error as error:
             raise DataError(f"{self.path}: damaged after row {first} ({type(error).__name__})") from None
 
-    def place(self, row: int) -> str:
-        """The row."""
+    def location(self, row: int) -> str:
+        """Return the row."""
         return f"row {row + 1}"
 
 
@@ -66,6 +66,6 @@ def _text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     try:
-        return as_text(value)
-    except TypeError:  # a type that JSON lacks, such as a decimal
+        return json_text(value)
+    except TypeError:  # a type without a JSON form, such as a decimal
         return str(value)

@@ -1,4 +1,4 @@
-"""Items and users that only the test part knows."""
+"""Test splits with items and users that occur only in the test part."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def new(users=USERS, items=NEW):
 
 @pytest.fixture
 def files(tmp_path):
-    """A split of files: all that is trained on, all that is tested, and what ``[evaluation]`` says beside."""
+    """Make a ``files`` split from training pairs, test pairs and ``[evaluation]`` settings."""
 
     def files(train, test, *, item_ids=CATALOGUE, validation=None, **config):
         parts = {"train": train, "test": test} | ({} if validation is None else {"validation": validation})
@@ -54,8 +54,8 @@ def cold_of(split):
 def test_new_items_of_a_test_file_are_its_cold_items(files):
     """60 users, each with one warm test pair and two of the twenty new items."""
     split = files(old(), [*old(of=[6]), *new()], validation_size=0)
-    assert cold_of(split) == [f"new{n:02}" for n in range(NEW)]  # and not what nobody ever touched
-    (said,) = split.newcomers
+    assert cold_of(split) == [f"new{n:02}" for n in range(NEW)]  # items without interactions are not included
+    (said,) = split.unseen_notes
     assert said == (
         "120 of 180 test interactions are with 20 items that occur in the test part alone: these are the cold items of this split"
     )
@@ -69,7 +69,7 @@ def test_new_items_of_a_test_file_are_its_cold_items(files):
     assert len(panels["cold"][1].pairs.users) == 120
     assert len(panels["cold_among_all"][0].candidates) == OLD + NEW
     assert len(panels["all"][0].candidates) == OLD
-    # Of what warm items have, one pair in seven is tested: so is about that share of the new ones' 120.
+    # One pair in seven of the warm items is a test pair, so about a seventh of the 120 cold pairs is sampled.
     cold = np.isin(panels["everything"][1].pairs.items, split.cold_items)
     assert np.count_nonzero(~cold) == 60
     assert np.count_nonzero(cold) == pytest.approx(120 / 7, abs=8)
@@ -87,7 +87,7 @@ def test_after_one_moment_new_items_are_cold_and_new_users_are_told(tmp_path):
     split = split_interactions(whole, settings, tmp_path, ColumnsConfig())
     assert len(split.test) == 129
     assert cold_of(split) == [f"new{n:02}" for n in range(NEW)]
-    assert split.newcomers[1:] == (
+    assert split.unseen_notes[1:] == (
         "9 of 129 test interactions are not scored: their users have no training interaction",
     )
     assert facts(Views(split))["test_strangers"] == 9
@@ -95,38 +95,40 @@ def test_after_one_moment_new_items_are_cold_and_new_users_are_told(tmp_path):
 
 @pytest.mark.parametrize(("users", "items"), [(USERS, 19), (49, NEW)])
 def test_too_few_fill_no_panel_and_are_told(files, users, items):
-    """A list of ten out of 19 items, or a mean over 49 users."""
+    """One item or one user below the minimum."""
     split = files(old(), [*old(of=[6]), *new(users, items)], validation_size=0)
     assert not len(split.cold_items)
-    (said,) = split.newcomers
+    (said,) = split.unseen_notes
     assert f"are with {items} items that occur in the test part alone and are not scored" in said
-    assert f"takes 20 such items and 50 users of training with one, and here are {users} such users" in said
+    assert f"needs 20 such items and 50 training users with one; there are {users} such users" in said
     told = facts(Views(split))
     assert (told["cold_items"], told["new_items"], told["test_unreachable"]) == (0, items, 2 * users)
 
 
 def test_hardly_any_are_counted_and_not_told(files):
     split = files(old(), [*old(of=range(6, 12)), *new(1)], validation_size=0)
-    assert split.newcomers == ()
+    assert split.unseen_notes == ()
     assert facts(Views(split))["new_items"] == 2
 
 
 def test_drawn_items_stay_the_cold_ones(files):
-    """What was asked for is measured alone: a result does not change by what a test file holds beside."""
+    """Drawn cold items are evaluated alone, whatever else the test file holds."""
     split = files(old(), [*old(of=[6]), *new()], validation_size=0, cold_items=0.1)
     assert len(split.cold_items) == 3
     assert all(name.startswith("old") for name in cold_of(split))
-    (said,) = split.newcomers
-    assert "are not scored: the cold items are those that [evaluation] cold_items draws" in said
+    (said,) = split.unseen_notes
+    assert "are not scored: the cold items are those drawn by [evaluation] cold_items" in said
     assert facts(Views(split))["new_items"] == 20
 
 
 def test_what_validation_has_met_is_not_new(files):
     split = files(old(), [*old(of=[6]), *new()], validation=[("u1", "new03"), ("u1", "new04")])
-    assert not len(split.cold_items)  # two of the twenty are known: 18 are too few
+    assert not len(split.cold_items)  # two of the twenty occur in validation, and 18 are too few
     assert facts(Views(split))["new_items"] == 18
-    # Sixty users take two new items each, so that each has six test pairs.
-    assert split.newcomers[1:] == ("12 of 180 test interactions are not scored: only validation knows their items",)
+    # Sixty users have two new items each, so each new item has six test pairs.
+    assert split.unseen_notes[1:] == (
+        "12 of 180 test interactions are not scored: their items occur in validation, not in training",
+    )
 
 
 def test_users_that_a_test_file_alone_knows_are_counted(files):
@@ -170,5 +172,5 @@ def test_a_project_tells_of_new_items_with_and_without_a_table_of_them(files, tm
         data = {"interactions": "train.csv", **items}
         project = Project(Settings.model_validate({"data": data, "evaluation": evaluation}), tmp_path)
         assert cold_of(project.split) == [f"new{n:02}" for n in range(NEW)]
-        assert [record.message for record in caplog.records] == list(project.split.newcomers)
+        assert [record.message for record in caplog.records] == list(project.split.unseen_notes)
         assert "these are the cold items of this split" in caplog.text
