@@ -9,12 +9,9 @@ from enhancer.lazy_face import lazy_face
 if TYPE_CHECKING:
     from enhancer.contracts.store import Repair as Repair
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis as Diagnosis
-    from enhancer.evaluation.judging.result import (
-        Ablation as Ablation,
-        Comparison as Comparison,
-        Finding as Finding,
-        Run as Run,
-    )
+    from enhancer.evaluation.judging.findings import Comparison as Comparison, Finding as Finding
+    from enhancer.evaluation.judging.result import Ablation as Ablation
+    from enhancer.evaluation.running.runs import ArmRun as ArmRun, Run as Run
     from enhancer.features.generating.reports import GenerationReport as GenerationReport, Plan as Plan
     from enhancer.features.refresh import Changes as Changes, RefreshReport as RefreshReport
     from enhancer.project.results import RunReport as RunReport, Similar as Similar, TrainingReport as TrainingReport
@@ -23,7 +20,9 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
-        "enhancer.evaluation.judging.result": "Ablation Comparison Finding Run",
+        "enhancer.evaluation.judging.findings": "Comparison Finding",
+        "enhancer.evaluation.judging.result": "Ablation",
+        "enhancer.evaluation.running.runs": "ArmRun Run",
         "enhancer.evaluation.diagnosing.diagnosis": "Diagnosis",
         "enhancer.features.generating.reports": "GenerationReport Plan",
         "enhancer.features.refresh": "Changes RefreshReport",

@@ -11,26 +11,32 @@ array([[0, 1],
 from __future__ import annotations
 
 from enhancer.evaluation.ablation import run_ablation
-from enhancer.evaluation.judging.result import Ablation, Comparison, Finding, Run
+from enhancer.evaluation.judging.findings import Comparison, Finding
+from enhancer.evaluation.judging.result import Ablation
 from enhancer.evaluation.judging.significance import bootstrap, holm, paired
 from enhancer.evaluation.measuring.metrics import Metric, Scores, evaluate, parse_metric
 from enhancer.evaluation.measuring.ranking import CSR, rank
 from enhancer.evaluation.measuring.views import Views, training_data
-from enhancer.evaluation.running.arms import Arm, resolve_arms, resolve_baseline, shuffled
+from enhancer.evaluation.running.arms import Arm, resolve_arms, resolve_baseline
 from enhancer.evaluation.running.baselines import ease, popularity
 from enhancer.evaluation.running.experiment import Experiment
 from enhancer.evaluation.running.fitting import fit
+from enhancer.evaluation.running.run_cache import RunCache
+from enhancer.evaluation.running.runs import ArmRun, Run
+from enhancer.evaluation.running.vectors import shuffled
 from enhancer.evaluation.running.workers import Workers
 
 __all__ = [
     "CSR",
     "Ablation",
     "Arm",
+    "ArmRun",
     "Comparison",
     "Experiment",
     "Finding",
     "Metric",
     "Run",
+    "RunCache",
     "Scores",
     "Views",
     "Workers",

@@ -1,83 +1,74 @@
-"""Arms × seeds on one split: who gains, over what, and is it the meaning?
+"""Train arms × seeds on one split, and judge which arms gain.
 
-Every arm sees the same split, the same validation and, per seed, the same initialisation. A run is a function of the
-experiment, its arm and its seed alone, so that results depend neither on the order of runs nor on where they happen.
+Every arm sees the same split, the same validation part and, per seed, the same initialisation. A run depends on the
+experiment, its arm and its seed alone, so results depend neither on the order of runs nor on where they happen.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
-from enhancer.evaluation.judging.result import Ablation, Run, judge
+from enhancer.evaluation.judging.comparing import compare_arms
+from enhancer.evaluation.judging.controls import controls_by_arm
+from enhancer.evaluation.judging.result import Ablation
 from enhancer.evaluation.judging.verdict import verdicts
 from enhancer.evaluation.measuring.views import Views, labels_of, training_data
-from enhancer.evaluation.running.experiment import Experiment, recall_one, run_one
-from enhancer.evaluation.running.fitting import Watch
+from enhancer.evaluation.running.fitting import TrainingMonitor
 from enhancer.evaluation.running.preconditions import check_task
+from enhancer.evaluation.running.prepared_run import PreparedRun
 from enhancer.evaluation.running.references import references
+from enhancer.evaluation.running.runs import RunRequest
 from enhancer.evaluation.running.search import search as search_arms
-from enhancer.evaluation.running.workers import Epoch, Job, Workers
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from enhancer.config.schema import SearchConfig
-    from enhancer.contracts.backbone import Backbone
-    from enhancer.contracts.features import Sides
-    from enhancer.contracts.fuser import Fuser
-    from enhancer.evaluation.measuring.views import SplitLike
     from enhancer.evaluation.running.arms import Arm
-    from enhancer.evaluation.running.experiment import Features, Table
+    from enhancer.evaluation.running.experiment import Experiment
     from enhancer.evaluation.running.fitting import OnEpoch
-    from enhancer.evaluation.running.run_cache import RunMemory
-    from enhancer.evaluation.running.search import Searched
+    from enhancer.evaluation.running.run_cache import RunCache
+    from enhancer.evaluation.running.runs import ArmRun
+    from enhancer.evaluation.running.search_result import SearchResult
+    from enhancer.evaluation.running.workers import Epoch, Workers
     from enhancer.progress import Detail, Listener
 
 
 def run_ablation(
+    experiment: Experiment,
     arms: Sequence[Arm],
-    split: SplitLike,
-    features: Features,
-    make_backbone: Callable[[Arm], Backbone],
-    make_fuser: Callable[[Arm], Fuser],
-    *,
-    metrics: Sequence[str],
     seeds: Sequence[int],
+    *,
     baseline: str | None = None,
-    pool: Callable[[Table], Table] | None = None,
-    sides: Sides | None = None,
+    search: SearchConfig | None = None,
+    cache: RunCache | None = None,
+    workers: Workers | None = None,
     listener: Listener = silent,
     on_epoch: OnEpoch | None = None,
-    memory: RunMemory | None = None,
-    workers: Workers | None = None,
-    search: SearchConfig | None = None,
 ) -> Ablation:
-    """Train every arm with every seed, and judge.
+    """Train every arm with every seed, and judge the results.
 
     Args:
-        arms: At least one.
-        split: Cut once; shared by all.
-        features: Vectors by what is embedded; asked once for each combination that an arm wants.
-        make_backbone: The backbone of an arm, fresh for each run.
-        make_fuser: The fuser of an arm, fresh for each run.
-        metrics: Such as ``ndcg@10``; the first one stops training early and decides the verdict.
-        seeds: One run of each arm for each.
-        baseline: The arm that the others are compared with; by default the first.
-        pool: Makes user vectors from item vectors, from training interactions alone; None takes those of ``features``.
-        sides: Side features of users and items, the same for every arm; None for none.
-        listener: Told of every epoch, as stage ``ablate``, with runs done of runs in all.
-        on_epoch: Told of every epoch.
-        memory: Runs that were finished before, which are not trained again, and states of unfinished ones.
-        workers: Processes that runs are spread over; None trains here, one run after the other.
-        search: Hyper-parameters to be searched for every arm before, on validation; None takes arms as they are.
+        experiment: Split, vectors, metrics, and the functions that make backbones and fusers. The first metric drives
+            early stopping and the verdict.
+        arms: At least one arm.
+        seeds: Distinct seeds. Every arm is trained once with each.
+        baseline: Name of the arm that the others are compared with; the first arm by default.
+        search: Hyper-parameters to search for every arm beforehand, on the validation part. None uses the arms as they
+            are configured.
+        cache: Finished runs, which are not trained again, and checkpoints of interrupted ones.
+        workers: Processes that train in parallel. None trains in this process, one run after the other.
+        listener: Called with progress after every epoch and run: stage ``ablate``, runs done of all runs.
+        on_epoch: Called after every epoch.
 
     Raises:
-        FusionError: A pair cannot work together; raised before any training.
-        ConfigError: An unknown metric or baseline, or data, backbone and metrics that do not go together.
-        EvaluationError: No test pair can be scored, a seed is there twice, or a model diverged.
+        FusionError: A fuser and a backbone cannot work together. Raised before any training.
+        ConfigError: The baseline is not an arm, or data, backbone and metrics do not go together.
+        EvaluationError: Seeds are not distinct, or training diverged.
     """
     names = [arm.name for arm in arms]
     baseline = names[0] if baseline is None else baseline
@@ -85,96 +76,126 @@ def run_ablation(
         raise ConfigError(f"baseline {baseline!r} is not an arm", hint=did_you_mean(baseline, names))
     if len(set(seeds)) < len(seeds) or not seeds:
         raise EvaluationError(f"seeds must be distinct and at least one, not {list(seeds)}")
-    views = Views(split)
-    for arm in arms:
-        backbone = make_backbone(arm)
-        make_fuser(arm).check(backbone, arm.fuser)
-        check_task(backbone, training_data(split, sides=sides, labelled="labels" in backbone.takes), views, metrics)
+    _check_arms(experiment, arms)
     started = time.perf_counter()
-    experiment = Experiment.over(split, features, make_backbone, make_fuser, metrics=metrics, pool=pool, sides=sides)
+    executor = _Executor(experiment, cache, workers, on_epoch)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
     reference = references(experiment)
-    searched: list[Searched] = []
+    searched: list[SearchResult] = []
     if search is not None:
-        before, whole = 0, len(arms) * search.trials
-
-        def told(progress: Progress) -> None:
-            done = before + progress.done
-            listener(Progress("search", done, whole, progress.detail))
-
-        def trials(jobs: Sequence[Job]) -> list[Run]:
-            nonlocal before
-            found = _all_runs(experiment, jobs, memory, workers, told, on_epoch)
-            before += len(jobs)
-            return found
-
-        searched = search_arms(experiment, arms, search, seed=max(seeds) + 1, run_all=trials)
+        searched = _search(executor, arms, search, seed=max(seeds) + 1, listener=listener)
         arms = [each.arm for each in searched]
-    # Seeds outside: an interrupted look at half the runs already compares all arms.
-    jobs = [Job(arm, seed) for seed in seeds for arm in arms]
-    runs = _all_runs(experiment, jobs, memory, workers, listener, on_epoch)
-    views, panels = experiment.views, experiment.panels
-    strata = [stratum for panel in panels for stratum in panel.strata]
+    # Seeds are the outer loop, so an ablation that is interrupted half-way can already compare all arms.
+    runs = executor.run([RunRequest(arm, seed) for seed in seeds for arm in arms], listener)
+    controls, metrics = controls_by_arm(arms), experiment.metrics
     findings = {
-        s.name: judge(s, runs, arms=arms, baseline=baseline, metrics=metrics, reference=reference) for s in strata
+        stratum.name: compare_arms(
+            stratum, runs, controls=controls, baseline=baseline, metrics=metrics, reference=reference
+        )
+        for panel in experiment.panels
+        for stratum in panel.strata
     }
     return Ablation(
         arms=list(arms),
+        controls=controls,
         baseline=baseline,
         metrics=list(metrics),
         seeds=list(seeds),
         findings=findings,
         runs=runs,
-        verdicts=verdicts(findings, arms, baseline, metrics[0]),
-        facts=facts(views),
+        verdicts=verdicts(findings, arms, controls, baseline, metrics[0]),
+        facts=facts(experiment.views),
         searched={each.arm.name: each for each in searched},
         seconds=time.perf_counter() - started,
     )
 
 
-def _all_runs(
-    experiment: Experiment,
-    jobs: Sequence[Job],
-    memory: RunMemory | None,
-    workers: Workers | None,
-    listener: Listener,
-    on_epoch: OnEpoch | None,
-) -> list[Run]:
-    """Every run, in the order of the jobs, wherever and whenever it was done."""
-    done: dict[str, Run] = {}
+def _check_arms(experiment: Experiment, arms: Sequence[Arm]) -> None:
+    """Raise an error for an arm that cannot be trained or measured."""
+    views = experiment.views
+    for arm in arms:
+        backbone = experiment.make_backbone(arm)
+        experiment.make_fuser(arm).check(backbone, arm.fuser)
+        data = training_data(views.split, sides=experiment.sides, labelled="labels" in backbone.takes)
+        check_task(backbone, data, views, experiment.metrics)
 
-    def finished(job: Job, run: Run) -> None:
-        done[job.name] = run
-        detail: dict[str, Detail] = {"run": job.name, "seconds": round(run.seconds, 1)}
-        listener(Progress("ablate", len(done), len(jobs), detail))
 
-    def told(epoch: Epoch) -> None:
-        if on_epoch is not None:
-            on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
-        listener(Progress("ablate", len(done), len(jobs), epoch._asdict()))
+def _search(
+    executor: _Executor, arms: Sequence[Arm], config: SearchConfig, *, seed: int, listener: Listener
+) -> list[SearchResult]:
+    """Search the hyper-parameters of every arm. Progress counts the trials of all rounds together."""
+    finished_before, total = 0, len(arms) * config.trials
 
-    for job in jobs:
-        known = recall_one(experiment, job.arm, job.seed, memory, measured=job.trial is None)
-        if known is not None:
-            finished(job, known)
-    rest = [job for job in jobs if job.name not in done]
-    if workers is not None and workers.count > 1 and len(rest) > 1:
-        for job, run in workers.run(rest, memory, told):
-            finished(job, run)
-    else:
-        for job in rest:
-            watch = Watch(
-                experiment.views,
-                experiment.metrics[0],
-                run=job.name,
-                listener=listener,
-                on_epoch=on_epoch,
-                stage="ablate",
-                runs_done=len(done),
-                runs=len(jobs),
-            )
-            finished(job, run_one(experiment, job.arm, job.seed, watch, memory, measured=job.trial is None))
-    return [done[job.name] for job in jobs]
+    def report(progress: Progress) -> None:
+        listener(Progress("search", finished_before + progress.done, total, progress.detail))
+
+    def run_trials(requests: Sequence[RunRequest]) -> list[ArmRun]:
+        nonlocal finished_before
+        runs = executor.run(requests, report)
+        finished_before += len(requests)
+        return runs
+
+    return search_arms(executor.experiment, arms, config, seed=seed, run_all=run_trials)
+
+
+@dataclass(frozen=True)
+class _Executor:
+    """Loads or trains runs, in this process or in workers."""
+
+    experiment: Experiment
+    cache: RunCache | None
+    workers: Workers | None
+    on_epoch: OnEpoch | None
+
+    def run(self, requests: Sequence[RunRequest], listener: Listener) -> list[ArmRun]:
+        """Return the runs in the order of the requests."""
+        done: dict[str, ArmRun] = {}
+
+        def finish(request: RunRequest, run: ArmRun) -> None:
+            done[request.name] = run
+            detail: dict[str, Detail] = {"run": request.name, "seconds": round(run.seconds, 1)}
+            listener(Progress("ablate", len(done), len(requests), detail))
+
+        def report(epoch: Epoch) -> None:
+            if self.on_epoch is not None:
+                self.on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
+            listener(Progress("ablate", len(done), len(requests), epoch._asdict()))
+
+        if self.workers is not None and self.workers.count > 1:
+            for request, run in self._cached(requests):
+                finish(request, run)
+            rest = [request for request in requests if request.name not in done]
+            if len(rest) > 1:
+                for request, run in self.workers.run(rest, self.cache, report):
+                    finish(request, run)
+        for request in requests:
+            if request.name in done:
+                continue
+            prepared = PreparedRun.of(self.experiment, request, self.cache)
+            cached = prepared.load()
+            if cached is None:
+                monitor = TrainingMonitor(
+                    self.experiment.views,
+                    self.experiment.metrics[0],
+                    run=request.name,
+                    listener=listener,
+                    on_epoch=self.on_epoch,
+                    stage="ablate",
+                    runs_done=len(done),
+                    runs=len(requests),
+                )
+                cached = prepared.train(monitor)
+            finish(request, cached)
+        return [done[request.name] for request in requests]
+
+    def _cached(self, requests: Sequence[RunRequest]) -> Iterator[tuple[RunRequest, ArmRun]]:
+        """Yield the requests whose runs are in the cache, so that no worker is started for them."""
+        if self.cache is None:
+            return
+        for request in requests:
+            run = PreparedRun.of(self.experiment, request, self.cache).load()
+            if run is not None:
+                yield request, run
 
 
 def facts(views: Views) -> dict[str, Any]:

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import Repair
     from enhancer.evaluation import Ablation, Experiment
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis
-    from enhancer.evaluation.running.run_cache import RunMemory
+    from enhancer.evaluation.running.run_cache import RunCache
     from enhancer.evaluation.running.shared_tables import SharedTables
+    from enhancer.evaluation.running.vectors import Features
     from enhancer.features import GenerationReport, Plan
     from enhancer.features.refresh import Changes, RefreshReport
     from enhancer.progress import Listener
@@ -189,7 +190,7 @@ class Project(Parts):
             seed=seed,
             listener=listener,
             on_epoch=self._on_epoch,
-            checkpoint=memory.unfinished(run),
+            checkpoint=memory.checkpoint(run),
         )
         write_artifact(
             folder,
@@ -271,21 +272,15 @@ class Project(Parts):
         count = settings.evaluation.workers if self.plugins.only_installed else 1
         with SharedTables.within(self.root / "runs") as tables:
             ablation = run_ablation(
+                _experiment(self, tables.keeping(self.features) if count > 1 else self.features),
                 arms,
-                self.split,
-                tables.keeping(self.features) if count > 1 else self.features,
-                self.backbone,
-                self.fuser,
-                metrics=settings.evaluation.metrics,
-                seeds=list(seeds),
+                list(seeds),
                 baseline=resolve_baseline(settings, arms),
-                pool=self.pooling,
-                sides=self.sides,
+                search=settings.evaluation.search,
+                cache=self._memory(),
+                workers=Workers(count, partial(_worker_experiment, settings, self.root, tables)),
                 listener=listener,
                 on_epoch=self._on_epoch,
-                memory=self._memory(),
-                workers=Workers(count, partial(_experiment, settings, self.root, tables)),
-                search=settings.evaluation.search,
             )
         self.plugins.hook.ablation_finished(result=ablation.to_json())
         if report is not None:
@@ -341,14 +336,14 @@ class Project(Parts):
         data = training_data(self.split, sides=self.sides, labelled="labels" in backbone.takes)
         check_task(backbone, data, Views(self.split), self.settings.evaluation.metrics, self.settings.backbone.use)
 
-    def _memory(self) -> RunMemory:
+    def _memory(self) -> RunCache:
         """Runs that were finished before. The ids count too: equal numbers may stand for other entities."""
-        from enhancer.evaluation.running.run_cache import RunMemory
+        from enhancer.evaluation.running.run_cache import RunCache
 
         train = self.split.train
         ids = hashlib.blake2b("\0".join([*train.user_ids, "", *train.item_ids]).encode("utf-8", "surrogatepass"))
-        memory = RunMemory(self.root / "runs", identity=f"{self.settings.backbone.model_dump_json()} {ids.hexdigest()}")
-        memory.tidy()
+        memory = RunCache(self.root / "runs", identity=f"{self.settings.backbone.model_dump_json()} {ids.hexdigest()}")
+        memory.remove_abandoned()
         return memory
 
     def _on_epoch(self, run: str, epoch: int, loss: float, metric: float | None) -> None:
@@ -371,17 +366,22 @@ class Project(Parts):
         }
 
 
-def _experiment(settings: Settings, root: Path, tables: SharedTables) -> Experiment:
-    """The experiment of :meth:`Project.ablate`, in another process."""
+def _experiment(parts: Parts, features: Features) -> Experiment:
+    """Return the experiment of :meth:`Project.ablate`."""
     from enhancer.evaluation import Experiment
 
-    parts = Parts(settings, root)
     return Experiment.over(
         parts.split,
-        tables.of(parts.features),
+        features,
         parts.backbone,
         parts.fuser,
-        metrics=settings.evaluation.metrics,
+        metrics=parts.settings.evaluation.metrics,
         pool=parts.pooling,
         sides=parts.sides,
     )
+
+
+def _worker_experiment(settings: Settings, root: Path, tables: SharedTables) -> Experiment:
+    """Return the same experiment in a worker process, with vectors from the shared tables."""
+    parts = Parts(settings, root)
+    return _experiment(parts, tables.of(parts.features))

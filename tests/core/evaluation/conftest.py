@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from enhancer.contracts import Backbone, Factors, Fitted, Fuser, Fusion, Options
-from enhancer.evaluation import Arm, run_ablation
+from enhancer.evaluation import Arm, Experiment, run_ablation
 
 N_USERS, N_ITEMS, DIM = 60, 80, 6
 
@@ -135,18 +135,24 @@ def make_fuser(arm):
     return {"none": Nothing, "beside": Beside, "deep": Deep}[arm.fuser]()
 
 
+def run_split(split, features, make_backbone, make_fuser, *, arms, seeds, metrics, pool=None, sides=None, **more):
+    """Run an ablation over a new experiment."""
+    world = Experiment.over(split, features, make_backbone, make_fuser, metrics=metrics, pool=pool, sides=sides)
+    return run_ablation(world, arms, seeds, **more)
+
+
 def run_world(arms=ARMS, seeds=(0, 1, 2), cold=True, metrics=("ndcg@10", "recall@20"), world_seed=0, **more):
     split, vectors = make_world(world_seed, cold)
     noise = np.random.default_rng(5).standard_normal(vectors.shape).astype(np.float32)
     tables = {("profile",): vectors, ("text",): vectors + 0.5 * noise}
-    return run_ablation(
-        arms,
+    return run_split(
         split,
         lambda inputs: (None, tables[inputs]),
         lambda arm: SVD(SVDOptions(**arm.backbone_options)),
         make_fuser,
-        metrics=metrics,
+        arms=arms,
         seeds=seeds,
+        metrics=metrics,
         pool=pooling(split),
         **more,
     )
@@ -177,6 +183,7 @@ def toys():
         "arms": ARMS,
         "pooling": pooling,
         "make_fuser": make_fuser,
+        "run_split": run_split,
         "Part": Part,
         "Split": Split,
     }

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from enhancer.errors import ConfigError, EvaluationError, FusionError
-from enhancer.evaluation import Arm, Views, evaluate, fit, run_ablation, training_data
+from enhancer.evaluation import Arm, Views, evaluate, fit, training_data
 
 
 def test_the_json_has_the_keys_of_the_contract_and_no_nan(ablation):
@@ -98,14 +98,14 @@ def test_what_cannot_be_judged(ablate, wrong, error, says):
 
 
 def ablated(split, vectors, toys):
-    return run_ablation(
-        toys["arms"][:1],
+    return toys["run_split"](
         split,
         lambda _: (None, vectors),
         lambda _: toys["SVD"](),
         toys["make_fuser"],
-        metrics=["ndcg@10"],
+        arms=toys["arms"][:1],
         seeds=[0],
+        metrics=["ndcg@10"],
     )
 
 
@@ -175,12 +175,14 @@ def test_training_data_that_does_not_fit(world):
 def test_a_difference_without_chance_is_weighed_over_users_alone(ablation):
     from dataclasses import replace
 
+    from enhancer.evaluation.judging.controls import controls_by_arm
     from enhancer.evaluation.judging.verdict import verdicts
 
     cold = ablation.findings["cold"]
     same = replace(cold.compare("beside", "none", "ndcg@10").paired, p=None, t=None)
     comparison = replace(cold.compare("beside", "none", "ndcg@10"), paired=same, p_adjusted=None)
     finding = replace(cold, comparisons=[comparison])
-    words = verdicts({"cold": finding}, ablation.arms[:2], "none", "ndcg@10")["cold"].words
+    arms = ablation.arms[:2]
+    words = verdicts({"cold": finding}, arms, controls_by_arm(arms), "none", "ndcg@10")["cold"].words
     assert "same for every seed" in words
     assert "over users it is" in words

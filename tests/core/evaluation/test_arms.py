@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from enhancer.config import Settings
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, resolve_arms, resolve_baseline, shuffled
-from enhancer.evaluation.running.arms import controls, differences
+from enhancer.evaluation.judging.controls import controls_by_arm, controls_of, recipe_differences
 
 FUSERS = {"none", "concat", "align"}
 
@@ -144,7 +144,7 @@ def test_seeds_draw_different_placebos():
 
 
 def names(arm, arms):
-    return {role: control.name for role, control in controls(arm, arms).roles().items()}
+    return {role: control.name for role, control in controls_of(arm, arms).by_role().items()}
 
 
 def test_the_nearest_controls():
@@ -152,9 +152,9 @@ def test_the_nearest_controls():
     far, near = Arm("p1", "concat", shuffle=True), Arm("p2", "align", shuffle=True)
     text = Arm("t", "align", inputs=("text",))
     everything = [a, c, far, near, text, Arm("none", "none", semantic=False)]
-    assert names(a, everything) == {"bare": "none", "placebo": "p2", "text": "t"}
-    assert names(c, everything) == {"bare": "none", "placebo": "p1", "text": "t"}
-    assert names(text, everything) == {"bare": "none", "placebo": "p2"}
+    assert names(a, everything) == {"backbone_only": "none", "placebo": "p2", "text": "t"}
+    assert names(c, everything) == {"backbone_only": "none", "placebo": "p1", "text": "t"}
+    assert names(text, everything) == {"backbone_only": "none", "placebo": "p2"}
     assert names(near, everything) == {}
 
 
@@ -173,8 +173,8 @@ BOTH_LOSSES = [
 
 def test_a_control_with_the_same_backbone_is_nearer():
     by_name = {arm.name: arm for arm in BOTH_LOSSES}
-    assert names(by_name["a"], BOTH_LOSSES) == {"bare": "none", "placebo": "a-placebo", "text": "a-text"}
-    assert names(by_name["b"], BOTH_LOSSES) == {"bare": "none-b", "placebo": "b-placebo", "text": "b-text"}
+    assert names(by_name["a"], BOTH_LOSSES) == {"backbone_only": "none", "placebo": "a-placebo", "text": "a-text"}
+    assert names(by_name["b"], BOTH_LOSSES) == {"backbone_only": "none-b", "placebo": "b-placebo", "text": "b-text"}
     assert names(by_name["b"], [by_name["b"], by_name["none"]]) == {}
 
 
@@ -183,19 +183,22 @@ def test_a_search_that_gives_every_arm_other_options_changes_no_control():
         replace(arm, backbone_options={**arm.backbone_options, "learning_rate": 0.01 * n}, untuned=arm)
         for n, arm in enumerate(BOTH_LOSSES)
     ]
+    by_arm = controls_by_arm(tuned)
     for arm, before in zip(tuned, BOTH_LOSSES, strict=True):
         assert names(arm, tuned) == names(before, BOTH_LOSSES)
-        found = controls(arm, tuned)
-        assert all(differences(arm, control) == [] for control in (found.placebo, found.text) if control is not None)
+        found = by_arm[arm.name]
+        assert all(
+            recipe_differences(arm, control) == [] for control in (found.placebo, found.text) if control is not None
+        )
 
 
 def test_what_makes_a_placebo_another_recipe():
     arm = Arm("a", "align")
-    assert differences(arm, Arm("p", "align", shuffle=True)) == []
-    assert differences(arm, Arm("p", "align", inputs=("text",), shuffle=True)) == []  # as wide
+    assert recipe_differences(arm, Arm("p", "align", shuffle=True)) == []
+    assert recipe_differences(arm, Arm("p", "align", inputs=("text",), shuffle=True)) == []  # as wide
     both = Arm("both", "align", inputs=("profile", "text"))
-    assert differences(both, Arm("p", "align", shuffle=True)) == ["of profile, not profile + text"]
-    assert differences(Arm("c", "concat"), arm) == ["through align, not concat"]
-    assert differences(arm, Arm("p", "align", {"weight": 0.1}, shuffle=True)) == ["by other options of align"]
+    assert recipe_differences(both, Arm("p", "align", shuffle=True)) == ["of profile, not profile + text"]
+    assert recipe_differences(Arm("c", "concat"), arm) == ["through align, not concat"]
+    assert recipe_differences(arm, Arm("p", "align", {"weight": 0.1}, shuffle=True)) == ["by other options of align"]
     other = Arm("p", "align", shuffle=True, backbone_options=SOFTMAX)
-    assert differences(arm, other) == ["on other options of the backbone"]
+    assert recipe_differences(arm, other) == ["on other options of the backbone"]

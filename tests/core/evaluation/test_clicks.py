@@ -11,13 +11,13 @@ from hypothesis import given, strategies as st
 
 from enhancer.contracts import Factors, Fitted, SideFeatures, Sides
 from enhancer.errors import ConfigError, EvaluationError
-from enhancer.evaluation import Arm, evaluate, run_ablation, training_data
+from enhancer.evaluation import Arm, evaluate, training_data
 from enhancer.evaluation.measuring.label_metrics import Labelled, auc, gauc, logloss, over_labels
 from enhancer.evaluation.measuring.views import Views
 from enhancer.evaluation.reporting.report import render_csv, render_report
 from enhancer.evaluation.running.baselines import rates
 from enhancer.evaluation.running.fitting import fit
-from enhancer.evaluation.running.run_cache import RunMemory
+from enhancer.evaluation.running.run_cache import RunCache
 
 LABELLED = st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(-4, 4)), min_size=2, max_size=60)
 
@@ -129,14 +129,14 @@ ARMS = [Arm("none", "none", semantic=False), Arm("stiff", "none", semantic=False
 
 
 def run(backbone, toys, split, *, metrics, arms=ARMS, seeds=(0, 1, 2), **more):
-    return run_ablation(
-        arms,
+    return toys["run_split"](
         split,
         lambda _: (None, np.zeros((N_ITEMS, 2), np.float32)),
         lambda arm: backbone(backbone.options_class(**arm.backbone_options)),
         lambda _: toys["Nothing"](),
-        metrics=metrics,
+        arms=arms,
         seeds=seeds,
+        metrics=metrics,
         **more,
     )
 
@@ -213,10 +213,10 @@ def test_a_ranker_learns_from_good_interactions_and_finds_them(toys):
 
 def test_runs_are_remembered_with_features_and_labels(click_backbone, toys, tmp_path):
     split, kind = make_split()
-    memory = RunMemory(tmp_path)
+    cache = RunCache(tmp_path)
     trained = []
     sides = Sides(items=SideFeatures.of(np.eye(2, dtype=np.float32)[kind]))
-    more = {"memory": memory, "on_epoch": lambda name, *_: trained.append(name), "seeds": (0,), "arms": ARMS[:1]}
+    more = {"cache": cache, "on_epoch": lambda name, *_: trained.append(name), "seeds": (0,), "arms": ARMS[:1]}
     first = run(click_backbone, toys, split, metrics=["auc"], sides=sides, **more)
     second = run(click_backbone, toys, split, metrics=["auc"], sides=sides, **more)
     assert len(trained) == 1

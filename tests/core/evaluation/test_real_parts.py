@@ -8,7 +8,7 @@ import pytest
 
 from enhancer.config.schema import DimensionConfig, SearchConfig
 from enhancer.errors import DivergenceError
-from enhancer.evaluation import Arm, run_ablation
+from enhancer.evaluation import Arm
 
 pytest.importorskip("torch")
 
@@ -30,14 +30,14 @@ def test_lightgcn_with_every_bundled_fuser(world, toys):
     ]
 
     def run(arms, seeds):
-        return run_ablation(
-            arms,
+        return toys["run_split"](
             split,
             lambda _: (None, vectors),
             lambda _: LightGCN(LightGCN.options_class(dim=16, epochs=8, batch_size=512, device="cpu"), Context()),
             lambda arm: fusers[arm.fuser](fusers[arm.fuser].options_class(**arm.fuser_options), Context()),
-            metrics=["ndcg@10", "recall@20"],
+            arms=arms,
             seeds=seeds,
+            metrics=["ndcg@10", "recall@20"],
             pool=toys["pooling"](split),
         )
 
@@ -67,14 +67,14 @@ def ablate_lightgcn(world, toys):
     short = {"dim": 8, "epochs": 4, "eval_every": 1, "device": "cpu"}
 
     def run(fuser, options, **more):
-        return run_ablation(
-            [Arm("mine", fuser, backbone_options=options, semantic=fuser != "none")],
+        return toys["run_split"](
             split,
             lambda _: (None, vectors),
             lambda arm: LightGCN(LightGCN.options_class(**short | arm.backbone_options), Context()),
             lambda arm: fusers[arm.fuser](fusers[arm.fuser].options_class(), Context()),
-            metrics=["ndcg@10"],
+            arms=[Arm("mine", fuser, backbone_options=options, semantic=fuser != "none")],
             seeds=[3],
+            metrics=["ndcg@10"],
             pool=toys["pooling"](split),
             **more,
         )

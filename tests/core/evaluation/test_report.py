@@ -16,7 +16,7 @@ from enhancer.evaluation import Views
 from enhancer.evaluation.reporting.gallery import Told, build
 from enhancer.evaluation.reporting.projection import plane
 from enhancer.evaluation.reporting.report import Lists, Section, Table, render_csv, render_report, write_report
-from enhancer.evaluation.running.search import Searched, Trial
+from enhancer.evaluation.running.search_result import SearchResult, Trial
 
 HOSTILE = '<script>alert("1")</script><img src="http://evil.example/x" onerror=alert(1)>{{ 7 * 7 }}'
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -195,7 +195,7 @@ def test_a_search_is_told(ablation):
     ]
     backbone = {"loss": "softmax", "dim": 16, "layer_weights": [0, 0.5]}
     tuned = replace(arm, fuser_options={"tau": 0.5, "weight": 0.125}, backbone_options=backbone)
-    found = replace(ablation, searched={arm.name: Searched(arm=tuned, trials=trials)})
+    found = replace(ablation, searched={arm.name: SearchResult(arm=tuned, trials=trials)})
     page = render_report(found)
     assert "Hyper-parameters" in page
     # As it would stand in the configuration: with what the arm had before.

@@ -5,14 +5,14 @@ import os
 import numpy as np
 import pytest
 
-from enhancer.evaluation.running.run_cache import RunMemory
+from enhancer.evaluation.running.run_cache import RunCache
 
 
 @pytest.fixture
 def count(ablate):
     def run(folder, identity="", **more):
         trained = []
-        result = ablate(memory=RunMemory(folder, identity), on_epoch=lambda name, *_: trained.append(name), **more)
+        result = ablate(cache=RunCache(folder, identity), on_epoch=lambda name, *_: trained.append(name), **more)
         return result, sorted(set(trained))
 
     return run
@@ -49,11 +49,11 @@ def test_options_of_the_backbone_are_part_of_what_a_run_is(world, toys, tmp_path
     from enhancer.evaluation import training_data
 
     data = training_data(split, None, vectors)
-    memory, backbone = RunMemory(tmp_path), toys["SVD"]
+    cache, backbone = RunCache(tmp_path), toys["SVD"]
     small = backbone(backbone.options_class(rank=2))
-    keys = {memory.key(toys["arms"][1], 0, data, split, ["ndcg@10"], (b,)) for b in (backbone(), small)}
+    keys = {cache.key(toys["arms"][1], 0, data, split, ["ndcg@10"], (b,)) for b in (backbone(), small)}
     assert len(keys) == 2
-    assert memory.key(toys["arms"][1], 0, data, split, ["ndcg@10"], (backbone(),)) in keys
+    assert cache.key(toys["arms"][1], 0, data, split, ["ndcg@10"], (backbone(),)) in keys
 
 
 def test_a_damaged_memory_is_no_memory(count, toys, tmp_path):
@@ -68,7 +68,7 @@ def test_a_damaged_memory_is_no_memory(count, toys, tmp_path):
 
 
 def test_what_unfinished_runs_left_a_week_ago_is_removed_and_nothing_else(tmp_path):
-    memory = RunMemory(tmp_path)
+    cache = RunCache(tmp_path)
     names = ("old.unfinished", "old.unfinished.17.new", "new.unfinished", "old.npz")
     for name in names:
         (tmp_path / name).touch()
@@ -77,6 +77,6 @@ def test_what_unfinished_runs_left_a_week_ago_is_removed_and_nothing_else(tmp_pa
     for path in tmp_path.iterdir():
         if "old" in path.name:
             os.utime(path, (0, 0))
-    memory.tidy()
+    cache.remove_abandoned()
     assert {path.name for path in tmp_path.iterdir()} == {".tables-new", "new.unfinished", "old.npz"}
-    RunMemory(tmp_path / "nowhere").tidy()
+    RunCache(tmp_path / "nowhere").remove_abandoned()

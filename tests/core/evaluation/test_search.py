@@ -10,9 +10,9 @@ from enhancer.config.schema import DimensionConfig, SearchConfig
 from enhancer.contracts import Options
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation import Arm, Experiment, Views, run_ablation
-from enhancer.evaluation.running.experiment import run_one
-from enhancer.evaluation.running.fitting import Watch
-from enhancer.evaluation.running.run_cache import RunMemory
+from enhancer.evaluation.running.fitting import TrainingMonitor
+from enhancer.evaluation.running.prepared_run import PreparedRun
+from enhancer.evaluation.running.run_cache import RunCache
 from enhancer.evaluation.running.search import search, space_of
 
 pytest.importorskip("optuna")
@@ -71,18 +71,16 @@ SPACE = SearchConfig(
 
 
 def experiment(parts, **changed):
-    chosen = {**parts, **changed}
-    names = ("split", "features", "make_backbone", "make_fuser")
-    return Experiment.over(*(chosen[name] for name in names), metrics=["ndcg@10"], pool=chosen["pool"])
+    return Experiment.over(**{"metrics": ["ndcg@10"], **parts, **changed})
 
 
-def trainer(world, seen=None, memory=None):
-    def run_all(jobs):
+def trainer(world, seen=None, cache=None):
+    def run_all(requests):
         if seen is not None:
-            seen.extend(jobs)
+            seen.extend(requests)
         return [
-            run_one(world, job.arm, job.seed, Watch(world.views, "ndcg@10", run=job.name), memory, measured=False)
-            for job in jobs
+            PreparedRun.of(world, each, cache).train(TrainingMonitor(world.views, "ndcg@10", run=each.name))
+            for each in requests
         ]
 
     return run_all
@@ -122,8 +120,8 @@ def test_the_test_part_is_not_looked_at(parts, toys, tmp_path):
     split = parts["split"]
     sealed = toys["Split"](split.train, split.validation, Sealed(), split.cold_items, split.cold_users)
     world = replace(experiment(parts), views=Views(sealed), panels=[])
-    memory = RunMemory(tmp_path)
-    found = search(world, ARMS, SPACE, seed=9, run_all=trainer(world, memory=memory))
+    cache = RunCache(tmp_path)
+    found = search(world, ARMS, SPACE, seed=9, run_all=trainer(world, cache=cache))
     open_ = experiment(parts)
     assert [each.arm for each in found] == [
         each.arm for each in search(open_, ARMS, SPACE, seed=9, run_all=trainer(open_))
@@ -136,16 +134,11 @@ def test_an_ablation_compares_what_was_found_and_remembers_trials(parts, tmp_pat
 
     def ablate():
         return run_ablation(
+            experiment(parts, metrics=["ndcg@10", "recall@20"]),
             ARMS,
-            parts["split"],
-            parts["features"],
-            parts["make_backbone"],
-            parts["make_fuser"],
-            metrics=["ndcg@10", "recall@20"],
-            seeds=[0, 1],
-            pool=parts["pool"],
+            [0, 1],
             search=SPACE,
-            memory=RunMemory(tmp_path),
+            cache=RunCache(tmp_path),
             on_epoch=lambda *event: told.append(event),
             listener=shown.append,
         )

@@ -12,8 +12,8 @@ from enhancer.config.schema import DimensionConfig, SearchConfig
 from enhancer.contracts import Options
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, Experiment
-from enhancer.evaluation.running.experiment import run_one
-from enhancer.evaluation.running.fitting import Watch
+from enhancer.evaluation.running.fitting import TrainingMonitor
+from enhancer.evaluation.running.prepared_run import PreparedRun
 from enhancer.evaluation.running.search import search, space_of
 
 pytest.importorskip("torch")
@@ -140,8 +140,11 @@ def test_what_is_named_for_every_arm_is_left_out_for_one_that_has_no_use_for_it(
 
 
 def trainer(world):
-    def run_all(jobs):
-        return [run_one(world, j.arm, j.seed, Watch(world.views, "ndcg@10", run=j.name), measured=False) for j in jobs]
+    def run_all(requests):
+        return [
+            PreparedRun.of(world, each).train(TrainingMonitor(world.views, "ndcg@10", run=each.name))
+            for each in requests
+        ]
 
     return run_all
 

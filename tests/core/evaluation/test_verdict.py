@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from enhancer.evaluation import Arm, Run, holm, paired
-from enhancer.evaluation.judging.result import judge
+from enhancer.evaluation import Arm, ArmRun, holm, paired
+from enhancer.evaluation.judging.comparing import compare_arms
+from enhancer.evaluation.judging.controls import controls_by_arm
 from enhancer.evaluation.judging.verdict import verdicts
 from enhancer.evaluation.measuring.metrics import PairList, Scores
 from enhancer.evaluation.measuring.strata import Stratum
@@ -28,7 +29,7 @@ NOBODY = PairList(np.zeros(1, np.int32), np.zeros(1, np.int32))
 
 def run(arm, seed, value, metric="ndcg@10"):
     scores = Scores(np.arange(2, dtype=np.int32), {metric: np.full(2, value)})
-    return Run(
+    return ArmRun(
         arm=arm, seed=seed, seconds=1.0, epochs=1, best_epoch=1, validation=None, history=[], measured={"all": scores},
         spread={},
     )  # fmt: skip
@@ -44,12 +45,14 @@ def found(metric="ndcg@10", **levels):
         for seed in range(5)
     ]
     stratum = Stratum("all", "all", NOBODY, 80)
-    return arms, judge(stratum, runs, arms=arms, baseline="none", metrics=[metric], reference={})
+    return arms, compare_arms(
+        stratum, runs, controls=controls_by_arm(arms), baseline="none", metrics=[metric], reference={}
+    )
 
 
 def judged(metric="ndcg@10", **levels):
     arms, finding = found(metric, **levels)
-    return verdicts({"all": finding}, arms, "none", metric)["all"]
+    return verdicts({"all": finding}, arms, controls_by_arm(arms), "none", metric)["all"]
 
 
 def test_it_claims_no_more_than_the_tests():

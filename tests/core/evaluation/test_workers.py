@@ -93,13 +93,9 @@ def parts(tmp_path, monkeypatch):
 
 def ablate(parts, count, does=None, told=None):
     return run_ablation(
+        parts.recipe(does),
         [Arm(f"arm{n}", "nothing", semantic=False) for n in range(2)],
-        parts.split(),
-        parts.features,
-        partial(parts.Noise, does),
-        parts.fuser,
-        metrics=["ndcg@5"],
-        seeds=[0, 1, 2],
+        [0, 1, 2],
         workers=None if count is None else Workers(count, partial(parts.recipe, does)),
         on_epoch=None if told is None else lambda *event: told.append(event),
     )

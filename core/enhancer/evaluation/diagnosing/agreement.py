@@ -11,7 +11,7 @@ from enhancer.evaluation.diagnosing.geometry import neighbours, unit
 from enhancer.evaluation.judging.significance import bootstrap
 from enhancer.evaluation.measuring.metrics import PairList
 from enhancer.evaluation.measuring.ranking import CSR
-from enhancer.evaluation.running.arms import shuffled
+from enhancer.evaluation.running.vectors import shuffled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,8 +17,8 @@ from enhancer.evaluation.diagnosing.agreement import LEAST, NEIGHBOURS, agreemen
 from enhancer.evaluation.diagnosing.echoes import ECHO, NEAR, examine
 from enhancer.evaluation.diagnosing.geometry import effective_rank, mean_cosine, unit
 from enhancer.evaluation.measuring.metrics import PairList, evaluate
-from enhancer.evaluation.running.arms import shuffled
 from enhancer.evaluation.running.baselines import popularity
+from enhancer.evaluation.running.vectors import shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

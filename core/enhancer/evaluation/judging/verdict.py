@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from enhancer.evaluation.judging.controls import recipe_differences, same_backbone
 from enhancer.evaluation.measuring.metrics import direction
-from enhancer.evaluation.running.arms import controls, differences, same_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from enhancer.evaluation.judging.result import Comparison, Finding
+    from enhancer.evaluation.judging.controls import Controls
+    from enhancer.evaluation.judging.findings import Comparison, Finding
     from enhancer.evaluation.running.arms import Arm
 
 Level = Literal["semantic gain", "gain", "no significant gain", "loss", "unknown"]
@@ -38,139 +39,162 @@ _PLACES = {
 }
 
 
-def verdicts(findings: Mapping[str, Finding], arms: Sequence[Arm], baseline: str, metric: str) -> dict[str, Verdict]:
-    """The verdict for all, tail and cold, where there are such."""
+def verdicts(
+    findings: Mapping[str, Finding], arms: Sequence[Arm], controls: Mapping[str, Controls], baseline: str, metric: str
+) -> dict[str, Verdict]:
+    """Return the verdicts on ``all``, ``tail`` and ``cold``, as far as these panels exist.
+
+    Args:
+        findings: Findings by panel.
+        arms: All arms, controls included.
+        controls: The controls of every arm, by the arm's name.
+        baseline: Name of the baseline arm.
+        metric: The metric that decides.
+    """
     return {
-        name: verdict(findings[name], arms, baseline, metric, place)
+        name: _PanelJudge(findings[name], arms, controls, baseline, metric, place).verdict()
         for name, place in _PLACES.items()
         if name in findings
     }
 
 
-def verdict(finding: Finding, arms: Sequence[Arm], baseline: str, metric: str, place: str) -> Verdict:
-    """Judge the best arm with vectors on one finding: of those that gain significantly, if any do.
+@dataclass(frozen=True, slots=True)
+class _PanelJudge:
+    """Judges the best arm with vectors on one panel."""
 
-    The best one is picked after the fact; Holm's correction over all arms is what makes that fair. An arm whose
-    backbone is set otherwise than the baseline's gains by its vectors only what it gains over that backbone alone.
-    """
-    able = [arm for arm in arms if arm.semantic and not arm.shuffle and arm.name != baseline]
-    if not able:
-        return Verdict("unknown", f"{place}: no arm with vectors was run, so there is nothing to judge.")
-    credit = {arm.name: _credit(finding, arm, arms, baseline, metric) for arm in able}
-    gaining = [arm for arm in able if credit[arm.name] == "vectors"]
-    gaining = gaining or [arm for arm in able if credit[arm.name] == "untold"]
-    best = max(gaining or able, key=lambda arm: direction(metric) * finding.mean(arm.name, metric))
-    against = finding.compare(best.name, baseline, metric)
-    if against is None:
-        return Verdict("unknown", f"{place}: {best.name} was not compared.", best.name)
-    reached, base = finding.mean(best.name, metric), finding.mean(baseline, metric)
-    numbers = f"reaches {show(metric)} {number(reached)} against {number(base)} of {baseline}{_change(against)}"
-    if against.paired.n == 1:
-        words = f"{place}: {best.name} {numbers}. One seed cannot tell a gain from luck: run several."
-        return Verdict("unknown", words, best.name)
-    if against.paired.p is None:
-        return Verdict("unknown", f"{place}: {best.name} {numbers}. {_without_chance(against)}", best.name)
-    odds = _odds(against)
-    if not against.significant:
-        words = f"{place}: no significant gain. The best arm with vectors, {best.name}, {numbers} ({odds})."
-        return Verdict("no significant gain", words, best.name)
-    if against.worse:
-        words = f"{place}: no gain. Even the best arm with vectors loses: {best.name} {numbers} ({odds})."
-        return Verdict("loss", words, best.name)
-    sentences = [f"{best.name} {numbers} ({odds})", *_against_bare(finding, best, arms, baseline, metric)]
-    if credit[best.name] == "backbone":
-        words = f"{place}: no significant gain by vectors. {'. '.join(sentences)}."
-        return Verdict("no significant gain", words, best.name)
-    level, opening, about_placebo = _against_placebo(finding, best, arms, metric)
-    if credit[best.name] == "untold":
-        level, opening = "gain", "a gain, but it is not told whether by vectors"
-    sentences.append(about_placebo)
-    raw = controls(best, arms).text
-    if raw is not None:
-        sentences.append(_against_text(finding, best, raw, metric))
-    if best.inputs == ("text",) and any("profile" in arm.inputs for arm in able):
-        sentences.append("The best arm is raw text: no LLM is needed for this")
-    return Verdict(level, f"{place}: {opening}. {'. '.join(sentences)}.", best.name)
+    finding: Finding
+    arms: Sequence[Arm]
+    controls: Mapping[str, Controls]
+    baseline: str
+    metric: str
+    place: str
+    """The opening words of the verdict, which name the panel."""
 
+    def verdict(self) -> Verdict:
+        """Judge the best arm with vectors, among those with a significant gain if there are any.
 
-def _credit(
-    finding: Finding, arm: Arm, arms: Sequence[Arm], baseline: str, metric: str
-) -> Literal["nothing", "vectors", "backbone", "untold"]:
-    """What a gain over the baseline is to be credited to; ``untold`` where nothing shares the arm's backbone."""
-    test = finding.compare(arm.name, baseline, metric)
-    if test is None or not test.better:
-        return "nothing"
-    if same_backbone(arm, _named(arms, baseline)):
-        return "vectors"
-    bare = controls(arm, arms).bare
-    if bare is None:
-        return "untold"
-    test = finding.compare(arm.name, bare.name, metric)
-    return "vectors" if test is not None and test.better else "backbone"
+        The best arm is picked after the fact. Holm's correction over all arms makes that fair. An arm whose backbone
+        options differ from the baseline's gets credit only for its gain over the same backbone without vectors.
+        """
+        finding, baseline, metric, place = self.finding, self.baseline, self.metric, self.place
+        candidates = [arm for arm in self.arms if arm.semantic and not arm.shuffle and arm.name != baseline]
+        if not candidates:
+            return Verdict("unknown", f"{place}: no arm with vectors was run, so there is nothing to judge.")
+        credit = {arm.name: self._credit(arm) for arm in candidates}
+        gaining = [arm for arm in candidates if credit[arm.name] == "vectors"]
+        gaining = gaining or [arm for arm in candidates if credit[arm.name] == "undecided"]
+        best = max(gaining or candidates, key=lambda arm: direction(metric) * finding.mean(arm.name, metric))
+        against = finding.compare(best.name, baseline, metric)
+        if against is None:
+            return Verdict("unknown", f"{place}: {best.name} was not compared.", best.name)
+        reached, base = finding.mean(best.name, metric), finding.mean(baseline, metric)
+        numbers = f"reaches {show(metric)} {number(reached)} against {number(base)} of {baseline}{_change(against)}"
+        if against.paired.n == 1:
+            words = f"{place}: {best.name} {numbers}. One seed cannot tell a gain from luck: run several."
+            return Verdict("unknown", words, best.name)
+        if against.paired.p is None:
+            return Verdict("unknown", f"{place}: {best.name} {numbers}. {_without_chance(against)}", best.name)
+        odds = _odds(against)
+        if not against.significant:
+            words = f"{place}: no significant gain. The best arm with vectors, {best.name}, {numbers} ({odds})."
+            return Verdict("no significant gain", words, best.name)
+        if against.worse:
+            words = f"{place}: no gain. Even the best arm with vectors loses: {best.name} {numbers} ({odds})."
+            return Verdict("loss", words, best.name)
+        sentences = [f"{best.name} {numbers} ({odds})", *self._against_backbone(best)]
+        if credit[best.name] == "backbone":
+            words = f"{place}: no significant gain by vectors. {'. '.join(sentences)}."
+            return Verdict("no significant gain", words, best.name)
+        level, opening, about_placebo = self._against_placebo(best)
+        if credit[best.name] == "undecided":
+            level, opening = "gain", "a gain, but it is not told whether by vectors"
+        sentences.append(about_placebo)
+        text = self.controls[best.name].text
+        if text is not None:
+            sentences.append(self._against_text(best, text))
+        if best.inputs == ("text",) and any("profile" in arm.inputs for arm in candidates):
+            sentences.append("The best arm is raw text: no LLM is needed for this")
+        return Verdict(level, f"{place}: {opening}. {'. '.join(sentences)}.", best.name)
 
+    def _credit(self, arm: Arm) -> Literal["nothing", "vectors", "backbone", "undecided"]:
+        """Return what a gain over the baseline is due to; ``undecided`` if no arm without vectors has its backbone."""
+        test = self._test(arm, self.baseline)
+        if test is None or not test.better:
+            return "nothing"
+        if self._on_baseline_backbone(arm):
+            return "vectors"
+        backbone_only = self.controls[arm.name].backbone_only
+        if backbone_only is None:
+            return "undecided"
+        test = self._test(arm, backbone_only.name)
+        return "vectors" if test is not None and test.better else "backbone"
 
-def _named(arms: Sequence[Arm], name: str) -> Arm:
-    return next(arm for arm in arms if arm.name == name)
+    def _against_backbone(self, best: Arm) -> list[str]:
+        """Compare with the same backbone without vectors, if its options differ from the baseline's."""
+        if self._on_baseline_backbone(best):
+            return []
+        backbone_only = self.controls[best.name].backbone_only
+        if backbone_only is None:
+            words = (
+                f"Its backbone is set otherwise than that of {self.baseline}, and no arm without vectors shares its "
+                "options, so that may be all there is to it"
+            )
+            return [words]
+        test = self._test(best, backbone_only.name)
+        reached = f"The same backbone without vectors, {backbone_only.name}, reaches {self._mean(backbone_only)}"
+        if test is not None and test.better:
+            return [f"{reached} ({_odds(test)})"]
+        return [f"{reached}, {_no_worse(test)}: the backbone made it"]
 
+    def _against_placebo(self, best: Arm) -> tuple[Level, str, str]:
+        """Return the level, the opening of the verdict, and the sentence about shuffled vectors."""
+        placebo = self.controls[best.name].placebo
+        if placebo is None:
+            return (
+                "gain",
+                "a gain, with nothing to show that meaning made it",
+                "No arm with shuffled vectors was run, so a wider input may be all there is to it",
+            )
+        test = self._test(best, placebo.name)
+        apart = recipe_differences(best, placebo)
+        other = f" ({', '.join(apart)})" if apart else ""
+        reached = f"Shuffled vectors{other} reach {self._mean(placebo)}"
+        if test is None or not test.better:
+            words = f"{reached}, {_no_worse(test)}: it is not shown to be meaning"
+            return "gain", "a gain, but no semantic gain", words
+        if apart:
+            words = (
+                f"{reached} ({_odds(test)}), but that is another recipe, so what differs may be all there is to it; an "
+                f"arm like {best.name} with shuffle = true would tell"
+            )
+            return "gain", "a gain, but not shown to be a semantic one", words
+        return "semantic gain", "a semantic gain", f"{reached} ({_odds(test)}): the meaning made it"
 
-def _against_bare(finding: Finding, best: Arm, arms: Sequence[Arm], baseline: str, metric: str) -> list[str]:
-    """What the backbone alone reaches, where it is set otherwise than the baseline's."""
-    if same_backbone(best, _named(arms, baseline)):
-        return []
-    bare = controls(best, arms).bare
-    if bare is None:
-        words = (
-            f"Its backbone is set otherwise than that of {baseline}, and no arm without vectors shares its options, so "
-            "that may be all there is to it"
-        )
-        return [words]
-    test = finding.compare(best.name, bare.name, metric)
-    reached = f"The same backbone without vectors, {bare.name}, reaches {number(finding.mean(bare.name, metric))}"
-    if test is not None and test.better:
-        return [f"{reached} ({_odds(test)})"]
-    return [f"{reached}, {_no_worse(test)}: the backbone made it"]
+    def _against_text(self, best: Arm, text: Arm) -> str:
+        test = self._test(best, text.name)
+        apart = recipe_differences(best, text, width=False)
+        other = f" ({', '.join(apart)})" if apart else ""
+        reached = f"Raw text without an LLM{other} reaches {self._mean(text)}"
+        if test is None or not test.significant:
+            return f"{reached}, which is not significantly different{_odds_if_told(test)}"
+        if not test.better:
+            return f"{reached}, significantly better ({_odds(test)})"
+        return f"{reached} ({_odds(test)}){', by another recipe' if apart else ': the LLM adds to it'}"
+
+    def _test(self, arm: Arm, against: str) -> Comparison | None:
+        return self.finding.compare(arm.name, against, self.metric)
+
+    def _mean(self, arm: Arm) -> str:
+        return number(self.finding.mean(arm.name, self.metric))
+
+    def _on_baseline_backbone(self, arm: Arm) -> bool:
+        return same_backbone(arm, next(other for other in self.arms if other.name == self.baseline))
 
 
 def _without_chance(comparison: Comparison) -> str:
     reach = comparison.users_interval
     over_users = "" if reach is None else f"; over users it is {number(reach[0])} to {number(reach[1])} (95%)"
     return f"The difference is the same for every seed, so no test over seeds can weigh it{over_users}."
-
-
-def _against_placebo(finding: Finding, best: Arm, arms: Sequence[Arm], metric: str) -> tuple[Level, str, str]:
-    placebo = controls(best, arms).placebo
-    if placebo is None:
-        return (
-            "gain",
-            "a gain, with nothing to show that meaning made it",
-            "No arm with shuffled vectors was run, so a wider input may be all there is to it",
-        )
-    test = finding.compare(best.name, placebo.name, metric)
-    apart = differences(best, placebo)
-    other = f" ({', '.join(apart)})" if apart else ""
-    reached = f"Shuffled vectors{other} reach {number(finding.mean(placebo.name, metric))}"
-    if test is None or not test.better:
-        words = f"{reached}, {_no_worse(test)}: it is not shown to be meaning"
-        return "gain", "a gain, but no semantic gain", words
-    if apart:
-        words = (
-            f"{reached} ({_odds(test)}), but that is another recipe, so what differs may be all there is to it; an arm "
-            f"like {best.name} with shuffle = true would tell"
-        )
-        return "gain", "a gain, but not shown to be a semantic one", words
-    return "semantic gain", "a semantic gain", f"{reached} ({_odds(test)}): the meaning made it"
-
-
-def _against_text(finding: Finding, best: Arm, raw: Arm, metric: str) -> str:
-    test = finding.compare(best.name, raw.name, metric)
-    apart = differences(best, raw, width=False)
-    other = f" ({', '.join(apart)})" if apart else ""
-    reached = f"Raw text without an LLM{other} reaches {number(finding.mean(raw.name, metric))}"
-    if test is None or not test.significant:
-        return f"{reached}, which is not significantly different{_odds_if_told(test)}"
-    if not test.better:
-        return f"{reached}, significantly better ({_odds(test)})"
-    return f"{reached} ({_odds(test)}){', by another recipe' if apart else ': the LLM adds to it'}"
 
 
 def _no_worse(comparison: Comparison | None) -> str:

@@ -50,7 +50,7 @@ class Panel:
 
 _SHOWN = 10
 """Length of the lists whose looks are told where no metric asks for a ranking."""
-Measured = dict[str, Scores]
+ScoresByStratum = dict[str, Scores]
 """By stratum: the metrics of each user."""
 
 
@@ -95,7 +95,7 @@ def shown(metrics: Sequence[str]) -> int:
 
 def measure(
     factors: Factors, panels: Sequence[Panel], views: Views, metrics: Sequence[str]
-) -> tuple[Measured, dict[str, float]]:
+) -> tuple[ScoresByStratum, dict[str, float]]:
     """Rank each panel once and score all its strata.
 
     Returns:
@@ -103,7 +103,7 @@ def measure(
         (see :func:`spread`) and ``novelty``.
     """
     rankings, k = of_rankings(metrics), shown(metrics)
-    measured: Measured = {}
+    measured: ScoresByStratum = {}
     looks: dict[str, float] = {}
     for panel in panels:
         ranked = rank(factors, panel.users, views.seen_testing, panel.candidates, k)

@@ -14,7 +14,6 @@ from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
 from enhancer.evaluation.reporting.sections import beyond_table, prices, searched_tables
-from enhancer.evaluation.running.arms import controls
 from enhancer.files import replacing
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from enhancer.evaluation.judging.result import Ablation, Comparison, Finding
+    from enhancer.evaluation.judging.findings import Comparison, Finding
+    from enhancer.evaluation.judging.result import Ablation
     from enhancer.evaluation.reporting.gallery import Gallery
     from enhancer.evaluation.running.arms import Arm
 
@@ -270,7 +270,7 @@ def _signed(interval: tuple[float, float] | None, sign: int) -> tuple[float, flo
 
 
 def _placebo(ablation: Ablation, arm: Arm) -> str | None:
-    placebo = controls(arm, ablation.arms).placebo
+    placebo = ablation.controls[arm.name].placebo
     return None if placebo is None else placebo.name
 
 

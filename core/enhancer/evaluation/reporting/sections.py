@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from enhancer.evaluation.judging.result import deviation
+from enhancer.evaluation.judging.findings import deviation
 from enhancer.evaluation.judging.verdict import number, show
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from enhancer.evaluation.judging.result import Ablation
     from enhancer.evaluation.reporting.gallery import Gallery
-    from enhancer.evaluation.running.search import Searched
+    from enhancer.evaluation.running.search_result import SearchResult
 
 
 def prices(
@@ -66,7 +66,7 @@ def searched_tables(ablation: Ablation) -> list[dict[str, Any]]:
     ]
 
 
-def _toml(searched: Searched) -> str:
+def _toml(searched: SearchResult) -> str:
     """The options that were found with those that were set before, as they stand in ``[evaluation.arm.NAME]``."""
     if not any(searched.best.options.values()):
         return "as configured"

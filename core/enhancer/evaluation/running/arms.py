@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from enhancer.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Callable, Collection, Mapping
 
     from enhancer.config import Settings
     from enhancer.config.schema import Input
@@ -146,78 +142,6 @@ def resolve_baseline(settings: Settings, arms: Collection[Arm]) -> str:
     return baseline
 
 
-def shuffled(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Give every row that has a vector the vector of another such row.
-
-    The rows go round one cycle drawn from ``seed``, so that none keeps its own (unless there is one alone); rows
-    without a vector (all zero) stay without.
-    """
-    rows = np.flatnonzero(vectors.any(axis=1))
-    cycle = np.random.default_rng([seed, len(rows)]).permutation(rows)
-    out = vectors.copy()
-    out[cycle] = vectors[np.roll(cycle, 1)]
-    return out
-
-
-@dataclass(frozen=True, slots=True)
-class Controls:
-    """What an arm with vectors must beat, beside the baseline, before its vectors and their meaning may be credited."""
-
-    bare: Arm | None = None
-    """The arm without vectors on the same options of the backbone."""
-    placebo: Arm | None = None
-    """The arm of shuffled vectors that is nearest to it: see :func:`differences`."""
-    text: Arm | None = None
-    """The arm of raw text that is nearest to it, if it uses profiles."""
-
-    def roles(self) -> dict[str, Arm]:
-        """Those that there are, by what they are for."""
-        named = {"bare": self.bare, "placebo": self.placebo, "text": self.text}
-        return {role: arm for role, arm in named.items() if arm is not None}
-
-
-def controls(arm: Arm, arms: Sequence[Arm]) -> Controls:
-    """The controls of an arm; none for one without vectors, or with shuffled ones."""
-    if not arm.semantic or arm.shuffle:
-        return Controls()
-
-    def nearest(others: list[Arm]) -> Arm | None:
-        return max(others, key=lambda other: _nearness(arm, other)) if others else None
-
-    return Controls(
-        next((other for other in arms if not other.semantic and same_backbone(arm, other)), None),
-        nearest([other for other in arms if other.semantic and other.shuffle]),
-        nearest([other for other in arms if other.semantic and not other.shuffle and other.inputs == ("text",)])
-        if "profile" in arm.inputs
-        else None,
-    )
-
-
-def same_backbone(arm: Arm, other: Arm) -> bool:
-    """Whether both were configured with the same options of the backbone."""
-    return dict(other.configured.backbone_options) == dict(arm.configured.backbone_options)
-
-
-def differences(arm: Arm, other: Arm, *, width: bool = True) -> list[str]:
-    """What sets ``other`` apart from ``arm`` beside what its vectors mean, in words; empty: it is a fair control.
-
-    Args:
-        arm: What is to be credited.
-        other: Its placebo, or an arm of raw text.
-        width: Whether vectors must be as wide, as those of a placebo must: made of as many inputs.
-    """
-    found = []
-    if other.fuser != arm.fuser:
-        found.append(f"through {other.fuser}, not {arm.fuser}")
-    elif dict(other.configured.fuser_options) != dict(arm.configured.fuser_options):
-        found.append(f"by other options of {arm.fuser}")
-    if not same_backbone(arm, other):
-        found.append("on other options of the backbone")
-    if width and len(other.inputs) != len(arm.inputs):
-        found.append(f"of {' + '.join(other.inputs)}, not {' + '.join(arm.inputs)}")
-    return found
-
-
 def _added(settings: Settings, uses_semantics: Callable[[str], bool], fusers: Collection[str] | None) -> list[str]:
     """The controls that are run without being named."""
     evaluation = settings.evaluation
@@ -249,8 +173,3 @@ def _primary(settings: Settings, uses_semantics: Callable[[str], bool], fusers: 
 
 def _repeats(arm: Arm, other: Arm) -> bool:
     return other.name != arm.name and arm.same_recipe(other)
-
-
-def _nearness(arm: Arm, other: Arm) -> tuple[bool, ...]:
-    same_options = dict(other.configured.fuser_options) == dict(arm.configured.fuser_options)
-    return other.fuser == arm.fuser, same_backbone(arm, other), other.inputs == arm.inputs, same_options

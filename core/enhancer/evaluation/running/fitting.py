@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     """Called with run, epoch, loss and validation metric: the hook ``epoch_finished``."""
 
 
-class Watch:
-    """The monitor of one run: validates, and passes on what the backbone tells."""
+class TrainingMonitor:
+    """The monitor of one run: computes the validation metric and reports progress."""
 
     def __init__(
         self,
@@ -135,9 +135,9 @@ def fit(
     fuser.check(backbone)
     views = Views(split)
     check_task(backbone, data, views, metrics)
-    watch = Watch(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
-    fitted = backbone.fit(data, fuser, seed=seed, monitor=watch)
-    watch.finished(fitted.epochs)
+    monitor = TrainingMonitor(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
+    fitted = backbone.fit(data, fuser, seed=seed, monitor=monitor)
+    monitor.finished(fitted.epochs)
     found = dict.fromkeys(metrics, math.nan)
     if (rankings := of_rankings(metrics)) and len(views.warm_test.users):
         scores = evaluate(

@@ -1,4 +1,4 @@
-"""Whether data, backbone and metrics go together; asked before anything is trained."""
+"""Check that data, backbone and metrics go together, before anything is trained."""
 
 from __future__ import annotations
 
@@ -19,34 +19,19 @@ if TYPE_CHECKING:
 _LABEL = "set [data.columns] label, such as label = 'click' or label = 'rating >= 4'"
 
 
-def check_task(
-    backbone: Backbone, data: TrainingData, views: Views, metrics: Sequence[str], name: str = "this backbone"
-) -> None:
-    """Refuse what would be measured of nothing, or learned from nothing.
+def check_metrics(views: Views, metrics: Sequence[str]) -> None:
+    """Check that every metric is defined on the split.
 
     Raises:
-        ConfigError: An unknown metric; a metric of labels without any; log loss of scores that are no logits; or what
-            :meth:`~enhancer.contracts.Backbone.check_data` refuses.
-        EvaluationError: The labels that a metric needs are all the same.
+        ConfigError: A metric is unknown, or needs labels that the interactions do not have.
+        EvaluationError: The labels that a metric needs are all equal.
     """
-    backbone.check_data(data, name)
     parsed = [parse_metric(metric) for metric in metrics]
     of_labels = [metric.name for metric in parsed if metric.of_labels]
-    if data.labels is not None and (np.all(data.labels > 0) or not np.any(data.labels > 0)):
-        what = "good" if data.labels[0] > 0 else "bad"
-        raise EvaluationError(
-            f"every training interaction is a {what} one: there is nothing to tell apart",
-            hint="see [data.columns] label, and [evaluation] min_rating",
-        )
     if not of_labels:
         return
     if labels_of(views.split.test) is None:
         raise ConfigError(f"metric {of_labels[0]!r} is of labels, and the interactions have none", hint=_LABEL)
-    if "logloss" in of_labels and "labels" not in backbone.takes:
-        raise ConfigError(
-            f"metric 'logloss' is of probabilities, and backbone {name!r} as configured gives none",
-            hint="set [backbone] use = 'fm' and loss = 'log', or measure 'auc'",
-        )
     for part, words, asked in (
         (views.labelled_test, "test", of_labels),
         (views.labelled_validation, "validation", [parsed[0].name] if parsed[0].of_labels else []),
@@ -58,3 +43,35 @@ def check_task(
                 else f"metric {asked[0]!r} cannot be told: all labels of the {words} part are the same",
                 hint="see [data.columns] label, and [evaluation] split and min_rating",
             )
+
+
+def check_task(
+    backbone: Backbone, data: TrainingData, views: Views, metrics: Sequence[str], name: str = "this backbone"
+) -> None:
+    """Check that the backbone can learn from the data, and that every metric is defined on its scores and the split.
+
+    Args:
+        backbone: The backbone to train.
+        data: Its training data; vectors are not needed.
+        views: The split.
+        metrics: Names such as ``ndcg@10``.
+        name: The backbone's name in error messages.
+
+    Raises:
+        ConfigError: As of :func:`check_metrics`; log loss of a backbone that gives no probabilities; or data that
+            :meth:`~enhancer.contracts.Backbone.check_data` rejects.
+        EvaluationError: The labels that training or a metric needs are all equal.
+    """
+    backbone.check_data(data, name)
+    if data.labels is not None and (np.all(data.labels > 0) or not np.any(data.labels > 0)):
+        what = "good" if data.labels[0] > 0 else "bad"
+        raise EvaluationError(
+            f"every training interaction is a {what} one: there is nothing to tell apart",
+            hint="see [data.columns] label, and [evaluation] min_rating",
+        )
+    check_metrics(views, metrics)
+    if "labels" not in backbone.takes and any(parse_metric(metric).name == "logloss" for metric in metrics):
+        raise ConfigError(
+            f"metric 'logloss' is of probabilities, and backbone {name!r} as configured gives none",
+            hint="set [backbone] use = 'fm' and loss = 'log', or measure 'auc'",
+        )

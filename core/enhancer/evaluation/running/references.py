@@ -8,7 +8,7 @@ import numpy as np
 
 from enhancer.evaluation.measuring.label_metrics import over_labels
 from enhancer.evaluation.measuring.metrics import evaluate, of_rankings, parse_metric
-from enhancer.evaluation.measuring.panels import Measured, measure
+from enhancer.evaluation.measuring.panels import measure
 from enhancer.evaluation.measuring.views import labels_of
 from enhancer.evaluation.running.baselines import als, als_fits, ease, ease_fits, popularity, rates
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enhancer.contracts.backbone import Factors
+    from enhancer.evaluation.measuring.panels import ScoresByStratum
     from enhancer.evaluation.running.experiment import Experiment
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ _ALS = tuple((share * weight, weight) for share in (10.0, 3.0, 1.0) for weight i
 """Regularisation and weight of an interaction; the first where there is no validation part."""
 
 
-def references(experiment: Experiment) -> dict[str, Measured]:
+def references(experiment: Experiment) -> dict[str, ScoresByStratum]:
     """Popularity; EASE where it is cheap; ALS where ``implicit`` is installed.
 
     With metrics of labels also the rates of users and items, which alone of them give probabilities.

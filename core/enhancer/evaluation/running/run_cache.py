@@ -1,7 +1,8 @@
-"""Runs that were finished before, and states of those that were not: what was interrupted goes on where it was.
+"""Cache finished runs, and keep checkpoints of interrupted ones.
 
-A run is known again by a hash of all that decides it: the split, the vectors, the backbone and fuser with their
-options, the seed, the metrics and enhancer's version. What is kept is small: scores by user, and the training curve.
+The key of a run is a hash of everything that determines its result: the split, the vectors, the backbone and fuser with
+their options, the seed, the metrics and the version of enhancer. Entries are small: metrics by user, and the training
+history.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer import __version__
-from enhancer.evaluation.judging.result import Run
 from enhancer.evaluation.measuring.metrics import Scores
 from enhancer.evaluation.measuring.views import labels_of
 from enhancer.evaluation.running import shared_tables
+from enhancer.evaluation.running.runs import ArmRun
 from enhancer.files import replacing
 
 if TYPE_CHECKING:
@@ -30,25 +31,26 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.backbone import Backbone, TrainingData
     from enhancer.contracts.fuser import Fuser
-    from enhancer.evaluation.measuring.panels import Measured
+    from enhancer.evaluation.measuring.panels import ScoresByStratum
     from enhancer.evaluation.measuring.views import SplitLike
     from enhancer.evaluation.running.arms import Arm
+    from enhancer.evaluation.running.runs import RunRequest
 
 _FORMAT = 2
-_UNFINISHED = ".unfinished"
+_CHECKPOINT = ".unfinished"
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
-"""What an unfinished run left is of no use when nobody has gone on with it for so long."""
+"""Age at which the checkpoint of an unfinished run is removed."""
 
 
-class RunMemory:
-    """A folder of finished runs."""
+class RunCache:
+    """A folder of finished runs and checkpoints."""
 
     def __init__(self, folder: Path, identity: str = "") -> None:
-        """Use ``folder``, made when the first run is kept.
+        """Use ``folder``, which is created when the first run is saved.
 
         Args:
-            folder: Where runs are kept.
-            identity: Whatever decides a run beside what :meth:`key` is told: versions of plugins, say.
+            folder: Where runs are saved.
+            identity: Anything that determines a run besides the arguments of :meth:`key`, such as versions of plugins.
         """
         self._folder = folder
         self._identity = identity
@@ -61,14 +63,22 @@ class RunMemory:
         split: SplitLike,
         metrics: list[str],
         parts: Sequence[Backbone | Fuser] = (),
-        measured: bool = True,
+        *,
+        tested: bool = True,
     ) -> str:
-        """Name a run by all that decides it; ``parts`` are its backbone and fuser, known by class and ``options``.
+        """Return the cache key of a run: a hash of everything that determines its result.
 
-        One that was only validated (``measured=False``) has a name of its own, which the test part does not enter.
+        Args:
+            arm: Its fuser and fuser options enter the key.
+            seed: Seed of the run.
+            data: What the backbone trains on.
+            split: The split that the run is measured on.
+            metrics: The metrics measured.
+            parts: Backbone and fuser. Their class and ``options`` enter the key.
+            tested: Whether the run is measured on the test part. If not, the test part does not enter the key.
         """
-        digest = hashlib.blake2b(digest_size=16, person=b"" if measured else b"trial")
-        compared = (split.train, split.validation, *([split.test] if measured else []))
+        digest = hashlib.blake2b(digest_size=16, person=b"" if tested else b"trial")
+        compared = (split.train, split.validation, *([split.test] if tested else []))
         recipe = [
             _FORMAT,
             __version__,
@@ -85,8 +95,8 @@ class RunMemory:
         for side in (data.user_features, data.item_features):
             for part in () if side is None else side.arrays():
                 digest.update(b"side" + np.ascontiguousarray(part).data)
-        for told in (data.labels, *(labels_of(pairs) for pairs in compared)):
-            digest.update(b"" if told is None else b"labels" + np.ascontiguousarray(told).data)
+        for labels in (data.labels, *(labels_of(pairs) for pairs in compared)):
+            digest.update(b"" if labels is None else b"labels" + np.ascontiguousarray(labels).data)
         for array in (
             *(part for pairs in compared for part in (pairs.users, pairs.items)),
             split.cold_items,
@@ -101,27 +111,27 @@ class RunMemory:
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def unfinished(self, key: str) -> Path:
-        """Where the run of that key keeps its state until it is finished."""
-        return self._folder / f"{key}{_UNFINISHED}"
+    def checkpoint(self, key: str) -> Path:
+        """Return where the run with this key keeps its state until it is finished."""
+        return self._folder / f"{key}{_CHECKPOINT}"
 
-    def tidy(self) -> None:
-        """Remove what unfinished runs left behind a week ago or earlier."""
+    def remove_abandoned(self) -> None:
+        """Remove checkpoints and shared tables that have not been touched for a week."""
         latest = time.time() - _ABANDONED_SECONDS
-        for pattern in (f"*{_UNFINISHED}*", f"{shared_tables.PREFIX}*"):
-            for left in self._folder.glob(pattern):
-                with contextlib.suppress(OSError):  # somebody else removes it too, or it is not ours to remove
-                    if left.stat().st_mtime < latest:
-                        shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for pattern in (f"*{_CHECKPOINT}*", f"{shared_tables.PREFIX}*"):
+            for path in self._folder.glob(pattern):
+                with contextlib.suppress(OSError):  # another process may remove it too, or it belongs to another user
+                    if path.stat().st_mtime < latest:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def recall(self, key: str, arm: Arm, seed: int) -> Run | None:
-        """The run of that key, if it was finished before; a file that cannot be read counts as none."""
+    def load(self, key: str, request: RunRequest) -> ArmRun | None:
+        """Return the finished run with this key. None if there is none, or if its file cannot be read."""
         try:
-            # The file is opened here: np.load leaves it open when it is no archive.
+            # Open the file here: np.load does not close a file that is not an archive.
             with (self._folder / f"{key}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 about: dict[str, Any] = json.loads(str(arrays["about"]))
                 totals: dict[str, dict[str, float]] = about.pop("totals", {})
-                measured: Measured = {
+                measured: ScoresByStratum = {
                     stratum: Scores(
                         arrays[f"{number}.users"],
                         {metric: arrays[f"{number}.{place}"] for place, metric in enumerate(metrics)},
@@ -129,12 +139,12 @@ class RunMemory:
                     )
                     for number, (stratum, metrics) in enumerate(about.pop("strata"))
                 }
-            return Run(arm=arm.name, seed=seed, measured=measured, **about)
+            return ArmRun(arm=request.arm.name, seed=request.seed, measured=measured, **about)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
-    def remember(self, key: str, run: Run) -> None:
-        """Keep a finished run; a folder that cannot be written is no reason to lose the experiment."""
+    def save(self, key: str, run: ArmRun) -> None:
+        """Save a finished run. If the folder cannot be written to, the experiment goes on without saving."""
         strata = [(name, list(scores.values)) for name, scores in run.measured.items()]
         about = {
             "seconds": run.seconds,

@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from enhancer.contracts.options import ignored
 from enhancer.errors import ConfigError, EvaluationError, FusionError
 from enhancer.evaluation.measuring.metrics import direction, parse_metric
-from enhancer.evaluation.running.workers import Job
+from enhancer.evaluation.running.runs import RunRequest
+from enhancer.evaluation.running.search_result import SearchResult, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from enhancer.config.schema import DimensionConfig, SearchConfig
     from enhancer.contracts.options import Options
-    from enhancer.evaluation.judging.result import Run
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.experiment import Experiment
+    from enhancer.evaluation.running.runs import ArmRun
 
     Space = dict[str, dict[str, DimensionConfig]]
     """By ``backbone`` or ``fuser``, then by option."""
-    RunAll = Callable[[Sequence[Job]], Iterable[Run]]
-    """Does jobs, wherever, and gives their runs in order."""
+    RunAll = Callable[[Sequence[RunRequest]], Iterable[ArmRun]]
+    """Does requests, wherever, and gives their runs in order."""
 
 Value = TypeVar("Value")
 
@@ -53,49 +54,9 @@ _MOST_REFUSED = 50
 """Draws in a row that cannot work together, after which an arm's space is taken to hold nothing that does."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """One training run of a search."""
-
-    options: Mapping[str, Mapping[str, Any]]
-    """By ``backbone`` or ``fuser``: the options that were tried."""
-    value: float | None
-    """The first metric on validation; None where training failed."""
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Searched:
-    """What the search found for one arm."""
-
-    arm: Arm
-    """With the best options."""
-    trials: list[Trial] = field(default_factory=list)
-    """In order; the first is the arm as configured."""
-    sign: int = 1
-    """-1 where a lower value is the better one."""
-
-    @property
-    def best(self) -> Trial:
-        """The trial whose options were taken; of equal ones the first."""
-        return max(self.trials, key=lambda trial: -math.inf if trial.value is None else self.sign * trial.value)
-
-    def to_json(self) -> dict[str, Any]:
-        """Best options, validation before and after, and every trial."""
-        return {
-            "best": {part: dict(values) for part, values in self.best.options.items()},
-            "validation": self.best.value,
-            "configured": self.trials[0].value,
-            "trials": [
-                {"options": {p: dict(v) for p, v in t.options.items()}, "validation": t.value, "seconds": t.seconds}
-                for t in self.trials
-            ],
-        }
-
-
 def search(
     experiment: Experiment, arms: Sequence[Arm], config: SearchConfig, *, seed: int, run_all: RunAll
-) -> list[Searched]:
+) -> list[SearchResult]:
     """Search every arm.
 
     Args:
@@ -135,10 +96,12 @@ def search(
     while done < config.trials:
         count = 1 if not done else min(_ROUND, config.trials - done)
         drawn = [study.draw(count) for study in studies]
-        jobs = [
-            Job(arm, seed, trial=done + number) for number in range(count) for arm in (arms[number] for arms in drawn)
+        requests = [
+            RunRequest(arm, seed, trial=done + number)
+            for number in range(count)
+            for arm in (arms[number] for arms in drawn)
         ]
-        for place, run in enumerate(run_all(jobs)):
+        for place, run in enumerate(run_all(requests)):
             studies[place % len(studies)].told(run)
         done += count
     return [study.result() for study in studies]
@@ -282,16 +245,16 @@ class _Study:
         """What the sampler is told of a draw that found nothing, so that it keeps away from there."""
         return 0.0 if self._sign > 0 else -_HOPELESS
 
-    def told(self, run: Run) -> None:
+    def told(self, run: ArmRun) -> None:
         """What became of the trial that was drawn first of those still out."""
         asked, arm, options = self._waiting.pop(0)
         self._tried.append((arm, Trial(options=options, value=run.validation, seconds=run.seconds)))
         if asked is not None:
             self._study.tell(asked, self._nothing if run.validation is None else self._sign * run.validation)
 
-    def result(self) -> Searched:
+    def result(self) -> SearchResult:
         trials = [trial for _, trial in self._tried]
-        found = Searched(arm=self._arm, trials=trials, sign=self._sign)
+        found = SearchResult(arm=self._arm, trials=trials, sign=self._sign)
         return replace(found, arm=self._tried[trials.index(found.best)][0])
 
 

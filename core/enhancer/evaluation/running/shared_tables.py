@@ -9,15 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
+    from collections.abc import Iterator, Sequence
 
     from enhancer.config.schema import Input
-
-    Table = NDArray[np.float32]
-    Features = Callable[[Sequence[Input]], tuple[Table | None, Table]]
+    from enhancer.evaluation.running.vectors import Features, FloatMatrix
 
 PREFIX = ".tables-"
 """How the names of folders with shared tables begin."""
@@ -44,7 +39,7 @@ class SharedTables:
         """``features``, whose results are kept for others."""
         import numpy as np
 
-        def keep(inputs: Sequence[Input]) -> tuple[Table | None, Table]:
+        def keep(inputs: tuple[Input, ...]) -> tuple[FloatMatrix | None, FloatMatrix]:
             users, items = features(inputs)
             for name, table in (("users", users), ("items", items)):
                 if table is not None and not (path := self._path(inputs, name)).exists():
@@ -59,7 +54,7 @@ class SharedTables:
     def of(self, features: Features) -> Features:
         """What was kept; by ``features`` where nothing was."""
 
-        def take(inputs: Sequence[Input]) -> tuple[Table | None, Table]:
+        def take(inputs: tuple[Input, ...]) -> tuple[FloatMatrix | None, FloatMatrix]:
             items = self._path(inputs, "items")
             if not items.exists():
                 return features(inputs)
@@ -72,9 +67,9 @@ class SharedTables:
         return self.folder / f"{'+'.join(inputs)}.{name}.npy"
 
 
-def _mapped(path: Path) -> Table:
+def _mapped(path: Path) -> FloatMatrix:
     import numpy as np
 
     # Copy on write: a backbone may take the table for its own.
-    table: Table = np.load(path, mmap_mode="c", allow_pickle=False)
+    table: FloatMatrix = np.load(path, mmap_mode="c", allow_pickle=False)
     return table

@@ -1,7 +1,7 @@
 """Runs in processes of their own: a run keeps little more than one core busy, so two take little longer than one.
 
 Each worker makes the experiment anew from a recipe, trains what it is sent, and tells of every epoch. Nothing but
-recipe, jobs and results passes between the processes. The results are those of one process, whatever the number.
+recipe, requests and results passes between the processes. The results are those of one process, whatever the number.
 """
 
 from __future__ import annotations
@@ -15,32 +15,18 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from enhancer.errors import EvaluationError
-from enhancer.evaluation.running.experiment import Experiment, run_one
-from enhancer.evaluation.running.fitting import Watch
+from enhancer.evaluation.running.fitting import TrainingMonitor
+from enhancer.evaluation.running.prepared_run import PreparedRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
-    from enhancer.evaluation.judging.result import Run
-    from enhancer.evaluation.running.arms import Arm
-    from enhancer.evaluation.running.run_cache import RunMemory
+    from enhancer.evaluation.running.experiment import Experiment
+    from enhancer.evaluation.running.run_cache import RunCache
+    from enhancer.evaluation.running.runs import ArmRun, RunRequest
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-class Job(NamedTuple):
-    """A run to be done."""
-
-    arm: Arm
-    seed: int
-    trial: int | None = None
-    """The number of a trial of a search, which is validated and never tested."""
-
-    @property
-    def name(self) -> str:
-        """Such as ``align/seed0`` or ``align/trial3``."""
-        return f"{self.arm.name}/seed{self.seed}" if self.trial is None else f"{self.arm.name}/trial{self.trial}"
 
 
 class Epoch(NamedTuple):
@@ -67,40 +53,40 @@ class Workers:
     """Makes the experiment in another process; must survive pickling."""
 
     def run(
-        self, jobs: Sequence[Job], memory: RunMemory | None, on_epoch: Callable[[Epoch], None]
-    ) -> Iterator[tuple[Job, Run]]:
-        """Do the jobs, and give each run as it ends.
+        self, requests: Sequence[RunRequest], cache: RunCache | None, on_epoch: Callable[[Epoch], None]
+    ) -> Iterator[tuple[RunRequest, ArmRun]]:
+        """Do the requests, and give each run as it ends.
 
         Raises:
             EvaluationError: A worker died.
             EnhancerError: Whatever stopped a run.
         """
-        waiting = list(reversed(jobs))
-        busy: dict[Connection, tuple[BaseProcess, Job]] = {}
+        waiting = list(reversed(requests))
+        busy: dict[Connection, tuple[BaseProcess, RunRequest]] = {}
         processes: list[BaseProcess] = []
         try:
-            for _ in range(min(self.count, len(jobs))):
-                process, connection = self._start(memory)
+            for _ in range(min(self.count, len(requests))):
+                process, connection = self._start(cache)
                 processes.append(process)
-                job = waiting.pop()
-                connection.send(job)
-                busy[connection] = (process, job)
+                request = waiting.pop()
+                connection.send(request)
+                busy[connection] = (process, request)
             while busy:
                 for ready in wait(list(busy)):
                     assert isinstance(ready, Connection)
-                    process, job = busy[ready]
-                    message = _receive(ready, process, job)
+                    process, request = busy[ready]
+                    message = _receive(ready, process, request)
                     if isinstance(message, Epoch):
                         on_epoch(message)
                         continue
                     if isinstance(message, BaseException):
                         raise message
-                    yield job, message
+                    yield request, message
                     del busy[ready]
                     if waiting:
-                        job = waiting.pop()
-                        ready.send(job)
-                        busy[ready] = (process, job)
+                        request = waiting.pop()
+                        ready.send(request)
+                        busy[ready] = (process, request)
                     else:
                         ready.send(None)
         finally:
@@ -110,23 +96,23 @@ class Workers:
                     process.kill()
                     process.join()
 
-    def _start(self, memory: RunMemory | None) -> tuple[BaseProcess, Connection]:
+    def _start(self, cache: RunCache | None) -> tuple[BaseProcess, Connection]:
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, self.recipe, memory), daemon=True)
+        process = context.Process(target=_work, args=(there, self.recipe, cache), daemon=True)
         with _threads_of(self.count):
             process.start()
         there.close()
         return process, here
 
 
-def _receive(connection: Connection, process: BaseProcess, job: Job) -> Any:
+def _receive(connection: Connection, process: BaseProcess, request: RunRequest) -> Any:
     try:
         return connection.recv()
     except (EOFError, OSError):
         process.join(5.0)
         raise EvaluationError(
-            f"the process that trained {job.name} ended with code {process.exitcode}",
+            f"the process that trained {request.name} ended with code {process.exitcode}",
             hint="it may have run out of memory: try [evaluation] workers = 1",
         ) from None
 
@@ -144,28 +130,30 @@ def _threads_of(count: int) -> Iterator[None]:
             del os.environ[name]
 
 
-def _work(connection: Connection, recipe: Callable[[], Experiment], memory: RunMemory | None) -> None:
-    """The life of a worker: jobs come, epochs and runs go, until None comes."""
+def _work(connection: Connection, recipe: Callable[[], Experiment], cache: RunCache | None) -> None:
+    """The life of a worker: requests come, epochs and runs go, until None comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         try:
             experiment = recipe()
-            while (job := connection.recv()) is not None:
-                connection.send(_train(experiment, job, memory, connection.send))
+            while (request := connection.recv()) is not None:
+                connection.send(_train(experiment, request, cache, connection.send))
         except (EOFError, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
             connection.send(error)
 
 
-def _train(experiment: Experiment, job: Job, memory: RunMemory | None, tell: Callable[[Epoch], None]) -> Run:
-    watch = Watch(
+def _train(
+    experiment: Experiment, request: RunRequest, cache: RunCache | None, report: Callable[[Epoch], None]
+) -> ArmRun:
+    monitor = TrainingMonitor(
         experiment.views,
         experiment.metrics[0],
-        run=job.name,
-        listener=lambda progress: tell(
+        run=request.name,
+        listener=lambda progress: report(
             Epoch(
-                job.name,
+                request.name,
                 progress.done,
                 progress.total or progress.done,
                 float(progress.detail.get("loss") or 0.0),
@@ -173,4 +161,4 @@ def _train(experiment: Experiment, job: Job, memory: RunMemory | None, tell: Cal
             )
         ),
     )
-    return run_one(experiment, job.arm, job.seed, watch, memory, measured=job.trial is None)
+    return PreparedRun.of(experiment, request, cache).train(monitor)

@@ -1,0 +1,118 @@
+"""Prepare, load and train one run. The result depends on the experiment, the arm and the seed alone."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from enhancer.errors import EvaluationError
+from enhancer.evaluation.measuring.metrics import direction
+from enhancer.evaluation.measuring.panels import measure
+from enhancer.evaluation.running.runs import ArmRun
+
+if TYPE_CHECKING:
+    from enhancer.contracts.backbone import Backbone, TrainingData
+    from enhancer.contracts.fuser import Fuser
+    from enhancer.evaluation.measuring.panels import ScoresByStratum
+    from enhancer.evaluation.running.experiment import Experiment
+    from enhancer.evaluation.running.fitting import TrainingMonitor
+    from enhancer.evaluation.running.run_cache import RunCache
+    from enhancer.evaluation.running.runs import RunRequest
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedRun:
+    """Training data, backbone, fuser and cache key of one run, each made once."""
+
+    experiment: Experiment
+    request: RunRequest
+    data: TrainingData
+    backbone: Backbone
+    fuser: Fuser
+    cache: RunCache | None
+    key: str
+    """Key of the run in ``cache``; empty without a cache."""
+
+    @classmethod
+    def of(cls, experiment: Experiment, request: RunRequest, cache: RunCache | None = None) -> PreparedRun:
+        """Make everything that the run needs, and its cache key if there is a cache."""
+        arm, seed = request.arm, request.seed
+        backbone, fuser = experiment.make_backbone(arm), experiment.make_fuser(arm)
+        data = experiment.data(arm, seed, labelled="labels" in backbone.takes)
+        key = ""
+        if cache is not None:
+            metrics = experiment.metrics if request.tested else experiment.metrics[:1]
+            split = experiment.views.split
+            key = cache.key(arm, seed, data, split, metrics, (backbone, fuser), tested=request.tested)
+        return cls(
+            experiment=experiment, request=request, data=data, backbone=backbone, fuser=fuser, cache=cache, key=key
+        )
+
+    def load(self) -> ArmRun | None:
+        """Return the run from the cache, or None if it has not been finished before."""
+        return None if self.cache is None else self.cache.load(self.key, self.request)
+
+    def train(self, monitor: TrainingMonitor) -> ArmRun:
+        """Train, and measure on the test part unless the run is a search trial.
+
+        With a cache, training resumes from the checkpoint of an interrupted run, and the finished run is saved.
+
+        Raises:
+            EvaluationError: Training diverged, or its factors cannot be ranked. The message names arm and seed. A
+                search trial does not raise: its ``validation`` is None.
+        """
+        experiment, request = self.experiment, self.request
+        if self.cache is not None:
+            monitor.checkpoint = self.cache.checkpoint(self.key)
+        started = time.perf_counter()
+        measured: ScoresByStratum = {}
+        spread: dict[str, float] = {}
+        try:
+            fitted = self.backbone.fit(self.data, self.fuser, seed=request.seed, monitor=monitor)
+            seconds = time.perf_counter() - started
+            if request.tested:
+                measured, spread = measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics)
+        except EvaluationError as error:
+            if request.tested:
+                # The backbone does not know which arm it trains.
+                error.message = f"arm {request.arm.name!r}, seed {request.seed}: {error.message}"
+                raise
+            return _failed(request, time.perf_counter() - started)
+        # After a resume, the clock covers the last part of training only.
+        seconds = max(seconds, sum(entry.get("seconds", 0.0) for entry in fitted.history))
+        # Monitors maximise: undo the sign of a metric for which lower is better.
+        sign = direction(experiment.metrics[0])
+        history = [
+            entry | ({"metric": sign * entry["metric"]} if "metric" in entry else {}) for entry in fitted.history
+        ]
+        best = next((entry for entry in history if entry.get("epoch") == fitted.best_epoch), {})
+        run = ArmRun(
+            arm=request.arm.name,
+            seed=request.seed,
+            seconds=seconds,
+            epochs=fitted.epochs,
+            best_epoch=fitted.best_epoch,
+            validation=best.get("metric"),
+            history=history,
+            measured=measured,
+            spread=spread,
+        )
+        if self.cache is not None:
+            self.cache.save(self.key, run)
+        return run
+
+
+def _failed(request: RunRequest, seconds: float) -> ArmRun:
+    """Return the record of a search trial whose training failed, for example because of too large steps."""
+    return ArmRun(
+        arm=request.arm.name,
+        seed=request.seed,
+        seconds=seconds,
+        epochs=0,
+        best_epoch=0,
+        validation=None,
+        history=[],
+        measured={},
+        spread={},
+    )

@@ -1,0 +1,40 @@
+"""Types of semantic vectors, and the shuffling that makes a placebo of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from enhancer.config.schema import Input
+
+    FloatMatrix = NDArray[np.float32]
+    """float32 ``[n, dim]``, one vector per row."""
+    Features = Callable[[tuple[Input, ...]], tuple[FloatMatrix | None, FloatMatrix]]
+    """Function from the names of embedded inputs to user vectors (None if users have none of their own) and item
+    vectors."""
+
+
+def shuffled(vectors: FloatMatrix, seed: int) -> FloatMatrix:
+    """Give every row that has a vector the vector of another such row.
+
+    The rows are permuted along one cycle drawn from ``seed``, so no row keeps its own vector unless it is the only one.
+    Rows without a vector (all zero) stay zero.
+
+    Args:
+        vectors: float32 ``[n, dim]``.
+        seed: Seed of the permutation.
+
+    Returns:
+        float32 ``[n, dim]``, a copy.
+    """
+    rows = np.flatnonzero(vectors.any(axis=1))
+    cycle = np.random.default_rng([seed, len(rows)]).permutation(rows)
+    out = vectors.copy()
+    out[cycle] = vectors[np.roll(cycle, 1)]
+    return out
