@@ -1,11 +1,11 @@
-"""Serving: an artifact on disk and a ranker over it. Imports numpy and safetensors, and nothing that is heavier.
+"""Serving: an artifact on disk and rankers over it. Imports numpy and safetensors, and nothing heavier.
 
 >>> from enhancer.serving import Ranker
 >>> ranker = Ranker.load("artifact")  # doctest: +SKIP
 >>> ranker.recommend(["42"], k=10)[0].items[0]  # doctest: +SKIP
 ('318', 4.125)
 
-Names are imported when they are first used: the service settles numpy's threads before numpy is there.
+Names are imported on first use: the service sets the number of BLAS threads before numpy is imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from enhancer.serving.ranker import Ranker as Ranker
     from enhancer.serving.results import Neighbours as Neighbours, Recommendation as Recommendation
     from enhancer.serving.service.app import create_app as create_app
-    from enhancer.serving.service.live_ranker import Live as Live
+    from enhancer.serving.service.live_ranker import Live as Live, LiveRanker as LiveRanker
     from enhancer.serving.service.server import serve as serve
     from enhancer.serving.service.settings import Limits as Limits
 
@@ -32,7 +32,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.serving.ranker": "Ranker",
         "enhancer.serving.results": "Neighbours Recommendation",
         "enhancer.serving.service.app": "create_app",
-        "enhancer.serving.service.live_ranker": "Live",
+        "enhancer.serving.service.live_ranker": "Live LiveRanker",
         "enhancer.serving.service.server": "serve",
         "enhancer.serving.service.settings": "Limits",
     },

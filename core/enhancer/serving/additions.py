@@ -1,4 +1,4 @@
-"""What a ranker has beyond its artifact."""
+"""Items and users added to a ranker after training."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Added:
-    """Items that training never saw. Replaced whole, never changed: readers need no lock."""
+class AddedItems:
+    """Items added after training. Immutable: an addition makes a new object, so readers need no lock."""
 
     ids: tuple[str, ...] = ()
     rows: dict[str, int] = field(default_factory=dict)
     matrix: NDArray[np.float32] | None = None
-    """float32 ``[m, k]``: all items, the artifact's first; None where nothing was added."""
+    """float32 ``[m, width]``: rows of all items, the artifact's first; None if none were added."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Folded:
-    """A user whom training never saw."""
+class FoldedUser:
+    """A user added after training."""
 
     row: NDArray[np.float32]
-    """float32 ``[k]``."""
+    """float32 ``[width]``: the user's row."""
     seen: NDArray[np.int64]
-    """Rows of the items in the history: sorted, each once."""
+    """Item rows of the history, sorted and unique."""

@@ -1,13 +1,14 @@
-"""The serving artifact: a manifest in JSON, and one safetensors file that it names.
+"""Write and read the serving artifact: a JSON manifest and the safetensors file that it names.
 
 ::
 
     artifact/
-      manifest.json                what it is, how it was made, and the sha256 of the file below
+      manifest.json                format, configuration, metrics, and the sha256 of the file below
       tensors-3fa9c1d2e0b7.safetensors
 
-The name of the file of tensors holds its hash, and the manifest is replaced in one step when everything else is on
-disk: whoever opens the folder finds the old artifact or the new one, whole; whoever has the old one open keeps it.
+The name of the tensors file contains its hash, and the manifest is replaced in one step after everything else is on
+disk. A reader therefore finds either the old artifact or the new one, complete, and one that has the old artifact open
+keeps it.
 """
 
 from __future__ import annotations
@@ -42,34 +43,34 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 _DTYPES: Final = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1"}
-_OWN_KEYS: Final = ("format", "enhancer", "created_at", "tensors", "placements", "shape")
-_MOST_HEADER: Final = 100 << 20
+_RESERVED_KEYS: Final = ("format", "enhancer", "created_at", "tensors", "placements", "shape")
+_MAX_HEADER_BYTES: Final = 100 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Artifact:
-    """An artifact, mapped into memory."""
+    """An open artifact."""
 
     folder: Path
     manifest: dict[str, Any]
     tensors: dict[str, NDArray[Any]]
     mapped: mmap.mmap | None = None
-    """What the tensors are views of; None where they were read into memory."""
+    """Memory map that the tensors are views of; None if they were read into memory."""
 
     def ensure_whole(self) -> None:
-        """Refuse to go on when the mapped file has been cut short: reading past its end kills the process (SIGBUS).
+        """Check that the mapped file was not truncated: reading past its end kills the process (SIGBUS).
 
-        Costs a microsecond. A file that is cut while a call is reading it is beyond this: replace artifacts by
-        :func:`write_artifact` or a rename, never in place, or read them into memory.
+        Takes a microsecond. It cannot protect a read that is under way, so replace artifacts by :func:`write_artifact`
+        or a rename, never in place, or read them into memory.
 
         Raises:
             ArtifactError: The file is shorter than when it was mapped.
         """
         if self.mapped is not None and self.mapped.size() < len(self.mapped):
             raise ArtifactError(
-                f"the artifact {self.folder} is damaged: its tensors were cut to {self.mapped.size():,} bytes of"
-                f" {len(self.mapped):,} while they were in use",
-                hint="write it again, by `enhancer train` or a rename, never in place",
+                f"the artifact {self.folder} is damaged: its tensors file was truncated from {len(self.mapped):,} to"
+                f" {self.mapped.size():,} bytes while in use",
+                hint="replace it by `enhancer train` or a rename, never in place",
             )
 
 
@@ -86,33 +87,33 @@ def write_artifact(
     manifest: Mapping[str, Any],
     titles: Sequence[str | None] | None = None,
 ) -> Path:
-    """Write an artifact, replacing one that is there in a single step.
+    """Write an artifact; an existing one is replaced in a single step.
 
     Args:
-        folder: Where; made if missing.
-        factors: User and item matrices, float32 ``[n, k]`` each.
-        user_ids: Ids of the users, by row.
-        item_ids: Ids of the items, by row.
-        train_users: User rows of the interactions that count as seen, ``[n]``.
-        train_items: Their item rows, ``[n]``.
-        place_items: Map of semantic vectors to item rows.
-        place_users: Map of semantic vectors to user rows.
-        manifest: What else to record, JSON-able: ``seed``, ``configuration``, ``metrics``, ``backbone``, ``fuser``,
+        folder: Folder of the artifact; created if missing.
+        factors: User and item matrices, float32 ``[n, width]`` each.
+        user_ids: User ids by row.
+        item_ids: Item ids by row.
+        train_users: User rows of the interactions that count as seen, int ``[n]``.
+        train_items: Item rows of these interactions, int ``[n]``.
+        place_items: Map from semantic vectors to item rows.
+        place_users: Map from semantic vectors to user rows.
+        manifest: Further JSON-serialisable entries: ``seed``, ``configuration``, ``metrics``, ``backbone``, ``fuser``,
             ``carries_semantics``, ...
-        titles: Names of the items for people, by row.
+        titles: Item titles by row.
 
     Returns:
         The folder.
 
     Raises:
-        ArtifactError: The parts do not fit together, factors are not finite, or the disk is full.
+        ArtifactError: Shapes or ids are inconsistent, factors are not finite, or the artifact cannot be written.
     """
     folder = Path(folder)
     users = np.ascontiguousarray(factors.users, dtype="<f4")
     items = np.ascontiguousarray(factors.items, dtype="<f4")
-    _check_parts(users, items, user_ids, item_ids, titles)
-    if taken := sorted(set(manifest) & set(_OWN_KEYS)):
-        raise ArtifactError(f"manifest key {taken[0]!r} is the artifact's own")
+    _check_arrays(users, items, user_ids, item_ids, titles)
+    if taken := sorted(set(manifest) & set(_RESERVED_KEYS)):
+        raise ArtifactError(f"manifest key {taken[0]!r} is reserved")
     tensors: dict[str, NDArray[Any]] = {
         "users": users,
         "items": items,
@@ -136,7 +137,7 @@ def write_artifact(
             "format": FORMAT,
             "enhancer": own_version(),
             "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            **_plain(dict(manifest)),
+            **_without_nan(dict(manifest)),
             "shape": {"users": len(users), "items": len(items), "width": users.shape[1]},
             "placements": placements,
             "tensors": {"file": file.name, "sha256": digest, "bytes": file.stat().st_size},
@@ -149,12 +150,12 @@ def write_artifact(
         raise ArtifactError(f"the manifest of {folder} cannot be written as JSON: {error}") from None
     for old in folder.glob("tensors-*.safetensors"):
         if old != file:
-            with contextlib.suppress(OSError):  # in use, on systems that mind
+            with contextlib.suppress(OSError):  # Windows does not delete a file in use
                 old.unlink()
     return folder
 
 
-def _check_parts(
+def _check_arrays(
     users: NDArray[np.float32],
     items: NDArray[np.float32],
     user_ids: Sequence[str],
@@ -181,12 +182,14 @@ def _check_parts(
 def _seen(
     users: NDArray[np.integer[Any]], items: NDArray[np.integer[Any]], n_users: int, n_items: int
 ) -> dict[str, NDArray[Any]]:
-    """Seen items by user, in compressed rows: sorted, each once."""
+    """Return seen items by user as compressed sparse rows, sorted and unique."""
     users, items = np.asarray(users, dtype=np.int64), np.asarray(items, dtype=np.int64)
     if users.shape != items.shape or users.ndim != 1:
-        raise ArtifactError(f"seen pairs of shapes {users.shape} and {items.shape}")
+        raise ArtifactError(
+            f"seen pairs must be two vectors of equal length, not of shapes {users.shape} and {items.shape}"
+        )
     if len(users) and (users.min() < 0 or users.max() >= n_users or items.min() < 0 or items.max() >= n_items):
-        raise ArtifactError("seen pairs name rows that there are not")
+        raise ArtifactError("seen pairs contain row numbers out of range")
     pairs = np.unique(users * max(n_items, 1) + items)
     users, items = np.divmod(pairs, max(n_items, 1))
     starts = np.zeros(n_users + 1, dtype=np.int64)
@@ -195,7 +198,7 @@ def _seen(
 
 
 def _write_tensors(folder: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Path, str]:
-    """Not :func:`replacing`: what the file is called is known only when it is written."""
+    """Write the tensors file; its name is known only afterwards, so :func:`replacing` does not fit."""
     from safetensors.numpy import save_file
 
     handle, name = tempfile.mkstemp(prefix=".tensors-", dir=folder)
@@ -214,20 +217,20 @@ def _write_tensors(folder: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Path
     return target, digest
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: a metric that could not be measured is null, and costs nobody a trained model."""
+def _without_nan(value: Any) -> Any:
+    """Replace non-finite floats by None: JSON has no NaN, and an undefined metric should not lose a trained model."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def own_version() -> str:
-    """The version of the library."""
+    """Return the version of the library."""
     try:
         return version("enhancer")
-    except PackageNotFoundError:  # run from a source tree that is not installed
+    except PackageNotFoundError:  # a source tree that is not installed
         return "unknown"
 
 
@@ -235,21 +238,21 @@ def own_version() -> str:
 
 
 def open_artifact(folder: str | Path, *, verify: bool = False, in_memory: bool = False) -> Artifact:
-    """Map an artifact into memory; nothing of the matrices is read before it is used.
+    """Open an artifact; its matrices are mapped into memory and read on access.
 
     Args:
-        folder: Where it is.
-        verify: Also read the whole file once and compare its sha256 with the manifest's.
-        in_memory: Read the tensors instead of mapping them: nothing that happens to the file matters afterwards.
+        folder: Folder of the artifact.
+        verify: Compare the sha256 of the tensors file with the manifest's, which reads all of it.
+        in_memory: Read the tensors instead of mapping them; later changes of the file have no effect.
 
     Raises:
-        ArtifactError: It is missing, incomplete, damaged, or was written by a newer enhancer.
+        ArtifactError: The artifact is missing, incomplete, damaged, or was written by a newer enhancer.
     """
     folder = Path(folder)
     try:
         return _open(folder, verify=verify, in_memory=in_memory)
     except FileNotFoundError:
-        # Replaced by a newer one between the reading of its manifest and the opening of its tensors.
+        # The artifact was replaced between reading its manifest and opening its tensors.
         try:
             return _open(folder, verify=verify, in_memory=in_memory)
         except FileNotFoundError as error:
@@ -260,20 +263,20 @@ def _open(folder: Path, *, verify: bool, in_memory: bool) -> Artifact:
     manifest = _read_manifest(folder)
     described = manifest["tensors"]
     if not isinstance(described.get("file"), str) or Path(described["file"]).name != described["file"]:
-        raise ArtifactError(f"{folder / MANIFEST} names no file of tensors")
+        raise ArtifactError(f"{folder / MANIFEST} does not name a tensors file")
     path = folder / described["file"]
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != described.get("bytes"):
                 raise ArtifactError(
-                    f"{path} is damaged: it has {size:,} bytes of {described.get('bytes')}", hint="run `enhancer train`"
+                    f"{path} is damaged: it has {size:,} of {described.get('bytes')} bytes", hint="run `enhancer train`"
                 )
             if verify and hashlib.file_digest(file, "sha256").hexdigest() != described.get("sha256"):
-                raise ArtifactError(f"{path} is damaged: its sha256 is not that of its manifest")
+                raise ArtifactError(f"{path} is damaged: its sha256 differs from the manifest's")
             file.seek(0)
             header = _read_header(path, file.read(8), file.read, size)
-            # Mapped by the handle that was measured: by its name it could be another file by now.
+            # Map the open file, not the path, which may name another file by now.
             file.seek(0)
             content = file.read() if in_memory else mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
         tensors = _views(path, content, header)
@@ -281,8 +284,8 @@ def _open(folder: Path, *, verify: bool, in_memory: bool) -> Artifact:
         raise
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:  # cut to nothing between the two calls
-        raise ArtifactError(f"{path} is damaged: it was cut short while it was opened") from None
+    except ValueError:  # truncated to nothing between fstat and mmap
+        raise ArtifactError(f"{path} is damaged: it was truncated while it was opened") from None
     _check_tensors(path, manifest, tensors)
     return Artifact(folder, manifest, tensors, None if isinstance(content, bytes) else content)
 
@@ -292,16 +295,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(f"there is no artifact in {folder}", hint="run `enhancer train` to make one") from None
+        raise ArtifactError(f"there is no artifact in {folder}", hint="run `enhancer train`") from None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON: {error}") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
-        raise ArtifactError(f"{path} is not the manifest of an artifact")
+        raise ArtifactError(f"{path} is not an artifact's manifest")
     if manifest["format"] > FORMAT:
         raise ArtifactError(
-            f"{folder} is an artifact of format {manifest['format']}, and this enhancer reads formats up to {FORMAT}",
+            f"{folder} has artifact format {manifest['format']}, and this enhancer reads formats up to {FORMAT}",
             hint="upgrade enhancer",
         )
     if not isinstance(manifest.get("tensors"), dict) or not isinstance(manifest.get("placements"), dict):
@@ -310,9 +313,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read_header(path: Path, length: bytes, read: Any, size: int) -> dict[str, Any]:
-    """The JSON header of a safetensors file; its offsets are made absolute."""
+    """Return dtype, shape, and absolute begin and end of each tensor in a safetensors file."""
     count = int.from_bytes(length, "little")
-    if len(length) < 8 or count > min(size - 8, _MOST_HEADER):
+    if len(length) < 8 or count > min(size - 8, _MAX_HEADER_BYTES):
         raise ArtifactError(f"{path} is not a safetensors file")
     try:
         header = json.loads(read(count))
@@ -321,7 +324,7 @@ def _read_header(path: Path, length: bytes, read: Any, size: int) -> dict[str, A
             if name != "__metadata__":
                 begin, end = map(int, entry["data_offsets"])
                 if not 0 <= begin <= end <= size - 8 - count:
-                    raise ArtifactError(f"{path} is damaged: tensor {name!r} lies outside of the file")
+                    raise ArtifactError(f"{path} is damaged: tensor {name!r} lies outside the file")
                 entries[name] = (_DTYPES[entry["dtype"]], tuple(entry["shape"]), 8 + count + begin, 8 + count + end)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ArtifactError(f"{path} is damaged: its header cannot be read") from None
@@ -335,7 +338,7 @@ def _views(path: Path, content: mmap.mmap | bytes, header: Mapping[str, Any]) ->
         try:
             tensors[name] = whole[begin:end].view(dtype).reshape(shape)
         except (ValueError, TypeError):
-            raise ArtifactError(f"{path} is damaged: tensor {name!r} does not fit its place") from None
+            raise ArtifactError(f"{path} is damaged: tensor {name!r} has the wrong size") from None
     return tensors
 
 
@@ -343,7 +346,7 @@ def _check_tensors(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str
     try:
         n, m = len(tensors["users"]), len(tensors["items"])
         ends = [(tensors[f"{kind}_ids.offsets"], tensors[f"{kind}_ids.bytes"]) for kind in ("user", "item")]
-        sound = (
+        consistent = (
             tensors["users"].shape == (n, tensors["items"].shape[1])
             and tensors["users"].dtype == tensors["items"].dtype == np.float32
             and manifest["shape"] == {"users": n, "items": m, "width": tensors["items"].shape[1]}
@@ -355,6 +358,6 @@ def _check_tensors(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str
             and len(tensors["item_ids.order"]) == m
         )
     except (KeyError, IndexError, TypeError):
-        sound = False
-    if not sound:
-        raise ArtifactError(f"{path} is damaged: its tensors do not fit together", hint="run `enhancer train`")
+        consistent = False
+    if not consistent:
+        raise ArtifactError(f"{path} is damaged: its tensors have inconsistent shapes", hint="run `enhancer train`")

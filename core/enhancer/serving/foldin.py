@@ -1,13 +1,13 @@
-"""A place for a user whom training never saw, from a few interactions: no retraining, whatever the backbone was.
+"""Compute the row of a new user from a few interactions, without retraining and for any backbone.
 
-The artifact itself shows how its model places users: each trained user is a pair of a history and a row. A ridge
-regression learns that map once, in closed form::
+The map from histories to user rows is learned from the artifact: each trained user is an example. A ridge regression
+fits it once, in closed form::
 
     x(H) = [ sum_H v / sqrt(n),  sum_H v / n,  1 ]          W = argmin |X W - U|^2 + lambda |W|^2
 
-where H is a history of n items and v are their rows. The first part is a LightGCN's sum over neighbours, the second
-a mean; the constant carries what a model gives to everybody. Every trained user takes part twice: with the whole
-history, and with a random short cut of it, so that the map also knows what little one or two interactions say.
+where H is a history of n items and v are their rows. The first term is LightGCN's sum over neighbours, the second a
+mean, the third an intercept. Each trained user gives two examples: the whole history, and a random subset of it, so
+that the map is also fitted to histories of one or two interactions.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RIDGE: Final = 1e-2
-"""Of the mean of the diagonal. Recall@20 on MovieLens moves by at most 0.005 from a tenth of it to ten times it."""
-_USERS: Final = 20_000
-"""Users to learn from; they are spread evenly over the table. More make no difference that can be measured."""
-_ITEMS: Final = 500
-"""Items of a long history that take part."""
+"""Penalty relative to the mean of the diagonal. From a tenth to ten times this, Recall@20 on MovieLens changes by at
+most 0.005."""
+_MAX_USERS: Final = 20_000
+"""Maximum users to fit, spread evenly over the table; more make no measurable difference."""
+_MAX_HISTORY: Final = 500
+"""Maximum items used of a history."""
 _CHUNK: Final = 500
+"""Users processed at a time."""
 
 
 class FoldIn:
-    """The map from histories to rows of users, learned of an artifact's own users.
+    """Map from histories to user rows, fitted to an artifact's users.
 
     Args:
-        users: float32 ``[n, k]``.
-        items: float32 ``[m, k]``.
-        starts: int64 ``[n + 1]``: where each user's seen items begin.
-        seen: int32: rows of seen items, user after user.
-        ridge: The penalty, of the mean of the diagonal.
+        users: float32 ``[n, width]``.
+        items: float32 ``[m, width]``.
+        starts: int64 ``[n + 1]``: start of each user's items in ``seen``.
+        seen: int32: item rows of the histories, user by user.
+        ridge: Penalty relative to the mean of the diagonal.
 
     Raises:
         ArtifactError: No user has a history.
@@ -58,36 +60,36 @@ class FoldIn:
         active = np.flatnonzero(np.diff(starts))
         if not len(active):
             raise ArtifactError(
-                "the artifact cannot place new users: it says of nobody what they touched",
+                "the artifact cannot place new users: it has no user histories",
                 hint="write it with train_users and train_items",
             )
-        chosen = active[np.unique(np.linspace(0, len(active) - 1, min(len(active), _USERS)).astype(np.int64))]
+        chosen = active[np.unique(np.linspace(0, len(active) - 1, min(len(active), _MAX_USERS)).astype(np.int64))]
         random = np.random.default_rng(0)
         width = 2 * items.shape[1] + 1
         gram, right = np.zeros((width, width)), np.zeros((width, users.shape[1]))
         for begin in range(0, len(chosen), _CHUNK):
             part = chosen[begin : begin + _CHUNK]
-            whole = [_cut(seen[starts[user] : starts[user + 1]], _ITEMS, random) for user in part]
-            # Lengths are spread evenly over orders of magnitude: from one item to nearly all.
-            short = [_cut(one, max(int(len(one) ** random.random()), 1), random) for one in whole]
+            whole = [_subset(seen[starts[user] : starts[user + 1]], _MAX_HISTORY, random) for user in part]
+            # Subset lengths are log-uniform, from one item to nearly all.
+            short = [_subset(one, max(int(len(one) ** random.random()), 1), random) for one in whole]
             target = users[part].astype(np.float64)
             for histories in (whole, short):
                 x = _features(histories, items).astype(np.float64)
                 gram += x.T @ x
                 right += x.T @ target
         penalty = np.full(width, ridge * np.trace(gram) / width + 1e-12)
-        penalty[-1] = 1e-9 * gram[-1, -1]  # the constant is free
+        penalty[-1] = 1e-9 * gram[-1, -1]  # the intercept is not penalised
         self._map: NDArray[np.float32] = np.linalg.solve(gram + np.diag(penalty), right).astype(np.float32)
 
     def __call__(self, histories: Sequence[NDArray[np.integer]], items: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Rows for users: none of the histories is empty.
+        """Return user rows for histories.
 
         Args:
-            histories: Rows of items, for each user.
-            items: float32 ``[m, k]``: the item rows that they name.
+            histories: Item rows of each user; not empty.
+            items: float32 ``[m, width]``: the item matrix that they index.
 
         Returns:
-            float32 ``[len(histories), k]``.
+            float32 ``[len(histories), width]``.
         """
         rows: NDArray[np.float32] = _features(histories, items) @ self._map
         return rows
@@ -99,5 +101,5 @@ def _features(histories: Sequence[NDArray[np.integer]], items: NDArray[np.float3
     return np.concatenate([sums / np.sqrt(counts), sums / counts, np.ones_like(counts)], axis=1)
 
 
-def _cut(history: NDArray[np.int32], length: int, random: np.random.Generator) -> NDArray[np.int32]:
+def _subset(history: NDArray[np.int32], length: int, random: np.random.Generator) -> NDArray[np.int32]:
     return history if len(history) <= length else random.choice(history, length, replace=False)

@@ -1,4 +1,4 @@
-"""Ids by the million, opened in no time: UTF-8 bytes, offsets and a sorted order, all of them memory-mapped."""
+"""Store id tables as arrays that can be memory-mapped: UTF-8 bytes, offsets and a sorted order."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DICT_AFTER = 20_000
-"""Look-ups after which a dictionary pays for itself."""
-_SMALL = 200_000
-"""Ids of which a dictionary is built in a fraction of a second."""
-_SUGGEST_ALL = 5_000
+"""Look-ups after which building a dictionary pays off."""
+_DICT_AT_START = 200_000
+"""Largest table whose dictionary is built by :meth:`IdTable.warm`; takes a fraction of a second."""
+_SUGGEST_FROM_ALL = 5_000
+"""Largest table whose ids are all compared to find the nearest one."""
 _NEIGHBOURS = 50
+"""Ids on either side, in sorted order, that are compared in larger tables."""
 
 
 def check_id(id_: str) -> None:
-    """Refuse an id that is no string: tables often hold numbers, and 42 would silently not be "42".
+    """Check that an id is a string: tables often hold numbers, and 42 would not match "42".
 
     Raises:
-        DataError: It is something else.
+        DataError: The id is not a string.
     """
     if not isinstance(id_, str):
         raise DataError(f"ids are strings, not {id_!r}", hint=f"write {str(id_)!r}")
 
 
 def pack_strings(strings: Sequence[str], prefix: str) -> dict[str, NDArray[np.generic]]:
-    """Strings as arrays: ``PREFIX.bytes`` (uint8) and ``PREFIX.offsets`` (int64 ``[n + 1]``)."""
+    """Return strings as arrays ``PREFIX.bytes`` (uint8) and ``PREFIX.offsets`` (int64 ``[n + 1]``)."""
     raw = [text.encode("utf-8", "surrogatepass") for text in strings]
     offsets = np.zeros(len(raw) + 1, dtype=np.int64)
     np.cumsum([len(text) for text in raw], out=offsets[1:])
@@ -42,14 +44,14 @@ def pack_strings(strings: Sequence[str], prefix: str) -> dict[str, NDArray[np.ge
 
 
 def pack_ids(ids: Sequence[str], prefix: str) -> dict[str, NDArray[np.generic]]:
-    """Ids as arrays: those of :func:`pack_strings`, and ``PREFIX.order`` (int32): row numbers in order of the bytes."""
+    """Return the arrays of :func:`pack_strings` and ``PREFIX.order`` (int32 ``[n]``): rows sorted by the ids' bytes."""
     raw = [text.encode("utf-8", "surrogatepass") for text in ids]
     order = np.array(sorted(range(len(raw)), key=raw.__getitem__), dtype=np.int32)
     return {**pack_strings(ids, prefix), f"{prefix}.order": order}
 
 
 class StringTable:
-    """Strings by row number."""
+    """Strings by row number, decoded on access."""
 
     def __init__(self, prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         self._bytes = arrays[f"{prefix}.bytes"]
@@ -59,7 +61,7 @@ class StringTable:
         return max(len(self._offsets) - 1, 0)
 
     def raw(self, row: int) -> bytes:
-        """The UTF-8 bytes of one string."""
+        """Return the UTF-8 bytes of a row's string."""
         return self._bytes[int(self._offsets[row]) : int(self._offsets[row + 1])].tobytes()
 
     def __getitem__(self, row: int) -> str:
@@ -72,46 +74,47 @@ class IdTable(StringTable):
     def __init__(self, prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         super().__init__(prefix, arrays)
         self._order = arrays[f"{prefix}.order"]
-        self._asked = 0
-        self._lean = False
+        self._lookups = 0
+        self._search_only = False
         self._rows: dict[str, int] | None = None
 
     def warm(self) -> None:
-        """Get ready for many look-ups by many threads, none of which shall wait for a dictionary to be built.
+        """Prepare for look-ups by many threads, so that none of them waits for a dictionary to be built.
 
-        A small table builds it now. A large one is searched for good: that takes some 20 microseconds, and no memory.
+        A small table builds its dictionary now. A large one never does: binary search takes about 20 microseconds and
+        no memory.
         """
-        self._lean = len(self) > _SMALL
-        if not self._lean:
+        self._search_only = len(self) > _DICT_AT_START
+        if not self._search_only:
             self._build()
 
     def row(self, id_: str) -> int | None:
-        """The row number of an id, or None."""
+        """Return the row number of an id, or None if it is unknown."""
         if self._rows is not None:
             return self._rows.get(id_)
-        self._asked += 1
-        if self._asked > _DICT_AFTER and not self._lean:
+        self._lookups += 1
+        if self._lookups > _DICT_AFTER and not self._search_only:
             return self._build().get(id_)
-        place = self._place(id_)
-        if place < len(self):
-            row = int(self._order[place])
+        position = self._position(id_)
+        if position < len(self):
+            row = int(self._order[position])
             if self.raw(row) == id_.encode("utf-8", "surrogatepass"):
                 return row
         return None
 
     def nearest(self, id_: str) -> str | None:
-        """A hint that names the id most like an unknown one.
+        """Return a hint that names the known id most similar to an unknown one.
 
         Raises:
-            DataError: What is asked for is no string.
+            DataError: The id is not a string.
         """
         check_id(id_)
-        if len(self) <= _SUGGEST_ALL:
-            rows = range(len(self))
+        if len(self) <= _SUGGEST_FROM_ALL:
+            positions = range(len(self))
         else:
-            place = self._place(id_)
-            rows = range(max(place - _NEIGHBOURS, 0), min(place + _NEIGHBOURS, len(self)))
-        known = [self[int(self._order[row])] for row in rows]
+            position = self._position(id_)
+            positions = range(max(position - _NEIGHBOURS, 0), min(position + _NEIGHBOURS, len(self)))
+        known = [self[int(self._order[position])] for position in positions]
         hint = did_you_mean(id_, known)
         if hint is None or not hint.startswith("known"):
             return hint
@@ -122,20 +125,20 @@ class IdTable(StringTable):
         self._rows = rows
         return rows
 
-    def _place(self, id_: str) -> int:
+    def _position(self, id_: str) -> int:
         check_id(id_)
         raw = id_.encode("utf-8", "surrogatepass")
-        return bisect_left(range(len(self)), raw, key=lambda place: self.raw(int(self._order[place])))
+        return bisect_left(range(len(self)), raw, key=lambda position: self.raw(int(self._order[position])))
 
 
 class ItemIds(Sequence[str]):
-    """Ids of trained items and of those added since, by row number."""
+    """Ids of trained and added items by row number."""
 
     def __init__(self, trained: IdTable, added: Sequence[str]) -> None:
-        self._trained, self._added, self._known = trained, added, len(trained)
+        self._trained, self._added, self._n_trained = trained, added, len(trained)
 
     def __len__(self) -> int:
-        return self._known + len(self._added)
+        return self._n_trained + len(self._added)
 
     @overload
     def __getitem__(self, row: int) -> str: ...
@@ -144,4 +147,4 @@ class ItemIds(Sequence[str]):
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
             return [self[each] for each in range(*row.indices(len(self)))]
-        return self._trained[row] if row < self._known else self._added[row - self._known]
+        return self._trained[row] if row < self._n_trained else self._added[row - self._n_trained]

@@ -1,4 +1,4 @@
-"""What a ranker answers."""
+"""Results of a ranker."""
 
 from __future__ import annotations
 
@@ -18,23 +18,26 @@ def _scored_json(items: Sequence[Scored]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The best items for one user, best first."""
+    """Recommended items for one user, best first."""
 
     user_id: str
     items: list[Scored]
 
     def to_json(self) -> dict[str, Any]:
-        """As ``enhancer recommend --json`` prints it."""
+        """Return the object that ``enhancer recommend --json`` prints."""
         return {"user_id": self.user_id, "items": _scored_json(self.items)}
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The items nearest to one item, nearest first."""
+    """Items nearest to one item, nearest first."""
 
     item_id: str
     items: list[Scored]
 
     def to_json(self) -> dict[str, Any]:
-        """As ``GET /similar`` answers, but for titles; ``enhancer similar`` compares the semantic vectors instead."""
+        """Return the object that ``GET /similar`` answers, without titles.
+
+        ``enhancer similar`` prints the same keys, but compares semantic vectors.
+        """
         return {"item_id": self.item_id, "items": _scored_json(self.items)}

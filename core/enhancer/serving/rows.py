@@ -1,4 +1,4 @@
-"""Row numbers of users and items, and the checks of what is asked for."""
+"""Check arguments of rankers, and convert between row numbers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
     from enhancer.contracts.placement import Placement
 
 Pairs = tuple["NDArray[np.int64]", "NDArray[np.int64]"]
-"""Query numbers and item rows."""
+"""Query number and item row of each excluded pair: int64 ``[n]`` each."""
 
 
-def pairs_of(spans: Sequence[NDArray[np.integer[Any]]]) -> Pairs:
-    """Query numbers and item rows of all spans."""
-    queries = np.repeat(np.arange(len(spans)), [len(span) for span in spans])
-    return queries, np.concatenate([np.empty(0, np.int64), *spans])
+def pairs_of(item_rows: Sequence[NDArray[np.integer[Any]]]) -> Pairs:
+    """Return the pairs of each query with each of its item rows."""
+    queries = np.repeat(np.arange(len(item_rows)), [len(rows) for rows in item_rows])
+    return queries, np.concatenate([np.empty(0, np.int64), *item_rows])
 
 
-def checked(vectors: NDArray[np.float32], placement: Placement, kind: str, ids: Sequence[str]) -> NDArray[np.float32]:
-    """Semantic vectors that can be placed.
+def check_vectors(
+    vectors: NDArray[np.float32], placement: Placement, kind: str, ids: Sequence[str]
+) -> NDArray[np.float32]:
+    """Return semantic vectors as float32 ``[len(ids), ds]`` after checking that they can be placed.
 
     Raises:
-        DataError: They cannot.
+        DataError: The shape is wrong, or a vector is zero or not finite.
     """
     vectors = np.asarray(vectors, dtype=np.float32)
     width = placement.layers[0].inputs if placement.layers else vectors.shape[-1]
@@ -43,10 +45,10 @@ def checked(vectors: NDArray[np.float32], placement: Placement, kind: str, ids: 
 
 
 def check_k(k: int, count: int) -> int:
-    """As many of ``count`` items as there can be in an answer: nobody's ``k`` decides how much memory is taken.
+    """Return ``k``, capped at the number of items so that a huge ``k`` allocates no memory.
 
     Raises:
-        DataError: It is no whole number, or below one.
+        DataError: ``k`` is not a whole number, or is below 1.
     """
     if not isinstance(k, int | np.integer) or isinstance(k, bool):
         raise DataError(f"k must be a whole number, not {k!r}")
@@ -56,7 +58,7 @@ def check_k(k: int, count: int) -> int:
 
 
 def check_ids(ids: Sequence[str], kind: str) -> None:
-    """Refuse what is not a list of strings, before an answer is kept under it."""
+    """Raise :class:`DataError` if the ids are not a list of strings."""
     if isinstance(ids, str):
         raise DataError(f"{kind} ids must be a list of ids, not the string {ids!r}")
     for id_ in ids:
@@ -64,30 +66,30 @@ def check_ids(ids: Sequence[str], kind: str) -> None:
 
 
 def inverse_norms(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One over the length of each row; 0 for a row of zeros, which is like nothing."""
+    """Return one over the L2 norm of each row: float32 ``[n]``; 0 for a row of zeros."""
     length = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
     inverse: NDArray[np.float32] = np.divide(1, length, out=np.zeros_like(length), where=length > 0)
     return inverse
 
 
-def among(
-    chosen: NDArray[np.int64],
+def restrict_to(
+    candidates: NDArray[np.int64],
     masked: Pairs | None,
     banned: NDArray[np.int64] | None,
 ) -> tuple[Pairs | None, NDArray[np.int64] | None]:
-    """Item rows as places among the chosen ones; those that were not chosen fall away."""
+    """Convert item rows to positions in ``candidates`` (sorted item rows); rows that are not candidates are dropped."""
 
-    def places(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        found = np.searchsorted(chosen, rows)
-        inside = (
-            np.zeros(len(rows), dtype=bool) if not len(chosen) else chosen[np.minimum(found, len(chosen) - 1)] == rows
-        )
+    def positions(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        found = np.searchsorted(candidates, rows)
+        inside = np.zeros(len(rows), dtype=bool)
+        if len(candidates):
+            inside = candidates[np.minimum(found, len(candidates) - 1)] == rows
         return found, inside
 
     if masked is not None:
-        found, inside = places(masked[1])
+        found, inside = positions(masked[1])
         masked = masked[0][inside], found[inside]
     if banned is not None:
-        found, inside = places(banned)
+        found, inside = positions(banned)
         banned = found[inside]
     return masked, banned

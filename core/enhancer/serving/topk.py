@@ -1,8 +1,8 @@
-"""The best k of very many inner products, exactly, in numpy alone.
+"""Find the exact top k of many inner products, in numpy.
 
-Scores are computed block by block, small enough to stay in the processor's cache. After the first few, nearly every
-score is below the k-th best seen so far: one comparison a score throws those out, and only the few that are left are
-sorted. Ties go to the lower row number, so that equal input gives equal output.
+Scores are computed in blocks that fit the processor's cache. After the first few blocks nearly every score is below the
+k-th best so far; one comparison per score discards those, and only the rest are sorted. Ties go to the lower row
+number, so that equal input gives equal output.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SCORES = 1 << (19 if "1" in {os.environ.get(f"{blas}_NUM_THREADS") for blas in ("OPENBLAS", "MKL")} else 23)
-"""Scores in a block. One thread is quickest with 2 MiB of them, which stay in its cache. Where a product is spread over
-threads, they wait for one another after every block, long where the cores have other work as well: so blocks are of
-32 MiB."""
-_LEAST_BLOCK = 512
+_BLOCK_SCORES = 1 << (19 if "1" in {os.environ.get(f"{blas}_NUM_THREADS") for blas in ("OPENBLAS", "MKL")} else 23)
+"""Scores in a block. One thread is fastest with 2 MiB, which fit its cache. Threads that share a product synchronise
+after every block, which is slow on busy cores; for them blocks have 32 MiB."""
+_MIN_BLOCK = 512
+"""Minimum items in a block."""
 _GROWTH = 8
-_MOST_USERS = 1024
+_MAX_QUERIES = 1024
+"""Queries searched at a time."""
 
 
 def top_k(
@@ -33,35 +34,37 @@ def top_k(
     banned: NDArray[np.int64] | None = None,
     scale: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The ``k`` rows of ``items`` with the largest inner product, for each query.
+    """Find the ``k`` rows of ``items`` with the largest inner product, for each query.
 
     Args:
         queries: float32 ``[b, d]``.
         items: float32 ``[m, d]``.
-        k: How many; at least 1.
-        masked: Query rows and item rows of pairs that must not be answered.
-        banned: Item rows that must not be answered to any query.
-        scale: float32 ``[m]``: factors on the scores of items; none is negative.
+        k: Number of rows; at least 1.
+        masked: Query rows and item rows of the pairs to leave out, int64 ``[n]`` each.
+        banned: Item rows to leave out for every query.
+        scale: float32 ``[m]``: non-negative factors on the scores of items.
 
     Returns:
-        int64 ``[b, k]`` rows of ``items``, best first, and their float32 ``[b, k]`` scores. Where there are fewer than
-        ``k``, the rest is row -1 with score minus infinity.
+        int64 ``[b, k]`` rows of ``items``, best first, and their float32 ``[b, k]`` scores. Lists with fewer
+        than ``k`` rows are filled with row -1 and score minus infinity.
     """
     rows = np.full((len(queries), k), -1, dtype=np.int64)
     scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    for start in range(0, len(queries), _MOST_USERS):
-        stop = min(start + _MOST_USERS, len(queries))
-        part = None
+    for start in range(0, len(queries), _MAX_QUERIES):
+        stop = min(start + _MAX_QUERIES, len(queries))
+        masked_here = None
         if masked is not None:
             inside = (masked[0] >= start) & (masked[0] < stop)
-            part = masked[0][inside] - start, masked[1][inside]
-        search = _Search(np.ascontiguousarray(queries[start:stop]), items, k, masked=part, banned=banned, scale=scale)
+            masked_here = masked[0][inside] - start, masked[1][inside]
+        search = _Search(
+            np.ascontiguousarray(queries[start:stop]), items, k, masked=masked_here, banned=banned, scale=scale
+        )
         rows[start:stop], scores[start:stop] = search.run()
     return rows, scores
 
 
 class _Search:
-    """One batch of queries on its way through the items."""
+    """State of one pass of some queries over the items."""
 
     def __init__(
         self,
@@ -79,21 +82,21 @@ class _Search:
         if masked is not None and len(masked[0]):
             order = np.argsort(masked[1], kind="stable")
             self.masked = masked[0][order], masked[1][order]
-        # What has been found: sorted by query, then best first.
+        # Best rows of each query so far, best first.
         self.rows = np.full((len(queries), k), -1, dtype=np.int64)
         self.scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
         self.pending: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
-        self.waiting = 0
+        self.n_pending = 0
 
     def run(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         count, total = len(self.queries), len(self.items)
         if not count or not total:
             return self.rows, self.scores
-        block = max(_SCORES // count, _LEAST_BLOCK)
+        block = max(_BLOCK_SCORES // count, _MIN_BLOCK)
         buffer = np.empty((count, min(block, total)), dtype=np.float32)
-        first = min(max(4 * self.k, _LEAST_BLOCK), total)
+        first = min(max(4 * self.k, _MIN_BLOCK), total)
         stops = [first]
-        while stops[-1] < total:  # growing: the first marks are low, and let much of a large block pass
+        while stops[-1] < total:  # blocks grow: early thresholds are low and would let much of a large block pass
             stops.append(min(stops[-1] + min(block, _GROWTH * stops[-1]), total))
         start = 0
         for stop in stops:
@@ -124,11 +127,11 @@ class _Search:
         return scores
 
     def _begin(self, scores: NDArray[np.float32]) -> None:
-        """The first block sets the mark that later ones must pass."""
+        """Search the first block; its k-th best score is the threshold for later blocks."""
         width = scores.shape[1]
         if width > self.k:
-            mark = np.partition(scores, width - self.k, axis=1)[:, width - self.k, None]
-            kept = (scores >= mark) & (scores > -np.inf)
+            threshold = np.partition(scores, width - self.k, axis=1)[:, width - self.k, None]
+            kept = (scores >= threshold) & (scores > -np.inf)
         else:
             kept = scores > -np.inf
         self._collect(kept, scores, 0)
@@ -140,12 +143,12 @@ class _Search:
             return
         queries, columns = np.divmod(places, kept.shape[1])
         self.pending.append((queries, columns + start, scores.reshape(-1)[places]))
-        self.waiting += len(places)
-        if self.waiting >= self.rows.size // 2:
+        self.n_pending += len(places)
+        if self.n_pending >= self.rows.size // 2:
             self._merge()
 
     def _merge(self) -> None:
-        """Sort what has been collected in with what was found before, and keep the best k of each query."""
+        """Merge the collected scores into the best rows, and keep the best k of each query."""
         if not self.pending:
             return
         touched = np.unique(np.concatenate([part[0] for part in self.pending]))
@@ -159,4 +162,4 @@ class _Search:
         best = rank < self.k
         self.rows[queries[best], rank[best]] = rows[best]
         self.scores[queries[best], rank[best]] = scores[best]
-        self.pending, self.waiting = [], 0
+        self.pending, self.n_pending = [], 0

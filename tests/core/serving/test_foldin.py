@@ -157,8 +157,8 @@ def test_unknown_items_are_told(ranker):
 @pytest.mark.parametrize(
     ("histories", "message"),
     [
-        ({"u1": ["i1"]}, "'u1' is one that training knew"),
-        ({"a": []}, "nothing is known of user 'a'"),
+        ({"u1": ["i1"]}, "'u1' is in the artifact already"),
+        ({"a": []}, "user 'a' has no history and no vector"),
         ({"a": "i1"}, "must be a list"),
     ],
 )
@@ -249,7 +249,7 @@ def test_threads_recommend_while_users_and_items_come(ranker):
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_forked_child_answers_alike_even_when_the_parent_was_adding(ranker):
     expected = ranker.recommend(["u1", "u2"], 5)
-    ranker._adding.acquire()  # as if another thread were adding at that moment
+    ranker._add_lock.acquire()  # as if another thread were adding at that moment
     child = os.fork()
     if not child:
         code = 1
@@ -260,6 +260,6 @@ def test_a_forked_child_answers_alike_even_when_the_parent_was_adding(ranker):
             code = 0 if ranker.recommend(["u1", "u2"], 5) == expected and ranker.knows_user("new") else 2
         finally:
             os._exit(code)
-    ranker._adding.release()
+    ranker._add_lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not ranker.knows_user("new")

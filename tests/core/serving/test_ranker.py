@@ -170,9 +170,9 @@ def test_new_items_are_placed_and_recommended(ranker: Ranker) -> None:
     assert ranker.similar("new-a", k=61).items[0][0] != "new-a"
     ranker.add_items(["new-c"], vectors[:1])
     assert ranker.similar("new-c", k=1).items[0][0] == "new-a"
-    with pytest.raises(DataError, match="'new-a' is already there"):
+    with pytest.raises(DataError, match="'new-a' already exists"):
         ranker.add_items(["new-a"], vectors[:1])
-    for ids, said in (["new-d", "new-d"], "'new-d' comes twice"), (["new-d", ""], "is empty"):
+    for ids, said in (["new-d", "new-d"], "'new-d' is given twice"), (["new-d", ""], "is empty"):
         with pytest.raises(DataError, match=said):
             ranker.add_items(ids, vectors[:2])
     with pytest.raises(DataError, match=r"expected \[n, 3\]"):
@@ -252,9 +252,9 @@ def test_an_artifact_of_nobody_and_nothing(tmp_path: Path) -> None:
         ({"item_ids": [*ITEMS[:-1], "film-0"]}, "not unique"),
         ({"factors": Factors(U, V[:, :5])}, "no inner product"),
         ({"factors": Factors(np.where(U > 2, np.nan, U), V)}, "not finite"),
-        ({"train_items": np.full(len(SEEN), 60)}, "rows that there are not"),
+        ({"train_items": np.full(len(SEEN), 60)}, "row numbers out of range"),
         ({"titles": ["one"]}, "1 titles"),
-        ({"manifest": {"format": 3}}, "the artifact's own"),
+        ({"manifest": {"format": 3}}, "is reserved"),
         ({"manifest": {"seed": object()}}, "JSON"),
     ],
 )
@@ -287,7 +287,7 @@ def test_what_is_damaged_missing_or_newer_is_told(artifact: Path, tmp_path: Path
     with pytest.raises(ArtifactError, match="missing"):
         Ranker.load(artifact)
     edit(artifact, tensors={"file": "../../etc/passwd"})
-    with pytest.raises(ArtifactError, match="names no file"):
+    with pytest.raises(ArtifactError, match="does not name a tensors file"):
         Ranker.load(artifact)
     edit(artifact, format=99)
     with pytest.raises(ArtifactError, match=r"format 99.*upgrade"):
@@ -317,7 +317,7 @@ def test_a_file_that_is_cut_while_it_is_mapped_is_told(artifact: Path, call: obj
     mapped, read = Ranker.load(artifact), Ranker.load(artifact, in_memory=True)
     (tensors,) = artifact.glob("*.safetensors")
     os.truncate(tensors, 64)
-    with pytest.raises(ArtifactError, match=r"cut to 64 bytes of .* never in place"):
+    with pytest.raises(ArtifactError, match=r"truncated from .* to 64 bytes while in use.* never in place"):
         call(mapped)  # type: ignore[operator]
     call(read)  # type: ignore[operator]
 

@@ -99,7 +99,7 @@ async def test_both_of_uvicorns_protocols_have_the_limits(name):
     import uvicorn
     from uvicorn.server import ServerState
 
-    from enhancer.serving.service.head_limits import limited
+    from enhancer.serving.service.head_limits import with_head_limits
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 204, "headers": []})
@@ -107,7 +107,7 @@ async def test_both_of_uvicorns_protocols_have_the_limits(name):
 
     module, _, kind = name.rpartition(".")
     base = getattr(pytest.importorskip(f"uvicorn.protocols.http.{module}"), kind)
-    config = uvicorn.Config(app, http=limited(base, 0.2, idle=0.3), ws="none", log_config=None)
+    config = uvicorn.Config(app, http=with_head_limits(base, 0.2, idle=0.3), ws="none", log_config=None)
     config.load()
     state = ServerState()
     loop = asyncio.get_running_loop()

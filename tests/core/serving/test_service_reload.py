@@ -73,7 +73,7 @@ def test_a_damaged_artifact_is_not_taken_and_a_sound_one_after_it_is(tmp_path):
         manifest.write_bytes(good)
         server.until(lambda health: health["status"] == "ok")
         server.stop()
-    assert sum("the old one goes on" in line for line in server.log) == 1  # told once, not at every look
+    assert sum("the old one stays in use" in line for line in server.log) == 1  # told once, not at every look
 
 
 def test_sighup_loads_again(tmp_path):

@@ -48,14 +48,14 @@ def test_a_signal_that_comes_while_it_starts_stops_it(folder, number, code):
     """After the line that names the port, before uvicorn listens to signals itself."""
     early = f"""
         import signal, sys, uvicorn
-        from enhancer.serving.service.live_ranker import Live
+        from enhancer.serving.service.live_ranker import LiveRanker
         from enhancer.serving.service.server import serve
         listen = uvicorn.Server.capture_signals
         def late(server):
             signal.raise_signal({int(number)})
             return listen(server)
         uvicorn.Server.capture_signals = late
-        sys.exit(serve(Live({str(folder)!r}), port=0))
+        sys.exit(serve(LiveRanker({str(folder)!r}), port=0))
     """
     done = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(early)], timeout=20, check=False)
     assert done.returncode == code
@@ -69,7 +69,7 @@ def test_what_keeps_it_from_starting_is_told(folder, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = cli("serve", str(folder), "--port", str(taken.getsockname()[1]))
     assert done.returncode == 2
-    assert "the port is taken" in done.stderr
+    assert "the port is in use" in done.stderr
     assert "--port" in done.stderr
     assert "Traceback" not in done.stderr
     assert cli("serve", str(folder), "--max-k", "0").returncode == 2

@@ -1,1 +1,1 @@
-"""Serve an artifact over HTTP."""
+"""HTTP service for an artifact."""

@@ -1,6 +1,6 @@
-"""The HTTP service, as an ASGI application: ``/recommend``, ``/similar``, ``/health`` and ``/openapi.json``.
+"""Build the HTTP service as an ASGI application: ``/recommend``, ``/similar``, ``/health`` and ``/openapi.json``.
 
-Needs Starlette (the extra ``serve``). :mod:`enhancer.serving.service.server` runs it; any other ASGI server can.
+Needs Starlette (the extra ``serve``). :mod:`enhancer.serving.service.server` runs it, as can any other ASGI server.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from enhancer.errors import ArtifactError, ConfigError, DataError, EnhancerError
 from enhancer.serving.service.micro_batcher import BusyError, LateError, MicroBatcher
-from enhancer.serving.service.request_parsing import Asked, read_batch, read_query
+from enhancer.serving.service.request_parsing import RecommendBody, parse_body, parse_query
 from enhancer.serving.service.settings import WATCH, Limits
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from enhancer.serving.ranker import Ranker
-    from enhancer.serving.service.live_ranker import Live
+    from enhancer.serving.service.live_ranker import LiveRanker
 
-MISSING: Final = 'pip install "enhancer[serve]"'
+INSTALL: Final = 'pip install "enhancer[serve]"'
 
 
 class TooLargeError(EnhancerError):
-    """A body of more bytes than may be."""
+    """The body of a request exceeds the limit."""
 
 
 class SlowBodyError(EnhancerError):
-    """A body that did not arrive in time."""
+    """The body of a request did not arrive in time."""
 
 
 class UnknownIdError(DataError):
-    """An id that the artifact does not have."""
+    """The artifact does not have the requested id."""
 
 
 _STATUS: Final[tuple[tuple[type[EnhancerError], int], ...]] = (
@@ -52,13 +52,13 @@ _STATUS: Final[tuple[tuple[type[EnhancerError], int], ...]] = (
 )
 
 
-def create_app(live: Live, limits: Limits | None = None, *, watch: float = WATCH) -> Starlette:
-    """The application.
+def create_app(live: LiveRanker, limits: Limits | None = None, *, watch: float = WATCH) -> Starlette:
+    """Build the application.
 
     Args:
-        live: What answers.
-        limits: What requests may ask for.
-        watch: Seconds between looks for a new artifact; 0 for none.
+        live: Ranker to serve.
+        limits: Limits on requests.
+        watch: Seconds between checks for a new artifact; 0 disables them.
 
     Raises:
         ConfigError: Starlette is not installed.
@@ -69,64 +69,71 @@ def create_app(live: Live, limits: Limits | None = None, *, watch: float = WATCH
         from starlette.responses import Response
         from starlette.routing import Route
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the service needs {error.name}, which is not installed", hint=MISSING) from None
+        raise ConfigError(f"the service needs {error.name}, which is not installed", hint=INSTALL) from None
     from enhancer.serving.artifact import own_version
-    from enhancer.serving.service.openapi import document
+    from enhancer.serving.service.openapi import openapi_document
 
     limits = (limits or Limits()).checked()
-    service = _Service(live, limits)
-    described = json.dumps(document(limits, own_version())).encode()
+    endpoints = _Endpoints(live, limits)
+    document = json.dumps(openapi_document(limits, own_version())).encode()
 
-    def told(status: int, problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-        return Response(_json({"error": problem}), status, headers, "application/json")
+    def error_response(status: int, error: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+        return Response(_json({"error": error}), status, headers, "application/json")
 
-    async def openapi(request: Request) -> Response:  # noqa: ARG001 - Starlette's form
-        return Response(described, media_type="application/json")
+    async def openapi(request: Request) -> Response:  # noqa: ARG001 - Starlette's signature
+        return Response(document, media_type="application/json")
 
-    async def known(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's form
+    async def handle_enhancer_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - likewise
         assert isinstance(error, EnhancerError)
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-        return told(status, _problem(error), {"Retry-After": "1"} if status == 503 else None)
+        return error_response(status, _error_json(error), {"Retry-After": "1"} if status == 503 else None)
 
-    async def http(request: Request, error: Exception) -> Response:
+    async def handle_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        paths = "ask GET or POST /recommend, GET /similar, /health or /openapi.json"
+        hint = "ask GET or POST /recommend, GET /similar, /health or /openapi.json"
         message = f"{request.method} {request.url.path}: {error.detail}"
-        return told(error.status_code, {"type": "HTTPError", "message": message, "hint": paths}, error.headers)
+        problem = {"type": "HTTPError", "message": message, "hint": hint}
+        return error_response(error.status_code, problem, error.headers)
 
-    async def bug(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's form
+    async def handle_bug(request: Request, error: Exception) -> Response:  # noqa: ARG001 - Starlette's signature
         name = type(error).__name__
-        return told(500, {"type": name, "message": "this is a bug in enhancer", "hint": "the log has the traceback"})
+        return error_response(
+            500, {"type": name, "message": "this is a bug in enhancer", "hint": "the log has the traceback"}
+        )
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001 - Starlette's form
-        watching = asyncio.create_task(live.watch(watch)) if watch > 0 else None
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:  # noqa: ARG001 - Starlette's signature
+        watcher = asyncio.create_task(live.watch(watch)) if watch > 0 else None
         try:
             yield
         finally:
-            if watching is not None:
-                watching.cancel()
+            if watcher is not None:
+                watcher.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    await watching
-            service.batcher.close()
+                    await watcher
+            endpoints.batcher.close()
 
     return Starlette(
         routes=[
-            Route("/recommend", service.recommend, methods=["GET"]),
-            Route("/recommend", service.recommend_many, methods=["POST"]),
-            Route("/similar", service.similar, methods=["GET"]),
-            Route("/health", service.health, methods=["GET"]),
+            Route("/recommend", endpoints.recommend, methods=["GET"]),
+            Route("/recommend", endpoints.recommend_many, methods=["POST"]),
+            Route("/similar", endpoints.similar, methods=["GET"]),
+            Route("/health", endpoints.health, methods=["GET"]),
             Route("/openapi.json", openapi, methods=["GET"]),
         ],
-        exception_handlers={EnhancerError: known, HTTPException: http, Exception: bug},
+        exception_handlers={
+            EnhancerError: handle_enhancer_error,
+            HTTPException: handle_http_error,
+            Exception: handle_bug,
+        },
         lifespan=lifespan,
     )
 
 
-class _Service:
-    """The answers."""
+class _Endpoints:
+    """Request handlers."""
 
-    def __init__(self, live: Live, limits: Limits) -> None:
+    def __init__(self, live: LiveRanker, limits: Limits) -> None:
         from starlette.responses import Response
 
         self.live, self.limits = live, limits
@@ -134,34 +141,34 @@ class _Service:
         self._response = Response
 
     async def recommend(self, request: Request) -> Response:
-        """``GET /recommend``."""
-        asked = read_query(request.query_params.multi_items(), self.limits, "user_id", "k", "exclude_seen")
+        """Answer ``GET /recommend``."""
+        asked = parse_query(request.query_params.multi_items(), self.limits, "user_id", "k", "exclude_seen")
         ranker = self.live.ranker
         if not ranker.knows_user(asked.id):
-            raise UnknownIdError(
-                f"unknown user {asked.id!r}",
-                hint=_and(ranker.nearest_user(asked.id), 'a new user is placed by POST /recommend with "histories"'),
-            )
+            hint = 'place a new user by POST /recommend with "histories"'
+            if nearest := ranker.nearest_user(asked.id):
+                hint = f"{nearest}; {hint}"
+            raise UnknownIdError(f"unknown user {asked.id!r}", hint=hint)
         found = await self.batcher.recommend(ranker, asked.id, asked.k, exclude_seen=asked.exclude_seen)
-        return self._ok(_titled(ranker, found.to_json()))
+        return self._ok(_with_titles(ranker, found.to_json()))
 
     async def recommend_many(self, request: Request) -> Response:
-        """``POST /recommend``."""
-        asked = read_batch(await self._body(request), self.limits)
+        """Answer ``POST /recommend``."""
+        body = parse_body(await self._body(request), self.limits)
         ranker = self.live.ranker
-        return self._ok(await self.batcher.run(lambda: _many(ranker, asked)))
+        return self._ok(await self.batcher.run(lambda: _recommend_many(ranker, body)))
 
     async def similar(self, request: Request) -> Response:
-        """``GET /similar``."""
-        asked = read_query(request.query_params.multi_items(), self.limits, "item_id", "k")
+        """Answer ``GET /similar``."""
+        asked = parse_query(request.query_params.multi_items(), self.limits, "item_id", "k")
         ranker = self.live.ranker
         if not ranker.knows_item(asked.id):
             raise UnknownIdError(f"unknown item {asked.id!r}", hint=ranker.nearest_item(asked.id))
         found = await self.batcher.run(lambda: ranker.similar(asked.id, asked.k))
-        return self._ok(_titled(ranker, found.to_json()))
+        return self._ok(_with_titles(ranker, found.to_json()))
 
-    async def health(self, request: Request) -> Response:  # noqa: ARG002 - Starlette's form
-        """``GET /health``."""
+    async def health(self, request: Request) -> Response:  # noqa: ARG002 - Starlette's signature
+        """Answer ``GET /health``."""
         live, ranker = self.live, self.live.ranker
         status, error = ("ok" if live.error is None else "stale"), live.error
         try:
@@ -169,7 +176,7 @@ class _Service:
         except ArtifactError as damage:
             status, error = "damaged", damage
         manifest = ranker.manifest
-        told = {
+        health = {
             "status": status,
             "artifact": {
                 "sha256": manifest["tensors"]["sha256"],
@@ -184,72 +191,67 @@ class _Service:
             "draining": live.draining,
             "running": self.batcher.running,
             "waiting": self.batcher.waiting,
-            "error": None if error is None else _problem(error),
+            "error": None if error is None else _error_json(error),
         }
-        return self._response(_json(told), 503 if status == "damaged" else 200, media_type="application/json")
+        return self._response(_json(health), 503 if status == "damaged" else 200, media_type="application/json")
 
     def _ok(self, value: Any) -> Response:
         return self._response(_json(value), media_type="application/json")
 
     async def _body(self, request: Request) -> bytes:
-        most = self.limits.body
-        too_large = TooLargeError(f"the body has more than {most:,} bytes", hint="send fewer users a request")
+        limit = self.limits.body
+        too_large = TooLargeError(f"the body has more than {limit:,} bytes", hint="send fewer users a request")
         with contextlib.suppress(ValueError):
-            if int(request.headers.get("content-length", 0)) > most:
+            if int(request.headers.get("content-length", 0)) > limit:
                 raise too_large
         body = bytearray()
         try:
             async with asyncio.timeout(self.limits.arrival):
                 async for chunk in request.stream():
                     body += chunk
-                    if len(body) > most:
+                    if len(body) > limit:
                         raise too_large
         except TimeoutError:
-            raise SlowBodyError("the body did not arrive in time", hint="send it at once") from None
+            raise SlowBodyError("the body did not arrive in time", hint="send it in one piece") from None
         return bytes(body)
 
 
-def _many(ranker: Ranker, asked: Asked) -> dict[str, Any]:
-    """Answer a batch; runs in a thread."""
-    known, unknown_items = ranker, dict[str, list[str]]()
-    if asked.histories:
-        known, unknown_items = ranker.with_users(asked.histories, skip_unknown=True)
+def _recommend_many(ranker: Ranker, body: RecommendBody) -> dict[str, Any]:
+    """Answer ``POST /recommend``; runs in a worker thread."""
+    extended, unknown_items = ranker, dict[str, list[str]]()
+    if body.histories:
+        extended, unknown_items = ranker.with_users(body.histories, skip_unknown=True)
     users: list[str] = []
     unknown_users: list[dict[str, str | None]] = []
-    for user in dict.fromkeys((*asked.users, *asked.histories)):
-        if known.knows_user(user):
+    for user in dict.fromkeys((*body.users, *body.histories)):
+        if extended.knows_user(user):
             users.append(user)
-        elif user in asked.histories:
-            hint = "none of the items in its history is known"
-            unknown_users.append({"user_id": user, "hint": hint})
+        elif user in body.histories:
+            unknown_users.append({"user_id": user, "hint": "none of the items in its history is known"})
         else:
             unknown_users.append({"user_id": user, "hint": ranker.nearest_user(user)})
-    for item in asked.named_items():
-        if not known.knows_item(item):
-            raise UnknownIdError(f"unknown item {item!r}", hint=known.nearest_item(item))
-    found = known.recommend(
-        users, asked.k, exclude_seen=asked.exclude_seen, candidates=asked.candidates, exclude=asked.exclude
+    for item in body.required_items():
+        if not extended.knows_item(item):
+            raise UnknownIdError(f"unknown item {item!r}", hint=extended.nearest_item(item))
+    found = extended.recommend(
+        users, body.k, exclude_seen=body.exclude_seen, candidates=body.candidates, exclude=body.exclude
     )
     return {
-        "results": [_titled(ranker, each.to_json()) for each in found],
+        "results": [_with_titles(ranker, each.to_json()) for each in found],
         "unknown_users": unknown_users,
         "unknown_items": unknown_items,
     }
 
 
-def _titled(ranker: Ranker, found: dict[str, Any]) -> dict[str, Any]:
+def _with_titles(ranker: Ranker, found: dict[str, Any]) -> dict[str, Any]:
     for item in found["items"]:
         if title := ranker.title(item["item_id"]):
             item["title"] = title
     return found
 
 
-def _problem(error: EnhancerError) -> dict[str, Any]:
+def _error_json(error: EnhancerError) -> dict[str, Any]:
     return {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-
-
-def _and(first: str | None, second: str) -> str:
-    return f"{first}; {second}" if first else second
 
 
 def _json(value: Any) -> bytes:

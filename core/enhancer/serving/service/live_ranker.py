@@ -1,7 +1,8 @@
-"""The ranker that is answering just now, and its replacement when the artifact on disk is a new one.
+"""Serve the newest artifact: reload the ranker when the artifact on disk is replaced.
 
-Whoever answers a request takes :attr:`Live.ranker` once and keeps it to the end: the swap is one assignment, so a
-request sees the old artifact or the new one, whole. The old one is unmapped when the last request holding it is done.
+A request handler reads :attr:`LiveRanker.ranker` once and uses that ranker throughout. The swap is a single
+assignment, so a request sees either the old artifact or the new one. The old one is unmapped when the last request
+that uses it ends.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger("enhancer.serving")
 
 Signature = tuple[int, int, int]
-"""Inode, time of change and size of a manifest: what tells a new one."""
+"""Inode, modification time and size of a manifest; a change of any means a new artifact."""
 
 
-class Live:
-    """Holds the ranker of an artifact, and swaps in a new one.
+class LiveRanker:
+    """Holds the ranker of an artifact and replaces it when the artifact changes.
 
     Args:
-        folder: The artifact's folder.
-        prepare: Called with each newly loaded ranker before it answers: the place to add items and users again.
+        folder: Folder of the artifact.
+        prepare: Called with each newly loaded ranker before it serves requests, for example to add items and users.
         in_memory: Read tensors into memory instead of mapping them.
-        verify: Compare the sha256 of each artifact with its manifest's before it is used.
+        verify: Compare the sha256 of each artifact with its manifest before use.
 
     Raises:
-        ArtifactError: There is none, or it is damaged.
+        ArtifactError: The artifact is missing or damaged.
     """
 
     def __init__(
@@ -51,60 +52,60 @@ class Live:
     ) -> None:
         self.folder = Path(folder)
         self.reloads = 0
-        """Times that a new artifact was swapped in."""
+        """Number of times that a new artifact was swapped in."""
         self.error: EnhancerError | None = None
-        """Why the newest artifact could not be loaded; None when the one that answers is the newest."""
+        """Why the newest artifact could not be loaded; None if it is the one being served."""
         self._prepare, self._in_memory, self._verify = prepare, in_memory, verify
         self._loading = threading.Lock()
         self._old: weakref.WeakSet[Ranker] = weakref.WeakSet()
-        self._signature = self._look()
+        self._loaded_signature = self._signature()
         self.ranker = self._load()
         self.loaded_at = datetime.now(UTC)
 
     @property
     def draining(self) -> int:
-        """Old rankers that some request still holds."""
+        """Number of replaced rankers that a request still uses."""
         return len(self._old)
 
     def reload(self, *, only_if_new: bool = False) -> bool:
-        """Load the artifact and swap it in. What answers stays when it cannot be loaded; :attr:`error` says why.
+        """Load the artifact and swap it in. If loading fails the current one stays, and :attr:`error` has the reason.
 
-        Blocks for as long as loading takes, so call it in a thread of its own.
+        Blocks while loading, so call it in a thread of its own.
 
         Args:
-            only_if_new: Do nothing where the manifest is the one that was loaded last.
+            only_if_new: Do nothing if the manifest has not changed since the last load.
 
         Returns:
-            Whether another ranker answers now.
+            Whether the ranker was replaced.
         """
         with self._loading:
-            signature = self._look()
-            if only_if_new and self.error is None and signature in (None, self._signature):
+            signature = self._signature()
+            if only_if_new and self.error is None and signature in (None, self._loaded_signature):
                 return False
             try:
                 ranker = self._load()
             except EnhancerError as error:
-                if str(error) != str(self.error):  # a watch tries again every second: told once
-                    _log.error("the new artifact is not used, the old one goes on: %s", error)
+                if str(error) != str(self.error):  # the watch tries again every few seconds: log it once
+                    _log.error("the new artifact cannot be loaded, the old one stays in use: %s", error)
                 self.error = error
                 return False
             self._old.add(self.ranker)
             self.ranker, self.loaded_at = ranker, datetime.now(UTC)
-            self._signature, self.error = signature, None
+            self._loaded_signature, self.error = signature, None
             self.reloads += 1
         _log.info("serving %r, made %s", ranker, ranker.manifest.get("created_at"))
         return True
 
     async def watch(self, every: float) -> None:
-        """Look for a new artifact every so many seconds, until cancelled."""
+        """Check for a new artifact every ``every`` seconds, until cancelled."""
         while True:
-            # What could not be loaded is tried again less often: with ``verify`` each try reads the whole file.
+            # After a failed load, wait longer: with ``verify`` each attempt reads the whole file.
             await asyncio.sleep(every if self.error is None else 3 * every)
-            if self.error is not None or self._look() not in (None, self._signature):
+            if self.error is not None or self._signature() not in (None, self._loaded_signature):
                 try:
                     await asyncio.to_thread(self.reload, only_if_new=True)
-                except Exception:  # noqa: BLE001  whatever it is, the watch goes on
-                    _log.exception("looking for a new artifact failed")
+                except Exception:  # noqa: BLE001 - no failure may end the watch
+                    _log.exception("checking for a new artifact failed")
 
     def _load(self) -> Ranker:
         ranker = Ranker.load(self.folder, verify=self._verify, in_memory=self._in_memory)
@@ -113,8 +114,11 @@ class Live:
         ranker.warm()
         return ranker
 
-    def _look(self) -> Signature | None:
+    def _signature(self) -> Signature | None:
         with contextlib.suppress(OSError):
             found = (self.folder / MANIFEST).stat()
             return found.st_ino, found.st_mtime_ns, found.st_size
         return None
+
+
+Live = LiveRanker

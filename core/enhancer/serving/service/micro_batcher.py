@@ -1,8 +1,8 @@
-"""Ranking off the event loop: a few threads, a bounded queue, and single users answered together.
+"""Run ranking in worker threads, and answer concurrent single-user requests together.
 
-While the threads are busy, requests for single users gather; a free thread takes all that have gathered and answers
-them by one matrix product. Nobody waits for company, and one product for thirty-two users costs a fraction of
-thirty-two products.
+While all threads are busy, single-user requests collect in a bounded queue. A thread that becomes free takes all of
+them and answers them with one matrix product. No request is delayed to wait for others, and one product for 32 users
+costs a fraction of 32 products.
 """
 
 from __future__ import annotations
@@ -23,130 +23,132 @@ if TYPE_CHECKING:
     from enhancer.serving.results import Recommendation
 
 T = TypeVar("T")
-_TOGETHER = 64
-"""Users in one product at most: a batch holds a thread no longer than it must."""
+_MAX_USERS = 64
+"""Maximum users in one product; bounds the time that a thread is occupied."""
 
 
 class BusyError(EnhancerError):
-    """More requests wait than may."""
+    """The queue of waiting requests is full."""
 
 
 class LateError(EnhancerError):
-    """A request was not answered in its time."""
+    """A request was not answered before its timeout."""
 
 
 @dataclass(slots=True, eq=False)
-class _Job:
+class _PendingRequest:
     work: Callable[[], Any] | None
-    """What to call; None for a single user."""
+    """Function to call; None for a single-user request."""
     answer: asyncio.Future[Any]
     ranker: Ranker | None = None
     user: str = ""
     k: int = 0
     exclude_seen: bool = True
 
-    def goes_with(self, other: _Job) -> bool:
-        """Whether both are single users of one ranker who want alike."""
+    def can_join(self, other: _PendingRequest) -> bool:
+        """Return whether this single-user request can share a product with another one."""
         return self.work is None and self.ranker is other.ranker and self.exclude_seen == other.exclude_seen
 
 
 class MicroBatcher:
-    """Takes work from an event loop to threads. All methods belong to the loop's thread.
+    """Hands work from an event loop to threads. All methods must be called in the loop's thread.
 
     Args:
-        threads: How many pieces of work run at once.
-        waiting: How many may wait beyond that; one more is refused.
-        timeout: Seconds that a request waits for its answer, the queue included.
+        threads: Number of worker threads.
+        waiting: Maximum number of queued requests; further ones are rejected.
+        timeout: Seconds until an unanswered request fails, time in the queue included.
     """
 
     def __init__(self, *, threads: int, waiting: int, timeout: float) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="enhancer-ranker")
-        self._free, self._most, self._timeout = threads, waiting, timeout
-        self._queue: deque[_Job] = deque()
+        self._free_threads, self._max_waiting, self._timeout = threads, waiting, timeout
+        self._queue: deque[_PendingRequest] = deque()
         self.running = 0
-        """Pieces of work in threads just now."""
+        """Number of threads at work."""
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a thread."""
+        """Number of requests in the queue."""
         return len(self._queue)
 
     async def recommend(self, ranker: Ranker, user: str, k: int, *, exclude_seen: bool) -> Recommendation:
-        """One user, together with whoever else is waiting. The user must be known to the ranker."""
-        job = _Job(None, asyncio.get_running_loop().create_future(), ranker, user, k, exclude_seen)
-        answer: Recommendation = await self._ask(job)
+        """Recommend for one user, in a product shared with other waiting requests. The ranker must know the user."""
+        request = _PendingRequest(None, asyncio.get_running_loop().create_future(), ranker, user, k, exclude_seen)
+        answer: Recommendation = await self._submit(request)
         return answer
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Any other work."""
-        answer: T = await self._ask(_Job(work, asyncio.get_running_loop().create_future()))
+        """Call a function in a worker thread."""
+        answer: T = await self._submit(_PendingRequest(work, asyncio.get_running_loop().create_future()))
         return answer
 
     def close(self) -> None:
-        """Let what runs finish."""
+        """Wait for running work to finish; queued work is cancelled."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _ask(self, job: _Job) -> Any:
-        if len(self._queue) >= self._most:
+    async def _submit(self, request: _PendingRequest) -> Any:
+        if len(self._queue) >= self._max_waiting:
             raise BusyError(
-                f"{len(self._queue)} requests wait already", hint="try again in a second, or send users in batches"
+                f"{len(self._queue)} requests are waiting", hint="try again in a second, or send many users a request"
             )
-        self._queue.append(job)
+        self._queue.append(request)
         self._start()
         try:
             async with asyncio.timeout(self._timeout):
-                return await job.answer
+                return await request.answer
         except TimeoutError:
             raise LateError(
-                f"not answered within {self._timeout:g} seconds", hint="ask for fewer users at once, or try again"
+                f"not answered within {self._timeout:g} seconds", hint="send fewer users a request, or try again"
             ) from None
         finally:
-            if job.answer.cancelled():  # given up, by the clock or the client: it shall take nobody's place
+            if request.answer.cancelled():  # by the timeout or because the client left: free its place in the queue
                 with contextlib.suppress(ValueError):
-                    self._queue.remove(job)
+                    self._queue.remove(request)
 
     def _start(self) -> None:
-        while self._queue and self._free:
+        while self._queue and self._free_threads:
             first = self._queue.popleft()
-            if first.answer.done():  # timed out, or its client went away
+            if first.answer.done():  # timed out, or the client left
                 continue
-            jobs = [first]
+            together = [first]
             if first.work is None:
-                left: deque[_Job] = deque()
-                for job in self._queue:
-                    if len(jobs) < _TOGETHER and job.goes_with(first):
-                        if not job.answer.done():
-                            jobs.append(job)
+                rest: deque[_PendingRequest] = deque()
+                for request in self._queue:
+                    if len(together) < _MAX_USERS and request.can_join(first):
+                        if not request.answer.done():
+                            together.append(request)
                     else:
-                        left.append(job)
-                self._queue = left
-            self._free -= 1
+                        rest.append(request)
+                self._queue = rest
+            self._free_threads -= 1
             self.running += 1
-            task = asyncio.get_running_loop().run_in_executor(self._pool, _work, jobs)
-            task.add_done_callback(lambda done, jobs=jobs: self._finish(jobs, done))  # type: ignore[misc]
+            task = asyncio.get_running_loop().run_in_executor(self._pool, _answer, together)
+            task.add_done_callback(lambda done, together=together: self._finish(together, done))  # type: ignore[misc]
 
-    def _finish(self, jobs: list[_Job], done: asyncio.Future[list[Any]]) -> None:
-        self._free += 1
+    def _finish(self, requests: list[_PendingRequest], done: asyncio.Future[list[Any]]) -> None:
+        self._free_threads += 1
         self.running -= 1
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        answers = [None] * len(jobs) if error is not None else done.result()
-        for job, answer in zip(jobs, answers, strict=True):
-            if job.answer.done():
+        answers = [None] * len(requests) if error is not None else done.result()
+        for request, answer in zip(requests, answers, strict=True):
+            if request.answer.done():
                 continue
             if error is not None:
-                job.answer.set_exception(error)
+                request.answer.set_exception(error)
             else:
-                job.answer.set_result(answer)
+                request.answer.set_result(answer)
         self._start()
 
 
-def _work(jobs: list[_Job]) -> list[Any]:
-    first = jobs[0]
+def _answer(requests: list[_PendingRequest]) -> list[Any]:
+    first = requests[0]
     if first.work is not None:
         return [first.work()]
     assert first.ranker is not None
-    # Ties go to the earlier item whatever k is: the best of the longest list are the best of each.
+    # Ties go to the earlier item regardless of k, so each shorter list is a prefix of the longest one.
     found = first.ranker.recommend(
-        [job.user for job in jobs], max(job.k for job in jobs), exclude_seen=first.exclude_seen
+        [request.user for request in requests],
+        max(request.k for request in requests),
+        exclude_seen=first.exclude_seen,
     )
-    return [type(one)(one.user_id, one.items[: job.k]) for one, job in zip(found, jobs, strict=True)]
+    return [type(one)(one.user_id, one.items[: request.k]) for one, request in zip(found, requests, strict=True)]

@@ -1,4 +1,4 @@
-"""What the service says of itself: an OpenAPI 3.1 document, written by hand and held to the service by tests."""
+"""Build the service's OpenAPI 3.1 document. Written by hand; tests compare it with the service's answers."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
 _ID: Final = {"type": "string", "minLength": 1}
 _IDS: Final = {"type": "array", "items": _ID}
 _ERRORS: Final = {
-    "400": "Something about the request is wrong; the message says what.",
+    "400": "The request is invalid; the message names the parameter or key.",
     "404": "An id is unknown; the hint names the nearest known one.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
-    "503": "Too many requests wait, or the artifact is damaged.",
+    "503": "Too many requests are waiting, or the artifact is damaged.",
     "504": "Not answered in time.",
 }
 
 
-def document(limits: Limits, version: str) -> dict[str, Any]:
-    """The document, with the limits that this service has.
+def openapi_document(limits: Limits, version: str) -> dict[str, Any]:
+    """Return the document.
 
     Args:
-        limits: What requests may ask for.
-        version: Of the library.
+        limits: Limits of this service.
+        version: Version of the library.
     """
     count = {"type": "integer", "minimum": 1, "maximum": limits.k, "default": min(10, limits.k)}
     seen = {"type": "boolean", "default": True}
@@ -39,17 +39,17 @@ def document(limits: Limits, version: str) -> dict[str, Any]:
             "/recommend": {
                 "get": {
                     "operationId": "recommend",
-                    "summary": "The best items for one user",
+                    "summary": "Recommend items to one user",
                     "parameters": [
-                        _parameter("user_id", _ID, "The user.", required=True),
-                        _parameter("k", count, "How many items."),
-                        _parameter("exclude_seen", seen, "Leave out what the user touched in training."),
+                        _parameter("user_id", _ID, "User id.", required=True),
+                        _parameter("k", count, "Number of items."),
+                        _parameter("exclude_seen", seen, "Leave out the user's items from training."),
                     ],
                     "responses": _responses("Recommendation", "400", "404", "503", "504"),
                 },
                 "post": {
                     "operationId": "recommendMany",
-                    "summary": "The best items for many users, new ones included",
+                    "summary": "Recommend items to many users, new ones included",
                     "requestBody": {
                         "required": True,
                         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Batch"}}},
@@ -60,10 +60,10 @@ def document(limits: Limits, version: str) -> dict[str, Any]:
             "/similar": {
                 "get": {
                     "operationId": "similar",
-                    "summary": "The items of the most like direction in serving space",
+                    "summary": "List the items nearest in serving space, by cosine",
                     "parameters": [
-                        _parameter("item_id", _ID, "The item.", required=True),
-                        _parameter("k", count, "How many items."),
+                        _parameter("item_id", _ID, "Item id.", required=True),
+                        _parameter("k", count, "Number of items."),
                     ],
                     "responses": _responses("Neighbours", "400", "404", "503", "504"),
                 }
@@ -71,17 +71,17 @@ def document(limits: Limits, version: str) -> dict[str, Any]:
             "/health": {
                 "get": {
                     "operationId": "health",
-                    "summary": "Which artifact answers, and since when",
+                    "summary": "Describe the artifact in use and the load",
                     "responses": {
-                        "200": _content("It answers.", "Health"),
-                        "503": _content("The artifact was cut short while it was in use.", "Health"),
+                        "200": _content("The service is up.", "Health"),
+                        "503": _content("The artifact file was truncated while in use.", "Health"),
                     },
                 }
             },
             "/openapi.json": {
                 "get": {
                     "operationId": "openapi",
-                    "summary": "This document",
+                    "summary": "Return this document",
                     "responses": {
                         "200": {
                             "description": "OpenAPI 3.1.",
@@ -105,7 +105,7 @@ def _content(description: str, schema: str) -> dict[str, Any]:
 
 
 def _responses(schema: str, *errors: str) -> dict[str, Any]:
-    return {"200": _content("Done.", schema), **{status: _content(_ERRORS[status], "Error") for status in errors}}
+    return {"200": _content("Success.", schema), **{status: _content(_ERRORS[status], "Error") for status in errors}}
 
 
 def _object(required: dict[str, Any], optional: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -128,12 +128,12 @@ def _schemas(limits: Limits, count: dict[str, Any], seen: dict[str, Any]) -> dic
         "histories": {
             **by_user,
             "maxProperties": limits.batch,
-            "description": "New users by the items they touched. They are placed for this request and not kept.",
+            "description": "Items of each new user's history. New users are placed for this request and not stored.",
         },
         "k": count,
         "exclude_seen": seen,
-        "candidates": {**_IDS, "description": "Items to choose from; by default all."},
-        "exclude": {"oneOf": [_IDS, by_user], "description": "Items to leave out: for everybody, or by user."},
+        "candidates": {**_IDS, "description": "Items to rank; all by default."},
+        "exclude": {"oneOf": [_IDS, by_user], "description": "Items to leave out, for all users or by user."},
     }
     artifact = {
         "sha256": {"type": "string"},
@@ -148,7 +148,7 @@ def _schemas(limits: Limits, count: dict[str, Any], seen: dict[str, Any]) -> dic
         "artifact": _object(artifact),
         "loaded_at": {"type": "string", "format": "date-time"},
         "reloads": number,
-        "draining": {**number, "description": "Old artifacts that a request still reads."},
+        "draining": {**number, "description": "Replaced artifacts that a request still uses."},
         "running": number,
         "waiting": number,
         "error": {"oneOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]},
@@ -163,9 +163,9 @@ def _schemas(limits: Limits, count: dict[str, Any], seen: dict[str, Any]) -> dic
                 "unknown_users": {
                     "type": "array",
                     "items": unknown,
-                    "description": "Users who were asked for and are not known; they have no result.",
+                    "description": "Requested users that are unknown; they have no result.",
                 },
-                "unknown_items": {**by_user, "description": "Items of histories that are not known, by user."},
+                "unknown_items": {**by_user, "description": "Unknown items of histories, by user."},
             }
         ),
         "Neighbours": _object({"item_id": _ID, "items": scored}),

@@ -1,4 +1,7 @@
-"""What a request asks for, read strictly: whatever is not understood is an error that says what would be."""
+"""Parse and validate requests to the service.
+
+Anything unexpected is rejected, and the error names the parameter or key and what is expected of it.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ if TYPE_CHECKING:
 
     from enhancer.serving.service.settings import Limits
 
-_TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
-_KEYS: Final = ("users", "histories", "k", "exclude_seen", "candidates", "exclude")
+_BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
+_BODY_KEYS: Final = ("users", "histories", "k", "exclude_seen", "candidates", "exclude")
+_EXAMPLE_BODY: Final = 'send {"users": ["42"], "k": 10}'
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """What a GET asks for."""
+class QueryParameters:
+    """Parameters of a GET request."""
 
     id: str
     k: int
@@ -27,8 +31,8 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a batch asks for."""
+class RecommendBody:
+    """Body of ``POST /recommend``."""
 
     users: list[str]
     k: int
@@ -37,8 +41,8 @@ class Asked:
     candidates: list[str] | None = None
     exclude: list[str] | dict[str, list[str]] | None = None
 
-    def named_items(self) -> Iterator[str]:
-        """Items that must be known."""
+    def required_items(self) -> Iterator[str]:
+        """Yield the ids of items that must exist."""
         yield from self.candidates or ()
         if isinstance(self.exclude, dict):
             for items in self.exclude.values():
@@ -47,19 +51,19 @@ class Asked:
             yield from self.exclude or ()
 
 
-def read_query(parameters: Sequence[tuple[str, str]], limits: Limits, id_name: str, *others: str) -> Query:
-    """Read the parameters of a GET.
+def parse_query(parameters: Sequence[tuple[str, str]], limits: Limits, id_name: str, *optional: str) -> QueryParameters:
+    """Parse the query string of a GET request.
 
     Args:
-        parameters: Names and values as they came.
-        limits: What may be asked for.
-        id_name: The parameter that must be there.
-        others: Those that may be.
+        parameters: Decoded names and values.
+        limits: Limits on requests.
+        id_name: Name of the required parameter.
+        optional: Names of optional parameters.
 
     Raises:
-        DataError: One is missing, unknown, given twice, or not what it should be.
+        DataError: A parameter is missing, unknown, repeated or invalid.
     """
-    names = (id_name, *others)
+    names = (id_name, *optional)
     given: dict[str, str] = {}
     for name, value in parameters:
         if name not in names:
@@ -72,63 +76,93 @@ def read_query(parameters: Sequence[tuple[str, str]], limits: Limits, id_name: s
     k: Any = given.get("k", min(10, limits.k))
     if isinstance(k, str):
         k = int(k) if k.isascii() and k.isdigit() and len(k) < 10 else k
-    seen = given.get("exclude_seen", "true").lower()
-    if seen not in _TRUTH:
-        raise DataError(f"exclude_seen must be true or false, not {seen!r}")
-    return Query(given[id_name], _count(k, limits), _TRUTH[seen])
+    exclude_seen = given.get("exclude_seen", "true").lower()
+    if exclude_seen not in _BOOLEANS:
+        raise DataError(f"exclude_seen must be true or false, not {exclude_seen!r}")
+    return QueryParameters(given[id_name], _checked_k(k, limits), _BOOLEANS[exclude_seen])
 
 
-def read_batch(body: bytes, limits: Limits) -> Asked:
-    """Read the body of a POST.
+def parse_body(body: bytes, limits: Limits) -> RecommendBody:
+    """Parse the body of ``POST /recommend``.
 
     Args:
-        body: JSON.
-        limits: What may be asked for.
+        body: Bytes of a JSON object.
+        limits: Limits on requests.
 
     Raises:
-        DataError: It is not JSON, or not what it should be.
+        DataError: The body is not JSON, or a key is missing, unknown or invalid.
     """
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"the body is not JSON: {error}", hint='send {"users": ["42"], "k": 10}') from None
+        raise DataError(f"the body is not JSON: {error}", hint=_EXAMPLE_BODY) from None
     if not isinstance(given, dict):
-        raise DataError("the body must be an object", hint='send {"users": ["42"], "k": 10}')
+        raise DataError("the body must be a JSON object", hint=_EXAMPLE_BODY)
     for key in given:
-        if key not in _KEYS:
-            raise DataError(f"unknown key {key!r}", hint=did_you_mean(key, _KEYS))
+        if key not in _BODY_KEYS:
+            raise DataError(f"unknown key {key!r}", hint=did_you_mean(key, _BODY_KEYS))
     users, histories = given.get("users", []), given.get("histories", {})
-    if not _ids(users):
-        raise DataError("users must be a list of ids", hint='ids are strings: ["42"]')
-    if not _by_user(histories):
-        raise DataError("histories must give a list of item ids by user", hint='{"new": ["1", "2"]}')
+    if not _is_ids(users):
+        raise DataError(f"users must be a list of ids, but {_culprit('users', users)}", hint='ids are strings: ["42"]')
+    if not _is_ids_by_user(histories):
+        raise DataError(
+            f"histories must map new users to lists of item ids, but {_culprit('histories', histories, by_user=True)}",
+            hint='for example {"new": ["1", "2"]}',
+        )
     if not users and not histories:
-        raise DataError("nobody is asked about", hint='send "users", "histories" or both')
+        raise DataError("the request names no users", hint='send "users", "histories" or both')
     if twice := set(users) & set(histories):
-        raise DataError(f"user {min(twice)!r} is in users and in histories", hint="a new user has a history only")
+        raise DataError(
+            f"user {min(twice)!r} is in both users and histories", hint="name a new user in histories alone"
+        )
     if len(users) + len(histories) > limits.batch:
         raise DataError(
             f"{len(users) + len(histories)} users in one request", hint=f"send at most {limits.batch} at a time"
         )
-    candidates, exclude, seen = given.get("candidates"), given.get("exclude"), given.get("exclude_seen", True)
-    if candidates is not None and not _ids(candidates):
-        raise DataError("candidates must be a list of item ids")
-    if exclude is not None and not _ids(exclude) and not _by_user(exclude):
-        raise DataError("exclude must be a list of item ids, or such lists by user")
-    if not isinstance(seen, bool):
-        raise DataError(f"exclude_seen must be true or false, not {seen!r}")
-    return Asked(users, _count(given.get("k", min(10, limits.k)), limits), histories, seen, candidates, exclude)
+    candidates, exclude, exclude_seen = given.get("candidates"), given.get("exclude"), given.get("exclude_seen", True)
+    if candidates is not None and not _is_ids(candidates):
+        raise DataError(f"candidates must be a list of item ids, but {_culprit('candidates', candidates)}")
+    if exclude is not None and not _is_ids(exclude) and not _is_ids_by_user(exclude):
+        culprit = _culprit("exclude", exclude, by_user=True)
+        raise DataError(f"exclude must be a list of item ids, or map users to such lists, but {culprit}")
+    if not isinstance(exclude_seen, bool):
+        raise DataError(f"exclude_seen must be true or false, not {_json(exclude_seen)}")
+    k = _checked_k(given.get("k", min(10, limits.k)), limits)
+    return RecommendBody(users, k, histories, exclude_seen, candidates, exclude)
 
 
-def _count(k: Any, limits: Limits) -> int:
+def _checked_k(k: Any, limits: Limits) -> int:
     if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= limits.k:
-        raise DataError(f"k must be a whole number from 1 to {limits.k}, not {k!r}")
+        raise DataError(f"k must be a whole number from 1 to {limits.k}, not {_json(k)}")
     return k
 
 
-def _ids(value: Any) -> TypeGuard[list[str]]:
+def _is_id(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_ids(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(one, str) and one for one in value)
 
 
-def _by_user(value: Any) -> TypeGuard[dict[str, list[str]]]:
-    return isinstance(value, dict) and "" not in value and all(map(_ids, value.values()))
+def _is_ids_by_user(value: Any) -> TypeGuard[dict[str, list[str]]]:
+    return isinstance(value, dict) and "" not in value and all(map(_is_ids, value.values()))
+
+
+def _culprit(name: str, value: Any, *, by_user: bool = False) -> str:
+    """Name the first part of an invalid value that is wrong, such as ``users[0] is 1``."""
+    if isinstance(value, list) and not _is_ids(value):
+        place = next(place for place, one in enumerate(value) if not _is_id(one))
+        return f"{name}[{place}] is {_json(value[place])}"
+    if by_user and isinstance(value, dict):
+        if "" in value:
+            return f"a user id in {name} is empty"
+        user = next(user for user, ids in value.items() if not _is_ids(ids))
+        return _culprit(f"{name}[{_json(user)}]", value[user])
+    return f"{name} is {_json(value)}"
+
+
+def _json(value: Any) -> str:
+    """Return the start of a value as JSON."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

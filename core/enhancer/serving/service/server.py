@@ -1,4 +1,4 @@
-"""Runs the service: binds the port, tells signals apart, stops gracefully."""
+"""Run the service: bind the port, handle signals, stop gracefully."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, EnhancerError
-from enhancer.serving.service.app import MISSING, create_app
-from enhancer.serving.service.head_limits import limited
-from enhancer.serving.service.live_ranker import Live
+from enhancer.serving.service.app import INSTALL, create_app
+from enhancer.serving.service.head_limits import with_head_limits
+from enhancer.serving.service.live_ranker import LiveRanker
 from enhancer.serving.service.settings import GRACE, HOST, PORT, WATCH, Limits
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _log = logging.getLogger("enhancer.serving")
 
 
 def serve(
-    live: Live,
+    live: LiveRanker,
     *,
     host: str = HOST,
     port: int = PORT,
@@ -35,16 +35,16 @@ def serve(
     grace: float = GRACE,
     access_log: bool = False,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; SIGHUP loads the artifact again. To be called in the main thread.
+    """Serve until SIGTERM or SIGINT; SIGHUP reloads the artifact. Must be called in the main thread.
 
     Args:
-        live: What answers.
+        live: Ranker to serve.
         host: Address to bind.
-        port: Port; 0 lets the system choose, and the line that is printed names it.
-        limits: What requests may ask for.
-        watch: Seconds between looks for a new artifact; 0 for none.
-        grace: Seconds that running requests are given after SIGTERM or SIGINT.
-        access_log: Log a line for each request.
+        port: Port; 0 lets the system choose, and the log names the choice.
+        limits: Limits on requests.
+        watch: Seconds between checks for a new artifact; 0 disables them.
+        grace: Seconds that running requests may take to finish after SIGTERM or SIGINT.
+        access_log: Log each request.
 
     Returns:
         0, or 130 after SIGINT.
@@ -56,13 +56,13 @@ def serve(
         import uvicorn
         from uvicorn.protocols.http.auto import AutoHTTPProtocol
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the service needs {error.name}, which is not installed", hint=MISSING) from None
+        raise ConfigError(f"the service needs {error.name}, which is not installed", hint=INSTALL) from None
     limits = limits or Limits()
     app = create_app(live, limits, watch=watch)
     listener = _bind(host, port)
     config = uvicorn.Config(
         app,
-        http=limited(AutoHTTPProtocol, limits.arrival),
+        http=with_head_limits(AutoHTTPProtocol, limits.arrival),
         ws="none",
         log_config=None,
         log_level="info" if access_log else "warning",
@@ -74,9 +74,9 @@ def serve(
 
     def stop(received: int, _: Any) -> None:
         stopped.append(received)
-        server.should_exit = True  # when it comes before the server listens to signals
+        server.should_exit = True  # for a signal that arrives before uvicorn installs its handlers
 
-    # Once it runs, the server stops gracefully at these by itself, puts back what was here before, and raises them.
+    # A running uvicorn stops gracefully at these signals, then restores these handlers and raises the signals again.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -85,17 +85,19 @@ def serve(
     return 130 if signal.SIGINT in stopped else 0
 
 
-async def _run(server: Any, listener: socket.socket, live: Live) -> None:
+async def _run(server: Any, listener: socket.socket, live: LiveRanker) -> None:
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[bool]] = set()
 
-    def again() -> None:
+    def reload() -> None:
         task = asyncio.create_task(asyncio.to_thread(live.reload))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    if hasattr(signal, "SIGHUP"):  # not on Windows. Failing to take it must be loud: unhandled, it ends the process
-        loop.add_signal_handler(signal.SIGHUP, again)
+    if hasattr(
+        signal, "SIGHUP"
+    ):  # missing on Windows. Without a handler SIGHUP ends the process, so no failure is suppressed
+        loop.add_signal_handler(signal.SIGHUP, reload)
     host, port = listener.getsockname()[:2]
     _log.info("serving %r on http://%s:%d", live.ranker, f"[{host}]" if ":" in host else host, port)
     await server.serve(sockets=[listener])
@@ -104,7 +106,7 @@ async def _run(server: Any, listener: socket.socket, live: Live) -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
-    except ModuleNotFoundError:  # where there is none, such as Windows
+    except ModuleNotFoundError:  # not available on Windows
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
@@ -116,24 +118,25 @@ def _bind(host: str, port: int) -> socket.socket:
         return socket.create_server(address, family=family, backlog=2048)
     except socket.gaierror:
         raise ConfigError(
-            f"{host!r} is no address of this machine", hint="--host 127.0.0.1, or 0.0.0.0 for all"
+            f"{host!r} is not an address of this machine", hint="use --host 127.0.0.1, or 0.0.0.0 for all"
         ) from None
     except OverflowError:
-        raise ConfigError(f"{port} is no port", hint="choose one from 1 to 65535") from None
+        raise ConfigError(f"{port} is not a valid port", hint="use one from 1 to 65535") from None
     except OSError as error:
-        mends = {
-            errno.EADDRINUSE: "stop what listens there, or choose another with --port",
-            errno.EACCES: "choose one above 1023 with --port",
-            errno.EADDRNOTAVAIL: "--host 127.0.0.1, or 0.0.0.0 for all addresses of this machine",
+        hints = {
+            errno.EADDRINUSE: "stop the program that uses it, or choose another with --port",
+            errno.EACCES: "use one above 1023 with --port",
+            errno.EADDRNOTAVAIL: "use --host 127.0.0.1, or 0.0.0.0 for all addresses of this machine",
         }
-        reason = {errno.EADDRINUSE: "the port is taken"}.get(error.errno or 0, error.strerror)
-        raise ConfigError(f"cannot listen on {host}:{port}: {reason}", hint=mends.get(error.errno or 0)) from None
+        reason = {errno.EADDRINUSE: "the port is in use"}.get(error.errno or 0, error.strerror)
+        raise ConfigError(f"cannot listen on {host}:{port}: {reason}", hint=hints.get(error.errno or 0)) from None
 
 
-class _Lines(logging.Formatter):
-    """Lines as ``--log-json`` writes them everywhere."""
+class _JsonFormatter(logging.Formatter):
+    """Formats records as every command does with ``--log-json``."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return a record as one line of JSON."""
         level = {"critical": "error"}.get(record.levelname.lower(), record.levelname.lower())
         return _line("log", level, logger=record.name, message=super().format(record))
 
@@ -144,10 +147,10 @@ def _line(event: str, level: str, **fields: Any) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m enhancer.serving ARTIFACT``: what ``enhancer serve`` becomes.
+    """Run the command line of ``python -m enhancer.serving``; ``enhancer serve`` starts this.
 
     Returns:
-        The exit code.
+        Exit code.
     """
     default = Limits()
     parser = argparse.ArgumentParser(prog="enhancer serve", description="Serve an artifact over HTTP.")
@@ -155,27 +158,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("artifact", help="folder that `enhancer train` wrote")
     add("--host", default=HOST, help="address to bind (default: %(default)s)")
     add("--port", type=int, default=PORT, help="port; 0 lets the system choose (default: %(default)s)")
-    add("--watch", type=float, default=WATCH, help="seconds between looks for a new artifact (default: %(default)s)")
+    add("--watch", type=float, default=WATCH, help="seconds between checks for a new artifact (default: %(default)s)")
     add("--grace", type=float, default=GRACE, help="seconds for running requests after SIGTERM (default: %(default)s)")
-    add("--max-k", type=int, default=default.k, help="most items for a user (default: %(default)s)")
-    add("--max-batch", type=int, default=default.batch, help="most users in a request (default: %(default)s)")
-    add("--max-body", type=int, default=default.body, help="most bytes in a request (default: %(default)s)")
-    add("--max-waiting", type=int, default=default.waiting, help="most requests that wait (default: %(default)s)")
-    add("--timeout", type=float, default=default.timeout, help="seconds for a request (default: %(default)s)")
-    add("--threads", type=int, default=default.threads, help="products that run at once (default: %(default)s)")
+    add("--max-k", type=int, default=default.k, help="maximum items for a user (default: %(default)s)")
+    add("--max-batch", type=int, default=default.batch, help="maximum users in a request (default: %(default)s)")
+    add("--max-body", type=int, default=default.body, help="maximum bytes in a request (default: %(default)s)")
+    add("--max-waiting", type=int, default=default.waiting, help="maximum requests that wait (default: %(default)s)")
+    add("--timeout", type=float, default=default.timeout, help="seconds until a request fails (default: %(default)s)")
+    add("--threads", type=int, default=default.threads, help="worker threads (default: %(default)s)")
     add("--in-memory", action="store_true", help="read the artifact instead of mapping it")
-    add("--verify", action="store_true", help="compare the artifact's sha256 before it is used")
-    add("--access-log", action="store_true", help="log a line for each request")
-    add("--quiet", action="store_true", help="log errors alone")
+    add("--verify", action="store_true", help="check the artifact's sha256 before use")
+    add("--access-log", action="store_true", help="log each request")
+    add("--quiet", action="store_true", help="log errors only")
     add("--log-json", action="store_true", help="log lines of JSON")
     given = parser.parse_args(argv)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines() if given.log_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(
+        _JsonFormatter() if given.log_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     _log.setLevel(logging.ERROR if given.quiet else logging.INFO)
     try:
         limits = Limits(given.max_k, given.max_batch, given.max_body, given.timeout, given.threads, given.max_waiting)
-        live = Live(given.artifact, in_memory=given.in_memory, verify=given.verify)
+        live = LiveRanker(given.artifact, in_memory=given.in_memory, verify=given.verify)
         return serve(
             live,
             host=given.host,
@@ -187,8 +192,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except EnhancerError as error:
         if given.log_json:
-            told = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-            sys.stderr.write(_line("error", "error", **told, exit_code=error.exit_code) + "\n")
+            problem = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+            sys.stderr.write(_line("error", "error", **problem, exit_code=error.exit_code) + "\n")
         else:
             sys.stderr.write(f"error: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
         return error.exit_code

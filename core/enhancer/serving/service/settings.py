@@ -1,4 +1,7 @@
-"""Settings of the service and their defaults, in one place. Light: the help of ``enhancer serve`` tells them."""
+"""Define the settings of the service and their defaults.
+
+Imports nothing heavy, because ``enhancer serve --help`` shows them.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +12,43 @@ from typing import Final
 from enhancer.errors import ConfigError
 
 HOST: Final = "127.0.0.1"
-"""The address that is bound."""
+"""Address to bind."""
 PORT: Final = 8080
-"""The port; 0 lets the system choose."""
+"""Port to bind; 0 lets the system choose."""
 WATCH: Final = 1.0
-"""Seconds between looks for a new artifact; 0 for none."""
+"""Seconds between checks for a new artifact; 0 disables them."""
 GRACE: Final = 10.0
-"""Seconds that running requests are given when the service is to stop."""
+"""Seconds that running requests may take to finish after a stop signal."""
 _ARRIVAL_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may ask for, and what all of them together may take."""
+    """Limits on single requests and on the load of the service."""
 
     k: int = 1000
-    """Items for a user, at most."""
+    """Maximum items for a user."""
     batch: int = 256
-    """Users in a request, at most."""
+    """Maximum users in a request."""
     body: int = 1 << 20
-    """Bytes in the body of a request, at most."""
+    """Maximum bytes in the body of a request."""
     timeout: float = 10.0
-    """Seconds until a request is answered with 504."""
+    """Seconds until an unanswered request fails with status 504."""
     threads: int = field(default_factory=lambda: min(os.cpu_count() or 1, 4))
-    """Pieces of work that run at once."""
+    """Number of worker threads."""
     waiting: int = 1000
-    """Requests that may wait for a thread; the next one is answered with 503."""
+    """Maximum requests that wait for a thread; further ones fail with status 503."""
 
     @property
     def arrival(self) -> float:
-        """Seconds until a head, and a body after it, must have arrived."""
+        """Seconds allowed for the head of a request to arrive, and again for its body."""
         return min(_ARRIVAL_SECONDS, self.timeout)
 
     def checked(self) -> Limits:
-        """These limits, if a service can run under them.
+        """Return these limits after checking that each is positive.
 
         Raises:
-            ConfigError: One of them leaves nothing.
+            ConfigError: A limit is zero or negative.
         """
         for name in ("k", "batch", "body", "timeout", "threads", "waiting"):
             if not getattr(self, name) > 0:
