@@ -29,7 +29,7 @@ from enhancer.errors import (
 )
 from enhancer_plugins.llm import _wire
 from enhancer_plugins.llm._hosts import checked_base, is_local_url
-from enhancer_plugins.llm._prices import openai_price
+from enhancer_plugins.llm._prices import list_price
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -78,16 +78,8 @@ class LiteLLM(LLMProvider):
         return {} if structured == "json_schema" else {"structured": structured}
 
     def price(self, model: str) -> Price | None:
-        """From the price map that comes with the library. Zero there means that nobody wrote it down: None."""
-        known = openai_price(model.removeprefix("openai/"))
-        if known is not None:  # without seconds of import, for the most common models
-            return known
-        library = _library()
-        entry: dict[str, Any] = next((library.model_cost[n] for n in self._names(model) if n in library.model_cost), {})
-        into, out = (_wire.dollars(entry.get(f"{way}_cost_per_token")) for way in ("input", "output"))
-        if into is None or out is None or into + out == 0:
-            return None
-        return Price(round(into * 1e6, 9), round(out * 1e6, 9))
+        """Return the list price from the price map of the library, which is not imported for it; None if unknown."""
+        return list_price(model)
 
     def check(self, model: str) -> None:
         """Refuse a missing key, naming its variable, and a model of no provider."""
@@ -189,13 +181,6 @@ class LiteLLM(LLMProvider):
                 f"[llm] model: {model!r} names no provider that litellm knows",
                 hint=near if near.startswith("did") else "write it as 'provider/model', such as 'openai/gpt-4o-mini'",
             ) from None
-
-    def _names(self, model: str) -> Iterator[str]:
-        yield model
-        provider, _, name = model.partition("/")
-        told = str(_library().model_cost.get(name, {}).get("litellm_provider", ""))
-        if name and told.startswith(provider):  # such as bedrock_converse for bedrock
-            yield name
 
     def _where(self, request: Request) -> str:
         return self._base or request.model

@@ -28,7 +28,7 @@ from enhancer.errors import (
 )
 from enhancer_plugins.llm import _wire
 from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
-from enhancer_plugins.llm._prices import openai_price
+from enhancer_plugins.llm._prices import list_price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,8 +101,8 @@ class OpenAI(LLMProvider):
         return {} if structured == "json_schema" else {"structured": structured}
 
     def price(self, model: str) -> Price | None:
-        """OpenAI's list price by the model's name, whoever serves it; None for other models."""
-        return openai_price(self._name(model))
+        """Return OpenAI's list price by the model's name, on any endpoint; None for models of other providers."""
+        return list_price(f"openai/{self._name(model)}")
 
     def check(self, model: str) -> None:
         """Refuse a missing model, a missing key, and a key that cannot be one."""
