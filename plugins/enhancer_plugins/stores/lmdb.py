@@ -14,10 +14,10 @@ from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.storekit import codec
 from enhancer.storekit.keyed import KeyedStore, ReadOnly
-from enhancer_plugins.stores import _lmdb_file
-from enhancer_plugins.stores._lmdb_environment import MEBIBYTE, Pinned, SharedEnvironment
-from enhancer_plugins.stores._lmdb_guard import Use
-from enhancer_plugins.stores._lmdb_salvage import Salvage
+from enhancer_plugins.stores._lmdb import datafile
+from enhancer_plugins.stores._lmdb.environment import MEBIBYTE, Pinned, SharedEnvironment
+from enhancer_plugins.stores._lmdb.page_checks import Use
+from enhancer_plugins.stores._lmdb.salvage import Salvage
 from enhancer_plugins.stores._repair import REMEDY, drop_damaged, nothing_left, rebuilt
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class LMDBStore(KeyedStore):
         path = self._directory / FILE_NAME
         initial = min(options.initial_size_mb, options.max_size_mb) * MEBIBYTE
         if not path.exists():
-            _lmdb_file.create(path, MEBIBYTE, _write_format)
+            datafile.create(path, MEBIBYTE, _write_format)
         self._closed = False
         self._environment = SharedEnvironment.acquire(path, initial=initial, cap=options.max_size_mb * MEBIBYTE)
         try:
@@ -90,8 +90,8 @@ class LMDBStore(KeyedStore):
             raise StoreError(f"there is no store {path}", hint="`enhancer generate` makes one")
         SharedEnvironment.require_unused(path)
         try:
-            faults = _lmdb_file.structural_faults(path)
-            _lmdb_file.check_length(path)
+            faults = datafile.structural_faults(path)
+            datafile.check_length(path)
         except StoreCorruptError as error:
             faults = [error.message]
         if not faults:
@@ -216,7 +216,7 @@ class LMDBStore(KeyedStore):
 
     def _check_files(self) -> list[Fault]:
         path = self._open().path
-        faults = self._open().quiet(lambda: _lmdb_file.structural_faults(path))
+        faults = self._open().quiet(lambda: datafile.structural_faults(path))
         return [Fault(str(path), fault) for fault in faults]
 
     def _bytes_on_disk(self) -> int:

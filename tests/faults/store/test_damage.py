@@ -15,7 +15,7 @@ from store_bench import MAKERS, Make, data_file, filled, made_by, run_elsewhere
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.storekit import codec
 from enhancer.testing.store import make_record
-from enhancer_plugins.stores import _lmdb_file
+from enhancer_plugins.stores._lmdb import datafile
 
 # --- damaged files -------------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
             make(tmp_path)
 
 
-@pytest.mark.skipif(not _lmdb_file.supports_both_formats(), reason="this py-lmdb has one engine")
+@pytest.mark.skipif(not datafile.supports_both_formats(), reason="this py-lmdb has one engine")
 def test_lmdb_files_of_both_formats_are_read(tmp_path: Path) -> None:
     for engine in (0, 1):
         root = tmp_path / str(engine)
@@ -188,7 +188,7 @@ def test_lmdb_files_of_both_formats_are_read(tmp_path: Path) -> None:
         with MAKERS["lmdb"](root) as store:
             store.put([make_record("1")])
             assert store.verify() == []
-        assert _lmdb_file.read_facts(file).format == (1, 3)[engine]
+        assert datafile.read_facts(file).format == (1, 3)[engine]
 
 
 def test_an_lmdb_format_that_the_library_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,11 +198,11 @@ def test_an_lmdb_format_that_the_library_lacks_is_named(tmp_path: Path, monkeypa
     for page in (0, 4096):
         content[page + 20] = 3
     file.write_bytes(content)
-    monkeypatch.setattr(_lmdb_file, "supports_both_formats", lambda: False)
+    monkeypatch.setattr(datafile, "supports_both_formats", lambda: False)
     with pytest.raises(StoreError, match=r"data format 3.*pip install --upgrade lmdb"):
         MAKERS["lmdb"](tmp_path)
 
 
 def test_new_lmdb_files_are_of_the_format_that_every_version_reads(tmp_path: Path) -> None:
     filled(MAKERS["lmdb"], tmp_path, 1)
-    assert _lmdb_file.read_facts(tmp_path / "features/store.lmdb").format == 1
+    assert datafile.read_facts(tmp_path / "features/store.lmdb").format == 1

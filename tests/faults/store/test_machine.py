@@ -19,7 +19,7 @@ from store_bench import MAKERS, Make, data_file, filled, run_elsewhere
 from enhancer.contracts import FeatureStore
 from enhancer.errors import StoreError
 from enhancer.testing.store import make_record
-from enhancer_plugins.stores import _lmdb_file
+from enhancer_plugins.stores._lmdb import datafile
 
 # --- the map -------------------------------------------------------------------------------------------------------
 
@@ -101,8 +101,8 @@ def test_a_file_that_is_short_and_sound_is_stretched(tmp_path: Path) -> None:
     with MAKERS["lmdb"](tmp_path) as store:
         store.delete([f"id-{n}" for n in range(5)])
         store.delete(["none"])
-    facts = _lmdb_file.read_facts(file)
-    sound = _lmdb_file.structural_faults(file)
+    facts = datafile.read_facts(file)
+    sound = datafile.structural_faults(file)
     assert sound == []
     assert facts.size >= facts.needed
 

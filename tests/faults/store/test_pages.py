@@ -11,7 +11,7 @@ from store_bench import MAKERS, data_file, filled, made_by
 
 from enhancer.errors import StoreCorruptError
 from enhancer.testing.store import make_record
-from enhancer_plugins.stores import _lmdb_file
+from enhancer_plugins.stores._lmdb import datafile
 
 PAGE = 4096
 
@@ -113,7 +113,7 @@ def test_a_zeroed_leaf_is_refused_by_walks_and_named_by_verify(tmp_path: Path) -
         assert store.stamps(["id-3"]) != [None]  # look-ups of what is sound go on
 
 
-@pytest.mark.skipif(not _lmdb_file.supports_both_formats(), reason="this py-lmdb has one engine")
+@pytest.mark.skipif(not datafile.supports_both_formats(), reason="this py-lmdb has one engine")
 @pytest.mark.parametrize("engine", [0, 1])
 def test_sound_files_of_both_formats_have_no_fault(tmp_path: Path, engine: int) -> None:
     """Short and long values, keys of odd and even length, pages that were given back, three levels of pages."""
@@ -130,4 +130,4 @@ def test_sound_files_of_both_formats_have_no_fault(tmp_path: Path, engine: int) 
             assert len(list(pinned.keys())) == before
         assert store.verify() == []
         assert len(list(store.scan())) == store.count()
-    assert _lmdb_file.structural_faults(file) == []
+    assert datafile.structural_faults(file) == []

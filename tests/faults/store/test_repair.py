@@ -14,7 +14,7 @@ from store_bench import MAKERS, Make, data_file, filled, run_elsewhere
 from enhancer.contracts import Context, Repair
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.testing.store import as_tuple, make_record
-from enhancer_plugins.stores import _lmdb_file
+from enhancer_plugins.stores._lmdb import datafile
 from enhancer_plugins.stores.lmdb import LMDBOptions, LMDBStore
 from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
 
@@ -214,7 +214,7 @@ def test_repair_prefers_what_was_written_last(tmp_path: Path) -> None:
         assert {record.input_hash for record in store.scan()} == {"hash-3"}
 
 
-@pytest.mark.skipif(not _lmdb_file.supports_both_formats(), reason="this py-lmdb has one engine")
+@pytest.mark.skipif(not datafile.supports_both_formats(), reason="this py-lmdb has one engine")
 def test_the_newer_lmdb_format_is_repaired_too(tmp_path: Path) -> None:
     (tmp_path / "features").mkdir(parents=True)
     file = tmp_path / "features/store.lmdb"

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from enhancer.errors import StoreCorruptError
-from enhancer_plugins.stores._lmdb_file import read_facts
-from enhancer_plugins.stores._lmdb_tree import State, Tree, read_states
+from enhancer_plugins.stores._lmdb.datafile import read_facts
+from enhancer_plugins.stores._lmdb.pages import State, Tree, read_states
 from enhancer_plugins.stores._repair import REMEDY
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from enhancer.contracts.store import Fault
 from enhancer.storekit import codec
-from enhancer_plugins.stores._lmdb_tree import META_BYTES, NOWHERE, parse_states
+from enhancer_plugins.stores._lmdb.pages import META_BYTES, NOWHERE, parse_states
 from enhancer_plugins.stores._repair import made_at
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import lmdb
 
 from enhancer.errors import StoreCorruptError, StoreError
-from enhancer_plugins.stores import _lmdb_file
-from enhancer_plugins.stores._lmdb_file import error_code, translated
-from enhancer_plugins.stores._lmdb_gate import Gate
-from enhancer_plugins.stores._lmdb_guard import Guard, Use
+from enhancer_plugins.stores._lmdb import datafile
+from enhancer_plugins.stores._lmdb.datafile import error_code, translated
+from enhancer_plugins.stores._lmdb.map_lock import Gate
+from enhancer_plugins.stores._lmdb.page_checks import Guard, Use
 from enhancer_plugins.stores._repair import REMEDY
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class SharedEnvironment:
             StoreError: It cannot be opened.
         """
         with cls._registry_lock:
-            _lmdb_file.check_length(path)
+            datafile.check_length(path)
             identity = (path.stat().st_dev, path.stat().st_ino)
             shared = cls._all.get(identity)
             if shared is None:
@@ -223,7 +223,7 @@ class SharedEnvironment:
         }
         with translated(self.path):
             try:
-                _lmdb_file.reserve_lock_file(self.path)
+                datafile.reserve_lock_file(self.path)
                 environment = lmdb.open(str(self.path), **options)
             except (lmdb.Error, OSError) as error:
                 if not _means_read_only(error):
@@ -262,7 +262,7 @@ class SharedEnvironment:
             if "already open" not in str(error):
                 raise
             # This py-lmdb wants it closed first; so it shall be, over a table of readers of this process's own.
-            if not _lmdb_file.detach(self.path.with_name(self.path.name + "-lock")):
+            if not datafile.detach(self.path.with_name(self.path.name + "-lock")):
                 raise StoreError(
                     f"{self.path} was open when this process was forked, and cannot be opened again here",
                     hint="open the store after the fork, or start processes by spawn",
@@ -315,7 +315,7 @@ class SharedEnvironment:
             if os.fstat(self._file).st_size >= max(self._needed, self._least):
                 return
             time.sleep(0.01)
-        _lmdb_file.check_length(self.path)
+        datafile.check_length(self.path)
         if (size := os.fstat(self._file).st_size) < max(self._needed, self._least):
             raise StoreCorruptError(
                 f"{self.path} has been truncated while it was open: {size:,} bytes are left of {self._needed:,}",
@@ -349,7 +349,7 @@ class SharedEnvironment:
         """
         with self._gate.move() as may:
             size = self._environment.info()["map_size"]
-            if may and size < self.cap and _lmdb_file.has_addresses(self.cap):
+            if may and size < self.cap and datafile.has_addresses(self.cap):
                 self._environment.set_mapsize(self.cap)
 
     def _require(self, may_move: bool) -> None:
@@ -374,7 +374,7 @@ class SharedEnvironment:
             if self._environment.info()["map_size"] == size:
                 self._require(may)
                 larger = min(2 * size, self.cap)
-                if not _lmdb_file.has_addresses(larger):
+                if not datafile.has_addresses(larger):
                     raise StoreError(
                         f"{self.path} must grow to {larger // MEBIBYTE:,} MiB, and this process may not map as much",
                         hint="allow it more address space (ulimit -v)",
@@ -382,10 +382,10 @@ class SharedEnvironment:
                 self._environment.set_mapsize(larger)
 
     def _keep_length(self) -> None:
-        """See :func:`_lmdb_file.check_length` on files that are short and sound."""
+        """See :func:`datafile.check_length` on files that are short and sound."""
         needed = (self._environment.info()["last_pgno"] + 1) * self._page
         if os.fstat(self._file).st_size < needed:
-            _lmdb_file.stretch(self.path, needed)
+            datafile.stretch(self.path, needed)
 
 
 class Pinned:

@@ -18,7 +18,7 @@ import lmdb
 
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores._limits import at_size_limit, is_full
-from enhancer_plugins.stores._lmdb_tree import Tree, read_states
+from enhancer_plugins.stores._lmdb.pages import Tree, read_states
 from enhancer_plugins.stores._repair import DOUBT, REMEDY
 
 if TYPE_CHECKING:
