@@ -1,4 +1,4 @@
-"""What the verbs of a project return. Each result gives, by ``to_json``, what the command line prints."""
+"""Types that the verbs of a project return; ``to_json`` of a result gives what the command line prints."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from enhancer.features.generating.reports import GenerationReport as GenerationReport, Plan as Plan
     from enhancer.features.refresh import Changes as Changes, RefreshReport as RefreshReport
     from enhancer.project.results import RunReport as RunReport, Similar as Similar, TrainingReport as TrainingReport
-    from enhancer.serving.results import Neighbours as Neighbours, Recommendation as Recommendation
+    from enhancer.serving import Neighbours as Neighbours, Ranker as Ranker, Recommendation as Recommendation
 
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
+        "enhancer.contracts.store": "Repair",
+        "enhancer.evaluation.diagnosing.diagnosis": "Diagnosis",
         "enhancer.evaluation.judging.findings": "Comparison Finding",
         "enhancer.evaluation.judging.result": "Ablation",
         "enhancer.evaluation.running.runs": "ArmRun Run",
-        "enhancer.evaluation.diagnosing.diagnosis": "Diagnosis",
         "enhancer.features.generating.reports": "GenerationReport Plan",
         "enhancer.features.refresh": "Changes RefreshReport",
-        "enhancer.contracts.store": "Repair",
         "enhancer.project.results": "RunReport Similar TrainingReport",
-        "enhancer.serving.results": "Neighbours Recommendation",
+        "enhancer.serving": "Neighbours Ranker Recommendation",
     },
 )

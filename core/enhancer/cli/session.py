@@ -39,7 +39,7 @@ PruneFlag = Annotated[
     typer.Option("--prune-at-most", min=0, max=1, metavar="SHARE", help="Of a kind's records; more is an error."),
 ]
 MOST_PRUNED = 0.5
-"""As :data:`enhancer.features.refresh.MOST_PRUNED`, which is not imported to print help."""
+"""As :data:`enhancer.features.refresh.MAX_PRUNED_SHARE`, which is not imported to print help."""
 
 
 @dataclass(slots=True)

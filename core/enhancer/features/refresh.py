@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _BATCH = 512
 """Ids in one call of the store."""
-MOST_PRUNED = 0.5
+MAX_PRUNED_SHARE = 0.5
 """The share of a kind's records that one refresh may remove, unless it is told otherwise."""
 
 
@@ -82,9 +82,9 @@ def refresh(
     *,
     listener: Listener = silent,
     confirm: Callable[[Plan], bool] | None = None,
-    tell: Callable[[Changes], None] | None = None,
+    on_changes: Callable[[Changes], None] | None = None,
     prune: bool = False,
-    most_pruned: float = MOST_PRUNED,
+    max_pruned_share: float = MAX_PRUNED_SHARE,
     retry_quarantined: bool = False,
     batch: bool = False,
     wait: bool = True,
@@ -96,9 +96,9 @@ def refresh(
         store: What it fills.
         listener: Told of progress.
         confirm: Shown the plan before anything that may cost money; anything but True stops.
-        tell: Shown what was found, before anything is done.
+        on_changes: Called with the changes that were found, before anything is done.
         prune: Remove records of entities that the tables no longer hold. What was paid for stays in the journal.
-        most_pruned: Share of a kind's records, above which nothing is removed: a table that was cut short must not
+        max_pruned_share: Share of a kind's records, above which nothing is removed: a table that was cut short must not
             empty the store.
         retry_quarantined: Ask again about entities whose answers were never valid.
         batch: Use the provider's batch API; what an earlier run submitted is collected.
@@ -114,8 +114,8 @@ def refresh(
     plan = pipeline.plan(retry_quarantined=retry_quarantined, batch=batch, differences=found)
     pipeline.count_vanished(found)
     changes = Changes(differences=found.all(), plan=plan)
-    if tell is not None:
-        tell(changes)
+    if on_changes is not None:
+        on_changes(changes)
     generated = None
     if changes.anything_to_do or (batch and plan.pending):
         if confirm is not None and not confirm(plan):
@@ -127,7 +127,7 @@ def refresh(
     pruned = 0
     if prune and changes.vanished:
         for one in changes.differences:
-            require_modest(one.name, one.vanished, one.fresh + sum(one.stale.values()) + one.vanished, most_pruned)
+            require_modest(one.name, one.vanished, one.fresh + sum(one.stale.values()) + one.vanished, max_pruned_share)
         pruned = remove(store, pipeline.vanished(found))
     return RefreshReport(
         started=started, seconds=time.perf_counter() - began, changes=changes, generated=generated, pruned=pruned

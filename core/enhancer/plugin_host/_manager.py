@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import typer
 
     from enhancer.contracts import Context, Observer
+    from enhancer.contracts.options import Options
 
 _log = logging.getLogger(__name__)
 GROUP = "enhancer"
@@ -251,7 +252,7 @@ class PluginManager:
         self,
         kind: str,
         use: str,
-        options: Mapping[str, Any],
+        options: Mapping[str, Any] | Options,
         context: Context,
         also_known: Iterable[str] = (),
         *,
@@ -263,7 +264,7 @@ class PluginManager:
         Args:
             kind: As for :meth:`get`.
             use: As for :meth:`get`.
-            options: Options as configured; validated by the plugin's options class.
+            options: Options as configured, which the plugin's options class validates, or validated ones.
             context: Location of the project.
             also_known: Further keys of the same table, to draw suggestions from.
             complete: As for :meth:`get`.
@@ -275,9 +276,13 @@ class PluginManager:
             ConfigError: An option is unknown (with the nearest known one) or has a wrong type.
         """
         target = self.get(kind, use, complete=complete)
-        from enhancer.contracts.options import build_options
+        from enhancer.contracts.options import Options, build_options
 
-        checked = build_options(target.options_class, options, where=where or f"[{kind}]", also_known=also_known)
+        checked = (
+            options
+            if isinstance(options, Options)
+            else build_options(target.options_class, options, where=where or f"[{kind}]", also_known=also_known)
+        )
         try:
             made = target(checked, context)
         except EnhancerError:

@@ -1,25 +1,27 @@
-"""The parts of a project: settings, plugins, tables, split, store and vectors, each opened when first needed."""
+"""Open the parts of a project (plugins, tables, split, store, vectors) when each is first needed."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
-from enhancer.config import Settings, load_settings
 from enhancer.contracts.options import Context
-from enhancer.errors import ConfigError, EnhancerError, PluginError
-from enhancer.features.reading.pinned_store import Moment
+from enhancer.errors import ConfigError, EnhancerError
+from enhancer.features.reading.pinned_store import PinnedStore
 from enhancer.plugin_host import PluginManager, load_plugins
+from enhancer.project.chosen_plugins import ChosenPlugins
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from enhancer.config import Settings
     from enhancer.config.schema import Input
     from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.embedder import Embedder
@@ -33,142 +35,97 @@ if TYPE_CHECKING:
     from enhancer.evaluation import Arm
     from enhancer.features import Pipeline, Semantics
 
-    Table = NDArray[np.float32]
+    Vectors = NDArray[np.float32]
 
 _log = logging.getLogger(__name__)
-_KINDS = ("llm", "embedder", "store", "backbone", "fuser")
 
 
-class Parts:
-    """One configuration and its folder. Tables, split and store are opened when first needed, and once."""
+class ProjectParts:
+    """The plugins and data of one configuration. Tables, split and store are opened once, when first needed.
+
+    Args:
+        settings: The configuration.
+        root: Folder that relative paths are resolved against.
+        plugins: The plugin host; by default one that loads all installed plugins.
+    """
 
     def __init__(self, settings: Settings, root: Path, plugins: PluginManager | None = None) -> None:
-        """Take settings as they are; :meth:`load` reads them from a file.
-
-        Args:
-            settings: What ``enhancer.toml`` says.
-            root: The folder that relative paths are relative to.
-            plugins: The plugin host; by default one that loads whatever is installed.
-        """
         self.settings = settings
         self.root = root
         self.plugins = load_plugins() if plugins is None else plugins
         self.context = Context(root=root)
-        self.moment = Moment(lambda: self.store)
+        self.chosen = ChosenPlugins(settings, self.plugins, self.context)
+        self._pinned_store = PinnedStore(lambda: self.store)
 
-    @classmethod
-    def load(
-        cls,
-        path: Path | str | None = None,
-        *,
-        overrides: Sequence[str] = (),
-        environ: Mapping[str, str] | None = None,
-        plugins: PluginManager | None = None,
-    ) -> Self:
-        """Read ``enhancer.toml`` or ``pyproject.toml``; see :func:`enhancer.config.load_settings`.
-
-        Raises:
-            ConfigError: The file is missing, or says something that it cannot say.
-        """
-        settings, root = load_settings(None if path is None else Path(path), overrides=overrides, environ=environ)
-        project = cls(settings, root, plugins)
-        project.check_options()
-        return project
-
-    def check_options(self) -> None:
-        """Refuse unknown and impossible options of the chosen plugins, whatever is to be done with the project.
-
-        A plugin that is not there is no concern of those who do not need it: whoever makes it is told.
-
-        Raises:
-            ConfigError: An unknown option (with the nearest known one) or a value of a wrong type.
-        """
-        from enhancer.contracts.options import build_options
-
-        for kind in _KINDS:
-            chosen, own = self._chosen(kind)
-            try:
-                target = self.plugins.get(kind, chosen.use, complete=False)
-            except PluginError:
-                continue
-            build_options(target.options_class, chosen.options, where=f"[{kind}]", also_known=own)
+    # --- plugins -------------------------------------------------------------------------------------------------
 
     @cached_property
     def store(self) -> FeatureStore:
-        """The feature store, opened; where there is none, it is made when something is first written to it."""
+        """The feature store, opened. A store that does not exist yet is created by the first write to it."""
         from enhancer.contracts.store import StoreOptions
         from enhancer.features.storing.lazy_store import UnmadeStore
 
         target, options = self.store_class_and_options()
         if isinstance(options, StoreOptions) and not target.exists(options, self.context):
             return UnmadeStore(
-                self.root / options.path, lambda: target.exists(options, self.context), lambda: self._create("store")
+                self.root / options.path,
+                lambda: target.exists(options, self.context),
+                lambda: self.chosen.create("store"),
             )
-        made: FeatureStore = self._create("store")
+        made: FeatureStore = self.chosen.create("store")
         return made
 
     def store_class_and_options(self) -> tuple[type[FeatureStore], Options]:
-        """What can be asked of the chosen store without opening it: whether it is there, or to repair it."""
-        from enhancer.contracts.options import build_options
+        """Return the class and options of the chosen store, to look for or repair a store without opening it."""
+        return self.chosen.find("store")
 
-        chosen, own = self._chosen("store")
-        target: type[FeatureStore] = self.plugins.get("store", chosen.use)
-        return target, build_options(target.options_class, chosen.options, where="[store]", also_known=own)
+    def pinned(self) -> AbstractContextManager[None]:
+        """Read from one snapshot of the store within the context, whatever is written meanwhile. May be nested."""
+        return self._pinned_store.pinned()
+
+    @property
+    def read_store(self) -> FeatureStore:
+        """The store to read from: a snapshot within :meth:`pinned`, else :attr:`store`."""
+        return self._pinned_store.store
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The embedder; its model is loaded when it first embeds."""
-        made: Embedder = self._create("embedder")
+        """The embedder. Its model is loaded when it first embeds."""
+        made: Embedder = self.chosen.create("embedder")
         return made
 
     def provider(self, *, complete: bool = True) -> LLMProvider:
-        """A new LLM provider: each event loop has its own.
+        """Create an LLM provider. A provider belongs to one event loop.
 
         Args:
-            complete: Refuse one whose libraries are missing; a plan does without.
+            complete: Raise an error if the provider's libraries are missing; planning does without them.
         """
-        made: LLMProvider = self._create("llm", complete=complete)
+        made: LLMProvider = self.chosen.create("llm", complete=complete)
         return made
 
     def backbone(self, arm: Arm | None = None) -> Backbone:
-        """A new backbone: that of ``[backbone]``, with what an arm changes of its options."""
-        if arm is None or not arm.backbone_options:
-            made: Backbone = self._create("backbone")
-            return made
-        from enhancer.contracts.options import overlaid
-
-        chosen = self.settings.backbone
-        target = self.plugins.get("backbone", chosen.use)
-        options = overlaid(target.options_class, chosen.options, arm.backbone_options)
-        where = f"[evaluation.arm.{arm.name}] backbone:"
-        arm_made: Backbone = self.plugins.create("backbone", chosen.use, options, self.context, where=where)
-        return arm_made
+        """Create the backbone of ``[backbone]``, with an arm's changes to its options."""
+        if arm is not None:
+            return self.chosen.backbone(arm)
+        made: Backbone = self.chosen.create("backbone")
+        return made
 
     def fuser(self, arm: Arm | None = None) -> Fuser:
-        """A new fuser: that of ``[fuser]``, or that of an arm, with what the arm says over its options."""
-        if arm is None:
-            made: Fuser = self._create("fuser")
-            return made
-        own = self.settings.evaluation.arm.get(arm.name)
-        said = {} if own is None else {key: value for key, value in arm.fuser_options.items() if key in own.options}
-        options, where = arm.fuser_options, None
-        if said:
-            from enhancer.contracts.options import overlaid
+        """Create the fuser of ``[fuser]``, or that of an arm."""
+        if arm is not None:
+            return self.chosen.fuser(arm)
+        made: Fuser = self.chosen.create("fuser")
+        return made
 
-            options = overlaid(self.plugins.get("fuser", arm.fuser).options_class, options, said)
-            where = f"[evaluation.arm.{arm.name}] options:"
-        arm_made: Fuser = self.plugins.create("fuser", arm.fuser, options, self.context, where=where)
-        return arm_made
+    # --- tables --------------------------------------------------------------------------------------------------
 
     @cached_property
     def interactions(self) -> Interactions:
-        """The interactions, over the vocabulary of the items table where there is one.
-
-        Where there is none, the items of all files of the split make it.
+        """The interactions. Item rows follow the items table, or else the items of all files of the split.
 
         Raises:
             ConfigError: ``[data] interactions`` is not set, or its file or a column is missing.
-            DataError: The file holds something that cannot be used.
+            DataError: A row cannot be used.
         """
         from enhancer.data import read_interactions
 
@@ -183,13 +140,13 @@ class Parts:
             k_core=evaluation.k_core,
             also=[self.root / file for file in files if file is not None],
         )
-        for line in found.report.lines(asked_for=False):  # ids that do not match are lost without a word otherwise
+        for line in found.report.lines(asked_for=False):  # such as rows that were dropped for an unknown item id
             _log.warning("%s: %s", path, line)
         return found
 
     @cached_property
     def split(self) -> Split:
-        """Train, validation and test, cut once by ``[evaluation]``."""
+        """Training, validation and test interactions, split once as ``[evaluation]`` says."""
         from enhancer.data import split_interactions
 
         config, columns = self.settings.evaluation, self.settings.data.columns
@@ -200,11 +157,11 @@ class Parts:
 
     @cached_property
     def side_features(self) -> dict[Kind, ReadFeatures]:
-        """What ``[data.features]`` names, read from the tables; by kind, empty without.
+        """Columns named by ``[data.features]``, by kind of entity; empty if none are named.
 
         Raises:
             ConfigError: A table or column is missing, or a category has too many values.
-            DataError: A column holds nothing.
+            DataError: A column is empty.
         """
         from enhancer.data import read_sides
 
@@ -222,19 +179,19 @@ class Parts:
 
     @property
     def sides(self) -> Sides | None:
-        """Side features as a backbone takes them; None without."""
+        """Side features in the form that backbones take; None if there are none."""
         from enhancer.data import sides_of
 
         return sides_of(self.side_features)
 
     @cached_property
     def item_ids(self) -> list[str] | None:
-        """Ids of the items table, in its order; None without one."""
+        """Ids of the items table, in its order; None without a table."""
         return None if self.settings.data.items is None else list(self.titles)
 
     @cached_property
     def titles(self) -> dict[str, str | None]:
-        """What people call each item of the items table; None where it has no name."""
+        """Title of each item of the items table; None for an item without one."""
         from enhancer.data import read_entities
 
         if self.settings.data.items is None:
@@ -243,16 +200,11 @@ class Parts:
         path = self._path(data.items, "items")
         return {entity.id: entity.title for entity in read_entities(path, "item", data.columns, data.max_text)}
 
-    @property
-    def semantics(self) -> Semantics:
-        """The vectors that training takes."""
-        from enhancer.features import Semantics
-
-        return Semantics(self.settings, self.moment.store, self.embedder.fingerprint, self.split.train)
+    # --- vectors -------------------------------------------------------------------------------------------------
 
     @cached_property
     def pipeline(self) -> Pipeline:
-        """The way from entities to stored vectors."""
+        """The pipeline from entities to stored vectors."""
         from enhancer.features import Pipeline, Sources, inputs_wanted
 
         return Pipeline(
@@ -270,17 +222,24 @@ class Parts:
             batch_providers=self._batch_providers,
         )
 
-    def features(self, inputs: Sequence[Input]) -> tuple[Table | None, Table]:
-        """The semantic vectors, rows as in :attr:`interactions`; see :meth:`~enhancer.features.Semantics.tables`."""
+    @property
+    def semantics(self) -> Semantics:
+        """Reader of the semantic vectors that training takes."""
+        from enhancer.features import Semantics
+
+        return Semantics(self.settings, self.read_store, self.embedder.fingerprint, self.split.train)
+
+    def features(self, inputs: Sequence[Input]) -> tuple[Vectors | None, Vectors]:
+        """Return semantic vectors of users and items; see :meth:`enhancer.features.Semantics.tables`."""
         return self.semantics.tables(inputs)
 
     @property
-    def pooling(self) -> Callable[[Table], Table] | None:
-        """How users get vectors from those of items; None where they do not."""
+    def pooling(self) -> Callable[[Vectors], Vectors] | None:
+        """Function that makes user vectors from item vectors; None if users are not pooled."""
         return self._pooled if self.settings.prompts.user.source == "pool" else None
 
-    def _pooled(self, items: Table) -> Table:
-        # Not the method of semantics itself: that opens store and embedder, which arms without vectors do without.
+    def _pooled(self, items: Vectors) -> Vectors:
+        # Not a bound method of `semantics`: that would open store and embedder for arms without vectors too.
         return self.semantics.pool(items)
 
     def close(self) -> None:
@@ -289,25 +248,14 @@ class Parts:
             self.store.close()
             del self.__dict__["store"]
 
-    # --- within --------------------------------------------------------------------------------------------------
-
-    def _create(self, kind: str, *, complete: bool = True) -> Any:
-        chosen, own = self._chosen(kind)
-        return self.plugins.create(kind, chosen.use, chosen.options, self.context, also_known=own, complete=complete)
-
     def _batch_providers(self) -> list[str]:
-        """Names of installed LLM providers that have offline batches."""
+        """Names of installed LLM providers that offer batch jobs."""
         able = []
         for line in self.plugins.listing():
             with contextlib.suppress(EnhancerError):
                 if line.kind == "llm" and hasattr(self.plugins.get("llm", line.name), "batches"):
                     able.append(line.name)
         return able
-
-    def _chosen(self, kind: str) -> tuple[Any, list[str]]:
-        """The table that chooses a plugin, and core's own keys in it."""
-        chosen = getattr(self.settings, kind)
-        return chosen, [name for name in type(chosen).model_fields if name not in ("use", "options")]
 
     def _path(self, path: Path | None, key: str) -> Path:
         if path is None:

@@ -1,152 +1,128 @@
-"""What is to be known of a project's profiles beside a number: their health, where they came from, what they say."""
+"""Check profiles and vectors before training: their health, and whether they leak held-out interactions."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.contracts.record import PROFILE_ASPECT
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation.diagnosing.diagnosis import Check, Subject, diagnose
 from enhancer.evaluation.diagnosing.echoes import Written
 from enhancer.evaluation.diagnosing.leaks import evidence
 from enhancer.evaluation.measuring.views import Views
-from enhancer.evaluation.reporting.gallery import Told, build
 from enhancer.features import Sources, feature_table
 from enhancer.features.reading.provenance import trace
 from enhancer.features.storing.records import embedding_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator
 
     from numpy.typing import NDArray
 
     from enhancer.config.schema import Input
-    from enhancer.contracts.record import Kind, Record
+    from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
-    from enhancer.evaluation.diagnosing.diagnosis import Diagnosis, Level, Table
+    from enhancer.evaluation.diagnosing.diagnosis import Diagnosis, Level
     from enhancer.evaluation.diagnosing.leaks import Evidence
-    from enhancer.evaluation.reporting.gallery import Gallery
     from enhancer.features.reading.provenance import Provenance
-    from enhancer.project import Project
+    from enhancer.project.parts import ProjectParts
 
 _CHUNK = 512
+"""Profiles read from the store in one call."""
 _log = logging.getLogger(__name__)
 _ALLOWED = "allowed by [evaluation] allow_leaks"
 _TEXT_HINT = (
-    'set [prompts.user] source = "llm", which writes profiles from training interactions alone, or "pool"; leave the '
-    "column out of [data.columns] user_text; or, if you know that no text was written from what is held out, "
+    'set [prompts.user] source = "llm", which writes profiles from training interactions alone, or "pool"; remove the '
+    "column from [data.columns] user_text; or, if you know that no text was written from held-out interactions, set "
     "[evaluation] allow_leaks = true"
 )
 _HINT = (
     "run `enhancer generate`, which writes them from this split's training interactions; or set [prompts.user] "
-    'source = "pool"; or, if you know that they were written from training interactions alone, '
+    'source = "pool"; or, if you know that they were written from training interactions alone, set '
     "[evaluation] allow_leaks = true"
 )
 
 
-def examine(project: Project) -> Diagnosis:
-    """Look at profiles and vectors before anything is trained.
+def diagnose_profiles(parts: ProjectParts) -> Diagnosis:
+    """Examine profiles and vectors before training.
 
     Raises:
-        ConfigError: The store has no vectors of items.
+        ConfigError: No kind of entity has a profile or text.
+        StoreError: The store has no vectors of items.
     """
-    settings = project.settings
-    split = project.split
-    views = Views(split)
+    settings, split = parts.settings, parts.split
     subjects = []
     for kind in ("item", "user"):
         source = getattr(settings.prompts, kind).source
         if source not in ("llm", "text"):
             continue
         ids = split.train.item_ids if kind == "item" else split.train.user_ids
-        vectors = _vectors(project, kind, ids)
+        vectors = _vectors(parts, kind, ids)
         if not vectors and kind == "item":
-            project.features(settings.inputs)  # says what is missing
-        written = _written(project, kind) if source == "llm" else None
+            parts.features(settings.inputs)  # raises the error that says which vectors are missing
+        written = _profiles_and_texts(parts, kind) if source == "llm" else None
         subjects.append(Subject(kind=kind, ids=ids, vectors=vectors, written=written))
     if not subjects:
         raise ConfigError("there is nothing to diagnose: no entity has a profile or a text", hint="see [prompts.item]")
-    return diagnose(subjects, views, pool=project.semantics.pool, further=_leak_check(project), seed=settings.seed)
+    leaks = _leak_check(parts)
+    return diagnose(subjects, Views(split), pool=parts.semantics.pool, further=leaks, seed=settings.seed)
 
 
-def refuse_leaks(project: Project, inputs: Collection[Input]) -> dict[str, str]:
-    """Stop before training on profiles of users that may show what is held out.
+def refuse_leaks(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:
+    """Raise an error if user profiles may have been written from held-out interactions.
 
-    Texts of users that are embedded as they are were not made here: nothing proves what they were made from. They are
-    believed, as a user's age must be, unless their vectors betray them.
-
-    With ``[evaluation] allow_leaks`` it is a warning.
+    The provenance of users' own texts is unknown. They are accepted unless their vectors show a leak. With
+    ``[evaluation] allow_leaks`` a leak is a warning.
 
     Args:
-        project: What is to be trained.
-        inputs: What its vectors come from.
+        parts: The project that is to be trained.
+        inputs: Inputs that its vectors come from.
 
     Returns:
-        What the report says of where profiles of users came from; nothing where users have none of their own.
+        Rows for the report about the provenance of user profiles; empty if users have none of their own.
 
     Raises:
-        EvaluationError: They were made from more than this split's training interactions, or not provably from less;
-            texts: their vectors know what is held out.
+        EvaluationError: Profiles are not proven to be made from this split's training interactions alone, or the
+            vectors of texts show held-out interactions.
     """
-    if project.settings.prompts.user.source == "text":
-        return _refuse_texts(project, inputs)
-    found = _provenance(project) if "profile" in inputs else None
+    if parts.settings.prompts.user.source == "text":
+        return _refuse_leaking_texts(parts, inputs)
+    found = _provenance(parts) if "profile" in inputs else None
     if found is None or not found.users:
         return {}
     if not found.unproven:
         return {"profiles of users": "made from training interactions alone"}
-    words = f"profiles of users may show what is held out: {_origin_words(found)}"
-    if (seen := _evidence(project)) is not None:
+    words = f"profiles of users may show held-out interactions: {_origin_words(found)}"
+    if (seen := _profile_evidence(parts)) is not None:
         words += f"; {seen.words}"
-    if not project.settings.evaluation.allow_leaks:
-        raise EvaluationError(words, hint=_HINT)
-    _log.warning("%s; %s", words, _ALLOWED)
-    return {"profiles of users": f"{words} ({_ALLOWED})"}
+    return _refuse_or_warn(parts, "profiles of users", words, _HINT)
 
 
-def _refuse_texts(project: Project, inputs: Collection[Input]) -> dict[str, str]:
+def _refuse_leaking_texts(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:
     if not inputs:
         return {}
-    seen = _text_evidence(project, inputs)
+    seen = _text_evidence(parts, inputs)
     if seen is None:
-        why = "too few users have a vector and interactions in all three parts to tell what they know"
-        return {"texts of users": f"texts of users are taken as they are: {why}"}
+        why = "too few users have a vector and interactions in all three splits for a check"
+        return {"texts of users": f"texts of users are accepted as they are: {why}"}
     words = _text_words(seen)
-    if seen.seen is None and not seen.tells_all:
-        return {"texts of users": words}
-    if not project.settings.evaluation.allow_leaks:
-        raise EvaluationError(words, hint=_TEXT_HINT)
+    return _refuse_or_warn(parts, "texts of users", words, _TEXT_HINT) if _leaks(seen) else {"texts of users": words}
+
+
+def _refuse_or_warn(parts: ProjectParts, subject: str, words: str, hint: str) -> dict[str, str]:
+    if not parts.settings.evaluation.allow_leaks:
+        raise EvaluationError(words, hint=hint)
     _log.warning("%s; %s", words, _ALLOWED)
-    return {"texts of users": f"{words} ({_ALLOWED})"}
+    return {subject: f"{words} ({_ALLOWED})"}
 
 
-def _text_evidence(project: Project, inputs: Collection[Input]) -> Evidence | None:
-    """What vectors of users' own texts betray beside those of items; of several inputs, one that betrays them."""
-    split, views = project.split, Views(project.split)
-    users = feature_table(project.moment.store, split.train.user_ids, "user", ["text"])
-    found = []
-    for name in inputs:
-        items = feature_table(project.moment.store, split.train.item_ids, "item", [name])
-        if users.size and users.shape[1] == items.shape[1]:
-            seen = evidence(users, items, views, project.semantics.pool(items))
-            found += [] if seen is None else [seen]
-    return max(found, key=lambda one: (one.seen is not None, one.tells_all), default=None)
-
-
-def _text_words(seen: Evidence) -> str:
-    if seen.seen is not None or seen.tells_all:
-        return f"texts of users may show what is held out: {seen.words}"
-    return f"texts of users are taken as they are: {seen.words}"
-
-
-def _leak_check(project: Project) -> list[Check]:
-    if project.settings.prompts.user.source == "text":
-        return _text_check(project)
-    found = _provenance(project)
+def _leak_check(parts: ProjectParts) -> list[Check]:
+    """The check of leaks for the diagnosis; empty if users have no profiles or texts."""
+    if parts.settings.prompts.user.source == "text":
+        return _text_check(parts)
+    found = _provenance(parts)
     if found is None or not found.users:
         return []
     values: dict[str, float | None] = {
@@ -154,56 +130,100 @@ def _leak_check(project: Project) -> list[Check]:
         "proven": found.proven,
         "adopted": found.adopted,
         "unknown": found.unknown,
+        "leaking": sum(found.leaking.values()),
     }
-    values |= {"leaking": sum(found.leaking.values())}
     if not found.unproven:
         words = f"all {found.users:,} profiles of users were made from this split's training interactions"
         return [Check(topic="leak", name="leak", kind="user", level="good", words=words, values=values)]
-    words = f"profiles of users may show what is held out: {_origin_words(found)}"
-    seen = _evidence(project)
+    words = f"profiles of users may show held-out interactions: {_origin_words(found)}"
+    seen = _profile_evidence(parts)
     if seen is not None:
         words += f"; {seen.words}"
-        values |= {"train": seen.train, "validation": seen.validation, "test": seen.test, "p": seen.p}
-    proven = bool(found.leaking) or (seen is not None and seen.seen is not None)
-    allowed = project.settings.evaluation.allow_leaks and not proven
-    return [
-        Check(topic="leak", name="leak", kind="user", level="fair" if allowed else "poor", words=words, values=values)
-    ]
+        values |= _values(seen)
+    certain = bool(found.leaking) or (seen is not None and seen.seen is not None)
+    level: Level = "fair" if parts.settings.evaluation.allow_leaks and not certain else "poor"
+    return [Check(topic="leak", name="leak", kind="user", level=level, words=words, values=values)]
 
 
-def _text_check(project: Project) -> list[Check]:
-    seen = _text_evidence(project, project.settings.inputs)
+def _text_check(parts: ProjectParts) -> list[Check]:
+    seen = _text_evidence(parts, parts.settings.inputs)
     if seen is None:
         return []
-    caught = seen.seen is not None or seen.tells_all
-    values = {"train": seen.train, "validation": seen.validation, "test": seen.test, "p": seen.p}
-    level: Level = "poor" if caught else "fair"  # which proves nothing
-    return [Check(topic="leak", name="leak", kind="user", level=level, words=_text_words(seen), values=values)]
+    # Without a sign of a leak the level is still no better than fair: that proves nothing.
+    level: Level = "poor" if _leaks(seen) else "fair"
+    return [Check(topic="leak", name="leak", kind="user", level=level, words=_text_words(seen), values=_values(seen))]
 
 
-def _provenance(project: Project) -> Provenance | None:
-    settings = project.settings
+def _values(seen: Evidence) -> dict[str, float | None]:
+    return {"train": seen.train, "validation": seen.validation, "test": seen.test, "p": seen.p}
+
+
+def _leaks(seen: Evidence) -> bool:
+    return seen.seen is not None or seen.tells_all
+
+
+def _text_words(seen: Evidence) -> str:
+    if _leaks(seen):
+        return f"texts of users may show held-out interactions: {seen.words}"
+    return f"texts of users are accepted as they are: {seen.words}"
+
+
+def _origin_words(found: Provenance) -> str:
+    reasons = [f"{count:,} were made from {name}" for name, count in found.leaking.items()]
+    if found.adopted:
+        reasons.append(f"{found.adopted:,} were imported, and their source is unknown")
+    if found.unknown:
+        reasons.append(f"{found.unknown:,} were made from another input than this split gives")
+    return f"of {found.users:,} profiles of users, {' and '.join(reasons)} (for example {', '.join(found.examples)})"
+
+
+def _text_evidence(parts: ProjectParts, inputs: Collection[Input]) -> Evidence | None:
+    """Compare vectors of users' texts with those of items; of several inputs, return one that shows a leak."""
+    split, views = parts.split, Views(parts.split)
+    users = feature_table(parts.read_store, split.train.user_ids, "user", ["text"])
+    found = []
+    for name in inputs:
+        items = feature_table(parts.read_store, split.train.item_ids, "item", [name])
+        if users.size and users.shape[1] == items.shape[1]:
+            seen = evidence(users, items, views, parts.semantics.pool(items))
+            found += [] if seen is None else [seen]
+    return max(found, key=lambda one: (one.seen is not None, one.tells_all), default=None)
+
+
+def _profile_evidence(parts: ProjectParts) -> Evidence | None:
+    """Compare vectors of user profiles with those of item profiles; None if either has none."""
+    split = parts.split
+    users = feature_table(parts.read_store, split.train.user_ids, "user", ["profile"])
+    items = feature_table(parts.read_store, split.train.item_ids, "item", ["profile"])
+    if not users.size or users.shape[1] != items.shape[1]:
+        return None
+    return evidence(users, items, Views(split))
+
+
+def _provenance(parts: ProjectParts) -> Provenance | None:
+    """Trace what user profiles were made from; None if no LLM writes them."""
+    settings = parts.settings
     if settings.prompts.user.source != "llm":
         return None
-    work = project.pipeline.work("user")
+    work = parts.pipeline.work("user")
     if work is None:
         return None
 
     def history(interactions: Callable[[], Interactions]) -> Callable[[], Callable[[Entity], str] | None]:
         return lambda: (
-            Sources.from_settings(settings, project.root, train=interactions, titles=lambda: project.titles).history
+            Sources.from_settings(settings, parts.root, train=interactions, titles=lambda: parts.titles).history
         )
 
     wider = {
-        "training and validation": history(lambda: _without_test(project)),
-        "all interactions": history(lambda: project.interactions),
+        "training and validation": history(lambda: _without_test(parts)),
+        "all interactions": history(lambda: parts.interactions),
     }
-    return trace(work, project.moment.store, project.split.train.user_ids, wider if work.history is not None else {})
+    return trace(work, parts.read_store, parts.split.train.user_ids, wider if work.history is not None else {})
 
 
-def _without_test(project: Project) -> Interactions:
-    """All interactions but those of the test part, in the order of the file."""
-    interactions, test = project.interactions, project.split.test
+def _without_test(parts: ProjectParts) -> Interactions:
+    """All interactions except those of the test split, in file order."""
+    interactions, test = parts.interactions, parts.split.test
     width = len(interactions.item_ids)
 
     def keys(part: Interactions) -> NDArray[np.int64]:
@@ -212,107 +232,28 @@ def _without_test(project: Project) -> Interactions:
     return interactions.take(~np.isin(keys(interactions), keys(test)))
 
 
-def _evidence(project: Project) -> Evidence | None:
-    """What vectors betray, where users and items have profiles."""
-    split = project.split
-    users = feature_table(project.moment.store, split.train.user_ids, "user", ["profile"])
-    items = feature_table(project.moment.store, split.train.item_ids, "item", ["profile"])
-    if not users.size or users.shape[1] != items.shape[1]:
-        return None
-    return evidence(users, items, Views(split))
-
-
-def _origin_words(found: Provenance) -> str:
-    parts = [f"{count:,} were made from {name}" for name, count in found.leaking.items()]
-    if found.adopted:
-        parts.append(f"{found.adopted:,} were imported, from nobody knows what")
-    if found.unknown:
-        parts.append(f"{found.unknown:,} were made from another input than this split gives")
-    named = ", ".join(found.examples)
-    return f"of {found.users:,} profiles of users, {' and '.join(parts)} (such as those of {named})"
-
-
-def gallery(project: Project) -> Gallery | None:
-    """Profiles for the report to show; None where items have no vectors."""
-    settings, split = project.settings, project.split
-    if settings.prompts.item.source not in ("llm", "text"):
-        return None
-    ids = split.train.item_ids
-    vectors = feature_table(project.moment.store, ids, "item", settings.inputs, project.embedder.fingerprint)
-    if not vectors.any():
-        return None
-    work = project.pipeline.work("item") if settings.prompts.item.source == "llm" else None
-
-    def titles(rows: Sequence[int]) -> list[str]:
-        return [project.titles.get(ids[row]) or ids[row] for row in rows]
-
-    def tell(rows: Sequence[int]) -> dict[int, Told]:
-        chosen = {ids[row]: row for row in rows}
-        entities = {entity.id: entity for entity in project.pipeline.entities("item") if entity.id in chosen}
-        records = project.moment.store.get(list(chosen), kind="item")
-        told = {}
-        for (id_, row), title, record in zip(chosen.items(), titles(rows), records, strict=True):
-            entity = entities.get(id_)
-            told[row] = Told(
-                title=title,
-                text="" if entity is None else entity.text,
-                prompt="" if work is None or entity is None else work.prompts([entity])[0][0],
-                profile="" if record is None else record.profile,
-                tags=() if record is None else record.tags,
-                about="" if record is None else _about(record),
-            )
-        return told
-
-    system = "" if work is None or work.ask is None else work.ask.template.system
-    built = build(vectors, Views(split), tell, titles, system=system, seed=settings.seed)
-    cost, tokens = _paid(project)
-    return replace(built, cost_usd=cost, tokens=tokens)
-
-
-def _paid(project: Project) -> tuple[float | None, int]:
-    """What all stored profiles cost together, None where that of any is unknown, and their tokens."""
-    cost: float | None = 0.0
-    tokens = 0
-    for record in project.moment.store.scan(aspect=PROFILE_ASPECT):
-        tokens += (record.prompt_tokens or 0) + (record.completion_tokens or 0)
-        cost = None if cost is None or record.cost_usd is None else cost + record.cost_usd
-    return cost, tokens
-
-
-def _about(record: Record) -> str:
-    """Where a profile came from, in a line."""
-    parts = [record.model or "made elsewhere", record.prompt_version]
-    if record.prompt_tokens is not None and record.completion_tokens is not None:
-        parts.append(f"{record.prompt_tokens:,} + {record.completion_tokens:,} tokens")
-    if record.cost_usd is not None:
-        parts.append(f"${record.cost_usd:.6f}")
-    return ", ".join(part for part in [*parts, record.generated_at] if part)
-
-
-def _vectors(project: Project, kind: Kind, ids: list[str]) -> dict[str, Table]:
-    """What there is, by what it comes from; what is trained on first."""
-    chosen = project.settings.inputs
-    found: dict[str, Table] = {}
-    for names in dict.fromkeys([chosen, ("profile",), ("text",)]):
-        table = feature_table(project.moment.store, ids, kind, names, project.embedder.fingerprint)
+def _vectors(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArray[np.float32]]:
+    """The stored vectors by input; those that are trained on come first."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for names in dict.fromkeys([parts.settings.inputs, ("profile",), ("text",)]):
+        table = feature_table(parts.read_store, ids, kind, names, parts.embedder.fingerprint)
         if table.any():
             found[" + ".join(names)] = table
     return found
 
 
-def _written(project: Project, kind: Kind) -> Iterator[Written]:
-    """Every stored profile beside its text, in the order of the table."""
-    entities = project.pipeline.entities(kind)
+def _profiles_and_texts(parts: ProjectParts, kind: Kind) -> Iterator[Written]:
+    """Yield every stored profile with its entity's text, in the order of the table."""
     chunk: list[Entity] = []
 
     def flush() -> Iterator[Written]:
-        records = project.moment.store.get([entity.id for entity in chunk], kind=kind)
+        records = parts.read_store.get([entity.id for entity in chunk], kind=kind)
         for entity, record in zip(chunk, records, strict=True):
             if record is not None:
                 yield Written(entity.id, embedding_text(record.profile, record.tags), entity.text)
         chunk.clear()
 
-    for entity in entities:
+    for entity in parts.pipeline.entities(kind):
         chunk.append(entity)
         if len(chunk) == _CHUNK:
             yield from flush()

@@ -65,7 +65,7 @@ class Showcase:
 
 def show(project: Project) -> Showcase:
     """Make the lists, from the artifact and the store."""
-    ranker, split = project.ranker(), project.split
+    ranker, split = project.ranker(), project.parts.split
     titles = {item: title or item for item, title in project.titles.items()}
     users = [_user_case(row, ranker, split, titles) for row in _choose_users(split)]
     first = split.train.item_ids[int(np.argmax(np.bincount(split.train.items)))]
@@ -101,7 +101,7 @@ def _user_case(row: int, ranker: Ranker, split: Split, titles: dict[str, str]) -
 
 def _cold_case(project: Project, ranker: Ranker, titles: dict[str, str]) -> ColdCase:
     """The held-out film that most people watched: the one a reader is likeliest to know."""
-    split = project.split
+    split = project.parts.split
     cold = [split.train.item_ids[row] for row in split.cold_items]
     watched = np.bincount(split.test.items, minlength=len(split.train.item_ids))
     row = int(split.cold_items[int(np.argmax(watched[split.cold_items]))])

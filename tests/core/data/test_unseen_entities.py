@@ -171,6 +171,6 @@ def test_a_project_tells_of_new_items_with_and_without_a_table_of_them(files, tm
         caplog.clear()
         data = {"interactions": "train.csv", **items}
         project = Project(Settings.model_validate({"data": data, "evaluation": evaluation}), tmp_path)
-        assert cold_of(project.split) == [f"new{n:02}" for n in range(NEW)]
-        assert [record.message for record in caplog.records] == list(project.split.unseen_notes)
+        assert cold_of(project.parts.split) == [f"new{n:02}" for n in range(NEW)]
+        assert [record.message for record in caplog.records] == list(project.parts.split.unseen_notes)
         assert "these are the cold items of this split" in caplog.text

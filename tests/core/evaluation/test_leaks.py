@@ -67,7 +67,7 @@ def project(invoke, hashing, llm_server, tmp_path):  # noqa: F811
 
 def refused(done):
     assert done.code == 1
-    assert "may show what is held out" in done.err
+    assert "may show held-out interactions" in done.err
     assert "allow_leaks" in done.err
     return done.err
 
@@ -124,12 +124,12 @@ def test_imported_profiles_of_unknown_origin_are_refused_unless_allowed(invoke, 
     assert invoke("store", "import", "users.jsonl").code == 0
     assert invoke("plan", "--json").json()["to_generate"] == 0  # current all the same: nothing is paid for again
     said = refused(invoke("train"))
-    assert "14 were imported, from nobody knows what (such as those of u0" in said
+    assert "14 were imported, and their source is unknown (for example u0" in said
     allowed = invoke("train", "--set", "evaluation.allow_leaks=true")
     assert allowed.code == 0
     assert "allowed by [evaluation] allow_leaks" in allowed.err
     assert invoke("ablate", "-q", "--set", "evaluation.allow_leaks=true").code == 0
-    assert "imported, from nobody knows what" in (project / "report.html").read_text()
+    assert "imported, and their source is unknown" in (project / "report.html").read_text()
     # A whole record that was exported proves what it did before.
     assert invoke("store", "import", "all.jsonl").code == 0
     assert invoke("train", "-q").code == 0
@@ -177,7 +177,7 @@ def texts(invoke, hashing, tmp_path):  # noqa: F811
     rated = [f"u{user},{item}\n" for user in range(30) for item in chance.sample(range(user % 4, 60, 4), 12)]
     (tmp_path / "ratings.csv").write_text("user_id,item_id\n" + "".join(rated))
     (tmp_path / "enhancer.toml").write_text(TEXTS)
-    split = Project.load(tmp_path / "enhancer.toml").split
+    split = Project.load(tmp_path / "enhancer.toml").parts.split
 
     def write(*parts):
         rows = ["user_id,about"]
@@ -198,7 +198,7 @@ def test_who_a_user_is_may_be_told(invoke, texts, tmp_path):  # noqa: F811
         done = invoke(verb)
         assert done.code == 0, done.err
         assert "held out" not in done.err
-    assert "texts of users are taken as they are" in (tmp_path / "report.html").read_text()
+    assert "texts of users are accepted as they are" in (tmp_path / "report.html").read_text()
     (check,) = [c for c in invoke("diagnose", "--json").json()["checks"] if c["topic"] == "leak"]
     assert (check["level"], check["kind"]) == ("fair", "user")
     assert "which proves nothing" in check["words"]
@@ -222,7 +222,7 @@ def test_ready_made_texts_that_know_what_is_held_out_are_refused(invoke, texts, 
     for verb in ("train", "ablate"):
         said = invoke(verb)
         assert said.code == 1
-        assert "texts of users may show what is held out" in said.err
+        assert "texts of users may show held-out interactions" in said.err
         assert says in said.err
         assert "user_text" in said.err
     found = invoke("diagnose", "--json").json()

@@ -6,7 +6,7 @@ from command_line import hashing  # noqa: F401 - a fixture
 
 import enhancer
 from enhancer.contracts import Context
-from enhancer.features.reading.pinned_store import Moment
+from enhancer.features.reading.pinned_store import PinnedStore
 from enhancer.testing.store import make_record
 from enhancer_plugins.stores.lmdb import LMDBOptions, LMDBStore
 
@@ -19,37 +19,37 @@ def store(tmp_path):
 
 
 def test_within_a_moment_one_state_is_read(store):
-    moment = Moment(lambda: store)
-    assert moment.store is store
-    with moment.held():
-        before = moment.store.vectors(["1"])
+    reader = PinnedStore(lambda: store)
+    assert reader.store is store
+    with reader.pinned():
+        before = reader.store.vectors(["1"])
         store.put([make_record("1", seed=2)])
-        with moment.held():
-            np.testing.assert_array_equal(moment.store.vectors(["1"]), before)
-        np.testing.assert_array_equal(moment.store.vectors(["1"]), before)
-    assert not np.array_equal(moment.store.vectors(["1"]), before)
+        with reader.pinned():
+            np.testing.assert_array_equal(reader.store.vectors(["1"]), before)
+        np.testing.assert_array_equal(reader.store.vectors(["1"]), before)
+    assert not np.array_equal(reader.store.vectors(["1"]), before)
 
 
 def test_threads_share_a_moment(store):
-    moment = Moment(lambda: store)
-    first, second = moment.held(), moment.held()
+    reader = PinnedStore(lambda: store)
+    first, second = reader.pinned(), reader.pinned()
     first.__enter__()
-    before = moment.store.vectors(["1"])
+    before = reader.store.vectors(["1"])
     second.__enter__()
     first.__exit__(None, None, None)
     store.put([make_record("1", seed=2)])
-    np.testing.assert_array_equal(moment.store.vectors(["1"]), before)
+    np.testing.assert_array_equal(reader.store.vectors(["1"]), before)
     second.__exit__(None, None, None)
-    assert moment.store is store
-    with moment.held():
-        assert not np.array_equal(moment.store.vectors(["1"]), before)
+    assert reader.store is store
+    with reader.pinned():
+        assert not np.array_equal(reader.store.vectors(["1"]), before)
 
 
 def test_who_reads_nothing_opens_nothing():
     def fail():
         raise AssertionError
 
-    with Moment(fail).held():
+    with PinnedStore(fail).pinned():
         pass
 
 
@@ -64,12 +64,12 @@ def test_a_project_trains_on_one_state(tmp_path, hashing):  # noqa: F811
     project = enhancer.Project.load(tmp_path / "enhancer.toml")
     project.generate()
     records = list(project.store.scan())
-    with project.moment.held():
-        _, before = project.features(["text"])
+    with project.parts.pinned():
+        _, before = project.parts.features(["text"])
         for record in records:
             record.vector = -record.vector
         project.store.put(records)
-        _, again = project.features(["text"])
+        _, again = project.parts.features(["text"])
     np.testing.assert_array_equal(before, again)
-    np.testing.assert_array_equal(project.features(["text"])[1], -before)
+    np.testing.assert_array_equal(project.parts.features(["text"])[1], -before)
     project.close()

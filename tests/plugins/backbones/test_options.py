@@ -81,8 +81,8 @@ class TestAnArm:
             }
         )
         project = Project(settings, tmp_path)
-        project.check_options()
-        return project.backbone(resolve_arms(settings)[1]).options
+        project.parts.chosen.check_options()
+        return project.parts.backbone(resolve_arms(settings)[1]).options
 
     def test_that_changes_the_loss_leaves_behind_what_the_base_set_for_its_own(self, tmp_path):
         base = {

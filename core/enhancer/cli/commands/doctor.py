@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from enhancer.config import Settings
     from enhancer.plugin_host import PluginManager
-    from enhancer.project.parts import Parts
+    from enhancer.project.parts import ProjectParts
 
 _LIBRARIES = ("numpy", "pydantic", "safetensors", "jinja2", "jsonschema", "lmdb", "tenacity")
 _OLDEST = (3, 11)
@@ -68,7 +68,7 @@ def _all(session: Session) -> Iterator[Check]:
     yield from _plugins(session.plugins)
     yield _cache()
     from enhancer.config import load_settings
-    from enhancer.project.parts import Parts
+    from enhancer.project.parts import ProjectParts
 
     try:
         settings, root = load_settings(session.config, overrides=session.overrides)
@@ -78,7 +78,7 @@ def _all(session: Session) -> Iterator[Check]:
         return
     yield Check("configuration", "ok", f"valid, in {root.resolve()}")
     yield from _data(settings, root)
-    yield from _parts(Parts(settings, root, session.plugins))
+    yield from _parts(ProjectParts(settings, root, session.plugins))
 
 
 def _python() -> Check:
@@ -169,7 +169,7 @@ def _table(name: str, path: Path, needed: list[str]) -> Check:
     return Check(name, "ok", f"{path}: {', '.join(table.columns)}")
 
 
-def _parts(parts: Parts) -> Iterator[Check]:
+def _parts(parts: ProjectParts) -> Iterator[Check]:
     """Each plugin that the configuration chooses."""
     prompts = parts.settings.prompts
     if "llm" in (prompts.item.source, prompts.user.source):
@@ -188,7 +188,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return Check(name, "fail", f"{type(error).__name__}: {error}")
 
 
-def _llm(parts: Parts) -> Check:
+def _llm(parts: ProjectParts) -> Check:
     llm, provider = parts.settings.llm, parts.provider()
     provider.check(llm.model)
     price = llm.price or provider.price(llm.model)
@@ -199,13 +199,13 @@ def _llm(parts: Parts) -> Check:
     return Check("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}")
 
 
-def _embedder(parts: Parts) -> Check:
+def _embedder(parts: ProjectParts) -> Check:
     _ = parts.embedder  # is made here, if it can be
     chosen = parts.settings.embedder
     return Check("embedder", "ok", f"{chosen.use}, input {' and '.join(chosen.input)}")
 
 
-def _store(parts: Parts) -> Check:
+def _store(parts: ProjectParts) -> Check:
     """Open the store if there is one; making one is not for a doctor."""
     use = parts.settings.store.use
     target, options = parts.store_class_and_options()
@@ -230,7 +230,7 @@ def _store(parts: Parts) -> Check:
     return Check("store", "ok", held)
 
 
-def _pair(parts: Parts) -> Check:
+def _pair(parts: ProjectParts) -> Check:
     data, use = parts.settings.data, parts.settings.backbone.use
     backbone, fuser = parts.backbone(), parts.fuser()
     fuser.check(backbone, parts.settings.fuser.use, use)

@@ -76,7 +76,7 @@ def generate(
             with view.suspended():
                 tell_of_jobs(project)
             raise
-        out = project.pipeline.open_jobs() if batch or done.pending else []
+        out = project.parts.pipeline.open_jobs() if batch or done.pending else []
     report = done.to_json()
     _print(report, as_json, tables.generation)
     if out:
@@ -87,7 +87,7 @@ def generate(
 def tell_of_jobs(project: Project) -> None:
     """Whoever stops waiting learns that the provider does not."""
     with contextlib.suppress(EnhancerError):  # what stopped the run is told, not that nothing can be said of jobs
-        if out := project.pipeline.open_jobs():
+        if out := project.parts.pipeline.open_jobs():
             _say_jobs(out)
 
 

@@ -79,9 +79,9 @@ def refresh(
                 report = project.refresh(
                     listener=view,
                     confirm=consent(yes, view),
-                    tell=tell,
+                    on_changes=tell,
                     prune=prune,
-                    most_pruned=prune_at_most,
+                    max_pruned_share=prune_at_most,
                     retry_quarantined=retry_quarantined,
                     batch=batch,
                     wait=not no_wait,

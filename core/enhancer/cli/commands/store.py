@@ -76,7 +76,7 @@ def stats(
 def _freshness(project: Project) -> tuple[Difference, ...] | None:
     """None where the tables cannot be read: what is in the store can be counted without."""
     try:
-        return project.pipeline.difference()
+        return project.parts.pipeline.difference()
     except EnhancerError as error:
         say(f"what is fresh cannot be told: {error}")
         return None
@@ -156,9 +156,9 @@ def import_(
     from enhancer.features.storing.interchange import import_records
 
     with session.opened() as project:
-        adoption = project.pipeline.adoption()
+        adoption = project.parts.pipeline.adoption()
         report = import_records(
-            project.store, file, project.embedder, validate=adoption.validate, complete=adoption.complete
+            project.store, file, project.parts.embedder, validate=adoption.validate, complete=adoption.complete
         )
     said = f"{tables.counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
     _counted({"file": str(file), **report.to_json()}, said, as_json)
@@ -243,8 +243,8 @@ def gc(
     from enhancer.features.refresh import remove, require_modest
 
     with session.opened() as project:
-        seen = project.pipeline.differences()
-        gone = Counter(map(_name, project.pipeline.vanished(seen)))
+        seen = project.parts.pipeline.differences()
+        gone = Counter(map(_name, project.parts.pipeline.vanished(seen)))
         count = sum(gone.values())
         named = ", ".join(f"{name} {number:,}" for name, number in sorted(gone.items()))
         removed = 0
@@ -255,7 +255,7 @@ def gc(
             if not yes and is_terminal() and not ask(f"Remove {tables.counted(count, 'record')} ({named})?"):
                 say("nothing was removed")
                 raise typer.Exit(1)
-            removed = remove(project.store, project.pipeline.vanished(seen))
+            removed = remove(project.store, project.parts.pipeline.vanished(seen))
     result = {"removed": removed, "orphaned": count, "by_kind": dict(sorted(gone.items())), "dry_run": dry_run}
     said = f"{tables.counted(count if dry_run else removed, 'record')} {'would be ' if dry_run else ''}removed"
     _counted(result, f"{said} ({named})" if count else said, as_json)

@@ -1,0 +1,122 @@
+"""Run the ablation that ``[evaluation]`` describes, and write its report."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from enhancer.evaluation import Experiment, Workers, resolve_arms, resolve_baseline, run_ablation
+from enhancer.evaluation.reporting.report import write_report
+from enhancer.evaluation.running.shared_tables import SharedTables
+from enhancer.progress import Progress
+from enhancer.project.parts import ProjectParts
+from enhancer.project.profile_checks import refuse_leaks
+from enhancer.project.profile_gallery import profile_gallery
+from enhancer.project.run_setup import epoch_hook, require_fitting_task, run_cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from enhancer.config import Settings
+    from enhancer.evaluation import Ablation, Arm
+    from enhancer.evaluation.running.vectors import Features
+    from enhancer.progress import Listener
+
+_log = logging.getLogger(__name__)
+
+
+def ablate(
+    parts: ProjectParts,
+    *,
+    listener: Listener,
+    report: Path | str | None,
+    sections: Callable[[Ablation], Sequence[Any]] | None,
+    title: str,
+) -> Ablation:
+    """Train every arm with every seed and write the report; see :meth:`enhancer.Project.ablate`."""
+    settings = parts.settings
+    arms = _arms(parts)
+    require_fitting_task(parts, parts.backbone())
+    inputs = dict.fromkeys(name for arm in arms if arm.semantic for name in arm.inputs)
+    origin = refuse_leaks(parts, list(inputs))
+    seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
+    # A worker process finds installed plugins only, not those that this process registered by hand.
+    count = settings.evaluation.workers if parts.plugins.only_installed else 1
+    with SharedTables.within(parts.root / "runs") as tables:
+        ablation = run_ablation(
+            _experiment(parts, tables.keeping(parts.features) if count > 1 else parts.features),
+            arms,
+            list(seeds),
+            baseline=resolve_baseline(settings, arms),
+            search=settings.evaluation.search,
+            cache=run_cache(parts),
+            workers=Workers(count, partial(_worker_experiment, settings, parts.root, tables)),
+            listener=listener,
+            on_epoch=epoch_hook(parts),
+        )
+    parts.plugins.hook.ablation_finished(result=ablation.to_json())
+    if report is not None:
+        listener(Progress("report", 0, 1))
+        write_report(
+            parts.root / report,
+            ablation,
+            title=title,
+            facts=_facts(parts) | origin,
+            settings=settings.model_dump(mode="json"),
+            sections=() if sections is None else sections(ablation),
+            gallery=profile_gallery(parts) if any(arm.semantic for arm in arms) else None,
+        )
+        listener(Progress("report", 1, 1))
+    return ablation
+
+
+def _arms(parts: ProjectParts) -> list[Arm]:
+    """The arms to train. The control arm ``text`` is left out with a warning if no text has been embedded."""
+    settings = parts.settings
+    arms = resolve_arms(
+        settings,
+        uses_semantics=lambda name: parts.plugins.get("fuser", name).uses_semantics,
+        fusers=[line.name for line in parts.plugins.listing() if line.kind == "fuser"],
+    )
+    added = [arm for arm in arms if arm.name == "text" and "text" not in settings.evaluation.arms]
+    if added and next(parts.read_store.scan(kind="item", aspect="text"), None) is None:
+        _log.warning("the arm 'text' is left out: no raw text is embedded; `enhancer generate` does so without an LLM")
+        return [arm for arm in arms if arm not in added]
+    return arms
+
+
+def _facts(parts: ProjectParts) -> dict[str, Any]:
+    """Facts about data and setup for the report."""
+    settings = parts.settings
+    read = parts.interactions.report
+    return {
+        "backbone": settings.backbone.use,
+        "embedder": parts.embedder.fingerprint if settings.prompts.item.source != "none" else "none",
+        "LLM": settings.llm.model if settings.prompts.item.source == "llm" else "none",
+        "rows read": read.rows,
+        "rows with an unknown item": read.unknown_items,
+        **{
+            f"side features of {kind}s": ", ".join(map(str, found.columns))
+            for kind, found in parts.side_features.items()
+        },
+    }
+
+
+def _experiment(parts: ProjectParts, features: Features) -> Experiment:
+    return Experiment.over(
+        parts.split,
+        features,
+        parts.backbone,
+        parts.fuser,
+        metrics=parts.settings.evaluation.metrics,
+        pool=parts.pooling,
+        sides=parts.sides,
+    )
+
+
+def _worker_experiment(settings: Settings, root: Path, tables: SharedTables) -> Experiment:
+    """Set up the same experiment in a worker process, with vectors from the shared tables."""
+    parts = ProjectParts(settings, root)
+    return _experiment(parts, tables.of(parts.features))

@@ -1,0 +1,142 @@
+"""Validate the options of the configured plugins, each set once, and create the plugins."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from enhancer.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from enhancer.config import Settings
+    from enhancer.contracts.backbone import Backbone
+    from enhancer.contracts.fuser import Fuser
+    from enhancer.contracts.options import Context, Options
+    from enhancer.evaluation import Arm
+    from enhancer.plugin_host import PluginManager
+
+_KINDS = ("llm", "embedder", "store", "backbone", "fuser")
+
+
+class ChosenPlugins:
+    """The plugins that one configuration names.
+
+    Options are validated when they are first needed and kept, so that a backbone that is created for every run of an
+    ablation is validated once.
+
+    Args:
+        settings: The configuration.
+        plugins: The plugin host.
+        context: Passed to each plugin.
+    """
+
+    def __init__(self, settings: Settings, plugins: PluginManager, context: Context) -> None:
+        self._settings = settings
+        self._plugins = plugins
+        self._context = context
+        self._validated: dict[tuple[str, ...], Options] = {}
+
+    def check_options(self) -> None:
+        """Validate the options of every chosen plugin that is installed.
+
+        A missing plugin is reported by the command that creates it; other commands do without.
+
+        Raises:
+            ConfigError: An unknown option (with the nearest known one) or a value of the wrong type.
+        """
+        for kind in _KINDS:
+            try:
+                target = self._plugins.get(kind, self._table(kind).use, complete=False)
+            except PluginError:
+                continue
+            self._options(kind, target)
+
+    def find(self, kind: str, *, complete: bool = True) -> tuple[type[Any], Options]:
+        """Return the class and the options of the chosen plugin of a kind, without creating it.
+
+        Args:
+            kind: ``llm``, ``embedder``, ``store``, ``backbone`` or ``fuser``.
+            complete: Raise an error if a library that the plugin requires is missing.
+
+        Raises:
+            PluginError: The plugin is missing or broken.
+            ConfigError: An unknown option or a value of the wrong type.
+        """
+        target = self._plugins.get(kind, self._table(kind).use, complete=complete)
+        return target, self._options(kind, target)
+
+    def create(self, kind: str, *, complete: bool = True) -> Any:
+        """Create the chosen plugin of a kind; see :meth:`find`."""
+        _, options = self.find(kind, complete=complete)
+        return self._plugins.create(kind, self._table(kind).use, options, self._context, complete=complete)
+
+    def backbone(self, arm: Arm) -> Backbone:
+        """Create the backbone of ``[backbone]`` with an arm's changes to its options."""
+        table = self._settings.backbone
+        if not arm.backbone_options:
+            unchanged: Backbone = self.create("backbone")
+            return unchanged
+        from enhancer.contracts.options import build_options, overlaid
+
+        cls: type[Any] = self._plugins.get("backbone", table.use).options_class
+
+        def validate() -> Options:
+            merged = overlaid(cls, table.options, arm.backbone_options)
+            made: Options = build_options(cls, merged, where=f"[evaluation.arm.{arm.name}] backbone:")
+            return made
+
+        options = self._once(("backbone", arm.name, _key(arm.backbone_options)), validate)
+        changed: Backbone = self._plugins.create("backbone", table.use, options, self._context)
+        return changed
+
+    def fuser(self, arm: Arm) -> Fuser:
+        """Create the fuser of an arm. Options from ``[evaluation.arm.NAME]`` override those of ``[fuser]``."""
+        table = self._settings.evaluation.arm.get(arm.name)
+        own = (
+            {} if table is None else {key: arm.fuser_options[key] for key in table.options if key in arm.fuser_options}
+        )
+        chosen = self._settings.fuser
+        if not own and (arm.fuser, dict(arm.fuser_options)) == (chosen.use, chosen.options):
+            unchanged: Fuser = self.create("fuser")
+            return unchanged
+        from enhancer.contracts.options import build_options, overlaid
+
+        cls: type[Any] = self._plugins.get("fuser", arm.fuser).options_class
+
+        def validate() -> Options:
+            where = f"[evaluation.arm.{arm.name}] options:" if own else "[fuser]"
+            merged = overlaid(cls, arm.fuser_options, own) if own else arm.fuser_options
+            made: Options = build_options(cls, merged, where=where)
+            return made
+
+        options = self._once(("fuser", arm.name, arm.fuser, _key(arm.fuser_options)), validate)
+        changed: Fuser = self._plugins.create("fuser", arm.fuser, options, self._context)
+        return changed
+
+    def _table(self, kind: str) -> Any:
+        """The table that names the plugin of a kind."""
+        return getattr(self._settings, kind)
+
+    def _options(self, kind: str, target: type[Any]) -> Options:
+        from enhancer.contracts.options import build_options
+
+        table = self._table(kind)
+        # Core's own keys stand in the same table: an unknown key may be a misspelt one of them.
+        core = [name for name in type(table).model_fields if name not in ("use", "options")]
+
+        def validate() -> Options:
+            made: Options = build_options(target.options_class, table.options, where=f"[{kind}]", also_known=core)
+            return made
+
+        return self._once((kind,), validate)
+
+    def _once(self, key: tuple[str, ...], validate: Callable[[], Options]) -> Options:
+        if key not in self._validated:
+            self._validated[key] = validate()
+        return self._validated[key]
+
+
+def _key(options: Mapping[str, Any]) -> str:
+    return json.dumps(options, sort_keys=True, default=repr)

@@ -1,0 +1,50 @@
+"""Set up what training and ablation share: the check of the task, the cache of runs, the epoch hook."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from enhancer.contracts.backbone import Backbone
+    from enhancer.evaluation.running.fitting import OnEpoch
+    from enhancer.evaluation.running.run_cache import RunCache
+    from enhancer.project.parts import ProjectParts
+
+
+def require_fitting_task(parts: ProjectParts, backbone: Backbone) -> None:
+    """Check that side features, labels and metrics go with the backbone.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    from enhancer.evaluation import Views, training_data
+    from enhancer.evaluation.running.preconditions import check_task
+
+    settings = parts.settings
+    data = training_data(parts.split, sides=parts.sides, labelled="labels" in backbone.takes)
+    check_task(backbone, data, Views(parts.split), settings.evaluation.metrics, settings.backbone.use)
+
+
+def run_cache(parts: ProjectParts) -> RunCache:
+    """Return the cache of finished runs.
+
+    Its key covers user and item ids, because equal row numbers may stand for other entities.
+    """
+    from enhancer.evaluation.running.run_cache import RunCache
+
+    train = parts.split.train
+    ids = hashlib.blake2b("\0".join([*train.user_ids, "", *train.item_ids]).encode("utf-8", "surrogatepass"))
+    identity = f"{parts.settings.backbone.model_dump_json()} {ids.hexdigest()}"
+    cache = RunCache(parts.root / "runs", identity=identity)
+    cache.remove_abandoned()
+    return cache
+
+
+def epoch_hook(parts: ProjectParts) -> OnEpoch:
+    """Return a function that passes the end of an epoch to the observer plugins."""
+
+    def on_epoch(run: str, epoch: int, loss: float, metric: float | None) -> None:
+        parts.plugins.hook.epoch_finished(run=run, epoch=epoch, loss=loss, metric=metric)
+
+    return on_epoch

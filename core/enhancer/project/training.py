@@ -1,0 +1,105 @@
+"""Train the configured backbone and fuser, and write the serving artifact."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from enhancer.errors import ArtifactError
+from enhancer.evaluation import Arm, fit, training_data
+from enhancer.project.profile_checks import refuse_leaks
+from enhancer.project.results import TrainingReport
+from enhancer.project.run_setup import epoch_hook, require_fitting_task, run_cache
+from enhancer.serving import Ranker, write_artifact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from enhancer.progress import Listener
+    from enhancer.project.parts import ProjectParts
+
+
+def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bool) -> TrainingReport:
+    """Train, test and write the artifact; see :meth:`enhancer.Project.train`."""
+    settings = parts.settings
+    seed = settings.seed if seed is None else seed
+    backbone, fuser = parts.backbone(), parts.fuser()
+    fuser.check(backbone, settings.fuser.use, settings.backbone.use)
+    started = time.perf_counter()
+    require_fitting_task(parts, backbone)
+    refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
+    users, items = parts.features(settings.inputs) if fuser.uses_semantics else (None, None)
+    if items is not None and parts.semantics.pools_users:
+        users = parts.semantics.pool(items)
+    split, folder = parts.split, parts.root / settings.artifact
+    data = training_data(split, users, items, sides=parts.sides, labelled="labels" in backbone.takes)
+    arm = Arm("train", settings.fuser.use, settings.fuser.options)
+    cache = run_cache(parts)
+    run = cache.key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
+    if keep and (report := _read_report(folder, run, settings.artifact)) is not None:
+        return report
+    fitted, metrics = fit(
+        backbone,
+        fuser,
+        data,
+        split,
+        metrics=settings.evaluation.metrics,
+        seed=seed,
+        listener=listener,
+        on_epoch=epoch_hook(parts),
+        checkpoint=cache.checkpoint(run),
+    )
+    write_artifact(
+        folder,
+        factors=fitted.factors,
+        user_ids=split.train.user_ids,
+        item_ids=split.train.item_ids,
+        train_users=split.train.users,
+        train_items=split.train.items,
+        place_items=fitted.place_items,
+        place_users=fitted.place_users,
+        titles=_titles(parts),
+        manifest={
+            "run": run,
+            "seed": seed,
+            "backbone": settings.backbone.use,
+            "fuser": settings.fuser.use,
+            "carries_semantics": fuser.carries_semantics,
+            "probabilities": "labels" in backbone.takes,
+            "embedder": parts.embedder.fingerprint if fuser.uses_semantics else None,
+            "metrics": metrics,
+            "epochs": fitted.epochs,
+            "best_epoch": fitted.best_epoch,
+            "configuration": settings.model_dump(mode="json"),
+        },
+    )
+    return TrainingReport(
+        artifact=settings.artifact,
+        epochs=fitted.epochs,
+        best_epoch=fitted.best_epoch,
+        seconds=time.perf_counter() - started,
+        metrics=metrics,
+    )
+
+
+def _titles(parts: ProjectParts) -> list[str] | None:
+    titles = parts.titles
+    return [titles.get(item) or "" for item in parts.split.train.item_ids] if any(titles.values()) else None
+
+
+def _read_report(folder: Path, run: str, artifact: Path) -> TrainingReport | None:
+    """Read the report of an intact artifact in ``folder`` that the run of that key wrote; None if there is none."""
+    started = time.perf_counter()
+    try:
+        manifest: dict[str, Any] = Ranker.load(folder, verify=True).manifest
+        if manifest.get("run") != run:
+            return None
+        return TrainingReport(
+            artifact=artifact,
+            epochs=manifest["epochs"],
+            best_epoch=manifest["best_epoch"],
+            seconds=time.perf_counter() - started,
+            metrics=manifest["metrics"],
+        )
+    except (ArtifactError, KeyError):
+        return None
