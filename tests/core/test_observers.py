@@ -16,6 +16,7 @@ from enhancer.config.schema import ObserverConfig
 from enhancer.contracts import ArmRun, Context, Observer, Options, RunInfo
 from enhancer.errors import ConfigError, PluginError
 from enhancer.plugin_host import PluginManager
+from enhancer.testing.observer import ObserverConformance
 
 EVENTS = {
     "run_started",
@@ -316,3 +317,10 @@ def test_show_tells_the_options_of_an_observer_and_the_keys_of_its_table(heavy):
     assert shown["summary"] == "Log to a heavy library."
     assert [option["name"] for option in shown["options"]] == ["uri"]
     assert [option["name"] for option in shown["shared"]] == ["enabled"]
+
+
+class TestTracker(ObserverConformance):
+    """The suite for plugin authors, on the tracker of these tests."""
+
+    observer_class = Tracker
+    options: ClassVar = {"uri": "there"}
