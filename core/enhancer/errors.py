@@ -1,29 +1,29 @@
-"""Every error that enhancer raises for a reason a user can act on.
+"""Exceptions that enhancer raises for reasons that a user can act on.
 
 ::
 
     EnhancerError                      exit 1
-    ├── ConfigError                    exit 2   a setting, a flag, a file that a setting names
+    ├── ConfigError                    exit 2   wrong setting, flag, or file named by a setting
     │   ├── PluginError                         unknown, ambiguous, broken or unavailable plugin
-    │   └── FusionError                         a fuser and a backbone that cannot work together
-    ├── DataError                      exit 1   what a data file holds
-    ├── ProviderError                  exit 1   an LLM call that failed
-    │   ├── AuthenticationError        exit 2   missing or refused key: nothing will get through
-    │   ├── RequestError                        this very request is refused (400, 404, 413, 422): never retried
+    │   └── FusionError                         fuser and backbone that cannot work together
+    ├── DataError                      exit 1   invalid content of a data file
+    ├── ProviderError                  exit 1   failed LLM call
+    │   ├── AuthenticationError        exit 2   missing or rejected API key: every call will fail
+    │   ├── RequestError                        request rejected (400, 404, 413, 422): never retried
     │   ├── RateLimitError                      429; may carry ``retry_after``
-    │   ├── ServerError                         5xx, broken bodies; may carry ``retry_after``
-    │   ├── ConnectionFailedError               refused, reset, DNS
-    │   └── DeadlineError                       the call's total deadline passed
-    ├── CircuitOpenError               exit 1   nothing gets through: the run stops
-    ├── BudgetError                    exit 4   the next call could pass ``max_cost``
+    │   ├── ServerError                         5xx or invalid response; may carry ``retry_after``
+    │   ├── ConnectionFailedError               connection refused or reset, DNS failure
+    │   └── DeadlineError                       total deadline of a call passed
+    ├── CircuitOpenError               exit 1   all recent calls failed: the run stops
+    ├── BudgetError                    exit 4   the next call could exceed ``max_cost``
     ├── StoreError                     exit 1
-    │   ├── StoreCorruptError                   a file or record that is not what was written
+    │   ├── StoreCorruptError                   damaged file or record
     │   └── StoreMismatchError                  vectors of another embedder or dimension
-    ├── ArtifactError                  exit 1   a serving artifact that cannot be read
-    └── EvaluationError                exit 1   an experiment that cannot be judged
-        └── DivergenceError                     a training run whose loss is no longer a number
+    ├── ArtifactError                  exit 1   serving artifact that cannot be read
+    └── EvaluationError                exit 1   experiment that cannot be evaluated
+        └── DivergenceError                     training loss that became NaN or infinite
 
-The command line turns each into one message and its exit code; ``hint`` says what to do next.
+The command line prints the message of each and exits with its code; ``hint`` says what to do next.
 
     >>> error = ConfigError("unknown store 'lmbd'", hint="did you mean 'lmdb'?")
     >>> print(error)
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 
 class EnhancerError(Exception):
-    """Base of all errors raised on purpose.
+    """Base class of all exceptions that enhancer raises on purpose.
 
     Args:
-        message: What is wrong, and where.
-        hint: What to do next, as a phrase that can follow the message.
+        message: Description of the problem and its place.
+        hint: Suggested next step, as a phrase that can follow the message.
     """
 
     exit_code: ClassVar[int] = 1
@@ -56,28 +56,28 @@ class EnhancerError(Exception):
         self.message = message
         self.hint = hint
         self.report: Any = None
-        """What had been done before a run stopped (a ``GenerationReport``), where there is something to tell."""
+        """Work done before a run stopped (a ``GenerationReport``); None if there is none."""
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
 class ConfigError(EnhancerError):
-    """A setting, a flag, or a file that a setting names, is wrong."""
+    """A setting, a flag, or a file named by a setting is wrong."""
 
     exit_code = 2
 
 
 class PluginError(ConfigError):
-    """A plugin is unknown, ambiguous, broken or lacks its extra."""
+    """A plugin is unknown, ambiguous or broken, or its extra is not installed."""
 
 
 class FusionError(ConfigError):
-    """This fuser and this backbone cannot work together."""
+    """A fuser and a backbone cannot work together."""
 
 
 class DataError(EnhancerError):
-    """A data file holds something that cannot be used; the message names file, row and column."""
+    """A data file has invalid content; the message names file, row and column."""
 
 
 class ProviderError(EnhancerError):
@@ -88,53 +88,53 @@ class ProviderError(EnhancerError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
-        """Seconds that the provider asked us to wait, or None."""
+        """Seconds to wait, as requested by the provider; None if it requested nothing."""
         self.status = status
-        """HTTP status of the answer, where there was one."""
+        """HTTP status of the response; None if there was no response."""
 
 
 class AuthenticationError(ProviderError):
-    """The key is missing or refused: no call will get through."""
+    """The API key is missing or was rejected; every call will fail."""
 
     exit_code = 2
 
 
 class RequestError(ProviderError):
-    """The provider refuses this very request; sending it again cannot help."""
+    """The provider rejected the request; sending it again cannot succeed."""
 
 
 class RateLimitError(ProviderError):
-    """Too many requests or tokens."""
+    """The provider's limit on requests or tokens was exceeded."""
 
 
 class ServerError(ProviderError):
-    """The provider failed, or its answer was not HTTP and JSON as agreed."""
+    """The provider failed, or its response was not valid HTTP and JSON."""
 
 
 class ConnectionFailedError(ProviderError):
-    """No connection, or one that broke."""
+    """The connection could not be opened, or broke."""
 
 
 class DeadlineError(ProviderError):
-    """The call's total deadline passed."""
+    """The total deadline of a call passed."""
 
 
 class CircuitOpenError(EnhancerError):
-    """Nothing has got through for a while; the run stops rather than wait for ever."""
+    """All recent calls failed; the run stops instead of waiting indefinitely."""
 
 
 class BudgetError(EnhancerError):
-    """The next call could cost more than what is left of ``max_cost``."""
+    """The next call could cost more than the remainder of ``max_cost``."""
 
     exit_code = 4
 
 
 class StoreError(EnhancerError):
-    """The feature store cannot do what was asked."""
+    """An operation of the feature store failed."""
 
 
 class StoreCorruptError(StoreError):
-    """A file or a record is not what was written."""
+    """A file or a record of the store is damaged."""
 
 
 class StoreMismatchError(StoreError):
@@ -146,19 +146,19 @@ class ArtifactError(EnhancerError):
 
 
 class EvaluationError(EnhancerError):
-    """An experiment cannot be judged as asked."""
+    """An experiment cannot be evaluated as configured."""
 
 
 class DivergenceError(EvaluationError):
-    """Training ran away: its loss is no longer a number. As a trial of a search it is a bad trial and no more."""
+    """The training loss became NaN or infinite. In a hyper-parameter search only the trial fails."""
 
 
 _LISTED = 20
-"""Names that a hint lists at most: ids of a catalogue are many."""
+"""Maximum number of names in a hint: a catalogue may have millions of ids."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Name the nearest known word, as a hint.
+    """Return a hint that names the nearest known word, or else lists the known words; None if there are none.
 
     >>> did_you_mean("lmbd", ["sqlite", "lmdb"])
     "did you mean 'lmdb'?"
@@ -172,5 +172,5 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     if near:
         return f"did you mean {near[0]!r}?"
     if len(words) > _LISTED:
-        return f"known: {', '.join(words[:_LISTED])}, … ({len(words):,} in all)"
+        return f"known: {', '.join(words[:_LISTED])}, … ({len(words):,} in total)"
     return f"known: {', '.join(words)}" if words else None

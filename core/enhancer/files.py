@@ -1,7 +1,7 @@
-"""Where a file may be written, and how it is replaced.
+"""Check output paths and replace files atomically.
 
-What commands are told to write goes into a folder that is there, so that a slip of the pen makes no tree of folders; a
-folder that is enhancer's own (of the store, of an artifact, of runs) is made with what leads to it.
+Commands write only into folders that exist, so that a typing error in a path creates no folders. Folders that enhancer
+owns (store, artifact, runs) are created with their parents.
 """
 
 from __future__ import annotations
@@ -19,39 +19,38 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def require_place(path: Path, what: str = "") -> None:
-    """Refuse, before any work is done, to write a file where none can be.
+def check_output_path(path: Path, source: str = "") -> None:
+    """Raise an error if a file cannot be written at ``path``. For use before any work is done.
 
     Args:
         path: The file.
-        what: What names it, such as ``"--summary"``.
+        source: Setting or flag that names the file, such as ``"--summary"``, for the message.
 
     Raises:
-        ConfigError: Its folder is not there, or it is a folder itself.
+        ConfigError: The parent folder does not exist, or ``path`` is a folder.
     """
-    named = f"{what}: " if what else ""
+    prefix = f"{source}: " if source else ""
     if not path.parent.is_dir():
-        raise ConfigError(f"{named}there is no folder {path.parent}", hint="make it, or choose another")
+        raise ConfigError(f"{prefix}there is no folder {path.parent}", hint="create it, or choose another")
     if path.is_dir():
-        raise ConfigError(f"{named}{path} is a folder", hint="name a file in it")
+        raise ConfigError(f"{prefix}{path} is a folder", hint="name a file in it")
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all: whoever looks finds the old one or the new one, never half of one.
+def atomic_replace(path: Path) -> Iterator[Path]:
+    """Write a file atomically: readers see the old content or the new content, never a part of it.
 
-    What is written to the draft is on disk before it takes the file's place. When the block fails, the draft is removed
-    and the old file is left as it was; after a kill, a hidden draft may be left beside it. Rights are those of the old
-    file.
+    The draft is synced to disk before it replaces the file. If the block raises, the draft is removed and the old file
+    is unchanged; a killed process may leave a hidden draft beside the file. The file mode of the old file is kept.
 
     Args:
-        path: The file, in a folder that is there; a link stays, and what it leads to is replaced.
+        path: The file, in an existing folder. If it is a symbolic link, its target is replaced.
 
     Yields:
-        The path of the draft, for the block to write to: beside the file, with the same ending, and nobody else's.
+        Path of the draft to write to: a new name in the same folder, with the same suffix.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     path = path.resolve()
     draft = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
@@ -59,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield draft
         with draft.open("rb+") as file:
             os.fsync(file.fileno())
-        with suppress(OSError):  # there is no old file
+        with suppress(OSError):  # no old file
             draft.chmod(stat.S_IMODE(path.stat().st_mode))
         draft.replace(path)
     finally:

@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.plugin_host`, the module's name since version 0.6."""
+"""Re-export :mod:`enhancer.plugin_host`, the current name of this module."""
 
 from enhancer.plugin_host import *  # noqa: F403

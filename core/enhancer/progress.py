@@ -1,4 +1,4 @@
-"""How long work tells those who wait for it: one callback, one kind of event."""
+"""Progress events: one callback type and one kind of event for all long-running work."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ Detail = str | int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a stage stands.
+    """State of one stage of the work.
 
-    ``detail`` holds what is worth showing beside the count, by name: for ``generate`` these are ``cached``,
-    ``generated``, ``failed``, ``tokens`` and ``cost_usd``, and ``slowed`` while the provider holds the run back; for
-    ``train`` and ``ablate`` they are ``run``, ``epoch``, ``epochs``, ``loss`` and ``metric``.
+    ``detail`` holds further values to display, by name. For ``generate``: ``cached``, ``generated``, ``failed``,
+    ``tokens`` and ``cost_usd``, and ``slowed`` while the provider limits the rate. For ``train`` and ``ablate``:
+    ``run``, ``epoch``, ``epochs``, ``loss`` and ``metric``.
     """
 
     stage: str
     """``read``, ``generate``, ``embed``, ``train``, ``ablate``, ``evaluate`` or ``report``."""
     done: int
     total: int | None = None
-    """None while unknown."""
+    """None if unknown."""
     detail: Mapping[str, Detail] = field(default_factory=dict)
 
 
@@ -29,4 +29,4 @@ Listener = Callable[[Progress], None]
 
 
 def silent(_: Progress) -> None:
-    """Listen to nothing."""
+    """Ignore the event. The default listener."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from enhancer.files import replacing
+from enhancer.files import atomic_replace
 
 
 def fill(path: Path, text: str) -> None:
-    with replacing(path) as draft:
+    with atomic_replace(path) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
@@ -26,7 +26,7 @@ def test_a_file_is_made_and_replaced_and_nothing_else_is_left(tmp_path):
 def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     path = tmp_path / "report.html"
     fill(path, "old")
-    with replacing(path) as draft:
+    with atomic_replace(path) as draft:
         draft.write_text("ne", encoding="utf-8")
         assert path.read_text(encoding="utf-8") == "old"
         assert (draft.parent, draft.suffix) == (path.parent, path.suffix)
@@ -41,7 +41,7 @@ def test_a_failure_half_way_leaves_the_old_file_and_no_draft(tmp_path, failure):
     fill(path, "old")
 
     def half() -> None:
-        with replacing(path) as draft:
+        with atomic_replace(path) as draft:
             draft.write_text("ha", encoding="utf-8")
             raise failure
 
@@ -54,14 +54,14 @@ def test_a_failure_half_way_leaves_the_old_file_and_no_draft(tmp_path, failure):
 def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "report.html"
     fill(path, "old")
-    with pytest.raises(FileNotFoundError), replacing(path):
+    with pytest.raises(FileNotFoundError), atomic_replace(path):
         pass
     assert path.read_text(encoding="utf-8") == "old"
 
 
 def test_two_at_once_do_not_meet_in_one_draft(tmp_path):
     path = tmp_path / "report.html"
-    with replacing(path) as first, replacing(path) as second:
+    with atomic_replace(path) as first, atomic_replace(path) as second:
         assert first != second
         first.write_text("first", encoding="utf-8")
         second.write_text("second", encoding="utf-8")

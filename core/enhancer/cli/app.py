@@ -38,7 +38,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
     for part in _PARTS:
         part.add_to(app)
     own = {info.name or "" for info in app.registered_commands} | {info.name or "" for info in app.registered_groups}
-    manager.add_commands(app, taken=own)
+    manager.add_commands(app, reserved=own)
 
     @app.callback(invoke_without_command=True)
     def root(

@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.storekit.codec`, the module's name since version 0.6."""
+"""Re-export :mod:`enhancer.storekit.codec`, the current name of this module."""
 
 from enhancer.storekit.codec import *  # noqa: F403

@@ -1,10 +1,10 @@
-"""The plugin host: finds plugins by the entry-point group ``enhancer``, isolates their faults, makes instances.
+"""Plugin host: find plugins by the entry-point group ``enhancer``, isolate their failures, create instances.
 
     >>> manager = load_plugins(environ={"ENHANCER_PLUGINS": ""})
     >>> [info.name for info in manager.listing() if info.status == "ok"]
     []
 
-Importing this package, and listing plugins, imports none of the libraries that the plugins are made of.
+Importing this package, and listing plugins, imports none of the libraries that the plugins use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands that plugins add: each plugin's are tried out on an application of their own first."""
+"""Commands of plugins. Each plugin's commands are built in a separate application first, to find errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Command(NamedTuple):
-    """One command, or group of commands, that a plugin offers."""
+    """One command, or group of commands, of a plugin."""
 
     source: Source
     name: str
@@ -23,10 +23,10 @@ class Command(NamedTuple):
 
 
 def collect(source: Source, hook: Callable[[typer.Typer], Any]) -> list[Command]:
-    """Let a plugin add its commands to an application of its own, and build them, so that faults show here.
+    """Return the commands of a plugin, added to a new application and built, so that errors surface here.
 
     Raises:
-        BaseException: Whatever the plugin raises, or typer because of it.
+        BaseException: Any error of the plugin, or of typer for its commands.
     """
     import typer
 
@@ -45,30 +45,28 @@ def collect(source: Source, hook: Callable[[typer.Typer], Any]) -> list[Command]
     return commands
 
 
-def judge(commands: Iterable[Command], taken: frozenset[str]) -> list[tuple[PluginInfo, Command | None]]:
-    """Settle names: core's own win, and what several distributions claim is reached as ``distribution:name``.
+def resolve(commands: Iterable[Command], reserved: frozenset[str]) -> list[tuple[PluginInfo, Command | None]]:
+    """Resolve conflicts of names. Enhancer's own commands win; other conflicts are resolved by ``distribution:name``.
 
     Returns:
-        A line of the listing for each command, and the command to add, under the name that it is to have.
+        For each command a line of the listing, and the command to add under its final name; None if it cannot be added.
     """
     commands = list(commands)
-    settled: list[tuple[PluginInfo, Command | None]] = []
+    resolved: list[tuple[PluginInfo, Command | None]] = []
     for command in commands:
         claimants = sorted({other.source.distribution for other in commands if other.name == command.name})
         qualified = f"{command.source.distribution}:{command.name}"
-        if command.name in taken:
-            line = command.source.info(
-                command.name, "command", "conflict", "the name of one of enhancer's own commands"
-            )
-            settled.append((line, None))
+        if command.name in reserved:
+            line = command.source.info(command.name, "command", "conflict", "enhancer has a command of this name")
+            resolved.append((line, None))
         elif len(claimants) > 1:
             reason = f"claimed by {' and '.join(claimants)}; `enhancer {qualified}` picks this one"
-            settled.append(
+            resolved.append(
                 (command.source.info(command.name, "command", "conflict", reason), _renamed(command, qualified))
             )
         else:
-            settled.append((command.source.info(command.name, "command", "ok"), command))
-    return settled
+            resolved.append((command.source.info(command.name, "command", "ok"), command))
+    return resolved
 
 
 def _renamed(command: Command, name: str) -> Command:

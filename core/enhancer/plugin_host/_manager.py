@@ -14,9 +14,9 @@ import pluggy
 from enhancer import hookspecs
 from enhancer.errors import EnhancerError, PluginError, did_you_mean
 from enhancer.plugin_host import _commands
-from enhancer.plugin_host._catalog import Catalog, load_target, make_offer
 from enhancer.plugin_host._events import ANY_FAULT, Events
 from enhancer.plugin_host._model import COMMAND_HOOK, KINDS, REGISTRATION_HOOKS, PluginInfo, Source, normalise
+from enhancer.plugin_host._registry import Registry, load_target, make_registration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -87,11 +87,11 @@ class PluginManager:
 
     def __init__(self) -> None:
         self._pluggy = _new_pluggy()
-        self._catalog = Catalog()
+        self._registry = Registry()
         self._faults: list[PluginInfo] = []
         self._observing: list[Source] = []
         self._command_hooks: list[tuple[Source, Callable[[typer.Typer], Any]]] = []
-        self._taken: frozenset[str] = frozenset()
+        self._reserved: frozenset[str] = frozenset()
         self.only_installed = True
         """Whether every plugin came from an entry point, so that other processes load the same plugins."""
         self.hook = Events(self._pluggy, lambda _: {})
@@ -164,7 +164,7 @@ class PluginManager:
         failed: list[str] = []
         for hook_name, hook in self._implementations(plugin):
             if kind := REGISTRATION_HOOKS.get(hook_name):
-                failed += self._collect_offers(hook, hook_name, kind, source)
+                failed += self._collect_registrations(hook, hook_name, kind, source)
             elif hook_name == COMMAND_HOOK:
                 self._command_hooks.append((source, _positional(hook)))
             else:
@@ -184,8 +184,8 @@ class PluginManager:
                 if implementation.plugin is plugin:
                     yield caller.name, implementation
 
-    def _collect_offers(self, hook: pluggy.HookImpl, hook_name: str, kind: str, source: Source) -> list[str]:
-        """Call one registration hook and store its offers.
+    def _collect_registrations(self, hook: pluggy.HookImpl, hook_name: str, kind: str, source: Source) -> list[str]:
+        """Call one registration hook and store its registrations.
 
         Returns:
             Reasons of the registrations that failed.
@@ -198,7 +198,7 @@ class PluginManager:
 
         def register(name: str, target: type | str, **about: Any) -> None:
             try:
-                self._catalog.add(make_offer(source, kind, name, target, **about))
+                self._registry.add(make_registration(source, kind, name, target, **about))
             except PluginError as error:  # the plugin's other registrations may be valid
                 broken(str(name), str(error))
 
@@ -212,15 +212,15 @@ class PluginManager:
 
     def listing(self) -> list[PluginInfo]:
         """Return one line for each installed plugin, sorted by kind and name. Imports no plugin's libraries."""
-        lines = [*self._catalog.listing(), *self._faults]
+        lines = [*self._registry.listing(), *self._faults]
         lines += [source.info(source.entry_point, "observer", "ok") for source in self._observing]
-        lines += [line for line, _ in self._judged_commands()]
+        lines += [line for line, _ in self._resolved_commands()]
         order = [*KINDS, "command", None]
         return sorted(lines, key=lambda line: (order.index(line.kind), line.name, line.distribution))
 
-    def offers(self, kind: str | None, use: str) -> bool:
+    def is_registered(self, kind: str | None, use: str) -> bool:
         """Return whether a plugin registered ``use`` as this kind; False for one that implements observer hooks."""
-        return kind in self._catalog.kinds_of(use)
+        return kind in self._registry.kinds_of(use)
 
     def get(self, kind: str, use: str, *, complete: bool = True) -> type[Any]:
         """Return the class of a plugin.
@@ -238,10 +238,10 @@ class PluginManager:
         if kind not in KINDS:
             raise PluginError(f"unknown kind of plugin {kind!r}", hint=f"known: {', '.join(KINDS)}")
         try:
-            offer = self._catalog.find(kind, use)
+            registration = self._registry.find(kind, use)
         except PluginError as error:
             raise PluginError(error.message, hint=self._with_faults(error.hint)) from None
-        return load_target(offer, complete=complete)
+        return load_target(registration, complete=complete)
 
     def _with_faults(self, hint: str | None) -> str | None:
         """Add the plugins that failed to load to a hint: one of them may have had the wanted name."""
@@ -314,7 +314,7 @@ class PluginManager:
                     where = f"[observers.{name}]"
                     observers[where] = self._observer(events, table.use or name, table.options, context, where=where)
             configured = {normalise((table.use or name).rpartition(":")[2]) for name, table in tables.items()}
-            for name in self._catalog.active_observers():
+            for name in self._registry.active_observers():
                 if name not in configured:
                     where = f"observer {name!r}"
                     try:
@@ -339,17 +339,17 @@ class PluginManager:
             events.warn(where, "its constructor", error)
             return None
 
-    def add_commands(self, app: typer.Typer, taken: Iterable[str] = ()) -> None:
+    def add_commands(self, app: typer.Typer, reserved: Iterable[str] = ()) -> None:
         """Add the commands of all plugins to the command line.
 
         Args:
             app: The command line.
-            taken: Names of enhancer's own commands, which no plugin can replace.
+            reserved: Names of enhancer's own commands, which no plugin can replace.
         """
-        self._taken = frozenset(taken)
-        _commands.add((command for _, command in self._judged_commands() if command), app)
+        self._reserved = frozenset(reserved)
+        _commands.add((command for _, command in self._resolved_commands() if command), app)
 
-    def _judged_commands(self) -> list[tuple[PluginInfo, _commands.Command | None]]:
+    def _resolved_commands(self) -> list[tuple[PluginInfo, _commands.Command | None]]:
         """Return a line for each command of each plugin, with the command to add if it is valid."""
         collected: list[_commands.Command] = []
         broken: list[tuple[PluginInfo, _commands.Command | None]] = []
@@ -360,7 +360,7 @@ class PluginManager:
             except ANY_FAULT as error:
                 reason = f"{COMMAND_HOOK} failed: {type(error).__name__}: {error}"
                 broken.append((source.info(source.entry_point, "command", "broken", reason), None))
-        return [*_commands.judge(collected, self._taken), *broken]
+        return [*_commands.resolve(collected, self._reserved), *broken]
 
 
 def _positional(hook: pluggy.HookImpl) -> Callable[[Any], Any]:

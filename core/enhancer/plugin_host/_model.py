@@ -1,4 +1,4 @@
-"""What the host knows of a plugin: where it came from, what it offers, what is wrong with it."""
+"""Data classes of the plugin host: origin, registrations and status of a plugin."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMAND_HOOK = "register_commands"
 
 
 def normalise(name: str) -> str:
-    """One spelling for names that people write in several, as for distributions.
+    """Return the canonical spelling of a name, as for distributions.
 
     >>> normalise("Sentence_Transformers")
     'sentence-transformers'
@@ -45,38 +45,38 @@ class PluginInfo:
     """One line of ``enhancer plugins``."""
 
     name: str
-    """The name that ``use =`` takes, or the command's; the entry point's where the plugin never got to register."""
+    """Name for ``use =``, or name of the command; name of the entry point if the plugin could not register."""
     kind: str | None
-    """One of :data:`KINDS`, ``command`` or ``observer``; None where the plugin never got to register."""
+    """One of :data:`KINDS`, or ``command``; None if the plugin could not register."""
     distribution: str
     version: str | None
     status: Status
-    """``ok``; ``unavailable``: a library is missing; ``broken``: its own fault; ``conflict``: the name is claimed by
-    several; ``skipped``: left out by ``ENHANCER_PLUGINS``."""
+    """``ok``; ``unavailable``: a library is missing; ``broken``: the plugin has an error; ``conflict``: several
+    distributions claim the name; ``skipped``: excluded by ``ENHANCER_PLUGINS``."""
     reason: str | None = None
-    """Why the status is not ``ok``, and what mends it."""
+    """Why the status is not ``ok``, and how to fix it."""
 
     def to_json(self) -> dict[str, str | None]:
-        """As printed by ``enhancer plugins --json``."""
+        """Return the line as ``enhancer plugins --json`` prints it."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a plugin came from."""
+    """Origin of a plugin."""
 
     distribution: str
     version: str | None
     entry_point: str
 
     def info(self, name: str, kind: str | None, status: Status, reason: str | None = None) -> PluginInfo:
-        """A line of the listing for something of this source."""
+        """Return a line of the listing for this source."""
         return PluginInfo(name, kind, self.distribution, self.version, status, reason)
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """One ``register(name, target)``."""
+class Registration:
+    """Arguments of one call ``register(name, target)``."""
 
     source: Source
     kind: str
@@ -90,5 +90,5 @@ class Offer:
 
     @property
     def qualified(self) -> str:
-        """The name that is this offer's alone."""
+        """Unique name: ``distribution:name``."""
         return f"{normalise(self.source.distribution)}:{self.name}"

@@ -1,4 +1,4 @@
-"""Whether a module is installed, found out without importing it or its parents."""
+"""Check whether a module is installed, without importing it or its parents."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from importlib.machinery import PathFinder
 
 
 def is_installed(module: str) -> bool:
-    """Look for a module the way ``import`` would, but run none of its code.
+    """Return whether ``import module`` would find the module. Runs none of its code.
 
-    ``importlib.util.find_spec("a.b")`` imports ``a``; this walks from package to package instead.
+    ``importlib.util.find_spec("a.b")`` imports ``a``; this function searches package by package instead.
 
     >>> is_installed("json"), is_installed("json.decoder"), is_installed("json.nothing"), is_installed("no_such_module")
     (True, True, False, False)
@@ -26,6 +26,6 @@ def is_installed(module: str) -> bool:
                 return False
             name = f"{name}.{part}"
             spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
-    except (ImportError, ValueError, AttributeError):  # what a damaged package makes the finders raise
+    except (ImportError, ValueError, AttributeError):  # raised by the finders for a damaged package
         return False
     return spec is not None

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from enhancer.errors import ArtifactError
-from enhancer.files import replacing
+from enhancer.files import atomic_replace
 from enhancer.serving.ids import pack_ids, pack_strings
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def write_artifact(
             "placements": placements,
             "tensors": {"file": file.name, "sha256": digest, "bytes": file.stat().st_size},
         }
-        with replacing(folder / MANIFEST) as draft:
+        with atomic_replace(folder / MANIFEST) as draft:
             draft.write_bytes(json.dumps(document, indent=2, allow_nan=False).encode())
     except OSError as error:
         raise ArtifactError(f"cannot write the artifact {folder}: {error.strerror}") from None
@@ -198,7 +198,7 @@ def _seen(
 
 
 def _write_tensors(folder: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Path, str]:
-    """Write the tensors file; its name is known only afterwards, so :func:`replacing` does not fit."""
+    """Write the tensors file; its name is known only afterwards, so :func:`atomic_replace` does not fit."""
     from safetensors.numpy import save_file
 
     handle, name = tempfile.mkstemp(prefix=".tensors-", dir=folder)

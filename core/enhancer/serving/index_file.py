@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 import numpy as np
 
 from enhancer.errors import ArtifactError, ConfigError, DataError
-from enhancer.files import replacing, require_place
+from enhancer.files import atomic_replace, check_output_path
 from enhancer.serving.rows import inverse_norms
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def write_index(
             hint="kinds: usearch, hnswlib, faiss; metrics: ip, cosine",
         )
     path = Path(path)
-    require_place(path)
+    check_output_path(path)
     library = _library(kind)
     if not len(items):
         raise DataError("there are no items to index")
@@ -103,7 +103,7 @@ def write_index(
     try:
         # The inner block ends first, so the description is replaced last: after a crash between the two it still names
         # the previous artifact, and the pair is rejected.
-        with replacing(_description_path(path)) as description_draft, replacing(path) as draft:
+        with atomic_replace(_description_path(path)) as description_draft, atomic_replace(path) as draft:
             _BUILD[kind](library, items, str(draft))
             description_draft.write_text(json.dumps(description), encoding="utf-8")
     except OSError as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 import platformdirs
 
 from enhancer.errors import DataError, EnhancerError
-from enhancer.files import replacing
+from enhancer.files import atomic_replace
 
 REQUIREMENT = "recbole==1.2.1"
 WHEEL = "recbole-1.2.1-py3-none-any.whl"
@@ -102,7 +102,7 @@ def _extract(wheel: Path, tables: MovieLens) -> None:
         for target in (tables.interactions, tables.items):
             with (
                 archive.open(_MEMBER.format(name=target.name)) as source,
-                replacing(target) as draft,
+                atomic_replace(target) as draft,
                 draft.open("wb") as sink,
             ):
                 shutil.copyfileobj(source, sink)

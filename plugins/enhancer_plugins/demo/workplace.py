@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from enhancer.errors import ConfigError
-from enhancer.files import replacing
+from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +108,7 @@ def write_project(folder: Path, data: MovieLens, *, model: str | None, llm: str,
         if path.exists() and not path.read_text(encoding="utf-8").startswith(_MARK):
             raise ConfigError(f"{path} is there and is not the demo's", hint="name another folder with --folder")
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as draft:
+        with atomic_replace(path) as draft:
             draft.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(

@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.storekit.keyed`, the module's name since version 0.6."""
+"""Re-export :mod:`enhancer.storekit.keyed`, the current name of this module."""
 
 from enhancer.storekit.keyed import *  # noqa: F403

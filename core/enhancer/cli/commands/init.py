@@ -21,7 +21,7 @@ from enhancer.cli.commands.guess_tables import (
 )
 from enhancer.cli.session import JsonFlag, Session, YesFlag, is_terminal, print_json, say
 from enhancer.errors import ConfigError, EnhancerError
-from enhancer.files import replacing
+from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from enhancer.plugin_host import PluginManager
@@ -142,7 +142,7 @@ def _write(target: Path, text: str) -> None:
     from enhancer.config import load_settings
 
     try:
-        with replacing(target) as draft:
+        with atomic_replace(target) as draft:
             draft.write_text(text, encoding="utf-8")
             load_settings(draft, environ={})
     except OSError as error:

@@ -80,7 +80,7 @@ def _describe(manager: PluginManager, line: PluginInfo) -> dict[str, Any]:
 
     qualified = f"{normalise(line.distribution)}:{line.name}"
     described: dict[str, Any] = {**line.to_json(), "summary": None, "options": None, "shared": None, "tables": {}}
-    if line.kind not in KINDS or line.status == "broken" or not manager.offers(line.kind, qualified):
+    if line.kind not in KINDS or line.status == "broken" or not manager.is_registered(line.kind, qualified):
         return described
     try:
         target = manager.get(line.kind, qualified, complete=False)

@@ -25,7 +25,7 @@ from enhancer.cli.session import (
     with_session,
 )
 from enhancer.errors import EnhancerError
-from enhancer.files import replacing, require_place
+from enhancer.files import atomic_replace, check_output_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def refresh(
                 typer.echo(differences(changes.differences))
 
     if summary is not None:
-        require_place(summary, "--summary")
+        check_output_path(summary, "--summary")
     try:
         with session.opened() as project, ProgressView(quiet=session.quiet) as view:
             try:
@@ -175,5 +175,5 @@ def _write(path: Path | None, result: Mapping[str, Any]) -> None:
     from enhancer.cli.failures import scrub
 
     text = scrub(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False))
-    with replacing(path) as draft:
+    with atomic_replace(path) as draft:
         draft.write_text(text + "\n", encoding="utf-8")

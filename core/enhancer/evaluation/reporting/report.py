@@ -14,7 +14,7 @@ from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
 from enhancer.evaluation.reporting.sections import beyond_table, prices, searched_tables
-from enhancer.files import replacing
+from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,7 +103,7 @@ def write_report(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for file, text in ((path, page), (path.with_suffix(".csv"), render_csv(ablation))):
-            with replacing(file) as draft:
+            with atomic_replace(file) as draft:
                 draft.write_text(text, encoding="utf-8")
     except OSError as error:
         raise EvaluationError(f"cannot write {path}: {error.strerror}") from None

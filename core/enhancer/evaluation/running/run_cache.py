@@ -23,7 +23,7 @@ from enhancer.evaluation.measuring.metrics import Scores
 from enhancer.evaluation.measuring.views import labels_of
 from enhancer.evaluation.running import shared_tables
 from enhancer.evaluation.running.runs import ArmRun
-from enhancer.files import replacing
+from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,5 +163,5 @@ class RunCache:
                 arrays[f"{number}.{place}"] = run.measured[name].values[metric]
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            with replacing(self._folder / f"{key}.npz") as draft:
+            with atomic_replace(self._folder / f"{key}.npz") as draft:
                 np.savez_compressed(draft, **arrays)

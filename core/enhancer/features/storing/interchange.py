@@ -40,7 +40,7 @@ from enhancer.features.storing.record_fields import (
     without_vector,
 )
 from enhancer.features.storing.records import embedding_text
-from enhancer.files import replacing, require_place
+from enhancer.files import atomic_replace, check_output_path
 from enhancer.harness import clock
 from enhancer.storekit.codec import check_vector
 
@@ -106,13 +106,13 @@ def export_records(
         ".useremb": partial(_write_recbole, "user"),
     }
     write = writers[_ending(path, writers)]
-    require_place(path)
+    check_output_path(path)
     of_format: dict[str, Kind] = {".itememb": "item", ".useremb": "user"}
     wanted = of_format.get(path.suffix.lower(), kind)
     if path.suffix.lower() in of_format and aspect is None:
         aspect = _one_aspect(store, wanted)
     try:
-        with replacing(path) as draft:
+        with atomic_replace(path) as draft:
             done = write(draft, store.scan(kind=wanted, aspect=aspect))
             if not done and (wanted is not None or aspect is not None):
                 part = " and ".join([f"kind {wanted!r}"] * bool(wanted) + [f"aspect {aspect!r}"] * (aspect is not None))
