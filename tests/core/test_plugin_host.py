@@ -176,7 +176,9 @@ def test_show_tells_the_tables_within_a_table():
     assert [option["name"] for option in shown["tables"]["llm.price"]] == ["input", "output"]
     assert "price" not in {option["name"] for option in shown["shared"]}
     text = cli("plugins", "show", "replay").stdout
-    assert re.search(r"\[llm\.price\].*^input +float +\(required\) +For prompt tokens", text, re.MULTILINE | re.DOTALL)
+    assert re.search(
+        r"\[llm\.price\].*^input +float +\(required\) +Price of prompt tokens", text, re.MULTILINE | re.DOTALL
+    )
 
 
 # --- what is promised in writing -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The project's configuration: what the keys are (``schema``), and where their values come from (``load``)."""
+"""Configuration of a project: its keys (``schema``) and loading (``load``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where settings come from: flags > environment > project file > defaults."""
+"""Load settings: flags override the environment, which overrides the project file and its defaults."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
+from pydantic import BaseModel, ValidationError
+
 from enhancer.config.schema import Settings
-from enhancer.contracts.options import build_options
-from enhancer.errors import ConfigError, did_you_mean
+from enhancer.contracts.options import option_error
+from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pydantic_core import ErrorDetails
+
 ENV_PREFIX = "ENHANCER_"
 _NOT_SETTINGS = frozenset({"ENHANCER_PLUGINS"})
-"""Variables of this prefix that are read elsewhere."""
+"""Variables with this prefix that are not settings."""
 
 
 def load_settings(
@@ -29,21 +33,21 @@ def load_settings(
     """Read the configuration.
 
     Args:
-        path: ``enhancer.toml`` or a ``pyproject.toml`` with ``[tool.enhancer]``. By default the first of the two that
-            the working folder has.
-        overrides: ``"llm.model=openai/gpt-4o"`` and the like; the value is TOML, or else a plain string.
-        environ: Environment; by default the process's. ``ENHANCER_LLM__MODEL`` sets ``llm.model``.
+        path: ``enhancer.toml``, or a ``pyproject.toml`` with ``[tool.enhancer]``; by default the first of the two in
+            the working folder.
+        overrides: Settings such as ``"llm.model=openai/gpt-4o"``; a value that is not TOML is a plain string.
+        environ: Environment variables; by default those of the process. ``ENHANCER_LLM__MODEL`` sets ``llm.model``.
 
     Returns:
-        The settings, and the folder that relative paths in them are relative to.
+        The settings, and the folder that relative paths in them are resolved against.
 
     Raises:
-        ConfigError: The file is missing or is not TOML, or a key or value is wrong; the message names it.
+        ConfigError: The file is missing or not TOML, or a key or value is wrong; the message names it.
     """
     path = _find(path)
     tree = _read(path)
     for name, value in sorted((os.environ if environ is None else environ).items()):
-        # A double underscore marks a path into the file; other ENHANCER_ variables are not settings.
+        # A double underscore separates tables and keys; variables without one are not settings.
         if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS and "__" in name:
             _assign(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), value, f"environment variable {name}:")
     for override in overrides:
@@ -61,14 +65,15 @@ def _find(path: Path | None) -> Path:
         if path.is_dir():
             raise ConfigError(f"{path} is a folder", hint=f"name the file: {path / 'enhancer.toml'}")
         if not path.is_file():
-            raise ConfigError(f"no configuration file {path}", hint="run `enhancer init` to make one")
+            raise ConfigError(f"no configuration file {path}", hint="run `enhancer init` to create one")
         return path
     if (found := Path("enhancer.toml")).is_file():
         return found
     if (found := Path("pyproject.toml")).is_file() and "enhancer" in _toml(found).get("tool", {}):
         return found
     raise ConfigError(
-        f"no enhancer.toml in {Path.cwd()}", hint="run `enhancer init` to make one, or name it with --config FILE"
+        f"no enhancer.toml in {Path.cwd()}",
+        hint="run `enhancer init` to create one, or choose a file with --config FILE",
     )
 
 
@@ -87,12 +92,12 @@ def _read(path: Path) -> dict[str, Any]:
         return tree
     section = tree.get("tool", {}).get("enhancer")
     if section is None:
-        raise ConfigError(f"{path} has no table [tool.enhancer]", hint="run `enhancer init` to make an enhancer.toml")
+        raise ConfigError(f"{path} has no table [tool.enhancer]", hint="run `enhancer init` to create an enhancer.toml")
     return dict(section)
 
 
 def _assign(tree: dict[str, Any], keys: list[str], text: str, where: str) -> None:
-    """Set a nested key. The text is a TOML value if it reads as one, else a string."""
+    """Set a nested key to a TOML value, or to a string if the text is not TOML."""
     node = tree
     for key in keys[:-1]:
         child = node.setdefault(key, {})
@@ -106,38 +111,51 @@ def _assign(tree: dict[str, Any], keys: list[str], text: str, where: str) -> Non
 
 
 def _build(tree: dict[str, Any], path: Path) -> Settings:
-    """Check table by table, so that a message can name the table, and say what is near an unknown key."""
-    unknown = sorted(set(tree) - set(Settings.model_fields))
-    if unknown:
-        raise ConfigError(f"{path}: unknown key {unknown[0]!r}", hint=did_you_mean(unknown[0], Settings.model_fields))
-    _check_nested(tree, path)
-    return build_options(Settings, tree, where=f"{path}:")
+    """Validate the file; an error names the table and the nearest known key."""
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        order = {key: place for place, key in enumerate(tree)}
+        # A misspelt table explains what goes wrong in others, so it comes first; the rest in the order of the file.
+        first = min(
+            error.errors(include_url=False),
+            key=lambda details: (details["loc"][0] in Settings.model_fields, order.get(str(details["loc"][0]), 0)),
+        )
+        raise _config_error(first, path) from None
 
 
-def _check_nested(tree: dict[str, Any], path: Path) -> None:
-    """Let each table fail under its own name; what passes here is built once more as a whole."""
-    for name, value in tree.items():
-        annotation = Settings.model_fields[name].annotation
-        if _is_table(annotation) and not isinstance(value, dict):
-            raise ConfigError(f"{path}: {name!r} must be a table, not {value!r}", hint=f"write [{name}]")
-        _check_table(annotation, value, [name], path)
+def _config_error(details: ErrorDetails, path: Path) -> ConfigError:
+    place = details["loc"]
+    if details["type"] in ("model_type", "dict_type"):
+        name = ".".join(map(str, place))
+        return ConfigError(f"{path}: {name!r} must be a table, not {details['input']!r}", hint=f"write [{name}]")
+    table, depth = _innermost_table(place)
+    where = f"{path}: [{'.'.join(map(str, place[:depth]))}]" if depth else f"{path}:"
+    return option_error(details, place[depth:], where=where, known=table.model_fields)
 
 
-def _check_table(annotation: Any, value: object, keys: list[str], path: Path) -> None:
-    """A table after the tables within it; what is none is left to the one that holds it."""
-    if not isinstance(value, dict):
-        return
-    for one in get_args(annotation) if isinstance(annotation, UnionType) else (annotation,):
-        if get_origin(one) is dict:  # of tables, by names that are free
-            for key, inner in value.items():
-                _check_table(get_args(one)[1], inner, [*keys, key], path)
-        elif _is_table(one):
-            for key, inner in value.items():
-                if key in one.model_fields:
-                    _check_table(one.model_fields[key].annotation, inner, [*keys, key], path)
-            kept = {**value, "template": value.get("template", "")} if keys[:-1] == ["prompts"] else value
-            build_options(one, kept, where=f"{path}: [{'.'.join(keys)}]")
+def _innermost_table(place: Sequence[int | str]) -> tuple[type[BaseModel], int]:
+    """Return the class of the innermost table on the way to a value, and the number of keys that lead to it."""
+    table: type[BaseModel] = Settings
+    depth = 0
+    node: Any = Settings
+    for length, key in enumerate(place, start=1):
+        if node is None:
+            break
+        if get_origin(node) is dict:
+            node = _table_type(get_args(node)[1])
+        else:
+            node = _table_type(node.model_fields[key].annotation) if key in node.model_fields else None
+        if _is_class_of_table(node):
+            table, depth = node, length
+    return table, depth
 
 
-def _is_table(annotation: Any) -> bool:
-    return isinstance(annotation, type) and hasattr(annotation, "model_fields")
+def _table_type(annotation: Any) -> Any:
+    """Return the class of a table, or a dictionary of tables, that an annotation allows; None for other values."""
+    members = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    return next((one for one in members if _is_class_of_table(one) or get_origin(one) is dict), None)
+
+
+def _is_class_of_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -1,8 +1,7 @@
-"""Every key of ``enhancer.toml`` that core itself understands, with its default.
+"""Keys of ``enhancer.toml`` that belong to core, with their defaults.
 
-The tables that choose a plugin (``[llm]``, ``[embedder]``, ``[store]``, ``[backbone]``, ``[fuser]``) hold, beside
-core's keys, the plugin's own options; those are kept in ``options`` and checked by the plugin's options class when it
-is made.
+A table that chooses a plugin (such as ``[llm]`` or ``[backbone]``) also holds the plugin's own options, which are kept
+in ``options`` and validated by the plugin's options class.
 """
 
 from __future__ import annotations
@@ -15,39 +14,40 @@ from pydantic import Field, model_validator
 from enhancer.contracts.options import Options
 
 Input = Literal["profile", "text"]
-"""What is embedded: the profile that an LLM wrote, or the entity's raw text."""
+"""Text that is embedded: the profile that an LLM wrote, or the entity's raw text."""
 
 
 class ColumnsConfig(Options):
-    """``[data.columns]``: which column is which."""
+    """``[data.columns]``: roles of columns."""
 
     item_id: str = "item_id"
     """Item id, in items and interactions."""
     user_id: str = "user_id"
     """User id, in users and interactions."""
     items_id: str | None = None
-    """Item id in the items table, where that table calls it otherwise; by default ``item_id``."""
+    """Item id in the items table, if its name there differs; by default ``item_id``."""
     users_id: str | None = None
-    """User id in the users table, likewise; by default ``user_id``."""
+    """User id in the users table, if its name there differs; by default ``user_id``."""
     rating: str | None = None
-    """Rating in interactions; by default the column ``rating`` where there is one."""
+    """Rating in interactions; by default the column ``rating``, if it exists."""
     timestamp: str | None = None
-    """Time of an interaction, in seconds; by default the column ``timestamp`` where there is one."""
+    """Time of an interaction, in seconds; by default the column ``timestamp``, if it exists."""
     item_text: list[str] | None = None
-    """Columns that make an item's text; by default every other column."""
+    """Columns that form an item's text; by default every other column."""
     user_text: list[str] | None = None
-    """Columns that make a user's text; by default every other column."""
+    """Columns that form a user's text; by default every other column."""
     title: str | None = None
-    """Column that names an item to people; by default ``title`` or ``name``, where there is one."""
+    """Column of item titles; by default ``title`` or ``name``, if it exists."""
     label: str | None = None
-    """Whether an interaction was a good one: a column of 0 and 1, such as ``click``, or a bound, such as
-    ``rating >= 4``. Those that were not are never to be recommended, and are what click models learn from."""
+    """Binary label of an interaction: a column of 0 and 1, such as ``click``, or a condition, such as ``rating >= 4``.
+    Negative interactions are never recommended; click models learn from them."""
 
 
 class FeaturesConfig(Options):
-    """``[data.features]``: columns that a backbone learns from as they are, such as ``fm``.
+    """``[data.features]``: side features, for backbones that use them, such as ``fm``.
 
-    What a column is, its values tell; ``"name:number"``, ``"name:category"`` or ``"name:tags"`` says otherwise.
+    The type of a column follows from its values, unless it is given: ``"name:number"``, ``"name:category"``,
+    ``"name:tags"``.
     """
 
     item: list[str] = Field(default=[])
@@ -55,22 +55,22 @@ class FeaturesConfig(Options):
     user: list[str] = Field(default=[])
     """Columns of the users table."""
     max_values: int = Field(default=10_000, ge=1)
-    """Different values that a category, or tags, may have: a column with more is an id or a text."""
+    """Largest number of distinct values of a category or of tags; a column with more is rejected as an id or text."""
 
 
 class DataConfig(Options):
-    """``[data]``: the tables. CSV, TSV, JSONL, Parquet or RecBole atomic files, by their ending."""
+    """``[data]``: the tables. CSV, TSV, JSONL, Parquet or RecBole atomic files, by file extension."""
 
     items: Path | None = None
-    """Items and their text."""
+    """Items table, with text."""
     users: Path | None = None
-    """Users and their text."""
+    """Users table, with text."""
     interactions: Path | None = None
-    """Who touched what."""
+    """Interactions of users with items."""
     columns: ColumnsConfig = ColumnsConfig()
     features: FeaturesConfig = FeaturesConfig()
     max_text: int = Field(default=4000, ge=1)
-    """Characters of an entity's text that enter a prompt or an embedder; the rest is cut off."""
+    """Largest number of characters of an entity's text in a prompt or embedding; longer text is truncated."""
 
 
 class PromptConfig(Options):
@@ -79,9 +79,9 @@ class PromptConfig(Options):
     template: str = ""
     """Name of a bundled template, or a path."""
     source: Literal["llm", "text", "pool", "none"] = "llm"
-    """``llm``: a profile; ``text``: the raw text, no LLM; ``pool`` (users): mean of their training items; ``none``."""
+    """``llm``: a profile; ``text``: raw text, no LLM; ``pool``: mean of a user's training items; ``none``."""
     max_history: int = Field(default=30, ge=1)
-    """Interactions shown in a user's prompt, most recent first."""
+    """Largest number of interactions in a user's prompt, most recent first."""
 
 
 class PromptsConfig(Options):
@@ -89,12 +89,12 @@ class PromptsConfig(Options):
 
     item: PromptConfig = PromptConfig(template="item/v1", source="llm")
     user: PromptConfig = PromptConfig(template="user/v1", source="pool")
-    """Without a table ``[prompts.user]`` users are pooled, which costs nothing; with one, ``source`` is ``llm``."""
+    """Without a table ``[prompts.user]`` users are pooled, without an LLM; with one, ``source`` defaults to ``llm``."""
 
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, data: Any) -> Any:
-        """A table that sets one key keeps the other defaults of its own kind."""
+        """Keep the default template of each kind if its table sets other keys only."""
         if isinstance(data, dict):
             kinds = {"item": {"template": "item/v1"}, "user": {"template": "user/v1"}}
             return {k: {**kinds.get(k, {}), **v} if isinstance(v, dict) else v for k, v in data.items()}
@@ -108,12 +108,12 @@ class PromptsConfig(Options):
 
 
 class UseConfig(Options):
-    """A table that names a plugin; its other keys are the plugin's options."""
+    """Base of tables that choose a plugin. Further keys are the plugin's options."""
 
     use: str
     """Name of the plugin, or ``"distribution:name"``."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The plugin's options, not yet checked."""
+    """Options of the plugin, not validated yet."""
 
     @model_validator(mode="before")
     @classmethod
@@ -125,54 +125,54 @@ class UseConfig(Options):
 
 
 class PriceConfig(Options):
-    """``[llm.price]``: USD per million tokens."""
+    """``[llm.price]``: price in USD per million tokens."""
 
     input: float = Field(ge=0)
-    """For prompt tokens."""
+    """Price of prompt tokens."""
     output: float = Field(ge=0)
-    """For completion tokens."""
+    """Price of completion tokens."""
 
 
 class LLMConfig(UseConfig):
-    """``[llm]``: who answers, and how calls are made. Further keys are the provider's options."""
+    """``[llm]``: the LLM provider and limits on its calls. Further keys are the provider's options."""
 
     use: str = "litellm"
     model: str = "openai/gpt-4o-mini"
-    """The model, as the provider names it."""
+    """Name of the model at the provider."""
     timeout: float = Field(default=60.0, gt=0)
-    """Seconds for a whole call."""
+    """Timeout of a whole call, in seconds."""
     temperature: float | None = Field(default=0.0, ge=0)
-    """Sampling temperature; none leaves it to the provider."""
+    """Sampling temperature; None uses the provider's default."""
     top_p: float | None = Field(default=None, gt=0, le=1)
-    """Nucleus sampling."""
+    """Probability mass of nucleus sampling."""
     seed: int | None = None
-    """Sampling seed, for providers that take one."""
+    """Sampling seed, for providers that support one."""
     max_tokens: int = Field(default=400, ge=1)
-    """Room for the profile of one entity, in tokens."""
+    """Largest number of completion tokens for one entity."""
     concurrency: int = Field(default=32, ge=1)
-    """Calls in flight at most."""
+    """Largest number of concurrent calls."""
     items_per_request: int = Field(default=1, ge=1)
-    """Entities asked about in one call."""
+    """Entities in one request."""
     requests_per_minute: float | None = Field(default=None, gt=0)
-    """Limit on calls."""
+    """Rate limit on calls."""
     tokens_per_minute: float | None = Field(default=None, gt=0)
-    """Limit on prompt and completion tokens."""
+    """Rate limit on prompt and completion tokens together."""
     max_cost: float | None = Field(default=None, ge=0)
-    """USD; a hard cap on one run."""
+    """Budget of one run, in USD. It is never exceeded."""
     max_attempts: int = Field(default=6, ge=1)
-    """Tries of one call, transient failures included."""
+    """Attempts at one call before its transient errors count as a failure."""
     batch_poll: float = Field(default=60.0, gt=0)
-    """With ``--batch``: seconds between two looks at a job; up to ten times as long while nothing changes."""
+    """With ``--batch``: seconds between polls of a batch job; up to ten times as long while nothing changes."""
     batch_discount: float = Field(default=0.5, ge=0, le=1)
-    """Share of the price that an offline batch saves."""
+    """Discount of batch jobs, as a share of the price."""
     batch_rounds: int = Field(default=3, ge=1)
-    """Times that an entity may come back from a batch without an answer before it is set aside."""
+    """Batch jobs in which an entity may get no answer before it is quarantined."""
     batch_requests: int = Field(default=50_000, ge=1)
-    """Requests in one job; the provider's own limit counts where it is lower."""
+    """Largest number of requests in one batch job; a lower limit of the provider applies."""
     batch_bytes: int = Field(default=200_000_000, ge=1)
-    """Bytes of one job's file, likewise."""
+    """Largest file of one batch job, in bytes; a lower limit of the provider applies."""
     price: PriceConfig | None = None
-    """Overrides the provider's price table."""
+    """Price that overrides the provider's price table."""
 
 
 class EmbedderConfig(UseConfig):
@@ -180,12 +180,12 @@ class EmbedderConfig(UseConfig):
 
     use: str = "sentence-transformers"
     input: list[Input] = Field(default=["profile"], min_length=1)
-    """What is embedded; two give their vectors side by side."""
+    """Inputs to embed; vectors of two inputs are concatenated."""
 
     @model_validator(mode="after")
     def _inputs_are_distinct(self) -> Self:
         if len(set(self.input)) < len(self.input):
-            raise ValueError(f"input: each may be named once, not {self.input!r}")
+            raise ValueError(f"input: name each input once, not {self.input!r}")
         return self
 
 
@@ -217,29 +217,29 @@ class ObserverConfig(UseConfig):
 
 
 class ArmConfig(Options):
-    """``[evaluation.arm.NAME]``: one arm of an ablation, where its name alone does not say what it is."""
+    """``[evaluation.arm.NAME]``: an arm of an ablation that differs from what its name alone means."""
 
     fuser: str | None = None
     """Fuser; by default the one that the arm is named like, else that of ``[fuser]``."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """The fuser's options, over those of ``[fuser]`` if it is the same fuser."""
+    """Options of the fuser; they override those of ``[fuser]`` if it is the same fuser."""
     backbone: dict[str, Any] = Field(default_factory=dict)
-    """Options of the backbone that are other than those of ``[backbone]`` for this arm."""
+    """Options of the backbone that override those of ``[backbone]``."""
     input: list[Input] | None = None
-    """What its vectors come from; by default ``[embedder] input``."""
+    """Inputs that its vectors come from; by default ``[embedder] input``."""
     shuffle: bool | None = None
-    """Give every entity the vector of another; by default in the arm ``placebo`` alone."""
+    """Whether vectors are shuffled among entities; by default in the arm ``placebo`` only."""
 
 
 class DimensionConfig(Options):
-    """One option that is searched: from ``low`` to ``high``, or one of ``choices``."""
+    """Search range of one option: from ``low`` to ``high``, or one of ``choices``."""
 
     low: int | float | None = None
-    """Smallest value; whole numbers on both ends search whole numbers."""
+    """Smallest value; if both ends are integers, integers are searched."""
     high: int | float | None = None
     """Largest value."""
     log: bool = False
-    """Search on a log scale."""
+    """Whether to search on a log scale."""
     choices: list[int | float | bool | str] | None = Field(default=None, min_length=1)
     """Values to choose from, instead of a range."""
 
@@ -257,62 +257,62 @@ class DimensionConfig(Options):
 
 
 class SearchConfig(Options):
-    """``[evaluation.search]``: hyper-parameters are searched, with equal budget for every arm, on validation."""
+    """``[evaluation.search]``: search of hyper-parameters on the validation split, with equal trials for all arms."""
 
     trials: int = Field(default=20, ge=1)
-    """Training runs of each arm; the first is the arm as configured."""
+    """Training runs of each arm in the search; the first is the arm as configured."""
     backbone: dict[str, DimensionConfig] | None = None
-    """Options of the backbone that are searched; by default the well-known ones around their values."""
+    """Options of the backbone to search; by default the usual ones, around their values."""
     fuser: dict[str, dict[str, DimensionConfig]] = Field(default_factory=dict)
-    """By arm or fuser, options of the fuser that are searched; by default likewise."""
+    """Options of the fuser to search, by arm or fuser; by default the usual ones, around their values."""
 
 
 class EvaluationConfig(Options):
     """``[evaluation]``."""
 
     metrics: list[str] = Field(default=["ndcg@10", "recall@20"], min_length=1)
-    """What is measured; the first one decides early stopping and the verdict."""
+    """Metrics; the first one decides early stopping and the verdict."""
     split: Literal["random", "temporal", "temporal-global", "leave-one-out", "files"] = "random"
-    """How the test set is cut: ``temporal`` the latest of each user, ``temporal-global`` all from one moment on;
-    ``files`` takes ``test`` (and ``validation``) as they are."""
+    """Method of the split. ``temporal``: the latest interactions of each user are the test split; ``temporal-global``:
+    all after one time; ``files``: ``test`` (and ``validation``) are read from files."""
     test: Path | None = None
-    """With ``files``: the test interactions."""
+    """With ``files``: file of the test interactions."""
     validation: Path | None = None
-    """With ``files``: the validation interactions; else cut from train."""
+    """With ``files``: file of the validation interactions; by default they are split from the training interactions."""
     test_size: float = Field(default=0.2, gt=0, lt=1)
-    """Share of each user's interactions that is tested (random, temporal), or of all (temporal-global)."""
+    """Share of interactions in the test split: of each user (random, temporal) or of all (temporal-global)."""
     validation_size: float = Field(default=0.1, ge=0, lt=1)
-    """Share of each user's training interactions that is kept for validation."""
+    """Share of each user's training interactions in the validation split."""
     cold_items: float = Field(default=0.0, ge=0, lt=1)
-    """Share of items held out of training altogether."""
+    """Share of items without any interaction in the training split."""
     cold_users: float = Field(default=0.0, ge=0, lt=1)
-    """Share of users held out of training altogether."""
+    """Share of users without any interaction in the training split."""
     min_rating: float | None = None
-    """Interactions rated lower are left out; by default every interaction counts."""
+    """Lowest rating; interactions below it are dropped. By default all are kept."""
     k_core: int = Field(default=0, ge=0)
-    """Drop users and items with fewer interactions, repeatedly, before splitting."""
+    """Before splitting, repeatedly drop users and items with fewer interactions than this."""
     split_seed: int = 0
-    """Seed of the split: cut once, shared by every arm and seed."""
+    """Seed of the split, which all arms and seeds share."""
     seeds: int = Field(default=5, ge=1)
-    """Training runs of each arm."""
+    """Number of seeds: training runs of each arm."""
     workers: int = Field(default=1, ge=1)
-    """Processes that runs are spread over."""
+    """Number of worker processes for training runs."""
     arms: list[str] = Field(default=["none", "concat", "align", "text", "placebo"], min_length=1)
-    """Fusers, ``text`` (raw text, no LLM), ``placebo`` (shuffled vectors), or names of ``[evaluation.arm]``."""
+    """Names of fusers, ``text`` (raw text, no LLM), ``placebo`` (shuffled vectors) or names of ``[evaluation.arm]``."""
     controls: bool = True
-    """Run the arms ``text`` and ``placebo`` also where ``arms`` does not name them, if any arm uses vectors."""
+    """Whether to add the arms ``text`` and ``placebo`` if any arm uses vectors."""
     arm: dict[str, ArmConfig] = Field(default_factory=dict)
-    """Arms of your own."""
+    """Definitions of further arms."""
     baseline: str | None = None
-    """The arm that others are compared with; by default the first of ``arms``."""
+    """Arm that the others are compared with; by default the first of ``arms``."""
     search: SearchConfig | None = None
-    """Search hyper-parameters before arms are compared; without this table they are taken as configured."""
+    """Search of hyper-parameters before the comparison; without this table arms are trained as configured."""
     allow_leaks: bool = False
-    """Go on where profiles or texts of users may have been written from held-out interactions; the report says so."""
+    """Train even if profiles or texts of users may have been written from held-out interactions; the report says so."""
 
 
 class Settings(Options):
-    """The whole file."""
+    """The whole configuration file."""
 
     data: DataConfig = DataConfig()
     prompts: PromptsConfig = PromptsConfig()
@@ -330,5 +330,5 @@ class Settings(Options):
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """What the vectors of items come from; where nothing but text is read, ``[embedder] input`` has no say."""
+        """Inputs that item vectors come from: ``[embedder] input``, or the raw text if items have no profiles."""
         return ("text",) if self.prompts.item.source == "text" else tuple(self.embedder.input)

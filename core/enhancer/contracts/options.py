@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from enhancer.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from pydantic_core import ErrorDetails
 
 
 class Options(BaseModel):
@@ -76,19 +78,30 @@ def build_options(
         made = cls.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            known = [*cls.model_fields, *also_known]
-            raise ConfigError(f"{where} unknown key {name!r}", hint=did_you_mean(name, known)) from None
-        if first["type"] == "value_error":  # a validator of ours: its words name the keys and the values
-            place = f"{where} {name}:" if name else where
-            raise ConfigError(f"{place} {first['ctx']['error']}") from None
-        given = first.get("input")
-        shown = "" if first["type"] == "missing" else f", not {given!r}"
-        raise ConfigError(f"{where} {name}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}") from None
+        raise option_error(first, first["loc"], where=where, known=[*cls.model_fields, *also_known]) from None
     if isinstance(made, Options):
         refuse_without_effect(made, where=where)
     return made
+
+
+def option_error(details: ErrorDetails, place: Sequence[int | str], *, where: str, known: Iterable[str]) -> ConfigError:
+    """Turn an error of pydantic's into one that names the table and the key.
+
+    Args:
+        details: The error.
+        place: Keys of the wrong value within the table.
+        where: Name of the table in messages, such as ``"[llm]"``.
+        known: Keys of the table, to draw suggestions from.
+    """
+    name = ".".join(map(str, place))
+    if details["type"] == "extra_forbidden":
+        return ConfigError(f"{where} unknown key {name!r}", hint=did_you_mean(name, list(known)))
+    if details["type"] == "value_error":  # raised by a validator of the class, whose message names keys and values
+        return ConfigError(
+            f"{where} {name}: {details['ctx']['error']}" if name else f"{where} {details['ctx']['error']}"
+        )
+    shown = "" if details["type"] == "missing" else f", not {details.get('input')!r}"
+    return ConfigError(f"{where} {name}: {details['msg'][0].lower()}{details['msg'][1:]}{shown}")
 
 
 def refuse_without_effect(options: Options, *, where: str) -> None:

@@ -107,7 +107,7 @@ def test_usage_and_configuration_are_exit_2(invoke, arguments, said):
         ("[llmm]\n", [], "did you mean 'llm'?"),
         ("[llm]\ntimeout = 'soon'\n", [], "[llm] timeout"),
         ("[prompts.item]\nsource = 'pool'\n", [], "[prompts] item.source: 'pool' is for users; items take 'llm',"),
-        ("[embedder]\ninput = ['text', 'text']\n", [], "[embedder] input: each may be named once"),
+        ("[embedder]\ninput = ['text', 'text']\n", [], "[embedder] input: name each input once"),
         ("", ["--set", "llm.timeout"], "is not of the form key=value"),
         ("", ["--set", "evaluation.seeds=0"], "[evaluation] seeds"),
         ("", ["--set", "store.use=lmbd"], "did you mean 'lmdb'?"),
