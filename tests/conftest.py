@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Helper modules of the tests (``loopback``, ...) are imported by their names; importlib mode puts nothing on the path.
-sys.path.insert(0, str(Path(__file__).parent))
+# Modules in helpers/ are imported by name; pytest's importlib mode puts nothing on the path.
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from loopback import LoopbackServer
 

@@ -1,6 +1,6 @@
 """A server that speaks just enough of the OpenAI protocol to be the fast side of a benchmark.
 
-``tests/loopback.py`` is made to misbehave in every way and costs more than the clients that are measured here. This one
+``tests/helpers/loopback.py`` is made to misbehave in every way and costs more than the clients that are measured here. This one
 reads a request's length, waits, and writes an answer that was made beforehand: some 50 µs a call, so that on two cores it
 is the client that is measured. As a process of its own::
 

@@ -97,7 +97,7 @@ def server(name: str) -> Iterator[str]:
         with lean_server.spawn(LATENCY) as url:
             yield url
         return
-    sys.path.insert(0, str(HERE.parent))
+    sys.path.insert(0, str(HERE.parent / "helpers"))
     import loopback
 
     with loopback.spawn(latency=LATENCY) as url:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from generation import Bench, answer, entities
+from dists import HELPERS
+from generation import GenerationProject, answer, entities
 from loopback import Behaviour, LoopbackServer, Script, fails, returns
 
 from enhancer.harness import AnswerValidator, Journal
@@ -29,14 +30,14 @@ NURSERY = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from generation import Bench, entities
+from generation import GenerationProject, entities
 import enhancer.features.generating.direct_run, enhancer.harness.calls.retry, aiohttp, jsonschema
 enhancer.harness.calls.retry.BACKOFF_SECONDS = 0.005
 for _ in sys.stdin:
     child = os.fork()
     if not child:
         try:
-            Bench(Path(sys.argv[2]), sys.argv[3], entities(int(sys.argv[4])), concurrency=int(sys.argv[5])).generate()
+            GenerationProject(Path(sys.argv[2]), sys.argv[3], entities(int(sys.argv[4])), concurrency=int(sys.argv[5])).generate()
         finally:
             os._exit(1)
     print(child, flush=True)
@@ -46,8 +47,7 @@ for _ in sys.stdin:
 
 @pytest.fixture
 def nursery(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[subprocess.Popen[str]]:
-    here = str(Path(__file__).parents[1])
-    arguments = [here, str(tmp_path), llm_server.url, str(ENTITIES), str(WORKERS)]
+    arguments = [str(HELPERS), str(tmp_path), llm_server.url, str(ENTITIES), str(WORKERS)]
     command = [sys.executable, "-c", NURSERY, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
@@ -97,11 +97,11 @@ def test_forty_kills_at_random(tmp_path: Path, llm_server: LoopbackServer, nurse
     assert advanced == KILLS, "each of them was killed at work"
     time.sleep(3 * LATENCY)
 
-    with Bench(tmp_path, llm_server.url, entities(ENTITIES), concurrency=WORKERS).open_store() as store:
+    with GenerationProject(tmp_path, llm_server.url, entities(ENTITIES), concurrency=WORKERS).open_store() as store:
         half_way = sum(1 for _ in store.scan())
     assert half_way > ENTITIES / 20, "what was stored before a kill stayed"
 
-    bench = Bench(tmp_path, llm_server.url, entities(ENTITIES), concurrency=8 * WORKERS)
+    bench = GenerationProject(tmp_path, llm_server.url, entities(ENTITIES), concurrency=8 * WORKERS)
     report = bench.generate()
     stored = bench.stored()
     with Journal(bench.store.directory) as ledger:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation import Bench, answer, entities, entity
+from generation import GenerationProject, answer, entities, entity
 from loopback import Behaviour, LoopbackServer, Script
 
 from enhancer.errors import BudgetError
@@ -22,9 +22,9 @@ N = 12
 
 
 @pytest.fixture
-def bench(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[Bench]:
+def bench(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[GenerationProject]:
     llm_server.script = Script(default=GOOD)
-    made = Bench(tmp_path, llm_server.url, entities(N))
+    made = GenerationProject(tmp_path, llm_server.url, entities(N))
     yield made
     made.store.close()
 
@@ -46,8 +46,8 @@ items.type = "string"
 """
 
 
-def _template(old: str, new: str) -> Callable[[Bench], None]:
-    def change(bench: Bench) -> None:
+def _template(old: str, new: str) -> Callable[[GenerationProject], None]:
+    def change(bench: GenerationProject) -> None:
         path = bench.folder / "mine.toml"
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
@@ -55,15 +55,15 @@ def _template(old: str, new: str) -> Callable[[Bench], None]:
     return change
 
 
-def _llm(**values: Any) -> Callable[[Bench], None]:
+def _llm(**values: Any) -> Callable[[GenerationProject], None]:
     return lambda bench: bench.llm.update(values)
 
 
-def _other_endpoint(bench: Bench) -> None:
+def _other_endpoint(bench: GenerationProject) -> None:
     bench.url = bench.url.replace("127.0.0.1", "localhost")
 
 
-CHANGES_ALL: dict[str, Callable[[Bench], None]] = {
+CHANGES_ALL: dict[str, Callable[[GenerationProject], None]] = {
     "the template's instructions": _template("Write a profile.", "Write a short profile."),
     "the template's user text": _template('"{{ text }}"', '"About: {{ text }}"'),
     "the schema": _template("maxLength = 900", "maxLength = 901"),
@@ -77,7 +77,7 @@ CHANGES_ALL: dict[str, Callable[[Bench], None]] = {
     "seed": _llm(seed=7),
     "max_tokens": _llm(max_tokens=401),
 }
-CHANGES_NOTHING: dict[str, Callable[[Bench], None]] = {
+CHANGES_NOTHING: dict[str, Callable[[GenerationProject], None]] = {
     "concurrency": _llm(concurrency=2),
     "timeout": _llm(timeout=9.0),
     "items_per_request": _llm(items_per_request=4),
@@ -93,14 +93,16 @@ CHANGES_NOTHING: dict[str, Callable[[Bench], None]] = {
 }
 
 
-def paid_for(bench: Bench) -> None:
+def paid_for(bench: GenerationProject) -> None:
     (bench.folder / "mine.toml").write_text(MINE)
     bench.prompts = {"item": {"template": "mine.toml"}}
     assert bench.generate().generated == N
 
 
 @pytest.mark.parametrize("name", CHANGES_ALL)
-def test_what_may_change_an_answer_costs_every_call(bench: Bench, llm_server: LoopbackServer, name: str) -> None:
+def test_what_may_change_an_answer_costs_every_call(
+    bench: GenerationProject, llm_server: LoopbackServer, name: str
+) -> None:
     paid_for(bench)
     CHANGES_ALL[name](bench)
     assert bench.plan().requests == N
@@ -109,7 +111,9 @@ def test_what_may_change_an_answer_costs_every_call(bench: Bench, llm_server: Lo
 
 
 @pytest.mark.parametrize("name", CHANGES_NOTHING)
-def test_what_cannot_change_an_answer_costs_none(bench: Bench, llm_server: LoopbackServer, name: str) -> None:
+def test_what_cannot_change_an_answer_costs_none(
+    bench: GenerationProject, llm_server: LoopbackServer, name: str
+) -> None:
     paid_for(bench)
     CHANGES_NOTHING[name](bench)
     assert bench.plan().requests == 0
@@ -117,7 +121,7 @@ def test_what_cannot_change_an_answer_costs_none(bench: Bench, llm_server: Loopb
     assert (report.cached, report.requests, llm_server.count) == (N, 0, N)
 
 
-def test_going_back_costs_nothing_either(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_going_back_costs_nothing_either(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.generate()
     before = bench.stored()["3"].profile
     bench.llm["temperature"] = 0.7
@@ -130,7 +134,9 @@ def test_going_back_costs_nothing_either(bench: Bench, llm_server: LoopbackServe
 
 @pytest.mark.parametrize("place", [0, 6, N])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_one_row_more_costs_one_call(bench: Bench, llm_server: LoopbackServer, place: int, batch: int) -> None:
+def test_one_row_more_costs_one_call(
+    bench: GenerationProject, llm_server: LoopbackServer, place: int, batch: int
+) -> None:
     bench.llm["items_per_request"] = batch
     bench.generate()
     before = llm_server.count
@@ -140,7 +146,9 @@ def test_one_row_more_costs_one_call(bench: Bench, llm_server: LoopbackServer, p
     assert llm_server.count == before + 1
 
 
-def test_an_answer_is_on_disk_before_anything_looks_at_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_is_on_disk_before_anything_looks_at_it(
+    bench: GenerationProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from enhancer.harness.answers.case import Case
 
     seen: list[tuple[int, int | None]] = []
@@ -199,7 +207,7 @@ PLOTS = {
 @pytest.mark.parametrize("batch", [1, 5])
 @pytest.mark.parametrize("script", PLOTS)
 def test_plan_and_ledger_agree_within_a_tenth(
-    bench: Bench, llm_server: LoopbackServer, script: str, batch: int
+    bench: GenerationProject, llm_server: LoopbackServer, script: str, batch: int
 ) -> None:
     """Of the first run where it is English; elsewhere after a few calls, from which the estimate learns."""
     llm_server.script.default = Behaviour(answer=answer, tell=counting)
@@ -222,7 +230,7 @@ def test_plan_and_ledger_agree_within_a_tenth(
     assert line.prompt_tokens == sum(counting(body)["prompt_tokens"] for body in llm_server.bodies)
 
 
-def test_each_template_learns_from_its_own_calls(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_each_template_learns_from_its_own_calls(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     """Items in one script and users in another are counted differently by one model."""
     llm_server.script.default = Behaviour(answer=answer, tell=counting)
     bench.prompts = {"user": {"source": "llm"}}
@@ -251,7 +259,9 @@ USAGES: dict[str, Behaviour] = {
 
 
 @pytest.mark.parametrize("name", USAGES)
-def test_the_cap_holds_whatever_is_told_of_usage(bench: Bench, llm_server: LoopbackServer, name: str) -> None:
+def test_the_cap_holds_whatever_is_told_of_usage(
+    bench: GenerationProject, llm_server: LoopbackServer, name: str
+) -> None:
     """By what the calls that were sent could have cost at most, calls in flight included."""
     bench.rows = entities(60)
     bench.llm.update(
@@ -275,7 +285,7 @@ def real_cost(body: dict[str, Any]) -> float:
     return sum(len(text.encode()) / 4 for text in texts) * 10.0 / 1e6
 
 
-def test_an_unknown_price_is_never_nothing(bench: Bench) -> None:
+def test_an_unknown_price_is_never_nothing(bench: GenerationProject) -> None:
     plan, report = bench.plan(), bench.generate()
     assert plan.cost_usd is None
     assert report.cost_usd is None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from generation import Bench, HashingEmbedder, answer, entities, entity, profile_of
+from generation import GenerationProject, HashingEmbedder, answer, entities, entity, profile_of
 from loopback import Behaviour, LoopbackServer, Script, returns
 
 from enhancer.errors import AuthenticationError, BudgetError, ConfigError, StoreError
@@ -30,14 +30,14 @@ REPORT_KEYS = [
 
 
 @pytest.fixture
-def bench(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[Bench]:
+def bench(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[GenerationProject]:
     llm_server.script = Script(default=GOOD)
-    made = Bench(tmp_path, llm_server.url, entities(12))
+    made = GenerationProject(tmp_path, llm_server.url, entities(12))
     yield made
     made.store.close()
 
 
-def test_from_rows_to_records(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_from_rows_to_records(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     plan = bench.plan()
     assert list(plan.to_json()) == PLAN_KEYS
     assert (plan.entities, plan.cached, plan.to_generate, plan.requests, plan.cost_usd) == (12, 0, 12, 12, None)
@@ -59,7 +59,7 @@ def test_from_rows_to_records(bench: Bench, llm_server: LoopbackServer) -> None:
     assert report.prompt_tokens == sum(r.prompt_tokens for r in bench.stored().values())
 
 
-def test_nothing_changed_means_no_call_and_no_embedding(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_nothing_changed_means_no_call_and_no_embedding(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.generate()
     bench.embedder.texts.clear()
     llm_server.forget()
@@ -71,7 +71,7 @@ def test_nothing_changed_means_no_call_and_no_embedding(bench: Bench, llm_server
     assert (plan.cached, plan.to_generate, plan.requests, plan.cost_usd) == (12, 0, 0, 0.0)
 
 
-def test_one_row_more_is_one_call_more(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_one_row_more_is_one_call_more(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.generate()
     bench.rows.insert(0, entity("new"))
     assert bench.plan().requests == 1
@@ -87,7 +87,7 @@ def test_one_row_more_is_one_call_more(bench: Bench, llm_server: LoopbackServer)
     [{"model": "other"}, {"temperature": 0.5}, {"top_p": 0.9}, {"seed": 7}, {"max_tokens": 401}],
 )
 def test_what_determines_answers_makes_all_stale(
-    bench: Bench, llm_server: LoopbackServer, change: dict[str, Any]
+    bench: GenerationProject, llm_server: LoopbackServer, change: dict[str, Any]
 ) -> None:
     bench.generate()
     bench.llm.update(change)
@@ -96,13 +96,13 @@ def test_what_determines_answers_makes_all_stale(
     assert llm_server.count == 24
 
 
-def test_what_does_not_makes_nothing_stale(bench: Bench) -> None:
+def test_what_does_not_makes_nothing_stale(bench: GenerationProject) -> None:
     bench.generate()
     bench.llm.update(concurrency=3, timeout=9.0, items_per_request=4, max_attempts=2, requests_per_minute=1e6)
     assert bench.plan().cached == 12
 
 
-def test_an_edited_template_under_its_old_name_is_another(bench: Bench, tmp_path: Path) -> None:
+def test_an_edited_template_under_its_old_name_is_another(bench: GenerationProject, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('system = "Write."\nuser = "{{ text }}"\n')
     bench.prompts = {"item": {"template": "mine.toml"}}
@@ -112,7 +112,7 @@ def test_an_edited_template_under_its_old_name_is_another(bench: Bench, tmp_path
     assert bench.plan().to_generate == 12
 
 
-def test_another_embedder_embeds_anew_without_a_call(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_another_embedder_embeds_anew_without_a_call(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.generate()
     before = bench.stored()
     bench.embedder = HashingEmbedder(name="better")
@@ -127,7 +127,7 @@ def test_another_embedder_embeds_anew_without_a_call(bench: Bench, llm_server: L
     }
 
 
-def test_raw_text_needs_no_llm(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_raw_text_needs_no_llm(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.prompts = {"item": {"source": "text"}}
     bench.rows.append(entity("empty", " "))
 
@@ -145,7 +145,7 @@ def test_raw_text_needs_no_llm(bench: Bench, llm_server: LoopbackServer) -> None
     assert llm_server.count == 0
 
 
-def test_profile_and_text_are_two_records_of_one_entity(bench: Bench) -> None:
+def test_profile_and_text_are_two_records_of_one_entity(bench: GenerationProject) -> None:
     bench.inputs = ["profile", "text"]
     report = bench.generate()
     assert (report.entities, report.generated, report.embedded) == (12, 12, 24)
@@ -154,7 +154,9 @@ def test_profile_and_text_are_two_records_of_one_entity(bench: Bench) -> None:
     assert bench.generate().embedded == 0
 
 
-def test_users_show_their_history_and_bear_their_own_records(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_users_show_their_history_and_bear_their_own_records(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     bench.prompts = {"user": {"source": "llm"}}
     bench.users = [
         entity("u1", "job: baker", kind="user"),
@@ -171,7 +173,7 @@ def test_users_show_their_history_and_bear_their_own_records(bench: Bench, llm_s
     assert bench.generate().without_text == 1
 
 
-def test_equal_questions_are_paid_for_once(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_equal_questions_are_paid_for_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = [entity(str(n), "title: the same film x") for n in range(9)]
     report = bench.generate()
     assert llm_server.count == 1
@@ -179,13 +181,13 @@ def test_equal_questions_are_paid_for_once(bench: Bench, llm_server: LoopbackSer
     assert (report.generated, report.cached) == (1, 8)
 
 
-def test_a_limit_asks_about_so_many(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_limit_asks_about_so_many(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     assert bench.generate(limit=5).generated == 5
     assert llm_server.count == 5
     assert bench.generate().generated == 7
 
 
-def test_an_observer_that_fails_spoils_nothing(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_fails_spoils_nothing(bench: GenerationProject, caplog: pytest.LogCaptureFixture) -> None:
     def observer(record: Any) -> None:
         raise ZeroDivisionError(record.id)
 
@@ -195,7 +197,7 @@ def test_an_observer_that_fails_spoils_nothing(bench: Bench, caplog: pytest.LogC
     ]
 
 
-def test_vanished_entities_are_found(bench: Bench) -> None:
+def test_vanished_entities_are_found(bench: GenerationProject) -> None:
     bench.inputs = ["profile", "text"]
     bench.generate()
     del bench.rows[3:]
@@ -211,7 +213,9 @@ def test_sources_decide_what_is_stored() -> None:
 # -- money --------------------------------------------------------------------------------------------------------
 
 
-def test_a_cap_without_a_price_is_refused_before_the_first_call(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_cap_without_a_price_is_refused_before_the_first_call(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     bench.llm["max_cost"] = 1.0
     with pytest.raises(ConfigError, match=r"\[llm.price\]"):
         bench.generate()
@@ -219,7 +223,9 @@ def test_a_cap_without_a_price_is_refused_before_the_first_call(bench: Bench, ll
     assert bench.plan().cost_usd is None
 
 
-def test_the_cap_is_never_passed_and_what_was_paid_is_kept(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_the_cap_is_never_passed_and_what_was_paid_is_kept(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     bench.rows = entities(60)
     bench.llm.update(max_cost=0.05, price={"input": 10.0, "output": 10.0}, max_tokens=100)
     with pytest.raises(BudgetError, match="max_cost") as caught:
@@ -235,7 +241,7 @@ def test_the_cap_is_never_passed_and_what_was_paid_is_kept(bench: Bench, llm_ser
     assert llm_server.count == 60
 
 
-def test_plan_and_ledger_agree_once_the_model_is_known(bench: Bench) -> None:
+def test_plan_and_ledger_agree_once_the_model_is_known(bench: GenerationProject) -> None:
     bench.llm["price"] = {"input": 1.0, "output": 2.0}
     bench.rows = entities(40)
     bench.generate()
@@ -249,7 +255,7 @@ def test_plan_and_ledger_agree_once_the_model_is_known(bench: Bench) -> None:
 # -- several items a request --------------------------------------------------------------------------------------
 
 
-def test_batches_are_matched_by_id(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_batches_are_matched_by_id(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     def shuffled(body: Any) -> str:
         reply = json.loads(answer(body))
         return json.dumps({"items": [*reply["items"][::-1], {"id": "stranger", **profile_of("x")}]})
@@ -262,7 +268,7 @@ def test_batches_are_matched_by_id(bench: Bench, llm_server: LoopbackServer) -> 
     assert sum(r.prompt_tokens for r in bench.stored().values()) == report.prompt_tokens
 
 
-def test_only_what_is_missing_is_asked_again(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_only_what_is_missing_is_asked_again(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     def forgetful(body: Any) -> str:
         reply = json.loads(answer(body))
         if len(reply.get("items", ())) == 12:
@@ -284,7 +290,7 @@ def test_only_what_is_missing_is_asked_again(bench: Bench, llm_server: LoopbackS
     assert "tags: has fewer than 1" in alone["messages"][3]["content"]
 
 
-def test_a_poisoned_item_spoils_only_itself(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_poisoned_item_spoils_only_itself(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows[6] = entity("6", "title: film POISON")
     llm_server.script.choose = lambda _, body: returns("I refuse.") if "POISON" in json.dumps(body) else None
     bench.llm["items_per_request"] = 12
@@ -299,13 +305,15 @@ def test_a_poisoned_item_spoils_only_itself(bench: Bench, llm_server: LoopbackSe
 # -- stops --------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_key_is_named_and_nothing_is_called(bench: Bench) -> None:
+def test_a_missing_key_is_named_and_nothing_is_called(bench: GenerationProject) -> None:
     bench.url = "https://api.openai.com/v1"
     with pytest.raises(AuthenticationError, match="OPENAI_API_KEY"):
         bench.generate()
 
 
-def test_an_embedder_that_breaks_stops_the_run_and_no_answer_is_lost(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_an_embedder_that_breaks_stops_the_run_and_no_answer_is_lost(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     bench.embedder.fail = StoreError("the embedder broke")
     with pytest.raises(StoreError, match="embedder broke"):
         bench.generate()
@@ -317,7 +325,7 @@ def test_an_embedder_that_breaks_stops_the_run_and_no_answer_is_lost(bench: Benc
     assert llm_server.count == 12
 
 
-def test_ctrl_c_keeps_what_was_paid_for(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_ctrl_c_keeps_what_was_paid_for(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     llm_server.script.default = Behaviour(answer=answer, latency=0.3)
     bench.rows = entities(100)
     main = threading.main_thread().ident
@@ -341,12 +349,12 @@ def test_ctrl_c_keeps_what_was_paid_for(bench: Bench, llm_server: LoopbackServer
     assert report.cached == asked
 
 
-async def test_it_runs_under_a_running_loop(bench: Bench) -> None:
+async def test_it_runs_under_a_running_loop(bench: GenerationProject) -> None:
     assert asyncio.get_running_loop().is_running()
     assert bench.generate().generated == 12
 
 
-def test_a_listener_that_fails_ends_the_run_in_order(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_listener_that_fails_ends_the_run_in_order(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     def listener(_: Progress) -> None:
         raise BrokenPipeError("nobody listens")
 
@@ -356,7 +364,7 @@ def test_a_listener_that_fails_ends_the_run_in_order(bench: Bench, llm_server: L
     assert bench.generate().requests == 12 - asked
 
 
-def test_progress_is_told_at_a_bounded_rate(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_progress_is_told_at_a_bounded_rate(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(300)
     heard: list[Progress] = []
     pipeline = bench.pipeline()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from generation import Bench, answer, entities
+from generation import GenerationProject, answer, entities
 from loopback import LoopbackServer, Script, fails, returns
 
 from enhancer.errors import RateLimitError
@@ -31,7 +31,7 @@ async def test_the_gate_says_how_it_is_held_back() -> None:
 def test_progress_tells_of_a_storm_of_429(tmp_path: Path, llm_server: LoopbackServer) -> None:
     storm = [fails(429, retry_after="1.4") for _ in range(3)]
     llm_server.script = Script(default=returns(answer), sequence=storm)
-    bench = Bench(tmp_path, llm_server.url, entities(10))
+    bench = GenerationProject(tmp_path, llm_server.url, entities(10))
     seen: list[Progress] = []
     report: Any = bench.pipeline().generate(seen.append)
     bench.store.close()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batch_bench import SECRET, BatchBench
+from batch_project import SECRET, BatchProject
 from generation import answer, entities
 from loopback import Behaviour, LoopbackServer, Script
 from loopback_batch import LoopbackBatches
@@ -21,12 +21,12 @@ def batches() -> LoopbackBatches:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchBench]:
+def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchProject]:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.005)
     with LoopbackServer(Script(default=Behaviour(answer=answer)), plug=batches.plug) as server:
         price = {"input": 100.0, "output": 200.0}
-        made = BatchBench(tmp_path, server.url, entities(8), timeout=2.0, batch_poll=0.02, price=price)
+        made = BatchProject(tmp_path, server.url, entities(8), timeout=2.0, batch_poll=0.02, price=price)
         made.server, made.batches = server, batches
         yield made
         judge = AnswerValidator(PROFILE_SCHEMA, "x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from batch_bench import whole
+from batch_project import whole
 from generation import entities, entity
 from loopback_batch import Plan
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from batch_bench import whole
-from generation import Bench, answer
+from batch_project import whole
+from generation import GenerationProject, answer
 from loopback import Behaviour
 
 from enhancer.contracts import Price
@@ -16,7 +16,7 @@ from enhancer.harness import Journal
 NO_TOKENS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
-def costs(bench: Bench) -> list[Any]:
+def costs(bench: GenerationProject) -> list[Any]:
     with Journal(bench.store.directory) as journal:
         return [line.to_json() for line in journal.costs(by="model")]
 
@@ -24,7 +24,7 @@ def costs(bench: Bench) -> list[Any]:
 @pytest.fixture
 def direct(bench):
     """The same project, asked by direct calls."""
-    made = Bench(bench.folder / "direct", bench.url, bench.rows, **bench.llm)
+    made = GenerationProject(bench.folder / "direct", bench.url, bench.rows, **bench.llm)
     yield made
     made.store.close()
     bench.server.forget()

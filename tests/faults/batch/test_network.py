@@ -8,11 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-from batch_bench import SECRET, whole
+from batch_project import SECRET, whole
+from dists import HELPERS
 from generation import entities, entity, profile_of
 from loopback_batch import Plan
 
@@ -122,8 +122,8 @@ CHILD = """
 import sys, os
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from generation import Bench, entities
-bench = Bench(Path({folder!r}), {url!r}, entities(30), timeout=5.0, batch_poll=0.02, batch_requests=12,
+from generation import GenerationProject, entities
+bench = GenerationProject(Path({folder!r}), {url!r}, entities(30), timeout=5.0, batch_poll=0.02, batch_requests=12,
               price={{"input": 1.0, "output": 1.0}})
 report = bench.pipeline().generate_offline()
 print(report.generated, report.cached, report.pending)
@@ -149,7 +149,7 @@ def test_a_kill_at_each_step_pays_nothing_twice(bench, batches, where, told):
         return trouble if told else "lost"
 
     batches._befalls = killing  # type: ignore[method-assign]
-    code = CHILD.format(tests=str(Path(__file__).parents[2]), folder=str(bench.folder), url=bench.url)
+    code = CHILD.format(tests=str(HELPERS), folder=str(bench.folder), url=bench.url)
     for _ in range(3):
         child = subprocess.Popen(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

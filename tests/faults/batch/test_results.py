@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from batch_bench import whole
-from generation import Bench, answer, entities, entity
+from batch_project import whole
+from generation import GenerationProject, answer, entities, entity
 from loopback import Behaviour, fails, returns
 from loopback_batch import Plan
 
@@ -39,7 +39,7 @@ def test_all_well(bench, batches):
 def test_what_is_asked_is_what_direct_calls_ask(bench, batches):
     bench.llm["items_per_request"] = 3
     bench.offline()
-    direct = Bench(bench.folder / "direct", bench.url, bench.rows, **bench.llm)
+    direct = GenerationProject(bench.folder / "direct", bench.url, bench.rows, **bench.llm)
     direct.generate()
 
     def told(bodies: list[Any]) -> list[str]:

@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from generation import Bench, entities
-from harness_bench import GOOD, SECRET
+from generation import GenerationProject, entities
 from loopback import LoopbackServer, Script
+from run_outcomes import GOOD, SECRET
 
 from enhancer.harness.answers.validate import AnswerValidator
 from enhancer.prompts import PROFILE_SCHEMA
 
 
 @pytest.fixture
-def bench(tmp_path: Path, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(tmp_path: Path, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[GenerationProject]:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     # Back-off is real time; a hundredth of it shows the same.
     monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.005)
     llm_server.script = Script(default=GOOD)
-    made = Bench(tmp_path, llm_server.url, entities(6), timeout=2.0, concurrency=4)
+    made = GenerationProject(tmp_path, llm_server.url, entities(6), timeout=2.0, concurrency=4)
     yield made
     judge = AnswerValidator(PROFILE_SCHEMA, "x")
     for record in made.store.scan():

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from generation import Bench, answer, asked_ids, entities, profile_of
-from harness_bench import complete, quarantine
+from generation import GenerationProject, answer, asked_ids, entities, profile_of
 from loopback import Behaviour, LoopbackServer, returns
+from run_outcomes import complete, quarantine
 
 GOOD_TEXT = json.dumps(profile_of("it"))
 BAD: dict[str, str | Callable[[Any], str]] = {
@@ -41,7 +41,7 @@ BAD: dict[str, str | Callable[[Any], str]] = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_no_profile_is_asked_again_with_the_error_and_then_set_aside(
-    bench: Bench, llm_server: LoopbackServer, name: str
+    bench: GenerationProject, llm_server: LoopbackServer, name: str
 ) -> None:
     bench.rows = entities(2)
     llm_server.script.choose = lambda _, b: returns(BAD[name]) if "film 1" in json.dumps(b) else None
@@ -57,7 +57,7 @@ def test_what_is_no_profile_is_asked_again_with_the_error_and_then_set_aside(
     assert llm_server.count == 4, "what failed is not paid for again"
 
 
-def test_a_re_ask_that_helps_is_stored_with_what_it_cost(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_re_ask_that_helps_is_stored_with_what_it_cost(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(1)
     llm_server.script.sequence = [returns("no")]
     report = bench.generate()
@@ -66,7 +66,7 @@ def test_a_re_ask_that_helps_is_stored_with_what_it_cost(bench: Bench, llm_serve
     assert record.prompt_tokens == report.prompt_tokens
 
 
-def test_a_cut_off_answer_gets_more_room_once(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_cut_off_answer_gets_more_room_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(1)
     llm_server.script.sequence = [Behaviour(answer=GOOD_TEXT[:30], finish_reason="length")]
     report = bench.generate()
@@ -76,7 +76,9 @@ def test_a_cut_off_answer_gets_more_room_once(bench: Bench, llm_server: Loopback
     assert len(llm_server.bodies[1]["messages"]) == 2
 
 
-def test_a_refused_batch_spoils_nobody_but_whom_it_is_about(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_refused_batch_spoils_nobody_but_whom_it_is_about(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     bench.llm["items_per_request"] = 6
     refused = Behaviour(refusal="I cannot help with that.")
     llm_server.script.choose = lambda _, b: refused if "film 2" in json.dumps(b) else None
@@ -86,7 +88,7 @@ def test_a_refused_batch_spoils_nobody_but_whom_it_is_about(bench: Bench, llm_se
     assert quarantine(bench)["2"] == ("the model refused", "I cannot help with that.")
 
 
-def test_more_room_is_given_once_and_no_more(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_more_room_is_given_once_and_no_more(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(1)
     llm_server.script.choose = lambda number, _: (
         Behaviour(answer=GOOD_TEXT[:30], finish_reason="length") if number < 20 else None
@@ -100,7 +102,7 @@ def test_more_room_is_given_once_and_no_more(bench: Bench, llm_server: LoopbackS
 
 
 def test_a_model_that_cannot_answer_about_several_is_asked_about_each_alone(
-    bench: Bench, llm_server: LoopbackServer, caplog: pytest.LogCaptureFixture
+    bench: GenerationProject, llm_server: LoopbackServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.rows = entities(80)
     bench.llm |= {"items_per_request": 4, "concurrency": 4}
@@ -117,7 +119,7 @@ def test_a_model_that_cannot_answer_about_several_is_asked_about_each_alone(
     assert [r.getMessage() for r in caplog.records if "items_per_request = 1" in r.getMessage()]
 
 
-def test_tokens_that_nobody_tells_are_unknown_and_not_0(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_tokens_that_nobody_tells_are_unknown_and_not_0(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     llm_server.script.default = Behaviour(answer=answer, usage=False)
     report = bench.generate()
     told = report.to_json()
@@ -126,7 +128,7 @@ def test_tokens_that_nobody_tells_are_unknown_and_not_0(bench: Bench, llm_server
     assert bench.generate().to_json()["prompt_tokens"] == 0, "no call, no tokens"
 
 
-def test_a_batch_that_fails_whole_is_halved(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_batch_that_fails_whole_is_halved(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(8)
     bench.llm["items_per_request"] = 8
     llm_server.script.choose = lambda _, b: returns("oops") if b["messages"][1]["content"].count("<entry") > 2 else None
@@ -151,7 +153,9 @@ def test_a_batch_that_fails_whole_is_halved(bench: Bench, llm_server: LoopbackSe
     ],
     ids=["dropped", "doubled", "contradicted", "added", "reordered", "numbers", "invalid", "junk", "nameless"],
 )
-def test_a_batch_is_sorted_out_by_id(bench: Bench, llm_server: LoopbackServer, spoil: Callable[[Any], Any]) -> None:
+def test_a_batch_is_sorted_out_by_id(
+    bench: GenerationProject, llm_server: LoopbackServer, spoil: Callable[[Any], Any]
+) -> None:
     def spoiled(body: Any) -> str:
         reply = json.loads(answer(body))
         if "items" in reply:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from generation import Bench, entities
-from harness_bench import GOOD, SECRET, complete, quarantine
+from generation import GenerationProject, entities
 from loopback import Behaviour, LoopbackServer, fails
+from run_outcomes import GOOD, SECRET, complete, quarantine
 
 from enhancer.errors import AuthenticationError, EnhancerError, RequestError
 
 
-def test_a_refused_key_stops_at_once_and_is_told_without_the_key(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_refused_key_stops_at_once_and_is_told_without_the_key(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     llm_server.script.default = Behaviour(status=401, fault="echo_key")
     with pytest.raises(AuthenticationError) as caught:
         bench.generate()
@@ -22,7 +24,7 @@ def test_a_refused_key_stops_at_once_and_is_told_without_the_key(bench: Bench, l
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_proxy_that_echoes_the_key(bench: Bench, llm_server: LoopbackServer, status: int) -> None:
+def test_a_proxy_that_echoes_the_key(bench: GenerationProject, llm_server: LoopbackServer, status: int) -> None:
     bench.llm["max_attempts"] = 1
     llm_server.script.choose = lambda number, _: Behaviour(status=status, fault="echo_key") if number == 1 else None
     report = bench.generate()
@@ -41,7 +43,9 @@ def test_a_proxy_that_echoes_the_key(bench: Bench, llm_server: LoopbackServer, s
     ],
     ids=["403", "402", "quota", "403 in a 200", "redirect"],
 )
-def test_what_cannot_pass_is_never_tried_again(bench: Bench, llm_server: LoopbackServer, refusal: Behaviour) -> None:
+def test_what_cannot_pass_is_never_tried_again(
+    bench: GenerationProject, llm_server: LoopbackServer, refusal: Behaviour
+) -> None:
     bench.rows = entities(60)
     llm_server.script.default = refusal
     with pytest.raises(EnhancerError):
@@ -53,7 +57,7 @@ def test_what_cannot_pass_is_never_tried_again(bench: Bench, llm_server: Loopbac
     assert bench.generate().generated == 60
 
 
-def test_a_model_that_is_not_there_stops_at_once(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_model_that_is_not_there_stops_at_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     llm_server.script.default = fails(404, "The model `loopback-model` does not exist")
     with pytest.raises(RequestError, match="does not exist") as caught:
         bench.generate()
@@ -62,7 +66,9 @@ def test_a_model_that_is_not_there_stops_at_once(bench: Bench, llm_server: Loopb
     assert quarantine(bench) == {}
 
 
-def test_all_refused_stops_rather_than_quarantine_a_million(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_all_refused_stops_rather_than_quarantine_a_million(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     bench.rows = entities(500)
     llm_server.script.default = fails(400, "unsupported parameter: seed")
     with pytest.raises(RequestError, match=r"refused all of the first .*unsupported parameter"):
@@ -71,7 +77,7 @@ def test_all_refused_stops_rather_than_quarantine_a_million(bench: Bench, llm_se
     assert quarantine(bench) == {}
 
 
-def test_one_refused_request_is_one_quarantined_entity(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_one_refused_request_is_one_quarantined_entity(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     llm_server.script.choose = lambda _, b: fails(400, "too long") if "film 2" in json.dumps(b) else None
     report = bench.generate()
     complete(bench, report)
@@ -87,7 +93,7 @@ def test_one_refused_request_is_one_quarantined_entity(bench: Bench, llm_server:
     ],
 )
 def test_a_refusal_is_final_and_kept(
-    bench: Bench, llm_server: LoopbackServer, behaviour: Behaviour, reason: str
+    bench: GenerationProject, llm_server: LoopbackServer, behaviour: Behaviour, reason: str
 ) -> None:
     llm_server.script.choose = lambda _, b: behaviour if "film 2" in json.dumps(b) else None
     report = bench.generate()

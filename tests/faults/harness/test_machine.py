@@ -6,13 +6,13 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
-from generation import Bench, answer, entities, entity
-from harness_bench import complete
+from dists import HELPERS
+from generation import GenerationProject, answer, entities, entity
 from loopback import Behaviour, LoopbackServer, returns
+from run_outcomes import complete
 
 from enhancer.errors import EnhancerError, StoreCorruptError
 from enhancer.harness import Journal
@@ -21,20 +21,20 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from generation import Bench, entities
-bench = Bench(Path(sys.argv[2]), sys.argv[3], entities(int(sys.argv[4])), concurrency=4)
+from dists import HELPERS
+from generation import GenerationProject, entities
+bench = GenerationProject(Path(sys.argv[2]), sys.argv[3], entities(int(sys.argv[4])), concurrency=4)
 report = bench.generate()
 print(report.generated, report.cached, flush=True)
 """
 
 
-def start(bench: Bench, n: int) -> subprocess.Popen[str]:
-    here = str(Path(__file__).parents[2])
-    command = [sys.executable, "-c", SCRIPT, here, str(bench.folder), bench.url, str(n)]
+def start(bench: GenerationProject, n: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, str(HELPERS), str(bench.folder), bench.url, str(n)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_two_processes_share_the_work_and_pay_once(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_two_processes_share_the_work_and_pay_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     llm_server.script.default = Behaviour(answer=answer, latency=0.02)
     n = 200
     processes = [start(bench, n) for _ in range(2)]
@@ -48,7 +48,7 @@ def test_two_processes_share_the_work_and_pay_once(bench: Bench, llm_server: Loo
     assert bench.generate().cached == n
 
 
-def test_a_damaged_journal_is_an_error_that_says_what_to_do(bench: Bench) -> None:
+def test_a_damaged_journal_is_an_error_that_says_what_to_do(bench: GenerationProject) -> None:
     bench.generate()
     (bench.store.directory / "journal.sqlite").write_bytes(b"")
     for verb in (bench.plan, bench.generate):
@@ -56,7 +56,9 @@ def test_a_damaged_journal_is_an_error_that_says_what_to_do(bench: Bench) -> Non
             verb()
 
 
-def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     put = bench.store.put
 
     def full(records: Any) -> None:
@@ -73,7 +75,7 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(bench: Bench, llm_se
     assert llm_server.count == 6, "what was paid for before the disk was full came from the journal"
 
 
-def test_a_claim_outlives_any_setting_of_the_clock(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_outlives_any_setting_of_the_clock(bench: GenerationProject, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(bench.store.directory) as one, Journal(bench.store.directory) as other:
         assert one.claim(["a"]).result() == {"a"}
         real = time.time
@@ -83,7 +85,7 @@ def test_a_claim_outlives_any_setting_of_the_clock(bench: Bench, monkeypatch: py
 
 
 def test_clocks_that_run_backwards_ask_nobody_again(
-    bench: Bench, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+    bench: GenerationProject, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run takes several passes when questions are equal; what failed in the first must not look old in the next."""
     from enhancer.harness import clock
@@ -105,7 +107,7 @@ def test_clocks_that_run_backwards_ask_nobody_again(
     assert llm_server.count == 3 + 3 + 1
 
 
-def test_clocks_that_jump_change_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clocks_that_jump_change_nothing(bench: GenerationProject, monkeypatch: pytest.MonkeyPatch) -> None:
     real = time.time
     jumps = iter([0.0, 1e6, -1e6, 5e7, -5e7] * 1000)
     monkeypatch.setattr(time, "time", lambda: real() + next(jumps))

@@ -7,9 +7,9 @@ import time
 from typing import Any
 
 import pytest
-from generation import Bench, answer, entities
-from harness_bench import GOOD, complete, quarantine
+from generation import GenerationProject, answer, entities
 from loopback import Behaviour, LoopbackServer, Script, fails
+from run_outcomes import GOOD, complete, quarantine
 
 from enhancer.errors import CircuitOpenError
 
@@ -44,7 +44,7 @@ PASSING: dict[str, list[Behaviour]] = {
 
 @pytest.mark.parametrize("name", PASSING)
 def test_what_passes_is_waited_out(
-    bench: Bench, llm_server: LoopbackServer, name: str, monkeypatch: pytest.MonkeyPatch
+    bench: GenerationProject, llm_server: LoopbackServer, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("enhancer.harness.calls.gate.MAX_PAUSE", 0.2)
     llm_server.script.sequence = list(PASSING[name])
@@ -54,7 +54,7 @@ def test_what_passes_is_waited_out(
     assert llm_server.count == 6 + len(PASSING[name])
 
 
-def test_a_reset_after_the_whole_answer_loses_no_answer(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_reset_after_the_whole_answer_loses_no_answer(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     llm_server.script.sequence = [Behaviour(fault="reset_after", answer=answer)] * 3
     report = bench.generate()
     complete(bench, report)
@@ -63,7 +63,9 @@ def test_a_reset_after_the_whole_answer_loses_no_answer(bench: Bench, llm_server
 
 @pytest.mark.parametrize("form", ["seconds", "date", "milliseconds"])
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_holds_every_worker(bench: Bench, llm_server: LoopbackServer, status: int, form: str) -> None:
+def test_retry_after_holds_every_worker(
+    bench: GenerationProject, llm_server: LoopbackServer, status: int, form: str
+) -> None:
     bench.llm["concurrency"] = 1
     wait = {"seconds": 0.4, "date": 1.0, "milliseconds": 0.4}[form]
     told = {
@@ -78,7 +80,7 @@ def test_retry_after_holds_every_worker(bench: Bench, llm_server: LoopbackServer
     assert wait <= second - first < wait + 5
 
 
-def test_an_empty_allowance_is_waited_for(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_an_empty_allowance_is_waited_for(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.llm["concurrency"] = 1
     told = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "300ms"}
     llm_server.script.sequence = [Behaviour(answer=answer, headers=told)]
@@ -87,7 +89,7 @@ def test_an_empty_allowance_is_waited_for(bench: Bench, llm_server: LoopbackServ
     assert second - first >= 0.3
 
 
-def test_a_503_halves_what_is_in_flight(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_503_halves_what_is_in_flight(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(40)
     bench.llm["concurrency"] = 16
     llm_server.script = Script(default=Behaviour(answer=answer, latency=0.05))
@@ -106,7 +108,7 @@ def test_a_503_halves_what_is_in_flight(bench: Bench, llm_server: LoopbackServer
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])
-def test_a_deadline_holds_for_the_whole_call(bench: Bench, llm_server: LoopbackServer, fault: Any) -> None:
+def test_a_deadline_holds_for_the_whole_call(bench: GenerationProject, llm_server: LoopbackServer, fault: Any) -> None:
     bench.llm["timeout"] = 0.4
     llm_server.script.sequence = [Behaviour(fault=fault, answer=answer, drip_every=0.1)] * 2
     began = time.monotonic()
@@ -116,7 +118,7 @@ def test_a_deadline_holds_for_the_whole_call(bench: Bench, llm_server: LoopbackS
     assert time.monotonic() - began < 20
 
 
-def test_a_storm_of_429_is_sat_out(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_a_storm_of_429_is_sat_out(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(40)
     bench.llm["concurrency"] = 16
     chance = random.Random(7)
@@ -126,7 +128,7 @@ def test_a_storm_of_429_is_sat_out(bench: Bench, llm_server: LoopbackServer) -> 
     assert report.generated == report.requests == 40
 
 
-def test_nothing_getting_through_stops_the_run(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_nothing_getting_through_stops_the_run(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     llm_server.script.default = fails(500)
     bench.llm["max_attempts"] = 3
     with pytest.raises(CircuitOpenError, match="nothing gets through") as caught:
@@ -137,14 +139,16 @@ def test_nothing_getting_through_stops_the_run(bench: Bench, llm_server: Loopbac
     assert bench.generate().generated == 6
 
 
-def test_no_server_at_all(bench: Bench) -> None:
+def test_no_server_at_all(bench: GenerationProject) -> None:
     bench.url = "http://127.0.0.1:9/v1"
     bench.llm["max_attempts"] = 2
     with pytest.raises(CircuitOpenError):
         bench.generate()
 
 
-def test_one_that_always_fails_is_set_aside_and_asked_again_next_time(bench: Bench, llm_server: LoopbackServer) -> None:
+def test_one_that_always_fails_is_set_aside_and_asked_again_next_time(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
     bench.llm["max_attempts"] = 2
     bench.rows = entities(20)
     bench.llm["concurrency"] = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from store_bench import MAKERS, Make
+from store_files import MAKERS, Make
 
 
 @pytest.fixture(params=list(MAKERS))

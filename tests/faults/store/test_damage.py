@@ -10,7 +10,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
-from store_bench import MAKERS, Make, data_file, filled, made_by, run_elsewhere
+from store_files import MAKERS, Make, data_file, filled, made_by, run_elsewhere
 
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.storekit import codec

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from store_bench import MAKERS, Make, data_file, filled, run_elsewhere
+from store_files import MAKERS, Make, data_file, filled, run_elsewhere
 
 from enhancer.contracts import FeatureStore
 from enhancer.errors import StoreError

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from store_bench import MAKERS, data_file, filled, made_by
+from store_files import MAKERS, data_file, filled, made_by
 
 from enhancer.errors import StoreCorruptError
 from enhancer.testing.store import make_record

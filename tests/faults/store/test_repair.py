@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
-from store_bench import MAKERS, Make, data_file, filled, run_elsewhere
+from store_files import MAKERS, Make, data_file, filled, run_elsewhere
 
 from enhancer.contracts import Context, Repair
 from enhancer.errors import StoreCorruptError, StoreError

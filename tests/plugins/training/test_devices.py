@@ -1,6 +1,6 @@
 """A run on another device than the kernels' CPU: the same losses and rows, whatever the device, and no step that waits.
 
-Where there is no GPU, a device of our own stands for it (``elsewhere``): its memory is the CPU's, its rules are a GPU's.
+Where there is no GPU, a device of our own stands for it (``standin``): its memory is the CPU's, its rules are a GPU's.
 """
 
 from __future__ import annotations
@@ -8,19 +8,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from device_runs import RUNS
+from dists import HELPERS
 
 from enhancer.contracts import TrainingData
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
 from enhancer_plugins.training.sampler import Ahead, TripletSampler, occurrences
 
-TESTS = Path(__file__).parents[2]
-DEVICE = "cuda" if torch.cuda.is_available() else "elsewhere"
+DEVICE = "cuda" if torch.cuda.is_available() else "standin"
 gpu = pytest.mark.skipif(DEVICE != "cuda", reason="no GPU")
 # Which nodes a step compares is known only when it has drawn them.
 WAITING = {
@@ -31,7 +30,7 @@ WAITING = {
 @pytest.fixture(scope="module")
 def found():
     done = subprocess.run(
-        [sys.executable, TESTS / "device_runs.py", DEVICE], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, HELPERS / "device_runs.py", DEVICE], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -65,40 +64,42 @@ def test_no_step_waits(found, name):
 def test_the_device_is_as_strict_as_a_gpu():
     """What stands for a GPU must refuse what a GPU refuses, and write down what it waits for."""
     program = """
-import elsewhere, pytest, torch
-keep = elsewhere.install()
-there, here = torch.ones(3, 2, device="elsewhere"), torch.ones(3, 2)
-assert there.device.type == "elsewhere" and (there + 1).device.type == "elsewhere"
+import stand_in_device, pytest, torch
+keep = stand_in_device.install()
+there, here = torch.ones(3, 2, device="standin"), torch.ones(3, 2)
+assert there.device.type == "standin" and (there + 1).device.type == "standin"
 for refused in (
     lambda: there + here,
     lambda: there @ here.T,
     lambda: there.index_select(0, torch.arange(2)),
-    lambda: torch.rand(3, device="elsewhere", generator=torch.Generator()),
+    lambda: torch.rand(3, device="standin", generator=torch.Generator()),
     there.numpy,
 ):
     with pytest.raises((RuntimeError, TypeError)):
         refused()
-assert not elsewhere.WAITS
+assert not stand_in_device.WAITS
 assert float(there.sum()) == 6.0 and there.nonzero().shape == (6, 2) and torch.equal(there.cpu(), here)
 here.copy_(there * 2)
 assert here.sum() == 12 and there[there > 0].shape == (6,)
-assert len(elsewhere.WAITS) == 5, elsewhere.WAITS
+assert len(stand_in_device.WAITS) == 5, stand_in_device.WAITS
 there.requires_grad_()
 (slope,) = torch.autograd.grad((there.exp() @ there.T).sum(), there)
-assert slope.device.type == "elsewhere"
+assert slope.device.type == "standin"
 """
-    done = subprocess.run([sys.executable, "-c", program], cwd=TESTS, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], cwd=HELPERS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_occurrences_are_counted_alike_everywhere():
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, 50, 400))
-    program = "import elsewhere, json, sys, torch; keep = elsewhere.install(); from enhancer_plugins.training.sampler import occurrences\n"
-    program += "ids = torch.tensor(json.load(sys.stdin)).to('elsewhere')\n"
-    program += "print(json.dumps(occurrences(ids, 60).cpu().tolist())); assert elsewhere.WAITS == ['aten::_to_copy']"
+    program = "import stand_in_device, json, sys, torch; keep = stand_in_device.install(); from enhancer_plugins.training.sampler import occurrences\n"
+    program += "ids = torch.tensor(json.load(sys.stdin)).to('standin')\n"
+    program += (
+        "print(json.dumps(occurrences(ids, 60).cpu().tolist())); assert stand_in_device.WAITS == ['aten::_to_copy']"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        cwd=TESTS,
+        cwd=HELPERS,
         input=json.dumps(ids.tolist()),
         capture_output=True,
         text=True,

@@ -1,10 +1,10 @@
 """Train every pair of backbone and fuser on the CPU and on another device; as JSON, how far apart they end::
 
-    python tests/device_runs.py cuda
-    python tests/device_runs.py elsewhere
+    python tests/helpers/device_runs.py cuda
+    python tests/helpers/device_runs.py standin
 
-Each run on the device is made twice, and where waiting is counted (``elsewhere``) once more with steps half as large: a step that
-waits shows there. In a process of its own, for a device like ``elsewhere`` cannot be taken back.
+Each run on the device is made twice, and where waiting is counted (``standin``) once more with steps half as large: a step that
+waits shows there. In a process of its own, for a device like ``standin`` cannot be taken back.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import traceback
 import warnings
 from typing import Any
 
-import elsewhere
 import numpy as np
+import stand_in_device
 import torch
 
 from enhancer.contracts import Context
@@ -68,14 +68,14 @@ def fit(name: str, device: str, **other: Any) -> Any:
 def compared(name: str, device: str) -> dict[str, Any]:
     """A run here and there."""
     here = fit(name, "cpu")
-    elsewhere.WAITS.clear()
+    stand_in_device.WAITS.clear()
     there = fit(name, device)
-    waits = [sorted(elsewhere.WAITS)]
+    waits = [sorted(stand_in_device.WAITS)]
     again = fit(name, device)
-    if device == elsewhere.NAME:
-        elsewhere.WAITS.clear()
+    if device == stand_in_device.NAME:
+        stand_in_device.WAITS.clear()
         fit(name, device, batch_size=OPTIONS["batch_size"] // 2)
-        waits.append(sorted(elsewhere.WAITS))
+        waits.append(sorted(stand_in_device.WAITS))
     return {
         "losses": [[epoch["loss"] for epoch in made.history] for made in (here, there, again)],
         "apart": [
@@ -94,8 +94,8 @@ def main(device: str) -> None:
     """Run them all."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    if device == elsewhere.NAME:
-        elsewhere.install()
+    if device == stand_in_device.NAME:
+        stand_in_device.install()
     found = {}
     for name in RUNS:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from generation import Bench
+from generation import GenerationProject
 from loopback import LoopbackServer
 from loopback_batch import LoopbackBatches
 
@@ -14,7 +14,7 @@ from enhancer.harness import Journal
 SECRET = "sk-verysecret-0123456789abcdef"
 
 
-class BatchBench(Bench):
+class BatchProject(GenerationProject):
     """A bench that asks by offline batches."""
 
     server: LoopbackServer
@@ -37,7 +37,7 @@ class BatchBench(Bench):
         return Counter(body["messages"][1]["content"] for body in self.batches.bodies)
 
 
-def whole(bench: BatchBench, report: Any, *, quarantined: int = 0) -> None:
+def whole(bench: BatchProject, report: Any, *, quarantined: int = 0) -> None:
     """Everybody is stored, or in quarantine with a reason; the ledger holds what the report says."""
     there, failed = set(bench.stored()), bench.quarantine()
     assert there | set(failed) == {row.id for row in bench.rows}

@@ -81,7 +81,7 @@ def answer(body: Mapping[str, Any]) -> str:
     return json.dumps(profile_of(f"number {about.group(1)}" if about else "nothing"))
 
 
-class Bench:
+class GenerationProject:
     """One project folder; each ``pipeline()`` is a fresh process as far as the code can tell."""
 
     def __init__(self, folder: Path, url: str, rows: Iterable[Entity] = (), **llm: Any) -> None:

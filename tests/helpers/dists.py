@@ -10,7 +10,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+HELPERS = Path(__file__).parent
 PREAMBLE = "from enhancer import hookimpl\n"
 
 

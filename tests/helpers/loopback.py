@@ -11,7 +11,7 @@ In tests, by the fixture ``llm_server`` (or ``LoopbackServer`` itself, a context
 
 As a process of its own (benchmarks)::
 
-    python tests/loopback.py --latency 0.2      # prints {"url": "http://127.0.0.1:PORT/v1"} and serves until stdin closes
+    python tests/helpers/loopback.py --latency 0.2      # prints {"url": "http://127.0.0.1:PORT/v1"} and serves until stdin closes
 
 What a script may say, in order of precedence: ``script.choose(number, body)``, the next of ``script.sequence``,
 ``script.default``.

@@ -16,7 +16,7 @@ import torch
 from torch import library
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-NAME = "elsewhere"
+NAME = "standin"
 WAITS: list[str] = []
 """Operations that have had to wait, in order."""
 _NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"}
@@ -29,7 +29,7 @@ _COPIES = {"aten::copy_", "aten::_to_copy"}
 _FACTORIES = "empty.memory_format", "empty_strided", "arange", "arange.start", "arange.start_step"
 
 
-class Elsewhere(torch.Tensor):
+class StandInTensor(torch.Tensor):
     """A tensor on the device; ``raw`` is what it holds."""
 
     @staticmethod
@@ -45,7 +45,7 @@ class Elsewhere(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return f"elsewhere({self.raw!r})"
+        return f"standin({self.raw!r})"
 
     def numpy(self, *, force: bool = False) -> Any:
         raise TypeError(f"a tensor on {NAME} has to be copied to the CPU first")
@@ -66,12 +66,12 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if name in _INDEXING:
         _each(indices.append, args[1])
     for tensor in tensors if name not in _COPIES else ():  # numbers may come from the host, and so may indices
-        if not isinstance(tensor, Elsewhere) and tensor.ndim and not any(tensor is index for index in indices):
+        if not isinstance(tensor, StandInTensor) and tensor.ndim and not any(tensor is index for index in indices):
             raise RuntimeError(f"{name}: a tensor {list(tensor.shape)} of the CPU among those on {NAME}")
     if kwargs.get("generator") is not None:
         raise RuntimeError(f"{name}: a generator of the CPU for a tensor on {NAME}")
     fetched = wanted is not None and torch.device(wanted).type == "cpu"
-    fetched = fetched or (name == "aten::copy_" and not isinstance(args[0], Elsewhere))
+    fetched = fetched or (name == "aten::copy_" and not isinstance(args[0], StandInTensor))
     masked = any(index.dtype == torch.bool for index in indices)
     if fetched or masked or name in _WAITING or f"{name}.{func._overloadname}" in _WAITING:
         WAITS.append(name)
@@ -82,7 +82,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if fetched or name in _NUMBERS:
         return out
     # What was written into is the same tensor as before.
-    return _each(lambda tensor: homes[id(tensor)] if id(tensor) in homes else Elsewhere(tensor), out)
+    return _each(lambda tensor: homes[id(tensor)] if id(tensor) in homes else StandInTensor(tensor), out)
 
 
 def _each(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
@@ -97,7 +97,7 @@ def _each(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
 
 
 def _raw(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.raw if isinstance(tensor, Elsewhere) else tensor
+    return tensor.raw if isinstance(tensor, StandInTensor) else tensor
 
 
 def install() -> None:
@@ -110,6 +110,6 @@ def install() -> None:
 
 
 def _factory(make: Any) -> Any:
-    return lambda *args, **kwargs: Elsewhere(
+    return lambda *args, **kwargs: StandInTensor(
         make(*args, **kwargs | {"device": torch.device("cpu"), "pin_memory": False})
     )

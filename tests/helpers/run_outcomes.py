@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from generation import Bench, answer
+from generation import GenerationProject, answer
 from loopback import Behaviour
 
 from enhancer.features.generating.reports import GenerationReport
@@ -12,12 +12,12 @@ GOOD = Behaviour(answer=answer)
 SECRET = "sk-verysecret-0123456789abcdef"
 
 
-def quarantine(bench: Bench) -> dict[str, tuple[str, str]]:
+def quarantine(bench: GenerationProject) -> dict[str, tuple[str, str]]:
     with Journal(bench.store.directory) as journal:
         return {q.id: (q.reason, q.raw) for q in journal.all_quarantined()}
 
 
-def complete(bench: Bench, report: GenerationReport) -> None:
+def complete(bench: GenerationProject, report: GenerationReport) -> None:
     """Everybody is stored, or in quarantine with a reason."""
     there, failed = set(bench.stored()), quarantine(bench)
     assert there | set(failed) == {row.id for row in bench.rows}

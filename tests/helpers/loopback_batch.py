@@ -9,7 +9,7 @@ In tests::
 
 As a process of its own::
 
-    python tests/loopback_batch.py --seconds 5     # prints {"url": ...}; jobs take five seconds each
+    python tests/helpers/loopback_batch.py --seconds 5     # prints {"url": ...}; jobs take five seconds each
 """
 
 from __future__ import annotations
