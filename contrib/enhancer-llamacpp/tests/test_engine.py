@@ -121,7 +121,7 @@ async def test_ids_of_any_form_come_back_in_order(provider):
     }
     schema = {"type": "object", "properties": {"items": {"type": "array", "items": element}}, "required": ["items"]}
     request = dataclasses.replace(
-        SHORT, max_tokens=200, batched=True, schema=schema, subjects=tuple(Key("item", id_) for id_ in ids)
+        SHORT, max_tokens=200, grouped=True, schema=schema, subjects=tuple(Key("item", id_) for id_ in ids)
     )
     items = json.loads((await provider.complete(request)).text)["items"]
     assert [item["id"] for item in items] == ids

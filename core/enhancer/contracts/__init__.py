@@ -1,7 +1,7 @@
-"""The contracts that plugins implement. They import nothing of the rest of the core.
+"""Abstract base classes and protocols that plugins implement. They import no other part of the core.
 
 ===========  ==========================================  =======================
-kind         abstract class                              conformance suite
+kind         base class                                  conformance suite
 ===========  ==========================================  =======================
 ``llm``      :class:`~enhancer.contracts.LLMProvider`    ``enhancer.testing.llm``
 ``embedder``  :class:`~enhancer.contracts.Embedder`      ``enhancer.testing.embedder``
@@ -11,7 +11,7 @@ kind         abstract class                              conformance suite
 ``observer``  :class:`~enhancer.contracts.Observer`      ``enhancer.testing.observer``
 ===========  ==========================================  =======================
 
-Names are imported when they are first used, so that serving can take :class:`Placement` without pydantic.
+Names are imported on first use, so that serving imports :class:`Placement` without pydantic.
 """
 
 from __future__ import annotations

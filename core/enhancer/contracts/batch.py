@@ -1,10 +1,10 @@
-"""Offline batches: an optional capability of an LLM provider. Many requests in a file, answered within a day, for less.
+"""Offline batch jobs: an optional capability of LLM providers. A file of requests, answered within a day at a discount.
 
-A provider that has it offers :meth:`OffersBatches.batches`; what that gives speaks to the provider's batch API. The
-harness owns the order of the steps, remembers each before it takes the next, and alone retries::
+A provider with the capability implements :meth:`OffersBatches.batches`, which returns a client of its batch API. The
+harness decides the order of the calls, records each step before the next, and does all retries::
 
-    line … line ──> upload ──> create (with our token) ──> poll … poll ──> fetch
-                                  └─ lost the answer? find(token)
+    line … line ──> upload ──> create (with a token) ──> poll … poll ──> fetch
+                                  └─ response lost: find(token)
 """
 
 from __future__ import annotations
@@ -25,96 +25,97 @@ JobState = Literal["running", "completed", "expired", "cancelled", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """What a provider says of one job."""
+    """Status of a batch job, as reported by the provider."""
 
     id: str
-    """The provider's name for the job."""
+    """Identifier assigned by the provider."""
     state: JobState
-    """``running``: not ended yet. ``completed``, ``expired``, ``cancelled``: ended, and there may be results.
-    ``failed``: refused as a whole; nothing was answered and nothing charged."""
+    """``running``: not ended yet. ``completed``, ``expired``, ``cancelled``: ended, possibly with results.
+    ``failed``: rejected as a whole, with no results and no charge."""
     said: str = ""
-    """The provider's own word for it, for people."""
+    """The provider's own name of the state, for display."""
     total: int | None = None
-    """Requests in it, where the provider tells."""
+    """Number of requests; None if the provider does not report it."""
     done: int | None = None
-    """Those that were answered or have failed."""
+    """Number of requests that were answered or failed."""
     message: str = ""
-    """Why it failed, in the provider's words, without secrets."""
+    """The provider's error message, without secrets."""
     congested: bool = False
-    """Whether it failed only because too much is queued at the moment: sent again later it may pass."""
+    """Whether the job failed only because the provider's queue was full, so that a later attempt may succeed."""
     results: Mapping[str, Any] | None = None
-    """What :meth:`BatchProvider.fetch` needs to find the results; nobody else looks into it."""
+    """Data that :meth:`BatchProvider.fetch` needs to find the results; opaque to the harness."""
 
 
 class BatchProvider(ABC):
-    """The batch API of one provider. Belongs to the provider it came from: same event loop, closed with it.
+    """Client of a provider's batch API. It uses the provider's event loop and is closed with the provider.
 
-    No method retries. Each raises the subclasses of ``ProviderError`` that ``LLMProvider.complete`` raises, and no
-    message ever holds a secret.
+    Methods do not retry. They raise the same subclasses of ``ProviderError`` as ``LLMProvider.complete``. Messages of
+    errors contain no secrets.
     """
 
     max_requests: ClassVar[int] = 50_000
-    """Requests that a job may have."""
+    """Maximum number of requests in a job."""
     max_bytes: ClassVar[int] = 200_000_000
-    """Bytes that the file of a job may have."""
+    """Maximum size of a job's file in bytes."""
 
     @abstractmethod
     def line(self, custom_id: str, request: Request) -> bytes:
-        """One line of the file, its line feed included.
+        """Return one line of the file, including the line feed.
 
         Args:
-            custom_id: At most 64 letters, digits and hyphens; comes back with the answer.
-            request: What is asked, exactly as ``complete`` would ask it.
+            custom_id: At most 64 letters, digits and hyphens; returned with the result.
+            request: The request; the line must ask for the same completion as ``complete``.
         """
 
     @abstractmethod
     async def upload(self, file: Path) -> str:
-        """Send the file, as a stream; gives the provider's name for it. Sending costs nothing."""
+        """Upload the file as a stream and return its identifier. Uploading is free of charge."""
 
     @abstractmethod
     async def create(self, upload: str, token: str) -> JobStatus:
-        """Start a job over an uploaded file. From here on it costs money.
+        """Start a job for an uploaded file. The provider charges for it.
 
         Args:
-            upload: What :meth:`upload` gave.
-            token: Kept with the job, so that :meth:`find` finds it.
+            upload: Identifier returned by :meth:`upload`.
+            token: Stored with the job for :meth:`find`.
         """
 
     @abstractmethod
     async def find(self, token: str) -> JobStatus | None:
-        """The job that was created with this token; None where there is none.
+        """Return the job that was created with this token; None if there is none.
 
         Raises:
-            RequestError: This provider cannot tell.
+            RequestError: The provider does not support the search.
         """
 
     @abstractmethod
     async def poll(self, job_id: str) -> JobStatus:
-        """How a job stands."""
+        """Return the status of a job."""
 
     @abstractmethod
     def fetch(self, job: JobStatus, folder: Path) -> AsyncIterator[tuple[str, Completion | ProviderError]]:
-        """The results of a job that has ended, as a stream: custom id, and an answer or the error that came instead.
+        """Stream the results of a job that has ended.
 
-        In any order, errors after answers. Requests without a result are left out; so are lines that cannot be read.
+        The order is arbitrary, except that errors follow completions. Requests without a result and unreadable lines
+        are omitted.
 
         Args:
-            job: As :meth:`poll` gave it.
-            folder: For files that are needed meanwhile; nothing of them is left at the end.
+            job: Status returned by :meth:`poll`.
+            folder: Folder for temporary files, which are removed at the end.
 
         Yields:
-            ``DeadlineError`` stands for a request that had no turn before the job expired, ``RequestError`` for one
-            that is refused for good.
+            Custom id, and the completion or the error of the request: ``DeadlineError`` if the job expired before the
+            request was processed, ``RequestError`` if it was rejected permanently.
         """
 
     @abstractmethod
     async def cancel(self, job_id: str) -> None:
-        """Have a job end early; what is answered already stays paid and can be fetched."""
+        """End a job early. Requests that were already answered are charged, and their results can be fetched."""
 
 
 @runtime_checkable
 class OffersBatches(Protocol):
-    """A provider with the capability."""
+    """LLM provider that supports batch jobs."""
 
     def batches(self) -> BatchProvider:
-        """The batch API of this provider. Opens no connection yet."""
+        """Return a client of the provider's batch API. Opens no connection."""

@@ -1,4 +1,4 @@
-"""Embedders: text to unit vectors."""
+"""Embedders: map texts to unit vectors."""
 
 from __future__ import annotations
 
@@ -15,31 +15,36 @@ if TYPE_CHECKING:
 
 
 class Embedder(ABC):
-    """Maps texts to float32 rows of unit L2 length. Construction is cheap; the model loads at first use."""
+    """Maps texts to float32 vectors of unit L2 length. Construction is cheap; the model is loaded on first use."""
 
     options_class: ClassVar[type[Options]] = Options
 
     @abstractmethod
     def __init__(self, options: Options, context: Context) -> None:
-        """Take the options; import and load nothing heavy yet."""
+        """Store the options. Must not import heavy libraries or load the model."""
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """Names all that changes a vector: model, revision, pooling, prefix, normalisation.
+        """Identifier of everything that affects a vector: weights, revision, tokenizer, pooling, prefix, truncation.
 
-        Two embedders of equal fingerprint give equal vectors; a store trusts this string alone.
+        Embedders with equal fingerprints return equal vectors. Stores compare vectors by this string alone.
         """
 
     @property
     @abstractmethod
     def dim(self) -> int:
-        """Length of a vector (may load the model)."""
+        """Dimension of the vectors. May load the model."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts: float32 ``[len(texts), dim]``, each row of unit L2 length, in the order of ``texts``.
+        """Embed texts.
 
-        An empty list gives shape ``[0, dim]``. The result for a text does not depend on its neighbours
-        (up to floating-point rounding).
+        The vector of a text does not depend on the other texts, up to floating-point rounding.
+
+        Args:
+            texts: Texts of any length; long ones are truncated.
+
+        Returns:
+            float32 ``[len(texts), dim]``, rows of unit L2 length in the order of ``texts``; ``[0, dim]`` for no texts.
         """

@@ -1,4 +1,4 @@
-"""Side features: what tables say of users and items beside their text, as sparse rows."""
+"""Side features of users and items: numbers, categories and tags from the tables, as sparse rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SideFeatures:
-    """The features of all users, or of all items: a sparse matrix ``X`` ``[n, width]`` in compressed rows.
+    """Features of all users or of all items: a sparse matrix ``X`` ``[n, width]`` in CSR format.
 
-    A number is one column, standardised. A category is one column a value, with 1 where the entity has it. Tags are one
-    column a tag, with ``1/m`` for each of an entity's ``m`` tags, so that ``X @ V`` holds the mean of their embeddings.
-    What is missing has no entry.
+    A number is one standardised column. A category is one-hot encoded, with a column for each value. Each tag is
+    a column, with the value ``1/m`` for each of an entity's ``m`` tags, so that ``X @ V`` averages their embeddings.
+    Missing values have no entry.
 
     >>> import numpy as np
     >>> features = SideFeatures.of(np.array([[1, 0, 0.5], [0, 1, 0]], np.float32), ["kind=a", "kind=b", "age"])
@@ -28,42 +28,42 @@ class SideFeatures:
     """
 
     indptr: NDArray[np.int64]
-    """int64 ``[n + 1]``: the entries of entity r are those from ``indptr[r]`` to ``indptr[r + 1]``."""
+    """int64 ``[n + 1]``: row ``r`` has the entries ``indptr[r]`` to ``indptr[r + 1]``, exclusive."""
     indices: NDArray[np.int32]
-    """int32 ``[m]``: column of each entry; ascending within a row, each once."""
+    """int32 ``[m]``: column of each entry, strictly ascending within a row."""
     values: NDArray[np.float32]
-    """float32 ``[m]``: finite, not 0."""
+    """float32 ``[m]``: value of each entry, finite and not 0."""
     names: tuple[str, ...]
-    """What each column is, such as ``age``, ``gender=F`` or ``genres=Drama``."""
+    """Names of the columns, such as ``age``, ``gender=F`` or ``genres=Drama``."""
 
     @property
     def n(self) -> int:
-        """Entities."""
+        """Number of entities."""
         return len(self.indptr) - 1
 
     @property
     def width(self) -> int:
-        """Columns."""
+        """Number of columns."""
         return len(self.names)
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """int64 ``[m]``: the entity of each entry."""
+        """int64 ``[m]``: row of each entry."""
         return np.repeat(np.arange(self.n), np.diff(self.indptr))
 
     def arrays(self) -> Iterator[NDArray[np.generic]]:
-        """All that a result can depend on, for a hash."""
+        """Yield the arrays that determine results, for hashing."""
         yield from (self.indptr, self.indices, self.values, np.array([self.width]))
 
     def dense(self) -> NDArray[np.float32]:
-        """``X`` itself, float32 ``[n, width]``: for tests and small tables."""
+        """Return ``X`` as a dense float32 array ``[n, width]``. For tests and small tables."""
         out = np.zeros((self.n, self.width), np.float32)
         out[self.rows, self.indices] = self.values
         return out
 
     @classmethod
     def of(cls, table: NDArray[np.floating], names: list[str] | None = None) -> SideFeatures:
-        """From ``X`` itself, ``[n, width]``."""
+        """Return the features of a dense array ``[n, width]``."""
         rows, columns = np.nonzero(table)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(table)))]).astype(np.int64)
         return cls(
@@ -76,7 +76,7 @@ class SideFeatures:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Sides:
-    """The side features of both kinds; None where there are none."""
+    """Side features of users and of items; None for a kind without features."""
 
     users: SideFeatures | None = None
     items: SideFeatures | None = None

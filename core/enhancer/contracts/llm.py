@@ -1,4 +1,4 @@
-"""LLM providers: one request in, one completion out. They never retry: the harness does."""
+"""LLM providers: one completion for each request. They do not retry; the harness does."""
 
 from __future__ import annotations
 
@@ -26,45 +26,50 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """All that determines an answer, and a little that does not (``subjects``, ``timeout``)."""
+    """Everything that determines a completion, plus ``subjects`` and ``timeout``, which do not."""
 
     messages: tuple[Message, ...]
     model: str
     schema: Mapping[str, Any] | None = None
-    """JSON schema that the answer must satisfy; a provider asks for structured output where it can."""
+    """JSON schema of the answer; providers request structured output where the model supports it."""
     schema_name: str = "profile"
     temperature: float | None = 0.0
     top_p: float | None = None
     max_tokens: int | None = None
-    """Room for the answer, in tokens."""
+    """Maximum length of the answer in tokens."""
     seed: int | None = None
     subjects: tuple[Key, ...] = ()
-    """The entities that are asked about, in order. Not part of the cache key: only recorded answers need it."""
-    batched: bool = False
-    """Whether the answer is ``{"items": [{"id": …}, …]}``, one element a subject, rather than one profile."""
+    """Entities of the request, in order. Not part of the cache key; used by recorded answers."""
+    grouped: bool = False
+    """Whether the answer is ``{"items": [{"id": …}, …]}``, one element for each subject, instead of one profile."""
     timeout: float = 60.0
-    """Seconds for the whole call. The harness enforces it too; not part of the cache key."""
+    """Time limit of the whole call in seconds, also enforced by the harness. Not part of the cache key."""
+
+    @property
+    def batched(self) -> bool:
+        """Former name of :attr:`grouped`."""
+        return self.grouped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What came back, raw."""
+    """Raw response of a provider."""
 
     text: str
     finish_reason: FinishReason = "stop"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: float | None = None
-    """As told by the provider; None when it does not tell."""
+    """Cost reported by the provider; None if it reports none."""
     model: str = ""
-    """The model that answered, as told by the provider."""
+    """Name of the model that answered, as reported by the provider."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Rate-limit headers (lower-case ``x-ratelimit-*``), for the gate."""
+    """Rate-limit headers (lower-case ``x-ratelimit-*``), for the rate limiter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """USD per million tokens.
+    """Price in USD per million tokens.
 
     >>> Price(input=0.15, output=0.6).cost(1_000_000, 500_000)
     0.45
@@ -74,63 +79,63 @@ class Price:
     output: float
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """USD for one call."""
+        """Return the cost of one call in USD."""
         return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
 
 
 class LLMProvider(ABC):
-    """Speaks to one endpoint. One instance serves one event loop; ``aclose`` ends it.
+    """Client of one endpoint. An instance belongs to one event loop and is closed by ``aclose``.
 
-    Keys come from the provider's own environment variables, never from the options.
+    API keys come from the provider's environment variables, never from the options.
     """
 
     options_class: ClassVar[type[Options]] = Options
     keeps_deadlines: ClassVar[bool] = False
-    """Whether :meth:`complete` ends within ``request.timeout`` whatever happens, by a timer that covers all of it. The
-    harness sets a timer of its own for those that do not promise it: each costs a busy loop a few per cent."""
+    """Whether :meth:`complete` always ends within ``request.timeout``. For other providers the harness sets a timer for
+    each call, which costs a busy event loop a few per cent."""
 
     @abstractmethod
     def __init__(self, options: Options, context: Context) -> None:
-        """Take the options; open no connection and import nothing heavy yet."""
+        """Store the options. Must not open connections or import heavy libraries."""
 
     @property
     @abstractmethod
     def endpoint(self) -> str:
-        """Names where the answers come from (a base URL, a file's digest, ...); part of the cache key."""
+        """Source of the answers (a base URL, the digest of a file, ...). Part of the cache key."""
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """Options of this provider that change what it answers (JSON values); part of the cache key."""
+        """Options of this provider that affect its answers, as JSON values. Part of the cache key."""
         return {}
 
     @property
     def capacity(self) -> int | None:
-        """Calls that it can work on at the same time; None where the other side decides, and ``concurrency`` holds."""
+        """Maximum number of concurrent calls; None if only ``[llm] concurrency`` limits them."""
         return None
 
     @abstractmethod
     async def complete(self, request: Request) -> Completion:
-        """Ask once, without retrying.
+        """Send the request once, without retries.
 
         Raises:
-            ProviderError: One of its subclasses; no message ever holds a secret.
+            ProviderError: One of its subclasses, with a message that contains no secret.
         """
 
     @abstractmethod
     def price(self, model: str) -> Price | None:
-        """The model's price, or None when unknown. Calls nothing over the network."""
+        """Return the price of a model; None if unknown. Makes no network request."""
 
     def describe(self, model: str) -> str:
-        """Who answers, in a few words for people; by default the model."""
+        """Return a short description of the model for display; by default its name."""
         return model
 
     def check(self, model: str) -> None:
-        """Refuse early what cannot work: a missing key, an unknown model. Calls nothing over the network.
+        """Raise an error if calls cannot succeed, such as for a missing API key. Makes no network request.
 
         Raises:
-            AuthenticationError: The environment variable that must hold the key is named.
-            ConfigError: The model cannot be served.
+            AuthenticationError: The API key is missing; the message names its environment variable.
+            ConfigError: The provider does not have the model.
         """
 
     async def aclose(self) -> None:
-        """Close connections; a closed provider is not used again."""
+        """Close connections. A closed provider must not be used again."""

@@ -1,4 +1,4 @@
-"""How a plugin declares its options, and what it is told about where it runs."""
+"""Options classes of plugins, their validation, and the context that a plugin is constructed with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Options(BaseModel):
-    """Base of every options class: typed, frozen, unknown keys forbidden.
+    """Base class of all options classes: typed, frozen, without unknown keys.
 
     The string under a field is its one-line description; ``enhancer plugins show NAME`` prints it.
 
@@ -32,28 +32,29 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
     searched: ClassVar[Mapping[str, float]] = {}
-    """Options that a search of hyper-parameters takes by default, beside the well-known ones
-    (:data:`enhancer.evaluation.running.search.SPREAD`): each from its value divided by this to its product with it."""
+    """Options that a hyper-parameter search varies by default, in addition to the well-known ones
+    (:data:`enhancer.evaluation.running.search.SPREAD`): each from its value divided by this factor to its value times
+    the factor."""
 
     def in_effect(self, name: str) -> Any:
-        """What an option comes to: where None stands for a value, that one; None where it has no say."""
+        """Return the effective value of an option: the default that None stands for, or None without effect."""
         return getattr(self, name, None)
 
     def without_effect(self) -> dict[str, str]:
-        """Options that were set and would be ignored, because of what others are: they are refused.
+        """Return options that were set but have no effect because of other options. Such options are rejected.
 
         Returns:
-            By option, why, as a phrase that can follow ``option = value``. None by default.
+            Reasons by option, as phrases that can follow ``option = value``. Empty by default.
         """
         return {}
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a plugin may know of its surroundings."""
+    """Surroundings of a plugin."""
 
     root: Path = field(default_factory=Path)
-    """The folder of the configuration file: relative paths in options are relative to it."""
+    """Folder of the configuration file. Relative paths in options are relative to it."""
 
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
@@ -62,17 +63,17 @@ OptionsT = TypeVar("OptionsT", bound=BaseModel)
 def build_options(
     cls: type[OptionsT], values: Mapping[str, Any], *, where: str, also_known: Iterable[str] = ()
 ) -> OptionsT:
-    """Validate ``values`` as ``cls``.
+    """Validate ``values`` and return an instance of ``cls``.
 
     Args:
         cls: The options class.
-        values: Keys and values as configured.
-        where: How messages name the place, such as ``"[llm]"``.
+        values: Options as configured.
+        where: Name of the place for messages, such as ``"[llm]"``.
         also_known: Further keys to draw suggestions from.
 
     Raises:
-        ConfigError: An unknown key (with the nearest known one), a value of a wrong type, or one that would be ignored,
-            naming ``where``.
+        ConfigError: An unknown key (with the nearest known one), a value of a wrong type, or an option without effect;
+            the message names ``where``.
     """
     try:
         made = cls.model_validate(dict(values))
@@ -85,7 +86,7 @@ def build_options(
 
 
 def option_error(details: ErrorDetails, place: Sequence[int | str], *, where: str, known: Iterable[str]) -> ConfigError:
-    """Turn an error of pydantic's into one that names the table and the key.
+    """Return a ConfigError for a validation error of pydantic, with the names of the table and the key.
 
     Args:
         details: The error.
@@ -96,7 +97,7 @@ def option_error(details: ErrorDetails, place: Sequence[int | str], *, where: st
     name = ".".join(map(str, place))
     if details["type"] == "extra_forbidden":
         return ConfigError(f"{where} unknown key {name!r}", hint=did_you_mean(name, list(known)))
-    if details["type"] == "value_error":  # raised by a validator of the class, whose message names keys and values
+    if details["type"] == "value_error":  # raised by a validator: the message already names keys and values
         return ConfigError(
             f"{where} {name}: {details['ctx']['error']}" if name else f"{where} {details['ctx']['error']}"
         )
@@ -105,33 +106,33 @@ def option_error(details: ErrorDetails, place: Sequence[int | str], *, where: st
 
 
 def refuse_without_effect(options: Options, *, where: str) -> None:
-    """Refuse what was set and would be ignored.
+    """Raise an error for options that were set but have no effect.
 
     Raises:
-        ConfigError: Names ``where``, the option, and why.
+        ConfigError: An option has no effect; the message names ``where``, the option and the reason.
     """
     for name, why in options.without_effect().items():
         raise ConfigError(
             f"{where} {name} = {getattr(options, name)!r} {why}",
-            hint="it would be ignored: take it out, or choose what it goes with",
+            hint="it would be ignored: remove it, or change the option that it depends on",
         )
 
 
 def ignored(cls: type[BaseModel], values: Mapping[str, Any]) -> set[str]:
-    """Which of these options would be ignored; none where they are no options of ``cls`` at all."""
+    """Return the options that have no effect; none if ``values`` are not valid options of ``cls``."""
     if not issubclass(cls, Options):
         return set()
     try:
         return set(cls.model_validate(dict(values)).without_effect())
-    except ValidationError:  # what is wrong with them is said where they are taken
+    except ValidationError:  # reported where the options are used
         return set()
 
 
 def overlaid(cls: type[BaseModel], base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``changes`` over it, less what ``base`` has set and ``changes`` leave no use for.
+    """Merge ``changes`` into ``base``, without those options of ``base`` that have no effect after the changes.
 
-    A base that sets a temperature for its softmax is no reason to refuse a change to a loss without one. What
-    ``changes`` set stays, and is refused if it would be ignored.
+    For example, a base that sets a softmax temperature allows a change to a loss without temperature. Options set by
+    ``changes`` are kept, and are rejected later if they have no effect.
     """
     merged = {**base, **changes}
     useless = ignored(cls, merged) - set(changes)

@@ -1,4 +1,4 @@
-"""The record that a feature store keeps: one profile, or one text, of one entity, with its vector."""
+"""Records of a feature store: one profile or one text of an entity, with its vector."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Kind = Literal["item", "user"]
-"""What an entity is."""
+"""Kind of an entity."""
 
 PROFILE_ASPECT = ""
-"""The aspect under which the profile written by an LLM is kept."""
+"""Aspect of the profile written by an LLM."""
 TEXT_ASPECT = "text"
-"""The aspect under which the vector of an entity's raw text is kept (no LLM took part)."""
+"""Aspect of the raw text of an entity, embedded without an LLM."""
 
 
 class Key(NamedTuple):
-    """What identifies a record.
+    """Key of a record.
 
     >>> Key("item", "42")
     Key(kind='item', id='42', aspect='')
@@ -31,47 +31,47 @@ class Key(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """The two fields that decide whether a record is still fresh; cheap to look up by the million."""
+    """The two fields that decide whether a record is up to date; cheap to read for millions of records."""
 
     input_hash: str
-    """Hash of all that went into the profile (or the text): see ``enhancer.harness``."""
+    """Hash of all inputs of the profile or text; see ``enhancer.harness``."""
     embedder: str
-    """Fingerprint of the embedder that made the vector."""
+    """Fingerprint of the embedder that computed the vector."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Record:
-    """One row of the feature store; the field names are fixed by contract."""
+    """One row of the feature store. The field names are fixed."""
 
     id: str
     kind: Kind = "item"
     aspect: str = PROFILE_ASPECT
-    """Which of several profiles of the entity this is; part of the key."""
+    """Name of the aspect, for entities with several records; part of the key."""
     profile: str
-    """The profile; empty for the aspect ``text``."""
+    """Text of the profile; empty for the aspect ``text``."""
     tags: tuple[str, ...] = ()
     vector: NDArray[np.float32]
     """float32 ``[dim]``, finite, not zero."""
     prompt_version: str = ""
-    """Name and fingerprint of the template, such as ``item/v1@3fa9c1d2``; empty where no LLM took part."""
+    """Name and fingerprint of the template, such as ``item/v1@3fa9c1d2``; empty without an LLM."""
     model: str = ""
-    """The model that wrote the profile; empty where no LLM took part."""
+    """Model that wrote the profile; empty without an LLM."""
     embedder: str
     """Fingerprint of the embedder."""
     generated_at: str
-    """UTC, ISO 8601."""
+    """Time of creation in UTC, ISO 8601."""
     input_hash: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cost_usd: float | None = None
-    """None when unknown, never 0 by default."""
+    """None if unknown; never 0 by default."""
 
     @property
     def key(self) -> Key:
-        """The record's key."""
+        """Key of the record."""
         return Key(self.kind, self.id, self.aspect)
 
     @property
     def stamp(self) -> Stamp:
-        """The record's freshness fields."""
+        """Input hash and embedder of the record."""
         return Stamp(self.input_hash, self.embedder)

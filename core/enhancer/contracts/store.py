@@ -1,4 +1,4 @@
-"""Feature stores: where records live between the pipeline and the backbone."""
+"""Feature stores: keep records between generation and training."""
 
 from __future__ import annotations
 
@@ -21,168 +21,171 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that ``verify`` found wrong."""
+    """A defect found by ``verify``."""
 
     where: str
     """Record (``kind/id/aspect``) or file."""
     what: str
+    """Description."""
 
 
 @dataclass(frozen=True)
 class StoreStats:
-    """What a store holds."""
+    """Contents of a store in numbers."""
 
     records: int
     by_kind: dict[str, int] = field(default_factory=dict)
-    """Records by ``kind`` or ``kind/aspect``."""
+    """Number of records by ``kind`` or ``kind/aspect``."""
     dims: dict[int, int] = field(default_factory=dict)
-    """Records by vector length."""
+    """Number of records by dimension of the vector."""
     embedders: dict[str, int] = field(default_factory=dict)
-    """Records by embedder fingerprint."""
+    """Number of records by fingerprint of the embedder."""
     bytes_on_disk: int | None = None
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What :meth:`FeatureStore.repair` did."""
+    """Result of :meth:`FeatureStore.repair`."""
 
     kept: int
-    """Records that are in the store now; each was read whole."""
+    """Number of records in the repaired store; each was read and is valid."""
     lost: tuple[Fault, ...] = ()
-    """What could not be kept: records by name where the damage left one, else the damage."""
+    """Records that could not be kept, or a description of the damage where their names are lost."""
     backup: Path | None = None
-    """Where the damaged file was moved to; None where it was mended in place, or was sound."""
+    """New path of the damaged file; None if it was repaired in place or had no damage."""
 
 
 class StoreOptions(Options):
-    """Base of every store's options: what each of them knows, so that one line swaps one for another."""
+    """Base class of the options of all stores: options that every store has."""
 
     path: Path = Path("features")
-    """Local folder: of the journal of paid completions, and of what the store itself keeps in files."""
+    """Local folder for the journal of paid completions and for the files of the store."""
 
 
 class FeatureStore(ABC):
-    """Keyed records with vectors. Many at a time; atomic per call; durable when the call returns.
+    """Keyed records with vectors. Calls take many records, are atomic, and are durable when they return.
 
-    Look-ups take ids of one ``kind`` and ``aspect`` and answer in the order of the ids. A store may be used
-    from several threads and, where its technology allows, several processes; each call is one transaction.
+    Look-ups take ids of one ``kind`` and ``aspect`` and return results in the order of the ids. A store may be used by
+    several threads and, if its technology allows it, by several processes. Each call is one transaction.
     """
 
     options_class: ClassVar[type[Options]] = StoreOptions
-    """Derived from :class:`StoreOptions`."""
+    """Subclass of :class:`StoreOptions`."""
 
     @abstractmethod
     def __init__(self, options: Options, context: Context) -> None:
-        """Open the store, creating it where there is none.
+        """Open the store; create it if it does not exist.
 
         Raises:
-            StoreCorruptError: What is there is damaged or of an unknown format.
-            StoreError: It cannot be opened.
+            StoreCorruptError: The store is damaged or has an unknown format.
+            StoreError: The store cannot be opened.
         """
 
     @property
     @abstractmethod
     def directory(self) -> Path:
-        """The local folder that ``path`` names; the journal of paid completions is kept in it."""
+        """Local folder of the option ``path``, which also holds the journal of paid completions."""
 
     @abstractmethod
     def put(self, records: Sequence[Record]) -> None:
-        """Write the records, replacing those of equal key: all of them or none; on disk when it returns.
+        """Write records atomically and durably, replacing records with equal keys.
 
         Raises:
-            StoreError: A vector is NaN, infinite, zero or not one-dimensional (nothing of the call is written),
-                or the disk is full.
+            StoreError: A vector is NaN, infinite, zero or not one-dimensional, or the disk is full. Nothing is written.
         """
 
     @abstractmethod
     def get(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Record | None]:
-        """The records of ``ids``, in their order; None where there is none."""
+        """Return the records of ``ids`` in their order; None for ids without a record."""
 
     @abstractmethod
     def stamps(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Stamp | None]:
-        """The freshness fields of ``ids``, in their order, without reading profiles and vectors."""
+        """Return the stamps of ``ids`` in their order, without reading profiles and vectors; None without a record."""
 
     @abstractmethod
     def vectors(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NDArray[np.float32]:
-        """The vectors of ``ids``: float32 ``[len(ids), dim]``, C-contiguous, freshly allocated.
+        """Return the vectors of ``ids``.
 
-        Rows of ids that have no record are NaN, so that a caller cannot mistake them for data.
+        Returns:
+            float32 ``[len(ids), dim]``, C-contiguous and newly allocated. Rows of ids without a record are NaN.
 
         Raises:
-            StoreMismatchError: The vectors are not all of one length.
-            StoreCorruptError: A record's checksum does not hold.
+            StoreMismatchError: The vectors differ in dimension.
+            StoreCorruptError: The checksum of a record is wrong.
         """
 
     @abstractmethod
     def scan(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Record]:
-        """All records, or those of one kind or aspect, in a stable order, as a stream."""
+        """Stream all records, or those of one kind or aspect, in a stable order."""
 
     @abstractmethod
     def delete(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> int:
-        """Remove records; ids without one are ignored. Returns how many were removed."""
+        """Remove records and return their number. Ids without a record are ignored."""
 
     @abstractmethod
     def stats(self) -> StoreStats:
-        """Count what is there."""
+        """Return the numbers of records by kind, dimension and embedder."""
 
     @abstractmethod
     def verify(self) -> list[Fault]:
-        """Read everything and list every fault; an empty list is a sound store."""
+        """Read the whole store and return all defects; an empty list means that there is no damage."""
 
-    # --- with a default, which a store may better ---------------------------------------------------------------
+    # --- with a default implementation ----------------------------------------------------------------------------
 
     @classmethod
     def exists(cls, options: Options, context: Context) -> bool:
-        """Whether there is a store to open, told without opening it or making one.
+        """Return whether the store exists, without opening or creating it.
 
-        Where there is none, whoever only looks makes none: it is made when something is first written. The default
-        says that there is one always, and is for stores that cannot tell, or whose constructor makes nothing.
+        A project that only reads does not create a missing store; the first write does. The default returns True, for
+        stores that cannot know, or whose constructor creates nothing.
         """
         del options, context
         return True
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[FeatureStore]:
-        """The store as it is now, for reading: what is written meanwhile, by whomever, does not show in it.
+        """Open a read-only view of the current state, unaffected by later writes of this or other processes.
 
-        Writing to it is a ``StoreError``, and so is using it after the block. Hold it no longer than needed: a store
-        may have to keep what is replaced meanwhile. It is for one process; threads may share it.
+        Writing to the snapshot, or using it after the block, raises a ``StoreError``. Keep it open no longer than
+        needed, since the store may have to keep replaced data. Threads of one process may share a snapshot.
 
-        The default is for stores that have no snapshots: it gives the store itself, each call of which sees the
-        state of its own moment.
+        The default, for stores without snapshots, yields the store itself, whose calls each see the latest state.
         """
         yield self
 
     def keys(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Key]:
-        """The keys of all records, or those of one kind or aspect, in a stable order, as a stream.
+        """Stream the keys of all records, or those of one kind or aspect, in a stable order.
 
-        The default reads whole records; a store that can do with less should.
+        The default reads whole records; stores should override it if they can read keys alone.
         """
         for record in self.scan(kind=kind, aspect=aspect):
             yield record.key
 
     def count(self) -> int | None:
-        """How many records there are, where the store knows without reading them (the default: it does not)."""
+        """Return the number of records; None (the default) if that would require reading them."""
         return None
 
     @classmethod
     def repair(cls, options: Options, context: Context) -> Repair:
-        """Keep all that is sound of a damaged store, and say what was lost. Nobody may have it open meanwhile.
+        """Repair a damaged store, keeping all valid records. The store must not be open anywhere.
 
-        What could not be kept is made again by the next ``generate``, from the journal where it was paid for.
+        The next ``generate`` creates lost records again; paid completions are taken from the journal.
 
         Args:
-            options: As for the constructor, which a damaged store refuses.
-            context: Likewise.
+            options: As for the constructor.
+            context: As for the constructor.
+
+        Returns:
+            Number of records kept, and the records lost.
 
         Raises:
-            StoreError: This store cannot be repaired (the default), or somebody uses it.
+            StoreError: The store does not support repair (the default), or is in use.
         """
         del options, context
         raise StoreError(f"{cls.__name__} cannot repair itself", hint="restore it from a backup")
 
     def close(self) -> None:
-        """Release files; a closed store is not used again. Closing twice is fine."""
+        """Release files. A closed store must not be used again; closing it twice is allowed."""
 
     def __enter__(self) -> Self:
         return self

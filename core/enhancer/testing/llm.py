@@ -107,7 +107,7 @@ class LLMProviderConformance:
             schema=one if schema else None,
             max_tokens=400,
             subjects=tuple(Key("item", n) for n in ids),
-            batched=len(ids) > 1,
+            grouped=len(ids) > 1,
             timeout=timeout,
         )
 

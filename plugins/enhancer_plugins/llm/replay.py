@@ -60,7 +60,7 @@ class Replay(LLMProvider):
         """Give the recorded answer; a request that names no subject, or one without a record, is refused."""
         if not request.subjects:
             raise RequestError("replay: the request names no subject")
-        if request.batched:
+        if request.grouped:
             items = [{"id": subject.id, **self._answer(subject)} for subject in request.subjects]
             text = json.dumps({"items": items}, ensure_ascii=False)
         else:

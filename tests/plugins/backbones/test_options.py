@@ -35,7 +35,7 @@ LIGHTGCN, MACHINE = (LightGCN, LightGCNOptions), (FM, FMOptions)
 )
 def test_an_option_of_another_loss_is_refused(backbone, options, says):
     plugin, of = backbone
-    with pytest.raises(ConfigError, match=rf"^\[backbone\] {says}.*it would be ignored: take it out"):
+    with pytest.raises(ConfigError, match=rf"^\[backbone\] {says}.*it would be ignored: remove it"):
         plugin(of(**options), Context())
     with pytest.raises(ConfigError, match=rf"^\[here\] {says}"):  # and already where every command looks
         build_options(of, options, where="[here]")

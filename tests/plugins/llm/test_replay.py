@@ -15,9 +15,9 @@ def make(path="movielens-100k", root="."):
     return Replay(ReplayOptions(path=str(path)), Context(root=Path(root)))
 
 
-def request(*ids, kind="item", batched=False):
+def request(*ids, kind="item", grouped=False):
     return Request(
-        messages=(Message("user", "?"),), model="m", subjects=tuple(Key(kind, n) for n in ids), batched=batched
+        messages=(Message("user", "?"),), model="m", subjects=tuple(Key(kind, n) for n in ids), grouped=grouped
     )
 
 
@@ -31,12 +31,12 @@ async def test_one_answer():
 
 
 async def test_a_batch_keeps_ids():
-    answer = json.loads((await make().complete(request("3", "1", batched=True))).text)
+    answer = json.loads((await make().complete(request("3", "1", grouped=True))).text)
     assert [item["id"] for item in answer["items"]] == ["3", "1"]
     assert answer["items"][1]["profile"].startswith("Jealousy")
 
 
-@pytest.mark.parametrize("which", [request("99999"), request("1", kind="user"), request("1", "99999", batched=True)])
+@pytest.mark.parametrize("which", [request("99999"), request("1", kind="user"), request("1", "99999", grouped=True)])
 async def test_what_was_not_recorded_is_named(which):
     with pytest.raises(RequestError, match=r"movielens-100k.jsonl holds no answer for (item '99999'|user '1')"):
         await make().complete(which)

@@ -227,7 +227,7 @@ class LlamaCpp(LLMProvider):
         payload: dict[str, Any] = {"messages": messages, **{k: v for k, v in given.items() if v is not None}}
         if request.schema is not None:
             schema = dict(request.schema)
-            if request.batched:
+            if request.grouped:
                 schema = pin_ids(schema, [subject.id for subject in request.subjects])
             form = {"name": request.schema_name, "strict": True, "schema": schema}
             payload["response_format"] = {"type": "json_schema", "json_schema": form}

@@ -30,7 +30,7 @@ def request_about(cases: Sequence[Case], llm: LLMConfig) -> Request:
         schema=template.batch_schema,
         schema_name="profiles",
         subjects=tuple(case.key for case in cases),
-        batched=True,
+        grouped=True,
         max_tokens=llm.max_tokens * len(cases),
         **_sampling(llm),
     )
