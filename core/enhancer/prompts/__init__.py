@@ -1,19 +1,22 @@
-"""Versioned prompt templates: what is asked, and the JSON schema of the answer."""
+"""Versioned prompt templates with the JSON schemas of their answers."""
 
 from __future__ import annotations
 
 from enhancer.prompts.history import HistoryLine, history_text
-from enhancer.prompts.quoting import neutral, speaks_to_reader
-from enhancer.prompts.schema import PROFILE_SCHEMA, batch_schema
+from enhancer.prompts.quoting import contains_instructions, neutralize
+from enhancer.prompts.schema import PROFILE_SCHEMA, group_schema
 from enhancer.prompts.template import Template, bundled_names
+
+neutral = neutralize  # the name in earlier releases
 
 __all__ = [
     "PROFILE_SCHEMA",
     "HistoryLine",
     "Template",
-    "batch_schema",
     "bundled_names",
+    "contains_instructions",
+    "group_schema",
     "history_text",
     "neutral",
-    "speaks_to_reader",
+    "neutralize",
 ]

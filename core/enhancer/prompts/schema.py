@@ -1,4 +1,4 @@
-"""The JSON schema of an answer, for one entity and for several."""
+"""Check and build the JSON schemas of answers."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ PROFILE_SCHEMA: dict[str, Any] = {
     "required": ["profile", "tags"],
     "additionalProperties": False,
 }
-"""What an answer must be, where a template does not say otherwise."""
+"""Schema of an answer, unless a template has its own."""
 
 
 def check_schema(schema: Mapping[str, Any], where: str) -> None:
-    """Refuse a schema that cannot describe a profile.
+    """Check that a schema can describe a profile.
+
+    Args:
+        schema: The schema.
+        where: Name of the template for error messages.
 
     Raises:
-        ConfigError: It is not a JSON schema, or lacks the string property ``profile``, or refers to another document.
+        ConfigError: It is not a JSON schema, lacks the string property ``profile``, or refers to another document.
     """
     try:
         Draft202012Validator.check_schema(dict(schema))
@@ -43,18 +47,18 @@ def check_schema(schema: Mapping[str, Any], where: str) -> None:
     if schema.get("type") != "object" or profile.get("type") != "string":
         raise ConfigError(
             f"{where}: [schema] must describe an object with a property 'profile' of type string",
-            hint="other properties are yours; 'tags', if there, should be a list of strings",
+            hint="other properties are optional; 'tags' should be a list of strings",
         )
     if reference := _remote_reference(schema):
         raise ConfigError(
-            f"{where}: [schema] refers to {reference!r}", hint="only references within the schema are followed"
+            f"{where}: [schema] refers to {reference!r}", hint="only references within the schema are supported"
         )
 
 
-def batch_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of an answer about several entities: ``{"items": [{"id": …, …}, …]}``.
+def group_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of an answer about a group of entities: ``{"items": [{"id": …, …}, …]}``.
 
-    It does not name the ids, so that a provider that compiles schemas compiles one for the whole run.
+    It does not list the ids, so a provider that compiles schemas compiles one per run.
     """
     element: dict[str, Any] = {
         **schema,
@@ -72,7 +76,7 @@ def batch_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _remote_reference(node: object) -> str | None:
-    """The first ``$ref`` that leaves the document, found without recursion."""
+    """Return the first ``$ref`` to another document, searching without recursion."""
     stack = [node]
     while stack:
         current = stack.pop()

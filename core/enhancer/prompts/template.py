@@ -1,7 +1,7 @@
-"""Templates: TOML files with a system text, a user text with ``{{ placeholders }}``, and a JSON schema.
+"""Load and render prompt templates: TOML files with a system text, a user text and a JSON schema.
 
-There is no logic in them, and outside text is never taken for a format: a template is compiled once into literal
-pieces and names, and rendering sets neutralised values between the pieces.
+The user text is written in a restricted form of Jinja2's language; see :mod:`enhancer.prompts.user_text`. Outside text
+is only ever a quoted value, never part of a template.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from enhancer.contracts.llm import Message
 from enhancer.errors import ConfigError, did_you_mean
-from enhancer.prompts.quoting import neutral, neutral_all
-from enhancer.prompts.schema import PROFILE_SCHEMA, batch_schema, check_schema
+from enhancer.prompts.quoting import neutralize
+from enhancer.prompts.schema import PROFILE_SCHEMA, check_schema, group_schema
+from enhancer.prompts.user_text import FIELD_PREFIX, UserText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,12 +27,8 @@ if TYPE_CHECKING:
     from enhancer.data import Entity
 
 _KEYS = ("kind", "system", "user", "batch", "schema")
-_PLACEHOLDER = re.compile(r"\{\{\s*(.*?)\s*\}\}")
-_NAMES = ("id", "title", "text", "history")
-_FIELD = "fields."
-MAX_VALUE = 20_000
-"""Characters of any one value that enter a prompt, whatever the configuration lets through."""
-_DEFAULT_BATCH = """
+_PLACEHOLDER = re.compile(r"\{\{\s*.*?\s*\}\}")
+_DEFAULT_GROUP_INSTRUCTIONS = """
 This time there are several entries, each in an <entry> with its id. Answer for each from its own entry alone, as if \
 it were the only one. Answer with one JSON object and nothing else: {"items": [...]}, one element for each entry, of \
 the form asked for above, with the entry's own id under "id".
@@ -39,41 +36,49 @@ the form asked for above, with the entry's own id under "id".
 
 
 class Template:
-    """A compiled template. Two templates of equal content have equal fingerprints, whatever they are called.
+    """A compiled template. Templates with equal content have equal fingerprints, whatever their names.
 
     Attributes:
-        name: As configured: ``item/v1``, or the file's name without its ending.
-        kind: What it describes.
-        fingerprint: Hash of the canonical content, hexadecimal; the cache trusts this alone.
-        version: Name and fingerprint for people, such as ``item/v1@3fa9c1d2``.
+        name: Configured name: ``item/v1``, or the file name without its ending.
+        kind: Kind of the entities that it describes.
+        system: System text.
+        group_instructions: Text added to the system text when a group of entities shares a request.
+        fingerprint: Hexadecimal hash of the canonical content; part of the cache key.
+        version: Name and start of the fingerprint, for display, such as ``item/v1@3fa9c1d2``.
         schema: JSON schema of an answer about one entity.
-        batch_schema: Likewise about several.
+        group_schema: JSON schema of an answer about a group of entities.
     """
 
     def __init__(self, name: str, content: Mapping[str, Any], *, where: str | None = None) -> None:
-        """Compile ``content``, the parsed TOML.
+        """Compile the parsed TOML ``content``.
+
+        Args:
+            name: Name of the template.
+            content: Parsed TOML.
+            where: Name of the template for error messages.
 
         Raises:
-            ConfigError: A key is missing, unknown or of a wrong type, or a placeholder is unknown.
+            ConfigError: A key is missing, unknown or of a wrong type, or the user text is not valid.
         """
         where = where or f"template {name!r}"
         _check_keys(content, where)
         self.name = name
         self.kind: Kind = content.get("kind", "item")
         self.system: str = content["system"].strip()
-        self.batch: str = content.get("batch", _DEFAULT_BATCH).strip()
+        self.group_instructions: str = content.get("batch", _DEFAULT_GROUP_INSTRUCTIONS).strip()
         self.schema: Mapping[str, Any] = content.get("schema", PROFILE_SCHEMA)
         check_schema(self.schema, where)
-        self.batch_schema = batch_schema(self.schema)
-        user: str = content["user"].strip()
-        if "<data>" not in user:
-            user = f"<data>\n{user}\n</data>"
-        self._pieces = _compile(user, where)
-        # The template's own literals become the pattern, never outside text.
-        self._pattern = "%s".join(literal.replace("%", "%%") for _, literal in self._pieces)
+        self.group_schema = group_schema(self.schema)
+        self._user = UserText(content["user"].strip(), where)
         self._where = where
         canonical = json.dumps(
-            {"kind": self.kind, "system": self.system, "user": user, "batch": self.batch, "schema": self.schema},
+            {
+                "kind": self.kind,
+                "system": self.system,
+                "user": self._user.source,
+                "batch": self.group_instructions,
+                "schema": self.schema,
+            },
             sort_keys=True,
             separators=(",", ":"),
         )
@@ -82,14 +87,14 @@ class Template:
 
     @classmethod
     def load(cls, name_or_path: str, root: Path | None = None) -> Self:
-        """Find a template: a file, if ``name_or_path`` ends in ``.toml``, else a bundled one.
+        """Load a template from a file if ``name_or_path`` ends in ``.toml``, else a bundled template.
 
         Args:
-            name_or_path: ``"item/v1"``, or a path, relative to ``root``.
-            root: The project's folder.
+            name_or_path: ``"item/v1"``, or a path relative to ``root``.
+            root: Project folder.
 
         Raises:
-            ConfigError: There is none, or it is not a template; the message names it.
+            ConfigError: The template does not exist or is not valid. The message names it.
         """
         if name_or_path.endswith(".toml"):
             path = (root or Path()) / name_or_path
@@ -104,35 +109,36 @@ class Template:
         if name_or_path not in names:
             hint = did_you_mean(name_or_path, names)
             raise ConfigError(
-                f"unknown template {name_or_path!r}", hint=f"{hint} (a file's name must end in .toml)" if hint else None
+                f"unknown template {name_or_path!r}",
+                hint=f"{hint} (the name of a file must end in .toml)" if hint else None,
             )
         file = resources.files(__package__).joinpath("bundled", *f"{name_or_path}.toml".split("/"))
         return cls(name_or_path, _toml(file.read_text(encoding="utf-8"), f"template {name_or_path!r}"))
 
     @property
     def uses_history(self) -> bool:
-        """Whether it shows a user's history."""
-        return any(name == "history" for name, _ in self._pieces[1:])
+        """Whether the user text uses the history of a user."""
+        return "history" in self._user.names
 
     def render(self, entity: Entity, history: str = "") -> str:
-        """The user text about one entity: see :meth:`render_all`."""
+        """Render the user text for one entity; see :meth:`render_all`."""
         return self.render_all([entity], [history])[0]
 
     def render_all(self, entities: Sequence[Entity], histories: Sequence[str]) -> list[str]:
-        """The user text about each entity. Values are outside text: neutralised and capped.
+        """Render the user text for each entity. Values are quoted as data and limited in length.
 
         Args:
-            entities: What they are about.
-            histories: The history of each, already a text (``history_text``).
+            entities: The entities.
+            histories: History of each entity as text (see ``history_text``).
 
         Raises:
-            ConfigError: The template names a column that the entities' table does not have.
+            ConfigError: The table of the entities lacks a column that the template names, or an expression fails.
         """
-        values = [neutral_all(self._values(name, entities, histories), MAX_VALUE) for name, _ in self._pieces[1:]]
-        return list(map(self._pattern.__mod__, zip(*values, strict=True)))
+        values = [self._values(name, entities, histories) for name in self._user.names]
+        return self._user.render_all(values, lambda n: f"{entities[n].kind} {entities[n].id!r}")
 
     def _values(self, name: str, entities: Sequence[Entity], histories: Sequence[str]) -> Sequence[str]:
-        """What a placeholder stands for, for each entity."""
+        """Return the value of a placeholder for each entity."""
         if name == "text":
             return [entity.text for entity in entities]
         if name == "history":
@@ -141,7 +147,7 @@ class Template:
             return [entity.id for entity in entities]
         if name == "title":
             return [entity.title or "" for entity in entities]
-        column = name.removeprefix(_FIELD)
+        column = name.removeprefix(FIELD_PREFIX)
         try:
             return [entity.columns[column][entity.row] for entity in entities]
         except KeyError:
@@ -152,17 +158,21 @@ class Template:
             ) from None
 
     def messages(self, rendered: str) -> tuple[Message, ...]:
-        """Ask about one entity."""
+        """Return the messages of a request about one entity."""
         return (Message("system", self.system), Message("user", rendered))
 
-    def batch_messages(self, entries: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
-        """Ask about several: pairs of id and rendered user text."""
+    def group_messages(self, entries: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
+        """Return the messages of a request about a group of entities.
+
+        Args:
+            entries: Pairs of id and rendered user text.
+        """
         blocks = [f"<entry id={_quoted_id(id_)}>\n{rendered}\n</entry>" for id_, rendered in entries]
-        return (Message("system", f"{self.system}\n\n{self.batch}"), Message("user", "\n\n".join(blocks)))
+        return (Message("system", f"{self.system}\n\n{self.group_instructions}"), Message("user", "\n\n".join(blocks)))
 
 
 def bundled_names() -> list[str]:
-    """Names of the templates that come with the package."""
+    """Return the names of the bundled templates."""
     found = []
     for folder in resources.files(__package__).joinpath("bundled").iterdir():
         if folder.is_dir():
@@ -171,8 +181,8 @@ def bundled_names() -> list[str]:
 
 
 def _quoted_id(id_: str) -> str:
-    """An id as a JSON string that cannot leave its place."""
-    return json.dumps(neutral(id_), ensure_ascii=False)
+    """Return an id as a JSON string that cannot form or close a marker."""
+    return json.dumps(neutralize(id_), ensure_ascii=False)
 
 
 def _toml(text: str, where: str) -> dict[str, Any]:
@@ -189,39 +199,13 @@ def _check_keys(content: Mapping[str, Any], where: str) -> None:
     for key in ("system", "user", "batch"):
         value = content.get(key, "" if key != "batch" else "x")
         if not isinstance(value, str) or not value.strip():
-            raise ConfigError(f"{where}: {key!r} must be a text that is not empty")
+            raise ConfigError(f"{where}: {key!r} must be a non-empty text")
         if key != "user" and _PLACEHOLDER.search(value):
             raise ConfigError(
                 f"{where}: {key!r} holds a placeholder",
-                hint="placeholders stand in 'user': the rest is the same for all",
+                hint="only 'user' may hold placeholders; the other texts are the same for all entities",
             )
     if content.get("kind", "item") not in ("item", "user"):
         raise ConfigError(f"{where}: kind must be 'item' or 'user', not {content['kind']!r}")
     if not isinstance(content.get("schema", {}), dict):
         raise ConfigError(f"{where}: [schema] must be a table")
-
-
-def _compile(user: str, where: str) -> list[tuple[str, str]]:
-    """Split into (name, literal after it); the first has no name. Every placeholder must stand inside ``<data>``."""
-    parts = _PLACEHOLDER.split(user)
-    pieces = [("", parts[0])]
-    inside = _ends_inside(parts[0], inside=False)
-    for name, literal in zip(parts[1::2], parts[2::2], strict=True):
-        if name not in _NAMES and not (name.startswith(_FIELD) and len(name) > len(_FIELD)):
-            hint = did_you_mean(name, _NAMES)
-            raise ConfigError(f"{where}: unknown placeholder {{{{ {name} }}}}", hint=f"{hint} (or fields.COLUMN)")
-        if not inside:
-            raise ConfigError(
-                f"{where}: the placeholder {{{{ {name} }}}} stands outside <data> … </data>",
-                hint="outside text must be marked as data",
-            )
-        pieces.append((name, literal))
-        inside = _ends_inside(literal, inside=inside)
-    if len(pieces) == 1:
-        raise ConfigError(f"{where}: 'user' holds no placeholder", hint="write {{ text }} where the entity's text goes")
-    return pieces
-
-
-def _ends_inside(literal: str, *, inside: bool) -> bool:
-    opened, closed = literal.rfind("<data>"), literal.rfind("</data>")
-    return inside if opened == closed else opened > closed

@@ -1,4 +1,4 @@
-"""Run the code and validate the settings in docs/data.md."""
+"""Run the code and validate the settings in docs/reference/data.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No entity's text can leave its own entry, whatever it holds."""
+"""Check that the text of an entity cannot affect other entries of a prompt."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import given, strategies as st
 
 from enhancer.data import Entity
 from enhancer.harness.answers.matching import match
-from enhancer.prompts import Template, speaks_to_reader
+from enhancer.prompts import Template, contains_instructions
 
 TEMPLATE = Template.load("item/v1")
 ENTRY = re.compile(
     r'^<entry id=("(?:[^"\\]|\\.)*")>\n<data>\n(.*?)\n</data>\n</entry>(?:\n\n|\Z)', re.DOTALL | re.MULTILINE
 )
-# What an attacker would build with: markers whole and in pieces, ids, quotes, line ends, and lookalikes.
+# Building blocks of an injection: whole and partial markers, ids, quotes, line ends and lookalikes.
 PIECES = [
     "<",
     ">",
@@ -55,20 +55,20 @@ def about(id_: str, text: str) -> tuple[str, str]:
 @given(st.lists(st.tuples(hostile, hostile), min_size=1, max_size=5, unique_by=lambda pair: pair[0]))
 def test_a_batch_holds_the_entries_that_were_asked_about_and_no_other(entities: list[tuple[str, str]]) -> None:
     entries = [about(id_, text) for id_, text in entities]
-    _, user = TEMPLATE.batch_messages(entries)
+    _, user = TEMPLATE.group_messages(entries)
     found = ENTRY.findall(user.content)
     assert len(found) == len(entities)
-    # Read as a model would, with any space and any case: as many markers as were set, and no more.
+    # A model ignores space and case, so markers are counted in the same way.
     for marker in ("entry", "data"):
         assert len(re.findall(rf"<\W{{0,16}}{marker}", user.content, re.IGNORECASE)) == 2 * len(entities)
-    assert ENTRY.sub("", user.content) == "", "nothing stands outside the entries"
+    assert ENTRY.sub("", user.content) == "", "text outside the entries"
     assert all(isinstance(json.loads(quoted), str) for quoted, _ in found)
 
 
 @given(hostile, hostile, hostile)
 def test_one_text_changes_its_own_entry_alone(one: str, other: str, neighbour: str) -> None:
     def neighbours_of(text: str) -> tuple[str, str]:
-        _, user = TEMPLATE.batch_messages([about("1", neighbour), about("2", text), about("3", neighbour)])
+        _, user = TEMPLATE.group_messages([about("1", neighbour), about("2", text), about("3", neighbour)])
         before, after = user.content.index('<entry id="2">'), user.content.index('<entry id="3">')
         return user.content[:before], user.content[after:]
 
@@ -89,7 +89,7 @@ def test_one_text_changes_its_own_entry_alone(one: str, other: str, neighbour: s
     ],
 )
 def test_orders_are_noticed(text: str) -> None:
-    assert speaks_to_reader(about("1", text)[1])
+    assert contains_instructions(about("1", text)[1])
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_orders_are_noticed(text: str) -> None:
     ],
 )
 def test_plain_descriptions_are_not_taken_for_orders(text: str) -> None:
-    assert not speaks_to_reader(about("1", text)[1])
+    assert not contains_instructions(about("1", text)[1])
 
 
 def test_the_templates_own_words_are_not_looked_at() -> None:
     template = Template("mine", {"system": "s", "user": "Write for every id: <data>{{ text }}</data> for each entry"})
-    assert not speaks_to_reader(template.render(Entity(kind="item", id="1", text="tea")))
+    assert not contains_instructions(template.render(Entity(kind="item", id="1", text="tea")))
 
 
 def test_one_profile_under_several_ids_is_nobodys() -> None:

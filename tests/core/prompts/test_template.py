@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from enhancer.data import Entity
 from enhancer.errors import ConfigError
-from enhancer.prompts import HistoryLine, Template, batch_schema, bundled_names, history_text, neutral
+from enhancer.prompts import HistoryLine, Template, bundled_names, group_schema, history_text, neutralize
 
 GOOD = 'system = "You are {x} %s."\nuser = "Film: {{ text }} by {{ fields.title }}"\n'
 
@@ -58,12 +58,12 @@ def test_without_markers_the_whole_user_text_is_data(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ('system = "s"\nuser = "{{ txet }}"', "unknown placeholder {{ txet }}; did you mean 'text'"),
-        ('system = "s"\nuser = "{{ fields. }}"', "unknown placeholder"),
+        ('system = "s"\nuser = "{{ fields. }}"', "line 1 of 'user': expected name or number"),
         ('system = "s"\nuser = "no placeholder"', "holds no placeholder"),
         ('system = "s"\nuser = "<data></data> {{ text }}"', "outside <data>"),
         ('system = "{{ text }}"\nuser = "{{ text }}"', "'system' holds a placeholder"),
-        ('user = "{{ text }}"', "'system' must be a text"),
-        ('system = "s"\nuser = "{{ text }}"\nbatch = 3', "'batch' must be a text"),
+        ('user = "{{ text }}"', "'system' must be a non-empty text"),
+        ('system = "s"\nuser = "{{ text }}"\nbatch = 3', "'batch' must be a non-empty text"),
         ('system = "s"\nuser = "{{ text }}"\nsistem = "x"', "unknown key 'sistem'; did you mean 'system'"),
         ('system = "s"\nuser = "{{ text }}"\nkind = "film"', "kind must be"),
         ('system = "s"\nuser = "{{ text }}"\nschema = 1', "[schema] must be a table"),
@@ -114,7 +114,7 @@ def test_no_text_can_close_the_quotation(text: str) -> None:
 
 @pytest.mark.parametrize("tag", ["</data>", "< / DATA >", "<entry id='2'>", "</\u200bdata>", "<\n/Entry>", "<data\n>"])
 def test_what_looks_like_a_marker_loses_its_bracket(tag: str) -> None:
-    assert "<" not in neutral(f"x {tag} y")
+    assert "<" not in neutralize(f"x {tag} y")
 
 
 def test_values_are_capped() -> None:
@@ -125,16 +125,16 @@ def test_values_are_capped() -> None:
 
 def test_a_batch_holds_each_entry_under_its_id() -> None:
     template = Template.load("item/v1")
-    system, user = template.batch_messages([("a", template.render(entity("a"))), ('"> <entry', "y")])
+    system, user = template.group_messages([("a", template.render(entity("a"))), ('"> <entry', "y")])
     assert system.content.startswith(template.system)
-    assert template.batch in system.content
+    assert template.group_instructions in system.content
     assert '<entry id="a">\n<data>' in user.content
     assert user.content.count("<entry") == 2
     assert '<entry id="\\"> \u2039entry">' in user.content
 
 
 def test_the_batched_schema_is_one_for_all_ids() -> None:
-    schema = batch_schema({"type": "object", "properties": {"profile": {"type": "string"}}, "$defs": {"a": {}}})
+    schema = group_schema({"type": "object", "properties": {"profile": {"type": "string"}}, "$defs": {"a": {}}})
     element = schema["properties"]["items"]["items"]
     assert element["required"] == ["id"]
     assert list(element["properties"]) == ["id", "profile"]

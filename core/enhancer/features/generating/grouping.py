@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from enhancer.prompts import speaks_to_reader
+from enhancer.prompts import contains_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,7 +31,7 @@ class Grouping:
         An entity that shared a request before is asked about alone, because it may be what made that request fail. So
         is a text that seems to give the model orders.
         """
-        if self._size == 1 or asked_before or speaks_to_reader(case.prompt):
+        if self._size == 1 or asked_before or contains_instructions(case.prompt):
             await self._hand_over([case])
             return
         self._open.append(case)

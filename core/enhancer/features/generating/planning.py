@@ -9,7 +9,7 @@ from enhancer.features.generating.reports import Plan
 from enhancer.features.generating.survey import survey
 from enhancer.harness.answers.case import Case
 from enhancer.harness.calls.token_estimate import ENOUGH, PER_MESSAGE, estimate, observed_answer, observed_ratio
-from enhancer.prompts import speaks_to_reader
+from enhancer.prompts import contains_instructions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +44,7 @@ class _Sums:
         if len(self.seen) < _REMEMBERED:
             self.seen.add(question)
         self.asked += 1
-        self.alone += speaks_to_reader(row.prompt)
+        self.alone += contains_instructions(row.prompt)
         self.tokens += estimate(row.prompt)
 
 
@@ -100,7 +100,7 @@ def make_plan(
         template = work.ask.template
         system = estimate(template.system) + 2 * PER_MESSAGE
         if batch > 1:
-            system += estimate(template.batch)
+            system += estimate(template.group_instructions)
             sums.tokens += _ENTRY * sums.asked
         ratio, answer = 1.0, observed_answer_of(journal, llm.model, template.version)
         if journal is not None:

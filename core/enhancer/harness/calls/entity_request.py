@@ -26,8 +26,8 @@ def request_about(cases: Sequence[Case], llm: LLMConfig) -> Request:
         )
     template = cases[0].ask.template
     return Request(
-        messages=template.batch_messages([(case.key.id, case.prompt) for case in cases]),
-        schema=template.batch_schema,
+        messages=template.group_messages([(case.key.id, case.prompt) for case in cases]),
+        schema=template.group_schema,
         schema_name="profiles",
         subjects=tuple(case.key for case in cases),
         grouped=True,
