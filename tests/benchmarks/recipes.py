@@ -125,14 +125,14 @@ def main() -> None:
     import torch
 
     from enhancer.evaluation import paired
-    from enhancer.evaluation.running.baselines import als_fits
+    from enhancer.evaluation.running.baselines import als_is_feasible
 
     numba.set_num_threads(min(told.threads, numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(told.threads)
     if told.grid:
         grid(told.folder, range(told.first, told.first + told.splits))
         return
-    lines: dict[str, Any] = {"als": lambda data, seed: als(data)} if als_fits(1) else {}
+    lines: dict[str, Any] = {"als": lambda data, seed: als(data)} if als_is_feasible(1) else {}
     lines |= {
         "ease": lambda data, seed: ease(data),
         "lightgcn": lambda data, seed: lightgcn(data, seed, DEFAULTS),

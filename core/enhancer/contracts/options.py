@@ -33,8 +33,8 @@ class Options(BaseModel):
 
     searched: ClassVar[Mapping[str, float]] = {}
     """Options that a hyper-parameter search varies by default, in addition to the well-known ones
-    (:data:`enhancer.evaluation.running.search.SPREAD`): each from its value divided by this factor to its value times
-    the factor."""
+    (:data:`enhancer.evaluation.running.search.DEFAULT_FACTORS`): each from its value divided by this factor to its
+    value times the factor."""
 
     def in_effect(self, name: str) -> Any:
         """Return the effective value of an option: the default that None stands for, or None without effect."""

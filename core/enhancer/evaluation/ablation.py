@@ -19,7 +19,7 @@ from enhancer.evaluation.measuring.views import Views, labels_of, training_data
 from enhancer.evaluation.running.fitting import TrainingMonitor
 from enhancer.evaluation.running.preconditions import check_task
 from enhancer.evaluation.running.prepared_run import PreparedRun
-from enhancer.evaluation.running.references import references
+from enhancer.evaluation.running.references import measure_references
 from enhancer.evaluation.running.runs import RunRequest
 from enhancer.evaluation.running.search import search as search_arms
 from enhancer.progress import Progress, silent
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from enhancer.config.schema import SearchConfig
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.experiment import Experiment
-    from enhancer.evaluation.running.fitting import OnEpoch
+    from enhancer.evaluation.running.fitting import EpochCallback
     from enhancer.evaluation.running.run_cache import RunCache
     from enhancer.evaluation.running.runs import ArmRun
     from enhancer.evaluation.running.search_result import SearchResult
-    from enhancer.evaluation.running.workers import Epoch, Workers
+    from enhancer.evaluation.running.workers import EpochProgress, Workers
     from enhancer.progress import Detail, Listener
 
 
@@ -48,7 +48,7 @@ def run_ablation(
     cache: RunCache | None = None,
     workers: Workers | None = None,
     listener: Listener = silent,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: EpochCallback | None = None,
 ) -> Ablation:
     """Train every arm with every seed, and judge the results.
 
@@ -75,12 +75,12 @@ def run_ablation(
     if baseline not in names:
         raise ConfigError(f"baseline {baseline!r} is not an arm", hint=did_you_mean(baseline, names))
     if len(set(seeds)) < len(seeds) or not seeds:
-        raise EvaluationError(f"seeds must be distinct and at least one, not {list(seeds)}")
+        raise EvaluationError(f"need at least one seed, and distinct ones, not {list(seeds)}")
     _check_arms(experiment, arms)
     started = time.perf_counter()
     executor = _Executor(experiment, cache, workers, on_epoch)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
-    reference = references(experiment)
+    reference = measure_references(experiment)
     searched: list[SearchResult] = []
     if search is not None:
         searched = _search(executor, arms, search, seed=max(seeds) + 1, listener=listener)
@@ -104,7 +104,7 @@ def run_ablation(
         findings=findings,
         runs=runs,
         verdicts=verdicts(findings, arms, controls, baseline, metrics[0]),
-        facts=facts(experiment.views),
+        facts=split_facts(experiment.views),
         searched={each.arm.name: each for each in searched},
         seconds=time.perf_counter() - started,
     )
@@ -135,7 +135,7 @@ def _search(
         finished_before += len(requests)
         return runs
 
-    return search_arms(executor.experiment, arms, config, seed=seed, run_all=run_trials)
+    return search_arms(executor.experiment, arms, config, seed=seed, run_trials=run_trials)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class _Executor:
     experiment: Experiment
     cache: RunCache | None
     workers: Workers | None
-    on_epoch: OnEpoch | None
+    on_epoch: EpochCallback | None
 
     def run(self, requests: Sequence[RunRequest], listener: Listener) -> list[ArmRun]:
         """Return the runs in the order of the requests."""
@@ -156,7 +156,7 @@ class _Executor:
             detail: dict[str, Detail] = {"run": request.name, "seconds": round(run.seconds, 1)}
             listener(Progress("ablate", len(done), len(requests), detail))
 
-        def report(epoch: Epoch) -> None:
+        def report(epoch: EpochProgress) -> None:
             if self.on_epoch is not None:
                 self.on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
             listener(Progress("ablate", len(done), len(requests), epoch._asdict()))
@@ -198,8 +198,8 @@ class _Executor:
                 yield request, run
 
 
-def facts(views: Views) -> dict[str, Any]:
-    """What the numbers rest on."""
+def split_facts(views: Views) -> dict[str, Any]:
+    """Return the sizes of the split, and the number of test pairs that are not scored."""
     split = views.split
     return {
         "users": views.n_users,
@@ -213,15 +213,15 @@ def facts(views: Views) -> dict[str, Any]:
         "cold_items": len(split.cold_items),
         "cold_users": len(split.cold_users),
         "new_items": getattr(split, "new_items", 0),
-        **_about_labels(views),
-        "test_unreachable": views.unreachable,
-        "test_strangers": views.strangers,
+        **_positives(views),
+        "test_unreachable": views.unscored_item_pairs,
+        "test_strangers": views.unscored_user_pairs,
         "test_unknown_users": getattr(split, "unknown_users", 0),
     }
 
 
-def _about_labels(views: Views) -> dict[str, Any]:
-    """Where interactions have labels: how many of each part are good ones."""
+def _positives(views: Views) -> dict[str, Any]:
+    """Return the number of positive interactions in each part; empty without labels."""
     parts = {"train": views.split.train, "validation": views.split.validation, "test": views.split.test}
     return {
         f"{name}_good": int(labels.sum()) for name, part in parts.items() if (labels := labels_of(part)) is not None

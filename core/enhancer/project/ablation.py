@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.evaluation import Experiment, Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.reporting.report import write_report
-from enhancer.evaluation.running.shared_tables import SharedTables
+from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.progress import Progress
 from enhancer.project.parts import ProjectParts
 from enhancer.project.profile_checks import refuse_leaks
@@ -44,9 +44,9 @@ def ablate(
     seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
     # A worker process finds installed plugins only, not those that this process registered by hand.
     count = settings.evaluation.workers if parts.plugins.only_installed else 1
-    with SharedTables.within(parts.root / "runs") as tables:
+    with SharedVectors.within(parts.root / "runs") as tables:
         ablation = run_ablation(
-            _experiment(parts, tables.keeping(parts.features) if count > 1 else parts.features),
+            _experiment(parts, tables.saving(parts.features) if count > 1 else parts.features),
             arms,
             list(seeds),
             baseline=resolve_baseline(settings, arms),
@@ -116,7 +116,7 @@ def _experiment(parts: ProjectParts, features: Features) -> Experiment:
     )
 
 
-def _worker_experiment(settings: Settings, root: Path, tables: SharedTables) -> Experiment:
+def _worker_experiment(settings: Settings, root: Path, tables: SharedVectors) -> Experiment:
     """Set up the same experiment in a worker process, with vectors from the shared tables."""
     parts = ProjectParts(settings, root)
-    return _experiment(parts, tables.of(parts.features))
+    return _experiment(parts, tables.loading(parts.features))

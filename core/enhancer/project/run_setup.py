@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone
-    from enhancer.evaluation.running.fitting import OnEpoch
+    from enhancer.evaluation.running.fitting import EpochCallback
     from enhancer.evaluation.running.run_cache import RunCache
     from enhancer.project.parts import ProjectParts
 
@@ -41,7 +41,7 @@ def run_cache(parts: ProjectParts) -> RunCache:
     return cache
 
 
-def epoch_hook(parts: ProjectParts) -> OnEpoch:
+def epoch_hook(parts: ProjectParts) -> EpochCallback:
     """Return a function that passes the end of an epoch to the observer plugins."""
 
     def on_epoch(run: str, epoch: int, loss: float, metric: float | None) -> None:

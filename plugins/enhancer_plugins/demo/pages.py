@@ -97,7 +97,7 @@ def _results(ablation: Ablation) -> str:
             finding = ablation.findings[stratum]
             std = finding.std(arm.name, metric)
             cells.append(f"{finding.mean(arm.name, metric):.4f}" + ("" if std is None else f" ± {std:.4f}"))
-        rows.append([arm.name, ARMS.get(arm.name, arm.words), *cells])
+        rows.append([arm.name, ARMS.get(arm.name, arm.description), *cells])
     return table(head, rows, right=range(2, len(head)))
 
 

@@ -12,8 +12,8 @@ from enhancer.config import ColumnsConfig, Settings
 from enhancer.config.schema import EvaluationConfig
 from enhancer.data import read_interactions, split_interactions
 from enhancer.evaluation import Views
-from enhancer.evaluation.ablation import facts
-from enhancer.evaluation.measuring.panels import panels_of
+from enhancer.evaluation.ablation import split_facts
+from enhancer.evaluation.measuring.panels import make_panels
 
 USERS, OLD, NEW = 60, 30, 20
 CATALOGUE = [f"old{n:02}" for n in range(OLD)] + [f"new{n:02}" for n in range(NEW)] + ["never"]
@@ -60,10 +60,10 @@ def test_new_items_of_a_test_file_are_its_cold_items(files):
         "120 of 180 test interactions are with 20 items that occur in the test part alone: these are the cold items of this split"
     )
     views = Views(split)
-    told = facts(views)
+    told = split_facts(views)
     wanted = {"cold_items": 20, "new_items": 20, "test_cold_items": 120, "test_warm": 60, "test_unreachable": 0}
     assert {name: told[name] for name in wanted} == wanted
-    panels = {stratum.name: (panel, stratum) for panel in panels_of(views) for stratum in panel.strata}
+    panels = {stratum.name: (panel, stratum) for panel in make_panels(views) for stratum in panel.strata}
     assert {"cold", "cold_among_all", "everything"} <= set(panels)
     assert sorted(panels["cold"][0].candidates.tolist()) == split.cold_items.tolist()
     assert len(panels["cold"][1].pairs.users) == 120
@@ -90,7 +90,7 @@ def test_after_one_moment_new_items_are_cold_and_new_users_are_told(tmp_path):
     assert split.unseen_notes[1:] == (
         "9 of 129 test interactions are not scored: their users have no training interaction",
     )
-    assert facts(Views(split))["test_strangers"] == 9
+    assert split_facts(Views(split))["test_strangers"] == 9
 
 
 @pytest.mark.parametrize(("users", "items"), [(USERS, 19), (49, NEW)])
@@ -101,14 +101,14 @@ def test_too_few_fill_no_panel_and_are_told(files, users, items):
     (said,) = split.unseen_notes
     assert f"are with {items} items that occur in the test part alone and are not scored" in said
     assert f"needs 20 such items and 50 training users with one; there are {users} such users" in said
-    told = facts(Views(split))
+    told = split_facts(Views(split))
     assert (told["cold_items"], told["new_items"], told["test_unreachable"]) == (0, items, 2 * users)
 
 
 def test_hardly_any_are_counted_and_not_told(files):
     split = files(old(), [*old(of=range(6, 12)), *new(1)], validation_size=0)
     assert split.unseen_notes == ()
-    assert facts(Views(split))["new_items"] == 2
+    assert split_facts(Views(split))["new_items"] == 2
 
 
 def test_drawn_items_stay_the_cold_ones(files):
@@ -118,13 +118,13 @@ def test_drawn_items_stay_the_cold_ones(files):
     assert all(name.startswith("old") for name in cold_of(split))
     (said,) = split.unseen_notes
     assert "are not scored: the cold items are those drawn by [evaluation] cold_items" in said
-    assert facts(Views(split))["new_items"] == 20
+    assert split_facts(Views(split))["new_items"] == 20
 
 
 def test_what_validation_has_met_is_not_new(files):
     split = files(old(), [*old(of=[6]), *new()], validation=[("u1", "new03"), ("u1", "new04")])
     assert not len(split.cold_items)  # two of the twenty occur in validation, and 18 are too few
-    assert facts(Views(split))["new_items"] == 18
+    assert split_facts(Views(split))["new_items"] == 18
     # Sixty users have two new items each, so each new item has six test pairs.
     assert split.unseen_notes[1:] == (
         "12 of 180 test interactions are not scored: their items occur in validation, not in training",
@@ -136,7 +136,7 @@ def test_users_that_a_test_file_alone_knows_are_counted(files):
     assert split.notes == (
         "test: 3 of 63 interactions left out: their user has no training interaction (such as 'x', 'y')",
     )
-    assert facts(Views(split))["test_unknown_users"] == 3
+    assert split_facts(Views(split))["test_unknown_users"] == 3
 
 
 def test_without_an_items_table_the_files_of_a_split_make_the_catalogue(files):

@@ -35,7 +35,7 @@ def test_the_json_has_the_keys_of_the_contract_and_no_nan(ablation):
     assert set(result["verdict"]) == {"all", "tail", "cold"}
     looks = result["beyond_accuracy"]["beside"]
     assert set(looks) == {"coverage@20", "gini@20", "novelty@20"}  # of the longest lists that a metric asks for
-    coverage = [run.spread["coverage"] for run in ablation.runs if run.arm == "beside"]
+    coverage = [run.beyond_accuracy["coverage"] for run in ablation.runs if run.arm == "beside"]
     assert looks["coverage@20"]["per_seed"] == coverage
     assert looks["coverage@20"]["std"] == pytest.approx(np.std(coverage, ddof=1))
 
@@ -60,7 +60,7 @@ def test_without_cold_items_there_is_no_cold_panel(ablate):
     result = ablate(cold=False, seeds=(0,)).to_json()
     assert not [name for name in result["strata"] if name.startswith("cold")]
     assert set(result["verdict"]) == {"all", "tail"}
-    assert "One seed cannot tell" in result["verdict"]["all"]
+    assert "One seed cannot separate" in result["verdict"]["all"]
     json.dumps(result, allow_nan=False)
 
 
@@ -126,7 +126,7 @@ def test_a_test_set_of_new_items_alone_says_what_it_lacks(world, toys):
     odd = toys["Split"](split.train, split.validation, test, split.cold_items, split.cold_users)
     with pytest.raises(EvaluationError, match="no test interaction") as refused:
         ablated(odd, vectors, toys)
-    assert "new items alone" in refused.value.hint
+    assert "held-out items only" in refused.value.hint
 
 
 def test_one_training_alone(world, toys):
@@ -183,6 +183,6 @@ def test_a_difference_without_chance_is_weighed_over_users_alone(ablation):
     comparison = replace(cold.compare("beside", "none", "ndcg@10"), paired=same, p_adjusted=None)
     finding = replace(cold, comparisons=[comparison])
     arms = ablation.arms[:2]
-    words = verdicts({"cold": finding}, arms, controls_by_arm(arms), "none", "ndcg@10")["cold"].words
-    assert "same for every seed" in words
-    assert "over users it is" in words
+    text = verdicts({"cold": finding}, arms, controls_by_arm(arms), "none", "ndcg@10")["cold"].text
+    assert "same for every seed" in text
+    assert "95% interval over users is" in text

@@ -106,7 +106,7 @@ def test_raw_text_as_the_source_makes_text_the_only_input():
 @pytest.mark.parametrize(
     ("tables", "says"),
     [
-        ({"evaluation": {"arms": ["none", "none"]}}, "'none' is there twice"),
+        ({"evaluation": {"arms": ["none", "none"]}}, "'none' is listed twice"),
         ({"evaluation": {"arms": ["none", "allign"]}}, "did you mean 'align'"),
         ({"evaluation": {"arms": ["none", "placbo"]}}, "did you mean 'placebo'"),
         ({"evaluation": {"arms": ["mine"], "arm": {"mine": {"fuser": "concatt"}}}}, "did you mean 'concat'"),
@@ -197,8 +197,8 @@ def test_what_makes_a_placebo_another_recipe():
     assert recipe_differences(arm, Arm("p", "align", shuffle=True)) == []
     assert recipe_differences(arm, Arm("p", "align", inputs=("text",), shuffle=True)) == []  # as wide
     both = Arm("both", "align", inputs=("profile", "text"))
-    assert recipe_differences(both, Arm("p", "align", shuffle=True)) == ["of profile, not profile + text"]
-    assert recipe_differences(Arm("c", "concat"), arm) == ["through align, not concat"]
-    assert recipe_differences(arm, Arm("p", "align", {"weight": 0.1}, shuffle=True)) == ["by other options of align"]
+    assert recipe_differences(both, Arm("p", "align", shuffle=True)) == ["on profile instead of profile + text"]
+    assert recipe_differences(Arm("c", "concat"), arm) == ["with align instead of concat"]
+    assert recipe_differences(arm, Arm("p", "align", {"weight": 0.1}, shuffle=True)) == ["with other options of align"]
     other = Arm("p", "align", shuffle=True, backbone_options=SOFTMAX)
-    assert recipe_differences(arm, other) == ["on other options of the backbone"]
+    assert recipe_differences(arm, other) == ["with other backbone options"]

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from enhancer.contracts import Factors, Fitted, SideFeatures, Sides
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation import Arm, evaluate, training_data
-from enhancer.evaluation.measuring.label_metrics import Labelled, auc, gauc, logloss, over_labels
+from enhancer.evaluation.measuring.label_metrics import LabelledPairs, auc, evaluate_labelled, gauc, logloss
 from enhancer.evaluation.measuring.views import Views
 from enhancer.evaluation.reporting.report import render_csv, render_report
 from enhancer.evaluation.running.baselines import rates
@@ -28,7 +28,7 @@ def test_auc_and_log_loss_are_those_of_scikit_learn(rows):
     users, good, scores = (np.array(column) for column in zip(*rows, strict=True))
     labels, scores = good.astype(np.float32), scores / 2
     if good.all() or not good.any():
-        with pytest.raises(EvaluationError, match="all labels are the same"):
+        with pytest.raises(EvaluationError, match="all labels are equal"):
             auc(labels, scores)
         return
     assert auc(labels, scores) == pytest.approx(metrics.roc_auc_score(good, scores), abs=1e-12)
@@ -43,7 +43,7 @@ def test_auc_and_log_loss_are_those_of_scikit_learn(rows):
     if areas:
         assert gauc(users, labels, scores) == pytest.approx(np.average(areas, weights=weights), abs=1e-12)
     else:
-        with pytest.raises(EvaluationError, match="all labels are the same"):
+        with pytest.raises(EvaluationError, match="all labels are equal"):
             gauc(users, labels, scores)
 
 
@@ -53,8 +53,8 @@ def test_log_loss_of_a_sure_mistake_is_finite():
 
 def test_a_ranking_is_not_asked_for_metrics_of_labels():
     factors = Factors(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
-    with pytest.raises(ConfigError, match="'auc' is of labelled pairs"):
-        evaluate(factors, Labelled(*np.zeros((3, 1), np.int32)), metrics=["auc"])
+    with pytest.raises(ConfigError, match="'auc' is a metric of labelled pairs"):
+        evaluate(factors, LabelledPairs(*np.zeros((3, 1), np.int32)), metrics=["auc"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,18 +250,18 @@ def test_fit_measures_both_kinds(click_backbone, toys):
     data = training_data(split, labelled=True)
     fitted, found = fit(backbone, toys["Nothing"](), data, split, metrics=["auc", "ndcg@5", "logloss"])
     assert set(found) == {"auc", "ndcg@5", "logloss"}
-    assert found["auc"] == over_labels(fitted.factors, Views(split).labelled_test, ["auc"])["auc"]
+    assert found["auc"] == evaluate_labelled(fitted.factors, Views(split).labelled_test, ["auc"])["auc"]
 
 
 @pytest.mark.parametrize(
     ("metrics", "change", "error", "says"),
     [
-        (["auc"], {"labels": False}, ConfigError, r"'auc' is of labels.*\[data.columns\] label"),
-        (["recall@5", "logloss"], {}, ConfigError, "'logloss' is of probabilities"),
-        (["auc"], {"test": 1}, EvaluationError, "all labels of the test part are the same"),
-        (["auc"], {"validation": 0}, EvaluationError, "all labels of the validation part are the same"),
+        (["auc"], {"labels": False}, ConfigError, r"'auc' needs labels.*\[data.columns\] label"),
+        (["recall@5", "logloss"], {}, ConfigError, "'logloss' needs probabilities"),
+        (["auc"], {"test": 1}, EvaluationError, "all labels of the test part are equal"),
+        (["auc"], {"validation": 0}, EvaluationError, "all labels of the validation part are equal"),
         (["gauc"], {"by_user": True}, EvaluationError, "no user with interactions of both labels"),
-        (["recall@5"], {"train": 0}, EvaluationError, "no training interaction is a good one"),
+        (["recall@5"], {"train": 0}, EvaluationError, "no training interaction is positive"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_training(toys, metrics, change, error, says):
@@ -279,7 +279,7 @@ def test_what_cannot_be_measured_is_refused_before_training(toys, metrics, chang
 def test_labels_all_alike_are_nothing_to_learn(click_backbone, toys):
     split, _ = make_split()
     split = replace(split, train=replace(split.train, labels=np.ones_like(split.train.labels)))
-    with pytest.raises(EvaluationError, match="every training interaction is a good one"):
+    with pytest.raises(EvaluationError, match="all training interactions are positive"):
         run(click_backbone, toys, split, metrics=["recall@5"])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from enhancer.evaluation.judging import significance, verdict
+from enhancer.evaluation.judging import formatting, significance
 from enhancer.evaluation.measuring import metrics, strata
 
 PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "evaluation.md"
@@ -16,7 +16,7 @@ def test_the_page_tells_the_truth():
     assert (failed, tried > 5) == (0, True)
 
 
-@pytest.mark.parametrize("module", [metrics, significance, strata, verdict], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [formatting, metrics, significance, strata], ids=lambda module: module.__name__)
 def test_docstrings_tell_the_truth(module):
     failed, tried = doctest.testmod(module)
     assert failed == 0

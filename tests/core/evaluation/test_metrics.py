@@ -12,7 +12,7 @@ from enhancer.contracts import Factors
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation import CSR, evaluate, parse_metric, rank
 from enhancer.evaluation.measuring import ranking as ranking_module
-from enhancer.evaluation.measuring.metrics import PairList, score
+from enhancer.evaluation.measuring.metrics import PairList, score_ranking
 
 ALL = ["ndcg@5", "recall@5", "precision@5", "mrr@5", "map@5", "hit@5"]
 
@@ -182,7 +182,7 @@ def test_one_ranking_serves_several_strata():
     factors = scores_as_factors([[4, 3, 2, 1], [1, 2, 3, 4], [4, 3, 2, 1]])
     users = np.array([0, 1, 2], np.int32)
     ranked = rank(factors, users, None, k=2)
-    part = score(ranked, users, pairs((0, 0), (2, 3)), 4, ["recall@1", "recall@2"])
+    part = score_ranking(ranked, users, pairs((0, 0), (2, 3)), 4, ["recall@1", "recall@2"])
     assert part.users.tolist() == [0, 2]
     assert part.values["recall@2"].tolist() == [1.0, 0.0]
 

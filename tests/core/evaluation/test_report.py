@@ -118,7 +118,7 @@ def test_every_arm_panel_and_verdict_is_there(page, ablation):
     words = " ".join(" ".join(Tags(page).data).replace("\N{NO-BREAK SPACE}", " ").split())
     for arm in ablation.arms:
         assert arm.name in words
-        assert arm.words in words
+        assert arm.description in words
     for title in ("All items", "Head", "Middle", "Tail", "Cold items", "Cold among all", "Short history"):
         assert title in words
     for verdict in ablation.verdict.values():
@@ -219,7 +219,7 @@ def test_the_csv_has_every_number(ablation):
     cold = [float(r["value"]) for r in rows if (r["panel"], r["arm"], r["metric"]) == ("cold", "beside", "ndcg@10")]
     assert cold == ablation.findings["cold"].per_seed["beside"]["ndcg@10"]
     looks = [float(r["value"]) for r in rows if (r["panel"], r["arm"], r["metric"]) == ("all", "beside", "gini@20")]
-    assert looks == [run.spread["gini"] for run in ablation.runs if run.arm == "beside"]
+    assert looks == [run.beyond_accuracy["gini"] for run in ablation.runs if run.arm == "beside"]
     assert "Gini@20" in render_report(ablation)
     assert {r["arm"] for r in rows} - {"als"} == {"none", "beside", "text", "placebo", "popularity", "ease"}
 

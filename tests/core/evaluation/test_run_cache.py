@@ -29,9 +29,7 @@ def test_a_second_ablation_trains_nothing_and_finds_the_same(count, toys, tmp_pa
     assert one == two
     for a, b in zip(first.runs, second.runs, strict=True):
         assert a.history == b.history
-        assert all(
-            (a.measured[s].values[m] == b.measured[s].values[m]).all() for s in a.measured for m in first.metrics
-        )
+        assert all((a.scores[s].values[m] == b.scores[s].values[m]).all() for s in a.scores for m in first.metrics)
 
 
 def test_only_what_changed_is_trained_again(count, toys, tmp_path):

@@ -75,7 +75,7 @@ def experiment(parts, **changed):
 
 
 def trainer(world, seen=None, cache=None):
-    def run_all(requests):
+    def run_trials(requests):
         if seen is not None:
             seen.extend(requests)
         return [
@@ -83,12 +83,12 @@ def trainer(world, seen=None, cache=None):
             for each in requests
         ]
 
-    return run_all
+    return run_trials
 
 
 def test_every_arm_gets_the_same_budget_and_the_best_on_validation_is_taken(parts):
     world, jobs = experiment(parts), []
-    found = search(world, ARMS, SPACE, seed=9, run_all=trainer(world, jobs))
+    found = search(world, ARMS, SPACE, seed=9, run_trials=trainer(world, jobs))
     assert [each.arm.name for each in found] == ["none", "beside", "placebo"]
     assert [len(each.trials) for each in found] == [9, 9, 9]
     assert {job.seed for job in jobs} == {9}
@@ -103,9 +103,9 @@ def test_every_arm_gets_the_same_budget_and_the_best_on_validation_is_taken(part
     real = found[1]
     assert real.best.value > real.trials[0].value
     assert real.arm.fuser_options["weight"] > 0.1
-    again = search(world, ARMS, SPACE, seed=9, run_all=trainer(world))
+    again = search(world, ARMS, SPACE, seed=9, run_trials=trainer(world))
     assert [each.arm for each in again] == [each.arm for each in found]
-    alone = search(world, ARMS[1:2], SPACE, seed=9, run_all=trainer(world))  # company changes nothing
+    alone = search(world, ARMS[1:2], SPACE, seed=9, run_trials=trainer(world))  # company changes nothing
     assert alone[0].arm == real.arm
 
 
@@ -121,10 +121,10 @@ def test_the_test_part_is_not_looked_at(parts, toys, tmp_path):
     sealed = toys["Split"](split.train, split.validation, Sealed(), split.cold_items, split.cold_users)
     world = replace(experiment(parts), views=Views(sealed), panels=[])
     cache = RunCache(tmp_path)
-    found = search(world, ARMS, SPACE, seed=9, run_all=trainer(world, cache=cache))
+    found = search(world, ARMS, SPACE, seed=9, run_trials=trainer(world, cache=cache))
     open_ = experiment(parts)
     assert [each.arm for each in found] == [
-        each.arm for each in search(open_, ARMS, SPACE, seed=9, run_all=trainer(open_))
+        each.arm for each in search(open_, ARMS, SPACE, seed=9, run_trials=trainer(open_))
     ]
     assert 10 < len(list(tmp_path.glob("*.npz"))) <= 27
 
@@ -167,7 +167,7 @@ def test_an_ablation_compares_what_was_found_and_remembers_trials(parts, tmp_pat
 def test_a_trial_that_diverges_is_a_bad_trial_and_no_more(parts):
     world = experiment(parts)
     wild = SearchConfig(trials=6, fuser={"beside": {"weight": DimensionConfig(choices=[100.0, 1.0])}}, backbone={})
-    found = search(world, ARMS[1:2], wild, seed=1, run_all=trainer(world))[0]
+    found = search(world, ARMS[1:2], wild, seed=1, run_trials=trainer(world))[0]
     assert {trial.value is None for trial in found.trials} == {True, False}
     assert found.arm.fuser_options == {"weight": 1.0}
 
@@ -189,17 +189,17 @@ def test_well_known_options_are_searched_around_their_values(parts):
 
 def test_what_cannot_be_searched_is_said(parts, toys):
     world = experiment(parts)
-    run_all = trainer(world)
+    run_trials = trainer(world)
     unknown = SearchConfig(fuser={"beside": {"wieght": DimensionConfig(low=1.0, high=2.0)}})
     with pytest.raises(ConfigError, match="arm 'beside' has no fuser option 'wieght'"):
-        search(world, ARMS, unknown, seed=1, run_all=run_all)
+        search(world, ARMS, unknown, seed=1, run_trials=run_trials)
     with pytest.raises(ConfigError, match="'nobody' is neither an arm"):
-        search(world, ARMS, SearchConfig(fuser={"nobody": {}}), seed=1, run_all=run_all)
+        search(world, ARMS, SearchConfig(fuser={"nobody": {}}), seed=1, run_trials=run_trials)
     split, none = parts["split"], np.empty(0, np.int32)
     empty = toys["Part"](none, none, split.train.user_ids, split.train.item_ids)
     bare = experiment(parts, split=toys["Split"](split.train, empty, split.test, split.cold_items, split.cold_users))
-    with pytest.raises(EvaluationError, match="searched on validation"):
-        search(bare, ARMS, SPACE, seed=1, run_all=run_all)
+    with pytest.raises(EvaluationError, match="searched on the validation part"):
+        search(bare, ARMS, SPACE, seed=1, run_trials=run_trials)
 
 
 @pytest.mark.parametrize(

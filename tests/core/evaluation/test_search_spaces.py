@@ -140,20 +140,20 @@ def test_what_is_named_for_every_arm_is_left_out_for_one_that_has_no_use_for_it(
 
 
 def trainer(world):
-    def run_all(requests):
+    def run_trials(requests):
         return [
             PreparedRun.of(world, each).train(TrainingMonitor(world.views, "ndcg@10", run=each.name))
             for each in requests
         ]
 
-    return run_all
+    return run_trials
 
 
 def test_what_no_arm_has_a_use_for_is_refused(experiment):
     pytest.importorskip("optuna")
     world = experiment()
-    with pytest.raises(ConfigError, match=r"^\[evaluation.search.backbone\] temperature would be searched in vain"):
-        search(world, [BPR], SearchConfig(backbone=TEMPERATURE), seed=1, run_all=trainer(world))
+    with pytest.raises(ConfigError, match=r"^\[evaluation.search.backbone\] temperature has no effect"):
+        search(world, [BPR], SearchConfig(backbone=TEMPERATURE), seed=1, run_trials=trainer(world))
 
 
 @pytest.mark.parametrize("own", [{}, {"negatives": 16}])
@@ -162,7 +162,7 @@ def test_a_search_over_losses_gives_each_its_own_options(experiment, own):
     world = experiment(dim=8, epochs=1, device="cpu")
     arm = Arm("mine", "none", semantic=False, backbone_options={"loss": "softmax", **own})
     space = TEMPERATURE | {"loss": DimensionConfig(choices=["bpr", "softmax"])}
-    found = search(world, [arm], SearchConfig(trials=8, backbone=space), seed=1, run_all=trainer(world))[0]
+    found = search(world, [arm], SearchConfig(trials=8, backbone=space), seed=1, run_trials=trainer(world))[0]
     tried = [trial.options["backbone"] for trial in found.trials[1:]]
     assert {options["loss"]: set(options) for options in tried} == {
         "bpr": {"loss"},
@@ -187,7 +187,7 @@ def test_a_search_over_losses_gives_each_its_own_options(experiment, own):
 def test_what_cannot_be_trained_is_no_trial(experiment, arm, space):
     pytest.importorskip("optuna")
     world = experiment(dim=8, epochs=1, device="cpu")
-    found = search(world, [arm], SearchConfig(trials=8, backbone=space), seed=1, run_all=trainer(world))[0]
+    found = search(world, [arm], SearchConfig(trials=8, backbone=space), seed=1, run_trials=trainer(world))[0]
     assert len(found.trials) == 8
     assert all(trial.value is not None for trial in found.trials)
 
@@ -196,9 +196,9 @@ def test_a_space_that_holds_nothing_to_train_is_said(experiment):
     pytest.importorskip("optuna")
     world = experiment(dim=8, epochs=1, device="cpu")
     nothing = SearchConfig(trials=3, backbone={"layers": DimensionConfig(choices=[0])})
-    with pytest.raises(ConfigError, match=r"none can be trained: fuser 'generate' needs .*propagation") as said:
-        search(world, [Arm("mine", "generate")], nothing, seed=1, run_all=trainer(world))
-    assert "leave out" in said.value.hint
+    with pytest.raises(ConfigError, match=r"can be trained: fuser 'generate' needs .*propagation") as said:
+        search(world, [Arm("mine", "generate")], nothing, seed=1, run_trials=trainer(world))
+    assert "remove options" in said.value.hint
 
 
 def test_whole_numbers_are_searched_as_such(experiment):

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from enhancer.contracts import Factors
 from enhancer.evaluation import Views, ease, evaluate, popularity
 from enhancer.evaluation.measuring.metrics import PairList
-from enhancer.evaluation.measuring.panels import novelty, panels_of, spread
+from enhancer.evaluation.measuring.panels import coverage_and_gini, make_panels, novelty
 from enhancer.evaluation.measuring.strata import history_groups, popularity_groups
 from enhancer.evaluation.running.baselines import als
 
@@ -38,7 +38,7 @@ def test_history_groups_part_the_users_that_have_one(counts):
 def test_panels_of_a_split_with_cold_items(world):
     split, _ = world
     views = Views(split)
-    panels = {stratum.name: (panel, stratum) for panel in panels_of(views) for stratum in panel.strata}
+    panels = {stratum.name: (panel, stratum) for panel in make_panels(views) for stratum in panel.strata}
     assert set(panels) >= {"all", "head", "middle", "tail", "history_short", "cold", "cold_among_all", "everything"}
     warm = set(split.train.items.tolist())
     assert set(panels["all"][0].candidates.tolist()) == warm
@@ -47,7 +47,7 @@ def test_panels_of_a_split_with_cold_items(world):
     counts = {name: len(stratum.pairs.users) for name, (_, stratum) in panels.items()}
     assert counts["head"] + counts["middle"] + counts["tail"] == counts["all"]
     assert counts["history_short"] + counts["history_medium"] + counts["history_long"] == counts["all"]
-    assert counts["all"] + counts["cold"] + views.unreachable == len(split.test.users)
+    assert counts["all"] + counts["cold"] + views.unscored_item_pairs == len(split.test.users)
 
 
 def test_warm_and_cold_are_mixed_in_equal_shares(world):
@@ -75,11 +75,11 @@ def test_a_stratum_that_would_repeat_all_is_left_out(toys):
     none = np.empty(0, np.int32)
     empty = toys["Part"](none, none, *ids)
     views = Views(toys["Split"](part([0, 1, 2, 0, 1, 2]), empty, part([1, 2, 0, 1, 2, 0]), none, none))
-    assert [stratum.name for panel in panels_of(views) for stratum in panel.strata] == ["all"]
+    assert [stratum.name for panel in make_panels(views) for stratum in panel.strata] == ["all"]
 
 
 def test_a_length_that_all_share_is_said_once(world):
-    words = {s.name: s.words for p in panels_of(Views(world[0])) for s in p.strata}
+    words = {s.name: s.description for p in make_panels(Views(world[0])) for s in p.strata}
     assert words["history_short"].startswith("users with ")
     for text in words.values():
         found = re.search(r"(\d+) to (\d+)", text)
@@ -100,12 +100,12 @@ def test_a_model_that_knows_nothing_of_cold_items_is_at_chance_there(world):
 
 def test_coverage_and_gini():
     ranked = np.array([[0, 1], [0, 2], [0, -1]], np.int32)
-    looks = spread(ranked, np.arange(4), 4)
+    looks = coverage_and_gini(ranked, np.arange(4), 4)
     assert looks["coverage"] == 0.75
     # Counts 0 1 1 3: mean absolute difference over twice the mean.
     counts = np.array([0, 1, 1, 3])
     assert np.isclose(looks["gini"], np.abs(counts[:, None] - counts).mean() / (2 * counts.mean()))
-    assert spread(np.full((1, 2), -1), np.arange(4), 4) == {"coverage": 0.0, "gini": 0.0}
+    assert coverage_and_gini(np.full((1, 2), -1), np.arange(4), 4) == {"coverage": 0.0, "gini": 0.0}
     assert np.isclose(novelty(ranked, np.array([4, 2, 1, 1]), 8), (3 * 1 + 2 + 3) / 5)
 
 

@@ -30,8 +30,8 @@ NOBODY = PairList(np.zeros(1, np.int32), np.zeros(1, np.int32))
 def run(arm, seed, value, metric="ndcg@10"):
     scores = Scores(np.arange(2, dtype=np.int32), {metric: np.full(2, value)})
     return ArmRun(
-        arm=arm, seed=seed, seconds=1.0, epochs=1, best_epoch=1, validation=None, history=[], measured={"all": scores},
-        spread={},
+        arm=arm, seed=seed, seconds=1.0, epochs=1, best_epoch=1, validation=None, history=[], scores={"all": scores},
+        beyond_accuracy={},
     )  # fmt: skip
 
 
@@ -57,57 +57,57 @@ def judged(metric="ndcg@10", **levels):
 
 def test_it_claims_no_more_than_the_tests():
     assert judged(none=0.3, align=0.3, text=0.3, placebo=0.3).level == "no significant gain"
-    assert "The best arm with vectors, align, reaches NDCG@10 .300" in judged(none=0.3, align=0.3001).words
-    assert "no gain. Even the best" in judged(none=0.3, align=0.28, text=0.27, placebo=0.28).words
+    assert "The best arm with vectors, align, reaches NDCG@10 .300" in judged(none=0.3, align=0.3001).text
+    assert "a loss. Even the best" in judged(none=0.3, align=0.28, text=0.27, placebo=0.28).text
     assert judged(none=0.3, placebo=0.31).level == "unknown"
 
 
 def test_meaning_is_what_shuffled_vectors_do_not_reach():
     real = judged(none=0.3, align=0.33, text=0.32, placebo=0.3)
     assert (real.level, real.arm) == ("semantic gain", "align")
-    assert "the meaning made it" in real.words
-    assert "the LLM adds to it" in real.words
+    assert "the gain comes from meaning" in real.text
+    assert "the LLM improves on it" in real.text
     shared = judged(none=0.3, align=0.32, text=0.31, placebo=0.3201)
     assert shared.level == "gain"
-    assert "not shown to be meaning" in shared.words
+    assert "not shown to come from meaning" in shared.text
     alone = judged(none=0.3, align=0.33)
     assert alone.level == "gain"
-    assert "nothing to show that meaning made it" in alone.words
+    assert "a gain, not shown to come from meaning" in alone.text
 
 
 @pytest.mark.parametrize(("metric", "base", "gain"), [("ndcg@10", 0.3, 0.02), ("logloss", 0.7, -0.02)])
 def test_better_is_better_whatever_the_metric(metric, base, gain):
     real = judged(metric, none=base, align=base + 2 * gain, text=base + gain, placebo=base)
     assert (real.level, real.arm) == ("semantic gain", "align")
-    assert "the LLM adds to it" in real.words
-    assert "the meaning made it" in real.words
+    assert "the LLM improves on it" in real.text
+    assert "the gain comes from meaning" in real.text
     beaten = judged(metric, none=base, concat=base + gain, placebo=base + 2 * gain)
     assert beaten.level == "gain"
-    assert "even better (p < .001): it is not shown to be meaning" in beaten.words
+    assert "significantly better (p < .001): the gain is not shown to come from meaning" in beaten.text
     shared = judged(metric, none=base, align=base + gain, placebo=base + gain)
-    assert "not significantly worse" in shared.words
+    assert "not significantly worse" in shared.text
     lost = judged(metric, none=base, both=base + gain, text=base + 3 * gain, placebo=base)
     assert (lost.arm, lost.level) == ("text", "semantic gain")
     text = judged(metric, none=base, bare=base + gain, soft=base + gain, shuffled=base)
-    assert "not significantly worse" in text.words
-    assert "the backbone made it" in text.words
+    assert "not significantly worse" in text.text
+    assert "the gain comes from the backbone" in text.text
 
 
 def test_raw_text_that_does_as_well_needs_no_llm():
     won = judged(none=0.3, align=0.32, text=0.33, placebo=0.3)
     assert (won.level, won.arm) == ("semantic gain", "text")
-    assert "no LLM is needed" in won.words
+    assert "needs no LLM" in won.text
 
 
 def test_what_the_loss_gains_is_not_credited_to_vectors():
     lost = judged(none=0.3, bare=0.34, soft=0.34, shuffled=0.32)
     assert lost.level == "no significant gain"
-    assert "no significant gain by vectors" in lost.words
-    assert "The same backbone without vectors, bare, reaches .34" in lost.words
-    assert "the backbone made it" in lost.words
+    assert "no significant gain from vectors" in lost.text
+    assert "The same backbone without vectors, bare, reaches .34" in lost.text
+    assert "the gain comes from the backbone" in lost.text
     won = judged(none=0.3, bare=0.34, soft=0.36, shuffled=0.32)
     assert (won.level, won.arm) == ("semantic gain", "soft")
-    assert "The same backbone without vectors, bare, reaches .34" in won.words
+    assert "The same backbone without vectors, bare, reaches .34" in won.text
     # An arm that gains by its vectors is judged before one that reaches more by its loss.
     assert judged(none=0.3, align=0.31, placebo=0.3, bare=0.34, soft=0.34).arm == "align"
 
@@ -115,17 +115,17 @@ def test_what_the_loss_gains_is_not_credited_to_vectors():
 def test_without_the_backbone_alone_nothing_is_told():
     untold = judged(none=0.3, soft=0.34, shuffled=0.32)
     assert untold.level == "gain"
-    assert "no arm without vectors shares its options" in untold.words
+    assert "no arm without vectors shares them" in untold.text
 
 
 @pytest.mark.parametrize(
-    ("arm", "apart"), [("concat", "through align, not concat"), ("both", "of profile, not profile + text")]
+    ("arm", "apart"), [("concat", "with align instead of concat"), ("both", "on profile instead of profile + text")]
 )
 def test_a_placebo_by_another_recipe_clears_nobody(arm, apart):
     verdict = judged(**{"none": 0.3, arm: 0.34, "placebo": 0.3})
     assert verdict.level == "gain"
-    assert apart in verdict.words
-    assert f"an arm like {arm} with shuffle = true would tell" in verdict.words
+    assert apart in verdict.text
+    assert f"run an arm like {arm} with shuffle = true" in verdict.text
 
 
 def test_every_question_is_one_family_over_all_arms():

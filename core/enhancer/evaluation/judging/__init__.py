@@ -1,1 +1,1 @@
-"""Judge runs: paired tests, comparisons and the verdict in words."""
+"""Compare the arms of an ablation, test differences for significance, and state the verdict."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.evaluation.judging.findings import Comparison, Finding
-from enhancer.evaluation.judging.significance import Paired, bootstrap, holm, paired
+from enhancer.evaluation.judging.significance import PairedTest, bootstrap, holm, paired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,60 +37,55 @@ def compare_arms(
         metrics: Names such as ``ndcg@10``.
         reference: Metrics of the reference lines, by their names.
     """
-    by_arm = {name: [run.measured[stratum.name] for run in runs if run.arm == name] for name in controls}
+    by_arm = {name: [run.scores[stratum.name] for run in runs if run.arm == name] for name in controls}
     per_seed = {
-        name: {metric: [scores.mean(metric) for scores in measured] for metric in metrics}
-        for name, measured in by_arm.items()
+        name: {metric: [scores.mean(metric) for scores in of_arm] for metric in metrics}
+        for name, of_arm in by_arm.items()
     }
-
-    users_mean = {
-        (name, metric): np.mean([scores.values[metric] for scores in measured], axis=0)
-        for name, measured in by_arm.items()
+    per_user = {
+        (name, metric): np.mean([scores.values[metric] for scores in of_arm], axis=0)
+        for name, of_arm in by_arm.items()
         for metric in metrics
-        if metric in measured[0].values
+        if metric in of_arm[0].values
     }
-
-    # The verdict picks among all arms what to say of any one of them, so each question is one family over all arms.
+    # The verdict picks the best of all arms afterwards, so each question is one family over all arms.
     families = {"baseline": [(name, baseline) for name in controls if name != baseline]}
     for name, own in controls.items():
         for role, control in own.by_role().items():
             if control.name != baseline:
                 families.setdefault(role, []).append((name, control.name))
-    tests: dict[tuple[str, str, str], Paired] = {}
+    tests: dict[tuple[str, str, str], PairedTest] = {}
     adjusted: dict[tuple[str, str, str], float | None] = {}
     for family in families.values():
         for metric in metrics:
             keys = [(name, against, metric) for name, against in family]
             tests |= {key: paired(per_seed[key[0]][metric], per_seed[key[1]][metric]) for key in keys}
             adjusted.update(zip(keys, holm([tests[key].p for key in keys]), strict=True))
-    wanted = list(tests)
-    by_user = [key for key in wanted if (key[0], key[2]) in users_mean]
-    differences = [users_mean[name, metric] - users_mean[against, metric] for name, against, metric in by_user]
-    intervals = dict(zip(by_user, bootstrap(np.stack(differences, axis=1)), strict=True)) if by_user else {}
+    with_users = [key for key in tests if (key[0], key[2]) in per_user]
+    differences = [per_user[name, metric] - per_user[against, metric] for name, against, metric in with_users]
+    intervals = dict(zip(with_users, bootstrap(np.stack(differences, axis=1)), strict=True)) if with_users else {}
     comparisons: list[Comparison] = []
-    for key in wanted:
+    for key, test in tests.items():
         name, against, metric = key
-        reached = float(np.mean(per_seed[against][metric]))
+        base = float(np.mean(per_seed[against][metric]))
         comparisons.append(
             Comparison(
                 arm=name,
                 baseline=against,
                 metric=metric,
-                paired=tests[key],
+                paired=test,
                 p_adjusted=adjusted[key],
-                relative=tests[key].delta / reached if reached else None,
+                relative=test.delta / base if base else None,
                 users_interval=intervals.get(key),
             )
         )
     return Finding(
         name=stratum.name,
-        words=stratum.words,
+        description=stratum.description,
         users=len(next(iter(by_arm.values()))[0].users),
-        items=stratum.items,
+        items=stratum.n_items,
         interactions=len(stratum.pairs.users),
         per_seed=per_seed,
         comparisons=comparisons,
-        reference={
-            name: measured[stratum.name].means() for name, measured in reference.items() if stratum.name in measured
-        },
+        reference={name: scores[stratum.name].means() for name, scores in reference.items() if stratum.name in scores},
     )

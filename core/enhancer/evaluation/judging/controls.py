@@ -65,13 +65,13 @@ def recipe_differences(arm: Arm, other: Arm, *, width: bool = True) -> list[str]
     """
     found = []
     if other.fuser != arm.fuser:
-        found.append(f"through {other.fuser}, not {arm.fuser}")
+        found.append(f"with {other.fuser} instead of {arm.fuser}")
     elif not _same_fuser_options(arm, other):
-        found.append(f"by other options of {arm.fuser}")
+        found.append(f"with other options of {arm.fuser}")
     if not same_backbone(arm, other):
-        found.append("on other options of the backbone")
+        found.append("with other backbone options")
     if width and len(other.inputs) != len(arm.inputs):
-        found.append(f"of {' + '.join(other.inputs)}, not {' + '.join(arm.inputs)}")
+        found.append(f"on {' + '.join(other.inputs)} instead of {' + '.join(arm.inputs)}")
     return found
 
 

@@ -13,48 +13,48 @@ from enhancer.evaluation.measuring.metrics import direction
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enhancer.evaluation.judging.significance import Paired
+    from enhancer.evaluation.judging.significance import PairedTest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """An arm against another, on one metric."""
+    """Comparison of an arm with another one on one metric."""
 
     arm: str
     baseline: str
     metric: str
-    paired: Paired
+    paired: PairedTest
     p_adjusted: float | None
-    """Holm's correction over its family: all arms compared with the baseline on this metric, or all compared with
-    their placebos, with their raw text, or with their own backbone without vectors."""
+    """p-value after Holm's correction over a family: all comparisons on this metric with the baseline, or all those
+    with placebos, with raw text, or with the same backbone without vectors."""
     relative: float | None
-    """Delta over the baseline's mean; None where that is 0."""
+    """Difference relative to the baseline's mean; None if that is 0."""
     users_interval: tuple[float, float] | None
-    """95% bootstrap interval of delta over users, each user's difference averaged over seeds; None for a metric of
-    labelled pairs, which is no mean over users."""
+    """95% bootstrap interval of the difference over users, averaged over seeds; None for a metric of labelled pairs,
+    which is not a mean over users."""
 
     @property
     def significant(self) -> bool:
-        """Whether the corrected p is below .05; the sign of delta tells better from worse."""
+        """Whether the adjusted p-value is below .05, in either direction."""
         return self.p_adjusted is not None and self.p_adjusted < ALPHA
 
     @property
     def gain(self) -> float:
-        """Delta, so that more is better whatever the metric."""
+        """The difference, with its sign changed for metrics where lower is better."""
         return direction(self.metric) * self.paired.delta
 
     @property
     def better(self) -> bool:
-        """Significantly better than the baseline."""
+        """Whether the arm is significantly better than the baseline."""
         return self.significant and self.gain > 0
 
     @property
     def worse(self) -> bool:
-        """Significantly worse than the baseline."""
+        """Whether the arm is significantly worse than the baseline."""
         return self.significant and self.gain < 0
 
     def to_json(self) -> dict[str, Any]:
-        """The keys fixed by contract, and what stands beside them."""
+        """Return the comparison as JSON values; undefined values are None."""
         test = self.paired
         return {
             "arm": self.arm,
@@ -75,52 +75,56 @@ class Comparison:
         }
 
 
-def deviation(values: Sequence[float]) -> float | None:
-    """Standard deviation over seeds (n - 1); None with one seed."""
+def sample_std(values: Sequence[float]) -> float | None:
+    """Return the standard deviation (n - 1); None with one value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def mean_and_spread(values: Sequence[float]) -> dict[str, Any]:
-    """What the JSON says of a number of each seed."""
-    return {"mean": float(np.mean(values)), "std": deviation(values), "per_seed": list(values)}
+def mean_and_std(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean, standard deviation and the values themselves, as JSON values."""
+    return {"mean": float(np.mean(values)), "std": sample_std(values), "per_seed": list(values)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Finding:
-    """One panel or stratum: what every arm reached, and how they compare."""
+    """Results of all arms on one stratum, and their comparisons."""
 
     name: str
-    words: str
+    description: str
+    """Short description of the stratum."""
     users: int
+    """Number of users with a relevant pair."""
     items: int
+    """Number of items in the stratum."""
     interactions: int
+    """Number of relevant pairs."""
     per_seed: dict[str, dict[str, list[float]]]
-    """By arm and metric: the mean over users of each seed's run."""
+    """Mean over users, by arm, metric and then seed."""
     comparisons: list[Comparison]
-    """First all others with the baseline, then arms with vectors against their controls."""
+    """Comparisons with the baseline first, then those of arms with vectors with their controls."""
     reference: dict[str, dict[str, float]]
-    """By reference line and metric."""
+    """Metrics of the reference lines, by line and metric."""
 
     def mean(self, arm: str, metric: str) -> float:
-        """Mean over seeds."""
+        """Return the mean over seeds."""
         return float(np.mean(self.per_seed[arm][metric]))
 
     def std(self, arm: str, metric: str) -> float | None:
-        """Standard deviation over seeds (n - 1); None with one seed."""
-        return deviation(self.per_seed[arm][metric])
+        """Return the standard deviation over seeds (n - 1); None with one seed."""
+        return sample_std(self.per_seed[arm][metric])
 
     def compare(self, arm: str, baseline: str, metric: str) -> Comparison | None:
-        """The comparison of two arms, if it was made."""
+        """Return the comparison of two arms, or None if they were not compared."""
         for comparison in self.comparisons:
             if (comparison.arm, comparison.baseline, comparison.metric) == (arm, baseline, metric):
                 return comparison
         return None
 
     def to_json(self) -> dict[str, Any]:
-        """``arms``, ``comparisons``, ``reference``."""
+        """Return ``arms``, ``comparisons`` and ``reference`` as JSON values."""
         return {
             "arms": {
-                arm: {metric: mean_and_spread(values) for metric, values in metrics.items()}
+                arm: {metric: mean_and_std(values) for metric, values in metrics.items()}
                 for arm, metrics in self.per_seed.items()
             },
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
@@ -128,9 +132,9 @@ class Finding:
         }
 
     def stratum_json(self) -> dict[str, Any]:
-        """As :meth:`to_json`, with what the stratum is."""
+        """Return :meth:`to_json` with the description and size of the stratum."""
         return {
-            "what": self.words,
+            "what": self.description,
             "users": self.users,
             "items": self.items,
             "interactions": self.interactions,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from enhancer.evaluation.judging.findings import mean_and_spread
-from enhancer.evaluation.measuring.panels import shown
+from enhancer.evaluation.judging.findings import mean_and_std
+from enhancer.evaluation.measuring.panels import list_length
 
 if TYPE_CHECKING:
     from enhancer.evaluation.judging.controls import Controls
@@ -19,62 +19,63 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Ablation:
-    """Arms × seeds, judged."""
+    """Result of an ablation: findings, runs and verdicts."""
 
     arms: list[Arm]
+    """All arms; after a search, with the best options."""
     controls: dict[str, Controls]
     """The controls of every arm, by the arm's name."""
     baseline: str
     metrics: list[str]
     seeds: list[int]
     findings: dict[str, Finding]
-    """``all`` first, then the strata."""
+    """Findings by stratum, ``all`` first."""
     runs: list[ArmRun]
     verdicts: dict[str, Verdict]
-    """For ``all``, ``tail`` and ``cold``, where there are such."""
+    """Verdicts on ``all``, ``tail`` and ``cold``, as far as these panels exist."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What the numbers rest on: users, items, interactions of each part, and what could not be scored."""
+    """Sizes of the split: users, items, interactions of each part, and test pairs that are not scored."""
     searched: dict[str, SearchResult] = field(default_factory=dict)
-    """By arm, what a search of hyper-parameters tried and took; empty where none was made."""
+    """Results of the hyper-parameter search, by arm; empty without a search."""
     seconds: float = 0.0
     """Wall time of the whole ablation."""
 
     @property
     def overall(self) -> Finding:
-        """All warm items."""
+        """The finding on all warm items."""
         return self.findings["all"]
 
     @property
     def strata(self) -> dict[str, Finding]:
-        """Everything but ``all``."""
+        """The findings on all strata but ``all``."""
         return {name: finding for name, finding in self.findings.items() if name != "all"}
 
     @property
     def verdict(self) -> dict[str, str]:
-        """The verdicts in words."""
-        return {name: verdict.words for name, verdict in self.verdicts.items()}
+        """The verdicts as sentences, by panel."""
+        return {name: verdict.text for name, verdict in self.verdicts.items()}
 
     @property
     def beyond_accuracy(self) -> dict[str, dict[str, list[float]]]:
-        """What an arm's lists over warm items look like, seed by seed: ``coverage@k``, ``gini@k``, ``novelty@k``.
+        """``coverage@k``, ``gini@k`` and ``novelty@k`` of each arm's lists over warm items, by arm, name and then seed.
 
-        ``k`` is the largest cut-off of the metrics; the users are those with warm test pairs.
+        ``k`` is the largest cut-off of the metrics. The lists are those of users with warm test pairs.
         """
-        k = shown(self.metrics)
+        k = list_length(self.metrics)
         return {
             arm.name: {
-                f"{looks}@{k}": [run.spread[looks] for run in self.runs if run.arm == arm.name]
-                for looks in ("coverage", "gini", "novelty")
+                f"{name}@{k}": [run.beyond_accuracy[name] for run in self.runs if run.arm == arm.name]
+                for name in ("coverage", "gini", "novelty")
             }
             for arm in self.arms
         }
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name."""
+        """Return the arm with this name."""
         return next(arm for arm in self.arms if arm.name == name)
 
     def to_json(self) -> dict[str, Any]:
-        """What ``enhancer ablate --json`` prints: no NaN, no infinity, None where nothing can be told."""
+        """Return what ``enhancer ablate --json`` prints. Undefined values are None; no value is NaN or infinite."""
         return {
             **self.overall.to_json(),
             "strata": {name: finding.stratum_json() for name, finding in self.strata.items()},
@@ -83,10 +84,10 @@ class Ablation:
             "baseline": self.baseline,
             "metrics": self.metrics,
             "seeds": self.seeds,
-            "what": {arm.name: arm.words for arm in self.arms},
+            "what": {arm.name: arm.description for arm in self.arms},
             "beyond_accuracy": {
-                arm: {looks: mean_and_spread(values) for looks, values in by_looks.items()}
-                for arm, by_looks in self.beyond_accuracy.items()
+                arm: {name: mean_and_std(values) for name, values in by_name.items()}
+                for arm, by_name in self.beyond_accuracy.items()
             },
             "runs": [
                 {

@@ -1,8 +1,8 @@
-"""Is the difference more than the luck of the seed? Paired tests over seeds, intervals, and correction for many arms.
+"""Test differences between arms: paired tests over seeds, bootstrap intervals over users, and Holm's correction.
 
-Arms share the split and, per seed, the initialisation: differences are taken seed by seed. What the seeds tell is how
-training noise compares with the difference *on this split*; the bootstrap over users tells how far the mean
-would move with other users of the same kind.
+Arms share the split and, per seed, the initialisation, so differences are taken seed by seed. A test over seeds
+compares the difference with the noise of training *on this split*. The bootstrap over users estimates how the mean
+would vary with other users from the same population.
 """
 
 from __future__ import annotations
@@ -21,38 +21,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALPHA = 0.05
-"""The level of significance; intervals cover 95%."""
+"""Significance level; intervals cover 95%."""
 _EXACT = 50
-"""Pairs up to which Wilcoxon's test counts every assignment of signs."""
-_NOTHING = 1e-12
-"""Relative to the values: a smaller spread is rounding, not chance."""
+"""Largest number of pairs for which Wilcoxon's test is exact."""
+_ROUNDING = 1e-12
+"""Standard deviation, relative to the values, below which differences are taken to be equal up to rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paired:
-    """A paired comparison. None stands for what cannot be told; nothing here is ever NaN or infinite."""
+class PairedTest:
+    """Result of a paired comparison. Undefined values are None; no value is NaN or infinite."""
 
     n: int
-    """Pairs."""
+    """Number of pairs."""
     delta: float
     """Mean of the differences."""
     sd: float | None
-    """Their standard deviation (n - 1); None with one pair."""
+    """Standard deviation of the differences (n - 1); None with one pair."""
     t: float | None
-    """``delta / (sd / sqrt(n))``; None with one pair or without any spread."""
+    """``delta / (sd / sqrt(n))``; None with one pair or equal differences."""
     df: int | None
     """Degrees of freedom, ``n - 1``; None with one pair."""
     p: float | None
-    """Two-sided, of Student's t; None where t is."""
+    """Two-sided p-value of Student's t; None if ``t`` is."""
     effect_size: float | None
     """Cohen's d of paired differences, ``delta / sd``."""
     wilcoxon_p: float | None
-    """Two-sided, of the signed-rank test, exact up to 50 pairs. With 5 pairs it cannot be below .0625."""
+    """Two-sided p-value of the signed-rank test, exact up to 50 pairs. With 5 pairs it is at least .0625."""
     interval: tuple[float, float] | None
-    """95% interval of delta by Student's t."""
+    """95% interval of ``delta`` by Student's t."""
 
 
-def paired(values: Sequence[float] | NDArray[np.float64], baseline: Sequence[float] | NDArray[np.float64]) -> Paired:
+def paired(
+    values: Sequence[float] | NDArray[np.float64], baseline: Sequence[float] | NDArray[np.float64]
+) -> PairedTest:
     """Compare runs of two arms, pair by pair.
 
     >>> result = paired([0.30, 0.31, 0.32, 0.33, 0.34], [0.28, 0.30, 0.29, 0.31, 0.32])
@@ -60,31 +62,31 @@ def paired(values: Sequence[float] | NDArray[np.float64], baseline: Sequence[flo
     (0.02, 0.00707, 6.3, 4, 0.003)
 
     Raises:
-        ValueError: Not as many values on both sides, none at all, or one that is not finite.
+        ValueError: The numbers of values differ or are zero, or a value is not finite.
     """
     a, b = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise ValueError(f"pairs needed, not {a.shape} against {b.shape}")
+        raise ValueError(f"need two equally long lists of values, got shapes {a.shape} and {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("values must be finite")
     differences = a - b
     n, delta = len(differences), float(differences.mean())
     if n == 1:
-        return Paired(
+        return PairedTest(
             n=1, delta=delta, sd=None, t=None, df=None, p=None, effect_size=None, wilcoxon_p=None, interval=None
         )
     df, sd = n - 1, float(differences.std(ddof=1))
     wilcoxon = _signed_rank(differences)
     scale = float(max(np.abs(a).max(), np.abs(b).max()))
-    if sd <= _NOTHING * scale:
-        # Equal differences in every run: no chance was at work that a test could weigh the difference against.
-        return Paired(
+    if sd <= _ROUNDING * scale:
+        # The differences are all equal: there is no noise to test against.
+        return PairedTest(
             n=n, delta=delta, sd=0.0, t=None, df=df, p=None, effect_size=None, wilcoxon_p=wilcoxon, interval=None
         )
     student, quantile = _student()
     error = sd / math.sqrt(n)
-    t, reach = delta / error, quantile(df, 1 - ALPHA / 2) * error
-    return Paired(
+    t, half_width = delta / error, float(quantile(df, 1 - ALPHA / 2) * error)
+    return PairedTest(
         n=n,
         delta=delta,
         sd=sd,
@@ -93,15 +95,15 @@ def paired(values: Sequence[float] | NDArray[np.float64], baseline: Sequence[flo
         p=min(1.0, 2 * float(student(df, -abs(t)))),
         effect_size=delta / sd,
         wilcoxon_p=wilcoxon,
-        interval=(delta - float(reach), delta + float(reach)),
+        interval=(delta - half_width, delta + half_width),
     )
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Adjust a family of p-values (Holm 1979), so that the chance of any false alarm stays below the level.
+    """Adjust a family of p-values by Holm's step-down method (Holm 1979), which controls the family-wise error rate.
 
-    The i-th smallest of m is multiplied by ``m - i + 1``; an adjusted value is at least the one before it, at most 1.
-    None stays None and does not count.
+    The i-th smallest of m values is multiplied by ``m - i + 1``. An adjusted value is at least the previous one and at
+    most 1. None stays None and does not count towards m.
 
     >>> holm([0.01, 0.04, None, 0.03])
     [0.03, 0.06, None, 0.06]
@@ -118,24 +120,24 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 def bootstrap(
     differences: NDArray[np.float64], *, seed: int = 0, draws: int = 2000, exact_up_to: int = 20_000
 ) -> list[tuple[float, float] | None]:
-    """95% percentile intervals of means over users, who are redrawn with replacement: the same draws for each column.
+    """Compute 95% percentile bootstrap intervals of means over users. All columns share the same resamples.
 
     Args:
-        differences: float64 ``[n, m]``: of each user (mean over seeds), in ``m`` comparisons.
-        seed: Draws the resamples.
-        draws: How many.
-        exact_up_to: With more users than this the normal interval is given, which is then the same to three digits.
+        differences: float64 ``[n, m]``: difference of each user (mean over seeds) in ``m`` comparisons.
+        seed: Seed of the resamples.
+        draws: Number of resamples.
+        exact_up_to: With more users than this, the normal interval is returned, which then agrees to three digits.
 
     Returns:
-        Lower and upper end by column; None with fewer than two users.
+        Lower and upper end for each column; None with fewer than two users.
     """
     n, columns = differences.shape
     if n < 2:
         return [None] * columns
     if n > exact_up_to:
-        middle = differences.mean(axis=0)
-        reach = 1.959963984540054 * differences.std(axis=0, ddof=1) / math.sqrt(n)
-        low, high = middle - reach, middle + reach
+        mean = differences.mean(axis=0)
+        half_width = 1.959963984540054 * differences.std(axis=0, ddof=1) / math.sqrt(n)
+        low, high = mean - half_width, mean + half_width
     else:
         rng = np.random.default_rng(seed)
         means = np.empty((draws, columns))
@@ -150,18 +152,17 @@ def bootstrap(
 
 
 def _signed_rank(differences: NDArray[np.float64]) -> float | None:
-    """Two-sided p of Wilcoxon's signed-rank test; zero differences are dropped, equal ones share their rank.
+    """Compute the two-sided p-value of Wilcoxon's signed-rank test (exact up to 50 pairs, normal approximation beyond).
 
-    Exact up to 50 pairs, by the normal distribution beyond.
-
-    Every assignment of signs is equally likely under the hypothesis; their rank sums are counted, not listed. Ranks
-    are doubled, so that halves from ties stay whole numbers.
+    Zero differences are dropped, and equal ones share their mean rank. Every assignment of signs is equally likely
+    under the null hypothesis; the number of assignments with each rank sum is counted by dynamic programming. Ranks are
+    doubled to keep the mean ranks of ties whole numbers.
     """
     scale = float(np.abs(differences).max(initial=0.0))
-    kept = differences[np.abs(differences) > _NOTHING * scale]
+    kept = differences[np.abs(differences) > _ROUNDING * scale]
     if not len(kept):
         return None
-    size = np.round(np.abs(kept) / scale, 12)  # what differs by rounding alone is tied
+    size = np.round(np.abs(kept) / scale, 12)  # values that differ by rounding only are tied
     _, where, counts = np.unique(size, return_inverse=True, return_counts=True)
     below, equal = (np.cumsum(counts) - counts)[where], counts[where]
     ranks = 2 * below + equal + 1
@@ -179,11 +180,11 @@ def _signed_rank(differences: NDArray[np.float64]) -> float | None:
 
 
 def _student() -> tuple[np.ufunc, np.ufunc]:
-    """Student's t: cumulative probability and quantile, of degrees of freedom and value."""
+    """Return the distribution and quantile functions of Student's t; both take the degrees of freedom first."""
     try:
         from scipy.special import stdtr, stdtrit
     except ImportError:
         raise ConfigError(
-            "tests of significance need scipy, which is not installed", hint='pip install "enhancer[train]"'
+            "significance tests need scipy, which is not installed", hint='pip install "enhancer[train]"'
         ) from None
     return stdtr, stdtrit

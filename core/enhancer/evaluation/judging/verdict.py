@@ -1,4 +1,4 @@
-"""The verdict in words. It claims no more than the tests allow: a gain that shuffled vectors share is not meaning."""
+"""State the verdict on each panel: whether vectors bring a significant gain, and whether meaning explains it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from enhancer.evaluation.judging.controls import recipe_differences, same_backbone
+from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.measuring.metrics import direction
 
 if TYPE_CHECKING:
@@ -16,26 +17,27 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.arms import Arm
 
 Level = Literal["semantic gain", "gain", "no significant gain", "loss", "unknown"]
-"""``gain``: significant, but not shown to be of meaning; ``unknown``: one seed, or nothing to compare."""
+"""``gain``: significant, but not shown to come from meaning; ``unknown``: one seed only, or nothing to compare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A judgement of one panel."""
+    """The verdict on one panel."""
 
     level: Level
-    words: str
+    text: str
+    """The verdict in sentences."""
     arm: str | None = None
-    """The best arm with vectors."""
+    """Name of the best arm with vectors; None without such arms."""
 
     def __str__(self) -> str:
-        return self.words
+        return self.text
 
 
 _PLACES = {
     "all": "Over all items",
     "tail": "On the tail",
-    "cold": "On items that training never saw, ranked among themselves",
+    "cold": "On items held out of training, ranked among themselves",
 }
 
 
@@ -88,32 +90,35 @@ class _PanelJudge:
         if against is None:
             return Verdict("unknown", f"{place}: {best.name} was not compared.", best.name)
         reached, base = finding.mean(best.name, metric), finding.mean(baseline, metric)
-        numbers = f"reaches {show(metric)} {number(reached)} against {number(base)} of {baseline}{_change(against)}"
+        numbers = (
+            f"reaches {metric_label(metric)} {format_number(reached)} against {format_number(base)} of {baseline}"
+            f"{_change(against)}"
+        )
         if against.paired.n == 1:
-            words = f"{place}: {best.name} {numbers}. One seed cannot tell a gain from luck: run several."
-            return Verdict("unknown", words, best.name)
+            text = f"{place}: {best.name} {numbers}. One seed cannot separate a gain from chance: run several."
+            return Verdict("unknown", text, best.name)
         if against.paired.p is None:
-            return Verdict("unknown", f"{place}: {best.name} {numbers}. {_without_chance(against)}", best.name)
+            return Verdict("unknown", f"{place}: {best.name} {numbers}. {_untestable(against)}", best.name)
         odds = _odds(against)
         if not against.significant:
-            words = f"{place}: no significant gain. The best arm with vectors, {best.name}, {numbers} ({odds})."
-            return Verdict("no significant gain", words, best.name)
+            text = f"{place}: no significant gain. The best arm with vectors, {best.name}, {numbers} ({odds})."
+            return Verdict("no significant gain", text, best.name)
         if against.worse:
-            words = f"{place}: no gain. Even the best arm with vectors loses: {best.name} {numbers} ({odds})."
-            return Verdict("loss", words, best.name)
+            text = f"{place}: a loss. Even the best arm with vectors, {best.name}, {numbers} ({odds})."
+            return Verdict("loss", text, best.name)
         sentences = [f"{best.name} {numbers} ({odds})", *self._against_backbone(best)]
         if credit[best.name] == "backbone":
-            words = f"{place}: no significant gain by vectors. {'. '.join(sentences)}."
-            return Verdict("no significant gain", words, best.name)
+            text = f"{place}: no significant gain from vectors. {'. '.join(sentences)}."
+            return Verdict("no significant gain", text, best.name)
         level, opening, about_placebo = self._against_placebo(best)
         if credit[best.name] == "undecided":
-            level, opening = "gain", "a gain, but it is not told whether by vectors"
+            level, opening = "gain", "a gain, not shown to come from vectors"
         sentences.append(about_placebo)
-        text = self.controls[best.name].text
-        if text is not None:
-            sentences.append(self._against_text(best, text))
+        text_arm = self.controls[best.name].text
+        if text_arm is not None:
+            sentences.append(self._against_text(best, text_arm))
         if best.inputs == ("text",) and any("profile" in arm.inputs for arm in candidates):
-            sentences.append("The best arm is raw text: no LLM is needed for this")
+            sentences.append("The best arm uses raw text: this gain needs no LLM")
         return Verdict(level, f"{place}: {opening}. {'. '.join(sentences)}.", best.name)
 
     def _credit(self, arm: Arm) -> Literal["nothing", "vectors", "backbone", "undecided"]:
@@ -135,16 +140,16 @@ class _PanelJudge:
             return []
         backbone_only = self.controls[best.name].backbone_only
         if backbone_only is None:
-            words = (
-                f"Its backbone is set otherwise than that of {self.baseline}, and no arm without vectors shares its "
-                "options, so that may be all there is to it"
+            sentence = (
+                f"Its backbone options differ from those of {self.baseline}, and no arm without vectors shares them, "
+                "so they may explain the gain"
             )
-            return [words]
+            return [sentence]
         test = self._test(best, backbone_only.name)
         reached = f"The same backbone without vectors, {backbone_only.name}, reaches {self._mean(backbone_only)}"
         if test is not None and test.better:
             return [f"{reached} ({_odds(test)})"]
-        return [f"{reached}, {_no_worse(test)}: the backbone made it"]
+        return [f"{reached}, {_no_worse(test)}: the gain comes from the backbone"]
 
     def _against_placebo(self, best: Arm) -> tuple[Level, str, str]:
         """Return the level, the opening of the verdict, and the sentence about shuffled vectors."""
@@ -152,23 +157,23 @@ class _PanelJudge:
         if placebo is None:
             return (
                 "gain",
-                "a gain, with nothing to show that meaning made it",
-                "No arm with shuffled vectors was run, so a wider input may be all there is to it",
+                "a gain, not shown to come from meaning",
+                "No arm with shuffled vectors was run, so a wider input may explain the gain",
             )
         test = self._test(best, placebo.name)
         apart = recipe_differences(best, placebo)
         other = f" ({', '.join(apart)})" if apart else ""
         reached = f"Shuffled vectors{other} reach {self._mean(placebo)}"
         if test is None or not test.better:
-            words = f"{reached}, {_no_worse(test)}: it is not shown to be meaning"
-            return "gain", "a gain, but no semantic gain", words
+            sentence = f"{reached}, {_no_worse(test)}: the gain is not shown to come from meaning"
+            return "gain", "a gain, but no semantic gain", sentence
         if apart:
-            words = (
-                f"{reached} ({_odds(test)}), but that is another recipe, so what differs may be all there is to it; an "
-                f"arm like {best.name} with shuffle = true would tell"
+            sentence = (
+                f"{reached} ({_odds(test)}), but by another recipe, and the difference may explain the gain: run an "
+                f"arm like {best.name} with shuffle = true"
             )
-            return "gain", "a gain, but not shown to be a semantic one", words
-        return "semantic gain", "a semantic gain", f"{reached} ({_odds(test)}): the meaning made it"
+            return "gain", "a gain, but not shown to be semantic", sentence
+        return "semantic gain", "a semantic gain", f"{reached} ({_odds(test)}): the gain comes from meaning"
 
     def _against_text(self, best: Arm, text: Arm) -> str:
         test = self._test(best, text.name)
@@ -176,64 +181,44 @@ class _PanelJudge:
         other = f" ({', '.join(apart)})" if apart else ""
         reached = f"Raw text without an LLM{other} reaches {self._mean(text)}"
         if test is None or not test.significant:
-            return f"{reached}, which is not significantly different{_odds_if_told(test)}"
+            return f"{reached}, which is not significantly different{_odds_if_known(test)}"
         if not test.better:
             return f"{reached}, significantly better ({_odds(test)})"
-        return f"{reached} ({_odds(test)}){', by another recipe' if apart else ': the LLM adds to it'}"
+        return f"{reached} ({_odds(test)}){', by another recipe' if apart else ': the LLM improves on it'}"
 
     def _test(self, arm: Arm, against: str) -> Comparison | None:
         return self.finding.compare(arm.name, against, self.metric)
 
     def _mean(self, arm: Arm) -> str:
-        return number(self.finding.mean(arm.name, self.metric))
+        return format_number(self.finding.mean(arm.name, self.metric))
 
     def _on_baseline_backbone(self, arm: Arm) -> bool:
         return same_backbone(arm, next(other for other in self.arms if other.name == self.baseline))
 
 
-def _without_chance(comparison: Comparison) -> str:
-    reach = comparison.users_interval
-    over_users = "" if reach is None else f"; over users it is {number(reach[0])} to {number(reach[1])} (95%)"
-    return f"The difference is the same for every seed, so no test over seeds can weigh it{over_users}."
+def _untestable(comparison: Comparison) -> str:
+    interval = comparison.users_interval
+    over_users = ""
+    if interval is not None:
+        low, high = map(format_number, interval)
+        over_users = f"; its 95% interval over users is {low} to {high}"
+    return f"The difference is the same for every seed, so it cannot be tested over seeds{over_users}."
 
 
 def _no_worse(comparison: Comparison | None) -> str:
-    """How a control stands that the best arm is not shown to be above of."""
+    """Describe a control that the best arm is not significantly better than."""
     worse = comparison is not None and comparison.worse
-    return f"{'even better' if worse else 'not significantly worse'}{_odds_if_told(comparison)}"
+    return f"{'significantly better' if worse else 'not significantly worse'}{_odds_if_known(comparison)}"
 
 
-def _odds_if_told(comparison: Comparison | None) -> str:
+def _odds_if_known(comparison: Comparison | None) -> str:
     return f" ({_odds(comparison)})" if comparison is not None and comparison.p_adjusted is not None else ""
 
 
 def _odds(comparison: Comparison) -> str:
     p = 1.0 if comparison.p_adjusted is None else comparison.p_adjusted
-    shown = number(p, 3)
+    shown = format_number(p, 3)
     return f"p < {shown[1:]}" if shown.startswith("<") else f"p = {shown}"
-
-
-def show(metric: str) -> str:
-    """A metric's name as people write it.
-
-    >>> show("ndcg@10"), show("recall@20")
-    ('NDCG@10', 'Recall@20')
-    """
-    name, at, k = metric.lower().partition("@")
-    names = {"ndcg": "NDCG", "mrr": "MRR", "map": "MAP", "auc": "AUC", "gauc": "GAUC", "logloss": "log loss"}
-    return f"{names.get(name, name.capitalize())}{at}{k}"
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A number below one without its leading zero, as papers print it.
-
-    >>> number(0.32714), number(0.0003, 3), number(-0.02), number(1.0)
-    ('.3271', '<.001', '-.0200', '1.0000')
-    """
-    if 0 < value < 0.5 * 10**-digits:
-        return f"<.{'0' * (digits - 1)}1"
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
 def _change(comparison: Comparison) -> str:

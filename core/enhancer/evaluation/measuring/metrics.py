@@ -1,6 +1,6 @@
-r"""How good a ranking is, user by user.
+r"""Compute ranking metrics per user.
 
-With :math:`r_i = 1` if the item at rank :math:`i` is relevant (it is in the tested part), else 0, and :math:`R` the
+With :math:`r_i = 1` if the item at rank :math:`i` is relevant (it is in the evaluated part), else 0, and :math:`R` the
 number of relevant items of the user:
 
 ========================  ===================================================================================
@@ -12,9 +12,9 @@ number of relevant items of the user:
 ``hit@k``                 1 if any :math:`r_i = 1, i \le k`, else 0
 ========================  ===================================================================================
 
-A metric's value is the mean over users with at least one relevant item. Those of labelled pairs, ``auc``, ``gauc`` and
-``logloss``, are in :mod:`~enhancer.evaluation.measuring.label_metrics`. These are RecBole's definitions;
-LensKit's recall divides by :math:`\min(k, R)` instead, and its ``log2`` discount lets rank 2 count in full.
+The value of a metric is the mean over users with at least one relevant item. Metrics of labelled pairs (``auc``,
+``gauc``, ``logloss``) are in :mod:`~enhancer.evaluation.measuring.label_metrics`. The definitions are those of RecBole;
+LensKit's recall divides by :math:`\min(k, R)` instead, and its ``log2`` discount gives rank 2 full weight.
 """
 
 from __future__ import annotations
@@ -39,52 +39,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A measure and its cut-off."""
+    """A metric and its cut-off."""
 
     name: str
     k: int
-    """The cut-off; 0 for a metric of labelled pairs, which has none."""
+    """Cut-off rank; 0 for a metric of labelled pairs, which has none."""
 
     def __str__(self) -> str:
         return f"{self.name}@{self.k}" if self.k else self.name
 
     @property
-    def of_labels(self) -> bool:
-        """Whether it is of labelled pairs, and not of a ranking."""
+    def uses_labels(self) -> bool:
+        """Whether this is a metric of labelled pairs, not of a ranking."""
         return self.name in LABEL_METRICS
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Metrics of the users that have something to find."""
+    """Metrics of the users with at least one relevant item."""
 
     users: NDArray[np.int32]
-    """int32 ``[n]``: their rows, ascending."""
+    """int32 ``[n]``: user rows, ascending."""
     values: Mapping[str, NDArray[np.float64]]
-    """By metric, as it was asked for: float64 ``[n]``."""
+    """float64 ``[n]`` by metric, named as requested."""
     totals: Mapping[str, float] = field(default_factory=dict)
-    """Metrics of labelled pairs: numbers of the whole, which are no means over users."""
+    """Metrics of labelled pairs. They are computed over all pairs and are not means over users."""
 
     def mean(self, metric: str) -> float:
-        """Mean over users, 0 where there are none; of a metric of labelled pairs, its value."""
+        """Return the mean over users (0 without users), or the value of a metric of labelled pairs."""
         if metric in self.totals:
             return self.totals[metric]
         values = self.values[metric]
         return float(values.mean()) if len(values) else 0.0
 
     def means(self) -> dict[str, float]:
-        """All metrics' means."""
+        """Return the mean of every metric, by name."""
         return {name: self.mean(name) for name in (*self.values, *self.totals)}
 
 
 def parse_metric(text: str) -> Metric:
-    """Read ``name@k``, or the bare name of a metric of labelled pairs.
+    """Parse ``name@k``, or the name of a metric of labelled pairs.
 
     >>> parse_metric("NDCG@10"), parse_metric("auc")
     (Metric(name='ndcg', k=10), Metric(name='auc', k=0))
 
     Raises:
-        ConfigError: An unknown name, with the nearest known one, or no cut-off where there must be one.
+        ConfigError: The name is unknown (the hint suggests the nearest known one), or the cut-off is missing.
     """
     match = re.fullmatch(r"\s*([A-Za-z_]+)\s*(?:@\s*(\d{1,6}))?\s*", text)
     name = match[1].lower() if match else text
@@ -104,7 +104,7 @@ def parse_metric(text: str) -> Metric:
 
 
 def direction(metric: str) -> int:
-    """1 where higher is better, -1 where lower is.
+    """Return 1 if a higher value is better, -1 if a lower one is.
 
     >>> direction("ndcg@10"), direction("logloss")
     (1, -1)
@@ -112,9 +112,9 @@ def direction(metric: str) -> int:
     return -1 if metric.strip().lower() == "logloss" else 1
 
 
-def of_rankings(metrics: Sequence[str]) -> list[str]:
-    """Those of ``metrics`` that are of a ranking; the others are of labelled pairs."""
-    return [text for text in metrics if not parse_metric(text).of_labels]
+def ranking_metrics(metrics: Sequence[str]) -> list[str]:
+    """Return the ranking metrics among ``metrics``; the others are metrics of labelled pairs."""
+    return [text for text in metrics if not parse_metric(text).uses_labels]
 
 
 def evaluate(
@@ -125,53 +125,53 @@ def evaluate(
     candidates: NDArray[np.bool_] | NDArray[np.integer] | None = None,
     metrics: Sequence[str] = ("ndcg@10", "recall@20"),
 ) -> Scores:
-    """Rank all candidates for every user of ``part`` and compare with it.
+    """Rank all candidate items for every user of ``part``, and compute ranking metrics.
 
-    To validate, ``seen`` is the training part; to test, training and validation.
+    For validation, ``seen`` is the training part; for testing, the training and validation parts.
 
     Args:
-        factors: What scores.
-        part: The interactions to be found. Those with items that are no candidates do not count.
-        seen: Parts whose items are never ranked for their user; gathered by the caller where they are used often.
+        factors: User and item factors.
+        part: Relevant interactions. Interactions with items that are not candidates are ignored.
+        seen: Parts whose items are excluded from the ranking of their users. Pass a CSR to reuse it between calls.
         candidates: See :func:`~enhancer.evaluation.measuring.ranking.rank`.
-        metrics: Such as ``ndcg@10``.
+        metrics: Names such as ``ndcg@10``.
 
     Raises:
-        ConfigError: An unknown metric, or one of labelled pairs.
+        ConfigError: A metric is unknown, or is a metric of labelled pairs.
         EvaluationError: A factor is NaN or infinite.
     """
-    if others := [text for text in metrics if parse_metric(text).of_labels]:
-        raise ConfigError(f"metric {others[0]!r} is of labelled pairs, not of a ranking")
+    if others := [text for text in metrics if parse_metric(text).uses_labels]:
+        raise ConfigError(f"metric {others[0]!r} is a metric of labelled pairs, not of a ranking")
     parsed = {text: parse_metric(text) for text in metrics}
     n_users, n_items = len(factors.users), len(factors.items)
-    relevant = only_items(part, candidates, n_items)
+    relevant = restrict_to_items(part, candidates, n_items)
     users = np.unique(relevant.users).astype(np.int32)
     k = max(metric.k for metric in parsed.values())
     masked = seen if isinstance(seen, CSR) else CSR.of(seen, n_users)
     ranked = rank(factors, users, masked, candidates, k)
-    return score(ranked, users, relevant, n_items, metrics)
+    return score_ranking(ranked, users, relevant, n_items, metrics)
 
 
-def score(
+def score_ranking(
     ranked: NDArray[np.int32],
     users: NDArray[np.int32],
     part: Pairs,
     n_items: int,
     metrics: Sequence[str],
 ) -> Scores:
-    """Compare a ranking with what was to be found.
+    """Compute metrics of a given ranking.
 
-    Several strata can be scored on one ranking: ``part`` may hold fewer users than were ranked.
+    ``part`` may have fewer users than were ranked, so several strata can be scored on one ranking.
 
     Args:
-        ranked: int32 ``[n, k]``, -1 for an empty place; ``k`` is at least the largest cut-off.
-        users: int32 ``[n]``, ascending: the users that were ranked for; all users of ``part`` are among them.
-        part: The relevant pairs, each once.
+        ranked: int32 ``[n, k]``: item rows, best first; -1 for an empty place. ``k`` is at least the largest cut-off.
+        users: int32 ``[n]``, ascending: the ranked users. They include all users of ``part``.
+        part: Relevant pairs, without duplicates.
         n_items: Number of item rows.
-        metrics: Such as ``ndcg@10``.
+        metrics: Names such as ``ndcg@10``.
 
     Raises:
-        ConfigError: An unknown metric.
+        ConfigError: A metric is unknown.
     """
     parsed = {text: parse_metric(text) for text in metrics}
     counts = np.bincount(np.searchsorted(users, part.users), minlength=len(users))
@@ -190,14 +190,16 @@ def score(
 
 @dataclass(frozen=True, eq=False)
 class PairList:
-    """Pairs cut out of a part of the split."""
+    """Selected user-item pairs of one part of the split."""
 
     users: NDArray[np.int32]
+    """int32 ``[n]``: user rows."""
     items: NDArray[np.int32]
+    """int32 ``[n]``: item rows."""
 
 
-def only_items(part: Pairs, items: NDArray[np.bool_] | NDArray[np.integer] | None, n_items: int) -> Pairs:
-    """The pairs of ``part`` whose item is among ``items`` (a mask or rows; None for all)."""
+def restrict_to_items(part: Pairs, items: NDArray[np.bool_] | NDArray[np.integer] | None, n_items: int) -> Pairs:
+    """Return the pairs of ``part`` whose item is among ``items``: a mask, or item rows; None for all."""
     if items is None:
         return part
     mask = items if items.dtype == np.bool_ else np.isin(np.arange(n_items), items)

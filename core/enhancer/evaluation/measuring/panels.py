@@ -1,19 +1,20 @@
-"""What is measured of each run: all, head, middle, tail, histories, and the cold.
+"""Measure a run on every panel: rank the candidate items once per panel, and score its strata.
 
 ====================  ===================================  =======================  ==============================
 panel                 relevant                             ranked among             users
 ====================  ===================================  =======================  ==============================
 ``all``               warm test pairs                      warm items               warm, with such a pair
-``head`` … ``tail``   those of the stratum's items         warm items               warm, with such a pair
-``history_*``         warm test pairs                      warm items               of that length of history
+``head`` … ``tail``   those with the stratum's items       warm items               warm, with such a pair
+``history_*``         warm test pairs                      warm items               with histories of that length
 ``cold``              test pairs of held-out items         held-out items           warm, with such a pair
 ``cold_among_all``    test pairs of held-out items         warm and held-out items  warm, with such a pair
 ``everything``        warm test pairs, a share of cold     warm and held-out items  warm, with such a pair
 ``cold_users``        test pairs of held-out users         warm items               held out, with such a pair
 ====================  ===================================  =======================  ==============================
 
-Warm means: has a training interaction. Training and validation items are never ranked for their user. Where
-interactions have labels, test pairs are the good ones; metrics of labels are of good and bad pairs alike.
+Warm users and items have training interactions. A user's training and validation items are excluded from the ranking.
+If interactions have labels, only positive test pairs are relevant, and metrics of labelled pairs use positive and
+negative ones.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.evaluation.measuring.label_metrics import over_labels
-from enhancer.evaluation.measuring.metrics import Scores, of_rankings, parse_metric, score
+from enhancer.evaluation.measuring.label_metrics import evaluate_labelled
+from enhancer.evaluation.measuring.metrics import Scores, parse_metric, ranking_metrics, score_ranking
 from enhancer.evaluation.measuring.ranking import rank
 from enhancer.evaluation.measuring.strata import Stratum, warm_strata
 
@@ -39,23 +40,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Strata that are scored on one ranking."""
+    """Strata scored on one ranking."""
 
     candidates: NDArray[np.int64]
-    """Item rows that are ranked, in the order that decides ties."""
+    """Item rows to rank, in the order that decides ties."""
     users: NDArray[np.int32]
-    """User rows that are ranked for, ascending."""
+    """User rows to rank for, ascending."""
     strata: tuple[Stratum, ...]
 
 
-_SHOWN = 10
-"""Length of the lists whose looks are told where no metric asks for a ranking."""
+_DEFAULT_LENGTH = 10
+"""Length of the ranked lists if no metric has a cut-off."""
 ScoresByStratum = dict[str, Scores]
-"""By stratum: the metrics of each user."""
+"""Metrics of each user, by stratum."""
 
 
-def panels_of(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
-    """The panels that this split can fill; strata in which a metric of labels has no value are left out."""
+def make_panels(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
+    """Return the panels that have test pairs. Strata in which a metric of labelled pairs is undefined are left out."""
     warm = Stratum("all", "all warm items", views.warm_test, len(views.warm_items), views.labelled_test)
     panels = [_panel(views.warm_items, [warm, *warm_strata(views)])]
     if len(views.cold_test.users):
@@ -65,21 +66,21 @@ def panels_of(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
         panels.append(_panel(views.cold_items, [cold]))
         warm_or_cold = np.concatenate([views.warm_items, views.cold_items])
         everything = views.order[np.isin(views.order, warm_or_cold)]
-        words = "items held out of training, ranked among all items"
-        among = Stratum("cold_among_all", words, views.cold_test, n, labelled)
-        words = "warm test pairs and as large a share of the held-out items', ranked among all items"
-        mixed = Stratum("everything", words, views.mixed_test, len(warm_or_cold), views.labelled_mixed)
+        description = "items held out of training, ranked among all items"
+        among = Stratum("cold_among_all", description, views.cold_test, n, labelled)
+        description = "warm test pairs and an equal share of the pairs of held-out items, ranked among all items"
+        mixed = Stratum("everything", description, views.mixed_test, len(warm_or_cold), views.labelled_mixed)
         panels.append(_panel(everything, [among, mixed]))
     if len(views.cold_user_test.users):
-        strangers = Stratum(
+        held_out_users = Stratum(
             "cold_users",
             "users held out of training",
             views.cold_user_test,
             len(views.warm_items),
             views.labelled_cold_users,
         )
-        panels.append(_panel(views.warm_items, [strangers]))
-    asked = [parsed.name for text in metrics if (parsed := parse_metric(text)).of_labels]
+        panels.append(_panel(views.warm_items, [held_out_users]))
+    asked = [parsed.name for text in metrics if (parsed := parse_metric(text)).uses_labels]
     if asked:
         panels = [
             replace(panel, strata=tuple(s for s in panel.strata if s.labelled and s.labelled.defines(asked)))
@@ -88,9 +89,9 @@ def panels_of(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
     return [panel for panel in panels if len(panel.users) and panel.strata]
 
 
-def shown(metrics: Sequence[str]) -> int:
-    """Length of the lists that are made: the largest cut-off of the metrics of rankings."""
-    return max((parse_metric(text).k for text in of_rankings(metrics)), default=_SHOWN)
+def list_length(metrics: Sequence[str]) -> int:
+    """Return the length of the ranked lists: the largest cut-off among the ranking metrics."""
+    return max((parse_metric(text).k for text in ranking_metrics(metrics)), default=_DEFAULT_LENGTH)
 
 
 def measure(
@@ -99,34 +100,39 @@ def measure(
     """Rank each panel once and score all its strata.
 
     Returns:
-        The scores by stratum, and what the first panel's lists look like beyond accuracy: ``coverage`` and ``gini``
-        (see :func:`spread`) and ``novelty``.
+        The metrics of each user by stratum; and ``coverage`` and ``gini`` (see :func:`coverage_and_gini`) and
+        ``novelty`` of the first panel's lists.
     """
-    rankings, k = of_rankings(metrics), shown(metrics)
-    measured: ScoresByStratum = {}
-    looks: dict[str, float] = {}
+    rankings, k = ranking_metrics(metrics), list_length(metrics)
+    by_stratum: ScoresByStratum = {}
+    beyond_accuracy: dict[str, float] = {}
     for panel in panels:
         ranked = rank(factors, panel.users, views.seen_testing, panel.candidates, k)
         for stratum in panel.strata:
-            scores = score(ranked, panel.users, stratum.pairs, len(factors.items), rankings)
+            scores = score_ranking(ranked, panel.users, stratum.pairs, len(factors.items), rankings)
             if stratum.labelled is not None and len(rankings) < len(metrics):
-                scores = replace(scores, totals=over_labels(factors, stratum.labelled, metrics))
-            measured[stratum.name] = scores
-        if not looks:
-            looks = spread(ranked, panel.candidates, len(factors.items))
-            looks["novelty"] = novelty(ranked, views.popularity, int(np.count_nonzero(views.history)))
-    return measured, looks
+                scores = replace(scores, totals=evaluate_labelled(factors, stratum.labelled, metrics))
+            by_stratum[stratum.name] = scores
+        if not beyond_accuracy:
+            beyond_accuracy = coverage_and_gini(ranked, panel.candidates, len(factors.items))
+            beyond_accuracy["novelty"] = novelty(ranked, views.popularity, int(np.count_nonzero(views.history)))
+    return by_stratum, beyond_accuracy
 
 
-def spread(ranked: NDArray[np.int32], candidates: NDArray[np.int64], n_items: int) -> dict[str, float]:
-    """How the recommended places are spread over the candidates.
+def coverage_and_gini(ranked: NDArray[np.int32], candidates: NDArray[np.int64], n_items: int) -> dict[str, float]:
+    """Measure how recommendations are distributed over the candidate items.
+
+    Args:
+        ranked: int32 ``[n, k]``: recommended item rows; -1 for an empty place.
+        candidates: int64: candidate item rows.
+        n_items: Number of item rows.
 
     Returns:
-        ``coverage``: share of the candidates that is recommended to anybody. ``gini``: inequality of how often each
-        candidate is recommended, 0 when all are equally often, towards 1 when few take all.
+        ``coverage``: share of the candidates that are recommended at least once. ``gini``: Gini coefficient of the
+        number of recommendations of each candidate, 0 if all are recommended equally often, near 1 if very few are.
     """
-    shown = np.bincount(ranked[ranked >= 0], minlength=n_items)[candidates]
-    counts = np.sort(shown).astype(np.float64)
+    recommended = np.bincount(ranked[ranked >= 0], minlength=n_items)[candidates]
+    counts = np.sort(recommended).astype(np.float64)
     n, total = len(counts), float(counts.sum())
     if not total:
         return {"coverage": 0.0, "gini": 0.0}
@@ -135,11 +141,19 @@ def spread(ranked: NDArray[np.int32], candidates: NDArray[np.int64], n_items: in
 
 
 def novelty(ranked: NDArray[np.int32], popularity: NDArray[np.int64], n_users: int) -> float:
-    r"""Mean self-information of what is recommended, :math:`-\log_2(\text{users of the item} / \text{users})`, bits."""
-    taken = popularity[ranked[ranked >= 0]]
-    if not len(taken):
+    r"""Compute the mean self-information of recommended items in bits.
+
+    For an item with :math:`n_i` training interactions and :math:`n` users it is :math:`-\log_2(n_i / n)`.
+
+    Args:
+        ranked: int32 ``[n, k]``: recommended item rows; -1 for an empty place.
+        popularity: int64 ``[n_items]``: training interactions of each item.
+        n_users: Number of users with training interactions.
+    """
+    counts = popularity[ranked[ranked >= 0]]
+    if not len(counts):
         return 0.0
-    return float(-np.log2(np.maximum(taken, 1) / max(n_users, 1)).mean())
+    return float(-np.log2(np.maximum(counts, 1) / max(n_users, 1)).mean())
 
 
 def _panel(candidates: NDArray[np.int64], strata: Sequence[Stratum]) -> Panel:

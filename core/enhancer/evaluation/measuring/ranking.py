@@ -1,4 +1,4 @@
-"""Top-k over every candidate item: blocked matrix products, partial selection, deterministic ties."""
+"""Rank candidate items per user, by blocked matrix products and partial selection, with deterministic ties."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
     from enhancer.contracts.backbone import Factors
 
 BLOCK_SCORES = 1 << 20
-"""Scores held at once (4 MiB of float32): small enough for the cache, large enough for the matrix product."""
-
-
+"""Number of scores held at once (4 MiB of float32): small enough for the CPU cache, large enough for a fast matrix
+product."""
 _STRIPES = 64
+"""Number of columns in a set whose maximum is taken first; see :func:`_top_by_maxima`."""
 
 
 class Pairs(Protocol):
-    """Interactions as two columns of row numbers; ``enhancer.data.Interactions`` is one."""
+    """Interactions as two columns of row numbers, such as ``enhancer.data.Interactions``."""
 
     @property
     def users(self) -> NDArray[np.int32]:
-        """int32 ``[n]``."""
+        """int32 ``[n]``: user rows."""
 
     @property
     def items(self) -> NDArray[np.int32]:
-        """int32 ``[n]``."""
+        """int32 ``[n]``: item rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class CSR:
-    """A list of items for every user: those of user u are ``indices[indptr[u]:indptr[u + 1]]``, ascending."""
+    """Items of every user: those of user u are ``indices[indptr[u]:indptr[u + 1]]``, ascending."""
 
     indptr: NDArray[np.int64]
     """int64 ``[n_users + 1]``."""
     indices: NDArray[np.int32]
-    """int32 ``[n]``."""
+    """int32 ``[n]``: item rows."""
 
     @classmethod
     def of(cls, parts: Sequence[Pairs], n_users: int) -> CSR:
-        """Gather the interactions of ``parts``."""
+        """Build from the interactions of all ``parts``."""
         empty = np.empty(0, np.int32)
         users = np.concatenate([part.users for part in parts]) if parts else empty
         items = np.concatenate([part.items for part in parts]) if parts else empty
@@ -56,7 +56,7 @@ class CSR:
         return cls(indptr, items[order].astype(np.int32, copy=False))
 
     def rows(self, users: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """The lists of some users, flat: position in ``users`` and item, both ``[m]``."""
+        """Return the items of some users, flat: positions in ``users`` and item rows, both ``[m]``."""
         starts, lengths = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
         row = np.repeat(np.arange(len(users)), lengths)
         offset = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -70,21 +70,21 @@ def rank(
     candidates: NDArray[np.bool_] | NDArray[np.integer] | None = None,
     k: int = 10,
 ) -> NDArray[np.int32]:
-    """The best ``k`` candidate items of each user, best first.
+    """Return the ``k`` highest-scoring candidate items of each user, best first.
 
-    Of equal scores the earlier candidate wins: the lower row, unless ``candidates`` is a list of rows in another order.
+    Among equal scores the earlier candidate is ranked first: the lower row, unless ``candidates`` gives another order.
 
     Args:
-        factors: What scores.
-        users: Rows to rank for, ``[n]``.
-        seen: Items that are never ranked, by user row; None for none.
-        candidates: Which items are ranked: a mask ``[n_items]``, or rows in the order that decides ties; None for all.
-            File order often follows popularity or age, so that a model which scores everything equal would look better
-            than it is: an experiment passes the rows shuffled once.
-        k: How many.
+        factors: User and item factors. Scores are their inner products.
+        users: ``[n]``: user rows to rank for.
+        seen: Items to exclude, by user row; None for none.
+        candidates: Items to rank: a mask ``[n_items]``, or item rows in the order that decides ties; None for all. File
+            order often follows popularity or age, which favours a model with equal scores. An experiment passes the
+            rows in a fixed random order instead.
+        k: Length of the ranking.
 
     Returns:
-        int32 ``[n, k]``; -1 where a user has fewer than ``k`` candidates left.
+        int32 ``[n, k]``: item rows; -1 where a user has fewer than ``k`` candidates left.
 
     Raises:
         EvaluationError: A factor is NaN or infinite.
@@ -104,12 +104,12 @@ def rank(
         return out
     block = max(1, BLOCK_SCORES // len(rows))
     for start in range(0, len(users), block):
-        some = users[start : start + block]
-        scores = factors.users[some] @ items
+        block_users = users[start : start + block]
+        scores = factors.users[block_users] @ items
         if seen is not None:
-            who, what = seen.rows(some)
-            where = column[what]
-            scores[who[where >= 0], where[where >= 0]] = -np.inf
+            position, item = seen.rows(block_users)
+            where = column[item]
+            scores[position[where >= 0], where[where >= 0]] = -np.inf
         best = _top(scores, width)
         chosen = rows[best].astype(np.int32)
         chosen[np.take_along_axis(scores, best, axis=1) == -np.inf] = -1
@@ -126,13 +126,13 @@ def _candidate_rows(candidates: NDArray[np.bool_] | NDArray[np.integer] | None, 
 
 
 def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """Columns of the ``k`` largest scores of each row, largest first, the lower column first among equals."""
+    """Return the columns of the ``k`` largest scores of each row, largest first; ties by lower column."""
     rows, columns = scores.shape
     stripes = min(_STRIPES, columns // (4 * k))
-    if stripes > 1 and (best := _sieved(scores, k, stripes)) is not None:
+    if stripes > 1 and (best := _top_by_maxima(scores, k, stripes)) is not None:
         return best
     if k < columns:
-        # The k-th largest value, then all that reach it: unlike argpartition this leaves ties to us.
+        # Take all scores that reach the k-th largest value. Unlike argpartition, this keeps control of ties.
         threshold = np.partition(scores, columns - k, axis=1)[:, columns - k, None]
         reach = scores >= threshold
         if int(np.count_nonzero(reach)) > rows * k:
@@ -141,16 +141,16 @@ def _top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     else:
         chosen = np.broadcast_to(np.arange(columns), (rows, columns))
     values = np.take_along_axis(scores, chosen, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")  # columns ascend within a row: stable keeps the lower first
+    order = np.argsort(-values, axis=1, kind="stable")  # columns ascend: a stable sort keeps the lower first
     return np.take_along_axis(chosen, order, axis=1)
 
 
-def _sieved(scores: NDArray[np.float32], k: int, stripes: int) -> NDArray[np.int64] | None:
-    """The same by a sieve, or None where too many scores are equal (or masked) for it.
+def _top_by_maxima(scores: NDArray[np.float32], k: int, stripes: int) -> NDArray[np.int64] | None:
+    """Return the same as :func:`_top`, or None if too many scores are equal or masked.
 
-    Columns are dealt into sets of ``stripes``. At least ``k`` sets have a maximum that is no less than the k-th largest
-    of all maxima, so the ``k`` best are no less either; hardly more than ``k`` scores of a row reach it. Finding the
-    maxima reads the scores once, and only they are partitioned: many times quicker than partitioning the scores.
+    Columns are divided into sets of ``stripes``. The k-th largest set maximum is a lower bound of the k-th largest
+    score, and few more than ``k`` scores of a row reach it. Only the maxima are partitioned, which is many times faster
+    than partitioning all scores.
     """
     rows, columns = scores.shape
     width = columns // stripes
@@ -167,14 +167,14 @@ def _sieved(scores: NDArray[np.float32], k: int, stripes: int) -> NDArray[np.int
     values[row, place] = scores[row, column]
     columns_of = np.zeros((rows, widest), np.int64)
     columns_of[row, place] = column
-    order = np.argsort(-values, axis=1, kind="stable")[:, :k]  # columns ascend: stable keeps the lower first
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]  # columns ascend: a stable sort keeps the lower first
     return np.take_along_axis(columns_of, order, axis=1)
 
 
 def _trim(
     scores: NDArray[np.float32], reach: NDArray[np.bool_], threshold: NDArray[np.float32], k: int
 ) -> NDArray[np.bool_]:
-    """Where more than ``k`` reach the threshold, drop the last of those that equal it."""
+    """Drop the last of the scores equal to the threshold, in rows where more than ``k`` reach it."""
     tied = np.flatnonzero(np.count_nonzero(reach, axis=1) > k)
     above = scores[tied] > threshold[tied]
     equal = reach[tied] & ~above

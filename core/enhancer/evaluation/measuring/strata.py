@@ -1,7 +1,7 @@
-"""Groups of items by popularity and of users by history, so that a mean cannot hide who gains.
+"""Divide test pairs into strata by item popularity and by length of user history.
 
-Popularity and history count training interactions alone. Ranking is always over all warm items: a stratum restricts
-which items count as relevant (or which users are averaged over), never what a model must choose from.
+Popularity and history count training interactions only. All warm items are ranked in every stratum: a stratum restricts
+which items are relevant or which users are averaged, not the candidate items.
 """
 
 from __future__ import annotations
@@ -11,40 +11,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.evaluation.measuring.metrics import PairList, only_items
+from enhancer.evaluation.measuring.metrics import PairList, restrict_to_items
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from enhancer.evaluation.measuring.label_metrics import Labelled
+    from enhancer.evaluation.measuring.label_metrics import LabelledPairs
     from enhancer.evaluation.measuring.ranking import Pairs
     from enhancer.evaluation.measuring.views import Views
 
 HEAD_SHARE, TAIL_SHARE = 0.5, 0.8
-"""Head: the most popular items that together make the first half of training interactions; tail: beyond 80%."""
+"""Shares of training interactions at which the head ends and the tail begins, from the most popular item down."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stratum:
-    """Part of the relevant pairs."""
+    """Subset of the relevant pairs."""
 
     name: str
-    words: str
-    """What it is, for people."""
+    description: str
+    """Short description for reports."""
     pairs: Pairs
-    """The relevant pairs that belong to it."""
-    items: int
-    """Items in it."""
-    labelled: Labelled | None = None
-    """Its labelled test pairs, good and bad, where interactions have labels."""
+    """Relevant pairs in the stratum."""
+    n_items: int
+    """Number of items in the stratum."""
+    labelled: LabelledPairs | None = None
+    """Labelled test pairs in the stratum, positive and negative; empty if interactions have no labels."""
 
 
 def popularity_groups(popularity: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of head, middle, tail and cold items.
+    """Return masks of head, middle, tail and cold items.
 
-    Items are taken from the most popular down. One belongs to the head while those before it make less than half of
-    all interactions, to the middle while they make less than 80%, else to the tail. Equally popular items stay
-    together, in the group of the first of them. Cold items have no interaction.
+    Items are taken from the most popular down. An item belongs to the head if the items before it have less than half
+    of all interactions, to the middle if they have less than 80%, and to the tail otherwise. Equally popular items are
+    put in the same group, that of the first of them. Cold items have no interactions.
 
     >>> import numpy as np
     >>> groups = popularity_groups(np.array([50, 20, 20, 5, 5, 0]))
@@ -62,9 +62,9 @@ def popularity_groups(popularity: NDArray[np.int64]) -> dict[str, NDArray[np.boo
 
 
 def history_groups(history: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
-    """Masks of users with a short, medium and long history: thirds of the users that have one.
+    """Return masks of users with a short, medium and long history: thirds of the users that have one.
 
-    Users of equal history stay together, in the group where the first of them falls.
+    Users with histories of equal length are put in the same group, that of the first of them.
 
     >>> import numpy as np
     >>> groups = history_groups(np.array([0, 1, 2, 3, 4, 5, 6]))
@@ -72,11 +72,10 @@ def history_groups(history: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
     {'short': [1, 2], 'medium': [3, 4], 'long': [5, 6]}
     """
     warm = history > 0
-    lengths, where, counts = np.unique(history[warm], return_inverse=True, return_counts=True)
-    del lengths
+    _, where, counts = np.unique(history[warm], return_inverse=True, return_counts=True)
     before = np.zeros(len(history))
     before[warm] = ((np.cumsum(counts) - counts) / max(int(warm.sum()), 1))[where]
-    edge = 1e-9  # thirds of integers, not of their rounding
+    edge = 1e-9  # so that rounding does not decide at the boundary of a third
     return {
         "short": warm & (before < 1 / 3 - edge),
         "medium": warm & (before >= 1 / 3 - edge) & (before < 2 / 3 - edge),
@@ -85,22 +84,22 @@ def history_groups(history: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
 
 
 def warm_strata(views: Views) -> list[Stratum]:
-    """The strata of the warm panel. Left out are those without a test pair, and those that hold all of them.
+    """Return the strata of the warm panel. Strata with none or all of the test pairs are left out.
 
-    Where all users have histories of one length, "short histories" would say again what "all items" says.
+    A stratum with all test pairs would repeat the results of ``all``.
     """
     part = views.warm_test
     strata: list[Stratum] = []
     by_popularity = popularity_groups(views.popularity)
-    words = {
-        "head": "the most popular items, which make half of the training interactions",
-        "middle": "items that make the next 30% of the training interactions",
-        "tail": "items beyond the first 80% of the training interactions",
+    descriptions = {
+        "head": "the most popular items, with half of the training interactions",
+        "middle": "items with the next 30% of the training interactions",
+        "tail": "items with the last 20% of the training interactions",
     }
-    for name, text in words.items():
+    for name, text in descriptions.items():
         mask = by_popularity[name]
         labelled = views.labelled_test.take(mask[views.labelled_test.items])
-        strata.append(Stratum(name, text, only_items(part, mask, views.n_items), int(mask.sum()), labelled))
+        strata.append(Stratum(name, text, restrict_to_items(part, mask, views.n_items), int(mask.sum()), labelled))
     for name, mask in history_groups(views.history).items():
         keep = mask[part.users]
         most, least = int(views.history[mask].max(initial=0)), int(views.history[mask].min(initial=1 << 40))

@@ -1,4 +1,4 @@
-"""What an experiment needs to know of a split, and what follows from it."""
+"""Derive everything an experiment reads from a split: relevant pairs, candidates, masks, and training data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from enhancer.contracts.backbone import TrainingData
 from enhancer.errors import EvaluationError
-from enhancer.evaluation.measuring.label_metrics import Labelled
-from enhancer.evaluation.measuring.metrics import PairList, only_items
+from enhancer.evaluation.measuring.label_metrics import LabelledPairs
+from enhancer.evaluation.measuring.metrics import PairList, restrict_to_items
 from enhancer.evaluation.measuring.ranking import CSR
 
 if TYPE_CHECKING:
@@ -21,42 +21,41 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.features import Sides
 
-
 _ORDER_SEED = 20_080
 
 
-class Part(Protocol):
-    """Interactions over a vocabulary; ``enhancer.data.Interactions`` is one."""
+class InteractionsLike(Protocol):
+    """Interactions over a vocabulary, such as ``enhancer.data.Interactions``."""
 
     @property
     def users(self) -> NDArray[np.int32]:
-        """int32 ``[n]``: row numbers."""
+        """int32 ``[n]``: user rows."""
 
     @property
     def items(self) -> NDArray[np.int32]:
-        """int32 ``[n]``: row numbers."""
+        """int32 ``[n]``: item rows."""
 
     @property
     def ratings(self) -> NDArray[np.float32] | None:
-        """float32 ``[n]``, where there are any."""
+        """float32 ``[n]``; None without ratings."""
 
     @property
     def user_ids(self) -> Sequence[str]:
-        """Row number to id."""
+        """User ids by row."""
 
     @property
     def item_ids(self) -> Sequence[str]:
-        """Row number to id."""
+        """Item ids by row."""
 
 
-def labels_of(part: Part) -> NDArray[np.float32] | None:
-    """float32 ``[n]``: 1 for a good interaction, 0 for another, where a part tells them apart; else all are good."""
+def labels_of(part: InteractionsLike) -> NDArray[np.float32] | None:
+    """Return float32 ``[n]``: 1 for a positive interaction, 0 for a negative one; None if all are positive."""
     labels: NDArray[np.float32] | None = getattr(part, "labels", None)
     return labels
 
 
-def good(part: Part) -> PairList:
-    """The good interactions of a part: those that a ranking shall find."""
+def positive_pairs(part: InteractionsLike) -> PairList:
+    """Return the positive interactions of a part, which are the relevant ones."""
     labels = labels_of(part)
     if labels is None:
         return PairList(part.users, part.items)
@@ -64,43 +63,43 @@ def good(part: Part) -> PairList:
 
 
 class SplitLike(Protocol):
-    """Three parts over one vocabulary; ``enhancer.data.Split`` is one."""
+    """Train, validation and test part over one vocabulary, such as ``enhancer.data.Split``."""
 
     @property
-    def train(self) -> Part:
-        """What models learn from."""
+    def train(self) -> InteractionsLike:
+        """Interactions to train on."""
 
     @property
-    def validation(self) -> Part:
-        """What early stopping watches; may be empty."""
+    def validation(self) -> InteractionsLike:
+        """Interactions for early stopping and hyper-parameter search; may be empty."""
 
     @property
-    def test(self) -> Part:
-        """What is measured: warm interactions and all interactions of held-out items."""
+    def test(self) -> InteractionsLike:
+        """Interactions to measure on: warm ones, and all interactions of held-out items."""
 
     @property
     def cold_items(self) -> NDArray[np.int32]:
-        """int32: rows of items held out of training altogether, ascending."""
+        """int32: rows of items held out of training, ascending."""
 
     @property
     def cold_users(self) -> NDArray[np.int32]:
-        """int32: likewise for users."""
+        """int32: rows of users held out of training, ascending."""
 
 
 @dataclass(frozen=True)
 class Views:
-    """A split as the panels of an experiment see it. Everything is computed once and shared by all arms."""
+    """Pairs, candidates and masks derived from a split. Each is computed once and shared by all arms."""
 
     split: SplitLike
 
     @property
     def n_users(self) -> int:
-        """User rows."""
+        """Number of user rows."""
         return len(self.split.train.user_ids)
 
     @property
     def n_items(self) -> int:
-        """Item rows."""
+        """Number of item rows."""
         return len(self.split.train.item_ids)
 
     @cached_property
@@ -115,138 +114,141 @@ class Views:
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """All item rows in a fixed random order, which decides ties.
+        """int64 ``[n_items]``: all item rows in a fixed random order, which decides ties.
 
-        File order often follows popularity (it does in MovieLens-100k): with ties in file order, a model that knows
-        nothing of cold items and scores them all equal would look better than it is.
+        File order often follows popularity (it does in MovieLens-100k). With ties in file order, a model that gives
+        all cold items the same score would look better than it is.
         """
         return np.random.default_rng(_ORDER_SEED).permutation(self.n_items)
 
     @cached_property
     def warm_items(self) -> NDArray[np.int64]:
-        """Items with training interactions, in the order that decides ties."""
+        """Rows of items with training interactions, in the order that decides ties."""
         return self.order[self.popularity[self.order] > 0]
 
     @cached_property
     def cold_items(self) -> NDArray[np.int64]:
-        """Items held out of training, in the order that decides ties."""
+        """Rows of items held out of training, in the order that decides ties."""
         return self.order[np.isin(self.order, self.split.cold_items)]
 
     @cached_property
     def warm_validation(self) -> PairList:
-        """Validation pairs of users and items that training has seen."""
+        """Relevant validation pairs of users and items with training interactions."""
         return self._warm(self.split.validation)
 
     @cached_property
     def warm_test(self) -> PairList:
-        """Test pairs of users and items that training has seen."""
+        """Relevant test pairs of users and items with training interactions."""
         return self._warm(self.split.test)
 
     @cached_property
-    def good_train(self) -> PairList:
-        """The good interactions of training."""
-        return good(self.split.train)
+    def positive_train(self) -> PairList:
+        """Positive training interactions."""
+        return positive_pairs(self.split.train)
 
     @cached_property
-    def labelled_validation(self) -> Labelled:
-        """Validation pairs, good and bad, of users and items that training has seen."""
+    def labelled_validation(self) -> LabelledPairs:
+        """Labelled validation pairs of users and items with training interactions."""
         return self._labelled(self.split.validation, self.popularity > 0, self.history > 0)
 
     @cached_property
-    def labelled_test(self) -> Labelled:
-        """Likewise of the test part."""
+    def labelled_test(self) -> LabelledPairs:
+        """Labelled test pairs of users and items with training interactions."""
         return self._labelled(self.split.test, self.popularity > 0, self.history > 0)
 
     @cached_property
-    def labelled_cold(self) -> Labelled:
-        """Test pairs, good and bad, of warm users and held-out items."""
+    def labelled_cold(self) -> LabelledPairs:
+        """Labelled test pairs of warm users and held-out items."""
         cold = np.zeros(self.n_items, np.bool_)
         cold[self.split.cold_items] = True
         return self._labelled(self.split.test, cold, self.history > 0)
 
     @cached_property
-    def labelled_cold_users(self) -> Labelled:
-        """Test pairs, good and bad, of held-out users and warm items."""
+    def labelled_cold_users(self) -> LabelledPairs:
+        """Labelled test pairs of held-out users and warm items."""
         cold = np.zeros(self.n_users, np.bool_)
         cold[self.split.cold_users] = True
         return self._labelled(self.split.test, self.popularity > 0, cold)
 
     @cached_property
     def seen_validating(self) -> CSR:
-        """What is masked when validating: training."""
+        """Items excluded from validation rankings: the training items of each user."""
         return CSR.of((self.split.train,), self.n_users)
 
     @cached_property
     def seen_testing(self) -> CSR:
-        """What is masked when testing: training and validation."""
+        """Items excluded from test rankings: the training and validation items of each user."""
         return CSR.of((self.split.train, self.split.validation), self.n_users)
 
     @cached_property
     def cold_test(self) -> PairList:
-        """Test pairs of warm users and held-out items."""
-        part = only_items(good(self.split.test), self.cold_items, self.n_items)
+        """Relevant test pairs of warm users and held-out items."""
+        part = restrict_to_items(positive_pairs(self.split.test), self.cold_items, self.n_items)
         keep = self.history[part.users] > 0
         return PairList(part.users[keep], part.items[keep])
 
     @cached_property
     def mixed_test(self) -> PairList:
-        """Warm test pairs, and of those of held-out items as large a share as the warm are of all that warm items have.
+        """Warm test pairs, and a sample of the test pairs of held-out items.
 
-        A held-out item has all of its interactions in the test part, another one in five: taken together as they are,
-        a model would look the better the more it recommends what is new.
+        A held-out item has all of its interactions in the test part, a warm item only a share of them. Without
+        sampling, a model would look better the more it recommends held-out items. The sampled share equals the share
+        of warm items' interactions that are in the test part.
         """
         warm, cold = self.warm_test, self.cold_test
-        some = self._as_large_a_share(len(cold.users))
-        return PairList(np.concatenate([warm.users, cold.users[some]]), np.concatenate([warm.items, cold.items[some]]))
-
-    @cached_property
-    def labelled_mixed(self) -> Labelled:
-        """Likewise of test pairs, good and bad."""
-        warm, cold = self.labelled_test, self.labelled_cold
-        some = self._as_large_a_share(len(cold.users))
-        return Labelled(
-            np.concatenate([warm.users, cold.users[some]]),
-            np.concatenate([warm.items, cold.items[some]]),
-            np.concatenate([warm.labels, cold.labels[some]]),
+        sampled = self._sample_like_warm(len(cold.users))
+        return PairList(
+            np.concatenate([warm.users, cold.users[sampled]]), np.concatenate([warm.items, cold.items[sampled]])
         )
 
-    def _as_large_a_share(self, n: int) -> NDArray[np.bool_]:
-        """Which of ``n`` pairs are drawn: as large a share as the warm test pairs are of all that warm items have."""
-        warm = len(self.warm_test.users)
-        known = len(self.good_train.users) + len(self.warm_validation.users) + warm
-        some: NDArray[np.bool_] = np.random.default_rng(_ORDER_SEED).random(n) < warm / max(known, 1)
-        return some
+    @cached_property
+    def labelled_mixed(self) -> LabelledPairs:
+        """Labelled warm test pairs, and a sample of the labelled test pairs of held-out items."""
+        warm, cold = self.labelled_test, self.labelled_cold
+        sampled = self._sample_like_warm(len(cold.users))
+        return LabelledPairs(
+            np.concatenate([warm.users, cold.users[sampled]]),
+            np.concatenate([warm.items, cold.items[sampled]]),
+            np.concatenate([warm.labels, cold.labels[sampled]]),
+        )
+
+    def _sample_like_warm(self, n: int) -> NDArray[np.bool_]:
+        """Return a mask ``[n]`` that samples the share of warm items' interactions that are in the test part."""
+        test = len(self.warm_test.users)
+        total = len(self.positive_train.users) + len(self.warm_validation.users) + test
+        sampled: NDArray[np.bool_] = np.random.default_rng(_ORDER_SEED).random(n) < test / max(total, 1)
+        return sampled
 
     @cached_property
     def cold_user_test(self) -> PairList:
-        """Test pairs of held-out users and warm items."""
-        part = only_items(good(self.split.test), self.warm_items, self.n_items)
+        """Relevant test pairs of held-out users and warm items."""
+        part = restrict_to_items(positive_pairs(self.split.test), self.warm_items, self.n_items)
         keep = np.isin(part.users, self.split.cold_users)
         return PairList(part.users[keep], part.items[keep])
 
     @property
-    def unreachable(self) -> int:
-        """Test pairs whose item has no training interaction and is no cold one: counted, never scored."""
+    def unscored_item_pairs(self) -> int:
+        """Number of unscored test pairs whose item has no training interaction and is not held out."""
         cold = np.isin(self.split.test.items, self.split.cold_items)
         return int(np.count_nonzero((self.popularity[self.split.test.items] == 0) & ~cold))
 
     @property
-    def strangers(self) -> int:
-        """Test pairs of users without a training interaction, though they were not held out: counted, never scored."""
+    def unscored_user_pairs(self) -> int:
+        """Number of unscored test pairs whose user has no training interaction and is not held out."""
         cold = np.isin(self.split.test.users, self.split.cold_users)
         return int(np.count_nonzero((self.history[self.split.test.users] == 0) & ~cold))
 
-    def _warm(self, part: Part) -> PairList:
-        found = good(part)
-        keep = (self.popularity[found.items] > 0) & (self.history[found.users] > 0)
-        return PairList(found.users[keep], found.items[keep])
+    def _warm(self, part: InteractionsLike) -> PairList:
+        pairs = positive_pairs(part)
+        keep = (self.popularity[pairs.items] > 0) & (self.history[pairs.users] > 0)
+        return PairList(pairs.users[keep], pairs.items[keep])
 
-    def _labelled(self, part: Part, items: NDArray[np.bool_], users: NDArray[np.bool_]) -> Labelled:
+    def _labelled(self, part: InteractionsLike, items: NDArray[np.bool_], users: NDArray[np.bool_]) -> LabelledPairs:
         labels = labels_of(part)
         if labels is None:
-            return Labelled(part.users[:0], part.items[:0], np.empty(0, np.float32))
+            return LabelledPairs(part.users[:0], part.items[:0], np.empty(0, np.float32))
         keep = items[part.items] & users[part.users]
-        return Labelled(part.users[keep], part.items[keep], labels[keep])
+        return LabelledPairs(part.users[keep], part.items[keep], labels[keep])
 
 
 def training_data(
@@ -257,30 +259,30 @@ def training_data(
     sides: Sides | None = None,
     labelled: bool = False,
 ) -> TrainingData:
-    """What a backbone learns from.
+    """Build the training data of a backbone.
 
     Args:
-        split: Its training part.
-        user_vectors: float32 ``[n_users, ds]``; None for none.
-        item_vectors: float32 ``[n_items, ds]``, likewise.
-        sides: Side features; None for none.
-        labelled: Whether to give all interactions with their labels, where they have any, rather than the good ones.
+        split: A split, of which the training part is used.
+        user_vectors: float32 ``[n_users, dim]``; None for none.
+        item_vectors: float32 ``[n_items, dim]``; None for none.
+        sides: Side features of users and items; None for none.
+        labelled: Whether to include negative interactions, with labels. By default only positive ones are included.
 
     Raises:
-        EvaluationError: There is nothing to learn from, or a table of vectors has not one row an entity.
+        EvaluationError: There are no interactions to train on, or the number of vectors is not that of the entities.
     """
     train = split.train
     if not len(train.users):
         raise EvaluationError("the training part of the split is empty", hint="check [data] interactions and the split")
-    for side, table, ids in (("user", user_vectors, train.user_ids), ("item", item_vectors, train.item_ids)):
-        if table is not None and len(table) != len(ids):
-            raise EvaluationError(f"{len(table)} {side} vectors for {len(ids)} {side}s")
+    for side, vectors, ids in (("user", user_vectors, train.user_ids), ("item", item_vectors, train.item_ids)):
+        if vectors is not None and len(vectors) != len(ids):
+            raise EvaluationError(f"{len(vectors)} {side} vectors for {len(ids)} {side}s")
     labels = labels_of(train)
     pairs, ratings = PairList(train.users, train.items), train.ratings
     if labels is not None and not labelled:
-        pairs, ratings = good(train), None if ratings is None else ratings[labels > 0]
+        pairs, ratings = positive_pairs(train), None if ratings is None else ratings[labels > 0]
         if not len(pairs.users):
-            raise EvaluationError("no training interaction is a good one", hint="see [data.columns] label")
+            raise EvaluationError("no training interaction is positive", hint="check [data.columns] label")
     return TrainingData(
         n_users=len(train.user_ids),
         n_items=len(train.item_ids),

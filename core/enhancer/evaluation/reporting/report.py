@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import EvaluationError
-from enhancer.evaluation.judging.verdict import number, show
+from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
@@ -167,12 +167,12 @@ def _page(
     shown = [name for name in ("all", "tail", "cold") if name in ablation.findings]
     rest = [name for name in ablation.findings if name not in shown]
     return {
-        "metric": show(metric),
+        "metric": metric_label(metric),
         "baseline": ablation.baseline,
         "seeds": len(ablation.seeds),
         "cards": [_card(ablation, name, metric) for name in shown],
         "legend": [
-            {"name": arm.name, "words": arm.words, "colour": colours[arm.name], "hollow": arm.shuffle}
+            {"name": arm.name, "words": arm.description, "colour": colours[arm.name], "hollow": arm.shuffle}
             for arm in ablation.arms
         ],
         "gains": [_gains(ablation, ablation.findings[name], metric, colours) for name in shown],
@@ -221,7 +221,7 @@ def _card(ablation: Ablation, name: str, metric: str) -> dict[str, Any]:
     verdict, finding = ablation.verdicts[name], ablation.findings[name]
     against = None if verdict.arm is None else finding.compare(verdict.arm, ablation.baseline, metric)
     relative = None if against is None else against.relative
-    words = verdict.words.partition(": ")[2]
+    words = verdict.text.partition(": ")[2]
     return {
         "place": _TITLES[name],
         "level": verdict.level,
@@ -229,7 +229,7 @@ def _card(ablation: Ablation, name: str, metric: str) -> dict[str, Any]:
         "big": "" if relative is None else _percent(relative),
         "arm": verdict.arm,
         "words": (words[:1].upper() + words[1:]).replace("p < ", "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}"),
-        "what": finding.words,
+        "what": finding.description,
     }
 
 
@@ -258,7 +258,7 @@ def _gains(
         )
     title = _title(finding.name)
     over = "shuffled vectors" if over_placebo else ablation.baseline
-    label = f"{title}: gain of each arm over {over} in {show(metric)}"
+    label = f"{title}: gain of each arm over {over} in {metric_label(metric)}"
     return {"title": title, "what": _what(finding), "svg": _markup(plots.gains(rows, label))}
 
 
@@ -289,7 +289,7 @@ def _levels(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[
         [] if finding.name.startswith("cold") else [(n, v[metric]) for n, v in finding.reference.items() if metric in v]
     )
     title = _title(finding.name)
-    label = f"{title}: {show(metric)} of each arm"
+    label = f"{title}: {metric_label(metric)} of each arm"
     return {"title": title, "what": _what(finding), "svg": _markup(plots.levels(rows, lines, label))}
 
 
@@ -313,7 +313,7 @@ def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
                 }
             )
         rows.append(
-            {"title": _title(finding.name), "what": finding.words, "users": f"{finding.users:,}", "cells": cells}
+            {"title": _title(finding.name), "what": finding.description, "users": f"{finding.users:,}", "cells": cells}
         )
     return {"arms": [arm.name for arm in arms], "rows": rows}
 
@@ -339,7 +339,7 @@ def _pairs(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[
 
 def _curves(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[dict[str, Any]]:
     made = []
-    for key, label in (("metric", f"validation {show(metric)}"), ("loss", "training loss")):
+    for key, label in (("metric", f"validation {metric_label(metric)}"), ("loss", "training loss")):
         runs = []
         for run in ablation.runs:
             points = [(entry["epoch"], entry[key]) for entry in run.history if key in entry and "epoch" in entry]
@@ -358,29 +358,29 @@ def _numbers(ablation: Ablation, finding: Finding) -> dict[str, Any]:
         cells = []
         for metric in ablation.metrics:
             std, comparison = finding.std(arm.name, metric), finding.compare(arm.name, ablation.baseline, metric)
-            reached = number(finding.mean(arm.name, metric))
-            cells.append(reached if std is None else f"{reached} ± {number(std)}")
+            reached = format_number(finding.mean(arm.name, metric))
+            cells.append(reached if std is None else f"{reached} ± {format_number(std)}")
             cells.append("" if comparison is None or comparison.relative is None else _percent(comparison.relative))
             cells.append(
-                "" if comparison is None or comparison.p_adjusted is None else number(comparison.p_adjusted, 3)
+                "" if comparison is None or comparison.p_adjusted is None else format_number(comparison.p_adjusted, 3)
             )
         rows.append((arm.name, cells))
     for line, reached_by in finding.reference.items():
         cells = []
         for metric in ablation.metrics:
-            cells += [number(reached_by[metric]) if metric in reached_by else "", "", ""]
+            cells += [format_number(reached_by[metric]) if metric in reached_by else "", "", ""]
         rows.append((f"{line} (reference)", cells))
     return {
         "title": _title(finding.name),
         "what": _what(finding),
-        "metrics": [show(metric) for metric in ablation.metrics],
+        "metrics": [metric_label(metric) for metric in ablation.metrics],
         "rows": rows,
     }
 
 
 def _markdown(ablation: Ablation) -> str:
     """The table of all panels in Markdown, to be copied into a paper or a pull request."""
-    head = ["panel", "arm", *(show(metric) for metric in ablation.metrics)]
+    head = ["panel", "arm", *(metric_label(metric) for metric in ablation.metrics)]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for finding in ablation.findings.values():
         for arm in ablation.arms:
@@ -388,9 +388,8 @@ def _markdown(ablation: Ablation) -> str:
             for metric in ablation.metrics:
                 std, comparison = finding.std(arm.name, metric), finding.compare(arm.name, ablation.baseline, metric)
                 star = "*" if comparison is not None and comparison.significant else ""
-                cells.append(
-                    f"{number(finding.mean(arm.name, metric))}{'' if std is None else f' ± {number(std)}'}{star}"
-                )
+                spread = "" if std is None else f" ± {format_number(std)}"
+                cells.append(f"{format_number(finding.mean(arm.name, metric))}{spread}{star}")
             name = arm.name.replace("|", "\\|")
             lines.append(f"| {_title(finding.name)} | {name} | {' | '.join(cells)} |")
     lines.append(f"\n* differs from {ablation.baseline}, p < .05 (paired t over seeds, Holm)")
@@ -412,7 +411,9 @@ def _title(name: str) -> str:
 
 
 def _what(finding: Finding) -> str:
-    return f"{finding.words}: {finding.users:,} users, {finding.items:,} items, {finding.interactions:,} to be found"
+    return (
+        f"{finding.description}: {finding.users:,} users, {finding.items:,} items, {finding.interactions:,} to be found"
+    )
 
 
 def _percent(value: float) -> str:
@@ -423,7 +424,7 @@ def _percent(value: float) -> str:
 
 
 def _maybe(value: float | None) -> str:
-    return "" if value is None else number(value)
+    return "" if value is None else format_number(value)
 
 
 def _duration(seconds: float) -> str:

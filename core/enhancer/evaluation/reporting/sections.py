@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from enhancer.evaluation.judging.findings import deviation
-from enhancer.evaluation.judging.verdict import number, show
+from enhancer.evaluation.judging.findings import sample_std
+from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 
@@ -42,11 +42,11 @@ def prices(
                 direction(metric) * (reached - ablation.overall.mean(ablation.baseline, metric)),
             )
         )
-    label = f"{show(metric)} against training time"
-    made = [_figure(label, plots.scatter(times, label, "seconds a run", show(metric)))]
+    label = f"{metric_label(metric)} against training time"
+    made = [_figure(label, plots.scatter(times, label, "seconds a run", metric_label(metric)))]
     if gallery is not None and any(price for *_, price, _ in costs):
         of = "tokens" if unknown else "USD"
-        label = f"gain in {show(metric)} against the {of} that profiles took"
+        label = f"gain in {metric_label(metric)} against the {of} that profiles took"
         made.append(_figure(label, plots.scatter(costs, label, f"{of}, once", "gain over the baseline")))
     return made
 
@@ -88,7 +88,7 @@ def _value(value: object) -> str:
 
 
 def _validation(value: float | None) -> str:
-    return "failed" if value is None else number(value)
+    return "failed" if value is None else format_number(value)
 
 
 def _figure(title: str, svg: str) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def beyond_table(ablation: Ablation) -> dict[str, Any]:
     for arm, by_looks in found.items():
         cells = []
         for values in by_looks.values():
-            std = deviation(values)
-            cells.append(number(float(np.mean(values))) + ("" if std is None else f" ± {number(std)}"))
+            std = sample_std(values)
+            cells.append(format_number(float(np.mean(values))) + ("" if std is None else f" ± {format_number(std)}"))
         rows.append((arm, cells))
     return {"looks": [looks.capitalize() for looks in next(iter(found.values()))], "rows": rows}

@@ -1,1 +1,1 @@
-"""Run the experiment: arms, seeds, workers, search, reference lines and the run cache."""
+"""Run an experiment: arms, training runs, workers, hyper-parameter search, reference lines and the run cache."""

@@ -1,4 +1,4 @@
-"""The arms of an experiment: which fuser, fed by which vectors, shuffled or not."""
+"""Define the arms of an experiment, and build them from the configuration."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ if TYPE_CHECKING:
     from enhancer.config.schema import Input
 
 TEXT_ARM, PLACEBO_ARM = "text", "placebo"
-"""Names that mean an arm without being a fuser's."""
+"""Reserved arm names, which are not names of fusers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One way to use semantics, or none."""
+    """One way to train: a fuser, its options, and the vectors it uses."""
 
     name: str
     fuser: str
     fuser_options: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[Input, ...] = ("profile",)
-    """What its vectors come from; of no account to a fuser that ignores them."""
+    """Embedded inputs that the vectors come from; ignored if ``semantic`` is False."""
     shuffle: bool = False
-    """Every entity gets the vector of another: a placebo, as wide as the real thing and without its meaning."""
+    """Whether every entity gets the vector of another one. Such an arm is a placebo: as wide, but without meaning."""
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
-    """What it changes of the options of ``[backbone]``."""
+    """Changes to the options of ``[backbone]``."""
     semantic: bool = True
-    """Whether its fuser uses vectors at all."""
+    """Whether the fuser uses vectors."""
     untuned: Arm | None = None
-    """The arm as it was configured, where a search has chosen options of its own for it."""
+    """The arm as configured, if a search has changed its options."""
 
     @property
     def configured(self) -> Arm:
-        """As it was before a search gave every arm other options: what arms are compared by, to tell like from like."""
+        """The arm as configured. Arms are matched by these options, because a search changes those of every arm."""
         return self.untuned or self
 
     @property
-    def words(self) -> str:
-        """What it is, for people."""
+    def description(self) -> str:
+        """Short description for reports."""
         if not self.semantic:
-            return "interactions alone, no vectors"
+            return "interactions only, no vectors"
         kinds = {"profile": "LLM profiles", "text": "raw text, no LLM"}
-        source = "LLM profiles beside raw text" if len(self.inputs) > 1 else kinds[self.inputs[0]]
+        source = "LLM profiles and raw text" if len(self.inputs) > 1 else kinds[self.inputs[0]]
         return f"{source}{', shuffled (placebo)' if self.shuffle else ''}, by {self.fuser}"
 
     def same_recipe(self, other: Arm) -> bool:
-        """Whether the two would train the same model."""
+        """Check whether both arms train the same model."""
         return self._recipe == other._recipe
 
     @property
@@ -64,40 +64,40 @@ def resolve_arms(
     uses_semantics: Callable[[str], bool] = lambda fuser: fuser != "none",
     fusers: Collection[str] | None = None,
 ) -> list[Arm]:
-    """Turn ``[evaluation] arms`` into arms.
+    """Build the arms of ``[evaluation] arms``.
 
-    ``text`` and ``placebo`` use the primary fuser: that of ``[fuser]``, or, if that one ignores vectors, the first arm
-    that does not. ``text`` is left out where it would repeat another arm (``[prompts.item] source = "text"``). With
-    ``[evaluation] controls`` both are run also where they are not named: after the others, unless they repeat one or no
-    arm uses vectors.
+    ``text`` and ``placebo`` use the primary fuser: that of ``[fuser]`` if it uses vectors, else that of the first arm
+    that does. ``text`` is left out if it repeats another arm (``[prompts.item] source = "text"``). With
+    ``[evaluation] controls``, both are appended even if they are not listed, unless they repeat an arm or no arm uses
+    vectors.
 
     Args:
         settings: The configuration.
-        uses_semantics: Whether the fuser of that name uses vectors.
-        fusers: Names of the fusers there are, to tell a mistyped arm; None leaves that to whoever makes the fuser.
+        uses_semantics: Returns whether the fuser with a given name uses vectors.
+        fusers: Names of the available fusers, to detect misspelt arms; None skips that check.
 
     Raises:
-        ConfigError: An arm that is twice there, that is nothing known, or that has no fuser to use.
+        ConfigError: An arm is listed twice, its name is unknown, or there is no fuser for it.
     """
     from enhancer.config.schema import ArmConfig
 
     evaluation = settings.evaluation
     twice = sorted({name for name in evaluation.arms if evaluation.arms.count(name) > 1})
     if twice:
-        raise ConfigError(f"[evaluation] arms: {twice[0]!r} is there twice", hint="name each arm once")
+        raise ConfigError(f"[evaluation] arms: {twice[0]!r} is listed twice", hint="list each arm once")
     if fusers is not None:
         for name in dict.fromkeys([*evaluation.arms, *evaluation.arm]):
             _check_name(name, settings, fusers)
-    primary = _primary(settings, uses_semantics, fusers)
+    primary = _primary_fuser(settings, uses_semantics, fusers)
     arms: list[Arm] = []
-    added = _added(settings, uses_semantics, fusers) if primary is not None else []
+    added = _unlisted_controls(settings, uses_semantics, fusers) if primary is not None else []
     for name in [*evaluation.arms, *added]:
         own = evaluation.arm.get(name, ArmConfig())
-        fuser = _fuser_of(name, settings, fusers)
+        fuser = _named_fuser(name, settings, fusers)
         if fuser is None:
             if primary is None:
                 raise ConfigError(
-                    f"[evaluation] arms: {name!r} needs a fuser that uses vectors, and none is configured",
+                    f"[evaluation] arms: {name!r} needs a fuser that uses vectors, but none is configured",
                     hint='set [fuser] use, for example use = "align"',
                 )
             fuser = primary
@@ -118,7 +118,7 @@ def resolve_arms(
 
 
 def _check_name(name: str, settings: Settings, fusers: Collection[str]) -> None:
-    fuser, own = _fuser_of(name, settings, fusers), settings.evaluation.arm
+    fuser, own = _named_fuser(name, settings, fusers), settings.evaluation.arm
     if fuser is None or ":" in fuser or fuser in fusers:
         return
     raise ConfigError(
@@ -130,10 +130,10 @@ def _check_name(name: str, settings: Settings, fusers: Collection[str]) -> None:
 
 
 def resolve_baseline(settings: Settings, arms: Collection[Arm]) -> str:
-    """The arm that the others are compared with.
+    """Return the name of the arm that the others are compared with.
 
     Raises:
-        ConfigError: It is not one of the arms.
+        ConfigError: ``[evaluation] baseline`` is not one of the arms.
     """
     names = [arm.name for arm in arms]
     baseline = settings.evaluation.baseline or names[0]
@@ -142,30 +142,34 @@ def resolve_baseline(settings: Settings, arms: Collection[Arm]) -> str:
     return baseline
 
 
-def _added(settings: Settings, uses_semantics: Callable[[str], bool], fusers: Collection[str] | None) -> list[str]:
-    """The controls that are run without being named."""
+def _unlisted_controls(
+    settings: Settings, uses_semantics: Callable[[str], bool], fusers: Collection[str] | None
+) -> list[str]:
+    """Return the names of control arms to run that are not listed."""
     evaluation = settings.evaluation
     if not evaluation.controls or settings.prompts.item.source == "none":
         return []
-    named = [_fuser_of(name, settings, fusers) for name in evaluation.arms]
+    named = [_named_fuser(name, settings, fusers) for name in evaluation.arms]
     if not any(fuser is not None and uses_semantics(fuser) for fuser in named):
         return []
     return [name for name in (TEXT_ARM, PLACEBO_ARM) if name not in evaluation.arms]
 
 
-def _fuser_of(name: str, settings: Settings, fusers: Collection[str] | None) -> str | None:
-    """The fuser that an arm names; None where it takes the primary one."""
+def _named_fuser(name: str, settings: Settings, fusers: Collection[str] | None) -> str | None:
+    """Return the fuser that an arm names, or None if it uses the primary one."""
     own = settings.evaluation.arm.get(name)
     if own is not None and (own.fuser is not None or name not in (fusers or ())):
         return own.fuser
     return None if name in {TEXT_ARM, PLACEBO_ARM} else name
 
 
-def _primary(settings: Settings, uses_semantics: Callable[[str], bool], fusers: Collection[str] | None) -> str | None:
+def _primary_fuser(
+    settings: Settings, uses_semantics: Callable[[str], bool], fusers: Collection[str] | None
+) -> str | None:
     if uses_semantics(settings.fuser.use):
         return settings.fuser.use
     for name in settings.evaluation.arms:
-        fuser = _fuser_of(name, settings, fusers)
+        fuser = _named_fuser(name, settings, fusers)
         if fuser is not None and uses_semantics(fuser):
             return fuser
     return None

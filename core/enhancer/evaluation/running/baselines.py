@@ -1,4 +1,4 @@
-"""Reference lines that keep one honest: what needs no training run at all."""
+"""Fit reference models that need no training run: popularity, rates, EASE and ALS."""
 
 from __future__ import annotations
 
@@ -16,64 +16,66 @@ if TYPE_CHECKING:
     from enhancer.evaluation.measuring.ranking import Pairs
 
 EASE_ITEMS, EASE_CELLS = 6_000, 50_000_000
-"""EASE inverts an items-by-items matrix and is served here from a users-by-items one: beyond this it is left out."""
+"""Largest number of items, and of users times items, for EASE. It inverts a dense items-by-items matrix and keeps a
+dense users-by-items one."""
 ALS_PAIRS = 2_000_000
-"""ALS is fitted several times and on one thread: with more training interactions than this it is left out."""
+"""Largest number of training interactions for ALS, which is fitted several times on one thread."""
 _ALS_FACTORS, _ALS_SWEEPS = 64, 15
 
 
 def popularity(train: Pairs, n_users: int, n_items: int) -> Factors:
-    """Everybody gets what most people took."""
+    """Score every item by its number of interactions, for all users alike."""
     counts = np.bincount(train.items, minlength=n_items).astype(np.float32)
     return Factors(np.ones((n_users, 1), np.float32), counts[:, None])
 
 
 def rates(train: Pairs, labels: NDArray[np.float32], n_users: int, n_items: int, *, prior_strength: float) -> Factors:
-    r"""How often a user's, and an item's, interactions are good ones: log-odds over those of all, added up.
+    r"""Score pairs by the smoothed log-odds of positive interactions of the user and of the item.
 
-    :math:`s_{ui} = \ell(r_u) + \ell(r_i) - \ell(r)`, with :math:`\ell` the log-odds, :math:`r` the share of good
-    ones and :math:`r_u = (g_u + k r) / (n_u + k)`; likewise for items. A probability that knows nothing of tastes.
+    :math:`s_{ui} = \ell(r_u) + \ell(r_i) - \ell(r)`, with :math:`\ell` the log-odds, :math:`r` the overall share of
+    positive interactions, and :math:`r_u = (g_u + k r) / (n_u + k)` for a user with :math:`g_u` positive ones among
+    :math:`n_u`; likewise for items. Scores are logits of a model without user-item interactions.
 
     Args:
         train: Labelled interactions.
-        labels: float32 ``[n]``: 1 or 0; of both kinds.
-        n_users: User rows.
-        n_items: Item rows.
-        prior_strength: :math:`k`.
+        labels: float32 ``[n]``: 1 or 0; both must occur.
+        n_users: Number of user rows.
+        n_items: Number of item rows.
+        prior_strength: :math:`k`, in interactions.
     """
-    whole = float(np.clip(labels.mean(dtype=np.float64), 1e-6, 1 - 1e-6))
+    overall = float(np.clip(labels.mean(dtype=np.float64), 1e-6, 1 - 1e-6))
 
-    def odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
+    def log_odds(share: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.log(share) - np.log1p(-share), np.float64)
 
-    def of(rows: NDArray[np.int32], n: int) -> NDArray[np.float32]:
-        good = np.bincount(rows, weights=labels, minlength=n)
-        share = (good + prior_strength * whole) / (np.bincount(rows, minlength=n) + prior_strength)
-        return odds(share).astype(np.float32)
+    def smoothed(rows: NDArray[np.int32], n: int) -> NDArray[np.float32]:
+        positive = np.bincount(rows, weights=labels, minlength=n)
+        share = (positive + prior_strength * overall) / (np.bincount(rows, minlength=n) + prior_strength)
+        return log_odds(share).astype(np.float32)
 
     ones_u, ones_i = np.ones(n_users, np.float32), np.ones(n_items, np.float32)
-    level = np.float32(odds(np.array(whole)))
+    level = np.float32(log_odds(np.array(overall)))
     return Factors(
-        np.stack([of(train.users, n_users) - level, ones_u], axis=1),
-        np.stack([ones_i, of(train.items, n_items)], axis=1),
+        np.stack([smoothed(train.users, n_users) - level, ones_u], axis=1),
+        np.stack([ones_i, smoothed(train.items, n_items)], axis=1),
     )
 
 
-def ease_fits(n_users: int, n_items: int) -> bool:
-    """Whether EASE is cheap enough to be a reference line."""
+def ease_is_feasible(n_users: int, n_items: int) -> bool:
+    """Check whether EASE is cheap enough for a reference line."""
     return n_items <= EASE_ITEMS and n_users * n_items <= EASE_CELLS
 
 
 def ease(train: Pairs, n_users: int, n_items: int, *, regularisation: float = 200.0) -> Factors:
-    r"""EASE: a linear model without hidden units, in closed form (Steck 2019, eq. 8).
+    r"""Fit EASE, a linear item-item model in closed form (Steck 2019, eq. 8).
 
     With :math:`P = (X^\top X + \lambda I)^{-1}` the weights are :math:`B = I - P / \mathrm{diag}(P)`, with a
-    zero diagonal; scores are :math:`X B`, that is, inner products of rows of :math:`X` and columns of :math:`B`.
+    zero diagonal. Scores are :math:`X B`: inner products of rows of :math:`X` and columns of :math:`B`.
 
     Args:
-        train: What it learns from.
-        n_users: User rows.
-        n_items: Item rows.
+        train: Training interactions.
+        n_users: Number of user rows.
+        n_items: Number of item rows.
         regularisation: :math:`\lambda`.
     """
     x = np.zeros((n_users, n_items), np.float32)
@@ -86,8 +88,8 @@ def ease(train: Pairs, n_users: int, n_items: int, *, regularisation: float = 20
     return Factors(x, np.ascontiguousarray(weights.T.astype(np.float32)))
 
 
-def als_fits(n_pairs: int) -> bool:
-    """Whether ALS can be a reference line: ``implicit`` is installed, and the table is not too large."""
+def als_is_feasible(n_pairs: int) -> bool:
+    """Check whether ALS is cheap enough for a reference line, and ``implicit`` is installed."""
     return n_pairs <= ALS_PAIRS and find_spec("implicit") is not None and find_spec("scipy") is not None
 
 
@@ -101,22 +103,22 @@ def als(
     factors: int = _ALS_FACTORS,
     seed: int = 0,
 ) -> Factors:
-    r"""Alternating least squares for implicit feedback (Hu, Koren & Volinsky 2008), by the library ``implicit``.
+    r"""Fit alternating least squares for implicit feedback (Hu, Koren & Volinsky 2008) with the library ``implicit``.
 
     Args:
-        train: What it learns from.
-        n_users: User rows.
-        n_items: Item rows.
+        train: Training interactions.
+        n_users: Number of user rows.
+        n_items: Number of item rows.
         regularisation: Weight of the L2 penalty.
-        weight: Of an interaction beside the 1 of everything else, :math:`\alpha`.
-        factors: Numbers a row.
-        seed: Initialisation; on one thread the result is the same each time.
+        weight: Additional confidence of an interaction, :math:`\alpha`; all other pairs have confidence 1.
+        factors: Number of factors.
+        seed: Seed of the initialisation. The result is deterministic, because one thread is used.
     """
     from scipy.sparse import csr_matrix
 
-    table = csr_matrix((np.ones(len(train.users), np.float32), (train.users, train.items)), (n_users, n_items))
+    interactions = csr_matrix((np.ones(len(train.users), np.float32), (train.users, train.items)), (n_users, n_items))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice about threads, for those who train it for speed
+        warnings.simplefilter("ignore")  # it advises on threads; one thread is wanted here
         from implicit.als import AlternatingLeastSquares
 
         model = AlternatingLeastSquares(
@@ -128,5 +130,5 @@ def als(
             num_threads=1,
             random_state=seed,
         )
-        model.fit(table, show_progress=False)
+        model.fit(interactions, show_progress=False)
     return Factors(np.asarray(model.user_factors, np.float32), np.asarray(model.item_factors, np.float32))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from enhancer.errors import EvaluationError
-from enhancer.evaluation.measuring.panels import Panel, panels_of
+from enhancer.evaluation.measuring.panels import Panel, make_panels
 from enhancer.evaluation.measuring.views import Views, training_data
 from enhancer.evaluation.running.preconditions import check_metrics
 from enhancer.evaluation.running.vectors import shuffled
@@ -69,11 +69,11 @@ class Experiment:
         """
         views = Views(split)
         check_metrics(views, metrics)
-        panels = panels_of(views, metrics)
+        panels = make_panels(views, metrics)
         if not panels or panels[0].strata[0].name != "all":
             hint = "check [evaluation] split, min_rating and k_core"
             if len(views.cold_test.users):
-                hint = "the test part has new items alone: put interactions with items of training beside them"
+                hint = "the test part has held-out items only: add interactions with items of the training part"
             raise EvaluationError(
                 "no test interaction has both a user and an item with training interactions", hint=hint
             )

@@ -1,12 +1,12 @@
-"""One training run: what the backbone learns from, how it is watched, and how good it became."""
+"""Train a backbone with a fuser, monitor it on the validation part, and measure it on the test part."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from enhancer.evaluation.measuring.label_metrics import over_labels
-from enhancer.evaluation.measuring.metrics import direction, evaluate, of_rankings, parse_metric
+from enhancer.evaluation.measuring.label_metrics import evaluate_labelled
+from enhancer.evaluation.measuring.metrics import direction, evaluate, parse_metric, ranking_metrics
 from enhancer.evaluation.measuring.views import Views
 from enhancer.evaluation.running.preconditions import check_task
 from enhancer.progress import Progress, silent
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from enhancer.evaluation.measuring.views import SplitLike
     from enhancer.progress import Detail, Listener
 
-    OnEpoch = Callable[[str, int, float, float | None], None]
-    """Called with run, epoch, loss and validation metric: the hook ``epoch_finished``."""
+    EpochCallback = Callable[[str, int, float, float | None], None]
+    """Function of run, epoch, loss and validation metric, as the hook ``epoch_finished``."""
 
 
 class TrainingMonitor:
@@ -34,24 +34,24 @@ class TrainingMonitor:
         *,
         run: str,
         listener: Listener = silent,
-        on_epoch: OnEpoch | None = None,
+        on_epoch: EpochCallback | None = None,
         checkpoint: Path | None = None,
         stage: str = "train",
         runs_done: int | None = None,
         runs: int | None = None,
     ) -> None:
-        """Watch one run.
+        """Monitor one run.
 
         Args:
             views: The split.
-            metric: What validation measures.
+            metric: The validation metric.
             run: Name of the run, such as ``align/seed0``.
-            listener: Told after each epoch.
-            on_epoch: Told after each epoch.
-            checkpoint: A file where the backbone may keep its state.
-            stage: The stage that progress is reported as.
-            runs_done: Runs finished before this one; None reports epochs instead of runs.
-            runs: Runs in all.
+            listener: Called with progress after each epoch.
+            on_epoch: Called after each epoch.
+            checkpoint: File in which the backbone may keep its state.
+            stage: Stage to report progress as.
+            runs_done: Number of runs finished before this one; None reports epochs instead of runs.
+            runs: Total number of runs.
         """
         self.checkpoint = checkpoint
         parse_metric(metric)
@@ -62,12 +62,12 @@ class TrainingMonitor:
         self._complete = False
 
     def validate(self, factors: Factors) -> float | None:
-        """The metric over warm validation pairs, with training masked, so that more is better; None without any."""
-        if parse_metric(self._metric).of_labels:
+        """Return the validation metric, with its sign changed if lower is better; None without validation pairs."""
+        if parse_metric(self._metric).uses_labels:
             pairs = self._views.labelled_validation
             if not len(pairs.labels):
                 return None
-            return direction(self._metric) * over_labels(factors, pairs, (self._metric,))[self._metric]
+            return direction(self._metric) * evaluate_labelled(factors, pairs, (self._metric,))[self._metric]
         part = self._views.warm_validation
         if not len(part.users):
             return None
@@ -81,7 +81,7 @@ class TrainingMonitor:
         return scores.mean(self._metric)
 
     def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
-        """Pass on that an epoch ended, with the metric as it is."""
+        """Report the end of an epoch, with the original sign of the metric."""
         metric = None if metric is None else direction(self._metric) * metric
         if self._on_epoch is not None:
             self._on_epoch(self._run, epoch, loss, metric)
@@ -93,7 +93,7 @@ class TrainingMonitor:
             self._listener(Progress(self._stage, self._runs_done, self._runs, detail))
 
     def finished(self, epochs: int) -> None:
-        """Tell that a single run is over. One that stopped early is done all the same: what it took is the whole."""
+        """Report the end of a single run. After early stopping, the total becomes the number of epochs trained."""
         if self._runs_done is None and not self._complete:
             self._listener(Progress(self._stage, epochs, epochs, {**self._detail, "epoch": epochs, "epochs": epochs}))
 
@@ -108,29 +108,29 @@ def fit(
     seed: int = 0,
     run: str = "train",
     listener: Listener = silent,
-    on_epoch: OnEpoch | None = None,
+    on_epoch: EpochCallback | None = None,
     checkpoint: Path | None = None,
 ) -> tuple[Fitted, dict[str, float]]:
-    """Train once and test on the warm part of the split.
+    """Train once, and measure on the warm pairs of the test part.
 
     Args:
-        backbone: What is trained.
-        fuser: How semantics enter.
+        backbone: The backbone to train.
+        fuser: The fuser to train it with.
         data: See :func:`~enhancer.evaluation.measuring.views.training_data`.
-        split: Validation stops training early by the first metric; the test part is ranked once, at the end.
-        metrics: Such as ``ndcg@10``.
-        seed: Initialisation, sampling.
-        run: Name of the run for listeners.
-        listener: Told after each epoch, and at the end with ``done == total``, stopped early or not.
-        on_epoch: Told after each epoch.
-        checkpoint: A file where the backbone may keep its state, to resume after a kill.
+        split: The validation part is used for early stopping by the first metric, the test part once at the end.
+        metrics: Names such as ``ndcg@10``.
+        seed: Seed of the initialisation and of sampling.
+        run: Name of the run in progress events.
+        listener: Called with progress after each epoch, and at the end with ``done == total``.
+        on_epoch: Called after each epoch.
+        checkpoint: File in which the backbone may keep its state, to resume an interrupted run.
 
     Returns:
-        What training gives, and the mean of each metric: NaN where no test pair is of a warm item and user.
+        The result of training, and the mean of each metric. A metric is NaN without test pairs of warm users and items.
 
     Raises:
-        FusionError: The two cannot work together; raised before training.
-        ConfigError: An unknown metric, or one that does not go with backbone and data.
+        FusionError: Backbone and fuser cannot work together. Raised before training.
+        ConfigError: A metric is unknown, or undefined for the backbone or the data.
     """
     fuser.check(backbone)
     views = Views(split)
@@ -138,8 +138,8 @@ def fit(
     monitor = TrainingMonitor(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
     fitted = backbone.fit(data, fuser, seed=seed, monitor=monitor)
     monitor.finished(fitted.epochs)
-    found = dict.fromkeys(metrics, math.nan)
-    if (rankings := of_rankings(metrics)) and len(views.warm_test.users):
+    means = dict.fromkeys(metrics, math.nan)
+    if (rankings := ranking_metrics(metrics)) and len(views.warm_test.users):
         scores = evaluate(
             fitted.factors,
             views.warm_test,
@@ -147,7 +147,7 @@ def fit(
             candidates=views.warm_items,
             metrics=rankings,
         )
-        found |= scores.means()
+        means |= scores.means()
     if len(views.labelled_test.labels):
-        found |= over_labels(fitted.factors, views.labelled_test, metrics)
-    return fitted, found
+        means |= evaluate_labelled(fitted.factors, views.labelled_test, metrics)
+    return fitted, means

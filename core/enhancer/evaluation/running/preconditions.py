@@ -27,21 +27,21 @@ def check_metrics(views: Views, metrics: Sequence[str]) -> None:
         EvaluationError: The labels that a metric needs are all equal.
     """
     parsed = [parse_metric(metric) for metric in metrics]
-    of_labels = [metric.name for metric in parsed if metric.of_labels]
-    if not of_labels:
+    uses_labels = [metric.name for metric in parsed if metric.uses_labels]
+    if not uses_labels:
         return
     if labels_of(views.split.test) is None:
-        raise ConfigError(f"metric {of_labels[0]!r} is of labels, and the interactions have none", hint=_LABEL)
-    for part, words, asked in (
-        (views.labelled_test, "test", of_labels),
-        (views.labelled_validation, "validation", [parsed[0].name] if parsed[0].of_labels else []),
+        raise ConfigError(f"metric {uses_labels[0]!r} needs labels, but the interactions have none", hint=_LABEL)
+    for part, name, needed in (
+        (views.labelled_test, "test", uses_labels),
+        (views.labelled_validation, "validation", [parsed[0].name] if parsed[0].uses_labels else []),
     ):
-        if asked and len(part.labels) and not part.defines(asked):
+        if needed and len(part.labels) and not part.defines(needed):
             raise EvaluationError(
-                f"metric {asked[0]!r} cannot be told: the {words} part has no user with interactions of both labels"
-                if "gauc" in asked and part.defines([each for each in asked if each != "gauc"])
-                else f"metric {asked[0]!r} cannot be told: all labels of the {words} part are the same",
-                hint="see [data.columns] label, and [evaluation] split and min_rating",
+                f"metric {needed[0]!r} is undefined: the {name} part has no user with interactions of both labels"
+                if "gauc" in needed and part.defines([metric for metric in needed if metric != "gauc"])
+                else f"metric {needed[0]!r} is undefined: all labels of the {name} part are equal",
+                hint="check [data.columns] label, and [evaluation] split and min_rating",
             )
 
 
@@ -64,14 +64,14 @@ def check_task(
     """
     backbone.check_data(data, name)
     if data.labels is not None and (np.all(data.labels > 0) or not np.any(data.labels > 0)):
-        what = "good" if data.labels[0] > 0 else "bad"
+        label = "positive" if data.labels[0] > 0 else "negative"
         raise EvaluationError(
-            f"every training interaction is a {what} one: there is nothing to tell apart",
-            hint="see [data.columns] label, and [evaluation] min_rating",
+            f"all training interactions are {label}: both labels are needed to train on labels",
+            hint="check [data.columns] label, and [evaluation] min_rating",
         )
     check_metrics(views, metrics)
     if "labels" not in backbone.takes and any(parse_metric(metric).name == "logloss" for metric in metrics):
         raise ConfigError(
-            f"metric 'logloss' is of probabilities, and backbone {name!r} as configured gives none",
-            hint="set [backbone] use = 'fm' and loss = 'log', or measure 'auc'",
+            f"metric 'logloss' needs probabilities, but backbone {name!r} does not predict them with these options",
+            hint="set [backbone] use = 'fm' and loss = 'log', or use metric 'auc'",
         )

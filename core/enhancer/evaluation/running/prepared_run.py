@@ -66,13 +66,15 @@ class PreparedRun:
         if self.cache is not None:
             monitor.checkpoint = self.cache.checkpoint(self.key)
         started = time.perf_counter()
-        measured: ScoresByStratum = {}
-        spread: dict[str, float] = {}
+        scores: ScoresByStratum = {}
+        beyond_accuracy: dict[str, float] = {}
         try:
             fitted = self.backbone.fit(self.data, self.fuser, seed=request.seed, monitor=monitor)
             seconds = time.perf_counter() - started
             if request.tested:
-                measured, spread = measure(fitted.factors, experiment.panels, experiment.views, experiment.metrics)
+                scores, beyond_accuracy = measure(
+                    fitted.factors, experiment.panels, experiment.views, experiment.metrics
+                )
         except EvaluationError as error:
             if request.tested:
                 # The backbone does not know which arm it trains.
@@ -95,8 +97,8 @@ class PreparedRun:
             best_epoch=fitted.best_epoch,
             validation=best.get("metric"),
             history=history,
-            measured=measured,
-            spread=spread,
+            scores=scores,
+            beyond_accuracy=beyond_accuracy,
         )
         if self.cache is not None:
             self.cache.save(self.key, run)
@@ -113,6 +115,6 @@ def _failed(request: RunRequest, seconds: float) -> ArmRun:
         best_epoch=0,
         validation=None,
         history=[],
-        measured={},
-        spread={},
+        scores={},
+        beyond_accuracy={},
     )

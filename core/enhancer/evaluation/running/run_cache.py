@@ -21,8 +21,8 @@ import numpy as np
 from enhancer import __version__
 from enhancer.evaluation.measuring.metrics import Scores
 from enhancer.evaluation.measuring.views import labels_of
-from enhancer.evaluation.running import shared_tables
 from enhancer.evaluation.running.runs import ArmRun
+from enhancer.evaluation.running.shared_vectors import PREFIX
 from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
@@ -116,9 +116,9 @@ class RunCache:
         return self._folder / f"{key}{_CHECKPOINT}"
 
     def remove_abandoned(self) -> None:
-        """Remove checkpoints and shared tables that have not been touched for a week."""
+        """Remove checkpoints and shared vectors that have not been touched for a week."""
         latest = time.time() - _ABANDONED_SECONDS
-        for pattern in (f"*{_CHECKPOINT}*", f"{shared_tables.PREFIX}*"):
+        for pattern in (f"*{_CHECKPOINT}*", f"{PREFIX}*"):
             for path in self._folder.glob(pattern):
                 with contextlib.suppress(OSError):  # another process may remove it too, or it belongs to another user
                     if path.stat().st_mtime < latest:
@@ -131,7 +131,7 @@ class RunCache:
             with (self._folder / f"{key}.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 about: dict[str, Any] = json.loads(str(arrays["about"]))
                 totals: dict[str, dict[str, float]] = about.pop("totals", {})
-                measured: ScoresByStratum = {
+                scores: ScoresByStratum = {
                     stratum: Scores(
                         arrays[f"{number}.users"],
                         {metric: arrays[f"{number}.{place}"] for place, metric in enumerate(metrics)},
@@ -139,28 +139,31 @@ class RunCache:
                     )
                     for number, (stratum, metrics) in enumerate(about.pop("strata"))
                 }
-            return ArmRun(arm=request.arm.name, seed=request.seed, measured=measured, **about)
+            beyond_accuracy = about.pop("spread")
+            return ArmRun(
+                arm=request.arm.name, seed=request.seed, scores=scores, beyond_accuracy=beyond_accuracy, **about
+            )
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
 
     def save(self, key: str, run: ArmRun) -> None:
         """Save a finished run. If the folder cannot be written to, the experiment goes on without saving."""
-        strata = [(name, list(scores.values)) for name, scores in run.measured.items()]
+        strata = [(name, list(scores.values)) for name, scores in run.scores.items()]
         about = {
             "seconds": run.seconds,
             "epochs": run.epochs,
             "best_epoch": run.best_epoch,
             "validation": run.validation,
             "history": run.history,
-            "spread": run.spread,
+            "spread": run.beyond_accuracy,
             "strata": strata,
-            "totals": {name: dict(scores.totals) for name, scores in run.measured.items()},
+            "totals": {name: dict(scores.totals) for name, scores in run.scores.items()},
         }
         arrays: dict[str, Any] = {"about": np.array(json.dumps(about))}
         for number, (name, metrics) in enumerate(strata):
-            arrays[f"{number}.users"] = run.measured[name].users
+            arrays[f"{number}.users"] = run.scores[name].users
             for place, metric in enumerate(metrics):
-                arrays[f"{number}.{place}"] = run.measured[name].values[metric]
+                arrays[f"{number}.{place}"] = run.scores[name].values[metric]
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             with atomic_replace(self._folder / f"{key}.npz") as draft:

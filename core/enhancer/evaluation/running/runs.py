@@ -43,9 +43,9 @@ class ArmRun:
     """The first metric on the validation part at the best epoch; None without a validation part or after a failure."""
     history: list[dict[str, float]]
     """One entry per epoch; see :class:`~enhancer.contracts.Fitted`."""
-    measured: ScoresByStratum
+    scores: ScoresByStratum
     """Metrics of each user, by stratum; empty for a search trial."""
-    spread: dict[str, float]
+    beyond_accuracy: dict[str, float]
     """``coverage``, ``gini`` and ``novelty`` of the recommended lists over all warm items; empty for a search trial."""
 
     @property

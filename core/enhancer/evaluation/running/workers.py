@@ -1,7 +1,8 @@
-"""Runs in processes of their own: a run keeps little more than one core busy, so two take little longer than one.
+"""Train runs in parallel processes. A single run uses little more than one core.
 
-Each worker makes the experiment anew from a recipe, trains what it is sent, and tells of every epoch. Nothing but
-recipe, requests and results passes between the processes. The results are those of one process, whatever the number.
+Each worker makes the experiment itself, trains the runs requested, and reports every epoch. Only the function that
+makes the experiment, requests, progress and results pass between processes. Results do not depend on the number of
+workers.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-class Epoch(NamedTuple):
-    """An epoch of some run ended."""
+class EpochProgress(NamedTuple):
+    """Progress of a run at the end of an epoch."""
 
     run: str
     epoch: int
@@ -41,25 +42,25 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Workers:
-    """How runs are spread.
+    """Number of worker processes, and the experiment they run.
 
-    Spawned processes import the main module: a script that uses several workers needs the usual
+    Spawned processes import the main module, so a script that uses several workers needs
     ``if __name__ == "__main__":``.
     """
 
     count: int
-    """Processes; 1 stays in this one."""
-    recipe: Callable[[], Experiment]
-    """Makes the experiment in another process; must survive pickling."""
+    """Number of processes; with 1, runs are trained in the calling process."""
+    make_experiment: Callable[[], Experiment]
+    """Picklable function that makes the experiment in a worker."""
 
     def run(
-        self, requests: Sequence[RunRequest], cache: RunCache | None, on_epoch: Callable[[Epoch], None]
+        self, requests: Sequence[RunRequest], cache: RunCache | None, on_epoch: Callable[[EpochProgress], None]
     ) -> Iterator[tuple[RunRequest, ArmRun]]:
-        """Do the requests, and give each run as it ends.
+        """Train the requested runs, and yield each one when it is finished.
 
         Raises:
-            EvaluationError: A worker died.
-            EnhancerError: Whatever stopped a run.
+            EvaluationError: A worker process ended unexpectedly.
+            EnhancerError: A run failed with this error.
         """
         waiting = list(reversed(requests))
         busy: dict[Connection, tuple[BaseProcess, RunRequest]] = {}
@@ -76,7 +77,7 @@ class Workers:
                     assert isinstance(ready, Connection)
                     process, request = busy[ready]
                     message = _receive(ready, process, request)
-                    if isinstance(message, Epoch):
+                    if isinstance(message, EpochProgress):
                         on_epoch(message)
                         continue
                     if isinstance(message, BaseException):
@@ -98,12 +99,12 @@ class Workers:
 
     def _start(self, cache: RunCache | None) -> tuple[BaseProcess, Connection]:
         context = multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        process = context.Process(target=_work, args=(there, self.recipe, cache), daemon=True)
-        with _threads_of(self.count):
+        connection, worker_connection = context.Pipe()
+        process = context.Process(target=_serve, args=(worker_connection, self.make_experiment, cache), daemon=True)
+        with _share_threads(self.count):
             process.start()
-        there.close()
-        return process, here
+        worker_connection.close()
+        return process, connection
 
 
 def _receive(connection: Connection, process: BaseProcess, request: RunRequest) -> Any:
@@ -118,8 +119,8 @@ def _receive(connection: Connection, process: BaseProcess, request: RunRequest) 
 
 
 @contextlib.contextmanager
-def _threads_of(count: int) -> Iterator[None]:
-    """Let a process that is started meanwhile share the cores; what the user set stays as it is."""
+def _share_threads(count: int) -> Iterator[None]:
+    """Divide the cores among workers started in this context. Variables set by the user are not changed."""
     share = str(max(1, (os.cpu_count() or 1) // count))
     added = [name for name in _THREAD_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(added, share))
@@ -130,29 +131,29 @@ def _threads_of(count: int) -> Iterator[None]:
             del os.environ[name]
 
 
-def _work(connection: Connection, recipe: Callable[[], Experiment], cache: RunCache | None) -> None:
-    """The life of a worker: requests come, epochs and runs go, until None comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it ends its workers
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
+def _serve(connection: Connection, make_experiment: Callable[[], Experiment], cache: RunCache | None) -> None:
+    """Train requested runs in a worker process, and send progress and results, until None is received."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent has ended
         try:
-            experiment = recipe()
+            experiment = make_experiment()
             while (request := connection.recv()) is not None:
                 connection.send(_train(experiment, request, cache, connection.send))
         except (EOFError, BrokenPipeError):
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, the parent raises it
+        except Exception as error:  # noqa: BLE001  the parent raises it
             connection.send(error)
 
 
 def _train(
-    experiment: Experiment, request: RunRequest, cache: RunCache | None, report: Callable[[Epoch], None]
+    experiment: Experiment, request: RunRequest, cache: RunCache | None, report: Callable[[EpochProgress], None]
 ) -> ArmRun:
     monitor = TrainingMonitor(
         experiment.views,
         experiment.metrics[0],
         run=request.name,
         listener=lambda progress: report(
-            Epoch(
+            EpochProgress(
                 request.name,
                 progress.done,
                 progress.total or progress.done,
