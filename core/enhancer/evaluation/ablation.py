@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.experiment import Experiment
     from enhancer.evaluation.running.fitting import EpochCallback
     from enhancer.evaluation.running.run_cache import RunCache
-    from enhancer.evaluation.running.runs import ArmRun
+    from enhancer.evaluation.running.runs import ArmRun, RunCallback
     from enhancer.evaluation.running.search_result import SearchResult
     from enhancer.evaluation.running.workers import EpochProgress, Workers
     from enhancer.progress import Detail, Listener
@@ -49,6 +49,7 @@ def run_ablation(
     workers: Workers | None = None,
     listener: Listener = silent,
     on_epoch: EpochCallback | None = None,
+    on_run: RunCallback | None = None,
 ) -> Ablation:
     """Train every arm with every seed, and judge the results.
 
@@ -64,6 +65,7 @@ def run_ablation(
         workers: Processes that train in parallel. None trains in this process, one run after the other.
         listener: Called with progress after every epoch and run: stage ``ablate``, runs done of all runs.
         on_epoch: Called after every epoch.
+        on_run: Called after every tested run, in this process, with the arm as it was trained.
 
     Raises:
         FusionError: A fuser and a backbone cannot work together. Raised before any training.
@@ -78,7 +80,7 @@ def run_ablation(
         raise EvaluationError(f"need at least one seed, and distinct ones, not {list(seeds)}")
     _check_arms(experiment, arms)
     started = time.perf_counter()
-    executor = _Executor(experiment, cache, workers, on_epoch)
+    executor = _Executor(experiment, cache, workers, on_epoch, on_run)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
     reference = measure_references(experiment)
     searched: list[SearchResult] = []
@@ -146,6 +148,7 @@ class _Executor:
     cache: RunCache | None
     workers: Workers | None
     on_epoch: EpochCallback | None
+    on_run: RunCallback | None
 
     def run(self, requests: Sequence[RunRequest], listener: Listener) -> list[ArmRun]:
         """Return the runs in the order of the requests."""
@@ -153,6 +156,8 @@ class _Executor:
 
         def finish(request: RunRequest, run: ArmRun) -> None:
             done[request.name] = run
+            if self.on_run is not None and request.tested:
+                self.on_run(request.arm, run)
             detail: dict[str, Detail] = {"run": request.name, "seconds": round(run.seconds, 1)}
             listener(Progress("ablate", len(done), len(requests), detail))
 

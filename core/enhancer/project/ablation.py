@@ -13,7 +13,7 @@ from enhancer.progress import Progress
 from enhancer.project.parts import ProjectParts
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.profile_gallery import profile_gallery
-from enhancer.project.run_events import finish_ablation
+from enhancer.project.run_events import arm_run_hook, finish_ablation
 from enhancer.project.run_setup import epoch_hook, require_fitting_task, run_cache
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def ablate(
             workers=Workers(count, partial(_worker_experiment, settings, parts.root, tables)),
             listener=listener,
             on_epoch=epoch_hook(parts),
+            on_run=arm_run_hook(run, parts),
         )
     finish_ablation(run, parts, ablation, None if report is None else parts.root / report)
     if report is not None:

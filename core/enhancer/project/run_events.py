@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from enhancer.evaluation import Ablation, Arm
+    from enhancer.evaluation.running.runs import ArmRun, RunCallback
     from enhancer.plugin_host import ActiveRun
     from enhancer.project.parts import ProjectParts
 
@@ -48,23 +49,33 @@ def finish_generation(run: ActiveRun, report: GenerationReport | None) -> None:
     run.finish(metrics={name: float(value) for name, value in counts.items() if value is not None}, cost_usd=cost)
 
 
-def finish_ablation(run: ActiveRun, parts: ProjectParts, ablation: Ablation, report: Path | None) -> None:
-    """Send the training runs of an ablation as events, and record the mean test metrics of every arm."""
-    parameters = {arm.name: _parameters(parts, arm) for arm in ablation.arms}
-    for arm_run in ablation.runs:
+def arm_run_hook(run: ActiveRun, parts: ProjectParts) -> RunCallback:
+    """Return a function that sends the end of one training run of an ablation to the observers."""
+    parameters: dict[str, dict[str, Any]] = {}
+
+    def on_run(arm: Arm, arm_run: ArmRun) -> None:
+        if arm.name not in parameters:
+            parameters[arm.name] = _parameters(parts, arm)
         result = ArmRunResult(
             name=arm_run.name,
-            arm=arm_run.arm,
+            arm=arm.name,
             seed=arm_run.seed,
-            parameters=parameters[arm_run.arm],
-            metrics=arm_run.measured["all"].means(),
+            parameters=parameters[arm.name],
+            metrics=arm_run.scores["all"].means(),
             seconds=arm_run.seconds,
         )
         run.arm_run_finished(result)
-    parts.events.ablation_finished(result=ablation.to_json())
+
+    return on_run
+
+
+def finish_ablation(run: ActiveRun, parts: ProjectParts, ablation: Ablation, report: Path | None) -> None:
+    """Send the result of an ablation to the observers, and record the mean test metrics of every arm."""
+    result = ablation.to_json()
+    parts.events.ablation_finished(result=result)
     means = {
         f"{arm}/{metric}": float(value["mean"])
-        for arm, metrics in ablation.overall.to_json()["arms"].items()
+        for arm, metrics in result["arms"].items()
         for metric, value in metrics.items()
     }
     run.finish(metrics=means, artifact=report)
