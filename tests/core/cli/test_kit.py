@@ -11,8 +11,8 @@ from dists import ROOT, make_dist
 
 @pytest.fixture
 def titles(tmp_path, tables, monkeypatch):
-    """The command ``titles`` of docs/reference/plugins.md, in a folder with a project."""
-    page = (ROOT / "docs" / "reference" / "plugins.md").read_text(encoding="utf-8")
+    """The command ``titles`` of docs/how-to/add-a-command.md, in a folder with a project."""
+    page = (ROOT / "docs" / "how-to" / "add-a-command.md").read_text(encoding="utf-8")
     (snippet,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "enhancer.cli.kit" in block)
     site = tmp_path / ".site"
     make_dist(site, "titles-here", textwrap.dedent(snippet))

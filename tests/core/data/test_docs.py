@@ -25,6 +25,6 @@ def test_the_python_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_settings_are_settings():
-    assert len(blocks("toml")) == 4
+    assert len(blocks("toml")) == 3
     for block in blocks("toml"):
         Settings.model_validate(tomllib.loads(block))
