@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import typer
 
-    from enhancer.contracts.observer import ArmRun, RunInfo, RunResult
+    from enhancer.contracts.observer import ArmRunResult, RunInfo, RunResult
     from enhancer.contracts.record import Record
 
 hookspec = pluggy.HookspecMarker("enhancer")
@@ -122,7 +122,7 @@ def epoch_finished(run: str, epoch: int, loss: float, metric: float | None) -> N
 
 
 @hookspec
-def arm_run_finished(run: RunInfo, arm_run: ArmRun) -> None:
+def arm_run_finished(run: RunInfo, result: ArmRunResult) -> None:
     """Event: one training run (arm and seed) of the ablation ``run`` ended."""
 
 

@@ -13,7 +13,7 @@ from dists import cli_json, make_dist, run_python
 
 import enhancer
 from enhancer.config.schema import ObserverConfig
-from enhancer.contracts import ArmRun, Context, Observer, Options, RunInfo
+from enhancer.contracts import ArmRunResult, Context, Observer, Options, RunInfo
 from enhancer.errors import ConfigError, PluginError
 from enhancer.plugin_host import PluginManager
 from enhancer.testing.observer import ObserverConformance
@@ -52,8 +52,8 @@ class Tracker(Observer):
     def run_finished(self, run, result):
         self.events.append(("run_finished", run, result))
 
-    def arm_run_finished(self, run, arm_run):
-        self.events.append(("arm_run_finished", run, arm_run))
+    def arm_run_finished(self, run, result):
+        self.events.append(("arm_run_finished", run, result))
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +177,9 @@ def test_a_run_that_ends_badly_is_finished_with_its_status(error, status):
 
 def test_arm_runs_are_children_of_their_ablation():
     sender = events(manager_with(), tracker={})
-    arm_run = ArmRun(name="align/seed0", arm="align", seed=0, parameters={"fuser.weight": 0.1}, metrics={"ndcg@10": 1})
+    arm_run = ArmRunResult(
+        name="align/seed0", arm="align", seed=0, parameters={"fuser.weight": 0.1}, metrics={"ndcg@10": 1}
+    )
     with sender.run("ablate", {}) as run:
         run.arm_run_finished(arm_run)
     (_, info), (name, parent, heard), _ = Tracker.made[0].events
@@ -256,13 +258,13 @@ def test_hooks_on_the_plugin_itself_keep_working_and_may_leave_out_arguments():
             heard.append(result.status)
 
         @enhancer.hookimpl
-        def arm_run_finished(self, run, arm_run):
-            heard.append((run.verb, arm_run.arm))
+        def arm_run_finished(self, run, result):
+            heard.append((run.verb, result.arm))
 
     manager = PluginManager()
     manager.register(Plugin())
     with events(manager).run("ablate", {}) as run:
-        run.arm_run_finished(ArmRun(name="none/seed0", arm="none", seed=0))
+        run.arm_run_finished(ArmRunResult(name="none/seed0", arm="none", seed=0))
     assert heard == ["started", ("ablate", "none"), "done"]
 
 

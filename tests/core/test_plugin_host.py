@@ -267,8 +267,8 @@ class EveryHook:
         self.heard.append((run, result))
 
     @enhancer.hookimpl
-    def arm_run_finished(self, run, arm_run):
-        self.heard.append((run, arm_run))
+    def arm_run_finished(self, run, result):
+        self.heard.append((run, result))
 
     @enhancer.hookimpl
     def profile_stored(self, record):
@@ -290,7 +290,7 @@ def test_observers_hear_what_happened():
     manager.hook.epoch_finished(run="align/seed0", epoch=1, loss=0.5, metric=None)
     manager.hook.ablation_finished(result={"arms": {}})
     manager.hook.run_started(run="run")
-    manager.hook.arm_run_finished(run="run", arm_run="arm run")
+    manager.hook.arm_run_finished(run="run", result="arm run")
     manager.hook.run_finished(run="run", result="result")
     assert plugin.heard == [
         "r",

@@ -1,4 +1,4 @@
-"""A training run that is killed goes on where it was, and ends as if nothing had been."""
+"""A killed training run resumes from its checkpoint, with the result of an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(folder, *arguments):
 
 
 def killed(folder, *arguments):
-    """Kill the command and its workers as soon as a run has kept its state."""
+    """Run the command, and kill it and its workers as soon as a checkpoint exists."""
     process = command(folder, *arguments)
     until = time.monotonic() + 60
     while not list(folder.glob("runs/*.unfinished")):
@@ -61,7 +61,7 @@ def killed(folder, *arguments):
 
 @pytest.fixture
 def two(tables, tmp_path_factory):
-    """The same project twice: one whose run is killed, and one that is left in peace."""
+    """Two copies of a project: one whose run is killed, and one that runs to the end."""
     (tables / "enhancer.toml").write_text(TOML)
     whole = tmp_path_factory.mktemp("whole") / "project"
     shutil.copytree(tables, whole)
@@ -72,12 +72,12 @@ def test_training_goes_on(two):
     interrupted, whole = two
     killed(interrupted, "train")
     assert not (interrupted / "artifact").exists()
-    told, (again, at_once) = [], (enhancer.Project.load(folder / "enhancer.toml") for folder in two)
-    report = again.train(listener=told.append)
-    assert told[0].done > 1, "it began anew"
-    assert report.metrics == at_once.train().metrics
+    events, (resumed, uninterrupted) = [], (enhancer.Project.load(folder / "enhancer.toml") for folder in two)
+    report = resumed.train(listener=events.append)
+    assert events[0].done > 1, "training restarted"
+    assert report.metrics == uninterrupted.train().metrics
     assert not list(interrupted.glob("runs/*.unfinished"))
-    # The tensors' file is named by a hash of what it holds.
+    # The name of the tensor file is a hash of its content.
     assert [path.name for path in (interrupted / "artifact").iterdir()] == [
         path.name for path in (whole / "artifact").iterdir()
     ]
@@ -87,13 +87,13 @@ def test_training_goes_on(two):
 def test_an_ablation_goes_on_within_its_runs(two, workers):
     interrupted, _ = two
     killed(interrupted, "ablate", "--set", f"evaluation.workers={workers}")
-    told, (again, at_once) = [], (enhancer.Project.load(folder / "enhancer.toml") for folder in two)
-    found = again.ablate(listener=told.append, report=None)
-    began: dict[str, int] = {}
-    for event in told:
+    events, (resumed, uninterrupted) = [], (enhancer.Project.load(folder / "enhancer.toml") for folder in two)
+    found = resumed.ablate(listener=events.append, report=None)
+    first_epoch: dict[str, int] = {}
+    for event in events:
         if "epoch" in event.detail:
-            began.setdefault(event.detail["run"], event.detail["epoch"])
-    # Of two workers one may have kept its state before the other had begun.
-    assert max(began.values()) > 1, "it began anew"
-    assert found.to_json()["arms"] == at_once.ablate(report=None).to_json()["arms"]
+            first_epoch.setdefault(event.detail["run"], event.detail["epoch"])
+    # With two workers, one may have a checkpoint before the other has started.
+    assert max(first_epoch.values()) > 1, "training restarted"
+    assert found.to_json()["arms"] == uninterrupted.ablate(report=None).to_json()["arms"]
     assert not list(interrupted.glob("runs/*.unfinished"))

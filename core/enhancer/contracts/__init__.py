@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         Request as Request,
     )
     from enhancer.contracts.observer import (
-        ArmRun as ArmRun,
+        ArmRunResult as ArmRunResult,
         Observer as Observer,
         RunInfo as RunInfo,
         RunResult as RunResult,
@@ -70,7 +70,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.contracts.features": "SideFeatures Sides",
         "enhancer.contracts.fuser": "Batch Fuser Fusion WideInput",
         "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request",
-        "enhancer.contracts.observer": "ArmRun Observer RunInfo RunResult",
+        "enhancer.contracts.observer": "ArmRunResult Observer RunInfo RunResult",
         "enhancer.contracts.options": "Context Options",
         "enhancer.contracts.placement": "Dense Mixture Placement",
         "enhancer.contracts.record": "Key Record Stamp",

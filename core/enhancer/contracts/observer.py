@@ -50,7 +50,7 @@ class RunResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArmRun:
+class ArmRunResult:
     """One training run of an ablation: an arm with a seed."""
 
     name: str
@@ -105,7 +105,7 @@ class Observer:
             metric: Validation metric; None in an epoch without validation.
         """
 
-    def arm_run_finished(self, run: RunInfo, arm_run: ArmRun) -> None:
+    def arm_run_finished(self, run: RunInfo, result: ArmRunResult) -> None:
         """Handle the end of one training run of an ablation; ``run`` is the ablation."""
 
     def ablation_finished(self, result: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Does the feature help? Metrics, arms, tests of significance, strata, a verdict in words and a report.
+"""Evaluate whether semantic features help: metrics, arms, significance tests, strata, verdicts and reports.
 
 >>> import numpy as np
 >>> from enhancer.contracts import Factors

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
 from enhancer.evaluation.judging.comparing import compare_arms
 from enhancer.evaluation.judging.controls import controls_by_arm
 from enhancer.evaluation.judging.result import Ablation
 from enhancer.evaluation.judging.verdict import verdicts
-from enhancer.evaluation.measuring.views import Views, labels_of, training_data
+from enhancer.evaluation.measuring.split_facts import split_facts
+from enhancer.evaluation.measuring.views import training_data
 from enhancer.evaluation.running.fitting import TrainingMonitor
 from enhancer.evaluation.running.preconditions import check_task
 from enhancer.evaluation.running.prepared_run import PreparedRun
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.experiment import Experiment
     from enhancer.evaluation.running.fitting import EpochCallback
     from enhancer.evaluation.running.run_cache import RunCache
-    from enhancer.evaluation.running.runs import ArmRun
+    from enhancer.evaluation.running.runs import ArmRun, RunCallback
     from enhancer.evaluation.running.search_result import SearchResult
     from enhancer.evaluation.running.workers import EpochProgress, Workers
     from enhancer.progress import Detail, Listener
@@ -49,6 +50,7 @@ def run_ablation(
     workers: Workers | None = None,
     listener: Listener = silent,
     on_epoch: EpochCallback | None = None,
+    on_run: RunCallback | None = None,
 ) -> Ablation:
     """Train every arm with every seed, and judge the results.
 
@@ -64,6 +66,7 @@ def run_ablation(
         workers: Processes that train in parallel. None trains in this process, one run after the other.
         listener: Called with progress after every epoch and run: stage ``ablate``, runs done of all runs.
         on_epoch: Called after every epoch.
+        on_run: Called after every tested run, in this process, with the arm as it was trained.
 
     Raises:
         FusionError: A fuser and a backbone cannot work together. Raised before any training.
@@ -78,7 +81,7 @@ def run_ablation(
         raise EvaluationError(f"need at least one seed, and distinct ones, not {list(seeds)}")
     _check_arms(experiment, arms)
     started = time.perf_counter()
-    executor = _Executor(experiment, cache, workers, on_epoch)
+    executor = _Executor(experiment, cache, workers, on_epoch, on_run)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
     reference = measure_references(experiment)
     searched: list[SearchResult] = []
@@ -146,6 +149,7 @@ class _Executor:
     cache: RunCache | None
     workers: Workers | None
     on_epoch: EpochCallback | None
+    on_run: RunCallback | None
 
     def run(self, requests: Sequence[RunRequest], listener: Listener) -> list[ArmRun]:
         """Return the runs in the order of the requests."""
@@ -153,6 +157,8 @@ class _Executor:
 
         def finish(request: RunRequest, run: ArmRun) -> None:
             done[request.name] = run
+            if self.on_run is not None and request.tested:
+                self.on_run(request.arm, run)
             detail: dict[str, Detail] = {"run": request.name, "seconds": round(run.seconds, 1)}
             listener(Progress("ablate", len(done), len(requests), detail))
 
@@ -173,7 +179,9 @@ class _Executor:
                 continue
             prepared = PreparedRun.of(self.experiment, request, self.cache)
             cached = prepared.load()
-            if cached is None:
+            if cached is not None:
+                finish(request, cached)
+            else:
                 monitor = TrainingMonitor(
                     self.experiment.views,
                     self.experiment.metrics[0],
@@ -184,8 +192,7 @@ class _Executor:
                     runs_done=len(done),
                     runs=len(requests),
                 )
-                cached = prepared.train(monitor)
-            finish(request, cached)
+                finish(request, prepared.train(monitor))
         return [done[request.name] for request in requests]
 
     def _cached(self, requests: Sequence[RunRequest]) -> Iterator[tuple[RunRequest, ArmRun]]:
@@ -196,33 +203,3 @@ class _Executor:
             run = PreparedRun.of(self.experiment, request, self.cache).load()
             if run is not None:
                 yield request, run
-
-
-def split_facts(views: Views) -> dict[str, Any]:
-    """Return the sizes of the split, and the number of test pairs that are not scored."""
-    split = views.split
-    return {
-        "users": views.n_users,
-        "items": views.n_items,
-        "train": len(split.train.users),
-        "validation": len(split.validation.users),
-        "test": len(split.test.users),
-        "test_warm": len(views.warm_test.users),
-        "test_cold_items": len(views.cold_test.users),
-        "warm_items": len(views.warm_items),
-        "cold_items": len(split.cold_items),
-        "cold_users": len(split.cold_users),
-        "new_items": getattr(split, "new_items", 0),
-        **_positives(views),
-        "test_unreachable": views.unscored_item_pairs,
-        "test_strangers": views.unscored_user_pairs,
-        "test_unknown_users": getattr(split, "unknown_users", 0),
-    }
-
-
-def _positives(views: Views) -> dict[str, Any]:
-    """Return the number of positive interactions in each part; empty without labels."""
-    parts = {"train": views.split.train, "validation": views.split.validation, "test": views.split.test}
-    return {
-        f"{name}_good": int(labels.sum()) for name, part in parts.items() if (labels := labels_of(part)) is not None
-    }

@@ -9,7 +9,8 @@ Importing this package, and listing plugins, imports none of the libraries that 
 
 from __future__ import annotations
 
+from enhancer.plugin_host._events import ActiveRun, Events
 from enhancer.plugin_host._manager import PluginManager, load_plugins
 from enhancer.plugin_host._model import KINDS, PluginInfo, normalise
 
-__all__ = ["KINDS", "PluginInfo", "PluginManager", "load_plugins", "normalise"]
+__all__ = ["KINDS", "ActiveRun", "Events", "PluginInfo", "PluginManager", "load_plugins", "normalise"]

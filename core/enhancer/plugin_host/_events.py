@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from enhancer.errors import EnhancerError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     import pluggy
 
-    from enhancer.contracts.observer import ArmRun, Observer, RunInfo, RunResult, RunStatus
+    from enhancer.contracts.observer import ArmRunResult, Observer, RunInfo, RunResult, RunStatus
     from enhancer.contracts.record import Record
 
 _log = logging.getLogger("enhancer.plugin_host")
@@ -23,8 +25,8 @@ ANY_FAULT = (Exception, SystemExit)
 """Errors that a plugin may raise without ending the program; KeyboardInterrupt belongs to the user."""
 
 
-class RunHandle:
-    """A run in progress, as given by :meth:`Events.run`."""
+class ActiveRun:
+    """A run in progress, as yielded by :meth:`Events.run`."""
 
     def __init__(self, events: Events, info: RunInfo) -> None:
         self.info = info
@@ -47,9 +49,9 @@ class RunHandle:
         """
         self._outcome = {"metrics": dict(metrics or {}), "cost_usd": cost_usd, "artifact": artifact}
 
-    def arm_run_finished(self, arm_run: ArmRun) -> None:
+    def arm_run_finished(self, result: ArmRunResult) -> None:
         """Send the event that one training run of this ablation ended."""
-        self._events.arm_run_finished(run=self.info, arm_run=arm_run)
+        self._events.arm_run_finished(run=self.info, result=result)
 
     def result(self, status: RunStatus, seconds: float, error: str | None = None) -> RunResult:
         """Return the outcome with a status."""
@@ -94,16 +96,16 @@ class Events:
         """Send the event; see :func:`enhancer.hookspecs.epoch_finished`."""
         self._send("epoch_finished", run=run, epoch=epoch, loss=loss, metric=metric)
 
-    def arm_run_finished(self, run: RunInfo, arm_run: ArmRun) -> None:
+    def arm_run_finished(self, run: RunInfo, result: ArmRunResult) -> None:
         """Send the event; see :func:`enhancer.hookspecs.arm_run_finished`."""
-        self._send("arm_run_finished", run=run, arm_run=arm_run)
+        self._send("arm_run_finished", run=run, result=result)
 
     def ablation_finished(self, result: Mapping[str, Any]) -> None:
         """Send the event; see :func:`enhancer.hookspecs.ablation_finished`."""
         self._send("ablation_finished", result=result)
 
     @contextmanager
-    def run(self, verb: str, configuration: Mapping[str, Any]) -> Iterator[RunHandle]:
+    def run(self, verb: str, configuration: Mapping[str, Any]) -> Iterator[ActiveRun]:
         """Send ``run_started`` before the block and ``run_finished`` after it, also if it raises.
 
         Args:
@@ -111,7 +113,7 @@ class Events:
             configuration: Settings as JSON values.
 
         Yields:
-            The run, whose :meth:`RunHandle.finish` takes metrics, cost and artifact.
+            The run, whose :meth:`ActiveRun.finish` takes metrics, cost and artifact.
 
         Raises:
             ConfigError: A configured observer is unknown or unavailable, or has a wrong option; the block is not run.
@@ -122,7 +124,7 @@ class Events:
 
         self._connected()
         info = RunInfo(id=uuid.uuid4().hex, verb=verb, started_at=datetime.now(UTC), configuration=configuration)
-        handle = RunHandle(self, info)
+        handle = ActiveRun(self, info)
         started = time.perf_counter()
 
         status: RunStatus = "done"
@@ -151,6 +153,12 @@ class Events:
                 hook.function(*(details[name] for name in hook.argnames))
             except ANY_FAULT as error:
                 self.warn(f"plugin {hook.plugin_name}", event, error)
+        if self._observers is None:  # outside of a run
+            try:
+                self._connected()
+            except EnhancerError as error:
+                self._observers = {}
+                self.warn("[observers]", event, error)
         for name, observer in self._connected().items():
             try:
                 getattr(observer, event)(**details)

@@ -13,6 +13,7 @@ from enhancer.progress import Progress
 from enhancer.project.parts import ProjectParts
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.profile_gallery import profile_gallery
+from enhancer.project.run_events import arm_run_hook, finish_ablation
 from enhancer.project.run_setup import epoch_hook, require_fitting_task, run_cache
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from enhancer.config import Settings
     from enhancer.evaluation import Ablation, Arm
     from enhancer.evaluation.running.vectors import Features
+    from enhancer.plugin_host import ActiveRun
     from enhancer.progress import Listener
 
 _log = logging.getLogger(__name__)
@@ -29,6 +31,7 @@ _log = logging.getLogger(__name__)
 
 def ablate(
     parts: ProjectParts,
+    run: ActiveRun,
     *,
     listener: Listener,
     report: Path | str | None,
@@ -55,8 +58,9 @@ def ablate(
             workers=Workers(count, partial(_worker_experiment, settings, parts.root, tables)),
             listener=listener,
             on_epoch=epoch_hook(parts),
+            on_run=arm_run_hook(run, parts),
         )
-    parts.plugins.hook.ablation_finished(result=ablation.to_json())
+    finish_ablation(run, parts, ablation, None if report is None else parts.root / report)
     if report is not None:
         listener(Progress("report", 0, 1))
         write_report(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from enhancer.contracts.options import Context
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.features.reading.pinned_store import PinnedStore
-from enhancer.plugin_host import PluginManager, load_plugins
+from enhancer.plugin_host import Events, PluginManager, load_plugins
 from enhancer.project.chosen_plugins import ChosenPlugins
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ class ProjectParts:
         self._pinned_store = PinnedStore(lambda: self.store)
 
     # --- plugins -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def events(self) -> Events:
+        """Sender of events to the observers. They are imported and constructed at the first event."""
+        return self.plugins.events(self.settings.observers, self.context)
 
     @cached_property
     def store(self) -> FeatureStore:
@@ -218,7 +223,7 @@ class ProjectParts:
                 self.settings, self.root, train=lambda: self.split.train, titles=lambda: self.titles
             ),
             inputs=inputs_wanted(self.settings),
-            on_record=lambda record: self.plugins.hook.profile_stored(record=record),
+            on_record=self.events.profile_stored,
             batch_providers=self._batch_providers,
         )
 

@@ -131,6 +131,8 @@ class Project:
             BudgetError: ``max_cost`` leaves no room for the next call; paid answers are kept.
             EnhancerError: Any other error that stopped the run, or ``confirm`` did not return True.
         """
+        from enhancer.project.run_events import finish_generation, run_events
+
         if not batch and (abandon or not wait):
             raise ConfigError("--no-wait and --abandon apply to batch jobs only", hint="add --batch")
         pipeline = self.parts.pipeline
@@ -140,11 +142,15 @@ class Project:
             and not confirm(self.plan(batch=batch, retry_quarantined=retry_quarantined))
         ):
             raise EnhancerError("not confirmed: nothing was generated")
-        if batch:
-            return pipeline.generate_offline(
-                listener, retry_quarantined=retry_quarantined, limit=limit, wait=wait, abandon=abandon
-            )
-        return pipeline.generate(listener, retry_quarantined=retry_quarantined, limit=limit)
+        with run_events(self.parts, "generate") as run:
+            if batch:
+                report = pipeline.generate_offline(
+                    listener, retry_quarantined=retry_quarantined, limit=limit, wait=wait, abandon=abandon
+                )
+            else:
+                report = pipeline.generate(listener, retry_quarantined=retry_quarantined, limit=limit)
+            finish_generation(run, report)
+        return report
 
     def refresh(
         self,
@@ -160,21 +166,25 @@ class Project:
     ) -> RefreshReport:
         """Bring the store up to date with the tables; see :func:`enhancer.features.refresh.refresh`."""
         from enhancer.features.refresh import refresh
+        from enhancer.project.run_events import finish_generation, run_events
 
         if not batch and not wait:
             raise ConfigError("--no-wait applies to batch jobs only", hint="add --batch")
-        return refresh(
-            self.parts.pipeline,
-            self.parts.store,
-            listener=listener,
-            confirm=confirm,
-            on_changes=on_changes,
-            prune=prune,
-            max_pruned_share=max_pruned_share,
-            retry_quarantined=retry_quarantined,
-            batch=batch,
-            wait=wait,
-        )
+        with run_events(self.parts, "refresh") as run:
+            report = refresh(
+                self.parts.pipeline,
+                self.parts.store,
+                listener=listener,
+                confirm=confirm,
+                on_changes=on_changes,
+                prune=prune,
+                max_pruned_share=max_pruned_share,
+                retry_quarantined=retry_quarantined,
+                batch=batch,
+                wait=wait,
+            )
+            finish_generation(run, report.generated)
+        return report
 
     def repair_store(self) -> Repair:
         """Keep the intact records of a damaged store; see :meth:`enhancer.contracts.FeatureStore.repair`.
@@ -212,10 +222,13 @@ class Project:
             FusionError: Backbone and fuser cannot work together.
             EvaluationError: Profiles or texts of users may have been written from held-out interactions.
         """
+        from enhancer.project.run_events import run_events
         from enhancer.project.training import train
 
-        with self.parts.pinned():
-            return train(self.parts, listener=listener, seed=seed, keep=keep)
+        with run_events(self.parts, "train") as run, self.parts.pinned():
+            report = train(self.parts, listener=listener, seed=seed, keep=keep)
+            run.finish(metrics=report.metrics, artifact=self.root / report.artifact)
+        return report
 
     def ablate(
         self,
@@ -239,9 +252,10 @@ class Project:
             EvaluationError: Profiles or texts of users may have been written from held-out interactions.
         """
         from enhancer.project.ablation import ablate
+        from enhancer.project.run_events import run_events
 
-        with self.parts.pinned():
-            return ablate(self.parts, listener=listener, report=report, sections=sections, title=title)
+        with run_events(self.parts, "ablate") as run, self.parts.pinned():
+            return ablate(self.parts, run, listener=listener, report=report, sections=sections, title=title)
 
     def run(self, *, listener: Listener = silent, confirm: Confirm | None = None) -> RunReport:
         """Generate, train and ablate."""

@@ -42,9 +42,9 @@ def run_cache(parts: ProjectParts) -> RunCache:
 
 
 def epoch_hook(parts: ProjectParts) -> EpochCallback:
-    """Return a function that passes the end of an epoch to the observer plugins."""
+    """Return a function that sends the end of an epoch to the observers."""
 
     def on_epoch(run: str, epoch: int, loss: float, metric: float | None) -> None:
-        parts.plugins.hook.epoch_finished(run=run, epoch=epoch, loss=loss, metric=metric)
+        parts.events.epoch_finished(run=run, epoch=epoch, loss=loss, metric=metric)
 
     return on_epoch

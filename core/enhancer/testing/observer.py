@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from enhancer.contracts import ArmRun, Context, Observer, RunInfo, RunResult
+from enhancer.contracts import ArmRunResult, Context, Observer, RunInfo, RunResult
 from enhancer.contracts.options import build_options
 from enhancer.testing._records import make_record
 
@@ -67,8 +67,8 @@ class ObserverConformance:
             observer.epoch_finished(run=name, epoch=1, loss=0.5, metric=None)
             observer.epoch_finished(run=name, epoch=2, loss=0.25, metric=0.125)
             metrics = {"ndcg@10": 0.25, "recall@20": 0.5}
-            arm_run = ArmRun(name=name, arm="align", seed=seed, parameters={"fuser.weight": 0.1}, metrics=metrics)
-            observer.arm_run_finished(run=run, arm_run=arm_run)
+            arm_run = ArmRunResult(name=name, arm="align", seed=seed, parameters={"fuser.weight": 0.1}, metrics=metrics)
+            observer.arm_run_finished(run=run, result=arm_run)
         observer.ablation_finished(result={"arms": {"align": {"ndcg@10": {"mean": 0.25}}}})
         observer.run_finished(run=run, result=RunResult(status="done", seconds=1.5, artifact=Path("report.html")))
 

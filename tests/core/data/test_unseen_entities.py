@@ -12,8 +12,8 @@ from enhancer.config import ColumnsConfig, Settings
 from enhancer.config.schema import EvaluationConfig
 from enhancer.data import read_interactions, split_interactions
 from enhancer.evaluation import Views
-from enhancer.evaluation.ablation import split_facts
 from enhancer.evaluation.measuring.panels import make_panels
+from enhancer.evaluation.measuring.split_facts import split_facts
 
 USERS, OLD, NEW = 60, 30, 20
 CATALOGUE = [f"old{n:02}" for n in range(OLD)] + [f"new{n:02}" for n in range(NEW)] + ["never"]

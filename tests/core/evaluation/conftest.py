@@ -1,4 +1,4 @@
-"""A small world with known structure, and parts that learn it without torch."""
+"""A small data set with known structure, and backbones and fusers that train on it without torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SVDOptions(Options):
 
 
 class SVD(Backbone):
-    """Truncated SVD of the interactions, plus whatever a fuser sets beside it."""
+    """Truncated SVD of the interactions, concatenated with the vectors of a fuser."""
 
     options_class = SVDOptions
     accepts = frozenset({"input"})
@@ -92,7 +92,7 @@ class Deep(Beside):
 
 
 def make_world(seed=0, cold=True):
-    """Users and items live in six themes; an item's vector tells its theme, and nothing else does for cold items."""
+    """Make users and items with six themes. The vector of an item encodes its theme; cold items have nothing else."""
     rng = np.random.default_rng(seed)
     themes = rng.integers(0, DIM, N_ITEMS)
     tastes = rng.dirichlet(np.full(DIM, 0.3), N_USERS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from enhancer.errors import ConfigError, EvaluationError, FusionError
-from enhancer.evaluation import Arm, Views, evaluate, fit, training_data
+from enhancer.evaluation import Arm, RunCache, Views, evaluate, fit, training_data
 
 
 def test_the_json_has_the_keys_of_the_contract_and_no_nan(ablation):
@@ -34,7 +34,7 @@ def test_the_json_has_the_keys_of_the_contract_and_no_nan(ablation):
     assert set(result["reference"]) - {"als"} == {"popularity", "ease"}
     assert set(result["verdict"]) == {"all", "tail", "cold"}
     looks = result["beyond_accuracy"]["beside"]
-    assert set(looks) == {"coverage@20", "gini@20", "novelty@20"}  # of the longest lists that a metric asks for
+    assert set(looks) == {"coverage@20", "gini@20", "novelty@20"}  # the largest cut-off of the metrics
     coverage = [run.beyond_accuracy["coverage"] for run in ablation.runs if run.arm == "beside"]
     assert looks["coverage@20"]["per_seed"] == coverage
     assert looks["coverage@20"]["std"] == pytest.approx(np.std(coverage, ddof=1))
@@ -56,6 +56,43 @@ def test_runs_do_not_depend_on_their_company(ablate, ablation, toys):
         assert again.overall.per_seed[arm.name]["recall@20"][::-1] == ablation.overall.per_seed[arm.name]["recall@20"]
 
 
+def test_backbone_and_fuser_of_a_run_are_made_once(world, toys, tmp_path):
+    split, vectors = world
+    made = []
+
+    def make_backbone(arm):
+        made.append(f"backbone of {arm.name}")
+        return toys["SVD"]()
+
+    def make_fuser(arm):
+        made.append(f"fuser of {arm.name}")
+        return toys["make_fuser"](arm)
+
+    def pool(items):
+        made.append("user vectors")
+        return toys["pooling"](split)(items)
+
+    toys["run_split"](
+        split,
+        lambda _: (None, vectors),
+        make_backbone,
+        make_fuser,
+        arms=toys["arms"][:2],
+        seeds=[0, 1],
+        metrics=["ndcg@10"],
+        pool=pool,
+        cache=RunCache(tmp_path),
+    )
+    # Each arm is checked once before training; then each of its two runs makes what it needs once.
+    assert {name: made.count(name) for name in made} == {
+        "backbone of none": 3,
+        "fuser of none": 3,
+        "backbone of beside": 3,
+        "fuser of beside": 3,
+        "user vectors": 2,
+    }
+
+
 def test_without_cold_items_there_is_no_cold_panel(ablate):
     result = ablate(cold=False, seeds=(0,)).to_json()
     assert not [name for name in result["strata"] if name.startswith("cold")]
@@ -66,7 +103,7 @@ def test_without_cold_items_there_is_no_cold_panel(ablate):
 
 def test_everybody_who_listens_is_told(ablate, toys):
     events, epochs = [], []
-    ablate(arms=toys["arms"][:2], seeds=(0, 1), listener=events.append, on_epoch=lambda *told: epochs.append(told))
+    ablate(arms=toys["arms"][:2], seeds=(0, 1), listener=events.append, on_epoch=lambda *epoch: epochs.append(epoch))
     assert [(e.stage, e.total) for e in events] == [("ablate", 4)] * len(events)
     done = [e.done for e in events]
     assert done == sorted(done)
@@ -77,10 +114,13 @@ def test_everybody_who_listens_is_told(ablate, toys):
 
 
 def test_a_pair_that_cannot_work_is_refused_before_training(ablate):
-    told = []
+    epochs = []
     with pytest.raises(FusionError, match="'deep' needs a further loss"):
-        ablate(arms=[Arm("none", "none", semantic=False), Arm("deep", "deep")], on_epoch=lambda *e: told.append(e))
-    assert not told
+        ablate(
+            arms=[Arm("none", "none", semantic=False), Arm("deep", "deep")],
+            on_epoch=lambda *epoch: epochs.append(epoch),
+        )
+    assert not epochs
 
 
 @pytest.mark.parametrize(

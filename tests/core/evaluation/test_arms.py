@@ -35,7 +35,7 @@ def test_the_controls_are_run_unasked():
     assert named({"arms": ["none", "concat"]}) == ["none", "concat", "text", "placebo"]
     assert named({"arms": ["none", "placebo", "align"]}) == ["none", "placebo", "align", "text"]
     assert named({"arms": ["none", "concat"], "controls": False}) == ["none", "concat"]
-    assert named({"arms": ["none"]}) == ["none"]  # nothing to control
+    assert named({"arms": ["none"]}) == ["none"]  # without vectors there is nothing to control
     own = arms(evaluation={"arms": ["none", "concat"]}, fuser={"use": "none"})
     assert own["placebo"] == Arm("placebo", "concat", shuffle=True)
 
@@ -99,7 +99,7 @@ def test_the_primary_fuser_is_the_first_that_uses_vectors():
 
 def test_raw_text_as_the_source_makes_text_the_only_input():
     got = arms(prompts={"item": {"source": "text"}})
-    assert list(got) == ["none", "concat", "align", "placebo"]  # text would repeat align
+    assert list(got) == ["none", "concat", "align", "placebo"]  # text repeats align
     assert got["align"].inputs == ("text",)
 
 
@@ -195,7 +195,7 @@ def test_a_search_that_gives_every_arm_other_options_changes_no_control():
 def test_what_makes_a_placebo_another_recipe():
     arm = Arm("a", "align")
     assert recipe_differences(arm, Arm("p", "align", shuffle=True)) == []
-    assert recipe_differences(arm, Arm("p", "align", inputs=("text",), shuffle=True)) == []  # as wide
+    assert recipe_differences(arm, Arm("p", "align", inputs=("text",), shuffle=True)) == []  # equally wide
     both = Arm("both", "align", inputs=("profile", "text"))
     assert recipe_differences(both, Arm("p", "align", shuffle=True)) == ["on profile instead of profile + text"]
     assert recipe_differences(Arm("c", "concat"), arm) == ["with align instead of concat"]

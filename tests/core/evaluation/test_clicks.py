@@ -1,4 +1,4 @@
-"""Metrics of labelled pairs, against scikit-learn; and experiments that are judged by them."""
+"""Metrics of labelled pairs agree with scikit-learn, and ablations can use them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ N_USERS, N_ITEMS = 40, 30
 
 
 def make_split(seed=0, *, labels=True, cold=4):
-    """Some users like more than others, some items are liked more, and what an item is decides for the cold ones."""
+    """Make a split with users and items of different positive rates. The rate of cold items depends on their kind."""
     rng = np.random.default_rng(seed)
     shown = rng.random((N_USERS, N_ITEMS)) < 0.6
     kind = np.arange(N_ITEMS) % 2
@@ -94,15 +94,15 @@ def make_split(seed=0, *, labels=True, cold=4):
     parts = []
     for part in range(3):
         keep = where == part
-        told = liked[users[keep], items[keep]].astype(np.float32) if labels else None
-        parts.append(Part(users[keep].astype(np.int32), items[keep].astype(np.int32), told, *ids))
+        own_labels = liked[users[keep], items[keep]].astype(np.float32) if labels else None
+        parts.append(Part(users[keep].astype(np.int32), items[keep].astype(np.int32), own_labels, *ids))
     return Split(*parts, cold_items, np.empty(0, np.int32)), kind
 
 
 @pytest.fixture
 def click_backbone(toys):
     class Rates(toys["SVD"]):
-        """How often each user and item is liked, and each kind of item; with a little noise, so that seeds differ."""
+        """Score by the positive rates of users, items and kinds of items, with a little noise, so that seeds differ."""
 
         takes = frozenset({"features", "labels"})
 
@@ -147,7 +147,7 @@ def test_an_ablation_by_log_loss_takes_the_lower_for_the_better(click_backbone, 
     epochs = []
     result = run(
         click_backbone, toys, split, metrics=["logloss", "auc", "gauc", "ndcg@5"], sides=sides,
-        on_epoch=lambda *told: epochs.append(told),
+        on_epoch=lambda *epoch: epochs.append(epoch),
     )  # fmt: skip
     overall = result.overall
     assert overall.mean("stiff", "logloss") > overall.mean("none", "logloss") > 0
@@ -157,23 +157,23 @@ def test_an_ablation_by_log_loss_takes_the_lower_for_the_better(click_backbone, 
     assert not against.better
     assert against.users_interval is None
     assert overall.compare("stiff", "none", "ndcg@5").users_interval is not None
-    # What is told of validation is the loss itself, and not what a monitor climbs.
-    assert all(told[3] > 0 for told in epochs)
+    # Callbacks get the log loss itself, not the negated value that a monitor maximises.
+    assert all(metric > 0 for _, _, _, metric in epochs)
     assert all(each.validation > 0 and each.history[0]["metric"] == each.validation for each in result.runs)
     assert overall.reference["rates"]["logloss"] > 0
     assert set(overall.reference["popularity"]) == {"auc", "gauc", "ndcg@5"}
-    told = result.to_json()
-    json.dumps(told, allow_nan=False)
-    assert told["facts"]["train_good"] == split.train.labels.sum()
+    as_json = result.to_json()
+    json.dumps(as_json, allow_nan=False)
+    assert as_json["facts"]["train_good"] == split.train.labels.sum()
     page = render_report(result)
     assert "log loss" in page
     assert "none,logloss,0," in render_csv(result)
-    # The values are those of the pairs, by the plain metric.
+    # Sizes and values agree with the labelled pairs of the split.
     views = Views(split)
     assert overall.interactions == int(views.labelled_test.labels.sum())
     assert "cold" in result.findings
     assert result.findings["cold"].mean("none", "auc") > 0.6
-    # Warm and cold together: all warm labelled pairs, and some of the cold ones, with their own labels.
+    # The mixed panel has all warm labelled pairs and a sample of the cold ones.
     mixed, warm, cold = views.labelled_mixed, views.labelled_test, views.labelled_cold
     known = {(u, i): label for part in (warm, cold) for u, i, label in zip(*part_of(part), strict=True)}
     found = {(u, i): label for u, i, label in zip(*part_of(mixed), strict=True)}
@@ -207,7 +207,7 @@ def test_a_ranker_learns_from_good_interactions_and_finds_them(toys):
     assert set(zip(views.warm_test.users, views.warm_test.items, strict=True)) <= set(
         zip(split.test.users[good], split.test.items[good], strict=True)
     )
-    # What was shown and not liked is not recommended again.
+    # Negative interactions are excluded from rankings too.
     assert len(views.seen_testing.indices) == len(split.train.users) + len(split.validation.users)
 
 

@@ -23,13 +23,13 @@ def pairs(*rows):
 
 
 def scores_as_factors(scores):
-    """Factors whose product is any given matrix of scores."""
+    """Return factors whose product is a given score matrix."""
     scores = np.asarray(scores, np.float32)
     return Factors(scores, np.eye(scores.shape[1], dtype=np.float32))
 
 
 def naive(scores, relevant, seen, k, candidates=None):
-    """The definitions, one user and one step at a time."""
+    """Compute the metrics of one user step by step from their definitions."""
     out = {}
     for user, wanted in relevant.items():
         candidates_ = range(scores.shape[1]) if candidates is None else candidates
@@ -51,7 +51,7 @@ def naive(scores, relevant, seen, k, candidates=None):
 
 
 def test_a_ranking_worked_by_hand():
-    # One user, ranking 3 1 4 0 2, relevant: 1 and 2 of it at ranks 2 and 5.
+    # One user with ranking 3 1 4 0 2; the relevant items 1 and 2 are at ranks 2 and 5.
     factors = scores_as_factors([[2, 4, 1, 5, 3]])
     scores = evaluate(factors, pairs((0, 1), (0, 2)), metrics=ALL)
     ideal = 1 + 1 / math.log2(3)
@@ -224,7 +224,7 @@ def test_csr_gathers_parts_in_order():
     st.sampled_from([0.0, 0.1, 0.9, 1.0]),
 )
 def test_the_best_are_those_of_a_full_sort(seed, k, n_items, levels, masked):
-    """Whatever the ties and however much is masked: with few levels of scores the quick way must give way to the other."""
+    """With few score levels and many masked items, selection by set maxima falls back to the general method."""
     rng = np.random.default_rng(seed)
     scores = rng.integers(0, levels, (7, n_items)).astype(np.float32)
     hidden = np.argwhere(rng.random((7, n_items)) < masked)

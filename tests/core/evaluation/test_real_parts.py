@@ -1,4 +1,4 @@
-"""The same world, by a real backbone and real fusers."""
+"""Ablations of the small world with a real backbone and real fusers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_lightgcn_with_every_bundled_fuser(world, toys):
     json.dumps(result.to_json(), allow_nan=False)
     overall, cold = result.overall, result.findings["cold"]
     assert overall.mean("none", "recall@20") > overall.reference["popularity"]["recall@20"] * 0.8
-    # Nothing but the vector tells what a cold item is: true ones place it, shuffled ones do not.
+    # Cold items can only be ranked by their vectors, and shuffled vectors do not help.
     assert cold.mean("align", "ndcg@10") > cold.mean("placebo", "ndcg@10")
     assert all(run.history and run.seconds > 0 for run in result.runs)
     alone = run(arms[2:3], (0,))
@@ -82,13 +82,15 @@ def ablate_lightgcn(world, toys):
     return run
 
 
-@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")  # numpy's word on the way
+@pytest.mark.filterwarnings(
+    "ignore:(overflow|invalid value) encountered:RuntimeWarning"
+)  # numpy warns before the error is raised
 @pytest.mark.parametrize("step", [1e30, 3e38])
 @pytest.mark.parametrize(
     ("loss", "fuser"), [("bpr", "none"), ("softmax", "prior"), ("multinomial", "none"), ("multinomial", "prior")]
 )
 def test_a_diverging_trial_of_a_bundled_backbone_is_a_bad_trial_and_no_more(ablate_lightgcn, loss, fuser, step):
-    """Whether the loss is no number, or, after the only step of an epoch, what is validated."""
+    """Either the loss is not finite, or the factors after the only training step of an epoch are not."""
     pytest.importorskip("optuna")
     steps = SearchConfig(trials=6, backbone={"learning_rate": DimensionConfig(choices=[step, 0.01])}, fuser={})
     found = ablate_lightgcn(fuser, {"loss": loss}, search=steps).searched["mine"]

@@ -60,7 +60,7 @@ def test_a_damaged_memory_is_no_memory(count, toys, tmp_path):
     first.write_bytes(first.read_bytes()[:300])
     second.write_bytes(b"")
     with third.open("wb") as file:
-        np.savez(file, about=np.array(["{}"], dtype=object))  # a pickle inside is never loaded
+        np.savez(file, about=np.array(["{}"], dtype=object))  # pickles are never loaded
     assert len(count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2))[1]) == 3
     assert count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2))[1] == []
 

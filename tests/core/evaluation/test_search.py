@@ -20,7 +20,7 @@ pytest.importorskip("optuna")
 
 class WeightOptions(Options):
     weight: float = 0.01
-    """Far too little: there is something to find."""
+    """Far too small, so that the search can improve it."""
     label: str = "x"
 
 
@@ -105,7 +105,7 @@ def test_every_arm_gets_the_same_budget_and_the_best_on_validation_is_taken(part
     assert real.arm.fuser_options["weight"] > 0.1
     again = search(world, ARMS, SPACE, seed=9, run_trials=trainer(world))
     assert [each.arm for each in again] == [each.arm for each in found]
-    alone = search(world, ARMS[1:2], SPACE, seed=9, run_trials=trainer(world))  # company changes nothing
+    alone = search(world, ARMS[1:2], SPACE, seed=9, run_trials=trainer(world))  # other arms do not change the result
     assert alone[0].arm == real.arm
 
 
@@ -130,7 +130,7 @@ def test_the_test_part_is_not_looked_at(parts, toys, tmp_path):
 
 
 def test_an_ablation_compares_what_was_found_and_remembers_trials(parts, tmp_path):
-    told, shown = [], []
+    epochs, progress = [], []
 
     def ablate():
         return run_ablation(
@@ -139,17 +139,17 @@ def test_an_ablation_compares_what_was_found_and_remembers_trials(parts, tmp_pat
             [0, 1],
             search=SPACE,
             cache=RunCache(tmp_path),
-            on_epoch=lambda *event: told.append(event),
-            listener=shown.append,
+            on_epoch=lambda *epoch: epochs.append(epoch),
+            listener=progress.append,
         )
 
     result = ablate()
-    counts = [(event.done, event.total) for event in shown if event.stage == "search"]
-    assert counts == sorted(counts), "it began again with each round"
+    counts = [(event.done, event.total) for event in progress if event.stage == "search"]
+    assert counts == sorted(counts), "progress restarted in each round"
     assert {total for _, total in counts} == {27}
     assert counts[-1] == (27, 27)
-    trained = len(told)
-    assert 3 * 20 < trained <= 3 * (27 + 6)  # options that were drawn twice are trained once
+    trained = len(epochs)
+    assert 3 * 20 < trained <= 3 * (27 + 6)  # options drawn twice are trained once
     assert {arm.name: dict(arm.fuser_options) for arm in result.arms} == {
         name: dict(each.arm.fuser_options) for name, each in result.searched.items()
     }
@@ -161,7 +161,7 @@ def test_an_ablation_compares_what_was_found_and_remembers_trials(parts, tmp_pat
     assert {name: (each["best"], each["validation"]) for name, each in again.items()} == {
         name: (each["best"], each["validation"]) for name, each in said.items()
     }
-    assert len(told) == trained  # nothing was trained again
+    assert len(epochs) == trained  # nothing was trained again
 
 
 def test_a_trial_that_diverges_is_a_bad_trial_and_no_more(parts):

@@ -1,4 +1,4 @@
-"""What a search takes by default for the bundled backbones and fusers, and what it does with options of other losses."""
+"""Default search spaces of the bundled backbones and fusers, and options that only some losses use."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_signed_ranks_agree_with_scipy(differences):
 
 
 def test_signed_ranks_with_ties_count_every_assignment():
-    # Ranks 1.5 1.5 3, signs + - +: rank sum 1.5 against 4.5; 3 of 8 assignments are as low, both ways.
+    # Ranks 1.5 1.5 3 with signs + - +: rank sums 4.5 and 1.5; 3 of 8 assignments are as extreme in either direction.
     assert paired([0.1, -0.1, 0.3], [0, 0, 0]).wilcoxon_p == pytest.approx(2 * 3 / 8)
     assert paired([0.1, 0.0, 0.3], [0, 0, 0]).wilcoxon_p == pytest.approx(2 * 1 / 4)
 

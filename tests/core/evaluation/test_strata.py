@@ -23,7 +23,7 @@ def test_popularity_groups_part_the_items(counts):
     assert (popularity[groups["cold"]] == 0).all()
     order = [popularity[groups[name]] for name in ("head", "middle", "tail") if groups[name].any()]
     for above, below in pairwise(order):
-        assert above.min() > below.max()  # equally popular items stay together
+        assert above.min() > below.max()  # equally popular items are in the same group
     if popularity.sum():
         assert popularity[groups["head"]].sum() >= popularity.sum() / 2
 
@@ -51,7 +51,7 @@ def test_panels_of_a_split_with_cold_items(world):
 
 
 def test_warm_and_cold_are_mixed_in_equal_shares(world):
-    """Held-out items have all their interactions in the test part: as they are, they would count for too much."""
+    """All interactions of held-out items are in the test part, so they are sampled before they are mixed with warm ones."""
     split, _ = world
     views = Views(split)
     mixed, cold = views.mixed_test, np.isin(views.mixed_test.items, split.cold_items)
@@ -66,7 +66,7 @@ def test_warm_and_cold_are_mixed_in_equal_shares(world):
 
 
 def test_a_stratum_that_would_repeat_all_is_left_out(toys):
-    """Three items equally popular, and users with histories of one length: neither head nor short histories tell anything."""
+    """With equally popular items and histories of equal length, a stratum would repeat the results of all items."""
     ids = [f"u{n}" for n in range(6)], [f"i{n}" for n in range(3)]
 
     def part(items):
@@ -87,7 +87,7 @@ def test_a_length_that_all_share_is_said_once(world):
 
 
 def test_a_model_that_knows_nothing_of_cold_items_is_at_chance_there(world):
-    """With ties in file order, and file order by popularity, such a model would look good."""
+    """With ties in file order, and files sorted by popularity, a model with equal scores would look good."""
     split, _ = world
     views = Views(split)
     nothing = Factors(np.ones((views.n_users, 1), np.float32), np.zeros((views.n_items, 1), np.float32))
@@ -102,7 +102,7 @@ def test_coverage_and_gini():
     ranked = np.array([[0, 1], [0, 2], [0, -1]], np.int32)
     looks = coverage_and_gini(ranked, np.arange(4), 4)
     assert looks["coverage"] == 0.75
-    # Counts 0 1 1 3: mean absolute difference over twice the mean.
+    # Counts 0 1 1 3: the mean absolute difference divided by twice the mean.
     counts = np.array([0, 1, 1, 3])
     assert np.isclose(looks["gini"], np.abs(counts[:, None] - counts).mean() / (2 * counts.mean()))
     assert coverage_and_gini(np.full((1, 2), -1), np.arange(4), 4) == {"coverage": 0.0, "gini": 0.0}

@@ -1,4 +1,4 @@
-"""The verdict claims no more than the tests allow, and credits nothing to vectors that something else made."""
+"""The verdict claims only what the tests support, and credits vectors only with gains that controls do not share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ARMS = [
     Arm("soft", "align", backbone_options=SOFTMAX),
     Arm("shuffled", "align", shuffle=True, backbone_options=SOFTMAX),
 ]
-NOBODY = PairList(np.zeros(1, np.int32), np.zeros(1, np.int32))
+NO_PAIRS = PairList(np.zeros(1, np.int32), np.zeros(1, np.int32))
 
 
 def run(arm, seed, value, metric="ndcg@10"):
@@ -36,7 +36,7 @@ def run(arm, seed, value, metric="ndcg@10"):
 
 
 def found(metric="ndcg@10", **levels):
-    """What is found of arms that reach these means, each with a little noise of its own in five seeds."""
+    """Return the finding on arms with the given means, with a little independent noise in five seeds."""
     random = np.random.default_rng(1)
     arms = [arm for arm in ARMS if arm.name in levels]
     runs = [
@@ -44,7 +44,7 @@ def found(metric="ndcg@10", **levels):
         for arm in arms
         for seed in range(5)
     ]
-    stratum = Stratum("all", "all", NOBODY, 80)
+    stratum = Stratum("all", "all", NO_PAIRS, 80)
     return arms, compare_arms(
         stratum, runs, controls=controls_by_arm(arms), baseline="none", metrics=[metric], reference={}
     )
@@ -108,14 +108,14 @@ def test_what_the_loss_gains_is_not_credited_to_vectors():
     won = judged(none=0.3, bare=0.34, soft=0.36, shuffled=0.32)
     assert (won.level, won.arm) == ("semantic gain", "soft")
     assert "The same backbone without vectors, bare, reaches .34" in won.text
-    # An arm that gains by its vectors is judged before one that reaches more by its loss.
+    # An arm that gains from its vectors is preferred to one that gains more from its loss.
     assert judged(none=0.3, align=0.31, placebo=0.3, bare=0.34, soft=0.34).arm == "align"
 
 
 def test_without_the_backbone_alone_nothing_is_told():
-    untold = judged(none=0.3, soft=0.34, shuffled=0.32)
-    assert untold.level == "gain"
-    assert "no arm without vectors shares them" in untold.text
+    verdict = judged(none=0.3, soft=0.34, shuffled=0.32)
+    assert verdict.level == "gain"
+    assert "no arm without vectors shares them" in verdict.text
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,6 @@ def test_every_question_is_one_family_over_all_arms():
     ]
     for family in families:
         expected = holm([paired(values[one], values[other]).p for one, other in family])
-        told = [finding.compare(one, other, "ndcg@10").p_adjusted for one, other in family]
-        assert told == expected
+        adjusted = [finding.compare(one, other, "ndcg@10").p_adjusted for one, other in family]
+        assert adjusted == expected
     assert len(finding.comparisons) == sum(len(family) for family in families)

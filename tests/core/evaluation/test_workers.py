@@ -1,4 +1,4 @@
-"""Runs spread over processes: the same results, told as they come, and no process left behind."""
+"""Runs in worker processes give the same results, report progress, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from enhancer.errors import EvaluationError
 from enhancer.evaluation import Arm, Workers, run_ablation
 
-# A module of its own, because another process must be able to import it.
+# Written to a module, because worker processes must be able to import it.
 PARTS = '''
 import os
 from functools import partial
@@ -27,7 +27,7 @@ from enhancer.evaluation import Experiment
 
 
 class Noise(Backbone):
-    """Random factors: quick, and different for each seed."""
+    """Random factors, different for each seed."""
 
     def __init__(self, does=None, arm=None):
         super().__init__(Options(), None)
@@ -91,23 +91,23 @@ def parts(tmp_path, monkeypatch):
     sys.modules.pop("spread_parts", None)
 
 
-def ablate(parts, count, does=None, told=None):
+def ablate(parts, count, does=None, epochs=None):
     return run_ablation(
         parts.recipe(does),
         [Arm(f"arm{n}", "nothing", semantic=False) for n in range(2)],
         [0, 1, 2],
         workers=None if count is None else Workers(count, partial(parts.recipe, does)),
-        on_epoch=None if told is None else lambda *event: told.append(event),
+        on_epoch=None if epochs is None else lambda *epoch: epochs.append(epoch),
     )
 
 
 def test_two_processes_give_what_one_gives_in_the_same_order(parts, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    before, told = dict(os.environ), []
-    spread, alone = ablate(parts, 2, told=told), ablate(parts, None)
+    before, epochs = dict(os.environ), []
+    spread, alone = ablate(parts, 2, epochs=epochs), ablate(parts, None)
     assert [run.name for run in spread.runs] == [run.name for run in alone.runs]
     assert spread.to_json()["arms"] == alone.to_json()["arms"]
-    assert sorted(name for name, *_ in told) == sorted(run.name for run in alone.runs)
+    assert sorted(name for name, *_ in epochs) == sorted(run.name for run in alone.runs)
     assert multiprocessing.active_children() == []
     assert dict(os.environ) == before
 

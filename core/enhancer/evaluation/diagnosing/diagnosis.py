@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer.evaluation.diagnosing.echoes import Written
     from enhancer.evaluation.measuring.views import Views
-
-    Table = NDArray[np.float32]
+    from enhancer.evaluation.running.vectors import FloatMatrix
 
 Level = Literal["good", "fair", "poor", "unknown"]
 Topic = Literal["coverage", "duplicates", "near-duplicates", "echo", "spread", "agreement", "alone", "leak"]
@@ -74,7 +73,7 @@ class Subject:
     kind: Kind
     ids: Sequence[str]
     """Row number to id."""
-    vectors: Mapping[str, Table]
+    vectors: Mapping[str, FloatMatrix]
     """By what they come from (``profile``, ``text``, ``profile + text``), what is trained on first: float32 ``[n, d]``,
     a zero row for an entity without a vector."""
     written: Iterable[Written] | None = None
@@ -131,7 +130,7 @@ def diagnose(
     subjects: Sequence[Subject],
     views: Views,
     *,
-    pool: Callable[[Table], Table] | None = None,
+    pool: Callable[[FloatMatrix], FloatMatrix] | None = None,
     further: Sequence[Check] = (),
     seed: int = 0,
 ) -> Diagnosis:
@@ -212,7 +211,7 @@ def _wording(subject: Subject, seed: int) -> list[Check]:
     return checks
 
 
-def _shape(subject: Subject, name: str, table: Table) -> Check:
+def _shape(subject: Subject, name: str, table: FloatMatrix) -> Check:
     """Whether the vectors have collapsed onto one direction or a few."""
     vectors = unit(table[table.any(axis=1)]) if table.size else table
     if len(vectors) < 2:
@@ -268,7 +267,7 @@ def _agreement(subject: Subject, views: Views, seed: int) -> list[Check]:
     return checks
 
 
-def _alone(subject: Subject, views: Views, pool: Callable[[Table], Table], seed: int) -> list[Check]:
+def _alone(subject: Subject, views: Views, pool: Callable[[FloatMatrix], FloatMatrix], seed: int) -> list[Check]:
     """What vectors alone find of the validation part, users being means of their training items."""
     part = views.warm_validation
     people = np.unique(part.users)
@@ -284,7 +283,7 @@ def _alone(subject: Subject, views: Views, pool: Callable[[Table], Table], seed:
         scores = evaluate(factors, part, seen=views.seen_validating, candidates=views.warm_items, metrics=(metric,))
         return scores.mean(metric)
 
-    def by_vectors(table: Table) -> float:
+    def by_vectors(table: FloatMatrix) -> float:
         directions = unit(table)
         return found(Factors(pool(directions), directions))
 

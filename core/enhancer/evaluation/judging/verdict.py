@@ -99,14 +99,14 @@ class _PanelJudge:
             return Verdict("unknown", text, best.name)
         if against.paired.p is None:
             return Verdict("unknown", f"{place}: {best.name} {numbers}. {_untestable(against)}", best.name)
-        odds = _odds(against)
+        p_value = _p_value(against)
         if not against.significant:
-            text = f"{place}: no significant gain. The best arm with vectors, {best.name}, {numbers} ({odds})."
+            text = f"{place}: no significant gain. The best arm with vectors, {best.name}, {numbers} ({p_value})."
             return Verdict("no significant gain", text, best.name)
         if against.worse:
-            text = f"{place}: a loss. Even the best arm with vectors, {best.name}, {numbers} ({odds})."
+            text = f"{place}: a loss. Even the best arm with vectors, {best.name}, {numbers} ({p_value})."
             return Verdict("loss", text, best.name)
-        sentences = [f"{best.name} {numbers} ({odds})", *self._against_backbone(best)]
+        sentences = [f"{best.name} {numbers} ({p_value})", *self._against_backbone(best)]
         if credit[best.name] == "backbone":
             text = f"{place}: no significant gain from vectors. {'. '.join(sentences)}."
             return Verdict("no significant gain", text, best.name)
@@ -148,7 +148,7 @@ class _PanelJudge:
         test = self._test(best, backbone_only.name)
         reached = f"The same backbone without vectors, {backbone_only.name}, reaches {self._mean(backbone_only)}"
         if test is not None and test.better:
-            return [f"{reached} ({_odds(test)})"]
+            return [f"{reached} ({_p_value(test)})"]
         return [f"{reached}, {_no_worse(test)}: the gain comes from the backbone"]
 
     def _against_placebo(self, best: Arm) -> tuple[Level, str, str]:
@@ -169,11 +169,11 @@ class _PanelJudge:
             return "gain", "a gain, but no semantic gain", sentence
         if apart:
             sentence = (
-                f"{reached} ({_odds(test)}), but by another recipe, and the difference may explain the gain: run an "
+                f"{reached} ({_p_value(test)}), but by another recipe, and the difference may explain the gain: run an "
                 f"arm like {best.name} with shuffle = true"
             )
             return "gain", "a gain, but not shown to be semantic", sentence
-        return "semantic gain", "a semantic gain", f"{reached} ({_odds(test)}): the gain comes from meaning"
+        return "semantic gain", "a semantic gain", f"{reached} ({_p_value(test)}): the gain comes from meaning"
 
     def _against_text(self, best: Arm, text: Arm) -> str:
         test = self._test(best, text.name)
@@ -181,10 +181,10 @@ class _PanelJudge:
         other = f" ({', '.join(apart)})" if apart else ""
         reached = f"Raw text without an LLM{other} reaches {self._mean(text)}"
         if test is None or not test.significant:
-            return f"{reached}, which is not significantly different{_odds_if_known(test)}"
+            return f"{reached}, which is not significantly different{_p_value_if_known(test)}"
         if not test.better:
-            return f"{reached}, significantly better ({_odds(test)})"
-        return f"{reached} ({_odds(test)}){', by another recipe' if apart else ': the LLM improves on it'}"
+            return f"{reached}, significantly better ({_p_value(test)})"
+        return f"{reached} ({_p_value(test)}){', by another recipe' if apart else ': the LLM improves on it'}"
 
     def _test(self, arm: Arm, against: str) -> Comparison | None:
         return self.finding.compare(arm.name, against, self.metric)
@@ -208,14 +208,14 @@ def _untestable(comparison: Comparison) -> str:
 def _no_worse(comparison: Comparison | None) -> str:
     """Describe a control that the best arm is not significantly better than."""
     worse = comparison is not None and comparison.worse
-    return f"{'significantly better' if worse else 'not significantly worse'}{_odds_if_known(comparison)}"
+    return f"{'significantly better' if worse else 'not significantly worse'}{_p_value_if_known(comparison)}"
 
 
-def _odds_if_known(comparison: Comparison | None) -> str:
-    return f" ({_odds(comparison)})" if comparison is not None and comparison.p_adjusted is not None else ""
+def _p_value_if_known(comparison: Comparison | None) -> str:
+    return f" ({_p_value(comparison)})" if comparison is not None and comparison.p_adjusted is not None else ""
 
 
-def _odds(comparison: Comparison) -> str:
+def _p_value(comparison: Comparison) -> str:
     p = 1.0 if comparison.p_adjusted is None else comparison.p_adjusted
     shown = format_number(p, 3)
     return f"p < {shown[1:]}" if shown.startswith("<") else f"p = {shown}"

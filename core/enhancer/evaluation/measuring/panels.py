@@ -80,10 +80,10 @@ def make_panels(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
             views.labelled_cold_users,
         )
         panels.append(_panel(views.warm_items, [held_out_users]))
-    asked = [parsed.name for text in metrics if (parsed := parse_metric(text)).uses_labels]
-    if asked:
+    label_metrics = [parsed.name for text in metrics if (parsed := parse_metric(text)).uses_labels]
+    if label_metrics:
         panels = [
-            replace(panel, strata=tuple(s for s in panel.strata if s.labelled and s.labelled.defines(asked)))
+            replace(panel, strata=tuple(s for s in panel.strata if s.labelled and s.labelled.defines(label_metrics)))
             for panel in panels
         ]
     return [panel for panel in panels if len(panel.users) and panel.strata]

@@ -93,12 +93,12 @@ class RunCache:
         ]
         digest.update(json.dumps(recipe, sort_keys=True, default=str).encode())
         for side in (data.user_features, data.item_features):
-            for part in () if side is None else side.arrays():
-                digest.update(b"side" + np.ascontiguousarray(part).data)
+            for column in () if side is None else side.arrays():
+                digest.update(b"side" + np.ascontiguousarray(column).data)
         for labels in (data.labels, *(labels_of(pairs) for pairs in compared)):
             digest.update(b"" if labels is None else b"labels" + np.ascontiguousarray(labels).data)
         for array in (
-            *(part for pairs in compared for part in (pairs.users, pairs.items)),
+            *(rows for pairs in compared for rows in (pairs.users, pairs.items)),
             split.cold_items,
             split.cold_users,
             data.ratings,

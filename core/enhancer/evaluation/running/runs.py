@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from enhancer.evaluation.measuring.panels import ScoresByStratum
     from enhancer.evaluation.running.arms import Arm
+
+    RunCallback = Callable[[Arm, "ArmRun"], None]
+    """Called with an arm and one of its finished runs."""
 
 
 class RunRequest(NamedTuple):

@@ -1,0 +1,40 @@
+"""Count what a split holds, for reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from enhancer.evaluation.measuring.views import labels_of
+
+if TYPE_CHECKING:
+    from enhancer.evaluation.measuring.views import Views
+
+
+def split_facts(views: Views) -> dict[str, Any]:
+    """Return the sizes of the split, and the number of test pairs that are not scored."""
+    split = views.split
+    return {
+        "users": views.n_users,
+        "items": views.n_items,
+        "train": len(split.train.users),
+        "validation": len(split.validation.users),
+        "test": len(split.test.users),
+        "test_warm": len(views.warm_test.users),
+        "test_cold_items": len(views.cold_test.users),
+        "warm_items": len(views.warm_items),
+        "cold_items": len(split.cold_items),
+        "cold_users": len(split.cold_users),
+        "new_items": getattr(split, "new_items", 0),
+        **_positives(views),
+        "test_unreachable": views.unscored_item_pairs,
+        "test_strangers": views.unscored_user_pairs,
+        "test_unknown_users": getattr(split, "unknown_users", 0),
+    }
+
+
+def _positives(views: Views) -> dict[str, Any]:
+    """Return the number of positive interactions in each part; empty without labels."""
+    parts = {"train": views.split.train, "validation": views.split.validation, "test": views.split.test}
+    return {
+        f"{name}_good": int(labels.sum()) for name, part in parts.items() if (labels := labels_of(part)) is not None
+    }
