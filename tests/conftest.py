@@ -1,4 +1,4 @@
-"""Fixtures that every room's tests may use."""
+"""Fixtures and settings of all tests."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 from loopback import LoopbackServer
 
-# What a shell starts in the background ignores Ctrl-C, and so would the processes that tests interrupt.
+# A shell starts background processes with SIGINT ignored, and child processes that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The same examples each time, and no clock: a busy machine is no failure. HYPOTHESIS_PROFILE=wide looks further.
+# Examples are reproducible and have no deadline, so a busy machine causes no failure. HYPOTHESIS_PROFILE=wide tries more.
 settings.register_profile("steady", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("wide", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
@@ -27,14 +27,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 @pytest.fixture
 def llm_server() -> Iterator[LoopbackServer]:
-    """A real server that speaks the OpenAI protocol; ``llm_server.script`` says how it (mis)behaves."""
+    """Serve the OpenAI protocol; ``llm_server.script`` sets the answers and faults."""
     with LoopbackServer() as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key, base URL or setting of the machine that runs the tests reaches them."""
+    """Hide API keys, base URLs and settings in the environment from tests."""
     for name in list(os.environ):
         if name.startswith("ENHANCER_") or name.endswith("_API_KEY") or name in {"OPENAI_BASE_URL", "OPENAI_API_BASE"}:
             monkeypatch.delenv(name)

@@ -210,7 +210,7 @@ def test_plan_and_ledger_agree_within_a_tenth(
     bench: GenerationProject, llm_server: LoopbackServer, script: str, batch: int
 ) -> None:
     """Of the first run where it is English; elsewhere after a few calls, from which the estimate learns."""
-    llm_server.script.default = Behaviour(answer=answer, tell=counting)
+    llm_server.script.default = Behaviour(answer=answer, usage_override=counting)
     bench.llm.update(items_per_request=batch, price={"input": 1.0, "output": 1.0})
     rows = [entity(str(n), f"title: film {n}\nplot: {PLOTS[script].format(n=n)}") for n in range(160)]
     bench.rows = rows[:100]
@@ -232,7 +232,7 @@ def test_plan_and_ledger_agree_within_a_tenth(
 
 def test_each_template_learns_from_its_own_calls(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     """Items in one script and users in another are counted differently by one model."""
-    llm_server.script.default = Behaviour(answer=answer, tell=counting)
+    llm_server.script.default = Behaviour(answer=answer, usage_override=counting)
     bench.prompts = {"user": {"source": "llm"}}
     bench.rows = [entity(str(n), f"plot: {PLOTS['english'].format(n=n) * 6}") for n in range(30)]
     bench.users = [entity(f"u{n}", f"bio: {PLOTS['cyrillic'].format(n=n) * 4}", kind="user") for n in range(30)]
@@ -248,12 +248,14 @@ def test_each_template_learns_from_its_own_calls(bench: GenerationProject, llm_s
 USAGES: dict[str, Behaviour] = {
     "honest": Behaviour(answer=answer, latency=0.01),
     "not told": Behaviour(answer=answer, latency=0.01, usage=False),
-    "zeros": Behaviour(answer=answer, latency=0.01, tell={"prompt_tokens": 0, "completion_tokens": 0}),
-    "negative": Behaviour(answer=answer, latency=0.01, tell={"prompt_tokens": -5, "completion_tokens": -7}),
-    "words": Behaviour(answer=answer, latency=0.01, tell={"prompt_tokens": "12", "completion_tokens": None}),
-    "beyond reason": Behaviour(answer=answer, latency=0.01, tell={"prompt_tokens": 10**30, "completion_tokens": 1}),
-    "costs below nothing": Behaviour(answer=answer, latency=0.01, usage=False, tell={"cost": -3.0}),
-    "costs nan": Behaviour(answer=answer, latency=0.01, usage=False, tell={"cost": float("nan")}),
+    "zeros": Behaviour(answer=answer, latency=0.01, usage_override={"prompt_tokens": 0, "completion_tokens": 0}),
+    "negative": Behaviour(answer=answer, latency=0.01, usage_override={"prompt_tokens": -5, "completion_tokens": -7}),
+    "words": Behaviour(answer=answer, latency=0.01, usage_override={"prompt_tokens": "12", "completion_tokens": None}),
+    "beyond reason": Behaviour(
+        answer=answer, latency=0.01, usage_override={"prompt_tokens": 10**30, "completion_tokens": 1}
+    ),
+    "costs below nothing": Behaviour(answer=answer, latency=0.01, usage=False, usage_override={"cost": -3.0}),
+    "costs nan": Behaviour(answer=answer, latency=0.01, usage=False, usage_override={"cost": float("nan")}),
     "broken body": Behaviour(answer=answer, latency=0.01, fault="truncated_json"),
 }
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of the command line; a ``conftest.py`` says ``from command_line import invoke``."""
+"""Fixtures for tests of the command line; import them in a ``conftest.py``: ``from command_line import invoke``."""
 
 from __future__ import annotations
 
@@ -31,22 +31,23 @@ use = "{embedder}"
 
 
 def project_file(url: str, *, model: str = "loopback-model", llm: str = "", embedder: str = "hashing") -> str:
-    """``enhancer.toml`` for the tables of the command line's tests.
+    """Return an ``enhancer.toml`` for ``movies.csv`` and ``ratings.csv``.
 
     Args:
-        url: The provider's.
-        model: The model.
-        llm: More lines of ``[llm]``, or tables below it.
-        embedder: The embedder.
+        url: Base URL of the LLM provider.
+        model: Model name.
+        llm: Further lines of ``[llm]``, or tables below it.
+        embedder: Name of the embedder.
     """
     return PROJECT.format(url=url, model=model, llm=llm, embedder=embedder)
 
 
 @pytest.fixture
 def invoke(tmp_path, monkeypatch, capsys):
-    """``invoke("plan", "--json")`` in ``tmp_path``: ``code``, ``out``, ``err`` and, on demand, ``json``.
+    """Run the command line in ``tmp_path``, such as ``invoke("plan", "--json")``.
 
-    Within this process: quick, and the same as a process of its own but for signals and pipes.
+    Returns ``code``, ``out``, ``err`` and the function ``json``. Runs in this process, which is fast and differs from a
+    separate one in signals and pipes only.
     """
     monkeypatch.chdir(tmp_path)
 
@@ -58,7 +59,7 @@ def invoke(tmp_path, monkeypatch, capsys):
         return SimpleNamespace(code=code, out=captured.out, err=captured.err, json=lambda: json.loads(captured.out))
 
     yield run
-    log = logging.getLogger("enhancer")  # the command line takes it over for its process
+    log = logging.getLogger("enhancer")  # the command line configures the logger of its process
     log.handlers.clear()
     log.propagate = True
     log.setLevel(logging.NOTSET)
@@ -66,7 +67,7 @@ def invoke(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def hashing(tmp_path, monkeypatch):
-    """The embedder of ``contrib/enhancer-example``: no model to be loaded."""
+    """Make the embedder of ``contrib/enhancer-example`` available; it loads no model."""
     site = tmp_path / ".site"
     make_dist(site, "enhancer-example-here", "", entry_point="enhancer_example")
     monkeypatch.syspath_prepend(site)

@@ -1,10 +1,11 @@
-"""Train every pair of backbone and fuser on the CPU and on another device; as JSON, how far apart they end::
+"""Train pairs of backbone and fuser on the CPU and on another device, and print the differences as JSON::
 
     python tests/helpers/device_runs.py cuda
     python tests/helpers/device_runs.py standin
 
-Each run on the device is made twice, and where waiting is counted (``standin``) once more with steps half as large: a step that
-waits shows there. In a process of its own, for a device like ``standin`` cannot be taken back.
+Each run on the device is repeated. On ``standin``, which counts synchronisations, it is repeated once more with half the
+batch size: twice as many training steps must not synchronise more often. Runs in a separate process, because ``standin``
+cannot be unregistered.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def fit(name: str, device: str, **other: Any) -> Any:
-    """One run."""
+    """Train one pair."""
     backbone, fuser, more = RUNS[name]
     more = {**OPTIONS, **more, **other, "device": device}
     fuser_class, fuser_options = FUSERS[fuser]
@@ -66,7 +67,7 @@ def fit(name: str, device: str, **other: Any) -> Any:
 
 
 def compared(name: str, device: str) -> dict[str, Any]:
-    """A run here and there."""
+    """Train a pair on both devices and compare losses and factors."""
     here = fit(name, "cpu")
     stand_in_device.WAITS.clear()
     there = fit(name, device)
@@ -91,7 +92,7 @@ def compared(name: str, device: str) -> dict[str, Any]:
 
 
 def main(device: str) -> None:
-    """Run them all."""
+    """Compare all pairs."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if device == stand_in_device.NAME:
@@ -100,7 +101,7 @@ def main(device: str) -> None:
     for name in RUNS:
         try:
             found[name] = compared(name, device)
-        except Exception:  # noqa: BLE001  # the test that asks for this run shows it
+        except Exception:  # noqa: BLE001 - reported by the test of this pair
             found[name] = {"error": traceback.format_exc()}
     print(json.dumps(found))
 

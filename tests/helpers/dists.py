@@ -1,4 +1,4 @@
-"""Real distributions for tests of plugins: a module and a ``dist-info`` folder, found by importlib.metadata."""
+"""Make distributions for tests of plugins, and run Python or the command line in separate processes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ PREAMBLE = "from enhancer import hookimpl\n"
 
 
 def make_dist(folder: Path, name: str, source: str, *, version: str = "1.0", entry_point: str | None = None) -> str:
-    """Install a distribution of one module into ``folder``; returns the module's name.
+    """Install a distribution of one module (with a ``dist-info`` folder) into ``folder``; return the module's name.
 
-    ``source`` is its code (``hookimpl`` is imported already); ``entry_point`` is its line after the ``=``.
+    ``source`` is the module's code, with ``hookimpl`` already imported; ``entry_point`` is the value of its entry point.
     """
     module = name.replace("-", "_")
     folder.mkdir(parents=True, exist_ok=True)
@@ -31,25 +31,25 @@ def make_dist(folder: Path, name: str, source: str, *, version: str = "1.0", ent
 
 
 def run_python(code: str, *paths: Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh interpreter that sees the distributions in ``paths``."""
+    """Run code in a new interpreter with the distributions in ``paths``."""
     return run([sys.executable, "-c", code], *paths, cwd=cwd, **environ)
 
 
 def cli(*arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = None, **environ: str):
-    """Run the command line in a process of its own."""
+    """Run the command line in a separate process."""
     code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
     return run([sys.executable, "-c", code, *arguments], *paths, cwd=cwd, **environ)
 
 
 def cli_json(*arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = None, **environ: str) -> Any:
-    """The JSON that a command prints; it must succeed."""
+    """Run a command with ``--json`` and return what it prints; it must succeed."""
     done = cli(*arguments, "--json", paths=paths, cwd=cwd, **environ)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def run(command: list[str], *paths: Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with ``paths`` on the module path, a clean environment and no terminal."""
+    """Run a command with ``paths`` on the module path, without settings in the environment and without a terminal."""
     path = os.pathsep.join(map(str, paths))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ENHANCER_")}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""A small project for tests of the pipeline: real store, real HTTP provider, real loopback server, tiny embedder."""
+"""A small project for tests of profile generation: a SQLite store, the OpenAI provider, and a hashing embedder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROFILE = "A warm and curious story about {}, told with wit. Those who like gent
 
 
 class HashingEmbedder(Embedder):
-    """Words to signed buckets: deterministic, instant, and counts what it embeds."""
+    """Embedder that hashes words to signed buckets; records the texts it embeds in ``texts``."""
 
     def __init__(
         self, options: Options | None = None, context: Context | None = None, *, name: str = "hashing"
@@ -67,13 +67,13 @@ def profile_of(subject: str) -> dict[str, Any]:
 
 
 def asked_ids(body: Mapping[str, Any]) -> list[str]:
-    """The ids of a batched request."""
+    """Return the ids of a request for several entities."""
     text = body["messages"][1]["content"]
     return [json.loads(quoted) for quoted in re.findall(r'^<entry id=(".*")>$', text, re.MULTILINE)]
 
 
 def answer(body: Mapping[str, Any]) -> str:
-    """A valid answer, batched or not, that names what it is about."""
+    """Return a valid answer that names its entity or entities."""
     ids = asked_ids(body)
     if ids:
         return json.dumps({"items": [{"id": id_, **profile_of(f"number {id_}")} for id_ in ids]})
@@ -82,7 +82,7 @@ def answer(body: Mapping[str, Any]) -> str:
 
 
 class GenerationProject:
-    """One project folder; each ``pipeline()`` is a fresh process as far as the code can tell."""
+    """A project folder. Each call of ``pipeline()`` starts afresh, as a new process would."""
 
     def __init__(self, folder: Path, url: str, rows: Iterable[Entity] = (), **llm: Any) -> None:
         self.folder = folder

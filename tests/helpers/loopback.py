@@ -1,20 +1,20 @@
-"""A real HTTP server on 127.0.0.1 that speaks the OpenAI protocol, and misbehaves on demand.
+"""Serve the OpenAI protocol on 127.0.0.1, with faults on demand.
 
-In tests, by the fixture ``llm_server`` (or ``LoopbackServer`` itself, a context manager)::
+In tests, use the fixture ``llm_server``, or ``LoopbackServer`` as a context manager::
 
     from loopback import Behaviour, fails, returns, Script
 
     def test_something(llm_server):
         llm_server.script = Script(sequence=[fails(429, retry_after="2"), Behaviour(fault="half_body")])
-        ...                                    # two faults, then good answers for ever
+        ...                                    # two faults, then valid answers
         assert llm_server.count == 3
 
-As a process of its own (benchmarks)::
+As a separate process, for benchmarks::
 
     python tests/helpers/loopback.py --latency 0.2      # prints {"url": "http://127.0.0.1:PORT/v1"} and serves until stdin closes
 
-What a script may say, in order of precedence: ``script.choose(number, body)``, the next of ``script.sequence``,
-``script.default``.
+A script chooses each answer, in order of precedence, by ``script.choose(number, body)``, the next entry of
+``script.sequence``, or ``script.default``.
 """
 
 from __future__ import annotations
@@ -42,60 +42,61 @@ Body = dict[str, Any]
 Answer = Callable[[Body], str]
 Fault = Literal[
     "none",
-    "reset_before",  # RST before a byte of the answer
-    "reset_in",  # RST amid the body
-    "reset_after",  # the whole body, then RST
-    "half_body",  # half of what content-length promises, then a clean end
-    "hang",  # nothing, for ever
+    "reset_before",  # RST before the answer
+    "reset_in",  # RST within the body
+    "reset_after",  # RST after the body
+    "half_body",  # half of content-length, then a normal close
+    "hang",  # no answer
     "drip",  # a byte every ``drip_every`` seconds
     "gzip_bomb",  # ``bomb_bytes`` of spaces, gzipped
-    "flood",  # the same, not compressed and without content-length
+    "flood",  # the same, uncompressed and without content-length
     "bad_utf8",
     "truncated_json",
     "not_json",  # an HTML page with status 200
     "empty_body",
     "no_choices",  # JSON, but not a completion
     "not_object",  # a JSON list
-    "error_200",  # an error object (``error``) with status 200
-    "echo_key",  # the error's text holds the API key that was sent
+    "error_200",  # the object ``error`` with status 200
+    "echo_key",  # an error whose text contains the API key of the request
     "redirect",  # to another host
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """How one request is answered."""
+    """Answer to one request."""
 
     answer: str | Answer | None = None
-    """The completion's text, or what makes it from the request's JSON; by default an instance of the asked schema."""
+    """Text of the completion, or a function of the request's JSON; by default an instance of the requested schema."""
     latency: float = 0.0
-    """Seconds before anything is sent."""
+    """Seconds before the answer."""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     fault: Fault = "none"
     error: Mapping[str, Any] | None = None
-    """The ``error`` object of an answer whose status is not 200."""
+    """``error`` object of an answer whose status is not 200."""
     finish_reason: str | None = "stop"
     refusal: str | None = None
     usage: bool = True
-    """Whether token counts are told."""
-    tell: Mapping[str, Any] | Callable[[Body], Mapping[str, Any]] | None = None
-    """What ``usage`` says beside or instead of the server's own counts, or what makes it from the request's JSON."""
+    """Whether the answer has token counts."""
+    usage_override: Mapping[str, Any] | Callable[[Body], Mapping[str, Any]] | None = None
+    """Entries of ``usage`` that replace or extend the server's counts, or a function of the request's JSON."""
     cost: float | None = None
-    """``usage.cost``, which some gateways tell."""
+    """``usage.cost``, which some gateways report."""
     drip_every: float = 0.3
+    """Seconds between bytes of the fault ``drip``."""
     bomb_bytes: int = 64 * 1024 * 1024
 
 
 def returns(answer: str | Answer, **more: Any) -> Behaviour:
-    """A good answer with this text."""
+    """Return a valid answer with this text."""
     return Behaviour(answer=answer, **more)
 
 
 def fails(
     status: int, message: str = "", *, retry_after: str | None = None, code: str | None = None, **more: Any
 ) -> Behaviour:
-    """An HTTP error in OpenAI's form."""
+    """Return an HTTP error in OpenAI's format."""
     headers = {**more.pop("headers", {}), **({"Retry-After": retry_after} if retry_after is not None else {})}
     error = {"message": message or f"loopback says {status}", "type": "loopback_error", "param": None, "code": code}
     return Behaviour(status=status, error=error, headers=headers, **more)
@@ -103,26 +104,26 @@ def fails(
 
 @dataclass
 class Script:
-    """What the server does; may be replaced or changed while it runs."""
+    """Answers of the server; may be replaced or changed while it runs."""
 
     default: Behaviour = field(default_factory=Behaviour)
     sequence: list[Behaviour] = field(default_factory=list)
-    """Used up from the front, one a request."""
+    """Consumed from the front, one per request."""
     choose: Callable[[int, Body], Behaviour | None] | None = None
-    """Given the request's number (from 0) and JSON; None leaves it to ``sequence`` and ``default``."""
+    """Called with the request's number (from 0) and JSON; None falls back to ``sequence`` and ``default``."""
     models: Sequence[str] = ("loopback-model",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """One request as it came."""
+    """A received request."""
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: Body | None
     at: float
-    """``time.monotonic()``."""
+    """``time.monotonic()`` on arrival."""
 
 
 def approximate_tokens(text: str) -> int:
@@ -130,9 +131,9 @@ def approximate_tokens(text: str) -> int:
 
 
 def instance_of(schema: Mapping[str, Any], salt: str) -> Any:
-    """A deterministic instance of a JSON schema of the simple kind that profiles use.
+    """Return a deterministic instance of a simple JSON schema such as profiles use.
 
-    An array whose elements have an ``id`` (or any property) limited by ``enum`` gets one element for each value.
+    An array whose elements have a property limited by ``enum`` (such as ``id``) gets one element for each value.
     """
     if "const" in schema:
         return schema["const"]
@@ -166,7 +167,7 @@ _WORDS = (
 
 
 def default_answer(body: Body) -> str:
-    """A valid instance of the schema that was asked for, or a plain profile; decided by the messages alone."""
+    """Return an instance of the requested schema, or a profile; it depends on the messages only."""
     salt = hashlib.sha256(json.dumps(body.get("messages"), sort_keys=True).encode()).hexdigest()[:12]
     schema = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     if schema is None:
@@ -178,13 +179,13 @@ def default_answer(body: Body) -> str:
 
 
 def completion_body(behaviour: Behaviour, body: Body, number: int) -> bytes:
-    """The JSON of a chat completion."""
+    """Return the JSON of a chat completion."""
     answer = behaviour.answer
     text = default_answer(body) if answer is None else answer if isinstance(answer, str) else answer(body)
     message: Body = {"role": "assistant", "content": None if behaviour.refusal else text}
     if behaviour.refusal:
         message["refusal"] = behaviour.refusal
-    whole: Body = {
+    completion: Body = {
         "id": f"chatcmpl-{number}",
         "object": "chat.completion",
         "created": 1_700_000_000,
@@ -194,13 +195,13 @@ def completion_body(behaviour: Behaviour, body: Body, number: int) -> bytes:
     if behaviour.usage:
         prompt = sum(approximate_tokens(str(m.get("content", ""))) for m in body.get("messages", []))
         spent = approximate_tokens(text)
-        whole["usage"] = {"prompt_tokens": prompt, "completion_tokens": spent, "total_tokens": prompt + spent}
+        completion["usage"] = {"prompt_tokens": prompt, "completion_tokens": spent, "total_tokens": prompt + spent}
         if behaviour.cost is not None:
-            whole["usage"]["cost"] = behaviour.cost
-    if behaviour.tell is not None:
-        told = behaviour.tell(body) if callable(behaviour.tell) else behaviour.tell
-        whole["usage"] = {**whole.get("usage", {}), **told}
-    return json.dumps(whole).encode()
+            completion["usage"]["cost"] = behaviour.cost
+    if (override := behaviour.usage_override) is not None:
+        changes = override(body) if callable(override) else override
+        completion["usage"] = {**completion.get("usage", {}), **changes}
+    return json.dumps(completion).encode()
 
 
 def _bomb(size: int) -> bytes:
@@ -213,7 +214,7 @@ def _bomb(size: int) -> bytes:
 
 
 def _reset(request: web.Request) -> None:
-    """End the connection by RST."""
+    """Close the connection with RST."""
     transport = request.transport
     if transport is not None:
         sock = transport.get_extra_info("socket")
@@ -223,12 +224,18 @@ def _reset(request: web.Request) -> None:
 
 
 class LoopbackServer:
-    """The server, in a thread with a loop of its own.
+    """Server in a thread with an event loop of its own.
+
+    Args:
+        script: Initial script.
+        port: Port; 0 lets the system choose.
+        keep_requests: Record requests.
+        add_routes: Called with the application and this server before it starts.
 
     Attributes:
-        script: What it does next.
-        requests: Everything received, in order.
-        max_in_flight: The most requests that were open at once.
+        script: Current script.
+        requests: Received requests, in order.
+        max_in_flight: Maximum number of simultaneous requests so far.
     """
 
     def __init__(
@@ -237,9 +244,9 @@ class LoopbackServer:
         *,
         port: int = 0,
         keep_requests: bool = True,
-        plug: Callable[[web.Application, LoopbackServer], None] | None = None,
+        add_routes: Callable[[web.Application, LoopbackServer], None] | None = None,
     ) -> None:
-        self._plug = plug
+        self._add_routes = add_routes
         self.script = script or Script()
         self.requests: list[Received] = []
         self.max_in_flight = 0
@@ -255,30 +262,26 @@ class LoopbackServer:
         self._bombs: dict[int, bytes] = {}
         self._thread = threading.Thread(target=self._serve, name="loopback", daemon=True)
 
-    # -- what tests read ------------------------------------------------------------------------------------------
-
     @property
     def url(self) -> str:
-        """Base URL, as ``api_base`` wants it."""
+        """Base URL, for ``api_base``."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     @property
     def count(self) -> int:
-        """Completion requests received."""
+        """Number of completion requests."""
         return self._completions
 
     @property
     def bodies(self) -> list[Body]:
-        """The JSON of the completion requests, in order."""
+        """JSON of the completion requests, in order."""
         return [r.body for r in self.requests if r.body is not None]
 
-    def forget(self) -> None:
-        """Start counting anew."""
+    def reset_counts(self) -> None:
+        """Forget the requests so far."""
         self.requests.clear()
         self.max_in_flight = self.in_flight
         self._completions = self.answered = 0
-
-    # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
         self._thread.start()
@@ -301,7 +304,7 @@ class LoopbackServer:
     def _serve(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:  # noqa: BLE001 - told to the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised by start()
             self._failure = error
         finally:
             self._started.set()
@@ -313,8 +316,8 @@ class LoopbackServer:
         app.router.add_post("/v1/chat/completions", self._completion)
         app.router.add_get("/v1/models", self._models)
         app.router.add_get("/stats", self._stats)
-        if self._plug is not None:  # further routes
-            self._plug(app, self)
+        if self._add_routes is not None:
+            self._add_routes(app, self)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.05, access_log=None)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=4096)
@@ -326,7 +329,7 @@ class LoopbackServer:
 
     # -- routes -----------------------------------------------------------------------------------------------------
 
-    def _note(self, request: web.Request, body: Body | None) -> None:
+    def _record(self, request: web.Request, body: Body | None) -> None:
         if self._keep:
             headers = {name.lower(): value for name, value in request.headers.items()}
             self.requests.append(
@@ -337,7 +340,7 @@ class LoopbackServer:
         return web.json_response({"count": self._completions, "max_in_flight": self.max_in_flight})
 
     async def _models(self, request: web.Request) -> web.Response:
-        self._note(request, None)
+        self._record(request, None)
         return web.json_response({"object": "list", "data": [{"id": m, "object": "model"} for m in self.script.models]})
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
@@ -347,7 +350,7 @@ class LoopbackServer:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             body = json.loads(await request.read())
-            self._note(request, body)
+            self._record(request, body)
             script = self.script
             behaviour = script.choose(number, body) if script.choose else None
             if behaviour is None:
@@ -360,20 +363,26 @@ class LoopbackServer:
         finally:
             self.in_flight -= 1
 
-    async def _behave(self, request: web.Request, do: Behaviour, body: Body, number: int) -> web.StreamResponse:
-        if do.fault == "echo_key":
-            said = f"Incorrect API key provided: {request.headers.get('Authorization', '')}. Headers: {dict(request.headers)}"
-            error = {"message": said, "type": "invalid_request_error", "code": "invalid_api_key"}
-            return web.json_response({"error": error}, status=do.status, headers=do.headers)
-        if do.fault == "redirect":
+    async def _behave(self, request: web.Request, behaviour: Behaviour, body: Body, number: int) -> web.StreamResponse:
+        if behaviour.fault == "echo_key":
+            message = f"Incorrect API key provided: {request.headers.get('Authorization', '')}. Headers: {dict(request.headers)}"
+            error = {"message": message, "type": "invalid_request_error", "code": "invalid_api_key"}
+            return web.json_response({"error": error}, status=behaviour.status, headers=behaviour.headers)
+        if behaviour.fault == "redirect":
             return web.Response(status=307, headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})
-        good = completion_body(do, body, number) if do.status == 200 else json.dumps({"error": do.error}).encode()
-        if do.fault == "none":
-            return web.Response(body=good, status=do.status, content_type="application/json", headers=do.headers)
-        if do.fault == "reset_before":
+        good = (
+            completion_body(behaviour, body, number)
+            if behaviour.status == 200
+            else json.dumps({"error": behaviour.error}).encode()
+        )
+        if behaviour.fault == "none":
+            return web.Response(
+                body=good, status=behaviour.status, content_type="application/json", headers=behaviour.headers
+            )
+        if behaviour.fault == "reset_before":
             _reset(request)
             return web.Response()
-        if do.fault == "hang":
+        if behaviour.fault == "hang":
             await asyncio.sleep(3600)
         plain: dict[str, bytes] = {
             "bad_utf8": good.replace(b'"role"', b'"\xff\xfe\xc3"'),
@@ -382,40 +391,44 @@ class LoopbackServer:
             "empty_body": b"",
             "no_choices": b'{"object": "chat.completion", "choices": []}',
             "not_object": b"[1, 2, 3]",
-            "error_200": json.dumps({"error": do.error}).encode(),
+            "error_200": json.dumps({"error": behaviour.error}).encode(),
         }
-        if do.fault in plain:
-            kind = "text/html" if do.fault == "not_json" else "application/json"
-            return web.Response(body=plain[do.fault], status=do.status, content_type=kind, headers=do.headers)
-        return await self._stream(request, do, good)
+        if behaviour.fault in plain:
+            kind = "text/html" if behaviour.fault == "not_json" else "application/json"
+            return web.Response(
+                body=plain[behaviour.fault], status=behaviour.status, content_type=kind, headers=behaviour.headers
+            )
+        return await self._stream(request, behaviour, good)
 
-    async def _stream(self, request: web.Request, do: Behaviour, good: bytes) -> web.StreamResponse:
-        response = web.StreamResponse(status=do.status, headers={"Content-Type": "application/json", **do.headers})
-        if do.fault == "gzip_bomb":
-            good = self._bombs.setdefault(do.bomb_bytes, b"") or _bomb(do.bomb_bytes)
-            self._bombs[do.bomb_bytes] = good
+    async def _stream(self, request: web.Request, behaviour: Behaviour, good: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(
+            status=behaviour.status, headers={"Content-Type": "application/json", **behaviour.headers}
+        )
+        if behaviour.fault == "gzip_bomb":
+            good = self._bombs.setdefault(behaviour.bomb_bytes, b"") or _bomb(behaviour.bomb_bytes)
+            self._bombs[behaviour.bomb_bytes] = good
             response.headers["Content-Encoding"] = "gzip"
-        if do.fault != "flood":
+        if behaviour.fault != "flood":
             response.content_length = len(good)
         await response.prepare(request)
         with contextlib.suppress(ConnectionError):
-            if do.fault == "gzip_bomb":
+            if behaviour.fault == "gzip_bomb":
                 await response.write(good)
-            elif do.fault == "flood":
-                for _ in range(do.bomb_bytes // 65536):
+            elif behaviour.fault == "flood":
+                for _ in range(behaviour.bomb_bytes // 65536):
                     await response.write(b" " * 65536)
-            elif do.fault == "drip":
+            elif behaviour.fault == "drip":
                 for n in range(len(good)):
                     await response.write(good[n : n + 1])
-                    await asyncio.sleep(do.drip_every)
-            elif do.fault in {"reset_in", "half_body"}:
+                    await asyncio.sleep(behaviour.drip_every)
+            elif behaviour.fault in {"reset_in", "half_body"}:
                 await response.write(good[: len(good) // 2])
                 await asyncio.sleep(0.02)
-                if do.fault == "reset_in":
+                if behaviour.fault == "reset_in":
                     _reset(request)
                 elif request.transport is not None:
                     request.transport.close()
-            elif do.fault == "reset_after":
+            elif behaviour.fault == "reset_after":
                 await response.write(good)
                 await asyncio.sleep(0.02)
                 _reset(request)
@@ -424,7 +437,7 @@ class LoopbackServer:
 
 @contextlib.contextmanager
 def spawn(*, latency: float = 0.0) -> Iterator[str]:
-    """Run the server in a process of its own; gives its base URL. For benchmarks, where a thread would share the GIL."""
+    """Run the server in a separate process and yield its base URL. For benchmarks: a thread would share the GIL."""
     command = [sys.executable, __file__, "--latency", str(latency)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

@@ -1,13 +1,13 @@
-"""OpenAI's ``/v1/files`` and ``/v1/batches`` on the loopback server, and what can go wrong with them on demand.
+"""Serve OpenAI's ``/v1/files`` and ``/v1/batches`` on the loopback server, with failures on demand.
 
 In tests::
 
     batches = LoopbackBatches(default=Plan(polls=2), plans=[Plan(missing={3}), Plan(expires_from=5)])
-    with LoopbackServer(plug=batches.plug) as server:
+    with LoopbackServer(add_routes=batches.add_routes) as server:
         ...
         assert batches.submitted == 2
 
-As a process of its own::
+As a separate process::
 
     python tests/helpers/loopback_batch.py --seconds 5     # prints {"url": ...}; jobs take five seconds each
 """
@@ -30,49 +30,49 @@ from aiohttp import web
 from loopback import Behaviour, LoopbackServer, Script, _reset, completion_body
 
 Body = dict[str, Any]
-Where = Literal["upload", "create", "list", "poll", "content", "cancel"]
-Trouble = Literal["lost", "reset", "half"] | int
-"""``lost``: done, but the connection breaks before the answer; ``reset``: it breaks before anything is done; ``half``:
-half of the answer, then a clean end; a number: that HTTP status."""
+Route = Literal["upload", "create", "list", "poll", "content", "cancel"]
+Failure = Literal["lost", "reset", "half"] | int
+"""``lost``: the request takes effect, but the connection breaks before the answer; ``reset``: it breaks before the request
+takes effect; ``half``: half of the answer, then a normal close; a number: that HTTP status."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What becomes of one job. Lines are counted from 0."""
+    """Course of one batch job. Lines are counted from 0."""
 
     polls: int = 0
-    """Looks that find it running."""
+    """Number of polls that find it running."""
     seconds: float = 0.0
-    """How long it runs."""
+    """Running time in seconds."""
     answer: Callable[[int, Body], Behaviour | None] | None = None
-    """How a line is answered; None leaves it to the server's default."""
+    """Called with a line's number and body; None falls back to the server's default answer."""
     missing: frozenset[int] | set[int] = frozenset()
-    """Lines that neither file says anything of."""
+    """Lines that are in neither result file."""
     doubled: frozenset[int] | set[int] = frozenset()
-    """Lines that are told twice, the second time with another answer."""
+    """Lines with two results, which differ."""
     shuffled: bool = False
     truncated: bool = False
-    """The output file ends amid its last line."""
+    """The output file ends within its last line."""
     junk: bool = False
-    """Between the lines stand some that are no JSON, and some of requests that nobody made."""
+    """The output file has extra lines that are not JSON, or belong to unknown requests."""
     expires_from: int | None = None
-    """Lines from here on have no turn: the error file says so."""
+    """Lines from here on expire; they are listed in the error file."""
     cancelled_from: int | None = None
-    """It is cancelled at the provider; lines from here on had no turn."""
+    """The job is cancelled at the provider; lines from here on have no answer."""
     refused: tuple[Mapping[str, Any], ...] = ()
-    """It fails as a whole, with these errors."""
+    """The whole job fails, with these errors."""
 
 
 @dataclass
 class Job:
-    """One batch."""
+    """A batch job."""
 
     id: str
     body: Body
     plan: Plan
     lines: list[Body]
     began: float
-    looks: int = 0
+    polls: int = 0
     status: str = "validating"
     errors: list[Mapping[str, Any]] = field(default_factory=list)
     output: str | None = None
@@ -80,47 +80,44 @@ class Job:
 
 
 class LoopbackBatches:
-    """State of the two routes.
+    """Files and batch jobs of a loopback server.
 
     Attributes:
-        plans: Used up from the front, one a job; then ``default``.
-        troubles: What befalls the next calls of each route, one a call.
-        jobs: Everything that was created, in order.
-        asked: How often each custom id's body was submitted, by what was asked.
-        listed: Whether ``GET /batches`` exists.
-        most_running: Jobs that may run at once; more are refused for want of room.
+        plans: Courses of the next jobs, consumed from the front; then ``default``.
+        failures: Failures of the next calls of each route, one per call.
+        jobs: Created jobs by id, in order.
+        has_list_route: Whether ``GET /batches`` exists.
+        max_running: Maximum number of running jobs; further ones fail with ``token_limit_exceeded``.
     """
 
     def __init__(self, *, default: Plan | None = None, plans: list[Plan] | None = None) -> None:
         self.default = default or Plan()
         self.plans = plans or []
-        self.troubles: dict[Where, list[Trouble]] = {}
+        self.failures: dict[Route, list[Failure]] = {}
         self.jobs: dict[str, Job] = {}
         self.files: dict[str, bytes] = {}
         self.uploads: list[int] = []
         self.calls: Counter[str] = Counter()
         self.keys: set[str] = set()
-        self.listed = True
-        self.most_running: int | None = None
+        self.has_list_route = True
+        self.max_running: int | None = None
         self._server: LoopbackServer | None = None
         self._lock = threading.Lock()
 
-    # -- what tests read ------------------------------------------------------------------------------------------
-
     @property
     def submitted(self) -> int:
-        """Requests of all jobs that were not refused as a whole."""
+        """Number of requests in jobs that did not fail as a whole."""
         return sum(len(job.lines) for job in self.jobs.values() if job.status != "failed")
 
     @property
     def bodies(self) -> list[Body]:
-        """What was asked, in all jobs."""
+        """Bodies of the requests of all jobs."""
         return [line["body"] for job in self.jobs.values() for line in job.lines]
 
     # -- routes -----------------------------------------------------------------------------------------------------
 
-    def plug(self, app: web.Application, server: LoopbackServer) -> None:
-        """Add the routes."""
+    def add_routes(self, app: web.Application, server: LoopbackServer) -> None:
+        """Add the routes to an application."""
         self._server = server
         app.router.add_post("/v1/files", self._upload)
         app.router.add_get("/v1/files/{id}/content", self._content)
@@ -133,17 +130,17 @@ class LoopbackBatches:
     async def _stats(self, _: web.Request) -> web.Response:
         return web.json_response({"jobs": len(self.jobs), "submitted": self.submitted, "uploads": self.uploads})
 
-    def _befalls(self, where: Where) -> Trouble | None:
-        self.calls[where] += 1
-        waiting = self.troubles.get(where)
+    def _next_failure(self, route: Route) -> Failure | None:
+        self.calls[route] += 1
+        waiting = self.failures.get(route)
         return waiting.pop(0) if waiting else None
 
-    async def _answer(self, request: web.Request, trouble: Trouble | None, told: Body | bytes) -> web.StreamResponse:
-        body = told if isinstance(told, bytes) else json.dumps(told).encode()
-        if trouble == "lost":
+    async def _answer(self, request: web.Request, failure: Failure | None, content: Body | bytes) -> web.StreamResponse:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        if failure == "lost":
             _reset(request)
             return web.Response()
-        if trouble == "half":
+        if failure == "half":
             response = web.StreamResponse(headers={"Content-Length": str(len(body))})
             await response.prepare(request)
             await response.write(body[: len(body) // 2])
@@ -153,20 +150,20 @@ class LoopbackBatches:
             return response
         return web.Response(body=body, content_type="application/json")
 
-    def _before(self, request: web.Request, trouble: Trouble | None) -> web.Response | None:
+    def _fail_early(self, request: web.Request, failure: Failure | None) -> web.Response | None:
         self.keys.add(request.headers.get("Authorization", ""))
-        if trouble == "reset":
+        if failure == "reset":
             _reset(request)
             return web.Response()
-        if isinstance(trouble, int):
-            return _error(trouble, f"loopback says {trouble} to {request.headers.get('Authorization')}")
+        if isinstance(failure, int):
+            return _error(failure, f"loopback says {failure} to {request.headers.get('Authorization')}")
         return None
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
-        trouble = self._befalls("upload")
-        if (early := self._before(request, trouble)) is not None:
+        failure = self._next_failure("upload")
+        if (early := self._fail_early(request, failure)) is not None:
             return early
-        # Part by part: `request.post()` leaves its temporary file open when a client dies half-way.
+        # Read part by part: `request.post()` leaks its temporary file if the client dies during the upload.
         purpose, content = "", None
         async for part in await request.multipart():
             if part.name == "purpose":
@@ -178,20 +175,20 @@ class LoopbackBatches:
         self.uploads.append(len(content))
         name = f"file-{len(self.files)}"
         self.files[name] = content
-        return await self._answer(request, trouble, {"id": name, "object": "file", "purpose": "batch"})
+        return await self._answer(request, failure, {"id": name, "object": "file", "purpose": "batch"})
 
     async def _content(self, request: web.Request) -> web.StreamResponse:
-        trouble = self._befalls("content")
-        if (early := self._before(request, trouble)) is not None:
+        failure = self._next_failure("content")
+        if (early := self._fail_early(request, failure)) is not None:
             return early
         content = self.files.get(request.match_info["id"])
         if content is None:
             return _error(404, f"No such File object: {request.match_info['id']}")
-        return await self._answer(request, trouble, content)
+        return await self._answer(request, failure, content)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
-        trouble = self._befalls("create")
-        if (early := self._before(request, trouble)) is not None:
+        failure = self._next_failure("create")
+        if (early := self._fail_early(request, failure)) is not None:
             return early
         body = await request.json()
         if body.get("endpoint") != "/v1/chat/completions" or body.get("completion_window") != "24h":
@@ -203,13 +200,13 @@ class LoopbackBatches:
             job = Job(f"batch_{len(self.jobs)}", body, plan, [], time.monotonic())
             self.jobs[job.id] = job
         job.errors = list(plan.refused) or self._validate(job, content)
-        return await self._answer(request, trouble, self._told(job))
+        return await self._answer(request, failure, self._job_json(job))
 
     def _validate(self, job: Job, content: bytes) -> list[Mapping[str, Any]]:
         running = sum(
             other.status not in ("completed", "failed", "expired", "cancelled") for other in self.jobs.values()
         )
-        if self.most_running is not None and running > self.most_running:
+        if self.max_running is not None and running > self.max_running:
             return [{"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached."}]
         errors: list[Mapping[str, Any]] = []
         seen: set[str] = set()
@@ -231,32 +228,32 @@ class LoopbackBatches:
         return errors or ([] if job.lines else [{"code": "empty_file", "line": None, "message": "The file is empty."}])
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        trouble = self._befalls("list")
-        if (early := self._before(request, trouble)) is not None:
+        failure = self._next_failure("list")
+        if (early := self._fail_early(request, failure)) is not None:
             return early
-        if not self.listed:
+        if not self.has_list_route:
             return _error(404, "Not Found")
         newest = list(reversed(self.jobs.values()))
         if after := request.query.get("after"):
             newest = newest[[job.id for job in newest].index(after) + 1 :]
         page = newest[: int(request.query.get("limit", "20"))]
-        told = {"object": "list", "data": [self._told(job) for job in page], "has_more": len(page) < len(newest)}
-        return await self._answer(request, trouble, told)
+        listing = {"object": "list", "data": [self._job_json(job) for job in page], "has_more": len(page) < len(newest)}
+        return await self._answer(request, failure, listing)
 
     async def _retrieve(self, request: web.Request) -> web.StreamResponse:
-        trouble = self._befalls("poll")
-        if (early := self._before(request, trouble)) is not None:
+        failure = self._next_failure("poll")
+        if (early := self._fail_early(request, failure)) is not None:
             return early
         job = self.jobs.get(request.match_info["id"])
         if job is None:
             return _error(404, f"No batch found with id '{request.match_info['id']}'.")
-        job.looks += 1
+        job.polls += 1
         self._advance(job)
-        return await self._answer(request, trouble, self._told(job))
+        return await self._answer(request, failure, self._job_json(job))
 
     async def _cancel(self, request: web.Request) -> web.StreamResponse:
-        trouble = self._befalls("cancel")
-        if (early := self._before(request, trouble)) is not None:
+        failure = self._next_failure("cancel")
+        if (early := self._fail_early(request, failure)) is not None:
             return early
         job = self.jobs.get(request.match_info["id"])
         if job is None:
@@ -264,9 +261,7 @@ class LoopbackBatches:
         if job.status in ("completed", "failed", "expired", "cancelled"):
             return _error(409, f"Cannot cancel a batch with status '{job.status}'.")
         job.status = "cancelling"
-        return await self._answer(request, trouble, self._told(job))
-
-    # -- what becomes of a job ----------------------------------------------------------------------------------------
+        return await self._answer(request, failure, self._job_json(job))
 
     def _advance(self, job: Job) -> None:
         plan = job.plan
@@ -276,8 +271,8 @@ class LoopbackBatches:
             job.status = "failed"
         elif job.status == "cancelling":
             self._finish(job, cancelled_from=len(job.lines) // 2)
-        elif job.looks <= plan.polls or time.monotonic() - job.began < plan.seconds:
-            job.status = "in_progress" if job.looks < plan.polls else "finalizing"
+        elif job.polls <= plan.polls or time.monotonic() - job.began < plan.seconds:
+            job.status = "in_progress" if job.polls < plan.polls else "finalizing"
         else:
             self._finish(job, cancelled_from=plan.cancelled_from)
 
@@ -338,7 +333,7 @@ class LoopbackBatches:
         whole = {"id": f"batch_req_{number}", "custom_id": line["custom_id"], "response": response, "error": None}
         (outputs if good else errors).append(json.dumps(whole).encode())
 
-    def _told(self, job: Job) -> Body:
+    def _job_json(self, job: Job) -> Body:
         ended = job.status in ("completed", "expired", "cancelled")
         return {
             "id": job.id,
@@ -369,7 +364,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     given = parser.parse_args()
     batches = LoopbackBatches(default=Plan(polls=given.polls, seconds=given.seconds))
-    with LoopbackServer(Script(), port=given.port, keep_requests=False, plug=batches.plug) as server:
+    with LoopbackServer(Script(), port=given.port, keep_requests=False, add_routes=batches.add_routes) as server:
         print(json.dumps({"url": server.url}), flush=True)
         sys.stdin.read()
 

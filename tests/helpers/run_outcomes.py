@@ -1,4 +1,4 @@
-"""What tests of the faults of a run share: the key that nothing may show, and who ended where."""
+"""Check the outcome of a generation run: stored or quarantined entities. Also the API key that must not leak."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def quarantine(bench: GenerationProject) -> dict[str, tuple[str, str]]:
 
 
 def complete(bench: GenerationProject, report: GenerationReport) -> None:
-    """Everybody is stored, or in quarantine with a reason."""
+    """Assert that each entity is either stored or quarantined with a reason."""
     there, failed = set(bench.stored()), quarantine(bench)
     assert there | set(failed) == {row.id for row in bench.rows}
     assert all(reason for reason, _ in failed.values())

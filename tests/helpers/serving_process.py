@@ -1,4 +1,4 @@
-"""The HTTP service in a process of its own, on a port of its own, and an artifact for it."""
+"""Run the HTTP service in a separate process on a free port, and write an artifact for it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write(folder, sign=1):
 
 
 class Server:
-    """A service in a process of its own."""
+    """A running service."""
 
     def __init__(self, artifact, *flags):
         command = [sys.executable, "-P", "-m", "enhancer.serving", "--port=0", *flags, "--", str(artifact)]
@@ -49,7 +49,7 @@ class Server:
         self._reader.start()
 
     def ask(self, path, body=None, method=None, **headers):
-        """Status and JSON of an answer."""
+        """Send a request; return status and JSON of the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
             raw = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -58,7 +58,7 @@ class Server:
             return response.status, json.loads(response.read())
 
     def until(self, condition, seconds=15.0):
-        """Wait for what ``/health`` says."""
+        """Poll ``/health`` until a condition on its JSON holds; return the JSON."""
         stop = time.monotonic() + seconds
         while not condition(health := self.ask("/health")[1]):
             assert time.monotonic() < stop, health
@@ -66,7 +66,7 @@ class Server:
         return health
 
     def stop(self, number=signal.SIGTERM):
-        """Send a signal; gives the exit code."""
+        """Send a signal and return the exit code."""
         self.process.send_signal(number)
         code = self.process.wait(20)
         self._reader.join(5)

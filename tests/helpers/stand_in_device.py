@@ -1,10 +1,10 @@
-"""A device that is not the CPU, for machines without another: as strict as a GPU, and it counts what a GPU would wait for.
+"""A torch device that behaves like a GPU, for machines without one.
 
-Its memory is the CPU's, so its results are exactly torch's there. But a tensor on it meets no tensor of the CPU, no generator of
-the CPU fills it, and numpy does not read it; what is copied has to be copied in words. What the host cannot know before the device
-has finished (a number, a size that depends on values) is written down in :data:`WAITS`.
+It computes on the CPU, so results equal the CPU's. But like a GPU it rejects mixing its tensors with CPU tensors, CPU
+generators, and conversion to numpy without an explicit copy. Operations for which the host must wait on the device (a
+number, a size that depends on values) are recorded in :data:`WAITS`.
 
-:func:`install` changes a process for good: call it in one of its own.
+:func:`install` changes the process permanently: call it in a separate process.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 NAME = "standin"
 WAITS: list[str] = []
-"""Operations that have had to wait, in order."""
+"""Operations that synchronised host and device, in order."""
 _NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"}
-_WAITING = _NUMBERS | {  # the size of what the others give, or a check of theirs, depends on values
+_WAITING = _NUMBERS | {  # the size of the result, or a check, depends on values
     "aten::_unique2", "aten::bincount", "aten::masked_select", "aten::nonzero", "aten::repeat_interleave.Tensor",
     "aten::unique_consecutive", "aten::unique_dim",
 }  # fmt: skip
@@ -30,7 +30,7 @@ _FACTORIES = "empty.memory_format", "empty_strided", "arange", "arange.start", "
 
 
 class StandInTensor(torch.Tensor):
-    """A tensor on the device; ``raw`` is what it holds."""
+    """A tensor on the device; ``raw`` is the CPU tensor behind it."""
 
     @staticmethod
     def __new__(cls, raw: torch.Tensor) -> Self:
@@ -58,14 +58,14 @@ class StandInTensor(torch.Tensor):
 
 
 def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The operation on what the tensors hold, if a GPU would do it."""
+    """Run an operation on the CPU tensors, if a GPU would accept it."""
     name, wanted = func._schema.name, kwargs.get("device")
     tensors: list[torch.Tensor] = []
     _each(tensors.append, (args, kwargs))
     indices: list[torch.Tensor] = []
     if name in _INDEXING:
         _each(indices.append, args[1])
-    for tensor in tensors if name not in _COPIES else ():  # numbers may come from the host, and so may indices
+    for tensor in tensors if name not in _COPIES else ():  # scalars and indices may be CPU tensors
         if not isinstance(tensor, StandInTensor) and tensor.ndim and not any(tensor is index for index in indices):
             raise RuntimeError(f"{name}: a tensor {list(tensor.shape)} of the CPU among those on {NAME}")
     if kwargs.get("generator") is not None:
@@ -81,12 +81,12 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     out = func(*_each(_raw, args), **_each(_raw, kwargs))
     if fetched or name in _NUMBERS:
         return out
-    # What was written into is the same tensor as before.
+    # An in-place operation returns the tensor that it was given.
     return _each(lambda tensor: homes[id(tensor)] if id(tensor) in homes else StandInTensor(tensor), out)
 
 
 def _each(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
-    """The same with every tensor changed. Torch's own way to do this takes most of a run's time."""
+    """Apply a function to every tensor in a nested value; ``tree_map`` of torch is much slower."""
     if isinstance(value, torch.Tensor):
         return change(value)
     if type(value) in (list, tuple):
@@ -101,7 +101,7 @@ def _raw(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def install() -> None:
-    """Make the device known to this process."""
+    """Register the device in this process."""
     _setup_privateuseone_for_python_backend(NAME)
     for name in _FACTORIES:
         packet, _, overload = name.partition(".")

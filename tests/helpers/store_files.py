@@ -1,4 +1,4 @@
-"""Stores in files, to be damaged."""
+"""Stores in files, for tests that damage the files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def data_file(root: Path) -> Path:
 
 
 def made_by(engine: int, root: Path) -> Path:
-    """An LMDB store without records, whose file one of the binding's two engines made."""
+    """Create an empty LMDB store with one of the two engines of the binding; return its file."""
     import lmdb
 
     (root / "features").mkdir(parents=True)
@@ -45,7 +45,7 @@ def filled(make: Make, root: Path, n: int = 40) -> list[str]:
 
 
 def run_elsewhere(root: Path, code: str, expect: int = 0, kind: str = "lmdb") -> None:
-    """Run code on a store in a process of its own, where it is called ``store``."""
+    """Run code in a separate process, with the store in ``root`` as ``store``."""
     name = {"lmdb": "LMDBStore", "sqlite": "SQLiteStore"}[kind]
     program = (
         "import sys, pathlib\n"

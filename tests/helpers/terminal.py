@@ -1,4 +1,4 @@
-"""The command line with a person at a terminal: a real pseudo-terminal, and answers typed when they are asked for."""
+"""Run the command line on a pseudo-terminal and type answers to its questions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def on_a_terminal(
 ) -> tuple[int, str]:
     """Run ``enhancer ARGUMENTS`` in ``folder``.
 
-    ``answers`` are pairs of what must have been shown and what is typed then (a line, or ``CTRL_C``), in order.
-    Returns the exit code and everything that was shown.
+    ``answers`` are pairs of an expected text and the line (or ``CTRL_C``) to type once it was shown, in order.
+    Returns the exit code and the whole output.
     """
     ours, theirs = pty.openpty()
     code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
@@ -34,7 +34,7 @@ def on_a_terminal(
         if select.select([ours], [], [], 0.1)[0]:
             try:
                 shown += os.read(ours, 65536).decode(errors="replace")
-            except OSError:  # the other end is gone
+            except OSError:  # the process has closed its end
                 break
         elif process.poll() is not None:
             break
@@ -42,7 +42,7 @@ def on_a_terminal(
             seen = place + len(waiting[0][0])
             answer = waiting.pop(0)[1]
             if answer is CTRL_C:
-                time.sleep(0.3)  # nobody is quicker: a signal just before read() blocks waits for the next key
+                time.sleep(0.3)  # a signal just before read() blocks is not handled until the next key
                 process.send_signal(signal.SIGINT)
             else:
                 os.write(ours, f"{answer}\n".encode())

@@ -24,7 +24,7 @@ def batches():
 @pytest.fixture
 def project(invoke, tables, hashing, batches, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
-    with LoopbackServer(plug=batches.plug) as server:
+    with LoopbackServer(add_routes=batches.add_routes) as server:
         flags = ("--llm", "openai", "--model", "mystery", "--api-base", server.url)
         assert invoke("init", "--yes", *flags, "--embedder", "hashing", "--store", "sqlite").code == 0
         path = tables / "enhancer.toml"
@@ -95,7 +95,7 @@ def test_ctrl_c_says_that_the_job_goes_on_and_the_next_run_collects_it(invoke, p
     batches.default = Plan(polls=10**6)
 
     def press():
-        while not any(job.looks for job in batches.jobs.values()):
+        while not any(job.polls for job in batches.jobs.values()):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 

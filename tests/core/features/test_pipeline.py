@@ -62,7 +62,7 @@ def test_from_rows_to_records(bench: GenerationProject, llm_server: LoopbackServ
 def test_nothing_changed_means_no_call_and_no_embedding(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.generate()
     bench.embedder.texts.clear()
-    llm_server.forget()
+    llm_server.reset_counts()
     report = bench.generate()
     assert (report.cached, report.generated, report.embedded, report.cost_usd) == (12, 0, 0, 0.0)
     assert llm_server.count == 0

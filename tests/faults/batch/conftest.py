@@ -24,7 +24,7 @@ def batches() -> LoopbackBatches:
 def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchProject]:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.005)
-    with LoopbackServer(Script(default=Behaviour(answer=answer)), plug=batches.plug) as server:
+    with LoopbackServer(Script(default=Behaviour(answer=answer)), add_routes=batches.add_routes) as server:
         price = {"input": 100.0, "output": 200.0}
         made = BatchProject(tmp_path, server.url, entities(8), timeout=2.0, batch_poll=0.02, price=price)
         made.server, made.batches = server, batches

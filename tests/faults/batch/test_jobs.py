@@ -34,7 +34,7 @@ def test_a_job_cancelled_at_the_provider_stops_the_run_and_keeps_what_it_had(ben
 
 def test_a_full_queue_is_waited_for(bench, batches):
     bench.llm["batch_requests"] = 3
-    batches.most_running = 1
+    batches.max_running = 1
     batches.default = Plan(polls=1)
     whole(bench, bench.offline())
     assert {job.status for job in batches.jobs.values()} == {"completed", "failed"}
@@ -42,14 +42,14 @@ def test_a_full_queue_is_waited_for(bench, batches):
 
 
 def test_a_queue_without_room_for_one_job_says_so(bench, batches):
-    batches.most_running = 0
+    batches.max_running = 0
     with pytest.raises(RequestError, match="Enqueued token limit reached") as caught:
         bench.offline()
     assert "batch_requests" in str(caught.value)
 
 
 def test_results_that_are_gone_are_asked_for_again(bench, batches):
-    batches.troubles["content"] = [404]
+    batches.failures["content"] = [404]
     whole(bench, bench.offline())
     assert len(batches.jobs) == 2
 

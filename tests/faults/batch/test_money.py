@@ -27,14 +27,14 @@ def direct(bench):
     made = GenerationProject(bench.folder / "direct", bench.url, bench.rows, **bench.llm)
     yield made
     made.store.close()
-    bench.server.forget()
+    bench.server.reset_counts()
 
 
 @pytest.mark.parametrize(
     "told", [NO_TOKENS, {"prompt_tokens": 0}, {"completion_tokens": 0}, {"prompt_tokens": 10**12}], ids=str
 )
 def test_tokens_that_no_answer_has_make_the_cost_unknown(bench, direct, told):
-    bench.server.script.default = Behaviour(answer=answer, tell=told)
+    bench.server.script.default = Behaviour(answer=answer, usage_override=told)
     batched, asked = bench.offline(), direct.generate()
     whole(bench, batched)
     assert batched.cost_usd is None
@@ -45,7 +45,7 @@ def test_tokens_that_no_answer_has_make_the_cost_unknown(bench, direct, told):
 
 def test_an_unknown_cost_counts_as_the_most_that_it_could_be(bench, direct, batches):
     """Room for three of eight requests: after three answers of unknown cost nothing more may be asked."""
-    bench.server.script.default = Behaviour(answer=answer, tell=NO_TOKENS)
+    bench.server.script.default = Behaviour(answer=answer, usage_override=NO_TOKENS)
     direct.llm |= {"max_cost": 0.5, "concurrency": 1}
     with pytest.raises(BudgetError):
         direct.generate()

@@ -31,7 +31,7 @@ from enhancer.errors import (
 @pytest.mark.parametrize("where", ["upload", "create", "poll", "content"])
 def test_no_trouble_of_the_network_submits_twice(bench, batches, where, trouble):
     batches.default = Plan(polls=1)
-    batches.troubles[where] = [trouble] * 2
+    batches.failures[where] = [trouble] * 2
     report = bench.offline()
     whole(bench, report)
     assert len(batches.jobs) == 1
@@ -39,7 +39,7 @@ def test_no_trouble_of_the_network_submits_twice(bench, batches, where, trouble)
 
 
 def test_looks_that_fail_for_long_stop_the_run_and_the_job_goes_on(bench, batches):
-    batches.troubles["poll"] = [500] * 10
+    batches.failures["poll"] = [500] * 10
     with pytest.raises(CircuitOpenError, match="nothing gets through"):
         bench.offline()
     whole(bench, bench.offline())
@@ -48,7 +48,7 @@ def test_looks_that_fail_for_long_stop_the_run_and_the_job_goes_on(bench, batche
 
 @pytest.mark.parametrize("where", ["upload", "create", "poll"])
 def test_a_refused_key_stops_the_run_and_is_not_told(bench, batches, where):
-    batches.troubles[where] = [401]
+    batches.failures[where] = [401]
     with pytest.raises(AuthenticationError) as caught:
         bench.offline()
     assert SECRET not in repr(caught.value)
@@ -57,7 +57,7 @@ def test_a_refused_key_stops_the_run_and_is_not_told(bench, batches, where):
 
 
 def test_a_server_without_a_batch_api_says_so(bench, batches):
-    batches.troubles["upload"] = [404]
+    batches.failures["upload"] = [404]
     with pytest.raises(RequestError, match="Without --batch"):
         bench.offline()
     assert bench.plan().pending == 0, "what was never sent is not out"
@@ -66,7 +66,7 @@ def test_a_server_without_a_batch_api_says_so(bench, batches):
 
 def test_a_creation_that_never_gets_through_is_looked_for_by_the_next_run(bench, batches):
     bench.llm["max_attempts"] = 1
-    batches.troubles["create"] = ["lost"]
+    batches.failures["create"] = ["lost"]
     with pytest.raises(ProviderError):
         bench.offline()
     assert bench.plan().pending == 8
@@ -98,7 +98,7 @@ def test_direct_calls_leave_alone_what_is_out(bench, batches):
     bench.rows.append(entity("new"))
     report = bench.generate()
     assert (report.generated, report.pending) == (1, 8)
-    bench.server.forget()
+    bench.server.reset_counts()
     for job in batches.jobs.values():
         job.status = "cancelling"
     with pytest.raises(RequestError, match="cancelled"):
@@ -138,7 +138,7 @@ def test_a_kill_at_each_step_pays_nothing_twice(bench, batches, where, told):
     batches.default = Plan(polls=1)
     bench.rows = entities(30)
     children: list[subprocess.Popen[str]] = []
-    befalls = batches._befalls
+    befalls = batches._next_failure
 
     def killing(here: Any) -> Any:
         trouble = befalls(here)
@@ -148,7 +148,7 @@ def test_a_kill_at_each_step_pays_nothing_twice(bench, batches, where, told):
         threading.Timer(0.0 if not told else 0.002, children[-1].kill).start()
         return trouble if told else "lost"
 
-    batches._befalls = killing  # type: ignore[method-assign]
+    batches._next_failure = killing  # type: ignore[method-assign]
     code = CHILD.format(tests=str(HELPERS), folder=str(bench.folder), url=bench.url)
     for _ in range(3):
         child = subprocess.Popen(
@@ -167,8 +167,8 @@ def test_a_kill_at_each_step_pays_nothing_twice(bench, batches, where, told):
 
 
 def test_where_jobs_are_not_listed_a_lost_creation_is_the_only_one_repeated(bench, batches):
-    batches.listed = False
-    batches.troubles["create"] = ["lost"]
+    batches.has_list_route = False
+    batches.failures["create"] = ["lost"]
     whole(bench, bench.offline())
     assert len(batches.jobs) == 2
 

@@ -25,7 +25,7 @@ def test_all_well(bench, batches):
     whole(bench, report)
     assert (report.generated, report.requests, batches.submitted, len(batches.jobs)) == (8, 8, 8, 1)
     job = next(iter(batches.jobs.values()))
-    assert job.looks == 3
+    assert job.polls == 3
     calls, cost = bench.ledger()
     assert calls == 8
     full = (report.prompt_tokens * 100.0 + report.completion_tokens * 200.0) / 1e6
@@ -47,7 +47,7 @@ def test_what_is_asked_is_what_direct_calls_ask(bench, batches):
 
     assert told(batches.bodies) == told(bench.server.bodies)
     direct.store.close()
-    bench.server.forget()
+    bench.server.reset_counts()
 
 
 def test_shuffled_answers_are_matched_by_id(bench, batches):

@@ -27,7 +27,7 @@ def batches():
 @pytest.fixture
 def server(batches, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with LoopbackServer(plug=batches.plug) as running:
+    with LoopbackServer(add_routes=batches.add_routes) as running:
         yield running
 
 

@@ -34,7 +34,7 @@ class LoopbackEndpoint:
 
     def _become(self, behaviour: Behaviour) -> None:
         self._server.script.default = behaviour
-        self._server.forget()
+        self._server.reset_counts()
 
 
 class OverLoopback(LLMProviderConformance):
