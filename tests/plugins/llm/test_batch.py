@@ -65,7 +65,7 @@ def test_a_token_is_looked_for_on_every_page(server, batches, monkeypatch, tmp_p
 
 @pytest.mark.parametrize("told", [{}, {"id": "../x", "status": "completed"}, {"id": "b"}, {"id": 3, "status": "x"}])
 def test_a_job_that_is_none_is_a_fault_of_the_server(server, batches, monkeypatch, told):
-    monkeypatch.setattr(batches, "_told", lambda _: told)
+    monkeypatch.setattr(batches, "_job_json", lambda _: told)
 
     async def act():
         provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
