@@ -120,7 +120,9 @@ def fit(
     seen = pairs(train)
     data = TrainingData(n_users=len(users), n_items=table.n_items, users=seen.users, items=seen.items)
     fuser = NoFusion(NoFusionOptions(), Context())
-    fitted = BACKBONES[backbone]().fit(data, fuser, seed=seed, monitor=Watch(seen, pairs(validation), len(users)))
+    fitted = BACKBONES[backbone]().fit_checked(
+        data, fuser, seed=seed, monitor=Watch(seen, pairs(validation), len(users))
+    )
     return fitted.factors, train
 
 

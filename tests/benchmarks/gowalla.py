@@ -129,7 +129,7 @@ def main() -> None:
     watch = Watch(train, test, told.every)
     data = TrainingData(n_users=n_users, n_items=n_items, users=train.users, items=train.items)
     backbone = LightGCN(LightGCNOptions(**settings, dim=64, layers=3, eval_every=told.every), Context())
-    backbone.fit(data, NoFusion(NoFusionOptions(), Context()), seed=told.seed, monitor=watch)
+    backbone.fit_checked(data, NoFusion(NoFusionOptions(), Context()), seed=told.seed, monitor=watch)
     last = watch.told[-1]
     part = "validation" if told.validate else "test"
     share = {} if told.validate else {f"{name} of published": last[name] / value for name, value in PUBLISHED.items()}

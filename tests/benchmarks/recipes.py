@@ -61,7 +61,9 @@ def lightgcn(data: Data, seed: int, options: dict[str, Any]) -> Any:
 
     training = TrainingData(n_users=data.n_users, n_items=data.n_items, users=data.train.users, items=data.train.items)
     backbone = LightGCN(LightGCNOptions(**options), Context())
-    return backbone.fit(training, NoFusion(NoFusionOptions(), Context()), seed=seed, monitor=Watch(data)).factors
+    return backbone.fit_checked(
+        training, NoFusion(NoFusionOptions(), Context()), seed=seed, monitor=Watch(data)
+    ).factors
 
 
 def best(data: Data, candidates: Any) -> Any:

@@ -48,7 +48,7 @@ def measure(millions: float) -> dict[str, Any]:
     options = LightGCNOptions(epochs=9 if millions < 0.5 else 3 if millions < 5 else 2)
     begun = time.perf_counter()
     fuser = NoFusion(NoFusionOptions(), Context())
-    fitted = LightGCN(options, Context()).fit(training, fuser, seed=0, monitor=Unwatched())
+    fitted = LightGCN(options, Context()).fit_checked(training, fuser, seed=0, monitor=Unwatched())
     seconds, peak = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     epoch = min(entry["seconds"] for entry in fitted.history)
     return {

@@ -97,7 +97,7 @@ def fit(data: Data, arm: str, goal: float, **options: Any) -> tuple[Any, Watch, 
     training = TrainingData(
         n_users=data.n_users, n_items=data.n_items, users=data.train.users, items=data.train.items, **known
     )
-    fitted = LightGCN(LightGCNOptions(**options), Context()).fit(training, fuser, seed=0, monitor=watch)
+    fitted = LightGCN(LightGCNOptions(**options), Context()).fit_checked(training, fuser, seed=0, monitor=watch)
     return fitted, watch, time.perf_counter() - begun
 
 

@@ -122,8 +122,8 @@ def test_a_ranker_takes_the_features_too(invoke, shop):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (['backbone={use="lightgcn"}', 'evaluation.metrics=["ndcg@5"]'], "'lightgcn' takes no side features"),
-        (["data.columns={}"], "'fm' learns from labels, and the interactions have none"),
+        (['backbone={use="lightgcn"}', 'evaluation.metrics=["ndcg@5"]'], "'lightgcn' cannot use side features"),
+        (["data.columns={}"], "'fm' learns from labels, but the interactions have none"),
         (["data.columns={}", "backbone.loss=bpr"], "metric 'auc' needs labels"),
         (["backbone.loss=bpr"], "'logloss' needs probabilities"),
         (['data.features.item=["genre"]'], "did you mean 'genres'"),

@@ -63,7 +63,7 @@ def fit(name: str, device: str, **other: Any) -> Any:
     fusion = fuser_class(fuser_options(**more.pop("fuser", {})), Context())
     backbone_class, options_class = BACKBONES[backbone]
     data = labelled(planted()) if more.get("loss") == "log" else planted().data
-    return backbone_class(options_class(**more), Context()).fit(data, fusion, seed=0, monitor=Watcher())
+    return backbone_class(options_class(**more), Context()).fit_checked(data, fusion, seed=0, monitor=Watcher())
 
 
 def compared(name: str, device: str) -> dict[str, Any]:

@@ -21,13 +21,7 @@ from typing import TYPE_CHECKING
 from enhancer.lazy_face import lazy_face
 
 if TYPE_CHECKING:
-    from enhancer.contracts.backbone import (
-        Backbone as Backbone,
-        Factors as Factors,
-        Fitted as Fitted,
-        Monitor as Monitor,
-        TrainingData as TrainingData,
-    )
+    from enhancer.contracts.backbone import Backbone as Backbone
     from enhancer.contracts.batch import (
         BatchProvider as BatchProvider,
         JobStatus as JobStatus,
@@ -35,7 +29,13 @@ if TYPE_CHECKING:
     )
     from enhancer.contracts.embedder import Embedder as Embedder
     from enhancer.contracts.features import SideFeatures as SideFeatures, Sides as Sides
-    from enhancer.contracts.fuser import Batch as Batch, Fuser as Fuser, Fusion as Fusion, WideInput as WideInput
+    from enhancer.contracts.fuser import (
+        Batch as Batch,
+        Fuser as Fuser,
+        Fusion as Fusion,
+        TrainingStep as TrainingStep,
+        WideInput as WideInput,
+    )
     from enhancer.contracts.llm import (
         Completion as Completion,
         FinishReason as FinishReason,
@@ -60,20 +60,27 @@ if TYPE_CHECKING:
         StoreOptions as StoreOptions,
         StoreStats as StoreStats,
     )
+    from enhancer.contracts.training import (
+        Factors as Factors,
+        Fitted as Fitted,
+        Monitor as Monitor,
+        TrainingData as TrainingData,
+    )
 
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
-        "enhancer.contracts.backbone": "Backbone Factors Fitted Monitor TrainingData",
+        "enhancer.contracts.backbone": "Backbone",
         "enhancer.contracts.batch": "BatchProvider JobStatus OffersBatches",
         "enhancer.contracts.embedder": "Embedder",
         "enhancer.contracts.features": "SideFeatures Sides",
-        "enhancer.contracts.fuser": "Batch Fuser Fusion WideInput",
+        "enhancer.contracts.fuser": "Batch Fuser Fusion TrainingStep WideInput",
         "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request",
         "enhancer.contracts.observer": "ArmRunResult Observer RunInfo RunResult",
         "enhancer.contracts.options": "Context Options",
         "enhancer.contracts.placement": "Dense Mixture Placement",
         "enhancer.contracts.record": "Key Record Stamp",
         "enhancer.contracts.store": "Fault FeatureStore Repair StoreOptions StoreStats",
+        "enhancer.contracts.training": "Factors Fitted Monitor TrainingData",
     },
 )

@@ -1,161 +1,169 @@
-"""Backbones: from interactions (and semantics, through a fuser) to matrices scored by inner products."""
+"""Backbones: models whose scores are inner products of user and item factors."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
 
 from enhancer.contracts.options import Context, Options
-from enhancer.errors import ConfigError
+from enhancer.contracts.training import (
+    Capability,
+    Factors,
+    Fitted,
+    Material,
+    Monitor,
+    TrainingData,
+    check_factors,
+)
+from enhancer.errors import ConfigError, DivergenceError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from enhancer.contracts.features import SideFeatures
     from enhancer.contracts.fuser import Fuser
-    from enhancer.contracts.placement import Placement
 
-Capability = Literal["input", "loss", "embeddings", "propagation", "ranking", "served"]
-"""What a fuser may need of a backbone: a widened ``input``; a further ``loss`` on its embeddings; a hand in the
-``embeddings`` themselves, before they are propagated where it propagates; ``propagation``, so that a node's final
-embedding tells of its neighbours; a ``ranking`` loss in place of the backbone's own; a word on the embeddings that are
-``served``."""
-
-Material = Literal["features", "labels"]
-"""What a backbone may take beside interactions and vectors: side ``features`` of users and items; ``labels`` of
-interactions, the good and the bad ones, which it learns to tell apart."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class TrainingData:
-    """What a backbone learns from. Users and items are row numbers; rows without interactions are allowed."""
-
-    n_users: int
-    n_items: int
-    users: NDArray[np.int32]
-    """int32 ``[n]``: the user of each training interaction. Pairs are unique."""
-    items: NDArray[np.int32]
-    """int32 ``[n]``: its item."""
-    ratings: NDArray[np.float32] | None = None
-    """float32 ``[n]``: its rating, where there are any."""
-    user_vectors: NDArray[np.float32] | None = None
-    """float32 ``[n_users, ds]``: semantic vectors; a zero row means that there is none. None without semantics."""
-    item_vectors: NDArray[np.float32] | None = None
-    """float32 ``[n_items, ds]``: likewise."""
-    user_features: SideFeatures | None = None
-    """Side features of all users, where the configuration names any; for a backbone that takes ``"features"``."""
-    item_features: SideFeatures | None = None
-    """Likewise of all items."""
-    labels: NDArray[np.float32] | None = None
-    """float32 ``[n]``, 1 or 0: whether each training interaction was a good one. Only a backbone that takes
-    ``"labels"`` is given them; any other one is given good interactions alone."""
-
-
-@dataclass(frozen=True, eq=False)
-class Factors:
-    """The score of user u and item i is ``users[u] @ items[i]``: nothing else is needed to serve."""
-
-    users: NDArray[np.float32]
-    """float32 ``[n_users, k]``."""
-    items: NDArray[np.float32]
-    """float32 ``[n_items, k]``."""
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Fitted:
-    """What training gives."""
-
-    factors: Factors
-    """Rows of items (users) without a training interaction are placed by their semantic vector where the fuser can."""
-    place_items: Placement | None = None
-    """Maps a semantic vector of an unseen item to a row of ``factors.items``; None when the fuser cannot."""
-    place_users: Placement | None = None
-    """Likewise for users."""
-    epochs: int
-    """Epochs run."""
-    best_epoch: int
-    """The epoch whose factors these are (from 1)."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    """One entry an epoch: ``epoch``, ``loss``, ``seconds`` and, where validated, ``metric``."""
-
-
-class Monitor(Protocol):
-    """What the caller of ``fit`` watches with. The backbone calls it; it never prints by itself."""
-
-    checkpoint: Path | None
-    """A file where the backbone may keep its state, to resume after a kill; None for no checkpoints."""
-
-    def validate(self, factors: Factors) -> float | None:
-        """The validation metric (higher is better), or None when there is no validation split."""
-
-    def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
-        """Called after each epoch with its number (from 1), the most there will be, and the mean loss a step."""
+__all__ = ["Backbone", "Capability", "Factors", "Fitted", "Material", "Monitor", "TrainingData"]
 
 
 class Backbone(ABC):
-    """A collaborative model whose every score is an inner product."""
+    """A collaborative model whose scores are inner products of user and item factors.
+
+    A plugin implements :meth:`fit`. The framework calls :meth:`fit_checked`.
+    """
 
     options_class: ClassVar[type[Options]] = Options
     accepts: frozenset[Capability] = frozenset()
-    """What this backbone offers to fusers; may depend on its options."""
+    """Extension points offered to fusers; may depend on the options."""
     takes: frozenset[Material] = frozenset()
-    """What it learns from beside interactions and vectors; may depend on its options. One that takes ``"labels"``
-    scores by logits: the sigmoid of a score is a probability."""
+    """Optional training data that this backbone uses; may depend on the options. With ``"labels"``, scores must be
+    logits: the sigmoid of a score is a probability."""
+    plugin_name: str = ""
+    """Name that the plugin is registered under; set by the plugin host."""
 
     options: Options
-    """What it was made with: finished runs are known again, and options searched, by it."""
+    """Options of this instance. Finished runs and hyper-parameter searches are identified by them."""
 
     def __init__(self, options: Options, context: Context) -> None:
-        """Keep the options. A constructor of its own must do so too, and import and build nothing heavy yet."""
+        """Store the options. A constructor that overrides this one must do so too, and must load nothing heavy."""
         del context
         self.options = options
 
+    @property
+    def display_name(self) -> str:
+        """Name for error messages, such as ``backbone 'lightgcn'``."""
+        return f"backbone {self.plugin_name or type(self).__name__!r}"
+
     @abstractmethod
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
-        """Train. Equal arguments give equal factors; arms of one seed share their initialisation.
+        """Train on checked data with a fuser that this backbone accepts.
 
-        Raises:
-            FusionError: The fuser needs what this backbone does not offer.
+        Equal arguments must give equal factors. Runs with the same seed and different fusers must start from the same
+        initial parameters.
+
+        Args:
+            data: Interactions, vectors and side features. :meth:`fit_checked` has checked them.
+            fuser: Call its :meth:`~enhancer.contracts.Fuser.build_checked` once.
+            seed: Seed of all random numbers. A deterministic backbone ignores it.
+            monitor: Validation, progress and checkpoint path.
         """
 
-    def check_data(self, data: TrainingData, name: str = "this backbone") -> None:
-        """Refuse what it would have to ignore, and the lack of what it cannot do without.
+    def fit_checked(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
+        """Check the arguments, call :meth:`fit`, and check its result.
+
+        A result without history, as from a closed form, is validated once and gets one entry.
+
+        Args:
+            data: Interactions, vectors and side features.
+            fuser: Adds semantic vectors to the model.
+            seed: Seed of all random numbers.
+            monitor: Validation, progress and checkpoint path. Factors are checked before they are validated.
 
         Raises:
-            ConfigError: Side features for a backbone that takes none, labels likewise, or no labels for one that
-                learns from them.
+            ConfigError: The data contain side features or labels that this backbone cannot use, or lack labels that it
+                needs.
+            DataError: There are no interactions, or the arrays do not fit each other.
+            FusionError: The fuser needs an extension point that this backbone does not offer, or vectors that the data
+                do not have.
+            PluginError: Factors or placements have a wrong type, shape or dtype.
+            DivergenceError: A factor is NaN or infinite.
+        """
+        fuser.check(self)
+        self.check_data(data)
+        data.check()
+        fuser.check_vectors(data)
+        checked = _CheckedMonitor(monitor, data, where=self.display_name)
+        started = time.perf_counter()
+        try:
+            fitted = self.fit(data, fuser, seed=seed, monitor=checked)
+            seconds = time.perf_counter() - started
+            if not isinstance(fitted, Fitted):
+                raise PluginError(f"{self.display_name}: fit() returned {type(fitted).__name__}, not Fitted")
+            fitted.check(data, where=self.display_name)
+        except DivergenceError as error:
+            if error.hint is None and "learning_rate" in self.options_class.model_fields:
+                error.hint = "lower [backbone] learning_rate"
+            raise
+        if fitted.history or checked.validated:
+            return fitted
+        metric = monitor.validate(fitted.factors)
+        entry = {"epoch": float(fitted.best_epoch), "seconds": seconds}
+        return replace(fitted, history=[entry if metric is None else {**entry, "metric": metric}])
+
+    def check_data(self, data: TrainingData, name: str | None = None) -> None:
+        """Check that this backbone uses all side features and labels in the data, and has the labels it needs.
+
+        Args:
+            data: Training data.
+            name: Name of the plugin in messages, by default its own.
+
+        Raises:
+            ConfigError: There are side features or labels that it cannot use, or no labels although it needs them.
         """
         sides = [part for part in (data.user_features, data.item_features) if part is not None]
         columns = dict.fromkeys(each.partition("=")[0] for part in sides for each in part.names)
         self.check_material(features=list(columns), labelled=data.labels is not None, name=name)
         if data.labels is not None and "labels" not in self.takes:
-            raise ConfigError(
-                f"backbone {name!r} does not learn from labels", hint="give it the good interactions alone"
-            )
+            raise ConfigError(f"{self._called(name)} cannot use labels", hint="pass the positive interactions alone")
 
-    def check_material(self, *, features: Sequence[str], labelled: bool, name: str = "this backbone") -> None:
-        """Refuse, from what is configured alone, what :meth:`check_data` would refuse when all is read.
+    def check_material(self, *, features: Sequence[str], labelled: bool, name: str | None = None) -> None:
+        """Check configured side features and labels before any data are read.
 
         Args:
-            features: Columns of side features.
-            labelled: Whether interactions have labels. A backbone that takes none is given the good ones alone.
-            name: What messages call the backbone.
+            features: Names of the configured side-feature columns.
+            labelled: Whether interactions have labels. A backbone without labels gets the positive ones alone.
+            name: Name of the plugin in messages, by default its own.
 
         Raises:
-            ConfigError: Side features for a backbone that takes none, or no labels for one that learns from them.
+            ConfigError: There are side features that it cannot use, or no labels although it needs them.
         """
         if features and "features" not in self.takes:
             raise ConfigError(
-                f"backbone {name!r} takes no side features, and [data.features] names {', '.join(features)}",
-                hint="set [backbone] use = 'fm', or leave [data.features] out",
+                f"{self._called(name)} cannot use side features, but [data.features] names {', '.join(features)}",
+                hint="set [backbone] use = 'fm', or remove [data.features]",
             )
         if not labelled and "labels" in self.takes:
             raise ConfigError(
-                f"backbone {name!r} learns from labels, and the interactions have none",
+                f"{self._called(name)} learns from labels, but the interactions have none",
                 hint="set [data.columns] label, such as label = 'click' or label = 'rating >= 4'",
             )
+
+    def _called(self, name: str | None) -> str:
+        return self.display_name if name is None else f"backbone {name!r}"
+
+
+class _CheckedMonitor:
+    """Monitor that checks factors before it validates them."""
+
+    def __init__(self, monitor: Monitor, data: TrainingData, *, where: str) -> None:
+        self.checkpoint = monitor.checkpoint
+        self.epoch_finished = monitor.epoch_finished
+        self.validated = False
+        self._monitor, self._data, self._where = monitor, data, where
+
+    def validate(self, factors: Factors) -> float | None:
+        """Return the validation metric of factors that have the right type, shape and dtype."""
+        check_factors(factors, self._data, where=self._where)
+        self.validated = True
+        return self._monitor.validate(factors)

@@ -1,88 +1,138 @@
-"""Fusers: how semantic vectors enter a backbone.
+"""Fusers: plugins that add semantic vectors to a backbone.
 
-A :class:`Fuser` is the configured plugin: it declares what it needs. At the start of a training run it is built into
-a :class:`Fusion`, which owns the run's trainable parts. A fuser may
+A :class:`Fuser` is the configured plugin and declares what it needs of a backbone. For each training run it builds a
+:class:`Fusion`, which holds the trainable parameters of that run. What a fusion overrides decides the needs:
 
-- widen the backbone's input (:meth:`Fusion.inputs`): need ``"input"``;
-- add a term to the loss (:meth:`Fusion.loss`): need ``"loss"``;
-- change the backbone's own embeddings before it propagates them (:meth:`Fusion.embeddings`): need ``"embeddings"``;
-- learn from what the neighbours tell of a node: need ``"propagation"``;
-- rank by a loss of its own (:meth:`Fusion.ranking_loss`): need ``"ranking"``;
-- correct the embeddings that are served (:meth:`Fusion.settle`): need ``"served"``;
-- place an entity that the backbone has never seen (:meth:`Fusion.place`).
+====================================  ====================
+overridden method                     need
+====================================  ====================
+:meth:`Fusion.inputs`                 ``"input"``
+:meth:`Fusion.loss`                   ``"loss"``
+:meth:`Fusion.embeddings`             ``"embeddings"``
+:meth:`Fusion.ranking_loss`           ``"ranking"``
+:meth:`Fusion.settle`                 ``"served"``
+:meth:`Fusion.place`                  none
+====================================  ====================
+
+A fuser that trains on final embeddings of neighbours needs ``"propagation"`` as well.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from enhancer.contracts.options import Context, Options
-from enhancer.errors import FusionError
+from enhancer.errors import DataError, FusionError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
-    from enhancer.contracts.backbone import Backbone, Capability, TrainingData
     from enhancer.contracts.placement import Placement
     from enhancer.contracts.record import Kind
+    from enhancer.contracts.training import Capability, TrainingData
+
+_NEED_OF: dict[str, Capability] = {
+    "inputs": "input",
+    "loss": "loss",
+    "embeddings": "embeddings",
+    "ranking_loss": "ranking",
+    "settle": "served",
+}
+"""Need that overriding each method of :class:`Fusion` implies."""
+
+_DESCRIPTION: dict[Capability, str] = {
+    "input": "a widened input",
+    "loss": "a further loss on its embeddings",
+    "embeddings": "replacing its embeddings before they are propagated",
+    "propagation": "embeddings that depend on a node's neighbours (propagation)",
+    "ranking": "a ranking loss in place of its own",
+    "served": "adjusting the served embeddings",
+}
+
+_NO_VECTORS = {
+    "user": 'set [prompts.user] source = "pool", which needs item vectors only, or [fuser] use = "none"',
+    "item": 'run `enhancer generate` first, or set [fuser] use = "none"',
+}
+
+
+class AcceptsFusers(Protocol):
+    """What :meth:`Fuser.check` uses of a backbone."""
+
+    @property
+    def accepts(self) -> frozenset[Capability]:
+        """Extension points offered to fusers."""
+
+    @property
+    def options_class(self) -> type[Options]:
+        """Class of the backbone's options."""
+
+    @property
+    def display_name(self) -> str:
+        """Name for error messages."""
 
 
 @dataclass(frozen=True, eq=False)
 class WideInput:
-    """Columns to set beside the backbone's own embeddings, ``[e; s]``."""
+    """Columns beside the backbone's own embeddings, ``[e; s]``."""
 
     users: torch.Tensor
     """float32 ``[n_users, w]``."""
     items: torch.Tensor
     """float32 ``[n_items, w]``."""
     constant: bool
-    """Whether it never changes during the run, so that what depends on it alone may be computed once."""
+    """Whether the columns stay the same during the run, so that results that depend on them alone can be reused."""
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
-    """One training step, as a fuser's loss sees it."""
+class TrainingStep:
+    """One training step as a fuser's loss sees it."""
 
     users: torch.Tensor
     """int64 ``[b]``: row numbers of the step's users."""
     positives: torch.Tensor
-    """int64 ``[b]``: their positive items."""
+    """int64 ``[b]``: a positive item of each."""
     negatives: torch.Tensor
-    """int64 ``[m]``: sampled items; none where the backbone's loss takes none."""
+    """int64 ``[m]``: sampled items; empty if the backbone's loss takes none."""
     user_embeddings: torch.Tensor
-    """float32 ``[n_users, d]``: collaborative embeddings after propagation, of all users, with gradient."""
+    """float32 ``[n_users, d]``: final collaborative embeddings of all users, with gradient."""
     item_embeddings: torch.Tensor
-    """float32 ``[n_items, d]``: likewise."""
+    """float32 ``[n_items, d]``: final collaborative embeddings of all items, with gradient."""
+
+
+Batch = TrainingStep
+"""Former name of :class:`TrainingStep`."""
 
 
 class Fusion:
-    """The live half of a fuser, for one training run."""
+    """The part of a fuser that belongs to one training run."""
 
     learning_rate: float | None = None
     """Step size for its parameters; None for the backbone's."""
     similarity: Literal["dot", "cosine"] = "dot"
-    """What scores are: with ``cosine`` (need ``"ranking"``) the backbone serves rows of unit length."""
+    """Score function. With ``"cosine"`` (which needs ``"ranking"``) the backbone serves rows of unit length."""
 
     def parameters(self) -> Iterable[torch.Tensor]:
-        """What the optimiser shall train beside the backbone."""
+        """Return the parameters that the optimiser trains together with the backbone's."""
         return ()
 
     def inputs(self) -> WideInput | None:
-        """Columns that widen the backbone's input; asked once if constant, else at every step."""
+        """Return columns that widen the backbone's input. Called once if they are constant, else at every step."""
         return None
 
     def inputs_of(self, users: torch.Tensor, items: torch.Tensor) -> WideInput | None:
-        """:meth:`inputs` of some users and items alone, for a backbone whose step takes no others.
+        """Return :meth:`inputs` of some users and items only, for a backbone whose step draws some rows.
 
-        Worth answering in a way of its own where columns are trained: by default those of all are made.
+        Override it for trained columns: the default computes the columns of all rows.
 
         Args:
-            users: int64 ``[m]``: their row numbers.
-            items: int64 ``[k]``: likewise.
+            users: int64 ``[m]``: row numbers of users.
+            items: int64 ``[k]``: row numbers of items.
 
         Returns:
             Columns ``[m, w]`` and ``[k, w]``.
@@ -92,120 +142,181 @@ class Fusion:
             return None
         return WideInput(wide.users.index_select(0, users), wide.items.index_select(0, items), wide.constant)
 
-    def loss(self, batch: Batch) -> torch.Tensor | None:
-        """A scalar to be added to the backbone's loss, already weighted; None for none."""
-        del batch
+    def loss(self, step: TrainingStep) -> torch.Tensor | None:
+        """Return a weighted scalar to add to the backbone's loss, or None."""
+        del step
         return None
 
     def embeddings(
         self, users: torch.Tensor, items: torch.Tensor, *, training: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the backbone propagates in place of its own embeddings; asked at every step.
+        """Return the embeddings to propagate in place of the backbone's own. Called at every step.
 
         Args:
             users: float32 ``[n_users, d]``: the backbone's own, with gradient.
-            items: float32 ``[n_items, d]``: likewise.
-            training: Whether this is a step of training, in which nodes may be masked; False for what is served.
+            items: float32 ``[n_items, d]``: the backbone's own, with gradient.
+            training: True in a training step, in which nodes may be masked; False when factors are computed.
 
         Returns:
-            As much as was given, of the same shapes.
+            Two tensors of the same shapes.
         """
         del training
         return users, items
 
-    def ranking_loss(self, batch: Batch) -> torch.Tensor | None:
-        """A scalar in place of the backbone's own ranking loss; None leaves that alone."""
-        del batch
+    def ranking_loss(self, step: TrainingStep) -> torch.Tensor | None:
+        """Return a scalar in place of the backbone's ranking loss, or None to keep the backbone's."""
+        del step
         return None
 
-    def settle(self, kind: Kind, embeddings: torch.Tensor) -> torch.Tensor:
-        """The embeddings to be served, and validated by, from the trained ones; training itself goes on without it.
+    def settle(self, kind: Kind, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Adjust trained embeddings before they are validated or served. Training continues from the unadjusted ones.
 
         Args:
-            kind: Users or items.
-            embeddings: float32 ``[n, d]``: final collaborative embeddings of all of that kind, without gradient.
+            kind: ``"user"`` or ``"item"``.
+            embeddings: float32 ``[n, d]``: final collaborative embeddings of all entities of the kind. Not to be
+                modified.
 
         Returns:
-            As much, of the same shape; what is given is not changed.
+            float32 ``[n, d]``.
         """
         del kind
         return embeddings
 
-    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement | None:
-        """How an unseen entity's semantic vector becomes a row.
+    def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement | None:
+        """Return a map from the semantic vector of an unseen entity to its row.
 
         Args:
-            kind: Users or items.
-            embeddings: float32 ``[n, d]``: final collaborative embeddings of the entities that training saw, from
-                which a typical row or length may be taken.
+            kind: ``"user"`` or ``"item"``.
+            embeddings: float32 ``[m, d]``: final collaborative embeddings of the entities with a training interaction,
+                in row order, before :meth:`settle`. Not to be modified.
 
         Returns:
-            For a fuser that adds a loss: a map into the collaborative space, ``ds`` to ``d``; likewise for
-                one that changes the embeddings. For one that widens the
-            input: a map into the widening columns, ``ds`` to ``w``; the backbone sets them beside a neutral embedding.
-            None when the fuser cannot.
+            A map from ``ds`` to ``d`` columns. From ``ds`` to ``w`` columns for a fusion that widens the input: the
+            backbone puts the result beside a mean embedding. None if this fusion cannot place unseen entities.
         """
         del kind, embeddings
         return None
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything that a checkpoint must keep, by name."""
+        """Return all tensors that a checkpoint must keep, by name."""
         return {}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        """Inverse of :meth:`state`."""
+        """Restore the tensors of :meth:`state`."""
         del state
 
 
 class Fuser(ABC):
-    """A way for semantics to enter."""
+    """A way of adding semantic vectors to a backbone.
+
+    A plugin implements :meth:`build`. Backbones call :meth:`build_checked`.
+    """
 
     options_class: ClassVar[type[Options]] = Options
-    needs: ClassVar[frozenset[Capability]] = frozenset()
-    """What the backbone must offer."""
+    needs: frozenset[Capability] = frozenset()
+    """Extension points that the backbone must offer; may depend on the options. They must match the methods that the
+    built :class:`Fusion` overrides."""
     uses_semantics: ClassVar[bool] = True
-    """False for the fuser that ignores the vectors: then none have to exist."""
+    """Whether it uses semantic vectors. If False, none have to exist."""
     carries_semantics: ClassVar[bool] = False
-    """Whether serving must carry the semantic columns (they are part of the served factors)."""
+    """Whether the served factors contain semantic columns."""
+    plugin_name: str = ""
+    """Name that the plugin is registered under; set by the plugin host."""
 
     options: Options
-    """What it was made with: finished runs are known again, and options searched, by it."""
+    """Options of this instance. Finished runs and hyper-parameter searches are identified by them."""
 
     def __init__(self, options: Options, context: Context) -> None:
-        """Keep the options. A constructor of its own must do so too, and import and build nothing heavy yet."""
+        """Store the options. A constructor that overrides this one must do so too, and must load nothing heavy."""
         del context
         self.options = options
 
+    @property
+    def display_name(self) -> str:
+        """Name for error messages, such as ``fuser 'align'``."""
+        return f"fuser {self.plugin_name or type(self).__name__!r}"
+
     @abstractmethod
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        """Begin a run.
+        """Build the fusion of one training run.
 
         Args:
             data: Interactions and semantic vectors.
             dim: Width ``d`` of the backbone's collaborative embeddings.
-            seed: Draws the fuser's own initial parameters, from a generator of its own.
-            device: Torch device of the run.
+            seed: Seed of the fusion's initial parameters, for a generator of its own.
+            device: Torch device of the run; ``"cpu"`` for a backbone without torch.
         """
 
-    def check(self, backbone: Backbone | type[Backbone], name: str = "this fuser", of: str = "this backbone") -> None:
-        """Refuse a backbone that does not offer what this fuser needs, before any training.
+    def build_checked(self, data: TrainingData, dim: int, *, seed: int, device: str = "cpu") -> Fusion:
+        """Call :meth:`build` and check that the declared :attr:`needs` match the methods that the fusion overrides.
+
+        Args:
+            data: Interactions and semantic vectors.
+            dim: Width ``d`` of the backbone's collaborative embeddings.
+            seed: Seed of the fusion's initial parameters.
+            device: Torch device of the run; ``"cpu"`` for a backbone without torch.
 
         Raises:
-            FusionError: Says what is missing.
+            PluginError: A need is missing, or is declared and not used.
+        """
+        fusion = self.build(data, dim, seed=seed, device=device)
+        for method, need in _NEED_OF.items():
+            overridden = getattr(getattr(fusion, method), "__func__", None) is not getattr(Fusion, method)
+            if overridden and need not in self.needs:
+                raise PluginError(
+                    f"{self.display_name}: its fusion overrides {method}(), but needs does not contain {need!r}",
+                    hint=f"add {need!r} to needs, or backbones will ignore {method}()",
+                )
+            if need in self.needs and not overridden:
+                raise PluginError(
+                    f"{self.display_name}: needs contains {need!r}, but its fusion does not override {method}()",
+                    hint=f"override {method}(), or remove {need!r} from needs",
+                )
+        return fusion
+
+    def check(self, backbone: AcceptsFusers, name: str | None = None, of: str | None = None) -> None:
+        """Check that a backbone offers what this fuser needs.
+
+        Args:
+            backbone: A backbone with its options.
+            name: Name of the fuser in messages, by default its own.
+            of: Name of the backbone in messages, by default its own.
+
+        Raises:
+            FusionError: The backbone does not offer an extension point that the fuser needs.
         """
         missing = sorted(self.needs - backbone.accepts)
-        if missing:
-            words: dict[Capability, str] = {
-                "input": "a widened input",
-                "loss": "a further loss on its embeddings",
-                "embeddings": "a hand in its embeddings before they are propagated",
-                "propagation": "embeddings that tell of their neighbours (propagation)",
-                "ranking": "a ranking loss in place of its own",
-                "served": "a word on the embeddings that are served",
-            }
-            raise FusionError(
-                f"fuser {name!r} needs {' and '.join(words[m] for m in missing)}, which backbone {of!r} does not offer "
-                "as it is configured",
-                hint="choose another pair of [fuser] use and [backbone] use, or another [backbone] loss, similarity or "
-                "layers",
-            )
+        if not missing:
+            return
+        fuser = self.display_name if name is None else f"fuser {name!r}"
+        other = backbone.display_name if of is None else f"backbone {of!r}"
+        deciding = [
+            option for option in ("loss", "similarity", "layers") if option in backbone.options_class.model_fields
+        ]
+        further = f", or another [backbone] {' or '.join(deciding)}" if deciding else ""
+        raise FusionError(
+            f"{fuser} needs {' and '.join(_DESCRIPTION[need] for need in missing)}, which {other} does not offer "
+            "with its current options",
+            hint=f"choose another pair of [fuser] use and [backbone] use{further}",
+        )
+
+    def check_vectors(self, data: TrainingData) -> None:
+        """Check that the data have the semantic vectors that this fuser uses.
+
+        Raises:
+            FusionError: There are no vectors.
+            DataError: Vectors have a wrong shape, or contain NaN or infinite values.
+        """
+        if not self.uses_semantics:
+            return
+        import numpy as np
+
+        for kind, vectors, n in (("user", data.user_vectors, data.n_users), ("item", data.item_vectors, data.n_items)):
+            if vectors is None:
+                raise FusionError(
+                    f"{self.display_name} needs {kind} vectors and there are none", hint=_NO_VECTORS[kind]
+                )
+            if vectors.ndim != 2 or len(vectors) != n:
+                raise DataError(f"{kind} vectors have shape {list(vectors.shape)}, expected [{n}, ds]")
+            if not np.isfinite(vectors).all():
+                raise DataError(f"{kind} vectors contain NaN or infinite values")

@@ -103,6 +103,16 @@ class Placement:
     tail: tuple[float, ...] = ()
     """Constant columns set beside the rows after that, such as the bias of a typical item."""
 
+    @property
+    def inputs(self) -> int:
+        """Number of input columns ``ds``."""
+        return self.layers[0].inputs
+
+    @property
+    def outputs(self) -> int:
+        """Number of output columns ``k``."""
+        return self.layers[-1].outputs + len(self.tail)
+
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Place vectors: float32 ``[n, ds]`` to float32 ``[n, k]``."""
         hidden = np.asarray(vectors, dtype=np.float32)

@@ -294,6 +294,8 @@ class PluginManager:
                 f"{kind} {use!r} does not keep its options",
                 hint="set self.options = options in its constructor: cached runs are found by them",
             )
+        if kind in _KNOWN_BY_OPTIONS:
+            made.plugin_name = use
         return made
 
     def events(self, tables: Mapping[str, ObserverTable], context: Context) -> Events:

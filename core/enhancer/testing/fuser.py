@@ -1,4 +1,4 @@
-"""What every fuser must do. Subclass :class:`FuserConformance` in a test module; pytest does the rest.
+"""Conformance suite of fusers: subclass :class:`FuserConformance` in a test module.
 
 ::
 
@@ -9,7 +9,7 @@
         backbones = {"lightgcn": (LightGCN, {"epochs": 6})}
 """
 
-# ruff: noqa: D102 - a test's name says what must be true
+# ruff: noqa: D102 - the name of a test says what it checks
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ import pytest
 from enhancer.contracts import Backbone, Context, Fitted, Fuser, Placement, TrainingData
 from enhancer.contracts.options import build_options
 from enhancer.errors import FusionError
-from enhancer.testing.backbone import Watcher, planted, same
+from enhancer.testing.planted import RecordingMonitor, planted, same
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
 class FuserConformance:
-    """Subclass it and set ``fuser_class`` and ``backbones``."""
+    """Tests for every fuser. Subclass it and set ``fuser_class`` and ``backbones``."""
 
     fuser_class: ClassVar[type[Fuser]]
     options: ClassVar[Mapping[str, Any]] = {}
-    """Options to make it with."""
+    """Options of the fuser."""
     backbones: ClassVar[Mapping[str, tuple[type[Backbone], Mapping[str, Any]]]]
-    """Backbones to be tried with, by name: class and options of a run that learns a small data set."""
+    """Backbones to test with, by name: class and options of a run that learns a small data set."""
     places: ClassVar[bool] = True
     """Whether it places unseen items by their vectors."""
 
@@ -49,23 +49,22 @@ class FuserConformance:
             metafunc.parametrize("backbone", made, ids=list(self.backbones))
 
     def make(self) -> Fuser:
-        """A new fuser."""
+        """Return a new fuser."""
         options = build_options(self.fuser_class.options_class, self.options, where="[fuser]")
         return self.fuser_class(options, Context(root=Path()))
 
     def fit(self, backbone: Backbone, *, data: TrainingData | None = None, seed: int = 0) -> Fitted:
-        """Train on the planted data, or skip a pair that is refused in words."""
-        fuser = self.make()
+        """Train on the planted data; skip the test if the fuser does not accept the backbone."""
         try:
-            fuser.check(backbone)
+            return backbone.fit_checked(data or planted().data, self.make(), seed=seed, monitor=RecordingMonitor())
         except FusionError as error:
-            with pytest.raises(FusionError):
-                backbone.fit(data or planted().data, fuser, seed=seed, monitor=Watcher())
             pytest.skip(f"refused: {error}")
-        return backbone.fit(data or planted().data, fuser, seed=seed, monitor=Watcher())
 
     def test_it_keeps_its_options(self) -> None:
         assert self.make().options == build_options(self.fuser_class.options_class, self.options, where="[fuser]")
+
+    def test_needs_match_the_methods_that_its_fusion_overrides(self) -> None:
+        self.make().build_checked(planted().data, 16, seed=0)
 
     def test_a_pair_works_or_is_refused_in_words(self, backbone: Backbone) -> None:
         factors = self.fit(backbone).factors
@@ -128,7 +127,7 @@ class FuserConformance:
         assert best[warm].mean() > 0.7
 
     def test_columns_of_some_are_those_of_all(self) -> None:
-        fusion = self.make().build(planted().data, 16, seed=0, device="cpu")
+        fusion = self.make().build_checked(planted().data, 16, seed=0)
         wide = fusion.inputs()
         if wide is None:
             pytest.skip("this fuser widens nothing")
@@ -141,7 +140,7 @@ class FuserConformance:
 
     def test_state_is_all_that_a_run_holds(self) -> None:
         data = planted().data
-        ours, other = (self.make().build(data, 16, seed=seed, device="cpu") for seed in (0, 1))
+        ours, other = (self.make().build_checked(data, 16, seed=seed) for seed in (0, 1))
         other.load_state({name: tensor.clone() for name, tensor in ours.state().items()})
         for left, right in zip(ours.parameters(), other.parameters(), strict=True):
             np.testing.assert_array_equal(left.detach().numpy(), right.detach().numpy())

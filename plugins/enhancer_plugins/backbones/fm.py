@@ -71,8 +71,8 @@ class FM(TrainedBackbone):
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """The model of one run."""
-        from enhancer_plugins.backbones.fm_clicks import ClickModel
-        from enhancer_plugins.backbones.fm_model import FMModel
+        from enhancer_plugins.backbones.factorisation.click_model import ClickModel
+        from enhancer_plugins.backbones.factorisation.model import FMModel
 
         model = ClickModel if self.options.loss == "log" else FMModel
         return model(recipe, data, fuser, seed=seed, field_rate=self.options.field_learning_rate)

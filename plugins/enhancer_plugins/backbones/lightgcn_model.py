@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 
-from enhancer.contracts import Batch
+from enhancer.contracts import TrainingStep
 from enhancer_plugins.training import run, unseen
 from enhancer_plugins.training.compiled.steps import BprSteps
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
@@ -95,54 +96,45 @@ class LightGCNModel(RankingModel):
         by, decay = {"embeddings": torch.from_numpy(found.rows)}, {"embeddings": torch.from_numpy(found.decay)}
         return Gradients(found.loss, by, decay)
 
-    def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
+    def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, TrainingStep]:
         """What a step scores by (eq. 3-6)."""
         embeddings = self._propagated(training=True)
         users, items = torch.split(embeddings, self._split)
-        batch = Batch(*triples, users, items)
+        step = TrainingStep(*triples, users, items)
         if self._spread is not None and not self.whole:
             spread_users, spread_items = torch.split(self._spread, self._split)
-            return users, items, score_differences(spread_users, spread_items, triples), batch
+            return users, items, score_differences(spread_users, spread_items, triples), step
         columns = self._columns()
         if columns is None:
-            return users, items, None, batch
+            return users, items, None, step
         users, items = torch.split(torch.cat([embeddings, columns], 1), self._split)
-        return users, items, None, batch
+        return users, items, None, step
 
     def decay(self, users: torch.Tensor, items: torch.Tensor) -> dict[str, torch.Tensor]:
         """The penalty is on the embeddings before propagation (eq. 15)."""
         return {"embeddings": torch.cat([users, items])}
 
     def sides(self, *, placements: bool) -> dict[Kind, Side]:
-        """What is served: embeddings and, beside them, the widening columns."""
-        del placements  # none is dear here
+        """Return the served rows: embeddings and, beside them, the widening columns."""
+        del placements  # placements are cheap here
         embeddings = self._propagated(training=False).detach()
         if self.cosine:
             embeddings = torch.nn.functional.normalize(embeddings, dim=1)
-        kinds: tuple[Kind, Kind] = ("user", "item")
-        whole = embeddings.clone()
-        if self.settles:
-            parts = zip(kinds, torch.split(embeddings, self._split), strict=True)
-            whole = torch.cat([self.fusion.settle(kind, own) for kind, own in parts])
         columns = self._columns()
-        if columns is not None:
-            whole = torch.cat([whole, columns.detach()], 1)
+        bounds = [self.data.n_users]
+        own = np.split(embeddings.cpu().numpy(), bounds)
+        wide = None if columns is None else np.split(columns.detach().cpu().numpy(), bounds)
         vectors = (self.data.user_vectors, self.data.item_vectors)
+        kinds: tuple[Kind, Kind] = ("user", "item")
         sides: dict[Kind, Side] = {}
-        for kind, known, own, served, mask in zip(
-            kinds,
-            vectors,
-            torch.split(embeddings, self._split),
-            torch.split(whole, self._split),
-            self.trained,
-            strict=True,
-        ):
-            rows = served.cpu().numpy()
-            placement = self.fusion.place(kind, own[torch.from_numpy(mask).to(self.device)])
-            if placement is not None and columns is not None and known is not None:
-                # Propagation shortens the columns of trained nodes: those of unseen ones get the same typical length.
-                typical, placed = mean_length(rows[mask, self.recipe.dim :]), mean_length(placement(known[mask]))
-                neutral = rows[mask, : self.recipe.dim].mean(0)
-                placement = unseen.beside(placement, neutral, typical / placed if placed else 1.0)
+        for number, kind in enumerate(kinds):
+            mask, known = self.trained[number], vectors[number]
+            served = np.array(self.fusion.settle(kind, own[number]) if self.settles else own[number], np.float32)
+            placement = self.fusion.place(kind, own[number][mask])
+            rows = served if wide is None else np.concatenate([served, wide[number]], axis=1)
+            if placement is not None and wide is not None and known is not None:
+                # Propagation shortens the columns of trained nodes; unseen nodes get columns of the same mean length.
+                typical, placed = mean_length(wide[number][mask]), mean_length(placement(known[mask]))
+                placement = unseen.beside(placement, served[mask].mean(0), typical / placed if placed else 1.0)
             sides[kind] = Side(rows, placement)
         return sides

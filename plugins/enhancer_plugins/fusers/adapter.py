@@ -16,7 +16,9 @@ from enhancer.contracts.placement import LEAK
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
@@ -127,7 +129,7 @@ class _Adaptor(Fusion):
         columns = torch.addmm(shares @ biases, scaled, weights.flatten(0, 1))
         return columns * self._here[kind].index_select(0, rows)
 
-    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+    def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del embeddings
         experts = (*self._experts["shared"], *self._experts[kind])
         gate: Dense = self._gates[kind].layers()[0]

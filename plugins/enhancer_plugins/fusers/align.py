@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 from pydantic import Field
 
 from enhancer.contracts import Fuser, Fusion, Options, Placement
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import torch
+    from numpy.typing import NDArray
 
-    from enhancer.contracts import Batch, TrainingData
+    from enhancer.contracts import TrainingData, TrainingStep
     from enhancer.contracts.record import Kind
 
 
@@ -89,15 +91,15 @@ class _Alignment(Fusion):
             distinct = distinct[some]
         return distinct, counted[distinct]
 
-    def loss(self, batch: Batch) -> torch.Tensor | None:
+    def loss(self, step: TrainingStep) -> torch.Tensor | None:
         import torch
 
         from enhancer_plugins.training.losses.bpr import Term, info_nce_sum
 
         parts = [
-            ("user", batch.user_embeddings, *self._draw("user", batch.users)),
-            ("item", batch.item_embeddings, *self._draw("item", batch.positives)),
-            ("item", batch.item_embeddings, *self._draw("item", batch.negatives)),
+            ("user", step.user_embeddings, *self._draw("user", step.users)),
+            ("item", step.item_embeddings, *self._draw("item", step.positives)),
+            ("item", step.item_embeddings, *self._draw("item", step.negatives)),
         ]
         parts = [part for part in parts if len(part[2]) > 1]
         if not parts:
@@ -119,11 +121,11 @@ class _Alignment(Fusion):
             terms.append(Term(embeddings.index_select(0, nodes), mapped.index_select(0, rows), own, counts, counts))
         return self._options.weight * info_nce_sum(terms, temperature=self._options.temperature)
 
-    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+    def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         if self._options.unseen == "mlp":
-            norm = (self._options.unseen_length or 1.0) * float(embeddings.norm(dim=1).mean())
+            norm = (self._options.unseen_length or 1.0) * float(np.linalg.norm(embeddings, axis=1).mean())
             return Placement(self._map.layers(), norm=norm)
-        return self._semantics.fitted_placement(kind, embeddings, length=self._options.unseen_length)
+        return self._semantics.host.fitted_placement(kind, embeddings, length=self._options.unseen_length)
 
     def state(self) -> dict[str, torch.Tensor]:
         return self._map.state() | {"random": self._random.get_state()}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import torch
+    from numpy.typing import NDArray
 
     from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
@@ -65,7 +66,7 @@ class _Raw(Fusion):
     def inputs(self) -> WideInput:
         return self._wide
 
-    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+    def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del kind, embeddings
         width = self._wide.items.shape[1]
         return Placement((Dense(np.eye(width, dtype=np.float32) * self._scale, np.zeros(width, np.float32)),))
@@ -85,7 +86,7 @@ class _Projected(Fusion):
         some = self._users.index_select(0, users), self._items.index_select(0, items)
         return WideInput(some[0] @ self._weight, some[1] @ self._weight, constant=False)
 
-    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+    def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del kind, embeddings
         weight = self._weight.detach().cpu().numpy() * np.float32(self._scale)
         return Placement((Dense(weight, np.zeros(weight.shape[1], np.float32)),))

@@ -15,9 +15,11 @@ from enhancer.contracts import Fuser, Fusion, Options
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
-    from enhancer.contracts import Batch, Placement, TrainingData
+    from enhancer.contracts import Placement, TrainingData, TrainingStep
     from enhancer.contracts.record import Kind
 
 
@@ -96,21 +98,21 @@ class _Reconstruction(Fusion):
         masked_users, masked_items = torch.split(whole, [len(users), len(items)])
         return masked_users, masked_items
 
-    def loss(self, batch: Batch) -> torch.Tensor | None:
+    def loss(self, step: TrainingStep) -> torch.Tensor | None:
         import torch
 
         from enhancer_plugins.training.losses.bpr import info_nce
 
         if self._masked is None:
             return None
-        whole = torch.cat([batch.user_embeddings, batch.item_embeddings])
+        whole = torch.cat([step.user_embeddings, step.item_embeddings])
         told = self._mlp(whole.index_select(0, self._masked))
         own = torch.arange(len(told), device=told.device)
         targets = self._targets.index_select(0, self._masked)
         return self._options.weight * info_nce(told, targets, own, temperature=self._options.temperature)
 
-    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
-        return self._semantics.fitted_placement(kind, embeddings, length=self._options.unseen_length)
+    def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
+        return self._semantics.host.fitted_placement(kind, embeddings, length=self._options.unseen_length)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {**self._mlp.state(), "token": self._token.detach(), "random": self._random.get_state()}

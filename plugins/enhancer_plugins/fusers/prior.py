@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from enhancer.contracts import Fuser, Fusion, Options
 
 if TYPE_CHECKING:
-    import torch
+    from numpy.typing import NDArray
 
     from enhancer.contracts import Placement, TrainingData
     from enhancer.contracts.record import Kind
@@ -54,38 +55,33 @@ class Prior(Fuser):
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Begin a run."""
-        del dim, seed
-        return _Shrinkage(self.options, data, device)
+        del dim, seed, device
+        return _Shrinkage(self.options, data)
 
 
 class _Shrinkage(Fusion):
-    def __init__(self, options: PriorOptions, data: TrainingData, device: str) -> None:
-        import torch
-
-        from enhancer_plugins.training.semantics import Semantics
+    def __init__(self, options: PriorOptions, data: TrainingData) -> None:
+        from enhancer_plugins.training.semantic_vectors import SemanticVectors
 
         self._ridge, self._length = options.ridge, options.unseen_length
-        self._semantics = semantics = Semantics(data, device)
+        self._semantics = SemanticVectors(data)
         self._k: dict[Kind, float] = {"user": options.users, "item": options.items}
-        self._share: dict[Kind, torch.Tensor] = {}
-        for kind, k in self._k.items():
-            counts = torch.from_numpy(semantics.counts[kind]).to(device, torch.float32)
-            share = k / (counts + k).clamp(min=1e-9)
-            self._share[kind] = (share * semantics.known[kind]).unsqueeze(1)
 
-    def settle(self, kind: Kind, embeddings: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        if self._k[kind] == 0:
+    def settle(self, kind: Kind, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        k, counts = self._k[kind], self._semantics.counts[kind]
+        if k == 0:
             return embeddings
-        trained = torch.from_numpy(self._semantics.counts[kind] > 0).to(embeddings.device)
-        placed = self._fitted(kind, embeddings[trained], length=1.0)(self._semantics.vectors[kind].cpu().numpy())
-        return torch.lerp(embeddings, torch.from_numpy(placed).to(embeddings.device), self._share[kind])
+        expected = self._fitted(kind, embeddings[counts > 0], length=1.0)(self._semantics.vectors[kind])
+        share = (self._semantics.known[kind] * k / (counts + k)).astype(np.float32)
+        expected -= embeddings
+        expected *= share[:, None]
+        expected += embeddings
+        return expected
 
-    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+    def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         return self._fitted(kind, embeddings, length=self._length)
 
-    def _fitted(self, kind: Kind, embeddings: torch.Tensor, *, length: float | None) -> Placement:
+    def _fitted(self, kind: Kind, embeddings: NDArray[np.float32], *, length: float | None) -> Placement:
         strength = max(self._k[kind], 1.0)
         return self._semantics.fitted_placement(
             kind, embeddings, ridge=self._ridge, prior_strength=strength, length=length

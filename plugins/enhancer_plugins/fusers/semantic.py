@@ -15,9 +15,11 @@ from enhancer.contracts import Fuser, Fusion, Options, Placement
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
-    from enhancer.contracts import Batch, TrainingData
+    from enhancer.contracts import TrainingData, TrainingStep
     from enhancer.contracts.record import Kind
 
 
@@ -82,10 +84,10 @@ class _Projection(Fusion):
         made = {kind: self._mlp(rows) * self._here[kind] for kind, rows in self._semantics.vectors.items()}
         return made["user"], made["item"]
 
-    def ranking_loss(self, batch: Batch) -> torch.Tensor:
-        return self._loss(batch.user_embeddings, batch.item_embeddings, batch.users, batch.positives)
+    def ranking_loss(self, step: TrainingStep) -> torch.Tensor:
+        return self._loss(step.user_embeddings, step.item_embeddings, step.users, step.positives)
 
-    def place(self, kind: Kind, embeddings: torch.Tensor) -> Placement:
+    def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del kind, embeddings
         return Placement(self._mlp.layers(), norm=self._length)
 

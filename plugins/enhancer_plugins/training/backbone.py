@@ -108,19 +108,10 @@ class TrainedBackbone(Backbone):
         """The model of one run, before its first epoch."""
 
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
-        """Train (see :class:`~enhancer.contracts.Backbone`).
-
-        Raises:
-            ConfigError: The data hold what this backbone cannot use.
-            DataError: There is nothing to train on.
-            FusionError: The fuser needs what is not there.
-        """
+        """Train the model of :meth:`model` with validation, early stopping and checkpoints."""
         from enhancer_plugins.training import loop, run
         from enhancer_plugins.training.model import Recipe, Softmax
 
-        fuser.check(self)
-        self.check_data(data)
-        run.check_data(data, fuser)
         own = self.options
         softmax, whole = None, own.loss == "multinomial"
         if own.loss in {"softmax", "multinomial"}:
@@ -142,7 +133,7 @@ class TrainedBackbone(Backbone):
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
         name = run.identity(self, data, fuser, seed) if monitor.checkpoint else ""
         try:
-            outcome = loop.train(model, schedule, monitor, identity=name)
+            outcome = loop.train(model, schedule, monitor, identity=name, where=self.display_name)
         finally:
             model.close()
         return model.fitted(outcome)

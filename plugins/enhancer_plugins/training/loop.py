@@ -66,7 +66,9 @@ class Outcome:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def train(model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: str = "") -> Outcome:
+def train(
+    model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: str = "", where: str = "training"
+) -> Outcome:
     """Train until the last epoch, or until validation stops improving; keep the best state.
 
     Without a validation split (``monitor.validate`` answers None) the last epoch is the best one.
@@ -75,6 +77,7 @@ def train(model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: s
         model: What to train; left in the state of the best epoch.
         schedule: How long.
         monitor: Validates, listens and names the checkpoint, if there is to be one.
+        where: Subject of the message about a diverged run, such as ``backbone 'lightgcn'``.
         identity: Names everything that a result depends on. A checkpoint of another identity is not resumed.
 
     Raises:
@@ -94,9 +97,7 @@ def train(model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: s
         epoch = outcome.epochs + 1
         loss = model.train_epoch(epoch)
         if not math.isfinite(loss):
-            raise DivergenceError(
-                f"training diverged: the loss of epoch {epoch} is {loss}", hint="lower [backbone] learning_rate"
-            )
+            raise DivergenceError(f"{where} diverged: the loss of epoch {epoch} is {loss}")
         metric = None
         if epoch % schedule.eval_every == 0 or epoch == schedule.epochs:
             metric = monitor.validate(model.factors())

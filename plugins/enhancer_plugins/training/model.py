@@ -12,11 +12,12 @@ import numba
 import numpy as np
 import torch
 
-from enhancer.contracts import Batch, Factors, Fitted
+from enhancer.contracts import Factors, Fitted
 from enhancer_plugins.training import pairs, run, unseen
 from enhancer_plugins.training.adam import Adam
 from enhancer_plugins.training.compiled import threads
 from enhancer_plugins.training.compiled.kernels import row_differences
+from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.losses.bpr import bpr_loss, bpr_reference
 from enhancer_plugins.training.losses.multinomial import Multinomial
 from enhancer_plugins.training.losses.softmax import SampledSoftmax
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts import Fuser, Placement, TrainingData
+    from enhancer.contracts import Fuser, Placement, TrainingData, TrainingStep
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.loop import Outcome
     from enhancer_plugins.training.run import Engine
@@ -121,8 +122,8 @@ class RankingModel(ABC):
         self.recipe, self.data = recipe, data
         self.device = run.choose_device(recipe.device)
         self.engine = run.choose_engine(recipe.engine, self.device)
-        self.trained = run.trained(data)
-        self.fusion = fuser.build(data, recipe.dim, seed=seed, device=self.device)
+        self.trained = trained(data)
+        self.fusion = fuser.build_checked(data, recipe.dim, seed=seed, device=self.device)
         self._seed = seed
         self.adds_loss = "loss" in fuser.needs
         self.ranks = "ranking" in fuser.needs
@@ -147,22 +148,22 @@ class RankingModel(ABC):
     def begin(self, parameters: Mapping[str, torch.Tensor], rates: Mapping[str, float] | None = None) -> None:
         """Take the model's parameters and the fuser's to the optimiser; ``rates`` are step sizes that differ."""
         self.parameters = dict(parameters)
-        trained = {f"fusion.{n}": p for n, p in enumerate(self.fusion.parameters())}
-        self.moved = self.parameters | trained
+        fused = {f"fusion.{n}": p for n, p in enumerate(self.fusion.parameters())}
+        self.moved = self.parameters | fused
         """All that the optimiser moves, by name: the model's parameters and the fuser's."""
         for parameter in self.moved.values():
             parameter.requires_grad_()
         own = self.fusion.learning_rate
-        rates = dict(rates or {}) | ({} if own is None else dict.fromkeys(trained, own))
+        rates = dict(rates or {}) | ({} if own is None else dict.fromkeys(fused, own))
         # Torch needs more than one thread for a fuser's own products; a small problem needs one thread in all.
         small = (self.data.n_users + self.data.n_items + self.batch_size) * self.recipe.dim < _SMALL
         # With two cores a second thread of torch brings a tenth when idle, and costs tenfold when something else runs.
-        alone = self.device == "cpu" and (small or not trained or torch.get_num_threads() <= 2)
-        self._pace = threads.Pace(1 if small else numba.get_num_threads(), pieces=alone and bool(trained))
+        alone = self.device == "cpu" and (small or not fused or torch.get_num_threads() <= 2)
+        self._pace = threads.Pace(1 if small else numba.get_num_threads(), pieces=alone and bool(fused))
         self._threads = {"torch_threads": 1 if alone else None, "kernel_threads": 1 if small else None}
         self._adam = Adam(self.moved, self.recipe.learning_rate, rates=rates, reference=self.engine == "torch")
         self._softmax = None if self.recipe.softmax is None else self._made(self.recipe.softmax)
-        self.plain = self._softmax is None and not (trained or self.adds_loss or self.ranks or self.changes)
+        self.plain = self._softmax is None and not (fused or self.adds_loss or self.ranks or self.changes)
         """Whether steps are BPR over the model's own parameters, and nothing else."""
 
     def _made(self, wanted: Softmax) -> SampledSoftmax | Multinomial:
@@ -203,7 +204,7 @@ class RankingModel(ABC):
         return self.fusion.similarity == "cosine" or (wanted is not None and wanted.similarity == "cosine")
 
     @abstractmethod
-    def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
+    def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, TrainingStep]:
         """What a step scores by, with gradient.
 
         Returns:

@@ -1,4 +1,4 @@
-"""What every run begins with: its device, its seeds, its name, and which rows take part."""
+"""What every run begins with: its device, its seeds and its name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from enhancer.errors import ConfigError, DataError, FusionError
+from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from numpy.typing import NDArray
 
     from enhancer.contracts import Backbone, Fuser, TrainingData
 
@@ -62,45 +60,6 @@ def generator(seed: int, purpose: str) -> torch.Generator:
     """A random stream of its own for each purpose, so that drawing for one never moves another."""
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def trained(data: TrainingData) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which users and items have a training interaction: bool ``[n_users]`` and ``[n_items]``."""
-    return np.bincount(data.users, minlength=data.n_users) > 0, np.bincount(data.items, minlength=data.n_items) > 0
-
-
-_NO_VECTORS = {
-    "user": 'set [prompts.user] source = "pool", which needs no more than vectors of items, or [fuser] use = "none"',
-    "item": 'run `enhancer generate` first, or set [fuser] use = "none"',
-}
-
-
-def check_data(data: TrainingData, fuser: Fuser) -> None:
-    """Refuse what cannot be trained on.
-
-    Raises:
-        DataError: No interactions, or rows or vectors that do not fit the counts.
-        FusionError: The fuser needs vectors and there are none.
-    """
-    if len(data.users) == 0:
-        raise DataError("there are no training interactions")
-    if len(data.users) != len(data.items):
-        raise DataError(f"training data holds {len(data.users)} users but {len(data.items)} items")
-    for name, rows, n in (("user", data.users, data.n_users), ("item", data.items, data.n_items)):
-        if rows.min() < 0 or rows.max() >= n:
-            raise DataError(f"training data names {name} row {rows.min() if rows.min() < 0 else rows.max()} of {n}")
-    if not fuser.uses_semantics:
-        return
-    for name, vectors, n in (("user", data.user_vectors, data.n_users), ("item", data.item_vectors, data.n_items)):
-        if vectors is None:
-            raise FusionError(
-                f"this fuser needs {name} vectors and there are none",
-                hint=_NO_VECTORS[name],
-            )
-        if vectors.ndim != 2 or len(vectors) != n:
-            raise DataError(f"{name} vectors have shape {list(vectors.shape)}, not [{n}, ds]")
-        if not np.isfinite(vectors).all():
-            raise DataError(f"{name} vectors hold NaN or infinite values")
 
 
 def identity(backbone: Backbone, data: TrainingData, fuser: Fuser, seed: int) -> str:

@@ -47,7 +47,7 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
         (
             'backbone={use="fm", loss="log"}',
             "backbone and fuser",
-            "'fm' learns from labels, and the interactions have none",
+            "'fm' learns from labels, but the interactions have none",
         ),
         ("fuser.use=aling", "backbone and fuser", "unknown fuser 'aling'"),
     ],

@@ -286,5 +286,5 @@ def test_labels_all_alike_are_nothing_to_learn(click_backbone, toys):
 def test_features_for_a_backbone_without_are_refused_before_training(toys):
     split, kind = make_split()
     sides = Sides(items=SideFeatures.of(np.eye(2, dtype=np.float32)[kind], ["kind=a", "kind=b"]))
-    with pytest.raises(ConfigError, match=r"takes no side features, and \[data.features\] names kind"):
+    with pytest.raises(ConfigError, match=r"cannot use side features, but \[data.features\] names kind"):
         run(toys["SVD"], toys, split, metrics=["recall@5"], sides=sides)

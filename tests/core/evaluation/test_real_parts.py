@@ -102,6 +102,6 @@ def test_a_diverging_trial_of_a_bundled_backbone_is_a_bad_trial_and_no_more(abla
 
 @WILD
 def test_a_diverging_arm_outside_a_search_is_an_error_that_names_it(ablate_lightgcn, loss):
-    says = r"arm 'mine', seed 3: training diverged: the loss of epoch \d is nan; lower \[backbone\] learning_rate"
+    says = r"arm 'mine', seed 3: backbone 'LightGCN' diverged: the loss of epoch \d is nan; lower \[backbone\] learning_rate"
     with pytest.raises(DivergenceError, match=says):
         ablate_lightgcn("none", {"loss": loss, "learning_rate": 1e30, "eval_every": 4})

@@ -1,6 +1,6 @@
 from typing import ClassVar
 
-from enhancer.testing.backbone import BackboneConformance
+from enhancer.testing.backbone import IterativeBackboneConformance
 from enhancer_plugins.backbones.fm import FM
 from enhancer_plugins.backbones.lightgcn import LightGCN
 from enhancer_plugins.fusers.align import Align
@@ -15,42 +15,42 @@ FUSERS = {
 }
 
 
-class TestLightGCN(BackboneConformance):
+class TestLightGCN(IterativeBackboneConformance):
     backbone_class = LightGCN
     options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256}
     learning_options: ClassVar = {"epochs": 15}
     fusers: ClassVar = FUSERS
 
 
-class TestFM(BackboneConformance):
+class TestFM(IterativeBackboneConformance):
     backbone_class = FM
     options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256}
     learning_options: ClassVar = {"epochs": 15, "learning_rate": 0.05}
     fusers: ClassVar = FUSERS
 
 
-class TestLightGCNBySoftmax(BackboneConformance):
+class TestLightGCNBySoftmax(IterativeBackboneConformance):
     backbone_class = LightGCN
     options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256, "loss": "softmax", "similarity": "cosine"}
     learning_options: ClassVar = {"epochs": 15, "loss": "softmax", "similarity": "cosine"}
     fusers: ClassVar = {"none": FUSERS["none"], "align": FUSERS["align"]}
 
 
-class TestLightGCNByMultinomial(BackboneConformance):
+class TestLightGCNByMultinomial(IterativeBackboneConformance):
     backbone_class = LightGCN
     options: ClassVar = {"epochs": 6, "eval_every": 2, "loss": "multinomial"}
     learning_options: ClassVar = {"epochs": 60, "loss": "multinomial"}
     fusers: ClassVar = {"none": FUSERS["none"], "concat": FUSERS["concat"]}
 
 
-class TestFMBySoftmax(BackboneConformance):
+class TestFMBySoftmax(IterativeBackboneConformance):
     backbone_class = FM
     options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256, "loss": "softmax"}
     learning_options: ClassVar = {"epochs": 15, "learning_rate": 0.05, "loss": "softmax"}
     fusers: ClassVar = {"none": FUSERS["none"], "concat": FUSERS["concat"]}
 
 
-class TestFMOnClicks(BackboneConformance):
+class TestFMOnClicks(IterativeBackboneConformance):
     backbone_class = FM
     options: ClassVar = {"epochs": 6, "eval_every": 2, "batch_size": 256, "loss": "log"}
     learning_options: ClassVar = {"epochs": 15, "learning_rate": 0.05}

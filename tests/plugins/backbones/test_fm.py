@@ -6,7 +6,7 @@ import torch
 
 from enhancer.contracts import Context
 from enhancer.testing.backbone import planted
-from enhancer_plugins.backbones.fm_model import FMModel
+from enhancer_plugins.backbones.factorisation.model import FMModel
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
 from enhancer_plugins.training.loop import Outcome

@@ -13,8 +13,8 @@ from enhancer.contracts import Context, SideFeatures
 from enhancer.errors import ConfigError, DataError
 from enhancer.testing.backbone import Ignore, Watcher, planted
 from enhancer_plugins.backbones.fm import FM, FMOptions
-from enhancer_plugins.backbones.fm_clicks import ClickModel, LabelledSampler
-from enhancer_plugins.backbones.fm_model import FMModel
+from enhancer_plugins.backbones.factorisation.click_model import ClickModel, LabelledSampler
+from enhancer_plugins.backbones.factorisation.model import FMModel
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.align import Align, AlignOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
@@ -233,7 +233,7 @@ def make(**options):
 
 def test_probabilities_are_calibrated_in_the_large():
     _, data, labels = with_features()
-    fitted = make(loss="log", epochs=30).fit(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher())
+    fitted = make(loss="log", epochs=30).fit_checked(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher())
     scores = (fitted.factors.users[data.users] * fitted.factors.items[data.items]).sum(1)
     assert (1 / (1 + np.exp(-scores))).mean() == pytest.approx(labels.mean(), abs=0.02)
 
@@ -241,7 +241,7 @@ def test_probabilities_are_calibrated_in_the_large():
 def test_align_goes_with_clicks():
     _, data, labels = with_features()
     align = Align(AlignOptions(), Context())
-    fitted = make(loss="log").fit(replace(data, labels=labels), align, seed=0, monitor=Watcher())
+    fitted = make(loss="log").fit_checked(replace(data, labels=labels), align, seed=0, monitor=Watcher())
     assert np.isfinite(fitted.factors.items).all()
     assert fitted.place_items is not None
 
@@ -253,7 +253,7 @@ def test_features_help_where_ids_know_nothing():
     data = replace(
         case.data, user_features=SideFeatures.of(kind[case.taste]), item_features=SideFeatures.of(kind[case.block])
     )
-    fitted = make(epochs=25, learning_rate=0.05).fit(data, Ignore(), seed=0, monitor=Watcher())
+    fitted = make(epochs=25, learning_rate=0.05).fit_checked(data, Ignore(), seed=0, monitor=Watcher())
     warm = np.setdiff1d(np.arange(60), [case.cold_user])
     scores = fitted.factors.users[warm] @ fitted.factors.items[case.cold_items].T
     likes = case.taste[warm][:, None] == case.block[case.cold_items]
@@ -268,7 +268,10 @@ def test_a_schedule_holds_for_clicks_too():
 
     def losses(schedule):
         made = make(loss="log", epochs=6, schedule=schedule)
-        return [e["loss"] for e in made.fit(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher()).history]
+        return [
+            e["loss"]
+            for e in made.fit_checked(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher()).history
+        ]
 
     constant, cosine = losses("constant"), losses("cosine")
     assert constant[0] == cosine[0]
@@ -279,26 +282,26 @@ def test_a_checkpoint_of_other_features_is_not_resumed(tmp_path):
     _, data, _ = with_features()
     path = tmp_path / "checkpoint"
     with pytest.raises(KeyboardInterrupt):
-        make().fit(data, Ignore(), seed=0, monitor=Watcher(checkpoint=path, stop_after=3))
+        make().fit_checked(data, Ignore(), seed=0, monitor=Watcher(checkpoint=path, stop_after=3))
     other = replace(data, item_features=None)
-    whole = make().fit(other, Ignore(), seed=0, monitor=Watcher())
-    again = make().fit(other, Ignore(), seed=0, monitor=Watcher(checkpoint=path))
+    whole = make().fit_checked(other, Ignore(), seed=0, monitor=Watcher())
+    again = make().fit_checked(other, Ignore(), seed=0, monitor=Watcher(checkpoint=path))
     np.testing.assert_array_equal(whole.factors.items, again.factors.items)
 
 
 def test_what_does_not_go_together_is_refused_in_words():
     _, data, labels = with_features()
     lightgcn = LightGCN(LightGCNOptions(epochs=1), Context())
-    with pytest.raises(ConfigError, match=r"takes no side features, and \[data.features\] names column 0"):
-        lightgcn.fit(data, Ignore(), seed=0, monitor=Watcher())
-    with pytest.raises(ConfigError, match="does not learn from labels"):
-        make().fit(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher())
+    with pytest.raises(ConfigError, match=r"cannot use side features, but \[data.features\] names column 0"):
+        lightgcn.fit_checked(data, Ignore(), seed=0, monitor=Watcher())
+    with pytest.raises(ConfigError, match="cannot use labels"):
+        make().fit_checked(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher())
     with pytest.raises(
-        ConfigError, match=r"learns from labels, and the interactions have none.*\[data.columns\] label"
+        ConfigError, match=r"learns from labels, but the interactions have none.*\[data.columns\] label"
     ):
-        make(loss="log").fit(data, Ignore(), seed=0, monitor=Watcher())
+        make(loss="log").fit_checked(data, Ignore(), seed=0, monitor=Watcher())
     with pytest.raises(DataError, match="all training labels are the same"):
-        make(loss="log").fit(replace(data, labels=np.ones_like(labels)), Ignore(), seed=0, monitor=Watcher())
+        make(loss="log").fit_checked(replace(data, labels=np.ones_like(labels)), Ignore(), seed=0, monitor=Watcher())
 
 
 def test_defaults_go_with_the_loss():

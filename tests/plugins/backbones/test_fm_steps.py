@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from enhancer.contracts import Context, Fuser, Fusion, Options, Placement, SideFeatures, TrainingData, WideInput
-from enhancer_plugins.backbones import fm_drawn
-from enhancer_plugins.backbones.fm_clicks import ClickModel, Labelled
-from enhancer_plugins.backbones.fm_fit import ConstantFit
-from enhancer_plugins.backbones.fm_model import FMModel
+from enhancer_plugins.backbones.factorisation import drawn_rows
+from enhancer_plugins.backbones.factorisation.click_model import ClickModel, Labelled
+from enhancer_plugins.backbones.factorisation.constant_fit import ConstantFit
+from enhancer_plugins.backbones.factorisation.model import FMModel
 from enhancer_plugins.fusers.adapter import Adapter, AdapterOptions
 from enhancer_plugins.fusers.align import Align, AlignOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
@@ -22,7 +22,7 @@ from enhancer_plugins.training.loop import Outcome
 from enhancer_plugins.training.losses.bpr import bpr_reference
 from enhancer_plugins.training.model import Recipe
 from enhancer_plugins.training.sampler import Triples
-from enhancer_plugins.training.semantics import linear_fit
+from enhancer_plugins.training.regression import ridge_regression
 
 N_USERS, N_ITEMS, WIDTH = 60, 90, 11
 RECIPE = Recipe(dim=6, learning_rate=0.02, regularisation=0.1, batch_size=40, init_std=0.3, device="cpu")
@@ -112,7 +112,7 @@ def assert_equal_gradients(found, loss, trained):
 
 @pytest.fixture(params=[1 << 20, 3 * WIDTH], ids=["at once", "in blocks"])
 def _held(request, monkeypatch):
-    monkeypatch.setattr(fm_drawn, "_HELD", request.param)
+    monkeypatch.setattr(drawn_rows, "_HELD", request.param)
 
 
 @pytest.mark.usefixtures("_held")
@@ -188,6 +188,6 @@ def test_a_fit_on_constant_columns_is_the_fit(n):
     for _ in range(2):
         levels = (columns @ random.standard_normal(12) + random.standard_normal(n)).astype(np.float32)
         slope, level = fit(levels)
-        wanted = linear_fit(columns.astype(np.float64), levels[:, None].astype(np.float64), ridge=1e-3)
+        wanted = ridge_regression(columns.astype(np.float64), levels[:, None].astype(np.float64), ridge=1e-3)
         np.testing.assert_allclose(slope, wanted[0][:, 0], rtol=1e-6, atol=1e-9)
         assert level == pytest.approx(float(wanted[1][0]), rel=1e-6)

@@ -20,7 +20,7 @@ def alone():
 
 def fit(fuser=None, data=None, **options):
     backbone = LightGCN(LightGCNOptions(**options), Context())
-    return backbone.fit(data or planted().data, fuser or alone(), seed=0, monitor=Watcher())
+    return backbone.fit_checked(data or planted().data, fuser or alone(), seed=0, monitor=Watcher())
 
 
 def layer_by_layer(data, rows, weights):
@@ -138,7 +138,9 @@ def test_each_loss_has_defaults_of_its_own():
 def test_a_fuser_that_ranks_in_its_own_way_is_refused_by_the_multinomial_before_training():
     fuser = Semantic(SemanticOptions(), Context())
     fuser.check(LightGCN(LightGCNOptions(), Context()))
-    with pytest.raises(FusionError, match=r"does not offer as it is configured; .* or another \[backbone\] loss, "):
+    with pytest.raises(
+        FusionError, match=r"does not offer with its current options; .* or another \[backbone\] loss or "
+    ):
         fuser.check(LightGCN(LightGCNOptions(loss="multinomial"), Context()))
 
 
@@ -209,7 +211,7 @@ def test_softmax_learns_and_serves_the_similarity_it_was_trained_by():
     with pytest.raises(ConfigError, match="goes with loss = 'softmax' or 'multinomial' alone"):
         fit(similarity="cosine")
     with pytest.raises(
-        FusionError, match=r"a widened input, which .* does not offer as it is configured; .* similarity"
+        FusionError, match=r"a widened input, which .* does not offer with its current options; .* similarity"
     ):
         fit(Concat(ConcatOptions(), Context()), similarity="cosine", **options)
 
@@ -238,7 +240,7 @@ def test_a_cosine_schedule_ends_in_smaller_steps():
                 return super().validate(factors)
 
         backbone = LightGCN(LightGCNOptions(epochs=10, eval_every=1, patience=99, **options), Context())
-        backbone.fit(planted().data, alone(), seed=0, monitor=Looks())
+        backbone.fit_checked(planted().data, alone(), seed=0, monitor=Looks())
         return [np.linalg.norm(after - before) for before, after in pairwise(seen)]
 
     constant, cosine = moves(), moves(schedule="cosine")

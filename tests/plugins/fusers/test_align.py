@@ -34,7 +34,7 @@ def build(seed=0, **options):
 def by_the_book(fusion, step, temperature):
     """Three terms over the batch with its repetitions, as in RLMRec's code, for nodes that have a vector."""
     data = planted().data
-    place = {kind: fusion.place(kind, torch.ones(1, 8)) for kind in ("user", "item")}
+    place = {kind: fusion.place(kind, np.ones((1, 8), np.float32)) for kind in ("user", "item")}
     total = 0.0
     for kind, nodes, rows, vectors in (
         ("user", step.users, step.user_embeddings, data.user_vectors),
@@ -78,14 +78,14 @@ def test_a_bound_on_nodes_samples_the_step():
 
 def test_the_mlp_has_the_papers_widths_and_is_one_for_both_kinds():
     fusion = build()
-    users, items = (fusion.place(kind, torch.ones(3, 8)) for kind in ("user", "item"))
+    users, items = (fusion.place(kind, np.ones((3, 8), np.float32)) for kind in ("user", "item"))
     assert [layer.weight.shape for layer in users.layers] == [(12, 10), (10, 8)]
     assert [layer.activation for layer in users.layers] == ["leaky_relu", "none"]
     np.testing.assert_array_equal(users.layers[0].weight, items.layers[0].weight)
 
 
 def test_placed_rows_have_the_typical_length():
-    rows = torch.tensor([[3.0, 4.0] + [0.0] * 6, [0.0] * 7 + [1.0]])
+    rows = np.array([[3.0, 4.0] + [0.0] * 6, [0.0] * 7 + [1.0]], np.float32)
     placement = build().place("item", rows)
     placed = placement(planted().data.item_vectors[:4])
     np.testing.assert_allclose(np.linalg.norm(placed, axis=1), 3.0, rtol=1e-5)
@@ -97,7 +97,7 @@ def test_unseen_nodes_are_placed_where_trained_ones_like_them_are():
     where = np.random.default_rng(3).standard_normal((data.item_vectors.shape[1], 8)).astype(np.float32)
     rows = data.item_vectors @ where
     fusions = (build(unseen="regression", unseen_length=length) for length in (None, 1.0))
-    natural, placed = (fusion.place("item", torch.from_numpy(rows[trained]))(data.item_vectors) for fusion in fusions)
+    natural, placed = (fusion.place("item", rows[trained])(data.item_vectors) for fusion in fusions)
     known = np.any(data.item_vectors != 0, axis=1)
     lengths = np.linalg.norm(rows, axis=1)
     cosine = (placed * rows).sum(1)[known] / (np.linalg.norm(placed, axis=1) * lengths)[known]
@@ -146,7 +146,7 @@ def test_by_the_multinomial_users_and_positives_are_aligned_once_each(engine):
         NoFusion(NoFusionOptions(), Context()),
         Align(AlignOptions(weight=0.5, temperature=0.3, nodes_per_step=0), Context()),
     ):
-        fitted = LightGCN(options, Context()).fit(data, fuser, seed=0, monitor=Watcher())
+        fitted = LightGCN(options, Context()).fit_checked(data, fuser, seed=0, monitor=Watcher())
         losses.append(fitted.history[0]["loss"])
     start = 0.1 * torch.randn(110, 8, generator=generator(0, "embeddings")).double().numpy()
     users, items = np.split(propagated(start), [60])

@@ -64,7 +64,7 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
     fusion, data = build(), planted().data
     seen = np.flatnonzero(np.isin(np.arange(data.n_items), data.items))
     target = torch.randn(len(seen), 8, generator=torch.Generator().manual_seed(1))
-    placed = fusion.place("item", target)(data.item_vectors)
+    placed = fusion.place("item", target.numpy())(data.item_vectors)
     has = data.item_vectors[seen].any(1)
     x, y = data.item_vectors[seen][has].astype(np.float64), target.numpy()[has]
     counts = np.bincount(data.items, minlength=data.n_items)[seen][has]
@@ -73,7 +73,7 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
     penalty = 0.03 * np.mean((weights[:, None] * centred**2).sum(0))
     expected = Ridge(alpha=penalty).fit(x, y, sample_weight=weights).predict(data.item_vectors)
     np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
-    placed = build(unseen_length=2.0).place("item", target)(data.item_vectors)
+    placed = build(unseen_length=2.0).place("item", target.numpy())(data.item_vectors)
     expected *= 2 * np.linalg.norm(target.numpy(), axis=1).mean() / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
 
@@ -91,10 +91,10 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
 def test_a_backbone_that_does_not_propagate_is_refused_before_training(backbone):
     """Every masked node would be the same token, which tells no vector from another."""
     fuser = Generate(GenerateOptions(), Context())
-    with pytest.raises(FusionError, match=r"needs .*embeddings that tell of their neighbours \(propagation\)"):
+    with pytest.raises(FusionError, match=r"needs .*embeddings that depend on a node's neighbours \(propagation\)"):
         fuser.check(backbone)
     with pytest.raises(FusionError, match="propagation"):
-        backbone.fit(planted().data, fuser, seed=0, monitor=Watcher())
+        backbone.fit_checked(planted().data, fuser, seed=0, monitor=Watcher())
 
 
 @pytest.mark.parametrize("options", [{"layers": 1}, {"layer_weights": "sum"}, {"layer_weights": [0, 0, 0, 1]}])
@@ -106,5 +106,5 @@ def test_without_propagation_other_fusers_go_on():
     backbone = LightGCN(LightGCNOptions(layers=0, dim=8, epochs=2), Context())
     fuser = Semantic(SemanticOptions(), Context())  # the vectors' own network needs no neighbours
     fuser.check(backbone)
-    fitted = backbone.fit(planted().data, fuser, seed=0, monitor=Watcher())
+    fitted = backbone.fit_checked(planted().data, fuser, seed=0, monitor=Watcher())
     assert np.isfinite(fitted.factors.items).all()

@@ -33,7 +33,7 @@ def test_unseen_length_lengthens_what_is_placed_alone(backbone, fuser, options, 
     for length in (1.0, 1.5):
         made = backbone_class(backbone_options(dim=16, epochs=2, batch_size=256), Context())
         fusion = fuser(options(**more, unseen_length=length), Context())
-        found.append(made.fit(case.data, fusion, seed=0, monitor=Watcher()))
+        found.append(made.fit_checked(case.data, fusion, seed=0, monitor=Watcher()))
     one, longer = (fitted.factors.items for fitted in found)
     warm = np.bincount(case.data.items, minlength=case.data.n_items) > 0
     np.testing.assert_array_equal(one[warm], longer[warm])

@@ -14,7 +14,7 @@ data = planted().data
 for backbone, options in ((FM, FMOptions), (LightGCN, LightGCNOptions)):
     fuser = Concat(ConcatOptions(), Context())
     # Rows as short as these are where the two once differed.
-    factors = backbone(options(dim=8, epochs=2), Context()).fit(data, fuser, seed=0, monitor=Watcher()).factors
+    factors = backbone(options(dim=8, epochs=2), Context()).fit_checked(data, fuser, seed=0, monitor=Watcher()).factors
     print(hashlib.sha256(factors.users.tobytes() + factors.items.tobytes()).hexdigest())
 """
 

@@ -136,7 +136,7 @@ def fit(
     views = Views(split)
     check_task(backbone, data, views, metrics)
     monitor = TrainingMonitor(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
-    fitted = backbone.fit(data, fuser, seed=seed, monitor=monitor)
+    fitted = backbone.fit_checked(data, fuser, seed=seed, monitor=monitor)
     monitor.finished(fitted.epochs)
     means = dict.fromkeys(metrics, math.nan)
     if (rankings := ranking_metrics(metrics)) and len(views.warm_test.users):

@@ -46,7 +46,7 @@ def check_metrics(views: Views, metrics: Sequence[str]) -> None:
 
 
 def check_task(
-    backbone: Backbone, data: TrainingData, views: Views, metrics: Sequence[str], name: str = "this backbone"
+    backbone: Backbone, data: TrainingData, views: Views, metrics: Sequence[str], name: str | None = None
 ) -> None:
     """Check that the backbone can learn from the data, and that every metric is defined on its scores and the split.
 
@@ -55,7 +55,7 @@ def check_task(
         data: Its training data; vectors are not needed.
         views: The split.
         metrics: Names such as ``ndcg@10``.
-        name: The backbone's name in error messages.
+        name: The backbone's name in error messages; None for the name it was created by.
 
     Raises:
         ConfigError: As of :func:`check_metrics`; log loss of a backbone that gives no probabilities; or data that
@@ -71,7 +71,8 @@ def check_task(
         )
     check_metrics(views, metrics)
     if "labels" not in backbone.takes and any(parse_metric(metric).name == "logloss" for metric in metrics):
+        model = backbone.display_name if name is None else f"backbone {name!r}"
         raise ConfigError(
-            f"metric 'logloss' needs probabilities, but backbone {name!r} does not predict them with these options",
+            f"metric 'logloss' needs probabilities, but {model} does not predict them with these options",
             hint="set [backbone] use = 'fm' and loss = 'log', or use metric 'auc'",
         )

@@ -69,7 +69,7 @@ class PreparedRun:
         scores: ScoresByStratum = {}
         beyond_accuracy: dict[str, float] = {}
         try:
-            fitted = self.backbone.fit(self.data, self.fuser, seed=request.seed, monitor=monitor)
+            fitted = self.backbone.fit_checked(self.data, self.fuser, seed=request.seed, monitor=monitor)
             seconds = time.perf_counter() - started
             if request.tested:
                 scores, beyond_accuracy = measure(

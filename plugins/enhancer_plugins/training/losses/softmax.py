@@ -9,9 +9,10 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from enhancer_plugins.training.compiled import kernels
+from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.losses.contrast import BLOCK, SAFE
 from enhancer_plugins.training.pairs import halves
-from enhancer_plugins.training.run import generator, trained
+from enhancer_plugins.training.run import generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from enhancer.contracts import Batch
+from enhancer.contracts import TrainingStep
 from enhancer.errors import DataError
-from enhancer_plugins.backbones.fm_model import FMModel
-from enhancer_plugins.backbones.fm_steps import Found
+from enhancer_plugins.backbones.factorisation.model import FMModel
+from enhancer_plugins.backbones.factorisation.row_steps import Found
 from enhancer_plugins.training.model import Gradients
 from enhancer_plugins.training.sampler import occurrences
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
-    from enhancer_plugins.backbones.fm_steps import Drawn
+    from enhancer_plugins.backbones.factorisation.row_steps import Drawn
     from enhancer_plugins.training.model import Recipe
 
 
@@ -108,7 +108,7 @@ class ClickModel(FMModel):
         loss = torch.nn.functional.binary_cross_entropy_with_logits(scores, batch.labels)
         if self.adds_loss:
             good = batch.labels > 0
-            further = self.fusion.loss(Batch(at_users, at_items[good], at_items[~good], users, items))
+            further = self.fusion.loss(TrainingStep(at_users, at_items[good], at_items[~good], users, items))
             loss = loss if further is None else loss + further
         return loss
 

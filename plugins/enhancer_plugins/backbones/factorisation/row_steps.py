@@ -1,18 +1,18 @@
 """Steps of a factorisation machine on the rows that a step draws.
 
-A step of a fortieth of the interactions draws a part of the items and of the users; products with hundreds of dense
-columns over all of them are most of what a step through :meth:`~enhancer_plugins.backbones.fm_model.FMModel.sums`
-costs. Loss and gradient are the same. What has few columns (ids, side features, the optimiser) still takes all rows.
+A step draws a part of the users and items only. Products of hundreds of dense columns over all rows would dominate its
+cost, so dense columns are read for the drawn rows alone. Loss and gradient are the same as with all rows. Parts with few
+columns (ids, side features, the optimiser) still process all rows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from enhancer_plugins.backbones.fm_drawn import DrawnSide
+from enhancer_plugins.backbones.factorisation.drawn_rows import DrawnSide
 from enhancer_plugins.training.compiled import kernels
 
 if TYPE_CHECKING:
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from enhancer.contracts import Fusion, TrainingData
     from enhancer.contracts.record import Kind
-    from enhancer_plugins.backbones.fm_drawn import Slopes
-    from enhancer_plugins.backbones.fm_model import FMModel
+    from enhancer_plugins.backbones.factorisation.drawn_rows import Fields, Slopes
+    from enhancer_plugins.backbones.factorisation.sparse_fields import SparseFields
+    from enhancer_plugins.training.model import Recipe
 
 _KINDS: tuple[Kind, Kind] = ("user", "item")
 
@@ -71,6 +73,24 @@ def bpr(drawn: Drawn) -> Found:
     return Found(loss, by_users, by_items, None, torch.from_numpy((by_levels / b).astype(np.float32)))
 
 
+class Machine(Protocol):
+    """What :class:`RowSteps` uses of a factorisation machine."""
+
+    data: TrainingData
+    recipe: Recipe
+    fusion: Fusion
+    constant: tuple[torch.Tensor, torch.Tensor] | None
+    widens: bool
+    sparse: dict[Kind, SparseFields]
+    moved: dict[str, torch.Tensor]
+
+    def core(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the sums over ids and side features ``[n, d]`` and their linear terms ``[n]``, with gradient."""
+
+    def fields(self, kind: Kind) -> Fields | None:
+        """Return the dense fields of one side, without gradient; None without any."""
+
+
 class RowSteps:
     """Computes loss and gradients of one step after another, on the CPU, in the same memory.
 
@@ -78,7 +98,7 @@ class RowSteps:
         model: Whose parameters, side features and fusion.
     """
 
-    def __init__(self, model: FMModel) -> None:
+    def __init__(self, model: Machine) -> None:
         self._model = model
         constant = (None, None) if model.constant is None else model.constant
         self._counts = model.data.n_users, model.data.n_items

@@ -10,7 +10,7 @@ item's. By Rendle's identity (2010, lemma 3.1) the model equation is::
 with ``c`` likewise: what two fields of one side do to each other depends on that side alone. So with
 ``users = [p; 1; c + w_0]`` and ``items = [q; b; 1]`` every score is an inner product. Ranking compares items for one
 user, which says nothing about ``w_0`` and the linear terms of a user's fields: only a click model has them
-(:class:`~enhancer_plugins.backbones.fm_clicks.ClickModel`).
+(:class:`~enhancer_plugins.backbones.factorisation.click_model.ClickModel`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from enhancer.contracts import Batch, Dense, Placement
-from enhancer_plugins.backbones.fm_drawn import Fields, all_rows
-from enhancer_plugins.backbones.fm_fit import ConstantFit
-from enhancer_plugins.backbones.fm_sparse import SparseFields
-from enhancer_plugins.backbones.fm_steps import RowSteps, bpr
+from enhancer.contracts import Dense, Placement, TrainingStep
+from enhancer_plugins.backbones.factorisation.constant_fit import ConstantFit
+from enhancer_plugins.backbones.factorisation.drawn_rows import Fields, all_rows
+from enhancer_plugins.backbones.factorisation.row_steps import RowSteps, bpr
+from enhancer_plugins.backbones.factorisation.sparse_fields import SparseFields
 from enhancer_plugins.training import run
 from enhancer_plugins.training.model import Gradients, RankingModel, Recipe, Side
-from enhancer_plugins.training.semantics import linear_fit
+from enhancer_plugins.training.regression import ridge_regression
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -170,15 +170,15 @@ class FMModel(RankingModel):
         loss, by = self.row_steps.gradients(users, items, bpr)
         return Gradients(loss, by, self.decay_of(batch))
 
-    def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Batch]:
+    def rows(self, triples: Triples) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, TrainingStep]:
         """What a step scores by."""
         wide = self.wide()
         users, (items, bias) = self._users(wide), self.sums("item", wide)
         if self.whole:
             rows = torch.cat([users, torch.ones(len(users), 1, device=self.device)], 1)
-            return rows, torch.cat([items, bias.unsqueeze(1)], 1), None, Batch(*triples, users, items)
+            return rows, torch.cat([items, bias.unsqueeze(1)], 1), None, TrainingStep(*triples, users, items)
         extra = bias.index_select(0, triples.positives) - bias.index_select(0, triples.negatives)
-        return users, items, extra, Batch(*triples, users, items)
+        return users, items, extra, TrainingStep(*triples, users, items)
 
     def decay(self, users: torch.Tensor, items: torch.Tensor) -> dict[str, torch.Tensor]:
         """The penalty is on all that a step brings: drawn ids, their side features, and every dense field."""
@@ -212,15 +212,16 @@ class FMModel(RankingModel):
         return vectors is None or not np.any(vectors[~self.trained[number]])
 
     def _side(self, kind: Kind, sums: torch.Tensor, bias: torch.Tensor, wide: Wide | None, *, place: bool) -> Side:
-        served = self.fusion.settle(kind, sums.detach()) if self.settles else sums.detach()
-        rows = torch.cat([served, _ends(kind, bias).detach()], 1).cpu().numpy()
-        mask = torch.from_numpy(self.trained[self._number[kind]]).to(self.device)
-        placement = self.fusion.place(kind, sums[mask].detach()) if place else None
+        embeddings = sums.detach().cpu().numpy()
+        mask = self.trained[self._number[kind]]
+        served = self.fusion.settle(kind, embeddings) if self.settles else embeddings
+        rows = np.concatenate([served, _ends(kind, bias).detach().cpu().numpy()], axis=1)
+        placement = self.fusion.place(kind, embeddings[mask]) if place else None
         placed = self._place_by_features(kind, rows, wide, served=placement is not None and not self.widens)
         if placement is None:
             return Side(rows, None, placed)
         if not self.widens:
-            level = float(bias[mask].mean())
+            level = float(bias[torch.from_numpy(mask).to(self.device)].mean())
             tail = (level, 1.0) if kind == "item" else (1.0, level)
             return Side(rows, Placement(placement.layers, placement.norm, tail), placed)
         return Side(rows, self._through_fields(kind, placement, wide), placed)
@@ -297,8 +298,7 @@ class FMModel(RankingModel):
             if kind not in self._fits:
                 self._fits[kind] = ConstantFit(columns, ridge=_RIDGE)
             return self._fits[kind](bias.numpy())
-        x, y = columns.cpu().numpy().astype(np.float64), bias.cpu().numpy().astype(np.float64)
-        slope, level = linear_fit(x, y[:, None], ridge=_RIDGE)
+        slope, level = ridge_regression(columns.cpu().numpy(), bias.cpu().numpy()[:, None], ridge=_RIDGE)
         return slope[:, 0], float(level[0])
 
 

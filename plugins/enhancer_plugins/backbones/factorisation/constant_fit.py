@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ConstantFit:
-    """Ridge regressions on the same columns, as :func:`~enhancer_plugins.training.semantics.linear_fit` makes each.
+    """Ridge regressions of several targets on the same columns (see :mod:`enhancer_plugins.training.regression`).
 
     Args:
         columns: float32 ``[n, w]``, C-contiguous, on the CPU; kept as :attr:`columns`.

@@ -1,0 +1,183 @@
+"""Training data, the factors that training yields, and the monitor of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from enhancer.errors import DataError, DivergenceError, PluginError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from enhancer.contracts.features import SideFeatures
+    from enhancer.contracts.placement import Placement
+
+Capability = Literal["input", "loss", "embeddings", "propagation", "ranking", "served"]
+"""Extension points that a backbone may offer and a fuser may need.
+
+- ``input``: columns beside the embeddings, in training and in serving;
+- ``loss``: a further loss term on the final embeddings;
+- ``embeddings``: replacing the embeddings before they are propagated;
+- ``propagation``: final embeddings that depend on a node's neighbours;
+- ``ranking``: a ranking loss in place of the backbone's own;
+- ``served``: adjusting the served embeddings after training.
+"""
+
+Material = Literal["features", "labels"]
+"""Optional training data: side ``features`` of users and items; ``labels`` of interactions (1 positive, 0 negative)."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingData:
+    """Input of a training run. Users and items are row numbers; rows without interactions are allowed."""
+
+    n_users: int
+    n_items: int
+    users: NDArray[np.int32]
+    """int32 ``[n]``: user of each training interaction. Pairs are unique."""
+    items: NDArray[np.int32]
+    """int32 ``[n]``: item of each training interaction."""
+    ratings: NDArray[np.float32] | None = None
+    """float32 ``[n]``: rating of each training interaction; None without ratings."""
+    user_vectors: NDArray[np.float32] | None = None
+    """float32 ``[n_users, ds]``: semantic vectors; a zero row means no vector. None without semantics."""
+    item_vectors: NDArray[np.float32] | None = None
+    """float32 ``[n_items, ds]``: semantic vectors; a zero row means no vector. None without semantics."""
+    user_features: SideFeatures | None = None
+    """Side features of all users; only for a backbone that takes ``"features"``. None if none are configured."""
+    item_features: SideFeatures | None = None
+    """Side features of all items; only for a backbone that takes ``"features"``. None if none are configured."""
+    labels: NDArray[np.float32] | None = None
+    """float32 ``[n]``: 1 for a positive training interaction, 0 for a negative one. Only for a backbone that takes
+    ``"labels"``; other backbones get the positive interactions alone."""
+
+    def check(self) -> None:
+        """Check the interactions against each other and against the numbers of users and items.
+
+        Raises:
+            DataError: There are no interactions, lengths differ, or a row number is out of range.
+        """
+        if len(self.users) == 0:
+            raise DataError("there are no training interactions")
+        if len(self.users) != len(self.items):
+            raise DataError(f"training data has {len(self.users)} users but {len(self.items)} items")
+        for name, rows, n in (("user", self.users, self.n_users), ("item", self.items, self.n_items)):
+            low, high = int(rows.min()), int(rows.max())
+            if low < 0 or high >= n:
+                raise DataError(f"training data contains {name} row {low if low < 0 else high}, but there are {n} rows")
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """User and item factors. The score of user u and item i is ``users[u] @ items[i]``."""
+
+    users: NDArray[np.float32]
+    """float32 ``[n_users, k]``."""
+    items: NDArray[np.float32]
+    """float32 ``[n_items, k]``."""
+
+
+def check_factors(factors: Factors, data: TrainingData, *, where: str) -> None:
+    """Check types, shapes, dtypes and values.
+
+    Args:
+        factors: User and item factors.
+        data: Training data that they were fitted to.
+        where: Start of the messages, such as ``backbone 'lightgcn'``.
+
+    Raises:
+        PluginError: A type, shape or dtype is wrong.
+        DivergenceError: A factor is NaN or infinite.
+    """
+    if not isinstance(factors, Factors):
+        raise PluginError(f"{where}: factors are {type(factors).__name__}, not Factors")
+    for name, rows, n in (("users", factors.users, data.n_users), ("items", factors.items, data.n_items)):
+        if not isinstance(rows, np.ndarray):
+            raise PluginError(f"{where}: factors.{name} is {type(rows).__name__}, not a numpy array")
+        if rows.ndim != 2 or len(rows) != n:
+            raise PluginError(
+                f"{where}: factors.{name} has shape {list(rows.shape)}, expected [{n}, k]: one row per {name[:-1]}"
+            )
+        if rows.dtype != np.float32:
+            raise PluginError(f"{where}: factors.{name} has dtype {rows.dtype}, expected float32")
+    if factors.users.shape[1] != factors.items.shape[1]:
+        raise PluginError(
+            f"{where}: factors.users has shape {list(factors.users.shape)} and factors.items has shape "
+            f"{list(factors.items.shape)}, expected as many columns in both"
+        )
+    for name, rows in (("user", factors.users), ("item", factors.items)):
+        finite = np.isfinite(rows)
+        if not finite.all():
+            row = int(np.flatnonzero(~finite.all(axis=1))[0])
+            raise DivergenceError(f"{where}: the factors of {name} row {row} are not finite")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fitted:
+    """Result of a training run."""
+
+    factors: Factors
+    """Final factors. Rows without a training interaction are placed by their semantic vector if the fuser can."""
+    place_items: Placement | None = None
+    """Maps the semantic vector of an unseen item to a row of ``factors.items``; None if the fuser cannot place."""
+    place_users: Placement | None = None
+    """Maps the semantic vector of an unseen user to a row of ``factors.users``; None if the fuser cannot place."""
+    epochs: int = 1
+    """Epochs run. 1 for a closed-form backbone."""
+    best_epoch: int = 1
+    """Epoch that the factors were taken from, counted from 1."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    """One entry per epoch: ``epoch``, ``loss``, ``seconds`` and, if validated, ``metric``. A closed-form backbone may
+    leave it empty: :meth:`~enhancer.contracts.Backbone.fit_checked` then validates the result and adds an entry."""
+
+    def check(self, data: TrainingData, *, where: str) -> None:
+        """Check factors and placements.
+
+        Args:
+            data: Training data that this is the result of.
+            where: Start of the messages, such as ``backbone 'lightgcn'``.
+
+        Raises:
+            PluginError: A type, shape or dtype is wrong.
+            DivergenceError: A factor is NaN or infinite.
+        """
+        check_factors(self.factors, data, where=where)
+        for name, placement, rows, vectors in (
+            ("place_users", self.place_users, self.factors.users, data.user_vectors),
+            ("place_items", self.place_items, self.factors.items, data.item_vectors),
+        ):
+            if placement is None:
+                continue
+            if placement.outputs != rows.shape[1]:
+                raise PluginError(
+                    f"{where}: {name} returns {placement.outputs} columns, but factors have {rows.shape[1]}"
+                )
+            if vectors is not None and placement.inputs != vectors.shape[1]:
+                raise PluginError(
+                    f"{where}: {name} takes {placement.inputs} columns, but vectors have {vectors.shape[1]}"
+                )
+
+
+class Monitor(Protocol):
+    """Callbacks of a training run. The backbone calls them and prints nothing itself."""
+
+    checkpoint: Path | None
+    """File for the state of an interrupted run, so that it can be resumed; None for no checkpoints."""
+
+    def validate(self, factors: Factors) -> float | None:
+        """Return the validation metric (higher is better), or None without a validation split."""
+
+    def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
+        """Report a finished epoch.
+
+        Args:
+            epoch: Its number, from 1.
+            epochs: Maximum number of epochs.
+            loss: Mean loss per training step.
+            metric: Validation metric; None if the epoch was not validated.
+        """

@@ -1,0 +1,1 @@
+"""Model of the factorisation machine behind :class:`~enhancer_plugins.backbones.fm.FM`."""

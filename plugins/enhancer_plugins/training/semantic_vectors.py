@@ -1,0 +1,80 @@
+"""Semantic vectors of a run in numpy, and the placement of unseen entities by regression on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.contracts import Dense, Placement
+from enhancer_plugins.training.interactions import interaction_counts
+from enhancer_plugins.training.regression import RidgeRegression
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from enhancer.contracts import TrainingData
+    from enhancer.contracts.record import Kind
+
+
+class SemanticVectors:
+    """Semantic vectors of users and items, without torch.
+
+    Attributes:
+        vectors: float32 ``[n, ds]`` by kind.
+        counts: int64 ``[n]`` by kind: training interactions.
+        known: bool ``[n]`` by kind: entities with both a vector and a training interaction.
+        dim: ``ds``.
+    """
+
+    def __init__(self, data: TrainingData) -> None:
+        assert data.user_vectors is not None
+        assert data.item_vectors is not None
+        self.vectors: dict[Kind, NDArray[np.float32]] = {
+            "user": np.asarray(data.user_vectors, np.float32),
+            "item": np.asarray(data.item_vectors, np.float32),
+        }
+        self.counts = interaction_counts(data)
+        self.known: dict[Kind, NDArray[np.bool_]] = {
+            kind: rows.any(axis=1) & (self.counts[kind] > 0) for kind, rows in self.vectors.items()
+        }
+        self.dim = int(self.vectors["item"].shape[1])
+        self._regressions: dict[tuple[Kind, float, float], RidgeRegression] = {}
+
+    def fitted_placement(
+        self,
+        kind: Kind,
+        embeddings: NDArray[np.float32],
+        *,
+        ridge: float = 0.03,
+        prior_strength: float = 1.0,
+        length: float | None = None,
+    ) -> Placement:
+        """Return the linear map from vectors to embeddings that fits the trained entities best, by ridge regression.
+
+        Args:
+            kind: ``"user"`` or ``"item"``.
+            embeddings: float32 ``[m, d]``: embeddings of the entities with a training interaction, in row order.
+            ridge: Penalty, as a multiple of the mean variance of a column of the vectors.
+            prior_strength: An entity with ``n`` training interactions has weight ``n / (n + prior_strength)``, because
+                embeddings trained on few interactions are noisy.
+            length: L2 length of a placed row, as a multiple of the mean length of ``embeddings``. None keeps the length
+                that the regression gives: it is shorter the less the vectors explain, and scores are then the best
+                linear estimate of those of a trained row.
+
+        Returns:
+            A map from ``ds`` to ``d`` columns.
+        """
+        norm = None if length is None else length * float(np.linalg.norm(embeddings, axis=1).mean(dtype=np.float64))
+        known = self.known[kind]
+        if not known.any():
+            d = embeddings.shape[1]
+            return Placement((Dense(np.zeros((self.dim, d), np.float32), np.zeros(d, np.float32)),))
+        key = kind, ridge, prior_strength
+        if key not in self._regressions:
+            weights = known * self.counts[kind] / (self.counts[kind] + prior_strength)
+            self._regressions[key] = RidgeRegression(self.vectors[kind], ridge=ridge, weights=weights)
+        target = np.zeros((len(known), embeddings.shape[1]), np.float32)
+        target[self.counts[kind] > 0] = embeddings
+        slope, intercept = self._regressions[key].fit(target)
+        return Placement((Dense(slope.astype(np.float32), intercept.astype(np.float32)),), norm=norm)

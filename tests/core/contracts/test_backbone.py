@@ -1,0 +1,106 @@
+"""Checks that core makes of what a backbone returns."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from enhancer.contracts import Backbone, Context, Dense, Factors, Fitted, Options, Placement
+from enhancer.errors import ConfigError, DataError, DivergenceError, PluginError
+from enhancer.testing.planted import PlainFuser, RecordingMonitor, labelled, planted, side_features
+
+DATA = planted().data
+
+
+class Steps(Options):
+    learning_rate: float = 0.1
+
+
+class Returns(Backbone):
+    """A backbone that returns what it is given."""
+
+    def __init__(self, result, options_class=Options):
+        super().__init__(options_class(), Context())
+        self.result, self.plugin_name, self.options_class = result, "mine", options_class
+
+    def fit(self, data, fuser, *, seed, monitor):
+        del data, fuser, seed
+        if isinstance(self.result, Factors):
+            monitor.validate(self.result)
+        return self.result
+
+
+def factors(users=(60, 4), items=(50, 4), dtype=np.float32):
+    return Factors(np.ones(users, dtype), np.ones(items, dtype))
+
+
+def fitted(**changes):
+    return Fitted(**{"factors": factors(), **changes})
+
+
+def run(backbone, data=DATA, monitor=None):
+    return backbone.fit_checked(data, PlainFuser(), seed=0, monitor=monitor or RecordingMonitor())
+
+
+def placement(inputs, outputs):
+    return Placement((Dense(np.zeros((inputs, outputs), np.float32), np.zeros(outputs, np.float32)),))
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (factors(), r"fit\(\) returned Factors, not Fitted"),
+        (fitted(factors=(1, 2)), "factors are tuple, not Factors"),
+        (fitted(factors=Factors([[1.0]], [[1.0]])), "factors.users is list, not a numpy array"),
+        (fitted(factors=factors(users=(4, 60))), r"factors.users has shape \[4, 60\], expected \[60, k\]"),
+        (fitted(factors=factors(items=(4, 50))), r"factors.items has shape \[4, 50\], expected \[50, k\]"),
+        (fitted(factors=factors(users=(60,))), r"factors.users has shape \[60\]"),
+        (fitted(factors=factors(items=(50, 3))), r"users has shape \[60, 4\] and factors.items has shape \[50, 3\]"),
+        (fitted(factors=factors(dtype=np.float64)), "factors.users has dtype float64, expected float32"),
+        (fitted(place_items=placement(12, 5)), "place_items returns 5 columns, but factors have 4"),
+        (fitted(place_users=placement(11, 4)), "place_users takes 11 columns, but vectors have 12"),
+    ],
+)
+def test_a_wrong_result_is_an_error_that_names_the_plugin(result, message):
+    with pytest.raises(PluginError, match=f"^backbone 'mine': .*{message}"):
+        run(Returns(result))
+
+
+def test_factors_are_checked_before_they_are_validated():
+    watcher = RecordingMonitor()
+    with pytest.raises(PluginError, match=r"backbone 'mine': factors.users has shape \[4, 60\]"):
+        run(Returns(factors(users=(4, 60))), monitor=watcher)
+    assert not watcher.validated
+
+
+@pytest.mark.parametrize(("options_class", "hint"), [(Options, None), (Steps, "lower [backbone] learning_rate")])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_factors_that_are_not_finite_are_a_diverged_run(options_class, hint, value):
+    bad = factors()
+    bad.items[7, 2] = value
+    with pytest.raises(DivergenceError, match="backbone 'mine': the factors of item row 7 are not finite") as refused:
+        run(Returns(fitted(factors=bad), options_class))
+    assert refused.value.hint == hint
+
+
+def test_a_result_without_epochs_is_validated_once():
+    watcher = RecordingMonitor(metrics=[0.25])
+    (entry,) = run(Returns(fitted()), monitor=watcher).history
+    assert (entry["epoch"], entry["metric"], len(watcher.validated)) == (1, 0.25, 1)
+    assert "metric" not in run(Returns(fitted())).history[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"users": DATA.users[:0], "items": DATA.items[:0]}, DataError, "no training interactions"),
+        ({"users": DATA.users[:-1]}, DataError, "users but"),
+        ({"users": DATA.users - 1}, DataError, "user row -1"),
+        ({"items": DATA.items + 9}, DataError, r"item row \d+, but there are 50 rows"),
+        (side_features(planted()), ConfigError, "backbone 'mine' cannot use side features"),
+        ({"labels": labelled(planted()).labels}, ConfigError, "backbone 'mine' cannot use labels"),
+    ],
+)
+def test_data_are_checked_before_the_plugin_runs(changes, error, message):
+    with pytest.raises(error, match=message):
+        run(Returns(None), replace(DATA, **changes))
