@@ -1,8 +1,8 @@
 """Steps of a factorisation machine on the rows that a step draws.
 
 A step draws a part of the users and items only. Products of hundreds of dense columns over all rows would dominate its
-cost, so dense columns are read for the drawn rows alone. Loss and gradient are the same as with all rows. Parts with few
-columns (ids, side features, the optimiser) still process all rows.
+cost, so dense columns are read for the drawn rows alone. Loss and gradient are the same as with all rows. Parts with
+few columns (ids, side features, the optimiser) still process all rows.
 """
 
 from __future__ import annotations
