@@ -1,4 +1,4 @@
-"""How an entity that training never saw gets its place in serving space: a few dense layers, in numpy alone."""
+"""Map from semantic vectors to factors, for entities without training interactions: dense layers in numpy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Activation = Literal["none", "leaky_relu", "relu", "tanh"]
 LEAK = 0.01
-"""Slope of LeakyReLU below zero."""
+"""Slope of LeakyReLU for negative inputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +29,16 @@ class Dense:
 
     @property
     def inputs(self) -> int:
-        """Columns that it takes."""
+        """Number of input columns."""
         return int(self.weight.shape[0])
 
     @property
     def outputs(self) -> int:
-        """Columns that it gives."""
+        """Number of output columns."""
         return int(self.weight.shape[1])
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 ``[n, inputs]`` to float32 ``[n, outputs]``."""
+        """Apply the layer: float32 ``[n, inputs]`` to float32 ``[n, outputs]``."""
         hidden: NDArray[np.float32] = x @ self.weight + self.bias
         if self.activation == "leaky_relu":
             return np.where(hidden > 0, hidden, np.float32(LEAK) * hidden)
@@ -59,22 +59,22 @@ class Mixture:
     """
 
     gate: Dense
-    """``inputs`` to one number an expert."""
+    """Maps ``inputs`` columns to one logit per expert."""
     experts: tuple[tuple[Dense, ...], ...]
-    """The layers of each."""
+    """Layers of each expert."""
 
     @property
     def inputs(self) -> int:
-        """Columns that it takes."""
+        """Number of input columns."""
         return self.gate.inputs
 
     @property
     def outputs(self) -> int:
-        """Columns that it gives."""
+        """Number of output columns."""
         return self.experts[0][-1].outputs
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 ``[n, inputs]`` to float32 ``[n, outputs]``."""
+        """Apply the layer: float32 ``[n, inputs]`` to float32 ``[n, outputs]``."""
         logits = self.gate(x)
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares /= shares.sum(axis=1, keepdims=True)
@@ -89,7 +89,7 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Map from semantic vectors to serving space; it travels in the serving artifact.
+    """Map from semantic vectors to factors, stored in the serving artifact.
 
     >>> import numpy as np
     >>> layer = Dense(np.eye(2, 3, dtype=np.float32), np.array([0, 0, 1], np.float32))
@@ -99,9 +99,9 @@ class Placement:
 
     layers: tuple[Dense | Mixture, ...]
     norm: float | None = None
-    """If given, rows are rescaled to this L2 length: the typical length of trained rows."""
+    """L2 length that rows are rescaled to, such as the mean length of trained rows; None to leave them."""
     tail: tuple[float, ...] = ()
-    """Constant columns set beside the rows after that, such as the bias of a typical item."""
+    """Constant columns appended after rescaling, such as the mean item bias."""
 
     @property
     def inputs(self) -> int:
@@ -127,7 +127,7 @@ class Placement:
         return np.ascontiguousarray(hidden, dtype=np.float32)
 
     def to_tensors(self, prefix: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, object]]:
-        """Split into named arrays (for safetensors) and a JSON-able description."""
+        """Return arrays by name, for safetensors, and a description that can be written as JSON."""
         tensors: dict[str, NDArray[np.float32]] = {}
         kinds: list[object] = []
         for number, layer in enumerate(self.layers):
@@ -147,15 +147,15 @@ class Placement:
     def from_tensors(
         cls, prefix: str, tensors: Mapping[str, NDArray[np.float32]], description: Mapping[str, object]
     ) -> Placement:
-        """Inverse of :meth:`to_tensors`.
+        """Build a placement from the result of :meth:`to_tensors`.
 
         Raises:
             KeyError: An array is missing.
-            ValueError: The description is not one that :meth:`to_tensors` wrote.
+            ValueError: The description is malformed.
         """
         activations, norm, tail = description["activations"], description["norm"], description.get("tail", [])
         if not (isinstance(activations, list) and isinstance(tail, list) and isinstance(norm, int | float | None)):
-            raise ValueError(f"not a placement: {description!r}")  # noqa: TRY004 - what a file says, not a caller
+            raise ValueError(f"not a placement: {description!r}")  # noqa: TRY004 - the value comes from a file
         layers = tuple(_take(tensors, f"{prefix}.{number}", kind) for number, kind in enumerate(activations))
         return cls(layers, None if norm is None else float(norm), tuple(float(number) for number in tail))
 
