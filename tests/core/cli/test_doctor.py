@@ -42,7 +42,7 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
         (
             'data.features.item=["genre:category"]',
             "backbone and fuser",
-            "no side features, and [data.features] names genre",
+            "cannot use side features, but [data.features] names genre",
         ),
         (
             'backbone={use="fm", loss="log"}',
