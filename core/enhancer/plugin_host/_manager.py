@@ -294,7 +294,7 @@ class PluginManager:
                 f"{kind} {use!r} does not keep its options",
                 hint="set self.options = options in its constructor: cached runs are found by them",
             )
-        if kind in _KNOWN_BY_OPTIONS:
+        if kind in _MUST_KEEP_OPTIONS:
             made.plugin_name = use
         return made
 

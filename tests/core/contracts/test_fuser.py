@@ -65,7 +65,7 @@ def test_a_fuser_that_forgets_its_needs_is_not_trained_in_silence(backbone):
 
 def test_advice_names_options_that_the_backbone_has():
     needy = fuser_of(Fusion(), "ranking")
-    with pytest.raises(FusionError, match="fuser 'mine' needs .* which backbone 'FM' does not offer") as refused:
+    with pytest.raises(FusionError, match=r"fuser 'mine' needs .* which backbone 'FM' does not offer") as refused:
         needy.check(FM(FMOptions(), Context()))
     assert "[backbone] loss" in refused.value.hint
     assert "layers" not in refused.value.hint

@@ -12,9 +12,9 @@ import torch
 from enhancer.contracts import Context, SideFeatures
 from enhancer.errors import ConfigError, DataError
 from enhancer.testing.backbone import Ignore, Watcher, planted
-from enhancer_plugins.backbones.fm import FM, FMOptions
 from enhancer_plugins.backbones.factorisation.click_model import ClickModel, LabelledSampler
 from enhancer_plugins.backbones.factorisation.model import FMModel
+from enhancer_plugins.backbones.fm import FM, FMOptions
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.align import Align, AlignOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions

@@ -21,8 +21,8 @@ from enhancer_plugins.fusers.prior import Prior, PriorOptions
 from enhancer_plugins.training.loop import Outcome
 from enhancer_plugins.training.losses.bpr import bpr_reference
 from enhancer_plugins.training.model import Recipe
-from enhancer_plugins.training.sampler import Triples
 from enhancer_plugins.training.regression import ridge_regression
+from enhancer_plugins.training.sampler import Triples
 
 N_USERS, N_ITEMS, WIDTH = 60, 90, 11
 RECIPE = Recipe(dim=6, learning_rate=0.02, regularisation=0.1, batch_size=40, init_std=0.3, device="cpu")
