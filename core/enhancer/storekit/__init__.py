@@ -1,1 +1,1 @@
-"""What feature stores share: the record codec and the base of stores with ordered byte keys."""
+"""Code that feature stores share: the record codec and a base class for stores with ordered byte keys."""

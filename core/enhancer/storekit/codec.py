@@ -1,11 +1,11 @@
-"""The bytes of a record: one layout for every store that keeps opaque values, safe to read from a damaged disk.
+"""Encode records as bytes. The layout is shared by all stores of opaque values, and detects damage.
 
-A record is kept as a *key* and a *value*. The value, all integers little-endian::
+A record is stored as a *key* and a *value*. Layout of the value, with little-endian integers::
 
     0   4  magic ``ENHR``
     4   2  format version
     6   2  zero
-    8   4  CRC-32 over the key, then the value without these four bytes
+    8   4  CRC-32 of the key, followed by the value without these four bytes
     12  4  length of the value
     16  4  dim: length of the vector
     20  2  length of the input hash
@@ -14,12 +14,12 @@ A record is kept as a *key* and a *value*. The value, all integers little-endian
     28  4  zero
     32     the vector, float32 ``[dim]``; then the input hash, the fingerprint and the metadata (JSON), all UTF-8
 
-The vector lies at a fixed place, so that a table of vectors is filled by copying memory; the two fields that decide
-freshness are read without parsing the JSON. The checksum covers the key too: a value that a damaged index hands out
-under another record's key is noticed. Magic, version and checksum keep their places in every later version.
+The vector has a fixed offset, so that a matrix of vectors is filled by copying memory. Input hash and embedder are read
+without parsing the JSON. The checksum includes the key, to detect a damaged index that returns the value of another
+record. Magic, version and checksum have the same offsets in every later version.
 
-Keys sort by kind, then aspect, then id. Ids of any length and any characters (lone surrogates included) are allowed:
-one of more than 255 bytes is kept as its BLAKE2b digest, and the id inside the record settles what it was.
+Keys sort by kind, then aspect, then id. Ids may have any length and any characters, including lone surrogates. An id of
+more than 255 bytes is replaced by its BLAKE2b digest in the key; the record contains the id itself.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT_VERSION: Final = 1
-"""The version that :func:`encode` writes, and the newest that :func:`decode` reads."""
+"""Version that :func:`encode` writes, and the newest that :func:`decode` reads."""
 
 Value = bytes | memoryview
 
 _MAGIC: Final = b"ENHR"
-_HEAD = struct.Struct("<4sHHIIIHHII")
-_HEAD_OF_STAMP = struct.Struct("<8sI4xIHH")
-"""The same, as far as stamps need it: beginning, checksum, dim and the lengths of both texts."""
+_HEADER = struct.Struct("<4sHHIIIHHII")
+_STAMP_HEADER = struct.Struct("<8sI4xIHH")
+"""Subset of the header for stamps: magic and version, checksum, dim, and the lengths of both strings."""
 _CHECKSUM = struct.Struct("<I")
-_BEGINNING: Final = _HEAD.pack(_MAGIC, FORMAT_VERSION, 0, 0, 0, 0, 0, 0, 0, 0)[:8]
+_PREFIX: Final = _HEADER.pack(_MAGIC, FORMAT_VERSION, 0, 0, 0, 0, 0, 0, 0, 0)[:8]
 _CHECKSUM_AT: Final = 8
 _BODY_AT: Final = 12
 VECTOR_AT: Final = 32
-"""Where the vector begins in every value."""
+"""Offset of the vector in every value."""
 _ID_BYTES: Final = 255
 _ASPECT_BYTES: Final = 100
 _ASPECT_HASHED: Final = 255
@@ -67,7 +67,7 @@ _KIND_NAME: Final[dict[int, Kind]] = {ord("i"): "item", ord("u"): "user"}
 
 
 def key_prefix(kind: Kind, aspect: str | None = None) -> bytes:
-    r"""What the keys of one kind, or of one kind and aspect, begin with.
+    r"""Return the common prefix of the keys of one kind, or of one kind and aspect.
 
     >>> key_prefix("item")
     b'i'
@@ -85,7 +85,7 @@ def key_prefix(kind: Kind, aspect: str | None = None) -> bytes:
 
 
 def encode_keys(ids: Sequence[str], kind: Kind, aspect: str = PROFILE_ASPECT) -> list[bytes]:
-    """The keys of many ids of one kind and aspect."""
+    """Return the keys of many ids of one kind and aspect."""
     prefix = key_prefix(kind, aspect)
     plain, hashed = prefix + b"=", prefix + b"#"
     keys = []
@@ -96,7 +96,7 @@ def encode_keys(ids: Sequence[str], kind: Kind, aspect: str = PROFILE_ASPECT) ->
 
 
 def encode_key(key: Key) -> bytes:
-    r"""The bytes that a record is kept under: 2 to 358 of them.
+    r"""Return the key as bytes, 2 to 358 of them.
 
     >>> encode_key(Key("item", "42"))
     b'i\x00=42'
@@ -105,7 +105,7 @@ def encode_key(key: Key) -> bytes:
 
 
 def describe_key(raw: bytes) -> str:
-    r"""Name a key for people, ``kind/id`` or ``kind/id/aspect``, as far as its bytes tell.
+    r"""Return a key for display, as ``kind/id`` or ``kind/id/aspect``.
 
     >>> describe_key(b"i\x00=42")
     'item/42'
@@ -124,7 +124,7 @@ def describe_key(raw: bytes) -> str:
 
 
 def decode_key(raw: bytes) -> Key | None:
-    r"""Inverse of :func:`encode_key`; None where kind, aspect or id is not to be read from the bytes alone.
+    r"""Invert :func:`encode_key`. Return None for a damaged key or one that contains a digest.
 
     >>> decode_key(b"i\x00=42")
     Key(kind='item', id='42', aspect='')
@@ -143,7 +143,7 @@ def decode_key(raw: bytes) -> Key | None:
 
 
 def describe_kind(raw: bytes) -> str:
-    r"""The ``kind`` or ``kind/aspect`` of a key.
+    r"""Return the ``kind`` or ``kind/aspect`` of a key.
 
     >>> describe_kind(b"i\x04mood=42")
     'item/mood'
@@ -158,10 +158,10 @@ def describe_kind(raw: bytes) -> str:
 
 
 def check_vector(vector: Any, name: str) -> NDArray[np.float32]:
-    """The vector as float32 ``[dim]``.
+    """Return the vector as float32 ``[dim]``.
 
     Raises:
-        StoreError: It is not one-dimensional, is empty, or holds NaN, infinities or zeros alone; names the record.
+        StoreError: The vector is empty, zero or not one-dimensional, or contains NaN or infinity; names the record.
     """
     try:
         array = np.asarray(vector)
@@ -174,7 +174,8 @@ def check_vector(vector: Any, name: str) -> NDArray[np.float32]:
     if not np.isfinite(row).all():
         place = int(np.flatnonzero(~np.isfinite(row))[0])
         raise StoreError(
-            f"record {name}: its vector holds {row[place]} at place {place}", hint="nothing of this call was written"
+            f"record {name}: its vector has the value {row[place]} at index {place}",
+            hint="nothing of this call was written",
         )
     if not row.any():
         raise StoreError(f"record {name}: its vector is zero", hint="a zero vector has no direction to compare")
@@ -182,11 +183,10 @@ def check_vector(vector: Any, name: str) -> NDArray[np.float32]:
 
 
 def encode(record: Record) -> tuple[bytes, bytes]:
-    """A record as key and value.
+    """Return a record as key and value.
 
     Raises:
-        StoreError: The vector is not one of finite numbers, not all zero, in one dimension; or a field is of a wrong
-            type. The message names the record.
+        StoreError: The vector is invalid (see :func:`check_vector`), or a field has a wrong type; names the record.
     """
     name = "/".join(filter(None, (str(record.kind), str(record.id), str(record.aspect))))
     for field in ("id", "aspect", "profile", "prompt_version", "model", "embedder", "generated_at", "input_hash"):
@@ -196,10 +196,10 @@ def encode(record: Record) -> tuple[bytes, bytes]:
     vector = check_vector(record.vector, name)
     stamp = [text.encode("utf-8", "surrogatepass") for text in record.stamp]
     if max(map(len, stamp)) > 0xFFFF:
-        raise StoreError(f"record {name}: input_hash and embedder may have 65,535 bytes each")
+        raise StoreError(f"record {name}: input_hash and embedder are limited to 65,535 bytes each")
     meta = _metadata(record, name).encode("ascii")
     length = VECTOR_AT + 4 * vector.size + len(stamp[0]) + len(stamp[1]) + len(meta)
-    head = _HEAD.pack(
+    head = _HEADER.pack(
         _MAGIC, FORMAT_VERSION, 0, 0, length, vector.size, len(stamp[0]), len(stamp[1]), len(meta), 0
     )  # fmt: skip
     body = b"".join((head[_BODY_AT:], vector.tobytes(), *stamp, meta))
@@ -216,7 +216,7 @@ def _metadata(record: Record, name: str) -> str:
         raise StoreError(f"record {name}: cost_usd must be a finite number or None, not {cost!r}")
     if not isinstance(record.tags, tuple | list) or not all(isinstance(tag, str) for tag in record.tags):
         raise StoreError(f"record {name}: tags must be strings, not {record.tags!r}")
-    # ASCII JSON keeps even lone surrogates, which UTF-8 does not.
+    # ASCII JSON can represent lone surrogates, which UTF-8 cannot.
     return json.dumps(
         {
             "id": record.id,
@@ -243,39 +243,39 @@ def _checksum(key: bytes, start: Value, body: Value) -> int:
 
 
 def check(key: bytes, value: Value) -> int:
-    """See that ``value`` is what was written under ``key``; returns the dim of its vector.
+    """Verify a value against its key and return the dimension of its vector.
 
     Raises:
-        StoreCorruptError: It is not.
-        StoreError: It is sound, but of a format that only a newer enhancer reads.
+        StoreCorruptError: The value is not what was written under the key.
+        StoreError: The value is valid, but has a format that only a newer version of enhancer reads.
     """
     if len(value) < VECTOR_AT:
         _corrupt(key, "not a record")
-    magic, version, zero, checksum, _, dim, _, _, _, _ = _HEAD.unpack_from(value)
+    magic, version, zero, checksum, _, dim, _, _, _, _ = _HEADER.unpack_from(value)
     if magic == _MAGIC and version == FORMAT_VERSION and not zero:
-        # As nearly always: the beginning is known, and need not be cut out.
-        if zlib.crc32(value[_BODY_AT:], zlib.crc32(key + _BEGINNING)) != checksum:
-            _corrupt(key, "its checksum does not hold")
+        # Fast path for the current format: its first eight bytes are constant.
+        if zlib.crc32(value[_BODY_AT:], zlib.crc32(key + _PREFIX)) != checksum:
+            _corrupt(key, "its checksum is wrong")
         return int(dim)
     if magic != _MAGIC:
         _corrupt(key, "not a record")
     if checksum != _checksum(key, value[:_CHECKSUM_AT], value[_BODY_AT:]):
-        _corrupt(key, "its checksum does not hold")
+        _corrupt(key, "its checksum is wrong")
     if version != FORMAT_VERSION:
         raise StoreError(
-            f"record {describe_key(key)} is of format {version}; this enhancer reads formats up to {FORMAT_VERSION}",
+            f"record {describe_key(key)} has format {version}; this enhancer reads formats up to {FORMAT_VERSION}",
             hint="upgrade enhancer",
         )
     return int(dim)
 
 
 def vector_bytes(value: Value, dim: int) -> Value:
-    """The vector of a checked value, as the bytes of little-endian float32 ``[dim]``."""
+    """Return the vector of a verified value as the bytes of little-endian float32 ``[dim]``."""
     return value[VECTOR_AT : VECTOR_AT + 4 * dim]
 
 
 def read_stamp(value: Value, dim: int) -> Stamp:
-    """The freshness fields of a checked value."""
+    """Return input hash and embedder of a verified value."""
     first = VECTOR_AT + 4 * dim
     second = first + int.from_bytes(value[20:22], "little")
     end = second + int.from_bytes(value[22:24], "little")
@@ -285,29 +285,29 @@ def read_stamp(value: Value, dim: int) -> Stamp:
 
 
 def stamps(keys: Iterable[bytes], values: Iterable[Value | None]) -> list[Stamp | None]:
-    """What :func:`check` and :func:`read_stamp` give for many records, for those who ask by the million.
+    """Return the stamps of many records. Equivalent to :func:`check` and :func:`read_stamp`, but faster.
 
     Args:
         keys: Keys.
-        values: What is kept under each; None where nothing is.
+        values: Value of each key; None if there is none.
 
     Returns:
-        For each its stamp; None where there is no record, or a damaged one.
+        Stamp of each record; None for missing and damaged records.
 
     Raises:
-        StoreError: A record is of a format that only a newer enhancer reads.
+        StoreError: A record has a format that only a newer version of enhancer reads.
     """
-    # Everything inline: to call a function, or to cut a slice, costs a good part of the checksum itself.
+    # Inlined: function calls and slices would cost nearly as much as the checksum.
     found: list[Stamp | None] = []
-    add, unpack, crc, make = found.append, _HEAD_OF_STAMP.unpack_from, zlib.crc32, tuple.__new__
-    beginning, body_at, vector_at = _BEGINNING, _BODY_AT, VECTOR_AT
+    add, unpack, crc, make = found.append, _STAMP_HEADER.unpack_from, zlib.crc32, tuple.__new__
+    expected, body_at, vector_at = _PREFIX, _BODY_AT, VECTOR_AT
     for key, value in zip(keys, values, strict=True):
         if value is None:
             add(None)
             continue
         if len(value) >= vector_at:
-            begins, checksum, dim, hash_bytes, embedder_bytes = unpack(value)
-            if begins == beginning and crc(value[body_at:], crc(key + beginning)) == checksum:
+            prefix, checksum, dim, hash_bytes, embedder_bytes = unpack(value)
+            if prefix == expected and crc(value[body_at:], crc(key + expected)) == checksum:
                 start = vector_at + 4 * dim
                 middle = start + hash_bytes
                 both = str(value[start : middle + embedder_bytes], "utf-8", "surrogatepass")
@@ -322,37 +322,37 @@ def stamps(keys: Iterable[bytes], values: Iterable[Value | None]) -> list[Stamp 
 
 
 def vectors(keys: Sequence[bytes], values: Iterable[Value | None]) -> NDArray[np.float32]:
-    """The vectors of many records as a table.
+    """Return the vectors of many records as a matrix.
 
     Args:
         keys: Keys.
-        values: What is kept under each; None where nothing is.
+        values: Value of each key; None if there is none.
 
     Returns:
-        float32 ``[len(keys), dim]``, NaN where there is no record; ``[len(keys), 0]`` where there is none at all.
+        float32 ``[len(keys), dim]``, with NaN in the rows of missing records; ``[len(keys), 0]`` if all are missing.
 
     Raises:
         StoreCorruptError: A value is not what was written under its key.
-        StoreMismatchError: Vectors differ in length.
-        StoreError: A record is of a format that only a newer enhancer reads.
+        StoreMismatchError: Vectors differ in dimension.
+        StoreError: A record has a format that only a newer version of enhancer reads.
     """
     table = np.empty((len(keys), 0), dtype="<f4")
     view = memoryview(b"")
-    unpack, crc, beginning, body_at = _HEAD_OF_STAMP.unpack_from, zlib.crc32, _BEGINNING, _BODY_AT
+    unpack, crc, expected, body_at = _STAMP_HEADER.unpack_from, zlib.crc32, _PREFIX, _BODY_AT
     dim, width, first = 0, 0, b""
     for row, (key, value) in enumerate(zip(keys, values, strict=True)):
         if value is None:
             continue
-        # Inline, as for stamps; whatever is not as nearly always is looked at with care.
-        begins, checksum, found, _, _ = unpack(value) if len(value) >= VECTOR_AT else (b"", 0, 0, 0, 0)
-        if begins != beginning or crc(value[body_at:], crc(key + beginning)) != checksum:
+        # Inlined, as for stamps; other formats and damaged values take the slow path.
+        prefix, checksum, found, _, _ = unpack(value) if len(value) >= VECTOR_AT else (b"", 0, 0, 0, 0)
+        if prefix != expected or crc(value[body_at:], crc(key + expected)) != checksum:
             found = check(key, value)
         if found != dim:
             if first:
                 raise StoreMismatchError(
-                    f"vectors of different length: record {describe_key(first)} has {dim}, "
+                    f"vectors differ in dimension: record {describe_key(first)} has {dim}, "
                     f"{describe_key(key)} has {found}",
-                    hint="run `enhancer generate` to embed all of them with the embedder now configured",
+                    hint="run `enhancer generate` to embed all of them with the configured embedder",
                 )
             dim, width, first = found, 4 * found, key
             table = np.full((len(keys), dim), np.nan, dtype="<f4")
@@ -362,11 +362,11 @@ def vectors(keys: Sequence[bytes], values: Iterable[Value | None]) -> NDArray[np
 
 
 def decode(key: bytes, value: Value) -> Record:
-    """Inverse of :func:`encode`; the vector is a copy.
+    """Invert :func:`encode`. The vector is a copy.
 
     Raises:
-        StoreCorruptError: The value is not what was written under this key.
-        StoreError: It is of a format that only a newer enhancer reads.
+        StoreCorruptError: The value is not what was written under the key.
+        StoreError: The value has a format that only a newer version of enhancer reads.
     """
     dim = check(key, value)
     stamp = read_stamp(value, dim)
@@ -384,11 +384,11 @@ def decode(key: bytes, value: Value) -> Record:
     except (ValueError, TypeError, KeyError, StoreError) as error:
         _corrupt(key, f"its metadata cannot be read ({error})")
     if own != key:
-        _corrupt(key, f"it holds {describe_key(own)}")
+        _corrupt(key, f"it contains the record {describe_key(own)}")
     return record
 
 
 def _corrupt(key: bytes, what: str) -> NoReturn:
     raise StoreCorruptError(
-        f"record {describe_key(key)}: {what}", hint="the next `enhancer generate` makes damaged records again"
+        f"record {describe_key(key)}: {what}", hint="the next `enhancer generate` creates damaged records again"
     )

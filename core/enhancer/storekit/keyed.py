@@ -1,7 +1,7 @@
-"""A feature store over anything that keeps byte keys and byte values in order.
+"""Base class of feature stores over ordered byte keys and byte values.
 
-What a subclass provides is six small methods; records, checksums, tables of vectors and verification are here. It is
-public: a store of your own that keeps keys and values can build on it.
+A subclass implements six small methods. Records, checksums, matrices of vectors and verification are implemented here.
+The class is public, for plugins that store keys and values.
 """
 
 from __future__ import annotations
@@ -26,57 +26,57 @@ _KINDS: tuple[Kind, ...] = ("item", "user")
 
 
 class KeyedStore(FeatureStore):
-    """Base of the bundled stores."""
+    """Feature store over a key-value database with ordered keys."""
 
-    _walks_when_damaged: ClassVar[bool] = False
-    """Whether reading on is safe where :meth:`_check_files` has found faults."""
+    _readable_when_damaged: ClassVar[bool] = False
+    """Whether records may be read although :meth:`_check_files` found faults."""
 
     @abstractmethod
     def _fetch(self, keys: Sequence[bytes]) -> AbstractContextManager[Iterator[codec.Value | None]]:
-        """The values of ``keys``, in order, from one transaction; they are valid inside the block."""
+        """Open a transaction and return the values of ``keys`` in order. They are valid within the context."""
 
     @abstractmethod
     def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Write all pairs or none; on disk when it returns."""
+        """Write all pairs atomically and durably."""
 
     @abstractmethod
     def _remove(self, keys: Sequence[bytes]) -> int:
-        """Remove what is there, in one transaction; returns how many."""
+        """Remove existing keys in one transaction and return their number."""
 
     @abstractmethod
     def _walk(self, prefix: bytes) -> Iterator[tuple[bytes, codec.Value]]:
-        """All pairs whose key begins so, in key order, without holding a transaction while the caller works."""
+        """Yield all pairs with this prefix in key order, without holding a transaction between chunks."""
 
     def _walk_keys(self, prefix: bytes) -> Iterator[bytes]:
-        """The keys of :meth:`_walk`; a subclass that need not read values for that should not."""
+        """Yield the keys of :meth:`_walk`. Subclasses should override it if they can read keys without values."""
         return (key for key, _ in self._walk(prefix))
 
     @abstractmethod
     def _check_files(self) -> list[Fault]:
-        """What is wrong below the records."""
+        """Return defects of the files below the level of records."""
 
     @abstractmethod
     def _bytes_on_disk(self) -> int:
-        """Size of the store's files."""
+        """Return the total size of the store's files."""
 
-    # --- bytes, for repairs ---------------------------------------------------------------------------------------
+    # --- raw access, for repairs ----------------------------------------------------------------------------------
 
     def pairs(self) -> Iterator[tuple[bytes, codec.Value]]:
-        """Every key and value as it is kept, damaged ones too."""
+        """Yield every stored key and value, including damaged ones."""
         return self._walk(b"")
 
     def write_pairs(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """Write what :meth:`pairs` of a store gave."""
+        """Write pairs as yielded by :meth:`pairs`."""
         self._write(pairs)
 
     def remove_keys(self, keys: Sequence[bytes]) -> int:
-        """Remove what is kept under these keys."""
+        """Remove keys and return the number of those that existed."""
         return self._remove(keys)
 
     # --- the contract ---------------------------------------------------------------------------------------------
 
     def put(self, records: Sequence[Record]) -> None:
-        """See :meth:`FeatureStore.put`; of records with equal keys in one call the last one counts."""
+        """See :meth:`FeatureStore.put`. The last of several records with equal keys is written."""
         pairs = dict(codec.encode(record) for record in records)
         if pairs:
             self._write(list(pairs.items()))
@@ -90,37 +90,34 @@ class KeyedStore(FeatureStore):
             ]
 
     def stamps(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Stamp | None]:
-        """See :meth:`FeatureStore.stamps`.
-
-        A damaged record has no stamp: whoever asks what must be made anew is told that it is missing.
-        """
+        """See :meth:`FeatureStore.stamps`. A damaged record counts as missing, so that it is created again."""
         keys = codec.encode_keys(ids, kind, aspect)
         with self._fetch(keys) as values:
             return codec.stamps(keys, values)
 
     def vectors(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NDArray[np.float32]:
-        """See :meth:`FeatureStore.vectors`; of shape ``[len(ids), 0]`` where no id has a record."""
+        """See :meth:`FeatureStore.vectors`. The shape is ``[len(ids), 0]`` if no id has a record."""
         keys = codec.encode_keys(ids, kind, aspect)
         with self._fetch(keys) as values:
             return codec.vectors(keys, values)
 
     def scan(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Record]:
-        """See :meth:`FeatureStore.scan`: by kind, aspect and id.
+        """See :meth:`FeatureStore.scan`. The order is by kind, aspect and id.
 
-        The stream holds no transaction: its user may write meanwhile, and what is written ahead of it is seen.
+        The stream holds no transaction: the caller may write meanwhile, and records written ahead are included.
         """
         for one in _KINDS if kind is None else (kind,):
             for key, value in self._walk(codec.key_prefix(one, aspect)):
                 yield codec.decode(key, value)
 
     def keys(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Key]:
-        """See :meth:`FeatureStore.keys`; damaged records have keys too."""
+        """See :meth:`FeatureStore.keys`. Includes the keys of damaged records."""
         for one in _KINDS if kind is None else (kind,):
             for raw in self._walk_keys(codec.key_prefix(one, aspect)):
                 if (key := codec.decode_key(raw)) is not None:
                     yield key
                     continue
-                # What is long is kept as a digest: the record settles what it was.
+                # A long id is stored as a digest; the record contains the id itself.
                 with self._fetch([raw]) as values:
                     for value in values:
                         if value is not None:
@@ -132,7 +129,7 @@ class KeyedStore(FeatureStore):
         return self._remove(keys) if keys else 0
 
     def stats(self) -> StoreStats:
-        """See :meth:`FeatureStore.stats`; damaged records count as ``damaged``."""
+        """See :meth:`FeatureStore.stats`. Damaged records have the kind ``damaged``."""
         kinds: Counter[str] = Counter()
         dims: Counter[int] = Counter()
         embedders: Counter[str] = Counter()
@@ -156,7 +153,7 @@ class KeyedStore(FeatureStore):
     def verify(self) -> list[Fault]:
         """See :meth:`FeatureStore.verify`."""
         faults = self._check_files()
-        if faults and not self._walks_when_damaged:
+        if faults and not self._readable_when_damaged:
             return faults
         try:
             for key, value in self._walk(b""):
@@ -171,7 +168,7 @@ class KeyedStore(FeatureStore):
 
 
 class ReadOnly(KeyedStore):
-    """Mixed into a store's snapshot, before the store: reads go where the store's go, and writing is an error."""
+    """Mixin for the snapshot class of a store, to be listed before the store: writing raises an error."""
 
     def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         del pairs

@@ -44,7 +44,7 @@ class SQLiteStore(KeyedStore):
     """
 
     options_class = SQLiteOptions
-    _walks_when_damaged = True
+    _readable_when_damaged = True
 
     def __init__(self, options: Options, context: Context) -> None:
         assert isinstance(options, SQLiteOptions)

@@ -118,7 +118,7 @@ def test_a_newer_format_asks_for_an_upgrade() -> None:
     newer = bytearray(value)
     newer[4:6] = (7).to_bytes(2, "little")
     newer[8:12] = zlib.crc32(bytes(newer[12:]), zlib.crc32(bytes(newer[:8]), zlib.crc32(key))).to_bytes(4, "little")
-    with pytest.raises(StoreError, match=r"item/1 is of format 7.*upgrade") as caught:
+    with pytest.raises(StoreError, match=r"item/1 has format 7.*upgrade") as caught:
         codec.decode(key, bytes(newer))
     assert not isinstance(caught.value, StoreCorruptError)
 
