@@ -1,4 +1,4 @@
-"""Conformance suites: what every plugin of a kind must do, as tests that a plugin's author subclasses.
+"""Conformance suites: tests for every plugin of a kind, which plugin authors subclass.
 
 ::
 
@@ -11,5 +11,5 @@
         def make_provider(self):
             return lambda: Mine(MineOptions(), Context())
 
-They need pytest, and nothing else that enhancer does not need itself.
+They need pytest in addition to the dependencies of enhancer.
 """

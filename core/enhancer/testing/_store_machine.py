@@ -1,4 +1,4 @@
-"""Random sequences of calls on a store beside a dictionary that must agree with it."""
+"""State machine that compares a store with a dictionary over random sequences of calls."""
 
 from __future__ import annotations
 
@@ -31,13 +31,17 @@ _records = st.builds(
 )
 
 
-def machine(fresh: Callable[[], Callable[[], FeatureStore]]) -> type[RuleBasedStateMachine]:
-    """A state machine over the stores that ``fresh`` gives: each call a way to open one new store again and again."""
+def store_machine(new_store: Callable[[], Callable[[], FeatureStore]]) -> type[RuleBasedStateMachine]:
+    """Return a state machine for stores.
+
+    Args:
+        new_store: Returns, for a new empty store, a function that opens it.
+    """
 
     class Machine(RuleBasedStateMachine):
         def __init__(self) -> None:
             super().__init__()
-            self.open = fresh()
+            self.open = new_store()
             self.store = self.open()
             self.model: dict[Key, Record] = {}
 
@@ -48,9 +52,9 @@ def machine(fresh: Callable[[], Callable[[], FeatureStore]]) -> type[RuleBasedSt
 
         @rule(ids=st.lists(_ids, max_size=5), kind=_kinds, aspect=_aspects)
         def delete(self, ids: list[str], kind: Any, aspect: str) -> None:
-            there = {Key(kind, id_, aspect) for id_ in ids} & set(self.model)
-            assert self.store.delete(ids, kind=kind, aspect=aspect) == len(there)
-            for key in there:
+            existing = {Key(kind, id_, aspect) for id_ in ids} & set(self.model)
+            assert self.store.delete(ids, kind=kind, aspect=aspect) == len(existing)
+            for key in existing:
                 del self.model[key]
 
         @rule(ids=st.lists(_ids, max_size=5), kind=_kinds, aspect=_aspects)

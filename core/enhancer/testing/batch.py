@@ -1,9 +1,9 @@
-"""What the batch API of a provider must do. Subclass :class:`BatchConformance` in a test module; pytest does the rest.
+"""Tests for batch APIs of LLM providers. Subclass :class:`BatchConformance` in a test module that pytest collects.
 
-It needs a server, or a good imitation of one: jobs that end by themselves within ``seconds``.
+The tests need a server, or an imitation of one, that completes jobs within ``seconds``.
 """
 
-# ruff: noqa: D102 - a test's name says what must be true
+# ruff: noqa: D102 - the name of a test states the requirement
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 class BatchConformance:
-    """The contract of ``BatchProvider``, as tests."""
+    """Base class of batch tests; set ``model`` and override ``make_provider``."""
 
     model: ClassVar[str] = ""
-    """A model that the provider serves."""
+    """Name of a model of the provider."""
     secret: ClassVar[str] = ""
-    """The key that the provider is given, where it is given one."""
+    """API key of the provider, if it has one."""
     seconds: ClassVar[float] = 20.0
-    """How long a job may take."""
+    """Time limit for one job."""
 
     @pytest.fixture
     def make_provider(self) -> Callable[[], LLMProvider]:
-        """Override: a function that makes a new provider, ready to answer."""
+        """Return a function that creates a provider. To be overridden."""
         pytest.fail(f"{type(self).__name__} must override the fixture make_provider", pytrace=False)
 
     def request_about(self, subject: str) -> Request:
-        """A request for one profile."""
+        """Return a request for one profile."""
         return Request(
             messages=(Message("system", "You write profiles."), Message("user", f"Write a profile of item {subject}.")),
             model=self.model,
@@ -51,7 +51,7 @@ class BatchConformance:
     def use(
         self, make_provider: Callable[[], LLMProvider], act: Callable[[LLMProvider, BatchProvider], Awaitable[None]]
     ) -> None:
-        """Run ``act`` on a new provider, in a new event loop, and close it."""
+        """Call ``act`` with a new provider and its batch API in a new event loop, and close the provider."""
 
         async def whole() -> None:
             provider = make_provider()
@@ -64,15 +64,15 @@ class BatchConformance:
         asyncio.run(whole())
 
     async def submit(self, batches: BatchProvider, folder: Path, ids: list[str], token: str) -> JobStatus:
-        """A job about these ids, created."""
+        """Create a job with one request for each id, and return its status."""
         file = folder / "requests.jsonl"
         file.write_bytes(b"".join(batches.line(id_, self.request_about(id_)) for id_ in ids))
         return await batches.create(await batches.upload(file), token)
 
-    async def ended(self, batches: BatchProvider, job_id: str) -> JobStatus:
-        """The job, once it has ended."""
+    async def wait(self, batches: BatchProvider, job_id: str) -> JobStatus:
+        """Wait until a job has ended, and return its status."""
         async with asyncio.timeout(self.seconds):
-            while (status := await batches.poll(job_id)).state == "running":  # noqa: ASYNC110 - a job tells nobody
+            while (status := await batches.poll(job_id)).state == "running":  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0.05)
         return status
 
@@ -93,7 +93,7 @@ class BatchConformance:
             ids = [f"{uuid.uuid4().hex}-{n}" for n in range(5)]
             created = await self.submit(batches, tmp_path, ids, uuid.uuid4().hex)
             assert re.fullmatch(r"\S+", created.id)
-            status = await self.ended(batches, created.id)
+            status = await self.wait(batches, created.id)
             assert (status.id, status.state) == (created.id, "completed")
             folder = tmp_path / "results"
             folder.mkdir()
@@ -109,10 +109,10 @@ class BatchConformance:
     def test_what_is_asked_is_what_complete_asks(
         self, make_provider: Callable[[], LLMProvider], tmp_path: Path
     ) -> None:
-        """Where answers depend on the request alone, direct calls and batches give the same."""
+        """For a deterministic server, direct calls and batch jobs give the same answers."""
 
         async def act(provider: LLMProvider, batches: BatchProvider) -> None:
-            status = await self.ended(batches, (await self.submit(batches, tmp_path, ["one"], uuid.uuid4().hex)).id)
+            status = await self.wait(batches, (await self.submit(batches, tmp_path, ["one"], uuid.uuid4().hex)).id)
             (found,) = [result async for _, result in batches.fetch(status, tmp_path)]
             direct = await provider.complete(self.request_about("one"))
             assert isinstance(found, Completion)
@@ -128,7 +128,7 @@ class BatchConformance:
             try:
                 assert await batches.find(token) is None
             except RequestError:
-                pytest.skip("this provider cannot tell")
+                pytest.skip("this provider does not support find()")
             created = await self.submit(batches, tmp_path, ["a"], token)
             await self.submit(batches, tmp_path, ["b"], uuid.uuid4().hex)
             found = await batches.find(token)
@@ -149,7 +149,7 @@ class BatchConformance:
 
     def test_results_can_be_fetched_twice(self, make_provider: Callable[[], LLMProvider], tmp_path: Path) -> None:
         async def act(_: LLMProvider, batches: BatchProvider) -> None:
-            status = await self.ended(batches, (await self.submit(batches, tmp_path, ["x"], uuid.uuid4().hex)).id)
+            status = await self.wait(batches, (await self.submit(batches, tmp_path, ["x"], uuid.uuid4().hex)).id)
             for _again in range(2):
                 assert [custom_id async for custom_id, _ in batches.fetch(status, tmp_path)] == ["x"]
 

@@ -1,4 +1,4 @@
-"""What every embedder must do. Subclass :class:`EmbedderConformance` in a test module; pytest does the rest.
+"""Tests for every embedder. Subclass :class:`EmbedderConformance` in a test module that pytest collects.
 
 ::
 
@@ -9,7 +9,7 @@
         options = {"model": "tiny"}
 """
 
-# ruff: noqa: D102 - a test's name says what must be true
+# ruff: noqa: D102 - the name of a test states the requirement
 
 from __future__ import annotations
 
@@ -41,26 +41,26 @@ _HEAVY = ("torch", "transformers", "sentence_transformers", "FlagEmbedding", "te
 
 
 class EmbedderConformance:
-    """Subclass it and set ``embedder_class``."""
+    """Base class of embedder tests; set ``embedder_class``."""
 
     embedder_class: ClassVar[type[Embedder]]
     options: ClassVar[Mapping[str, Any]] = {}
-    """Options to build it with."""
+    """Options for the constructor."""
     understands: ClassVar[bool] = True
-    """Whether texts of like meaning lie nearer than others; False for a toy."""
+    """Whether texts of similar meaning have similar vectors; False for a toy embedder."""
     heavy: ClassVar[tuple[str, ...]] = _HEAVY
     """Modules that must not be imported before the first text is embedded."""
 
     _made: ClassVar[dict[type, Embedder]] = {}
 
     def make(self) -> Embedder:
-        """A new embedder."""
+        """Return a new embedder."""
         options = build_options(self.embedder_class.options_class, self.options, where="[embedder]")
         return self.embedder_class(options, Context(root=Path()))
 
     @pytest.fixture
     def embedder(self) -> Embedder:
-        """One embedder for all tests of the class: its model is loaded once."""
+        """Return the embedder of the test class, whose model is loaded once."""
         if type(self) not in self._made:
             self._made[type(self)] = self.make()
         return self._made[type(self)]

@@ -1,10 +1,10 @@
-"""What every LLM provider must do. Subclass :class:`LLMProviderConformance` in a test module; pytest does the rest.
+"""Tests for every LLM provider. Subclass :class:`LLMProviderConformance` in a test module that pytest collects.
 
-A provider that speaks to a server is also tried against one that misbehaves, where the fixture ``endpoint`` gives
-one; a provider without a server (in process, recorded) leaves that fixture alone, and those tests are skipped.
+Override the fixture ``endpoint`` to test a provider against a server that can fail. For a provider without a server (in
+process, recorded) these tests are skipped.
 """
 
-# ruff: noqa: D102 - a test's name says what must be true
+# ruff: noqa: D102 - the name of a test states the requirement
 
 from __future__ import annotations
 
@@ -48,48 +48,48 @@ PROFILE_SCHEMA = {
 
 
 class Endpoint(Protocol):
-    """A server that the provider under test speaks to, and that can be told to misbehave."""
+    """Server for the provider under test, with faults that tests can switch on."""
 
     @property
     def count(self) -> int:
-        """Requests received so far."""
+        """Number of requests received."""
 
     def answer_well(self) -> None:
-        """Give good answers from now on, starting at a count of 0."""
+        """Give valid answers from now on, and reset the count."""
 
     def fail(self, status: int, message: str, headers: Mapping[str, str]) -> None:
         """Answer every request with this HTTP error."""
 
     def misbehave(self, fault: EndpointFault) -> None:
-        """Misbehave on every request; ``echo_key`` is an error of status 401 whose text holds the key it was sent."""
+        """Apply a fault to every request. ``echo_key`` is an error of status 401 whose message contains the API key."""
 
 
 class LLMProviderConformance:
-    """The contract of ``LLMProvider``, as tests."""
+    """Base class of provider tests; set ``model`` and override ``make_provider``."""
 
     model: ClassVar[str] = ""
-    """A model that the provider serves."""
+    """Name of a model of the provider."""
     secret: ClassVar[str] = ""
-    """The key that the provider is given, where it is given one."""
+    """API key of the provider, if it has one."""
     subjects: ClassVar[tuple[str, ...]] = ("1", "2", "3")
-    """Ids of items that it can be asked about."""
+    """Ids of items that requests are about."""
     free: ClassVar[bool] = False
-    """Whether every model of this provider is known to cost nothing."""
+    """Whether all models of the provider are free of charge."""
     at_once: ClassVar[int] = 16
-    """Calls that are made at the same time; fewer where each takes long, as in a model on this machine."""
+    """Number of concurrent calls in the concurrency test; set fewer for a slow model."""
 
     @pytest.fixture
     def make_provider(self) -> Callable[[], LLMProvider]:
-        """Override: a function that makes a new provider, ready to answer."""
+        """Return a function that creates a provider. To be overridden."""
         pytest.fail(f"{type(self).__name__} must override the fixture make_provider", pytrace=False)
 
     @pytest.fixture
     def endpoint(self) -> Endpoint | None:
-        """Override, where there is a server to misbehave."""
+        """Return the server for fault tests; None skips them. To be overridden."""
         return None
 
     def request_for(self, *ids: str, timeout: float = 20.0, schema: bool = True) -> Request:
-        """A request for the profiles of these items."""
+        """Return a request for the profiles of these items."""
         prompt = "Write a profile of each item as JSON: " + "; ".join(f"item {n}" for n in ids)
         one: Mapping[str, object] = PROFILE_SCHEMA
         if len(ids) > 1:
@@ -114,7 +114,7 @@ class LLMProviderConformance:
     def use(
         self, make_provider: Callable[[], LLMProvider], act: Callable[[LLMProvider], Awaitable[Completion]]
     ) -> Completion:
-        """Run ``act`` on a new provider, in a new event loop, and close it."""
+        """Call ``act`` with a new provider in a new event loop, and close the provider."""
 
         async def whole() -> Completion:
             provider = make_provider()
@@ -126,12 +126,12 @@ class LLMProviderConformance:
         return asyncio.run(whole())
 
     def ask(self, make_provider: Callable[[], LLMProvider], request: Request | None = None) -> Completion:
-        """One call on a new provider."""
+        """Return the completion of one call of a new provider."""
         return self.use(
             make_provider, lambda provider: provider.complete(request or self.request_for(self.subjects[0]))
         )
 
-    # -- without a call ---------------------------------------------------------------------------------------------
+    # -- without calls ----------------------------------------------------------------------------------------------
 
     def test_options_are_declared_and_described(self, make_provider: Callable[[], LLMProvider]) -> None:
         options = type(make_provider()).options_class
@@ -170,7 +170,7 @@ class LLMProviderConformance:
         capacity = make_provider().capacity
         assert capacity is None or capacity >= 1
 
-    # -- good answers -----------------------------------------------------------------------------------------------
+    # -- valid answers ----------------------------------------------------------------------------------------------
 
     def test_a_completion_is_well_formed(self, make_provider: Callable[[], LLMProvider]) -> None:
         done = self.ask(make_provider)
@@ -232,7 +232,7 @@ class LLMProviderConformance:
                 self.ask(make_provider)
         assert tuple(capfd.readouterr()) == ("", "")
 
-    # -- bad answers ------------------------------------------------------------------------------------------------
+    # -- faults ------------------------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         ("status", "kind"),
@@ -255,7 +255,7 @@ class LLMProviderConformance:
         status: int,
         kind: type[ProviderError],
     ) -> None:
-        server = _needs(endpoint)
+        server = _require(endpoint)
         server.fail(status, "the parrot is resting", {})
         with pytest.raises(ProviderError) as caught:
             self.ask(make_provider)
@@ -267,7 +267,7 @@ class LLMProviderConformance:
     def test_retry_after_is_passed_on(
         self, make_provider: Callable[[], LLMProvider], endpoint: Endpoint | None, status: int
     ) -> None:
-        _needs(endpoint).fail(status, "later", {"Retry-After": "7"})
+        _require(endpoint).fail(status, "later", {"Retry-After": "7"})
         with pytest.raises(ProviderError) as caught:
             self.ask(make_provider)
         assert caught.value.retry_after == 7.0
@@ -276,7 +276,7 @@ class LLMProviderConformance:
     def test_broken_answers_are_typed_and_not_retried(
         self, make_provider: Callable[[], LLMProvider], endpoint: Endpoint | None, fault: EndpointFault
     ) -> None:
-        server = _needs(endpoint)
+        server = _require(endpoint)
         server.misbehave(fault)
         with pytest.raises((ConnectionFailedError, ServerError)):
             self.ask(make_provider)
@@ -286,8 +286,8 @@ class LLMProviderConformance:
     def test_the_deadline_is_of_the_whole_call(
         self, make_provider: Callable[[], LLMProvider], endpoint: Endpoint | None, fault: EndpointFault
     ) -> None:
-        server = _needs(endpoint)
-        self.ask(make_provider)  # what is imported at first use is not on the clock
+        server = _require(endpoint)
+        self.ask(make_provider)  # imports at first use must not count
         server.misbehave(fault)
         started = time.monotonic()
         with pytest.raises(DeadlineError):
@@ -297,7 +297,7 @@ class LLMProviderConformance:
     def test_a_cancelled_call_ends_at_once_and_harms_no_other(
         self, make_provider: Callable[[], LLMProvider], endpoint: Endpoint | None
     ) -> None:
-        server = _needs(endpoint)
+        server = _require(endpoint)
 
         async def act(provider: LLMProvider) -> Completion:
             request = self.request_for(self.subjects[0])
@@ -318,16 +318,16 @@ class LLMProviderConformance:
     def test_an_echoed_key_goes_no_further(
         self, make_provider: Callable[[], LLMProvider], endpoint: Endpoint | None
     ) -> None:
-        server = _needs(endpoint)
+        server = _require(endpoint)
         assert self.secret, "set `secret` to the key that make_provider is given"
         server.misbehave("echo_key")
         with pytest.raises(ProviderError) as caught:
             self.ask(make_provider)
-        told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value.hint)
-        assert self.secret not in told
+        shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value.hint)
+        assert self.secret not in shown
 
 
-def _needs(endpoint: Endpoint | None) -> Endpoint:
+def _require(endpoint: Endpoint | None) -> Endpoint:
     if endpoint is None:
-        pytest.skip("no server that can misbehave")
+        pytest.skip("the fixture endpoint has no server")
     return endpoint

@@ -1,4 +1,4 @@
-"""What every feature store must do. Subclass :class:`StoreConformance` in a test module; pytest does the rest.
+"""Tests for every feature store. Subclass :class:`StoreConformance` in a test module that pytest collects.
 
 ::
 
@@ -11,7 +11,7 @@
 The stateful test needs hypothesis and is skipped without it.
 """
 
-# ruff: noqa: D102 - a test's name says what must be true
+# ruff: noqa: D102 - the name of a test states the requirement
 
 from __future__ import annotations
 
@@ -49,28 +49,28 @@ _IDS = (
     "x" * 254,
     "y" * 5000,
 )
-"""Ids that have undone stores before."""
+"""Ids that are known to cause errors in stores."""
 
 
 class StoreConformance:
-    """Subclass it and set ``store_class``."""
+    """Base class of store tests; set ``store_class``."""
 
     store_class: ClassVar[type[FeatureStore]]
     options: ClassVar[Mapping[str, Any]] = {}
-    """Options to build it with; relative paths are under a folder of each test's own."""
+    """Options for the constructor. Relative paths are relative to a new folder for each test."""
     shared_between_processes: ClassVar[bool] = True
 
-    def options_for(self, root: Path) -> Mapping[str, Any]:  # noqa: ARG002 - for those who override it
-        """Options of the store of one test, whose folder is ``root``.
+    def options_for(self, root: Path) -> Mapping[str, Any]:  # noqa: ARG002 - used by overrides
+        """Return the options of the store of one test, whose folder is ``root``.
 
-        Override it where a store's place is more than a folder, such as a table of a server: equal roots must mean
-        equal stores, and no two roots the same one.
+        Override it if the store is not just a folder, for example a table of a server. Equal roots must give the same
+        store, and different roots different stores.
         """
         return self.options
 
     @pytest.fixture
     def open_store(self, tmp_path: Path) -> OpenStore:
-        """Opens the store of this test, once more at each call."""
+        """Return a function that opens the store of this test."""
         options = build_options(self.store_class.options_class, self.options_for(tmp_path), where="[store]")
         return lambda: self.store_class(options, Context(root=tmp_path))
 
@@ -79,7 +79,7 @@ class StoreConformance:
         with open_store() as store:
             yield store
 
-    # --- what is put is there ---------------------------------------------------------------------------------
+    # --- writing and reading ----------------------------------------------------------------------------------
 
     def test_a_record_comes_back_whole(self, store: FeatureStore) -> None:
         full = make_record("1", kind="user", aspect="mood")
@@ -152,7 +152,7 @@ class StoreConformance:
         assert store.stats().records == len(places) - 1
         assert [r.aspect for r in store.scan(kind="user", aspect="mood")] == ["mood"]
 
-    # --- what may not enter -----------------------------------------------------------------------------------
+    # --- invalid records --------------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(
         "vector",
@@ -212,7 +212,7 @@ class StoreConformance:
         assert stats.embedders == {"test@1": 1, "other": 1}
 
     def test_path_names_its_folder(self, tmp_path: Path) -> None:
-        """What is paid for is known after a swap: every store has its journal in the folder ``[store] path``."""
+        """The journal is in ``[store] path`` for every store, so that it is still found after a change of the store."""
         values = {**self.options_for(tmp_path), "path": "elsewhere"}
         options = build_options(self.store_class.options_class, values, where="[store]")
         assert isinstance(options, StoreOptions)
@@ -222,9 +222,9 @@ class StoreConformance:
     def test_it_exists_once_it_was_written_to(self, open_store: OpenStore, tmp_path: Path) -> None:
         options = build_options(self.store_class.options_class, self.options_for(tmp_path), where="[store]")
         before = self.store_class.exists(options, Context(root=tmp_path))
-        looks = self.store_class.exists.__func__ is not FeatureStore.exists.__func__  # type: ignore[attr-defined]
-        assert before is not looks, "a store that can tell finds nothing yet; any other one says that it exists"
-        assert list(tmp_path.rglob("*")) == [], "looking has made something"
+        overridden = self.store_class.exists.__func__ is not FeatureStore.exists.__func__  # type: ignore[attr-defined]
+        assert before is not overridden, "exists() must be False for a missing store, unless it is not overridden"
+        assert list(tmp_path.rglob("*")) == [], "exists() created files"
         with open_store() as store:
             store.put([make_record("1")])
         assert self.store_class.exists(options, Context(root=tmp_path))
@@ -248,7 +248,7 @@ class StoreConformance:
 
     @pytest.fixture
     def pinned(self, store: FeatureStore) -> Iterator[FeatureStore]:
-        """A snapshot of two records, before anything else is done to the store."""
+        """Yield a snapshot of a store with two records."""
         if self.store_class.snapshot is FeatureStore.snapshot:
             pytest.skip("this store has no snapshots")
         store.put([make_record("1", seed=1), make_record("2", seed=1)])
@@ -259,7 +259,7 @@ class StoreConformance:
         before = [as_tuple(record) for record in pinned.scan()]
         store.put([make_record("1", seed=2, profile="new" * 900), make_record("3")])
         store.delete(["2"])
-        for _ in range(3):  # what was replaced must not be used again either
+        for _ in range(3):  # pages of replaced records must not be reused either
             store.put([make_record(str(n), seed=n, dim=50) for n in range(3, 300)])
         assert [as_tuple(record) for record in pinned.scan()] == before
         assert pinned.stamps(["1", "2", "3"]) == [Stamp("hash-1", "test@1")] * 2 + [None]
@@ -268,7 +268,7 @@ class StoreConformance:
         assert [key.id for key in pinned.keys(kind="item")] == ["1", "2"]
         assert pinned.stats().records == 2
         assert pinned.directory == store.directory
-        # What is new shows at once to who has no snapshot, and in the next one.
+        # New records are visible in the store and in later snapshots.
         assert store.stamps(["1", "2"]) == [Stamp("hash-2", "test@1"), None]
         with store.snapshot() as later:
             assert later.stamps(["1", "2"]) == [Stamp("hash-2", "test@1"), None]
@@ -292,7 +292,7 @@ class StoreConformance:
             try:
                 for _ in range(20):
                     assert pinned.stamps(["1", "2", "3"]) == [Stamp("hash-1", "test@1")] * 2 + [None]
-            except BaseException as error:  # noqa: BLE001 - told to the main thread
+            except BaseException as error:  # noqa: BLE001 - reported to the main thread
                 errors.append(error)
 
         threads = [threading.Thread(target=read) for _ in range(3)]
@@ -304,7 +304,7 @@ class StoreConformance:
             thread.join(60)
         assert errors == []
 
-    # --- more than one user -----------------------------------------------------------------------------------
+    # --- sharing ----------------------------------------------------------------------------------------------
 
     def test_what_was_put_outlives_the_store(self, open_store: OpenStore) -> None:
         with open_store() as store:
@@ -327,7 +327,7 @@ class StoreConformance:
 
     def test_another_process_sees_and_writes(self, store: FeatureStore, tmp_path: Path) -> None:
         if not self.shared_between_processes:
-            pytest.skip("this store is for one process")
+            pytest.skip("this store does not support several processes")
         store.put([make_record("ours")])
         program = (
             "import importlib, json, sys, pathlib\n"
@@ -358,7 +358,7 @@ class StoreConformance:
                     store.put([make_record(id_, seed=number, profile="p" * 500) for id_ in ids])
                     assert None not in store.get(ids)
                     assert not np.isnan(store.vectors(ids)).any()
-            except BaseException as error:  # noqa: BLE001 - told to the main thread
+            except BaseException as error:  # noqa: BLE001 - reported to the main thread
                 errors.append(error)
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
@@ -376,18 +376,18 @@ class StoreConformance:
         from hypothesis import HealthCheck, settings
         from hypothesis.stateful import run_state_machine_as_test
 
-        from enhancer.testing._store_machine import machine
+        from enhancer.testing._store_machine import store_machine
 
         with tempfile.TemporaryDirectory() as folder:
             numbers = itertools.count()
 
-            def fresh() -> OpenStore:
+            def new_store() -> OpenStore:
                 root = Path(folder) / str(next(numbers))
                 options = build_options(self.store_class.options_class, self.options_for(root), where="[store]")
                 return lambda: self.store_class(options, Context(root=root))
 
             run_state_machine_as_test(
-                machine(fresh),
+                store_machine(new_store),
                 settings=settings(
                     max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
                 ),
