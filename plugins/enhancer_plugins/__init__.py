@@ -1,7 +1,7 @@
-"""The bundled plugins. They enter by the entry point ``bundled`` of the group ``enhancer``, like anybody else's.
+"""Bundled plugins, registered by the entry point ``bundled`` of the group ``enhancer`` like all other plugins.
 
-Targets are strings, so that listing them imports none of the libraries they are made of; ``requires`` names those
-libraries, and ``extra`` what installs them.
+Targets are strings, so that listing plugins imports none of their libraries. ``requires`` lists these libraries, and
+``extra`` names the extra that installs them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_llm_providers(register: Register) -> None:
-    """Who answers prompts."""
+    """Register the LLM providers."""
     register("litellm", "enhancer_plugins.llm.litellm:LiteLLM", extra="openai", requires=("litellm",))
     register("openai", "enhancer_plugins.llm.openai:OpenAI", extra="openai", requires=("aiohttp",))
     register("replay", "enhancer_plugins.llm.replay:Replay")
@@ -26,7 +26,7 @@ def register_llm_providers(register: Register) -> None:
 
 @hookimpl
 def register_embedders(register: Register) -> None:
-    """What turns text into vectors."""
+    """Register the embedders."""
     register(
         "sentence-transformers",
         "enhancer_plugins.embedders.sentence_transformers:SentenceTransformers",
@@ -44,21 +44,21 @@ def register_embedders(register: Register) -> None:
 
 @hookimpl
 def register_feature_stores(register: Register) -> None:
-    """Where records are kept."""
+    """Register the feature stores."""
     register("lmdb", "enhancer_plugins.stores.lmdb:LMDBStore", requires=("lmdb",))
     register("sqlite", "enhancer_plugins.stores.sqlite:SQLiteStore")
 
 
 @hookimpl
 def register_backbones(register: Register) -> None:
-    """What learns from interactions."""
+    """Register the backbones."""
     register("lightgcn", "enhancer_plugins.backbones.lightgcn:LightGCN", extra="train", requires=("torch", "numba"))
     register("fm", "enhancer_plugins.backbones.fm:FM", extra="train", requires=("torch", "numba"))
 
 
 @hookimpl
 def register_fusers(register: Register) -> None:
-    """How semantics enter a backbone."""
+    """Register the fusers."""
     register("none", "enhancer_plugins.fusers.none:NoFusion", extra="train", requires=("torch", "numba"))
     register("concat", "enhancer_plugins.fusers.concat:Concat", extra="train", requires=("torch", "numba"))
     register("align", "enhancer_plugins.fusers.align:Align", extra="train", requires=("torch", "numba"))

@@ -1,1 +1,1 @@
-"""Embedders."""
+"""Embedders: ``sentence-transformers``, ``bge`` and ``minilm``."""

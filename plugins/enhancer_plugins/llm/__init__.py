@@ -1,1 +1,1 @@
-"""LLM providers: ``litellm``, ``openai`` (the protocol spoken directly) and ``replay`` (recorded answers)."""
+"""LLM providers: ``litellm``, ``openai`` (OpenAI-compatible servers) and ``replay`` (recorded answers)."""

@@ -1,4 +1,4 @@
-"""What base URLs are, and which of them are near."""
+"""Validate base URLs, and find out which hosts are local."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from enhancer.errors import ConfigError
 
 
 def checked_base(base: str) -> str:
-    """The base URL without a last slash.
+    """Return the base URL without a trailing slash.
 
     Raises:
-        ConfigError: It is no URL, or holds a secret.
+        ConfigError: The URL is invalid, or contains credentials.
 
     >>> checked_base("http://127.0.0.1:8000/v1/")
     'http://127.0.0.1:8000/v1'
@@ -23,16 +23,18 @@ def checked_base(base: str) -> str:
         parts = urlsplit(base)
         port = parts.port
     except ValueError:
-        raise ConfigError(f"[llm] api_base: {base!r} is no URL", hint="such as http://127.0.0.1:8000/v1") from None
+        raise ConfigError(
+            f"[llm] api_base: {base!r} is not a URL", hint="for example http://127.0.0.1:8000/v1"
+        ) from None
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigError("[llm] api_base holds credentials or a query", hint="keys belong in environment variables")
+        raise ConfigError("[llm] api_base contains credentials or a query", hint="keys belong in environment variables")
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        raise ConfigError(f"[llm] api_base: {base!r} is no URL", hint="such as http://127.0.0.1:8000/v1")
+        raise ConfigError(f"[llm] api_base: {base!r} is not a URL", hint="such as http://127.0.0.1:8000/v1")
     return base.rstrip("/").removesuffix("/chat/completions")
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is this machine or on a private network, where servers want no key.
+    """Return whether a host is this machine or in a private network, where servers need no API key.
 
     >>> [is_local(h) for h in ("localhost", "10.1.2.3", "::1", "gpu-box", "gpu.internal", "api.openai.com", "8.8.8.8")]
     [True, True, True, True, True, False, False]
@@ -45,12 +47,12 @@ def is_local(host: str) -> bool:
 
 
 def is_local_url(url: str) -> bool:
-    """Likewise for a URL's host."""
+    """Return whether the host of a URL is local; see :func:`is_local`."""
     return is_local(urlsplit(url).hostname or "")
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for a URL; none for hosts that are near."""
+    """Return the proxy for a URL from the environment variables; None for local hosts."""
     parts = urlsplit(url)
     if is_local_url(url) or urllib.request.proxy_bypass(parts.hostname or ""):
         return None

@@ -1,4 +1,4 @@
-"""OpenAI's batch API: ``/files`` and ``/batches``, with files streamed from and to the disk."""
+"""Client of OpenAI's batch API (``/files`` and ``/batches``). Files are streamed from and to disk."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from enhancer.contracts.batch import JobState
 
 _ENDPOINT = "/v1/chat/completions"
-_TOKEN = "enhancer_job"  # noqa: S105 - the name of a metadata field
+_TOKEN = "enhancer_job"  # noqa: S105 - name of a metadata field
 _CALL_SECONDS = 60.0
-_SLOWEST = 50_000.0
-"""Bytes a second below which an upload is given up."""
-_SILENCE_SECONDS = 60.0
-"""How long a download may say nothing."""
+_MIN_UPLOAD_RATE = 50_000.0
+"""Bytes per second; a slower upload times out."""
+_STALL_SECONDS = 60.0
+"""Time without data after which a download times out."""
 _PAGE = 100
 _PAGES = 200
-"""Pages of past jobs that are looked through for one of ours: newest come first, so the first few do."""
-_LONGEST_LINE = 32 * 1024 * 1024
+"""Maximum number of pages of past jobs to search, newest first."""
+_MAX_LINE_BYTES = 32 * 1024 * 1024
 _STATES: Mapping[str, JobState] = {
     "completed": "completed",
     "expired": "expired",
@@ -41,13 +41,13 @@ _STATES: Mapping[str, JobState] = {
     "failed": "failed",
 }
 _CONGESTED = "token_limit_exceeded"
-_NO_TURN = frozenset({"batch_expired"})
-_CALLED_OFF = frozenset({"batch_cancelled"})
+_EXPIRED = frozenset({"batch_expired"})
+_CANCELLED = frozenset({"batch_cancelled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transport:
-    """What the provider lends: how it writes requests, reads answers, tells errors and reaches its server."""
+    """Functions and settings of the provider: how to write requests, read completions and errors, and connect."""
 
     base: str
     payload: Callable[[Request], dict[str, Any]]
@@ -61,48 +61,48 @@ class Transport:
 
 
 class OpenAIBatches(BatchProvider):
-    """Speaks to ``{api_base}/files`` and ``{api_base}/batches``."""
+    """Client of ``{api_base}/files`` and ``{api_base}/batches``."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
     def line(self, custom_id: str, request: Request) -> bytes:
-        """One request, as ``/v1/chat/completions`` takes it."""
-        whole = {"custom_id": custom_id, "method": "POST", "url": _ENDPOINT, "body": self._transport.payload(request)}
-        return json.dumps(whole, separators=(",", ":")).encode() + b"\n"
+        """Return the request in the form of ``/v1/chat/completions``."""
+        line = {"custom_id": custom_id, "method": "POST", "url": _ENDPOINT, "body": self._transport.payload(request)}
+        return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
     async def upload(self, file: Path) -> str:
-        """POST the file as multipart, with purpose ``batch``."""
+        """Post the file as multipart form data with the purpose ``batch``."""
         import aiohttp
 
-        size = file.stat().st_size  # noqa: ASYNC240 - a file of ours
+        size = file.stat().st_size  # noqa: ASYNC240 - a local file
         with file.open("rb") as stream:
             form = aiohttp.FormData()
             form.add_field("purpose", "batch")
             form.add_field("file", stream, filename=file.name, content_type="application/jsonl")
-            told = await self._call("POST", "/files", data=form, seconds=_CALL_SECONDS + size / _SLOWEST)
-        return self._name(told)
+            response = await self._call("POST", "/files", data=form, seconds=_CALL_SECONDS + size / _MIN_UPLOAD_RATE)
+        return self._id(response)
 
     async def create(self, upload: str, token: str) -> JobStatus:
-        """POST the job, with our token in its metadata."""
+        """Post the job, with the token in its metadata."""
         body = {
             "input_file_id": upload,
             "endpoint": _ENDPOINT,
             "completion_window": "24h",
             "metadata": {_TOKEN: token},
         }
-        # Not every server heeds the header; one that does answers a repeated call with the first one's job.
+        # A server that supports the header answers a repeated call with the job of the first one.
         return self._status(await self._call("POST", "/batches", json=body, headers={"Idempotency-Key": token}))
 
     async def find(self, token: str) -> JobStatus | None:
-        """Look through the list of jobs, newest first."""
+        """Search the list of jobs, newest first."""
         after = ""
         for _ in range(_PAGES):
             query = {"limit": str(_PAGE), **({"after": after} if after else {})}
-            told = await self._call("GET", "/batches", params=query)
-            jobs = told.get("data")
+            page = await self._call("GET", "/batches", params=query)
+            jobs = page.get("data")
             if not isinstance(jobs, list):
-                raise ServerError(f"{self._transport.base} sent no list of batches")
+                raise ServerError(f"{self._transport.base} did not send a list of batches")
             for job in jobs:
                 if (
                     isinstance(job, dict)
@@ -110,21 +110,21 @@ class OpenAIBatches(BatchProvider):
                     and about.get(_TOKEN) == token
                 ):
                     return self._status(job)
-            if not told.get("has_more") or not jobs:
+            if not page.get("has_more") or not jobs:
                 return None
-            after = self._name(jobs[-1])
+            after = self._id(jobs[-1])
         return None
 
     async def poll(self, job_id: str) -> JobStatus:
-        """GET the job."""
+        """Get the status of the job."""
         return self._status(await self._call("GET", f"/batches/{job_id}"))
 
     async def cancel(self, job_id: str) -> None:
-        """POST its cancellation."""
+        """Post the cancellation of the job."""
         await self._call("POST", f"/batches/{job_id}/cancel")
 
     async def fetch(self, job: JobStatus, folder: Path) -> AsyncIterator[tuple[str, Completion | ProviderError]]:
-        """Download the output file, then the error file, each to the disk first and then line by line."""
+        """Download the output file and then the error file to disk, and read them line by line."""
         for name in ("output_file_id", "error_file_id"):
             file_id = (job.results or {}).get(name)
             if not file_id:
@@ -140,30 +140,31 @@ class OpenAIBatches(BatchProvider):
     # -- results ----------------------------------------------------------------------------------------------------
 
     def _result(self, line: bytes) -> tuple[str, Completion | ProviderError] | None:
-        """What a line says; None where it cannot be read, or says that nobody got to it before it was called off."""
+        """Parse a line; return None for an unreadable line, or a request that was cancelled before it was processed."""
         try:
-            told = json.loads(line)
-            custom_id = told["custom_id"]
-            response, error = told.get("response"), told.get("error")
+            result = json.loads(line)
+            custom_id = result["custom_id"]
+            response, error = result.get("response"), result.get("error")
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             return None
         if not isinstance(custom_id, str):
             return None
         if isinstance(response, dict):
             status, body = response.get("status_code"), response.get("body")
-            text = json.dumps(body).encode()
+            raw = json.dumps(body).encode()
             if status == 200:
                 try:
-                    return custom_id, self._transport.completion(text, {})
+                    return custom_id, self._transport.completion(raw, {})
                 except ProviderError as failure:
                     return custom_id, failure
-            message, code = _wire.provider_message(text)
+            message, code = _wire.provider_message(raw)
             return custom_id, self._transport.error(status if isinstance(status, int) else 500, message, code, {})
         message, code = _wire.provider_message(json.dumps({"error": error}))
-        if code in _CALLED_OFF:
+        if code in _CANCELLED:
             return None
-        said = self._transport.scrub(f"{code}: {message}" if code else message)
-        return custom_id, DeadlineError(said) if code in _NO_TURN else ServerError(f"the batch answered {said}")
+        text = self._transport.scrub(f"{code}: {message}" if code else message)
+        failed = ServerError(f"the batch job failed for this request: {text}")
+        return custom_id, DeadlineError(text) if code in _EXPIRED else failed
 
     async def _download(self, file_id: str, file: Any) -> None:
         async with self._request("GET", f"/files/{file_id}/content") as response:
@@ -171,10 +172,10 @@ class OpenAIBatches(BatchProvider):
                 await self._fail(response)
             while True:
                 try:
-                    async with asyncio.timeout(_SILENCE_SECONDS):
+                    async with asyncio.timeout(_STALL_SECONDS):
                         part = await response.content.readany()
                 except TimeoutError:
-                    raise DeadlineError(f"{self._transport.base} fell silent while sending {file_id}") from None
+                    raise DeadlineError(f"{self._transport.base} stopped sending {file_id}") from None
                 if not part:
                     return
                 file.write(part)
@@ -182,23 +183,23 @@ class OpenAIBatches(BatchProvider):
     # -- calls ------------------------------------------------------------------------------------------------------
 
     async def _call(self, method: str, path: str, *, seconds: float = _CALL_SECONDS, **more: Any) -> dict[str, Any]:
-        """One call, and the JSON object that it answers."""
+        """Make one call and return its response, a JSON object."""
         base = self._transport.base
         try:
-            async with asyncio.timeout(seconds), self._request(method, path, **more) as response:
-                if response.status not in (200, 201):
-                    await self._fail(response)
-                body = await self._body(response)
+            async with asyncio.timeout(seconds), self._request(method, path, **more) as received:
+                if received.status not in (200, 201):
+                    await self._fail(received)
+                body = await self._body(received)
         except TimeoutError:
-            raise DeadlineError(f"{base}{path} gave no whole answer within {seconds:.0f} s") from None
+            raise DeadlineError(f"{base}{path} did not answer within {seconds:.0f} s") from None
         try:
-            told = json.loads(body)
+            response: Any = json.loads(body)
         except (ValueError, RecursionError):
-            told = None
-        if not isinstance(told, dict):
+            response = None
+        if not isinstance(response, dict):
             start = self._transport.scrub(_wire.shorten(body[:200].decode("utf-8", "replace")))
             raise ServerError(f"{base}{path} sent an answer that is not a JSON object: {start!r}")
-        return told
+        return response
 
     @contextlib.asynccontextmanager
     async def _request(
@@ -207,7 +208,7 @@ class OpenAIBatches(BatchProvider):
         import aiohttp
 
         transport = self._transport
-        # Not compressed: a file is written to the disk as it comes.
+        # Uncompressed: files are written to disk as received.
         send = {"Accept-Encoding": "identity", "User-Agent": "enhancer", **(headers or {})}
         if transport.key:
             send["Authorization"] = f"Bearer {transport.key}"
@@ -222,10 +223,10 @@ class OpenAIBatches(BatchProvider):
             raise ConnectionFailedError(f"the connection to {transport.base} failed: {why}") from None
         except aiohttp.ClientError as error:
             why = transport.scrub(_wire.shorten(str(error))) or type(error).__name__
-            raise ServerError(f"{transport.base} does not speak HTTP as agreed: {why}") from None
+            raise ServerError(f"{transport.base} sent an invalid HTTP response: {why}") from None
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        """The whole body, which must be small."""
+        """Read the whole body, up to ``max_body`` bytes."""
         parts, size = [], 0
         async for part in response.content.iter_any():
             size += len(part)
@@ -237,61 +238,61 @@ class OpenAIBatches(BatchProvider):
         return b"".join(parts)
 
     async def _fail(self, response: aiohttp.ClientResponse) -> None:
-        """Raise what the answer stands for."""
-        told = {name.lower(): value for name, value in response.headers.items()}
+        """Raise the error of a response."""
+        headers = {name.lower(): value for name, value in response.headers.items()}
         if 300 <= response.status < 400:
             raise RequestError(
-                f"{self._transport.base} redirects to {self._transport.scrub(told.get('location', 'nowhere'))}"
+                f"{self._transport.base} redirects to {self._transport.scrub(headers.get('location', 'nowhere'))}"
             )
         message, code = _wire.provider_message(await self._body(response))
-        raise self._transport.error(response.status, message, code, told)
+        raise self._transport.error(response.status, message, code, headers)
 
-    def _name(self, told: Mapping[str, Any]) -> str:
-        name = told.get("id")
-        if not isinstance(name, str) or not name or not name.isascii() or set(name) & set("/?#% "):
-            raise ServerError(f"{self._transport.base} answered without a usable id")
-        return name
+    def _id(self, response: Mapping[str, Any]) -> str:
+        value = response.get("id")
+        if not isinstance(value, str) or not value or not value.isascii() or set(value) & set("/?#% "):
+            raise ServerError(f"{self._transport.base} sent a response without a valid id")
+        return value
 
-    def _status(self, told: Mapping[str, Any]) -> JobStatus:
-        said = told.get("status")
-        if not isinstance(said, str):
-            raise ServerError(f"{self._transport.base} told no status of a batch")
-        counts = told.get("request_counts")
+    def _status(self, job: Mapping[str, Any]) -> JobStatus:
+        status = job.get("status")
+        if not isinstance(status, str):
+            raise ServerError(f"{self._transport.base} sent a batch without a status")
+        counts = job.get("request_counts")
         counts = counts if isinstance(counts, dict) else {}
         done = [n for n in (counts.get("completed"), counts.get("failed")) if isinstance(n, int)]
         total = counts.get("total")
-        message, congested = _why(told.get("errors"))
+        message, congested = _failure(job.get("errors"))
         return JobStatus(
-            id=self._name(told),
-            state=_STATES.get(said, "running"),
-            said=said[:40],
+            id=self._id(job),
+            state=_STATES.get(status, "running"),
+            said=status[:40],
             total=total if isinstance(total, int) else None,
             done=sum(done) if done else None,
             message=self._transport.scrub(message),
             congested=congested,
-            results={name: told.get(name) for name in ("output_file_id", "error_file_id")},
+            results={name: job.get(name) for name in ("output_file_id", "error_file_id")},
         )
 
 
-def _why(errors: object) -> tuple[str, bool]:
-    """Why a job was refused, and whether that may pass."""
+def _failure(errors: object) -> tuple[str, bool]:
+    """Return the error message of a failed job, and whether its only cause is a full queue."""
     found = errors.get("data") if isinstance(errors, dict) else None
     rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-    said = []
+    messages = []
     for row in rows[:3]:
         where = f"line {row['line']}: " if isinstance(row.get("line"), int) else ""
-        said.append(where + str(row.get("message") or row.get("code") or "?"))
-    if len(rows) > len(said):
-        said.append(f"and {len(rows) - len(said)} more")
-    return _wire.shorten("; ".join(said)), bool(rows) and all(row.get("code") == _CONGESTED for row in rows)
+        messages.append(where + str(row.get("message") or row.get("code") or "?"))
+    if len(rows) > len(messages):
+        messages.append(f"and {len(rows) - len(messages)} more")
+    return _wire.shorten("; ".join(messages)), bool(rows) and all(row.get("code") == _CONGESTED for row in rows)
 
 
 def _lines(file: Any) -> Iterator[bytes]:
-    """Lines of a file, those of absurd length left out."""
-    while line := file.readline(_LONGEST_LINE):
-        if line.endswith(b"\n") or len(line) < _LONGEST_LINE:
+    """Yield the lines of a file, except for those that are too long."""
+    while line := file.readline(_MAX_LINE_BYTES):
+        if line.endswith(b"\n") or len(line) < _MAX_LINE_BYTES:
             if line.strip():
                 yield line
             continue
-        while (rest := file.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
+        while (rest := file.readline(_MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
             pass

@@ -1,4 +1,4 @@
-"""What the providers that speak to a network share: headers, secrets, schemas, and HTTP errors in our own types."""
+"""Code that the network providers share: headers, secrets, schemas, and HTTP errors as exceptions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from enhancer.contracts import FinishReason
 
 MAX_RETRY_AFTER = 3600.0
-"""Seconds. Whoever asks for more is taken to mean this: a typing error must not put a run to sleep for a year."""
+"""Upper limit for Retry-After in seconds, so that a wrong header cannot stop a run for a year."""
 _MESSAGE_LENGTH = 500
-_NO_COUNT = 10**9
+_MAX_TOKENS = 10**9
 _DATE = re.compile(r"[A-Za-z]{3}.*\d{2}:\d{2}")
-# Codes that say "pay first": waiting cannot help, though some come as 429.
+# Errors of the account that waiting cannot solve, although some are sent with status 429.
 _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"})
 _KEY_SHAPES = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_A-Za-z0-9*]{10,}|(?i:bearer\s+)[^\s\"',}]+")
 _LIMIT = re.compile("x-ratelimit-", re.IGNORECASE)
@@ -39,32 +39,32 @@ _FINISH: Mapping[str, FinishReason] = {
 }
 
 
-def finish_reason(told: object) -> FinishReason:
-    """Translate a provider's word.
+def finish_reason(value: object) -> FinishReason:
+    """Translate a provider's finish reason.
 
     >>> finish_reason("end_turn"), finish_reason(None)
     ('stop', 'other')
     """
-    return _FINISH.get(told, "other") if isinstance(told, str) else "other"
+    return _FINISH.get(value, "other") if isinstance(value, str) else "other"
 
 
-def tokens(told: object) -> int | None:
-    """A token count that is one, else None: no answer has a billion tokens."""
-    return told if isinstance(told, int) and not isinstance(told, bool) and 0 <= told < _NO_COUNT else None
+def tokens(value: object) -> int | None:
+    """Return a valid token count; None for other values, including counts of a billion or more."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_TOKENS else None
 
 
-def dollars(told: object) -> float | None:
-    """An amount that is one, else None."""
-    if isinstance(told, (int, float)) and not isinstance(told, bool) and math.isfinite(told) and told >= 0:
-        return float(told)
+def dollars(value: object) -> float | None:
+    """Return a finite amount that is not negative; None for other values."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
+        return float(value)
     return None
 
 
 def strict_schema(schema: Any) -> Any:
-    """The schema in the form that strict structured output takes.
+    """Convert a schema for strict structured output.
 
-    Every object lists all its properties as required and allows no others; keywords that the strict form refuses
-    are left out. The full schema is validated locally anyway.
+    All properties become required and no others are allowed. Keywords that strict mode rejects are removed; the harness
+    validates answers against the full schema.
 
     >>> strict_schema({"type": "object", "properties": {"a": {"type": "string", "minLength": 1}}})["required"]
     ['a']
@@ -76,7 +76,7 @@ def strict_schema(schema: Any) -> Any:
     out: dict[str, Any] = {}
     for name, value in schema.items():
         if name in {"properties", "$defs", "definitions"} and isinstance(value, dict):
-            out[name] = {key: strict_schema(sub) for key, sub in value.items()}  # keys are names here, not keywords
+            out[name] = {key: strict_schema(sub) for key, sub in value.items()}  # keys are property names here
         elif name in {"enum", "const", "required"}:
             out[name] = value
         elif name not in _UNSUPPORTED:
@@ -88,13 +88,13 @@ def strict_schema(schema: Any) -> Any:
 
 
 def retry_after(headers: Mapping[str, str], *, now: float | None = None) -> float | None:
-    """Seconds to wait, from ``Retry-After`` (seconds or a date) or ``retry-after-ms``; None where they say nothing.
+    """Return the seconds to wait from ``Retry-After`` (seconds or a date) or ``retry-after-ms``; None without either.
 
-    A date is compared with the server's own ``Date``, so a clock that is wrong here does no harm.
+    A date is compared with the ``Date`` header of the response, so that a wrong local clock does not matter.
 
     Args:
-        headers: With lower-case names.
-        now: Seconds since the epoch, where the answer has no ``Date``.
+        headers: Headers with lower-case names.
+        now: Current time in seconds since the epoch, for a response without ``Date``.
 
     >>> retry_after({"retry-after": "2.5"}), retry_after({"retry-after": "1e9"}), retry_after({"retry-after": "-3"})
     (2.5, 3600.0, None)
@@ -128,12 +128,12 @@ def _epoch(text: str) -> float | None:
 
 
 def rate_limits(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The ``x-ratelimit-*`` headers, in lower case."""
+    """Return the ``x-ratelimit-*`` headers with lower-case names."""
     return {name.lower(): value for name, value in headers if name[:2] in ("x-", "X-") and _LIMIT.match(name)}
 
 
 class Scrubber:
-    """Takes secrets out of whatever leaves a provider.
+    """Replaces secrets in texts that leave a provider.
 
     >>> Scrubber(["topsecret123"])("the key topsecret123, or sk-abcdefghijklmnop, is wrong")
     'the key [secret], or [secret], is wrong'
@@ -144,19 +144,19 @@ class Scrubber:
         self._forms = sorted(forms, key=len, reverse=True)
 
     def exact(self, text: str) -> str:
-        """Take out the known secrets alone."""
+        """Replace the known secrets only."""
         for form in self._forms:
             if form in text:
                 text = text.replace(form, "[secret]")
         return text
 
     def __call__(self, text: str) -> str:
-        """Take out the known secrets, and whatever looks like a key."""
+        """Replace the known secrets, and strings that look like API keys."""
         return _KEY_SHAPES.sub("[secret]", self.exact(text))
 
 
 def provider_message(body: bytes | str) -> tuple[str, str]:
-    """The provider's own words and its error code, from the body of an error; either may be empty.
+    """Return message and code from the body of an error response; either may be empty.
 
     >>> provider_message('{"error": {"message": "no such model", "code": "model_not_found"}}')
     ('no such model', 'model_not_found')
@@ -173,15 +173,15 @@ def provider_message(body: bytes | str) -> tuple[str, str]:
         error = data.get("error", data)
         if isinstance(error, dict):
             code = str(error.get("code") or error.get("type") or "")
-            said = error.get("message") or error.get("detail") or error.get("error") or error
+            message = error.get("message") or error.get("detail") or error.get("error") or error
         else:
-            said = error
-        text = said if isinstance(said, str) else json.dumps(said)
+            message = error
+        text = message if isinstance(message, str) else json.dumps(message)
     return shorten(text), code
 
 
 def shorten(text: str) -> str:
-    """One line of at most 500 characters."""
+    """Return the text as one line of at most 500 characters."""
     line = " ".join(text.split())
     return line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 1] + "…"
 
@@ -189,30 +189,28 @@ def shorten(text: str) -> str:
 def error_for(
     status: int, message: str, *, code: str = "", wait: float | None = None, where: str = "", key_name: str = ""
 ) -> ProviderError:
-    """The error that an HTTP status stands for.
+    """Return the exception for an HTTP status.
 
     Args:
         status: HTTP status.
-        message: The provider's words, already without secrets.
+        message: The provider's message, without secrets.
         code: The provider's error code.
-        wait: Seconds it asks to wait.
-        where: Names the endpoint.
-        key_name: Environment variable of the key.
+        wait: Seconds to wait, as requested by the provider.
+        where: Name of the endpoint.
+        key_name: Environment variable of the API key.
     """
-    said = f"{where} answered {status}" + (f": {message}" if message else "")
+    text = f"{where} answered {status}" + (f": {message}" if message else "")
     hint = f"check {key_name}" if key_name else None
     if code in _NO_QUOTA or status == 402:
         return AuthenticationError(
-            f"{said} (no quota is left)", hint=f"check the account of {key_name or 'the key'}", status=status
+            f"{text} (no quota is left)", hint=f"check the account of {key_name or 'the key'}", status=status
         )
     if status in {401, 403}:
-        return AuthenticationError(said, hint=hint, status=status)
+        return AuthenticationError(text, hint=hint, status=status)
     if status == 429:
-        return RateLimitError(said, retry_after=wait, status=status)
+        return RateLimitError(text, retry_after=wait, status=status)
     if status in {408, 409, 425} or status >= 500:
-        return ServerError(said, retry_after=wait, status=status)
-    if status == 404:  # most often the path: the base of most servers ends in /v1
-        return RequestError(
-            said, hint="check [llm] model, and that api_base is right: it mostly ends in /v1", status=status
-        )
-    return RequestError(said, status=status)
+        return ServerError(text, retry_after=wait, status=status)
+    if status == 404:  # often a wrong path: the base URL of most servers ends in /v1
+        return RequestError(text, hint="check [llm] model, and api_base, which usually ends in /v1", status=status)
+    return RequestError(text, status=status)

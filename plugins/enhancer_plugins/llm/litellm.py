@@ -1,8 +1,7 @@
-"""A hundred providers through the library LiteLLM, kept quiet, local and single-shot.
+"""Models of many providers through the library LiteLLM, without its retries, prints and network look-ups.
 
-The library is imported at the first use that needs it (seconds), never fetches its price map, and is told not to
-retry. It reads whole answers into memory before anything can limit them: for endpoints that are not trusted, and for
-speed, prefer ``openai``.
+The library is imported on first use, which takes seconds. It reads whole responses into memory without a limit. Prefer
+``openai`` for speed, and for endpoints that are not trusted.
 """
 
 from __future__ import annotations
@@ -34,12 +33,12 @@ from enhancer_plugins.llm._prices import list_price
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# These find their credentials in more places than environment variables: a refused call says more than a guess.
+# Their credentials need not be environment variables, so that their absence cannot be checked in advance.
 _CLOUDS = frozenset({"azure", "azure_ai", "bedrock", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
 _SECRET_NAMES = re.compile(r"(_API_KEY|_KEY|_TOKEN|_SECRET|_PASSWORD|_KEY_ID)$")
 _PREFIX = re.compile(r"^(?:litellm\.\w+: ?)?(?:\w+: ?)?(?:\w+Exception ?-? ?)?(?:Error code: \d+ - )?")
-# The library caches clients by event loop for the whole process: the last provider on a loop closes them.
-_users: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
+# The library caches clients by event loop for the whole process. The last provider of a loop closes them.
+_providers_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 
 
 class LiteLLMOptions(Options):
@@ -48,9 +47,9 @@ class LiteLLMOptions(Options):
     api_base: str | None = None
     """Base URL of the endpoint; by default the provider's own."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """How the schema is asked for: enforced by the server, as JSON of any form, or by the prompt alone."""
+    """How to request the schema: enforced by the server, as any JSON object, or only in the prompt."""
     drop_params: bool = True
-    """Leave out parameters that the model does not take (such as temperature), rather than fail."""
+    """Omit parameters that the model does not support (such as temperature) instead of failing."""
 
 
 class LiteLLM(LLMProvider):
@@ -68,12 +67,12 @@ class LiteLLM(LLMProvider):
 
     @property
     def endpoint(self) -> str:
-        """The base URL, where one is set; else ``litellm``: the model's name says the rest."""
+        """Base URL; ``litellm`` if none is set, since the name of the model determines the endpoint."""
         return self._base or os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_BASE") or "litellm"
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """How the schema is asked for changes answers; by default it is not told, so that older keys hold."""
+        """Mode of structured output; omitted for the default, so that older cache keys stay valid."""
         structured = self._options.structured
         return {} if structured == "json_schema" else {"structured": structured}
 
@@ -82,7 +81,7 @@ class LiteLLM(LLMProvider):
         return list_price(model)
 
     def check(self, model: str) -> None:
-        """Refuse a missing key, naming its variable, and a model of no provider."""
+        """Raise an error for a missing API key, naming its variable, and for a model of an unknown provider."""
         if not model.strip():
             raise ConfigError("[llm] model is empty", hint="name the model, such as 'openai/gpt-4o-mini'")
         if self._local or (model.startswith("openai/") and os.environ.get("OPENAI_API_KEY", "").strip()):
@@ -92,14 +91,14 @@ class LiteLLM(LLMProvider):
         provider = self._provider(model)
         if provider in _CLOUDS:
             return
-        told = _library().validate_environment(model)
-        missing = [name for name in told.get("missing_keys", []) if _SECRET_NAMES.search(name)]
-        if missing and not told.get("keys_in_environment"):
+        found = _library().validate_environment(model)
+        missing = [name for name in found.get("missing_keys", []) if _SECRET_NAMES.search(name)]
+        if missing and not found.get("keys_in_environment"):
             names = " or ".join(missing)
             raise AuthenticationError(f"no API key for {model!r}: {names} is not set", hint=f"export {missing[0]}=...")
 
     async def complete(self, request: Request) -> Completion:
-        """Ask once, within ``request.timeout`` seconds in all."""
+        """Send the request once, within ``request.timeout`` seconds in total."""
         library = _library()
         self._enter()
         try:
@@ -109,18 +108,18 @@ class LiteLLM(LLMProvider):
         except EnhancerError:
             raise
         except TimeoutError:
-            raise DeadlineError(f"{self._where(request)} gave no whole answer within {request.timeout:g} s") from None
-        except Exception as error:  # noqa: BLE001 - the library raises whatever its hundred providers do
+            raise DeadlineError(f"{self._where(request)} did not answer within {request.timeout:g} s") from None
+        except Exception as error:  # noqa: BLE001 - the library passes on the errors of its providers
             raise self._error(error, request) from None
 
     async def aclose(self) -> None:
-        """Close the library's connections, when no other provider of this loop is left."""
+        """Close the library's connections if this is the last provider of the event loop."""
         loop, self._loop = self._loop, None
         if loop is None:
             return
-        _users[loop] -= 1
-        if _users[loop] == 0:
-            del _users[loop]
+        _providers_by_loop[loop] -= 1
+        if _providers_by_loop[loop] == 0:
+            del _providers_by_loop[loop]
             library = _library()
             await library.close_litellm_async_clients()
             library.in_memory_llm_clients_cache.flush_cache()
@@ -131,10 +130,10 @@ class LiteLLM(LLMProvider):
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
-            _users[loop] = _users.get(loop, 0) + 1
+            _providers_by_loop[loop] = _providers_by_loop.get(loop, 0) + 1
         elif self._loop is not loop:
             raise ConnectionFailedError(
-                "this provider was opened in another event loop", hint="make one provider for each loop"
+                "this provider was opened in another event loop", hint="create one provider for each event loop"
             )
 
     def _arguments(self, request: Request) -> dict[str, Any]:
@@ -171,14 +170,14 @@ class LiteLLM(LLMProvider):
         library = _library()
         try:
             return str(library.get_llm_provider(model)[1])
-        except Exception:  # noqa: BLE001 - the library's own error is a page long
+        except Exception:  # noqa: BLE001 - the library's own message is very long
             if self._base is not None:
-                return "openai"  # an endpoint of one's own speaks that protocol
+                return "openai"  # protocol of self-hosted endpoints
             first = model.split("/", 1)[0]
             known = [str(getattr(p, "value", p)) for p in library.provider_list]
             near = did_you_mean(first, known) or ""
             raise ConfigError(
-                f"[llm] model: {model!r} names no provider that litellm knows",
+                f"[llm] model: {model!r} has no provider that litellm knows",
                 hint=near if near.startswith("did") else "write it as 'provider/model', such as 'openai/gpt-4o-mini'",
             ) from None
 
@@ -196,7 +195,7 @@ class LiteLLM(LLMProvider):
                 getattr(choice.message, "provider_specific_fields", None) or {}
             ).get("refusal")
         except (AttributeError, IndexError, TypeError):
-            raise ServerError("the answer is not a chat completion") from None
+            raise ServerError("the response is not a chat completion") from None
         if isinstance(refusal, str) and refusal:
             text, reason = refusal, "refusal"
         usage = getattr(response, "usage", None)
@@ -204,7 +203,7 @@ class LiteLLM(LLMProvider):
         return Completion(
             text=self._scrub.exact(text),
             finish_reason=reason,
-            # The library fills in zeros, or counts by itself, where the server says nothing.
+            # The library reports zeros, or its own counts, if the server sends none.
             prompt_tokens=_wire.tokens(getattr(usage, "prompt_tokens", None)) or None,
             completion_tokens=_wire.tokens(getattr(usage, "completion_tokens", None)) or None,
             model=self._scrub.exact(str(getattr(response, "model", "") or "")),
@@ -216,26 +215,26 @@ class LiteLLM(LLMProvider):
         where = self._where(request)
         message = self._scrub(_wire.shorten(_PREFIX.sub("", str(error), count=1))) or type(error).__name__
         if isinstance(error, library.Timeout):
-            return DeadlineError(f"{where} gave no whole answer within {request.timeout:g} s")
+            return DeadlineError(f"{where} did not answer within {request.timeout:g} s")
         if any(_is_connection(e) for e in _chain(error)):
             return ConnectionFailedError(f"the connection to {where} failed: {message}")
         status = getattr(error, "status_code", None)
         if not isinstance(status, int) or isinstance(error, library.APIConnectionError):
             return ServerError(f"{where} failed: {message}")
-        told = getattr(error, "litellm_response_headers", None) or {}
-        headers = {str(name).lower(): str(value) for name, value in dict(told).items()}
-        # The library forgets the code; the error that it came from has it.
+        received = getattr(error, "litellm_response_headers", None) or {}
+        headers = {str(name).lower(): str(value) for name, value in dict(received).items()}
+        # The library drops the code; the error that caused this one has it.
         code = "insufficient_quota" if any("insufficient_quota" in str(e) for e in _chain(error)) else ""
         return _wire.error_for(status, message, code=code, wait=_wire.retry_after(headers), where=where)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
+    current: BaseException | None = error
     for _ in range(8):
-        if seen is None:
+        if current is None:
             return
-        yield seen
-        seen = seen.__cause__ or seen.__context__
+        yield current
+        current = current.__cause__ or current.__context__
 
 
 def _is_connection(error: BaseException) -> bool:
@@ -248,18 +247,18 @@ def _is_connection(error: BaseException) -> bool:
 
 
 def _library() -> Any:
-    """The library, set up so that it neither calls out, nor prints, nor retries."""
+    """Import the library, configured without network look-ups, prints and retries."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # else it reads a .env file of the working folder
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # otherwise it reads a .env file in the working folder
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations within the library and what it imports
+            warnings.simplefilter("ignore")  # deprecations in the library and its dependencies
             import litellm
 
             if not litellm.suppress_debug_info:
-                litellm.ModelResponse()  # its models are built at first use, and warn then
+                litellm.ModelResponse()  # builds the models of the library, which warn
     except ImportError:
-        raise PluginError("the provider 'litellm' needs litellm", hint='pip install "enhancer[openai]"') from None
+        raise PluginError("llm 'litellm' needs the library litellm", hint='pip install "enhancer[openai]"') from None
     if not litellm.suppress_debug_info:
         litellm.suppress_debug_info = True
         litellm.telemetry = False

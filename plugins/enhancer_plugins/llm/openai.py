@@ -1,6 +1,6 @@
-"""The OpenAI protocol, spoken directly: OpenAI, vLLM, llama.cpp, Ollama, LM Studio, any gateway.
+"""Client of the OpenAI protocol: OpenAI, vLLM, llama.cpp, Ollama, LM Studio, and gateways.
 
-One POST a call over a shared connection pool; no layer between that could retry, cache, count or import for seconds.
+Each call is one POST over a shared connection pool, without an intermediate library.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from enhancer_plugins.llm._openai_batch import OpenAIBatches
 
 _OFFICIAL = "https://api.openai.com/v1"
-# A string as JSON, in ASCII: json.dumps() for one string, without what it sets up for each call.
+# Encodes a string as ASCII JSON, faster than json.dumps().
 _quoted = json.encoder.encode_basestring_ascii
 _HEADERS = {
     "Content-Type": "application/json",
@@ -46,7 +46,7 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
     "User-Agent": "enhancer",
 }
-# Models that think before they answer refuse sampling parameters and count their thoughts as output.
+# Reasoning models reject sampling parameters.
 _REASONING = re.compile(r"^(o\d|gpt-5)(?!.*chat)")
 
 
@@ -56,15 +56,15 @@ class OpenAIOptions(Options):
     api_base: str | None = None
     """Base URL; by default OPENAI_BASE_URL, else https://api.openai.com/v1."""
     api_key_env: str = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key. A server on this machine or network needs none."""
+    """Name of the environment variable with the API key. Servers on this machine or network need none."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """How the schema is asked for: enforced by the server, as JSON of any form, or by the prompt alone."""
+    """How to request the schema: enforced by the server, as any JSON object, or only in the prompt."""
     max_body: int = Field(default=8 * 1024 * 1024, ge=1024)
-    """Bytes that an answer may have, decompressed."""
+    """Maximum size of a response in bytes, decompressed."""
 
 
 class OpenAI(LLMProvider):
-    """Speaks to ``{api_base}/chat/completions``."""
+    """Client of ``{api_base}/chat/completions``."""
 
     options_class = OpenAIOptions
     keeps_deadlines = True
@@ -91,12 +91,12 @@ class OpenAI(LLMProvider):
 
     @property
     def endpoint(self) -> str:
-        """The base URL."""
+        """Base URL."""
         return self._base
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """How the schema is asked for changes answers; by default it is not told, so that older keys hold."""
+        """Mode of structured output; omitted for the default, so that older cache keys stay valid."""
         structured = self._options.structured
         return {} if structured == "json_schema" else {"structured": structured}
 
@@ -105,7 +105,7 @@ class OpenAI(LLMProvider):
         return list_price(f"openai/{self._name(model)}")
 
     def check(self, model: str) -> None:
-        """Refuse a missing model, a missing key, and a key that cannot be one."""
+        """Raise an error for a missing model, and for a missing or malformed API key."""
         if not self._name(model).strip():
             raise ConfigError("[llm] model is empty", hint="name the model, such as 'gpt-4o-mini'")
         if not self._key and not self._local:
@@ -113,26 +113,27 @@ class OpenAI(LLMProvider):
             raise AuthenticationError(f"no API key for {self._base}: {name} is not set", hint=f"export {name}=...")
         if not (self._key.isascii() and self._key.isprintable()):
             raise AuthenticationError(
-                f"{self._options.api_key_env} holds a character that no key has", hint="set it again, on one line"
+                f"{self._options.api_key_env} contains a character that API keys cannot have",
+                hint="set it again, on one line",
             )
 
     async def complete(self, request: Request) -> Completion:
-        """Send one POST, and read one answer within ``request.timeout`` seconds in all."""
+        """Send one POST and read the response, within ``request.timeout`` seconds in total."""
         self.check(request.model)
         payload = self._body(request)
         try:
             async with asyncio.timeout(request.timeout) as deadline:
                 status, headers, body = await self._post(payload)
         except TimeoutError:
-            if not deadline.expired():  # the operating system's own, such as a connect that timed out
-                raise ConnectionFailedError(f"{self._base} did not answer the connection in time") from None
-            raise DeadlineError(f"{self._base} gave no whole answer within {request.timeout:g} s") from None
+            if not deadline.expired():  # a timeout of the operating system, such as for the connection
+                raise ConnectionFailedError(f"{self._base} timed out while connecting") from None
+            raise DeadlineError(f"{self._base} did not answer within {request.timeout:g} s") from None
         if status != 200:
             return self._fail(status, {name.lower(): value for name, value in headers.items()}, body)
         return self._completion(body, _wire.rate_limits(headers.items()))
 
     def batches(self) -> OpenAIBatches:
-        """OpenAI's batch API: many requests in a file, within a day, for less."""
+        """Return a client of OpenAI's batch API."""
         from enhancer_plugins.llm._openai_batch import OpenAIBatches, Transport
 
         transport = Transport(
@@ -157,13 +158,13 @@ class OpenAI(LLMProvider):
     # -- the request ------------------------------------------------------------------------------------------------
 
     def _name(self, model: str) -> str:
-        # litellm's notation, so that swapping providers is one line; names that models were published under stay.
+        # Accept litellm's notation, so that providers can be exchanged. The published name openai/gpt-oss is kept.
         if self._keeps_prefix or model.startswith("openai/gpt-oss"):
             return model
         return model.removeprefix("openai/")
 
     def _body(self, request: Request) -> bytes:
-        """The payload as JSON. What a run sends a million times, all but the messages, is written once."""
+        """Return the payload as JSON. Everything but the messages is encoded once and cached."""
         fixed = (
             request.model,
             request.temperature,
@@ -195,15 +196,15 @@ class OpenAI(LLMProvider):
             if request.top_p is not None:
                 payload["top_p"] = request.top_p
         if request.max_tokens is not None:
-            # OpenAI retired the older name; other servers know it alone.
+            # OpenAI renamed the parameter; other servers support only the older name.
             payload["max_completion_tokens" if self._official else "max_tokens"] = request.max_tokens
         if request.seed is not None:
             payload["seed"] = request.seed
         if request.schema is not None and self._options.structured == "json_schema":
-            if request.schema is not self._schema:  # a run asks for the same one a million times
+            if request.schema is not self._schema:  # usually the same for the whole run
                 self._schema, self._strict = request.schema, _wire.strict_schema(dict(request.schema))
-            asked = {"name": request.schema_name, "strict": True, "schema": self._strict}
-            payload["response_format"] = {"type": "json_schema", "json_schema": asked}
+            schema = {"name": request.schema_name, "strict": True, "schema": self._strict}
+            payload["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif request.schema is not None and self._options.structured == "json_object":
             payload["response_format"] = {"type": "json_object"}
         return payload
@@ -212,45 +213,46 @@ class OpenAI(LLMProvider):
         aiohttp = _aiohttp()
         session = self._open()
         try:
-            # A redirect would carry the key to another host.
+            # A redirect would send the API key to another host.
             async with session.post(
                 self._url, data=payload, headers=self._headers, allow_redirects=False, proxy=self._proxy
             ) as response:
-                told = response.headers  # whatever the case of their names
-                return response.status, told, await self._read(response.content, told.get("Content-Encoding", ""))
+                received = response.headers  # case-insensitive
+                encoding = received.get("Content-Encoding", "")
+                return response.status, received, await self._read(response.content, encoding)
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             why = self._scrub(_wire.shorten(str(error))) or type(error).__name__
             raise ConnectionFailedError(f"the connection to {self._base} failed: {why}") from None
         except aiohttp.ClientError as error:
             why = self._scrub(_wire.shorten(str(error))) or type(error).__name__
-            raise ServerError(f"{self._base} does not speak HTTP as agreed: {why}") from None
+            raise ServerError(f"{self._base} sent an invalid HTTP response: {why}") from None
         except ValueError as error:
             raise ServerError(
-                f"{self._base} sent what cannot be read: {self._scrub(_wire.shorten(str(error)))}"
+                f"{self._base} sent a response that cannot be read: {self._scrub(_wire.shorten(str(error)))}"
             ) from None
 
     async def _read(self, content: aiohttp.StreamReader, encoding: str) -> bytes:
-        """The whole body, never more than ``max_body`` bytes of it: decompressed here, where the limit can hold."""
+        """Read and decompress the whole body, up to ``max_body`` bytes."""
         limit = self._options.max_body
         parts: list[bytes] = []
         size = 0
         async for part in content.iter_any():
             size += len(part)
             if size > limit:
-                raise ServerError(f"{self._base} sent an answer of more than {limit:,} bytes")
+                raise ServerError(f"{self._base} sent a response of more than {limit:,} bytes")
             parts.append(part)
         body = b"".join(parts)
         encoding = encoding.strip().lower()
         if encoding in {"", "identity"}:
             return body
         if encoding not in {"gzip", "x-gzip", "deflate"}:
-            raise ServerError(f"{self._base} sent an answer compressed by {encoding!r}, which was not asked for")
+            raise ServerError(f"{self._base} sent a response compressed by {encoding!r}, which was not requested")
         try:
             body = zlib.decompressobj(wbits=47 if "gzip" in encoding else 15).decompress(body, limit + 1)
         except zlib.error:
-            raise ServerError(f"{self._base} sent a compressed answer that is damaged") from None
+            raise ServerError(f"{self._base} sent a damaged compressed response") from None
         if len(body) > limit:
-            raise ServerError(f"{self._base} sent an answer of more than {limit:,} bytes, decompressed")
+            raise ServerError(f"{self._base} sent a response of more than {limit:,} bytes, decompressed")
         return body
 
     def _open(self) -> aiohttp.ClientSession:
@@ -259,14 +261,14 @@ class OpenAI(LLMProvider):
             aiohttp = _aiohttp()
             self._loop = loop
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),  # the harness bounds concurrency
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # one deadline, of the whole call
+                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),  # the harness limits concurrency
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the whole call has one deadline
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         elif self._loop is not loop:
             raise ConnectionFailedError(
-                "this provider was opened in another event loop", hint="make one provider for each loop"
+                "this provider was opened in another event loop", hint="create one provider for each event loop"
             )
         return self._session
 
@@ -276,7 +278,7 @@ class OpenAI(LLMProvider):
         if 300 <= status < 400:
             raise RequestError(
                 f"{self._base} redirects to {self._scrub(headers.get('location', 'nowhere'))}",
-                hint="set [llm] api_base to it",
+                hint="set [llm] api_base to that URL",
             )
         message, code = _wire.provider_message(body)
         raise self._error(status, message, code, headers)
@@ -295,12 +297,12 @@ class OpenAI(LLMProvider):
         try:
             data = json.loads(body.decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise ServerError(f"{self._base} sent an answer that is not UTF-8 (byte {error.start})") from None
+            raise ServerError(f"{self._base} sent a response that is not UTF-8 (byte {error.start})") from None
         except (ValueError, RecursionError):
             start = self._scrub(_wire.shorten(body[:200].decode("utf-8", "replace")))
-            raise ServerError(f"{self._base} sent an answer that is not JSON: {start!r}") from None
+            raise ServerError(f"{self._base} sent a response that is not JSON: {start!r}") from None
         if isinstance(data, dict) and data.get("error"):
-            # Some gateways report an upstream failure with status 200.
+            # Some gateways report upstream failures with status 200.
             message, code = _wire.provider_message(body)
             status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 500
             raise self._error(status, message, code, {})
@@ -344,5 +346,5 @@ def _aiohttp() -> Any:
     try:
         import aiohttp
     except ImportError:
-        raise PluginError("the provider 'openai' needs aiohttp", hint='pip install "enhancer[openai]"') from None
+        raise PluginError("llm 'openai' needs the library aiohttp", hint='pip install "enhancer[openai]"') from None
     return aiohttp

@@ -1,4 +1,4 @@
-"""Answers that a model gave once, given again: demos, tests and teaching without a key, a network or a bill."""
+"""Provider of recorded answers, for demos, tests and teaching without API key, network or cost."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class ReplayOptions(Options):
     """Options of ``replay``."""
 
     path: str = "movielens-100k"
-    """A bundled recording (movielens-100k), or a JSONL file: {"id": …, "profile": …, "tags": […]}, one line an item."""
+    """A bundled recording (movielens-100k), or a JSONL file: {"id": …, "profile": …, "tags": […]}, a line per item."""
 
 
 class Replay(LLMProvider):
-    """Finds the recorded answer by the subjects' ids; what the prompt says makes no difference.
+    """Returns recorded answers by the ids of the subjects; the prompt is ignored.
 
-    A line may say ``"kind": "user"``; without it is an item's. All its other fields are the answer.
+    A line with ``"kind": "user"`` belongs to a user, other lines to items. All other fields form the answer.
     """
 
     options_class = ReplayOptions
@@ -40,39 +40,43 @@ class Replay(LLMProvider):
 
     @property
     def endpoint(self) -> str:
-        """The digest of the recording: another recording means other answers."""
+        """Digest of the recording."""
         self._load()
         return f"replay:sha256:{self._digest}"
 
-    def price(self, model: str) -> Price | None:  # noqa: ARG002 - whatever it is called
-        """Nothing, and that is known."""
+    def price(self, model: str) -> Price | None:  # noqa: ARG002 - the same for every model
+        """Return a price of zero."""
         return Price(0.0, 0.0)
 
-    def describe(self, model: str) -> str:  # noqa: ARG002 - it is asked nothing
-        """The recording: no model answers here."""
+    def describe(self, model: str) -> str:  # noqa: ARG002 - no model is used
+        """Return the name of the recording."""
         return f"recorded answers of {self._path.name}"
 
-    def check(self, model: str) -> None:  # noqa: ARG002 - likewise
+    def check(self, model: str) -> None:  # noqa: ARG002 - no model is used
         """Read the recording."""
         self._load()
 
     async def complete(self, request: Request) -> Completion:
-        """Give the recorded answer; a request that names no subject, or one without a record, is refused."""
+        """Return the recorded answer.
+
+        Raises:
+            RequestError: The request has no subjects, or there is no recorded answer for one of them.
+        """
         if not request.subjects:
-            raise RequestError("replay: the request names no subject")
+            raise RequestError("replay: the request has no subjects")
         if request.grouped:
             items = [{"id": subject.id, **self._answer(subject)} for subject in request.subjects]
             text = json.dumps({"items": items}, ensure_ascii=False)
         else:
             text = json.dumps(self._answer(request.subjects[0]), ensure_ascii=False)
-        # This call costs nothing, and that is known; how many tokens the recorded one took is not.
+        # The cost of this call is zero; the token counts of the recorded call are unknown.
         return Completion(text=text, cost_usd=0.0, model=f"replay/{self._path.stem}")
 
     def _answer(self, subject: Key) -> dict[str, Any]:
         line = self._load().get((subject.kind, subject.id))
         if line is None:
             raise RequestError(
-                f"replay: {self._path.name} holds no answer for {subject.kind} {subject.id!r}",
+                f"replay: {self._path.name} has no answer for {subject.kind} {subject.id!r}",
                 hint="use a live model for entities that were not recorded",
             )
         return {name: value for name, value in json.loads(line).items() if name not in _KEYS}
@@ -104,7 +108,7 @@ def _key(line: bytes, where: str) -> tuple[str, str]:
     except (ValueError, RecursionError):
         raise DataError(f"{where}: not a line of JSON in UTF-8") from None
     if not isinstance(row, dict) or not isinstance(row.get("id"), (str, int)) or isinstance(row["id"], bool):
-        raise DataError(f"{where}: a JSON object with an id is wanted")
+        raise DataError(f"{where}: expected a JSON object with an id")
     kind = row.get("kind", "item")
     if kind not in {"item", "user"}:
         raise DataError(f"{where}: kind is 'item' or 'user', not {kind!r}")
@@ -112,11 +116,11 @@ def _key(line: bytes, where: str) -> tuple[str, str]:
 
 
 def _resolve(path: str, root: Path) -> Path:
-    """A bundled name, or a file relative to the configuration's folder."""
+    """Return the path of a bundled recording, or of a file relative to the folder of the configuration."""
     if Path(path).name == path and not Path(path).suffix:
         bundled = {file.stem: file for file in _BUNDLED.glob("*.jsonl")}
         if path in bundled:
             return bundled[path]
         if not (root / path).exists():
-            raise ConfigError(f"[llm] path: no recording is called {path!r}", hint=did_you_mean(path, bundled))
+            raise ConfigError(f"[llm] path: there is no recording {path!r}", hint=did_you_mean(path, bundled))
     return root / path

@@ -1,1 +1,1 @@
-"""Feature stores. ``keyed`` is the part they share: a store is then only a place that keeps keys and values."""
+"""Feature stores: ``lmdb`` and ``sqlite``."""

@@ -1,4 +1,4 @@
-"""The batch API of ``openai`` against the suite that plugin authors run, and what is its own."""
+"""Batch API of ``openai``: the conformance suite, and tests of its own."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_job_that_is_none_is_a_fault_of_the_server(server, batches, monkeypatc
 
 
 def test_lines_of_absurd_length_are_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("enhancer_plugins.llm._openai_batch._LONGEST_LINE", 16)
+    monkeypatch.setattr("enhancer_plugins.llm._openai_batch._MAX_LINE_BYTES", 16)
     file = tmp_path / "f"
     file.write_bytes(b"one\n\n" + b"x" * 40 + b"\ntwo\n" + b"y" * 16 + b"\nthree")
     with file.open("rb") as lines:

@@ -1,4 +1,4 @@
-"""The three bundled providers against the suite that plugin authors run."""
+"""Conformance suite for the three bundled LLM providers."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_a_key_that_is_there_is_enough(monkeypatch):
 
 
 def test_a_provider_that_nobody_knows():
-    with pytest.raises(ConfigError, match=r"'antropic/x' names no provider.*did you mean 'anthropic'"):
+    with pytest.raises(ConfigError, match=r"'antropic/x' has no provider.*did you mean 'anthropic'"):
         make().check("antropic/x")
     with pytest.raises(ConfigError, match="provider/model"):
         make().check("zzzz")
@@ -124,7 +124,7 @@ def test_prices_are_known_or_none():
     haiku = provider.price("anthropic/claude-haiku-4-5")
     assert haiku is not None
     assert 0 < haiku.input < haiku.output
-    assert provider.price("ollama/llama3") is None  # the map says 0, and nobody's machine is free
+    assert provider.price("ollama/llama3") is None  # a price of 0 in the map means unknown
     assert provider.price("openai/no-such-model") is None
 
 

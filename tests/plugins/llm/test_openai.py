@@ -121,7 +121,7 @@ def test_finish_reasons(llm_server, behaviour, reason):
 def test_a_bomb_takes_no_memory(llm_server, fault):
     llm_server.script.default = Behaviour(fault=fault)
     llm_server.script.sequence = [Behaviour()]
-    ask(llm_server.url)  # what is imported at first use is not counted
+    ask(llm_server.url)  # imports at first use must not count
     tracemalloc.start()
     try:
         with pytest.raises(ServerError, match="more than 8,388,608 bytes"):
@@ -201,7 +201,7 @@ def test_the_deadline_may_pass_while_connecting():
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        listener.listen(0)  # takes the connection, and never reads
+        listener.listen(0)  # accepts the connection but never reads
         with pytest.raises(DeadlineError, match=r"within 0\.3 s"):
             ask(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", request(timeout=0.3))
 
@@ -240,7 +240,7 @@ class TestKeys:
     @pytest.mark.parametrize("key", ["sk-with\nbreak", "sk-schlüssel"])
     def test_a_key_that_cannot_be_one(self, monkeypatch, key):
         monkeypatch.setenv("OPENAI_API_KEY", key)
-        with pytest.raises(AuthenticationError, match="holds a character") as caught:
+        with pytest.raises(AuthenticationError, match="contains a character") as caught:
             self.make().check("m")
         assert key not in str(caught.value)
 

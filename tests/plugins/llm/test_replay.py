@@ -38,12 +38,12 @@ async def test_a_batch_keeps_ids():
 
 @pytest.mark.parametrize("which", [request("99999"), request("1", kind="user"), request("1", "99999", grouped=True)])
 async def test_what_was_not_recorded_is_named(which):
-    with pytest.raises(RequestError, match=r"movielens-100k.jsonl holds no answer for (item '99999'|user '1')"):
+    with pytest.raises(RequestError, match=r"movielens-100k.jsonl has no answer for (item '99999'|user '1')"):
         await make().complete(which)
 
 
 async def test_a_request_without_subjects():
-    with pytest.raises(RequestError, match="names no subject"):
+    with pytest.raises(RequestError, match="has no subjects"):
         await make().complete(request())
 
 
@@ -84,8 +84,8 @@ def test_a_missing_file(tmp_path):
     ("line", "message"),
     [
         ("{", r"bad\.jsonl:2: not a line of JSON"),
-        ("[1]", "an id is wanted"),
-        ('{"id": true}', "an id is wanted"),
+        ("[1]", "expected a JSON object with an id"),
+        ('{"id": true}', "expected a JSON object with an id"),
         ('{"id": "1"}', "a second answer for item '1'"),
         ('{"id": "2", "kind": "shop"}', "kind is 'item' or 'user'"),
     ],

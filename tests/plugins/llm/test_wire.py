@@ -140,7 +140,7 @@ def test_a_strict_schema_is_what_openai_takes():
         "additionalProperties": False,
     }
     jsonschema.Draft202012Validator.check_schema(strict)
-    assert "$schema" in schema  # the caller's own is left as it was
+    assert "$schema" in schema  # the argument is not modified
 
 
 def test_an_enum_or_a_constant_is_data_and_not_schema():
