@@ -111,7 +111,7 @@ class ChosenPlugins:
             made: Options = build_options(cls, merged, where=where)
             return made
 
-        options = self._once(("fuser", arm.name, arm.fuser, _key(arm.fuser_options)), validate)
+        options = self._once(("fuser", arm.name if own else "", arm.fuser, _key(arm.fuser_options)), validate)
         changed: Fuser = self._plugins.create("fuser", arm.fuser, options, self._context)
         return changed
 
