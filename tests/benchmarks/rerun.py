@@ -37,7 +37,7 @@ from enhancer.config import Settings
 from enhancer.contracts import Context, Record
 from enhancer.data import read_entities
 from enhancer.features import Pipeline
-from enhancer.features.generating.survey import CHUNK
+from enhancer.features.kind_spec import CHUNK
 from enhancer.harness import KeyMaker
 from enhancer.prompts import Template
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions

@@ -1,4 +1,4 @@
-"""From entities to stored vectors, and from stored vectors to matrices."""
+"""Generate, store and read features: from entities to stored vectors, and from stored vectors to matrices."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from enhancer.lazy_face import lazy_face
 
 if TYPE_CHECKING:
     from enhancer.features.generating.reports import GenerationReport as GenerationReport, Plan as Plan
-    from enhancer.features.generating.sources import Sources as Sources, resolve_inputs as resolve_inputs
     from enhancer.features.pipeline import Pipeline as Pipeline
     from enhancer.features.reading.semantics import Semantics as Semantics, inputs_wanted as inputs_wanted
     from enhancer.features.reading.table import feature_table as feature_table, pool as pool
+    from enhancer.features.sources import Sources as Sources, resolve_inputs as resolve_inputs
 
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
-        "enhancer.features.pipeline": "Pipeline",
         "enhancer.features.generating.reports": "GenerationReport Plan",
-        "enhancer.features.generating.sources": "Sources resolve_inputs",
+        "enhancer.features.pipeline": "Pipeline",
         "enhancer.features.reading.semantics": "Semantics inputs_wanted",
         "enhancer.features.reading.table": "feature_table pool",
+        "enhancer.features.sources": "Sources resolve_inputs",
     },
 )

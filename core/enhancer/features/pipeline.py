@@ -1,26 +1,27 @@
-"""The pipeline: entities to prompts, prompts to profiles, profiles to vectors, vectors to the store."""
+"""Generate features: from entities to prompts, profiles, vectors and the store."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from enhancer.contracts.batch import OffersBatches
-from enhancer.contracts.llm import Price
-from enhancer.errors import ConfigError, PluginError
+from enhancer.errors import PluginError
+from enhancer.features.generating.connections import (
+    connect_batches,
+    connect_llm,
+    discounted,
+    model_price,
+    require_batches,
+)
 from enhancer.features.generating.planning import make_plan
-from enhancer.features.generating.sources import Sources, resolve_inputs
-from enhancer.features.generating.survey import Work, survey
-from enhancer.features.reading.difference import Differences
-from enhancer.features.storing.import_stamps import Adoption
+from enhancer.features.kind_spec import KindSpec
+from enhancer.features.sources import Sources, resolve_inputs
+from enhancer.features.storing.import_rules import ImportRules
+from enhancer.features.surveying.difference import DifferenceCounter
+from enhancer.features.surveying.survey import survey
 from enhancer.harness.answers.case import Ask
 from enhancer.harness.answers.validate import AnswerValidator
-from enhancer.harness.calls.budget import Budget
+from enhancer.harness.batches.submission import FOLDER
 from enhancer.harness.calls.cache_key import KeyMaker
-from enhancer.harness.calls.caller import Caller
-from enhancer.harness.calls.gate import Gate
-from enhancer.harness.calls.spending import Spending
-from enhancer.harness.calls.token_estimate import observed_ratio
-from enhancer.harness.generator import Generator
 from enhancer.harness.journal.journal import FILE_NAME, Journal
 from enhancer.progress import silent
 from enhancer.prompts import Template
@@ -29,60 +30,39 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
     from pathlib import Path
 
-    from enhancer.config.schema import Input, LLMConfig, Settings
-    from enhancer.contracts.batch import BatchProvider
+    from enhancer.config.schema import Input, Settings
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.llm import LLMProvider
     from enhancer.contracts.record import Key, Kind, Record
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
-    from enhancer.features.generating.batch_run import Batching
-    from enhancer.features.generating.direct_run import Asking, Parts, Run
+    from enhancer.features.generating.connections import BatchConnection, LLMConnection
+    from enhancer.features.generating.direct_run import DirectRun
+    from enhancer.features.generating.generation_run import RunServices
     from enhancer.features.generating.reports import GenerationReport, Plan
-    from enhancer.features.reading.difference import Difference
+    from enhancer.features.surveying.difference import Difference
     from enhancer.harness.journal.batch_jobs import Job
     from enhancer.progress import Listener
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
 
 
-def require_batches(provider: LLMProvider, llm: LLMConfig, others: Callable[[], Sequence[str]]) -> BatchProvider:
-    """The provider's batch API.
-
-    Raises:
-        ConfigError: It has none; ``others`` names providers that have.
-    """
-    if isinstance(provider, OffersBatches):
-        return provider.batches()
-    able = others()
-    named = " or ".join(f'"{name}"' for name in able)
-    raise ConfigError(
-        f"the LLM provider {llm.use!r} has no batch API, so --batch cannot be used with it",
-        hint=f"set [llm] use = {named}, or go without --batch" if able else "go without --batch",
-    )
-
-
-def discounted(price: Price, llm: LLMConfig) -> Price:
-    """The price of an offline batch."""
-    share = 1.0 - llm.batch_discount
-    return Price(price.input * share, price.output * share)
-
-
 class Pipeline:
-    """Plans and runs the making of features. Made anew for each command; it opens nothing by itself.
+    """Plans and runs the generation of features. Constructing it opens nothing.
 
     Args:
         settings: The configuration.
-        root: The folder that paths in it are relative to.
-        store: Where records are.
-        provider: Makes the LLM provider. Called once for a plan and once a run, because a client belongs to one event
-            loop; never called when no profile is wanted.
-        planner: Makes the provider of a plan, which may lack the libraries that calls need; by default ``provider``.
-        embedder: Makes (or gives) the embedder. Not called by :meth:`plan`.
+        root: Folder that relative paths are resolved against.
+        store: Store of the records.
+        provider: Creates the LLM provider. Called once for each run, because a client belongs to one event loop, and
+            only if profiles are wanted.
+        planner: Creates the provider for planning, which may lack the libraries that calls need; by default
+            ``provider``.
+        embedder: Returns the embedder. Not called by :meth:`plan` without a difference counter.
         sources: The entities; by default those of ``[data]``.
-        inputs: What is needed, profiles or texts: ``[embedder] input`` and what the arms of an ablation need beside it.
-        on_record: Told of each record once it is on disk.
-        batch_providers: Names of providers that have offline batches, for a hint.
+        inputs: Inputs to store; by default ``[embedder] input``.
+        on_record: Called with each record once it is on disk.
+        batch_providers: Returns names of providers that offer batch jobs, for an error's hint.
     """
 
     def __init__(
@@ -111,38 +91,41 @@ class Pipeline:
         self._batch_providers = batch_providers
         self._total: int | None = None
 
+    # -- planning and generating ------------------------------------------------------------------------------------
+
     def plan(
-        self, *, retry_quarantined: bool = False, batch: bool = False, differences: Differences | None = None
+        self, *, retry_quarantined: bool = False, batch: bool = False, counter: DifferenceCounter | None = None
     ) -> Plan:
-        """Find out what a run would do and cost. Calls nothing, writes nothing.
+        """Estimate what a run would do and cost. Calls no provider and writes nothing.
 
         Args:
-            retry_quarantined: Count entities that failed with the same input before as to be asked about.
-            batch: Count the price of offline batches.
-            differences: Adds up what is new and what changed. Only then the embedder is asked for its fingerprint,
-                and vectors that another one made count as to be embedded.
+            retry_quarantined: Include entities in quarantine.
+            batch: Estimate at the price of batch jobs.
+            counter: Counts differences during the survey. With it, vectors of another embedder count as to be
+                embedded.
         """
-        provider = self._make_planner() if self._asks_llm() else None
+        llm = self._settings.llm
+        provider = self._planner()
         if batch and provider is not None:
-            require_batches(provider, self._settings.llm, self._batch_providers)
-        works = self._works(provider)
+            require_batches(provider, llm, self._batch_providers)
+        specs = self._specs(provider)
         try:
-            price = self._price(provider) if provider is not None else None
-            if price is not None and batch:
-                price = discounted(price, self._settings.llm)
-        except PluginError:  # the price list is in a library that is not installed: the price is not known here
+            price = model_price(provider, llm) if provider is not None else None
+        except PluginError:  # the price list is part of a library that is not installed
             price = None
+        if price is not None and batch:
+            price = discounted(price, llm)
         journal = Journal(self._store.directory) if (self._store.directory / FILE_NAME).exists() else None
         try:
             plan = make_plan(
-                works,
+                specs,
                 self._store,
                 journal,
-                self._settings.llm,
+                llm,
                 price=price,
                 retry_quarantined=retry_quarantined,
-                embedder=None if differences is None else self._make_embedder().fingerprint,
-                watch=None if differences is None else differences.look,
+                embedder=None if counter is None else self._make_embedder().fingerprint,
+                on_chunk=None if counter is None else counter.add,
             )
         finally:
             if journal is not None:
@@ -153,36 +136,43 @@ class Pipeline:
     def generate(
         self, listener: Listener = silent, *, retry_quarantined: bool = False, limit: int | None = None
     ) -> GenerationReport:
-        """Make what is new or changed. May be called under a running event loop.
+        """Generate features that are new or changed. May be called under a running event loop.
 
         Args:
-            listener: Told how far it is, about ten times a second, from another thread.
-            retry_quarantined: Ask again about entities that failed with the same input before.
-            limit: Ask about so many entities at most.
+            listener: Called with progress events about ten times a second, in another thread.
+            retry_quarantined: Ask again about entities in quarantine.
+            limit: Largest number of entities to ask about.
 
         Raises:
-            EnhancerError: What stopped the run. Everything paid for is kept; the error's ``report`` says what was done.
-            KeyboardInterrupt: At Ctrl-C, after calls that were out have landed (or five seconds, or a second Ctrl-C).
+            EnhancerError: The error that stopped the run. Paid answers are kept; the error's ``report`` holds the
+                counts.
+            KeyboardInterrupt: After Ctrl-C, once the calls in flight were answered (or after five seconds, or at a
+                second Ctrl-C).
         """
-        from enhancer.features.generating.direct_run import Run
-        from enhancer.features.generating.run_in_thread import run_private
+        from enhancer.features.generating.direct_run import DirectRun
+        from enhancer.features.generating.run_in_thread import run_in_thread
 
         embedder = self._make_embedder()
-        provider = self._make_provider() if self._asks_llm() else None
-        works = self._works(provider)
-        runs: list[Run] = []
+        provider = self._make_provider() if self._wants_profiles() else None
+        specs = self._specs(provider)
+        runs: list[DirectRun] = []
         with Journal(self._store.directory) as journal:
-            parts = self._parts(works, journal, embedder, listener, retry_quarantined=retry_quarantined)
+            services = self._services(specs, journal, embedder, listener, retry_quarantined=retry_quarantined)
+
+            def connect(run: DirectRun) -> LLMConnection:
+                assert provider is not None
+                llm = self._settings.llm
+                return connect_llm(provider, llm, journal, on_answer=run.answered, on_failure=run.failed)
 
             def make() -> Coroutine[object, object, GenerationReport]:
-                run = Run(parts, make_asking=lambda run: self._asking(run, provider, journal), limit=limit)
+                run = DirectRun(services, connect=connect, limit=limit)
                 runs.append(run)
                 return run.main()
 
             def interrupt(times: int) -> None:
                 runs[0].interrupt(times)
 
-            return _told_at_interrupt(runs, lambda: run_private(make, interrupt))
+            return _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
 
     def generate_offline(
         self,
@@ -193,46 +183,49 @@ class Pipeline:
         wait: bool = True,
         abandon: bool = False,
     ) -> GenerationReport:
-        """Like :meth:`generate`, by the provider's batch API: within a day, at a lower price.
+        """Generate features by the provider's batch jobs: within a day, at a lower price; see :meth:`generate`.
 
-        Jobs that an earlier run submitted are collected first, and nothing that is out is submitted again.
+        Jobs of earlier runs are collected first, and entities in open jobs are not submitted again.
 
         Args:
-            listener: Told how far it is.
-            retry_quarantined: Ask again about entities that failed with the same input before.
-            limit: Ask about so many new entities at most.
-            wait: Stay until everything is collected; otherwise do what can be done now.
-            abandon: Have everything that is out end early, collect that, and submit nothing.
+            listener: Called with progress events.
+            retry_quarantined: Ask again about entities in quarantine.
+            limit: Largest number of new entities to ask about.
+            wait: Whether to wait for all results; otherwise the run collects what is done, submits, and returns.
+            abandon: Whether to cancel all jobs, collect what they have done, and submit nothing.
 
         Raises:
             ConfigError: The provider has no batch API.
-            EnhancerError: What stopped the run. Everything paid for is kept, and what is out goes on.
-            KeyboardInterrupt: At Ctrl-C. What is out goes on.
+            EnhancerError: The error that stopped the run. Paid answers are kept, and open jobs continue.
+            KeyboardInterrupt: At Ctrl-C. Open jobs continue.
         """
-        from enhancer.features.generating.batch_run import OfflineRun, Pace
-        from enhancer.features.generating.run_in_thread import run_private
+        from enhancer.features.generating.batch_run import BatchRun, PollInterval
+        from enhancer.features.generating.run_in_thread import run_in_thread
 
         llm = self._settings.llm
-        provider = self._make_provider() if self._asks_llm() else None
+        provider = self._make_provider() if self._wants_profiles() else None
         if provider is None:
             return self.generate(listener, limit=limit)
         batches = require_batches(provider, llm, self._batch_providers)
         embedder = self._make_embedder()
-        works = self._works(provider)
-        runs: list[Run] = []
+        specs = self._specs(provider)
+        runs: list[BatchRun] = []
         with Journal(self._store.directory) as journal:
-            parts = self._parts(works, journal, embedder, listener, retry_quarantined=retry_quarantined)
+            services = self._services(specs, journal, embedder, listener, retry_quarantined=retry_quarantined)
+
+            def connect() -> BatchConnection:
+                return connect_batches(provider, batches, llm, journal, self._store.directory / FOLDER)
 
             def make() -> Coroutine[object, object, GenerationReport]:
-                run = OfflineRun(
-                    parts,
-                    open_batching=lambda: self._batching(provider, batches, journal),
+                run = BatchRun(
+                    services,
+                    connect=connect,
                     any_open=lambda: any(job.endpoint == provider.endpoint for job in journal.jobs.unfinished()),
                     rounds=llm.batch_rounds,
-                    pace=Pace(llm.batch_poll),
+                    interval=PollInterval(llm.batch_poll),
                     wait=wait,
                     abandon=abandon,
-                    close=provider.aclose,
+                    close_provider=provider.aclose,
                     limit=limit,
                 )
                 runs.append(run)
@@ -241,73 +234,78 @@ class Pipeline:
             def interrupt(times: int) -> None:
                 runs[0].interrupt(times)
 
-            return _told_at_interrupt(runs, lambda: run_private(make, interrupt))
+            return _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
 
     def open_jobs(self) -> list[Job]:
-        """Offline batches that are out. Calls nothing."""
+        """Return the open batch jobs. Calls no provider."""
         if not (self._store.directory / FILE_NAME).exists():
             return []
         with Journal(self._store.directory) as journal:
             return journal.jobs.open()
 
-    def differences(self) -> Differences:
-        """An empty count of what is different between the tables and the store, for surveys to fill."""
-        return Differences(self._store, self._settings.llm.model)
+    # -- comparing tables and store ---------------------------------------------------------------------------------
 
-    def difference(self) -> tuple[Difference, ...]:
-        """What is fresh, stale and orphaned. Calls nothing, plans nothing."""
-        found = self.differences()
+    def difference_counter(self) -> DifferenceCounter:
+        """Return an empty counter of differences between the tables and the store."""
+        return DifferenceCounter(self._store, self._settings.llm.model)
+
+    def differences(self) -> tuple[Difference, ...]:
+        """Count fresh, new, stale and vanished records. Calls no provider."""
+        counter = self.difference_counter()
         embedder = self._make_embedder().fingerprint
-        for work in self._works(self._make_planner() if self._asks_llm() else None):
-            for chunk in survey(work, self._store, embedder):
-                found.look(chunk)
-        self.count_vanished(found)
-        return found.all()
+        for spec in self._specs(self._planner()):
+            for chunk in survey(spec, self._store, embedder):
+                counter.add(chunk)
+        self.count_vanished(counter)
+        return counter.results()
 
-    def count_vanished(self, found: Differences) -> None:
-        """Add what has vanished to what surveys found."""
+    def count_vanished(self, counter: DifferenceCounter) -> None:
+        """Add the vanished records to a counter."""
         for kind in _KINDS:
-            found.vanish(kind, lambda kind=kind: self._ids(kind))  # type: ignore[misc]
+            counter.count_vanished(kind, lambda kind=kind: self._ids(kind))  # type: ignore[misc]
 
-    def vanished(self, found: Differences | None = None) -> Iterator[Key]:
-        """Keys of records whose entity is no longer in the tables, as a stream.
+    def vanished(self, counter: DifferenceCounter | None = None) -> Iterator[Key]:
+        """Yield the keys of records whose entity is not in the tables.
 
         Args:
-            found: What surveys have seen already; the tables are read where it is not given.
+            counter: Counter of a survey that has read the tables already; by default they are read.
         """
-        seen = self.differences() if found is None else found
+        seen = self.difference_counter() if counter is None else counter
         for kind in _KINDS:
             yield from seen.vanished(kind, lambda kind=kind: self._ids(kind))  # type: ignore[misc]
+
+    def import_rules(self) -> ImportRules:
+        """Return the rules for imported profiles. Calls no provider."""
+        return ImportRules(self._specs(self._planner()))
+
+    def spec(self, kind: Kind) -> KindSpec | None:
+        """Return how entities of a kind are profiled; None if no profiles of them are wanted. Calls no provider."""
+        specs = self._specs(self._planner())
+        return next((spec for spec in specs if spec.kind == kind and spec.ask is not None), None)
+
+    def entities(self, kind: Kind) -> Iterator[Entity]:
+        """Yield the entities of a kind; none if there is no table of them."""
+        found = self._sources.of(kind)
+        return iter(()) if found is None else iter(found())
 
     def _ids(self, kind: Kind) -> Iterator[str]:
         return (entity.id for entity in self.entities(kind))
 
-    def adoption(self) -> Adoption:
-        """How profiles made elsewhere are judged and stamped. Calls nothing."""
-        return Adoption(self._works(self._make_planner() if self._asks_llm() else None))
-
-    def work(self, kind: Kind) -> Work | None:
-        """How entities of a kind are asked about; None where no profile of them is wanted. Calls nothing."""
-        works = self._works(self._make_planner() if self._asks_llm() else None)
-        return next((work for work in works if work.kind == kind and work.ask is not None), None)
-
-    def entities(self, kind: Kind) -> Iterator[Entity]:
-        """The entities of a kind, as a stream; none where there is no table of them."""
-        found = self._sources.of(kind)
-        return iter(()) if found is None else iter(found())
-
-    # -- parts ------------------------------------------------------------------------------------------------------
+    # -- setting up -------------------------------------------------------------------------------------------------
 
     def _needs(self, kind: Kind) -> tuple[Input, ...]:
         if self._sources.of(kind) is None:
             return ()
         return resolve_inputs(getattr(self._settings.prompts, kind).source, self._inputs)
 
-    def _asks_llm(self) -> bool:
+    def _wants_profiles(self) -> bool:
         return any("profile" in self._needs(kind) for kind in _KINDS)
 
-    def _works(self, provider: LLMProvider | None) -> list[Work]:
-        works = []
+    def _planner(self) -> LLMProvider | None:
+        return self._make_planner() if self._wants_profiles() else None
+
+    def _specs(self, provider: LLMProvider | None) -> list[KindSpec]:
+        specs = []
         for kind in _KINDS:
             needs, entities = self._needs(kind), self._sources.of(kind)
             if not needs or entities is None:
@@ -320,26 +318,26 @@ class Pipeline:
                 keys = KeyMaker(template, self._settings.llm, endpoint=provider.endpoint, sampling=provider.sampling)
                 if template.uses_history:
                     history = self._sources.history
-            works.append(Work(kind, entities, ask, keys, history, "text" in needs))
-        return works
+            specs.append(KindSpec(kind, entities, ask, keys, history, "text" in needs))
+        return specs
 
-    def _parts(
+    def _services(
         self,
-        works: Sequence[Work],
+        specs: Sequence[KindSpec],
         journal: Journal,
         embedder: Embedder,
         listener: Listener,
         *,
         retry_quarantined: bool,
-    ) -> Parts:
-        from enhancer.features.generating.direct_run import Parts
+    ) -> RunServices:
+        from enhancer.features.generating.generation_run import RunServices
 
-        return Parts(
-            works=works,
+        return RunServices(
+            specs=specs,
             store=self._store,
             journal=journal,
             embedder=embedder,
-            items_per_request=self._settings.llm.items_per_request,
+            group_size=self._settings.llm.items_per_request,
             concurrency=self._settings.llm.concurrency,
             listener=listener,
             on_record=self._on_record,
@@ -347,85 +345,16 @@ class Pipeline:
             total=self._total,
         )
 
-    def _price(self, provider: LLMProvider) -> Price | None:
-        own = self._own_price()
-        return own if own is not None else provider.price(self._settings.llm.model)
 
-    def _own_price(self) -> Price | None:
-        own = self._settings.llm.price
-        return None if own is None else Price(own.input, own.output)
-
-    def _batching(self, provider: LLMProvider, batches: BatchProvider, journal: Journal) -> Batching:
-        """Open the way to the batch API, once a job is to be looked at or written.
-
-        Raises:
-            AuthenticationError: No key.
-            ConfigError: A cap without a price, or a model that cannot be served.
-        """
-        from enhancer.features.generating.batch_run import Batching
-        from enhancer.harness.batches.collection import Collector
-        from enhancer.harness.batches.submission import FOLDER, Submitter
-
-        llm = self._settings.llm
-        provider.check(llm.model)
-        budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
-        spending = Spending(
-            budget,
-            own_price=self._own_price(),
-            share=1.0 - llm.batch_discount,
-            model=llm.model,
-            price_of=provider.price,
-        )
-        endpoint, folder = provider.endpoint, self._store.directory / FOLDER
-        return Batching(
-            Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, spending=spending, folder=folder),
-            Collector(batches, journal, llm, endpoint=endpoint, spending=spending, folder=folder),
-            spending.spent,
-            budget,
-        )
-
-    def _asking(self, run: Run, provider: LLMProvider | None, journal: Journal) -> Asking:
-        """Open the way to the LLM, once the first call is due: until then no key and no price is needed.
-
-        Raises:
-            AuthenticationError: No key.
-            ConfigError: A cap without a price, or a model that cannot be served.
-        """
-        from enhancer.features.generating.direct_run import Asking
-
-        assert provider is not None
-        llm = self._settings.llm
-        provider.check(llm.model)
-        budget = Budget(llm.max_cost, self._price(provider), model=llm.model)
-        gate = Gate(
-            # A call that queued inside the provider would spend its own time-out there.
-            min(llm.concurrency, provider.capacity or llm.concurrency),
-            requests_per_minute=llm.requests_per_minute,
-            tokens_per_minute=llm.tokens_per_minute,
-            patience=max(120.0, 2 * llm.timeout),
-        )
-        caller = Caller(
-            provider,
-            journal,
-            gate,
-            budget,
-            max_attempts=llm.max_attempts,
-            price_override=self._own_price(),
-            token_ratio=observed_ratio(journal.observed(llm.model)),
-        )
-        generator = Generator(caller, gate, llm, answered=run.answered, failed=run.failed)
-        return Asking(generator, caller.spent, provider.aclose)
-
-
-class _Reporting(Protocol):
+class _Reports(Protocol):
     def report(self) -> GenerationReport: ...
 
 
-def _told_at_interrupt(runs: Sequence[_Reporting], run: Callable[[], GenerationReport]) -> GenerationReport:
-    """Run; at Ctrl-C the exception carries, as ``report``, what had been done."""
+def _report_at_interrupt(runs: Sequence[_Reports], run: Callable[[], GenerationReport]) -> GenerationReport:
+    """Run; at Ctrl-C set ``report`` of the exception to the counts so far."""
     try:
         return run()
     except KeyboardInterrupt as stop:
         if runs:
-            setattr(stop, "report", runs[0].report())  # noqa: B010  no attribute that its type declares
+            setattr(stop, "report", runs[0].report())  # noqa: B010  the type declares no such attribute
         raise

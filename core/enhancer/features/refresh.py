@@ -1,4 +1,4 @@
-"""What a nightly job does: look what is new, changed and gone; make it; say what needs a person."""
+"""Bring the store up to date with the tables: generate what is new or changed, and remove what has vanished."""
 
 from __future__ import annotations
 
@@ -17,53 +17,54 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.features.generating.reports import GenerationReport, Plan
     from enhancer.features.pipeline import Pipeline
-    from enhancer.features.reading.difference import Difference
+    from enhancer.features.surveying.difference import Difference
     from enhancer.progress import Listener
 
-_BATCH = 512
-"""Ids in one call of the store."""
+_CHUNK = 512
+"""Ids deleted in one call of the store."""
 MAX_PRUNED_SHARE = 0.5
-"""The share of a kind's records that one refresh may remove, unless it is told otherwise."""
+"""Default of the largest share of a kind's records that one refresh may remove."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What a refresh has found before it does anything."""
+    """Changes that a refresh found, before it acts on them."""
 
     differences: tuple[Difference, ...]
     plan: Plan
 
     @property
     def vanished(self) -> int:
-        """Records whose entity is gone."""
+        """Number of records whose entity is not in the tables."""
         return sum(one.vanished for one in self.differences)
 
     @property
     def anything_to_do(self) -> bool:
-        """Whether a run would do anything."""
+        """Whether there is anything to generate or embed."""
         return bool(self.plan.to_generate or self.plan.to_embed)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefreshReport:
-    """What one refresh found and did."""
+    """Result of a refresh."""
 
     started: str
-    """UTC, ISO 8601."""
+    """Start time, UTC, ISO 8601."""
     seconds: float
+    """Wall time."""
     changes: Changes
     generated: GenerationReport | None
-    """None where there was nothing to do."""
+    """Report of the run; None if there was nothing to do."""
     pruned: int
     """Records of vanished entities that were removed."""
 
     @property
     def quarantined(self) -> int:
-        """Entities in quarantine, whether this run put them there or found them there."""
+        """Number of entities in quarantine after the refresh."""
         return self.changes.plan.quarantined if self.generated is None else self.generated.quarantined
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that ``enhancer refresh --json`` prints."""
+        """Return the keys that ``enhancer refresh --json`` prints."""
         return {
             "started": self.started,
             "seconds": round(self.seconds, 3),
@@ -89,31 +90,31 @@ def refresh(
     batch: bool = False,
     wait: bool = True,
 ) -> RefreshReport:
-    """Bring the store up to the tables: one look at every row, and one more at all of them if anything changed.
+    """Bring the store up to date. The tables are read once, and once more if anything changed.
 
     Args:
-        pipeline: Looks and generates.
-        store: What it fills.
-        listener: Told of progress.
-        confirm: Shown the plan before anything that may cost money; anything but True stops.
-        on_changes: Called with the changes that were found, before anything is done.
-        prune: Remove records of entities that the tables no longer hold. What was paid for stays in the journal.
-        max_pruned_share: Share of a kind's records, above which nothing is removed: a table that was cut short must not
-            empty the store.
-        retry_quarantined: Ask again about entities whose answers were never valid.
-        batch: Use the provider's batch API; what an earlier run submitted is collected.
-        wait: With ``batch``: stay until everything is collected.
+        pipeline: The pipeline of the project.
+        store: The store of the pipeline.
+        listener: Called with progress events.
+        confirm: Called with the plan before anything that may cost money; any result but True stops the refresh.
+        on_changes: Called with the changes that were found, before any action.
+        prune: Whether to remove records of entities that are not in the tables. Paid answers stay in the journal.
+        max_pruned_share: Largest share of a kind's records to remove. Above it none is removed, because the table may
+            have been truncated.
+        retry_quarantined: Ask again about entities in quarantine.
+        batch: Use the provider's batch jobs; those of earlier runs are collected.
+        wait: With ``batch``: wait for all results.
 
     Raises:
-        BudgetError: ``max_cost`` leaves no room for the next call; what was paid for is kept.
-        DataError: More would be pruned than may be; everything else is done.
-        EnhancerError: What stopped the run, or ``confirm`` said no.
+        BudgetError: ``max_cost`` leaves no room for the next call; paid answers are kept.
+        DataError: More records would be pruned than allowed; everything else is done.
+        EnhancerError: Any other error that stopped the run, or ``confirm`` did not return True.
     """
     started, began = now(), time.perf_counter()
-    found = pipeline.differences()
-    plan = pipeline.plan(retry_quarantined=retry_quarantined, batch=batch, differences=found)
-    pipeline.count_vanished(found)
-    changes = Changes(differences=found.all(), plan=plan)
+    counter = pipeline.difference_counter()
+    plan = pipeline.plan(retry_quarantined=retry_quarantined, batch=batch, counter=counter)
+    pipeline.count_vanished(counter)
+    changes = Changes(differences=counter.results(), plan=plan)
     if on_changes is not None:
         on_changes(changes)
     generated = None
@@ -127,41 +128,41 @@ def refresh(
     pruned = 0
     if prune and changes.vanished:
         for one in changes.differences:
-            require_modest(one.name, one.vanished, one.fresh + sum(one.stale.values()) + one.vanished, max_pruned_share)
-        pruned = remove(store, pipeline.vanished(found))
+            records = one.fresh + sum(one.stale.values()) + one.vanished
+            refuse_mass_removal(one.name, one.vanished, records, max_pruned_share)
+        pruned = remove_records(store, pipeline.vanished(counter))
     return RefreshReport(
         started=started, seconds=time.perf_counter() - began, changes=changes, generated=generated, pruned=pruned
     )
 
 
-def remove(store: FeatureStore, keys: Iterable[Key]) -> int:
-    """Delete records by key, a batch at a time; gives how many there were."""
+def remove_records(store: FeatureStore, keys: Iterable[Key]) -> int:
+    """Delete records by key, in chunks; return the number of records deleted."""
     waiting: dict[tuple[Kind, str], list[str]] = {}
     removed = 0
     for key in keys:
         ids = waiting.setdefault((key.kind, key.aspect), [])
         ids.append(key.id)
-        if len(ids) >= _BATCH:
+        if len(ids) >= _CHUNK:
             removed += store.delete(ids, kind=key.kind, aspect=key.aspect)
             ids.clear()
     return removed + sum(store.delete(ids, kind=kind, aspect=aspect) for (kind, aspect), ids in waiting.items() if ids)
 
 
-def require_modest(name: str, vanished: int, there: int, most: float) -> None:
-    """Refuse to remove too much at once: a table that was cut short must not empty the store.
+def refuse_mass_removal(name: str, vanished: int, records: int, max_share: float) -> None:
+    """Raise an error if too large a share of records would be removed: the table may have been truncated.
 
     Args:
-        name: Of the kind of record.
-        vanished: How many would be removed.
-        there: Of how many.
-        most: The share that may be removed.
+        name: Kind of the records.
+        vanished: Number of records to remove.
+        records: Number of all records.
+        max_share: Largest share to remove.
 
     Raises:
-        DataError: More would be removed than may be.
+        DataError: The share is larger.
     """
-    if vanished > most * there:
+    if vanished > max_share * records:
         raise DataError(
-            f"{vanished:,} of {there:,} records of {name} have no entity in the tables any more:"
-            " too many to remove unseen",
-            hint="is the table whole? If it is: --prune-at-most 1",
+            f"{vanished:,} of {records:,} records of {name} have no entity in the tables: too many to remove unseen",
+            hint="check that the table is complete; if it is, use --prune-at-most 1",
         )

@@ -68,11 +68,11 @@ class ProjectParts:
     def store(self) -> FeatureStore:
         """The feature store, opened. A store that does not exist yet is created by the first write to it."""
         from enhancer.contracts.store import StoreOptions
-        from enhancer.features.storing.lazy_store import UnmadeStore
+        from enhancer.features.storing.lazy_store import LazyStore
 
         target, options = self.store_class_and_options()
         if isinstance(options, StoreOptions) and not target.exists(options, self.context):
-            return UnmadeStore(
+            return LazyStore(
                 self.root / options.path,
                 lambda: target.exists(options, self.context),
                 lambda: self.chosen.create("store"),

@@ -13,8 +13,8 @@ from enhancer.evaluation.diagnosing.echoes import Written
 from enhancer.evaluation.diagnosing.leaks import evidence
 from enhancer.evaluation.measuring.views import Views
 from enhancer.features import Sources, feature_table
-from enhancer.features.reading.provenance import trace
 from enhancer.features.storing.records import embedding_text
+from enhancer.features.surveying.provenance import trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from enhancer.data import Entity, Interactions
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis, Level
     from enhancer.evaluation.diagnosing.leaks import Evidence
-    from enhancer.features.reading.provenance import Provenance
+    from enhancer.features.surveying.provenance import Provenance
     from enhancer.project.parts import ProjectParts
 
 _CHUNK = 512
@@ -205,8 +205,8 @@ def _provenance(parts: ProjectParts) -> Provenance | None:
     settings = parts.settings
     if settings.prompts.user.source != "llm":
         return None
-    work = parts.pipeline.work("user")
-    if work is None:
+    spec = parts.pipeline.spec("user")
+    if spec is None:
         return None
 
     def history(interactions: Callable[[], Interactions]) -> Callable[[], Callable[[Entity], str] | None]:
@@ -218,7 +218,7 @@ def _provenance(parts: ProjectParts) -> Provenance | None:
         "training and validation": history(lambda: _without_test(parts)),
         "all interactions": history(lambda: parts.interactions),
     }
-    return trace(work, parts.read_store, parts.split.train.user_ids, wider if work.history is not None else {})
+    return trace(spec, parts.read_store, parts.split.train.user_ids, wider if spec.history is not None else {})
 
 
 def _without_test(parts: ProjectParts) -> Interactions:

@@ -27,7 +27,7 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
     vectors = feature_table(parts.read_store, ids, "item", settings.inputs, parts.embedder.fingerprint)
     if not vectors.any():
         return None
-    work = parts.pipeline.work("item") if settings.prompts.item.source == "llm" else None
+    spec = parts.pipeline.spec("item") if settings.prompts.item.source == "llm" else None
 
     def titles(rows: Sequence[int]) -> list[str]:
         return [parts.titles.get(ids[row]) or ids[row] for row in rows]
@@ -42,14 +42,14 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
             described[row] = Told(
                 title=title,
                 text="" if entity is None else entity.text,
-                prompt="" if work is None or entity is None else work.prompts([entity])[0][0],
+                prompt="" if spec is None or entity is None else spec.prompts([entity])[0][0],
                 profile="" if record is None else record.profile,
                 tags=() if record is None else record.tags,
                 about="" if record is None else _origin(record),
             )
         return described
 
-    system = "" if work is None or work.ask is None else work.ask.template.system
+    system = "" if spec is None or spec.ask is None else spec.ask.template.system
     built = build(vectors, Views(split), describe, titles, system=system, seed=settings.seed)
     cost, tokens = _total_cost(parts)
     return replace(built, cost_usd=cost, tokens=tokens)

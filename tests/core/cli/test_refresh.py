@@ -8,7 +8,7 @@ import re
 import pytest
 from command_line import hashing, invoke  # noqa: F401 - fixtures
 from generation import answer
-from loopback import Behaviour, Script, returns
+from loopback import Behaviour, Script, fails
 
 from enhancer.harness import Journal
 
@@ -153,7 +153,7 @@ def test_the_budget_is_exit_4_and_the_summary_says_so(project, invoke):  # noqa:
 
 
 def test_failure_is_exit_1_and_the_summary_says_so(project, invoke, llm_server):  # noqa: F811
-    llm_server.script = Script(default=returns(401))
+    llm_server.script = Script(default=fails(401))
     done = invoke("refresh", "--yes", "--summary", "summary.json")
     assert done.code == 1
     assert json.loads((project / "summary.json").read_text())["error"]["message"]

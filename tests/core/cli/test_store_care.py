@@ -76,7 +76,7 @@ def test_a_wrong_table_does_not_empty_the_store(store, invoke):  # noqa: F811
     (store.parents[1] / "items.csv").write_text("item_id,title,plot\n1,film 1,a story of 1 friends\n")
     refused = invoke("store", "gc", "--yes")
     assert refused.code == 1
-    assert "5 of 6 records of item have no entity in the tables any more: too many to remove unseen" in refused.err
+    assert "5 of 6 records of item have no entity in the tables: too many to remove unseen" in refused.err
     assert "--prune-at-most 1" in refused.err
     assert invoke("store", "gc", "--dry-run", "--json").json()["orphaned"] == 5
     assert invoke("store", "stats", "--quick", "--json").json()["records"] == 6

@@ -193,7 +193,7 @@ def test_an_observer_that_fails_spoils_nothing(bench: GenerationProject, caplog:
 
     assert bench.pipeline(on_record=observer).generate().generated == 12
     assert [r.message for r in caplog.records if r.name.startswith("enhancer")] == [
-        "an observer of stored records failed and is told of no more of them"
+        "an observer of stored records failed and is called no more"
     ]
 
 

@@ -30,8 +30,8 @@ from enhancer.files import atomic_replace, check_output_path
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from enhancer.features.reading.difference import Difference
     from enhancer.features.refresh import Changes
+    from enhancer.features.surveying.difference import Difference
 
 
 def add_to(app: typer.Typer) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from enhancer.contracts import Fault, Key, StoreStats
-    from enhancer.features.reading.difference import Difference
+    from enhancer.features.surveying.difference import Difference
     from enhancer.harness.journal.journal import CostLine
     from enhancer.project import Project
 
@@ -76,7 +76,7 @@ def stats(
 def _freshness(project: Project) -> tuple[Difference, ...] | None:
     """None where the tables cannot be read: what is in the store can be counted without."""
     try:
-        return project.parts.pipeline.difference()
+        return project.parts.pipeline.differences()
     except EnhancerError as error:
         say(f"what is fresh cannot be told: {error}")
         return None
@@ -156,9 +156,9 @@ def import_(
     from enhancer.features.storing.interchange import import_records
 
     with session.opened() as project:
-        adoption = project.parts.pipeline.adoption()
+        rules = project.parts.pipeline.import_rules()
         report = import_records(
-            project.store, file, project.parts.embedder, validate=adoption.validate, complete=adoption.complete
+            project.store, file, project.parts.embedder, validate=rules.validate, complete=rules.complete
         )
     said = f"{tables.counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
     _counted({"file": str(file), **report.to_json()}, said, as_json)
@@ -240,10 +240,10 @@ def gc(
     back costs nothing. Open snapshots still show removed records. A table that was cut short must not empty the store:
     removing more than half of a kind's records is an error.
     """
-    from enhancer.features.refresh import remove, require_modest
+    from enhancer.features.refresh import refuse_mass_removal, remove_records
 
     with session.opened() as project:
-        seen = project.parts.pipeline.differences()
+        seen = project.parts.pipeline.difference_counter()
         gone = Counter(map(_name, project.parts.pipeline.vanished(seen)))
         count = sum(gone.values())
         named = ", ".join(f"{name} {number:,}" for name, number in sorted(gone.items()))
@@ -251,11 +251,11 @@ def gc(
         if count and not dry_run:
             there = Counter(map(_name, project.store.keys()))
             for name, number in gone.items():
-                require_modest(name, number, there[name], prune_at_most)
+                refuse_mass_removal(name, number, there[name], prune_at_most)
             if not yes and is_terminal() and not ask(f"Remove {tables.counted(count, 'record')} ({named})?"):
                 say("nothing was removed")
                 raise typer.Exit(1)
-            removed = remove(project.store, project.parts.pipeline.vanished(seen))
+            removed = remove_records(project.store, project.parts.pipeline.vanished(seen))
     result = {"removed": removed, "orphaned": count, "by_kind": dict(sorted(gone.items())), "dry_run": dry_run}
     said = f"{tables.counted(count if dry_run else removed, 'record')} {'would be ' if dry_run else ''}removed"
     _counted(result, f"{said} ({named})" if count else said, as_json)

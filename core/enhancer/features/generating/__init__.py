@@ -1,1 +1,1 @@
-"""Find what is to be generated and generate it, by direct calls or offline batches."""
+"""Run `generate`: ask about entities, embed and store what is new, and report."""

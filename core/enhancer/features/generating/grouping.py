@@ -1,4 +1,4 @@
-"""Which entities share a request."""
+"""Group entities that share a request."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
 
 
 class Grouping:
-    """Gathers entities until they fill a request.
+    """Collects entities until they fill a request.
 
     Args:
         size: Entities in one request.
-        hand_over: Takes the entities of each request.
+        request: Asks about the entities of one request.
     """
 
-    def __init__(self, size: int, hand_over: Callable[[list[Case]], Awaitable[None]]) -> None:
+    def __init__(self, size: int, request: Callable[[list[Case]], Awaitable[None]]) -> None:
         self._size = size
-        self._hand_over = hand_over
+        self._request = request
         self._open: list[Case] = []
 
     async def add(self, case: Case, *, asked_before: bool) -> None:
-        """Take an entity.
+        """Add an entity.
 
-        An entity that shared a request before is asked about alone, because it may be what made that request fail. So
-        is a text that seems to give the model orders.
+        An entity that was asked about before is asked about alone, because it may have made its group's request fail;
+        so is an entity whose text seems to instruct the model.
         """
         if self._size == 1 or asked_before or contains_instructions(case.prompt):
-            await self._hand_over([case])
+            await self._request([case])
             return
         self._open.append(case)
         if len(self._open) >= self._size:
             await self.close()
 
     async def close(self) -> None:
-        """Hand over those that are waiting for more."""
+        """Ask about the entities of an incomplete group."""
         if self._open:
             group, self._open = self._open, []
-            await self._hand_over(group)
+            await self._request(group)

@@ -1,4 +1,4 @@
-"""The dry run: the same survey as a real run, and sums instead of calls."""
+"""Plan a run: the same survey, with estimates instead of calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.features.generating.reports import Plan
-from enhancer.features.generating.survey import survey
+from enhancer.features.surveying.survey import survey
 from enhancer.harness.answers.case import Case
 from enhancer.harness.calls.token_estimate import ENOUGH, PER_MESSAGE, estimate, observed_answer, observed_ratio
 from enhancer.prompts import contains_instructions
@@ -17,39 +17,39 @@ if TYPE_CHECKING:
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.llm import Price
     from enhancer.contracts.store import FeatureStore
-    from enhancer.features.generating.survey import Surveyed, ToAsk, Work
+    from enhancer.features.kind_spec import KindSpec
+    from enhancer.features.surveying.survey import SurveyChunk, ToAsk
     from enhancer.harness.journal.journal import Journal
 
 _ENTRY = 14
-"""Tokens that a batched request adds around one entity: the tag and its id."""
-_REMEMBERED = 200_000
-"""Questions of which equal ones are counted once; beyond, memory counts for more than exactness."""
+"""Tokens that a grouped request adds for each entity: the tag and its id."""
+_MAX_SEEN = 200_000
+"""Number of prompts among which duplicates are found; a larger set would take too much memory."""
 
 
 class _Sums:
-    """What the calls about one kind would come to."""
+    """Sums over the entities of one kind that are to be asked about."""
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self) -> None:
         self.asked = 0
         self.alone = 0
-        """Those of them that share no request, however many others may."""
+        """Entities that are asked about alone, even if requests are grouped."""
         self.tokens = 0
-        self.seen: set[int] = set()
+        self._seen: set[int] = set()
 
     def add(self, row: ToAsk) -> None:
-        question = int(row.input_hash[:16], 16)
-        if question in self.seen:
+        prompt = int(row.input_hash[:16], 16)
+        if prompt in self._seen:
             return
-        if len(self.seen) < _REMEMBERED:
-            self.seen.add(question)
+        if len(self._seen) < _MAX_SEEN:
+            self._seen.add(prompt)
         self.asked += 1
         self.alone += contains_instructions(row.prompt)
         self.tokens += estimate(row.prompt)
 
 
 def make_plan(
-    works: Sequence[Work],
+    specs: Sequence[KindSpec],
     store: FeatureStore,
     journal: Journal | None,
     llm: LLMConfig,
@@ -57,54 +57,54 @@ def make_plan(
     price: Price | None,
     retry_quarantined: bool,
     embedder: str | None = None,
-    watch: Callable[[Surveyed], None] | None = None,
+    on_chunk: Callable[[SurveyChunk], None] | None = None,
 ) -> Plan:
-    """Survey everything, and estimate; what is out in an offline batch is not to be generated again.
+    """Survey all entities and estimate calls, tokens and cost. Entities in open batch jobs are not counted again.
 
     Args:
-        works: What is wanted of each kind of entity.
-        store: What is there.
-        journal: What is paid for; None where nothing is.
-        llm: How the model is asked.
-        price: Its price, where known.
-        retry_quarantined: Count those in quarantine as to be asked again.
-        embedder: Fingerprint of the embedder, to count vectors of another one; None compares contents alone.
-        watch: Shown every chunk of the survey.
+        specs: How each kind of entity is profiled and embedded.
+        store: The stored records.
+        journal: Paid answers; None if there is no journal yet.
+        llm: Configuration of the model.
+        price: Its price; None if unknown.
+        retry_quarantined: Whether entities in quarantine are asked about again.
+        embedder: Fingerprint of the embedder, to count vectors of another one; None to compare contents only.
+        on_chunk: Called with every chunk of the survey.
     """
     entities = to_generate = quarantined = without_text = to_embed = requests = pending = 0
     prompt_tokens = completion_tokens = 0.0
-    batch = llm.items_per_request
-    for work in works:
-        sums = _Sums(work)
-        for found in survey(work, store, embedder):
-            if watch is not None:
-                watch(found)
+    group_size = llm.items_per_request
+    for spec in specs:
+        sums = _Sums()
+        for found in survey(spec, store, embedder):
+            if on_chunk is not None:
+                on_chunk(found)
             entities += found.entities
             to_embed += len(found.to_embed) + len(found.to_reembed)
-            if work.ask is None:
+            if spec.ask is None:
                 to_generate += sum(row.changed for row in found.to_embed)
                 without_text += len(found.empty_texts)
                 continue
             rows = [row for row in found.to_ask if not row.empty]
             without_text += len(found.to_ask) - len(rows)
-            asked, failed, paid, out = _sort_out(work, rows, journal, retry_quarantined=retry_quarantined)
+            asked, failed, paid, in_jobs = _sort(spec, rows, journal, retry_quarantined=retry_quarantined)
             quarantined += failed
-            pending += out
+            pending += in_jobs
             to_generate += len(asked)
             to_embed += len(asked) + paid
             for row in asked:
                 sums.add(row)
-        if work.ask is None or not sums.asked:
+        if spec.ask is None or not sums.asked:
             continue
-        calls = sums.asked if batch == 1 else -(-(sums.asked - sums.alone) // batch) + sums.alone
-        template = work.ask.template
+        calls = sums.asked if group_size == 1 else -(-(sums.asked - sums.alone) // group_size) + sums.alone
+        template = spec.ask.template
         system = estimate(template.system) + 2 * PER_MESSAGE
-        if batch > 1:
+        if group_size > 1:
             system += estimate(template.group_instructions)
             sums.tokens += _ENTRY * sums.asked
-        ratio, answer = 1.0, observed_answer_of(journal, llm.model, template.version)
+        ratio, answer = 1.0, _observed_answer(journal, llm.model, template.version)
         if journal is not None:
-            # Templates differ in how far the estimate is off: the calls of this one tell best.
+            # The error of the estimate differs between templates, so calls with this template are preferred.
             own = journal.observed(llm.model, template.version)
             ratio = observed_ratio(own if own.calls >= ENOUGH else journal.observed(llm.model))
         requests += calls
@@ -127,34 +127,34 @@ def make_plan(
     )
 
 
-def observed_answer_of(journal: Journal | None, model: str, template: str) -> float:
-    """Completion tokens an entity, by the ledger if there is one."""
+def _observed_answer(journal: Journal | None, model: str, template: str) -> float:
+    """Return the expected completion tokens of one entity, from earlier calls if there are any."""
     from enhancer.harness.journal.journal import Observed
 
     nothing = Observed(0, 0, 0, 0, 0)
     return observed_answer(journal.observed(model, template) if journal is not None else nothing)
 
 
-def _sort_out(
-    work: Work, rows: Sequence[ToAsk], journal: Journal | None, *, retry_quarantined: bool
+def _sort(
+    spec: KindSpec, rows: Sequence[ToAsk], journal: Journal | None, *, retry_quarantined: bool
 ) -> tuple[list[ToAsk], int, int, int]:
-    """Those that must be asked about, how many are in quarantine, were paid for already, are out in a batch."""
-    assert work.ask is not None
-    there = journal.quarantined(work.kind, [row.id for row in rows]) if journal and rows else {}
+    """Return entities to ask about, and the number in quarantine, paid for already, and in open batch jobs."""
+    assert spec.ask is not None
+    quarantined = journal.quarantined(spec.kind, [row.id for row in rows]) if journal and rows else {}
     answers = journal.paid([row.input_hash for row in rows]) if journal and rows else {}
-    out = journal.jobs.out([row.input_hash for row in rows]) if journal and rows else set()
+    in_jobs = journal.jobs.out([row.input_hash for row in rows]) if journal and rows else set()
     asked, failed, paid, pending = [], 0, 0, 0
     for row in rows:
-        if row.input_hash in out:
+        if row.input_hash in in_jobs:
             pending += 1
             continue
-        known = there.get(row.id)
+        known = quarantined.get(row.id)
         if known is not None and (known.input_hash != row.input_hash or known.transient):
             known = None
         if known is not None and not retry_quarantined:
             failed += 1
             continue
-        case = Case(Key(work.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, work.ask)
+        case = Case(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
         verdict = "again" if known is not None else case.review(answers.get(row.input_hash, ()))
         if verdict == "answered":
             paid += 1

@@ -1,4 +1,4 @@
-"""What ``plan`` and ``generate`` tell."""
+"""Results of ``plan`` and ``generate``."""
 
 from __future__ import annotations
 
@@ -17,66 +17,69 @@ _REPORT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A dry run. ``entities = cached + to_generate + quarantined + without_text + pending``."""
+    """Result of a dry run. ``entities = cached + to_generate + quarantined + without_text + pending``."""
 
     entities: int
     cached: int
-    """Those whose profile (or text) is already paid for and current."""
+    """Entities whose profile (or text) is current or already paid for."""
     to_generate: int
-    """Those that are new or changed."""
+    """Entities that are new or changed."""
     quarantined: int
-    """Those that failed with the same input before; they are not asked again unless that is asked for."""
+    """Entities in quarantine: they failed with the same input before, and are asked about again only on request."""
     requests: int
-    """Calls to be made, re-asks not counted."""
+    """Calls to make, without re-asks."""
     prompt_tokens: int
-    """Estimated, corrected by what the ledger knows of the model."""
+    """Estimated prompt tokens, corrected by earlier calls of the model."""
     completion_tokens: int
+    """Estimated completion tokens."""
     cost_usd: float | None
-    """None where the price is unknown."""
+    """Estimated cost; None if the price is unknown."""
     to_embed: int = 0
-    """Records whose vector must be made; where no embedder was asked, only those of new content."""
+    """Records to embed; if no embedder was compared, only those with new content."""
     without_text: int = 0
-    """Entities that have neither text nor history: there is nothing to ask about them."""
+    """Entities with neither text nor history; they are not asked about."""
     pending: int = 0
-    """Those that are out in an offline batch: asked about, and not answered yet."""
+    """Entities in open batch jobs."""
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that ``enhancer plan --json`` prints; ``without_text`` and ``pending`` only where there are any."""
-        return _told(self, _PLAN)
+        """Return the keys that ``enhancer plan --json`` prints; ``without_text`` and ``pending`` if they are not 0."""
+        return _to_json(self, _PLAN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationReport:
-    """What a run did.
+    """Result of a run.
 
-    Unless it was stopped, ``entities = cached + generated + quarantined + without_text + pending``.
+    Unless the run was stopped, ``entities = cached + generated + quarantined + without_text + pending``.
     """
 
     entities: int
     cached: int
     generated: int
-    """Entities that got a new profile (or, without an LLM, a new text) stored."""
+    """Entities whose new profile (or, without an LLM, new text) was stored."""
     quarantined: int
     requests: int
-    """Calls that were answered, and so paid for, in this run."""
+    """Calls that were answered, and so paid for."""
     prompt_tokens: int | None
-    """Those of the calls that tell; None where none does."""
+    """Prompt tokens of the calls that report them; None if none does."""
     completion_tokens: int | None
+    """Completion tokens of the calls that report them; None if none does."""
     cost_usd: float | None
-    """None where any call's cost is not known."""
+    """Cost; None if the cost of any call is unknown."""
     seconds: float
+    """Wall time."""
     embedded: int = 0
-    """Records whose vector was made, be it for new content or by another embedder."""
+    """Records embedded, for new content or because the embedder changed."""
     without_text: int = 0
-    """Entities that have neither text nor history: they were not asked about, and have no record."""
+    """Entities with neither text nor history; they were not asked about and have no record."""
     pending: int = 0
-    """Entities that are out in an offline batch: asked about, and not answered yet."""
+    """Entities in open batch jobs."""
 
     def to_json(self) -> dict[str, Any]:
-        """The keys that ``enhancer generate --json`` prints; ``without_text`` and ``pending`` where there are any."""
-        return _told(self, _REPORT)
+        """Return the keys that ``enhancer generate --json`` prints; ``without_text`` and ``pending`` if not 0."""
+        return _to_json(self, _REPORT)
 
 
-def _told(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
+def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
     some = {name: getattr(result, name) for name in ("without_text", "pending") if getattr(result, name)}
     return {name: getattr(result, name) for name in names} | some

@@ -1,4 +1,4 @@
-"""Run async work from sync code, under a running event loop too (Jupyter), and stop it gently at Ctrl-C."""
+"""Run async work from sync code, also under a running event loop (Jupyter), and end it gently at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
-_POLL = 0.5
+_POLL_SECONDS = 0.5
 
 
-def run_private(make: Callable[[], Coroutine[object, object, T]], interrupt: Callable[[int], None]) -> T:
-    """Run a coroutine in a thread and a loop of its own, and wait for it.
+def run_in_thread(make: Callable[[], Coroutine[object, object, T]], interrupt: Callable[[int], None]) -> T:
+    """Run a coroutine in an event loop in a thread of its own, and wait for it.
 
     Args:
-        make: Makes the coroutine, inside that thread.
+        make: Makes the coroutine; called in that thread.
         interrupt: Called in the loop at each Ctrl-C with its number, from 1; it must make the coroutine end soon.
 
     Raises:
-        KeyboardInterrupt: Once the coroutine has ended.
-        BaseException: What the coroutine raised.
+        KeyboardInterrupt: After Ctrl-C, once the coroutine has ended.
+        BaseException: Raised by the coroutine.
     """
     result: list[T] = []
     failure: list[BaseException] = []
     loops: list[asyncio.AbstractEventLoop] = []
-
-    pressed: list[BaseException] = []
+    interrupts: list[BaseException] = []
     ended = threading.Event()
 
     async def main() -> None:
         coroutine = make()
         loops.append(asyncio.get_running_loop())
-        if pressed:
-            interrupt(len(pressed))
+        if interrupts:
+            interrupt(len(interrupts))
         result.append(await coroutine)
 
     def work() -> None:
         try:
             asyncio.run(main())
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             failure.append(error)
         finally:
             ended.set()
@@ -51,17 +50,17 @@ def run_private(make: Callable[[], Coroutine[object, object, T]], interrupt: Cal
     thread.start()
     while not ended.is_set():
         try:
-            # Not join(), which takes the thread for ended when Ctrl-C interrupts it; and with a time-out, so that the
-            # wait can be interrupted on every platform.
-            ended.wait(_POLL)
-        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt, or a signal handler's SystemExit
-            pressed.append(error)
-            with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
+            # Not join(), which considers the thread ended when Ctrl-C interrupts it. The time-out makes the wait
+            # interruptible on every platform.
+            ended.wait(_POLL_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - KeyboardInterrupt, or SystemExit of a signal handler
+            interrupts.append(error)
+            with contextlib.suppress(RuntimeError):  # the loop has just ended
                 if loops:
-                    loops[0].call_soon_threadsafe(interrupt, len(pressed))
+                    loops[0].call_soon_threadsafe(interrupt, len(interrupts))
     thread.join()
-    if pressed:
-        raise pressed[0]
+    if interrupts:
+        raise interrupts[0]
     if failure:
         raise failure[0]
     return result[0]

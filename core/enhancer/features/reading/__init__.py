@@ -1,1 +1,1 @@
-"""Read stored records as matrices, histories of changes and provenance."""
+"""Read stored vectors as matrices for training."""

@@ -1,4 +1,4 @@
-"""The vectors of a project: what they come from, what must be stored for them, and the tables that training takes."""
+"""Read the semantic vectors that training takes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Interactions
 
-    Table = NDArray[np.float32]
+    Vectors = NDArray[np.float32]
 
 
 def inputs_wanted(settings: Settings) -> list[Input]:
-    """What has to be stored: what this project embeds, and what the arms of its ablation need beside it."""
+    """Return the inputs to store: those of ``[embedder] input``, and others that the arms of the ablation need."""
     evaluation = settings.evaluation
     wanted: list[Input] = [*settings.inputs]
-    # By names alone: whether a fuser uses vectors is its plugin's to say, and a text embedded in vain is cheap.
+    # Arms are judged by name alone, because only a fuser's plugin says whether it uses vectors; embedding a text that
+    # is not needed is cheap.
     if evaluation.controls and settings.prompts.item.source != "none" and set(evaluation.arms) != {"none"}:
         wanted.append("text")
     for name in evaluation.arms:
@@ -37,38 +38,38 @@ def inputs_wanted(settings: Settings) -> list[Input]:
 
 @dataclass(frozen=True, eq=False)
 class Semantics:
-    """Reads the tables of one split."""
+    """Reader of the semantic vectors of one split."""
 
     settings: Settings
     store: FeatureStore
     fingerprint: str
-    """Of the embedder that the vectors must have been made with."""
+    """Fingerprint of the embedder that must have made the vectors."""
     train: Interactions
-    """Rows and pooling are those of the training part."""
+    """Training split; rows of the vectors follow its users and items."""
 
     @property
     def pools_users(self) -> bool:
-        """Whether users are means of their training items."""
+        """Whether a user's vector is the mean over the user's training items."""
         return self.settings.prompts.user.source == "pool"
 
-    def pool(self, items: Table) -> Table:
-        """Vectors of users from those of items, by training interactions alone."""
+    def pool(self, items: Vectors) -> Vectors:
+        """Return user vectors made from item vectors, by training interactions only."""
         return pool(items, self.train.users, self.train.items, len(self.train.user_ids))
 
-    def tables(self, inputs: Sequence[Input]) -> tuple[Table | None, Table]:
-        """The semantic vectors.
+    def tables(self, inputs: Sequence[Input]) -> tuple[Vectors | None, Vectors]:
+        """Return the semantic vectors of users and items.
 
         Args:
-            inputs: What they come from; two are set side by side.
+            inputs: Inputs that the vectors come from; vectors of several inputs are concatenated.
 
         Returns:
-            Users, float32 ``[n_users, ds]`` (None where ``[prompts.user] source`` is ``pool`` or ``none``: then they
-            are made from the items', or there are none), and items, float32 ``[n_items, ds]``. Zero rows: no vector.
+            Users, float32 ``[n_users, ds]``, or None if ``[prompts.user] source`` is ``pool`` or ``none``; and items,
+            float32 ``[n_items, ds]``. A row of an entity without a vector is zero.
 
         Raises:
             ConfigError: Items have no vectors by configuration.
-            StoreError: The store has no vectors for an input.
-            StoreMismatchError: They were made by another embedder.
+            StoreError: The store has no vectors for the inputs.
+            StoreMismatchError: Another embedder made the vectors.
         """
         prompts = self.settings.prompts
         if prompts.item.source == "none":
@@ -84,7 +85,7 @@ class Semantics:
             )
         if prompts.user.source in ("pool", "none"):
             return None, items
-        users: Table = np.hstack([self._users(name) for name in inputs])
+        users: Vectors = np.hstack([self._users(name) for name in inputs])
         if users.shape[1] != items.shape[1]:
             raise StoreError(
                 f"the store has no vectors of users, and [prompts.user] source is {prompts.user.source!r}",
@@ -92,11 +93,11 @@ class Semantics:
             )
         return users, items
 
-    def _items(self, inputs: Sequence[Input]) -> Table:
+    def _items(self, inputs: Sequence[Input]) -> Vectors:
         return feature_table(self.store, self.train.item_ids, "item", inputs, self.fingerprint)
 
-    def _users(self, name: Input) -> Table:
-        """Profiles, or own texts, of users; beside a profile, raw text is pooled from their items."""
+    def _users(self, name: Input) -> Vectors:
+        """Vectors of users' profiles or own texts; for profiled users, raw text is pooled from their items."""
         own = self.settings.prompts.user.source == "text"
         if name == "profile" or own:
             chosen: Input = "text" if own else "profile"

@@ -1,4 +1,4 @@
-"""Reading the store as matrices: what backbones and fusers take."""
+"""Read stored vectors as matrices, the form that backbones and fusers take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
 
 ASPECTS = {"profile": PROFILE_ASPECT, "text": TEXT_ASPECT}
-"""The aspect that each input of ``[embedder] input`` is stored under."""
+"""Aspect under which each input of ``[embedder] input`` is stored."""
 _CHUNK = 8192
 
 
@@ -29,21 +29,21 @@ def feature_table(
     inputs: Sequence[Input],
     embedder_fingerprint: str | None = None,
 ) -> NDArray[np.float32]:
-    """Read the vectors of ``ids``, the inputs side by side.
+    """Return the vectors of ``ids``, those of several inputs concatenated.
 
     Args:
-        store: Where they are.
-        ids: Entities, in the order of the rows wanted.
-        kind: Items or users.
+        store: The store.
+        ids: Ids of the entities, in the order of the rows.
+        kind: ``"item"`` or ``"user"``.
         inputs: ``["profile"]``, ``["text"]`` or both.
-        embedder_fingerprint: The embedder they must have been made with; None trusts whatever is there.
+        embedder_fingerprint: Fingerprint of the embedder that must have made the vectors; None to accept any.
 
     Returns:
-        float32 ``[len(ids), sum of dims]``. Where an entity lacks one input, that part of its row is zero. An input
-        that no entity has is left out; without any, the shape is ``[len(ids), 0]``.
+        float32 ``[len(ids), sum of dims]``. The part of a row for an input that the entity lacks is zero. An input that
+        no entity has is left out; if that leaves none, the shape is ``[len(ids), 0]``.
 
     Raises:
-        StoreMismatchError: A record was made by another embedder, or the vectors differ in length.
+        StoreMismatchError: Another embedder made a record, or the vectors differ in length.
     """
     parts: list[NDArray[np.float32]] = []
     for name in inputs:
@@ -66,27 +66,27 @@ def _check_embedder(store: FeatureStore, ids: Sequence[str], kind: Kind, aspect:
             if stamp is not None and stamp.embedder != fingerprint:
                 raise StoreMismatchError(
                     f"the vector of {kind} {id_!r} was made by embedder {stamp.embedder!r}, not by {fingerprint!r}",
-                    hint="run `enhancer generate`: it embeds the stored profiles anew, without any LLM call",
+                    hint="run `enhancer generate`: it embeds the stored profiles again, without any LLM call",
                 )
 
 
 def pool(
     item_vectors: NDArray[np.float32], users: NDArray[np.int32], items: NDArray[np.int32], n_users: int
 ) -> NDArray[np.float32]:
-    """Give each user the mean of the vectors of the user's items.
+    """Return the normalised mean vector of each user's items.
 
     Args:
-        item_vectors: float32 ``[n_items, d]``; a zero row means that the item has none and is left out of the mean.
-        users: int32 ``[n]``: the user of each training interaction.
-        items: int32 ``[n]``: its item.
-        n_users: Rows wanted.
+        item_vectors: float32 ``[n_items, d]``; items with a zero row have no vector and are left out.
+        users: int32 ``[n]``: user row of each training interaction.
+        items: int32 ``[n]``: item row of each training interaction.
+        n_users: Number of users.
 
     Returns:
-        float32 ``[n_users, d]``, rows of unit L2 length; zero rows for users without an item that has a vector.
+        float32 ``[n_users, d]`` with rows of unit L2 length, or zero for users without any item vector.
     """
     width = item_vectors.shape[1]
     total = np.zeros((n_users, width), np.float64)
-    # The sum is the mean but for its length, which is set to one below; chunks bound the gathered copy.
+    # Sum and mean have the same direction, and the length is normalised below. Chunks bound the memory of the copy.
     order = np.argsort(users, kind="stable")
     step = max(1, (1 << 22) // max(width, 1))
     for start in range(0, len(order), step):
@@ -95,6 +95,6 @@ def pool(
         if width:
             total[owners] += np.add.reduceat(item_vectors[items[rows]].astype(np.float64), first, axis=0)
     length = np.linalg.norm(total, axis=1, keepdims=True)
-    # Opposite vectors cancel to rounding noise, which is no direction.
+    # Opposite vectors cancel up to rounding errors, whose direction means nothing.
     safe = np.where(length > 1e-9, length, np.inf)
     return (total / safe).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Records as Arrow tables, and the Parquet files they make: for pandas, Polars, DuckDB, torch.
+"""Convert records to Arrow tables and Parquet files, for pandas, Polars, DuckDB and torch.
 
-Vectors are a fixed-size list of float32. Arrow keeps the numbers of such a column side by side, so a chunk of it *is* a
-matrix: ``chunk.flatten().to_numpy()`` copies nothing, and neither does what numpy then shares with torch.
+Vectors are a column of fixed-size lists of float32. Arrow stores its numbers contiguously, so a chunk is a matrix:
+``chunk.flatten().to_numpy()`` copies nothing, nor does sharing the result with torch.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
 
 _READ: Final = 512
-"""Rows that are read at once."""
+"""Rows read at once."""
 _GROUP: Final = 8192
-"""Rows of a row group at most. Small ones cost every reader, by statistics and by chunks."""
+"""Largest number of rows in a row group. Small row groups cost every reader time for statistics and chunks."""
 _GROUP_BYTES: Final = 16 << 20
-"""Bytes of vectors in a row group at most: so much is held in memory while one is written."""
+"""Largest size of the vectors in a row group, in bytes: they are in memory while it is written."""
 _REPEATED: Final = ("kind", "aspect", "prompt_version", "model", "embedder", "tags.list.element")
-"""Columns worth a dictionary."""
+"""Columns with few distinct values, which are dictionary-encoded."""
 
 
 def to_arrow(store: FeatureStore, *, kind: Kind | None = None, aspect: str | None = None) -> Any:
-    """Records as one ``pyarrow.Table``, a column for each field.
+    """Return records as one ``pyarrow.Table`` with a column for each field.
 
     Every column is a single chunk, so the vectors are one matrix.
 
     Args:
-        store: Where from.
-        kind: Items or users alone.
-        aspect: One aspect alone.
+        store: The store.
+        kind: Only ``"item"`` or ``"user"`` records.
+        aspect: Only one aspect.
 
     Raises:
         ConfigError: pyarrow is not installed.
-        StoreMismatchError: The vectors are not all of one length.
-        DataError: An id or a text holds what Arrow's strings cannot.
+        StoreMismatchError: The vectors differ in length.
+        DataError: An id or text cannot be stored as an Arrow string.
     """
     pa = _pyarrow()
-    schema, batches = _batches(pa, store.scan(kind=kind, aspect=aspect))
+    schema, batches = _record_batches(pa, store.scan(kind=kind, aspect=aspect))
     return pa.Table.from_batches(list(batches), schema=schema).combine_chunks()
 
 
 def write_parquet(path: Path, records: Iterable[Record]) -> int:
-    """Write records as a stream; returns how many."""
+    """Write records as a stream; return the number of records."""
     pa = _pyarrow()
-    schema, batches = _batches(pa, records)
+    schema, batches = _record_batches(pa, records)
     done = 0
-    # Random floats compress by nothing: as they are, they are read as fast as the disk gives them.
+    # Vectors hardly compress; uncompressed, they are read at the speed of the disk.
     options = {
         "use_dictionary": list(_REPEATED),
         "compression": {name: "NONE" if name.startswith("vector") else "ZSTD" for name in _leaves(schema)},
@@ -69,10 +69,10 @@ def write_parquet(path: Path, records: Iterable[Record]) -> int:
 
 
 def read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
-    """Rows with their numbers, from one; vectors as numpy arrays where the file holds fixed-size lists.
+    """Yield rows with their numbers, from 1; vectors are numpy arrays if the file stores fixed-size lists.
 
     Raises:
-        DataError: It is no Parquet file.
+        DataError: The file is not a Parquet file.
     """
     pa = _pyarrow()
     number = 0
@@ -83,7 +83,7 @@ def read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
                     number += 1
                     yield number, row
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} does not read as Parquet: {error}") from None
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from None
 
 
 def _pyarrow() -> Any:
@@ -95,8 +95,8 @@ def _pyarrow() -> Any:
     return pa
 
 
-def _batches(pa: Any, records: Iterable[Record]) -> tuple[Any, Iterator[Any]]:
-    """The schema, which the first record's vector decides, and the batches."""
+def _record_batches(pa: Any, records: Iterable[Record]) -> tuple[Any, Iterator[Any]]:
+    """Return the schema, with the vector length of the first record, and a stream of Arrow record batches."""
     stream = iter(records)
     first = list(islice(stream, 1))
     dim = one_dim(first[0], None) if first else 0
@@ -106,15 +106,15 @@ def _batches(pa: Any, records: Iterable[Record]) -> tuple[Any, Iterator[Any]]:
     size = max(_READ, min(_GROUP, _GROUP_BYTES // (4 * max(1, dim))))
 
     def batches() -> Iterator[Any]:
-        batch = first + list(islice(stream, size - 1))
-        while batch:
-            yield _batch(pa, batch, schema, dim)
-            batch = list(islice(stream, size))
+        chunk = first + list(islice(stream, size - 1))
+        while chunk:
+            yield _record_batch(pa, chunk, schema, dim)
+            chunk = list(islice(stream, size))
 
     return schema, batches()
 
 
-def _batch(pa: Any, records: list[Record], schema: Any, dim: int) -> Any:
+def _record_batch(pa: Any, records: list[Record], schema: Any, dim: int) -> Any:
     matrix = np.empty((len(records), dim), np.float32)
     for row, record in zip(matrix, records, strict=True):
         one_dim(record, dim)
@@ -124,12 +124,12 @@ def _batch(pa: Any, records: list[Record], schema: Any, dim: int) -> Any:
     try:
         rest = [pa.array([row[field.name] for row in rows], field.type) for field in list(schema)[:-1]]
     except (pa.ArrowInvalid, UnicodeEncodeError) as error:
-        raise DataError(f"Arrow cannot hold these records: {error}", hint="export to .jsonl") from None
+        raise DataError(f"Arrow cannot store these records: {error}", hint="export to .jsonl") from None
     return pa.RecordBatch.from_arrays([*rest, vectors], schema=schema)
 
 
 def _leaves(schema: Any) -> list[str]:
-    """The columns as Parquet names them."""
+    """Return the Parquet names of the columns."""
     nested = {"tags": "tags.list.element", "vector": "vector.list.element"}
     return [nested.get(name, name) for name in schema.names]
 

@@ -1,4 +1,4 @@
-"""A record as plain values: the columns that files and Arrow tables have."""
+"""Convert records to the columns of files and Arrow tables."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ STRINGS: Final = (
 )
 COUNTS: Final = ("prompt_tokens", "completion_tokens")
 FIELDS: Final = (*STRINGS, *COUNTS, "cost_usd", "tags", "vector")
-"""The columns of an exported file: the fields of :class:`~enhancer.contracts.Record`."""
+"""Columns of an exported file: the fields of :class:`~enhancer.contracts.Record`."""
 
 Row = dict[str, Any]
 
 
 def record_to_json(record: Record) -> Row:
-    """A record as JSON values; floats keep every bit of their float32.
+    """Return a record as JSON values. The vector keeps every bit of its float32 numbers.
 
     >>> import numpy as np
     >>> from enhancer.contracts import Record
@@ -40,20 +40,20 @@ def record_to_json(record: Record) -> Row:
 
 
 def without_vector(record: Record) -> Row:
-    """All other fields of a record, as JSON values."""
+    """Return all fields of a record but the vector, as JSON values."""
     return {**{name: getattr(record, name) for name in FIELDS[:-1]}, "tags": list(record.tags)}
 
 
 def one_dim(record: Record, dim: int | None) -> int:
-    """The length of the record's vector, which is to be ``dim``.
+    """Return the length of the record's vector; check that it is ``dim``, unless that is None.
 
     Raises:
-        StoreMismatchError: It is not.
+        StoreMismatchError: It is another.
     """
     if dim is not None and len(record.vector) != dim:
         raise StoreMismatchError(
-            f"record {record.kind}/{record.id} has a vector of {len(record.vector)}, those before it of {dim}",
-            hint="run `enhancer generate` to embed all of them alike, export a part by --kind and --aspect, "
-            "or export to .jsonl, which takes vectors of any length",
+            f"the vector of record {record.kind}/{record.id} has length {len(record.vector)}, those before it {dim}",
+            hint="run `enhancer generate` to embed all records by one embedder, select records by --kind and --aspect, "
+            "or export to .jsonl, which stores vectors of any length",
         )
     return len(record.vector)

@@ -1,4 +1,4 @@
-"""Records on their way to a vector."""
+"""Build the records that wait for their vector."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from enhancer.harness.clock import now
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from enhancer.features.generating.survey import ToEmbed, Work
+    from enhancer.contracts.record import Kind
     from enhancer.harness.answers.case import Case
 
 _NO_VECTOR = np.zeros(0, np.float32)
 
 
 def embedding_text(profile: str, tags: Sequence[str]) -> str:
-    """What of a profile is embedded: its words, then its tags.
+    """Return the text of a profile that is embedded: the profile, then its tags.
 
     >>> embedding_text("A warm story.", ("friendship", "toys"))
     'A warm story. friendship, toys'
@@ -29,19 +29,20 @@ def embedding_text(profile: str, tags: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Unembedded:
-    """A record that lacks its vector."""
+class UnembeddedRecord:
+    """A record without its vector."""
 
     record: Record
     text: str
+    """Text to embed."""
     is_new: bool
-    """Whether it counts as generated in this run, rather than as paid for before."""
+    """Whether the record counts as generated in this run; otherwise it was paid for before."""
     input_hash: str | None = None
-    """A claim to be given back once it is stored."""
+    """Claim to release once the record is stored."""
 
 
-def profile_record(case: Case, *, is_new: bool) -> Unembedded:
-    """The record of a valid answer."""
+def profile_record(case: Case, *, is_new: bool) -> UnembeddedRecord:
+    """Build the record of a valid answer."""
     answer, usage = case.answer, case.usage
     assert answer is not None
     record = Record(
@@ -60,24 +61,24 @@ def profile_record(case: Case, *, is_new: bool) -> Unembedded:
         completion_tokens=usage.completion_tokens,
         cost_usd=usage.cost_usd,
     )
-    return Unembedded(record, embedding_text(answer.profile, answer.tags), is_new, case.input_hash)
+    return UnembeddedRecord(record, embedding_text(answer.profile, answer.tags), is_new, case.input_hash)
 
 
-def text_record(work: Work, row: ToEmbed, *, is_new: bool) -> Unembedded:
-    """The record of a raw text."""
+def text_record(kind: Kind, id_: str, text: str, input_hash: str, *, is_new: bool) -> UnembeddedRecord:
+    """Build the record of a raw text."""
     record = Record(
-        id=row.id,
-        kind=work.kind,
+        id=id_,
+        kind=kind,
         aspect=TEXT_ASPECT,
         profile="",
         vector=_NO_VECTOR,
         embedder="",
         generated_at=now(),
-        input_hash=row.input_hash,
+        input_hash=input_hash,
     )
-    return Unembedded(record, row.text, is_new)
+    return UnembeddedRecord(record, text, is_new)
 
 
-def embedded_anew(record: Record) -> Unembedded:
-    """A stored profile that another embedder shall embed; all else of it stays."""
-    return Unembedded(replace(record), embedding_text(record.profile, record.tags), is_new=False)
+def reembedded_record(record: Record) -> UnembeddedRecord:
+    """Copy a stored profile whose vector another embedder made, to embed it again."""
+    return UnembeddedRecord(replace(record), embedding_text(record.profile, record.tags), is_new=False)

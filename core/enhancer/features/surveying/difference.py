@@ -1,4 +1,4 @@
-"""What is different between the tables and the store: fresh, new, changed and why, vanished. Looks; calls nothing."""
+"""Count how the tables differ from the store: fresh, new, stale (and why) and vanished records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.record import Key, Kind, Record
     from enhancer.contracts.store import FeatureStore
-    from enhancer.features.generating.survey import Surveyed
+    from enhancer.features.surveying.survey import SurveyChunk
 
 Reason = Literal["text", "template", "model", "embedder"]
 REASONS: tuple[Reason, ...] = ("text", "template", "model", "embedder")
@@ -29,39 +29,39 @@ _CHUNK = 4096
 
 @dataclass(slots=True)
 class Difference:
-    """One kind and aspect. ``fresh`` + ``stale`` + ``vanished`` are its records, damaged ones not counted."""
+    """Counts for one kind and aspect. ``fresh + stale + vanished`` are its intact records."""
 
     kind: Kind
     aspect: str
     entities: int = 0
-    """In the tables."""
+    """Entities in the tables."""
     fresh: int = 0
-    """Records that are as a run would make them now."""
+    """Records that are current."""
     new: int = 0
-    """Entities that have no record (or a damaged one) and shall have one."""
+    """Entities without an intact record, to be generated."""
     stale: Counter[str] = field(default_factory=Counter)
-    """Records by what changed: ``text`` (also a user's history, or how the model is asked), ``template``, ``model``;
-    ``embedder`` where that alone changed: the vector is made again, without an LLM."""
+    """Outdated records by what changed: ``text`` (or a user's history, or a sampling parameter), ``template``,
+    ``model``, or ``embedder`` if nothing else did: the vector is made again without an LLM."""
     without_text: int = 0
-    """Entities that there is nothing to describe by."""
+    """Entities with neither text nor history."""
     vanished: int = 0
-    """Records whose entity is no longer in the tables."""
+    """Records whose entity is not in the tables."""
     examples: dict[str, list[str]] = field(default_factory=dict)
-    """A few ids of each: ``new``, the reasons, ``vanished``."""
+    """A few ids for ``new``, each reason, and ``vanished``."""
 
     @property
     def name(self) -> str:
         """``kind``, or ``kind/aspect``."""
         return f"{self.kind}/{self.aspect}" if self.aspect else self.kind
 
-    def note(self, what: str, id_: str) -> None:
-        """Keep an example."""
+    def add_example(self, what: str, id_: str) -> None:
+        """Keep an id as an example, unless there are enough."""
         known = self.examples.setdefault(what, [])
         if len(known) < _EXAMPLES:
             known.append(id_)
 
     def to_json(self) -> dict[str, Any]:
-        """Every count, every reason there, and the examples."""
+        """Return all counts and examples."""
         return {
             "kind": self.kind,
             "aspect": self.aspect,
@@ -75,20 +75,20 @@ class Difference:
         }
 
 
-class KnownIds:
-    """Ids seen, eight bytes each. Two ids of one hash are taken for one, which practically never happens."""
+class IdSet:
+    """Set of ids that takes eight bytes for each. Two ids with equal 64-bit hashes count as one."""
 
     def __init__(self) -> None:
         self._hashes = array("q")
         self._sorted: NDArray[np.int64] | None = None
 
     def add(self, ids: Iterable[str]) -> None:
-        """Remember ids."""
+        """Add ids."""
         self._hashes.extend(map(hash, ids))
         self._sorted = None
 
     def missing(self, ids: Sequence[str]) -> list[bool]:
-        """For each id whether it was not seen."""
+        """Return for each id whether it is missing from the set."""
         import numpy as np
 
         if self._sorted is None:
@@ -100,8 +100,8 @@ class KnownIds:
         missing: list[bool] = (self._sorted[at] != asked).tolist()
         return missing
 
-    def vanished(self, store: FeatureStore, kind: Kind) -> Iterator[Key]:
-        """Keys of a kind whose id was not seen."""
+    def keys_outside(self, store: FeatureStore, kind: Kind) -> Iterator[Key]:
+        """Yield the keys of a kind in the store whose id is missing from the set."""
         keys = store.keys(kind=kind)
         while chunk := list(islice(keys, _CHUNK)):
             for key, gone in zip(chunk, self.missing([key.id for key in chunk]), strict=True):
@@ -109,90 +109,89 @@ class KnownIds:
                     yield key
 
 
-class Differences:
-    """Adds up what surveys find.
+class DifferenceCounter:
+    """Counts differences from the chunks of a survey.
 
     Args:
-        store: What is there.
-        model: The model that is asked now.
+        store: The store that is surveyed.
+        model: Name of the configured model.
     """
 
     def __init__(self, store: FeatureStore, model: str) -> None:
         self._store = store
         self._model = model
         self._found: dict[tuple[Kind, str], Difference] = {}
-        self._known: dict[Kind, KnownIds] = {}
-        self._there = 0
-        """Records that surveys have come upon."""
+        self._ids: dict[Kind, IdSet] = {}
+        self._records_seen = 0
 
-    def all(self) -> tuple[Difference, ...]:
-        """What was found, items first."""
+    def results(self) -> tuple[Difference, ...]:
+        """Return the counts, items first."""
         return tuple(self._found[key] for key in sorted(self._found))
 
-    def look(self, found: Surveyed) -> None:
-        """Take in one chunk of a survey."""
-        work = found.work
-        self._known.setdefault(work.kind, KnownIds()).add(found.ids)
-        self._there += found.profiles + found.texts
-        if work.ask is not None:
-            one = self._of(work.kind, PROFILE_ASPECT)
+    def add(self, found: SurveyChunk) -> None:
+        """Count one chunk of a survey."""
+        spec = found.spec
+        self._ids.setdefault(spec.kind, IdSet()).add(found.ids)
+        self._records_seen += found.profiles + found.texts
+        if spec.ask is not None:
+            one = self._of(spec.kind, PROFILE_ASPECT)
             one.entities += found.entities
-            stale = self._changed(one, {row.id: row.empty for row in found.to_ask}, work.ask.template.version)
-            self._reembed(one, found.to_reembed)
+            stale = self._count_changed(one, {row.id: row.empty for row in found.to_ask}, spec.ask.template.version)
+            self._count_reembeds(one, found.to_reembed)
             one.fresh += found.profiles - stale - len(found.to_reembed)
-        if work.text:
-            one = self._of(work.kind, TEXT_ASPECT)
+        if spec.embeds_text:
+            one = self._of(spec.kind, TEXT_ASPECT)
             one.entities += found.entities
             one.without_text += len(found.empty_texts)
-            stale = self._changed(one, {row.id: False for row in found.to_embed if row.changed}, None)
-            stale += self._changed(one, {row.id: True for row in found.empty_texts}, None, counted=True)
+            stale = self._count_changed(one, {row.id: False for row in found.to_embed if row.changed}, None)
+            stale += self._count_changed(one, {row.id: True for row in found.empty_texts}, None, counted=True)
             others = [row.id for row in found.to_embed if not row.changed]
-            self._reembed(one, others)
+            self._count_reembeds(one, others)
             one.fresh += found.texts - stale - len(others)
 
-    def vanish(self, kind: Kind, entities: Callable[[], Iterable[str]]) -> None:
-        """Count records of a kind whose entity is gone.
+    def count_vanished(self, kind: Kind, ids: Callable[[], Iterable[str]]) -> None:
+        """Count the records of a kind whose entity is not in the tables.
 
         Args:
             kind: The kind.
-            entities: Ids of the tables; asked where no survey has told them.
+            ids: Reads the ids of the tables; called if no chunk of the kind was added.
         """
-        for key in self.vanished(kind, entities):
+        for key in self.vanished(kind, ids):
             one = self._of(key.kind, key.aspect)
             one.vanished += 1
-            one.note("vanished", key.id)
+            one.add_example("vanished", key.id)
 
-    def vanished(self, kind: Kind, entities: Callable[[], Iterable[str]]) -> Iterator[Key]:
-        """Keys of records of a kind whose entity is gone."""
-        if self._store.count() == self._there:  # every record belongs to an entity of the tables
+    def vanished(self, kind: Kind, ids: Callable[[], Iterable[str]]) -> Iterator[Key]:
+        """Yield the keys of records of a kind whose entity is not in the tables; see :meth:`count_vanished`."""
+        if self._store.count() == self._records_seen:  # every record belongs to an entity of the tables
             return
-        known = self._known.get(kind)
+        known = self._ids.get(kind)
         if known is None:
             if next(self._store.keys(kind=kind), None) is None:
                 return
-            known = self._known[kind] = KnownIds()
-            known.add(entities())
-        yield from known.vanished(self._store, kind)
+            known = self._ids[kind] = IdSet()
+            known.add(ids())
+        yield from known.keys_outside(self._store, kind)
 
     def _of(self, kind: Kind, aspect: str) -> Difference:
         return self._found.setdefault((kind, aspect), Difference(kind, aspect))
 
-    def _reembed(self, one: Difference, ids: Sequence[str]) -> None:
+    def _count_reembeds(self, one: Difference, ids: Sequence[str]) -> None:
         if ids:
             one.stale["embedder"] += len(ids)
             for id_ in ids[:_EXAMPLES]:
-                one.note("embedder", id_)
+                one.add_example("embedder", id_)
 
-    def _changed(
+    def _count_changed(
         self, one: Difference, rows: Mapping[str, bool], template: str | None, *, counted: bool = False
     ) -> int:
-        """Sort entities without a current record into new and changed; gives how many have an outdated one.
+        """Count entities without a current record as new or stale; return the number of outdated records.
 
         Args:
-            one: Where they are counted.
-            rows: Ids, and of each whether it has no text.
-            template: The template that is asked with now.
-            counted: Whether those without text were counted before.
+            one: The counts to add to.
+            rows: Ids, and whether each lacks text.
+            template: Version of the configured template; None for raw texts.
+            counted: Whether entities without text are counted already.
         """
         stale = 0
         ids = list(rows)
@@ -205,26 +204,26 @@ class Differences:
             if id_ not in records:
                 if not empty:
                     one.new += 1
-                    one.note("new", id_)
+                    one.add_example("new", id_)
                 continue
             stale += 1
             reason = self._reason(records[id_], template)
             one.stale[reason] += 1
-            one.note(reason, id_)
+            one.add_example(reason, id_)
         return stale
 
     def _records(self, one: Difference, ids: Sequence[str]) -> list[Record | None]:
-        if one.aspect == TEXT_ASPECT or not ids:  # there is but one reason
+        if one.aspect == TEXT_ASPECT or not ids:  # a raw text has only one reason to be stale
             return [None] * len(ids)
         try:
             return self._store.get(ids, kind=one.kind, aspect=one.aspect)
-        except StoreCorruptError:  # damaged between two looks
+        except StoreCorruptError:  # damaged since the stamps were read
             return [None] * len(ids)
 
     def _reason(self, record: Record | None, template: str | None) -> Reason:
         if record is None:
             return "text"
-        # A profile made elsewhere names no template.
+        # An imported profile names no template.
         if template is not None and record.prompt_version and record.prompt_version != template:
             return "template"
         return "model" if record.model and record.model != self._model else "text"

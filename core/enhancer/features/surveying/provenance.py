@@ -1,8 +1,8 @@
-"""What stored profiles of users were made from: only training interactions, or more?
+"""Find out whether stored user profiles were made from training interactions only.
 
-A record's input hash covers the prompt, and so the history in it. The prompts that this split's training part gives are
-rendered again and hashed: an equal hash proves what the model was shown. A hash that a wider history gives proves a
-leak. A profile that came from elsewhere proves nothing.
+A record's input hash covers the prompt, and so the history in it. The prompts of the training split are rendered again
+and hashed: an equal hash proves what the model was shown. A hash that a wider history gives proves a leak. An imported
+profile proves nothing.
 """
 
 from __future__ import annotations
@@ -12,36 +12,30 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from enhancer.contracts.record import PROFILE_ASPECT
+from enhancer.features.stored_hash import ADOPTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
-    from enhancer.features.generating.survey import Work
+    from enhancer.features.kind_spec import KindSpec
 
-ADOPTED = "adopted:"
-"""Before the input hash of a profile of a user that was made elsewhere: current, but nobody knows from what."""
 _CHUNK = 4096
 _EXAMPLES = 5
 
 
-def is_current(stored: str, wanted: str) -> bool:
-    """Whether a record with this input hash answers the prompt with that one."""
-    return stored == wanted or stored == ADOPTED + wanted
-
-
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Users with a stored profile, by what is known of it."""
+    """Number of users with a stored profile, by what their profiles were made from."""
 
     users: int
     proven: int
-    """Made from this split's training interactions alone."""
+    """Made from this split's training interactions only."""
     leaking: dict[str, int] = field(default_factory=dict)
-    """Made from more, by what: ``training and validation``, say."""
+    """Made from more interactions, by which, such as ``training and validation``."""
     adopted: int = 0
-    """Made elsewhere."""
+    """Imported."""
     unknown: int = 0
     """Made here from an input that this split does not give: another text, template, model or split."""
     examples: tuple[str, ...] = ()
@@ -49,29 +43,30 @@ class Provenance:
 
     @property
     def unproven(self) -> int:
-        """Users whose profile may show what is held out."""
+        """Number of users whose profile may show held-out interactions."""
         return self.users - self.proven
 
 
 def trace(
-    work: Work,
+    spec: KindSpec,
     store: FeatureStore,
     user_ids: Sequence[str],
     wider: Mapping[str, Callable[[], Callable[[Entity], str] | None]],
 ) -> Provenance:
-    """Find out what the stored profiles of users were made from.
+    """Find out what the stored user profiles were made from.
 
     Args:
-        work: How users are asked about under this split.
-        store: The records.
-        user_ids: Users that are trained on.
-        wider: Histories that hold more than training, by what they hold; made only if some profile is not proven.
+        spec: How users are profiled under this split.
+        store: The stored records.
+        user_ids: Users of the training split.
+        wider: Makes renderers of histories that hold more than training interactions, by what they hold. Called only
+            if a profile is not proven.
     """
     trained = set(user_ids)
     proven = adopted = 0
-    foreign: list[str] = []
+    imported: list[str] = []
     doubtful: dict[str, str] = {}
-    for chunk in _chunks(_expected(work, user_ids)):
+    for chunk in _chunks(_expected(spec, user_ids)):
         stamps = store.stamps([id_ for id_, _ in chunk], kind="user", aspect=PROFILE_ASPECT)
         for (id_, expected), stamp in zip(chunk, stamps, strict=True):
             if stamp is None or id_ not in trained:
@@ -80,32 +75,32 @@ def trace(
                 proven += 1
             elif stamp.input_hash.startswith(ADOPTED):
                 adopted += 1
-                if len(foreign) < _EXAMPLES:
-                    foreign.append(id_)
+                if len(imported) < _EXAMPLES:
+                    imported.append(id_)
             else:
                 doubtful[id_] = stamp.input_hash
     users = proven + adopted + len(doubtful)
     leaking: dict[str, int] = {}
-    caught: list[str] = []
+    leaking_ids: list[str] = []
     for name, make in wider.items():
         if not doubtful:
             break
-        found = _matching(replace(work, history=make()), doubtful)
+        found = _matching(replace(spec, history=make()), doubtful)
         if found:
             leaking[name] = len(found)
-        caught += found[:_EXAMPLES]
+        leaking_ids += found[:_EXAMPLES]
         for id_ in found:
             del doubtful[id_]
-    examples = tuple([*caught, *foreign, *islice(doubtful, _EXAMPLES)][:_EXAMPLES])
+    examples = tuple([*leaking_ids, *imported, *islice(doubtful, _EXAMPLES)][:_EXAMPLES])
     return Provenance(
         users=users, proven=proven, leaking=leaking, adopted=adopted, unknown=len(doubtful), examples=examples
     )
 
 
-def _expected(work: Work, user_ids: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Every user's hash under this split; None for one that no prompt would be made for."""
+def _expected(spec: KindSpec, user_ids: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Yield every user's input hash under this split; None for a user of the split without a prompt."""
     known: set[str] = set()
-    for id_, input_hash in work.hashes():
+    for id_, input_hash in spec.hashes():
         known.add(id_)
         yield id_, input_hash
     yield from ((id_, None) for id_ in user_ids if id_ not in known)
@@ -116,6 +111,6 @@ def _chunks(pairs: Iterator[tuple[str, str | None]]) -> Iterator[list[tuple[str,
         yield chunk
 
 
-def _matching(work: Work, hashes: Mapping[str, str]) -> list[str]:
-    """Ids whose prompt under this work has the hash that is stored."""
-    return [id_ for id_, input_hash in work.hashes(hashes) if input_hash == hashes[id_]]
+def _matching(spec: KindSpec, hashes: Mapping[str, str]) -> list[str]:
+    """Return the ids whose prompt has the stored hash."""
+    return [id_ for id_, input_hash in spec.hashes(hashes) if input_hash == hashes[id_]]

@@ -1,4 +1,4 @@
-"""Where entities and histories come from."""
+"""Open the streams of entities and the histories that prompts show."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from enhancer.data import Entity, Interactions
 
 Source = Literal["llm", "text", "pool", "none"]
-"""Where vectors of a kind come from, as ``[prompts.KIND] source`` says."""
+"""Origin of the vectors of a kind, as in ``[prompts.KIND] source``."""
 
 
 def resolve_inputs(source: Source, inputs: Collection[Input]) -> tuple[Input, ...]:
-    """What is stored for a kind of entity, given what is asked for.
+    """Return the inputs that are stored for a kind of entity.
 
     >>> resolve_inputs("llm", ["profile", "text"])
     ('profile', 'text')
@@ -36,15 +36,15 @@ def resolve_inputs(source: Source, inputs: Collection[Input]) -> tuple[Input, ..
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Streams of entities, opened anew for each pass, and what prompts show beside them."""
+    """Streams of entities, opened anew for each pass, and the histories of users."""
 
     items: Callable[[], Iterable[Entity]] | None = None
     users: Callable[[], Iterable[Entity]] | None = None
     history: Callable[[Entity], str] | None = None
-    """A user's history as text, from training interactions only."""
+    """Renders a user's history, from training interactions only; None if no prompt shows one."""
 
     def of(self, kind: Kind) -> Callable[[], Iterable[Entity]] | None:
-        """The stream of one kind, if there is any."""
+        """Return the stream of one kind; None if there is none."""
         return self.items if kind == "item" else self.users
 
     @classmethod
@@ -56,17 +56,17 @@ class Sources:
         train: Callable[[], Interactions] | None = None,
         titles: Callable[[], Mapping[str, str | None]] | None = None,
     ) -> Self:
-        """The tables of ``[data]``.
+        """Open the tables of ``[data]``.
 
         Args:
             settings: The configuration.
-            root: The folder that paths in it are relative to.
-            train: Gives the training interactions; only asked where a user's prompt shows a history, or where users
-                are profiled without a table of users.
-            titles: Gives what people call each item; by default read from the items table.
+            root: Folder that relative paths are resolved against.
+            train: Returns the training interactions. Called only if prompts of users show a history, or if users are
+                profiled without a users table.
+            titles: Returns the title of each item; by default read from the items table.
 
         Raises:
-            ConfigError: Items (or users) are to be profiled and there is no table of them.
+            ConfigError: Entities are to be profiled, and their table is not set.
         """
         data, prompts = settings.data, settings.prompts
 
@@ -77,26 +77,26 @@ class Sources:
 
         items = stream(data.items, "item") if data.items is not None else None
         if items is None and prompts.item.source in ("llm", "text"):
-            raise ConfigError(
-                "[data] items is not set", hint="name the table of items, or set [prompts.item] source = 'none'"
-            )
+            raise ConfigError("[data] items is not set", hint="set it to a file, or set [prompts.item] source = 'none'")
         users: Callable[[], Iterable[Entity]] | None = stream(data.users, "user") if data.users is not None else None
         if users is None and prompts.user.source == "text":
-            raise ConfigError("[data] users is not set", hint="name the table of users, or set [prompts.user] source")
+            raise ConfigError("[data] users is not set", hint="set it to a file, or change [prompts.user] source")
         history = None
         if prompts.user.source == "llm":
             if train is not None:
                 named = titles or (lambda: {entity.id: entity.title for entity in items()} if items is not None else {})
                 past = _History(train, named, prompts.user.max_history)
-                history = past.of
+                history = past.render
                 users = users or past.users
             if users is None:
-                raise ConfigError("[data] users and interactions are not set", hint="users cannot be profiled without")
+                raise ConfigError(
+                    "[data] users and interactions are not set", hint="profiles of users need one of the two"
+                )
         return cls(items, users, history)
 
 
 class _History:
-    """Histories as texts; interactions and titles are loaded when the first is asked for."""
+    """Renders histories. Interactions and titles are loaded when the first history is rendered."""
 
     def __init__(
         self, train: Callable[[], Interactions], titles: Callable[[], Mapping[str, str | None]], limit: int
@@ -104,22 +104,22 @@ class _History:
         self._train = train
         self._titles = titles
         self._limit = limit
-        self._made: Callable[[str], str] | None = None
+        self._render: Callable[[str], str] | None = None
 
     def users(self) -> Iterator[Entity]:
-        """Users known by their interactions alone."""
+        """Yield the users that have training interactions, without text."""
         from enhancer.data import Entity
 
         for id_ in self._train().user_ids:
             yield Entity(kind="user", id=id_, text="")
 
-    def of(self, entity: Entity) -> str:
-        """The history of one user, most recent first; empty for a user without training interactions."""
-        if self._made is None:
-            self._made = self._make()
-        return self._made(entity.id)
+    def render(self, entity: Entity) -> str:
+        """Return the history of a user, most recent first; empty without training interactions."""
+        if self._render is None:
+            self._render = self._load()
+        return self._render(entity.id)
 
-    def _make(self) -> Callable[[str], str]:
+    def _load(self) -> Callable[[str], str]:
         from enhancer.data import Histories
         from enhancer.prompts.history import HistoryLine, history_text
 
@@ -127,11 +127,11 @@ class _History:
         histories, limit = Histories(train), self._limit
         rows = {id_: row for row, id_ in enumerate(train.user_ids)}
 
-        def of(user_id: str) -> str:
+        def render(user_id: str) -> str:
             row = rows.get(user_id)
             if row is None:
                 return ""
-            touched = [(train.item_ids[touch.item], touch.rating) for touch in histories.of(row, limit)]
-            return history_text(HistoryLine(titles.get(id_) or id_, rating) for id_, rating in touched)
+            past = [(train.item_ids[touch.item], touch.rating) for touch in histories.of(row, limit)]
+            return history_text(HistoryLine(titles.get(id_) or id_, rating) for id_, rating in past)
 
-        return of
+        return render

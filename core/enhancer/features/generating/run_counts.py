@@ -1,4 +1,4 @@
-"""Counts of one run, as progress and report tell them."""
+"""Count the entities and records of one run, for progress and report."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a run has counted so far. Nothing in it grows with the catalogue."""
+class RunCounts:
+    """Counts of a run so far. Memory does not grow with the catalogue."""
 
     entities: int = 0
-    passed: int = 0
-    """Entities that needed no asking."""
+    cached: int = 0
+    """Entities whose content was paid for before this run."""
     answered: int = 0
-    """Entities that have new content, stored or about to be."""
+    """Entities with new content, stored or waiting for a vector."""
     generated: int = 0
-    """Those of them that are stored."""
-    handed_on: int = 0
-    """Records that wait for their vector or have it."""
+    """Entities with new content that is stored."""
+    to_embed: int = 0
+    """Records handed to the embedding stage."""
     embedded: int = 0
+    """Records embedded and stored."""
     quarantined: int = 0
-    """Entities in quarantine, as the scout's present pass sees them."""
+    """Entities in quarantine, in the current pass over the tables."""
     without_text: int = 0
-    """Entities that there is nothing to describe by."""
+    """Entities with neither text nor history."""
     pending: int = 0
-    """Entities that are out in an offline batch, as the scout's present pass sees them."""
+    """Entities in open batch jobs, in the current pass over the tables."""
     newly_quarantined: int = 0
-    """Those of them that this run put there."""
+    """Entities that this run quarantined."""
     started: str = field(default_factory=now)
     began: float = field(default_factory=time.monotonic)
 
     @property
     def done(self) -> int:
-        """Entities that nothing more is to be asked about."""
-        return self.passed + self.answered + self.quarantined + self.without_text
+        """Entities that need no further call."""
+        return self.cached + self.answered + self.quarantined + self.without_text
 
-    def detail(self, spent: Spent | None) -> dict[str, Detail]:
-        """What progress shows beside the count."""
+    def details(self, spent: Spent | None) -> dict[str, Detail]:
+        """Return the details of progress events."""
         return {
-            "cached": self.passed,
+            "cached": self.cached,
             "generated": self.answered,
             "failed": self.newly_quarantined,
             "tokens": _tokens(spent),
@@ -55,14 +56,14 @@ class Tally:
         }
 
     def report(self, spent: Spent | None, *, finished: bool) -> GenerationReport:
-        """What was done.
+        """Return the report.
 
         Args:
-            spent: What calls came to; None if there were none.
-            finished: Whether everything was looked at. Then whoever is neither generated nor in quarantine is cached,
-                also those that another process paid for meanwhile.
+            spent: Tokens and cost of the calls; None without calls.
+            finished: Whether all entities were surveyed. Then every entity in no other count is cached, including
+                those that another process paid for meanwhile.
         """
-        cached = self.passed
+        cached = self.cached
         if finished:
             cached = self.entities - self.generated - self.quarantined - self.without_text - self.pending
         prompt_tokens, completion_tokens = spent.tokens if spent else (0, 0)
@@ -88,8 +89,8 @@ def _tokens(spent: Spent | None) -> int | None:
 
 
 def _cost(spent: Spent | None) -> float | None:
-    """USD; None if any call's cost is not known."""
+    """Return the cost in USD; None if the cost of any call is unknown."""
     if spent is None:
         return 0.0
-    # A sum of many small numbers ends in digits that nobody charges.
+    # Rounding removes the floating-point error of a long sum.
     return None if spent.unknown_cost else round(spent.cost_usd, 12)

@@ -1,0 +1,164 @@
+"""Open connections to the LLM and to its batch API, with budget, rate limits and price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from enhancer.contracts.batch import OffersBatches
+from enhancer.contracts.llm import Price
+from enhancer.errors import ConfigError
+from enhancer.harness.batches.collection import Collector
+from enhancer.harness.batches.submission import Submitter
+from enhancer.harness.calls.budget import Budget
+from enhancer.harness.calls.caller import Caller
+from enhancer.harness.calls.gate import Gate
+from enhancer.harness.calls.spending import Spending
+from enhancer.harness.calls.token_estimate import observed_ratio
+from enhancer.harness.generator import Generator
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+
+    from enhancer.config.schema import LLMConfig
+    from enhancer.contracts.batch import BatchProvider
+    from enhancer.contracts.llm import LLMProvider
+    from enhancer.harness.answers.case import Case
+    from enhancer.harness.calls.spending import Spent
+    from enhancer.harness.journal.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class LLMConnection:
+    """Connection for direct calls."""
+
+    generator: Generator
+    spent: Spent
+    close: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConnection:
+    """Connection to the batch API."""
+
+    submitter: Submitter
+    collector: Collector
+    spent: Spent
+    budget: Budget
+
+
+def connect_llm(
+    provider: LLMProvider,
+    llm: LLMConfig,
+    journal: Journal,
+    *,
+    on_answer: Callable[[Case], Awaitable[None]],
+    on_failure: Callable[[Case, str, bool], Awaitable[None]],
+) -> LLMConnection:
+    """Open the connection for direct calls.
+
+    Args:
+        provider: The provider.
+        llm: The configuration.
+        journal: Keeps answers.
+        on_answer: Called with each case that has a valid answer.
+        on_failure: Called with each other case, the reason, and whether the failure is transient.
+
+    Raises:
+        AuthenticationError: The provider's key is missing.
+        ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
+    """
+    provider.check(llm.model)
+    budget = Budget(llm.max_cost, model_price(provider, llm), model=llm.model)
+    gate = Gate(
+        # A call that waits inside the provider would spend its time-out there.
+        min(llm.concurrency, provider.capacity or llm.concurrency),
+        requests_per_minute=llm.requests_per_minute,
+        tokens_per_minute=llm.tokens_per_minute,
+        patience=max(120.0, 2 * llm.timeout),
+    )
+    caller = Caller(
+        provider,
+        journal,
+        gate,
+        budget,
+        max_attempts=llm.max_attempts,
+        price_override=configured_price(llm),
+        token_ratio=observed_ratio(journal.observed(llm.model)),
+    )
+    return LLMConnection(
+        Generator(caller, gate, llm, answered=on_answer, failed=on_failure), caller.spent, provider.aclose
+    )
+
+
+def connect_batches(
+    provider: LLMProvider, batches: BatchProvider, llm: LLMConfig, journal: Journal, folder: Path
+) -> BatchConnection:
+    """Open the connection to the batch API.
+
+    Args:
+        provider: The provider.
+        batches: Its batch API.
+        llm: The configuration.
+        journal: Keeps jobs and answers.
+        folder: Folder of the files that are sent and received.
+
+    Raises:
+        AuthenticationError: The provider's key is missing.
+        ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
+    """
+    provider.check(llm.model)
+    budget = Budget(llm.max_cost, model_price(provider, llm), model=llm.model)
+    spending = Spending(
+        budget,
+        own_price=configured_price(llm),
+        share=1.0 - llm.batch_discount,
+        model=llm.model,
+        price_of=provider.price,
+    )
+    endpoint = provider.endpoint
+    return BatchConnection(
+        Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, spending=spending, folder=folder),
+        Collector(batches, journal, llm, endpoint=endpoint, spending=spending, folder=folder),
+        spending.spent,
+        budget,
+    )
+
+
+def require_batches(provider: LLMProvider, llm: LLMConfig, others: Callable[[], Sequence[str]]) -> BatchProvider:
+    """Return the provider's batch API.
+
+    Args:
+        provider: The provider.
+        llm: The configuration.
+        others: Returns names of providers that have a batch API.
+
+    Raises:
+        ConfigError: The provider has none.
+    """
+    if isinstance(provider, OffersBatches):
+        return provider.batches()
+    able = others()
+    named = " or ".join(f'"{name}"' for name in able)
+    raise ConfigError(
+        f"the LLM provider {llm.use!r} has no batch API, so --batch cannot be used with it",
+        hint=f"set [llm] use = {named}, or leave out --batch" if able else "leave out --batch",
+    )
+
+
+def configured_price(llm: LLMConfig) -> Price | None:
+    """Return the price of ``[llm.price]``; None if it is not set."""
+    return None if llm.price is None else Price(llm.price.input, llm.price.output)
+
+
+def model_price(provider: LLMProvider, llm: LLMConfig) -> Price | None:
+    """Return the configured price, or else the provider's; None if neither is known."""
+    configured = configured_price(llm)
+    return configured if configured is not None else provider.price(llm.model)
+
+
+def discounted(price: Price, llm: LLMConfig) -> Price:
+    """Return the price of batch jobs."""
+    share = 1.0 - llm.batch_discount
+    return Price(price.input * share, price.output * share)

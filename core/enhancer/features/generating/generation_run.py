@@ -1,0 +1,347 @@
+"""Base of one run of ``generate``: a survey finds work, answers are embedded and stored; all at once, all bounded.
+
+The survey reads the tables repeatedly: an entity that another process is asking about is skipped and comes up again in
+the next pass, so nothing about it has to be kept in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from enhancer.contracts.record import PROFILE_ASPECT, Key
+from enhancer.errors import StoreError
+from enhancer.features.generating.grouping import Grouping
+from enhancer.features.generating.run_counts import RunCounts
+from enhancer.features.storing.embedding_stage import EmbeddingStage
+from enhancer.features.storing.records import profile_record, reembedded_record, text_record
+from enhancer.features.surveying.survey import survey
+from enhancer.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.record import Record
+    from enhancer.contracts.store import FeatureStore
+    from enhancer.features.generating.reports import GenerationReport
+    from enhancer.features.kind_spec import KindSpec
+    from enhancer.features.storing.records import UnembeddedRecord
+    from enhancer.features.surveying.survey import SurveyChunk, ToAsk, ToEmbed
+    from enhancer.harness.answers.case import Case
+    from enhancer.harness.calls.spending import Spent
+    from enhancer.harness.journal.journal import Journal
+    from enhancer.progress import Detail, Listener
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_PROGRESS_INTERVAL = 0.1
+SHORTEST_WAIT, LONGEST_WAIT = 0.1, 3.0
+"""Seconds between two passes over the tables."""
+_NAMED = 5
+"""Entities without text that the warning names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunServices:
+    """Objects and options that every run uses."""
+
+    specs: Sequence[KindSpec]
+    """How each kind of entity is profiled and embedded."""
+    store: FeatureStore
+    journal: Journal
+    embedder: Embedder
+    group_size: int
+    """Entities in one request."""
+    concurrency: int
+    listener: Listener
+    on_record: Callable[[Record], None] | None
+    """Called with each record that is on disk."""
+    retry_quarantined: bool
+    """Whether to ask again about entities that failed with the same input."""
+    total: int | None
+    """Number of all entities, if it is known."""
+
+
+class GenerationRun(ABC):
+    """One run. Belongs to one event loop.
+
+    Subclasses find the work (:meth:`_find_work`), decide about the entities without a profile (:meth:`_take_slice`),
+    and ask about groups of them (:meth:`_request`).
+
+    Args:
+        services: Objects and options of the run.
+    """
+
+    def __init__(self, services: RunServices) -> None:
+        self._specs = services.specs
+        self._store = services.store
+        self._journal = services.journal
+        self._embedder = services.embedder
+        self._fingerprint = services.embedder.fingerprint
+        self._slice = max(64, 2 * services.concurrency * services.group_size)
+        self._listener = services.listener
+        self._on_record = services.on_record
+        self._retry_quarantined = services.retry_quarantined
+        self._total = services.total
+        self.counts = RunCounts()
+        self._textless: list[str] = []
+        self._grouping = Grouping(services.group_size, self._request)
+        self._stage: EmbeddingStage
+        self._error: BaseException | None = None
+        self._stopped = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "enhancer-survey")
+
+    async def main(self) -> GenerationReport:
+        """Run to the end.
+
+        Raises:
+            EnhancerError: The error that stopped the run; its ``report`` holds the counts so far.
+        """
+        self._stage = EmbeddingStage(self._embedder, self._store, on_stored=self._count_stored, on_error=self._stop)
+        ticker = asyncio.create_task(self._tick())
+        finder = asyncio.create_task(self._find_work())
+        stopped = asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait({finder, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not finder.done():
+                finder.cancel()
+            await asyncio.gather(finder, return_exceptions=True)
+            if not finder.cancelled() and (error := finder.exception()) is not None:
+                self._stop(error)
+            await self._finish_requests()
+            await self._stage.finish()
+        finally:
+            stopped.cancel()
+            ticker.cancel()
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            await self._close()
+            with contextlib.suppress(StoreError):  # a full disk was reported already, and claims expire
+                await asyncio.wrap_future(self._journal.unclaim())
+        self._report_progress()
+        if self._textless:
+            _log.warning("%s", _without_text(self._textless, self.counts.without_text))
+        report = self.report()
+        if self._error is not None:
+            if hasattr(self._error, "report"):
+                self._error.report = report
+            raise self._error
+        return report
+
+    def interrupt(self, times: int) -> None:
+        """End soon: begin nothing new. At the second call, cancel what is in flight."""
+        del times
+        self._stage.discard()
+        self._stop(None)
+
+    def report(self) -> GenerationReport:
+        """Return the counts so far."""
+        stopped = self._error is not None or self._stopped.is_set() or self._incomplete
+        return self.counts.report(self._spent, finished=not stopped)
+
+    # -- for subclasses ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def _find_work(self) -> None:
+        """Survey the tables until nothing is left to ask about."""
+
+    @abstractmethod
+    async def _take_slice(self, spec: KindSpec, rows: Sequence[ToAsk]) -> int:
+        """Claim entities, use answers that were paid for, and ask about the rest.
+
+        Returns:
+            Number of entities to look at again in the next pass.
+        """
+
+    @abstractmethod
+    async def _request(self, group: list[Case]) -> None:
+        """Ask about entities that share a request."""
+
+    @property
+    @abstractmethod
+    def _spent(self) -> Spent | None:
+        """Tokens and cost of the calls so far; None without calls."""
+
+    @property
+    @abstractmethod
+    def _incomplete(self) -> bool:
+        """Whether entities were left for another run."""
+
+    @property
+    def _limit_reached(self) -> bool:
+        """Whether the survey may stop, because no more entities may be asked about."""
+        return False
+
+    def _stop(self, error: BaseException | None) -> None:
+        if error is not None and self._error is None:
+            self._error = error
+        self._stopped.set()
+
+    async def _finish_requests(self) -> None:
+        """Wait for requests in flight."""
+
+    async def _close(self) -> None:
+        """Close connections."""
+
+    def _details(self) -> dict[str, Detail]:
+        """Details for progress events."""
+        return self.counts.details(self._spent)
+
+    # -- finding work -----------------------------------------------------------------------------------------------
+
+    async def _survey_all(self, *, first: bool) -> int:
+        """Survey all entities once; return the number of entities to look at again."""
+        self.counts.quarantined = self.counts.pending = 0
+        deferred = 0
+        for spec in self._specs:
+            chunks = survey(spec, self._store, self._fingerprint)
+            while (found := await self._in_thread(next, chunks, None)) is not None:
+                deferred += await self._take(found, first=first)
+            await self._grouping.close()
+            if self._limit_reached:
+                break
+        return deferred
+
+    async def _take(self, found: SurveyChunk, *, first: bool) -> int:
+        """Pass on the work of one chunk; return the number of entities to look at again."""
+        spec, counts = found.spec, self.counts
+        if first:
+            counts.entities += found.entities
+            text_only = spec.ask is None
+            changed = sum(row.changed for row in found.to_embed) + len(found.empty_texts)
+            counts.cached += found.entities - (changed if text_only else len(found.to_ask))
+            await self._reembed(spec, found.to_reembed)
+            for row in found.to_embed:
+                # The text of an entity that also has a profile does not count as another entity.
+                is_new = text_only and row.changed
+                await self._embed(text_record(spec.kind, row.id, row.text, row.input_hash, is_new=is_new))
+            await self._skip_empty(spec, [*(row for row in found.to_ask if row.empty), *found.empty_texts])
+        rows = [row for row in found.to_ask if not row.empty]
+        deferred = 0
+        for start in range(0, len(rows), self._slice):
+            deferred += await self._take_slice(spec, rows[start : start + self._slice])
+            if self._limit_reached:
+                break
+        return deferred
+
+    async def _skip_empty(self, spec: KindSpec, rows: Sequence[ToAsk | ToEmbed]) -> None:
+        """Count entities without text or history, and release them from quarantine."""
+        self.counts.without_text += len(rows)
+        self._textless += [row.id for row in rows[: max(0, _NAMED - len(self._textless))]]
+        if rows and spec.ask is not None:
+            known = await self._in_thread(self._journal.quarantined, spec.kind, [row.id for row in rows])
+            if settled := [(Key(spec.kind, one.id, PROFILE_ASPECT), one.input_hash) for one in known.values()]:
+                await asyncio.wrap_future(self._journal.release_quarantine(settled, forget_answers=False))
+
+    async def _reembed(self, spec: KindSpec, ids: Sequence[str]) -> None:
+        if not ids:
+            return
+        get = self._store.get
+        for record in await self._in_thread(lambda: get(ids, kind=spec.kind, aspect=PROFILE_ASPECT)):
+            if record is not None:
+                await self._embed(reembedded_record(record))
+
+    async def _without_quarantined(self, spec: KindSpec, rows: Sequence[ToAsk]) -> list[ToAsk]:
+        """Return the entities that are not in quarantine for the same input; count the others."""
+        ids = [row.id for row in rows]
+        quarantined = await self._in_thread(self._journal.quarantined, spec.kind, ids)
+        if not quarantined:
+            return list(rows)
+        kept, again, stale = [], [], []
+        for row in rows:
+            known = quarantined.get(row.id)
+            key = Key(spec.kind, row.id, PROFILE_ASPECT)
+            if known is None:
+                kept.append(row)
+            elif known.input_hash == row.input_hash and known.at >= self.counts.started:
+                self.counts.quarantined += 1
+            elif known.input_hash != row.input_hash or known.transient:
+                stale.append((key, known.input_hash))
+                kept.append(row)
+            elif self._retry_quarantined:
+                again.append((key, row.input_hash))
+                kept.append(row)
+            else:
+                self.counts.quarantined += 1
+        if stale:
+            await asyncio.wrap_future(self._journal.release_quarantine(stale, forget_answers=False))
+        if again:
+            await asyncio.wrap_future(self._journal.release_quarantine(again, forget_answers=True))
+        return kept
+
+    async def _without_pending(self, rows: Sequence[ToAsk]) -> list[ToAsk]:
+        """Return the entities that are in no open batch job; count the others. ``--batch`` collects their answers."""
+        pending = await self._in_thread(self._journal.jobs.out, [row.input_hash for row in rows])
+        kept = [row for row in rows if row.input_hash not in pending]
+        self.counts.pending += len(rows) - len(kept)
+        return kept
+
+    # -- results ----------------------------------------------------------------------------------------------------
+
+    async def _store_answer(self, case: Case, *, is_new: bool) -> None:
+        await self._embed(profile_record(case, is_new=is_new))
+
+    async def _embed(self, one: UnembeddedRecord) -> None:
+        self.counts.to_embed += 1
+        self.counts.answered += one.is_new
+        await self._stage.put(one)
+
+    def _count_stored(self, chunk: Sequence[UnembeddedRecord]) -> None:
+        self.counts.embedded += len(chunk)
+        self.counts.generated += sum(one.is_new for one in chunk)
+        if hashes := [one.input_hash for one in chunk if one.input_hash is not None]:
+            self._journal.unclaim(hashes)
+        if self._on_record is not None:
+            for one in chunk:
+                try:
+                    self._on_record(one.record)
+                except Exception:  # noqa: BLE001 - an observer may raise anything
+                    # An observer's error must not stop the run; it is logged once, not for each record.
+                    self._on_record = None
+                    _log.exception("an observer of stored records failed and is called no more")
+                    break
+
+    async def _quarantine(self, case: Case, reason: str, *, transient: bool) -> None:
+        written = self._journal.quarantine(case.key, case.input_hash, reason=reason, raw=case.raw, transient=transient)
+        await asyncio.wrap_future(written)
+        self.counts.quarantined += 1
+        self.counts.newly_quarantined += 1
+        self._journal.unclaim([case.input_hash])
+
+    # -- progress ---------------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        """Report progress and renew claims until cancelled."""
+        renewed = time.monotonic()
+        while True:
+            self._report_progress()
+            if time.monotonic() - renewed > self._journal.lease / 4:
+                renewed = time.monotonic()
+                self._journal.renew()
+            await asyncio.sleep(_PROGRESS_INTERVAL)
+
+    def _report_progress(self) -> None:
+        counts = self.counts
+        try:
+            self._listener(Progress("generate", counts.done, self._total, self._details()))
+            if counts.to_embed:
+                self._listener(Progress("embed", counts.embedded, counts.to_embed, {}))
+        except Exception as error:  # noqa: BLE001 - raised by main, after cleaning up
+            self._listener = silent
+            self._stop(error)
+
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: function(*args))
+
+
+def _without_text(named: Sequence[str], count: int) -> str:
+    more = "" if count <= len(named) else ", …"
+    ids = ", ".join(map(repr, named))
+    return f"{count} without text: they have neither text nor history, so they get no profile ({ids}{more})"

@@ -1,0 +1,48 @@
+"""Describe how the entities of one kind are profiled and embedded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+
+    from enhancer.contracts.record import Kind
+    from enhancer.data import Entity
+    from enhancer.harness.answers.case import Ask
+    from enhancer.harness.calls.cache_key import KeyMaker
+
+CHUNK = 1024
+"""Entities processed at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class KindSpec:
+    """How the entities of one kind are profiled and embedded."""
+
+    kind: Kind
+    entities: Callable[[], Iterable[Entity]]
+    """Opens a stream of the entities."""
+    ask: Ask | None
+    """Prompt template and answer validator; None if no profiles are wanted."""
+    keys: KeyMaker | None
+    """Computes the input hash of a prompt; None if no profiles are wanted."""
+    history: Callable[[Entity], str] | None
+    """Renders the history that a prompt shows; None if prompts show none."""
+    embeds_text: bool
+    """Whether the raw text is embedded."""
+
+    def prompts(self, entities: Sequence[Entity]) -> tuple[list[str], Sequence[str]]:
+        """Return the rendered prompt of each entity, and the history in it."""
+        assert self.ask is not None
+        histories = [""] * len(entities) if self.history is None else [self.history(entity) for entity in entities]
+        return self.ask.template.render_all(entities, histories), histories
+
+    def hashes(self, ids: Container[str] | None = None) -> Iterator[tuple[str, str]]:
+        """Yield id and input hash of every entity, or of those whose id is in ``ids``."""
+        assert self.keys is not None
+        entities = (entity for entity in self.entities() if ids is None or entity.id in ids)
+        while chunk := list(islice(entities, CHUNK)):
+            yield from zip((entity.id for entity in chunk), self.keys.of_all(self.prompts(chunk)[0]), strict=True)

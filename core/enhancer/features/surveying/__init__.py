@@ -1,0 +1,1 @@
+"""Compare the tables with the store: what is missing, outdated, vanished, and what profiles were made from."""
