@@ -50,6 +50,7 @@ def invoke(tmp_path, monkeypatch, capsys):
     separate one in signals and pipes only.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*arguments: object) -> SimpleNamespace:
         capsys.readouterr()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +19,7 @@ CTRL_C = None
 
 
 def on_a_terminal(
-    folder: Path, arguments: Sequence[str], answers: Sequence[tuple[str, str | None]] = ()
+    folder: Path, arguments: Sequence[str], answers: Sequence[tuple[str, str | None]] = (), *, columns: int = 100
 ) -> tuple[int, str]:
     """Run ``enhancer ARGUMENTS`` in ``folder``.
 
@@ -25,7 +28,9 @@ def on_a_terminal(
     """
     ours, theirs = pty.openpty()
     code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "100"}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+    environ.pop("COLUMNS", None)
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     command = [sys.executable, "-c", code, *arguments]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environ)
     os.close(theirs)

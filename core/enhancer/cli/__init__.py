@@ -1,1 +1,1 @@
-"""The command line: thin commands over :class:`enhancer.Project`. Results to stdout, everything else to stderr."""
+"""The command line: thin commands over :class:`enhancer.Project`. Results go to stdout, everything else to stderr."""

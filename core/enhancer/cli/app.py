@@ -1,4 +1,4 @@
-"""``enhancer``: the application, put together from its commands and those of plugins."""
+"""Build the command line from built-in commands and those of plugins, and run it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enhancer.cli import jsonlog
-from enhancer.cli.commands import doctor, experiment, generate, init, plugins, recommend, refresh, serve, store
+from enhancer.cli.commands import doctor, generate, init, plugins, recommend, refresh, serve, store, training
 from enhancer.cli.failures import INTERRUPTED, guarded, scrub
 from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
 from enhancer.plugin_host import load_plugins
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
     from enhancer.plugin_host import PluginManager
 
-_HELP = """LLM-written item and user profiles, embedded offline, fused into collaborative filtering, and judged fairly.
+_HELP = """LLM-written profiles of items and users: embed them offline, fuse them into a recommender, and test the gain.
 
-Begin with `enhancer demo`, or with `enhancer init` in a folder that holds your tables.
+Start with `enhancer demo`, or run `enhancer init` in the folder that holds your tables.
 """
-_PARTS = (init, doctor, generate, refresh, experiment, recommend, serve, store, plugins)
+_MODULES = (init, doctor, generate, refresh, training, recommend, serve, store, plugins)
 
 
 def build_app(manager: PluginManager) -> typer.Typer:
-    """The command line with the commands of the given plugins."""
-    # Plain help: importing rich's takes longer than all the rest together.
+    """Return the command line: built-in commands, then those of the given plugins."""
+    # Plain help: rich help takes longer to import than everything else together.
     app = typer.Typer(name="enhancer", help=_HELP, rich_markup_mode=None, pretty_exceptions_enable=False)
-    for part in _PARTS:
-        part.add_to(app)
+    for module in _MODULES:
+        module.add_to(app)
     own = {info.name or "" for info in app.registered_commands} | {info.name or "" for info in app.registered_groups}
     manager.add_commands(app, reserved=own)
 
@@ -49,7 +49,7 @@ def build_app(manager: PluginManager) -> typer.Typer:
         log_json: LogJsonFlag = False,
         version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     ) -> None:
-        del log_json  # seen before anything could go wrong: see main
+        del log_json  # main has handled it, before anything could fail
         context.obj = Session(manager, config, list(overrides or ()), quiet)
         if version:
             import enhancer
@@ -62,10 +62,10 @@ def build_app(manager: PluginManager) -> typer.Typer:
 
 
 def own_process() -> None:
-    """Set up what a process of enhancer's own may choose for itself.
+    """Apply settings that are only appropriate in a process that runs nothing but enhancer.
 
-    A catalogue streams through as many short-lived tuples, none of them in a cycle: to look for cycles after every
-    700 of them takes a tenth of the time of a run that finds nothing to do.
+    The garbage collector runs less often. Reading a catalogue creates many short-lived tuples that are in no cycle;
+    looking for cycles after every 700 of them takes a tenth of the time of a run that has nothing to generate.
     """
     gc.set_threshold(50_000, 20, 50)
 
@@ -74,38 +74,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: Arguments; by default the process's.
+        argv: Arguments; by default those of the process.
 
     Returns:
-        The exit code: see :mod:`enhancer.cli.failures`.
+        The exit code; see :mod:`enhancer.cli.failures`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    jsonlog.speak_json(jsonlog.FLAG in arguments)
+    jsonlog.enable(jsonlog.FLAG in arguments)
     _log_to_stderr()
     if argv is None:
         own_process()
     if argv is None and threading.current_thread() is threading.main_thread():
-        # Whoever stops a container or a service means what Ctrl-C means: answers that are on their way may land.
+        # SIGTERM, which stops containers and services, acts like Ctrl-C: answers in flight are still received.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def run() -> None:
         app = build_app(load_plugins())
-        if "_ENHANCER_COMPLETE" in os.environ:  # the shell asks for completions
+        if "_ENHANCER_COMPLETE" in os.environ:  # set by the shell's completion script
             app(prog_name="enhancer")
         command = typer.main.get_command(app)
-        # Not command.main(): that turns some exceptions into others, and ends the process by itself.
+        # Not command.main(), which converts some exceptions and ends the process.
         with command.make_context("enhancer", arguments) as context:
             command.invoke(context)
 
     code = guarded(run)
     if argv is None and code == INTERRUPTED:
-        _end_now(code)
+        _exit_now(code)
     return code
 
 
-def _end_now(code: int) -> None:
-    """End without waiting for a thread that nothing can interrupt, such as one that imports a large library."""
-    if threading.active_count() > 1:  # daemons, too: a pool's threads are waited for whatever they are
+def _exit_now(code: int) -> None:
+    """End the process without waiting for threads that cannot be interrupted, such as a long import."""
+    if threading.active_count() > 1:  # the interpreter would wait for the threads of pools, daemonic or not
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -113,16 +113,16 @@ def _end_now(code: int) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever ``sys.stderr`` is just now: while progress is live, lines go above it."""
+    """Write log records to the current ``sys.stderr``, which a live progress display replaces."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            if jsonlog.speaks_json():
+            if jsonlog.enabled():
                 level = {"critical": "error"}.get(record.levelname.lower(), record.levelname.lower())
                 jsonlog.emit("log", level=level, logger=record.name, message=logging.Formatter().format(record))
                 return
             sys.stderr.write(scrub(self.format(record)) + "\n")
-        except Exception:  # noqa: BLE001  logging never raises
+        except Exception:  # noqa: BLE001  logging must not raise
             self.handleError(record)
 
 

@@ -1,18 +1,18 @@
-"""``--log-json``: stderr for programs, one JSON object a line, in place of progress and messages for people.
+"""Write progress and messages to stderr as JSON, one object per line (``--log-json``).
 
 Every line has ``time`` (UTC, ISO 8601), ``level`` (``info``, ``warning`` or ``error``) and ``event``:
 
-============  ==================================================================================
-event         further keys
-============  ==================================================================================
+============  =======================================================================================
+event         other keys
+============  =======================================================================================
 ``progress``  ``stage``, ``done``, ``total`` (null while unknown), ``detail``
-``log``       ``logger``, ``message``; what the library and plugins have to say
-``message``   ``message``; what a person at the terminal would read
-``summary``   ``command``, ``result``: what ``--json`` prints; of the commands that take long
+``log``       ``logger``, ``message``: a log record of the library or of a plugin
+``message``   ``message``: text that is otherwise printed to stderr
+``summary``   ``command``, ``result``: what ``--json`` prints, for commands that take long
 ``error``     ``type``, ``message``, ``hint`` (or null), ``exit_code``
-============  ==================================================================================
+============  =======================================================================================
 
-No secret enters a line: texts are redacted one by one, before they become JSON.
+Secrets are redacted in every string before it is written.
 """
 
 from __future__ import annotations
@@ -31,25 +31,27 @@ if TYPE_CHECKING:
 
 FLAG = "--log-json"
 _EVERY = 1.0
-"""Seconds between two lines of one stage that is not complete."""
-_on = False
+"""Seconds between two lines of a stage that is not complete."""
+_enabled = False
 
 
-def speak_json(on: bool) -> None:
-    """Set how this process's stderr speaks."""
-    global _on  # noqa: PLW0603  stderr is the process's, and so is this
-    _on = on
+def enable(on: bool) -> None:
+    """Turn JSON lines on stderr on or off for this process."""
+    global _enabled  # noqa: PLW0603  stderr belongs to the process, and so does this
+    _enabled = on
 
 
-def speaks_json() -> bool:
-    """Whether stderr is for programs."""
-    return _on
+def enabled() -> bool:
+    """Return whether stderr carries JSON lines."""
+    return _enabled
 
 
 def emit(event: str, *, level: str = "info", stream: TextIO | None = None, **fields: Any) -> None:
-    """Write one line; a stderr that is gone is nobody's error."""
+    """Write one line. Errors of a closed stderr are ignored."""
+    from enhancer.harness.redact import redact
+
     at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    line = {"time": at, "level": level, "event": event, **_plain(fields)}
+    line = {"time": at, "level": level, "event": event, **plain(fields, redact)}
     with contextlib.suppress(OSError, ValueError):
         out = sys.stderr if stream is None else stream
         out.write(json.dumps(line, ensure_ascii=True, allow_nan=False) + "\n")
@@ -57,45 +59,47 @@ def emit(event: str, *, level: str = "info", stream: TextIO | None = None, **fie
 
 
 def summary(command: str, result: dict[str, Any]) -> None:
-    """Tell what a command did, where stderr is for programs."""
-    if _on:
+    """Write the result of a command, if JSON lines are enabled."""
+    if _enabled:
         emit("summary", command=command, result=result)
 
 
-class Narrator:
-    """A listener for :mod:`enhancer.progress` that writes lines of JSON: a stage's first, one a second, and its last.
+class ProgressWriter:
+    """A listener for :mod:`enhancer.progress` that writes JSON lines.
+
+    For each stage it writes the first event, at most one event a second, and the last event.
 
     Args:
-        stream: Where to; by default stderr.
-        clock: Seconds that only grow.
+        stream: Where lines are written; by default stderr.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
         self._clock = clock
-        self._told: dict[str, tuple[float, Progress]] = {}
-        self._held: dict[str, Progress] = {}
+        self._written: dict[str, tuple[float, Progress]] = {}
+        self._pending: dict[str, Progress] = {}
 
     def __call__(self, progress: Progress) -> None:
-        """Take an event."""
-        at, last = self._told.get(progress.stage, (float("-inf"), None))
+        """Handle an event."""
+        at, last = self._written.get(progress.stage, (float("-inf"), None))
         complete = progress.total is not None and progress.done >= progress.total
         was_complete = last is not None and last.total is not None and last.done >= last.total
         if progress == last:
-            self._held.pop(progress.stage, None)
+            self._pending.pop(progress.stage, None)
         elif self._clock() - at >= _EVERY or (complete and not was_complete):
-            self._tell(progress)
+            self._write(progress)
         else:
-            self._held[progress.stage] = progress
+            self._pending[progress.stage] = progress
 
     def finish(self) -> None:
-        """Tell what came after the last line of each stage."""
-        for progress in list(self._held.values()):
-            self._tell(progress)
+        """Write the last event of each stage, if it has not been written yet."""
+        for progress in list(self._pending.values()):
+            self._write(progress)
 
-    def _tell(self, progress: Progress) -> None:
-        self._told[progress.stage] = (self._clock(), progress)
-        self._held.pop(progress.stage, None)
+    def _write(self, progress: Progress) -> None:
+        self._written[progress.stage] = (self._clock(), progress)
+        self._pending.pop(progress.stage, None)
         emit(
             "progress",
             stream=self._stream,
@@ -106,20 +110,23 @@ class Narrator:
         )
 
 
-def _plain(value: Any) -> Any:
-    """JSON values, redacted; NaN and infinity become null."""
-    from enhancer.harness.redact import redact
+def plain(value: Any, text: Callable[[str], str] = str) -> Any:
+    """Convert a value to JSON types; NaN and infinities become None, unknown types become strings.
 
+    Args:
+        value: Any nesting of dictionaries, lists, tuples, arrays and scalars.
+        text: Applied to every string.
+    """
     if isinstance(value, str):
-        return redact(value)
+        return text(value)
     if isinstance(value, dict):
-        return {redact(str(key)): _plain(inner) for key, inner in value.items()}
+        return {text(str(key)): plain(inner, text) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner, text) for inner in value]
     if isinstance(value, float):
         return value if value - value == 0 else None
     if value is None or isinstance(value, int):
         return value
-    if hasattr(value, "tolist"):  # numpy's arrays and scalars
-        return _plain(value.tolist())
-    return redact(str(value))
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars
+        return plain(value.tolist(), text)
+    return text(str(value))

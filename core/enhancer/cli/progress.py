@@ -1,4 +1,4 @@
-"""Progress on stderr: one live line a stage on a terminal, a plain line now and then in a pipe or a log."""
+"""Show progress on stderr: a live line for each stage on a terminal, and a line every few seconds in a pipe or log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from enhancer.cli import jsonlog
-from enhancer.cli.tables import count, dollars, duration, number
+from enhancer.cli.formatting import count, dollars, duration, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 _PLAIN_EVERY = 5.0
 """Seconds between two plain lines of one stage."""
 _WINDOW = 30.0
-"""Seconds of the past that the rate is taken from: cached entities at the start must not flatter it."""
-_TELLING = 1e-3
-"""Share of the whole that must be done before a rate over less than that window means anything."""
-_TELLING_OF_RUN = 0.05
-"""Likewise, of one training run among several."""
+"""Seconds over which the rate is measured, so that cached entities at the start do not inflate it."""
+_MIN_SHARE = 1e-3
+"""Share of the total that must be done before a rate measured over less than that window is used."""
+_MIN_SHARE_OF_RUN = 0.05
+"""The same for one training run among several."""
 _RUNS = 10
-"""Training runs whose mean time tells how long the others will take."""
+"""Number of recent training runs whose mean time predicts the time of the others."""
 _MONEY = {"cost_usd"}
-_COUNTS = {"cached": "cached", "generated": "generated", "failed": "failed", "tokens": "tokens"}
+_COUNTS = {"cached", "generated", "failed", "tokens"}
 
 
 class _Stage:
-    """What is known of one stage."""
+    """State and rate of one stage."""
 
     def __init__(self, progress: Progress, now: float) -> None:
         self.started = now
@@ -39,26 +39,26 @@ class _Stage:
         self.past: deque[tuple[float, float]] = deque()
         self._training: dict[object, float] = {}
         self._runs: deque[float] = deque(maxlen=_RUNS)
-        self._turned = now
+        self._run_ended_at = now
         self.printed_at: float | None = None
         self.stale = True
-        """Whether something came after the last plain line."""
+        """Whether there is news since the last plain line."""
 
     def update(self, progress: Progress, now: float) -> None:
-        # What is complete and says the same again is no news; what stands still is: it shows that somebody is there.
+        # A repeated event is news, since it shows that work goes on, unless the stage is complete.
         self.stale = self.stale or not self.complete or progress != self.latest
         run, ended = progress.detail.get("run"), progress.done - self.latest.done
         self.latest = progress
         share = _share_of_run(progress)
         if share is not None:
             if not self._training and not self._runs:
-                self._turned = now
+                self._run_ended_at = now
             self._training[run] = share
-        elif self._training.pop(run, None) is not None and ended > 0:  # else it is only remembered
-            self._runs.append((now - self._turned) / ended)
-            self._turned = now
+        elif self._training.pop(run, None) is not None and ended > 0:  # otherwise the run was cached
+            self._runs.append((now - self._run_ended_at) / ended)
+            self._run_ended_at = now
         elif run is not None:
-            return  # nothing was done for it: it tells nothing of the rate
+            return  # a cached run takes no time and must not count towards the rate
         self.past.append((now, self._done))
         while len(self.past) > 2 and now - self.past[0][0] > _WINDOW:
             self.past.popleft()
@@ -69,41 +69,41 @@ class _Stage:
 
     @property
     def _done(self) -> float:
-        """How far along; of training runs, the shares of those that are going on."""
+        """Units done; while runs are being trained, the sum of their completed shares."""
         return sum(self._training.values()) if self._training else self.latest.done
 
     @property
     def may_stop_early(self) -> bool:
-        """Whether what is left goes by the epochs that there may be, most of which an early stop will spare."""
+        """Whether the remaining time is an upper bound: it counts all epochs, and most runs stop early."""
         return "epochs" in self.latest.detail and not self._runs
 
-    def left(self, now: float) -> float | None:
-        """Seconds to go at the present rate, or None while that is anybody's guess."""
+    def remaining(self, now: float) -> float | None:
+        """Estimate the seconds to go; None while there is too little to base an estimate on."""
         total = self.latest.total
         if total is None or self.complete or len(self.past) < 2:
             return None
-        if self._runs:  # most runs end long before their last epoch
-            left = sum(self._runs) / len(self._runs) * (total - self.latest.done) - (now - self._turned)
-            return left if left > 0 else None
+        if self._runs:  # most runs stop long before their last epoch
+            seconds = sum(self._runs) / len(self._runs) * (total - self.latest.done) - (now - self._run_ended_at)
+            return seconds if seconds > 0 else None
         (then, before), after = self.past[0], self._done
         if now <= then or after <= before:
             return None
-        least = _TELLING_OF_RUN if self._training else _TELLING * total
+        least = _MIN_SHARE_OF_RUN if self._training else _MIN_SHARE * total
         if now - then < _WINDOW and after - before < least:
-            return None  # the first epoch compiles, the first call connects: a thousand times that is no estimate
+            return None  # the first epoch compiles and the first call connects: too slow to extrapolate from
         return (total - (self.latest.done if self._training else 0) - after) * (now - then) / (after - before)
 
 
 def _share_of_run(progress: Progress) -> float | None:
-    """How much of one training run among several is done; None where this is said of none."""
+    """Return the completed share of one training run among several; None for other events."""
     epoch, epochs = progress.detail.get("epoch"), progress.detail.get("epochs")
     if isinstance(epoch, int | float) and isinstance(epochs, int | float) and epochs > 0 and progress.total != epochs:
         return min(epoch / epochs, 1.0)
     return None
 
 
-def describe(progress: Progress, left: float | None = None, *, at_most: bool = False) -> str:
-    """One line for where a stage stands.
+def describe(progress: Progress, remaining: float | None = None, *, at_most: bool = False) -> str:
+    """Format an event as one line.
 
     >>> from enhancer.progress import Progress
     >>> describe(Progress("generate", 50, 200, {"cached": 10, "failed": 0, "tokens": 1234, "cost_usd": 0.0021}), 12)
@@ -130,21 +130,21 @@ def describe(progress: Progress, left: float | None = None, *, at_most: bool = F
         if name in _MONEY:
             parts.append(dollars(value) if isinstance(value, int | float) else "cost unknown")
         elif name in _COUNTS and isinstance(value, int | float):
-            parts.append(f"{_COUNTS[name]} {count(value)}")
+            parts.append(f"{name} {count(value)}")
         else:
             parts.append(f"{name} {number(value)}")
-    if left is not None:
-        parts.append(f"{'at most ' if at_most else ''}{duration(left)} left")
+    if remaining is not None:
+        parts.append(f"{'at most ' if at_most else ''}{duration(remaining)} left")
     return "  ".join(parts)
 
 
 class ProgressView:
-    """A listener for :mod:`enhancer.progress`, to be used in a ``with`` statement.
+    """A listener for :mod:`enhancer.progress`, used as a context manager.
 
     Args:
         quiet: Show nothing.
-        stream: Where to; by default stderr.
-        clock: Seconds that only grow.
+        stream: Where progress is written; by default stderr.
+        clock: Returns monotonic seconds.
     """
 
     def __init__(
@@ -155,19 +155,19 @@ class ProgressView:
         self._clock = clock
         self._stages: dict[str, _Stage] = {}
         self._live: Any = None
-        self._narrator = jsonlog.Narrator(stream, clock) if jsonlog.speaks_json() else None
-        self._terminal = not quiet and self._narrator is None and self._stream.isatty()
+        self._json = jsonlog.ProgressWriter(stream, clock) if jsonlog.enabled() else None
+        self._terminal = not quiet and self._json is None and self._stream.isatty()
 
     def __call__(self, progress: Progress) -> None:
-        """Take an event."""
+        """Handle an event."""
         if self.quiet:
             return
-        if self._narrator is not None:
-            self._narrator(progress)
+        if self._json is not None:
+            self._json(progress)
             return
         now = self._clock()
         if progress.stage not in self._stages:
-            self._flush()  # a new stage begins: what is left to say of the others is said before
+            self._flush()  # print pending lines of other stages before the first line of a new one
             self._stages[progress.stage] = _Stage(progress, now)
         stage = self._stages[progress.stage]
         stage.update(progress, now)
@@ -175,7 +175,7 @@ class ProgressView:
             if self._live is None:
                 self._start()
         elif stage.printed_at is None or now - stage.printed_at >= _PLAIN_EVERY:
-            # A stage whose total grows with the work is complete again and again: its end is told at the end.
+            # Not on completion: a stage whose total grows with the work is complete many times.
             self._print(stage, now)
 
     def __enter__(self) -> Self:
@@ -184,12 +184,12 @@ class ProgressView:
     def __exit__(self, *_: object) -> None:
         self._stop()
         self._flush()
-        if self._narrator is not None:
-            self._narrator.finish()
+        if self._json is not None:
+            self._json.finish()
 
     @contextlib.contextmanager
     def suspended(self) -> Iterator[None]:
-        """Leave the terminal alone while a question is asked; what comes after starts below it."""
+        """Stop the display while other text is printed or a question is asked; later progress starts below it."""
         self._stop()
         self._stages.clear()
         yield
@@ -202,7 +202,7 @@ class ProgressView:
         if not stage.stale:
             return
         stage.printed_at, stage.stale = now, False
-        print(describe(stage.latest, stage.left(now), at_most=stage.may_stop_early), file=self._stream, flush=True)
+        print(describe(stage.latest, stage.remaining(now), at_most=stage.may_stop_early), file=self._stream, flush=True)
 
     def _start(self) -> None:
         from rich.console import Console
@@ -222,7 +222,7 @@ class ProgressView:
 
         now = self._clock()
         lines = [
-            describe(stage.latest, stage.left(now), at_most=stage.may_stop_early)
+            describe(stage.latest, stage.remaining(now), at_most=stage.may_stop_early)
             for stage in list(self._stages.values())
         ]
         return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")

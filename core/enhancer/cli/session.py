@@ -1,4 +1,4 @@
-"""What every command shares: the flags that choose a project, and how results leave."""
+"""Flags, project loading and output shared by all commands."""
 
 from __future__ import annotations
 
@@ -24,27 +24,33 @@ if TYPE_CHECKING:
 
 ConfigFlag = Annotated[
     Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="enhancer.toml or pyproject.toml of the project."),
+    typer.Option("--config", "-c", metavar="FILE", help="Configuration: an enhancer.toml or pyproject.toml."),
 ]
 SetFlag = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as llm.model=gpt-4o; repeatable."),
 ]
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-LogJsonFlag = Annotated[bool, typer.Option("--log-json", help="Progress and messages on stderr as lines of JSON.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no warnings.")]
+LogJsonFlag = Annotated[bool, typer.Option("--log-json", help="Write progress and messages to stderr as JSON lines.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Go on without asking.")]
+YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 PruneFlag = Annotated[
     float,
-    typer.Option("--prune-at-most", min=0, max=1, metavar="SHARE", help="Of a kind's records; more is an error."),
+    typer.Option(
+        "--prune-at-most",
+        min=0,
+        max=1,
+        metavar="SHARE",
+        help="Largest share of the records of a kind that may be removed; more is an error.",
+    ),
 ]
 MOST_PRUNED = 0.5
-"""As :data:`enhancer.features.refresh.MAX_PRUNED_SHARE`, which is not imported to print help."""
+"""Equal to :data:`enhancer.features.refresh.MAX_PRUNED_SHARE`, whose module is too slow to import for ``--help``."""
 
 
 @dataclass(slots=True)
 class Session:
-    """One invocation. The flags may stand before the command or after it."""
+    """The common flags of one invocation."""
 
     plugins: PluginManager
     config: Path | None = None
@@ -52,11 +58,11 @@ class Session:
     quiet: bool = False
 
     def merged(self, config: Path | None, overrides: list[str] | None, quiet: bool) -> Session:
-        """The same with the flags that stood after the command merged in."""
+        """Return a copy to which the flags after the command are added; they take precedence."""
         return Session(self.plugins, config or self.config, [*self.overrides, *(overrides or ())], quiet or self.quiet)
 
     def project(self) -> Project:
-        """Load the project that the flags choose."""
+        """Load the project that the flags select."""
         if self.quiet:
             logging.getLogger("enhancer").setLevel(logging.ERROR)
         from enhancer.project import Project
@@ -65,7 +71,7 @@ class Session:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Project]:
-        """The project, whose store is closed at the end."""
+        """Load the project, and close its store at the end."""
         project = self.project()
         try:
             yield project
@@ -74,16 +80,23 @@ class Session:
 
 
 def with_session(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command whose first parameter is a :class:`Session` the flags that every command has."""
+    """Add the common flags to a command whose first parameter is a :class:`Session`.
+
+    Args:
+        command: Called with the session, then with its own parameters by keyword.
+
+    Returns:
+        A function for ``typer.Typer.command``.
+    """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
 
     def run(context: typer.Context, **values: Any) -> None:
         session: Session = context.find_root().obj
         flags = {name: values.pop(name) for name in ("config", "overrides", "quiet")}
-        del values["log_json"]  # it may stand anywhere: main has seen it
+        del values["log_json"]  # main has handled it, wherever it stands
         command(session.merged(**flags), **values)
 
-    # typer reads the signature and, in some versions, the annotations: both must be those of the real command line.
+    # typer reads the signature and, in some versions, the annotations: set both.
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
         inspect.Parameter("config", keyword, default=None, annotation=ConfigFlag),
@@ -101,38 +114,23 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_json(value: Any) -> None:
-    """Print a result for programs: one JSON document, never NaN (which is not JSON) but null."""
-    typer.echo(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """A result as JSON can say it, which has no NaN, no paths and no tuples."""
-    if isinstance(value, dict):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if hasattr(value, "tolist"):  # numpy's arrays and scalars
-        return plain(value.tolist())
-    return str(value)
+    """Print a result to stdout as one JSON document; NaN becomes null."""
+    typer.echo(json.dumps(jsonlog.plain(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def say(message: str) -> None:
-    """Tell the person at the terminal something that is not a result."""
-    if jsonlog.speaks_json():
+    """Print a message to stderr."""
+    if jsonlog.enabled():
         jsonlog.emit("message", message=message)
     else:
         typer.echo(message, err=True)
 
 
 def ask(question: str, *, default: bool = False) -> bool:
-    """Ask on stderr, so that stdout stays the result's."""
+    """Ask a yes-or-no question on stderr, and return the answer."""
     return typer.confirm(question, default=default, err=True)
 
 
 def is_terminal() -> bool:
-    """Whether somebody can answer a question."""
+    """Return whether a question can be answered: both stdin and stderr are terminals."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""Small tables under names of their own."""
+"""Fixtures of the command-line tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from command_line import hashing, invoke  # noqa: F401  # fixtures
 
 @pytest.fixture
 def tables(tmp_path):
-    """Two CSV files under names of their own: six films, and twelve people who rated four of them."""
+    """Two CSV files with non-default column names: six films, and twelve users with four ratings each."""
     films = ["Toy Story,Animation", "Heat,Crime", "Casper,Children", "Alien,Horror", "Solaris,SciFi", "Clue,Mystery"]
     rows = "".join(f"{number},{film},http://films/{number}\n" for number, film in enumerate(films, start=1))
     (tmp_path / "movies.csv").write_text("movieId,title,genre,url\n" + rows)

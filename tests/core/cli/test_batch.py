@@ -1,4 +1,4 @@
-"""``--batch`` on the command line: half the price, words about what goes on, and exit codes."""
+"""Tests of ``--batch``: price, messages about open jobs, and exit codes."""
 
 from __future__ import annotations
 
@@ -55,14 +55,15 @@ def test_submitted_by_one_run_and_collected_by_another(invoke, project, batches)
     assert first.code == 0
     assert first.json()["pending"] == 6
     assert re.search(
-        r"a batch job goes on at the provider \(batch_0; 6 requests\): `enhancer generate --batch`", first.err
+        r"a batch job is still running at the provider \(batch_0; 6 requests\): run `enhancer generate --batch`",
+        first.err,
     )
-    assert re.search(r"out in a batch +6", invoke("plan").out)
+    assert re.search(r"in batch jobs +6", invoke("plan").out)
     direct = invoke("generate", *PRICE)
     assert direct.code == 0
-    assert re.search(r"out in a batch +6", direct.out)
-    assert "a batch job goes on" in direct.err
-    last = invoke("generate", "--batch", "--json", *PRICE, *QUICK)  # nothing more to pay for, and so to ask about
+    assert re.search(r"in batch jobs +6", direct.out)
+    assert "a batch job is still running" in direct.err
+    last = invoke("generate", "--batch", "--json", *PRICE, *QUICK)  # nothing left to pay for, so no confirmation
     assert last.code == 0, last.err
     assert (last.json()["generated"], last.json()["requests"]) == (6, 6)
     assert "pending" not in last.json()
@@ -79,14 +80,14 @@ def test_a_nightly_refresh_submits_in_one_night_and_collects_in_the_next(invoke,
     assert first.code == 0, first.err
     assert (first.json()["generate"]["pending"], first.json()["exit_code"]) == (6, 0)
     half = invoke("plan", "--batch", "--json", *PRICE).json()["cost_usd"]
-    assert first.json()["plan"]["cost_usd"] > half == 0  # half the price was planned; nothing more is to be paid for
-    assert "a batch job goes on at the provider (batch_0; 6 requests)" in first.err
-    direct = invoke("refresh", "--yes", *PRICE)  # what is out is left to the batch
-    assert (direct.code, "a batch job goes on" in direct.err) == (0, True)
+    assert first.json()["plan"]["cost_usd"] > half == 0  # nothing is left to be paid for
+    assert "a batch job is still running at the provider (batch_0; 6 requests)" in first.err
+    direct = invoke("refresh", "--yes", *PRICE)  # requests in open jobs are not sent again
+    assert (direct.code, "a batch job is still running" in direct.err) == (0, True)
     batches.jobs["batch_0"].plan = Plan()
     second = invoke(*night)
     assert second.json()["generate"]["generated"] == 6
-    assert "goes on" not in second.err
+    assert "still running" not in second.err
     third = invoke(*night).json()
     assert (third["generate"], third["changes"][0]["fresh"], len(batches.jobs)) == (None, 6, 1)
 
@@ -104,7 +105,7 @@ def test_ctrl_c_says_that_the_job_goes_on_and_the_next_run_collects_it(invoke, p
     done = invoke("generate", "--batch", "--yes", *PRICE, *QUICK)
     thread.join()
     assert done.code == 130
-    assert "a batch job goes on at the provider (batch_0; 6 requests)" in done.err
+    assert "a batch job is still running at the provider (batch_0; 6 requests)" in done.err
     assert "enhancer generate --batch" in done.err
     batches.jobs["batch_0"].plan = Plan()
     assert invoke("generate", "--batch", "--json", *PRICE, *QUICK).json()["generated"] == 6
@@ -147,4 +148,4 @@ def test_abandoned(invoke, project, batches):
     done = invoke("generate", "--batch", "--abandon", "--json", *QUICK)
     assert done.code == 0, done.err
     assert done.json()["generated"] == 3
-    assert "goes on" not in done.err
+    assert "still running" not in done.err

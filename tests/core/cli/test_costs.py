@@ -1,4 +1,4 @@
-"""``store costs``: the ledger, in which what is not known is never nothing."""
+"""Tests of ``store costs``; an unknown cost is never shown as 0."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def project(tables, hashing, llm_server):
 
 
 def test_nothing_was_paid_for(invoke, project):
-    assert invoke("store", "costs").out == "nothing was paid for yet\n"
+    assert invoke("store", "costs").out == "no calls have been paid for\n"
     nothing = invoke("store", "costs", "--json").json()
     assert (nothing["lines"], nothing["total"]["calls"], nothing["total"]["cost_usd"]) == ([], 0, 0)
 

@@ -1,4 +1,4 @@
-"""``enhancer doctor``: every line says what is, and what mends it."""
+"""Tests of ``enhancer doctor``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever ends a command becomes one message on stderr and an exit code; never a traceback."""
+"""Tests of error messages and exit codes; no error prints a traceback."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def raising(error):
         (
             OSError(errno.EROFS, "Read-only file system", "runs/a"),
             1,
-            "error: runs/a: Read-only file system\n  check who",
+            "error: runs/a: Read-only file system\n  check the permissions",
         ),
-        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device\n  make room"),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "error: No space left on device\n  free some disk space"),
         (OSError(errno.EBADF, "Bad file descriptor"), 1, "this is a bug"),
     ],
 )
@@ -192,4 +192,4 @@ def test_flags_of_the_project_may_stand_before_and_after_the_command(invoke, tmp
     ):
         done = invoke(*arguments)
         assert done.code == 0, done.err
-    assert not (tmp_path / "features").exists(), "who only looks leaves nothing behind"
+    assert not (tmp_path / "features").exists(), "reading must not create files"

@@ -1,4 +1,4 @@
-"""What is a slip of configuration (2), what has failed or is not there yet (1), and what is said of it."""
+"""Tests of exit codes: 2 for wrong configuration, 1 for failures and for what does not exist yet."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_what_has_not_been_made_yet_is_exit_1_everywhere(invoke, project):
     for command in (["recommend", "1"], ["similar", "1"], ["train"], ["store", "get", "1"]):
         done = invoke(*command)
         assert done.code == 1, (command, done.err)
-        assert "enhancer " in done.err, "the command that makes it is named"
+        assert "enhancer " in done.err, "the message must name the command that creates it"
 
 
 @pytest.mark.parametrize("per_request", [1, 3])

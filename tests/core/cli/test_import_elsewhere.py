@@ -1,4 +1,4 @@
-"""Profiles that something else wrote enter by the same door as generated ones."""
+"""Tests of importing profiles from another source; they are validated like generated ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_id_profile_and_tags_are_enough(invoke, project, llm_server):
     assert (record["profile"], record["tags"], record["cost_usd"]) == (GOOD["profile"], GOOD["tags"], None)
     assert len(record["vector"]) > 1
     plan = invoke("plan", "--json").json()
-    assert plan["cached"] >= 2  # what was imported is fresh: nobody is asked for it again
+    assert plan["cached"] >= 2  # imported profiles are fresh
     assert llm_server.count == 0
 
 

@@ -1,4 +1,4 @@
-"""``enhancer init``: from the tables in a folder to a file that runs."""
+"""Tests of ``enhancer init``."""
 
 from __future__ import annotations
 
@@ -150,14 +150,14 @@ def test_names_that_toml_would_trip_over(invoke, tmp_path):
 @pytest.mark.parametrize(
     ("files", "flags", "said"),
     [
-        ({}, [], "no table of items found"),
-        ({"a.csv": "x,y\n1,2\n"}, [], "no table of items found"),
+        ({}, [], "found no table of items"),
+        ({"a.csv": "x,y\n1,2\n"}, [], "found no table of items"),
         ({"a.csv": "x,y\n1,2\n"}, ["--items", "a.csv"], "no column that looks like item ids; its columns: x, y"),
         ({"a.csv": "x,y\n1,2\n"}, ["--interactions", "a.csv"], "no column that looks like"),
         ({}, ["--items", "gone.csv"], "no such file: gone.csv"),
         ({"items.csv": "item_id,t\n1,a\n"}, ["--embedder", "minilmm"], "did you mean 'minilm'?"),
         ({"items.csv": "item_id,t\n1,a\n"}, ["--llm", "opena"], "did you mean 'openai'?"),
-        ({}, ["nowhere"], "no folder nowhere"),
+        ({}, ["nowhere"], "there is no folder nowhere"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_leaves_no_file(invoke, tmp_path, files, flags, said):

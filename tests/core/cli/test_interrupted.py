@@ -1,4 +1,4 @@
-"""Ctrl-C: what was done is told, on stderr, and the end comes soon."""
+"""Tests of Ctrl-C and SIGTERM: the report goes to stderr, and the process ends soon."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Slow(Embedder):
     def encode(self, texts):
         import time
         open("encoding", "w").close()
-        time.sleep(60)  # an import of a large library cannot be interrupted either
+        time.sleep(60)  # cannot be interrupted, like the import of a large library
 
 @hookimpl
 def register_embedders(register):
@@ -81,7 +81,7 @@ def test_what_was_done_is_told(start, llm_server, flags, stop):
     process.send_signal(stop)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
-    assert out == "", "an interrupted run has no result"
+    assert out == "", "an interrupted run must not print a result"
     if flags:
         told = [json.loads(line) for line in err.splitlines()]
         (summary,) = [line["result"] for line in told if line["event"] == "summary"]
@@ -90,7 +90,7 @@ def test_what_was_done_is_told(start, llm_server, flags, stop):
     else:
         counts = dict(line.rsplit(None, 1) for line in err.splitlines() if line.startswith(("calls", "generated")))
         assert int(counts["calls"]) == llm_server.answered
-        assert err.rstrip().endswith("the same command goes on from there.")
+        assert err.rstrip().endswith("run the same command again to continue.")
 
 
 def test_an_embedder_that_cannot_be_interrupted_is_not_waited_for(start, llm_server, tables):

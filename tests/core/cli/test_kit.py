@@ -1,4 +1,4 @@
-"""What plugins' commands may use: the command of the documentation, as a plugin that is installed."""
+"""Tests of ``enhancer.cli.kit``: the documented example, installed as a plugin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dists import ROOT, make_dist
 
 @pytest.fixture
 def titles(tmp_path, tables, monkeypatch):
-    """The command ``titles`` of docs/how-to/add-a-command.md, in a folder with a project."""
+    """Install the command ``titles`` of docs/how-to/add-a-command.md, and return a folder with a project."""
     page = (ROOT / "docs" / "how-to" / "add-a-command.md").read_text(encoding="utf-8")
     (snippet,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "enhancer.cli.kit" in block)
     site = tmp_path / ".site"

@@ -1,4 +1,4 @@
-"""``--log-json``: stderr is lines of JSON, stdout is untouched, and no line holds a secret."""
+"""Tests of ``--log-json``: stderr has JSON lines without secrets, stdout is unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "sk-loopback-very-secret-0123456789"
 @pytest.fixture(autouse=True)
 def _plain_again():
     yield
-    jsonlog.speak_json(False)
+    jsonlog.enable(False)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_values_are_redacted_one_by_one(monkeypatch):
 def test_a_stage_is_told_of_first_every_second_and_at_its_end():
     now = 0.0
     out = io.StringIO()
-    jsonlog.speak_json(True)
+    jsonlog.enable(True)
     with ProgressView(stream=out, clock=lambda: now) as view:
         for step in range(25):
             now = step * 0.1

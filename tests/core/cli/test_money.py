@@ -1,4 +1,4 @@
-"""What costs money asks first; what was done in part, or stopped at the budget, says so by its exit code."""
+"""Tests of the confirmation before money is spent, of the budget, and of quarantine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PRICE = ("--set", "llm.price.input=1000.0", "--set", "llm.price.output=1000.0")
 
 @pytest.fixture
 def project(invoke, tables, hashing, llm_server, monkeypatch):
-    """A project whose LLM is a local server, but not a free one: its price is not known."""
+    """A project whose LLM is a local server without a known price."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
     flags = (
         "--llm",
@@ -54,7 +54,7 @@ def test_the_plan_then_generate_then_nothing_left(invoke, project, llm_server):
     report = done.json()
     assert (report["entities"], report["generated"], report["quarantined"]) == (6, 6, 0)
     assert "generate  6/6 (100%)" in done.err
-    again = invoke("generate", "--json", *PRICE)  # costs nothing, and so asks nothing
+    again = invoke("generate", "--json", *PRICE)  # free, so no confirmation
     assert again.code == 0
     assert again.json()["cached"] == 6
     assert llm_server.count == 6
@@ -107,20 +107,20 @@ def test_a_missing_key_is_named(invoke, project, monkeypatch):
 
 
 def test_a_person_at_a_terminal_is_shown_the_plan_and_asked(project, llm_server):
-    code, shown = on_a_terminal(project, ["generate"], [("Go on?", "n")])
+    code, shown = on_a_terminal(project, ["generate"], [("Continue?", "n")])
     assert code == 1
     assert "calls" in shown
     assert "unknown" in shown
     assert "nothing was generated" in shown
     assert llm_server.count == 0
-    code, shown = on_a_terminal(project, ["generate"], [("Go on?", "y")])
+    code, shown = on_a_terminal(project, ["generate"], [("Continue?", "y")])
     assert code == 0, shown
     assert llm_server.count == 6
     assert "6/6 (100%)" in shown
 
 
 def test_ctrl_c_at_the_question(project, llm_server):
-    code, shown = on_a_terminal(project, ["generate"], [("Go on?", CTRL_C)])
+    code, shown = on_a_terminal(project, ["generate"], [("Continue?", CTRL_C)])
     assert code == 130
     assert "interrupted" in shown
     assert "Traceback" not in shown

@@ -1,4 +1,4 @@
-"""Progress: plain lines in a pipe, one live line a stage on a terminal."""
+"""Tests of progress: plain lines in a pipe, live lines on a terminal."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_is_complete_and_tells_so_again_and_again_is_said_once():
             view(Progress("embed", tick // 60, 120))
     lines = stream.getvalue().splitlines()
     assert [line.split()[1] for line in lines if line.startswith("generate")] == ["60/60"]
-    assert len([line for line in lines if line.startswith("embed")]) == 5  # one each five seconds, and the last
+    assert len([line for line in lines if line.startswith("embed")]) == 5  # one every five seconds, and the last
 
 
 def test_a_total_that_grows_with_the_work_is_not_an_end_each_time():
@@ -89,10 +89,10 @@ def test_training_counts_epochs_as_parts_of_a_run():
 
 
 def test_runs_that_stopped_early_tell_how_long_others_take():
-    """Twenty seconds each (the first one's are counted from its first epoch on) of at most a thousand epochs."""
+    """Each run takes twenty seconds and stops long before its thousand epochs; the first is timed from its first epoch."""
     stream, clock = io.StringIO(), Clock()
     with ProgressView(stream=stream, clock=clock) as view:
-        view(Progress("ablate", 2, 8, {"run": "none/seed1", "seconds": 0.0}))  # remembered: it took no time
+        view(Progress("ablate", 2, 8, {"run": "none/seed1", "seconds": 0.0}))  # cached: it took no time
         for run in range(2, 5):
             for epoch in range(1, 21):
                 clock.now += 1.0
@@ -104,7 +104,7 @@ def test_runs_that_stopped_early_tell_how_long_others_take():
 
 
 def test_what_was_there_before_does_not_flatter_the_rate_of_training():
-    """A reference that takes a minute, runs that are remembered, a first epoch that compiles: none of them is training."""
+    """A slow reference line, cached runs and a first epoch that compiles do not count towards the rate."""
     stream, clock = io.StringIO(), Clock()
     with ProgressView(stream=stream, clock=clock) as view:
         view(Progress("ablate", 0, 25, {"run": "reference"}))
@@ -136,7 +136,7 @@ def test_a_first_epoch_that_compiles_foretells_nothing():
             clock.now = at
             view(Progress("ablate", 0, 65, {"run": "none/seed0", "epoch": epoch, "epochs": 300}))
     first, second, third, last = stream.getvalue().splitlines()
-    assert not any("left" in line for line in (first, second, third)), "0.01% done is no ground for an estimate"
+    assert not any("left" in line for line in (first, second, third)), "0.01% is too little for an estimate"
     assert last.endswith("left")
 
 
@@ -172,9 +172,9 @@ def test_a_terminal_gets_live_lines_that_step_aside_for_a_question():
     with ProgressView(stream=stream) as view:
         view(Progress("read", 3))
         with view.suspended():
-            stream.write("Go on?")
+            stream.write("Continue?")
         view(Progress("generate", 1, 2, {"run": "[bold]not markup[/bold]"}))
     text = stream.getvalue()
     assert "read  3" in text
-    assert "Go on?" in text
+    assert "Continue?" in text
     assert "[bold]not markup[/bold]" in text

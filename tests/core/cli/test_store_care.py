@@ -1,4 +1,4 @@
-"""``enhancer store``: files that are gone, files full of nonsense, and what is said about them."""
+"""Tests of ``enhancer store`` with missing and damaged files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILES = {"lmdb": "store.lmdb", "sqlite": "store.sqlite"}
 
 @pytest.fixture(params=FILES)
 def store(request, tmp_path, llm_server, hashing, monkeypatch):  # noqa: F811
-    """Six films with profiles, in a store of each kind; its file."""
+    """The file of a store with six films; one of each kind of store."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-notforanyone-0123456789abcdef")
     rows = "".join(f"{n},film {n},a story of {n} friends\n" for n in range(6))
     (tmp_path / "items.csv").write_text("item_id,title,plot\n" + rows)
@@ -28,20 +28,20 @@ def store(request, tmp_path, llm_server, hashing, monkeypatch):  # noqa: F811
 def test_before_there_is_a_store_there_is_nothing_to_verify(store, invoke):  # noqa: F811
     done = invoke("store", "verify")
     assert (done.code, done.out.count("there is no store")) == (1, 1)
-    assert "is [store] path right?" in done.err
+    assert "check [store] path" in done.err
     assert not store.parent.exists()
 
 
 def test_a_deleted_file_is_told_and_its_records_are_made_again_without_a_call(store, invoke, llm_server):  # noqa: F811
     assert invoke("generate", "--yes").code == 0
     sound = invoke("store", "verify")
-    assert (sound.code, sound.out) == (0, "6 records, no fault\n")
+    assert (sound.code, sound.out) == (0, "6 records, no faults\n")
     store.unlink()
     done = invoke("store", "verify", "--json")
     assert done.code == 1
     assert done.json() == {"records": 0, "faults": [{"where": "features", "what": "there is no store"}]}
-    assert "6 paid answers in the journal: `enhancer generate` makes the records again" in done.err
-    assert not store.exists(), "whoever only looks makes no store"
+    assert "6 paid answers in the journal: `enhancer generate` restores the records" in done.err
+    assert not store.exists(), "reading must not create a store"
     assert invoke("store", "stats", "--quick", "--json").json()["records"] == 0
     asked = llm_server.count
     assert invoke("generate").code == 0
@@ -53,7 +53,7 @@ def test_an_empty_store_beside_paid_answers_is_told(store, invoke):  # noqa: F81
     (store.parents[1] / "items.csv").write_text("item_id,title,plot\nnew,a new film,its story\n")
     assert invoke("store", "gc", "--yes", "--prune-at-most", "1").code == 0
     done = invoke("store", "verify")
-    assert (done.code, "there is no record" in done.out) == (1, True)
+    assert (done.code, "the store has no records" in done.out) == (1, True)
 
 
 def test_nonsense_in_the_file_says_how_to_go_on(store, invoke, llm_server):  # noqa: F811
@@ -99,10 +99,10 @@ def test_a_part_is_exported(store, invoke):  # noqa: F811
 def test_one_is_not_many(store, invoke):  # noqa: F811
     (store.parents[1] / "items.csv").write_text("item_id,title,plot\n1,film,its story\n")
     assert invoke("generate", "--yes").code == 0
-    assert invoke("store", "verify").out == "1 record, no fault\n"
+    assert invoke("store", "verify").out == "1 record, no faults\n"
     assert invoke("store", "export", "all.jsonl").out == "1 record written to all.jsonl\n"
     assert invoke("store", "import", "all.jsonl").out == "1 record read from all.jsonl, 0 of them embedded here\n"
-    assert invoke("store", "repair", "--yes").out == "1 record is sound; nothing was lost\n"
+    assert invoke("store", "repair", "--yes").out == "1 sound record kept; nothing was lost\n"
     raw = store.read_bytes()
     place = raw.rindex(b"A warm") if b"A warm" in raw else raw.rindex(b"loopback")
     store.write_bytes(raw[:place] + b"?" + raw[place + 1 :])
@@ -110,7 +110,7 @@ def test_one_is_not_many(store, invoke):  # noqa: F811
 
 
 def test_a_broken_page_is_listed_and_repaired(store, invoke):  # noqa: F811
-    """Neither what is listed nor how to go on is lost where the records cannot be counted any more."""
+    """Faults and the advice are printed even if the records can no longer be counted."""
     lines = [f'{{"id": "{n}", "profile": "Film {n}, of slow and warm days.", "tags": ["warm"]}}\n' for n in range(300)]
     (store.parents[1] / "made.jsonl").write_text("".join(lines))
     assert invoke("store", "import", "made.jsonl").code == 0
@@ -131,7 +131,7 @@ def test_a_doctor_tells_what_a_store_holds_and_whose_vectors(store, invoke, llm_
     def told(*flags: str) -> dict[str, str]:
         return next(check for check in invoke("doctor", "--json", *flags).json() if check["name"] == "store")
 
-    assert "will be made by the first generate" in told()["detail"]
+    assert "will be created by the first `enhancer generate`" in told()["detail"]
     assert invoke("generate", "--yes").code == 0
     assert (told()["status"], told()["detail"].endswith(": 6 records")) == ("ok", True)
     other = told("--set", "embedder.dim=7")

@@ -1,4 +1,4 @@
-"""The verbs one after the other, on two CSV files and a local server: what a new user types."""
+"""Tests of all commands in the order in which a new user runs them, on two CSV files and a local server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def project(invoke, tables, hashing, llm_server):
     return tables
 
 
-@pytest.mark.filterwarnings("ignore")  # the libraries' own
+@pytest.mark.filterwarnings("ignore")  # warnings of libraries
 def test_what_is_left_out_of_the_interactions_is_told(invoke, project):
     assert invoke("generate", "-q").code == 0
     with (project / "ratings.csv").open("a") as file:
@@ -33,11 +33,11 @@ def test_what_is_left_out_of_the_interactions_is_told(invoke, project):
     assert "min_rating" not in on_purpose.err
 
 
-@pytest.mark.filterwarnings("ignore")  # the libraries' own
+@pytest.mark.filterwarnings("ignore")  # warnings of libraries
 def test_a_metric_that_nothing_measures_is_null_and_not_zero(invoke, project):
     assert invoke("generate", "-q").code == 0
     rows = (project / "ratings.csv").read_text().splitlines()
-    (project / "test.csv").write_text("\n".join(rows))  # what is not held out of training is trained on
+    (project / "test.csv").write_text("\n".join(rows))  # the test file repeats the training interactions
     flags = ("--set", "evaluation.split=files", "--set", "evaluation.test=test.csv")
     trained = invoke("train", "--json", *SMALL, *flags, "--set", "evaluation.cold_items=0.2")
     assert trained.code == 0, trained.err
@@ -45,14 +45,14 @@ def test_a_metric_that_nothing_measures_is_null_and_not_zero(invoke, project):
     assert "interactions left out: train also holds them" in trained.err
 
 
-@pytest.mark.filterwarnings("ignore")  # the libraries' own
+@pytest.mark.filterwarnings("ignore")  # warnings of libraries
 def test_from_two_tables_to_recommendations(invoke, project, llm_server):
     assert invoke("generate").code == 0
     record = invoke("store", "get", "1", "--json").json()
     assert (record["id"], record["kind"], record["model"]) == ("1", "item", "local")
     assert record["profile"]
     assert len(record["vector"]) == 256
-    assert "Toy Story" not in invoke("store", "get", "1").out  # the profile's words are the model's
+    assert "Toy Story" not in invoke("store", "get", "1").out  # the profile is the LLM's text, not the title
     gone = invoke("store", "get", "77")
     assert gone.code == 1
     assert "no record of item '77'" in gone.err

@@ -1,4 +1,4 @@
-"""``enhancer doctor``: is everything there that a run needs, and what mends what is not."""
+"""``enhancer doctor``: check the setup and suggest fixes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 import typer
 
 from enhancer.cli.commands.guess_tables import read_head
+from enhancer.cli.formatting import counted
+from enhancer.cli.layout import prose
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
-from enhancer.cli.tables import counted
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ _OLDEST = (3, 11)
 
 
 @dataclass(frozen=True)
-class Check:
-    """One line of the report."""
+class SetupCheck:
+    """Result of checking one part of the setup; the fields are the keys of ``--json``."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
     detail: str
     mend: str | None = None
+    """How to fix it."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,23 +48,24 @@ def add_to(app: typer.Typer) -> None:
 
 
 def doctor(session: Session, as_json: JsonFlag = False) -> None:
-    """Check the setup, and say what mends it.
+    """Check the setup and suggest fixes.
 
-    Libraries, plugins, configuration, data files, key and store. Calls no LLM. Exit code 1 if something fails.
+    Checks libraries, plugins, configuration, data files, API key and store. Calls no LLM. Exits with code 1 if a check
+    fails.
     """
-    checks = list(_all(session))
+    checks = list(_checks(session))
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
         for check in checks:
-            typer.echo(f"{check.status:<4}  {check.name}: {check.detail}")
+            typer.echo(prose(f"{check.name}: {check.detail}", f"{check.status:<4}  "))
             if check.mend and check.status != "ok":
-                typer.echo(f"      {check.mend}")
+                typer.echo(prose(check.mend, " " * 6))
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 
 
-def _all(session: Session) -> Iterator[Check]:
+def _checks(session: Session) -> Iterator[SetupCheck]:
     yield _python()
     yield _libraries()
     yield from _plugins(session.plugins)
@@ -73,22 +76,22 @@ def _all(session: Session) -> Iterator[Check]:
     try:
         settings, root = load_settings(session.config, overrides=session.overrides)
     except ConfigError as error:
-        there = session.config is not None or Path("enhancer.toml").exists()
-        yield Check("configuration", "fail" if there else "warn", error.message, error.hint)
+        exists = session.config is not None or Path("enhancer.toml").exists()
+        yield SetupCheck("configuration", "fail" if exists else "warn", error.message, error.hint)
         return
-    yield Check("configuration", "ok", f"valid, in {root.resolve()}")
+    yield SetupCheck("configuration", "ok", f"valid, in {root.resolve()}")
     yield from _data(settings, root)
     yield from _parts(ProjectParts(settings, root, session.plugins))
 
 
-def _python() -> Check:
+def _python() -> SetupCheck:
     where = f"{platform.python_version()} at {sys.executable}"
     if sys.version_info < _OLDEST:
-        return Check("python", "fail", where, "enhancer needs Python 3.11 or newer")
-    return Check("python", "ok", where)
+        return SetupCheck("python", "fail", where, "enhancer needs Python 3.11 or newer")
+    return SetupCheck("python", "ok", where)
 
 
-def _libraries() -> Check:
+def _libraries() -> SetupCheck:
     versions, missing = [], []
     for name in _LIBRARIES:
         try:
@@ -96,31 +99,31 @@ def _libraries() -> Check:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Check("libraries", "fail", f"missing: {', '.join(missing)}", "pip install --upgrade enhancer")
-    return Check("libraries", "ok", ", ".join(versions))
+        return SetupCheck("libraries", "fail", f"missing: {', '.join(missing)}", "pip install --upgrade enhancer")
+    return SetupCheck("libraries", "ok", ", ".join(versions))
 
 
-def _plugins(manager: PluginManager) -> Iterator[Check]:
+def _plugins(manager: PluginManager) -> Iterator[SetupCheck]:
     lines = manager.listing()
-    works = sum(line.status == "ok" for line in lines)
-    yield Check("plugins", "ok", f"{works} of {len(lines)} work; `enhancer plugins` lists them")
+    available = sum(line.status == "ok" for line in lines)
+    yield SetupCheck("plugins", "ok", f"{available} of {len(lines)} are available; `enhancer plugins` lists them")
     for line in lines:
         if line.status != "ok":
             name = f"plugin {line.name} ({line.kind or 'unknown kind'} of {line.distribution})"
-            yield Check(name, "warn", f"{line.status}: {line.reason}")
+            yield SetupCheck(name, "warn", f"{line.status}: {line.reason}")
 
 
-def _cache() -> Check:
+def _cache() -> SetupCheck:
     import platformdirs
 
     folder = platformdirs.user_cache_path("enhancer")
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(nearest, os.W_OK):
-        return Check("cache", "ok", f"{folder} is writable")
-    return Check("cache", "warn", f"{folder} is not writable", "set XDG_CACHE_HOME to a folder that is")
+        return SetupCheck("cache", "ok", f"{folder} is writable")
+    return SetupCheck("cache", "warn", f"{folder} is not writable", "set XDG_CACHE_HOME to a writable folder")
 
 
-def _data(settings: Settings, root: Path) -> Iterator[Check]:
+def _data(settings: Settings, root: Path) -> Iterator[SetupCheck]:
     columns, features = settings.data.columns, settings.data.features
     wanted: dict[str, tuple[Path | None, list[str | None]]] = {
         "items": (
@@ -139,38 +142,40 @@ def _data(settings: Settings, root: Path) -> Iterator[Check]:
     for name, (path, needed) in wanted.items():
         if path is None:
             if name != "users":
-                yield Check(f"data.{name}", "warn", "not set", f'write [data] {name} = "FILE"')
+                yield SetupCheck(f"data.{name}", "warn", "not set", f'set [data] {name} = "FILE"')
             continue
         yield _table(f"data.{name}", root / path, [column for column in needed if column])
 
 
 def _bare(names: list[str]) -> list[str]:
-    """Columns of side features without what they are said to be."""
+    """Return the columns of side features without their types."""
     return [re.sub(r":(number|category|tags)$", "", name) for name in names]
 
 
-def _table(name: str, path: Path, needed: list[str]) -> Check:
+def _table(name: str, path: Path, needed: list[str]) -> SetupCheck:
     if not path.is_file():
-        return Check(name, "fail", f"no file {path}", f"put it there, or correct [data] {name.partition('.')[2]}")
+        return SetupCheck(
+            name, "fail", f"there is no file {path}", f"create it, or correct [data] {name.partition('.')[2]}"
+        )
     try:
-        # A key that is in no early line of JSON is found in items and users, and not in interactions.
+        # As in every other command, keys of JSON lines may first appear late in items and users, not in interactions.
         table = read_head(path, needed if name != "data.interactions" else ())
     except EnhancerError as error:
-        return Check(name, "fail", error.message, error.hint)
+        return SetupCheck(name, "fail", error.message, error.hint)
     if table.damage is not None:
-        return Check(name, "fail", table.damage.message, table.damage.hint)
-    if missing := [column for column in needed if column not in table.columns]:
-        there = ", ".join(table.columns) or "none: the file is empty"
-        return Check(
-            name, "fail", f"{path} has no column {', '.join(missing)}; its columns: {there}", "correct [data.columns]"
+        return SetupCheck(name, "fail", table.damage.message, table.damage.hint)
+    if absent := [column for column in needed if column not in table.columns]:
+        present = ", ".join(table.columns) or "none, since the file is empty"
+        return SetupCheck(
+            name, "fail", f"{path} has no column {', '.join(absent)}; its columns: {present}", "correct [data.columns]"
         )
     if not table.rows:
-        return Check(name, "fail", f"{path} has a header and no rows", "it must hold at least one")
-    return Check(name, "ok", f"{path}: {', '.join(table.columns)}")
+        return SetupCheck(name, "fail", f"{path} has a header and no rows", "add at least one row")
+    return SetupCheck(name, "ok", f"{path}: {', '.join(table.columns)}")
 
 
-def _parts(parts: ProjectParts) -> Iterator[Check]:
-    """Each plugin that the configuration chooses."""
+def _parts(parts: ProjectParts) -> Iterator[SetupCheck]:
+    """Check the plugins that the configuration selects."""
     prompts = parts.settings.prompts
     if "llm" in (prompts.item.source, prompts.user.source):
         yield _guarded("llm", lambda: _llm(parts))
@@ -179,61 +184,61 @@ def _parts(parts: ProjectParts) -> Iterator[Check]:
     yield _guarded("backbone and fuser", lambda: _pair(parts))
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], SetupCheck]) -> SetupCheck:
     try:
         return check()
     except EnhancerError as error:
-        return Check(name, "fail", error.message, error.hint)
-    except Exception as error:  # noqa: BLE001  a plugin can raise anything, and the other checks go on
-        return Check(name, "fail", f"{type(error).__name__}: {error}")
+        return SetupCheck(name, "fail", error.message, error.hint)
+    except Exception as error:  # noqa: BLE001  plugins may raise anything; the other checks continue
+        return SetupCheck(name, "fail", f"{type(error).__name__}: {error}")
 
 
-def _llm(parts: ProjectParts) -> Check:
+def _llm(parts: ProjectParts) -> SetupCheck:
     llm, provider = parts.settings.llm, parts.provider()
     provider.check(llm.model)
     price = llm.price or provider.price(llm.model)
     if price is None:
-        mend = "give it one with [llm.price] input and output; max_cost is refused without"
-        return Check("llm", "warn", f"{llm.use}, {provider.describe(llm.model)}: its price is not known", mend)
-    cost = f"${price.input:g} and ${price.output:g} per million tokens in and out"
-    return Check("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}")
+        mend = "set input and output in [llm.price]; max_cost requires a known price"
+        return SetupCheck("llm", "warn", f"{llm.use}, {provider.describe(llm.model)}: the price is not known", mend)
+    cost = f"${price.input:g} per million input tokens, ${price.output:g} per million output tokens"
+    return SetupCheck("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}")
 
 
-def _embedder(parts: ProjectParts) -> Check:
-    _ = parts.embedder  # is made here, if it can be
+def _embedder(parts: ProjectParts) -> SetupCheck:
+    _ = parts.embedder  # creates it, or raises
     chosen = parts.settings.embedder
-    return Check("embedder", "ok", f"{chosen.use}, input {' and '.join(chosen.input)}")
+    return SetupCheck("embedder", "ok", f"{chosen.use}, input {' and '.join(chosen.input)}")
 
 
-def _store(parts: ProjectParts) -> Check:
-    """Open the store if there is one; making one is not for a doctor."""
+def _store(parts: ProjectParts) -> SetupCheck:
+    """Check the store if it exists; a check must not create it."""
     use = parts.settings.store.use
     target, options = parts.store_class_and_options()
     if not target.exists(options, parts.context):
         place = parts.root / getattr(options, "path", "")
-        return Check("store", "ok", f"{use}: {place} will be made by the first generate")
+        return SetupCheck("store", "ok", f"{use}: {place} will be created by the first `enhancer generate`")
     try:
         stats = parts.store.stats()
     finally:
         parts.close()
     held = f"{use}: {counted(stats.records, 'record')}"
     embedder = None
-    with contextlib.suppress(Exception):  # what is wrong with it is told under its own name
+    with contextlib.suppress(Exception):  # reported by the check of the embedder
         embedder = parts.embedder
     if embedder and stats.embedders and embedder.fingerprint not in stats.embedders:
-        return Check(
+        return SetupCheck(
             "store",
             "warn",
             f"{held}, all with vectors of another embedder ({', '.join(stats.embedders)})",
-            "`enhancer generate` embeds them anew, without calling the LLM",
+            "`enhancer generate` embeds them again, without calling the LLM",
         )
-    return Check("store", "ok", held)
+    return SetupCheck("store", "ok", held)
 
 
-def _pair(parts: ProjectParts) -> Check:
+def _pair(parts: ProjectParts) -> SetupCheck:
     data, use = parts.settings.data, parts.settings.backbone.use
     backbone, fuser = parts.backbone(), parts.fuser()
     fuser.check(backbone, parts.settings.fuser.use, use)
     features = _bare([*data.features.item, *data.features.user])
     backbone.check_material(features=features, labelled=data.columns.label is not None, name=use)
-    return Check("backbone and fuser", "ok", f"{use} with {parts.settings.fuser.use}")
+    return SetupCheck("backbone and fuser", "ok", f"{use} with {parts.settings.fuser.use}")

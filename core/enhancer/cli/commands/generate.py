@@ -1,15 +1,14 @@
-"""``plan``, ``generate`` and ``run``: what costs money, and asks first."""
+"""``plan``, ``generate`` and ``run``: estimate costs, and generate after confirmation."""
 
 from __future__ import annotations
 
 import contextlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enhancer.cli import jsonlog, tables
-from enhancer.cli.failures import PARTLY
+from enhancer.cli import formatting, jsonlog, results
+from enhancer.cli.failures import PARTIAL
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, with_session
 from enhancer.errors import ConfigError, EnhancerError
@@ -29,42 +28,47 @@ def add_to(app: typer.Typer) -> None:
 
 
 BatchFlag = Annotated[
-    bool, typer.Option("--batch", help="By the provider's batch API: within a day, at about half the price.")
+    bool, typer.Option("--batch", help="Use the provider's batch API: results within a day, at about half the price.")
 ]
 
-NoWaitFlag = Annotated[bool, typer.Option("--no-wait", help="With --batch: submit, collect what is ready, and leave.")]
+NoWaitFlag = Annotated[
+    bool,
+    typer.Option("--no-wait", help="With --batch: submit jobs, collect finished ones, and do not wait for others."),
+]
+
+RetryFlag = Annotated[
+    bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
+]
 
 
 def plan(session: Session, batch: BatchFlag = False, as_json: JsonFlag = False) -> None:
-    """Show what would be generated, and the cost. Calls nothing."""
+    """Show what would be generated and its estimated cost. Makes no calls."""
     with session.opened() as project:
         result = project.plan(batch=batch).to_json()
     if as_json:
         print_json(result)
     else:
-        typer.echo(tables.plan(result))
+        typer.echo(results.plan(result))
 
 
 def generate(
     session: Session,
-    retry_quarantined: Annotated[
-        bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
-    ] = False,
+    retry_quarantined: RetryFlag = False,
     batch: BatchFlag = False,
     no_wait: NoWaitFlag = False,
     abandon: Annotated[
-        bool, typer.Option("--abandon", help="With --batch: end the jobs that are out, and collect what they have.")
+        bool, typer.Option("--abandon", help="With --batch: cancel open jobs, and collect the answers that they have.")
     ] = False,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Profile, embed and store what is new or changed.
+    """Generate, embed and store profiles of new and changed entities.
 
-    Resumable: what was paid for is kept, and nothing is paid for twice.
+    An interrupted run continues where it stopped. No answer is paid for twice.
     """
-    with session.opened() as project, ProgressView(quiet=session.quiet) as view, _telling(view, as_json):
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
         try:
-            done = project.generate(
+            report = project.generate(
                 listener=view,
                 confirm=consent(yes, view),
                 retry_quarantined=retry_quarantined,
@@ -74,95 +78,108 @@ def generate(
             )
         except (KeyboardInterrupt, EnhancerError):
             with view.suspended():
-                tell_of_jobs(project)
+                report_open_jobs(project)
             raise
-        out = project.parts.pipeline.open_jobs() if batch or done.pending else []
-    report = done.to_json()
-    _print(report, as_json, tables.generation)
-    if out:
-        _say_jobs(out)
-    _end_in_part(report)
+        jobs = project.parts.pipeline.open_jobs() if batch or report.pending else []
+    result = report.to_json()
+    _print(result, as_json, results.generation)
+    if jobs:
+        _report_jobs(jobs)
+    _exit_if_quarantined(result)
 
 
-def tell_of_jobs(project: Project) -> None:
-    """Whoever stops waiting learns that the provider does not."""
-    with contextlib.suppress(EnhancerError):  # what stopped the run is told, not that nothing can be said of jobs
-        if out := project.parts.pipeline.open_jobs():
-            _say_jobs(out)
+def report_open_jobs(project: Project) -> None:
+    """Print which batch jobs go on at the provider after the command has ended."""
+    with contextlib.suppress(EnhancerError):  # an error here must not hide the one that ended the run
+        if jobs := project.parts.pipeline.open_jobs():
+            _report_jobs(jobs)
 
 
-def _say_jobs(out: Sequence[Job]) -> None:
-    names = ", ".join(job.provider_id or "one about to be submitted" for job in out[:3])
-    more = f" and {len(out) - 3} more" if len(out) > 3 else ""
-    what = "a batch job goes on" if len(out) == 1 else f"{len(out)} batch jobs go on"
+def _report_jobs(jobs: Sequence[Job]) -> None:
+    names = ", ".join(job.provider_id or "one about to be submitted" for job in jobs[:3])
+    more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
+    subject = "a batch job is" if len(jobs) == 1 else f"{len(jobs)} batch jobs are"
+    requests = formatting.counted(sum(job.requests for job in jobs), "request")
     say(
-        f"{what} at the provider ({names}{more}; {tables.counted(sum(job.requests for job in out), 'request')}): "
-        "`enhancer generate --batch` collects what is answered, and submits nothing twice"
+        f"{subject} still running at the provider ({names}{more}; {requests}): run `enhancer generate --batch` later "
+        "to collect the answers; nothing is submitted twice"
     )
 
 
 def run(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
-    """Generate, train and ablate."""
-    with session.opened() as project, ProgressView(quiet=session.quiet) as view, _telling(view, as_json):
+    """Run generate, train and ablate in this order."""
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
         result = project.run(listener=view, confirm=consent(yes, view)).to_json()
-    _print(result, as_json, _three)
-    _end_in_part(result["generate"])
+    _print(result, as_json, _all_results)
+    _exit_if_quarantined(result["generate"])
 
 
-def _three(result: dict[str, Any]) -> str:
-    parts = (tables.generation(result["generate"]), tables.training(result["train"]), tables.ablation(result["ablate"]))
-    return "\n\n".join(parts)
+def _all_results(result: dict[str, Any]) -> str:
+    generated, trained = results.generation(result["generate"]), results.training(result["train"])
+    return "\n\n".join([generated, trained, results.ablation(result["ablate"])])
 
 
-@contextmanager
-def _telling(view: ProgressView, as_json: bool) -> Iterator[None]:
-    """A run that was stopped tells what it had done before it says why it stopped."""
+@contextlib.contextmanager
+def _partial_report(view: ProgressView, as_json: bool) -> Iterator[None]:
+    """Print the report of a run that stops early before its error message."""
     try:
         yield
     except EnhancerError as error:
         if error.report is not None:
             with view.suspended():
-                _print(error.report.to_json(), as_json, tables.generation)
+                _print(error.report.to_json(), as_json, results.generation)
         raise
-    except KeyboardInterrupt as stop:
-        if (report := getattr(stop, "report", None)) is not None:
+    except KeyboardInterrupt as interrupt:
+        if (report := getattr(interrupt, "report", None)) is not None:
             with view.suspended():
-                _say_done(report.to_json())
+                _say_interrupted(report.to_json())
         raise
 
 
-def _say_done(report: dict[str, Any]) -> None:
-    """What an interrupted run had done: no result, so it goes to stderr."""
-    if jsonlog.speaks_json():
-        jsonlog.summary("generate", report)
+def _say_interrupted(result: dict[str, Any]) -> None:
+    """Print the report of an interrupted run to stderr, since stdout is for complete results."""
+    if jsonlog.enabled():
+        jsonlog.summary("generate", result)
     else:
-        say(f"\n{tables.generation(report)}")
+        say(f"\n{results.generation(result)}")
 
 
 def _print(result: dict[str, Any], as_json: bool, render: Callable[[dict[str, Any]], str]) -> None:
-    jsonlog.summary("run" if render is _three else "generate", result)
+    jsonlog.summary("run" if render is _all_results else "generate", result)
     if as_json:
         print_json(result)
     else:
         typer.echo(render(result))
 
 
-def _end_in_part(report: dict[str, Any]) -> None:
-    """Exit 3 when some entities are in quarantine."""
-    if report["quarantined"]:
-        say(
-            f"{report['quarantined']} in quarantine: `enhancer store quarantine` lists them with the reason, "
-            "`enhancer generate --retry-quarantined` asks again"
-        )
-        raise typer.Exit(PARTLY)
+def _exit_if_quarantined(result: dict[str, Any]) -> None:
+    """Exit with code 3 if entities are in quarantine."""
+    if result["quarantined"]:
+        say(quarantine_hint(result["quarantined"], "generate"))
+        raise typer.Exit(PARTIAL)
+
+
+def quarantine_hint(quarantined: int, command: str) -> str:
+    """Return what to do about quarantined entities.
+
+    Args:
+        quarantined: Their number.
+        command: The command that asks again: ``generate`` or ``refresh``.
+    """
+    return (
+        f"{formatting.counted(quarantined, 'entity')} in quarantine: `enhancer store quarantine` lists the reasons, "
+        f"`enhancer {command} --retry-quarantined` asks again"
+    )
 
 
 def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
-    """Ask before money is spent: shown the plan, somebody at a terminal answers; elsewhere ``--yes`` must have.
+    """Return a function that shows a plan and asks for confirmation before money is spent.
+
+    Without a terminal to ask on, ``--yes`` is required.
 
     Args:
-        yes: Answered already.
-        view: Steps aside while the question is on the terminal.
+        yes: Whether ``--yes`` was given.
+        view: Suspended while the question is asked.
     """
 
     def confirm(plan: Any) -> bool:
@@ -171,18 +188,18 @@ def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
             return True
         with view.suspended():
             if not (yes and view.quiet):
-                say(tables.plan(result))
+                say(results.plan(result))
             if yes:
                 return True
             if not is_terminal():
                 cost = result["cost_usd"]
-                price = "at an unknown price" if cost is None else f"for about {tables.dollars(cost)}"
+                price = "at an unknown price" if cost is None else f"for about {formatting.dollars(cost)}"
                 raise ConfigError(
-                    f"this would make {tables.counted(result['requests'], 'call')} {price}, "
-                    "and nobody is here to be asked",
-                    hint="pass --yes to go on; `enhancer plan` shows the plan alone",
+                    f"this would make {formatting.counted(result['requests'], 'call')} {price}, and there is no "
+                    "terminal to ask for confirmation",
+                    hint="pass --yes to continue; `enhancer plan` shows the plan without generating",
                 )
-            if not ask("Go on?"):
+            if not ask("Continue?"):
                 say("nothing was generated")
                 raise typer.Exit(1)
         return True

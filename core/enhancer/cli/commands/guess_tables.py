@@ -1,4 +1,4 @@
-"""What the tables in a folder are: which holds items, users or interactions, and which columns say so."""
+"""Guess which tables in a folder hold items, users and interactions, and what their columns mean."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SAMPLE = 200
 _MAX_FILES = 500
 
-# Names as people write them, without case and punctuation; the first of a list wins.
+# Common column names, without case and punctuation; earlier ones take precedence.
 _THINGS = ["item", "movie", "film", "product", "article", "book", "track", "song", "video", "business", "listing"]
 _THINGS += ["game", "anime", "news", "recipe", "title"]
 _PEOPLE = ["user", "customer", "reviewer", "member", "account", "visitor", "reader", "profile", "author"]
@@ -32,22 +32,22 @@ _USERS_NAMED = re.compile("|".join(_PEOPLE), re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Table:
-    """A file's columns, and its first rows as text."""
+class TableHead:
+    """The columns of a file, and its first rows as text."""
 
     path: Path
     columns: list[str]
     rows: list[dict[str, str]]
     damage: DataError | None = None
-    """Why its rows cannot be read: then there are columns alone."""
+    """The error that stopped reading rows, if any; ``rows`` is empty then."""
 
     def first(self, names: Iterable[str]) -> str | None:
-        """The column whose name is the first of ``names`` that there is, compared without case and punctuation."""
+        """Return the column with the first of ``names`` that exists, ignoring case and punctuation."""
         plain = {re.sub(r"[^a-z0-9]", "", column.lower()): column for column in reversed(self.columns)}
         return next((plain[name] for name in names if name in plain), None)
 
     def numeric(self, column: str) -> bool:
-        """Whether every sampled value that is there is a number."""
+        """Return whether a column has values and all sampled ones are numbers."""
         values = [value for row in self.rows if (value := row.get(column, "").strip())]
         try:
             return bool([float(value) for value in values])
@@ -55,36 +55,36 @@ class Table:
             return False
 
     def wordless(self, column: str) -> bool:
-        """Whether a column says nothing a reader would learn from: it is empty, or holds addresses."""
+        """Return whether a column has no text for a profile: it is empty, or all sampled values are URLs."""
         values = [value for row in self.rows if (value := row.get(column, "").strip())]
         return not values or all(re.match(r"https?://|www\.", value) for value in values)
 
 
 @dataclass
 class Guess:
-    """The tables that ``enhancer init`` proposes, and the columns in them."""
+    """The tables that ``enhancer init`` proposes, and their id columns."""
 
-    items: Table | None = None
-    users: Table | None = None
-    interactions: Table | None = None
+    items: TableHead | None = None
+    users: TableHead | None = None
+    interactions: TableHead | None = None
     item_id: str | None = None
     user_id: str | None = None
     items_id: str | None = None
-    """What the table of items calls the item id, where that is not ``item_id``."""
+    """Item-id column of the items table, if it differs from ``item_id``."""
     notes: list[str] = field(default_factory=list)
-    """What a person should know of the choice."""
+    """Remarks for the user."""
 
 
-def read_head(path: Path, wanted: Iterable[str] = ()) -> Table:
-    """Look at the beginning of a table, by the reader that every other command reads it by.
+def read_head(path: Path, wanted: Iterable[str] = ()) -> TableHead:
+    """Read the beginning of a table, with the same reader as all other commands.
 
     Args:
         path: The table.
-        wanted: Columns that are looked for in the whole file, where its beginning does not have them.
+        wanted: Columns to look for in the whole file if they are not at its beginning.
 
     Raises:
-        ConfigError: There is no such file, it is none of a table, or a library is missing.
-        DataError: It is empty, or its header is damaged.
+        ConfigError: The file does not exist or has an unknown format, or a library is missing.
+        DataError: The file is empty, or its header is damaged.
     """
     from enhancer.data.readers import BLANK, open_table
 
@@ -101,16 +101,16 @@ def read_head(path: Path, wanted: Iterable[str] = ()) -> Table:
     except OSError as error:
         damage = DataError(f"cannot read {path}: {error.strerror or error}")
     named = [dict(zip(table.columns, row, strict=True)) for row in rows if BLANK not in row]
-    return Table(path, table.columns, named, damage)
+    return TableHead(path, table.columns, named, damage)
 
 
-def find_tables(folder: Path) -> list[Table]:
-    """Every readable table in a folder and the folders in it."""
+def find_tables(folder: Path) -> list[TableHead]:
+    """Return the readable tables in a folder and its direct subfolders."""
     from enhancer.data.readers import ENDINGS
 
     found = [
         *folder.iterdir(),
-        *(inner for sub in sorted(folder.iterdir()) if _looked_into(sub) for inner in sub.iterdir()),
+        *(inner for sub in sorted(folder.iterdir()) if _searched(sub) for inner in sub.iterdir()),
     ]
     paths = sorted(path for path in found if path.suffix.lower() in ENDINGS and path.is_file())
     tables = []
@@ -118,52 +118,52 @@ def find_tables(folder: Path) -> list[Table]:
         try:
             tables.append(read_head(path))
         except EnhancerError:
-            continue  # not a table that could be proposed
+            continue  # not a table
     return [table for table in tables if len(table.columns) > 1]
 
 
-def _looked_into(path: Path) -> bool:
+def _searched(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not path.name.startswith((".", "_"))
 
 
-def item_column(table: Table) -> str | None:
-    """The column of item ids; in a table named for its items a plain ``id`` is one."""
+def item_column(table: TableHead) -> str | None:
+    """Return the column of item ids; a plain ``id`` counts if the file name suggests items."""
     named = table.path.suffix == ".item" or _ITEMS_NAMED.search(table.path.stem)
     return table.first(_ITEM) or (table.first(["id"]) if named and not table.first(_USER) else None)
 
 
-def user_column(table: Table) -> str | None:
-    """The column of user ids; in a table named for its users a plain ``id`` is one."""
+def user_column(table: TableHead) -> str | None:
+    """Return the column of user ids; a plain ``id`` counts if the file name suggests users."""
     named = table.path.suffix == ".user" or _USERS_NAMED.search(table.path.stem)
     return table.first(_USER) or (table.first(["id"]) if named and not table.first(_ITEM) else None)
 
 
-def rating_column(table: Table) -> str | None:
-    """The column of ratings."""
+def rating_column(table: TableHead) -> str | None:
+    """Return the column of ratings."""
     return next((c for name in _RATING if (c := table.first([name])) and table.numeric(c)), None)
 
 
-def time_column(table: Table) -> str | None:
-    """The column of times in seconds."""
+def time_column(table: TableHead) -> str | None:
+    """Return the column of times in seconds."""
     return next((c for name in _TIME if (c := table.first([name])) and table.numeric(c)), None)
 
 
-def title_column(table: Table) -> str | None:
-    """The column that names an item to people."""
+def title_column(table: TableHead) -> str | None:
+    """Return the column of item titles."""
     return table.first(_TITLE)
 
 
-def guess(tables: list[Table], items: Path | None = None, interactions: Path | None = None) -> Guess:
+def guess(tables: list[TableHead], items: Path | None = None, interactions: Path | None = None) -> Guess:
     """Choose the tables of a project.
 
     Args:
-        tables: What there is to choose from.
-        items: The items, if that is settled.
-        interactions: The interactions, if that is settled.
+        tables: Candidates.
+        items: Path of the items table, if given.
+        interactions: Path of the interactions table, if given.
 
     Raises:
-        ConfigError: A table that was named cannot be what it is said to be.
-        DataError: Likewise.
+        ConfigError: A given table does not exist or lacks a column of ids.
+        DataError: A given table is damaged.
     """
     chosen = Guess()
     chosen.interactions = read_head(interactions) if interactions else _best_interactions(tables)
@@ -180,18 +180,18 @@ def guess(tables: list[Table], items: Path | None = None, interactions: Path | N
     return chosen
 
 
-def _ids_of_interactions(table: Table) -> tuple[str, str]:
+def _ids_of_interactions(table: TableHead) -> tuple[str, str]:
     item, user = table.first(_ITEM), table.first(_USER)
     if item is None or user is None:
-        lacks = "item" if item is None else "user"
+        missing = "item" if item is None else "user"
         raise ConfigError(
-            f"{table.path} has no column that looks like {lacks} ids; its columns: {', '.join(table.columns)}",
-            hint=f"name it {lacks}_id, or write [data.columns] {lacks}_id = … by hand",
+            f"{table.path} has no column that looks like {missing} ids; its columns: {', '.join(table.columns)}",
+            hint=f"name it {missing}_id, or write enhancer.toml yourself with [data.columns] {missing}_id",
         )
     return item, user
 
 
-def _settle_item_id(chosen: Guess, table: Table) -> None:
+def _settle_item_id(chosen: Guess, table: TableHead) -> None:
     if chosen.item_id in table.columns:
         return
     own = item_column(table) or (table.first(["id"]))
@@ -202,14 +202,14 @@ def _settle_item_id(chosen: Guess, table: Table) -> None:
     else:
         raise ConfigError(
             f"{table.path} has no column that looks like item ids; its columns: {', '.join(table.columns)}",
-            hint="name it item_id, or write [data.columns] item_id = … by hand",
+            hint="name it item_id, or write enhancer.toml yourself with [data.columns] item_id",
         )
 
 
-def _best_interactions(tables: list[Table]) -> Table | None:
+def _best_interactions(tables: list[TableHead]) -> TableHead | None:
     candidates = [table for table in tables if table.first(_ITEM) and table.first(_USER)]
 
-    def rank(table: Table) -> tuple[bool, bool, int]:
+    def rank(table: TableHead) -> tuple[bool, bool, int]:
         name = table.path.name
         held_out = bool(_HELD_OUT_NAMED.search(name))
         return (not held_out, bool(_INTERACTIONS_NAMED.search(name)), table.path.stat().st_size)
@@ -217,17 +217,17 @@ def _best_interactions(tables: list[Table]) -> Table | None:
     return max(candidates, key=rank, default=None)
 
 
-def _best_items(tables: list[Table], item_id: str | None) -> Table | None:
+def _best_items(tables: list[TableHead], item_id: str | None) -> TableHead | None:
     candidates = [table for table in tables if item_column(table) and not table.first(_USER)]
 
-    def rank(table: Table) -> tuple[bool, bool, int, int]:
+    def rank(table: TableHead) -> tuple[bool, bool, int, int]:
         words = sum(not table.numeric(column) and not table.wordless(column) for column in table.columns)
         return (item_id in table.columns, bool(_ITEMS_NAMED.search(table.path.stem)), words, table.path.stat().st_size)
 
     return max(candidates, key=rank, default=None)
 
 
-def _best_users(tables: list[Table], user_id: str | None) -> Table | None:
+def _best_users(tables: list[TableHead], user_id: str | None) -> TableHead | None:
     candidates = [table for table in tables if user_id in table.columns and not table.first(_ITEM)]
     return max(
         candidates, key=lambda table: (bool(_USERS_NAMED.search(table.path.stem)), len(table.columns)), default=None

@@ -1,4 +1,4 @@
-"""``enhancer init``: an ``enhancer.toml`` for the tables in a folder."""
+"""``enhancer init``: write an ``enhancer.toml`` for the tables in a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from enhancer.cli.commands.guess_tables import (
     Guess,
-    Table,
+    TableHead,
     find_tables,
     guess,
     rating_column,
@@ -38,7 +38,7 @@ def add_to(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """What goes into the file beside the tables."""
+    """Plugins and models to write into the file."""
 
     llm: str
     model: str | None
@@ -49,32 +49,34 @@ class Choice:
 
 def init(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where the tables are.")] = Path(),
-    items: Annotated[Path | None, typer.Option(help="Items and their text.")] = None,
-    interactions: Annotated[Path | None, typer.Option(help="Who touched what.")] = None,
-    llm: Annotated[str | None, typer.Option(help="LLM provider; see `enhancer plugins`.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model, as the provider names it.")] = None,
-    api_base: Annotated[str | None, typer.Option(help="An OpenAI-compatible server, such as a local one.")] = None,
-    embedder: Annotated[str | None, typer.Option(help="Embedder; see `enhancer plugins`.")] = None,
-    store: Annotated[str, typer.Option(help="Feature store; see `enhancer plugins`.")] = "lmdb",
+    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder with the tables.")] = Path(),
+    items: Annotated[Path | None, typer.Option(help="Table of items and their text.")] = None,
+    interactions: Annotated[Path | None, typer.Option(help="Table of interactions.")] = None,
+    llm: Annotated[str | None, typer.Option(help="LLM provider; `enhancer plugins` lists them.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model at the provider.")] = None,
+    api_base: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible server, such as a local one.")
+    ] = None,
+    embedder: Annotated[str | None, typer.Option(help="Embedder; `enhancer plugins` lists them.")] = None,
+    store: Annotated[str, typer.Option(help="Feature store; `enhancer plugins` lists them.")] = "lmdb",
     yes: YesFlag = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an enhancer.toml.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing enhancer.toml.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write an enhancer.toml for the tables in a folder."""
     if not folder.is_dir():
-        raise ConfigError(f"no folder {folder}")
+        raise ConfigError(f"there is no folder {folder}")
     target = folder / FILE
     if target.exists() and not force:
-        raise ConfigError(f"{target} is there already", hint="pass --force to overwrite it")
+        raise ConfigError(f"{target} exists already", hint="pass --force to overwrite it")
     session: Session = context.find_root().obj
     found = guess(find_tables(folder), items, interactions)
     if is_terminal() and not yes:
         found = _asked(found, folder)
     if found.items is None:
         raise ConfigError(
-            f"no table of items found in {folder.resolve()}",
-            hint="name it: enhancer init --items FILE --interactions FILE; a table has a header and a column of ids",
+            f"found no table of items in {folder.resolve()}",
+            hint="pass it: enhancer init --items FILE --interactions FILE; a table needs a header and a column of ids",
         )
     choice = _choose(session.plugins, llm=llm, model=model, api_base=api_base, embedder=embedder, store=store)
     text = render(found, choice, folder)
@@ -85,19 +87,19 @@ def init(
         print_json(_summary(target, found, choice))
     else:
         typer.echo(f"wrote {target}")
-        say(_told(found, session.plugins, choice))
+        say(_next_steps(found, session.plugins, choice))
 
 
 def _asked(found: Guess, folder: Path) -> Guess:
-    """Let the person at the terminal confirm or correct the tables."""
+    """Ask the user to confirm or correct the tables."""
 
-    def answer(what: str, table: Table | None) -> Path | None:
-        default = str(table.path) if table else ""
-        given = typer.prompt(f"{what} (a file, or - for none)", default=default or "-", err=True).strip()
+    def ask_path(label: str, table: TableHead | None) -> Path | None:
+        default = str(table.path) if table else "-"
+        given = typer.prompt(f"{label} (a file, or - for none)", default=default, err=True).strip()
         return None if given in ("", "-") else Path(given) if Path(given).is_file() else folder / given
 
-    items = answer("table of items", found.items)
-    interactions = answer("table of interactions", found.interactions)
+    items = ask_path("table of items", found.items)
+    interactions = ask_path("table of interactions", found.interactions)
     tables = find_tables(folder)
     if interactions is None:
         tables = [table for table in tables if found.interactions is None or table.path != found.interactions.path]
@@ -113,32 +115,32 @@ def _choose(
     embedder: str | None,
     store: str,
 ) -> Choice:
-    """Settle on plugins: what was asked for, else the first that works here, else the first."""
+    """Choose plugins: the one that was asked for, else the first preferred one that is available, else the first."""
     lines = manager.listing()
 
-    def settle(kind: str, wanted: str | None, preferred: list[str]) -> str:
+    def select(kind: str, wanted: str | None, preferred: list[str]) -> str:
         if wanted is not None:
             known = {line.name for line in lines if line.kind == kind}
             if wanted.rpartition(":")[2] not in known:
-                manager.get(kind, wanted)  # raises, with the nearest name
+                manager.get(kind, wanted)  # raises an error that suggests the nearest name
             return wanted
-        works = [
+        available = [
             name for name in preferred for line in lines if (line.kind, line.name, line.status) == (kind, name, "ok")
         ]
-        return [*works, *preferred][0]
+        return [*available, *preferred][0]
 
-    provider = settle("llm", llm, ["openai", "litellm"] if api_base else ["litellm", "openai"])
+    provider = select("llm", llm, ["openai", "litellm"] if api_base else ["litellm", "openai"])
     return Choice(
         llm=provider,
         model=model or _MODELS.get(provider),
         api_base=api_base,
-        embedder=settle("embedder", embedder, list(_EMBEDDERS)),
-        store=settle("store", store, ["lmdb"]),
+        embedder=select("embedder", embedder, list(_EMBEDDERS)),
+        store=select("store", store, ["lmdb"]),
     )
 
 
 def _write(target: Path, text: str) -> None:
-    """Write the file whole, and only if it is one that enhancer reads."""
+    """Write the file atomically, and only if it is a valid configuration."""
     from enhancer.config import load_settings
 
     try:
@@ -150,34 +152,34 @@ def _write(target: Path, text: str) -> None:
 
 
 def _quote(value: str) -> str:
-    """A TOML string; JSON's escapes are TOML's."""
+    """Return a TOML string; JSON's escapes are valid in TOML."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _path(table: Table, folder: Path) -> str:
-    """As written in the file: relative to it where possible."""
+def _path(table: TableHead, folder: Path) -> str:
+    """Return a table's path as a TOML string, relative to the folder if it is inside."""
     path, root = table.path.resolve(), folder.resolve()
     return _quote(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix())
 
 
 def render(found: Guess, choice: Choice, folder: Path) -> str:
-    """The text of the file.
+    """Return the text of ``enhancer.toml``.
 
     Args:
-        found: The tables; ``found.items`` is there.
+        found: The tables; ``found.items`` must be set.
         choice: The plugins.
-        folder: Where the file will be: paths in it are relative to that.
+        folder: Folder of the file; paths in it are relative to this folder.
     """
     parts = [
-        "# Settings of enhancer. Every key is optional; --set and ENHANCER_… variables override.",
+        "# Settings of enhancer. Every key is optional; --set and ENHANCER_... variables override them.",
         "",
         *_data(found, folder),
         "",
         "[prompts.item]",
-        'template = "item/v1"        # a bundled template, or the path of your own',
+        'template = "item/v1"        # a bundled template, or the path of another',
         'source = "llm"              # llm | text (embed the raw text, no LLM) | none',
         "",
-        "# Users are the mean of the items they trained on. For profiles of users, written by the LLM:",
+        "# A user's vector is the mean of the vectors of their training items. To have the LLM write user profiles:",
         "# [prompts.user]",
         '# template = "user/v1"',
         '# source = "llm"',
@@ -187,7 +189,7 @@ def render(found: Guess, choice: Choice, folder: Path) -> str:
         "[embedder]",
         f"use = {_quote(choice.embedder)}",
         *([f"model = {_quote(name)}"] if (name := _EMBEDDERS.get(choice.embedder)) else []),
-        'input = ["profile"]         # profile | text, or both: vectors side by side',
+        'input = ["profile"]         # profile | text, or both (vectors are concatenated)',
         "",
         "[store]",
         f"use = {_quote(choice.store)}",
@@ -202,7 +204,7 @@ def render(found: Guess, choice: Choice, folder: Path) -> str:
         "[evaluation]",
         'metrics = ["ndcg@10", "recall@20"]',
         f'split = "random"            # random | leave-one-out | files{_temporal(found)}',
-        "cold_items = 0.0            # share of items held out of training altogether",
+        "cold_items = 0.0            # share of items that are held out of training entirely",
         "seeds = 5",
         'arms = ["none", "concat", "align", "text", "placebo"]',
     ]
@@ -220,12 +222,12 @@ def _data(found: Guess, folder: Path) -> list[str]:
     if found.interactions:
         lines.append(f"interactions = {_path(found.interactions, folder)}")
     else:
-        lines.append('# interactions = "ratings.csv"   # needed by train, ablate and recommend')
+        lines.append('# interactions = "ratings.csv"   # required by train, ablate and recommend')
     return [*lines, "", "[data.columns]", *_columns(found)]
 
 
 def _columns(found: Guess) -> list[str]:
-    """The columns that differ from the defaults; the others as comments."""
+    """Return the lines of [data.columns]; those that equal the defaults are comments."""
     assert found.items is not None
     items, interactions = found.items, found.interactions
     rating = rating_column(interactions) if interactions else None
@@ -245,9 +247,9 @@ def _columns(found: Guess) -> list[str]:
             lines.append(f"{'# ' if column == default else ''}{key} = {_quote(column)}")
     text = [column for column in items.columns if column != (found.items_id or found.item_id)]
     worded = [column for column in text if not items.wordless(column)]
-    said = f"item_text = [{', '.join(map(_quote, worded or text))}]"
+    line = f"item_text = [{', '.join(map(_quote, worded or text))}]"
     dropped = worded and len(worded) < len(text)
-    return [*lines, said if dropped else f"# {said}   # by default every column but the id"]
+    return [*lines, line if dropped else f"# {line}   # by default every column but the id"]
 
 
 def _llm(choice: Choice) -> list[str]:
@@ -260,20 +262,20 @@ def _llm(choice: Choice) -> list[str]:
     lines += [
         "temperature = 0.0",
         "concurrency = 32",
-        "# items_per_request = 1     # several entities a call: cheaper",
+        "# items_per_request = 1     # several items per call cost less",
         "# requests_per_minute = 500",
-        "# max_cost = 5.0            # USD; a hard cap",
+        "# max_cost = 5.0            # USD; a hard limit",
     ]
     host = urlsplit(choice.api_base or "").hostname
     if host in ("127.0.0.1", "localhost", "::1"):
         lines += [
             "",
-            "[llm.price]                 # a server of your own: nothing a call",
+            "[llm.price]                 # a local server: calls are free",
             "input = 0.0",
             "output = 0.0",
         ]
     else:
-        lines += ["", "# [llm.price]               # USD per million tokens, where the model's price is not known"]
+        lines += ["", "# [llm.price]               # USD per million tokens, if the price of the model is not known"]
         lines += ["# input = 0.15", "# output = 0.60"]
     return lines
 
@@ -295,8 +297,8 @@ def _summary(target: Path, found: Guess, choice: Choice) -> dict[str, Any]:
     }
 
 
-def _told(found: Guess, manager: PluginManager, choice: Choice) -> str:
-    """What was found, what is still missing, and what to run next."""
+def _next_steps(found: Guess, manager: PluginManager, choice: Choice) -> str:
+    """Return the tables that were found, the libraries that are missing, and the commands to run next."""
     lines = []
     for name, table in (("items", found.items), ("users", found.users), ("interactions", found.interactions)):
         if table is not None:
@@ -306,5 +308,5 @@ def _told(found: Guess, manager: PluginManager, choice: Choice) -> str:
             manager.get(kind, use)
         except EnhancerError as error:
             lines.append(f"  missing: {error}")
-    lines.append("next: `enhancer doctor` checks the setup, `enhancer plan` shows what it would cost")
+    lines.append("next: `enhancer doctor` checks the setup, `enhancer plan` estimates the cost")
     return "\n".join(lines)

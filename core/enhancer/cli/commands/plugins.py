@@ -1,14 +1,15 @@
-"""``enhancer plugins``: what is installed, and what each plugin can be told."""
+"""``enhancer plugins``: list plugins, and show the options of each."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from enhancer.cli.layout import prose, table
 from enhancer.cli.session import JsonFlag, Session, print_json
-from enhancer.cli.tables import table
 from enhancer.errors import PluginError, did_you_mean
 
 if TYPE_CHECKING:
@@ -16,16 +17,22 @@ if TYPE_CHECKING:
     from enhancer.plugin_host import PluginInfo, PluginManager
 
 
+_WIDTH = 80
+"""Width of ``plugins show`` in a pipe: unlike the rows of a table, its text is written to be read."""
+
+
 def add_to(app: typer.Typer) -> None:
     """Add ``plugins`` and ``plugins show``."""
-    group = typer.Typer(name="plugins", help="List what is installed; show a plugin's options.", rich_markup_mode=None)
+    group = typer.Typer(
+        name="plugins", help="List the installed plugins, or show the options of one.", rich_markup_mode=None
+    )
     group.callback(invoke_without_command=True)(list_plugins)
     group.command("show")(show)
     app.add_typer(group, name="plugins")
 
 
 def list_plugins(context: typer.Context, as_json: JsonFlag = False) -> None:
-    """List what is installed, and why something does not work."""
+    """List the installed plugins, and why any of them are unavailable."""
     if context.invoked_subcommand is not None:
         return
     session: Session = context.find_root().obj
@@ -38,19 +45,20 @@ def list_plugins(context: typer.Context, as_json: JsonFlag = False) -> None:
         for line in lines
     ]
     typer.echo(table(["name", "kind", "from", "status"], rows))
-    troubled = [line for line in lines if line.status != "ok"]
-    if troubled:
+    failing = [line for line in lines if line.status != "ok"]
+    if failing:
         typer.echo("")
-        for line in troubled:
-            typer.echo(f"{line.name} ({line.kind or 'plugin'} of {line.distribution}) is {line.status}: {line.reason}")
+    for line in failing:
+        origin = f"{line.kind or 'plugin'} of {line.distribution}"
+        typer.echo(prose(f"{line.name} ({origin}) is {line.status}: {line.reason}", indent=2))
 
 
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help='A name, or "distribution:name".')],
+    name: Annotated[str, typer.Argument(help='Name of a plugin, or "distribution:name".')],
     as_json: JsonFlag = False,
 ) -> None:
-    """Show a plugin's options with types and defaults."""
+    """Show the options of a plugin, with types and defaults."""
     session: Session = context.find_root().obj
     shown = [_describe(session.plugins, line) for line in _matching(session.plugins, name)]
     if as_json:
@@ -75,7 +83,7 @@ def _matching(manager: PluginManager, name: str) -> list[PluginInfo]:
 
 
 def _describe(manager: PluginManager, line: PluginInfo) -> dict[str, Any]:
-    """The listing's line, the class's first line of documentation, and its options."""
+    """Return what ``plugins show --json`` prints: the entry of the list, a summary, and the options."""
     from enhancer.plugin_host import KINDS, normalise
 
     qualified = f"{normalise(line.distribution)}:{line.name}"
@@ -87,14 +95,14 @@ def _describe(manager: PluginManager, line: PluginInfo) -> dict[str, Any]:
     except PluginError as error:
         described["reason"] = line.reason or str(error)
         return described
-    described["summary"] = _prose(next(iter((target.__doc__ or "").strip().splitlines()), None))
+    described["summary"] = _one_paragraph(next(iter((target.__doc__ or "").strip().splitlines()), None))
     described["options"] = [_option(name, field) for name, field in target.options_class.model_fields.items()]
     described["shared"], described["tables"] = _shared(line.kind)
     return described
 
 
 def _shared(kind: str) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Keys of the same table that are enhancer's own, whatever the plugin; and those of the tables within it."""
+    """Return the options that all plugins of a kind share, and those of the tables nested in its table."""
     from enhancer.config import Settings
 
     field = Settings.model_fields.get(kind) or Settings.model_fields[f"{kind}s"]  # a table for each observer
@@ -110,7 +118,7 @@ def _shared(kind: str) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, A
 
 
 def _table_class(annotation: Any) -> type[Options] | None:
-    """The class of settings that a field holds, if that is what it holds."""
+    """Return the options class that a field holds; None for other fields."""
     from typing import get_args
 
     from enhancer.contracts import Options
@@ -129,60 +137,63 @@ def _option(name: str, field: Any) -> dict[str, Any]:
         "type": _type_name(field.annotation),
         "required": required,
         "default": None if default is PydanticUndefined else to_jsonable_python(default, fallback=str),
-        "description": _prose(field.description),
+        "description": _one_paragraph(field.description),
     }
 
 
-def _prose(text: str | None) -> str | None:
-    """Documentation without its markup, on one line."""
+def _one_paragraph(text: str | None) -> str | None:
+    """Return documentation as one paragraph without markup."""
     return None if text is None else " ".join(text.replace("``", "`").split())
 
 
 def _type_name(annotation: Any) -> str:
-    """A type as people read it.
+    """Format a type.
 
-    >>> from typing import Literal
-    >>> _type_name(int), _type_name(str | None), _type_name(Literal["mean", "cls"])
-    ('int', 'str | None', "'mean' | 'cls'")
+    >>> from typing import Literal, Optional
+    >>> _type_name(int), _type_name(str | None), _type_name(Optional[Literal["mean", "cls"]])
+    ('int', 'str | None', "'mean' | 'cls' | None")
     """
-    from typing import Literal, get_args, get_origin
+    from types import UnionType
+    from typing import Literal, Union, get_args, get_origin
 
-    if get_origin(annotation) is Literal:
-        return " | ".join(repr(value) for value in get_args(annotation))
-    if isinstance(annotation, type) and not get_args(annotation):
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(repr(value) for value in arguments)
+    if origin in (Union, UnionType):
+        return " | ".join(map(_type_name, arguments))
+    if annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not arguments:
         return annotation.__name__
     return re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", str(annotation).replace("typing.", ""))
 
 
 def _render(plugin: dict[str, Any]) -> str:
-    head = (
-        f"{plugin['name']}: {plugin['kind'] or 'plugin'} of {plugin['distribution']} {plugin['version'] or ''}".rstrip()
-    )
-    parts = [head if plugin["status"] == "ok" else f"{head}, {plugin['status']}"]
-    if plugin["summary"]:
-        parts.append(plugin["summary"])
-    if plugin["reason"]:
-        parts.append(plugin["reason"])
+    origin = f"{plugin['kind'] or 'plugin'} of {plugin['distribution']} {plugin['version'] or ''}".rstrip()
+    status = "" if plugin["status"] == "ok" else f", {plugin['status']}"
+    parts = [f"{plugin['name']}: {origin}{status}"]
+    parts += [prose(text, piped=_WIDTH) for text in (plugin["summary"], plugin["reason"]) if text]
     if plugin["options"]:
-        parts.append("\n" + _options_table(plugin["options"]))
+        parts += ["", *map(_option_lines, plugin["options"])]
     elif plugin["options"] is not None:
-        parts.append("It takes no options of its own.")
+        parts.append("It has no options of its own.")
     if plugin["shared"]:
         place = f"observers.{plugin['name']}" if plugin["kind"] == "observer" else plugin["kind"]
-        parts.append(f"\nBeside these, [{place}] takes, whatever the plugin:\n")
-        parts.append(_options_table(plugin["shared"]))
+        parts += ["", f"Every plugin of this kind also takes these options in [{place}]:", ""]
+        parts += map(_option_lines, plugin["shared"])
     for name, options in plugin["tables"].items():
-        parts.append(f"\nand a table [{name}]:\n")
-        parts.append(_options_table(options))
+        parts += ["", f"Options of the nested table [{name}]:", "", *map(_option_lines, options)]
     return "\n".join(parts)
 
 
-def _options_table(options: list[dict[str, Any]]) -> str:
-    rows = [[each["name"], each["type"], _default(each), each["description"] or ""] for each in options]
-    return table(["option", "type", "default", ""], rows)
-
-
-def _default(option: dict[str, Any]) -> str:
+def _option_lines(option: dict[str, Any]) -> str:
+    """Render an option as ``name: type, default`` with its description below."""
+    kind, default = option["type"].removesuffix(" | None"), option["default"]
     if option["required"]:
-        return "(required)"
-    return "-" if option["default"] is None else str(option["default"])
+        status = "required"
+    elif default is None:
+        status = "optional"
+    else:
+        status = f"default {default!r}" if isinstance(default, str) else f"default {json.dumps(default)}"
+    head = prose(f"{option['name']}: {kind}, {status}", "  ", indent=6, piped=_WIDTH)
+    return f"{head}\n{prose(option['description'], ' ' * 6, piped=_WIDTH)}" if option["description"] else head

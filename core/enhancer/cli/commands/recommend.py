@@ -1,4 +1,4 @@
-"""``recommend`` and ``similar``: vectors alone, no LLM."""
+"""``recommend`` and ``similar``: rank items by stored vectors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from enhancer.cli import tables
+from enhancer.cli import results
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
 
-CountFlag = Annotated[int, typer.Option("-k", "--count", min=1, help="How many.")]
+CountFlag = Annotated[int, typer.Option("-k", "--count", min=1, help="Number of items.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,20 +24,20 @@ def recommend(
     k: CountFlag = 10,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the best items for users, from the artifact.
+    """Recommend items to users, from the serving artifact.
 
-    JSON: an object for one user, a list of them for several.
+    With --json, prints an object for one user and a list of objects for several.
     """
     with session.opened() as project:
         ranker = project.ranker()
-        results = [each.to_json() for each in ranker.recommend(users, k=k)]
-        for item in (item for result in results for item in result["items"]):
+        rankings = [each.to_json() for each in ranker.recommend(users, k=k)]
+        for item in (item for ranking in rankings for item in ranking["items"]):
             if title := ranker.title(item["item_id"]):
                 item["title"] = title
     if as_json:
-        print_json(results[0] if len(users) == 1 else results)
+        print_json(rankings[0] if len(users) == 1 else rankings)
     else:
-        typer.echo("\n\n".join(tables.ranking(each, f"for user {each['user_id']}") for each in results))
+        typer.echo("\n\n".join(results.ranking(each, f"for user {each['user_id']}") for each in rankings))
 
 
 def similar(
@@ -46,10 +46,10 @@ def similar(
     k: CountFlag = 10,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the items nearest to one."""
+    """Show the items whose profile vectors are nearest to an item's."""
     with session.opened() as project:
         result = project.similar(item, k).to_json()
     if as_json:
         print_json(result)
     else:
-        typer.echo(tables.ranking(result, f"like item {result['item_id']}"))
+        typer.echo(results.ranking(result, f"similar to item {result['item_id']}"))

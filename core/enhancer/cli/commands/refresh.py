@@ -1,4 +1,4 @@
-"""``refresh``: what a nightly job calls. It says what changed, does it, and ends with a code to act upon."""
+"""``refresh``: bring the store up to date, for a nightly job."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from enhancer.cli import jsonlog, tables
-from enhancer.cli.commands.generate import BatchFlag, NoWaitFlag, consent, tell_of_jobs
-from enhancer.cli.failures import INTERRUPTED, PARTLY
-from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import (
-    MOST_PRUNED,
-    JsonFlag,
-    PruneFlag,
-    Session,
-    YesFlag,
-    plain,
-    print_json,
-    say,
-    with_session,
+from enhancer.cli import formatting, jsonlog, layout, results
+from enhancer.cli.commands.generate import (
+    BatchFlag,
+    NoWaitFlag,
+    RetryFlag,
+    consent,
+    quarantine_hint,
+    report_open_jobs,
 )
+from enhancer.cli.failures import INTERRUPTED, PARTIAL
+from enhancer.cli.progress import ProgressView
+from enhancer.cli.session import MOST_PRUNED, JsonFlag, PruneFlag, Session, YesFlag, print_json, say, with_session
 from enhancer.errors import EnhancerError
 from enhancer.files import atomic_replace, check_output_path
 
@@ -41,30 +38,30 @@ def add_to(app: typer.Typer) -> None:
 
 def refresh(
     session: Session,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove records of entities that are gone.")] = False,
-    prune_at_most: PruneFlag = MOST_PRUNED,
-    retry_quarantined: Annotated[
-        bool, typer.Option("--retry-quarantined", help="Ask again about entities whose answers were never valid.")
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove records of entities that are no longer in the tables.")
     ] = False,
+    prune_at_most: PruneFlag = MOST_PRUNED,
+    retry_quarantined: RetryFlag = False,
     batch: BatchFlag = False,
     no_wait: NoWaitFlag = False,
     summary: Annotated[
-        Path | None, typer.Option("--summary", metavar="FILE", help="Write what was found and done, as JSON.")
+        Path | None, typer.Option("--summary", metavar="FILE", help="Write the changes and the result to FILE as JSON.")
     ] = None,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Bring the store up to date: new, changed and vanished.
+    """Update the store: generate what is new or changed, and with --prune remove what is gone.
 
-    Made for a nightly job. Exit code 3 when some are in quarantine, 4 at the budget, 1 when it failed; the summary is
-    written in each case.
+    Made for nightly jobs. Exit codes: 3 if entities are in quarantine, 4 if stopped at the budget, 1 if it failed. The
+    summary is written in each case.
     """
     from enhancer.harness.clock import now
 
     known: dict[str, Any] = {}
     started, began = now(), time.perf_counter()
 
-    def tell(changes: Changes) -> None:
+    def show_changes(changes: Changes) -> None:
         known["changes"] = [one.to_json() for one in changes.differences]
         known["plan"] = changes.plan.to_json()
         if not as_json:
@@ -79,7 +76,7 @@ def refresh(
                 report = project.refresh(
                     listener=view,
                     confirm=consent(yes, view),
-                    on_changes=tell,
+                    on_changes=show_changes,
                     prune=prune,
                     max_pruned_share=prune_at_most,
                     retry_quarantined=retry_quarantined,
@@ -89,54 +86,53 @@ def refresh(
             finally:
                 if batch or known.get("plan", {}).get("pending"):
                     with view.suspended():
-                        tell_of_jobs(project)
+                        report_open_jobs(project)
     except (EnhancerError, KeyboardInterrupt, typer.Exit) as stop:
-        _write(summary, {"started": started, "seconds": round(time.perf_counter() - began, 3), **_stopped(stop, known)})
+        seconds = round(time.perf_counter() - began, 3)
+        _write(summary, {"started": started, "seconds": seconds, **_stopped(stop, known)})
         done = getattr(stop, "report", None)
         if done is not None and not as_json:
-            typer.echo(tables.generation(done.to_json()))
+            typer.echo(results.generation(done.to_json()))
         raise
-    code = PARTLY if report.quarantined else 0
+    code = PARTIAL if report.quarantined else 0
     result = {**report.to_json(), "exit_code": code, "attention": _attention(report.quarantined), "error": None}
     _write(summary, result)
     jsonlog.summary("refresh", result)
     if as_json:
         print_json(result)
     else:
-        typer.echo(_said(result))
+        typer.echo(_render(result))
     if code:
-        say(
-            f"{report.quarantined} in quarantine: `enhancer store quarantine` lists them with the reason, "
-            "`enhancer refresh --retry-quarantined` asks again"
-        )
+        say(quarantine_hint(report.quarantined, "refresh"))
         raise typer.Exit(code)
 
 
 def differences(found: Sequence[Difference]) -> str:
-    """What is fresh, new, stale by reason and gone, a line for each kind of record."""
-    head = ["", "entities", "fresh", "new", "text", "template", "model", "embedder", "no text", "vanished"]
-    rows = []
+    """Render the numbers of fresh, new, stale and vanished entities, a column for each kind of record."""
+    names, columns = [], []
     for one in found:
         stale = one.to_json()["stale"]
-        counts = [one.entities, one.fresh, one.new, *stale.values(), one.without_text, one.vanished]
-        rows.append([one.name, *map(tables.count, counts)])
-    named = [
-        f"{one.name}, {what}: {', '.join(ids)}{', …' if len(ids) < _count(one, what) else ''}"
+        names = ["entities", "fresh", "new", *(f"{reason} changed" for reason in stale), "no text", "vanished"]
+        columns.append([one.entities, one.fresh, one.new, *stale.values(), one.without_text, one.vanished])
+    rows = [[name, *map(formatting.count, counts)] for name, *counts in zip(names, *columns, strict=True)]
+    examples = [
+        layout.prose(f"{one.name}, {name}: {', '.join(ids)}{', …' if len(ids) < _count(one, name) else ''}", indent=2)
         for one in found
-        for what, ids in one.examples.items()
+        for name, ids in one.examples.items()
     ]
-    return "\n".join([tables.table(head, rows, right=range(1, len(head))), *map(tables.one_line, named)])
+    table = layout.table(["records", *(one.name for one in found)], rows, right=range(1, len(found) + 1))
+    return "\n".join([table, *examples])
 
 
-def _count(one: Difference, what: str) -> int:
-    return {"new": one.new, "vanished": one.vanished}.get(what, one.stale[what])
+def _count(one: Difference, name: str) -> int:
+    return {"new": one.new, "vanished": one.vanished}.get(name, one.stale[name])
 
 
-def _said(result: Mapping[str, Any]) -> str:
-    lines = ["nothing to generate" if result["generate"] is None else tables.generation(result["generate"])]
+def _render(result: Mapping[str, Any]) -> str:
+    lines = ["nothing to generate" if result["generate"] is None else results.generation(result["generate"])]
     if result["vanished"]:
         kept = result["vanished"] - result["pruned"]
-        lines.append(f"{tables.counted(result['pruned'], 'record')} of vanished entities removed, {kept:,} kept")
+        lines.append(f"{formatting.counted(result['pruned'], 'record')} of vanished entities removed, {kept:,} kept")
         if kept:
             lines[-1] += " (--prune removes them)"
     return "\n".join(lines)
@@ -147,7 +143,7 @@ def _attention(quarantined: int) -> list[str]:
 
 
 def _stopped(stop: BaseException, known: Mapping[str, Any]) -> dict[str, Any]:
-    """What the summary says of a run that did not get to its end: null is what is not known."""
+    """Return the summary of a run that stopped early; null stands for what is not known."""
     done = getattr(stop, "report", None)
     code, message, hint = 1, "not confirmed", None
     if isinstance(stop, EnhancerError):
@@ -174,6 +170,6 @@ def _write(path: Path | None, result: Mapping[str, Any]) -> None:
         return
     from enhancer.cli.failures import scrub
 
-    text = scrub(json.dumps(plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+    text = scrub(json.dumps(jsonlog.plain(result), indent=2, ensure_ascii=False, allow_nan=False))
     with atomic_replace(path) as draft:
         draft.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``serve`` and ``index``: an artifact over HTTP, and its items for another library."""
+"""``serve`` and ``index``: serve an artifact over HTTP, and export its items as a search index."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Annotated
 
 import typer
 
-from enhancer.cli import jsonlog, tables
+from enhancer.cli import jsonlog
+from enhancer.cli.formatting import counted
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
 from enhancer.serving.service.settings import GRACE, HOST, PORT, WATCH, Limits
 
-ArtifactArgument = Annotated[Path | None, typer.Argument(help="Artifact folder; by default the project's.")]
+ArtifactArgument = Annotated[Path | None, typer.Argument(help="Artifact folder; by default that of the project.")]
 _LIMITS = Limits()
 _SAMPLE = 200
 
@@ -29,26 +30,28 @@ def serve(
     session: Session,
     artifact: ArtifactArgument = None,
     host: Annotated[str, typer.Option(help="Address to bind.")] = HOST,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 lets the system choose.")] = PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 selects a free one.")] = PORT,
     watch: Annotated[
-        float, typer.Option(min=0, help="Seconds between looks for a new artifact; 0: SIGHUP alone.")
+        float, typer.Option(min=0, help="Seconds between checks for a new artifact; 0: reload on SIGHUP only.")
     ] = WATCH,
-    grace: Annotated[float, typer.Option(min=0, help="Seconds for running requests after SIGTERM.")] = GRACE,
-    max_k: Annotated[int, typer.Option(min=1, help="Most items for a user.")] = _LIMITS.k,
-    max_batch: Annotated[int, typer.Option(min=1, help="Most users in a request.")] = _LIMITS.batch,
-    max_body: Annotated[int, typer.Option(min=1, help="Most bytes in a request.")] = _LIMITS.body,
-    max_waiting: Annotated[int, typer.Option(min=1, help="Most requests that wait.")] = _LIMITS.waiting,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for a request.")] = _LIMITS.timeout,
+    grace: Annotated[float, typer.Option(min=0, help="Seconds that running requests may take after SIGTERM.")] = GRACE,
+    max_k: Annotated[int, typer.Option(min=1, help="Maximum number of items per user.")] = _LIMITS.k,
+    max_batch: Annotated[int, typer.Option(min=1, help="Maximum number of users per request.")] = _LIMITS.batch,
+    max_body: Annotated[int, typer.Option(min=1, help="Maximum size of a request in bytes.")] = _LIMITS.body,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Maximum number of waiting requests.")] = _LIMITS.waiting,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds until a request times out.")] = _LIMITS.timeout,
     threads: Annotated[
-        int, typer.Option(min=1, help="Products that run at once.", show_default="cores, at most 4")
+        int, typer.Option(min=1, help="Number of worker threads.", show_default="cores, at most 4")
     ] = _LIMITS.threads,
-    in_memory: Annotated[bool, typer.Option("--in-memory", help="Read the artifact instead of mapping it.")] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare its sha256 before it is used.")] = False,
-    access_log: Annotated[bool, typer.Option("--access-log", help="Log a line for each request.")] = False,
+    in_memory: Annotated[
+        bool, typer.Option("--in-memory", help="Load the artifact into memory instead of memory-mapping it.")
+    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check the sha256 of the artifact before using it.")] = False,
+    access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
 ) -> None:
     """Serve the artifact over HTTP: /recommend, /similar, /health, /openapi.json.
 
-    A new artifact is swapped in without a dropped request. SIGHUP loads it now, SIGTERM stops gracefully.
+    A new artifact is loaded without dropping requests, at once on SIGHUP. SIGTERM stops the server gracefully.
     """
     flags = {
         "host": host,
@@ -63,10 +66,10 @@ def serve(
         "threads": threads,
     }
     switches = {"in-memory": in_memory, "verify": verify, "access-log": access_log}
-    switches |= {"quiet": session.quiet, "log-json": jsonlog.speaks_json()}
+    switches |= {"quiet": session.quiet, "log-json": jsonlog.enabled()}
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     arguments += [f"--{name}" for name, on in switches.items() if on]
-    # The server is a process that knows nothing of plugins and stores: this one gives way to it, and keeps its number.
+    # Replace this process by one that has not imported plugins and stores; the process id stays the same.
     arguments += ["--", str(_folder(session, artifact))]
     if os.name == "posix":
         sys.stdout.flush()
@@ -79,18 +82,20 @@ def serve(
 
 def index(
     session: Session,
-    path: Annotated[Path, typer.Argument(help="File to write; PATH.json beside it gives the ids.")],
+    path: Annotated[Path, typer.Argument(help="File to write; the ids are written to PATH.json.")],
     artifact: ArtifactArgument = None,
-    kind: Annotated[str, typer.Option(help="usearch, hnswlib or faiss.")] = "usearch",
-    metric: Annotated[str, typer.Option(help="ip: users ask. cosine: items ask.")] = "ip",
+    kind: Annotated[str, typer.Option(help="Library: usearch, hnswlib or faiss.")] = "usearch",
+    metric: Annotated[
+        str, typer.Option(help="ip (queries are user vectors) or cosine (queries are item vectors).")
+    ] = "ip",
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the artifact's items as an index for approximate search, and measure its recall."""
+    """Export the artifact's items as an index for approximate nearest-neighbour search, and measure its recall."""
     from enhancer.serving import ApproximateRanker, Ranker
 
     ranker = Ranker.load(_folder(session, artifact))
     begun = time.perf_counter()
-    ranker.export_index(path, kind=kind, metric=metric)  # type: ignore[arg-type]  # refused where it is unknown
+    ranker.export_index(path, kind=kind, metric=metric)  # type: ignore[arg-type]  # unknown values raise an error
     seconds = time.perf_counter() - begun
     recall = None
     if metric == "ip" and (users := ranker.user_sample(_SAMPLE)):
@@ -99,9 +104,9 @@ def index(
     if as_json:
         print_json({**result, "recall@10": recall})
         return
-    typer.echo(f"{tables.counted(ranker.n_items, 'item')} in {path}, {seconds:.1f} s")
+    typer.echo(f"{counted(ranker.n_items, 'item')} in {path}, {seconds:.1f} s")
     if recall is not None:
-        typer.echo(f"recall@10 against exact search, over {tables.counted(len(users), 'user')}: {recall:.4f}")
+        typer.echo(f"recall@10 against exact search, over {counted(len(users), 'user')}: {recall:.4f}")
 
 
 def _folder(session: Session, artifact: Path | None) -> Path:

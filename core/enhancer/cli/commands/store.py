@@ -1,4 +1,4 @@
-"""``enhancer store``: looks after the feature store."""
+"""``enhancer store``: inspect, copy, check and repair the feature store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from enhancer.cli import tables
+from enhancer.cli.formatting import count, counted, dollars
+from enhancer.cli.layout import pairs, table
 from enhancer.cli.session import (
     MOST_PRUNED,
     JsonFlag,
@@ -33,14 +34,22 @@ if TYPE_CHECKING:
     from enhancer.project import Project
 
 KindFlag = Annotated[Literal["item", "user"], typer.Option("--kind", help="item or user.")]
-AspectFlag = Annotated[str, typer.Option("--aspect", help='Which profile: empty for the LLM\'s, "text" for raw text.')]
+AspectFlag = Annotated[
+    str,
+    typer.Option("--aspect", help='Aspect: empty for the profile, "text" for the raw text, or the name of another.'),
+]
 _SHOWN = 6
-"""Numbers of a vector that are shown to a person."""
+"""Elements of a vector that ``get`` prints."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(name="store", help="Look after the feature store.", rich_markup_mode=None, no_args_is_help=True)
+    group = typer.Typer(
+        name="store",
+        help="Inspect, export, check and repair the feature store.",
+        rich_markup_mode=None,
+        no_args_is_help=True,
+    )
     group.command("stats")(with_session(stats))
     group.command("get")(with_session(get))
     group.command("export")(with_session(export))
@@ -55,40 +64,42 @@ def add_to(app: typer.Typer) -> None:
 
 def stats(
     session: Session,
-    quick: Annotated[bool, typer.Option("--quick", help="Count records alone; do not read the tables.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Only count records; do not compare them with the tables.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Count what is there, and how much of it is fresh, stale and orphaned."""
+    """Count the records, and how many are fresh, stale or no longer in the tables."""
     from enhancer.cli.commands.refresh import differences
 
     with session.opened() as project:
-        counted = project.store.stats()
+        result = project.store.stats()
         found = None if quick else _freshness(project)
     if as_json:
         freshness = None if found is None else [one.to_json() for one in found]
-        print_json({**asdict(counted), "freshness": freshness})
+        print_json({**asdict(result), "freshness": freshness})
         return
-    typer.echo(_stats(counted))
+    typer.echo(_stats(result))
     if found:
         typer.echo(f"\n{differences(found)}")
 
 
 def _freshness(project: Project) -> tuple[Difference, ...] | None:
-    """None where the tables cannot be read: what is in the store can be counted without."""
+    """Compare the store with the tables; None if they cannot be read."""
     try:
         return project.parts.pipeline.differences()
     except EnhancerError as error:
-        say(f"what is fresh cannot be told: {error}")
+        say(f"cannot compare the store with the tables: {error}")
         return None
 
 
 def _stats(result: StoreStats) -> str:
     size = "unknown" if result.bytes_on_disk is None else f"{result.bytes_on_disk / 1e6:,.1f} MB"
-    return tables.pairs(
+    return pairs(
         [
-            ("records", tables.count(result.records)),
-            *((f"  {name}", tables.count(number)) for name, number in result.by_kind.items()),
-            ("vector lengths", ", ".join(f"{dim} ({number:,})" for dim, number in result.dims.items()) or "-"),
+            ("records", count(result.records)),
+            *((f"  {name}", count(number)) for name, number in result.by_kind.items()),
+            ("dimensions", ", ".join(f"{dim} ({number:,})" for dim, number in result.dims.items()) or "-"),
             ("embedders", ", ".join(f"{name} ({number:,})" for name, number in result.embedders.items()) or "-"),
             ("on disk", size),
         ]
@@ -102,23 +113,27 @@ def get(
     aspect: AspectFlag = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one record."""
+    """Print one record."""
     with session.opened() as project:
         (record,) = project.store.get([id_], kind=kind, aspect=aspect)
     if record is None:
         which = f" of aspect {aspect!r}" if aspect else ""
-        raise DataError(f"no record of {kind} {id_!r}{which}", hint="`enhancer store stats` shows what is there")
+        raise DataError(
+            f"no record of {kind} {id_!r}{which}", hint="`enhancer store stats` counts the records of each kind"
+        )
     from enhancer.features.storing.interchange import record_to_json
 
     fields = record_to_json(record)
     if as_json:
         print_json(fields)
         return
-    numbers = [f"{value:.4f}" for value in fields["vector"][:_SHOWN]]
+    shown = ", ".join(f"{value:.4f}" for value in fields["vector"][:_SHOWN])
     more = ", …" if len(fields["vector"]) > _SHOWN else ""
-    fields["vector"] = f"[{', '.join(numbers)}{more}] ({tables.counted(len(fields['vector']), 'number')})"
+    fields["vector"] = f"[{shown}{more}] ({counted(len(fields['vector']), 'dimension')})"
     fields["tags"] = ", ".join(fields["tags"])
-    typer.echo(tables.pairs([(name, "-" if value is None else str(value)) for name, value in fields.items()]))
+    if fields["cost_usd"] is not None:
+        fields["cost_usd"] = f"{fields['cost_usd']:.6f}"
+    typer.echo(pairs([(name, "-" if value in (None, "") else str(value)) for name, value in fields.items()]))
 
 
 def export(
@@ -126,32 +141,34 @@ def export(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="Its ending names the format: .jsonl, .parquet, .safetensors, .itememb, .useremb."
+            metavar="FILE",
+            help="The extension selects the format: .jsonl, .parquet, .safetensors, .itememb or .useremb.",
         ),
     ],
-    kind: Annotated[Literal["item", "user"] | None, typer.Option("--kind", help="Of one kind alone.")] = None,
+    kind: Annotated[Literal["item", "user"] | None, typer.Option("--kind", help="Only records of this kind.")] = None,
     aspect: Annotated[
-        str | None, typer.Option("--aspect", help='Of one aspect alone: empty for the LLM\'s, "text" for raw text.')
+        str | None,
+        typer.Option("--aspect", help='Only records of this aspect: empty for profiles, "text" for raw texts.'),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write records to a file: by default every one."""
+    """Write records to a file: all of them, or those of a kind or an aspect."""
     from enhancer.features.storing.interchange import export_records
 
     with session.opened() as project:
         written = export_records(project.store, file, kind=kind, aspect=aspect)
-    _counted({"file": str(file), "records": written}, f"{tables.counted(written, 'record')} written to {file}", as_json)
+    _output({"file": str(file), "records": written}, f"{counted(written, 'record')} written to {file}", as_json)
 
 
 def import_(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `store export` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .jsonl, .parquet or .safetensors file.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Read records, or profiles made elsewhere, from a file.
+    """Read records, or profiles from another source, from a file.
 
-    A row needs an id, a profile, and what the template's schema asks for (the bundled ones: tags). It replaces the
-    record of equal kind, id and aspect. What has no vector of this project's embedder is embedded.
+    Each row needs an id, a profile, and the fields of the template's schema (for bundled templates: tags). It replaces
+    the record with the same kind, id and aspect. Rows without a vector of this project's embedder are embedded.
     """
     from enhancer.features.storing.interchange import import_records
 
@@ -160,14 +177,14 @@ def import_(
         report = import_records(
             project.store, file, project.parts.embedder, validate=rules.validate, complete=rules.complete
         )
-    said = f"{tables.counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
-    _counted({"file": str(file), **report.to_json()}, said, as_json)
+    message = f"{counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
+    _output({"file": str(file), **report.to_json()}, message, as_json)
 
 
 def verify(session: Session, as_json: JsonFlag = False) -> None:
-    """Read everything and list every fault.
+    """Read every record and list all faults.
 
-    Exit code 1 if there is one. That there is no store is one, and that it is empty although answers were paid for.
+    Exits with code 1 if there are any. A missing store is a fault, and so is an empty one if answers were paid for.
     """
     from enhancer.contracts import Fault
 
@@ -177,43 +194,43 @@ def verify(session: Session, as_json: JsonFlag = False) -> None:
         records: int | None = None
         try:
             records = project.store.stats().records
-        except StoreError:  # so damaged that they cannot be counted
+        except StoreError:  # too damaged to be counted
             if not faults:
                 raise
         empty = records == 0 and all(fault.where == place for fault in faults)
         paid = sum(line.calls for line in _paid(project, "model")) if empty else 0
         if paid and not faults:
-            faults = [Fault(place, "there is no record")]
+            faults = [Fault(place, "the store has no records")]
     if as_json:
         print_json({"records": records, "faults": [asdict(fault) for fault in faults]})
     elif faults:
         typer.echo(_faults(faults))
     elif records is not None:
-        typer.echo(f"{tables.counted(records, 'record')}, no fault")
+        typer.echo(f"{counted(records, 'record')}, no faults")
     if not faults:
         return
     if not empty:
-        say(f"{tables.counted(len(faults), 'fault')}: `enhancer store repair` keeps what is sound")
+        say(f"{counted(len(faults), 'fault')}: `enhancer store repair` keeps the sound records")
     elif paid:
-        answers = tables.counted(paid, "paid answer")
-        say(f"{answers} in the journal: `enhancer generate` makes the records again, and asks for none of them twice")
+        answers = counted(paid, "paid answer")
+        say(f"{answers} in the journal: `enhancer generate` restores the records without asking again")
     else:
-        say("is [store] path right? If it is: `enhancer generate` makes a store")
+        say("check [store] path; if it is right, `enhancer generate` creates the store")
     raise typer.Exit(1)
 
 
 def _faults(faults: Sequence[Fault]) -> str:
-    return tables.table(["where", "what"], [[fault.where, fault.what] for fault in faults])
+    return table(["where", "fault"], [[fault.where, fault.what] for fault in faults])
 
 
 def repair(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
-    """Keep all that is sound of a damaged store.
+    """Keep the sound records of a damaged store, and list the lost ones.
 
-    What was lost is listed, and made again by the next `enhancer generate`, from the journal where it was paid for. A
-    file whose structure is damaged is kept beside the new one. Nobody may use the store meanwhile.
+    The next `enhancer generate` restores lost records, from the journal if they were paid for. A file with a damaged
+    structure is kept beside the new one. No other process may use the store meanwhile.
     """
     project = session.project()
-    if not yes and is_terminal() and not ask("Repair the store? Nobody may use it meanwhile."):
+    if not yes and is_terminal() and not ask("Repair the store? No other process may use it meanwhile."):
         raise typer.Exit(1)
     done = project.repair_store()
     if as_json:
@@ -221,44 +238,43 @@ def repair(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) ->
         return
     if done.lost:
         typer.echo(_faults(done.lost))
-    kept = f"{tables.counted(done.kept, 'record')} {'is' if done.kept == 1 else 'are'} sound"
-    typer.echo(f"{kept}; nothing was lost" if not done.lost else f"{kept}; `enhancer generate` makes the others again")
+    kept = f"{counted(done.kept, 'sound record')} kept"
+    typer.echo(f"{kept}; `enhancer generate` restores the others" if done.lost else f"{kept}; nothing was lost")
     if done.backup is not None:
-        say(f"the damaged file is kept as {done.backup}; delete it when it is of no use any more")
+        say(f"the damaged file is kept as {done.backup}; delete it when you no longer need it")
 
 
 def gc(
     session: Session,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed; remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be removed.")] = False,
     prune_at_most: PruneFlag = MOST_PRUNED,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove records of entities that are gone.
+    """Remove records of entities that are no longer in the tables.
 
-    That is: of those that the tables no longer hold. What was paid for stays in the journal, so an entity that comes
-    back costs nothing. Open snapshots still show removed records. A table that was cut short must not empty the store:
-    removing more than half of a kind's records is an error.
+    Paid answers stay in the journal, so an entity that comes back costs nothing. Open snapshots still contain removed
+    records. As a guard against truncated tables, removing more than half of the records of a kind is an error.
     """
     from enhancer.features.refresh import refuse_mass_removal, remove_records
 
     with session.opened() as project:
         seen = project.parts.pipeline.difference_counter()
-        gone = Counter(map(_name, project.parts.pipeline.vanished(seen)))
-        count = sum(gone.values())
-        named = ", ".join(f"{name} {number:,}" for name, number in sorted(gone.items()))
+        orphans = Counter(map(_name, project.parts.pipeline.vanished(seen)))
+        total = sum(orphans.values())
+        by_name = ", ".join(f"{name} {number:,}" for name, number in sorted(orphans.items()))
         removed = 0
-        if count and not dry_run:
-            there = Counter(map(_name, project.store.keys()))
-            for name, number in gone.items():
-                refuse_mass_removal(name, number, there[name], prune_at_most)
-            if not yes and is_terminal() and not ask(f"Remove {tables.counted(count, 'record')} ({named})?"):
+        if total and not dry_run:
+            stored = Counter(map(_name, project.store.keys()))
+            for name, number in orphans.items():
+                refuse_mass_removal(name, number, stored[name], prune_at_most)
+            if not yes and is_terminal() and not ask(f"Remove {counted(total, 'record')} ({by_name})?"):
                 say("nothing was removed")
                 raise typer.Exit(1)
             removed = remove_records(project.store, project.parts.pipeline.vanished(seen))
-    result = {"removed": removed, "orphaned": count, "by_kind": dict(sorted(gone.items())), "dry_run": dry_run}
-    said = f"{tables.counted(count if dry_run else removed, 'record')} {'would be ' if dry_run else ''}removed"
-    _counted(result, f"{said} ({named})" if count else said, as_json)
+    result = {"removed": removed, "orphaned": total, "by_kind": dict(sorted(orphans.items())), "dry_run": dry_run}
+    message = f"{counted(total if dry_run else removed, 'record')} {'would be ' if dry_run else ''}removed"
+    _output(result, f"{message} ({by_name})" if total else message, as_json)
 
 
 def _name(key: Key) -> str:
@@ -266,7 +282,7 @@ def _name(key: Key) -> str:
 
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
-    """List entities whose answers were never valid."""
+    """List the entities whose answers were never valid, with the reasons."""
     from enhancer.harness import FILE_NAME, Journal
 
     with session.opened() as project:
@@ -279,40 +295,37 @@ def quarantine(session: Session, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(lines)
     elif lines:
-        rows = [[line["kind"], line["id"], line["reason"]] for line in lines]
-        typer.echo(tables.table(["kind", "id", "reason"], rows))
+        typer.echo(table(["kind", "id", "reason"], [[line["kind"], line["id"], line["reason"]] for line in lines]))
     else:
         typer.echo("nothing is in quarantine")
 
 
 def costs(
     session: Session,
-    by: Annotated[Literal["day", "model", "template"], typer.Option("--by", help="What the calls are summed by.")] = (
-        "day"
-    ),
+    by: Annotated[Literal["day", "model", "template"], typer.Option("--by", help="How calls are grouped.")] = "day",
     as_json: JsonFlag = False,
 ) -> None:
-    """List what was paid for: every call that was answered.
+    """Sum the tokens and the cost of all answered calls.
 
-    By day (UTC), model or template, with a total. Where the price of a call is not known, neither is the sum; the known
-    part and the number of calls that are missing from it are told.
+    Grouped by day (UTC), model or template, with a total. If the price of a call is not known, neither is the sum; the
+    known part is then shown with the number of calls that are missing from it.
     """
     with session.opened() as project:
-        found = [_cost(line) for line in _paid(project, by)]
-    total = {name: sum(line[name] for line in found) for name in _SUMMED}
+        lines = [_cost(line) for line in _paid(project, by)]
+    total = {name: sum(line[name] for line in lines) for name in _SUMMED}
     total["cost_usd"] = total["known_cost_usd"] if not total["unknown"] else None
     if as_json:
-        print_json({"by": by, "lines": found, "total": total})
-    elif found:
+        print_json({"by": by, "lines": lines, "total": total})
+    elif lines:
         head = [by, "calls", "entities", "prompt tokens", "completion tokens", "cost"]
-        rows = [[str(line["group"]), *_cells(line)] for line in found]
-        typer.echo(tables.table(head, [*rows, ["total", *_cells(total)]], right=range(1, 6)))
+        rows = [[str(line["group"]), *_cells(line)] for line in lines]
+        typer.echo(table(head, [*rows, ["total", *_cells(total)]], right=range(1, 6)))
     else:
-        typer.echo("nothing was paid for yet")
+        typer.echo("no calls have been paid for")
 
 
 def _paid(project: Project, by: Literal["day", "model", "template"]) -> list[CostLine]:
-    """What the journal has; it is not made where there is none."""
+    """Read costs from the journal; none if there is no journal, which is not created."""
     from enhancer.harness import FILE_NAME, Journal
 
     directory = project.store.directory
@@ -339,18 +352,16 @@ def _cost(line: CostLine) -> dict[str, Any]:
 
 
 def _cells(line: dict[str, Any]) -> list[str]:
-    """Counts and cost; an unknown cost is never shown as a number alone."""
-    cost = tables.dollars(line["cost_usd"])
+    """Format counts and cost; a cost that is unknown in part is never shown as a number alone."""
+    cost = dollars(line["cost_usd"])
     if line["unknown"] and line["known_cost_usd"]:
-        cost = (
-            f"unknown ({tables.counted(line['unknown'], 'call')}; the others {tables.dollars(line['known_cost_usd'])})"
-        )
-    counts = [tables.count(line[name]) for name in ("calls", "entities", "prompt_tokens", "completion_tokens")]
+        cost = f"unknown ({counted(line['unknown'], 'call')}; the others {dollars(line['known_cost_usd'])})"
+    counts = [count(line[name]) for name in ("calls", "entities", "prompt_tokens", "completion_tokens")]
     return [*counts, cost]
 
 
-def _counted(result: dict[str, Any], said: str, as_json: bool) -> None:
+def _output(result: dict[str, Any], message: str, as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        typer.echo(said)
+        typer.echo(message)

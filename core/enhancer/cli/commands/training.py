@@ -1,10 +1,10 @@
-"""``diagnose``, ``train`` and ``ablate``."""
+"""``diagnose``, ``train`` and ``ablate``: commands that read the stored vectors."""
 
 from __future__ import annotations
 
 import typer
 
-from enhancer.cli import jsonlog, tables
+from enhancer.cli import jsonlog, results
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import JsonFlag, Session, print_json, say, with_session
 
@@ -17,33 +17,33 @@ def add_to(app: typer.Typer) -> None:
 
 
 def diagnose(session: Session, as_json: JsonFlag = False) -> None:
-    """Look at profiles and vectors before any training.
+    """Check profiles and vectors before any training.
 
-    Do they cover the catalogue, tell things apart, and agree with what people do? Does this feature stand a chance?
+    Reports coverage, duplicate profiles, the spread of the vectors, their agreement with interactions, and leaks.
     """
     with session.opened() as project:
         result = project.diagnose().to_json()
     if as_json:
         print_json(result)
     else:
-        typer.echo(tables.diagnosis(result))
+        typer.echo(results.diagnosis(result))
 
 
 def train(session: Session, as_json: JsonFlag = False) -> None:
-    """Train, and write the serving artifact."""
+    """Train the backbone with the fuser, and write the serving artifact."""
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         result = project.train(listener=view).to_json()
     jsonlog.summary("train", result)
     if as_json:
         print_json(result)
     else:
-        typer.echo(tables.training(result))
+        typer.echo(results.training(result))
 
 
 def ablate(session: Session, as_json: JsonFlag = False) -> None:
-    """Compare arms fairly.
+    """Compare arms on one split, with several seeds.
 
-    Trains every arm with every seed on one split, tests the differences, and writes report.html.
+    Trains every arm with every seed, tests the differences for significance, and writes report.html.
     """
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         result = project.ablate(listener=view).to_json()
@@ -51,5 +51,5 @@ def ablate(session: Session, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(result)
     else:
-        typer.echo(tables.ablation(result))
+        typer.echo(results.ablation(result))
     say(f"wrote {project.root / 'report.html'}")

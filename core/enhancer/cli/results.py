@@ -1,0 +1,134 @@
+"""Render results for the terminal. Each function takes the dictionary that ``--json`` prints."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from enhancer.cli.formatting import count, dollars, duration, number
+from enhancer.cli.layout import pairs, prose, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def plan(result: Mapping[str, Any]) -> str:
+    """Render what would be generated and its estimated cost."""
+    cost = dollars(result["cost_usd"])
+    if result["cost_usd"] is None:
+        cost += " (the price of this model is not known; set input and output in [llm.price])"
+    return pairs(
+        [
+            ("entities", count(result["entities"])),
+            ("cached", count(result["cached"])),
+            ("to generate", count(result["to_generate"])),
+            ("in quarantine", count(result["quarantined"])),
+            *_unless_zero(result),
+            ("calls", count(result["requests"])),
+            ("prompt tokens", f"{count(result['prompt_tokens'])} (estimated)"),
+            ("completion tokens", f"{count(result['completion_tokens'])} (estimated)"),
+            ("cost", cost),
+        ]
+    )
+
+
+def generation(result: Mapping[str, Any]) -> str:
+    """Render the counts and the cost of a run of ``generate``."""
+    return pairs(
+        [
+            ("entities", count(result["entities"])),
+            ("cached", count(result["cached"])),
+            ("generated", count(result["generated"])),
+            ("embedded", count(result["embedded"])),
+            ("in quarantine", count(result["quarantined"])),
+            *_unless_zero(result),
+            ("calls", count(result["requests"])),
+            ("prompt tokens", count(result["prompt_tokens"])),
+            ("completion tokens", count(result["completion_tokens"])),
+            ("cost", dollars(result["cost_usd"])),
+            ("time", duration(result["seconds"])),
+        ]
+    )
+
+
+def _unless_zero(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the counts that are shown only if they are not 0, which they are for most projects."""
+    labels = {"without_text": "without text", "pending": "in batch jobs"}
+    return [(label, count(result[name])) for name, label in labels.items() if result.get(name)]
+
+
+def training(result: Mapping[str, Any]) -> str:
+    """Render the artifact and the metrics of a run of ``train``."""
+    metrics = [(name, number(value)) for name, value in (result.get("metrics") or {}).items()]
+    return pairs(
+        [
+            ("artifact", str(result["artifact"])),
+            ("epochs", count(result["epochs"])),
+            *metrics,
+            ("time", duration(result["seconds"])),
+        ]
+    )
+
+
+def diagnosis(result: Mapping[str, Any]) -> str:
+    """Render the verdict of a diagnosis, a table of its checks, and a paragraph on each check."""
+    rows = [[each["kind"], each["name"], each["level"]] for each in result["checks"]]
+    details = [prose(f"{each['kind']}s, {each['name']}: {each['words']}", "- ") for each in result["checks"]]
+    return "\n\n".join([prose(result["verdict"]), table(["of", "check", "level"], rows), "\n".join(details)])
+
+
+def ablation(result: Mapping[str, Any]) -> str:
+    """Render the metrics of each arm, the comparisons, the strata and the verdicts."""
+    arms: Mapping[str, Any] = result["arms"]
+    metrics = list(dict.fromkeys(metric for arm in arms.values() for metric in arm))
+    rows = [[name, *(_mean_and_deviation(arm.get(metric)) for metric in metrics)] for name, arm in arms.items()]
+    parts = [table(["arm", *metrics], rows, right=range(1, len(metrics) + 1))]
+    if comparisons := result.get("comparisons"):
+        head = ["arm", "baseline", "metric", "delta", "t", "df", "p", "adjusted p", "significant"]
+        parts.append(table(head, [_comparison(each) for each in comparisons], right=range(3, 8)))
+    if (strata := result.get("strata")) and metrics:
+        parts.append(_strata(strata, list(arms), metrics[0]))
+    if isinstance(verdicts := result.get("verdict"), dict):
+        parts += [prose(verdict) for verdict in verdicts.values()]  # each begins with the stratum it is about
+    return "\n\n".join(parts)
+
+
+def _strata(strata: Mapping[str, Any], arms: Sequence[str], metric: str) -> str:
+    """Render one metric: a row for each stratum, a column for each arm."""
+    rows = [
+        [name, *(_mean_and_deviation(stratum.get("arms", {}).get(arm, {}).get(metric)) for arm in arms)]
+        for name, stratum in strata.items()
+    ]
+    return table([f"{metric} by stratum", *arms], rows, right=range(1, len(arms) + 1))
+
+
+def _mean_and_deviation(metric: Mapping[str, Any] | None) -> str:
+    if metric is None:
+        return "-"
+    return number(metric["mean"]) + ("" if metric["std"] is None else f" ± {number(metric['std'])}")
+
+
+def _comparison(each: Mapping[str, Any]) -> list[str]:
+    delta = each["delta"]
+    signed = f"{delta:+.4f}" if isinstance(delta, float | int) and math.isfinite(delta) else "-"
+    values = [number(each[key]) for key in ("t", "df", "p", "p_adjusted")]
+    return [each["arm"], each["baseline"], each["metric"], signed, *values, "yes" if each["significant"] else "no"]
+
+
+def ranking(result: Mapping[str, Any], title: str) -> str:
+    """Render ranked items with their scores.
+
+    Args:
+        result: ``items``, best first.
+        title: Line above the table.
+    """
+    items = result["items"]
+    if not items:
+        return f"{title}: no items left to recommend"
+    titled = any(item.get("title") for item in items)
+    head = ["rank", "item", *(["title"] if titled else []), "score"]
+    rows = [
+        [str(rank), str(item["item_id"]), *([item.get("title") or ""] if titled else []), number(float(item["score"]))]
+        for rank, item in enumerate(items, start=1)
+    ]
+    return f"{title}\n{table(head, rows, right=[0, len(head) - 1])}"

@@ -1,0 +1,67 @@
+"""Tests of results as they are printed on the terminal."""
+
+from __future__ import annotations
+
+import math
+
+from enhancer.cli import results
+from enhancer.cli.session import print_json
+
+
+def test_an_unknown_price_is_never_shown_as_nothing():
+    plan = {
+        "entities": 3, "cached": 1, "to_generate": 2, "quarantined": 0, "requests": 2,
+        "prompt_tokens": 100, "completion_tokens": 50, "cost_usd": None,
+    }  # fmt: skip
+    assert "unknown" in results.plan(plan)
+    assert "[llm.price]" in results.plan(plan)
+    assert "$0.00" in results.plan({**plan, "cost_usd": 0.0})
+
+
+def ablation(strata=("tail",), arms=("none", "align")):
+    """Return the result of an ablation."""
+    metric = {"mean": 0.31, "std": 0.01, "per_seed": [0.3, 0.32]}
+    return {
+        "arms": {arm: {"ndcg@10": {**metric, "std": None if arm == "align" else 0.01}} for arm in arms},
+        "comparisons": [
+            {"arm": "align", "baseline": "none", "metric": "ndcg@10", "delta": 0.02, "t": 6.3, "df": 4, "p": 0.003,
+             "p_adjusted": None, "significant": False},
+        ],
+        "strata": {name: {"arms": {arm: {"ndcg@10": metric} for arm in arms}} for name in strata},
+        "verdict": {"all": "No significant gain.", "tail": "On the tail: nor here."},
+    }  # fmt: skip
+
+
+def test_an_ablation():
+    text = results.ablation(ablation())
+    assert "0.3100 ± 0.0100" in text
+    assert "+0.0200" in text
+    assert text.splitlines()[7].split() == ["align", "none", "ndcg@10", "+0.0200", "6.3000", "4", "0.0030", "-", "no"]
+    assert "ndcg@10 by stratum" in text
+    assert text.endswith("No significant gain.\n\nOn the tail: nor here.")
+
+
+def test_strata_fit_a_terminal_of_80_columns(monkeypatch):
+    strata = ["head", "middle", "tail", "history_short", "history_medium", "cold", "cold_among_all", "everything"]
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = results.ablation(ablation(strata, ["none", "concat", "align", "text", "placebo"])).splitlines()
+    assert max(map(len, lines)) <= 80
+    at = next(n for n, line in enumerate(lines) if line.startswith("head"))
+    assert lines[at].split() == ["head", *["0.3100"] * 5]
+    assert lines[at + 1].split() == ["±", "0.0100"] * 5
+
+
+def test_a_ranking_with_titles_and_without():
+    items = [{"item_id": "7", "score": 1.5, "title": "Heat"}, {"item_id": "9", "score": 1.0}]
+    assert "Heat" in results.ranking({"items": items}, "for user 1")
+    assert "title" not in results.ranking({"items": items[1:]}, "for user 1")
+    assert "no items left" in results.ranking({"items": []}, "for user 1")
+
+
+def test_json_has_neither_nan_nor_paths(capsys, tmp_path):
+    import json
+
+    import numpy as np
+
+    print_json({"a": math.nan, "b": (1, tmp_path), "c": np.float32(0.5), "d": np.arange(2), "e": True})
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1, str(tmp_path)], "c": 0.5, "d": [0, 1], "e": True}
