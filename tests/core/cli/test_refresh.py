@@ -153,7 +153,7 @@ def test_the_budget_is_exit_4_and_the_summary_says_so(project, invoke):  # noqa:
 
 
 def test_failure_is_exit_1_and_the_summary_says_so(project, invoke, llm_server):  # noqa: F811
-    llm_server.script = Script(default=fails(401))
+    llm_server.script = Script(default=fails(500))
     done = invoke("refresh", "--yes", "--summary", "summary.json")
     assert done.code == 1
     assert json.loads((project / "summary.json").read_text())["error"]["message"]
