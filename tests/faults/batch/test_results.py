@@ -78,7 +78,7 @@ def test_what_never_has_its_turn_is_set_aside_and_asked_by_the_next_run(bench, b
     report = bench.offline()
     whole(bench, report, quarantined=1)
     ((reason, transient),) = bench.quarantine().values()
-    assert "2 batches brought no answer" in reason
+    assert "2 batch jobs brought no answer" in reason
     assert "expired" in reason
     assert transient
     assert [len(job.lines) for job in batches.jobs.values()] == [8, 1]
