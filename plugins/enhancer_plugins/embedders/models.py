@@ -1,4 +1,4 @@
-"""Where a model comes from: a folder, the cache of the hub, or the hub; and what names it in a fingerprint."""
+"""Find and load models from folders, the local cache or the Hugging Face hub; hash them for fingerprints."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _HINT = (
-    "download it on a machine that can and give its folder as [embedder] model, point HF_HOME at a cache that has it, "
-    'or set [embedder] use = "minilm", whose model is a package'
+    "download it on another machine and set [embedder] model to its folder, set HF_HOME to a cache that contains it, "
+    'or set [embedder] use = "minilm", whose model is a Python package'
 )
 
 
 def local_folder(model: str, root: Path) -> Path | None:
-    """The folder that ``model`` names, if it is one; relative to ``root``.
+    """Return the folder ``model``, relative to ``root``; None if ``model`` is a name on the hub.
 
     Raises:
-        ConfigError: It can only be a path, and there is nothing; or what is there is no model.
+        ConfigError: The folder does not exist, or is not a model.
     """
     folder = root / Path(model).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
             raise ConfigError(
-                f"[embedder] model: {folder} is no model folder", hint="it must hold config.json and the weights"
+                f"[embedder] model: {folder} is not a model folder", hint="it must contain config.json and the weights"
             )
         return folder
     if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
@@ -40,25 +40,25 @@ def local_folder(model: str, root: Path) -> Path | None:
 
 
 def folder_digest(folder: Path) -> str:
-    """Hash of what a model folder holds, so that its name and place do not matter but its content does."""
+    """Return a hash of the content of a model folder, independent of its path."""
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
-        if file.is_file() and (file.suffix in {".safetensors", ".bin"} or file.name in _SHAPING):
+        if file.is_file() and (file.suffix in {".safetensors", ".bin"} or file.name in _HASHED_FILES):
             digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()[:12]
 
 
-_SHAPING = {"config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "vocab.txt"}
-"""Files that shape a vector, beside the weights."""
+_HASHED_FILES = {"config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "vocab.txt"}
+"""Files other than the weights that affect vectors."""
 
 
 def require_reachable(model: str, revision: str | None) -> None:
-    """Refuse at once a hub model that is neither cached nor to be had; the libraries would retry for a minute.
+    """Check that a model is in the local cache or that the hub can be reached. The libraries would retry for a minute.
 
     Raises:
-        ConfigError: Says what to do.
+        ConfigError: The model is not cached, and the hub cannot be reached.
     """
     from huggingface_hub import constants, try_to_load_from_cache
 
@@ -82,18 +82,18 @@ def require_reachable(model: str, revision: str | None) -> None:
 
 
 def unavailable(model: str, error: Exception) -> ConfigError:
-    """What to raise when a model library could not load ``model``."""
+    """Return the exception for a model that could not be loaded."""
     reason = str(error).strip().split("\n")[0]
     return ConfigError(f"[embedder] model {model!r} cannot be loaded: {reason}", hint=_HINT)
 
 
 def missing_extra(library: str, extra: str) -> PluginError:
-    """What to raise when a library is not installed."""
+    """Return the exception for a library that is not installed."""
     return PluginError(f"{library} is not installed", hint=f'pip install "enhancer[{extra}]"')
 
 
 def pick_device(device: str | None) -> str:
-    """The device to run on: the one asked for, or the fastest there is."""
+    """Return ``device``; if it is None, the fastest available torch device."""
     if device is not None:
         return device
     import torch
@@ -104,7 +104,7 @@ def pick_device(device: str | None) -> str:
 
 
 def load_sentence_transformer(model: str | Path, *, device: str | None, max_length: int | None, **options: Any) -> Any:
-    """A ``SentenceTransformer`` that runs no code of the model's own.
+    """Load a ``SentenceTransformer`` without remote code.
 
     Raises:
         PluginError: The library is not installed.
@@ -126,13 +126,13 @@ def load_sentence_transformer(model: str | Path, *, device: str | None, max_leng
 
 
 def width(model: Any) -> int:
-    """Length of the vectors of a ``SentenceTransformer``."""
-    ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
-    return int(ask())
+    """Return the dimension of the vectors of a ``SentenceTransformer``."""
+    dimension = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+    return int(dimension())
 
 
 def embed(model: Any, texts: list[str]) -> NDArray[np.float32]:
-    """One batch through a ``SentenceTransformer``: float32 ``[len(texts), dim]``."""
+    """Embed one batch with a ``SentenceTransformer``. Returns float32 ``[len(texts), dim]``."""
     vectors: NDArray[np.float32] = model.encode(
         texts, batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
     )

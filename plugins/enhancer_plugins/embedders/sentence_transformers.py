@@ -1,4 +1,4 @@
-"""The embedder ``sentence-transformers``: any model of that library, from a folder or the Hugging Face hub."""
+"""Embedder ``sentence-transformers``: any model of that library, from a folder or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 
 from enhancer.contracts.options import Context, Options
 from enhancer_plugins.embedders import models
-from enhancer_plugins.embedders.batches import BatchedEmbedder
+from enhancer_plugins.embedders.batched_embedder import BatchedEmbedder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,21 +20,21 @@ class SentenceTransformersOptions(Options):
     """``[embedder]`` with ``use = "sentence-transformers"``."""
 
     model: str = "BAAI/bge-small-en-v1.5"
-    """Name on the Hugging Face hub, or a folder."""
+    """Name on the Hugging Face hub, or a local folder."""
     revision: str | None = None
-    """Branch, tag or commit on the hub; name a commit to be sure that vectors never change under you."""
+    """Branch, tag or commit on the hub. Set a commit to make sure that vectors do not change."""
     device: str | None = None
-    """Torch device, such as ``cpu`` or ``cuda:1``; by default the fastest there is."""
+    """Torch device, such as ``cpu`` or ``cuda:1``; by default the fastest available."""
     batch_size: int = Field(default=32, ge=1)
-    """Texts in one pass through the model."""
+    """Texts in one forward pass."""
     prefix: str = ""
-    """Set before every text: ``"passage: "`` for e5, an instruction for Qwen3 or BGE."""
+    """Prefix of every text: ``"passage: "`` for e5, an instruction for Qwen3 or BGE."""
     max_seq_length: int | None = Field(default=None, ge=1)
-    """Tokens of a text that count; by default what the model was made for."""
+    """Maximum length of a text in tokens; by default the limit of the model."""
 
 
 class SentenceTransformers(BatchedEmbedder):
-    """Embeds with a model of sentence-transformers, with the model's own pooling. Runs no code of the model's own."""
+    """Embeds with a model of sentence-transformers and its own pooling, without remote code."""
 
     options_class = SentenceTransformersOptions
 
@@ -47,7 +47,7 @@ class SentenceTransformers(BatchedEmbedder):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Model, revision (of a folder: a hash of its content), prefix, length; made without loading the model."""
+        """Model, revision (for a folder: hash of its content), prefix and length. Does not load the model."""
         options = self._options
         folder = models.local_folder(options.model, self._root)
         name = f"local@{models.folder_digest(folder)}" if folder else f"{options.model}@{options.revision or 'main'}"

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
-    """Threads that wait for one another on a busy machine make small batches slow."""
+    """Use one thread: with several, small batches are slow on a busy machine."""
     import torch
 
     threads = torch.get_num_threads()

@@ -91,7 +91,7 @@ def test_a_model_that_cannot_be_had_is_refused_at_once(make: object, monkeypatch
 
 def test_a_folder_that_is_none_or_no_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for model, message in (("./nowhere", "there is no folder"), ("empty", "is no model folder")):
+    for model, message in (("./nowhere", "there is no folder"), ("empty", "is not a model folder")):
         with pytest.raises(ConfigError, match=message):
             _ = sentence(tmp_path, model=model).fingerprint
 

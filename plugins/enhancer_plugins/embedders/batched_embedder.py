@@ -1,4 +1,4 @@
-"""What embedders over a local model share: batches of like length, unit rows, silence."""
+"""Base class of embedders with a local model: batches by text length, unit vectors, no console output."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LOADING = threading.Lock()
-"""Models load one at a time: the libraries' imports and settings are the whole process's."""
+"""Models are loaded one at a time, because imports and settings of the libraries are global."""
 _LOGGERS = ("transformers", "sentence_transformers", "huggingface_hub", "FlagEmbedding")
 
 
 class BatchedEmbedder(Embedder):
-    """Base of the bundled embedders: a subclass loads a model and embeds one batch."""
+    """Embedder with a local model. Subclasses load the model and embed one batch."""
 
     _batch_size: int
     _prefix: str = ""
 
     @abstractmethod
     def _load(self) -> Any:
-        """Import the libraries and load the model."""
+        """Import the libraries, load the model and return it."""
 
     @abstractmethod
     def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
-        """Embed one batch: ``[len(texts), dim]``, of any length and float type."""
+        """Embed one batch. Returns ``[len(texts), dim]`` of any float type; rows need not have unit length."""
 
     @abstractmethod
     def _width(self, model: Any) -> int:
-        """Length of a vector."""
+        """Return the dimension of the vectors."""
 
     _loaded: Any = None
 
@@ -56,14 +56,13 @@ class BatchedEmbedder(Embedder):
 
     @property
     def dim(self) -> int:
-        """Length of a vector; loads the model."""
+        """Dimension of the vectors. Loads the model."""
         return self._width(self._model)
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See :meth:`Embedder.encode`."""
         model = self._model
-        # Neighbours of like length need little padding, which is what the time goes into. The longest come first:
-        # what does not fit into memory fails at once.
+        # Batches of similar length need little padding. The longest come first, so that a lack of memory shows at once.
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         table = np.empty((len(texts), self._width(model)), dtype=np.float32)
         with quiet():
@@ -74,7 +73,7 @@ class BatchedEmbedder(Embedder):
         if not (np.isfinite(length).all() and (length > 0).all()):
             row = int(np.flatnonzero(~(np.isfinite(length) & (length > 0)).ravel())[0])
             raise EnhancerError(
-                f"embedder {self.fingerprint}: text {row} ({texts[row][:40]!r}…) got a vector of no or infinite length"
+                f"embedder {self.fingerprint}: text {row} ({texts[row][:40]!r}…) has a zero or infinite vector"
             )
         table /= length
         return table
@@ -82,10 +81,10 @@ class BatchedEmbedder(Embedder):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep progress bars, notes and warnings of the model libraries off the terminal, for the time of the block."""
+    """Suppress progress bars, logs and warnings of the model libraries within the context."""
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings(), _without_bars():
+    with warnings.catch_warnings(), _without_progress_bars():
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -97,11 +96,11 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
+def _without_progress_bars() -> Iterator[None]:
     try:
         hub: Any = import_module("huggingface_hub.utils")
         transformers: Any = import_module("transformers.utils.logging")
-    except ImportError:  # what is missing is for the one who loads the model to say
+    except ImportError:  # reported when the model is loaded
         yield
         return
     bars: tuple[tuple[Any, Any, bool], ...] = (
