@@ -1,4 +1,4 @@
-"""Limits of the process that a library's own error does not name."""
+"""Find out whether a failed write was caused by a full disk or a limit on file size."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_NO_ROOM: Final = 1 << 20
-"""Bytes with which a disk counts as full."""
+_MIN_FREE_BYTES: Final = 1 << 20
+"""A disk with less free space counts as full."""
 
 
 def is_full(path: Path) -> bool:
-    """Whether there is hardly room beside a file: the last write before that is an I/O error to LMDB and SQLite."""
+    """Return whether the disk of a file is full. LMDB and SQLite report the last, incomplete write as an I/O error."""
     try:
-        return shutil.disk_usage(path.parent).free < _NO_ROOM
+        return shutil.disk_usage(path.parent).free < _MIN_FREE_BYTES
     except OSError:
         return False
 
 
 def at_size_limit(path: Path) -> bool:
-    """Whether a file has grown to as much as this process may write (``ulimit -f``).
+    """Return whether a file has reached the limit on file size of this process (``ulimit -f``).
 
-    A write that was cut short there is no more than an I/O error to LMDB and SQLite.
+    LMDB and SQLite report an incomplete write as an I/O error.
     """
     try:
-        limits = importlib.import_module("resource")  # not everywhere
+        limits = importlib.import_module("resource")  # not available on all platforms
         limit: int = limits.getrlimit(limits.RLIMIT_FSIZE)[0]
         return limit != limits.RLIM_INFINITY and path.stat().st_size >= limit
     except (ImportError, OSError):

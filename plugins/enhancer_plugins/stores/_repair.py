@@ -1,4 +1,4 @@
-"""What repairs of the bundled stores share: dropping damaged records, and setting a new file in an old one's place."""
+"""Repair functions that the bundled stores share: drop damaged records, and replace a damaged file by a new one."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from enhancer.storekit.keyed import KeyedStore
 
 REMEDY: Final = (
-    "`enhancer store repair` keeps what is sound; what is lost is made again from the journal, without a call"
+    "`enhancer store repair` keeps all valid records; lost ones are created again from the journal, without LLM calls"
 )
-"""What to do about a damaged store."""
-DOUBT: Final = (
-    "is [store] path right? If it is: `enhancer store repair` keeps what is sound; "
-    "what never was a store is left as it is"
+"""Hint for a damaged store."""
+CHECK_PATH: Final = (
+    "check [store] path; if it is right, `enhancer store repair` keeps all valid records; "
+    "it does not change a file that is not a store"
 )
-"""What to do about a file that may be none."""
-_BATCH: Final = 2000
+"""Hint for a file that may not be a store."""
+_CHUNK: Final = 2000
 
 
-def made_at(key: bytes, value: codec.Value) -> str | None:
-    """When a record was made; None for what is no sound record."""
+def creation_time(key: bytes, value: codec.Value) -> str | None:
+    """Return the creation time of a record; None if the record is damaged."""
     try:
         record = codec.decode(key, value)
         codec.check_vector(record.vector, "")
@@ -43,7 +43,7 @@ def made_at(key: bytes, value: codec.Value) -> str | None:
 
 
 def drop_damaged(store: KeyedStore) -> Repair:
-    """Remove the damaged records of a store whose file is sound."""
+    """Remove the damaged records of a store whose file has a valid structure."""
     kept = 0
     lost: dict[bytes, Fault] = {}
     for key, value in store.pairs():
@@ -55,37 +55,38 @@ def drop_damaged(store: KeyedStore) -> Repair:
             lost[key] = Fault(codec.describe_key(key), error.message)
     keys = deque(lost)
     while keys:
-        store.remove_keys([keys.popleft() for _ in range(min(_BATCH, len(keys)))])
+        store.remove_keys([keys.popleft() for _ in range(min(_CHUNK, len(keys)))])
     return Repair(kept, tuple(lost.values()))
 
 
-def nothing_left(path: Path) -> StoreCorruptError:
-    """Of a file in which there is no trace of a store: it may be somebody else's, so that it is not replaced."""
+def no_records_found(path: Path) -> StoreCorruptError:
+    """Return the error for a file without any trace of a store, which may belong to another program."""
     return StoreCorruptError(
-        f"{path} holds nothing of a feature store",
-        hint="if [store] path is right, move that file away and run `enhancer generate`: it makes every record "
-        "again, and the answers that were paid for are kept in the journal",
+        f"{path} contains no records of a feature store",
+        hint="if [store] path is right, move the file away and run `enhancer generate`, which creates all records "
+        "again; paid answers are taken from the journal",
     )
 
 
 @dataclass(frozen=True)
-class Draft:
-    """A new file that is to replace another."""
+class Replacement:
+    """A new file that replaces a damaged one."""
 
     path: Path
-    """The file to be replaced."""
+    """The file to replace."""
     file: Path
+    """The new file."""
     kept: int
-    """Records in it."""
+    """Number of records in the new file."""
 
     def swap(self) -> Path:
-        """Set it in the other's place; there is a file of that name all the time. Gives where the other is now."""
+        """Replace the old file atomically and return the new path of the old file."""
         path = self.path
         places = (path.with_name(f"{path.name}.damaged{number or ''}") for number in itertools.count())
         backup = next(place for place in places if not place.exists())
         try:
             os.link(path, backup)
-        except OSError:  # a file system without hard links
+        except OSError:  # the file system has no hard links
             path.replace(backup)
         self.file.replace(path)
         with contextlib.suppress(OSError):
@@ -96,25 +97,27 @@ class Draft:
 
 
 @contextlib.contextmanager
-def rebuilt(path: Path, make: Callable[[Path], KeyedStore], pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[Draft]:
-    """Write ``pairs`` to a new store beside ``path``; what is not set in its place is removed again.
+def rebuilt(
+    path: Path, make: Callable[[Path], KeyedStore], pairs: Iterable[tuple[bytes, bytes]]
+) -> Iterator[Replacement]:
+    """Write ``pairs`` to a new store beside ``path``, which is removed unless :meth:`Replacement.swap` is called.
 
     Args:
-        path: The file to be replaced.
-        make: Makes a store in a folder.
-        pairs: Its records; of equal keys the last one counts.
+        path: The file to replace.
+        make: Creates a store in a folder.
+        pairs: Keys and values of the records. The last of several values of a key is kept.
     """
-    # Absolute: ``make`` takes it for the root and the path in it at once, and a project's own root may be ".".
+    # Absolute, because ``make`` uses the folder both as the root and as the path in it.
     with tempfile.TemporaryDirectory(prefix=".repair-", dir=path.parent.absolute()) as folder:
         with make(Path(folder)) as store:
-            for batch in _batches(pairs):
-                store.write_pairs(batch)
-            # As many as there are, not as were written: keys may have come twice.
+            for chunk in _chunks(pairs):
+                store.write_pairs(chunk)
+            # Counted afterwards, since keys may occur several times in ``pairs``.
             kept = sum(1 for _ in store.pairs())
-        yield Draft(path, Path(folder) / path.name, kept)
+        yield Replacement(path, Path(folder) / path.name, kept)
 
 
-def _batches(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+def _chunks(pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
     stream = iter(pairs)
-    while batch := dict(itertools.islice(stream, _BATCH)):
-        yield list(batch.items())
+    while chunk := dict(itertools.islice(stream, _CHUNK)):
+        yield list(chunk.items())

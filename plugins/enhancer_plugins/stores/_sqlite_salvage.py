@@ -1,8 +1,8 @@
-"""Records out of a damaged SQLite file, read as plain bytes: SQLite itself stops where a page that leads on is broken.
+"""Recover records from a damaged SQLite file by reading its pages as bytes, since SQLite stops at damaged pages.
 
-Every page is looked at by itself, whether or not the tree still leads to it, and those that only the log has yet. That
-is safe because each value carries a checksum over its key and itself: what passes was once written under that very key.
-Of several states of a record the newest counts. The index of keys lists what should be there, and so what is lost.
+All pages are read, whether or not the tree still refers to them, including those in the write-ahead log. This is safe
+because each value has a checksum that includes its key: a record that passes was once written under that key. The
+newest of several versions of a record is used. The index of keys shows which records are lost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from enhancer.contracts.store import Fault
 from enhancer.storekit import codec
-from enhancer_plugins.stores._repair import made_at
+from enhancer_plugins.stores._repair import creation_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,50 +22,50 @@ if TYPE_CHECKING:
 MAGIC: Final = b"SQLite format 3\x00"
 _INDEX_BRANCH, _INDEX_LEAF, _TABLE_LEAF = 2, 10, 13
 _HEADER: Final = 100
-"""Bytes before the first page's own."""
-_LARGEST: Final = 1 << 30
+"""Bytes of the file header, before the header of the first page."""
+_MAX_VALUE_BYTES: Final = 1 << 30
 _LOG_HEADER, _FRAME_HEADER = 32, 24
 _PAGE_SIZES: Final = (8192, 4096, 16384, 32768, 65536, 2048, 1024, 512)
-"""Ours first: where the file's header is gone, they are tried in turn."""
+"""Page sizes to try if the file header is damaged; the one of new stores first."""
 _Cell = tuple[list[bytes | int], int]
-"""Columns of a cell, and its row number."""
+"""Columns and row number of a cell."""
 
 
 class Salvage:
-    """Reads one file.
+    """Recovers the records of one file.
 
     Args:
-        path: The file; neither it nor its log is changed.
-        application: What the header of a store says whose file it is.
+        path: The file. Neither it nor its write-ahead log is modified.
+        application: Application id in the header of stores.
 
     Attributes:
-        is_ours: Whether the file's header says that it is a store.
+        is_store: Whether the file header identifies the file as a store.
     """
 
     def __init__(self, path: Path, application: int) -> None:
         self._path = path
         with path.open("rb") as file:
             self._file = file.read(_HEADER)
-        self.is_ours = self._file.startswith(MAGIC) and self._file[68:72] == application.to_bytes(4, "big")
-        self._made: dict[bytes, tuple[str, int]] = {}
+        self.is_store = self._file.startswith(MAGIC) and self._file[68:72] == application.to_bytes(4, "big")
+        self._created: dict[bytes, tuple[str, int]] = {}
         self._listed: set[bytes] = set()
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and sound values. A key that comes more than once is best given last."""
+        """Yield keys and valid values. Of several values of a key, the last one is the best."""
         named = int.from_bytes(self._file[16:18], "big")
         named = 65536 if named == 1 else named
         sizes = (named,) if self._file.startswith(MAGIC) and named in _PAGE_SIZES else _PAGE_SIZES
         for size in sizes:
             with contextlib.closing(_Pages(self._path, size)) as pages:
-                yield from self._of(pages)
-            if self._made or self._listed:
+                yield from self._records_of(pages)
+            if self._created or self._listed:
                 return
 
     def lost(self) -> list[Fault]:
-        """Records that the index of keys knows, and that were not found sound."""
-        return [Fault(codec.describe_key(key), "damaged") for key in sorted(self._listed - self._made.keys())]
+        """Return the records in the index of keys for which no valid value was found."""
+        return [Fault(codec.describe_key(key), "damaged") for key in sorted(self._listed - self._created.keys())]
 
-    def _of(self, pages: _Pages) -> Iterator[tuple[bytes, bytes]]:
+    def _records_of(self, pages: _Pages) -> Iterator[tuple[bytes, bytes]]:
         free = pages.free()
         for number in range(1, pages.count + 1):
             if number in free:
@@ -79,14 +79,18 @@ class Salvage:
                 if kind != _TABLE_LEAF:
                     self._listed.add(key)
                     continue
-                made = made_at(key, value) if isinstance(value, bytes) else None
-                if made is not None and isinstance(value, bytes) and self._made.get(key, ("", 0)) <= (made, row):
-                    self._made[key] = (made, row)
+                created = creation_time(key, value) if isinstance(value, bytes) else None
+                if (
+                    created is not None
+                    and isinstance(value, bytes)
+                    and self._created.get(key, ("", 0)) <= (created, row)
+                ):
+                    self._created[key] = (created, row)
                     yield key, value
 
 
 class _Pages:
-    """Pages by number, from 1: the log's where it has them, or else the file's."""
+    """Pages by number, from 1, taken from the write-ahead log or else from the file."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._size = size
@@ -94,7 +98,7 @@ class _Pages:
         self._length = path.stat().st_size
         self._log = path.with_name(path.name + "-wal")
         self._frames = self._committed()
-        # The last page of a truncated file may be there in part.
+        # The last page of a truncated file may be incomplete.
         self.count = max([-(-self._length // size), *self._frames])
 
     def close(self) -> None:
@@ -102,7 +106,7 @@ class _Pages:
         self._file.close()
 
     def _committed(self) -> dict[int, bytes]:
-        """What the log's transactions wrote, of those that were committed."""
+        """Return the pages of committed transactions in the write-ahead log."""
         frames: dict[int, bytes] = {}
         try:
             log = self._log.read_bytes()
@@ -113,7 +117,7 @@ class _Pages:
         waiting: dict[int, bytes] = {}
         for at in range(_LOG_HEADER, len(log) - _FRAME_HEADER - self._size + 1, _FRAME_HEADER + self._size):
             number, committed = struct.unpack_from(">II", log, at)
-            if log[at + 8 : at + 16] != log[16:24]:  # of an earlier use of the log
+            if log[at + 8 : at + 16] != log[16:24]:  # left over from an earlier use of the log
                 break
             waiting[number] = log[at + _FRAME_HEADER : at + _FRAME_HEADER + self._size]
             if committed:
@@ -122,7 +126,7 @@ class _Pages:
         return frames
 
     def _page(self, number: int) -> bytes:
-        """Zeros where the file has been cut."""
+        """Return a page, padded with zeros if the file is truncated."""
         page = self._frames.get(number)
         if page is None:
             self._file.seek((number - 1) * self._size)
@@ -130,7 +134,7 @@ class _Pages:
         return page
 
     def free(self) -> set[int]:
-        """Pages that are not in use, as far as the header leads to their lists."""
+        """Return the free pages, as far as their list can be read."""
         free: set[int] = set()
         head = self._page(1)
         if not head.startswith(MAGIC):
@@ -146,7 +150,7 @@ class _Pages:
         return free
 
     def cells(self, number: int) -> tuple[int, Iterator[_Cell]]:
-        """Kind of a page, and what its cells hold as far as that can be read."""
+        """Return the type of a page and its readable cells."""
         page = self._page(number)
         start = _HEADER if number == 1 else 0
         return page[start], self._cells(page, start)
@@ -164,19 +168,19 @@ class _Pages:
                 continue
 
     def _cell(self, page: bytes, at: int, *, table: bool) -> _Cell:
-        """Columns of a cell.
+        """Return columns and row number of a cell.
 
         Raises:
-            ValueError: It makes no sense.
-            IndexError: It leads beyond its page.
+            ValueError: The cell is invalid.
+            IndexError: The cell exceeds its page.
         """
         length, at = _varint(page, at)
         row = 0
         if table:
             row, at = _varint(page, at)
-        if length > _LARGEST:
+        if length > _MAX_VALUE_BYTES:
             raise ValueError(length)
-        # How much of it is on the page itself: see "B-tree Cell Format" in the description of SQLite's file format.
+        # Bytes stored in the page itself: see "B-tree Cell Format" in the documentation of SQLite's file format.
         least = (self._size - 12) * 32 // 255 - 23
         most = self._size - 35 if table else (self._size - 12) * 64 // 255 - 23
         local = length
@@ -203,7 +207,7 @@ class _Pages:
 
 
 def _columns(content: bytes) -> list[bytes | int]:
-    """Columns of a record: those that are bytes, and 0 for each of another kind."""
+    """Return the columns of a record: bytes, or 0 for a column of another type."""
     end, at = _varint(content, 0)
     columns: list[bytes | int] = []
     body = end
@@ -218,7 +222,7 @@ def _columns(content: bytes) -> list[bytes | int]:
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A number of one to nine bytes, and where it ends."""
+    """Return a number of one to nine bytes and the offset of its end."""
     number = 0
     for place in range(at, at + 8):
         byte = content[place]

@@ -1,4 +1,4 @@
-"""The store ``lmdb``: one memory-mapped file, many readers beside one writer."""
+"""Feature store ``lmdb``: one memory-mapped file with many readers and one writer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from enhancer.storekit import codec
 from enhancer.storekit.keyed import KeyedStore, ReadOnly
 from enhancer_plugins.stores._lmdb import datafile
 from enhancer_plugins.stores._lmdb.environment import MEBIBYTE, Pinned, SharedEnvironment
-from enhancer_plugins.stores._lmdb.page_checks import Use
+from enhancer_plugins.stores._lmdb.page_checks import Access
 from enhancer_plugins.stores._lmdb.salvage import Salvage
-from enhancer_plugins.stores._repair import REMEDY, drop_damaged, nothing_left, rebuilt
+from enhancer_plugins.stores._repair import REMEDY, drop_damaged, no_records_found, rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,27 +30,27 @@ if TYPE_CHECKING:
 
 FILE_NAME: Final = "store.lmdb"
 _FORMAT_KEY: Final = b"\x00enhancer"
-"""Sorts before every record."""
+"""Key of the store's metadata; sorts before all records."""
 _FORMAT: Final = 1
 _CHUNK: Final = 256
 _LENGTH = struct.Struct("<4xH6xI")
-"""Of a record: its version and its length."""
+"""Version and length of a record."""
 
 
 class LMDBOptions(StoreOptions):
     """``[store]`` with ``use = "lmdb"``."""
 
     initial_size_mb: int = Field(default=64, ge=1)
-    """Size of the memory map at first, in MiB; it doubles when full."""
+    """Initial size of the memory map in MiB. It doubles when full."""
     max_size_mb: int = Field(default=262_144, ge=1)
-    """What the memory map may grow to, in MiB; the file takes only what is in use."""
+    """Maximum size of the memory map in MiB. The file only takes the space in use."""
 
 
 class LMDBStore(KeyedStore):
     """Feature store in one LMDB file, ``store.lmdb`` in the folder ``path``.
 
-    May be used by several threads, several stores and several processes at once. Damage is met with an error, not
-    with a crash: see ``docs/explanation/store.md``.
+    Several threads, stores and processes may use a file at once. Damage raises an error instead of ending the process;
+    see ``docs/explanation/store.md``.
     """
 
     options_class = LMDBOptions
@@ -75,19 +75,19 @@ class LMDBStore(KeyedStore):
         """See :meth:`FeatureStore.exists`."""
         assert isinstance(options, LMDBOptions)
         folder = context.root / options.path
-        return (folder / FILE_NAME).exists() or folder.is_file()  # a file for a folder: who opens it says so
+        return (folder / FILE_NAME).exists() or folder.is_file()  # opening reports a file in place of the folder
 
     @classmethod
     def repair(cls, options: Options, context: Context) -> Repair:
         """See :meth:`FeatureStore.repair`.
 
-        Where the file's structure is sound, damaged records are removed from it. Otherwise whatever record of it is
-        sound goes into a new file, and the damaged one is kept beside it.
+        If the structure of the file is valid, damaged records are removed from it. Otherwise all valid records are
+        written to a new file, and the damaged file is kept beside it.
         """
         assert isinstance(options, LMDBOptions)
         path = context.root / options.path / FILE_NAME
         if not path.exists():
-            raise StoreError(f"there is no store {path}", hint="`enhancer generate` makes one")
+            raise StoreError(f"there is no store {path}", hint="`enhancer generate` creates one")
         SharedEnvironment.require_unused(path)
         try:
             faults = datafile.structural_faults(path)
@@ -102,31 +102,31 @@ class LMDBStore(KeyedStore):
         def make(folder: Path) -> LMDBStore:
             return cls(options.model_copy(update={"path": folder}), Context(root=folder))
 
-        with rebuilt(path, make, salvage.records()) as draft:
-            found = salvage.about.get(_FORMAT_KEY)
+        with rebuilt(path, make, salvage.records()) as replacement:
+            found = salvage.metadata.get(_FORMAT_KEY)
             if found is not None:
                 _refuse_newer(path, bytes(found))
-            if not draft.kept and not salvage.is_lmdb and path.stat().st_size:
-                raise nothing_left(path)
-            backup = draft.swap()
+            if not replacement.kept and not salvage.is_lmdb and path.stat().st_size:
+                raise no_records_found(path)
+            backup = replacement.swap()
         with cls(options, context) as store:
-            lost = [fault for key, fault in salvage.lost.items() if store.absent(key)]
-        if not salvage.whole:
+            lost = [fault for key, fault in salvage.lost.items() if store.is_absent(key)]
+        if not salvage.complete:
             lost.append(Fault(str(path), "; ".join(faults[:3])))
-        return Repair(draft.kept, tuple(lost), backup)
+        return Repair(replacement.kept, tuple(lost), backup)
 
-    def absent(self, key: bytes) -> bool:
-        """Whether nothing is kept under a key."""
+    def is_absent(self, key: bytes) -> bool:
+        """Return whether a key has no value."""
         with self._fetch([key]) as values:
             return next(values) is None
 
     @property
     def directory(self) -> Path:
-        """The folder ``path``."""
+        """The folder of the option ``path``."""
         return self._directory
 
     def close(self) -> None:
-        """Give the file back; the last store of the process that uses it closes it."""
+        """Release the file. It is closed when the last store of the process releases it."""
         if not self._closed:
             self._closed = True
             self._environment.release()
@@ -142,14 +142,14 @@ class LMDBStore(KeyedStore):
             found = transaction.get(_FORMAT_KEY)
             text = None if found is None else bytes(found)
         if text is None:
-            raise StoreError(f"{path} is an LMDB file, but no feature store", hint="choose another [store] path")
+            raise StoreError(f"{path} is an LMDB file, but not a feature store", hint="choose another [store] path")
         _refuse_newer(path, text)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[FeatureStore]:
-        """See :meth:`FeatureStore.snapshot`: a read transaction that stays.
+        """See :meth:`FeatureStore.snapshot`. Holds a read transaction.
 
-        The pages that it sees are not used again while it is open, so that a file written to meanwhile grows.
+        Its pages cannot be reused while it is open, so that the file grows with each write.
         """
         pinned = self._open().pin()
         try:
@@ -158,19 +158,19 @@ class LMDBStore(KeyedStore):
             pinned.close()
 
     def count(self) -> int | None:
-        """See :meth:`FeatureStore.count`; damaged records count too."""
+        """See :meth:`FeatureStore.count`. Includes damaged records."""
         with self._transaction() as transaction:
-            return int(transaction.stat(self._open().records)["entries"]) - 1  # one says what format this is
+            return int(transaction.stat(self._open().records)["entries"]) - 1  # one entry is the metadata of the store
 
     @contextlib.contextmanager
-    def _transaction(self, use: Use = Use.LOOK_UP) -> Iterator[lmdb.Transaction]:
-        with self._open().read(use) as transaction:
+    def _transaction(self, access: Access = Access.LOOK_UP) -> Iterator[lmdb.Transaction]:
+        with self._open().read(access) as transaction:
             yield transaction
 
     @contextlib.contextmanager
     def _fetch(self, keys: Sequence[bytes]) -> Iterator[Iterator[Value | None]]:
         with self._transaction() as transaction:
-            yield _within(map(transaction.get, keys))
+            yield _bounded(map(transaction.get, keys))
 
     def _write(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         def work(transaction: lmdb.Transaction) -> None:
@@ -195,7 +195,7 @@ class LMDBStore(KeyedStore):
         after: bytes | None = None
         while True:
             chunk: list[tuple[bytes, bytes]] = []
-            with self._transaction(Use.WALK) as transaction, transaction.cursor() as cursor:
+            with self._transaction(Access.SCAN) as transaction, transaction.cursor() as cursor:
                 found = cursor.set_range(start if after is None else after)
                 if found and after is not None and bytes(cursor.key()) == after:
                     found = cursor.next()
@@ -216,7 +216,7 @@ class LMDBStore(KeyedStore):
 
     def _check_files(self) -> list[Fault]:
         path = self._open().path
-        faults = self._open().quiet(lambda: datafile.structural_faults(path))
+        faults = self._open().without_writers(lambda: datafile.structural_faults(path))
         return [Fault(str(path), fault) for fault in faults]
 
     def _bytes_on_disk(self) -> int:
@@ -224,7 +224,7 @@ class LMDBStore(KeyedStore):
 
 
 class _Snapshot(ReadOnly, LMDBStore):
-    """The store as one transaction sees it."""
+    """State of the store in one transaction."""
 
     def __init__(self, directory: Path, environment: SharedEnvironment, pinned: Pinned) -> None:
         self._directory = directory
@@ -233,20 +233,20 @@ class _Snapshot(ReadOnly, LMDBStore):
         self._pinned = pinned
 
     @contextlib.contextmanager
-    def _transaction(self, use: Use = Use.LOOK_UP) -> Iterator[lmdb.Transaction]:
-        with self._pinned.read(use) as transaction:
+    def _transaction(self, access: Access = Access.LOOK_UP) -> Iterator[lmdb.Transaction]:
+        with self._pinned.read(access) as transaction:
             yield transaction
 
     def close(self) -> None:
-        """Let go of it before its block ends."""
+        """Close the snapshot before its context ends."""
         self._pinned.close()
 
 
-def _within(values: Iterator[Value | None]) -> Iterator[Value | None]:
-    """Values as long as they say themselves that they are; of others nothing.
+def _bounded(values: Iterator[Value | None]) -> Iterator[Value | None]:
+    """Yield values whose length equals the length in their header, and empty values in place of others.
 
-    A garbled length leads beyond the end of the file, where to read is a SIGBUS. Only what this version writes is known
-    to tell its length.
+    A damaged length may lead beyond the end of the file, where reading is a SIGBUS. Only values of the current format
+    version are known to contain their length.
     """
     unpack, least = _LENGTH.unpack_from, _LENGTH.size
     for value in values:
@@ -262,10 +262,10 @@ def _refuse_newer(path: Path, text: bytes) -> None:
     try:
         version = int(json.loads(text)["format"])
     except (ValueError, KeyError, TypeError):
-        raise StoreCorruptError(f"{path} does not say which format it has", hint=REMEDY) from None
+        raise StoreCorruptError(f"{path} has no valid format version", hint=REMEDY) from None
     if version > _FORMAT:
         raise StoreError(
-            f"{path} is a store of format {version}, and this enhancer reads formats up to {_FORMAT}",
+            f"{path} has format {version}; this enhancer reads formats up to {_FORMAT}",
             hint="upgrade enhancer",
         )
 

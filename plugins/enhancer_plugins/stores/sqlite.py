@@ -1,4 +1,4 @@
-"""The store ``sqlite``: one SQLite file, for those who have no LMDB or want one file that every tool opens."""
+"""Feature store ``sqlite``: one SQLite file, which many tools can open. Needs no library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.storekit.keyed import KeyedStore, ReadOnly
 from enhancer_plugins.stores._limits import at_size_limit, is_full
-from enhancer_plugins.stores._repair import DOUBT, REMEDY, drop_damaged, nothing_left, rebuilt
+from enhancer_plugins.stores._repair import CHECK_PATH, REMEDY, drop_damaged, no_records_found, rebuilt
 from enhancer_plugins.stores._sqlite_salvage import MAGIC, Salvage
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class SQLiteOptions(StoreOptions):
 class SQLiteStore(KeyedStore):
     """Feature store in one SQLite file, ``store.sqlite`` in the folder ``path``.
 
-    Write-ahead logging with ``synchronous = FULL``: a returned ``put`` survives a power cut, and readers never wait
-    for a writer.
+    Uses write-ahead logging with ``synchronous = FULL``: a completed ``put`` survives a power failure, and readers do
+    not wait for writers.
     """
 
     options_class = SQLiteOptions
@@ -64,19 +64,19 @@ class SQLiteStore(KeyedStore):
         """See :meth:`FeatureStore.exists`."""
         assert isinstance(options, SQLiteOptions)
         folder = context.root / options.path
-        return (folder / FILE_NAME).exists() or folder.is_file()  # a file for a folder: who opens it says so
+        return (folder / FILE_NAME).exists() or folder.is_file()  # opening reports a file in place of the folder
 
     @classmethod
     def repair(cls, options: Options, context: Context) -> Repair:
         """See :meth:`FeatureStore.repair`.
 
-        Where the file's structure is sound, damaged records are removed from it. Otherwise whatever record of it is
-        sound goes into a new file, and the damaged one is kept beside it.
+        If the structure of the file is valid, damaged records are removed from it. Otherwise all valid records are
+        written to a new file, and the damaged file is kept beside it.
         """
         assert isinstance(options, SQLiteOptions)
         path = context.root / options.path / FILE_NAME
         if not path.exists():
-            raise StoreError(f"there is no store {path}", hint="`enhancer generate` makes one")
+            raise StoreError(f"there is no store {path}", hint="`enhancer generate` creates one")
         _require_unused(path)
         try:
             with cls(options, context) as store:
@@ -90,20 +90,20 @@ class SQLiteStore(KeyedStore):
         def make(folder: Path) -> SQLiteStore:
             return cls(SQLiteOptions(path=folder), Context(root=folder))
 
-        with rebuilt(path, make, salvage.records()) as draft:
-            if not draft.kept and not salvage.is_ours and path.stat().st_size:
-                raise nothing_left(path)
-            backup = draft.swap()
-            for rest in ("-wal", "-shm"):  # they belong to what is no longer there
-                log = path.with_name(path.name + rest)
+        with rebuilt(path, make, salvage.records()) as replacement:
+            if not replacement.kept and not salvage.is_store and path.stat().st_size:
+                raise no_records_found(path)
+            backup = replacement.swap()
+            for suffix in ("-wal", "-shm"):  # these belong to the damaged file
+                log = path.with_name(path.name + suffix)
                 if log.exists():
-                    log.replace(backup.with_name(backup.name + rest))
-        whole = Fault(str(path), "; ".join(fault.what for fault in faults[:3]))
-        return Repair(draft.kept, (*salvage.lost(), whole), backup)
+                    log.replace(backup.with_name(backup.name + suffix))
+        damage = Fault(str(path), "; ".join(fault.what for fault in faults[:3]))
+        return Repair(replacement.kept, (*salvage.lost(), damage), backup)
 
     @property
     def directory(self) -> Path:
-        """The folder ``path``."""
+        """The folder of the option ``path``."""
         return self._directory
 
     def close(self) -> None:
@@ -111,19 +111,19 @@ class SQLiteStore(KeyedStore):
         with self._lock:
             if not self._closed and self._pid == os.getpid():
                 self._connection.close()
-                _leave(self._identity)
+                _unregister(self._identity)
             self._closed = True
 
     def _connect(self) -> sqlite3.Connection:
-        self._identity = _enter(self._path)
+        self._identity = _register(self._path)
         try:
-            return self._connected()
+            return self._open_and_check()
         except BaseException:
-            _leave(self._identity)
+            _unregister(self._identity)
             raise
 
-    def _connected(self) -> sqlite3.Connection:
-        with _translated(self._path):
+    def _open_and_check(self) -> sqlite3.Connection:
+        with _translate_errors(self._path):
             connection = _open(self._path, "rw")
             try:
                 self._prepare(connection)
@@ -131,7 +131,7 @@ class SQLiteStore(KeyedStore):
                 connection.close()
                 if not _means_read_only(error):
                     raise
-                # On media where nobody can write, no log can appear beside the file.
+                # On read-only media, no log can appear beside the file.
                 self._readonly = True
                 connection = _open(self._path, "ro&immutable=1")
                 self._prepare(connection)
@@ -146,11 +146,11 @@ class SQLiteStore(KeyedStore):
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application != _APPLICATION_ID:
             raise StoreError(
-                f"{self._path} is an SQLite file, but no feature store", hint="choose another [store] path"
+                f"{self._path} is an SQLite file, but not a feature store", hint="choose another [store] path"
             )
         if version > _FORMAT:
             raise StoreError(
-                f"{self._path} is a store of format {version}, and this enhancer reads formats up to {_FORMAT}",
+                f"{self._path} has format {version}; this enhancer reads formats up to {_FORMAT}",
                 hint="upgrade enhancer",
             )
         connection.execute("SELECT 1 FROM records LIMIT 1").fetchone()
@@ -159,14 +159,14 @@ class SQLiteStore(KeyedStore):
 
     @contextlib.contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
-        """The connection, for one thread at a time; a forked child gets its own."""
+        """Yield the connection, to one thread at a time. A forked child opens a connection of its own."""
         if self._pid != os.getpid():
-            # SQLite forbids a child so much as to close what it inherited: it is kept, unused.
+            # SQLite forbids a child to use or close an inherited connection: keep it, unused.
             self._inherited.append(self._connection)
             self._lock = threading.RLock()
             self._pid = os.getpid()
             self._connection = self._connect()
-        with self._lock, _translated(self._path):
+        with self._lock, _translate_errors(self._path):
             if self._closed:
                 raise StoreError(f"the store {self._path} is closed")
             yield self._connection
@@ -175,7 +175,7 @@ class SQLiteStore(KeyedStore):
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._use() as connection:
             if self._readonly:
-                raise StoreError(f"{self._path} is on read-only media, or not yours to write")
+                raise StoreError(f"{self._path} is read-only: check its permissions and the medium")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -187,9 +187,9 @@ class SQLiteStore(KeyedStore):
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[FeatureStore]:
-        """See :meth:`FeatureStore.snapshot`: a connection of its own with a read transaction.
+        """See :meth:`FeatureStore.snapshot`. Holds a separate connection with a read transaction.
 
-        While it is open, the log beside the file is not folded into it, and grows with what is written.
+        While it is open, the write-ahead log cannot be merged into the file, and grows with each write.
         """
         with self._use():
             pinned = _Snapshot(self._path)
@@ -199,7 +199,7 @@ class SQLiteStore(KeyedStore):
             pinned.close()
 
     def count(self) -> int | None:
-        """See :meth:`FeatureStore.count`; damaged records count too."""
+        """See :meth:`FeatureStore.count`. Includes damaged records."""
         with self._reading() as connection:
             (found,) = connection.execute("SELECT count(*) FROM records").fetchone()
             return int(found)
@@ -234,7 +234,7 @@ class SQLiteStore(KeyedStore):
 
     def _chunks(self, columns: str, prefix: bytes) -> Iterator[Any]:
         after, end = prefix, _next_prefix(prefix)
-        query = f"SELECT {columns} FROM records WHERE key > ? AND key < ? ORDER BY key LIMIT ?"  # noqa: S608 - ours
+        query = f"SELECT {columns} FROM records WHERE key > ? AND key < ? ORDER BY key LIMIT ?"  # noqa: S608 - constant columns
         while True:
             with self._use() as connection:
                 chunk = connection.execute(query, (after, end, _CHUNK)).fetchall()
@@ -257,7 +257,7 @@ class SQLiteStore(KeyedStore):
 
 
 class _Snapshot(ReadOnly, SQLiteStore):
-    """The store as one transaction sees it."""
+    """State of the store in one transaction."""
 
     def __init__(self, path: Path) -> None:
         self._directory, self._path = path.parent, path
@@ -267,15 +267,17 @@ class _Snapshot(ReadOnly, SQLiteStore):
         self._readonly = False
         self._pid = os.getpid()
         self._connection = self._connect()
-        with _translated(self._path):
+        with _translate_errors(self._path):
             self._connection.execute("BEGIN")
-            self._connection.execute("SELECT 1 FROM records LIMIT 1").fetchone()  # only a look begins it
+            self._connection.execute(
+                "SELECT 1 FROM records LIMIT 1"
+            ).fetchone()  # the transaction begins with the first read
 
     @contextlib.contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
-            raise StoreError(f"a snapshot of {self._path} is for the process that took it")
-        with self._lock, _translated(self._path):
+            raise StoreError(f"the snapshot of {self._path} belongs to another process")
+        with self._lock, _translate_errors(self._path):
             if self._closed:
                 raise StoreError(f"the snapshot of {self._path} is closed")
             yield self._connection
@@ -287,12 +289,12 @@ class _Snapshot(ReadOnly, SQLiteStore):
 
 
 def _require_unused(path: Path) -> None:
-    """Refuse where another connection is open: what is written to a file that is replaced is lost."""
-    there = path.stat()
+    """Raise an error if another connection is open: writes to a file that is being replaced would be lost."""
+    info = path.stat()
     with _registry:
-        if _open_files[there.st_dev, there.st_ino]:
-            raise StoreError(f"{path} is in use", hint="end what uses it, and repair then")
-    if there.st_size < _HEADER:  # SQLite would make a new database of it
+        if _open_files[info.st_dev, info.st_ino]:
+            raise StoreError(f"{path} is in use", hint="stop the processes that use it, then repair")
+    if info.st_size < _HEADER:  # SQLite would turn it into a new database
         return
     connection = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
@@ -301,9 +303,9 @@ def _require_unused(path: Path) -> None:
         connection.execute("COMMIT")
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StoreError(f"{path} is in use", hint="end what uses it, and repair then") from None
+            raise StoreError(f"{path} is in use", hint="stop the processes that use it, then repair") from None
     except sqlite3.DatabaseError:
-        pass  # so damaged that nobody can have it open
+        pass  # too damaged to be open anywhere
     finally:
         connection.close()
 
@@ -312,13 +314,13 @@ def _values(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[b
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
         marks = ",".join("?" * len(chunk))
-        query = f"SELECT key, value FROM records WHERE key IN ({marks})"  # noqa: S608 - marks are question marks alone
+        query = f"SELECT key, value FROM records WHERE key IN ({marks})"  # noqa: S608 - only question marks
         found = dict(connection.execute(query, chunk).fetchall())
         yield from map(found.get, chunk)
 
 
 def _next_prefix(prefix: bytes) -> bytes:
-    """The least key that sorts after every key that begins with ``prefix``."""
+    """Return the smallest key that sorts after all keys with this prefix."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff"
 
@@ -334,10 +336,10 @@ def _open(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _create(path: Path) -> None:
-    """Make a new file, whole or not at all, unless somebody else does so first."""
+    """Create a new file atomically, unless another process creates it first."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder, _translated(path):
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder, _translate_errors(path):
             draft = Path(folder) / path.name
             connection = sqlite3.connect(draft, isolation_level=None)
             try:
@@ -352,7 +354,7 @@ def _create(path: Path) -> None:
                 os.link(draft, path)
             except FileExistsError:
                 pass
-            except OSError:  # a file system without hard links
+            except OSError:  # the file system has no hard links
                 if not path.exists():
                     draft.replace(path)
     except OSError as error:
@@ -360,29 +362,29 @@ def _create(path: Path) -> None:
 
 
 _open_files: Final[Counter[tuple[int, int]]] = Counter()
-"""Connections of this process, by device and inode."""
+"""Number of connections of this process by device and inode."""
 _registry = threading.Lock()
 
 
-def _enter(path: Path) -> tuple[int, int]:
-    """Note that a connection is about to be made; the first one looks at the file's length.
+def _register(path: Path) -> tuple[int, int]:
+    """Register a connection before it is opened. The first one of a file checks the length of the file.
 
-    Only the first may: a process that closes a file loses all locks that it has on it, by whatever descriptor, so that
-    others would take this process's connections for gone.
+    Later ones must not: a process that closes any descriptor of a file loses all its locks on it, so that other
+    processes would ignore its connections.
     """
     with _registry:
         try:
-            there = path.stat()
+            info = path.stat()
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from None
-        identity = (there.st_dev, there.st_ino)
+        identity = (info.st_dev, info.st_ino)
         if not _open_files[identity]:
             _check_length(path)
         _open_files[identity] += 1
         return identity
 
 
-def _leave(identity: tuple[int, int]) -> None:
+def _unregister(identity: tuple[int, int]) -> None:
     with _registry:
         _open_files[identity] -= 1
         if _open_files[identity] <= 0:
@@ -390,7 +392,7 @@ def _leave(identity: tuple[int, int]) -> None:
 
 
 def _forked() -> None:
-    """Locks are not inherited, and a thread of the parent may have held the registry's."""
+    """Replace the lock in a forked child, since a thread of the parent may have held it."""
     global _registry  # noqa: PLW0603
     _registry = threading.Lock()
 
@@ -400,10 +402,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def _check_length(path: Path) -> None:
-    """Refuse an empty file, which SQLite takes for a new one, and one that lacks pages.
+    """Raise an error for an empty file, which SQLite would treat as new, and for a truncated one.
 
     Raises:
-        StoreCorruptError: The file is empty, truncated or no SQLite file.
+        StoreCorruptError: The file is empty, truncated or not an SQLite file.
     """
     try:
         with path.open("rb") as file:
@@ -414,19 +416,19 @@ def _check_length(path: Path) -> None:
     if size == 0:
         raise StoreCorruptError(f"{path} is empty: it has been truncated to 0 bytes", hint=REMEDY)
     if len(head) < 100 or not head.startswith(MAGIC):
-        raise StoreCorruptError(f"{path} is not an SQLite file, or its beginning is damaged", hint=DOUBT)
+        raise StoreCorruptError(f"{path} is not an SQLite file, or its beginning is damaged", hint=CHECK_PATH)
     page = int.from_bytes(head[16:18], "big")
     page = 65536 if page == 1 else page
     pages = int.from_bytes(head[28:32], "big")
     log = path.with_name(path.name + "-wal")
-    # Pages that only the log has yet are missing from the file by right.
+    # Pages that are only in the write-ahead log may be missing from the file.
     if size < page * pages and not (log.exists() and log.stat().st_size):
         raise StoreCorruptError(f"{path} is truncated: it has {size:,} bytes of {page * pages:,}", hint=REMEDY)
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite raises into the project's errors."""
+def _translate_errors(path: Path) -> Iterator[None]:
+    """Raise errors of SQLite as :class:`~enhancer.errors.StoreError`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -434,14 +436,14 @@ def _translated(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise StoreCorruptError(f"{path} is damaged: {error}", hint=REMEDY) from error
         if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and is_full(path)):
-            raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
+            raise StoreError(f"disk full: {path} could not be written", hint="this call wrote nothing") from error
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise StoreError(f"{path} has been locked by another process for a minute") from error
+            raise StoreError(f"{path} was locked by another process for a minute") from error
         log = path.with_name(path.name + "-wal")
         if code == sqlite3.SQLITE_IOERR and (at_size_limit(log) or at_size_limit(path)):
             raise StoreError(
-                f"{path} may not grow: the limit on file size (ulimit -f) is reached",
-                hint="nothing of this call was kept",
+                f"{path} cannot grow: the limit on file size (ulimit -f) is reached",
+                hint="this call wrote nothing",
             ) from error
         raise StoreError(f"{path}: {error}") from error
 

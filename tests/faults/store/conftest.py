@@ -1,4 +1,4 @@
-"""Every fault, for each store in files."""
+"""Run the fault tests with each store that keeps files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are cut short, overwritten, or of another format."""
+"""Damage: truncated and overwritten files, and files of other formats."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_flipped_bit_in_a_record_is_found_and_named(make: Make, tmp_path: Path
             store.vectors(ids)
         with pytest.raises(StoreCorruptError, match="item/id-7"):
             store.get(["id-7"])
-        # Whoever asks what must be made again is told that it is not there; the rest is as it was.
+        # A damaged record has no stamp, so that it is created again; other records are unaffected.
         assert [stamp is None for stamp in store.stamps(ids)] == [id_ == "id-7" for id_ in ids]
         assert not np.isnan(store.vectors([id_ for id_ in ids if id_ != "id-7"])).any()
         (fault,) = store.verify()
@@ -71,7 +71,7 @@ def test_damage_to_the_files_structure_is_found(make: Make, tmp_path: Path) -> N
     file = data_file(tmp_path)
     page = 4096 if file.suffix == ".lmdb" else 8192
     content = bytearray(file.read_bytes())
-    # A page in the middle of those that list keys.
+    # A page of the index in the middle of the file.
     starts = [at for at in range(2 * page, len(content), page) if content[at : at + page].count(b"i\x00=id-") > 10]
     at = starts[len(starts) // 2]
     content[at + 10 : at + 22] = b"\xff" * 12
@@ -80,7 +80,7 @@ def test_damage_to_the_files_structure_is_found(make: Make, tmp_path: Path) -> N
         with make(tmp_path) as store:
             assert store.verify() != []
     except StoreCorruptError:
-        pass  # noticed when it is opened
+        pass  # detected on opening
 
 
 def test_every_error_of_a_damaged_sqlite_file_names_repair(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_every_error_of_a_damaged_sqlite_file_names_repair(tmp_path: Path) -> No
 
 
 def test_a_record_without_sense_is_a_fault(tmp_path: Path) -> None:
-    """Sound by its checksum, wrong by what it says."""
+    """The checksum is valid, but the content is not."""
     with MAKERS["lmdb"](tmp_path) as store:
         key, value = codec.encode(make_record("1"))
         damaged = bytearray(value.replace(b'"kind":"item"', b'"kind":"film"'))
@@ -123,12 +123,12 @@ def test_a_record_without_sense_is_a_fault(tmp_path: Path) -> None:
         assert "film" in fault.what
 
 
-# --- cut short while open ------------------------------------------------------------------------------------------
+# --- truncated while open ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("left", [0, 5000, 0.95])
 def test_a_file_cut_short_while_it_is_open_is_an_error(tmp_path: Path, left: float) -> None:
-    """In a process of its own: what it must not be is a crash."""
+    """Use a separate process, since a failure would crash it."""
     ids = filled(MAKERS["lmdb"], tmp_path, 400)
     size = data_file(tmp_path).stat().st_size
     run_elsewhere(
@@ -176,7 +176,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE theirs (x)")
     connection.close()
     for make in MAKERS.values():
-        with pytest.raises(StoreError, match="no feature store"):
+        with pytest.raises(StoreError, match="not a feature store"):
             make(tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_lmdb_files_of_both_formats_are_read(tmp_path: Path) -> None:
         with MAKERS["lmdb"](root) as store:
             store.put([make_record("1")])
             assert store.verify() == []
-        assert datafile.read_facts(file).format == (1, 3)[engine]
+        assert datafile.read_info(file).format == (1, 3)[engine]
 
 
 def test_an_lmdb_format_that_the_library_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,4 +205,4 @@ def test_an_lmdb_format_that_the_library_lacks_is_named(tmp_path: Path, monkeypa
 
 def test_new_lmdb_files_are_of_the_format_that_every_version_reads(tmp_path: Path) -> None:
     filled(MAKERS["lmdb"], tmp_path, 1)
-    assert datafile.read_facts(tmp_path / "features/store.lmdb").format == 1
+    assert datafile.read_info(tmp_path / "features/store.lmdb").format == 1

@@ -1,4 +1,4 @@
-"""The map, other processes, kills and the disk."""
+"""Memory map, several processes, killed processes, and full disks."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_growth_waits_for_readers_in_other_threads(tmp_path: Path) -> None:
                 while not stop.is_set():
                     assert not np.isnan(store.vectors(ids)).any()
                     next(iter(store.scan()))
-            except BaseException as error:  # noqa: BLE001 - told to the main thread
+            except BaseException as error:  # noqa: BLE001 - reported to the main thread
                 errors.append(error)
 
         threads = [threading.Thread(target=read) for _ in range(2)]
@@ -101,16 +101,16 @@ def test_a_file_that_is_short_and_sound_is_stretched(tmp_path: Path) -> None:
     with MAKERS["lmdb"](tmp_path) as store:
         store.delete([f"id-{n}" for n in range(5)])
         store.delete(["none"])
-    facts = datafile.read_facts(file)
+    info = datafile.read_info(file)
     sound = datafile.structural_faults(file)
     assert sound == []
-    assert facts.size >= facts.needed
+    assert info.size >= info.needed
 
 
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork beside threads is what is tried here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # tests fork in a process with threads
 def test_a_forked_child_opens_its_own(make: Make, tmp_path: Path) -> None:
     with make(tmp_path) as store:
         store.put([make_record("parent")])
@@ -164,7 +164,7 @@ for attempt in range(int(sys.argv[2])):
     os.close(ours)
     os.waitpid(child, 0)
     acknowledged = int(seen.split()[-1])
-    # A process of its own, so that this one never has the file open when it forks.
+    # A separate process, so that this one never has the file open when it forks.
     checker = os.fork()
     if checker == 0:
         store = Store(Store.options_class(), Context(pathlib.Path(sys.argv[1])))
@@ -176,7 +176,7 @@ for attempt in range(int(sys.argv[2])):
 
 @pytest.mark.parametrize("kind", list(MAKERS))
 def test_every_acknowledged_record_outlives_kill_9(tmp_path: Path, kind: str) -> None:
-    """Forty times while it writes; each call is there whole or not at all, and the file is sound each time."""
+    """Kill a writer forty times: each call is complete or absent, and the file is valid each time."""
     name = {"lmdb": "LMDBStore", "sqlite": "SQLiteStore"}[kind]
     program = (
         "import sys, pathlib\nfrom enhancer.contracts import Context\nfrom enhancer.testing.store import make_record\n"
@@ -192,7 +192,7 @@ def test_every_acknowledged_record_outlives_kill_9(tmp_path: Path, kind: str) ->
 
 
 def test_two_writers_take_turns(make: Make, tmp_path: Path) -> None:
-    """Two processes that write at once: nothing is lost, nothing is mixed, and who reads sees whole calls."""
+    """With two concurrent writers no record is lost or mixed up, and readers see complete calls."""
     with make(tmp_path) as store:
         kind = data_file(tmp_path).suffix[1:]
         name = {"lmdb": "LMDBStore", "sqlite": "SQLiteStore"}[kind]
@@ -221,14 +221,14 @@ def test_two_writers_take_turns(make: Make, tmp_path: Path) -> None:
 
 
 def test_opening_a_store_twice_loses_no_locks(make: Make, tmp_path: Path) -> None:
-    """A process that closes a file loses its locks on it; another process must not take this one for gone."""
+    """Closing a store must not release the locks that another store of the process holds on the file."""
     with make(tmp_path) as store:
         store.put([make_record("first")])
         kind = data_file(tmp_path).suffix[1:]
         make(tmp_path).close()
         with store.snapshot():
             pass
-        # Whoever closes last may tidy up: this one is not the last.
+        # Only the last connection may remove the log, and this one is not the last.
         run_elsewhere(tmp_path, "store.put([make_record('theirs')])\nstore.close()\n", kind=kind)
         store.put([make_record("second")])
         run_elsewhere(
@@ -243,7 +243,7 @@ def test_opening_a_store_twice_loses_no_locks(make: Make, tmp_path: Path) -> Non
 # --- the disk ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("room", [98_304, 100_000])  # whole pages, and the last page cut short
+@pytest.mark.parametrize("room", [98_304, 100_000])  # complete pages, and a truncated last page
 def test_a_limit_on_file_size_is_an_error_that_spares_the_store(make: Make, tmp_path: Path, room: int) -> None:
     filled(make, tmp_path, 5)
     size = data_file(tmp_path).stat().st_size
@@ -271,7 +271,7 @@ def test_a_limit_on_file_size_is_an_error_that_spares_the_store(make: Make, tmp_
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Four mebibytes of disk, where the machine lets us have them."""
+    """Mount a disk of 4 MiB; skip the test if that is not permitted."""
     folder = tmp_path / "small"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]

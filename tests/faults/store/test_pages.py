@@ -1,4 +1,4 @@
-"""Pages of an LMDB file that are not what they should be: liblmdb dies of them, and must never see them."""
+"""Damaged pages of LMDB files, which would crash liblmdb."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ for page in range(len(sound) // 4096):
 def test_no_page_kills_the_process(tmp_path: Path, kind: str) -> None:
     with MAKERS["lmdb"](tmp_path) as store:
         store.put([make_record(f"id-{n}", seed=n, dim=100, profile="p" * 300) for n in range(50)])
-        store.put([make_record(f"id-{n}", seed=n, dim=700) for n in range(0, 50, 10)])  # in pages of their own
+        store.put([make_record(f"id-{n}", seed=n, dim=700) for n in range(0, 50, 10)])  # large values
         store.delete(["id-1", "id-2"])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _TRIAL, str(data_file(tmp_path)), str(tmp_path / "trial"), kind],
@@ -107,16 +107,14 @@ def test_a_zeroed_leaf_is_refused_by_walks_and_named_by_verify(tmp_path: Path) -
             with pytest.raises(StoreCorruptError, match="is damaged: page") as caught:
                 call()
             assert "store repair" in (caught.value.hint or "")
-        assert f"page {leaves[0] // PAGE} is not the leaf page that it should be" in {
-            fault.what for fault in store.verify()
-        }
-        assert store.stamps(["id-3"]) != [None]  # look-ups of what is sound go on
+        assert f"page {leaves[0] // PAGE} is not a leaf page, as expected" in {fault.what for fault in store.verify()}
+        assert store.stamps(["id-3"]) != [None]  # look-ups of valid records still work
 
 
 @pytest.mark.skipif(not datafile.supports_both_formats(), reason="this py-lmdb has one engine")
 @pytest.mark.parametrize("engine", [0, 1])
 def test_sound_files_of_both_formats_have_no_fault(tmp_path: Path, engine: int) -> None:
-    """Short and long values, keys of odd and even length, pages that were given back, three levels of pages."""
+    """Short and long values, keys of odd and even length, free pages, three levels of pages."""
     file = made_by(engine, tmp_path)
     with MAKERS["lmdb"](tmp_path) as store:
         for dim in (3, 100, 700, 1500):

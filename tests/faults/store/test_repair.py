@@ -1,4 +1,4 @@
-"""What is sound is kept."""
+"""Repair keeps all valid records."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def test_what_is_left_of_a_truncated_store_is_kept(make: Make, tmp_path: Path, l
     with make(tmp_path) as store:
         found = {record.id: as_tuple(record) for record in store.scan()}
         assert store.verify() == []
-    assert found == originals(sorted(found), 400)  # each whole, and as it was
+    assert found == originals(sorted(found), 400)  # each unchanged
     assert done.kept == len(found)
-    # Pages are read wherever they are; of a vector that is there the rest may be cut.
+    # All pages are read; the end of a stored vector may be truncated.
     assert len(found) >= len(there) - 8
     assert not [path for path in (tmp_path / "features").iterdir() if path.name.startswith(".")]
 
@@ -89,7 +89,7 @@ def test_an_empty_file_becomes_an_empty_store_only_by_repair(make: Make, tmp_pat
 
 
 def test_repair_in_the_folder_one_is_in(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A project's root is "." where its configuration was found in the working folder."""
+    """The root of a project is "." if its configuration is in the working folder."""
     filled(make, tmp_path, 60)
     os.truncate(data_file(tmp_path), int(data_file(tmp_path).stat().st_size * 0.6))
     monkeypatch.chdir(tmp_path)
@@ -100,7 +100,7 @@ def test_repair_in_the_folder_one_is_in(make: Make, tmp_path: Path, monkeypatch:
 
 
 def test_a_broken_tree_loses_nothing_but_what_was_broken(tmp_path: Path) -> None:
-    """Whole pages of the tree overwritten: records that no page leads to any more are found by looking everywhere."""
+    """Records without a reference from the overwritten tree are found by reading all pages."""
     filled(MAKERS["lmdb"], tmp_path, 400)
     file = data_file(tmp_path)
     content = bytearray(file.read_bytes())
@@ -119,7 +119,7 @@ def test_a_broken_tree_loses_nothing_but_what_was_broken(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("page", [0, 1])
 def test_a_meta_page_with_a_damaged_head_loses_nothing(tmp_path: Path, page: int) -> None:
-    """Both meta pages in turn: one of them is the newer."""
+    """Damage each of the two meta pages."""
     filled(MAKERS["lmdb"], tmp_path, 200)
     file = data_file(tmp_path)
     content = bytearray(file.read_bytes())
@@ -135,7 +135,7 @@ def test_a_meta_page_with_a_damaged_head_loses_nothing(tmp_path: Path, page: int
 
 @pytest.mark.parametrize("place", [16, 128, 144])
 def test_a_meta_page_that_cannot_be_believed_is_never_said_to_lose_nothing(tmp_path: Path, place: int) -> None:
-    """Magic and all; the root; the number of the transaction."""
+    """Damage the magic number, the root, or the number of the transaction."""
     ids = filled(MAKERS["lmdb"], tmp_path, 200)
     with MAKERS["lmdb"](tmp_path) as store:
         store.put([make_record("late", dim=100)])
@@ -155,10 +155,10 @@ def test_a_meta_page_that_cannot_be_believed_is_never_said_to_lose_nothing(tmp_p
 
 
 def test_an_sqlite_store_loses_no_more_than_the_page_that_was_zeroed(tmp_path: Path) -> None:
-    """Header, tree of the table, index of the keys, records: each page in turn. What is lost is named by the index."""
+    """Damage each page: header, table tree, key index, records. The index shows which records are lost."""
     filled(MAKERS["sqlite"], tmp_path, 120)
     with MAKERS["sqlite"](tmp_path) as store:
-        store.put([make_record("long", dim=4000)])  # on pages of its own
+        store.put([make_record("long", dim=4000)])  # a large value
     file = data_file(tmp_path)
     sound = file.read_bytes()
     lossless = 0
@@ -195,7 +195,7 @@ def test_what_only_the_log_has_is_kept_where_the_file_has_lost_its_header(tmp_pa
 
 
 def test_repair_prefers_what_was_written_last(tmp_path: Path) -> None:
-    """Pages that were given back hold former states; the newest one of each record is kept."""
+    """Free pages contain old versions of records; the newest version of each is kept."""
     with MAKERS["lmdb"](tmp_path) as store:
         for step in range(4):
             store.put(
@@ -251,6 +251,6 @@ def test_repair_refuses_what_is_in_use_newer_or_something_else(make: Make, tmp_p
     other.communicate()
     assert repaired(make, tmp_path).kept == 1
     data_file(tmp_path).write_bytes(b"# notes\n" * 9000)
-    with pytest.raises(StoreCorruptError, match="nothing of a feature store"):
+    with pytest.raises(StoreCorruptError, match="no records of a feature store"):
         repaired(make, tmp_path)
     assert data_file(tmp_path).read_bytes().startswith(b"# notes")

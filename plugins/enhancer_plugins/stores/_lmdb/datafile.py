@@ -1,4 +1,4 @@
-"""What can be known of an LMDB file without handing it to liblmdb, which dies on a damaged one instead of saying so."""
+"""Check, create and extend LMDB files without liblmdb, which crashes on damaged files."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ import lmdb
 
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores._limits import at_size_limit, is_full
-from enhancer_plugins.stores._lmdb.pages import Tree, read_states
-from enhancer_plugins.stores._repair import DOUBT, REMEDY
+from enhancer_plugins.stores._lmdb.pages import PageTree, read_meta_pages
+from enhancer_plugins.stores._repair import CHECK_PATH, REMEDY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MAGIC: Final = 0xBEEFC0DE
 _HEADER_OF_FORMAT: Final = {16: 1, 24: 3}
-"""Bytes before a meta record: 16 in the data format of LMDB 0.9 (1), 24 in that of LMDB 1.0 (3)."""
+"""Data format by bytes of a page header: format 1 (LMDB 0.9) has 16, format 3 (LMDB 1.0) has 24."""
 _META = struct.Struct("=II16xI92xQQ")
-"""Magic, format, page size, last page, transaction; between them what is not needed here."""
+"""Magic, format, page size, last page and transaction of a meta page; other fields are skipped."""
 
 
 _LOCK_FILE_BYTES: Final = 1 << 16
-"""Room for about a thousand readers."""
+"""Size of a lock file for about a thousand readers."""
 
 
 @dataclass(frozen=True)
-class FileFacts:
-    """What the meta pages say."""
+class FileInfo:
+    """Contents of the meta pages, and the size of the file."""
 
     format: int
     header: int
-    """Bytes of a page's header."""
+    """Bytes of a page header."""
     page_size: int
     needed: int
-    """Bytes that the file must have for every page of the newest transaction to be there."""
+    """Size in bytes that the file needs to contain all pages of the newest transaction."""
     size: int
-    """Bytes that it has."""
+    """Size of the file in bytes."""
 
 
 def supports_both_formats() -> bool:
-    """Whether this py-lmdb (3.0 and later) carries the engines of LMDB 0.9 and of 1.0."""
+    """Return whether the installed py-lmdb supports the formats of LMDB 0.9 and 1.0, as versions since 3.0 do."""
     return int(lmdb.__version__.split(".")[0]) >= 3
 
 
 def creation_options() -> dict[str, Any]:
-    """New files get the data format of LMDB 0.9, which every py-lmdb and every liblmdb tool reads."""
+    """Return options for new files: the data format of LMDB 0.9, which all versions of py-lmdb and LMDB tools read."""
     return {"lib_version": 0} if supports_both_formats() else {}
 
 
-def read_facts(path: Path) -> FileFacts:
+def read_info(path: Path) -> FileInfo:
     """Read the two meta pages.
 
     Raises:
-        StoreCorruptError: The file is empty, too short for its meta pages, or no LMDB file.
-        StoreError: It cannot be read, or is of a format that the installed py-lmdb does not know.
+        StoreCorruptError: The file is empty, too short for its meta pages, or not an LMDB file.
+        StoreError: The file cannot be read, or has a format that the installed py-lmdb does not support.
     """
     try:
         with path.open("rb") as file:
@@ -77,29 +77,29 @@ def read_facts(path: Path) -> FileFacts:
                 )
             start = next((at for at in _HEADER_OF_FORMAT if _magic_at(head, at)), None)
             if start is None:
-                raise StoreCorruptError(f"{path} is not an LMDB file, or its beginning is damaged", hint=DOUBT)
+                raise StoreCorruptError(f"{path} is not an LMDB file, or its beginning is damaged", hint=CHECK_PATH)
             metas = [_META.unpack_from(head, start)]
             page_size = metas[0][2]
             if not 256 <= page_size <= 1 << 16:
                 raise StoreCorruptError(
-                    f"{path} is damaged: its first meta page names a page size of {page_size}", hint=REMEDY
+                    f"{path} is damaged: its first meta page has a page size of {page_size}", hint=REMEDY
                 )
             file.seek(page_size)
             second = file.read(160)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from None
     if not _magic_at(second, start):
-        raise StoreCorruptError(f"{path} is damaged: its second meta page is missing or not one", hint=REMEDY)
+        raise StoreCorruptError(f"{path} is damaged: its second meta page is missing or damaged", hint=REMEDY)
     metas.append(_META.unpack_from(second, start))
     newest = max(metas, key=lambda meta: meta[4])
-    facts = FileFacts(newest[1], start, page_size, (newest[3] + 1) * page_size, size)
+    info = FileInfo(newest[1], start, page_size, (newest[3] + 1) * page_size, size)
     known = set(_HEADER_OF_FORMAT.values()) if supports_both_formats() else {1}
-    if facts.format not in known:
+    if info.format not in known:
         raise StoreError(
-            f"{path} is of LMDB data format {facts.format}, which lmdb {lmdb.__version__} does not read",
+            f"{path} has LMDB data format {info.format}, which lmdb {lmdb.__version__} does not support",
             hint="pip install --upgrade lmdb",
         )
-    return facts
+    return info
 
 
 def _magic_at(page: bytes, at: int) -> bool:
@@ -107,28 +107,28 @@ def _magic_at(page: bytes, at: int) -> bool:
 
 
 def check_length(path: Path) -> None:
-    """Refuse a truncated file: to read a page that is not there kills the interpreter (SIGBUS).
+    """Raise an error for a truncated file: reading a missing page would kill the process (SIGBUS).
 
-    A file may be short and sound: pages that a transaction took and gave back are never written. Such a file is
-    stretched to its full length.
+    A valid file can be too short, because pages that a transaction allocates and frees are never written. It is then
+    extended to its full length.
 
     Raises:
         StoreCorruptError: Pages are missing.
     """
-    facts = read_facts(path)
-    if facts.size >= facts.needed:
+    info = read_info(path)
+    if info.size >= info.needed:
         return
     if not structural_faults(path):
-        stretch(path, facts.needed)
+        extend(path, info.needed)
         return
     raise StoreCorruptError(
-        f"{path} is truncated: it has {facts.size:,} bytes of the {facts.needed:,} that its last transaction wrote",
+        f"{path} is truncated: it has {info.size:,} of the {info.needed:,} bytes of its last transaction",
         hint=REMEDY,
     )
 
 
-def stretch(path: Path, length: int) -> None:
-    """Make a file at least this long; never makes it shorter, whoever else writes to it meanwhile."""
+def extend(path: Path, length: int) -> None:
+    """Extend a file to at least this length. Never truncates, even if another process writes to it meanwhile."""
     if not hasattr(os, "posix_fallocate"):
         return
     with contextlib.suppress(OSError), path.open("r+b") as file:
@@ -136,12 +136,12 @@ def stretch(path: Path, length: int) -> None:
 
 
 def structural_faults(path: Path) -> list[str]:
-    """Walk the pages without liblmdb, those of free pages and of values too.
+    """Check all pages without liblmdb, including free pages and large values, and return descriptions of all faults.
 
     Raises:
-        StoreCorruptError: No meta page says where to begin.
+        StoreCorruptError: The meta pages are damaged.
     """
-    facts = read_facts(path)
+    info = read_info(path)
     try:
         with path.open("rb") as file:
 
@@ -149,25 +149,25 @@ def structural_faults(path: Path) -> list[str]:
                 file.seek(offset)
                 return file.read(length)
 
-            states = read_states(read, facts.page_size, facts.header)
-            numbers = [state.transaction for state in states]
-            if len(states) < 2 or not _take_turns(*numbers):
-                return [f"the meta pages contradict each other: they are of the transactions {numbers}"]
-            state = max(states, key=lambda one: one.transaction)
-            state = replace(state, pages=min(state.pages, facts.size // facts.page_size))
-            faults = Tree(read, facts.page_size, facts.header, state).faults(leaves=True, values=True, free=True)
+            metas = read_meta_pages(read, info.page_size, info.header)
+            numbers = [meta.transaction for meta in metas]
+            if len(metas) < 2 or not _are_consecutive(*numbers):
+                return [f"the meta pages contradict each other: they belong to the transactions {numbers}"]
+            newest = max(metas, key=lambda meta: meta.transaction)
+            newest = replace(newest, pages=min(newest.pages, info.size // info.page_size))
+            faults = PageTree(read, info.page_size, info.header, newest).faults(leaves=True, values=True, free=True)
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from None
-    return faults or _theirs(path)
+    return faults or _library_faults(path)
 
 
-def _take_turns(even: int, odd: int) -> bool:
-    """Whether these can be the transactions of the first and of the second meta page: written by turns."""
+def _are_consecutive(even: int, odd: int) -> bool:
+    """Return whether these can be the transactions of the two meta pages, which are written alternately."""
     return even == odd == 0 or (even % 2 == 0 and abs(even - odd) == 1)
 
 
-def _theirs(path: Path) -> list[str]:
-    """What py-lmdb's own walker finds, from 3.0 on: it also knows whether free pages are free."""
+def _library_faults(path: Path) -> list[str]:
+    """Return the faults found by the checker of py-lmdb 3.0 and later, which also checks the list of free pages."""
     try:
         verifier = importlib.import_module("lmdb.verify")
     except ImportError:
@@ -179,16 +179,21 @@ def _theirs(path: Path) -> list[str]:
 
 
 def create(path: Path, map_size: int, fill: Callable[[lmdb.Environment], None]) -> None:
-    """Make a new file, whole or not at all, unless somebody else does so first.
+    """Create a new file atomically, unless another process creates it first.
 
-    LMDB by itself makes an empty file first, so that a process killed there would leave what a truncated store
-    looks like.
+    LMDB itself would first create an empty file. A process killed at that point would leave a file that looks like a
+    truncated store.
+
+    Args:
+        path: The file.
+        map_size: Initial size of the memory map in bytes.
+        fill: Writes the initial content.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder, translated(path):
+        with tempfile.TemporaryDirectory(prefix=".new-", dir=path.parent) as folder, translate_errors(path):
             draft = Path(folder) / path.name
-            # Nobody else knows of the draft: it needs no lock file.
+            # No other process uses the draft, so it needs no lock file.
             environment = lmdb.open(str(draft), subdir=False, map_size=map_size, lock=False, **creation_options())
             try:
                 fill(environment)
@@ -198,7 +203,7 @@ def create(path: Path, map_size: int, fill: Callable[[lmdb.Environment], None]) 
                 os.link(draft, path)
             except FileExistsError:
                 pass
-            except OSError:  # a file system without hard links
+            except OSError:  # the file system has no hard links
                 if not path.exists():
                     draft.replace(path)
         _sync_folder(path.parent)
@@ -206,8 +211,8 @@ def create(path: Path, map_size: int, fill: Callable[[lmdb.Environment], None]) 
         raise StoreError(f"cannot create {path}: {error.strerror}", hint="choose another [store] path") from None
 
 
-def has_addresses(size: int) -> bool:
-    """Whether this process may map so much: liblmdb takes its map away before it asks for a larger one."""
+def can_map(size: int) -> bool:
+    """Return whether this process can map ``size`` bytes. liblmdb unmaps its map before it requests a larger one."""
     if not hasattr(mmap, "MAP_PRIVATE"):
         return True
     try:
@@ -218,12 +223,12 @@ def has_addresses(size: int) -> bool:
 
 
 def reserve_lock_file(path: Path) -> None:
-    """Give the lock file its blocks on disk: LMDB maps it and writes to it, which on a full disk is a SIGBUS.
+    """Allocate the blocks of the lock file. LMDB writes to it through a memory map, which on a full disk is a SIGBUS.
 
-    Must not be called while this process has the environment open: closing a file drops the process's locks on it.
+    Must not be called while this process has the environment open, because closing a file releases its locks.
 
     Raises:
-        OSError: There is no room, or the folder cannot be written to.
+        OSError: The disk is full, or the folder is not writable.
     """
     with path.with_name(path.name + "-lock").open("ab") as file:
         if hasattr(os, "posix_fallocate"):
@@ -231,10 +236,9 @@ def reserve_lock_file(path: Path) -> None:
 
 
 def detach(path: Path) -> bool:
-    """Put a private copy of a file in the place of each map of it that a forked process has inherited.
+    """Replace each inherited memory map of a file by a private copy, in a forked process.
 
-    What this process then does there does not reach its parent. Where the system does not tell which maps there are,
-    nothing is done.
+    Changes of this process then do not affect its parent. Does nothing if the system does not list the maps.
 
     Returns:
         Whether no map of the file is shared any more.
@@ -248,14 +252,14 @@ def detach(path: Path) -> bool:
     except (OSError, AttributeError):
         return False
     for line in maps:
-        # Such as: 7f0c-7f0d rw-s 00000000 fd:00 1234 /shop/features/store.lmdb-lock
+        # Example: 7f0c-7f0d rw-s 00000000 fd:00 1234 /shop/features/store.lmdb-lock
         span, mode, offset, _, number, *_ = line.split()
         if int(number) != inode or not mode.endswith("s"):
             continue
         start, end = (int(side, 16) for side in span.split("-"))
         handle = os.open(path, os.O_RDONLY)
         try:
-            # Fixed, at the very place: 0x10 on every Linux.
+            # 0x10 is MAP_FIXED on Linux: map at exactly this address.
             flags, access = mmap.MAP_PRIVATE | 0x10, mmap.PROT_READ | mmap.PROT_WRITE
             if system.mmap(start, end - start, access, flags, handle, int(offset, 16)) != start:
                 return False
@@ -265,7 +269,7 @@ def detach(path: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder durable, where the platform can."""
+    """Sync a folder, so that a new file name in it is durable, if the platform supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -275,29 +279,31 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn what LMDB raises into the project's errors."""
+def translate_errors(path: Path) -> Iterator[None]:
+    """Raise errors of LMDB as :class:`~enhancer.errors.StoreError`."""
     try:
         yield
     except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.PanicError) as error:
         raise StoreCorruptError(f"{path} is damaged: {error}", hint=REMEDY) from error
     except lmdb.VersionMismatchError as error:
-        raise StoreError(f"{path} is of another LMDB version: {error}", hint="pip install --upgrade lmdb") from error
+        raise StoreError(f"{path} has another LMDB version: {error}", hint="pip install --upgrade lmdb") from error
     except (lmdb.Error, OSError) as error:
         code = error_code(error)
-        # LMDB calls a write that was cut short an I/O error; that is what the last write before a full disk is.
+        # LMDB reports an incomplete write, the last one before the disk is full, as an I/O error.
         if code in (errno.ENOSPC, errno.EDQUOT) or (code == errno.EIO and is_full(path)):
-            raise StoreError(f"disk full: {path} could not be written", hint="nothing of this call was kept") from error
+            raise StoreError(
+                f"disk full: {path} could not be written", hint="nothing of this call was written"
+            ) from error
         if code == errno.EFBIG or (code == errno.EIO and at_size_limit(path)):
             raise StoreError(
-                f"{path} may not grow: the limit on file size (ulimit -f) is reached",
-                hint="nothing of this call was kept",
+                f"{path} cannot grow: the limit on file size (ulimit -f) is reached",
+                hint="this call wrote nothing",
             ) from error
         raise StoreError(f"{path}: {error}") from error
 
 
 def error_code(error: Exception) -> int | None:
-    """The system's error number, if that is what it is; older versions of py-lmdb tell it in words alone."""
+    """Return the error number of the system, if there is one. Older versions of py-lmdb only give its text."""
     code = getattr(error, "code", None) or getattr(error, "errno", None)
     if isinstance(code, int):
         return code

@@ -1,4 +1,4 @@
-"""One LMDB environment a file a process: shared by the stores that use it, grown when full, re-opened after a fork."""
+"""One LMDB environment per file and process, shared by its stores. It grows when full, and is reopened after a fork."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import lmdb
 
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer_plugins.stores._lmdb import datafile
-from enhancer_plugins.stores._lmdb.datafile import error_code, translated
-from enhancer_plugins.stores._lmdb.map_lock import Gate
-from enhancer_plugins.stores._lmdb.page_checks import Guard, Use
+from enhancer_plugins.stores._lmdb.datafile import error_code, translate_errors
+from enhancer_plugins.stores._lmdb.map_lock import MapLock
+from enhancer_plugins.stores._lmdb.page_checks import Access, PageChecker
 from enhancer_plugins.stores._repair import REMEDY
 
 if TYPE_CHECKING:
@@ -31,15 +31,15 @@ except ImportError:  # Windows
 Result = TypeVar("Result")
 MEBIBYTE: Final = 1 << 20
 _READERS: Final = 512
-_PATIENCE: Final = 10
-"""Hundredths of a second that a file may be shorter than its last transaction says."""
+_ATTEMPTS: Final = 10
+"""Attempts, 10 ms apart, while a file is shorter than its last transaction."""
 
 
 class SharedEnvironment:
-    """Get one with :meth:`acquire`, give it back with :meth:`release`."""
+    """Environment of one file. Get it with :meth:`acquire`, and return it with :meth:`release`."""
 
     _all: Final[dict[tuple[int, int], SharedEnvironment]] = {}
-    """By device and inode: LMDB's locks are lost if a process opens one file twice, by whatever name."""
+    """Environments by device and inode. A process that opens a file twice, under any name, loses the locks of LMDB."""
     _registry_lock = threading.Lock()
 
     def __init__(self, path: Path, initial: int, cap: int) -> None:
@@ -50,7 +50,7 @@ class SharedEnvironment:
         self._users = 0
         self._stale = False
         self._page = self._least = 0
-        self._gate = Gate()
+        self._map_lock = MapLock()
         self._reopening = threading.Lock()
         self._pinned: set[Pinned] = set()
         self._file = -1
@@ -59,11 +59,16 @@ class SharedEnvironment:
 
     @classmethod
     def acquire(cls, path: Path, *, initial: int, cap: int) -> SharedEnvironment:
-        """Open the file, or share it where this process has it open.
+        """Open the file, or share its open environment.
+
+        Args:
+            path: The file.
+            initial: Initial size of the memory map in bytes.
+            cap: Maximum size of the memory map in bytes.
 
         Raises:
             StoreCorruptError: The file is damaged.
-            StoreError: It cannot be opened.
+            StoreError: The file cannot be opened.
         """
         with cls._registry_lock:
             datafile.check_length(path)
@@ -77,27 +82,27 @@ class SharedEnvironment:
 
     @classmethod
     def require_unused(cls, path: Path) -> None:
-        """Refuse where anybody has the file open: what is written to a file that is replaced is lost.
+        """Raise an error if any process has the file open: writes to a file that is being replaced would be lost.
 
         Raises:
-            StoreError: Somebody has.
+            StoreError: The file is open.
         """
-        in_use = StoreError(f"{path} is in use", hint="end what uses it, and repair then")
+        in_use = StoreError(f"{path} is in use", hint="stop the processes that use it, then repair")
         with cls._registry_lock:
             if (path.stat().st_dev, path.stat().st_ino) in cls._all:
                 raise in_use
             lock = path.with_name(path.name + "-lock")
             if fcntl is None or not lock.exists():
                 return
-            with translated(path), lock.open("r+b") as file:
+            with translate_errors(path), lock.open("r+b") as file:
                 try:
-                    # LMDB keeps a shared lock on the first byte for as long as a file is open.
+                    # LMDB holds a shared lock on the first byte while a file is open.
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
                 except BlockingIOError:
                     raise in_use from None
 
     def release(self) -> None:
-        """Give it back; the last one closes it."""
+        """Return the environment. The last release closes it."""
         with self._registry_lock:
             self._users -= 1
             if self._users == 0:
@@ -106,27 +111,27 @@ class SharedEnvironment:
                         del self._all[identity]
                 for pinned in list(self._pinned):
                     pinned.close()
-                with self._gate.move():
-                    if self._stale:  # the parent's; see _open_beside
+                with self._map_lock.move():
+                    if self._stale:  # inherited from the parent; see _open_beside
                         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._environment))
                     else:
                         self._environment.close()
                 os.close(self._file)
 
     @contextlib.contextmanager
-    def read(self, use: Use = Use.LOOK_UP) -> Iterator[lmdb.Transaction]:
-        """A read transaction; what it hands out is valid inside the block.
+    def read(self, access: Access = Access.LOOK_UP) -> Iterator[lmdb.Transaction]:
+        """Open a read transaction. Its buffers are valid within the context.
 
         Args:
-            use: What it is for, which decides how much of the file must be sound.
+            access: Kind of access, which determines the pages to check.
 
         Raises:
-            StoreCorruptError: The pages that liblmdb would step onto are damaged.
+            StoreCorruptError: Pages that liblmdb would read are damaged.
         """
         self._after_fork()
         while True:
-            with translated(self.path), self._gate.use():
-                transaction = self._begin_sound(use)
+            with translate_errors(self.path), self._map_lock.use():
+                transaction = self._begin_checked(access)
                 if transaction is not None:
                     with transaction:
                         yield transaction
@@ -135,54 +140,54 @@ class SharedEnvironment:
 
     @property
     def records(self) -> lmdb._Database:
-        """What records are kept in, for a transaction to tell of."""
+        """The database of records, for statistics of a transaction."""
         return self._environment.open_db()
 
     def pin(self) -> Pinned:
-        """A read transaction that stays: what it sees does not change until it is closed."""
+        """Open a read transaction that outlives the call and sees a constant state."""
         self._after_fork()
         self._reserve()
         while True:
-            with translated(self.path), self._gate.use():
-                transaction = self._begin_sound(Use.LOOK_UP)
+            with translate_errors(self.path), self._map_lock.use():
+                transaction = self._begin_checked(Access.LOOK_UP)
                 if transaction is not None:
-                    pinned = Pinned(self, transaction, self._guard)
+                    pinned = Pinned(self, transaction, self._checker)
                     self._pinned.add(pinned)
-                    self._gate.pin()
+                    self._map_lock.pin()
                     return pinned
             self._adopt_size()
 
     def unpin(self, pinned: Pinned) -> None:
-        """The map may move again once nobody holds it."""
+        """Allow the map to move, once no transaction is pinned."""
         if pinned in self._pinned:
             self._pinned.discard(pinned)
-            self._gate.unpin()
+            self._map_lock.unpin()
 
     def write(self, work: Callable[[lmdb.Transaction], Result]) -> Result:
-        """Run ``work`` in a write transaction and commit it to disk; it is run again whole when the map was full.
+        """Call ``work`` with a write transaction and commit it to disk. Repeat it with a larger map if the map is full.
 
         Raises:
-            StoreError: The file is read-only, the disk is full, or the map has reached its cap; nothing was written.
+            StoreError: The file is read-only, the disk is full, or the map has reached its cap. Nothing was written.
         """
         self._after_fork()
         if self.readonly:
-            raise StoreError(f"{self.path} is on read-only media, or not yours to write")
+            raise StoreError(f"{self.path} is read-only: check its permissions and the medium")
         checked_readers = False
         while True:
             size = 0
-            with translated(self.path), self._gate.use():
+            with translate_errors(self.path), self._map_lock.use():
                 try:
                     self.check_size()
                     size = self._environment.info()["map_size"]
-                    if (look := self._begin_sound(Use.WRITE)) is not None:
-                        look.abort()
+                    if (check := self._begin_checked(Access.WRITE)) is not None:
+                        check.abort()
                     with self._environment.begin(write=True) as transaction:
                         result = work(transaction)
                     self._keep_length()
                 except lmdb.MapResizedError:
                     pass
                 except lmdb.MapFullError:
-                    # Pages that a dead process's reader still holds may be all that is missing.
+                    # Removing the readers of dead processes may free enough pages.
                     if not checked_readers and self._environment.reader_check():
                         checked_readers = True
                         continue
@@ -194,10 +199,10 @@ class SharedEnvironment:
             else:
                 self._adopt_size()
 
-    def quiet(self, work: Callable[[], Result]) -> Result:
-        """Run ``work`` while nobody writes to the file."""
+    def without_writers(self, work: Callable[[], Result]) -> Result:
+        """Call ``work`` while no process writes to the file."""
         self._after_fork()
-        with translated(self.path), self._gate.use():
+        with translate_errors(self.path), self._map_lock.use():
             if self.readonly:
                 return work()
             self.check_size()
@@ -217,11 +222,11 @@ class SharedEnvironment:
             "map_size": -(-size // MEBIBYTE) * MEBIBYTE,
             "max_readers": _READERS,
             "readahead": False,
-            "writemap": False,  # with it a full disk kills the process
+            "writemap": False,  # otherwise a full disk kills the process
             "sync": True,
             "metasync": True,
         }
-        with translated(self.path):
+        with translate_errors(self.path):
             try:
                 datafile.reserve_lock_file(self.path)
                 environment = lmdb.open(str(self.path), **options)
@@ -229,23 +234,23 @@ class SharedEnvironment:
                 if not _means_read_only(error):
                     raise
                 self.readonly = True
-                # Nobody can write where the lock file cannot be made, so that readers need no locks.
+                # If the lock file cannot be created, no process can write, and readers need no locks.
                 environment = lmdb.open(str(self.path), **options, readonly=True, lock=False)
             else:
                 environment.reader_check()
-            # Of its own, not by name: the name may come to stand for another file. LMDB locks none of its data files,
-            # so that closing this one loses no lock.
+            # A separate descriptor, since the path may later refer to another file. Closing it releases no locks: LMDB
+            # does not lock its data files.
             if self._file >= 0 and not self._stale:
                 os.close(self._file)
             self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-            self._guard = Guard(self.path, self._file)
+            self._checker = PageChecker(self.path, self._file)
             self._page = environment.stat()["psize"]
             self._least = 2 * self._page
             self._needed = 0
             return environment
 
     def _after_fork(self) -> None:
-        """A forked child must not use its parent's environment: it opens its own."""
+        """Reopen the file in a forked child, which must not use the environment of its parent."""
         if not self._stale:
             return
         with self._reopening:
@@ -254,33 +259,33 @@ class SharedEnvironment:
                 self._stale = False
 
     def _open_beside(self, inherited: lmdb.Environment) -> lmdb.Environment:
-        # To close what was inherited would free the parent's slots in the table of readers: it is kept for ever.
+        # Closing the inherited environment would free the parent's slots in the table of readers: never close it.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
         try:
             return self._open()
         except StoreError as error:
             if "already open" not in str(error):
                 raise
-            # This py-lmdb wants it closed first; so it shall be, over a table of readers of this process's own.
+            # This version of py-lmdb requires closing it first; a private copy of the table of readers makes that safe.
             if not datafile.detach(self.path.with_name(self.path.name + "-lock")):
                 raise StoreError(
-                    f"{self.path} was open when this process was forked, and cannot be opened again here",
-                    hint="open the store after the fork, or start processes by spawn",
+                    f"{self.path} was open when this process was forked, and cannot be reopened",
+                    hint="open the store after the fork, or start processes with spawn",
                 ) from None
             inherited.close()
             return self._open()
 
     @classmethod
     def forked(cls) -> None:
-        """A thread of the parent may have held any of these locks; it does not live on in the child."""
+        """Replace all locks in a forked child, since threads of the parent that held them do not exist there."""
         cls._registry_lock = threading.Lock()
         for shared in cls._all.values():
             shared.leave_parent()
 
     def leave_parent(self) -> None:
-        """Mark what was inherited, to be opened anew when it is next used."""
+        """Mark the inherited environment, which is reopened on next use."""
         self._stale = True
-        self._gate = Gate()
+        self._map_lock = MapLock()
         self._reopening = threading.Lock()
         for pinned in self._pinned:
             pinned.leave_parent()
@@ -289,7 +294,7 @@ class SharedEnvironment:
     # --- the map --------------------------------------------------------------------------------------------------
 
     def _begin(self) -> lmdb.Transaction | None:
-        """A read transaction, or None when another process has grown the map."""
+        """Begin a read transaction; return None if another process has grown the map."""
         self.check_size()
         try:
             return self._environment.begin(buffers=True)
@@ -300,63 +305,63 @@ class SharedEnvironment:
             return self._environment.begin(buffers=True)
 
     def check_size(self) -> None:
-        """Refuse to read a file that was cut short since it was opened: its missing pages are a SIGBUS.
+        """Raise an error if the file was truncated after it was opened: reading missing pages is a SIGBUS.
 
-        Nothing can be done for who is reading at the very moment of the cut.
+        A truncation during a read cannot be detected in time.
         """
         size = os.fstat(self._file).st_size
         if size >= max(self._needed, self._least):
-            # The newest meta page is there to be read: does the file have what it tells of?
+            # The newest meta page can be read: check that the file contains all its pages.
             self._needed = (self._environment.info()["last_pgno"] + 1) * self._page
             if size >= self._needed:
                 return
-        # Another process may have committed and be about to stretch the file.
-        for _ in range(_PATIENCE):
+        # Another process may have committed and not yet extended the file.
+        for _ in range(_ATTEMPTS):
             if os.fstat(self._file).st_size >= max(self._needed, self._least):
                 return
             time.sleep(0.01)
         datafile.check_length(self.path)
         if (size := os.fstat(self._file).st_size) < max(self._needed, self._least):
             raise StoreCorruptError(
-                f"{self.path} has been truncated while it was open: {size:,} bytes are left of {self._needed:,}",
+                f"{self.path} was truncated while it was open: it has {size:,} of {self._needed:,} bytes",
                 hint=REMEDY,
             )
 
-    def _begin_sound(self, use: Use) -> lmdb.Transaction | None:
-        """The same, of pages that liblmdb can be let onto."""
-        for _ in range(_PATIENCE):
+    def _begin_checked(self, access: Access) -> lmdb.Transaction | None:
+        """Begin a read transaction whose pages were checked; return None if another process has grown the map."""
+        for _ in range(_ATTEMPTS):
             transaction = self._begin()
             if transaction is None:
                 return None
             try:
-                if self._guard.admits(transaction, use):
+                if self._checker.check_transaction(transaction, access):
                     return transaction
             except BaseException:
                 transaction.abort()
                 raise
-            transaction.abort()  # two others were written before the file was looked at
+            transaction.abort()  # two more transactions were committed before the check
         raise StoreCorruptError(f"{self.path} is damaged: its meta pages contradict each other", hint=REMEDY)
 
     def _adopt_size(self) -> None:
-        with translated(self.path), self._gate.move() as may:
+        with translate_errors(self.path), self._map_lock.move() as may:
             self._require(may)
             self._environment.set_mapsize(0)
 
     def _reserve(self) -> None:
-        """Make the map as large as it may become, so that it need not move under what is pinned.
+        """Grow the map to its cap, so that it need not move while transactions are pinned.
 
-        That takes addresses, not memory. Where even these are limited, the map stays as it is.
+        This takes address space, not memory. If address space is limited, the map keeps its size.
         """
-        with self._gate.move() as may:
+        with self._map_lock.move() as may:
             size = self._environment.info()["map_size"]
-            if may and size < self.cap and datafile.has_addresses(self.cap):
+            if may and size < self.cap and datafile.can_map(self.cap):
                 self._environment.set_mapsize(self.cap)
 
     def _require(self, may_move: bool) -> None:
         if not may_move:
             raise StoreError(
-                f"{self.path} must grow, and a snapshot of it is open in this process",
-                hint="close the snapshot first, or allow the process more address space (ulimit -v)",
+                f"{self.path} must grow, but a snapshot of it is open in this process",
+                hint="close the snapshot, or increase the limit on address space (ulimit -v)",
             )
 
     def _grown_elsewhere(self, size: int) -> bool:
@@ -370,58 +375,58 @@ class SharedEnvironment:
             )
 
     def _grow(self, size: int) -> None:
-        with translated(self.path), self._gate.move() as may:
+        with translate_errors(self.path), self._map_lock.move() as may:
             if self._environment.info()["map_size"] == size:
                 self._require(may)
                 larger = min(2 * size, self.cap)
-                if not datafile.has_addresses(larger):
+                if not datafile.can_map(larger):
                     raise StoreError(
-                        f"{self.path} must grow to {larger // MEBIBYTE:,} MiB, and this process may not map as much",
-                        hint="allow it more address space (ulimit -v)",
+                        f"{self.path} must grow to {larger // MEBIBYTE:,} MiB, which this process cannot map",
+                        hint="increase the limit on address space (ulimit -v)",
                     )
                 self._environment.set_mapsize(larger)
 
     def _keep_length(self) -> None:
-        """See :func:`datafile.check_length` on files that are short and sound."""
+        """Extend a file that is too short after a commit; see :func:`.datafile.check_length`."""
         needed = (self._environment.info()["last_pgno"] + 1) * self._page
         if os.fstat(self._file).st_size < needed:
-            datafile.stretch(self.path, needed)
+            datafile.extend(self.path, needed)
 
 
 class Pinned:
-    """A read transaction that outlives a call. Threads take turns; a forked child cannot use it."""
+    """Read transaction that outlives a call. Threads use it one at a time; a forked child cannot use it."""
 
-    def __init__(self, shared: SharedEnvironment, transaction: lmdb.Transaction, guard: Guard) -> None:
+    def __init__(self, shared: SharedEnvironment, transaction: lmdb.Transaction, checker: PageChecker) -> None:
         self._shared = shared
-        self._guard = guard
-        self._state = guard.state(transaction)
-        """Later its meta page is written over."""
+        self._checker = checker
+        self._meta = checker.meta_page(transaction)
+        """Read now, since later transactions overwrite the meta page."""
         self._transaction: lmdb.Transaction | None = transaction
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
 
     @contextlib.contextmanager
-    def read(self, use: Use = Use.LOOK_UP) -> Iterator[lmdb.Transaction]:
-        """The transaction; what it hands out is valid inside the block. See :meth:`SharedEnvironment.read`."""
-        with self._turn:
+    def read(self, access: Access = Access.LOOK_UP) -> Iterator[lmdb.Transaction]:
+        """Yield the transaction. Its buffers are valid within the context; see :meth:`SharedEnvironment.read`."""
+        with self._lock:
             if self._transaction is None:
-                raise StoreError(f"the snapshot of {self._shared.path} is closed, or of another process")
-            with translated(self._shared.path):
+                raise StoreError(f"the snapshot of {self._shared.path} is closed, or belongs to another process")
+            with translate_errors(self._shared.path):
                 self._shared.check_size()
-                if use >= Use.WALK and self._state is not None:
-                    self._guard.check(self._state, use)
+                if access >= Access.SCAN and self._meta is not None:
+                    self._checker.check(self._meta, access)
                 yield self._transaction
 
     def close(self) -> None:
-        """Let go of what the snapshot keeps; closing twice is fine."""
-        with self._turn:
+        """End the transaction. Closing twice is allowed."""
+        with self._lock:
             if self._transaction is not None:
                 self._transaction.abort()
                 self._transaction = None
                 self._shared.unpin(self)
 
     def leave_parent(self) -> None:
-        """The parent's slot in the table of readers is not the child's to free: what holds it is kept for ever."""
-        self._turn = threading.RLock()
+        """Abandon the transaction in a forked child, which must not free the parent's slot in the table of readers."""
+        self._lock = threading.RLock()
         if self._transaction is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._transaction))
             self._transaction = None

@@ -1,4 +1,4 @@
-"""Who uses an LMDB map, and who may move it."""
+"""Lock for the memory map of an LMDB environment, which must not move while it is in use."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Gate:
-    """Many may use the map at once; to move it in memory one must be alone. A pin holds it in its place for long."""
+class MapLock:
+    """Shared lock to use the map, exclusive lock to move it. A pin keeps the map in place beyond a shared lock."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -21,6 +21,7 @@ class Gate:
 
     @contextlib.contextmanager
     def use(self) -> Iterator[None]:
+        """Hold the shared lock."""
         with self._condition:
             while self._movers:
                 self._condition.wait()
@@ -33,17 +34,18 @@ class Gate:
                 self._condition.notify_all()
 
     def pin(self) -> None:
-        """To be called while using the map."""
+        """Keep the map in place until :meth:`unpin`. Requires the shared lock."""
         with self._condition:
             self.pins += 1
 
     def unpin(self) -> None:
+        """Undo one :meth:`pin`."""
         with self._condition:
             self.pins -= 1
 
     @contextlib.contextmanager
     def move(self) -> Iterator[bool]:
-        """Alone; whether the map may be moved, which it may not while it is pinned."""
+        """Hold the exclusive lock. Yields whether the map may be moved, which is False while it is pinned."""
         with self._condition:
             self._movers += 1
             try:

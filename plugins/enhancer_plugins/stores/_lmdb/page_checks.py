@@ -1,4 +1,4 @@
-"""Lets nobody onto damaged pages of an LMDB file: liblmdb dies of them."""
+"""Check the pages of an LMDB transaction before it is used, because damaged pages crash liblmdb."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from enhancer.errors import StoreCorruptError
-from enhancer_plugins.stores._lmdb.datafile import read_facts
-from enhancer_plugins.stores._lmdb.pages import State, Tree, read_states
+from enhancer_plugins.stores._lmdb.datafile import read_info
+from enhancer_plugins.stores._lmdb.pages import MetaPage, PageTree, read_meta_pages
 from enhancer_plugins.stores._repair import REMEDY
 
 if TYPE_CHECKING:
@@ -21,82 +21,85 @@ if TYPE_CHECKING:
 
     import lmdb
 
-_SHARE: Final = 10
-"""Of what others write meanwhile, so much is looked at that it takes a tenth of the time."""
+_INTERVAL: Final = 10
+"""While other processes write, checks take at most a tenth of the time."""
 
 
-class Use(enum.IntEnum):
-    """What is to be done, by how much must be sound for it."""
+class Access(enum.IntEnum):
+    """Kind of access, ordered by the number of pages that must be valid for it."""
 
     LOOK_UP = 0
-    """Go from the root to a leaf."""
-    WALK = 1
-    """Step from record to record."""
+    """From the root to one leaf."""
+    SCAN = 1
+    """From record to record."""
     WRITE = 2
-    """Join and split pages, and use again those that are free."""
+    """Merging and splitting pages, and reusing free ones."""
 
 
-class Guard:
-    """Looks at the pages of a transaction before it is used, once for each that was committed.
+class PageChecker:
+    """Checks the pages of a transaction before it is used, once for each committed transaction.
 
-    Where others commit all the time, it is not every one: what is feared is damage to what lies on disk, not what
-    another process's liblmdb has written.
+    If other processes commit frequently, some transactions are skipped, since the checks are for damage on disk and not
+    for what liblmdb writes.
 
     Args:
         path: The file, for messages.
-        handle: It, open for reading.
+        handle: File descriptor, open for reading.
     """
 
     def __init__(self, path: Path, handle: int) -> None:
-        facts = read_facts(path)
+        info = read_info(path)
         self._path = path
         self._handle = handle
-        self._page = facts.page_size
-        self._header = facts.header
+        self._page = info.page_size
+        self._header = info.header
         self._read = reader(handle)
         self._lock = threading.Lock()
-        # The transaction that was looked at last, and until when no other one is.
-        self._seen: dict[Use, int] = {}
-        self._rest: dict[Use, float] = {}
+        # The transaction checked last, and the time until which no other one is checked, by access.
+        self._checked: dict[Access, int] = {}
+        self._skip_until: dict[Access, float] = {}
 
-    def admits(self, transaction: lmdb.Transaction, use: Use) -> bool:
-        """Whether the pages of a reading transaction are sound; False where its meta page is gone already.
+    def check_transaction(self, transaction: lmdb.Transaction, access: Access) -> bool:
+        """Check the pages of a read transaction.
+
+        Returns:
+            False if the meta page of the transaction was already overwritten, so that it cannot be checked.
 
         Raises:
-            StoreCorruptError: They are damaged.
+            StoreCorruptError: Pages are damaged.
         """
         number = transaction.id()
-        if self._knows(number, use):
+        if self._is_checked(number, access):
             return True
-        state = self.state(transaction)
-        if state is None:
+        meta = self.meta_page(transaction)
+        if meta is None:
             return False
-        self.check(state, use)
+        self.check(meta, access)
         return True
 
-    def state(self, transaction: lmdb.Transaction) -> State | None:
-        """What a transaction's meta page says; None once others have been written over it."""
+    def meta_page(self, transaction: lmdb.Transaction) -> MetaPage | None:
+        """Return the meta page of a transaction; None if later transactions have overwritten it."""
         number = transaction.id()
-        states = read_states(self._read, self._page, self._header)
-        # As liblmdb does: the pages take turns.
-        state = states[number % 2] if len(states) == 2 else None
-        return state if state is not None and state.transaction == number else None
+        pages = read_meta_pages(self._read, self._page, self._header)
+        # Transactions write the two meta pages alternately.
+        meta = pages[number % 2] if len(pages) == 2 else None
+        return meta if meta is not None and meta.transaction == number else None
 
-    def check(self, state: State, use: Use) -> None:
-        """Look at the pages of a transaction that is open.
+    def check(self, meta: MetaPage, access: Access) -> None:
+        """Check the pages of an open transaction.
 
         Raises:
-            StoreCorruptError: They are damaged.
+            StoreCorruptError: Pages are damaged.
         """
-        if self._knows(state.transaction, use):
+        if self._is_checked(meta.transaction, access):
             return
         with self._lock:
-            if self._knows(state.transaction, use):
+            if self._is_checked(meta.transaction, access):
                 return
             start = time.monotonic()
-            state = replace(state, pages=min(state.pages, os.fstat(self._handle).st_size // self._page))
-            faults = Tree(self._read, self._page, self._header, state).faults(
-                leaves=use >= Use.WALK, free=use == Use.WRITE
+            meta = replace(meta, pages=min(meta.pages, os.fstat(self._handle).st_size // self._page))
+            faults = PageTree(self._read, self._page, self._header, meta).faults(
+                leaves=access >= Access.SCAN, free=access == Access.WRITE
             )
             if faults:
                 raise StoreCorruptError(
@@ -104,22 +107,22 @@ class Guard:
                     hint=REMEDY,
                 )
             end = time.monotonic()
-            self._seen |= dict.fromkeys((level for level in Use if level <= use), state.transaction)
-            # What is written afterwards, liblmdb writes.
-            self._rest[use] = math.inf if use == Use.WRITE else end + (_SHARE - 1) * (end - start)
+            self._checked |= dict.fromkeys((level for level in Access if level <= access), meta.transaction)
+            # After a write check, all later transactions are written by liblmdb.
+            self._skip_until[access] = math.inf if access == Access.WRITE else end + (_INTERVAL - 1) * (end - start)
 
-    def _knows(self, number: int, use: Use) -> bool:
-        return self._seen.get(use) == number or time.monotonic() < self._rest.get(use, 0.0)
+    def _is_checked(self, number: int, access: Access) -> bool:
+        return self._checked.get(access) == number or time.monotonic() < self._skip_until.get(access, 0.0)
 
 
 def reader(handle: int) -> Callable[[int, int], bytes]:
-    """Reads an open file at any place, from any thread."""
+    """Return a function that reads bytes of an open file, given offset and length. It is thread-safe."""
     if hasattr(os, "pread"):
         return lambda offset, length: os.pread(handle, length, offset)
-    turn = threading.Lock()
+    lock = threading.Lock()
 
     def read(offset: int, length: int) -> bytes:
-        with turn:
+        with lock:
             os.lseek(handle, offset, os.SEEK_SET)
             return os.read(handle, length)
 
