@@ -115,7 +115,7 @@ def test_forty_kills_at_random(tmp_path: Path, llm_server: LoopbackServer, nurse
     judge = AnswerValidator(PROFILE_SCHEMA, "x")
     assert set(stored) == {str(n) for n in range(ENTITIES)} - {POISONED}
     for record in stored.values():
-        judge.judge({"profile": record.profile, "tags": list(record.tags)}, "")
+        judge.validate({"profile": record.profile, "tags": list(record.tags)}, "")
         assert f"about number {record.id}," in record.profile
 
     # Paid for: once each (three times for the one that is never valid), and what was out at a kill.

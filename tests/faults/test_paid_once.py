@@ -149,19 +149,19 @@ def test_one_row_more_costs_one_call(
 def test_an_answer_is_on_disk_before_anything_looks_at_it(
     bench: GenerationProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from enhancer.harness.answers.case import Case
+    from enhancer.harness.answers.entity_task import EntityTask
 
     seen: list[tuple[int, int | None]] = []
-    hear = Case.hear
+    receive = EntityTask.receive
 
-    def look(self: Case, paid: Any) -> Any:
+    def look(self: EntityTask, paid: Any) -> Any:
         with Journal(bench.store.directory) as journal:
-            (row,) = journal.paid([self.input_hash])[self.input_hash]
+            (row,) = journal.paid_answers([self.input_hash])[self.input_hash]
         assert row.text == paid.text
         seen.append((row.completion, row.prompt_tokens))
-        return hear(self, paid)
+        return receive(self, paid)
 
-    monkeypatch.setattr(Case, "hear", look)
+    monkeypatch.setattr(EntityTask, "receive", look)
     bench.generate()
     assert len(seen) == N
     assert all(tokens for _, tokens in seen)
@@ -299,9 +299,9 @@ def test_an_unknown_price_is_never_nothing(bench: GenerationProject) -> None:
 
 
 def test_the_bundled_templates_are_estimated_well() -> None:
-    from enhancer.harness.calls.token_estimate import estimate
+    from enhancer.harness.calls.token_estimate import estimate_tokens
     from enhancer.prompts.template import bundled_names
 
     for name in bundled_names():
         text = Template.load(name).system
-        assert estimate(text) == pytest.approx(tokenizer()(text), rel=0.1), name
+        assert estimate_tokens(text) == pytest.approx(tokenizer()(text), rel=0.1), name

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity
-    from enhancer.harness.answers.case import Ask
+    from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.harness.calls.cache_key import KeyMaker
 
 CHUNK = 1024
@@ -25,7 +25,7 @@ class KindSpec:
     kind: Kind
     entities: Callable[[], Iterable[Entity]]
     """Opens a stream of the entities."""
-    ask: Ask | None
+    ask: PromptSpec | None
     """Prompt template and answer validator; None if no profiles are wanted."""
     keys: KeyMaker | None
     """Computes the input hash of a prompt; None if no profiles are wanted."""

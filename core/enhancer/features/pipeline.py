@@ -18,11 +18,11 @@ from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.storing.import_rules import ImportRules
 from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.survey import survey
-from enhancer.harness.answers.case import Ask
+from enhancer.harness.answers.entity_task import PromptSpec
 from enhancer.harness.answers.validate import AnswerValidator
-from enhancer.harness.batches.submission import FOLDER
+from enhancer.harness.batches.submission import BATCH_FOLDER
 from enhancer.harness.calls.cache_key import KeyMaker
-from enhancer.harness.journal.journal import FILE_NAME, Journal
+from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 from enhancer.progress import silent
 from enhancer.prompts import Template
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from enhancer.features.generating.generation_run import RunServices
     from enhancer.features.generating.reports import GenerationReport, Plan
     from enhancer.features.surveying.difference import Difference
-    from enhancer.harness.journal.batch_jobs import Job
+    from enhancer.harness.journal.batch_jobs import BatchJob
     from enhancer.progress import Listener
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
@@ -115,7 +115,7 @@ class Pipeline:
             price = None
         if price is not None and batch:
             price = discounted(price, llm)
-        journal = Journal(self._store.directory) if (self._store.directory / FILE_NAME).exists() else None
+        journal = Journal(self._store.directory) if (self._store.directory / JOURNAL_FILE_NAME).exists() else None
         try:
             plan = make_plan(
                 specs,
@@ -140,7 +140,7 @@ class Pipeline:
 
         Args:
             listener: Called with progress events about ten times a second, in another thread.
-            retry_quarantined: Ask again about entities in quarantine.
+            retry_quarantined: PromptSpec again about entities in quarantine.
             limit: Largest number of entities to ask about.
 
         Raises:
@@ -189,7 +189,7 @@ class Pipeline:
 
         Args:
             listener: Called with progress events.
-            retry_quarantined: Ask again about entities in quarantine.
+            retry_quarantined: PromptSpec again about entities in quarantine.
             limit: Largest number of new entities to ask about.
             wait: Whether to wait for all results; otherwise the run collects what is done, submits, and returns.
             abandon: Whether to cancel all jobs, collect what they have done, and submit nothing.
@@ -214,13 +214,15 @@ class Pipeline:
             services = self._services(specs, journal, embedder, listener, retry_quarantined=retry_quarantined)
 
             def connect() -> BatchConnection:
-                return connect_batches(provider, batches, llm, journal, self._store.directory / FOLDER)
+                return connect_batches(provider, batches, llm, journal, self._store.directory / BATCH_FOLDER)
 
             def make() -> Coroutine[object, object, GenerationReport]:
                 run = BatchRun(
                     services,
                     connect=connect,
-                    any_open=lambda: any(job.endpoint == provider.endpoint for job in journal.jobs.unfinished()),
+                    any_open=lambda: any(
+                        job.endpoint == provider.endpoint for job in journal.batch_jobs.unfinished_jobs()
+                    ),
                     rounds=llm.batch_rounds,
                     interval=PollInterval(llm.batch_poll),
                     wait=wait,
@@ -236,12 +238,12 @@ class Pipeline:
 
             return _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
 
-    def open_jobs(self) -> list[Job]:
+    def open_jobs(self) -> list[BatchJob]:
         """Return the open batch jobs. Calls no provider."""
-        if not (self._store.directory / FILE_NAME).exists():
+        if not (self._store.directory / JOURNAL_FILE_NAME).exists():
             return []
         with Journal(self._store.directory) as journal:
-            return journal.jobs.open()
+            return journal.batch_jobs.open_jobs()
 
     # -- comparing tables and store ---------------------------------------------------------------------------------
 
@@ -314,7 +316,7 @@ class Pipeline:
             if "profile" in needs:
                 assert provider is not None
                 template = Template.load(getattr(self._settings.prompts, kind).template, self._root)
-                ask = Ask(template, AnswerValidator(template.schema, template.system))
+                ask = PromptSpec(template, AnswerValidator(template.schema, template.system))
                 keys = KeyMaker(template, self._settings.llm, endpoint=provider.endpoint, sampling=provider.sampling)
                 if template.uses_history:
                     history = self._sources.history

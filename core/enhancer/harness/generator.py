@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from enhancer.config.schema import LLMConfig
-    from enhancer.harness.answers.case import Case
+    from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.caller import Caller
     from enhancer.harness.calls.gate import Gate
 
@@ -28,7 +28,7 @@ _IN_VAIN = 5
 """If so many requests about several entities bring no profile, and none does, each entity is asked about alone."""
 _ABSENT = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
 
-Group = list["Case"]
+Group = list["EntityTask"]
 
 
 class Generator:
@@ -48,8 +48,8 @@ class Generator:
         gate: Gate,
         llm: LLMConfig,
         *,
-        answered: Callable[[Case], Awaitable[None]],
-        failed: Callable[[Case, str, bool], Awaitable[None]],
+        answered: Callable[[EntityTask], Awaitable[None]],
+        failed: Callable[[EntityTask, str, bool], Awaitable[None]],
     ) -> None:
         self._caller = caller
         self._gate = gate
@@ -59,8 +59,8 @@ class Generator:
         self._any_answer = False
         self._in_vain = 0
         self._together_works = False
-        self._refused: list[tuple[Case, RequestError]] = []
-        self._unreached: list[tuple[Case, ProviderError]] = []
+        self._refused: list[tuple[EntityTask, RequestError]] = []
+        self._unreached: list[tuple[EntityTask, ProviderError]] = []
         """Cases without an answer while no call had any yet; few, because the gate soon stops such a run."""
         self._workers: list[asyncio.Task[None]] = []
         self._error: BaseException | None = None
@@ -90,9 +90,9 @@ class Generator:
             raise self._error
 
     @property
-    def slowed(self) -> str | None:
+    def throttling(self) -> str | None:
         """How the provider slows the run; None while it does not."""
-        return self._gate.slowed()
+        return self._gate.throttling()
 
     def stop(self, error: BaseException | None = None) -> None:
         """Make no further call; calls in flight may still be answered."""
@@ -145,25 +145,25 @@ class Generator:
                 _IN_VAIN,
             )
 
-    async def _alone(self, case: Case) -> None:
+    async def _alone(self, case: EntityTask) -> None:
         while True:
             try:
                 paid = await self._caller.call(
                     request_about([case], self._llm),
                     hashes=(case.input_hash,),
                     ids=None,
-                    attempt=case.heard + 1,
+                    attempt=case.answer_count + 1,
                     template=case.ask.template.version,
                 )
             except ProviderError as error:
                 await self._no_answer(case, error)
                 return
             await self._got_through()
-            verdict = case.hear(paid)
-            if verdict == "answered":
+            verdict = case.receive(paid)
+            if verdict == "valid":
                 await self._answered(case)
                 return
-            if verdict != "again":
+            if verdict != "ask_again":
                 await self._failed(case, case.error, False)
                 return
 
@@ -174,7 +174,7 @@ class Generator:
                 request_about(cases, self._llm),
                 hashes=tuple(case.input_hash for case in cases),
                 ids=tuple(case.key.id for case in cases),
-                attempt=max(case.heard for case in cases) + 1,
+                attempt=max(case.answer_count for case in cases) + 1,
                 template=cases[0].ask.template.version,
             )
         except ProviderError as error:
@@ -189,11 +189,11 @@ class Generator:
         again_together: Group = []
         again_alone: list[Group] = []
         for place, case in enumerate(cases):
-            verdict = case.hear(paid._replace(place=place))
-            if verdict == "answered":
+            verdict = case.receive(paid._replace(place=place))
+            if verdict == "valid":
                 self._together_works = True
                 await self._answered(case)
-            elif verdict != "again":
+            elif verdict != "ask_again":
                 await self._failed(case, case.error, False)
             elif case.invalid_answers:
                 again_alone.append([case])
@@ -215,7 +215,7 @@ class Generator:
         if is_transient(error):
             self._gate.exhausted(error)
 
-    async def _no_answer(self, case: Case, error: ProviderError) -> None:
+    async def _no_answer(self, case: EntityTask, error: ProviderError) -> None:
         self._raise_if_fatal(error)
         if not isinstance(error, RequestError):
             await self._not_reached(case, error)
@@ -227,7 +227,7 @@ class Generator:
             if len(self._refused) >= _ALL_REFUSED:
                 raise self._all_refused()
 
-    async def _not_reached(self, case: Case, error: ProviderError) -> None:
+    async def _not_reached(self, case: EntityTask, error: ProviderError) -> None:
         """Leave a case to another run; but while no call got through, wait: the whole run may be at fault."""
         if self._any_answer:
             await self._failed(case, str(error), True)

@@ -11,7 +11,7 @@ from enhancer.contracts import Completion
 from enhancer.errors import StoreCorruptError
 from enhancer.features.generating.batch_run import PollInterval
 from enhancer.harness import Journal
-from enhancer.harness.journal.batch_jobs import Asked, Returned
+from enhancer.harness.journal.batch_jobs import BatchRequest, BatchResult
 
 OLD = """
 PRAGMA application_id=0x656E686A;
@@ -38,7 +38,7 @@ def journal(tmp_path):
 
 
 def asked(*hashes, ceiling=1.0):
-    return Asked(
+    return BatchRequest(
         hashes=hashes,
         ids=hashes if len(hashes) > 1 else None,
         template="t",
@@ -50,12 +50,12 @@ def asked(*hashes, ceiling=1.0):
 
 
 def submitted(journal, token, *rows):
-    journal.jobs.begin(token, "http://x", "m").result()
-    journal.jobs.add(token, 0, rows).result()
-    journal.jobs.ready(token).result()
-    journal.jobs.uploaded(token, "file-1").result()
-    journal.jobs.created(token, "batch_1", "validating").result()
-    return journal.jobs.open()[-1]
+    journal.batch_jobs.begin(token, "http://x", "m").result()
+    journal.batch_jobs.add_requests(token, 0, rows).result()
+    journal.batch_jobs.mark_ready(token).result()
+    journal.batch_jobs.mark_uploaded(token, "file-1").result()
+    journal.batch_jobs.mark_created(token, "batch_1", "validating").result()
+    return journal.batch_jobs.open_jobs()[-1]
 
 
 def old(tmp_path):
@@ -67,11 +67,11 @@ def old(tmp_path):
 def test_a_journal_of_the_first_version_is_brought_up_to_date(tmp_path):
     old(tmp_path)
     with Journal(tmp_path) as journal:
-        assert journal.paid(["h1"])["h1"][0].text == "{}"
+        assert journal.paid_answers(["h1"])["h1"][0].text == "{}"
         assert journal.costs()[0].cost_usd == 0.25
         submitted(journal, "a", asked("h2"))
     with Journal(tmp_path) as journal:
-        assert journal.jobs.out(["h1", "h2"]) == {"h2"}
+        assert journal.batch_jobs.outstanding(["h1", "h2"]) == {"h2"}
 
 
 def test_many_bring_it_up_to_date_at_once(tmp_path):
@@ -106,66 +106,71 @@ def test_what_is_out_can_be_claimed_by_nobody(journal, tmp_path):
     job = submitted(journal, "t", asked("a"))
     with Journal(tmp_path) as other:
         assert other.claim(["a"]).result() == set()
-        journal.jobs.close(job.token, "missing", "gone", "completed").result()
+        journal.batch_jobs.close(job.token, "missing", "gone", "completed").result()
         assert other.claim(["a"]).result() == {"a"}
 
 
 def test_a_file_that_is_being_written_keeps_nobody_out_but_by_claims(journal):
-    journal.jobs.begin("t", "http://x", "m").result()
-    journal.jobs.add("t", 0, [asked("a")]).result()
-    assert journal.jobs.out(["a"]) == set()
-    assert journal.jobs.open() == []
-    journal.jobs.let_go().result()
-    assert journal.jobs.unfinished() == []
+    journal.batch_jobs.begin("t", "http://x", "m").result()
+    journal.batch_jobs.add_requests("t", 0, [asked("a")]).result()
+    assert journal.batch_jobs.outstanding(["a"]) == set()
+    assert journal.batch_jobs.open_jobs() == []
+    journal.batch_jobs.release().result()
+    assert journal.batch_jobs.unfinished_jobs() == []
 
 
 def test_an_answer_is_written_once_with_its_outcome(journal):
     job = submitted(journal, "t", asked("a"), asked("b", "c", ceiling=2.0))
     done = Completion(text="{}", prompt_tokens=3, completion_tokens=4)
-    error = Returned(0, None, None, "failed", "500")
-    assert journal.jobs.settle(job, [error]).result() == []
-    new = journal.jobs.settle(job, [Returned(1, done, 0.5), Returned(1, done, 0.5), Returned(0, done, 0.25), error])
+    error = BatchResult(0, None, None, "failed", "500")
+    assert journal.batch_jobs.record_results(job, [error]).result() == []
+    new = journal.batch_jobs.record_results(
+        job, [BatchResult(1, done, 0.5), BatchResult(1, done, 0.5), BatchResult(0, done, 0.25), error]
+    )
     assert [(one.cost_usd, one.ceiling_usd) for one in new.result()] == [(0.5, 2.0), (0.25, 1.0)]
-    assert journal.jobs.settle(job, [Returned(0, done, 0.25)]).result() == []
-    assert {hash_: [paid.ids for paid in rows] for hash_, rows in journal.paid(["a", "b", "c"]).items()} == {
+    assert journal.batch_jobs.record_results(job, [BatchResult(0, done, 0.25)]).result() == []
+    assert {hash_: [paid.ids for paid in rows] for hash_, rows in journal.paid_answers(["a", "b", "c"]).items()} == {
         "a": [None],
         "b": [("b", "c")],
         "c": [("b", "c")],
     }
-    assert journal.jobs.close("t", "missing", "", "completed").result() == 0
+    assert journal.batch_jobs.close("t", "missing", "", "completed").result() == 0
     assert journal.costs()[0].calls == 2
 
 
 def test_troubles_add_up_until_they_are_forgiven(journal):
     for token in ("t1", "t2"):
         job = submitted(journal, token, asked("a"), asked("b"))
-        journal.jobs.settle(job, [Returned(1, Completion(text="{}"))]).result()
-        journal.jobs.close(token, "expired", "no turn", "expired").result()
-    assert [trouble.outcome for trouble in journal.jobs.troubles(["a", "b"])["a"]] == ["expired", "expired"]
-    assert set(journal.jobs.troubles(["a", "b"])) == {"a"}
-    journal.jobs.forgive(["a"]).result()
-    assert journal.jobs.troubles(["a"]) == {}
+        journal.batch_jobs.record_results(job, [BatchResult(1, Completion(text="{}"))]).result()
+        journal.batch_jobs.close(token, "expired", "no turn", "expired").result()
+    assert [trouble.outcome for trouble in journal.batch_jobs.failed_requests(["a", "b"])["a"]] == [
+        "expired",
+        "expired",
+    ]
+    assert set(journal.batch_jobs.failed_requests(["a", "b"])) == {"a"}
+    journal.batch_jobs.clear_failed_requests(["a"]).result()
+    assert journal.batch_jobs.failed_requests(["a"]) == {}
 
 
 def test_what_is_withdrawn_counts_for_nothing(journal):
     submitted(journal, "t", asked("a"))
-    journal.jobs.close("t", "withdrawn", "", "failed").result()
-    assert journal.jobs.troubles(["a"]) == {}
-    assert journal.jobs.out(["a"]) == set()
-    assert journal.jobs.reserved() == 0.0
+    journal.batch_jobs.close("t", "withdrawn", "", "failed").result()
+    assert journal.batch_jobs.failed_requests(["a"]) == {}
+    assert journal.batch_jobs.outstanding(["a"]) == set()
+    assert journal.batch_jobs.reserved_cost() == 0.0
 
 
 def test_what_is_out_is_reserved(journal):
     submitted(journal, "t", asked("a", ceiling=1.5), asked("b", ceiling=0.25))
-    assert journal.jobs.reserved() == 1.75
+    assert journal.batch_jobs.reserved_cost() == 1.75
 
 
 def test_a_submission_is_adopted_only_when_its_owner_is_gone(journal, tmp_path):
-    journal.jobs.begin("t", "http://x", "m").result()
-    journal.jobs.ready("t").result()
+    journal.batch_jobs.begin("t", "http://x", "m").result()
+    journal.batch_jobs.mark_ready("t").result()
     with Journal(tmp_path) as other:
         assert other.jobs.adopt("http://x").result() == []
-        journal.jobs.let_go().result()
+        journal.batch_jobs.release().result()
         assert other.jobs.adopt("http://elsewhere").result() == []
         assert [job.token for job in other.jobs.adopt("http://x").result()] == ["t"]
 

@@ -13,8 +13,8 @@ import pytest
 
 from enhancer.contracts import Key
 from enhancer.errors import StoreCorruptError, StoreError
-from enhancer.harness import FILE_NAME, Journal, PaidCall
-from enhancer.harness.journal.claim_owner import is_gone, owner_name
+from enhancer.harness import JOURNAL_FILE_NAME, Journal, PaidCall
+from enhancer.harness.journal.owner_process import has_ended, owner_name
 
 
 def call(*hashes: str, **more: Any) -> PaidCall:
@@ -39,7 +39,7 @@ def test_what_was_paid_for_is_found_by_another_process_in_order(tmp_path: Path) 
         journal.record(call("a", text="first"))
         journal.record(call("a", "b", text="second", ids=("1", "2"))).result()
     with Journal(tmp_path) as journal:
-        paid = journal.paid(["a", "b", "c"])
+        paid = journal.paid_answers(["a", "b", "c"])
         assert [p.text for p in paid["a"]] == ["first", "second"]
         assert paid["b"][0].ids == ("1", "2")
         assert paid["b"][0].place == 1
@@ -49,7 +49,7 @@ def test_what_was_paid_for_is_found_by_another_process_in_order(tmp_path: Path) 
 def test_lone_surrogates_and_nul_survive_as_escapes(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         written = journal.record(call("a", text="x\ud800y\0z")).result()
-        assert journal.paid(["a"])["a"][0].text == written.text == r"x\ud800y\x00z"
+        assert journal.paid_answers(["a"])["a"][0].text == written.text == r"x\ud800y\x00z"
 
 
 def test_many_threads_write_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -85,8 +85,8 @@ def test_the_ledger_sums_by_day_model_and_template(tmp_path: Path) -> None:
         assert (second.calls, second.entities, second.cost_usd, second.calls_of_unknown_cost) == (2, 3, None, 2)
         assert [line.group for line in journal.costs("template")] == ["t@1"]
         assert len(journal.costs("day")[0].group) == 10
-        assert journal.observed("n").calls == 1
-        assert journal.observed("nobody") == (0, 0, 0, 0, 0)
+        assert journal.observed_usage("n").calls == 1
+        assert journal.observed_usage("nobody") == (0, 0, 0, 0, 0)
 
 
 def test_quarantine_holds_reason_and_raw_text_and_can_be_left(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_quarantine_holds_reason_and_raw_text_and_can_be_left(tmp_path: Path) ->
         assert [q.id for q in journal.all_quarantined()] == ["1"]
         journal.release_quarantine([(key, "h")], forget_answers=True).result()
         assert not journal.quarantined("item", ["1"])
-        assert not journal.paid(["h"])
+        assert not journal.paid_answers(["h"])
         assert journal.costs()[0].calls == 1, "the ledger forgets nothing"
 
 
@@ -137,7 +137,7 @@ def test_the_claim_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
         "j = Journal(pathlib.Path(sys.argv[1])); j.claim(['a']).result(); print(j.owner, flush=True); os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
-    assert is_gone(done.stdout.strip()) is Path("/proc/self/stat").exists()
+    assert has_ended(done.stdout.strip()) is Path("/proc/self/stat").exists()
     if Path("/proc/self/stat").exists():
         with Journal(tmp_path) as journal:
             assert journal.claim(["a"]).result() == {"a"}
@@ -145,8 +145,8 @@ def test_the_claim_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("owner", ["", "x", "a:b:c:d", "otherhost:1:2:3"])
 def test_who_cannot_be_looked_up_counts_as_alive(owner: str) -> None:
-    assert not is_gone(owner)
-    assert not is_gone(owner_name())
+    assert not has_ended(owner)
+    assert not has_ended(owner_name())
 
 
 # -- damage -------------------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def filled(folder: Path) -> Path:
         for n in range(200):
             written = journal.record(call(f"h{n}", text="x" * 500))
         written.result()
-    return folder / FILE_NAME
+    return folder / JOURNAL_FILE_NAME
 
 
 def test_an_empty_file_is_damage_not_a_new_journal(tmp_path: Path) -> None:
@@ -178,11 +178,11 @@ def test_a_torn_page_is_a_typed_error(tmp_path: Path) -> None:
     data[4096 * 3 :] = os.urandom(len(data) - 4096 * 3)
     path.write_bytes(data)
     with pytest.raises(StoreCorruptError), Journal(tmp_path) as journal:
-        journal.paid([f"h{n}" for n in range(200)])
+        journal.paid_answers([f"h{n}" for n in range(200)])
 
 
 def test_another_database_or_version_is_refused(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection = sqlite3.connect(tmp_path / JOURNAL_FILE_NAME)
     connection.execute("CREATE TABLE t (x)")
     connection.commit()
     connection.close()
@@ -231,7 +231,7 @@ def test_ids_of_a_batch_keep_any_form(tmp_path: Path) -> None:
     ids = ("é", '"', "1", "a,b")
     with Journal(tmp_path) as journal:
         journal.record(call("a", "b", "c", "d", ids=ids)).result()
-        assert journal.paid(["d"])["d"][0].ids == ids
+        assert journal.paid_answers(["d"])["d"][0].ids == ids
         assert json.dumps(ids)
 
 

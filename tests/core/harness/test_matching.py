@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from enhancer.harness import InvalidAnswerError, match
+from enhancer.harness import InvalidAnswerError, match_group_reply
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -22,7 +22,7 @@ def reply(*elements: Any) -> str:
 
 
 def test_order_does_not_matter_and_strangers_are_ignored() -> None:
-    found = match(
+    found = match_group_reply(
         reply({"id": "b", "profile": 2}, {"id": "z", "profile": 9}, {"id": "a", "profile": 1}), ["a", "b", "c"]
     )
     assert found.found == {"a": {"profile": 1}, "b": {"profile": 2}}
@@ -30,10 +30,10 @@ def test_order_does_not_matter_and_strangers_are_ignored() -> None:
 
 
 def test_doubles_count_once_if_equal_and_are_doubted_if_not() -> None:
-    same = match(reply({"id": "a", "p": 1}, {"id": "a", "p": 1}), ["a"])
+    same = match_group_reply(reply({"id": "a", "p": 1}, {"id": "a", "p": 1}), ["a"])
     assert same.found == {"a": {"p": 1}}
-    differ = match(reply({"id": "a", "p": 1}, {"id": "b", "p": 1}, {"id": "a", "p": 2}), ["a", "b"])
-    assert list(differ.doubtful) == ["a"]
+    differ = match_group_reply(reply({"id": "a", "p": 1}, {"id": "b", "p": 1}, {"id": "a", "p": 2}), ["a", "b"])
+    assert list(differ.contradictory) == ["a"]
     assert list(differ.found) == ["b"]
     assert differ.missing == []
 
@@ -56,13 +56,13 @@ def test_doubles_count_once_if_equal_and_are_doubted_if_not() -> None:
 def test_an_id_that_changed_its_form_is_accepted_where_it_is_unambiguous(
     given_id: Any, ids: list[str], expected: str | None
 ) -> None:
-    assert list(match(reply({"id": given_id, "p": 1}), ids).found) == ([expected] if expected else [])
+    assert list(match_group_reply(reply({"id": given_id, "p": 1}), ids).found) == ([expected] if expected else [])
 
 
 @pytest.mark.parametrize("text", ['{"items": {}}', '{"profiles": []}', "{}", "no"])
 def test_a_reply_that_is_no_list_of_items_fails_whole(text: str) -> None:
     with pytest.raises(InvalidAnswerError):
-        match(text, ["a"])
+        match_group_reply(text, ["a"])
 
 
 @given(
@@ -73,8 +73,8 @@ def test_a_reply_that_is_no_list_of_items_fails_whole(text: str) -> None:
 def test_every_id_is_in_exactly_one_place(ids: list[str], noise: list[tuple[Any, Any]], random: Any) -> None:
     elements = [{"id": id_, "p": id_} for id_ in ids if random.random() < 0.7] + [{"id": i, "p": v} for i, v in noise]
     random.shuffle(elements)
-    found = match(reply(*elements), ids)
-    assert sorted([*found.found, *found.doubtful, *found.missing]) == sorted(ids)
+    found = match_group_reply(reply(*elements), ids)
+    assert sorted([*found.found, *found.contradictory, *found.missing]) == sorted(ids)
 
 
 # -- against what was done to the reply ---------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def test_whatever_happens_to_a_reply_nobody_gets_anothers_profile(
     ids: list[str], deeds: list[str], strangers: int, random: Any
 ) -> None:
     elements: list[Any] = [{"id": f"stranger {n}", "profile": f"of stranger {n}"} for n in range(strangers)]
-    found, doubtful, missing = [], [], []
+    found, contradictory, missing = [], [], []
     for id_, deed in zip(ids, deeds, strict=False):
         mine = {"id": id_, "profile": f"of {id_!r}", "tags": [id_]}
         plain = id_.isascii() and id_.isdigit()
@@ -110,7 +110,7 @@ def test_whatever_happens_to_a_reply_nobody_gets_anothers_profile(
             found.append(id_)
         elif deed == "contradict":
             elements += [mine, {**mine, "profile": f"of {id_!r}, otherwise"}]
-            doubtful.append(id_)
+            contradictory.append(id_)
         elif deed in ("number", "float") and alone:
             elements.append({**mine, "id": float(number) if deed == "float" else number})
             found.append(id_)
@@ -121,12 +121,12 @@ def test_whatever_happens_to_a_reply_nobody_gets_anothers_profile(
             elements += {"unname": [{"profile": "of whom?"}], "wrong": [{**mine, "id": [id_]}, 3]}.get(deed, [])
             missing.append(id_)
     random.shuffle(elements)
-    got = match(json.dumps({"items": elements}), ids)
+    got = match_group_reply(json.dumps({"items": elements}), ids)
     assert set(got.found) == set(found)
-    assert set(got.doubtful) == set(doubtful)
+    assert set(got.contradictory) == set(contradictory)
     assert got.missing == [id_ for id_ in ids if id_ in missing], "in the order in which they were asked about"
     assert all(content == {"profile": f"of {id_!r}", "tags": [id_]} for id_, content in got.found.items())
-    assert all(got.doubtful.values())
+    assert all(got.contradictory.values())
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_whatever_happens_to_a_reply_nobody_gets_anothers_profile(
 )
 def test_an_id_is_never_guessed(given_id: Any) -> None:
     """Two ids that mean one number: only the exact text tells which is meant."""
-    got = match(json.dumps({"items": [{"id": given_id, "profile": "x"}]}), ["7", "07", "007", "10"])
+    got = match_group_reply(json.dumps({"items": [{"id": given_id, "profile": "x"}]}), ["7", "07", "007", "10"])
     expected = {"07": ["07"], "7 ": ["7"]}.get(given_id if isinstance(given_id, str) else "", [])
     if given_id in (7, 7.0) and not isinstance(given_id, bool):
         expected = ["7"]  # what a JSON number looks like

@@ -214,7 +214,7 @@ PROMPT = (
 )
 def test_what_is_no_profile_is_refused(validator: AnswerValidator, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidAnswerError, match=re.escape(message)) as caught:
-        validator.judge({**GOOD, **change}, PROMPT)
+        validator.validate({**GOOD, **change}, PROMPT)
     assert len(str(caught.value)) < 700
 
 
@@ -233,16 +233,16 @@ def test_an_echo_is_none_the_less_for_being_short_or_introduced(
     validator: AnswerValidator, profile: str, asked: str
 ) -> None:
     with pytest.raises(InvalidAnswerError, match="word for word"):
-        validator.judge({**GOOD, "profile": profile}, f"<data>\n{asked}\n</data>")
+        validator.validate({**GOOD, "profile": profile}, f"<data>\n{asked}\n</data>")
 
 
 def test_missing_keys_are_named(validator: AnswerValidator) -> None:
     with pytest.raises(InvalidAnswerError, match="'tags' is a required property"):
-        validator.judge({"profile": GOOD["profile"]}, PROMPT)
+        validator.validate({"profile": GOOD["profile"]}, PROMPT)
 
 
 def test_a_good_answer_is_stripped(validator: AnswerValidator) -> None:
-    answer = validator.judge({"profile": f"  {GOOD['profile']}\n", "tags": [" a ", "b"]}, PROMPT)
+    answer = validator.validate({"profile": f"  {GOOD['profile']}\n", "tags": [" a ", "b"]}, PROMPT)
     assert answer.profile == GOOD["profile"]
     assert answer.tags == ("a", "b")
 
@@ -250,4 +250,4 @@ def test_a_good_answer_is_stripped(validator: AnswerValidator) -> None:
 def test_a_remote_reference_is_never_fetched() -> None:
     schema = {"type": "object", "properties": {"profile": {"$ref": "http://127.0.0.1:9/schema"}}}
     with pytest.raises(Exception, match=r"127\.0\.0\.1"):
-        AnswerValidator(schema, "").judge({"profile": "x"}, "")
+        AnswerValidator(schema, "").validate({"profile": "x"}, "")

@@ -16,16 +16,16 @@ from enhancer.progress import Progress
 async def test_the_gate_says_how_it_is_held_back() -> None:
     now = 0.0
     gate = Gate(32, clock=lambda: now, chance=lambda: 0.0)
-    assert gate.slowed() is None
+    assert gate.throttling() is None
     first, second = await gate.enter(), await gate.enter()
     gate.failed(first, RateLimitError("slow down", retry_after=12.0))
-    assert gate.slowed() == "16 of 32 in flight, waiting 12s"
+    assert gate.throttling() == "16 of 32 in flight, waiting 12s"
     now = 12.5
-    assert gate.slowed() == "16 of 32 in flight"
+    assert gate.throttling() == "16 of 32 in flight"
     gate.succeeded(second, {})
     for _ in range(2000):
         gate.succeeded(await gate.enter(), {})
-    assert gate.slowed() is None
+    assert gate.throttling() is None
 
 
 def test_progress_tells_of_a_storm_of_429(tmp_path: Path, llm_server: LoopbackServer) -> None:

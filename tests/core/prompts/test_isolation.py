@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from enhancer.data import Entity
-from enhancer.harness.answers.matching import match
+from enhancer.harness.answers.matching import match_group_reply
 from enhancer.prompts import Template, contains_instructions
 
 TEMPLATE = Template.load("item/v1")
@@ -115,7 +115,7 @@ def test_the_templates_own_words_are_not_looked_at() -> None:
 def test_one_profile_under_several_ids_is_nobodys() -> None:
     said = [("1", "Banana!"), ("2", "A quiet film."), ("3", "  BANANA! "), ("4", "A loud film.")]
     reply = json.dumps({"items": [{"id": id_, "profile": profile, "tags": [id_]} for id_, profile in said]})
-    matched = match(reply, ["1", "2", "3", "4"])
+    matched = match_group_reply(reply, ["1", "2", "3", "4"])
     assert list(matched.found) == ["2", "4"]
     assert matched.missing == ["1", "3"]
-    assert not matched.doubtful
+    assert not matched.contradictory

@@ -31,7 +31,7 @@ def bench(tmp_path: Path, batches: LoopbackBatches, monkeypatch: pytest.MonkeyPa
         yield made
         judge = AnswerValidator(PROFILE_SCHEMA, "x")
         for record in made.store.scan():
-            judge.judge({"profile": record.profile, "tags": list(record.tags)}, "")
+            judge.validate({"profile": record.profile, "tags": list(record.tags)}, "")
         made.store.close()
         assert server.count == 0, "a run of offline batches made a direct call"
     for path in tmp_path.rglob("*"):

@@ -77,7 +77,7 @@ def test_a_job_costs_what_its_own_model_costs_though_another_is_configured_by_no
 def test_a_cap_that_jobs_elsewhere_fill_is_said_and_nothing_is_asked(bench, batches):
     bench.offline(wait=False)
     with Journal(bench.store.directory) as journal:
-        out = journal.jobs.reserved()
+        out = journal.batch_jobs.reserved_cost()
     assert out > 0
     here, bench.url = bench.url, bench.url.replace("127.0.0.1", "localhost")
     bench.llm |= {"max_cost": out}

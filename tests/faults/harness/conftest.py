@@ -28,7 +28,7 @@ def bench(tmp_path: Path, llm_server: LoopbackServer, monkeypatch: pytest.Monkey
     yield made
     judge = AnswerValidator(PROFILE_SCHEMA, "x")
     for record in made.store.scan():
-        judge.judge({"profile": record.profile, "tags": list(record.tags)}, "")
+        judge.validate({"profile": record.profile, "tags": list(record.tags)}, "")
     made.store.close()
     for path in tmp_path.rglob("*"):
         if path.is_file():

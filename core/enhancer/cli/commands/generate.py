@@ -16,7 +16,7 @@ from enhancer.errors import ConfigError, EnhancerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from enhancer.harness.journal.batch_jobs import Job
+    from enhancer.harness.journal.batch_jobs import BatchJob
     from enhancer.project import Project
 
 
@@ -95,7 +95,7 @@ def report_open_jobs(project: Project) -> None:
             _report_jobs(jobs)
 
 
-def _report_jobs(jobs: Sequence[Job]) -> None:
+def _report_jobs(jobs: Sequence[BatchJob]) -> None:
     names = ", ".join(job.provider_id or "one about to be submitted" for job in jobs[:3])
     more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
     subject = "a batch job is" if len(jobs) == 1 else f"{len(jobs)} batch jobs are"

@@ -283,12 +283,12 @@ def _name(key: Key) -> str:
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
     """List the entities whose answers were never valid, with the reasons."""
-    from enhancer.harness import FILE_NAME, Journal
+    from enhancer.harness import JOURNAL_FILE_NAME, Journal
 
     with session.opened() as project:
         directory = project.store.directory
         lines: list[dict[str, Any]] = []
-        if (directory / FILE_NAME).exists():
+        if (directory / JOURNAL_FILE_NAME).exists():
             journal = Journal(directory)
             lines = [line._asdict() for line in journal.all_quarantined()]
             journal.close()
@@ -326,10 +326,10 @@ def costs(
 
 def _paid(project: Project, by: Literal["day", "model", "template"]) -> list[CostLine]:
     """Read costs from the journal; none if there is no journal, which is not created."""
-    from enhancer.harness import FILE_NAME, Journal
+    from enhancer.harness import JOURNAL_FILE_NAME, Journal
 
     directory = project.store.directory
-    if not (directory / FILE_NAME).exists():
+    if not (directory / JOURNAL_FILE_NAME).exists():
         return []
     with Journal(directory) as journal:
         return journal.costs(by)

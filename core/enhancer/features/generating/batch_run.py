@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.errors import BudgetError, StoreError
 from enhancer.features.generating.generation_run import LONGEST_WAIT, SHORTEST_WAIT, GenerationRun
-from enhancer.harness.answers.case import Case
-from enhancer.harness.batches.submission import NoMoneyError, TooLargeError
+from enhancer.harness.answers.entity_task import EntityTask
+from enhancer.harness.batches.submission import OverBudgetError, RequestTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from enhancer.features.generating.reports import GenerationReport
     from enhancer.features.kind_spec import KindSpec
     from enhancer.features.surveying.survey import ToAsk
-    from enhancer.harness.calls.spending import Spent
-    from enhancer.harness.journal.batch_jobs import Trouble
+    from enhancer.harness.calls.cost_tracking import UsageTotals
+    from enhancer.harness.journal.batch_jobs import FailedRequest
     from enhancer.progress import Detail
 
 _SLOWEST = 10.0
@@ -114,7 +114,7 @@ class BatchRun(GenerationRun):
             await self._close_provider()
 
     @property
-    def _spent(self) -> Spent | None:
+    def _spent(self) -> UsageTotals | None:
         return None if self._connection is None else self._connection.spent
 
     @property
@@ -123,9 +123,9 @@ class BatchRun(GenerationRun):
 
     def _details(self) -> dict[str, Detail]:
         details = super()._details()
-        if self._connection is None or not self._connection.collector.looks:
+        if self._connection is None or not self._connection.collector.statuses:
             return details
-        looks = list(self._connection.collector.looks.values())
+        looks = list(self._connection.collector.statuses.values())
         said = ", ".join(sorted({look.said for look in looks}))
         done, total = sum(look.done or 0 for look in looks), sum(look.total or 0 for look in looks)
         jobs = f"{len(looks)} jobs {said}" if len(looks) > 1 else said
@@ -135,7 +135,7 @@ class BatchRun(GenerationRun):
 
     async def _find_work(self) -> None:
         if self._any_open():
-            await self._connected().submitter.pick_up()
+            await self._connected().submitter.resume()
         if self._abandon:
             collector = self._connected().collector
             collector.expect_cancelled()
@@ -145,13 +145,13 @@ class BatchRun(GenerationRun):
         while True:
             ended = moved = False
             if self._connection is not None:
-                ended, moved = await self._connection.collector.look()
+                ended, moved = await self._connection.collector.poll()
             if fresh or ended or deferred:
                 before, deferred = deferred, await self._round(first=first)
                 fresh = first = False
                 wait = SHORTEST_WAIT if deferred != before else min(wait * 2, LONGEST_WAIT)
                 idle_passes = 0 if deferred != before else idle_passes + 1
-            is_open = bool(self._connection is not None and self._connection.collector.open())
+            is_open = bool(self._connection is not None and self._connection.collector.open_jobs())
             if deferred and (self._wait or idle_passes < _MAX_IDLE_PASSES):
                 await asyncio.sleep(wait)
             elif not is_open or not self._wait:
@@ -170,7 +170,7 @@ class BatchRun(GenerationRun):
         assert self._connection is not None
         budget = self._connection.budget
         if budget.fits(cost):  # it would fit without the open jobs of other endpoints
-            reserved = await self._in_thread(self._journal.jobs.reserved)
+            reserved = await self._in_thread(self._journal.batch_jobs.reserved_cost)
             raise BudgetError(
                 f"stopped at [llm] max_cost: batch jobs at other endpoints can still cost {reserved:.6f} USD, and the"
                 f" next request here {cost:.6f} USD",
@@ -183,7 +183,7 @@ class BatchRun(GenerationRun):
         self._deferred_requests = 0
         self._unaffordable = None
         if self._connection is not None:
-            self._connection.submitter.count_reserved()
+            self._connection.submitter.refresh_reserved()
         deferred = await self._survey_all(first=first)
         if self._connection is not None:
             await self._connection.submitter.send()
@@ -192,18 +192,18 @@ class BatchRun(GenerationRun):
     def _connected(self) -> BatchConnection:
         if self._connection is None:
             self._connection = self._connect()
-            self._connection.submitter.count_reserved()
+            self._connection.submitter.refresh_reserved()
         return self._connection
 
     async def _take_slice(self, spec: KindSpec, rows: Sequence[ToAsk]) -> int:
         assert spec.ask is not None
         rows = await self._without_pending(await self._without_quarantined(spec, rows))
-        jobs = self._journal.jobs
+        jobs = self._journal.batch_jobs
         hashes = list(dict.fromkeys(row.input_hash for row in rows))
         claimed = await asyncio.wrap_future(self._journal.claim(hashes))
         # Read after the claim: an entity whose job has just ended is answered by now, or came back without an answer.
-        paid = await self._in_thread(self._journal.paid, list(claimed))
-        troubles = await self._in_thread(jobs.troubles, list(claimed))
+        paid = await self._in_thread(self._journal.paid_answers, list(claimed))
+        troubles = await self._in_thread(jobs.failed_requests, list(claimed))
         deferred = 0
         written: set[str] = set()
         for row in rows:
@@ -214,14 +214,14 @@ class BatchRun(GenerationRun):
                 # One of several equal prompts is asked; its answer serves the others too.
                 self.counts.pending += 1
                 continue
-            case = Case(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
-            verdict = case.review(paid.get(row.input_hash, ()))
-            if verdict == "answered":
+            case = EntityTask(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
+            verdict = case.receive_all(paid.get(row.input_hash, ()))
+            if verdict == "valid":
                 is_new = case.at >= self.counts.started
                 self.counts.cached += not is_new
                 await self._store_answer(case, is_new=is_new)
                 continue
-            if verdict != "again":
+            if verdict != "ask_again":
                 await self._quarantine(case, case.error, transient=False)
                 continue
             past = troubles.get(row.input_hash, [])
@@ -229,7 +229,7 @@ class BatchRun(GenerationRun):
             if failure is not None:
                 reason, transient = failure
                 # Once it is asked about again, its rounds count from zero.
-                await asyncio.wrap_future(jobs.forgive([row.input_hash]))
+                await asyncio.wrap_future(jobs.clear_failed_requests([row.input_hash]))
                 await self._quarantine(case, reason, transient=transient)
                 continue
             written.add(row.input_hash)
@@ -238,10 +238,10 @@ class BatchRun(GenerationRun):
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    async def _write(self, case: Case, past: Sequence[Trouble]) -> None:
+    async def _write(self, case: EntityTask, past: Sequence[FailedRequest]) -> None:
         """Add an entity to the next job, in a group if that is configured."""
-        is_new = not (case.heard or past)
-        congested = self._connection is not None and self._connection.collector.congested
+        is_new = not (case.answer_count or past)
+        congested = self._connection is not None and self._connection.collector.queue_full
         if self._abandon or congested or (is_new and self._new_left == 0):
             await self._defer([case])
             return
@@ -249,17 +249,17 @@ class BatchRun(GenerationRun):
             self._new_left -= 1
         await self._grouping.add(case, asked_before=not is_new)
 
-    async def _request(self, group: list[Case]) -> None:
+    async def _request(self, group: list[EntityTask]) -> None:
         if self._unaffordable is not None:
             await self._defer(group)
             return
         try:
             await self._connected().submitter.write(group)
-        except NoMoneyError as short:
+        except OverBudgetError as short:
             # Open jobs may cost less than was reserved for them: the rest is tried again once they are collected.
             self._unaffordable = short.ceiling
             await self._defer(group)
-        except TooLargeError:
+        except RequestTooLargeError:
             if len(group) > 1:
                 for case in group:
                     await self._request([case])
@@ -268,15 +268,15 @@ class BatchRun(GenerationRun):
         else:
             self.counts.pending += len(group)
 
-    async def _defer(self, cases: Sequence[Case]) -> None:
+    async def _defer(self, cases: Sequence[EntityTask]) -> None:
         """Defer entities; a later round or run asks about them."""
         self._deferred_requests += len(cases)
         await asyncio.wrap_future(self._journal.unclaim([case.input_hash for case in cases]))
 
 
-def _permanent_failure(past: Sequence[Trouble], rounds: int) -> tuple[str, bool] | None:
+def _permanent_failure(past: Sequence[FailedRequest], rounds: int) -> tuple[str, bool] | None:
     """Return why an entity is not asked about again and whether the failure is transient; None if it is asked."""
-    refused = [trouble for trouble in past if trouble.outcome == "refused" and not trouble.together]
+    refused = [trouble for trouble in past if trouble.outcome == "refused" and not trouble.shared]
     if refused:
         return refused[-1].message, False
     if len(past) >= rounds:

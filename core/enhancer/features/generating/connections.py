@@ -12,9 +12,9 @@ from enhancer.harness.batches.collection import Collector
 from enhancer.harness.batches.submission import Submitter
 from enhancer.harness.calls.budget import Budget
 from enhancer.harness.calls.caller import Caller
+from enhancer.harness.calls.cost_tracking import CostTracker
 from enhancer.harness.calls.gate import Gate
-from enhancer.harness.calls.spending import Spending
-from enhancer.harness.calls.token_estimate import observed_ratio
+from enhancer.harness.calls.token_estimate import token_ratio
 from enhancer.harness.generator import Generator
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.batch import BatchProvider
     from enhancer.contracts.llm import LLMProvider
-    from enhancer.harness.answers.case import Case
-    from enhancer.harness.calls.spending import Spent
+    from enhancer.harness.answers.entity_task import EntityTask
+    from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.journal.journal import Journal
 
 
@@ -34,7 +34,7 @@ class LLMConnection:
     """Connection for direct calls."""
 
     generator: Generator
-    spent: Spent
+    spent: UsageTotals
     close: Callable[[], Awaitable[None]]
 
 
@@ -44,7 +44,7 @@ class BatchConnection:
 
     submitter: Submitter
     collector: Collector
-    spent: Spent
+    spent: UsageTotals
     budget: Budget
 
 
@@ -53,8 +53,8 @@ def connect_llm(
     llm: LLMConfig,
     journal: Journal,
     *,
-    on_answer: Callable[[Case], Awaitable[None]],
-    on_failure: Callable[[Case, str, bool], Awaitable[None]],
+    on_answer: Callable[[EntityTask], Awaitable[None]],
+    on_failure: Callable[[EntityTask, str, bool], Awaitable[None]],
 ) -> LLMConnection:
     """Open the connection for direct calls.
 
@@ -85,10 +85,10 @@ def connect_llm(
         budget,
         max_attempts=llm.max_attempts,
         price_override=configured_price(llm),
-        token_ratio=observed_ratio(journal.observed(llm.model)),
+        token_ratio=token_ratio(journal.observed_usage(llm.model)),
     )
     return LLMConnection(
-        Generator(caller, gate, llm, answered=on_answer, failed=on_failure), caller.spent, provider.aclose
+        Generator(caller, gate, llm, answered=on_answer, failed=on_failure), caller.usage, provider.aclose
     )
 
 
@@ -110,7 +110,7 @@ def connect_batches(
     """
     provider.check(llm.model)
     budget = Budget(llm.max_cost, model_price(provider, llm), model=llm.model)
-    spending = Spending(
+    spending = CostTracker(
         budget,
         own_price=configured_price(llm),
         share=1.0 - llm.batch_discount,
@@ -121,7 +121,7 @@ def connect_batches(
     return BatchConnection(
         Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, spending=spending, folder=folder),
         Collector(batches, journal, llm, endpoint=endpoint, spending=spending, folder=folder),
-        spending.spent,
+        spending.usage,
         budget,
     )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.features.generating.generation_run import LONGEST_WAIT, SHORTEST_WAIT, GenerationRun
-from enhancer.harness.answers.case import Case
+from enhancer.harness.answers.entity_task import EntityTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from enhancer.features.generating.generation_run import RunServices
     from enhancer.features.kind_spec import KindSpec
     from enhancer.features.surveying.survey import ToAsk
-    from enhancer.harness.calls.spending import Spent
+    from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.generator import Generator
     from enhancer.progress import Detail
 
@@ -48,7 +48,7 @@ class DirectRun(GenerationRun):
         self._left = limit
         self._connection: LLMConnection | None = None
         self._generating: asyncio.Task[None] | None = None
-        self._groups: asyncio.Queue[list[Case] | None] = asyncio.Queue(max(4, services.concurrency // 2))
+        self._groups: asyncio.Queue[list[EntityTask] | None] = asyncio.Queue(max(4, services.concurrency // 2))
 
     def interrupt(self, times: int) -> None:
         """End soon: calls in flight may still be answered. At the second call, cancel them."""
@@ -61,16 +61,16 @@ class DirectRun(GenerationRun):
         else:
             asyncio.get_running_loop().call_later(GRACE_SECONDS, generator.abort)
 
-    async def answered(self, case: Case) -> None:
+    async def answered(self, case: EntityTask) -> None:
         """Store a valid answer."""
         await self._store_answer(case, is_new=True)
 
-    async def failed(self, case: Case, reason: str, transient: bool) -> None:
+    async def failed(self, case: EntityTask, reason: str, transient: bool) -> None:
         """Quarantine an entity without a valid answer."""
         await self._quarantine(case, reason, transient=transient)
 
     @property
-    def _spent(self) -> Spent | None:
+    def _spent(self) -> UsageTotals | None:
         return self._connection.spent if self._connection is not None else None
 
     @property
@@ -83,7 +83,7 @@ class DirectRun(GenerationRun):
 
     def _details(self) -> dict[str, Detail]:
         details = super()._details()
-        if self._connection is not None and (slowed := self._connection.generator.slowed):
+        if self._connection is not None and (slowed := self._connection.generator.throttling):
             details["slowed"] = slowed
         return details
 
@@ -112,18 +112,18 @@ class DirectRun(GenerationRun):
         deferred = 0
         asked: set[str] = set()
         # Read after the claim: a process that held it before has written its answer by now.
-        paid = await self._in_thread(self._journal.paid, list(claimed))
+        paid = await self._in_thread(self._journal.paid_answers, list(claimed))
         for row in rows:
             if row.input_hash not in claimed or row.input_hash in asked:
                 # One of several equal prompts is asked; the next pass finds its answer for the others.
                 deferred += 1
                 continue
-            case = Case(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
-            verdict = case.review(paid.get(row.input_hash, ()))
-            if verdict == "answered":
+            case = EntityTask(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
+            verdict = case.receive_all(paid.get(row.input_hash, ()))
+            if verdict == "valid":
                 self.counts.cached += 1
                 await self._store_answer(case, is_new=False)
-            elif verdict != "again":
+            elif verdict != "ask_again":
                 await self._quarantine(case, case.error, transient=False)
             elif self._left == 0:
                 self._journal.unclaim([row.input_hash])
@@ -133,16 +133,16 @@ class DirectRun(GenerationRun):
                 await self._ask(case)
         return deferred
 
-    async def _ask(self, case: Case) -> None:
+    async def _ask(self, case: EntityTask) -> None:
         if self._generating is None:
             self._connection = self._connect(self)
             self._generating = asyncio.create_task(self._generate(self._connection.generator))
-        await self._grouping.add(case, asked_before=bool(case.heard))
+        await self._grouping.add(case, asked_before=bool(case.answer_count))
 
-    async def _request(self, group: list[Case]) -> None:
+    async def _request(self, group: list[EntityTask]) -> None:
         await self._groups.put(group)
 
-    async def _next_group(self) -> list[Case] | None:
+    async def _next_group(self) -> list[EntityTask] | None:
         group = await self._groups.get()
         if group is None:
             self._groups.put_nowait(None)

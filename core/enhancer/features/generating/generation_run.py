@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from enhancer.features.kind_spec import KindSpec
     from enhancer.features.storing.records import UnembeddedRecord
     from enhancer.features.surveying.survey import SurveyChunk, ToAsk, ToEmbed
-    from enhancer.harness.answers.case import Case
-    from enhancer.harness.calls.spending import Spent
+    from enhancer.harness.answers.entity_task import EntityTask
+    from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.journal.journal import Journal
     from enhancer.progress import Detail, Listener
 
@@ -160,12 +160,12 @@ class GenerationRun(ABC):
         """
 
     @abstractmethod
-    async def _request(self, group: list[Case]) -> None:
+    async def _request(self, group: list[EntityTask]) -> None:
         """Ask about entities that share a request."""
 
     @property
     @abstractmethod
-    def _spent(self) -> Spent | None:
+    def _spent(self) -> UsageTotals | None:
         """Tokens and cost of the calls so far; None without calls."""
 
     @property
@@ -277,14 +277,14 @@ class GenerationRun(ABC):
 
     async def _without_pending(self, rows: Sequence[ToAsk]) -> list[ToAsk]:
         """Return the entities that are in no open batch job; count the others. ``--batch`` collects their answers."""
-        pending = await self._in_thread(self._journal.jobs.out, [row.input_hash for row in rows])
+        pending = await self._in_thread(self._journal.batch_jobs.outstanding, [row.input_hash for row in rows])
         kept = [row for row in rows if row.input_hash not in pending]
         self.counts.pending += len(rows) - len(kept)
         return kept
 
     # -- results ----------------------------------------------------------------------------------------------------
 
-    async def _store_answer(self, case: Case, *, is_new: bool) -> None:
+    async def _store_answer(self, case: EntityTask, *, is_new: bool) -> None:
         await self._embed(profile_record(case, is_new=is_new))
 
     async def _embed(self, one: UnembeddedRecord) -> None:
@@ -307,7 +307,7 @@ class GenerationRun(ABC):
                     _log.exception("an observer of stored records failed and is called no more")
                     break
 
-    async def _quarantine(self, case: Case, reason: str, *, transient: bool) -> None:
+    async def _quarantine(self, case: EntityTask, reason: str, *, transient: bool) -> None:
         written = self._journal.quarantine(case.key, case.input_hash, reason=reason, raw=case.raw, transient=transient)
         await asyncio.wrap_future(written)
         self.counts.quarantined += 1

@@ -9,7 +9,7 @@ from enhancer.prompts import contains_instructions
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from enhancer.harness.answers.case import Case
+    from enhancer.harness.answers.entity_task import EntityTask
 
 
 class Grouping:
@@ -20,12 +20,12 @@ class Grouping:
         request: Asks about the entities of one request.
     """
 
-    def __init__(self, size: int, request: Callable[[list[Case]], Awaitable[None]]) -> None:
+    def __init__(self, size: int, request: Callable[[list[EntityTask]], Awaitable[None]]) -> None:
         self._size = size
         self._request = request
-        self._open: list[Case] = []
+        self._open: list[EntityTask] = []
 
-    async def add(self, case: Case, *, asked_before: bool) -> None:
+    async def add(self, case: EntityTask, *, asked_before: bool) -> None:
         """Add an entity.
 
         An entity that was asked about before is asked about alone, because it may have made its group's request fail;

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.features.generating.reports import Plan
 from enhancer.features.surveying.survey import survey
-from enhancer.harness.answers.case import Case
-from enhancer.harness.calls.token_estimate import ENOUGH, PER_MESSAGE, estimate, observed_answer, observed_ratio
+from enhancer.harness.answers.entity_task import EntityTask
+from enhancer.harness.calls.token_estimate import (
+    MIN_OBSERVED_CALLS,
+    TOKENS_PER_MESSAGE,
+    estimate_tokens,
+    expected_completion_tokens,
+    token_ratio,
+)
 from enhancer.prompts import contains_instructions
 
 if TYPE_CHECKING:
@@ -45,7 +51,7 @@ class _Sums:
             self._seen.add(prompt)
         self.asked += 1
         self.alone += contains_instructions(row.prompt)
-        self.tokens += estimate(row.prompt)
+        self.tokens += estimate_tokens(row.prompt)
 
 
 def make_plan(
@@ -98,15 +104,15 @@ def make_plan(
             continue
         calls = sums.asked if group_size == 1 else -(-(sums.asked - sums.alone) // group_size) + sums.alone
         template = spec.ask.template
-        system = estimate(template.system) + 2 * PER_MESSAGE
+        system = estimate_tokens(template.system) + 2 * TOKENS_PER_MESSAGE
         if group_size > 1:
-            system += estimate(template.group_instructions)
+            system += estimate_tokens(template.group_instructions)
             sums.tokens += _ENTRY * sums.asked
         ratio, answer = 1.0, _observed_answer(journal, llm.model, template.version)
         if journal is not None:
             # The error of the estimate differs between templates, so calls with this template are preferred.
-            own = journal.observed(llm.model, template.version)
-            ratio = observed_ratio(own if own.calls >= ENOUGH else journal.observed(llm.model))
+            own = journal.observed_usage(llm.model, template.version)
+            ratio = token_ratio(own if own.calls >= MIN_OBSERVED_CALLS else journal.observed_usage(llm.model))
         requests += calls
         prompt_tokens += (sums.tokens + system * calls) * ratio
         completion_tokens += min(answer, llm.max_tokens) * sums.asked
@@ -129,10 +135,10 @@ def make_plan(
 
 def _observed_answer(journal: Journal | None, model: str, template: str) -> float:
     """Return the expected completion tokens of one entity, from earlier calls if there are any."""
-    from enhancer.harness.journal.journal import Observed
+    from enhancer.harness.journal.journal import ObservedUsage
 
-    nothing = Observed(0, 0, 0, 0, 0)
-    return observed_answer(journal.observed(model, template) if journal is not None else nothing)
+    nothing = ObservedUsage(0, 0, 0, 0, 0)
+    return expected_completion_tokens(journal.observed_usage(model, template) if journal is not None else nothing)
 
 
 def _sort(
@@ -141,8 +147,8 @@ def _sort(
     """Return entities to ask about, and the number in quarantine, paid for already, and in open batch jobs."""
     assert spec.ask is not None
     quarantined = journal.quarantined(spec.kind, [row.id for row in rows]) if journal and rows else {}
-    answers = journal.paid([row.input_hash for row in rows]) if journal and rows else {}
-    in_jobs = journal.jobs.out([row.input_hash for row in rows]) if journal and rows else set()
+    answers = journal.paid_answers([row.input_hash for row in rows]) if journal and rows else {}
+    in_jobs = journal.batch_jobs.outstanding([row.input_hash for row in rows]) if journal and rows else set()
     asked, failed, paid, pending = [], 0, 0, 0
     for row in rows:
         if row.input_hash in in_jobs:
@@ -154,11 +160,11 @@ def _sort(
         if known is not None and not retry_quarantined:
             failed += 1
             continue
-        case = Case(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
-        verdict = "again" if known is not None else case.review(answers.get(row.input_hash, ()))
-        if verdict == "answered":
+        case = EntityTask(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
+        verdict = "ask_again" if known is not None else case.receive_all(answers.get(row.input_hash, ()))
+        if verdict == "valid":
             paid += 1
-        elif verdict == "again":
+        elif verdict == "ask_again":
             asked.append(row)
         else:
             failed += 1

@@ -10,7 +10,7 @@ from enhancer.features.generating.reports import GenerationReport
 from enhancer.harness.clock import now
 
 if TYPE_CHECKING:
-    from enhancer.harness.calls.spending import Spent
+    from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.progress import Detail
 
 
@@ -45,7 +45,7 @@ class RunCounts:
         """Entities that need no further call."""
         return self.cached + self.answered + self.quarantined + self.without_text
 
-    def details(self, spent: Spent | None) -> dict[str, Detail]:
+    def details(self, spent: UsageTotals | None) -> dict[str, Detail]:
         """Return the details of progress events."""
         return {
             "cached": self.cached,
@@ -55,7 +55,7 @@ class RunCounts:
             "cost_usd": _cost(spent),
         }
 
-    def report(self, spent: Spent | None, *, finished: bool) -> GenerationReport:
+    def report(self, spent: UsageTotals | None, *, finished: bool) -> GenerationReport:
         """Return the report.
 
         Args:
@@ -83,12 +83,12 @@ class RunCounts:
         )
 
 
-def _tokens(spent: Spent | None) -> int | None:
+def _tokens(spent: UsageTotals | None) -> int | None:
     prompt, completion = spent.tokens if spent else (0, 0)
     return None if prompt is None or completion is None else prompt + completion
 
 
-def _cost(spent: Spent | None) -> float | None:
+def _cost(spent: UsageTotals | None) -> float | None:
     """Return the cost in USD; None if the cost of any call is unknown."""
     if spent is None:
         return 0.0

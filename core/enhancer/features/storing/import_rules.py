@@ -35,7 +35,7 @@ class ImportRules:
         for spec in self._specs.values():
             assert spec.ask is not None
             try:
-                spec.ask.validator.judge(answer, "")
+                spec.ask.validator.validate(answer, "")
             except InvalidAnswerError as error:
                 raise DataError(f"not a valid profile: {error}") from None
             return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from enhancer.contracts.record import Kind
-    from enhancer.harness.answers.case import Case
+    from enhancer.harness.answers.entity_task import EntityTask
 
 _NO_VECTOR = np.zeros(0, np.float32)
 
@@ -41,7 +41,7 @@ class UnembeddedRecord:
     """Claim to release once the record is stored."""
 
 
-def profile_record(case: Case, *, is_new: bool) -> UnembeddedRecord:
+def profile_record(case: EntityTask, *, is_new: bool) -> UnembeddedRecord:
     """Build the record of a valid answer."""
     answer, usage = case.answer, case.usage
     assert answer is not None

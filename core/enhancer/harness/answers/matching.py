@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Matched:
+class GroupReply:
     """A batched reply, sorted out. Every id that was asked about is in exactly one of the three."""
 
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The element of each id, without its ``id``; not yet judged."""
-    doubtful: dict[str, str] = field(default_factory=dict)
+    contradictory: dict[str, str] = field(default_factory=dict)
     """Ids that the reply contradicts itself about, and how."""
     missing: list[str] = field(default_factory=list)
 
 
-def match(text: str, ids: Sequence[str]) -> Matched:
+def match_group_reply(text: str, ids: Sequence[str]) -> GroupReply:
     """Sort out a reply about ``ids`` (which are distinct).
 
     Elements may come in any order. An id that turned into a number is taken for the asked id that it can only mean.
@@ -38,7 +38,7 @@ def match(text: str, ids: Sequence[str]) -> Matched:
     if not isinstance(elements, list):
         raise InvalidAnswerError("the object must have one key, 'items', that holds a list")
     found: dict[str, dict[str, Any]] = {}
-    doubtful: dict[str, str] = {}
+    contradictory: dict[str, str] = {}
     exact = set(ids)
     for element in elements:
         if not isinstance(element, dict) or "id" not in element:
@@ -48,14 +48,14 @@ def match(text: str, ids: Sequence[str]) -> Matched:
             continue
         content = {key: value for key, value in element.items() if key != "id"}
         if id_ in found and found[id_] != content:
-            doubtful[id_] = "the reply holds two different elements for this id"
+            contradictory[id_] = "the reply holds two different elements for this id"
         found.setdefault(id_, content)
-    for id_ in doubtful:
+    for id_ in contradictory:
         del found[id_]
     for id_ in _alike(found):
         del found[id_]
-    missing = [id_ for id_ in ids if id_ not in found and id_ not in doubtful]
-    return Matched(found, doubtful, missing)
+    missing = [id_ for id_ in ids if id_ not in found and id_ not in contradictory]
+    return GroupReply(found, contradictory, missing)
 
 
 def _alike(found: dict[str, dict[str, Any]]) -> list[str]:

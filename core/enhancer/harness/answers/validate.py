@@ -41,15 +41,15 @@ class AnswerValidator:
         self._fits = shortcut(schema) or _unknown
         self._system = _plain(system)
 
-    def single(self, text: str, prompt: str) -> Answer:
+    def validate_text(self, text: str, prompt: str) -> Answer:
         """Read and judge the answer about one entity.
 
         Raises:
             InvalidAnswerError: With a message for the model.
         """
-        return self.judge(parse_object(text), prompt)
+        return self.validate(parse_object(text), prompt)
 
-    def judge(self, value: Mapping[str, Any], prompt: str) -> Answer:
+    def validate(self, value: Mapping[str, Any], prompt: str) -> Answer:
         """Judge an answer that has been read.
 
         Args:

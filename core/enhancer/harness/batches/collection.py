@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.contracts.llm import Completion
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
-from enhancer.harness.batches.submission import AT_ONCE
+from enhancer.harness.batches.submission import ROWS_PER_WRITE
 from enhancer.harness.calls.retry import TRANSIENT, with_retries
-from enhancer.harness.journal.batch_jobs import Returned
+from enhancer.harness.journal.batch_jobs import BatchResult
 from enhancer.harness.redact import redact
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.batch import BatchProvider, JobStatus
-    from enhancer.harness.calls.spending import Spending
-    from enhancer.harness.journal.batch_jobs import Job, Outcome
+    from enhancer.harness.calls.cost_tracking import CostTracker
+    from enhancer.harness.journal.batch_jobs import BatchJob, Outcome
     from enhancer.harness.journal.journal import Journal
 
 T = TypeVar("T")
@@ -58,29 +58,29 @@ class Collector:
         llm: LLMConfig,
         *,
         endpoint: str,
-        spending: Spending,
+        spending: CostTracker,
         folder: Path,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._batches = batches
         self._journal = journal
-        self._jobs = journal.jobs
+        self._jobs = journal.batch_jobs
         self._llm = llm
         self._endpoint = endpoint
         self._spending = spending
         self._folder = folder
         self._sleep = sleep
-        self.looks: dict[str, JobStatus] = {}
-        self.congested = False
+        self.statuses: dict[str, JobStatus] = {}
+        self.queue_full = False
         self._abandoning = False
         self._one_ended = False
         self._failed_looks = 0
 
-    def open(self) -> list[Job]:
+    def open_jobs(self) -> list[BatchJob]:
         """Jobs that are out at this endpoint, or about to be."""
-        return self._jobs.open(self._endpoint)
+        return self._jobs.open_jobs(self._endpoint)
 
-    async def look(self) -> tuple[bool, bool]:
+    async def poll(self) -> tuple[bool, bool]:
         """Ask once how each job stands, and collect those that have ended.
 
         Returns:
@@ -90,7 +90,7 @@ class Collector:
             ProviderError: A job was refused as a whole, or cancelled, or nothing of it was accepted.
         """
         ended = moved = False
-        for job in self.open():
+        for job in self.open_jobs():
             if job.provider_id is None:
                 continue  # another process is about to create it
             try:
@@ -108,11 +108,11 @@ class Collector:
                     status=404,
                 ) from None
             self._failed_looks = 0
-            before = self.looks.get(job.token)
+            before = self.statuses.get(job.token)
             moved = moved or before is None or (before.said, before.done) != (status.said, status.done)
-            self.looks[job.token] = status
+            self.statuses[job.token] = status
             if status.said != job.said:
-                await asyncio.wrap_future(self._jobs.told(job.token, status.said))
+                await asyncio.wrap_future(self._jobs.set_status(job.token, status.said))
             if status.state != "running":
                 await self._collect(job, status)
                 ended = True
@@ -125,7 +125,7 @@ class Collector:
             Jobs that will end soon; their results are still to be collected.
         """
         ending = 0
-        for job in self.open():
+        for job in self.open_jobs():
             message = "it was never created"
             if job.provider_id is not None:
                 try:
@@ -141,7 +141,7 @@ class Collector:
             await asyncio.wrap_future(self._jobs.close(job.token, "withdrawn", message, "abandoned"))
         return ending
 
-    async def _collect(self, job: Job, status: JobStatus) -> None:
+    async def _collect(self, job: BatchJob, status: JobStatus) -> None:
         if status.state == "failed":
             await self._whole_failed(job, status)
             return
@@ -161,7 +161,7 @@ class Collector:
         outcome, message = outcomes[status.state]
         refusals = self._jobs.refusals(job.token)
         if denied or (not answered and seen == job.requests and self._is_everybodys(job, seen, refusals)):
-            await asyncio.wrap_future(self._jobs.excuse(job.token))
+            await asyncio.wrap_future(self._jobs.withdraw_refusals(job.token))
             await self._close(job, status, outcome, message)
             if denied:
                 raise denied[0]
@@ -172,16 +172,16 @@ class Collector:
                 )
         else:
             await self._close(job, status, outcome, message)
-        self.congested, self._one_ended = False, True
+        self.queue_full, self._one_ended = False, True
         if status.state == "cancelled" and not self._abandoning:
             raise RequestError(
                 f"batch job {status.id} was cancelled at the provider; what it had answered is kept",
                 hint="the same command submits the rest again",
             )
 
-    def _is_everybodys(self, job: Job, seen: int, refusals: Sequence[str]) -> bool:
+    def _is_everybodys(self, job: BatchJob, seen: int, refusals: Sequence[str]) -> bool:
         """Whether the settings are to blame for a job that was refused entirely: this model has never answered."""
-        if not refusals or self._spending.spent.calls or self._journal.observed(job.model).calls:
+        if not refusals or self._spending.usage.calls or self._journal.observed_usage(job.model).calls:
             return False
         return seen >= _ALL_REFUSED or (seen > 1 and len(refusals) == 1)
 
@@ -189,29 +189,29 @@ class Collector:
         """Take cancelled jobs for no error from here on: we cancel them ourselves."""
         self._abandoning = True
 
-    async def _close(self, job: Job, status: JobStatus, outcome: Outcome, message: str) -> None:
+    async def _close(self, job: BatchJob, status: JobStatus, outcome: Outcome, message: str) -> None:
         left = await asyncio.wrap_future(self._jobs.close(job.token, outcome, message, status.said))
-        self.looks.pop(job.token, None)
+        self.statuses.pop(job.token, None)
         if left and outcome != "withdrawn":
             _log.warning("batch job %s: %d of %d requests came back without an answer", status.id, left, job.requests)
 
-    async def _whole_failed(self, job: Job, status: JobStatus) -> None:
+    async def _whole_failed(self, job: BatchJob, status: JobStatus) -> None:
         await asyncio.wrap_future(self._jobs.close(job.token, "withdrawn", status.message, status.said))
-        self.looks.pop(job.token, None)
+        self.statuses.pop(job.token, None)
         message = redact(status.message) or "no reason was given"
-        if status.congested and (self.open() or self._one_ended):
+        if status.congested and (self.open_jobs() or self._one_ended):
             self._one_ended = False
             _log.info("the provider's queue is full (%s): the rest is submitted when a job has ended", message)
-            self.congested = bool(self.open())
+            self.queue_full = bool(self.open_jobs())
             return
         hint = "smaller jobs may pass: set [llm] batch_requests" if status.congested else None
         raise RequestError(f"the provider refused batch job {status.id} as a whole: {message}", hint=hint)
 
-    async def _fetch(self, job: Job, status: JobStatus) -> tuple[int, int, list[AuthenticationError]]:
+    async def _fetch(self, job: BatchJob, status: JobStatus) -> tuple[int, int, list[AuthenticationError]]:
         """Journal the results as they come; gives the number of answers and of results, and refusals of the key."""
         answered = seen = strangers = 0
         denied: list[AuthenticationError] = []
-        waiting: list[Returned] = []
+        waiting: list[BatchResult] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         async for custom_id, result in self._batches.fetch(status, self._folder):
             name = _CUSTOM_ID.fullmatch(custom_id)
@@ -221,13 +221,13 @@ class Collector:
             seen += 1
             if isinstance(result, Completion):
                 answered += 1
-                waiting.append(Returned(int(name[2]), *self._spending.priced(result, job.model)))
+                waiting.append(BatchResult(int(name[2]), *self._spending.priced(result, job.model)))
             else:
                 outcome = _outcome_of(result)
                 if isinstance(result, AuthenticationError):
                     denied.append(result) if not denied else None
-                waiting.append(Returned(int(name[2]), None, None, outcome, redact(str(result))))
-            if len(waiting) >= AT_ONCE:
+                waiting.append(BatchResult(int(name[2]), None, None, outcome, redact(str(result))))
+            if len(waiting) >= ROWS_PER_WRITE:
                 await self._settle(job, waiting)
                 waiting = []
         await self._settle(job, waiting)
@@ -235,9 +235,9 @@ class Collector:
             _log.warning("batch job %s: %d results are of requests that were never made", status.id, strangers)
         return answered, seen, denied
 
-    async def _settle(self, job: Job, returned: Sequence[Returned]) -> None:
+    async def _settle(self, job: BatchJob, returned: Sequence[BatchResult]) -> None:
         """Write results to the journal, with what they cost, before anything looks at them."""
-        for new in await asyncio.wrap_future(self._jobs.settle(job, returned)):
+        for new in await asyncio.wrap_future(self._jobs.record_results(job, returned)):
             # What is out is reserved in the journal, not in this run's budget.
             self._spending.settle(new.completion, new.cost_usd, reserved=0.0, ceiling=new.ceiling_usd)
 

@@ -22,7 +22,7 @@ from enhancer.harness.calls.cache_key import request_hash
 from enhancer.harness.calls.entity_request import request_about
 from enhancer.harness.calls.retry import with_retries
 from enhancer.harness.calls.token_estimate import estimate_messages
-from enhancer.harness.journal.batch_jobs import Asked, Job
+from enhancer.harness.journal.batch_jobs import BatchJob, BatchRequest
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,25 +31,25 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.batch import BatchProvider, JobStatus
-    from enhancer.harness.answers.case import Case
+    from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.budget import Budget
-    from enhancer.harness.calls.spending import Spending
+    from enhancer.harness.calls.cost_tracking import CostTracker
     from enhancer.harness.journal.journal import Journal
 
 T = TypeVar("T")
-FOLDER = "batches"
+BATCH_FOLDER = "batches"
 """Beside the journal; empty unless a job is being written or collected."""
-AT_ONCE = 256
+ROWS_PER_WRITE = 256
 """Rows that are written to the journal together."""
 _log = logging.getLogger(__name__)
 _NO_BATCHES = "does this server have a batch API? Without --batch it is asked directly"
 
 
-class TooLargeError(Exception):
+class RequestTooLargeError(Exception):
     """One request alone is more than the file of a job may hold."""
 
 
-class NoMoneyError(Exception):
+class OverBudgetError(Exception):
     """A request does not fit under the cap at the moment."""
 
     def __init__(self, ceiling: float) -> None:
@@ -67,7 +67,7 @@ class _Draft:
     size: int = 0
     noted: int = 0
     """Requests that the journal knows."""
-    rows: list[Asked] = field(default_factory=list)
+    rows: list[BatchRequest] = field(default_factory=list)
     """Requests that are in the file and not yet in the journal."""
 
     @property
@@ -97,12 +97,12 @@ class Submitter:
         *,
         endpoint: str,
         budget: Budget,
-        spending: Spending,
+        spending: CostTracker,
         folder: Path,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._batches = batches
-        self._jobs = journal.jobs
+        self._jobs = journal.batch_jobs
         self._llm = llm
         self._endpoint = endpoint
         self._budget = budget
@@ -117,14 +117,14 @@ class Submitter:
 
     # -- what was left behind ---------------------------------------------------------------------------------------
 
-    async def pick_up(self) -> None:
+    async def resume(self) -> None:
         """Go on with what an earlier run did not finish submitting, without ever submitting it twice."""
-        for job in await asyncio.wrap_future(self._jobs.adopt(self._endpoint)):
+        for job in await asyncio.wrap_future(self._jobs.take_over(self._endpoint)):
             if job.state == "writing":
-                await asyncio.wrap_future(self._jobs.drop(job.token))
+                await asyncio.wrap_future(self._jobs.forget(job.token))
             else:
                 await self._submit(job, resumed=True)
-        needed = self._jobs.tokens()
+        needed = self._jobs.pending_tokens()
         if self._folder.is_dir():
             for stray in self._folder.glob("*.jsonl"):
                 if stray.stem not in needed:
@@ -132,27 +132,27 @@ class Submitter:
 
     # -- submission -------------------------------------------------------------------------------------------------
 
-    def count_reserved(self) -> None:
+    def refresh_reserved(self) -> None:
         """Count anew the most that all open jobs can cost."""
-        self._reserved = self._jobs.reserved()
+        self._reserved = self._jobs.reserved_cost()
 
-    async def write(self, cases: Sequence[Case]) -> None:
+    async def write(self, cases: Sequence[EntityTask]) -> None:
         """Write a request about these entities to the file of the next job; a full job is sent.
 
         Raises:
-            TooLargeError: No file can hold it.
-            NoMoneyError: It does not fit under ``max_cost`` beside the most that open jobs can cost.
+            RequestTooLargeError: No file can hold it.
+            OverBudgetError: It does not fit under ``max_cost`` beside the most that open jobs can cost.
         """
         request = request_about(cases, self._llm)
         ceiling = self._spending.most(request)  # also without a cap: the run that has one may come while it is out
         if not self._budget.fits(self._reserved + self._drafted + ceiling):
-            raise NoMoneyError(ceiling)
+            raise OverBudgetError(ceiling)
         draft = self._draft
         line = self._batches.line(
             _custom_id(draft.token if draft else "0" * 32, draft.requests if draft else 0), request
         )
         if len(line) > self._most_bytes:
-            raise TooLargeError
+            raise RequestTooLargeError
         if draft is not None and (draft.requests >= self._most_requests or draft.size + len(line) > self._most_bytes):
             await self.send()
             draft = None
@@ -163,17 +163,17 @@ class Submitter:
         draft.size += len(line)
         self._drafted += ceiling
         draft.rows.append(
-            Asked(
+            BatchRequest(
                 hashes=tuple(case.input_hash for case in cases),
                 ids=tuple(case.key.id for case in cases) if len(cases) > 1 else None,
                 template=cases[0].ask.template.version,
                 request=request_hash(request.messages),
-                attempt=max(case.heard for case in cases) + 1,
+                attempt=max(case.answer_count for case in cases) + 1,
                 estimated_prompt_tokens=estimate_messages(request.messages),
                 ceiling_usd=ceiling,
             )
         )
-        if len(draft.rows) >= AT_ONCE:
+        if len(draft.rows) >= ROWS_PER_WRITE:
             await self._note(draft)
 
     async def send(self) -> None:
@@ -186,8 +186,8 @@ class Submitter:
             draft.file.flush()
         self._reserved += self._drafted
         self._drafted = 0.0
-        await asyncio.wrap_future(self._jobs.ready(draft.token))
-        job = Job(draft.token, self._endpoint, self._llm.model, "ready", None, None, "", draft.requests, "")
+        await asyncio.wrap_future(self._jobs.mark_ready(draft.token))
+        job = BatchJob(draft.token, self._endpoint, self._llm.model, "ready", None, None, "", draft.requests, "")
         await self._submit(job, resumed=False)
 
     async def close(self) -> None:
@@ -196,7 +196,7 @@ class Submitter:
         if draft is not None:
             draft.file.close()
             draft.path.unlink(missing_ok=True)
-        await asyncio.wrap_future(self._jobs.let_go())
+        await asyncio.wrap_future(self._jobs.release())
 
     async def _begin(self) -> _Draft:
         token = uuid.uuid4().hex
@@ -209,10 +209,10 @@ class Submitter:
     async def _note(self, draft: _Draft) -> None:
         rows, draft.rows = draft.rows, []
         if rows:
-            await asyncio.wrap_future(self._jobs.add(draft.token, draft.noted, rows))
+            await asyncio.wrap_future(self._jobs.add_requests(draft.token, draft.noted, rows))
             draft.noted += len(rows)
 
-    async def _submit(self, job: Job, *, resumed: bool) -> None:
+    async def _submit(self, job: BatchJob, *, resumed: bool) -> None:
         """Upload and create. Before a creation is tried again, the provider is asked whether the job exists already."""
         path = self._folder / f"{job.token}.jsonl"
         status = await self._again(lambda: self._found(job)) if resumed and job.upload is not None else None
@@ -220,7 +220,7 @@ class Submitter:
         if status is None and upload is None:
             if not path.exists():
                 _log.warning("the file of an unfinished batch job is gone: its requests are written anew")
-                await asyncio.wrap_future(self._jobs.drop(job.token))
+                await asyncio.wrap_future(self._jobs.forget(job.token))
                 return
             try:
                 upload = await self._again(lambda: self._batches.upload(path))
@@ -232,15 +232,15 @@ class Submitter:
                     status=error.status,
                 ) from None
             # Known before the job can exist: a later run that finds no upload need not look for the job.
-            await asyncio.wrap_future(self._jobs.uploaded(job.token, upload))
+            await asyncio.wrap_future(self._jobs.mark_uploaded(job.token, upload))
         if status is None:
             assert upload is not None
             status = await self._create(job, upload)
-        await asyncio.wrap_future(self._jobs.created(job.token, status.id, status.said))
+        await asyncio.wrap_future(self._jobs.mark_created(job.token, status.id, status.said))
         _log.info("batch job %s: %d requests", status.id, job.requests)
         path.unlink(missing_ok=True)
 
-    async def _create(self, job: Job, upload: str) -> JobStatus:
+    async def _create(self, job: BatchJob, upload: str) -> JobStatus:
         attempts = 0
 
         async def attempt() -> JobStatus:
@@ -259,15 +259,15 @@ class Submitter:
                 f"a batch job was refused: {error.message}", hint=error.hint, status=error.status
             ) from None
 
-    async def _found(self, job: Job) -> JobStatus | None:
+    async def _found(self, job: BatchJob) -> JobStatus | None:
         try:
             return await self._batches.find(job.token)
         except RequestError as error:
             _log.warning("the provider does not list batch jobs, so one may be submitted twice: %s", error.message)
             return None
 
-    async def _withdraw(self, job: Job) -> None:
-        await asyncio.wrap_future(self._jobs.drop(job.token))
+    async def _withdraw(self, job: BatchJob) -> None:
+        await asyncio.wrap_future(self._jobs.forget(job.token))
         (self._folder / f"{job.token}.jsonl").unlink(missing_ok=True)
 
     async def _again(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConnectionFailedError, DeadlineError, ProviderError, RateLimitError, ServerError
 from enhancer.harness.calls.cache_key import request_hash
+from enhancer.harness.calls.cost_tracking import CostTracker
 from enhancer.harness.calls.retry import TRANSIENT, is_transient, retrying
-from enhancer.harness.calls.spending import Spending
 from enhancer.harness.calls.token_estimate import estimate_messages
 from enhancer.harness.journal.completion_writer import PaidCall
 from enhancer.harness.redact import redact
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.llm import Completion, LLMProvider, Price, Request
     from enhancer.harness.calls.budget import Budget
     from enhancer.harness.calls.gate import Gate, Ticket
-    from enhancer.harness.journal.completion_writer import Paid
+    from enhancer.harness.journal.completion_writer import PaidAnswer
     from enhancer.harness.journal.journal import Journal
 
 
@@ -68,15 +68,15 @@ class Caller:
         self._budget = budget
         self._sleep = sleep
         self._retry = retrying(max_attempts, sleep=self._nap)
-        self._spending = Spending(budget, own_price=price_override)
+        self._spending = CostTracker(budget, own_price=price_override)
         self._ratio = token_ratio
-        self.spent = self._spending.spent
+        self.usage = self._spending.usage
         self.stopping = False
         self.idle: set[asyncio.Task[Any]] = set()
 
     async def call(
         self, request: Request, *, hashes: tuple[str, ...], ids: tuple[str, ...] | None, attempt: int, template: str
-    ) -> Paid:
+    ) -> PaidAnswer:
         """Ask until there is an answer; it is on disk when this returns.
 
         Args:
@@ -96,7 +96,7 @@ class Caller:
         expected = estimated * self._ratio + (request.max_tokens or 0) / 3
         ceiling = self._spending.ceiling(request)
 
-        async def attempt_once() -> Paid:
+        async def attempt_once() -> PaidAnswer:
             ticket = await self._let_in(expected, ceiling)
             # From here on it is paid: it goes to the journal before anything looks at it.
             completion, cost = self._spending.priced(await self._ask(request, ticket, ceiling))
@@ -134,7 +134,7 @@ class Caller:
         except TRANSIENT as error:
             first: list[ProviderError] = [error]
 
-        async def attempt_again() -> Paid:
+        async def attempt_again() -> PaidAnswer:
             # The first failure counts as the retry layer's first attempt: a call that succeeds at once never enters it.
             if first:
                 raise first.pop()

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from enhancer.config.schema import LLMConfig
-    from enhancer.harness.answers.case import Case
+    from enhancer.harness.answers.entity_task import EntityTask
 
 
-def request_about(cases: Sequence[Case], llm: LLMConfig) -> Request:
+def request_about(cases: Sequence[EntityTask], llm: LLMConfig) -> Request:
     """Ask about one entity (again, where it was answered badly before), or about several of one kind together."""
     if len(cases) == 1:
         case = cases[0]
@@ -21,7 +21,7 @@ def request_about(cases: Sequence[Case], llm: LLMConfig) -> Request:
             messages=case.messages(),
             schema=case.ask.template.schema,
             subjects=(case.key,),
-            max_tokens=llm.max_tokens * (2 if case.more_room else 1),
+            max_tokens=llm.max_tokens * (2 if case.raise_max_tokens else 1),
             **_sampling(llm),
         )
     template = cases[0].ask.template

@@ -109,7 +109,7 @@ class Gate:
         self._paused_seconds = 0.0
         self._error: CircuitOpenError | None = None
 
-    def slowed(self) -> str | None:
+    def throttling(self) -> str | None:
         """How the provider's answers slow the run, as a text for people; None while they do not."""
         wait = self._paused_until - self._clock()
         if int(self.limit) >= int(self._most) and wait < _SHORT:

@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from enhancer.contracts.llm import Message, Request
-    from enhancer.harness.journal.journal import Observed
+    from enhancer.harness.journal.journal import ObservedUsage
 
 _PIECE = re.compile(r"[A-Za-z']+|\d+|[^\x00-\x7f]+|[^\sA-Za-z\d'\x00-\x1f]+|\n+")
 _WIDE = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U0001f000-\U0003ffff]")
-PER_MESSAGE = 4
+TOKENS_PER_MESSAGE = 4
 """Tokens that the chat format itself adds to a message."""
 TYPICAL_ANSWER = 110.0
 """Completion tokens of a profile of two sentences with four tags, as JSON."""
-ENOUGH = 20
+MIN_OBSERVED_CALLS = 20
 """Calls that the ledger must hold before it is believed."""
 _WORD = 9
 """A word up to this length is one token, more often than not."""
 
 
-def estimate(text: str) -> int:
+def estimate_tokens(text: str) -> int:
     """Tokens of a text.
 
-    >>> estimate("A toy cowboy fears that a space ranger will replace him.")
+    >>> estimate_tokens("A toy cowboy fears that a space ranger will replace him.")
     12
-    >>> estimate("")
+    >>> estimate_tokens("")
     0
     """
     if text.isascii() and (count := _ascii_pieces(text)) is not None:
@@ -92,7 +92,8 @@ def _ascii_pieces(text: str) -> int | None:
 def estimate_messages(messages: Iterable[Message]) -> int:
     """Prompt tokens of a chat."""
     return sum(
-        (_estimate_again(message.content) if message.role == "system" else estimate(message.content)) + PER_MESSAGE
+        (_estimate_again(message.content) if message.role == "system" else estimate_tokens(message.content))
+        + TOKENS_PER_MESSAGE
         for message in messages
     )
 
@@ -100,7 +101,7 @@ def estimate_messages(messages: Iterable[Message]) -> int:
 @lru_cache(maxsize=32)
 def _estimate_again(text: str) -> int:
     """System texts are the same in every call."""
-    return estimate(text)
+    return estimate_tokens(text)
 
 
 def upper_bound(request: Request) -> int:
@@ -110,15 +111,15 @@ def upper_bound(request: Request) -> int:
     return text + schema + 64
 
 
-def observed_ratio(observed: Observed) -> float:
+def token_ratio(observed: ObservedUsage) -> float:
     """Tokens that a model really counted for each estimated one; 1 until there are enough calls to tell."""
-    if observed.calls < ENOUGH or not observed.estimated_prompt_tokens:
+    if observed.calls < MIN_OBSERVED_CALLS or not observed.estimated_prompt_tokens:
         return 1.0
     return min(max(observed.prompt_tokens / observed.estimated_prompt_tokens, 0.1), 10.0)
 
 
-def observed_answer(observed: Observed) -> float:
+def expected_completion_tokens(observed: ObservedUsage) -> float:
     """Completion tokens that one entity takes: as observed, or as two sentences and four tags usually take."""
-    if observed.calls < ENOUGH or not observed.entities:
+    if observed.calls < MIN_OBSERVED_CALLS or not observed.entities:
         return TYPICAL_ANSWER
     return observed.completion_tokens / observed.entities

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from enhancer.harness import clock
-from enhancer.harness.journal.claim_owner import is_gone
 from enhancer.harness.journal.completion_writer import PaidCall, chunks, marks, write_call
+from enhancer.harness.journal.owner_process import has_ended
 
 if TYPE_CHECKING:
     import sqlite3
@@ -71,7 +71,7 @@ _OUT = (
 _COLUMNS = "token, endpoint, model, state, upload, provider_id, said, requests, at"
 
 
-class Job(NamedTuple):
+class BatchJob(NamedTuple):
     """One offline batch."""
 
     token: str
@@ -89,7 +89,7 @@ class Job(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class BatchRequest:
     """One request of a job."""
 
     hashes: tuple[str, ...]
@@ -102,17 +102,17 @@ class Asked:
     """The most that it can cost."""
 
 
-class Trouble(NamedTuple):
+class FailedRequest(NamedTuple):
     """A request about an entity that came back without an answer."""
 
     outcome: Outcome
     message: str
-    together: bool
+    shared: bool
     """Whether it was about others too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Returned:
+class BatchResult:
     """What came back for one request: an answer with its cost, or an outcome with a message."""
 
     number: int
@@ -122,7 +122,7 @@ class Returned:
     message: str = ""
 
 
-class Counted(NamedTuple):
+class NewAnswer(NamedTuple):
     """A request whose answer was new."""
 
     completion: Completion
@@ -130,7 +130,7 @@ class Counted(NamedTuple):
     ceiling_usd: float
 
 
-class JobBook:
+class BatchJobLog:
     """The tables of jobs. Made by :class:`~enhancer.harness.journal.journal.Journal`.
 
     Args:
@@ -153,7 +153,7 @@ class JobBook:
         sql = "INSERT INTO jobs (token, endpoint, model, state, at, owner, expires) VALUES (?,?,?,'writing',?,?,?)"
         return self._submit(lambda connection: _nothing(connection.execute(sql, row)))
 
-    def add(self, token: str, first: int, rows: Sequence[Asked]) -> Future[None]:
+    def add_requests(self, token: str, first: int, rows: Sequence[BatchRequest]) -> Future[None]:
         """Note requests of a job that is being written; the first of them has the number ``first``."""
 
         def operation(connection: sqlite3.Connection) -> None:
@@ -176,7 +176,7 @@ class JobBook:
 
         return self._submit(operation)
 
-    def ready(self, token: str) -> Future[None]:
+    def mark_ready(self, token: str) -> Future[None]:
         """The file is whole. From now on the job itself keeps others from asking; our claims are given back."""
 
         def operation(connection: sqlite3.Connection) -> None:
@@ -188,24 +188,24 @@ class JobBook:
 
         return self._submit(operation)
 
-    def uploaded(self, token: str, upload: str) -> Future[None]:
+    def mark_uploaded(self, token: str, upload: str) -> Future[None]:
         """The provider has the file."""
         sql = "UPDATE jobs SET upload=? WHERE token=?"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (upload, token))))
 
-    def created(self, token: str, provider_id: str, said: str) -> Future[None]:
+    def mark_created(self, token: str, provider_id: str, said: str) -> Future[None]:
         """The provider has the job."""
         sql = "UPDATE jobs SET state='out', provider_id=?, said=? WHERE token=?"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (provider_id, said, token))))
 
-    def drop(self, token: str) -> Future[None]:
+    def forget(self, token: str) -> Future[None]:
         """Forget a job that was never created."""
         return self._submit(lambda connection: _forget(connection, token))
 
-    def adopt(self, endpoint: str) -> Future[list[Job]]:
+    def take_over(self, endpoint: str) -> Future[list[BatchJob]]:
         """Take over jobs that others began and did not finish submitting; the future holds them, ours from now on."""
 
-        def operation(connection: sqlite3.Connection) -> list[Job]:
+        def operation(connection: sqlite3.Connection) -> list[BatchJob]:
             now = clock.lease_clock()
             left = []
             rows = connection.execute(
@@ -213,9 +213,9 @@ class JobBook:
                 (endpoint,),
             ).fetchall()
             for *columns, owner, expires in rows:
-                if owner != self._owner and now < expires <= now + 10 * self._lease and not is_gone(owner):
+                if owner != self._owner and now < expires <= now + 10 * self._lease and not has_ended(owner):
                     continue
-                job = Job(*columns)
+                job = BatchJob(*columns)
                 connection.execute(
                     "UPDATE jobs SET owner=?, expires=? WHERE token=?", (self._owner, now + self._lease, job.token)
                 )
@@ -224,7 +224,7 @@ class JobBook:
 
         return self._submit(operation)
 
-    def let_go(self) -> Future[None]:
+    def release(self) -> Future[None]:
         """Leave unfinished submissions of ours to whoever comes next; forget those whose file is not whole."""
 
         def operation(connection: sqlite3.Connection) -> None:
@@ -237,19 +237,19 @@ class JobBook:
 
     # -- results ----------------------------------------------------------------------------------------------------
 
-    def told(self, token: str, said: str) -> Future[None]:
+    def set_status(self, token: str, said: str) -> Future[None]:
         """Keep the status that the provider last told."""
         sql = "UPDATE jobs SET said=? WHERE token=?"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (said, token))))
 
-    def settle(self, job: Job, returned: Sequence[Returned]) -> Future[list[Counted]]:
+    def record_results(self, job: BatchJob, returned: Sequence[BatchResult]) -> Future[list[NewAnswer]]:
         """Write what came back. Each answer counts once, however often it is told; an answer outweighs an error.
 
         The future holds the answers that were new.
         """
         at = clock.now()
 
-        def operation(connection: sqlite3.Connection) -> list[Counted]:
+        def operation(connection: sqlite3.Connection) -> list[NewAnswer]:
             new = []
             for one in returned:
                 row = connection.execute(
@@ -280,7 +280,7 @@ class JobBook:
                 write_call(connection, call, at)
                 _outcome(connection, job.token, one.number, "paid", "")
                 _forget_troubles(connection, hashes)
-                new.append(Counted(one.completion, one.cost_usd, row[6]))
+                new.append(NewAnswer(one.completion, one.cost_usd, row[6]))
             return new
 
         return self._submit(operation)
@@ -302,32 +302,32 @@ class JobBook:
 
         return self._submit(operation)
 
-    def excuse(self, token: str) -> Future[None]:
+    def withdraw_refusals(self, token: str) -> Future[None]:
         """Count the refusals of a job against no entity: the settings were to blame."""
         sql = "UPDATE job_requests SET outcome='withdrawn' WHERE job=? AND outcome='refused'"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (token,))))
 
-    def forgive(self, hashes: Sequence[str]) -> Future[None]:
+    def clear_failed_requests(self, hashes: Sequence[str]) -> Future[None]:
         """Forget what went wrong with these entities."""
         return self._submit(lambda connection: _forget_troubles(connection, hashes))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def open(self, endpoint: str | None = None) -> list[Job]:
+    def open_jobs(self, endpoint: str | None = None) -> list[BatchJob]:
         """Jobs that are out, or may be; of one endpoint alone where it is given."""
         rows = self._read(f"SELECT {_COLUMNS} FROM jobs WHERE {_OPEN} ORDER BY at, token", ())  # noqa: S608
-        return [job for job in (Job(*row) for row in rows) if endpoint in (None, job.endpoint)]
+        return [job for job in (BatchJob(*row) for row in rows) if endpoint in (None, job.endpoint)]
 
-    def unfinished(self) -> list[Job]:
+    def unfinished_jobs(self) -> list[BatchJob]:
         """Jobs that are not closed, those that are being written included."""
         rows = self._read(f"SELECT {_COLUMNS} FROM jobs WHERE state != 'closed'", ())  # noqa: S608
-        return [Job(*row) for row in rows]
+        return [BatchJob(*row) for row in rows]
 
-    def tokens(self) -> set[str]:
+    def pending_tokens(self) -> set[str]:
         """Tokens of jobs whose file may still be needed."""
         return {row[0] for row in self._read("SELECT token FROM jobs WHERE state IN ('writing', 'ready')", ())}
 
-    def out(self, hashes: Sequence[str]) -> set[str]:
+    def outstanding(self, hashes: Sequence[str]) -> set[str]:
         """Those of ``hashes`` that are out."""
         found: set[str] = set()
         for chunk in chunks(hashes):
@@ -335,9 +335,9 @@ class JobBook:
             found.update(row[0] for row in rows)
         return found
 
-    def troubles(self, hashes: Sequence[str]) -> dict[str, list[Trouble]]:
+    def failed_requests(self, hashes: Sequence[str]) -> dict[str, list[FailedRequest]]:
         """What went wrong with each of ``hashes`` so far; those without are left out."""
-        found: dict[str, list[Trouble]] = {}
+        found: dict[str, list[FailedRequest]] = {}
         for chunk in chunks(hashes):
             rows = self._read(
                 "SELECT e.input_hash, r.outcome, r.message, r.ids IS NOT NULL FROM job_entities e"  # noqa: S608 - marks
@@ -346,11 +346,11 @@ class JobBook:
                 f" AND e.input_hash IN ({marks(chunk)}) ORDER BY j.at, j.token",
                 chunk,
             )
-            for hash_, outcome, message, together in rows:
-                found.setdefault(hash_, []).append(Trouble(outcome, message, bool(together)))
+            for hash_, outcome, message, shared in rows:
+                found.setdefault(hash_, []).append(FailedRequest(outcome, message, bool(shared)))
         return found
 
-    def reserved(self) -> float:
+    def reserved_cost(self) -> float:
         """The most that all open requests together can cost, in USD."""
         rows = self._read(
             "SELECT coalesce(sum(r.ceiling_usd), 0.0) FROM job_requests r JOIN jobs j ON j.token = r.job"  # noqa: S608
@@ -365,7 +365,7 @@ class JobBook:
         return [row[0] for row in self._read(sql, (token,))]
 
 
-def out_among(connection: sqlite3.Connection, hashes: Sequence[str]) -> set[str]:
+def outstanding_among(connection: sqlite3.Connection, hashes: Sequence[str]) -> set[str]:
     """Those of ``hashes`` that are out, within a transaction of the journal."""
     sql = f"SELECT e.input_hash {_OUT} AND e.input_hash IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
     return {row[0] for row in connection.execute(sql, (json.dumps(hashes),))}

@@ -13,7 +13,7 @@ PARAMETERS = 900
 """Values in one statement: older builds of SQLite take 999."""
 
 
-class Paid(NamedTuple):
+class PaidAnswer(NamedTuple):
     """A completion, as seen by one of the entities that it is about."""
 
     completion: int
@@ -49,18 +49,18 @@ class PaidCall(NamedTuple):
     """The ids of a batched request, in the same order."""
 
 
-def write_call(connection: sqlite3.Connection, call: PaidCall, at: str) -> Paid:
+def write_call(connection: sqlite3.Connection, call: PaidCall, at: str) -> PaidAnswer:
     """Write one completion within a transaction; gives it as its first entity sees it."""
     return write_calls(connection, [(at, call)])[0]
 
 
-def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]]) -> list[Paid]:
+def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]]) -> list[PaidAnswer]:
     """Write completions, many rows in one statement."""
     # Nobody else writes within this transaction, so the next numbers are ours.
     last = connection.execute("SELECT coalesce(max(id), 0) FROM completions").fetchone()[0]
     rows: list[object] = []
     answers: list[object] = []
-    paid: list[Paid] = []
+    paid: list[PaidAnswer] = []
     for number, (at, call) in enumerate(calls, last + 1):
         # What is given back is what a later run will read.
         text = storable(call.text)
@@ -79,7 +79,7 @@ def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]
         rows += (*counts, call.estimated_prompt_tokens, call.cost_usd, ids, text)
         for place, hash_ in enumerate(call.hashes):
             answers += (hash_, number, place)
-        paid.append(Paid(number, 0, call.ids, text, call.finish_reason, *counts, call.cost_usd, call.model, at))
+        paid.append(PaidAnswer(number, 0, call.ids, text, call.finish_reason, *counts, call.cost_usd, call.model, at))
     _insert(
         connection,
         "completions (id, at, model, template, request, attempt, entities, finish_reason,"

@@ -13,7 +13,7 @@ Tables::
     job_requests  their requests: those that are out, and those that came back without an answer
     job_entities  which entities each of those is about
 
-The last three are :class:`~enhancer.harness.journal.batch_jobs.JobBook`'s.
+The last three are :class:`~enhancer.harness.journal.batch_jobs.BatchJobLog`'s.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from enhancer.harness import clock
 from enhancer.harness.journal import batch_jobs as jobs
-from enhancer.harness.journal.batch_jobs import JobBook
-from enhancer.harness.journal.claim_owner import is_gone, owner_name
-from enhancer.harness.journal.completion_writer import Paid, PaidCall, chunks, marks, storable, write_calls
+from enhancer.harness.journal.batch_jobs import BatchJobLog
+from enhancer.harness.journal.completion_writer import PaidAnswer, PaidCall, chunks, marks, storable, write_calls
 from enhancer.harness.journal.database import Database
+from enhancer.harness.journal.owner_process import has_ended, owner_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.record import Key
 
-FILE_NAME = "journal.sqlite"
+JOURNAL_FILE_NAME = "journal.sqlite"
 SCHEMA_VERSION = 2
 LEASE_SECONDS = 60.0
 _APPLICATION_ID = 0x656E686A  # "enhj"
@@ -100,7 +100,7 @@ class Quarantined(NamedTuple):
     at: str
 
 
-class Observed(NamedTuple):
+class ObservedUsage(NamedTuple):
     """What the ledger knows of a model's calls."""
 
     calls: int
@@ -136,11 +136,11 @@ class Journal:
         lease: Seconds that a claim outlives its last renewal.
 
     Attributes:
-        jobs: What is known of offline batches.
+        batch_jobs: What is known of offline batches.
     """
 
     def __init__(self, directory: Path, *, lease: float = LEASE_SECONDS) -> None:
-        self.path = Path(directory) / FILE_NAME
+        self.path = Path(directory) / JOURNAL_FILE_NAME
         self.owner = owner_name()
         self.lease = lease
         self._database = Database(
@@ -153,19 +153,19 @@ class Journal:
         )
         self._submit = self._database.submit
         self._read = self._database.read
-        self.jobs = JobBook(self._database, self.owner, self.lease)
+        self.batch_jobs = BatchJobLog(self._database, self.owner, self.lease)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def record(self, call: PaidCall) -> Future[Paid]:
+    def record(self, call: PaidCall) -> Future[PaidAnswer]:
         """Write a completion; the future holds it as its first entity sees it."""
-        future: Future[Paid] = Future()
+        future: Future[PaidAnswer] = Future()
         self._database.append(write_calls, (clock.now(), call), future)
         return future
 
-    def record_soon(self, call: PaidCall) -> asyncio.Future[Paid]:
+    def record_soon(self, call: PaidCall) -> asyncio.Future[PaidAnswer]:
         """Likewise, for the running event loop."""
-        future: asyncio.Future[Paid] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[PaidAnswer] = asyncio.get_running_loop().create_future()
         self._database.append(write_calls, (clock.now(), call), future)
         return future
 
@@ -213,9 +213,9 @@ class Journal:
                 # A lease that ends implausibly late was written before the machine restarted, which resets its clock.
                 (json.dumps(asked), now, now + 10 * self.lease),
             ).fetchall()
-            gone = {owner: is_gone(owner) for owner in {row[1] for row in held}}
+            gone = {owner: has_ended(owner) for owner in {row[1] for row in held}}
             theirs = {hash_ for hash_, owner, _ in held if not gone[owner]}
-            theirs |= jobs.out_among(connection, asked)
+            theirs |= jobs.outstanding_among(connection, asked)
             ours = [hash_ for hash_ in asked if hash_ not in theirs]
             connection.execute(
                 "INSERT OR REPLACE INTO claims (input_hash, owner, expires) SELECT value, ?, ? FROM json_each(?)",
@@ -253,9 +253,9 @@ class Journal:
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def paid(self, hashes: Sequence[str]) -> dict[str, list[Paid]]:
+    def paid_answers(self, hashes: Sequence[str]) -> dict[str, list[PaidAnswer]]:
         """What was paid for each of ``hashes``, oldest first; those without are left out."""
-        found: dict[str, list[Paid]] = {}
+        found: dict[str, list[PaidAnswer]] = {}
         for chunk in chunks(hashes):
             rows = self._read(
                 "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason,"  # noqa: S608
@@ -266,7 +266,7 @@ class Journal:
             )
             for row in rows:
                 ids = None if row[3] is None else tuple(json.loads(row[3]))
-                found.setdefault(row[0], []).append(Paid(row[1], row[2], ids, *row[4:]))
+                found.setdefault(row[0], []).append(PaidAnswer(row[1], row[2], ids, *row[4:]))
         return found
 
     def quarantined(self, kind: str, ids: Sequence[str], aspect: str = "") -> dict[str, Quarantined]:
@@ -307,7 +307,7 @@ class Journal:
         )
         return [CostLine(*row) for row in rows]
 
-    def observed(self, model: str, template: str | None = None) -> Observed:
+    def observed_usage(self, model: str, template: str | None = None) -> ObservedUsage:
         """Sums over the calls whose tokens were told, to correct estimates by."""
         where = "model=? AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL AND attempt=1"
         parameters = [model]
@@ -319,7 +319,7 @@ class Journal:
             f" sum(completion_tokens) FROM completions WHERE {where}",
             parameters,
         )
-        return Observed(*(value or 0 for value in rows[0]))
+        return ObservedUsage(*(value or 0 for value in rows[0]))
 
     # -- life -------------------------------------------------------------------------------------------------------
 

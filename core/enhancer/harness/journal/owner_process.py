@@ -16,7 +16,7 @@ def owner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{_start(os.getpid()) or '-'}:{_RUN}{uuid.uuid4().hex[:4]}"
 
 
-def is_gone(owner: str) -> bool:
+def has_ended(owner: str) -> bool:
     """Whether the process is known to have ended; False when that cannot be told."""
     try:
         host, pid_text, start, _ = owner.rsplit(":", 3)

@@ -21,7 +21,7 @@ _NO_COUNT = 10**9
 
 
 @dataclass(slots=True)
-class Spent:
+class UsageTotals:
     """What this run's calls came to."""
 
     calls: int = 0
@@ -41,7 +41,7 @@ class Spent:
         return self.prompt_tokens, self.completion_tokens
 
 
-class Spending:
+class CostTracker:
     """Prices what comes back and settles it with the budget.
 
     Args:
@@ -69,7 +69,7 @@ class Spending:
         self._share = share
         self._model = model
         self._price_of = price_of
-        self.spent = Spent()
+        self.usage = UsageTotals()
 
     def ceiling(self, request: Request) -> float:
         """The most that a request can cost; 0 where there is no cap, and so nothing to reserve."""
@@ -106,7 +106,7 @@ class Spending:
             reserved: What the budget holds for the call, and gets back.
             ceiling: The most that it could cost: what the cap assumes where the cost is not known.
         """
-        spent = self.spent
+        spent = self.usage
         spent.calls += 1
         spent.uncounted += completion.prompt_tokens is None or completion.completion_tokens is None
         spent.prompt_tokens += completion.prompt_tokens or 0

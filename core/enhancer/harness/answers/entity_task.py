@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from enhancer.contracts.llm import Message
-from enhancer.harness.answers.matching import Matched, match
+from enhancer.harness.answers.matching import GroupReply, match_group_reply
 from enhancer.harness.answers.parse import InvalidAnswerError
 
 if TYPE_CHECKING:
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.record import Key
     from enhancer.harness.answers.validate import Answer, AnswerValidator
-    from enhancer.harness.journal.completion_writer import Paid
+    from enhancer.harness.journal.completion_writer import PaidAnswer
     from enhancer.prompts import Template
 
 RE_ASKS = 2
 """Times that an invalid answer is asked again, with the error shown."""
 _SHOWN = 4000
 """Characters of an invalid answer that the model is shown."""
-Verdict = Literal["answered", "again", "refused", "hopeless"]
+AnswerStatus = Literal["valid", "ask_again", "refused", "exhausted"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PromptSpec:
     """How a kind of entity is asked about: made once a run."""
 
     template: Template
@@ -35,7 +35,7 @@ class Ask:
 
 
 @dataclass(slots=True)
-class Usage:
+class EntityUsage:
     """What one entity's answers cost together, its share of batched ones included."""
 
     prompt_tokens: int | None = None
@@ -46,29 +46,29 @@ class Usage:
 
 
 @dataclass(slots=True, eq=False)
-class Case:
-    """The state of one entity. Live answers and answers from the journal go through the same ``hear``."""
+class EntityTask:
+    """The state of one entity. Live answers and answers from the journal go through the same ``receive``."""
 
     key: Key
     input_hash: str
     prompt: str
     """The rendered user text."""
-    ask: Ask
+    ask: PromptSpec
     answer: Answer | None = None
-    heard: int = 0
+    answer_count: int = 0
     """Answers so far, batched ones included."""
     invalid_answers: int = 0
     """Answers that were about this entity and could not be used."""
-    more_room: bool = False
+    raise_max_tokens: bool = False
     """Whether an answer was cut off, and the next may be longer."""
     error: str = ""
     raw: str = ""
     """The last answer that could not be used."""
     at: str = ""
     model: str = ""
-    usage: Usage = field(default_factory=Usage)
+    usage: EntityUsage = field(default_factory=EntityUsage)
 
-    def hear(self, paid: Paid) -> Verdict:
+    def receive(self, paid: PaidAnswer) -> AnswerStatus:
         """Judge an answer and say what follows.
 
         Returns:
@@ -76,7 +76,7 @@ class Case:
             is no use. ``hopeless``: it was asked as often as it may be.
         """
         self._count(paid)
-        self.heard += 1
+        self.answer_count += 1
         self.at, self.model = paid.at, paid.model
         alone = paid.ids is None
         if paid.finish_reason in ("refusal", "content_filter"):
@@ -84,29 +84,29 @@ class Case:
                 self.error = "the model refused" if paid.finish_reason == "refusal" else "stopped by a content filter"
                 self.raw = paid.text
                 return "refused"
-            return "again"
+            return "ask_again"
         try:
             self.answer = self._judge(paid)
         except _NotHereError:
-            return "again"
+            return "ask_again"
         except InvalidAnswerError as error:
             self.error = str(error)
             if alone:
                 self.raw = paid.text
-            if paid.finish_reason == "length" and not self.more_room:
-                self.more_room = True
+            if paid.finish_reason == "length" and not self.raise_max_tokens:
+                self.raise_max_tokens = True
                 self.error = "the answer was cut off"
-                return "again"
+                return "ask_again"
             self.invalid_answers += 1
-            return "hopeless" if self.invalid_answers > RE_ASKS else "again"
-        return "answered"
+            return "exhausted" if self.invalid_answers > RE_ASKS else "ask_again"
+        return "valid"
 
-    def review(self, answers: Iterable[Paid]) -> Verdict:
+    def receive_all(self, answers: Iterable[PaidAnswer]) -> AnswerStatus:
         """Judge the answers that earlier runs paid for, oldest first, until one is valid."""
-        verdict: Verdict = "again"
+        verdict: AnswerStatus = "ask_again"
         for paid in answers:
-            verdict = self.hear(paid)
-            if verdict == "answered":
+            verdict = self.receive(paid)
+            if verdict == "valid":
                 break
         return verdict
 
@@ -125,28 +125,28 @@ class Case:
             ),
         )
 
-    def _judge(self, paid: Paid) -> Answer:
+    def _judge(self, paid: PaidAnswer) -> Answer:
         if paid.ids is None:
-            return self.ask.validator.single(paid.text, self.prompt)
+            return self.ask.validator.validate_text(paid.text, self.prompt)
         try:
             matched = _match(paid.text, paid.ids)
         except InvalidAnswerError as error:
             # The fault is the whole reply's: the request is split, and it counts against no single entity.
             raise _NotHereError from error
         id_ = paid.ids[paid.place]
-        if id_ in matched.doubtful:
+        if id_ in matched.contradictory:
             self.raw = paid.text
-            raise InvalidAnswerError(matched.doubtful[id_])
+            raise InvalidAnswerError(matched.contradictory[id_])
         if id_ not in matched.found:
             raise _NotHereError
         element = matched.found[id_]
         try:
-            return self.ask.validator.judge(element, self.prompt)
+            return self.ask.validator.validate(element, self.prompt)
         except InvalidAnswerError:
             self.raw = json.dumps(element)
             raise
 
-    def _count(self, paid: Paid) -> None:
+    def _count(self, paid: PaidAnswer) -> None:
         n = 1 if paid.ids is None else len(paid.ids)
         usage = self.usage
         if paid.prompt_tokens is not None:
@@ -163,9 +163,9 @@ class _NotHereError(Exception):
 
 
 @lru_cache(maxsize=64)
-def _match(text: str, ids: tuple[str, ...]) -> Matched:
+def _match(text: str, ids: tuple[str, ...]) -> GroupReply:
     """Cached, because the entities of one request look at the same reply one after another."""
-    return match(text, ids)
+    return match_group_reply(text, ids)
 
 
 def _share(total: int, place: int, n: int) -> int:
