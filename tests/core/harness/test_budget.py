@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from enhancer.contracts import Message, Price, Request
 from enhancer.errors import BudgetError, ConfigError
 from enhancer.harness import Budget
-from enhancer.harness.calls.token_estimate import estimate, upper_bound
+from enhancer.harness.calls.token_estimate import estimate_tokens, upper_bound
 
 PRICE = Price(input=1.0, output=2.0)
 
@@ -68,7 +68,7 @@ def test_the_cap_is_never_passed(calls: list[tuple[float, float]], cap: float, w
 def test_the_ceiling_is_above_one_token_a_byte(text: str) -> None:
     text = text.encode("utf-8", "replace").decode()
     request = Request(messages=(Message("user", text),), model="m")
-    assert upper_bound(request) >= max(len(text.encode()), estimate(text))
+    assert upper_bound(request) >= max(len(text.encode()), estimate_tokens(text))
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_the_ceiling_is_above_one_token_a_byte(text: str) -> None:
     ],
 )
 def test_estimates_of_english_are_near_those_of_a_real_vocabulary(text: str, tokens: int) -> None:
-    assert estimate(text) == pytest.approx(tokens, rel=0.15)
+    assert estimate_tokens(text) == pytest.approx(tokens, rel=0.15)

@@ -169,10 +169,10 @@ def test_a_submission_is_adopted_only_when_its_owner_is_gone(journal, tmp_path):
     journal.batch_jobs.begin("t", "http://x", "m").result()
     journal.batch_jobs.mark_ready("t").result()
     with Journal(tmp_path) as other:
-        assert other.jobs.adopt("http://x").result() == []
+        assert other.batch_jobs.take_over("http://x").result() == []
         journal.batch_jobs.release().result()
-        assert other.jobs.adopt("http://elsewhere").result() == []
-        assert [job.token for job in other.jobs.adopt("http://x").result()] == ["t"]
+        assert other.batch_jobs.take_over("http://elsewhere").result() == []
+        assert [job.token for job in other.batch_jobs.take_over("http://x").result()] == ["t"]
 
 
 def test_the_pace_slows_while_nothing_moves_and_jitters():
