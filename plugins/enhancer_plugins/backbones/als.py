@@ -1,0 +1,146 @@
+"""Implicit alternating least squares.
+
+Hu, Koren & Volinsky 2008, "Collaborative Filtering for Implicit Feedback Datasets", ICDM; with the frequency-scaled
+regularisation of Rendle, Krichene, Zhang & Koren 2022, "Revisiting the Performance of iALS on Item Recommendation
+Benchmarks", RecSys, eq. 3-4.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from enhancer.contracts import Backbone, Fitted, Options
+from enhancer.errors import DivergenceError
+from enhancer_plugins.training.closed_form import finish
+from enhancer_plugins.training.interactions import interaction_counts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from enhancer.contracts import Fuser, Monitor, TrainingData
+
+
+class ALSOptions(Options):
+    """``[backbone] use = "als"``."""
+
+    searched: ClassVar[Mapping[str, float]] = {"unobserved": 4.0, "regularisation": 4.0}
+
+    dim: int = Field(default=64, ge=1)
+    """Length of an embedding."""
+    epochs: int = Field(default=24, ge=1)
+    """Maximum number of epochs; each solves all users, then all items."""
+    unobserved: float = Field(default=7.0, gt=0)
+    """Total weight of all pairs as zeros, in multiples of the number of interactions: the weight ``α₀`` of one pair is
+    this times the density."""
+    regularisation: float = Field(default=0.03, ge=0)
+    """Weight of the L2 penalty. A user with ``n`` interactions has the penalty ``regularisation · (n + α₀ n_items)``,
+    likewise an item."""
+    steps: int = Field(default=3, ge=1)
+    """Conjugate-gradient steps per row and epoch."""
+    init_std: float = Field(default=0.1, gt=0)
+    """Standard deviation of the initial embeddings' length."""
+    eval_every: int = Field(default=2, ge=1)
+    """Epochs between validations."""
+    patience: int = Field(default=2, ge=1)
+    """Validations without improvement after which training stops."""
+
+
+class ALS(Backbone):
+    r"""Matrix factorisation of implicit feedback in closed form, one side at a time.
+
+    Minimises, over all users u and items i,
+
+    .. math:: \sum_{(u, i) \in S} (1 - x_u^\top y_i)^2 + \alpha_0 \sum_{u, i} (x_u^\top y_i)^2
+        + \lambda \sum_u (|I_u| + \alpha_0 n_\text{items}) \|x_u\|^2
+        + \lambda \sum_i (|U_i| + \alpha_0 n_\text{users}) \|y_i\|^2
+    """
+
+    options_class = ALSOptions
+    options: ALSOptions
+    accepts = frozenset({"served"})
+
+    def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
+        """Alternate between users and items until validation stops improving."""
+        own = self.options
+        fusion = fuser.build_checked(data, own.dim, seed=seed)
+        model = _Factorisation(own, data, seed)
+        best, stale = None, 0
+        history: list[dict[str, float]] = []
+        for epoch in range(1, own.epochs + 1):
+            started = time.perf_counter()
+            loss = model.train_epoch()
+            if not np.isfinite(loss):
+                raise DivergenceError(f"{self.display_name} diverged: the loss of epoch {epoch} is {loss}")
+            metric = None
+            if epoch % own.eval_every == 0 or epoch == own.epochs:
+                found = finish(fusion, data, model.users, model.items, seed=seed)
+                metric = monitor.validate(found.factors)
+                if metric is None or best is None or metric > best[0]:
+                    best, stale = (metric or 0.0, epoch, found), 0
+                else:
+                    stale += 1
+            entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started}
+            history.append(entry if metric is None else {**entry, "metric": metric})
+            monitor.epoch_finished(epoch, own.epochs, loss, metric)
+            if stale == own.patience:
+                break
+        assert best is not None
+        return replace(best[2], epochs=len(history), best_epoch=best[1], history=history)
+
+
+class _Factorisation:
+    """The factors of one run.
+
+    Attributes:
+        users: float32 ``[n_users, d]``.
+        items: float32 ``[n_items, d]``.
+    """
+
+    def __init__(self, options: ALSOptions, data: TrainingData, seed: int) -> None:
+        from enhancer_plugins.training.compiled.least_squares import sparse_rows
+
+        counts, n = interaction_counts(data), len(data.users)
+        self._steps, self._n = options.steps, n
+        self._unobserved = options.unobserved * n / (data.n_users * data.n_items)
+        self._penalties = {
+            "user": _penalty(options, counts["user"], self._unobserved * data.n_items),
+            "item": _penalty(options, counts["item"], self._unobserved * data.n_users),
+        }
+        self._by_user = sparse_rows(data.users, data.items, data.n_users)
+        self._by_item = sparse_rows(data.items, data.users, data.n_items)
+        random = np.random.default_rng([seed & 0xFFFFFFFF, 0])
+        deviation = options.init_std / np.sqrt(options.dim)
+        self.users = (deviation * random.standard_normal((data.n_users, options.dim))).astype(np.float32)
+        self.items = (deviation * random.standard_normal((data.n_items, options.dim))).astype(np.float32)
+
+    def train_epoch(self) -> float:
+        """Solve all users, then all items; return the mean squared error of the observed pairs before the items."""
+        from enhancer_plugins.training.compiled.least_squares import solve
+
+        solve(
+            self._by_user,
+            self.items,
+            self.users,
+            unobserved=self._unobserved,
+            penalty=self._penalties["user"],
+            steps=self._steps,
+        )
+        squared = solve(
+            self._by_item,
+            self.users,
+            self.items,
+            unobserved=self._unobserved,
+            penalty=self._penalties["item"],
+            steps=self._steps,
+        )
+        return squared / self._n
+
+
+def _penalty(options: ALSOptions, counts: NDArray[np.int64], unobserved: float) -> NDArray[np.float32]:
+    return (options.regularisation * (counts + unobserved)).astype(np.float32)
