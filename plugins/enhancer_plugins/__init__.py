@@ -53,6 +53,7 @@ def register_feature_stores(register: Register) -> None:
 def register_backbones(register: Register) -> None:
     """Register the backbones."""
     register("lightgcn", "enhancer_plugins.backbones.lightgcn:LightGCN", extra="train", requires=("torch", "numba"))
+    register("als", "enhancer_plugins.backbones.als:ALS", extra="train", requires=("numba",))
     register("fm", "enhancer_plugins.backbones.fm:FM", extra="train", requires=("torch", "numba"))
 
 

@@ -23,7 +23,7 @@ BUNDLED = {
     "llm": {"litellm", "openai", "replay"},
     "embedder": {"sentence-transformers", "bge", "minilm"},
     "store": {"lmdb", "sqlite"},
-    "backbone": {"lightgcn", "fm"},
+    "backbone": {"als", "lightgcn", "fm"},
     "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "prior"},
     "observer": set(),
 }

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class ALSOptions(Options):
     """``[backbone] use = "als"``."""
 
-    searched: ClassVar[Mapping[str, float]] = {"unobserved": 4.0, "regularisation": 4.0}
+    searched: ClassVar[Mapping[str, float]] = {"unobserved": 4.0}
 
     dim: int = Field(default=64, ge=1)
     """Length of an embedding."""
@@ -38,7 +38,7 @@ class ALSOptions(Options):
     unobserved: float = Field(default=7.0, gt=0)
     """Total weight of all pairs as zeros, in multiples of the number of interactions: the weight ``α₀`` of one pair is
     this times the density."""
-    regularisation: float = Field(default=0.03, ge=0)
+    regularisation: float = Field(default=0.015, ge=0)
     """Weight of the L2 penalty. A user with ``n`` interactions has the penalty ``regularisation · (n + α₀ n_items)``,
     likewise an item."""
     steps: int = Field(default=3, ge=1)

@@ -1,11 +1,13 @@
 from typing import ClassVar
 
-from enhancer.testing.backbone import IterativeBackboneConformance
+from enhancer.testing.backbone import BackboneConformance, IterativeBackboneConformance
+from enhancer_plugins.backbones.als import ALS
 from enhancer_plugins.backbones.fm import FM
 from enhancer_plugins.backbones.lightgcn import LightGCN
 from enhancer_plugins.fusers.align import Align
 from enhancer_plugins.fusers.concat import Concat
 from enhancer_plugins.fusers.none import NoFusion
+from enhancer_plugins.fusers.prior import Prior
 
 FUSERS = {
     "none": (NoFusion, {}),
@@ -13,6 +15,12 @@ FUSERS = {
     "projected": (Concat, {"projection": 64}),
     "align": (Align, {}),
 }
+
+
+class TestALS(BackboneConformance):
+    backbone_class = ALS
+    options: ClassVar = {"epochs": 6, "dim": 16}
+    fusers: ClassVar = {"none": FUSERS["none"], "prior": (Prior, {})}
 
 
 class TestLightGCN(IterativeBackboneConformance):

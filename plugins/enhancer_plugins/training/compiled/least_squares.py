@@ -148,7 +148,7 @@ def _kernel(d: int) -> Callable[..., None]:
                     sum_rows(columns, scores, low, high, fixed, part, d)
                     for k in range(d):
                         total[k] += part[k]
-                square = np.float32(0)
+                square: Any = np.float32(0)
                 if begin:
                     losses[row] = loss
                     for k in range(d):

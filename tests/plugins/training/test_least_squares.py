@@ -1,0 +1,66 @@
+"""Alternating least squares against the normal equations, solved row by row in float64."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from enhancer_plugins.training.compiled import least_squares
+from enhancer_plugins.training.compiled.least_squares import solve, sparse_rows
+
+USERS, ITEMS, DIM = 60, 40, 16
+
+
+@pytest.fixture
+def problem():
+    random = np.random.default_rng(0)
+    matrix = random.random((USERS, ITEMS)) < 0.15
+    matrix[5] = False  # a user without interactions
+    users, items = (each.astype(np.int32) for each in np.nonzero(matrix))
+    order = random.permutation(len(users))
+    fixed = (0.3 * random.standard_normal((ITEMS, DIM))).astype(np.float32)
+    start = (0.1 * random.standard_normal((USERS, DIM))).astype(np.float32)
+    penalty = (0.1 + random.random(USERS)).astype(np.float32)
+    return matrix, sparse_rows(users[order], items[order], USERS), fixed, start, penalty
+
+
+def exact(matrix, fixed, penalty, unobserved):
+    fixed = fixed.astype(np.float64)
+    return np.stack(
+        [
+            np.linalg.solve(
+                unobserved * fixed.T @ fixed + fixed[row].T @ fixed[row] + weight * np.eye(DIM), fixed[row].sum(0)
+            )
+            for row, weight in zip(matrix, penalty, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("block", [7, 8192])
+def test_rows_converge_to_the_solution_of_their_normal_equations(problem, monkeypatch, block):
+    matrix, interactions, fixed, rows, penalty = problem
+    monkeypatch.setattr(least_squares, "_BLOCK_ROWS", block)
+    solve(interactions, fixed, rows, unobserved=0.2, penalty=penalty, steps=DIM)
+    np.testing.assert_allclose(rows, exact(matrix, fixed, penalty, 0.2), atol=1e-5)
+    np.testing.assert_allclose(rows[5], 0, atol=1e-5)
+
+
+def test_the_loss_is_that_of_the_rows_before_they_changed(problem):
+    matrix, interactions, fixed, rows, penalty = problem
+    errors = (1 - rows @ fixed.T)[matrix]
+    found = solve(interactions, fixed, rows, unobserved=0.2, penalty=penalty, steps=1)
+    assert found == pytest.approx(float(np.square(errors).sum()), rel=1e-5)
+
+
+def test_each_step_lowers_the_objective(problem):
+    matrix, interactions, fixed, rows, penalty = problem
+
+    def objective():
+        scores = rows.astype(np.float64) @ fixed.T
+        return np.square(1 - scores)[matrix].sum() + 0.2 * np.square(scores).sum() + penalty @ np.square(rows).sum(1)
+
+    values = [objective()]
+    for _ in range(4):
+        solve(interactions, fixed, rows, unobserved=0.2, penalty=penalty, steps=1)
+        values.append(objective())
+    assert all(after < before for before, after in itertools.pairwise(values))
