@@ -115,8 +115,8 @@ def _bounds(starts: NDArray[np.int64], first: int, last: int) -> NDArray[np.int6
 def _kernel(d: int) -> Callable[..., None]:
     """Return the kernel of one step of a block, for rows of width ``d``.
 
-    With ``begin``, it computes the residual of each row; otherwise it does one conjugate-gradient step. ``products`` are
-    those of the rows, or of the directions, with the dense part of the matrix.
+    With ``begin``, it computes the residual of each row; otherwise it does one conjugate-gradient step. ``products``
+    are those of the rows, or of the directions, with the dense part of the matrix.
     """
 
     @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
@@ -139,7 +139,7 @@ def _kernel(d: int) -> Callable[..., None]:
                 for low in range(starts[row], starts[row + 1], _TILE):
                     high = min(low + _TILE, starts[row + 1])
                     for entry in range(low, high):
-                        score = np.float32(0)
+                        score: Any = np.float32(0)
                         column = columns[entry]
                         for k in range(d):
                             score += fixed[column, k] * vector[k]
