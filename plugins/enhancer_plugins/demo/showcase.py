@@ -1,4 +1,4 @@
-"""What a person wants to see beside the numbers: lists with titles, chosen by rules and not by outcome."""
+"""Select example users and films for display, by fixed rules and not by their results."""
 
 from __future__ import annotations
 
@@ -19,43 +19,44 @@ LISTED = 5
 
 @dataclass(frozen=True)
 class UserCase:
-    """A user: what the user liked in training, and what is recommended."""
+    """Favourite films of a user in training, and recommendations."""
 
     user_id: str
     seen: int
     liked: list[tuple[str, float]]
-    """Title and rating: the highest rated, the most recent first among equals."""
+    """Title and rating of the highest rated films; among equal ratings the most recent first."""
     recommended: list[tuple[str, bool]]
-    """Title, and whether the user turned out to have watched it (it is in the test part)."""
+    """Title, and whether the film is in the user's test ratings."""
 
 
 @dataclass(frozen=True)
 class ColdCase:
-    """A film that training never saw, placed by its profile alone."""
+    """A film held out of training, placed by its profile."""
 
     title: str
     profile: str
     neighbours: list[str]
-    """Trained films nearest to it in serving space."""
+    """Nearest trained films in serving space."""
     held_out: int
-    """Films held out."""
+    """Number of held-out films."""
     rank_for_watchers: float
-    """Its median place among the held-out films, for users who watched it; 1 is best."""
+    """Median rank among the held-out films for users who rated the film; 1 is best."""
     rank_for_others: float
-    """Likewise for users who did not."""
+    """The same for users who did not rate it."""
     watchers: int
+    """Number of users who rated the film."""
 
 
 @dataclass(frozen=True)
 class Showcase:
-    """All that is shown."""
+    """All examples."""
 
     users: list[UserCase]
     similar: Similar
     cold: ColdCase
 
     def to_json(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """Return the examples for ``--json``."""
         return {
             "users": [vars(case) for case in self.users],
             "similar": self.similar.to_json(),
@@ -63,8 +64,8 @@ class Showcase:
         }
 
 
-def show(project: Project) -> Showcase:
-    """Make the lists, from the artifact and the store."""
+def make_showcase(project: Project) -> Showcase:
+    """Select the examples, from the artifact and the store."""
     ranker, split = project.ranker(), project.parts.split
     titles = {item: title or item for item, title in project.titles.items()}
     users = [_user_case(row, ranker, split, titles) for row in _choose_users(split)]
@@ -73,7 +74,7 @@ def show(project: Project) -> Showcase:
 
 
 def _choose_users(split: Split) -> list[int]:
-    """The users at the lower quartile and at the median of the length of history, among those tested."""
+    """Return the tested users at the lower quartile and at the median of history length."""
     length = np.bincount(split.train.users, minlength=len(split.train.user_ids))
     tested = np.unique(split.test.users)
     tested = tested[length[tested] > 0]
@@ -100,7 +101,7 @@ def _user_case(row: int, ranker: Ranker, split: Split, titles: dict[str, str]) -
 
 
 def _cold_case(project: Project, ranker: Ranker, titles: dict[str, str]) -> ColdCase:
-    """The held-out film that most people watched: the one a reader is likeliest to know."""
+    """Return the held-out film with most ratings, which readers most likely know."""
     split = project.parts.split
     cold = [split.train.item_ids[row] for row in split.cold_items]
     watched = np.bincount(split.test.items, minlength=len(split.train.item_ids))
@@ -110,23 +111,23 @@ def _cold_case(project: Project, ranker: Ranker, titles: dict[str, str]) -> Cold
     near = [other for other, _ in ranker.similar(item, k=len(titles) - 1).items if other in trained][:LISTED]
     users = [split.train.user_ids[u] for u in np.unique(split.train.users)]
     watchers = {split.train.user_ids[u] for u in split.test.users[split.test.items == row]} & set(users)
-    place = _places(ranker, users, cold, item)
+    rank = _ranks(ranker, users, cold, item)
     (record,) = project.store.get([item])
     return ColdCase(
         title=titles[item],
         profile=record.profile if record is not None else "",
         neighbours=[titles[other] for other in near],
         held_out=len(cold),
-        rank_for_watchers=float(np.median([place[user] for user in watchers])),
-        rank_for_others=float(np.median([place[user] for user in users if user not in watchers])),
+        rank_for_watchers=float(np.median([rank[user] for user in watchers])),
+        rank_for_others=float(np.median([rank[user] for user in users if user not in watchers])),
         watchers=len(watchers),
     )
 
 
-def _places(ranker: Ranker, users: Sequence[str], cold: Sequence[str], item: str) -> dict[str, int]:
-    """Where ``item`` stands among the held-out films, for each user."""
-    places = {}
+def _ranks(ranker: Ranker, users: Sequence[str], cold: Sequence[str], item: str) -> dict[str, int]:
+    """Return the rank of ``item`` among the held-out films, by user."""
+    ranks = {}
     for ranked in ranker.recommend(users, k=len(cold), candidates=cold):
         order = [other for other, _ in ranked.items]
-        places[ranked.user_id] = order.index(item) + 1
-    return places
+        ranks[ranked.user_id] = order.index(item) + 1
+    return ranks

@@ -1,4 +1,4 @@
-"""The demo's words: on the terminal, and as sections of the report."""
+"""Render the results of the demo for the terminal and as sections of the report."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _COLUMNS = (
 
 
 def render(ablation: Ablation, showcase: Showcase, *, recorded: bool) -> str:
-    """The whole page for the terminal."""
+    """Return the results as text for the terminal."""
     facts = ablation.facts
     origin = "recorded answers of a large language model" if recorded else "a live model"
     opening = (
-        f"MovieLens-100k: {facts['users']:,} users, {facts['items']:,} films; {facts['train']:,} ratings to train on. "
-        f"{facts['cold_items']} films are held out of training altogether.\n"
-        f"Profiles: {origin}, from title, year and genres alone. Means over {len(ablation.seeds)} "
+        f"MovieLens-100k: {facts['users']:,} users, {facts['items']:,} films; {facts['train']:,} training ratings. "
+        f"{facts['cold_items']} films are held out of training completely.\n"
+        f"Profiles: {origin}, from title, year and genres only. Means over {len(ablation.seeds)} "
         f"{'seed' if len(ablation.seeds) == 1 else 'seeds'}, ± one standard deviation."
     )
     parts = ["", opening, _results(ablation), _legend(ablation), _verdicts(ablation)]
@@ -49,38 +49,38 @@ def render(ablation: Ablation, showcase: Showcase, *, recorded: bool) -> str:
 
 
 def next_steps(folder: Path, seconds: float) -> str:
-    """What to run on one's own data."""
+    """Return suggestions for the next commands."""
     return f"""
 Done in {duration(seconds)}. The report, with plots: {folder / "report.html"}
 
 On your own data, in a folder with a table of items and one of interactions:
-  enhancer init                 looks at your tables and writes enhancer.toml
-  enhancer plan                 what it would cost; calls nothing
-  enhancer generate             profiles, embeds, stores; pays for each item once
-  enhancer ablate               says whether it helps
+  enhancer init                 reads your tables and writes enhancer.toml
+  enhancer plan                 estimates the cost, without calls
+  enhancer generate             writes, embeds and stores profiles; pays for each item once
+  enhancer ablate               tests whether the profiles help
   enhancer train && enhancer recommend USER
 With a live model on these films: enhancer demo --model openai/gpt-4o-mini"""
 
 
 def sections(showcase: Showcase) -> list[Section]:
-    """The same for the report."""
+    """Return the examples as sections of the report."""
     people: dict[str, list[str]] = {}
     for case in showcase.users:
         people[f"User {case.user_id} liked"] = [f"{title} ({rating:g})" for title, rating in case.liked]
         people[f"User {case.user_id} is recommended"] = [_mark(title, hit) for title, hit in case.recommended]
     similar = showcase.similar
     return [
-        Section("Two users", _rule_for_users(), [Lists(people)]),
+        Section("Two users", _user_selection(), [Lists(people)]),
         Section(
             f"Films similar to {similar.title}",
-            "By the cosine of profile vectors: no rating took part.",
+            "By the cosine of profile vectors, without ratings.",
             [
                 ReportTable(
                     ["film", "cosine"], [[title or item, f"{score:.3f}"] for item, score, title in similar.items]
                 )
             ],
         ),
-        Section(f"A film that training never saw: {showcase.cold.title}", _cold_words(showcase.cold)),
+        Section(f"A film held out of training: {showcase.cold.title}", _describe_cold(showcase.cold)),
     ]
 
 
@@ -106,10 +106,11 @@ def _legend(ablation: Ablation) -> str:
     chance = ""
     if cold:
         share = min(1.0, 20 / cold)
-        chance = f"\nThere chance alone gives {share:.2f} on average; what knows nothing of them has one random order."
+        chance = f"\nA random order of the held-out films reaches {share:.2f} on average."
     return (
-        "Full ranking, films seen in training left out. head, tail: Recall@20 of popular and of rare films, ranked\n"
-        f"among all trained films; cold films: Recall@20 of those held out, ranked among themselves.{chance}"
+        "Full ranking without the films of a user's training history. head, tail: Recall@20 of popular and of rare\n"
+        "films, ranked among all trained films; cold films: Recall@20 of held-out films, ranked among themselves."
+        f"{chance}"
     )
 
 
@@ -119,21 +120,21 @@ def _verdicts(ablation: Ablation) -> str:
 
 
 def _profile_against_text(ablation: Ablation) -> list[str]:
-    """What the verdict leaves open: on new films, is the profile alone worth more than the text it was made from?"""
+    """Compare profile and raw text on held-out films, which the verdict does not cover."""
     finding, metric = ablation.findings.get("cold"), "recall@20"
     if finding is None or not {"align", "text"} <= finding.per_seed.keys():
         return []
     profile, text = finding.mean("align", metric), finding.mean("text", metric)
     more, less = ("raw text", "the profile") if text > profile else ("the profile", "raw text")
-    reason = " (the release year alone says much, and profiles seldom tell it)" if text > profile else ""
+    reason = " (the release year is informative, and profiles seldom contain it)" if text > profile else ""
     numbers = f"Recall@20 {max(text, profile):.4f} against {min(text, profile):.4f}"
-    return [f"By the same fuser, {more} alone finds more of the new films than {less} alone: {numbers}{reason}."]
+    return [f"With the same fuser, {more} finds more of the held-out films than {less}: {numbers}{reason}."]
 
 
-def _rule_for_users() -> str:
+def _user_selection() -> str:
     return (
-        "The users at the lower quartile and at the median of the length of history, by the align model. "
-        "✓: in the user's test ratings, which training never saw."
+        "The users at the lower quartile and at the median of history length. Recommended by the align model. "
+        "✓: in the user's test ratings, which are not used in training."
     )
 
 
@@ -156,17 +157,17 @@ def _similar(showcase: Showcase) -> str:
 
 
 def _cold(case: ColdCase) -> str:
-    return f"A film that training never saw: {case.title}\n{_cold_words(case)}"
+    return f"A film held out of training: {case.title}\n{_describe_cold(case)}"
 
 
-def _cold_words(case: ColdCase) -> str:
-    near = _listed(case.neighbours)
+def _describe_cold(case: ColdCase) -> str:
+    near = _enumerate(case.neighbours)
     return (
-        f'Its profile: "{case.profile}" By that alone it lands beside {near}. Of the {case.held_out} films held out, '
-        f"it stands at place {case.rank_for_watchers:g} (median) for the {case.watchers} users who rated it, and at "
-        f"{case.rank_for_others:g} for the others."
+        f'Profile: "{case.profile}" The films nearest to it by this profile are {near}. Among the {case.held_out} '
+        f"held-out films, its median rank is {case.rank_for_watchers:g} for the {case.watchers} users who rated it, "
+        f"and {case.rank_for_others:g} for the others."
     )
 
 
-def _listed(words: Sequence[str]) -> str:
+def _enumerate(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)

@@ -1,4 +1,4 @@
-"""The demo's project: an ``enhancer.toml`` that works like anybody's, in a folder of its own."""
+"""Write the configuration file of the demo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MARK = "# Written by `enhancer demo`."
 
 _CONFIG = """\
-{mark} It is a project like any other: change it, and run
+{mark} Change it, and run
 # `enhancer plan`, `enhancer generate`, `enhancer ablate` or `enhancer train` in this folder.
 
 [data]
@@ -33,7 +33,7 @@ template = "item/v1"
 source = "llm"
 
 [prompts.user]
-source = "pool"                # a user is the mean of the films in the user's training history
+source = "pool"                # a user vector is the mean over the films of the training history
 
 [llm]
 {llm}
@@ -48,8 +48,8 @@ path = {store}
 
 [backbone]
 use = "lightgcn"               # or "fm"
-learning_rate = 0.02           # four times the default: quicker, and a little worse in every arm
-batch_size = 2850              # twice the default for so many ratings: quicker, and on validation no worse
+learning_rate = 0.02           # four times the default: faster, and slightly worse in every arm
+batch_size = 2850              # twice the default for this data: faster, and no worse on validation
 
 [fuser]
 use = "align"                  # or "concat", "none"
@@ -57,15 +57,15 @@ use = "align"                  # or "concat", "none"
 [evaluation]
 metrics = ["ndcg@10", "recall@20"]
 split = "random"
-cold_items = 0.2               # a fifth of the films is held out of training altogether
+cold_items = 0.2               # share of films held out of training completely
 seeds = {seeds}
-workers = {workers}                    # training runs at a time
+workers = {workers}                    # concurrent training runs
 arms = ["none", "text", "concat", "align", "both", "placebo"]
 
-[evaluation.arm.both]          # profile and raw text, vectors side by side
+[evaluation.arm.both]          # concatenated vectors of profile and raw text
 input = ["profile", "text"]
 
-[evaluation.arm.placebo]       # as wide as the widest
+[evaluation.arm.placebo]       # as many dimensions as the widest arm
 input = ["profile", "text"]
 shuffle = true
 """
@@ -81,14 +81,14 @@ def write_project(folder: Path, data: MovieLens, *, model: str | None, llm: str,
     """Write ``enhancer.toml`` into ``folder``.
 
     Args:
-        folder: Made if it is not there.
-        data: The tables.
-        model: A live model, or None for the recorded answers.
-        llm: The provider of the live model.
+        folder: Created if it does not exist.
+        data: Paths of the tables.
+        model: Name of a live model; None for the recorded answers.
+        llm: Provider of the live model.
         seeds: Training runs of each arm.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
         ConfigError: The folder cannot be written, or has a configuration that the demo did not write.
@@ -106,17 +106,17 @@ def write_project(folder: Path, data: MovieLens, *, model: str | None, llm: str,
     )
     try:
         if path.exists() and not path.read_text(encoding="utf-8").startswith(_MARK):
-            raise ConfigError(f"{path} is there and is not the demo's", hint="name another folder with --folder")
+            raise ConfigError(f"{path} was not written by the demo", hint="choose another folder with --folder")
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_replace(path) as draft:
             draft.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"cannot write into {folder}: {error.strerror}", hint="name another folder with --folder"
+            f"cannot write into {folder}: {error.strerror}", hint="choose another folder with --folder"
         ) from None
     return path
 
 
 def _quoted(value: object) -> str:
-    """A TOML basic string; JSON's escapes are TOML's."""
+    """Return the value as a TOML basic string, whose escapes are those of JSON."""
     return json.dumps(str(value), ensure_ascii=False)
