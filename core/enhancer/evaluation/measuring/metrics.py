@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,6 +78,7 @@ class Scores:
         return {name: self.mean(name) for name in (*self.values, *self.totals)}
 
 
+@cache
 def parse_metric(text: str) -> Metric:
     """Parse ``name@k``, or the name of a metric of labelled pairs.
 
