@@ -1,4 +1,4 @@
-"""Starting up is cheap: listing plugins and printing help import none of the libraries that do the work."""
+"""Test that listing plugins and printing help import no heavy libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIGHT = {
     "annotated_doc", "annotated_types", "click", "enhancer", "enhancer_plugins", "pluggy", "pydantic", "pydantic_core",
     "shellingham", "typer", "typing_extensions", "typing_inspection",
 }  # fmt: skip
-# Of the standard library, what takes longest to import.
+# Modules of the standard library that are slow to import.
 SLOW = {"asyncio", "sqlite3"}
 
 PROGRAM = """
@@ -25,26 +25,24 @@ print(json.dumps([code, sorted({{name.partition(".")[0] for name in sys.modules}
 
 
 def foreign(modules: Iterable[str]) -> set[str]:
-    """Those that are not the standard library's. Names with an underscore are the interpreter's and its installers' own."""
+    """Return the modules outside the standard library. Names with an underscore belong to interpreter or installer."""
     return {name for name in modules if not name.startswith("_")} - set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["plugins"], ["plugins", "--json"], ["plan", "--help"]]
 )
-def test_what_start_up_imports(arguments):
+def test_start_up_imports_light_libraries_only(arguments):
     done = run_python(PROGRAM.format(arguments=arguments), ENHANCER_PLUGINS="enhancer")
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == 0
     assert sorted(SLOW & set(modules)) == []
     others = foreign(modules)
-    assert sorted(others - LIGHT) == [], (
-        "what is new here costs every command its time: see tests/benchmarks/startup.py"
-    )
+    assert sorted(others - LIGHT) == [], "a new import here slows every command: see tests/benchmarks/startup.py"
     assert done.stdout
 
 
-def test_importing_the_package_costs_next_to_nothing():
+def test_importing_the_package_imports_pluggy_only():
     program = "import sys, enhancer; assert enhancer.hookimpl; print(*{m.partition('.')[0] for m in sys.modules})"
     modules = set(run_python(program).stdout.split())
     assert sorted(SLOW & modules) == []

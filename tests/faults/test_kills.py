@@ -1,4 +1,4 @@
-"""Forty times killed at random, and nothing that was acknowledged is lost or paid for twice."""
+"""Kill runs at random: nothing that is on disk is lost or paid for twice."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from enhancer.prompts import PROFILE_SCHEMA
 KILLS, ENTITIES, WORKERS, LATENCY = 40, 1000, 4, 0.02
 POISONED = "777"
 
-# Imports once and forks a run a line: forty starts of an interpreter would take longer than what is tested.
-NURSERY = """
+# Imports once and forks one run for each line: forty starts of an interpreter would dominate the test.
+FORKING_PROGRAM = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
@@ -46,9 +46,9 @@ for _ in sys.stdin:
 
 
 @pytest.fixture
-def nursery(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[subprocess.Popen[str]]:
+def forker(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[subprocess.Popen[str]]:
     arguments = [str(HELPERS), str(tmp_path), llm_server.url, str(ENTITIES), str(WORKERS)]
-    command = [sys.executable, "-c", NURSERY, *arguments]
+    command = [sys.executable, "-c", FORKING_PROGRAM, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         yield process
         assert process.stdin is not None
@@ -57,7 +57,7 @@ def nursery(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[subprocess.P
 
 
 def on_disk(journal: Path) -> set[str]:
-    """The ids whose answers were acknowledged by the disk."""
+    """Return the ids whose answers are on disk."""
     if not journal.exists():
         return set()
     with sqlite3.connect(journal) as connection:
@@ -67,39 +67,39 @@ def on_disk(journal: Path) -> set[str]:
     return {match.group(1) for match in found if match}
 
 
-def test_forty_kills_at_random(tmp_path: Path, llm_server: LoopbackServer, nursery: subprocess.Popen[str]) -> None:
+def test_forty_kills_at_random(tmp_path: Path, llm_server: LoopbackServer, forker: subprocess.Popen[str]) -> None:
     chance = random.Random(4)
 
-    def weather(number: int, body: object) -> Behaviour | None:
+    def fault(number: int, body: object) -> Behaviour | None:
         if f"film {POISONED}\n" in json.dumps(body).replace("\\n", "\n"):
             return returns("I would rather not.", latency=LATENCY)
         return fails(500) if number % 97 == 5 else None
 
-    llm_server.script = Script(default=Behaviour(answer=answer, latency=LATENCY), choose=weather)
-    assert nursery.stdin is not None
-    assert nursery.stdout is not None
+    llm_server.script = Script(default=Behaviour(answer=answer, latency=LATENCY), choose=fault)
+    assert forker.stdin is not None
+    assert forker.stdout is not None
     journal = tmp_path / "features" / "journal.sqlite"
     acknowledged: list[tuple[int, set[str]]] = []
     advanced = 0
     for _ in range(KILLS):
         before = llm_server.count
-        nursery.stdin.write("\n")
-        nursery.stdin.flush()
-        child = int(nursery.stdout.readline())
+        forker.stdin.write("\n")
+        forker.stdin.flush()
+        child = int(forker.stdout.readline())
         deadline = time.monotonic() + 10
         while llm_server.count == before and time.monotonic() < deadline:
             time.sleep(0.002)
         time.sleep(chance.uniform(0, 0.2))
         os.kill(child, signal.SIGKILL)
-        assert os.WIFSIGNALED(int(nursery.stdout.readline())), "it had not ended by itself"
+        assert os.WIFSIGNALED(int(forker.stdout.readline())), "the run was killed, it did not end by itself"
         advanced += llm_server.count > before
         acknowledged.append((len(llm_server.bodies), on_disk(journal)))
-    assert advanced == KILLS, "each of them was killed at work"
+    assert advanced == KILLS, "every run was killed after a call"
     time.sleep(3 * LATENCY)
 
     with GenerationProject(tmp_path, llm_server.url, entities(ENTITIES), concurrency=WORKERS).open_store() as store:
         half_way = sum(1 for _ in store.scan())
-    assert half_way > ENTITIES / 20, "what was stored before a kill stayed"
+    assert half_way > ENTITIES / 20, "records stored before a kill are kept"
 
     bench = GenerationProject(tmp_path, llm_server.url, entities(ENTITIES), concurrency=8 * WORKERS)
     report = bench.generate()
@@ -118,10 +118,10 @@ def test_forty_kills_at_random(tmp_path: Path, llm_server: LoopbackServer, nurse
         judge.validate({"profile": record.profile, "tags": list(record.tags)}, "")
         assert f"about number {record.id}," in record.profile
 
-    # Paid for: once each (three times for the one that is never valid), and what was out at a kill.
+    # Every entity is paid for once, the one without a valid answer three times, and calls in flight at a kill again.
     asked = [next(iter(re.findall(r"film (\d+)", body["messages"][1]["content"]))) for body in llm_server.bodies]
     refused = sum(number % 97 == 5 for number in range(len(asked)))
     assert paid == ENTITIES + 2
     assert len(asked) <= ENTITIES + 2 + refused + KILLS * WORKERS
     for place, there in acknowledged:
-        assert not there & set(asked[place:]), "what was on disk at a kill was asked for again"
+        assert not there & set(asked[place:]), "an answer on disk at a kill was asked for again"

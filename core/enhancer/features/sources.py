@@ -36,7 +36,7 @@ def resolve_inputs(source: Source, inputs: Collection[Input]) -> tuple[Input, ..
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Streams of entities, opened anew for each pass, and the histories of users."""
+    """Streams of entities, opened again for each pass, and histories of users."""
 
     items: Callable[[], Iterable[Entity]] | None = None
     users: Callable[[], Iterable[Entity]] | None = None

@@ -85,7 +85,7 @@ class ProjectParts:
         return self.chosen.find("store")
 
     def pinned(self) -> AbstractContextManager[None]:
-        """Read from one snapshot of the store within the context, whatever is written meanwhile. May be nested."""
+        """Read from one snapshot of the store within the context, unaffected by writes. May be nested."""
         return self._pinned_store.pinned()
 
     @property
@@ -151,7 +151,7 @@ class ProjectParts:
 
     @cached_property
     def split(self) -> Split:
-        """Training, validation and test interactions, split once as ``[evaluation]`` says."""
+        """Training, validation and test interactions, split once by ``[evaluation]``."""
         from enhancer.data import split_interactions
 
         config, columns = self.settings.evaluation, self.settings.data.columns

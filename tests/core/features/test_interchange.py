@@ -1,3 +1,5 @@
+"""Test export and import of records."""
+
 import json
 import re
 from pathlib import Path
@@ -14,7 +16,7 @@ from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
 
 
 class Letters(Embedder):
-    """Counts letters: an embedder whose answers can be told in advance."""
+    """Embedder with known vectors: it counts letters."""
 
     fingerprint = "letters@1"
     dim = 3
@@ -55,7 +57,7 @@ def test_records_come_back_whole(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet", ".safetensors"])
-def test_an_empty_store_and_many_batches(tmp_path: Path, ending: str) -> None:
+def test_an_empty_store_and_many_chunks(tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"out{ending}"
     with store(tmp_path / "a") as a, store(tmp_path / "b") as b:
         assert export_records(a, file) == 0
@@ -120,7 +122,7 @@ def test_torch_shares_the_memory_of_vectors(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_file(tmp_path / "out.safetensors")["vectors"][3].numpy(), vectors[0])
 
 
-def test_pandas_takes_what_was_exported_and_gives_profiles_back(tmp_path: Path) -> None:
+def test_pandas_reads_exports_and_writes_imports(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     with store(tmp_path / "a") as a, store(tmp_path / "b") as b:
         a.put(RECORDS[:2])
@@ -131,7 +133,7 @@ def test_pandas_takes_what_was_exported_and_gives_profiles_back(tmp_path: Path) 
         assert pandas.read_json(tmp_path / "out.jsonl", lines=True, dtype={"id": str})["profile"].to_list() == list(
             frame["profile"]
         )
-        frame.to_parquet(tmp_path / "theirs.parquet")  # vectors of any length, floats of any width, an index perhaps
+        frame.to_parquet(tmp_path / "theirs.parquet")  # lists of variable length, maybe other floats, maybe an index
         assert import_records(b, tmp_path / "theirs.parquet").to_json() == {"records": 2, "embedded": 0}
         assert [as_tuple(r) for r in b.scan()] == [as_tuple(r) for r in a.scan()]
         made = pandas.DataFrame({"id": ["7"], "profile": ["A quiet one."], "tags": [["quiet"]], "cost_usd": [None]})
@@ -140,7 +142,7 @@ def test_pandas_takes_what_was_exported_and_gives_profiles_back(tmp_path: Path) 
         assert b.get(["7"])[0].tags == ("quiet",)  # type: ignore[union-attr]
 
 
-def test_polars_takes_it_straight(tmp_path: Path) -> None:
+def test_polars_reads_the_table(tmp_path: Path) -> None:
     polars = pytest.importorskip("polars")
     with store(tmp_path) as a:
         a.put(RECORDS[:2])
@@ -170,7 +172,7 @@ def test_odd_columns_of_vectors_are_read_one_by_one(tmp_path: Path, vectors: lis
                 import_records(a, tmp_path / "x.parquet")
 
 
-def test_safetensors_reads_elsewhere(tmp_path: Path) -> None:
+def test_the_safetensors_library_reads_exports(tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     with store(tmp_path) as a:
@@ -198,7 +200,7 @@ def test_recbole_gets_ids_and_vectors(tmp_path: Path) -> None:
             export_records(a, tmp_path / "x.itememb")
         with pytest.raises(ConfigError, match=r"unknown format '\.itememb'"):
             import_records(a, tmp_path / "x.itememb")
-        assert (tmp_path / "x.itememb").read_text().splitlines() == lines  # the old one is whole
+        assert (tmp_path / "x.itememb").read_text().splitlines() == lines  # the old file is unchanged
 
 
 def test_recbole_gets_one_vector_an_id(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_recbole_gets_one_vector_an_id(tmp_path: Path) -> None:
 
     with store(tmp_path) as a:
         a.put([make_record("1", aspect="text"), make_record("2", aspect="text")])
-        assert export_records(a, tmp_path / "x.itememb") == 2  # no profile is there: the raw texts
+        assert export_records(a, tmp_path / "x.itememb") == 2  # without profiles, the raw texts
         a.put([make_record("1")])
         assert export_records(a, tmp_path / "x.itememb") == 1
         assert ids("x.itememb") == ["1"]
@@ -291,7 +293,7 @@ def test_a_vector_of_another_length_than_its_embedder_makes_is_refused(tmp_path:
         import_records(a, file, Letters())
 
 
-def test_a_part_that_holds_nothing_replaces_no_file(tmp_path: Path) -> None:
+def test_an_empty_selection_replaces_no_file(tmp_path: Path) -> None:
     file = tmp_path / "users.jsonl"
     file.write_text("of yesterday")
     with store(tmp_path / "a") as a:
@@ -323,7 +325,7 @@ def test_a_profile_that_is_not_valid_is_named(tmp_path: Path) -> None:
         ("x.safetensors", (2).to_bytes(8, "little") + b"[]", "is not a safetensors file"),
     ],
 )
-def test_a_file_that_is_something_else_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_a_file_of_another_format_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with store(tmp_path) as a, pytest.raises(DataError, match=message):
         import_records(a, tmp_path / name)
@@ -339,7 +341,7 @@ def test_safetensors_with_fewer_records_than_vectors(tmp_path: Path) -> None:
             import_records(a, tmp_path / "x.safetensors")
 
 
-def test_an_unknown_ending_and_a_missing_file(tmp_path: Path) -> None:
+def test_an_unknown_extension_and_a_missing_file(tmp_path: Path) -> None:
     with store(tmp_path) as a:
         for call in (export_records, import_records):
             with pytest.raises(ConfigError, match=r"unknown format '.pickle'; known extensions: .jsonl"):

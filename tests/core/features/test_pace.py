@@ -1,4 +1,4 @@
-"""Memory that does not grow with the catalogue, no task a row, and work that overlaps."""
+"""Test that memory and tasks do not grow with the catalogue, and that embedding overlaps with calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONCURRENCY = 8
 
 
 class Instant(LLMProvider):
-    """Answers at once, and counts the tasks of its loop."""
+    """Provider that answers at once and counts the tasks of its event loop."""
 
     def __init__(self, options: Options | None = None, context: Context | None = None) -> None:
         self.most_tasks = 0
@@ -48,7 +48,7 @@ class Instant(LLMProvider):
 
 
 class Constant(Embedder):
-    """Keeps nothing."""
+    """Embedder that returns one constant vector."""
 
     def __init__(self, options: Options | None = None, context: Context | None = None) -> None:
         pass
@@ -75,7 +75,7 @@ def pipeline(folder: Path, n: int, **more: Any) -> Pipeline:
 
 
 def peak_of(folder: Path, n: int) -> tuple[int, int]:
-    """The most memory that Python held during a run over ``n`` rows, in bytes; and the most tasks."""
+    """Return the peak memory of a run over ``n`` rows in bytes, and the largest number of tasks."""
     provider = Instant()
     run = pipeline(folder, n, provider=lambda: provider, embedder=Constant)
     tracemalloc.start()
@@ -87,8 +87,8 @@ def peak_of(folder: Path, n: int) -> tuple[int, int]:
 
 
 def test_memory_and_tasks_do_not_grow_with_the_rows(tmp_path: Path) -> None:
-    # Two full chunks of the survey at a time in either; the texts of the additional rows alone come to a megabyte.
-    peak_of(tmp_path, 64)  # what is set up once
+    # Both runs survey more than two full chunks. The texts of the additional rows alone take a megabyte.
+    peak_of(tmp_path, 64)  # allocates what is allocated once
     small, tasks = peak_of(tmp_path, 2100)
     large, tasks_of_many = peak_of(tmp_path, 3200)
     assert large < small + 600_000
@@ -103,7 +103,7 @@ def test_embedding_and_storing_go_on_while_calls_are_out(tmp_path: Path, llm_ser
     class Watching(HashingEmbedder):
         def encode(self, texts: Iterable[str]) -> Any:
             in_flight_when_embedded.append(llm_server.in_flight)
-            time.sleep(0.1)  # a model takes its time, and holds no call up by that
+            time.sleep(0.1)  # a slow model delays no call
             return super().encode(texts)
 
     run = pipeline(
@@ -114,7 +114,7 @@ def test_embedding_and_storing_go_on_while_calls_are_out(tmp_path: Path, llm_ser
         on_record=lambda _: calls_when_stored.append(llm_server.count),
     )
     assert run.generate().generated == 160
-    assert calls_when_stored[0] < 160  # stored long before the last question was asked
+    assert calls_when_stored[0] < 160  # stored long before the last call
     assert max(in_flight_when_embedded) >= CONCURRENCY // 2
 
 

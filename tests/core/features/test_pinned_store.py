@@ -1,4 +1,4 @@
-"""What is trained on is one state of the store, whatever is refreshed meanwhile."""
+"""Test that training reads one snapshot of the store while records are written."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def store(tmp_path):
         yield store
 
 
-def test_within_a_moment_one_state_is_read(store):
+def test_one_snapshot_is_read_while_pinned(store):
     reader = PinnedStore(lambda: store)
     assert reader.store is store
     with reader.pinned():
@@ -30,7 +30,7 @@ def test_within_a_moment_one_state_is_read(store):
     assert not np.array_equal(reader.store.vectors(["1"]), before)
 
 
-def test_threads_share_a_moment(store):
+def test_threads_share_a_snapshot(store):
     reader = PinnedStore(lambda: store)
     first, second = reader.pinned(), reader.pinned()
     first.__enter__()
@@ -45,7 +45,7 @@ def test_threads_share_a_moment(store):
         assert not np.array_equal(reader.store.vectors(["1"]), before)
 
 
-def test_who_reads_nothing_opens_nothing():
+def test_without_a_read_no_store_is_opened():
     def fail():
         raise AssertionError
 
@@ -53,7 +53,7 @@ def test_who_reads_nothing_opens_nothing():
         pass
 
 
-def test_a_project_trains_on_one_state(tmp_path, hashing):  # noqa: F811
+def test_a_project_reads_one_snapshot(tmp_path, hashing):  # noqa: F811
     (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"{n},film {n}\n" for n in range(9)))
     pairs = "".join(f"{u},{(u + n) % 9}\n" for u in range(9) for n in range(5))
     (tmp_path / "ratings.csv").write_text("user_id,item_id\n" + pairs)

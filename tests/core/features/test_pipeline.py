@@ -1,3 +1,5 @@
+"""Test generation from rows to records: costs, groups, stops and progress."""
+
 from __future__ import annotations
 
 import asyncio
@@ -86,7 +88,7 @@ def test_one_row_more_is_one_call_more(bench: GenerationProject, llm_server: Loo
     "change",
     [{"model": "other"}, {"temperature": 0.5}, {"top_p": 0.9}, {"seed": 7}, {"max_tokens": 401}],
 )
-def test_what_determines_answers_makes_all_stale(
+def test_a_change_that_determines_answers_makes_all_stale(
     bench: GenerationProject, llm_server: LoopbackServer, change: dict[str, Any]
 ) -> None:
     bench.generate()
@@ -96,7 +98,7 @@ def test_what_determines_answers_makes_all_stale(
     assert llm_server.count == 24
 
 
-def test_what_does_not_makes_nothing_stale(bench: GenerationProject) -> None:
+def test_other_changes_make_nothing_stale(bench: GenerationProject) -> None:
     bench.generate()
     bench.llm.update(concurrency=3, timeout=9.0, items_per_request=4, max_attempts=2, requests_per_minute=1e6)
     assert bench.plan().cached == 12
@@ -112,7 +114,7 @@ def test_an_edited_template_under_its_old_name_is_another(bench: GenerationProje
     assert bench.plan().to_generate == 12
 
 
-def test_another_embedder_embeds_anew_without_a_call(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+def test_another_embedder_embeds_again_without_a_call(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.generate()
     before = bench.stored()
     bench.embedder = HashingEmbedder(name="better")
@@ -173,7 +175,7 @@ def test_users_show_their_history_and_bear_their_own_records(
     assert bench.generate().without_text == 1
 
 
-def test_equal_questions_are_paid_for_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+def test_equal_prompts_are_paid_for_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = [entity(str(n), "title: the same film x") for n in range(9)]
     report = bench.generate()
     assert llm_server.count == 1
@@ -181,13 +183,15 @@ def test_equal_questions_are_paid_for_once(bench: GenerationProject, llm_server:
     assert (report.generated, report.cached) == (1, 8)
 
 
-def test_a_limit_asks_about_so_many(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+def test_a_limit_bounds_the_entities_asked_about(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     assert bench.generate(limit=5).generated == 5
     assert llm_server.count == 5
     assert bench.generate().generated == 7
 
 
-def test_an_observer_that_fails_spoils_nothing(bench: GenerationProject, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_observer_that_fails_does_not_stop_the_run(
+    bench: GenerationProject, caplog: pytest.LogCaptureFixture
+) -> None:
     def observer(record: Any) -> None:
         raise ZeroDivisionError(record.id)
 
@@ -252,10 +256,10 @@ def test_plan_and_ledger_agree_once_the_model_is_known(bench: GenerationProject)
     assert plan.cost_usd == pytest.approx(report.cost_usd, rel=0.1)
 
 
-# -- several items a request --------------------------------------------------------------------------------------
+# -- grouped requests ---------------------------------------------------------------------------------------------
 
 
-def test_batches_are_matched_by_id(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+def test_grouped_answers_are_matched_by_id(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     def shuffled(body: Any) -> str:
         reply = json.loads(answer(body))
         return json.dumps({"items": [*reply["items"][::-1], {"id": "stranger", **profile_of("x")}]})
@@ -345,7 +349,7 @@ def test_ctrl_c_keeps_what_was_paid_for(bench: GenerationProject, llm_server: Lo
     assert 0 < asked < 100
     llm_server.script.default = GOOD
     report = bench.generate()
-    assert llm_server.count == 100, "what was in flight had landed"
+    assert llm_server.count == 100, "answers in flight were kept"
     assert report.cached == asked
 
 
@@ -354,17 +358,17 @@ async def test_it_runs_under_a_running_loop(bench: GenerationProject) -> None:
     assert bench.generate().generated == 12
 
 
-def test_a_listener_that_fails_ends_the_run_in_order(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+def test_a_listener_that_fails_ends_the_run(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     def listener(_: Progress) -> None:
-        raise BrokenPipeError("nobody listens")
+        raise BrokenPipeError("the pipe is closed")
 
-    with pytest.raises(BrokenPipeError, match="nobody listens"):
+    with pytest.raises(BrokenPipeError, match="the pipe is closed"):
         bench.generate(listener)
     asked = llm_server.count
     assert bench.generate().requests == 12 - asked
 
 
-def test_progress_is_told_at_a_bounded_rate(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+def test_progress_is_reported_at_a_bounded_rate(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(300)
     heard: list[Progress] = []
     pipeline = bench.pipeline()

@@ -1,3 +1,5 @@
+"""Test streams of entities and histories."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Test reading vectors as matrices, and pooling."""
+
 from __future__ import annotations
 
 from pathlib import Path

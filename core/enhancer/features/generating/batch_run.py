@@ -179,7 +179,7 @@ class BatchRun(GenerationRun):
         await budget.reserve(cost)
 
     async def _round(self, *, first: bool) -> int:
-        """Survey all entities once, store answers, submit requests; return the number to look at again soon."""
+        """Survey all entities once, store answers, submit requests; return the number to revisit soon."""
         self._deferred_requests = 0
         self._unaffordable = None
         if self._connection is not None:

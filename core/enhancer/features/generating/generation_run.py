@@ -53,7 +53,7 @@ class RunServices:
     """Objects and options that every run uses."""
 
     specs: Sequence[KindSpec]
-    """How each kind of entity is profiled and embedded."""
+    """Specification of each kind of entity."""
     store: FeatureStore
     journal: Journal
     embedder: Embedder
@@ -156,7 +156,7 @@ class GenerationRun(ABC):
         """Claim entities, use answers that were paid for, and ask about the rest.
 
         Returns:
-            Number of entities to look at again in the next pass.
+            Number of entities to revisit in the next pass.
         """
 
     @abstractmethod
@@ -196,7 +196,7 @@ class GenerationRun(ABC):
     # -- finding work -----------------------------------------------------------------------------------------------
 
     async def _survey_all(self, *, first: bool) -> int:
-        """Survey all entities once; return the number of entities to look at again."""
+        """Survey all entities once; return the number of entities to revisit in the next pass."""
         self.counts.quarantined = self.counts.pending = 0
         deferred = 0
         for spec in self._specs:
@@ -209,7 +209,7 @@ class GenerationRun(ABC):
         return deferred
 
     async def _take(self, found: SurveyChunk, *, first: bool) -> int:
-        """Pass on the work of one chunk; return the number of entities to look at again."""
+        """Pass on the work of one chunk; return the number of entities to revisit in the next pass."""
         spec, counts = found.spec, self.counts
         if first:
             counts.entities += found.entities

@@ -68,7 +68,7 @@ def make_plan(
     """Survey all entities and estimate calls, tokens and cost. Entities in open batch jobs are not counted again.
 
     Args:
-        specs: How each kind of entity is profiled and embedded.
+        specs: Specifications of the kinds of entities.
         store: The stored records.
         journal: Paid answers; None if there is no journal yet.
         llm: Configuration of the model.

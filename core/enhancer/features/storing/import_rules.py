@@ -19,7 +19,7 @@ class ImportRules:
     """Rules for the rows that :func:`~enhancer.features.storing.interchange.import_records` reads.
 
     Args:
-        specs: How each kind of entity is profiled in this project.
+        specs: Specifications of the kinds of entities in this project.
     """
 
     def __init__(self, specs: Iterable[KindSpec]) -> None:

@@ -56,7 +56,7 @@ def trace(
     """Find out what the stored user profiles were made from.
 
     Args:
-        spec: How users are profiled under this split.
+        spec: Specification of users under this split.
         store: The stored records.
         user_ids: Users of the training split.
         wider: Makes renderers of histories that hold more than training interactions, by what they hold. Called only
