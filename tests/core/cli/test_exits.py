@@ -92,7 +92,7 @@ def test_the_doctor_names_who_answers(invoke, project):
 def test_a_misspelt_name_in_the_allow_list_is_told(invoke, project, monkeypatch):
     monkeypatch.setenv("ENHANCER_PLUGINS", "enhancer, enhancer-exampel-here")
     said = invoke("plugins").err
-    assert "ENHANCER_PLUGINS names 'enhancer-exampel-here'" in said
+    assert "ENHANCER_PLUGINS lists 'enhancer-exampel-here'" in said
     assert "did you mean 'enhancer-example-here'" in said
     monkeypatch.setenv("ENHANCER_PLUGINS", "enhancer,,Enhancer_Example_Here")
-    assert "names" not in invoke("plugins").err
+    assert "lists" not in invoke("plugins").err
