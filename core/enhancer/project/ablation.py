@@ -77,7 +77,7 @@ def ablate(
 
 
 def _arms(parts: ProjectParts) -> list[Arm]:
-    """The arms to train. The control arm ``text`` is left out with a warning if no text has been embedded."""
+    """Return the arms to train, without the added control arm ``text`` if no text has been embedded."""
     settings = parts.settings
     arms = resolve_arms(
         settings,
@@ -92,7 +92,7 @@ def _arms(parts: ProjectParts) -> list[Arm]:
 
 
 def _facts(parts: ProjectParts) -> dict[str, Any]:
-    """Facts about data and setup for the report."""
+    """Return facts about data and setup for the report."""
     settings = parts.settings
     read = parts.interactions.report
     return {

@@ -116,7 +116,7 @@ class ChosenPlugins:
         return changed
 
     def _table(self, kind: str) -> Any:
-        """The table that names the plugin of a kind."""
+        """Return the table that names the plugin of a kind."""
         return getattr(self._settings, kind)
 
     def _options(self, kind: str, target: type[Any]) -> Options:

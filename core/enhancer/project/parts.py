@@ -254,7 +254,7 @@ class ProjectParts:
             del self.__dict__["store"]
 
     def _batch_providers(self) -> list[str]:
-        """Names of installed LLM providers that offer batch jobs."""
+        """Return the names of installed LLM providers that offer batch jobs."""
         able = []
         for line in self.plugins.listing():
             with contextlib.suppress(EnhancerError):

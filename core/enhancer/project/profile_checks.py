@@ -119,7 +119,7 @@ def _refuse_or_warn(parts: ProjectParts, subject: str, words: str, hint: str) ->
 
 
 def _leak_check(parts: ProjectParts) -> list[Check]:
-    """The check of leaks for the diagnosis; empty if users have no profiles or texts."""
+    """Return the diagnosis of leaks; empty if users have no profiles or texts."""
     if parts.settings.prompts.user.source == "text":
         return _text_check(parts)
     found = _provenance(parts)
@@ -222,7 +222,7 @@ def _provenance(parts: ProjectParts) -> Provenance | None:
 
 
 def _without_test(parts: ProjectParts) -> Interactions:
-    """All interactions except those of the test split, in file order."""
+    """Return all interactions except those of the test split, in file order."""
     interactions, test = parts.interactions, parts.split.test
     width = len(interactions.item_ids)
 
@@ -233,7 +233,7 @@ def _without_test(parts: ProjectParts) -> Interactions:
 
 
 def _vectors(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArray[np.float32]]:
-    """The stored vectors by input; those that are trained on come first."""
+    """Return the stored vectors by input; those that are trained on come first."""
     found: dict[str, NDArray[np.float32]] = {}
     for names in dict.fromkeys([parts.settings.inputs, ("profile",), ("text",)]):
         table = feature_table(parts.read_store, ids, kind, names, parts.embedder.fingerprint)

@@ -56,7 +56,7 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
 
 
 def _total_cost(parts: ProjectParts) -> tuple[float | None, int]:
-    """Cost in USD of all stored profiles (None if that of any is unknown), and their tokens."""
+    """Return the cost in USD of all stored profiles (None if that of any is unknown), and their tokens."""
     cost: float | None = 0.0
     tokens = 0
     for record in parts.read_store.scan(aspect=PROFILE_ASPECT):
@@ -66,7 +66,7 @@ def _total_cost(parts: ProjectParts) -> tuple[float | None, int]:
 
 
 def _origin(record: Record) -> str:
-    """Model, prompt, tokens, cost and time of a profile, on one line."""
+    """Return model, prompt, tokens, cost and time of a profile on one line."""
     facts = [record.model or "made elsewhere", record.prompt_version]
     if record.prompt_tokens is not None and record.completion_tokens is not None:
         facts.append(f"{record.prompt_tokens:,} + {record.completion_tokens:,} tokens")

@@ -190,7 +190,7 @@ class GenerationRun(ABC):
         """Close connections."""
 
     def _details(self) -> dict[str, Detail]:
-        """Details for progress events."""
+        """Return the details of progress events."""
         return self.counts.details(self._spent)
 
     # -- finding work -----------------------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ class Semantics:
         return feature_table(self.store, self.train.item_ids, "item", inputs, self.fingerprint)
 
     def _users(self, name: Input) -> Vectors:
-        """Vectors of users' profiles or own texts; for profiled users, raw text is pooled from their items."""
+        """Return vectors of users' profiles or own texts; for profiled users, raw text is pooled from their items."""
         own = self.settings.prompts.user.source == "text"
         if name == "profile" or own:
             chosen: Input = "text" if own else "profile"

@@ -1,0 +1,26 @@
+"""Test that imports between the folders of features run one way: pipeline, generating, surveying and storing, ground."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+FEATURES = Path(__file__).parents[3] / "core" / "enhancer" / "features"
+GROUND = {"kind_spec", "stored_hash", "sources"}
+BELOW = {
+    "generating": {"surveying", "storing"} | GROUND,
+    "surveying": GROUND,
+    "storing": GROUND,
+    "reading": set(),
+    **{module: GROUND - {module} for module in GROUND},
+}
+
+
+@pytest.mark.parametrize("name", sorted(BELOW))
+def test_imports_run_one_way(name):
+    found = set()
+    for path in [FEATURES / f"{name}.py"] if name in GROUND else sorted((FEATURES / name).glob("*.py")):
+        found |= set(re.findall(r"^\s*from enhancer\.features\.(\w+)", path.read_text(), re.MULTILINE))
+    assert found - {name} <= BELOW[name]
