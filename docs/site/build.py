@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SITE = Path(__file__).parent
+CONTRIB = sorted((ROOT / "contrib").glob("*/README.md"))
 KINDS = {
     "llm": "LLM providers",
     "embedder": "Embedders",
@@ -42,11 +43,10 @@ BESIDE = {
     "RELEASING.md": "project/releasing.md",
     "SECURITY.md": "project/security.md",
     "findings/README.md": "project/findings.md",
-    "contrib/enhancer-example/README.md": "plugins/enhancer-example.md",
-    "contrib/enhancer-llamacpp/README.md": "plugins/enhancer-llamacpp.md",
-    "contrib/enhancer-postgres/README.md": "plugins/enhancer-postgres.md",
 }
 """Pages outside of docs/ that the site shows too, and their place in it."""
+PLUGINS = {f"contrib/{page.parent.name}/README.md": f"plugins/{page.parent.name}.md" for page in CONTRIB}
+"""Likewise for plugins that are installed separately. The navigation lists them in place of ``@plugins``."""
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def copied_pages() -> dict[str, str]:
     """Return the written pages by their path in the site, with links that leave docs/ made to fit."""
     place = {f"docs/{page.relative_to(ROOT / 'docs').as_posix()}": page for page in (ROOT / "docs").rglob("*.md")}
     places = {source: source.removeprefix("docs/") for source in place}
-    places |= {source: target for source, target in BESIDE.items() if (ROOT / source).exists()}
+    places |= {source: target for source, target in (BESIDE | PLUGINS).items() if (ROOT / source).exists()}
     return {
         target: _relinked((ROOT / source).read_text(encoding="utf-8"), source, target, places)
         for source, target in places.items()
@@ -291,7 +291,9 @@ def stage(folder: Path) -> None:
         (folder / "pages" / "images").mkdir(exist_ok=True)
         shutil.copy(image, folder / "pages" / "images" / image.name)
     shutil.copy(SITE / "style.css", folder / "pages" / "style.css")
-    shutil.copy(SITE / "zensical.toml", folder / "zensical.toml")
+    listed = ",\n".join(f'      "{page}"' for page in PLUGINS.values())
+    settings = (SITE / "zensical.toml").read_text(encoding="utf-8").replace('      "@plugins"', listed)
+    (folder / "zensical.toml").write_text(settings, encoding="utf-8")
 
 
 def main(arguments: list[str] | None = None) -> int:
