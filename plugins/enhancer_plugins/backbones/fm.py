@@ -1,6 +1,7 @@
 """Factorisation machine, for ranking and for click-through rates.
 
-Rendle 2010, "Factorization Machines", ICDM, eq. 1; trained by BPR (Rendle et al. 2009), or by log loss over labels.
+Rendle 2010, "Factorization Machines", ICDM, eq. 1; trained by BPR (Rendle et al. 2009), a sampled softmax, or log loss
+over labels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from enhancer_plugins.training.backbone import TrainedBackbone, TrainingOptions
 
 if TYPE_CHECKING:
     from enhancer.contracts import Context, Fuser, TrainingData
-    from enhancer.contracts.backbone import Material
+    from enhancer.contracts.training import Material
     from enhancer_plugins.training.model import RankingModel, Recipe
 
 
@@ -22,34 +23,34 @@ class FMOptions(TrainingOptions):
     """``[backbone] use = "fm"``."""
 
     loss: Literal["bpr", "softmax", "log"] = "bpr"
-    """What ranks: pairs of items (bpr), each positive among many negatives (softmax); or log, which tells good
-    interactions from others by ``[data.columns] label``, so that the sigmoid of a score is a probability."""
+    """Loss: pairs of items (bpr), each positive against many negatives (softmax), or log loss over
+    ``[data.columns] label`` (log), with which the sigmoid of a score is a probability."""
     field_learning_rate: float = Field(default=5e-4, gt=0)
-    """Step size for what belongs to dense fields and side features: every step moves them, but only some of the ids."""
+    """Step size for dense fields and side features, which every step updates; ids are updated in few steps."""
     regularisation: float = Field(default=1e-2, ge=0)
-    """Weight of the L2 penalty on the factors and weights of the fields that a step draws; by log loss 0.03."""
+    """Weight of the L2 penalty on the factors and weights of the fields that a step draws; 0.03 by default for log."""
     init_std: float = Field(default=0.03, gt=0)
     """Standard deviation of the initial factors."""
     eval_every: int = Field(default=5, ge=1)
-    """Epochs between validations; by log loss 1, as it is at its best after some ten of them."""
+    """Epochs between validations; 1 by default for log, which is at its best after about ten epochs."""
 
     @model_validator(mode="before")
     @classmethod
-    def _by_loss(cls, data: Any) -> Any:
-        """Defaults that depend on the loss."""
+    def _defaults_of_the_loss(cls, data: Any) -> Any:
+        """Apply the defaults of log loss."""
         if isinstance(data, dict) and data.get("loss") == "log":
             return {"regularisation": 3e-2, "eval_every": 1} | data
         return data
 
     def without_effect(self) -> dict[str, str]:
-        """As of every loss; a cosine is refused with any, in words of its own."""
+        """Return options that the loss does not use; the constructor of :class:`FM` refuses a cosine itself."""
         found = super().without_effect()
         found.pop("similarity", None)
         return found
 
 
 class FM(TrainedBackbone):
-    """A factorisation machine over user id, item id, side features and, with a fuser that widens the input, vectors."""
+    """Factorisation machine on user id, item id, side features and, if a fuser widens the input, vectors."""
 
     options_class = FMOptions
     options: FMOptions
@@ -60,17 +61,17 @@ class FM(TrainedBackbone):
         self.takes = frozenset({"features", *labels})
         if labels and options.draws == "users":
             raise ConfigError(
-                "[backbone] draws = 'users' does not go with loss = 'log', which learns from every label alike",
-                hint="take draws out, or set loss = 'bpr'",
+                "[backbone] draws = 'users' has no effect with loss = 'log', which uses every label once per epoch",
+                hint="remove draws, or set loss = 'bpr'",
             )
         if options.similarity == "cosine":
             raise ConfigError(
-                "[backbone] similarity = 'cosine' is not for a factorisation machine: its linear terms have no angle",
+                "[backbone] similarity = 'cosine' is not possible for a factorisation machine: it has linear terms",
                 hint="set similarity = 'dot', or use = 'lightgcn'",
             )
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
-        """The model of one run."""
+        """Return the untrained model of one run."""
         from enhancer_plugins.backbones.factorisation.click_model import ClickModel
         from enhancer_plugins.backbones.factorisation.model import FMModel
 

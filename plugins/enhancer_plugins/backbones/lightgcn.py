@@ -1,4 +1,4 @@
-"""LightGCN: collaborative filtering by neighbourhood averaging.
+"""LightGCN: embeddings propagated over the interaction graph.
 
 He et al. 2020, "LightGCN: Simplifying and Powering Graph Convolution Network for Recommendation",
 https://arxiv.org/abs/2002.02126.
@@ -22,38 +22,38 @@ class LightGCNOptions(TrainingOptions):
     """``[backbone] use = "lightgcn"``."""
 
     loss: Literal["bpr", "softmax", "multinomial"] = "bpr"
-    """What ranks: pairs of items (bpr), each positive among many negatives (softmax), or each among all items: the
-    multinomial likelihood of Liang et al. 2018, *Variational Autoencoders for Collaborative Filtering*, eq. 2."""
+    """Ranking loss: pairs of items (bpr), each positive against many negatives (softmax), or the multinomial likelihood
+    over all items of Liang et al. 2018, *Variational Autoencoders for Collaborative Filtering*, eq. 2."""
     layers: int = Field(default=3, ge=0)
     """Graph convolutions; 0 is matrix factorisation."""
     layer_weights: Literal["mean", "sum"] | list[float] = "mean"
-    """How layers are combined (eq. 4): mean, 1 / (layers + 1) each; sum, 1 each, as in RLMRec's code; or one number for
-    the input and one for each layer."""
+    """Weights of the layers in the final embedding (eq. 4): mean, 1 / (layers + 1) each; sum, 1 each, as in RLMRec's
+    code; or a list with one number for the input and one for each layer."""
     regularisation: float = Field(default=1e-3, ge=0)
     """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15). For multinomial, the
     precision of their normal prior, in the mean over embeddings; 0.9 by default."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of Adam; 0.08 by default for multinomial."""
     epochs: int = Field(default=300, ge=0)
-    """Epochs at most; 1500 by default for multinomial, of which one is a single step."""
+    """Maximum number of epochs; 1500 by default for multinomial, where an epoch is a single step."""
     eval_every: int = Field(default=5, ge=1)
     """Epochs between validations; 20 by default for multinomial."""
     precision: Literal["auto", "single", "half"] = "auto"
-    """How kernels fetch rows while propagating: as float32 (single), as bfloat16 (half, where ``dim`` is even; sums and
-    what is trained stay float32), or auto: half where the rows take more than eight megabytes, and waiting for memory
-    decides."""
+    """Precision in which kernels read rows while propagating: float32 (single), bfloat16 (half, if ``dim`` is even;
+    sums and parameters stay float32), or auto: half if the embeddings take more than 8 MB, when memory limits the
+    speed."""
 
     @model_validator(mode="before")
     @classmethod
-    def _by_loss(cls, data: Any) -> Any:
-        """Defaults that depend on the loss: an epoch of the multinomial is one step over everything."""
+    def _defaults_of_the_loss(cls, data: Any) -> Any:
+        """Apply the defaults of the multinomial loss, whose epoch is one step over all interactions."""
         if isinstance(data, dict) and data.get("loss") == "multinomial":
             return {"learning_rate": 8e-2, "regularisation": 0.9, "epochs": 1500, "eval_every": 20} | data
         return data
 
 
 class LightGCN(TrainedBackbone):
-    """Embeddings of users and items, averaged over their neighbours in the interaction graph, trained to rank."""
+    """Embeddings of users and items, averaged over their neighbours in the interaction graph and trained to rank."""
 
     options_class = LightGCNOptions
     accepts = TrainedBackbone.accepts | {"embeddings", "propagation", "ranking"}
@@ -61,29 +61,29 @@ class LightGCN(TrainedBackbone):
 
     def __init__(self, options: LightGCNOptions, context: Context) -> None:
         super().__init__(options, context)
-        if options.loss == "multinomial":  # its steps over everything are not what another ranking loss is made for
+        if options.loss == "multinomial":  # other ranking losses are not designed for steps over all interactions
             self.accepts = self.accepts - {"ranking"}
         weights = options.layer_weights
         if isinstance(weights, list) and len(weights) != options.layers + 1:
             raise ConfigError(
                 f"[backbone] layer_weights has {len(weights)} numbers for {options.layers} layers",
-                hint=f"give {options.layers + 1}: one for the input and one for each layer",
+                hint=f"set {options.layers + 1} numbers: one for the input and one for each layer",
             )
         if isinstance(weights, list) and not any(weights):
             raise ConfigError(
-                "[backbone] layer_weights are all zero: every score would be nothing, and nothing would be trained",
-                hint="give at least one layer a weight, or take layer_weights out",
+                "[backbone] layer_weights are all zero, so that every score would be zero",
+                hint="set at least one weight to a non-zero number, or remove layer_weights",
             )
-        if not any(self._weights()[1:]):  # of a node there is its own embedding alone
+        if not any(self._weights()[1:]):  # final embeddings do not depend on neighbours
             self.accepts = self.accepts - {"propagation"}
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
-        """The model of one run."""
+        """Return the untrained model of one run."""
         from enhancer_plugins.backbones.lightgcn_model import LightGCNModel
 
         return LightGCNModel(recipe, self._weights(), data, fuser, seed=seed, precision=self.options.precision)
 
     def _weights(self) -> list[float]:
-        """Of each layer, the input's first."""
+        """Return the weights of the layers, the input first."""
         count, weights = self.options.layers + 1, self.options.layer_weights
         return weights if isinstance(weights, list) else [1.0 if weights == "sum" else 1 / count] * count

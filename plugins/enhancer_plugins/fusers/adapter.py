@@ -1,4 +1,4 @@
-"""A hybrid-expert adaptor: gated experts turn vectors into a few columns, which are set beside the embeddings.
+"""Hybrid-expert adaptor: gated experts map vectors to a few columns beside the embeddings.
 
 Xi et al. 2024, "Towards Open-World Recommendation with Knowledge Augmentation from Large Language Models" (KAR),
 section 3.4, https://arxiv.org/abs/2306.10933.
@@ -29,21 +29,21 @@ class AdapterOptions(Options):
     """``[fuser] use = "adapter"``."""
 
     columns: int = Field(default=32, ge=1)
-    """Columns that the experts make."""
+    """Number of output columns of the experts."""
     hidden: int = Field(default=64, ge=1)
     """Width of an expert's hidden layer."""
     shared_experts: int = Field(default=2, ge=0)
-    """Experts that serve users and items alike."""
+    """Number of experts shared by users and items."""
     own_experts: int = Field(default=2, ge=1)
-    """Experts of users alone, and as many of items alone."""
+    """Number of experts for users only, and for items only."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Step size of Adam for experts and gates."""
 
 
 class Adapter(Fuser):
-    """Sets ``sum_e gate_e(s) * expert_e(s)`` beside the embeddings; serving carries these columns.
+    """Columns ``sum_e gate_e(s) * expert_e(s)`` beside the embeddings. They are part of the served factors.
 
-    Each kind has a gate of its own over the shared experts and its own.
+    Users and items each have a gate, over the shared experts and their own.
     """
 
     options_class = AdapterOptions
@@ -52,14 +52,13 @@ class Adapter(Fuser):
     carries_semantics = True
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        """Begin a run."""
+        """Return the fusion of one run."""
         del dim
         return _Adaptor(self.options, data, seed, device)
 
 
 class _Adaptor(Fusion):
     def __init__(self, options: AdapterOptions, data: TrainingData, seed: int, device: str) -> None:
-
         from enhancer_plugins.training.mlp import Mlp
         from enhancer_plugins.training.run import generator
         from enhancer_plugins.training.semantics import Semantics
@@ -76,11 +75,11 @@ class _Adaptor(Fusion):
         }
         gate = (ds, options.shared_experts + options.own_experts)
         self._gates: dict[Kind, Mlp] = {"user": Mlp(gate, random, device), "item": Mlp(gate, random, device)}
-        self._here: dict[Kind, torch.Tensor] = {
+        self._has_vector: dict[Kind, torch.Tensor] = {
             kind: (rows != 0).any(1, keepdim=True).to(rows.dtype) for kind, rows in self._semantics.vectors.items()
         }
 
-    def _parts(self) -> Iterable[tuple[str, Mlp]]:
+    def _networks(self) -> Iterable[tuple[str, Mlp]]:
         for owner, experts in self._experts.items():
             for number, expert in enumerate(experts):
                 yield f"{owner}.{number}.", expert
@@ -88,7 +87,7 @@ class _Adaptor(Fusion):
             yield f"gate.{kind}.", gate
 
     def parameters(self) -> Iterable[torch.Tensor]:
-        return [weight for _, part in self._parts() for weight in part.parameters()]
+        return [weight for _, part in self._networks() for weight in part.parameters()]
 
     def inputs(self) -> WideInput:
         return WideInput(self._columns("user"), self._columns("item"), constant=False)
@@ -99,17 +98,17 @@ class _Adaptor(Fusion):
         vectors = self._semantics.vectors[kind]
         experts = torch.stack([expert(vectors) for expert in (*self._experts["shared"], *self._experts[kind])], 1)
         shares = torch.softmax(self._gates[kind](vectors), 1)
-        # Who has no vector gets no columns, whatever the biases say.
-        return torch.einsum("ne,nec->nc", shares, experts) * self._here[kind]
+        # Entities without a vector get zero columns in spite of the biases.
+        return torch.einsum("ne,nec->nc", shares, experts) * self._has_vector[kind]
 
     def inputs_of(self, users: torch.Tensor, items: torch.Tensor) -> WideInput:
         return WideInput(self._columns_of("user", users), self._columns_of("item", items), constant=False)
 
     def _columns_of(self, kind: Kind, rows: torch.Tensor) -> torch.Tensor:
-        """Those of some rows, by one product where :meth:`_columns` has one for each expert.
+        """Return the columns of some rows by one product per layer, where :meth:`_columns` has one per expert.
 
-        With the hidden layers side by side and each scaled by its expert's share, the second layers are one product
-        too: ``sum_e g_e (h_e W_e + b_e) = [g_1 h_1 ... g_E h_E] [W_1; ...; W_E] + g [b_1; ...; b_E]``.
+        With the hidden layers side by side, each scaled by its expert's share, the second layers are one product:
+        ``sum_e g_e (h_e W_e + b_e) = [g_1 h_1 ... g_E h_E] [W_1; ...; W_E] + g [b_1; ...; b_E]``.
         """
         import torch
 
@@ -127,7 +126,7 @@ class _Adaptor(Fusion):
         scaled = (active * shares.unsqueeze(2)).flatten(1)
         biases, weights = (torch.stack([own[name] for own in second]) for name in ("bias.1", "weight.1"))
         columns = torch.addmm(shares @ biases, scaled, weights.flatten(0, 1))
-        return columns * self._here[kind].index_select(0, rows)
+        return columns * self._has_vector[kind].index_select(0, rows)
 
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del embeddings
@@ -136,8 +135,8 @@ class _Adaptor(Fusion):
         return Placement((Mixture(gate, tuple(expert.layers() for expert in experts)),))
 
     def state(self) -> dict[str, torch.Tensor]:
-        return {name: t for prefix, part in self._parts() for name, t in part.state(prefix).items()}
+        return {name: t for prefix, part in self._networks() for name, t in part.state(prefix).items()}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
-        for prefix, part in self._parts():
+        for prefix, part in self._networks():
             part.load_state(state, prefix)

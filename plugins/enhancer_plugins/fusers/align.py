@@ -1,4 +1,4 @@
-"""Alignment: embeddings are drawn towards a mapping of the semantic vectors.
+"""Alignment of embeddings with a trained map of the semantic vectors.
 
 Ren et al. 2024, "Representation Learning with Large Language Models for Recommendation" (RLMRec), the contrastive
 variant, https://arxiv.org/abs/2310.15950.
@@ -27,38 +27,38 @@ class AlignOptions(Options):
     """``[fuser] use = "align"``."""
 
     weight: float = Field(default=1e-2, ge=0)
-    """Weight of the alignment beside the backbone's loss."""
+    """Weight of the alignment loss, added to the backbone's loss."""
     temperature: float = Field(default=0.2, gt=0)
     """Temperature of InfoNCE."""
     hidden: int | None = Field(default=None, ge=1)
-    """Width of the hidden layer; by default half of vector and embedding length together."""
+    """Width of the hidden layer; by default half the sum of vector and embedding length."""
     nodes_per_step: int = Field(default=128, ge=0)
-    """Users, positives and negatives that a step aligns at most, drawn from its own; 0 for all of them."""
+    """Maximum number of users, of positives and of negatives that a step aligns, drawn from its own; 0 for all."""
     learning_rate: float = Field(default=3e-3, gt=0)
-    """Step size of Adam for the MLP, which does not bear the large steps of embeddings."""
+    """Step size of Adam for the MLP, which needs smaller steps than embeddings."""
     unseen: Literal["regression", "mlp"] = "regression"
-    """What places nodes that training never saw: a ridge regression of trained embeddings on vectors, or the MLP, which
-    was trained to tell nodes apart by direction and not to say where they are."""
+    """Placement of unseen entities: ridge regression of trained embeddings on vectors, or the MLP, which is trained to
+    distinguish entities by direction rather than to predict their embedding."""
     unseen_length: float | None = Field(default=None, gt=0)
-    """Length of what is placed, in mean lengths of trained rows: the longer, the more is shown of what is new, at the
-    cost of the rest. By default as the regression makes it, which is about as visible as it deserves to be; by
-    the MLP 1."""
+    """Length of placed rows, as a multiple of the mean length of trained rows. Longer rows recommend unseen entities
+    more often. By default the length of the regression's prediction (the less the vectors explain, the shorter); 1 for
+    the MLP."""
 
 
 class Align(Fuser):
-    """Adds InfoNCE between each node's embedding and an MLP of its vector; serving carries nothing extra."""
+    """InfoNCE loss between each entity's embedding and an MLP of its vector. Serving needs no vectors."""
 
     options_class = AlignOptions
     options: AlignOptions
     needs = frozenset({"loss"})
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        """Begin a run."""
+        """Return the fusion of one run."""
         return _Alignment(self.options, data, dim, seed, device)
 
 
 class _Alignment(Fusion):
-    """The MLP, shared by users and items as in the authors' code, and its loss."""
+    """The MLP, which users and items share as in the authors' code, and its loss."""
 
     def __init__(self, options: AlignOptions, data: TrainingData, dim: int, seed: int, device: str) -> None:
         from enhancer_plugins.training.mlp import Mlp
@@ -77,7 +77,7 @@ class _Alignment(Fusion):
         return self._map.parameters()
 
     def _draw(self, kind: Kind, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Distinct nodes of a step that have a vector, at most ``nodes_per_step`` of them, and how often they occur."""
+        """Return at most ``nodes_per_step`` distinct nodes of a step that have a vector, and their counts."""
         import torch
 
         from enhancer_plugins.training.sampler import occurrences
@@ -104,7 +104,7 @@ class _Alignment(Fusion):
         parts = [part for part in parts if len(part[2]) > 1]
         if not parts:
             return None
-        # Many items are both positives and negatives of a step: each node is mapped once.
+        # Many items are both positives and negatives of a step; the MLP maps each distinct node once.
         offsets = {"user": 0, "item": len(self._vectors["user"])}
         wanted = torch.cat([nodes + offsets[kind] for kind, _, nodes, _ in parts])
         distinct, places = torch.unique(wanted, return_inverse=True)

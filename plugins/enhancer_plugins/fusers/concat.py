@@ -1,4 +1,4 @@
-"""Concatenation: the backbone's input becomes ``[e; s]``."""
+"""Concatenation of embedding and vector, ``[e; s]``, as input of the backbone."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class ConcatOptions(Options):
     """``[fuser] use = "concat"``."""
 
     scale: float = Field(default=2.0, gt=0)
-    """Multiplies the semantic vectors: their part of a score grows with its square."""
+    """Factor of the semantic vectors; their part of a score grows with its square."""
     projection: int | None = Field(default=None, ge=1)
-    """Columns of a trained linear projection of the vectors; by default they enter as they are."""
+    """Columns of a trained linear projection of the vectors; by default there is no projection."""
 
 
 class Concat(Fuser):
-    """Sets the semantic vectors, raw or through a trained projection, beside the embeddings.
+    """Semantic vectors, raw or projected, beside the embeddings.
 
-    Serving carries the semantic columns: they are part of every row that is scored.
+    The semantic columns are part of the served factors.
     """
 
     options_class = ConcatOptions
@@ -41,7 +41,7 @@ class Concat(Fuser):
     carries_semantics = True
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        """Begin a run."""
+        """Return the fusion of one run."""
         del dim
         import torch
 

@@ -1,4 +1,4 @@
-"""Reconstruction: masked nodes must tell their semantic vector from their neighbourhood alone.
+"""Reconstruction of the semantic vectors of masked nodes from their neighbours.
 
 Ren et al. 2024, "Representation Learning with Large Language Models for Recommendation" (RLMRec), the generative
 variant, https://arxiv.org/abs/2310.15950.
@@ -27,27 +27,26 @@ class GenerateOptions(Options):
     """``[fuser] use = "generate"``."""
 
     weight: float = Field(default=1e-2, ge=0)
-    """Weight of the reconstruction beside the backbone's loss; the authors use 0.1 or 0.01."""
+    """Weight of the reconstruction loss, added to the backbone's loss; the authors use 0.1 or 0.01."""
     mask: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the nodes whose embedding is masked in a step."""
+    """Share of the nodes that a step masks."""
     temperature: float = Field(default=0.2, gt=0)
     """Temperature of InfoNCE."""
     hidden: int | None = Field(default=None, ge=1)
-    """Width of the hidden layer; by default half of vector and embedding length together."""
+    """Width of the hidden layer; by default half the sum of vector and embedding length."""
     nodes_per_step: int = Field(default=256, ge=2)
-    """Nodes at most that a step masks."""
+    """Maximum number of nodes that a step masks."""
     learning_rate: float = Field(default=3e-3, gt=0)
-    """Step size of Adam for the MLP and the mask."""
+    """Step size of Adam for the MLP and the mask embedding."""
     unseen_length: float | None = Field(default=None, gt=0)
-    """Length of what is placed, in mean lengths of trained rows: the longer, the more is shown of what is new, at the
-    cost of the rest. By default as the regression makes it, which is about as visible as it deserves to be."""
+    """Length of placed rows, as a multiple of the mean length of trained rows. Longer rows recommend unseen entities
+    more often. By default the length of the regression's prediction: the less the vectors explain, the shorter."""
 
 
 class Generate(Fuser):
-    """Masks some nodes at every step; an MLP must tell their vectors from what propagation made of them (InfoNCE).
+    """InfoNCE loss of an MLP that predicts the vectors of masked nodes from their propagated embeddings.
 
-    Serving carries nothing extra. Unseen nodes are placed by the linear map that comes nearest to the trained
-    embeddings: what is trained here leads from embeddings to vectors, not back.
+    Serving needs no vectors. The MLP maps embeddings to vectors, so unseen entities are placed by ridge regression.
     """
 
     options_class = GenerateOptions
@@ -55,7 +54,7 @@ class Generate(Fuser):
     needs = frozenset({"embeddings", "propagation", "loss"})
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        """Begin a run."""
+        """Return the fusion of one run."""
         return _Reconstruction(self.options, data, dim, seed, device)
 
 
@@ -106,10 +105,10 @@ class _Reconstruction(Fusion):
         if self._masked is None:
             return None
         whole = torch.cat([step.user_embeddings, step.item_embeddings])
-        told = self._mlp(whole.index_select(0, self._masked))
-        own = torch.arange(len(told), device=told.device)
+        predicted = self._mlp(whole.index_select(0, self._masked))
+        own = torch.arange(len(predicted), device=predicted.device)
         targets = self._targets.index_select(0, self._masked)
-        return self._options.weight * info_nce(told, targets, own, temperature=self._options.temperature)
+        return self._options.weight * info_nce(predicted, targets, own, temperature=self._options.temperature)
 
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         return self._semantics.host.fitted_placement(kind, embeddings, length=self._options.unseen_length)

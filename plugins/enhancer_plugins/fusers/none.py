@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 class NoFusionOptions(Options):
-    """``[fuser] use = "none"``: there is nothing to choose."""
+    """``[fuser] use = "none"``. It has no options."""
 
 
 class NoFusion(Fuser):
-    """Ignores the semantic vectors; none have to exist."""
+    """The backbone without semantic vectors."""
 
     options_class = NoFusionOptions
     options: NoFusionOptions
     uses_semantics = False
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        """Begin a run."""
+        """Return a fusion that overrides nothing."""
         del data, dim, seed, device
         return Fusion()

@@ -1,13 +1,13 @@
-"""A prior: vectors say where an embedding is to be expected, and interactions overrule them as they grow.
+"""Shrinkage of served embeddings towards a regression on their vectors, as a prior that interactions outweigh.
 
-In the spirit of Agarwal & Chen 2009, "Regression-based Latent Factor Models" (KDD), whose factors have a regression on
-features for their prior mean, here in two steps: training is that of the backbone alone, and when it is served,
+The idea is that of Agarwal & Chen 2009, "Regression-based Latent Factor Models" (KDD), whose factors have a regression
+on features as their prior mean. Here there are two steps: the backbone is trained alone, and served embeddings become
 
     P(s) = W s + b                   ridge regression of trained embeddings on vectors, weights n / (n + max(k, 1))
-    e'   = (n e + k P(s)) / (n + k)  for a node with n training interactions
+    e'   = (n e + k P(s)) / (n + k)  for an entity with n training interactions
 
-with ``P(s)`` at the mean length of trained embeddings. A node with many interactions stays where it is; one without any
-is where the regression says, at the length that it says (``unseen_length``).
+with ``P(s)`` rescaled to the mean length of trained embeddings. An entity without interactions is placed at ``P(s)``,
+at the length of the regression or at ``unseen_length``.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ class PriorOptions(Options):
     searched: ClassVar[Mapping[str, float]] = {"items": 10.0, "ridge": 10.0}
 
     items: float = Field(default=3.0, ge=0)
-    """What an item's vector is worth, in interactions (``k``); at 0 it places unseen items and does no more."""
+    """Weight ``k`` of an item's vector, in interactions. With 0, the fuser only places unseen items."""
     users: float = Field(default=0.0, ge=0)
-    """What a user's vector is worth."""
+    """Weight ``k`` of a user's vector, in interactions."""
     ridge: float = Field(default=0.03, gt=0)
-    """Penalty of the regression, in parts of the mean variance of a column of the vectors."""
+    """Penalty of the regression, as a multiple of the mean variance of a column of the vectors."""
     unseen_length: float | None = Field(default=None, gt=0)
-    """Length of what is placed, in mean lengths of trained rows: the longer, the more is shown of what is new, at the
-    cost of the rest. By default as the regression makes it, which is about as visible as it deserves to be."""
+    """Length of placed rows, as a multiple of the mean length of trained rows. Longer rows recommend unseen entities
+    more often. By default the length of the regression's prediction: the less the vectors explain, the shorter."""
 
 
 class Prior(Fuser):
-    """Draws the embeddings of nodes with few interactions towards what their vectors let expect.
+    """Shrinkage of the embeddings of entities with few interactions towards a regression on their vectors.
 
-    Training is that of the backbone alone, and serving carries nothing extra.
+    Nothing is trained, and serving needs no vectors.
     """
 
     options_class = PriorOptions
@@ -54,7 +54,7 @@ class Prior(Fuser):
     needs = frozenset({"served"})
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        """Begin a run."""
+        """Return the fusion of one run."""
         del dim, seed, device
         return _Shrinkage(self.options, data)
 

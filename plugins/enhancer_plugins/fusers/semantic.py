@@ -1,4 +1,4 @@
-"""No ids at all: a network of the vectors takes the place of the embeddings.
+"""Embeddings computed from the semantic vectors alone, without ids.
 
 Sheng et al. 2025, "Language Representations Can be What Recommenders Need: Findings and Potentials" (AlphaRec),
 https://arxiv.org/abs/2407.05441.
@@ -29,19 +29,19 @@ class SemanticOptions(Options):
     temperature: float = Field(default=0.15, gt=0)
     """Temperature of the softmax over cosines."""
     negatives: int = Field(default=256, ge=1)
-    """Items drawn at every step, against which each of its positives must win."""
+    """Items drawn per step as negatives of all its positives."""
     hidden: int | None = Field(default=None, ge=1)
-    """Width of the hidden layer; by default half the length of a vector, rounded down, and one more."""
+    """Width of the hidden layer; by default ``ds // 2 + 1`` for vectors of length ``ds``."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Step size of Adam for the MLP."""
     unseen_length: float = Field(default=1.0, gt=0)
-    """Length of what is placed, in mean lengths of trained rows; above 1, new items are shown more, at others' cost."""
+    """Length of placed rows; trained rows have length 1. Longer rows recommend unseen entities more often."""
 
 
 class Semantic(Fuser):
-    """Propagates an MLP of the vectors in place of embeddings, ranks by cosine, and trains by a sampled softmax.
+    """An MLP of the vectors in place of embeddings, propagated and trained by a sampled softmax over cosines.
 
-    Serving carries nothing extra. An unseen node is placed by the very network that made the others.
+    Serving needs no vectors. The MLP also places unseen entities.
     """
 
     options_class = SemanticOptions
@@ -49,7 +49,7 @@ class Semantic(Fuser):
     needs = frozenset({"embeddings", "ranking"})
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        """Begin a run."""
+        """Return the fusion of one run."""
         return _Projection(self.options, data, dim, seed, device)
 
 
@@ -66,7 +66,7 @@ class _Projection(Fusion):
         self._semantics = Semantics(data, device)
         ds = self._semantics.dim
         self._mlp = Mlp((ds, options.hidden or ds // 2 + 1, dim), generator(seed, "semantic"), device)
-        self._here: dict[Kind, torch.Tensor] = {
+        self._has_vector: dict[Kind, torch.Tensor] = {
             kind: (rows != 0).any(1, keepdim=True).to(rows.dtype) for kind, rows in self._semantics.vectors.items()
         }
         self._loss = SampledSoftmax(
@@ -80,8 +80,8 @@ class _Projection(Fusion):
         self, users: torch.Tensor, items: torch.Tensor, *, training: bool
     ) -> tuple[torch.Tensor, torch.Tensor]:
         del users, items, training
-        # Who has no vector starts from nothing, and gets what the neighbours send.
-        made = {kind: self._mlp(rows) * self._here[kind] for kind, rows in self._semantics.vectors.items()}
+        # An entity without a vector starts from zero; propagation adds its neighbours.
+        made = {kind: self._mlp(rows) * self._has_vector[kind] for kind, rows in self._semantics.vectors.items()}
         return made["user"], made["item"]
 
     def ranking_loss(self, step: TrainingStep) -> torch.Tensor:

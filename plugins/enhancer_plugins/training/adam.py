@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class Adam:
-    """Adam (Kingma & Ba 2015). Float32 parameters on the CPU are stepped by a kernel, others by torch operations.
+    """Adam (Kingma & Ba 2015). A kernel updates float32 parameters on the CPU; torch operations update all others.
 
     Args:
-        parameters: What is trained, by name.
+        parameters: Parameters to train, by name.
         learning_rate: Step size.
-        rates: Step sizes of parameters that have their own.
-        betas: Decay of the two moments.
-        epsilon: Keeps the division finite.
-        reference: Use torch operations on the CPU too.
+        rates: Step sizes that differ from ``learning_rate``, by name.
+        betas: Decay rates of the two moments.
+        epsilon: Added to the denominator.
+        reference: Use torch operations on the CPU, too.
     """
 
     def __init__(
@@ -44,25 +44,26 @@ class Adam:
         self._first = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._parameters.items()}
         self._second = {name: torch.zeros_like(p, requires_grad=False) for name, p in self._parameters.items()}
         rows = {name: len(p) if p.ndim > 1 else 1 for name, p in self._parameters.items()}
-        self._undecayed = {name: np.zeros(n, np.float32) for name, n in rows.items()}
+        self._no_decay = {name: np.zeros(n, np.float32) for name, n in rows.items()}
         self._penalties = {name: np.zeros(n, np.float32) for name, n in rows.items()}
         self._steps = 0
-        self.pace = 1.0
-        """Multiplies every step size; not part of the state."""
+        self.rate_factor = 1.0
+        """Factor of all step sizes; not part of the state."""
 
     @torch.no_grad()
     def step(
         self, gradients: Mapping[str, torch.Tensor | None], decay: Mapping[str, torch.Tensor] | None = None
     ) -> float | torch.Tensor:
-        """Move every parameter that has a gradient.
+        """Update every parameter that has a gradient.
 
         Args:
-            gradients: By parameter; None, or left out, for one without.
-            decay: By parameter, float32 ``[rows]``: the gradient of row r grows by ``decay[r]`` times the row.
+            gradients: Gradient by parameter; None or missing for a parameter that is not updated.
+            decay: By parameter, float32 ``[rows]``: ``decay[r]`` times row r is added to the gradient of row r.
 
         Returns:
-            The L2 penalty whose gradient the decay is, before the move: the sum of ``decay[r] / 2`` times the squared
-            length of row r. A float64 scalar where parameters are on a device that asking for it would stop.
+            The L2 penalty whose gradient the decay is, before the update: the sum of ``decay[r] / 2`` times the squared
+            length of row r. On other devices than the CPU a float64 scalar tensor, because reading it would
+            synchronise.
         """
         penalty: float | torch.Tensor = 0.0
         self._steps += 1
@@ -75,7 +76,7 @@ class Adam:
             m, v = self._first[name], self._second[name]
             rows = decay.get(name) if decay else None
             if parameter.device.type == "cpu" and parameter.dtype == torch.float32 and not self._reference:
-                slopes = self._undecayed[name] if rows is None else rows.numpy()
+                slopes = self._no_decay[name] if rows is None else rows.numpy()
                 penalty += self._kernel(name, gradient.contiguous().view(_rows(parameter)).numpy(), slopes, (c1, c2))
                 continue
             if rows is not None:
@@ -85,19 +86,20 @@ class Adam:
                 gradient = gradient + (rows.to(held).unsqueeze(1) * held).view_as(parameter)
             m.lerp_(gradient, 1 - b1)
             v.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-            parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-self.pace * self._rates[name] / c1)
+            rate = self.rate_factor * self._rates[name]
+            parameter.addcdiv_(m, (v / c2).sqrt_().add_(self._epsilon), value=-rate / c1)
         return penalty
 
     def _kernel(
         self, name: str, gradient: NDArray[np.float32], decay: NDArray[np.float32], corrections: tuple[float, float]
     ) -> float:
-        """Move one parameter; its share of the penalty."""
+        """Update one parameter and return its share of the penalty."""
         shape = _rows(self._parameters[name])
         arrays = (
             t.detach().view(shape).numpy() for t in (self._parameters[name], self._first[name], self._second[name])
         )
         weights, first, second = arrays
-        rate = self.pace * self._rates[name]
+        rate = self.rate_factor * self._rates[name]
         kernels.adam(
             weights, gradient, first, second, decay, rate, *self._betas, self._epsilon, *corrections,
             self._penalties[name],
@@ -105,14 +107,14 @@ class Adam:
         return float(self._penalties[name].sum(dtype=np.float64))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Moments and the number of steps, by name."""
+        """Return the moments and the number of steps, by name."""
         tensors = {f"first.{name}": t for name, t in self._first.items()}
         tensors |= {f"second.{name}": t for name, t in self._second.items()}
         tensors["steps"] = torch.tensor([self._steps], dtype=torch.int64)
         return tensors
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Inverse of :meth:`state`."""
+        """Restore the state of :meth:`state`."""
         for name in self._parameters:
             self._first[name].copy_(state[f"first.{name}"])
             self._second[name].copy_(state[f"second.{name}"])
@@ -120,5 +122,5 @@ class Adam:
 
 
 def _rows(parameter: torch.Tensor) -> tuple[int, int]:
-    """The shape by which the kernel sees a parameter: a vector is one row."""
+    """Return the shape in which the kernel sees a parameter: a vector is one row."""
     return (len(parameter), -1) if parameter.ndim > 1 else (1, -1)

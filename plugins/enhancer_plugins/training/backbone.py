@@ -1,4 +1,4 @@
-"""What backbones trained by this kit have in common: the options of training, and the way through a run."""
+"""Base class and options of backbones that are trained in epochs."""
 
 from __future__ import annotations
 
@@ -14,83 +14,83 @@ if TYPE_CHECKING:
     from enhancer.contracts import Context, Fitted, Fuser, Monitor, TrainingData
     from enhancer_plugins.training.model import RankingModel, Recipe
 
-_LOSSES_OF = {
+_LOSSES_WITH = {
     "negatives": ("softmax",),
     "in_batch": ("softmax",),
     "temperature": ("softmax", "multinomial"),
     "similarity": ("softmax", "multinomial"),
 }
-"""Options that are of some losses alone, and of which."""
-_SAYING_NOTHING = (None, False, "dot")
-"""Values of these that hold for every loss: whoever sets one is not ignored."""
+"""Losses that use each of these options."""
+_NEUTRAL = (None, False, "dot")
+"""Values of these options that have the same meaning for every loss."""
 
 
 class TrainingOptions(Options):
-    """How a model is trained, whatever it is."""
+    """Options of any backbone that is trained in epochs."""
 
     dim: int = Field(default=64, ge=1)
     """Length of an embedding."""
     epochs: int = Field(default=300, ge=0)
-    """Epochs at most."""
+    """Maximum number of epochs."""
     loss: str = "bpr"
-    """What ranks: pairs of items (bpr), each positive among many negatives (softmax), or each among all items
-    (multinomial). A subclass says which of them it has."""
+    """Ranking loss: pairs of items (bpr), each positive against many negatives (softmax), or each positive against all
+    items (multinomial). A backbone may offer some of them only."""
     negatives: int = Field(default=256, ge=1)
-    """Of softmax: items drawn evenly for a step, against all its users."""
+    """For softmax: items sampled uniformly per step, shared by its users."""
     in_batch: bool = False
-    """Of softmax: whether the positives of a step's other interactions are negatives as well."""
+    """For softmax: whether the positives of the step's other interactions are negatives, too."""
     temperature: float | None = Field(default=None, gt=0)
-    """Of a softmax: divides the scores; by default 0.2 for cosines and 1 for inner products."""
+    """For softmax and multinomial: divisor of the scores; by default 0.2 for cosines and 1 for inner products."""
     similarity: Literal["dot", "cosine"] = "dot"
-    """Of a softmax: what scores are, in training and in serving (then rows of unit length are served)."""
+    """For softmax and multinomial: score function. With cosine, served rows have unit length."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of Adam."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Whether the step size stays, or falls to nothing over ``epochs`` along half a cosine (Loshchilov & Hutter 2017,
-    eq. 5, without restarts)."""
+    """Whether the step size is constant, or falls to zero over ``epochs`` along half a cosine (Loshchilov & Hutter
+    2017, eq. 5, without restarts)."""
     draws: Literal["interactions", "users"] | None = None
-    """What an epoch goes through: each interaction once, or as many draws of a user, evenly, with one of their items
-    (then users with few interactions weigh as much as others), as in the code of He et al. 2020 (LightGCN). By default
-    users for BPR; interactions for a softmax and for a fuser that ranks in its own way."""
+    """Sampling of an epoch: each interaction once, or as many uniform draws of a user with one of their items, as in
+    the code of He et al. 2020 (LightGCN); users with few interactions then weigh as much as others. By default users
+    for BPR, and interactions for a softmax and for a fuser with its own ranking loss."""
     regularisation: float = Field(default=1e-3, ge=0)
-    """Weight of the L2 penalty on what a step draws."""
+    """Weight of the L2 penalty on the embeddings of a step."""
     batch_size: int | None = Field(default=None, ge=1)
-    """Interactions a step; by default a fortieth of them all, 512 at least, and all of them for multinomial."""
+    """Interactions per step; by default a fortieth of all, but at least 512; for multinomial, all of them."""
     eval_every: int = Field(default=5, ge=1)
     """Epochs between validations."""
     patience: int = Field(default=6, ge=1)
-    """Validations without a new best after which training stops."""
+    """Validations without improvement after which training stops."""
     init_std: float = Field(default=0.1, gt=0)
     """Standard deviation of the initial embeddings."""
     device: str = "auto"
     """auto, cpu, cuda or another torch device."""
     engine: Literal["auto", "numba", "torch"] = "auto"
-    """numba (kernels for the CPU), torch (the reference, and the way on a GPU), or auto: the faster one."""
+    """numba (kernels for the CPU), torch (the reference, and the choice for a GPU), or auto: the faster one."""
 
     def in_effect(self, name: str) -> Any:
-        """As the loss has it."""
-        if self.loss not in _LOSSES_OF.get(name, (self.loss,)):
+        """Return the value of an option with defaults that depend on the loss; None if the loss does not use it."""
+        if self.loss not in _LOSSES_WITH.get(name, (self.loss,)):
             return None
         if name == "temperature" and self.temperature is None:
             return 0.2 if self.similarity == "cosine" else 1.0
         return super().in_effect(name)
 
     def without_effect(self) -> dict[str, str]:
-        """Options of another loss than the one that is trained by."""
-        there = get_args(type(self).model_fields["loss"].annotation)
+        """Return options that were set although the loss does not use them, with the reason."""
+        offered = get_args(type(self).model_fields["loss"].annotation)
         found = {}
-        for name, losses in _LOSSES_OF.items():
-            if self.loss in losses or name not in self.model_fields_set or getattr(self, name) in _SAYING_NOTHING:
+        for name, losses in _LOSSES_WITH.items():
+            if self.loss in losses or name not in self.model_fields_set or getattr(self, name) in _NEUTRAL:
                 continue
-            those = " or ".join(repr(loss) for loss in losses if not there or loss in there)
-            found[name] = f"goes with loss = {those} alone, and loss is {self.loss!r}"
+            using = " or ".join(repr(loss) for loss in losses if not offered or loss in offered)
+            found[name] = f"requires loss = {using}, but loss is {self.loss!r}"
         return found
 
 
 class TrainedBackbone(Backbone):
-    """A backbone whose model is trained by :func:`enhancer_plugins.training.loop.train`.
+    """Backbone whose model is trained by :func:`enhancer_plugins.training.loop.train`.
 
-    A subclass names its options (a :class:`TrainingOptions`) and makes its model.
+    A subclass sets ``options_class`` to a subclass of :class:`TrainingOptions` and implements :meth:`model`.
     """
 
     options_class: ClassVar[type[Options]] = TrainingOptions
@@ -100,45 +100,48 @@ class TrainedBackbone(Backbone):
     def __init__(self, options: TrainingOptions, context: Context) -> None:
         super().__init__(options, context)
         refuse_without_effect(options, where="[backbone]")
-        if options.similarity == "cosine":  # columns beside the embeddings would lend them their length
+        if options.similarity == "cosine":  # widening columns would change the length that embeddings are scaled to
             self.accepts = self.accepts - {"input"}
 
     @abstractmethod
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
-        """The model of one run, before its first epoch."""
+        """Return the untrained model of one run."""
 
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
         """Train the model of :meth:`model` with validation, early stopping and checkpoints."""
         from enhancer_plugins.training import loop, run
-        from enhancer_plugins.training.model import Recipe, Softmax
+        from enhancer_plugins.training.model import Recipe, SoftmaxConfig
 
         own = self.options
-        softmax, whole = None, own.loss == "multinomial"
+        softmax, over_all_items = None, own.loss == "multinomial"
         if own.loss in {"softmax", "multinomial"}:
-            drawn = None if whole else own.negatives
-            softmax = Softmax(drawn, own.in_batch and not whole, own.in_effect("temperature"), own.similarity)
+            softmax = SoftmaxConfig(
+                None if over_all_items else own.negatives,
+                own.in_batch and not over_all_items,
+                own.in_effect("temperature"),
+                own.similarity,
+            )
         recipe = Recipe(
             own.dim,
             own.learning_rate,
             own.regularisation,
-            own.batch_size or (len(data.users) if whole else None),
+            own.batch_size or (len(data.users) if over_all_items else None),
             own.init_std,
             own.device,
             own.engine,
             softmax,
             own.epochs if own.schedule == "cosine" else None,
-            self._by_user(fuser),
+            self._draws_by_user(fuser),
         )
         model = self.model(recipe, data, fuser, seed)
         schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
-        name = run.identity(self, data, fuser, seed) if monitor.checkpoint else ""
+        identity = run.identity(self, data, fuser, seed) if monitor.checkpoint else ""
         try:
-            outcome = loop.train(model, schedule, monitor, identity=name, where=self.display_name)
+            outcome = loop.train(model, schedule, monitor, identity=identity, where=self.display_name)
         finally:
             model.close()
         return model.fitted(outcome)
 
-    def _by_user(self, fuser: Fuser) -> bool:
-        """Whether an epoch draws by user."""
+    def _draws_by_user(self, fuser: Fuser) -> bool:
         by_default = self.options.loss == "bpr" and "ranking" not in fuser.needs
         return by_default if self.options.draws is None else self.options.draws == "users"

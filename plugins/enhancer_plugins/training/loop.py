@@ -1,4 +1,4 @@
-"""Epochs, early stopping, checkpoints: what surrounds the training of any model."""
+"""Training loop: epochs, validation, early stopping and checkpoints."""
 
 from __future__ import annotations
 
@@ -22,74 +22,80 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CHECKPOINT_SECONDS = 30.0
-"""A checkpoint is written after each validation, and when this long has passed since the last."""
+"""Seconds after which a checkpoint is written even without a validation."""
 OPTIMISER = "optimiser."
-"""Names of a model's state that begin so are needed to train on, but not to use the model."""
+"""Prefix of state that is needed to continue training, but not to use the model."""
 
 
 class Trainable(Protocol):
-    """What the loop trains."""
+    """Model that :func:`train` can train."""
 
     def train_epoch(self, epoch: int) -> float:
-        """Run epoch ``epoch`` (from 1), drawing from ``epoch`` and the model's seed alone; the mean loss a step."""
+        """Run an epoch (from 1) and return the mean loss per step.
+
+        Random numbers must depend on ``epoch`` and the model's seed alone, so that a run can be resumed.
+        """
 
     def factors(self) -> Factors:
-        """What the model scores by now; the arrays must not change later."""
+        """Return the current factors, in arrays that do not change later."""
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Everything needed to go on, by name; tensors may be live (the loop copies what it keeps)."""
+        """Return everything needed to continue training, by name. The loop copies the tensors that it keeps."""
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Inverse of :meth:`state`; names beginning with :data:`OPTIMISER` may be absent."""
+        """Restore the state of :meth:`state`; names that start with :data:`OPTIMISER` may be absent."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train."""
+    """Length of a run."""
 
     epochs: int
-    """The most there will be."""
+    """Maximum number of epochs."""
     eval_every: int
     """Epochs between validations."""
     patience: int
-    """Validations without a new best after which training stops."""
+    """Validations without improvement after which training stops."""
 
 
 @dataclass
 class Outcome:
-    """How training went; the model is left in its best state."""
+    """Progress of a run so far."""
 
     epochs: int = 0
     """Epochs run."""
     best_epoch: int = 0
+    """Epoch with the best validation metric; the last validated one without a validation split."""
     best_metric: float | None = None
+    """Best validation metric; None without a validation split."""
     history: list[dict[str, float]] = field(default_factory=list)
+    """See :attr:`enhancer.contracts.Fitted.history`."""
 
 
 def train(
     model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: str = "", where: str = "training"
 ) -> Outcome:
-    """Train until the last epoch, or until validation stops improving; keep the best state.
+    """Train until the last epoch, or until the validation metric stops improving.
 
-    Without a validation split (``monitor.validate`` answers None) the last epoch is the best one.
+    Without a validation split (``monitor.validate`` returns None) the last epoch is the best one.
 
     Args:
-        model: What to train; left in the state of the best epoch.
-        schedule: How long.
-        monitor: Validates, listens and names the checkpoint, if there is to be one.
+        model: Model to train. It is left in the state of the best epoch.
+        schedule: Length of the run.
+        monitor: Validation, progress and checkpoint path.
+        identity: Hash of everything that the result depends on. Checkpoints with another identity are ignored.
         where: Subject of the message about a diverged run, such as ``backbone 'lightgcn'``.
-        identity: Names everything that a result depends on. A checkpoint of another identity is not resumed.
 
     Raises:
-        DivergenceError: The loss is no longer a number.
+        DivergenceError: The loss is NaN or infinite.
     """
     outcome = Outcome()
     best: dict[str, torch.Tensor] | None = None
     stale = 0
     resumed = _read(monitor.checkpoint, identity) if monitor.checkpoint else None
     if resumed:
-        outcome, stale, now, best = resumed
-        model.load_state(now)
+        outcome, stale, current, best = resumed
+        model.load_state(current)
     written = time.monotonic()
     checkpoint = monitor.checkpoint
     while outcome.epochs < schedule.epochs and stale < schedule.patience:
@@ -115,8 +121,8 @@ def train(
         if checkpoint and due:
             try:
                 _write(checkpoint, identity, outcome, stale, model.state(), best)
-            except OSError as error:  # a full disk is no reason to lose the run
-                _log.warning("%s cannot be written (%s): this run could not be resumed", checkpoint, error)
+            except OSError as error:  # training continues on a full disk
+                _log.warning("cannot write checkpoint %s (%s): this run cannot be resumed", checkpoint, error)
                 checkpoint = None
             written = time.monotonic()
         monitor.epoch_finished(epoch, schedule.epochs, loss, metric)
@@ -132,25 +138,27 @@ def _write(
     identity: str,
     outcome: Outcome,
     stale: int,
-    now: Mapping[str, torch.Tensor],
+    current: Mapping[str, torch.Tensor],
     best: Mapping[str, torch.Tensor] | None,
 ) -> None:
-    """Write a checkpoint beside ``path`` and move it there, so that a kill leaves the old one or the new one.
+    """Write a checkpoint to a temporary file and rename it, so that an interruption never leaves a partial one.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    whole = [(f"now.{name}", t) for name, t in now.items()] + [(f"best.{name}", t) for name, t in (best or {}).items()]
+    state = [(f"now.{name}", t) for name, t in current.items()] + [
+        (f"best.{name}", t) for name, t in (best or {}).items()
+    ]
     tensors: dict[str, torch.Tensor] = {}
-    for name, tensor in whole:
+    for name, tensor in state:
         kept = tensor.detach().cpu().contiguous()
-        # The format refuses tensors that share memory; all others are written from where they are.
+        # safetensors refuses tensors that share memory; those are copied.
         shared = any(kept.untyped_storage().data_ptr() == t.untyped_storage().data_ptr() for t in tensors.values())
         tensors[name] = kept.clone() if shared else kept
-    told = {
+    progress = {
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "best_metric": outcome.best_metric,
@@ -158,20 +166,20 @@ def _write(
         "history": outcome.history,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        save_file(tensors, beside, metadata={"identity": identity, "told": json.dumps(told)})
-        beside.replace(path)
+        save_file(tensors, temporary, metadata={"identity": identity, "told": json.dumps(progress)})
+        temporary.replace(path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _read(
     path: Path, identity: str
 ) -> tuple[Outcome, int, dict[str, torch.Tensor], dict[str, torch.Tensor] | None] | None:
-    """Read a checkpoint; None where there is none of this run. With a damaged one training starts over."""
+    """Read the checkpoint of a run; None if there is none, or if it is damaged (with a warning)."""
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -182,12 +190,14 @@ def _read(
             if metadata.get("identity") != identity:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        told = json.loads(metadata["told"])
-        outcome = Outcome(int(told["epochs"]), int(told["best_epoch"]), told["best_metric"], list(told["history"]))
-        stale = int(told["stale"])
+        progress = json.loads(metadata["told"])
+        outcome = Outcome(
+            int(progress["epochs"]), int(progress["best_epoch"]), progress["best_metric"], list(progress["history"])
+        )
+        stale = int(progress["stale"])
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-        _log.warning("%s is not a readable checkpoint (%s): training starts over", path, error)
+        _log.warning("cannot read checkpoint %s (%s): training starts over", path, error)
         return None
-    now = {name.removeprefix("now."): t for name, t in tensors.items() if name.startswith("now.")}
+    current = {name.removeprefix("now."): t for name, t in tensors.items() if name.startswith("now.")}
     best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
-    return outcome, stale, now, best or None
+    return outcome, stale, current, best or None

@@ -1,4 +1,4 @@
-"""A small trained network that fusers share, and its way into serving."""
+"""Multilayer perceptron that fusers train, with its conversion to numpy layers for serving."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch.autograd.function import once_differentiable
 
 from enhancer.contracts import Dense
 from enhancer.contracts.placement import LEAK
-from enhancer_plugins.training.pairs import both, divided, halves
+from enhancer_plugins.training.worker import run_both, run_halves, splits_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-_WORTH_DIVIDING = 512
-"""Rows below which they are not cut in two."""
+_MIN_ROWS = 512
+"""Minimum number of rows that are cut in halves."""
 
 
 class _Halves(torch.autograd.Function):
-    """The layers over the first half of the rows and over the second, at once where that is quicker."""
+    """The layers applied to both halves of the rows, the second half in the worker thread if it is enabled."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
@@ -37,7 +37,7 @@ class _Halves(torch.autograd.Function):
                 made.append(rows)
             return made
 
-        found = halves(len(x), run)
+        found = run_halves(len(x), run)
         ctx.weights, ctx.inputs = weights[::2], [made[:-1] for made in found]
         return torch.cat([made[-1] for made in found])
 
@@ -53,13 +53,13 @@ class _Halves(torch.autograd.Function):
                 if number or ctx.needs_input_grad[0]:
                     before = gradient = gradient @ ctx.weights[number].T
                 if number:
-                    # what came out has the sign of what went in
+                    # the output of LeakyReLU has the sign of its input
                     gradient = torch.ops.aten.leaky_relu_backward(gradient, inputs[number], LEAK, True)
             return found, before
 
         first, second = ctx.inputs
         middle = len(first[0])
-        (one, left), (two, right) = both(
+        (one, left), (two, right) = run_both(
             lambda: run(gradients[0][:middle], first), lambda: run(gradients[0][middle:], second)
         )
         whole = torch.cat([left, right]) if left is not None and right is not None else None
@@ -67,12 +67,12 @@ class _Halves(torch.autograd.Function):
 
 
 class Mlp:
-    """Dense layers with LeakyReLU between them; weights as Glorot & Bengio 2010 draw them, biases zero.
+    """Dense layers with LeakyReLU between them. Weights are initialised as in Glorot & Bengio 2010, biases with zero.
 
     Args:
-        widths: Columns in, of each hidden layer, and out.
-        random: Draws the weights.
-        device: Where they live.
+        widths: Number of input columns, of units of each hidden layer, and of output columns.
+        random: Generator of the initial weights.
+        device: Device of the weights.
     """
 
     def __init__(self, widths: Sequence[int], random: torch.Generator, device: str) -> None:
@@ -84,8 +84,8 @@ class Mlp:
             self.weights[f"bias.{number}"] = torch.zeros(fan_out, device=device)
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 ``[n, widths[0]]`` to float32 ``[n, widths[-1]]``."""
-        if x.device.type == "cpu" and len(x) >= _WORTH_DIVIDING and divided():
+        """Apply the layers: float32 ``[n, widths[0]]`` to float32 ``[n, widths[-1]]``."""
+        if x.device.type == "cpu" and len(x) >= _MIN_ROWS and splits_work():
             made: torch.Tensor = _Halves.apply(x, *self.weights.values())  # type: ignore[no-untyped-call]
             return made
         for number in range(self._depth):
@@ -95,11 +95,11 @@ class Mlp:
         return x
 
     def parameters(self) -> Iterable[torch.Tensor]:
-        """What is trained."""
+        """Return the trainable parameters."""
         return self.weights.values()
 
     def layers(self) -> tuple[Dense, ...]:
-        """The network as it is now, in numpy."""
+        """Return a copy of the current layers in numpy."""
         own = {name: t.detach().cpu().numpy().copy() for name, t in self.weights.items()}
         last = self._depth - 1
         return tuple(
@@ -108,10 +108,10 @@ class Mlp:
         )
 
     def state(self, prefix: str = "") -> dict[str, torch.Tensor]:
-        """What a checkpoint keeps."""
+        """Return the weights by name, for a checkpoint."""
         return {f"{prefix}{name}": t.detach() for name, t in self.weights.items()}
 
     def load_state(self, state: Mapping[str, torch.Tensor], prefix: str = "") -> None:
-        """Inverse of :meth:`state`."""
+        """Restore the weights of :meth:`state`."""
         for name, tensor in self.weights.items():
             tensor.data.copy_(state[f"{prefix}{name}"])

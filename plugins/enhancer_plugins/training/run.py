@@ -1,4 +1,4 @@
-"""What every run begins with: its device, its seeds and its name."""
+"""Device, engine, random generators and identity of a training run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 Engine = Literal["auto", "numba", "torch"]
-"""What computes a step: kernels compiled for this CPU, or torch, which is the reference and runs on every device."""
+"""Implementation of a training step: kernels compiled for the CPU, or torch, the reference, on any device."""
 
 
 def choose_device(wanted: str) -> str:
-    """``auto``, ``cpu`` or a torch device, to a device that is there.
+    """Return an available device for ``auto``, ``cpu`` or the name of a torch device.
 
     Raises:
-        ConfigError: The device is not there.
+        ConfigError: The device is not available.
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -35,20 +35,20 @@ def choose_device(wanted: str) -> str:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"[backbone] device {wanted!r} cannot be used: {reason}", hint='try device = "auto"'
+            f"[backbone] device {wanted!r} is not available: {reason}", hint='set [backbone] device = "auto"'
         ) from None
     return wanted
 
 
 def choose_engine(wanted: Engine, device: str) -> Literal["numba", "torch"]:
-    """``auto`` to the engine that is faster on a device.
+    """Return the engine to use: for ``auto``, the faster one on the device.
 
     Raises:
-        ConfigError: The kernels do not run there.
+        ConfigError: The kernels do not run on the device.
     """
     if wanted == "numba" and not device.startswith("cpu"):
         raise ConfigError(
-            f"[backbone] engine 'numba' runs on the CPU, and device is {device!r}",
+            f"[backbone] engine 'numba' runs on the CPU only, but device is {device!r}",
             hint='set device = "cpu", or engine = "torch"',
         )
     if wanted == "auto":
@@ -57,27 +57,27 @@ def choose_engine(wanted: Engine, device: str) -> Literal["numba", "torch"]:
 
 
 def generator(seed: int, purpose: str) -> torch.Generator:
-    """A random stream of its own for each purpose, so that drawing for one never moves another."""
+    """Return a generator for one purpose; its numbers do not depend on those drawn for other purposes."""
     digest = hashlib.sha256(f"{purpose}:{seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def identity(backbone: Backbone, data: TrainingData, fuser: Fuser, seed: int) -> str:
-    """A name for everything that a run's result depends on, by which a checkpoint knows its run."""
+    """Return a hash of everything that the result of a run depends on; a checkpoint stores it."""
     digest = hashlib.sha256()
-    for told in (
+    for part in (
         f"{type(backbone).__module__}:{type(backbone).__qualname__}",
         backbone.options.model_dump_json(),
         f"{type(fuser).__module__}:{type(fuser).__qualname__}",
         fuser.options.model_dump_json(),
         f"{seed} {data.n_users} {data.n_items}",
     ):
-        digest.update(told.encode() + b"\0")
+        digest.update(part.encode() + b"\0")
     for array in (data.users, data.items, data.user_vectors, data.item_vectors):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
     for name, side in (("users", data.user_features), ("items", data.item_features)):
-        for part in () if side is None else side.arrays():
-            digest.update(name.encode() + np.ascontiguousarray(part).data)
+        for values in () if side is None else side.arrays():
+            digest.update(name.encode() + np.ascontiguousarray(values).data)
     if data.labels is not None:
         digest.update(b"labels" + np.ascontiguousarray(data.labels).data)
     return digest.hexdigest()
@@ -85,15 +85,14 @@ def identity(backbone: Backbone, data: TrainingData, fuser: Fuser, seed: int) ->
 
 @contextmanager
 def repeatable(device: str) -> Iterator[None]:
-    """Have a GPU add up in the same order every time, so that equal arguments give equal results there as well.
+    """Use deterministic algorithms on a GPU, so that equal arguments give equal results.
 
-    By default rows that a step draws more than once get their gradients in the order in which threads come by.
+    By default, gradients of rows that a step draws several times are added in an order that depends on scheduling.
     """
     if not device.startswith("cuda"):
         yield
         return
-    # Two streams of matrix products could share memory that one of them needs: cuBLAS asks to be told.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this setting
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:

@@ -1,9 +1,8 @@
-"""Rows of users and items that training never saw.
+"""Rows of users and items without a training interaction.
 
-Where the fuser can place them by their semantic vector, it does. What cannot be placed gets the mean of the trained
-rows and a trace of noise: such items score like an average item, and among themselves their order is random. Without
-the noise they would tie, and ties are broken by row number, which in many catalogues goes with age or popularity: a
-model that knows nothing would seem to know something.
+Such a row is placed by its semantic vector if the fuser can. Otherwise it gets the mean of the trained rows plus a
+little noise: it then scores like an average item, and unplaced items rank in random order. Without the noise they would
+tie, and ties are broken by row number, which often correlates with age or popularity.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.contracts import Dense, Placement
-from enhancer.errors import FusionError
+from enhancer.errors import PluginError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 _NOISE = 1e-3
-"""Noise of unplaced rows, in standard deviations of the trained ones."""
+"""Noise of unplaced rows, in standard deviations of the trained rows."""
 
 
 def fill(
@@ -32,15 +31,15 @@ def fill(
     seed: int,
     placed: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write the untrained rows of ``rows``, in place.
+    """Write the rows of untrained entities in place.
 
     Args:
         rows: float32 ``[n, k]``.
-        trained: bool ``[n]``.
-        vectors: float32 ``[n, ds]``; zero rows cannot be placed.
-        placement: ``ds`` to ``k``.
-        seed: Draws the noise.
-        placed: bool ``[n]``: rows to be left as they are.
+        trained: bool ``[n]``: entities with a training interaction.
+        vectors: float32 ``[n, ds]``: semantic vectors; zero rows cannot be placed.
+        placement: Maps ``ds`` to ``k`` columns.
+        seed: Seed of the noise.
+        placed: bool ``[n]``: untrained rows that are already placed and stay as they are.
     """
     unseen = ~trained if placed is None else ~(trained | placed)
     if not unseen.any():
@@ -53,28 +52,31 @@ def fill(
             rows[known] = placement(vectors[known])
 
 
-def beside(placement: Placement, neutral: NDArray[np.float32], scale: float) -> Placement:
-    """A placement into widening columns, set beside a neutral embedding.
+def beside(placement: Placement, neutral: NDArray[np.float32], scale: float, *, fuser: str) -> Placement:
+    """Put a placement of widening columns beside a fixed embedding.
 
     Args:
-        placement: ``ds`` to ``w``.
-        neutral: float32 ``[d]``.
-        scale: Multiplies the placed columns.
+        placement: Maps ``ds`` to ``w`` columns.
+        neutral: float32 ``[d]``: the embedding, such as the mean of the trained ones.
+        scale: Factor for the placed columns.
+        fuser: Name of the fuser for the error message, such as ``fuser 'concat'``.
 
     Returns:
-        ``ds`` to ``d + w``: ``[neutral; scale * placed]``.
+        A map from ``ds`` to ``d + w`` columns, ``[neutral; scale * placed]``.
 
     Raises:
-        FusionError: The placement rescales its rows, which can no longer be said of a part of a row.
+        PluginError: The placement rescales its rows, which cannot be done for a part of a row.
     """
     if placement.norm is not None:
-        raise FusionError("a fuser that widens the input must place without `norm`: the backbone scales the columns")
+        raise PluginError(
+            f"{fuser} widens the input, so its placement must not set norm: the backbone scales the columns"
+        )
     width, d = placement.layers[-1].outputs, len(neutral)
     weight = np.zeros((width, d + width), np.float32)
     weight[:, d:] = np.eye(width, dtype=np.float32) * np.float32(scale)
     bias = np.concatenate([neutral, np.zeros(width, np.float32)]).astype(np.float32)
     last = placement.layers[-1]
-    if isinstance(last, Dense) and last.activation == "none":  # one layer less to carry and to multiply
+    if isinstance(last, Dense) and last.activation == "none":  # merge two linear layers into one
         merged = Dense(last.weight @ weight, last.bias @ weight + bias)
         return Placement((*placement.layers[:-1], merged))
     return Placement((*placement.layers, Dense(weight, bias)))

@@ -130,7 +130,7 @@ def test_it_trains_as_a_plain_machine_does():
     )
     for epoch in (1, 2):
         total = []
-        for triples in TripletSampler(data, 0).batches(epoch, 400):
+        for triples in TripletSampler(data, 0).steps(epoch, 400):
             loss = plain.loss(*triples, recipe.regularisation)
             adam.zero_grad()
             loss.backward()

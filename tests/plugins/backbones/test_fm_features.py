@@ -114,7 +114,7 @@ def test_ranking_trains_as_the_textbook_does(dense, engine):
     adam = torch.optim.Adam(book.p.values(), lr=RECIPE.learning_rate, eps=1e-8)
     for epoch in (1, 2):
         losses = []
-        for users, positives, negatives in TripletSampler(data, 0).batches(epoch, 200):
+        for users, positives, negatives in TripletSampler(data, 0).steps(epoch, 200):
             loss = torch.nn.functional.softplus(book.score(users, negatives) - book.score(users, positives)).mean()
             squares = book.penalty(users, torch.cat([positives, negatives]))
             loss = loss + RECIPE.regularisation / 2 * squares / len(users)
@@ -134,7 +134,7 @@ def test_clicks_train_as_the_textbook_does(dense, engine):
     data = replace(data, labels=labels)
     model = ClickModel(replace(RECIPE, engine=engine), data, fuser(dense), seed=0)
     book = Textbook(data, model.parameters, dense=dense)
-    first = next(iter(LabelledSampler(data, 0).batches(1, 200)))
+    first = next(iter(LabelledSampler(data, 0).steps(1, 200)))
     by_model = torch.autograd.grad(model.loss(first), list(model.parameters.values()))
     cross_entropy = torch.nn.functional.binary_cross_entropy
     by_book = torch.autograd.grad(
@@ -146,7 +146,7 @@ def test_clicks_train_as_the_textbook_does(dense, engine):
     adam = torch.optim.Adam(book.p.values(), lr=RECIPE.learning_rate, eps=1e-8)
     for epoch in (1, 2):
         losses = []
-        for users, items, good in LabelledSampler(data, 0).batches(epoch, 200):
+        for users, items, good in LabelledSampler(data, 0).steps(epoch, 200):
             loss = cross_entropy(torch.sigmoid(book.score(users, items)), good.double())
             loss = loss + RECIPE.regularisation / 2 * book.penalty(users, items) / len(users)
             adam.zero_grad()
@@ -300,7 +300,7 @@ def test_what_does_not_go_together_is_refused_in_words():
         ConfigError, match=r"learns from labels, but the interactions have none.*\[data.columns\] label"
     ):
         make(loss="log").fit_checked(data, Ignore(), seed=0, monitor=Watcher())
-    with pytest.raises(DataError, match="all training labels are the same"):
+    with pytest.raises(DataError, match="all training labels are equal"):
         make(loss="log").fit_checked(replace(data, labels=np.ones_like(labels)), Ignore(), seed=0, monitor=Watcher())
 
 
@@ -311,5 +311,5 @@ def test_defaults_go_with_the_loss():
 
 
 def test_draws_by_user_are_refused_for_clicks():
-    with pytest.raises(ConfigError, match=r"draws = 'users' does not go with loss = 'log'"):
+    with pytest.raises(ConfigError, match=r"draws = 'users' has no effect with loss = 'log'"):
         make(loss="log", draws="users")

@@ -86,7 +86,7 @@ def shaken(model):
     """Nothing is zero where training begins at zero."""
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in model.moved.values():
+        for parameter in model.trainable.values():
             parameter += 0.2 * torch.randn(parameter.shape, generator=random)
     return model
 
@@ -112,7 +112,7 @@ def assert_equal_gradients(found, loss, trained):
 
 @pytest.fixture(params=[1 << 20, 3 * WIDTH], ids=["at once", "in blocks"])
 def _held(request, monkeypatch):
-    monkeypatch.setattr(drawn_rows, "_HELD", request.param)
+    monkeypatch.setattr(drawn_rows, "_MAX_GATHERED", request.param)
 
 
 @pytest.mark.usefixtures("_held")
@@ -123,11 +123,11 @@ def test_gradients_of_bpr_are_those_of_torch_over_all_rows(fuser, features):
     step = triples(model)
     for again in range(2):  # what a step leaves behind is not the next one's
         step = Triples(*(column.roll(again) + 0 for column in step))
-        users, items, extra, _ = model.rows(step)
+        users, items, extra, _ = model.score_rows(step)
         loss = bpr_reference(users, items, step, extra)
         found = model.gradients(step)
         assert found.loss == pytest.approx(float(loss.detach()), rel=1e-5)
-        assert_equal_gradients(found.by, loss, model.moved)
+        assert_equal_gradients(found.by, loss, model.trainable)
         step = Triples(*(column[:13] for column in step))
 
 
@@ -141,7 +141,7 @@ def test_gradients_of_log_loss_are_those_of_torch_over_all_rows(fuser, features)
     loss = model.loss(Labelled(users, items, labels))
     found = model.gradients(Labelled(users, items, labels))
     assert found.loss == pytest.approx(float(loss.detach()), rel=1e-5)
-    assert_equal_gradients(found.by, loss, model.moved)
+    assert_equal_gradients(found.by, loss, model.trainable)
 
 
 @pytest.mark.parametrize("kind", [FMModel, ClickModel])

@@ -159,7 +159,7 @@ def test_items_that_cannot_be_placed_rank_at_random():
 
 
 def test_layer_weights_must_fit_the_layers():
-    with pytest.raises(ConfigError, match="2 numbers for 3 layers; give 4"):
+    with pytest.raises(ConfigError, match="2 numbers for 3 layers; set 4"):
         LightGCN(LightGCNOptions(layer_weights=[1.0, 1.0]), Context())
 
 
@@ -193,7 +193,7 @@ def test_kernels_are_for_the_cpu_alone():
     from enhancer_plugins.training.run import choose_engine
 
     assert (choose_engine("auto", "cpu"), choose_engine("auto", "cuda")) == ("numba", "torch")
-    with pytest.raises(ConfigError, match="engine 'numba' runs on the CPU, and device is 'cuda'"):
+    with pytest.raises(ConfigError, match="engine 'numba' runs on the CPU only, but device is 'cuda'"):
         choose_engine("numba", "cuda")
 
 
@@ -208,7 +208,7 @@ def test_softmax_learns_and_serves_the_similarity_it_was_trained_by():
         np.testing.assert_allclose(np.linalg.norm(fitted.factors.items[seen], axis=1), 1, rtol=1e-5)
     plain = fit(in_batch=True, **options)
     assert plain.history[-1]["loss"] < plain.history[0]["loss"]
-    with pytest.raises(ConfigError, match="goes with loss = 'softmax' or 'multinomial' alone"):
+    with pytest.raises(ConfigError, match="requires loss = 'softmax' or 'multinomial'"):
         fit(similarity="cosine")
     with pytest.raises(
         FusionError, match=r"a widened input, which .* does not offer with its current options; .* similarity"

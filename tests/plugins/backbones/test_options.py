@@ -17,20 +17,20 @@ LIGHTGCN, MACHINE = (LightGCN, LightGCNOptions), (FM, FMOptions)
 @pytest.mark.parametrize(
     ("backbone", "options", "says"),
     [
-        (LIGHTGCN, {"temperature": 0.2}, r"temperature = 0.2 goes with loss = 'softmax' or 'multinomial' alone"),
+        (LIGHTGCN, {"temperature": 0.2}, r"temperature = 0.2 requires loss = 'softmax' or 'multinomial'"),
         (
             LIGHTGCN,
             {"similarity": "cosine"},
-            r"similarity = 'cosine' goes with loss = 'softmax' or 'multinomial' alone",
+            r"similarity = 'cosine' requires loss = 'softmax' or 'multinomial'",
         ),
-        (LIGHTGCN, {"negatives": 256}, r"negatives = 256 goes with loss = 'softmax' alone, and loss is 'bpr'"),
-        (LIGHTGCN, {"in_batch": True}, r"in_batch = True goes with loss = 'softmax' alone"),
-        (LIGHTGCN, {"loss": "multinomial", "negatives": 64}, r"negatives = 64 .* and loss is 'multinomial'"),
-        (LIGHTGCN, {"loss": "multinomial", "in_batch": True}, r"in_batch = True .* and loss is 'multinomial'"),
-        (MACHINE, {"temperature": 0.2}, r"temperature = 0.2 goes with loss = 'softmax' alone, and loss is 'bpr'"),
-        (MACHINE, {"loss": "log", "temperature": 0.2}, r"temperature = 0.2 .* and loss is 'log'"),
-        (MACHINE, {"loss": "log", "negatives": 9}, r"negatives = 9 .* and loss is 'log'"),
-        (MACHINE, {"loss": "log", "in_batch": True}, r"in_batch = True .* and loss is 'log'"),
+        (LIGHTGCN, {"negatives": 256}, r"negatives = 256 requires loss = 'softmax', but loss is 'bpr'"),
+        (LIGHTGCN, {"in_batch": True}, r"in_batch = True requires loss = 'softmax'"),
+        (LIGHTGCN, {"loss": "multinomial", "negatives": 64}, r"negatives = 64 .* but loss is 'multinomial'"),
+        (LIGHTGCN, {"loss": "multinomial", "in_batch": True}, r"in_batch = True .* but loss is 'multinomial'"),
+        (MACHINE, {"temperature": 0.2}, r"temperature = 0.2 requires loss = 'softmax', but loss is 'bpr'"),
+        (MACHINE, {"loss": "log", "temperature": 0.2}, r"temperature = 0.2 .* but loss is 'log'"),
+        (MACHINE, {"loss": "log", "negatives": 9}, r"negatives = 9 .* but loss is 'log'"),
+        (MACHINE, {"loss": "log", "in_batch": True}, r"in_batch = True .* but loss is 'log'"),
     ],
 )
 def test_an_option_of_another_loss_is_refused(backbone, options, says):
@@ -59,12 +59,12 @@ def test_options_of_the_loss_itself_are_taken(backbone, options):
 
 def test_a_machine_refuses_a_cosine_by_any_loss_in_the_same_words():
     for loss in ("bpr", "softmax"):
-        with pytest.raises(ConfigError, match="not for a factorisation machine"):
+        with pytest.raises(ConfigError, match="not possible for a factorisation machine"):
             FM(FMOptions(loss=loss, similarity="cosine"), Context())
 
 
 def test_layers_that_all_weigh_nothing_are_refused():
-    with pytest.raises(ConfigError, match=r"layer_weights are all zero.*give at least one layer a weight"):
+    with pytest.raises(ConfigError, match=r"layer_weights are all zero.*set at least one weight"):
         LightGCN(LightGCNOptions(layer_weights=[0, 0, 0, 0]), Context())
     LightGCN(LightGCNOptions(layer_weights=[0, 0, 0, 1]), Context())
 
@@ -103,11 +103,11 @@ class TestAnArm:
         assert (mine.negatives, mine.temperature) == (32, 0.3)
 
     def test_is_refused_what_it_sets_itself_in_vain(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"^\[evaluation.arm.mine\] backbone: negatives = 9 goes with"):
+        with pytest.raises(ConfigError, match=r"^\[evaluation.arm.mine\] backbone: negatives = 9 requires"):
             self.backbone(tmp_path, {"loss": "softmax"}, {"loss": "bpr", "negatives": 9})
         with pytest.raises(ConfigError, match=r"^\[evaluation.arm.mine\] backbone: unknown key 'negative'"):
             self.backbone(tmp_path, {"loss": "softmax"}, {"loss": "bpr", "negative": 9})
 
     def test_does_not_hide_what_the_base_sets_in_vain(self, tmp_path):
-        with pytest.raises(ConfigError, match=r"^\[backbone\] negatives = 9 goes with"):
+        with pytest.raises(ConfigError, match=r"^\[backbone\] negatives = 9 requires"):
             self.backbone(tmp_path, {"negatives": 9}, {"loss": "softmax"})

@@ -62,15 +62,15 @@ def test_state_goes_round():
 
 
 def test_a_step_size_falls_along_half_a_cosine_as_torchs_own_does():
-    recipe = Recipe(4, 0.01, 0.0, None, 0.1, "cpu", fades_over=12)
+    recipe = Recipe(4, 0.01, 0.0, None, 0.1, "cpu", cosine_epochs=12)
     weight = torch.zeros(1, requires_grad=True)
     reference = torch.optim.Adam([weight], lr=1.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(reference, T_max=12)
     for epoch in range(1, 13):
-        assert recipe.pace(epoch) == pytest.approx(schedule.get_last_lr()[0])
+        assert recipe.rate_factor(epoch) == pytest.approx(schedule.get_last_lr()[0])
         reference.step()
         schedule.step()
-    assert Recipe(4, 0.01, 0.0, None, 0.1, "cpu").pace(12) == 1
+    assert Recipe(4, 0.01, 0.0, None, 0.1, "cpu").rate_factor(12) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # the kernel, and plain torch
@@ -79,7 +79,7 @@ def test_a_slower_pace_is_a_smaller_step(dtype):
     for rate, pace in ((0.01, 0.25), (0.0025, 1.0)):
         ours = parameters(dtype)
         adam = Adam(ours, rate)
-        adam.pace = pace
+        adam.rate_factor = pace
         for _ in range(3):
             adam.step({name: torch.ones_like(p) for name, p in ours.items()})
         ends.append(ours)

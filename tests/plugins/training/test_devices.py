@@ -17,7 +17,7 @@ from dists import HELPERS
 
 from enhancer.contracts import TrainingData
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
-from enhancer_plugins.training.sampler import Ahead, TripletSampler, occurrences
+from enhancer_plugins.training.sampler import PrefetchedEpochs, TripletSampler, occurrences
 
 DEVICE = "cuda" if torch.cuda.is_available() else "standin"
 gpu = pytest.mark.skipif(DEVICE != "cuda", reason="no GPU")
@@ -135,7 +135,7 @@ def test_epochs_are_drawn_ahead_and_are_the_same():
         drawn.append(number)
         return sampler.epoch(number)
 
-    ahead = Ahead(make, "cpu")
+    ahead = PrefetchedEpochs(make, "cpu")
     for number in (1, 2, 3, 7, 8):  # 7: a run that is resumed
         for mine, other in zip(ahead(number), sampler.epoch(number), strict=True):
             assert torch.equal(mine, other)

@@ -3,8 +3,8 @@ import pytest
 import scipy.sparse
 import torch
 
-from enhancer_plugins.training import pairs
-from enhancer_plugins.training.compiled.threads import bounded
+from enhancer_plugins.training import worker
+from enhancer_plugins.training.compiled.threads import limited
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
 
 WEIGHTS = (0.1, 0.4, 0.2, 0.3)
@@ -80,8 +80,8 @@ def test_rows_fetched_as_halves_are_nearly_the_same_in_value_and_gradient(width)
     users, items = interactions(50, 80, 0.1)
     x = torch.randn(130, width, generator=torch.Generator().manual_seed(0))
     results = []
-    for halves in (False, True):
-        graph = BipartiteGraph(50, 80, users, items, halves=halves)
+    for half in (False, True):
+        graph = BipartiteGraph(50, 80, users, items, half_precision=half)
         rows = x.clone().requires_grad_()
         y = propagate(rows, graph, WEIGHTS)
         (gradient,) = torch.autograd.grad((y**2).sum(), rows)
@@ -92,12 +92,12 @@ def test_rows_fetched_as_halves_are_nearly_the_same_in_value_and_gradient(width)
 
 
 def test_halves_are_rounded_to_the_nearest():
-    from enhancer_plugins.training.compiled.kernels import halve
+    from enhancer_plugins.training.compiled.kernels import pack_bfloat16
 
     special = torch.tensor([0.0, -0.0, 1.0, 1e-30, -3e38, 1.00390625, 1.01171875, 3.3e38])
     numbers = torch.cat([torch.randn(1000), special])
     words = np.empty((1, len(numbers) // 2), np.uint32)
-    halve(numbers.numpy().view(np.uint32)[None], words)
+    pack_bfloat16(numbers.numpy().view(np.uint32)[None], words)
     halves = np.concatenate([words[0] & 0xFFFF, words[0] >> 16])
     expected = numbers.to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
     np.testing.assert_array_equal(halves, expected)
@@ -106,20 +106,22 @@ def test_halves_are_rounded_to_the_nearest():
 def test_rows_of_odd_width_are_fetched_whole():
     users, items = interactions(50, 80, 0.1)
     x = torch.randn(130, 7, generator=torch.Generator().manual_seed(0))
-    single, half = (BipartiteGraph(50, 80, users, items, halves=halves).apply(x, WEIGHTS) for halves in (False, True))
+    single, half = (
+        BipartiteGraph(50, 80, users, items, half_precision=half).apply(x, WEIGHTS) for half in (False, True)
+    )
     assert torch.equal(single, half)
 
 
-@pytest.mark.parametrize("halves", [False, True])
-def test_a_product_in_two_pieces_is_the_same_to_the_bit(halves):
+@pytest.mark.parametrize("half", [False, True])
+def test_a_product_in_two_pieces_is_the_same_to_the_bit(half):
     users, items = interactions(300, 200, 0.1)
-    graph = BipartiteGraph(300, 200, users, items, halves=halves)
+    graph = BipartiteGraph(300, 200, users, items, half_precision=half)
     x = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
-    with bounded(torch_threads=1, kernel_threads=1):
-        with pairs.shared(at_once=True):
-            assert pairs.kernels_too()
+    with limited(torch_threads=1, kernel_threads=1):
+        with worker.enabled(True):
+            assert worker.splits_kernels()
             pieces = graph.apply(x, WEIGHTS)
-        with pairs.shared(at_once=False):
-            assert not pairs.kernels_too()
+        with worker.enabled(False):
+            assert not worker.splits_kernels()
             whole = graph.apply(x, WEIGHTS)
     assert torch.equal(pieces, whole)

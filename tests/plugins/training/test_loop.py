@@ -69,7 +69,7 @@ def test_a_killed_run_goes_on_and_leaves_no_checkpoint(tmp_path):
     assert list(path.parent.iterdir()) == [path]
     model, watcher = Counter(), Watcher(checkpoint=path)
     outcome = train(model, Schedule(8, 2, 9), watcher, identity="run")
-    assert [epoch for epoch, *_ in watcher.told] == [5, 6, 7, 8]
+    assert [epoch for epoch, *_ in watcher.epochs] == [5, 6, 7, 8]
     assert [entry["epoch"] for entry in outcome.history] == list(range(1, 9))
     assert float(model.weight) == 8
     assert float(model.moment) == 80
@@ -81,7 +81,7 @@ def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path):
     interrupt(path, identity="another")
     watcher = Watcher(checkpoint=path)
     train(Counter(), Schedule(8, 2, 9), watcher, identity="run")
-    assert watcher.told[0][0] == 1
+    assert watcher.epochs[0][0] == 1
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 60, 0.5, -1])
@@ -93,7 +93,7 @@ def test_a_truncated_checkpoint_starts_over_with_a_warning(tmp_path, keep, caplo
     watcher = Watcher(checkpoint=path)
     with caplog.at_level(logging.WARNING):
         train(Counter(), Schedule(8, 2, 9), watcher, identity="run")
-    assert watcher.told[0][0] == 1
+    assert watcher.epochs[0][0] == 1
     assert "starts over" in caplog.text
 
 
@@ -102,7 +102,7 @@ def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_no_more(tmp_path, 
     with caplog.at_level(logging.WARNING):
         outcome = train(Counter(), Schedule(8, 2, 9), Watcher(checkpoint=tmp_path / "file" / "run"), identity="run")
     assert outcome.epochs == 8
-    assert caplog.text.count("could not be resumed") == 1
+    assert caplog.text.count("cannot be resumed") == 1
 
 
 def test_a_state_whose_tensors_share_memory_is_kept_all_the_same(tmp_path):

@@ -15,7 +15,7 @@ def test_halves_are_the_whole_in_value_and_gradient(widths, threads, monkeypatch
     towards = torch.randn(701, widths[-1], generator=torch.Generator().manual_seed(2))
     results = []
     for wanted in (512, 10_000):
-        monkeypatch.setattr("enhancer_plugins.training.mlp._WORTH_DIVIDING", wanted)
+        monkeypatch.setattr("enhancer_plugins.training.mlp._MIN_ROWS", wanted)
         made = mlp(x)
         results.append((made.detach(), *torch.autograd.grad((made * towards).sum(), (x, *mlp.parameters()))))
     for halves, whole in zip(*results, strict=True):

@@ -5,7 +5,7 @@ import torch
 from enhancer.testing.backbone import planted
 from enhancer_plugins.training.losses import multinomial
 from enhancer_plugins.training.losses.multinomial import Multinomial
-from enhancer_plugins.training.pairs import shared
+from enhancer_plugins.training.worker import enabled
 
 
 def step(seed=0, b=200, d=8, scale=1.0):
@@ -75,7 +75,7 @@ def test_blocks_and_threads_change_rounding_alone(monkeypatch, scale):
     monkeypatch.setattr(multinomial, "BLOCK", 200)  # many blocks of a small problem
     results = []
     for at_once in (False, True):
-        with shared(at_once=at_once):
+        with enabled(at_once):
             loss = Multinomial(data, temperature=1.0, cosine=False, device="cpu")
             results.append(solved(loss, rows, users, positives))
     for one, two, exact in zip(*results, reference, strict=True):

@@ -29,7 +29,7 @@ def test_every_positive_comes_once_an_epoch():
 def test_batches_are_the_epoch_in_pieces():
     sampler = make(random_mask())
     whole = sampler.epoch(3)
-    pieces = list(sampler.batches(3, 50))
+    pieces = list(sampler.steps(3, 50))
     assert [len(piece.users) for piece in pieces[:-1]] == [50] * (len(pieces) - 1)
     for number, column in enumerate(whole):
         torch.testing.assert_close(torch.cat([piece[number] for piece in pieces]), column)

@@ -97,14 +97,14 @@ def test_blocks_find_the_loss_and_the_gradient_that_torch_finds(cosine, temperat
 
 def test_two_threads_change_no_bit_of_it(monkeypatch):
     from enhancer_plugins.training.losses import softmax
-    from enhancer_plugins.training.pairs import shared
+    from enhancer_plugins.training.worker import enabled
 
     monkeypatch.setattr(softmax, "BLOCK", 200)  # many blocks of a small problem
     data, rows, users, positives = step()
     results = []
     for at_once in (False, True):
         loss = SampledSoftmax(data, negatives=20, temperature=0.2, cosine=True, seed=0, device="cpu")
-        with shared(at_once=at_once):
+        with enabled(at_once):
             got = loss(*rows, users, positives)
         results.append((got.detach(), *torch.autograd.grad(got, rows)))
     for one, two in zip(*results, strict=True):

@@ -25,17 +25,17 @@ def start(data, width=8, seed=1):
 
 
 def first(data, b):
-    triples = next(TripletSampler(data, 0).batches(1, b))
+    triples = next(TripletSampler(data, 0).steps(1, b))
     return triples, tuple(column.numpy() for column in triples)
 
 
-def reference_step(data, weights, embeddings, triples, spread=None, dtype=torch.float32):
-    """Autograd over torch's sparse product: nothing of the kernels."""
+def reference_step(data, weights, embeddings, triples, constant=None, dtype=torch.float32):
+    """Autograd over torch's sparse product: without kernels."""
     rows = torch.from_numpy(embeddings).to(dtype).requires_grad_()
     final = propagate(rows, graph_of(data, reference=True), weights)
     extra = None
-    if spread is not None:
-        wide = torch.from_numpy(spread).to(dtype)
+    if constant is not None:
+        wide = torch.from_numpy(constant).to(dtype)
         items = wide[data.n_users :]
         extra = (wide[triples.users] * (items[triples.positives] - items[triples.negatives])).sum(1)
     loss = bpr_reference(*final.split([data.n_users, data.n_items]), triples, extra)
@@ -48,9 +48,9 @@ def reference_step(data, weights, embeddings, triples, spread=None, dtype=torch.
 def test_loss_and_gradient_are_those_of_torch(weights, wide):
     data = crowd()
     triples, columns = first(data, 64)
-    embeddings, spread = start(data), start(data, 5, seed=2) if wide else None
-    found = BprSteps(graph_of(data), weights, 8, 0.5, spread).gradient(embeddings, columns)
-    loss, gradient = reference_step(data, weights, embeddings, triples, spread)
+    embeddings, constant = start(data), start(data, 5, seed=2) if wide else None
+    found = BprSteps(graph_of(data), weights, 8, 0.5, constant).gradient(embeddings, columns)
+    loss, gradient = reference_step(data, weights, embeddings, triples, constant)
     assert found.loss == pytest.approx(loss, rel=1e-5)
     np.testing.assert_allclose(found.rows, gradient, rtol=1e-5, atol=1e-5 * np.abs(gradient).max())
 
@@ -70,10 +70,10 @@ def test_leaving_out_what_a_small_step_does_not_touch_is_rounding(monkeypatch):
     data = crowd(400, 300, 0.02)
     triples, columns = first(data, 12)
     graph = graph_of(data)
-    assert graph.some(np.bincount(triples.users, minlength=700) > 0) is not None
+    assert graph.subset(np.bincount(triples.users, minlength=700) > 0) is not None
     part = BprSteps(graph, [0.25] * 4, 8, 0.1).gradient(start(data), columns)
     loss, gradient = reference_step(data, [0.25] * 4, start(data), triples)
-    monkeypatch.setattr(BipartiteGraph, "some", lambda *_: None)
+    monkeypatch.setattr(BipartiteGraph, "subset", lambda *_: None)
     whole = BprSteps(graph, [0.25] * 4, 8, 0.1).gradient(start(data), columns)
     for step in (part, whole):
         assert step.loss == pytest.approx(loss, rel=1e-5)

@@ -1,25 +1,25 @@
 import pytest
 
-from enhancer_plugins.training.compiled.threads import Pace
+from enhancer_plugins.training.compiled.threads import ThreadTuner
 
 
 @pytest.mark.parametrize(("alone", "together", "expected"), [(1.0, 0.6, 4), (1.0, 7.0, 1)])
 def test_the_faster_number_of_threads_is_kept(alone, together, expected):
-    pace = Pace(4)
+    tuner = ThreadTuner(4)
     used = []
     for step in range(400):
-        used.append(pace.begin())
-        pace.end(9.0 if step == 0 else alone if used[-1] == 1 else together)
+        used.append(tuner.start_step())
+        tuner.finish_step(9.0 if step == 0 else alone if used[-1] == 1 else together)
     assert used.count(expected) > 380
-    assert pace.choice == expected
+    assert tuner.best_threads == expected
 
 
 def test_it_notices_when_the_machine_gets_busy():
-    pace = Pace(2)
+    tuner = ThreadTuner(2)
     for step in range(600):
-        count = pace.begin()
-        pace.end(1.0 if count == 1 else 0.6 if step < 300 else 5.0)
-    assert pace.choice == 1
+        count = tuner.start_step()
+        tuner.finish_step(1.0 if count == 1 else 0.6 if step < 300 else 5.0)
+    assert tuner.best_threads == 1
 
 
 @pytest.mark.parametrize(
@@ -31,16 +31,16 @@ def test_it_notices_when_the_machine_gets_busy():
     ],
 )
 def test_pieces_may_be_shared_while_kernels_are_not(seconds, kernels, sharing):
-    pace = Pace(2, pieces=True)
+    tuner = ThreadTuner(2, halves=True)
     used = []
     for _ in range(400):
-        count = pace.begin()
-        used.append((count, pace.sharing))
-        pace.end(seconds[used[-1]])
+        count = tuner.start_step()
+        used.append((count, tuner.use_worker))
+        tuner.finish_step(seconds[used[-1]])
     assert used.count((kernels, sharing)) > 380
-    assert pace.choice == kernels
+    assert tuner.best_threads == kernels
 
 
 def test_one_thread_stays_one():
-    pace = Pace(1)
-    assert {(pace.begin(), pace.end(1.0))[0] for _ in range(50)} == {1}
+    tuner = ThreadTuner(1)
+    assert {(tuner.start_step(), tuner.finish_step(1.0))[0] for _ in range(50)} == {1}

@@ -33,7 +33,7 @@ class RetrofitOptions(Options):
 
 
 class Retrofit(Fuser):
-    """Averages the embedding of each item with those of its semantic neighbours. Nothing is trained."""
+    """Average of each item's embedding with those of its semantic neighbours. Nothing is trained."""
 
     options_class = RetrofitOptions
     options: RetrofitOptions

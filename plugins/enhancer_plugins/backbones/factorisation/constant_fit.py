@@ -1,4 +1,4 @@
-"""The linear fit of a machine's levels on dense columns that never change: what depends on them alone, done once."""
+"""Ridge regression of biases on constant dense columns, whose Gram matrix is computed once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ConstantFit:
 
     Args:
         columns: float32 ``[n, w]``, C-contiguous, on the CPU; kept as :attr:`columns`.
-        ridge: Penalty, in parts of the mean squared length of a centred column.
+        ridge: Penalty, as a multiple of the mean squared length of a centred column.
     """
 
     def __init__(self, columns: torch.Tensor, *, ridge: float) -> None:
@@ -33,17 +33,17 @@ class ConstantFit:
         gram[np.diag_indices_from(gram)] += ridge * max(float(np.trace(gram)) / len(gram), 1e-12)
         self._gram = gram
 
-    def __call__(self, levels: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-        """Slope ``[w]`` and level of the line through ``levels`` float32 ``[n]``."""
-        middle = float(levels.mean(dtype=np.float64))
-        by_columns = _products(self.columns.numpy(), levels - middle, self._centre).sum(0)
-        slope = np.linalg.solve(self._gram, by_columns)
-        return slope, middle - float(self._centre @ slope)
+    def __call__(self, target: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+        """Fit ``target`` float32 ``[n]``; return slope ``[w]`` and intercept."""
+        mean = float(target.mean(dtype=np.float64))
+        products = _products(self.columns.numpy(), target - mean, self._centre).sum(0)
+        slope = np.linalg.solve(self._gram, products)
+        return slope, mean - float(self._centre @ slope)
 
 
 @numba.njit(parallel=True, fastmath={"contract"}, cache=True)  # type: ignore[untyped-decorator]
 def _products(columns: Any, values: Any, centre: Any) -> Any:  # pragma: no cover - compiled
-    """``(X - centre)' y`` in float64 ``[CHUNKS, w]``, to be summed; pieces do not depend on the threads."""
+    """Return ``(X - centre)' y`` per chunk of rows, float64 ``[CHUNKS, w]``; chunks do not depend on the threads."""
     n, width = columns.shape
     out = np.zeros((CHUNKS, width), np.float64)
     for chunk in numba.prange(CHUNKS):

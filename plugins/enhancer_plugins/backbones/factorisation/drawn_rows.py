@@ -1,16 +1,16 @@
-"""One side of a step of a factorisation machine, on the rows that the step draws and on no others.
+"""Forward and backward pass of one side of a factorisation machine, for the rows that a step draws.
 
-With ``r`` what an entity's id and side features bring (``l`` their linear terms), ``X`` the dense columns, ``V`` their
-factors and ``w`` their linear terms, a side is, row by row::
+With ``r`` the sums over ids and side features, ``l`` their biases, ``X`` the dense columns, ``V`` their factors and
+``w`` their linear terms, the sums and biases of a side are, row by row::
 
     total = r + X V
-    level = l + X w + 1/2 (|total|² - |r|² - X² |V|²)
+    bias = l + X w + 1/2 (|total|² - |r|² - X² |V|²)
 
-Its gradient is written out here. By ``T`` and ``g``, the gradients by total and level, and ``T' = T + g total``::
+With ``T`` and ``g`` the gradients by total and bias, and ``T' = T + g total``, the gradients are::
 
     by r = T' - g r      by l = g      by V = X' T' - (X²' g) V      by w = X' g      by X = T' V' + g (w - X |V|²)
 
-So ``X`` is read twice a step, no square of it is ever kept, and all else is small.
+``X`` is read twice per step, and its square is never stored.
 """
 
 from __future__ import annotations
@@ -28,39 +28,39 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_HELD = 8 << 20
-"""Numbers of gathered columns that are held at once."""
-_FAST = {"contract", "reassoc", "nsz", "arcp"}  # not "nnan"/"ninf": a diverged run must still be seen as such
+_MAX_GATHERED = 8 << 20
+"""Maximum size of the gathered dense columns, in numbers."""
+_FAST = {"contract", "reassoc", "nsz", "arcp"}  # without "nnan" and "ninf", so that a diverged run is detected
 
 
-class Fields(NamedTuple):
-    """The dense fields of a side, without gradient."""
+class DenseFields(NamedTuple):
+    """Dense fields of one side, without gradient."""
 
     factors: torch.Tensor
     """``V``, float32 ``[w, d]``."""
     linear: torch.Tensor | None
-    """``w``, float32 ``[w, 1]``; None for none."""
+    """``w``, float32 ``[w, 1]``; None without linear terms."""
 
 
-class Slopes(NamedTuple):
-    """Gradients by what a side is made of."""
+class SideGradients(NamedTuple):
+    """Gradients by the inputs of a side."""
 
     rows: torch.Tensor
-    """By ``r`` of the drawn rows, float32 ``[m, d]``."""
+    """Gradient by ``r`` of the drawn rows, float32 ``[m, d]``."""
     factors: torch.Tensor | None
-    """By ``V``; None without dense fields."""
+    """Gradient by ``V``; None without dense fields."""
     linear: torch.Tensor | None
-    """By ``w``; None without linear terms."""
+    """Gradient by ``w``; None without linear terms."""
     columns: torch.Tensor | None
-    """By ``X`` of the drawn rows, float32 ``[m, w]``, where that is trained."""
+    """Gradient by ``X`` of the drawn rows, float32 ``[m, w]``; None unless ``X`` is trained."""
 
 
 class DrawnSide:
-    """Draws rows of one side, and goes forward and back over them; one step after another.
+    """Forward and backward pass over drawn rows of one side, for successive steps.
 
     Args:
-        n: Entities of this side.
-        constant: float32 ``[n, w]``: their dense columns, where these are not trained; None for others, or for none.
+        n: Number of entities.
+        constant: float32 ``[n, w]``: dense columns that are not trained; None without any.
     """
 
     def __init__(self, n: int, constant: torch.Tensor | None) -> None:
@@ -69,10 +69,10 @@ class DrawnSide:
         self._gathered = torch.empty(0)
         self._there = (-1, -1)
         self.rows = torch.empty(0, dtype=torch.int64)
-        """int64 ``[m]``: the step's distinct rows, ascending."""
+        """int64 ``[m]``: distinct rows of the step, ascending."""
 
     def draw(self, keys: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
-        """Take up a step's rows; the place in :attr:`rows` of each that is asked for."""
+        """Set the rows of a step and return the position of each key in :attr:`rows`."""
         self.rows = torch.from_numpy(_distinct(np.concatenate(keys), self._place))
         places = [self._place[some] for some in keys]
         self._place[self.rows.numpy()] = -1
@@ -80,76 +80,76 @@ class DrawnSide:
         return places
 
     def forward(
-        self, core: torch.Tensor, level: torch.Tensor | None, fields: Fields | None, columns: torch.Tensor | None
+        self, sums: torch.Tensor, bias: torch.Tensor | None, fields: DenseFields | None, columns: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Totals and levels of the drawn rows.
+        """Return totals and biases of the drawn rows.
 
         Args:
-            core: ``r`` of all entities, float32 ``[n, d]``.
-            level: ``l`` of all of them, float32 ``[n]``; None where levels say nothing.
-            fields: Those of the dense columns; None without any.
-            columns: Of the drawn rows, float32 ``[m, w]``, where they are trained.
+            sums: ``r`` of all entities, float32 ``[n, d]``.
+            bias: ``l`` of all entities, float32 ``[n]``; None if biases are not needed.
+            fields: Dense fields; None without any.
+            columns: Trained dense columns of the drawn rows, float32 ``[m, w]``; None without any.
         """
         self._fields, self._columns = fields, columns
-        self._core = core.index_select(0, self.rows)
-        own = None if level is None else level.index_select(0, self.rows)
+        self._sums = sums.index_select(0, self.rows)
+        own = None if bias is None else bias.index_select(0, self.rows)
         if fields is None:
-            self._total = self._core
+            self._total = self._sums
             return self._total, own
-        self._total = torch.empty_like(self._core)
+        self._total = torch.empty_like(self._sums)
         half, linear = _terms(fields)
         for first, last in self._blocks():
             block = self._block(first, last)
-            torch.addmm(self._core[first:last], block, fields.factors, out=self._total[first:last])
+            torch.addmm(self._sums[first:last], block, fields.factors, out=self._total[first:last])
             if own is not None:
-                _add_levels(block.numpy(), half, linear, own[first:last].numpy())
+                _add_biases(block.numpy(), half, linear, own[first:last].numpy())
         if own is not None:
-            _add_products(self._total, self._core, own)
+            _add_squares(self._total, self._sums, own)
         return self._total, own
 
-    def backward(self, by_total: torch.Tensor, by_level: torch.Tensor | None) -> Slopes:
-        """The gradients, from those by what :meth:`forward` gave; ``by_total`` is changed."""
+    def backward(self, by_total: torch.Tensor, by_bias: torch.Tensor | None) -> SideGradients:
+        """Return the gradients by the inputs from those by the results of :meth:`forward`. Overwrites ``by_total``."""
         fields = self._fields
         if fields is None:
-            return Slopes(by_total, None, None, None)
+            return SideGradients(by_total, None, None, None)
         by_rows = by_total
-        if by_level is not None:
+        if by_bias is not None:
             by_rows = torch.empty_like(by_total)
-            _add_slopes(by_total.numpy(), by_level.numpy(), self._total.numpy(), self._core.numpy(), by_rows.numpy())
+            _add_gradients(by_total.numpy(), by_bias.numpy(), self._total.numpy(), self._sums.numpy(), by_rows.numpy())
         to_factors = torch.zeros_like(fields.factors)
         sums = np.zeros((2, len(to_factors)), np.float32)
-        for first, last in reversed(list(self._blocks())):  # the last block is there still
+        for first, last in reversed(list(self._blocks())):  # the last block is still gathered
             block = self._block(first, last)
             to_factors.addmm_(block.T, by_total[first:last])
-            if by_level is not None:
-                sums += _column_sums(block.numpy(), by_level[first:last].numpy()).sum(0)
-        if by_level is not None:
+            if by_bias is not None:
+                sums += _column_sums(block.numpy(), by_bias[first:last].numpy()).sum(0)
+        if by_bias is not None:
             to_factors.addcmul_(torch.from_numpy(sums[1]).unsqueeze(1), fields.factors, value=-1)
         to_columns = None
         if self._columns is not None:
             to_columns = by_total @ fields.factors.T
-            if by_level is not None:
+            if by_bias is not None:
                 half, linear = _terms(fields)
-                _add_column_slopes(self._columns.numpy(), half, linear, by_level.numpy(), to_columns.numpy())
-        linear_slopes = None if fields.linear is None else torch.from_numpy(sums[:1].T.copy())
-        return Slopes(by_rows, to_factors, linear_slopes, to_columns)
+                _add_column_gradients(self._columns.numpy(), half, linear, by_bias.numpy(), to_columns.numpy())
+        to_linear = None if fields.linear is None else torch.from_numpy(sums[:1].T.copy())
+        return SideGradients(by_rows, to_factors, to_linear, to_columns)
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
-        """Places of rows whose columns are held at once."""
+        """Iterate over blocks of drawn rows whose columns are gathered at once."""
         m = len(self.rows)
         table = self._constant if self._columns is None else self._columns
         assert table is not None
-        size = m if self._columns is not None else max(_HELD // max(table.shape[1], 1), 1)
+        size = m if self._columns is not None else max(_MAX_GATHERED // max(table.shape[1], 1), 1)
         for first in range(0, m, max(size, 1)):
             yield first, min(first + size, m)
 
     def _block(self, first: int, last: int) -> torch.Tensor:
-        """Columns of some drawn rows."""
+        """Return the dense columns of some drawn rows."""
         if self._columns is not None:
             return self._columns
         assert self._constant is not None
         if len(self._gathered) < last - first:
-            most = min(max(len(self._place), 1), max(_HELD // max(self._constant.shape[1], 1), 1))
+            most = min(max(len(self._place), 1), max(_MAX_GATHERED // max(self._constant.shape[1], 1), 1))
             self._gathered = self._constant.new_empty((min(most, 2 * (last - first)), self._constant.shape[1]))
         block = self._gathered[: last - first]
         if self._there != (first, last):
@@ -159,34 +159,34 @@ class DrawnSide:
 
 
 def all_rows(
-    core: torch.Tensor, level: torch.Tensor, columns: torch.Tensor, fields: Fields
+    sums: torch.Tensor, bias: torch.Tensor, columns: torch.Tensor, fields: DenseFields
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Totals ``[n, d]`` and levels ``[n]`` of all entities at once, on the CPU and without gradient."""
-    total = torch.addmm(core, columns, fields.factors)
-    made = level.clone()
-    _add_levels(columns.contiguous().numpy(), *_terms(fields), made.numpy())
-    _add_products(total, core, made)
+    """Return totals ``[n, d]`` and biases ``[n]`` of all entities, on the CPU and without gradient."""
+    total = torch.addmm(sums, columns, fields.factors)
+    made = bias.clone()
+    _add_biases(columns.contiguous().numpy(), *_terms(fields), made.numpy())
+    _add_squares(total, sums, made)
     return total, made
 
 
-def _add_products(total: torch.Tensor, core: torch.Tensor, out: torch.Tensor) -> None:
-    """``out[r] += (|total|² - |core|²) / 2``.
+def _add_squares(total: torch.Tensor, sums: torch.Tensor, out: torch.Tensor) -> None:
+    """Add ``(|total|² - |sums|²) / 2`` to ``out``.
 
-    By torch: sums of so few numbers come out otherwise in the process that compiles a kernel than in those that find it
-    compiled.
+    Torch computes this, because a kernel sums short rows differently in the process that compiles it and in one that
+    loads it from the cache.
     """
-    out.add_(torch.linalg.vecdot(total, total).sub_(torch.linalg.vecdot(core, core)), alpha=0.5)
+    out.add_(torch.linalg.vecdot(total, total).sub_(torch.linalg.vecdot(sums, sums)), alpha=0.5)
 
 
-def _terms(fields: Fields) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """``|V|² / 2`` and ``w``, float32 ``[w]`` each."""
+def _terms(fields: DenseFields) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return ``|V|² / 2`` and ``w``, float32 ``[w]`` each."""
     half = fields.factors.square().sum(1).div_(2).numpy()
     return half, np.zeros_like(half) if fields.linear is None else fields.linear.squeeze(1).numpy()
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _distinct(keys: Any, place: Any) -> Any:  # pragma: no cover - compiled
-    """Distinct ``keys`` int64, ascending; ``place`` int64 ``[n]``, -1 everywhere, gets where each is."""
+    """Return the distinct ``keys``, ascending. Their positions are written to ``place`` int64 ``[n]``, all -1."""
     count = 0
     for key in keys:
         if place[key] < 0:
@@ -203,8 +203,8 @@ def _distinct(keys: Any, place: Any) -> Any:  # pragma: no cover - compiled
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
-def _add_levels(columns: Any, half: Any, linear: Any, out: Any) -> None:  # pragma: no cover - compiled
-    """``out[r] += sum_k x (linear[k] - x half[k])``."""
+def _add_biases(columns: Any, half: Any, linear: Any, out: Any) -> None:  # pragma: no cover - compiled
+    """Compute ``out[r] += sum_k x (linear[k] - x half[k])``."""
     for row in numba.prange(columns.shape[0]):
         total = np.float32(0)
         for k in range(columns.shape[1]):
@@ -214,19 +214,19 @@ def _add_levels(columns: Any, half: Any, linear: Any, out: Any) -> None:  # prag
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
-def _add_slopes(by_total: Any, by_level: Any, total: Any, core: Any, out: Any) -> None:  # pragma: no cover - compiled
-    """``by_total += by_level total`` in place; ``out = by_total - by_level core``."""
+def _add_gradients(by_total: Any, by_bias: Any, total: Any, sums: Any, out: Any) -> None:  # pragma: no cover - compiled
+    """Compute ``by_total += by_bias total`` in place, and ``out = by_total - by_bias sums``."""
     for row in numba.prange(total.shape[0]):
-        level = by_level[row]
+        bias = by_bias[row]
         for k in range(total.shape[1]):
-            slope = by_total[row, k] + level * total[row, k]
+            slope = by_total[row, k] + bias * total[row, k]
             by_total[row, k] = slope
-            out[row, k] = slope - level * core[row, k]
+            out[row, k] = slope - bias * sums[row, k]
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
 def _column_sums(columns: Any, slopes: Any) -> Any:  # pragma: no cover - compiled
-    """``X' g`` and ``X²' g``: float32 ``[CHUNKS, 2, w]``, to be summed; pieces do not depend on the threads."""
+    """Return ``X' g`` and ``X²' g`` per chunk of rows, float32 ``[CHUNKS, 2, w]``."""
     n, width = columns.shape
     out = np.zeros((CHUNKS, 2, width), np.float32)
     for chunk in numba.prange(CHUNKS):
@@ -240,10 +240,10 @@ def _column_sums(columns: Any, slopes: Any) -> Any:  # pragma: no cover - compil
 
 
 @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
-def _add_column_slopes(
+def _add_column_gradients(
     columns: Any, half: Any, linear: Any, slopes: Any, out: Any
 ) -> None:  # pragma: no cover - compiled
-    """``out[r, k] += slopes[r] (linear[k] - 2 x half[k])``."""
+    """Compute ``out[r, k] += slopes[r] (linear[k] - 2 x half[k])``."""
     for row in numba.prange(columns.shape[0]):
         g = slopes[row]
         for k in range(columns.shape[1]):

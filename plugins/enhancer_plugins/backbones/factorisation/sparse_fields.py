@@ -1,4 +1,4 @@
-"""Products of a sparse table of side features with embeddings, for training."""
+"""Products of the sparse matrix of side features with embeddings, with gradient."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class SparseFields:
-    """Side features ``X`` ``[n, w]`` of one kind of entities; every column is a field of the machine.
+    """Side features ``X`` ``[n, w]`` of users or of items; every column is a field.
 
     Args:
-        features: All entities'.
-        trained: bool ``[n]``: which of them have a training interaction.
-        device: Of the run.
+        features: Side features of all entities.
+        trained: bool ``[n]``: entities with a training interaction.
+        device: Device of the run.
     """
 
     def __init__(self, features: SideFeatures, trained: NDArray[np.bool_], device: str) -> None:
         self.width = features.width
         rows, columns = features.rows, features.indices.astype(np.int64)
         self.seen = np.bincount(columns[trained[rows]], minlength=self.width) > 0
-        """bool ``[w]``: columns that an entity with a training interaction has an entry of."""
-        self.told = np.diff(features.indptr) > 0
-        """bool ``[n]``: entities of which anything is known."""
+        """bool ``[w]``: columns with an entry of a trained entity."""
+        self.known = np.diff(features.indptr) > 0
+        """bool ``[n]``: entities with at least one entry."""
         values = features.values
         shape = features.n, self.width
         self._plain = _Matrix(rows, columns, values, shape, device)
@@ -37,23 +37,23 @@ class SparseFields:
         self._pattern = _Matrix(columns, rows, np.ones_like(values), shape[::-1], device).forward
 
     def times(self, table: torch.Tensor) -> torch.Tensor:
-        """``X @ table``, ``[n, k]``, with gradient; ``table`` is ``[w, k]``."""
+        """Return ``X @ table``, ``[n, k]``, with gradient; ``table`` is ``[w, k]``."""
         product: torch.Tensor = _Product.apply(table, self._plain)  # type: ignore[no-untyped-call]
         return product
 
     def squares(self, table: torch.Tensor) -> torch.Tensor:
-        """``sum_f x_f² |v_f|²`` of each entity, ``[n]``, with gradient; ``table`` is ``[w, k]``."""
+        """Return ``sum_f x_f² |v_f|²`` of each entity, ``[n]``, with gradient; ``table`` is ``[w, k]``."""
         lengths = table.square().sum(1, keepdim=True)
         product: torch.Tensor = _Product.apply(lengths, self._squared)  # type: ignore[no-untyped-call]
         return product.squeeze(1)
 
     def draws(self, counts: torch.Tensor) -> torch.Tensor:
-        """How often each column is drawn, ``[w]``, from how often each entity is, ``[n]``."""
+        """Count how often each column is drawn, ``[w]``, from the count of each entity, ``[n]``."""
         return (self._pattern @ counts.to(self._pattern.device).unsqueeze(1)).squeeze(1).to(counts.device)
 
 
 class _Matrix:
-    """A sparse matrix and its transpose, in torch's compressed rows."""
+    """Sparse matrix and its transpose, in torch's CSR format."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ def _compressed(
 ) -> torch.Tensor:
     order = np.lexsort((columns, rows))
     starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=shape[0]))])
-    with warnings.catch_warnings():  # torch calls its CSR layout a beta
+    with warnings.catch_warnings():  # torch warns that its CSR layout is in beta
         warnings.simplefilter("ignore", UserWarning)
         return torch.sparse_csr_tensor(
             torch.from_numpy(starts.astype(np.int64)),
@@ -87,7 +87,7 @@ def _compressed(
 
 
 class _Product(torch.autograd.Function):
-    """``X @ table``; the gradient is ``X' @ gradient``."""
+    """``X @ table`` as an autograd function; its backward pass is ``X' @ gradient``."""
 
     @staticmethod
     def forward(ctx: Any, table: torch.Tensor, matrix: _Matrix) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""Numba kernels and whole training steps for the CPU."""
+"""Numba kernels and training steps for the CPU, and their numbers of threads."""

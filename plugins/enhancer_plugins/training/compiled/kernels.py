@@ -1,12 +1,10 @@
-"""Numba kernels for the CPU. Each has a torch counterpart that tests compare it with.
+"""Numba kernels for the CPU. Tests compare each with its torch counterpart.
 
-Three rules make them fast and reproducible:
-
-- The width of a row is a compile-time constant, so that a row's sum stays in vector registers (a kernel is compiled
-  once for each width that is met, and kept on disk by numba).
-- Threads own rows, columns or samples of the output; nothing is summed in an order that depends on scheduling, so
-  results are equal from run to run and for any number of threads.
-- Every array is C-contiguous and of one type, so that there is one signature a kernel.
+- The width of a row is a compile-time constant, so that the sum of a row stays in vector registers. A kernel is
+  compiled once per width; numba caches it on disk.
+- Each thread owns rows, columns or samples of the output. The order of summation does not depend on scheduling, so that
+  results are the same in every run and for any number of threads.
+- Every array is C-contiguous and of one type, so that each kernel has one signature.
 """
 
 from __future__ import annotations
@@ -23,23 +21,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CHUNKS = 64
-"""Pieces that row-parallel work is cut into: fixed, so that sums over pieces do not depend on the machine."""
+"""Number of chunks of row-parallel work. It is fixed, so that sums over chunks do not depend on the machine."""
 
-_FAST = {"contract", "reassoc", "nsz", "arcp"}  # not "nnan"/"ninf": a diverged run must still be seen as such
+_FAST = {"contract", "reassoc", "nsz", "arcp"}  # without "nnan" and "ninf", so that a diverged run is detected
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _rounded(bits: Any) -> Any:  # pragma: no cover - compiled
-    """The upper sixteen bits of a float32 number, to the nearest, ties to even."""
+    """Round the bits of a float32 number to its upper sixteen, ties to even."""
     return (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
 
 
 @numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
-def halve(bits: Any, out: Any) -> None:  # pragma: no cover - compiled
-    """Round float32 numbers to their upper sixteen bits (bfloat16) and pack two into a word.
+def pack_bfloat16(bits: Any, out: Any) -> None:  # pragma: no cover - compiled
+    """Round float32 numbers to bfloat16 and pack two into a word.
 
-    ``bits`` is uint32 ``[n, d]``, the numbers' own, ``d`` even; ``out`` uint32 ``[n, d / 2]``: word k holds column k
-    in its lower half and column ``k + d / 2`` in its upper one, so that each comes back by one instruction on a whole
+    ``bits`` is uint32 ``[n, d]``, the bits of the numbers, with ``d`` even. ``out`` is uint32 ``[n, d / 2]``: word k
+    holds column k in its lower half and column ``k + d / 2`` in its upper half, so that one instruction unpacks a
     vector of words.
     """
     middle = out.shape[1]
@@ -50,14 +48,15 @@ def halve(bits: Any, out: Any) -> None:  # pragma: no cover - compiled
 
 @functools.cache
 def spmm(width: int, *, parallel: bool = True) -> Callable[..., None]:
-    """Kernel of ``out = beta * A @ x + alpha * base`` for a CSR matrix ``A`` and rows of ``width``.
+    """Return the kernel of ``out = beta * A @ x + alpha * base`` for a CSR matrix ``A`` and rows of ``width``.
 
-    Numba's own threads share its chunks, unless not ``parallel``: then any thread of Python's may run it beside others.
+    Numba's threads share the chunks if ``parallel``. Otherwise the kernel releases the GIL and may run in several
+    Python threads at once.
 
-    Its arguments: ``indptr`` int64 ``[n + 1]``, ``indices`` int32 ``[nnz]``, ``values`` float32 ``[nnz]``,
-    ``x`` ``[m, width]`` (or what :func:`halve` made of it), ``base`` ``[n, width]``, ``alpha``, ``beta``, ``bounds``
-    int64 ``[chunks + 1]`` (first rows of chunks that hold about equally many non-zeros), ``out`` ``[n, width]``
-    (neither ``x`` nor ``base``).
+    Arguments of the kernel: ``indptr`` int64 ``[n + 1]``, ``indices`` int32 ``[nnz]``, ``values`` float32 ``[nnz]``,
+    ``x`` ``[m, width]`` (or packed by :func:`pack_bfloat16`), ``base`` ``[n, width]``, ``alpha``, ``beta``, ``bounds``
+    int64 ``[chunks + 1]`` (first rows of chunks with about equally many non-zeros), and ``out`` ``[n, width]`` (neither
+    ``x`` nor ``base``).
     """
 
     @numba.njit(parallel=parallel, nogil=not parallel, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
@@ -76,10 +75,10 @@ def spmm(width: int, *, parallel: bool = True) -> Callable[..., None]:
 
 @functools.cache
 def spmm_rows(width: int) -> Callable[..., None]:
-    """Kernel of :func:`spmm` for some rows alone; the others of ``out`` are left as they are.
+    """Return the kernel of :func:`spmm` for some rows; all other rows of ``out`` are unchanged.
 
-    Its arguments are those of :func:`spmm` with ``rows`` int64 ``[m]`` (distinct) before ``bounds``, which here are
-    places in ``rows``.
+    Arguments of the kernel: those of :func:`spmm` with ``rows`` int64 ``[m]`` (distinct) before ``bounds``, which are
+    positions in ``rows``.
     """
 
     @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
@@ -108,10 +107,10 @@ def spmm_rows(width: int) -> Callable[..., None]:
 
 @functools.cache
 def spmm_sparse(width: int) -> Callable[..., None]:
-    """Kernel of :func:`spmm` for an ``x`` and a ``base`` that are zero in all rows but some.
+    """Return the kernel of :func:`spmm` for ``x`` and ``base`` with many zero rows.
 
-    Its arguments are those of :func:`spmm` with ``filled`` bool ``[n]`` (which rows of ``x`` and ``base`` are not
-    zero) before ``bounds``.
+    Arguments of the kernel: those of :func:`spmm` with ``filled`` bool ``[n]`` (non-zero rows of ``x`` and ``base``)
+    before ``bounds``.
     """
 
     @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
@@ -150,10 +149,10 @@ def spmm_sparse(width: int) -> Callable[..., None]:
 
 @functools.cache
 def bpr_scores(width: int) -> Callable[..., None]:
-    """Kernel of the BPR loss of each triple, and of its derivative by the score difference.
+    """Return the kernel of the BPR loss of each triple and its derivative by the score difference.
 
-    Its arguments: ``user_rows`` ``[n_users, width]``, ``item_rows`` ``[n_items, width]``, ``users``, ``positives``,
-    ``negatives`` int64 ``[b]``, ``extra`` float32 ``[b]`` (what else the difference holds), and the outputs
+    Arguments of the kernel: ``user_rows`` ``[n_users, width]``, ``item_rows`` ``[n_items, width]``, ``users``,
+    ``positives``, ``negatives`` int64 ``[b]``, ``extra`` float32 ``[b]`` (added to the difference), and the outputs
     ``losses`` and ``slopes`` float32 ``[b]``.
     """
 
@@ -177,10 +176,10 @@ def bpr_scores(width: int) -> Callable[..., None]:
 
 @functools.cache
 def bpr_gradients(width: int) -> Callable[..., None]:
-    """Kernel that scatters slopes to the gradients of user and item rows. Threads own columns.
+    """Return the kernel of the gradients by user and item rows, given the slopes of the triples. Threads own columns.
 
-    Its arguments are those of :func:`bpr_scores` up to ``negatives``, then ``slopes`` float32 ``[b]`` and ``scale``,
-    and the outputs ``user_gradients`` and ``item_gradients``, which are overwritten.
+    Arguments of the kernel: those of :func:`bpr_scores` up to ``negatives``, then ``slopes`` float32 ``[b]`` and
+    ``scale``, and the outputs ``user_gradients`` and ``item_gradients``, which are overwritten.
     """
     block = next(b for b in (32, 16, 8, 4, 2, 1) if width % b == 0)
 
@@ -223,7 +222,7 @@ def bpr_gradients(width: int) -> Callable[..., None]:
 def row_differences(
     user_rows: Any, item_rows: Any, users: Any, positives: Any, negatives: Any, out: Any
 ) -> None:  # pragma: no cover - compiled
-    """``out[t] = user_rows[u] @ (item_rows[i] - item_rows[j])`` for each triple, rows of any width."""
+    """Compute ``out[t] = user_rows[u] @ (item_rows[i] - item_rows[j])`` of each triple, for rows of any width."""
     for t in numba.prange(users.shape[0]):
         u, i, j = users[t], positives[t], negatives[t]
         total = np.float32(0)
@@ -247,10 +246,10 @@ def adam(
     correction2: Any,
     penalties: Any,
 ) -> None:  # pragma: no cover - compiled
-    """One step of Adam (Kingma & Ba 2015, algorithm 1), in place.
+    """Make one step of Adam (Kingma & Ba 2015, algorithm 1) in place.
 
-    ``decay`` is float32 ``[n]``, one for each row; ``penalties`` float32 ``[n]`` gets what each row adds to the loss,
-    ``decay / 2`` times its squared length before the step.
+    ``decay`` is float32 ``[n]``, one value per row. The output ``penalties`` float32 ``[n]`` is the penalty of each
+    row: ``decay / 2`` times its squared length before the step.
     """
     step = np.float32(rate / correction1)
     root = np.float32(1 / np.sqrt(correction2))
@@ -273,7 +272,7 @@ def adam(
 def count_draws(
     users: Any, positives: Any, negatives: Any, n_users: Any, counts: Any
 ) -> None:  # pragma: no cover - compiled
-    """How often the triples draw each node (users, then items) into ``counts`` float32 ``[n]``."""
+    """Count how often the triples contain each node (users, then items): output ``counts`` float32 ``[n]``."""
     counts[:] = 0
     for t in range(users.shape[0]):
         counts[users[t]] += 1
@@ -283,7 +282,7 @@ def count_draws(
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def stable_order(keys: Any, size: Any) -> Any:  # pragma: no cover - compiled
-    """Places of ``keys`` int ``[n]`` in ``range(size)``, ascending by key, equal ones as they came: a counting sort."""
+    """Return the indices that sort ``keys`` int ``[n]``, all in ``range(size)``, by a stable counting sort."""
     starts = np.zeros(size + 1, np.int64)
     for key in keys:
         starts[key + 1] += 1
@@ -299,7 +298,7 @@ def stable_order(keys: Any, size: Any) -> Any:  # pragma: no cover - compiled
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _mix(x: Any) -> Any:  # pragma: no cover - compiled
-    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a counter becomes 64 random bits."""
+    """Hash a counter to 64 random bits: the finaliser of SplitMix64 (Steele, Lea & Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -318,19 +317,19 @@ def _contains(items: Any, low: Any, high: Any, item: Any) -> Any:  # pragma: no 
 
 
 @numba.njit(parallel=True, cache=True)  # type: ignore[untyped-decorator]
-def negatives(
+def sample_negatives(
     indptr: Any, items: Any, candidates: Any, users: Any, positives: Any, key: Any, out: Any
 ) -> None:  # pragma: no cover - compiled
-    """Draw for each user a candidate that is none of theirs.
+    """Sample for each user a candidate item that is not one of the user's items.
 
     Args:
-        indptr: int64 ``[n_users + 1]``, with ``items`` int32 each user's items, ascending.
-        items: See ``indptr``.
-        candidates: int32 ``[m]``, ascending: what may be drawn.
+        indptr: int64 ``[n_users + 1]``: first position of each user in ``items``.
+        items: int32 ``[nnz]``: items of each user, ascending.
+        candidates: int32 ``[m]``, ascending: items to sample from.
         users: int64 ``[b]``.
-        positives: int64 ``[b]``: what is answered for a user who has all the candidates.
-        key: uint64: seed and epoch; each position draws from its own stream, so threads do not matter.
-        out: int64 ``[b]``.
+        positives: int64 ``[b]``: result for a user of all candidates.
+        key: uint64: seed and epoch. Each position has its own random stream, so that results do not depend on threads.
+        out: int64 ``[b]``: the output.
     """
     n = np.uint64(candidates.shape[0])
     golden = np.uint64(0x9E3779B97F4A7C15)
@@ -342,12 +341,12 @@ def negatives(
         found = False
         for _ in range(64):
             state = state + golden
-            # the high half of a 32 x 32 bit product: an even draw from range(n) without a division
+            # the upper half of a 32 x 32 bit product is a uniform draw from range(n) without a division
             place = np.int64(((_mix(state) >> np.uint64(32)) * n) >> np.uint64(32))
             if not _contains(items, low, high, candidates[place]):
                 found = True
                 break
-        if not found:  # a user of nearly everything: take the next candidate in line
+        if not found:  # the user has nearly all candidates: take the next one that is not theirs
             for offset in range(candidates.shape[0]):
                 near = (place + offset) % candidates.shape[0]
                 if not _contains(items, low, high, candidates[near]):
@@ -358,17 +357,17 @@ def negatives(
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def overwrite_touched(
+def mask_own_items(
     matrix: Any, first: Any, degree: Any, items: Any, place: Any, value: Any
 ) -> None:  # pragma: no cover - compiled
-    """Write ``value`` to ``matrix[r, place[i]]`` for each item ``i`` of row r's user, unless ``place[i]`` is negative.
+    """Write ``value`` to ``matrix[r, place[i]]`` for each item ``i`` of row r's user that has a column.
 
     Args:
-        matrix: ``[n, m]``.
-        first: int64 ``[n]``: where the items of each row's user begin in ``items``.
-        degree: int64 ``[n]``: how many they are.
+        matrix: ``[n, m]``: changed in place.
+        first: int64 ``[n]``: first position in ``items`` of the items of each row's user.
+        degree: int64 ``[n]``: number of items of each row's user.
         items: int64 ``[nnz]``.
-        place: int32 ``[n_items]``.
+        place: int32 ``[n_items]``: column of each item; negative if it has none.
         value: A number.
     """
     for row in range(matrix.shape[0]):
@@ -379,19 +378,19 @@ def overwrite_touched(
 
 
 _LOG2_E = np.float32(1.4426950408889634)
-_LN2_UPPER = np.float32(0.693359375)  # of few bits, so that its products with whole numbers are exact
+_LN2_UPPER = np.float32(0.693359375)  # few bits, so that its products with integers are exact
 _LN2_LOWER = np.float32(0.6931471805599453 - 0.693359375)
 _SMALLEST = np.float32(-87.0)
-"""Its exponential is about the smallest normal float32."""
+"""Number whose exponential is about the smallest normal float32."""
 _OVER_7, _OVER_6, _OVER_5, _OVER_4, _OVER_3, _OVER_2 = (np.float32(1 / k) for k in (5040, 720, 120, 24, 6, 2))
 
 
 @numba.njit(nogil=True, fastmath={"contract"}, cache=True)  # type: ignore[untyped-decorator]
 def exponentials(matrix: Any) -> None:  # pragma: no cover - compiled
-    """The exponential of each number in place, float32 ``[n, m]``, none above 88; a third of what torch takes.
+    """Exponentiate float32 ``[n, m]`` in place; numbers must not exceed 88. Takes a third of torch's time.
 
-    With n the whole number next to x / ln 2, it is ``2**n exp(x - n ln 2)``: the second factor by Taylor's series up to
-    the seventh power, the first one by the bits of the exponent. Off by one unit in the last place at most.
+    With n the integer nearest to x / ln 2, the result is ``2**n exp(x - n ln 2)``. The second factor is a Taylor series
+    of degree 7; the first is written into the exponent bits. The error is at most one unit in the last place.
     """
     for row in range(matrix.shape[0]):
         for k in range(matrix.shape[1]):

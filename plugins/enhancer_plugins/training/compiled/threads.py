@@ -1,4 +1,4 @@
-"""How many threads torch and the kernels have, and which number a step does best with."""
+"""Limit the threads of torch and of the kernels, and find the fastest setting."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bounded(*, torch_threads: int | None, kernel_threads: int | None) -> Iterator[None]:
-    """Bound the threads of torch and of the numba kernels for a while (None leaves them alone).
+def limited(*, torch_threads: int | None, kernel_threads: int | None) -> Iterator[None]:
+    """Limit the threads of torch and of the numba kernels; None for no limit.
 
-    Both have threads of their own, which spin for a while before they sleep. Where torch has only small things to do,
-    its idle threads would take the cores that the kernels need; and where a whole step is small, waiting for one
-    another takes longer than the work. Results do not depend on it.
+    Both have threads of their own, which spin for a while before they sleep. If torch has only small operations, its
+    idle threads take the cores that the kernels need; if a whole step is small, synchronisation takes longer than the
+    work. Results do not depend on the limits.
     """
     torch_before, kernels_before = torch.get_num_threads(), numba.get_num_threads()
     try:
@@ -32,54 +32,54 @@ def bounded(*, torch_threads: int | None, kernel_threads: int | None) -> Iterato
         numba.set_num_threads(kernels_before)
 
 
-class Pace:
-    """Picks by the clock how a step's work is shared among threads.
+class ThreadTuner:
+    """Choice of the number of kernel threads, and of whether to use the worker thread, by timing steps.
 
-    On an idle machine more threads are faster; on a busy one they wait, spinning, for a thread that was put aside, and
-    a step takes ten times longer. And where torch has much to do between the kernels, threads that spin after a kernel
-    are in the way of its pieces: then kernels are better left to one. Now and then all ways are timed over a few steps.
-    Results do not depend on the choice.
+    On an idle machine more threads are faster; on a busy one they wait for a thread that is not scheduled, and a step
+    takes ten times longer. If torch does much work between the kernels, spinning kernel threads slow its halves down,
+    and kernels are better limited to one thread. All settings are timed over a few steps now and then. Results do not
+    depend on the choice.
 
     Args:
-        most: The most threads there are.
-        pieces: Whether torch's work is cut in pieces (:mod:`~enhancer_plugins.training.pairs`), so that it may be
-            shared while kernels are not.
+        most: Maximum number of threads.
+        halves: Whether torch's operations are cut in halves (see :mod:`enhancer_plugins.training.worker`), so that the
+            worker can be used while kernels have one thread.
     """
 
-    _PROBE, _PERIOD = 4, 200  # the first step of a probe is not counted: threads of the way before may still spin
+    _TIMED, _PERIOD = 4, 200  # the first timed step is not counted: threads of the setting before may still spin
 
-    def __init__(self, most: int, *, pieces: bool = False) -> None:
-        self._ways = [(1, False)]
+    def __init__(self, most: int, *, halves: bool = False) -> None:
+        self._settings = [(1, False)]
         if most > 1:
-            self._ways += [(most, True), (1, True)] if pieces else [(most, True)]
-        self._step = -1  # the first step compiles: it is not timed
-        self._spent = [0.0] * len(self._ways)
-        self._best = len(self._ways) - 1
-        self.sharing = most > 1
-        """Whether torch's pieces are shared in this step."""
+            self._settings += [(most, True), (1, True)] if halves else [(most, True)]
+        self._step = -1  # the first step compiles kernels and is not timed
+        self._seconds = [0.0] * len(self._settings)
+        self._best = len(self._settings) - 1
+        self.use_worker = most > 1
+        """Whether the current step uses the worker thread."""
 
     @property
-    def choice(self) -> int:
-        """How many threads kernels do best with, by what is known."""
-        return self._ways[self._best][0]
+    def best_threads(self) -> int:
+        """Fastest number of kernel threads so far."""
+        return self._settings[self._best][0]
 
-    def begin(self) -> int:
-        """How many threads the kernels of the next step take."""
-        way = self._probed()
-        threads, self.sharing = self._ways[self._best if way is None else way]
+    def start_step(self) -> int:
+        """Return the number of kernel threads of the next step."""
+        timed = self._timed_setting()
+        threads, self.use_worker = self._settings[self._best if timed is None else timed]
         return threads
 
-    def end(self, seconds: float) -> None:
-        """Tell how long that step took."""
-        way = self._probed()
-        if way is not None:
+    def finish_step(self, seconds: float) -> None:
+        """Record the duration of the step."""
+        timed = self._timed_setting()
+        if timed is not None:
             place = self._step % self._PERIOD
-            self._spent[way] = self._spent[way] + seconds if place % self._PROBE else 0.0
-            if place == len(self._ways) * self._PROBE - 1:
-                self._best = min(range(len(self._ways)), key=self._spent.__getitem__)
+            self._seconds[timed] = self._seconds[timed] + seconds if place % self._TIMED else 0.0
+            if place == len(self._settings) * self._TIMED - 1:
+                self._best = min(range(len(self._settings)), key=self._seconds.__getitem__)
         self._step += 1
 
-    def _probed(self) -> int | None:
-        """Which way is being timed; None if none is."""
-        way = self._step % self._PERIOD // self._PROBE
-        return way if self._step >= 0 and 1 < len(self._ways) > way else None
+    def _timed_setting(self) -> int | None:
+        """Return the setting that is being timed; None if none is."""
+        number = self._step % self._PERIOD // self._TIMED
+        return number if self._step >= 0 and 1 < len(self._settings) > number else None

@@ -1,9 +1,9 @@
-"""Losses that backbones and fusers share.
+"""Loss functions.
 
 - :mod:`~enhancer_plugins.training.losses.bpr`: Bayesian personalised ranking;
 - :mod:`~enhancer_plugins.training.losses.contrast`: InfoNCE over distinct rows;
 - :mod:`~enhancer_plugins.training.losses.softmax`: sampled softmax;
-- :mod:`~enhancer_plugins.training.losses.multinomial`: the multinomial likelihood over all items.
+- :mod:`~enhancer_plugins.training.losses.multinomial`: multinomial likelihood over all items.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Losses that backbones and fusers share."""
+"""Bayesian personalised ranking (BPR)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Term", "bpr_loss", "bpr_reference", "info_nce", "info_nce_sum"]
 def bpr_reference(
     user_rows: torch.Tensor, item_rows: torch.Tensor, triples: Triples, extra: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """:func:`bpr_loss` in plain torch: for other devices than the CPU, and for comparison."""
+    """Compute :func:`bpr_loss` by torch operations, for other devices than the CPU and as a reference."""
     users = user_rows.index_select(0, triples.users)
     difference = item_rows.index_select(0, triples.positives) - item_rows.index_select(0, triples.negatives)
     score = (users * difference).sum(1)
@@ -52,13 +52,13 @@ class _Bpr(torch.autograd.Function):
 def bpr_loss(
     user_rows: torch.Tensor, item_rows: torch.Tensor, triples: Triples, extra: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Bayesian personalised ranking (Rendle et al. 2009): the mean of ``-log sigmoid(score(u, i) - score(u, j))``.
+    """Return the BPR loss (Rendle et al. 2009): the mean of ``-log sigmoid(score(u, i) - score(u, j))``.
 
     Args:
         user_rows: float32 ``[n_users, d]``.
         item_rows: float32 ``[n_items, d]``.
-        triples: The step's users, positives and negatives, int64 ``[b]`` each.
-        extra: float32 ``[b]``: added to each score difference.
+        triples: Users, positives and negatives of the step, int64 ``[b]`` each.
+        extra: float32 ``[b]``: term to add to each score difference; None for zero.
 
     Returns:
         A scalar with gradient to ``user_rows``, ``item_rows`` and ``extra``.

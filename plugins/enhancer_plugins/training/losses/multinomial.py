@@ -1,4 +1,4 @@
-"""The multinomial likelihood: what a user took, as draws from one softmax over all items."""
+"""Multinomial likelihood of each user's items, with one softmax over all items."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from torch.autograd.function import once_differentiable
 from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.losses.contrast import BLOCK, exponentiate
 from enhancer_plugins.training.losses.softmax import compared
-from enhancer_plugins.training.pairs import halves
+from enhancer_plugins.training.worker import run_halves
 
 if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
 
 _LARGE_BLOCK = 1 << 26
-"""Logits in a block where there is no CPU's cache to stay in: a quarter of a gigabyte."""
+"""Logits in a block on other devices than the CPU: a quarter of a gigabyte."""
 
 
 class _Step(NamedTuple):
     """The pairs of a step, ordered by user."""
 
     users: torch.Tensor
-    """int64 ``[n]``: the distinct users."""
+    """int64 ``[n]``: distinct users."""
     counts: torch.Tensor
-    """float ``[n]``: pairs of each."""
+    """float ``[n]``: number of pairs of each user."""
     starts: list[int]
-    """``[n + 1]``: the first pair of each."""
+    """``[n + 1]``: first pair of each user."""
     rows: torch.Tensor
-    """int64 ``[b]``: a pair's place in ``users``."""
+    """int64 ``[b]``: position of each pair's user in ``users``."""
     columns: torch.Tensor
-    """int64 ``[b]``: its item's place among all that is compared."""
+    """int64 ``[b]``: position of each pair's item among the candidate items."""
 
 
 class _Blocks(torch.autograd.Function):
-    """The loss and its gradients, block by block of users, so that no logit leaves the cache before its last use.
+    """Loss and gradients in blocks of users, so that logits stay in the cache until their last use.
 
-    By a user's logits the gradient is ``n softmax - counts``, with ``n`` pairs: one matrix, and two products with it.
+    The gradient by the logits of a user with ``n`` pairs is ``n softmax - counts``.
     """
 
     @staticmethod
     def forward(ctx: Any, anchors: torch.Tensor, items: torch.Tensor, step: _Step, factor: float) -> torch.Tensor:
-        """Mean loss of the pairs: ``anchors`` float ``[n, k]``, ``items`` ``[m, k]``; ``factor`` scales products."""
+        """Return the mean loss of the pairs. ``anchors`` are float ``[n, k]``, ``items`` float ``[m, k]``."""
         pairs, m = len(step.rows), len(items)
         block = BLOCK if anchors.device.type == "cpu" else _LARGE_BLOCK
         most = min(max(block // m, 16), len(anchors))
@@ -68,8 +68,8 @@ class _Blocks(torch.autograd.Function):
                 to_items.addmm_(logits.T, anchors[begin:end])
             return loss, to_items
 
-        worth = anchors.device.type == "cpu" and len(anchors) * m > BLOCK
-        (one, left), (two, right) = halves(len(anchors), run, worth=worth)
+        worthwhile = anchors.device.type == "cpu" and len(anchors) * m > BLOCK
+        (one, left), (two, right) = run_halves(len(anchors), run, worthwhile=worthwhile)
         ctx.save_for_backward(to_anchors, left + right)
         return ((one + two) / pairs).to(anchors.dtype)
 
@@ -80,16 +80,17 @@ class _Blocks(torch.autograd.Function):
 
 
 class Multinomial:
-    """The mean of ``-log( exp(s_ui/t) / sum_j exp(s_uj/t) )`` over a step's pairs, ``j`` over all items of training.
+    """Mean of ``-log( exp(s_ui/t) / sum_j exp(s_uj/t) )`` over the pairs of a step, ``j`` over all training items.
 
-    Liang et al. 2018, "Variational Autoencoders for Collaborative Filtering", eq. 2. A user's own items are in the sum.
+    Liang et al. 2018, "Variational Autoencoders for Collaborative Filtering", eq. 2. The sum includes the user's own
+    items.
 
     Args:
-        data: Items without an interaction are left out.
+        data: Training interactions. Items without any are left out of the sum.
         temperature: ``t``.
         cosine: Whether ``s`` is the cosine rather than the inner product.
-        device: Of the run.
-        reference: Leave all to torch: one matrix, and automatic differentiation.
+        device: Device of the run.
+        reference: Compute one matrix and differentiate automatically.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Multinomial:
     def __call__(
         self, user_rows: torch.Tensor, item_rows: torch.Tensor, users: torch.Tensor, positives: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of one step.
+        """Return the loss of one step.
 
         Args:
             user_rows: float32 ``[n_users, k]``.
@@ -126,7 +127,7 @@ class Multinomial:
         return loss
 
     def _ordered(self, users: torch.Tensor, positives: torch.Tensor, dtype: torch.dtype) -> _Step:
-        """The pairs by user; remembered where every step is the same one."""
+        """Order the pairs by user. The last result is kept, because every step may be the same one."""
         if self._last is not None and self._last[0] is users and self._last[1] is positives:
             return self._last[2]
         ordered, order = torch.sort(users, stable=True)

@@ -1,4 +1,4 @@
-"""Sampled softmax: each positive against items drawn for the whole step."""
+"""Sampled softmax: each positive against negatives that are shared by all users of a step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch.autograd.function import once_differentiable
 
 from enhancer_plugins.training.compiled import kernels
 from enhancer_plugins.training.interactions import trained
-from enhancer_plugins.training.losses.contrast import BLOCK, SAFE
-from enhancer_plugins.training.pairs import halves
+from enhancer_plugins.training.losses.contrast import BLOCK, MAX_LOGIT
 from enhancer_plugins.training.run import generator
+from enhancer_plugins.training.worker import run_halves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
 
 
-_LEAST = 1e-30
-"""Of a sum of exponentials that is divided by."""
-_NEVER = -1e30
-"""A logit that counts for nothing, and whose gradient is a number even where a user has touched all that was drawn."""
+_MIN_TOTAL = 1e-30
+"""Lower bound of a sum of exponentials that is divided by."""
+_MASKED = -1e30
+"""Logit of a masked negative. It is finite, so that gradients are finite if all negatives of a user are masked."""
 
 
 class _Blocks(torch.autograd.Function):
-    """The loss and its gradients, block by block of users, so that no logit leaves the cache before its last use."""
+    """Loss and gradients in blocks of users, so that logits stay in the cache until their last use."""
 
     @staticmethod
     def forward(
@@ -37,20 +37,21 @@ class _Blocks(torch.autograd.Function):
         targets: torch.Tensor,
         starts: torch.Tensor,
         bias: torch.Tensor,
-        forget: Callable[[torch.Tensor, int], None],
+        mask: Callable[[torch.Tensor, int], None],
         scale: tuple[float, bool],
     ) -> torch.Tensor:
-        """Mean loss of pairs that come ordered by user.
+        """Return the mean loss of pairs that are ordered by user.
 
         Args:
-            ctx: Keeps the gradients.
-            anchors: float ``[n, k]``: a row a user.
+            ctx: Stores the gradients.
+            anchors: float ``[n, k]``: a row per user.
             negatives: float ``[m, k]``.
-            targets: float ``[b, k]``: a row a pair.
-            starts: int64 ``[n + 1]``: a user's first pair.
+            targets: float ``[b, k]``: a row per pair.
+            starts: int64 ``[n + 1]``: first pair of each user.
             bias: float ``[m]``: added to the logits of each negative.
-            forget: Overwrites the logits of what the users from a given one on have touched.
-            scale: What multiplies the products, and whether logits may be too large for their exponentials.
+            mask: Masks the user's own items in a block of logits, given its first user.
+            scale: Factor of the products, and whether logits may exceed
+                :data:`~enhancer_plugins.training.losses.contrast.MAX_LOGIT`.
         """
         factor, shifted = scale
         pairs, most = len(targets), min(max(BLOCK // len(negatives), 16), len(anchors))
@@ -67,24 +68,26 @@ class _Blocks(torch.autograd.Function):
                     torch.arange(len(left)), starts[begin + 1 : rows.stop + 1] - starts[rows]
                 )
                 matrix = torch.addmm(bias, left, negatives.T, alpha=factor, out=memory[: len(left)])
-                forget(matrix, begin)
+                mask(matrix, begin)
                 shift = matrix.amax(1) if shifted else matrix.new_zeros(len(left))
                 total = matrix.sub_(shift.unsqueeze(1)).exp_().sum(1) if shifted else matrix.exp_().sum(1)
                 own = torch.linalg.vecdot(left.index_select(0, place), own_rows) * factor
                 others = (total.log() + shift).index_select(0, place)
                 whole = torch.logaddexp(own, others)
                 losses += (whole - own).sum(dtype=torch.float64)
-                missed = (others - whole).exp_().mul_(factor / pairs).unsqueeze(1)  # what a pair's own score lacks
+                missed = (
+                    (others - whole).exp_().mul_(factor / pairs).unsqueeze(1)
+                )  # one minus the probability of the positive
                 share = matrix.new_zeros(len(left)).index_add_(0, place, missed.squeeze(1))
-                share = (share / total.clamp_min(_LEAST)).unsqueeze(1)
+                share = (share / total.clamp_min(_MIN_TOTAL)).unsqueeze(1)
                 torch.mm(matrix, negatives, out=to_anchors[rows]).mul_(share)
                 to_anchors[rows].index_add_(0, place, missed * own_rows, alpha=-1)
                 to_negatives.addmm_(matrix.T, share * left)
                 torch.mul(left.index_select(0, place), -missed, out=to_targets[of])
             return losses, to_negatives
 
-        worth = len(anchors) * len(negatives) > BLOCK
-        (one, left), (two, right) = halves(len(anchors), run, worth=worth)
+        worthwhile = len(anchors) * len(negatives) > BLOCK
+        (one, left), (two, right) = run_halves(len(anchors), run, worthwhile=worthwhile)
         ctx.save_for_backward(to_anchors, left + right, to_targets)
         return ((one + two) / pairs).to(anchors.dtype)
 
@@ -95,26 +98,26 @@ class _Blocks(torch.autograd.Function):
 
 
 def compared(*rows: torch.Tensor, cosine: bool) -> list[torch.Tensor]:
-    """Rows as their products are compared: as they are, or of unit length."""
+    """Return rows whose products are the scores: unchanged, or of unit length for cosines."""
     return [torch.nn.functional.normalize(r, dim=1, eps=1e-6) for r in rows] if cosine else list(rows)
 
 
 class SampledSoftmax:
-    """The mean of ``-log( exp(s_ui/t) / (exp(s_ui/t) + sum_j exp(s_uj/t)) )`` over a step's pairs.
+    """Mean of ``-log( exp(s_ui/t) / (exp(s_ui/t) + sum_j exp(s_uj/t)) )`` over the pairs of a step.
 
-    The items ``j`` are drawn evenly, without repetition, from those with a training interaction, once a step for all
-    its users; those that a user has touched do not count against their positives. With ``in_batch`` the positives of
-    the step's other pairs count too, as often as they come.
+    The negatives ``j`` are drawn once per step, uniformly and without replacement, from the items with a training
+    interaction. A user's own items are masked. With ``in_batch``, the positives of the step's other pairs are
+    negatives, too, as often as they occur.
 
     Args:
-        data: Which items each user touched.
-        negatives: Items drawn a step (all of them, where there are fewer).
+        data: Training interactions.
+        negatives: Items drawn per step; all items if there are fewer.
         temperature: ``t``.
         cosine: Whether ``s`` is the cosine rather than the inner product.
-        seed: Draws the items.
-        device: Of the run.
-        in_batch: Whether the other pairs' positives are negatives as well.
-        reference: Leave the gradient to torch on the CPU too, as on other devices.
+        seed: Seed of the negatives.
+        device: Device of the run.
+        in_batch: Whether positives of other pairs are negatives, too.
+        reference: Differentiate automatically on the CPU, too, as on other devices.
     """
 
     def __init__(
@@ -144,7 +147,7 @@ class SampledSoftmax:
     def __call__(
         self, user_rows: torch.Tensor, item_rows: torch.Tensor, users: torch.Tensor, positives: torch.Tensor
     ) -> torch.Tensor:
-        """The loss of one step.
+        """Return the loss of one step.
 
         Args:
             user_rows: float32 ``[n_users, k]``.
@@ -157,7 +160,7 @@ class SampledSoftmax:
         bias = torch.zeros(len(drawn), dtype=user_rows.dtype, device=device)
         if self._in_batch:
             others, counts = torch.unique(positives, return_counts=True)
-            # An item that is both is drawn once more, and counts once more.
+            # An item that is also drawn appears twice, and counts twice.
             drawn, bias = torch.cat([drawn, others]), torch.cat([bias, counts.to(bias.dtype).log()])
         if self._blocks:
             return self._by_blocks(user_rows, item_rows, (users, positives), drawn, bias)
@@ -165,10 +168,10 @@ class SampledSoftmax:
         anchors, negatives, targets = compared(
             user_rows[distinct], item_rows[drawn], item_rows[positives], cosine=self._cosine
         )
-        touched = self._touched(distinct, drawn)
-        against = torch.addmm(bias, anchors, negatives.T, alpha=1 / self._temperature).masked_fill(touched, _NEVER)
+        own_items = self._own_items(distinct, drawn)
+        against = torch.addmm(bias, anchors, negatives.T, alpha=1 / self._temperature).masked_fill(own_items, _MASKED)
         own = (anchors.index_select(0, places) * targets).sum(1) / self._temperature
-        # Of equal users the sum over the drawn items is made once.
+        # The sum over the negatives is computed once per distinct user.
         others = torch.logsumexp(against, 1).index_select(0, places)
         return (torch.logaddexp(own, others) - own).mean()
 
@@ -180,7 +183,7 @@ class SampledSoftmax:
         drawn: torch.Tensor,
         bias: torch.Tensor,
     ) -> torch.Tensor:
-        """The same loss by :class:`_Blocks`."""
+        """Compute the loss by :class:`_Blocks`."""
         users, order = torch.sort(pairs[0], stable=True)
         distinct, counts = torch.unique_consecutive(users, return_counts=True)
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
@@ -193,25 +196,25 @@ class SampledSoftmax:
         items, first = self._items.numpy(), self._start.numpy()
         columns = [torch.arange(self._count), torch.arange(self._count, len(drawn))]
         places = []
-        for column in columns:  # an item may be drawn, and be another pair's as well
+        for column in columns:  # an item may be both drawn and another pair's positive
             place = np.full(self._n_items, -1, np.int32)
             place[drawn[column].numpy()] = column.numpy()
             places.append(place)
 
-        def forget(matrix: torch.Tensor, begin: int) -> None:
+        def mask(matrix: torch.Tensor, begin: int) -> None:
             those = distinct[begin : begin + len(matrix)]
             ranges = first[those.numpy()], self._degree[those].numpy()
             for place in places[: 1 + self._in_batch]:
-                kernels.overwrite_touched(matrix.numpy(), *ranges, items, place, _NEVER)
+                kernels.mask_own_items(matrix.numpy(), *ranges, items, place, _MASKED)
 
-        scale = 1 / self._temperature, not self._cosine or 1 / self._temperature > SAFE
+        scale = 1 / self._temperature, not self._cosine or 1 / self._temperature > MAX_LOGIT
         loss: torch.Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
-            *(rows.contiguous() for rows in (anchors, negatives, targets)), starts, bias, forget, scale
+            *(rows.contiguous() for rows in (anchors, negatives, targets)), starts, bias, mask, scale
         )
         return loss
 
-    def _touched(self, users: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """Which of the drawn items each user has touched: bool ``[len(users), len(drawn)]``."""
+    def _own_items(self, users: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+        """Return which of the drawn items belong to each user: bool ``[len(users), len(drawn)]``."""
         column = torch.full((self._n_items,), -1, dtype=torch.int64, device=drawn.device)
         items, place_of = torch.unique(drawn, return_inverse=True)
         column[items] = torch.arange(len(items), device=drawn.device)
@@ -221,6 +224,6 @@ class SampledSoftmax:
             degree.cumsum(0) - degree, degree
         )
         place = column[self._items[self._start[users][row] + offset]]
-        touched = torch.zeros(len(users), len(items), dtype=torch.bool, device=drawn.device)
-        touched[row[place >= 0], place[place >= 0]] = True
-        return touched[:, place_of]
+        found = torch.zeros(len(users), len(items), dtype=torch.bool, device=drawn.device)
+        found[row[place >= 0], place[place >= 0]] = True
+        return found[:, place_of]

@@ -3,7 +3,7 @@ import threading
 import numba
 import pytest
 
-from enhancer_plugins.training.pairs import both, shared
+from enhancer_plugins.training.worker import enabled, run_both
 
 
 def who():
@@ -13,20 +13,20 @@ def who():
 def test_what_is_told_goes_before_the_threads_of_the_kernels():
     here = who()
     assert numba.get_num_threads() == 1
-    assert both(who, who) == (here, here)
-    with shared(at_once=True):
-        own, other = both(who, who)
+    assert run_both(who, who) == (here, here)
+    with enabled(True):
+        own, other = run_both(who, who)
         assert (own, other != here) == (here, True)
-        assert both(who, who, worth=False) == (here, here)
-    assert both(who, who) == (here, here)
+        assert run_both(who, who, worthwhile=False) == (here, here)
+    assert run_both(who, who) == (here, here)
 
 
 def test_a_failure_in_either_piece_is_raised_and_neither_is_left_running():
     def fails():
         raise ValueError("no")
 
-    with shared(at_once=True):
+    with enabled(True):
         for pair in ((fails, who), (who, fails)):
             with pytest.raises(ValueError, match="no"):
-                both(*pair)
-        assert len(both(who, who)) == 2
+                run_both(*pair)
+        assert len(run_both(who, who)) == 2
