@@ -164,7 +164,7 @@ def test_layer_weights_must_fit_the_layers():
 
 
 def test_a_device_that_is_not_there_is_an_error_in_words():
-    with pytest.raises(ConfigError, match="device 'nonsense' cannot be used"):
+    with pytest.raises(ConfigError, match="device 'nonsense' is not available"):
         fit(device="nonsense")
 
 
