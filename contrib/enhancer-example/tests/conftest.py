@@ -1,4 +1,4 @@
-"""Lets the tests run from a checkout, too, where this distribution is not installed."""
+"""Make the tests run from a checkout in which this distribution is not installed."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ sys.path.insert(0, SOURCE)
 
 
 @pytest.fixture(autouse=True)
-def _processes_see_it_too(monkeypatch):
+def _in_subprocesses_too(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", SOURCE, prepend=os.pathsep)

@@ -1,4 +1,4 @@
-"""What every embedder promises, and what this one does."""
+"""Conformance suite for embedders, and tests of this one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from enhancer.testing.embedder import EmbedderConformance
 
 
 class TestContract(EmbedderConformance):
-    """What every embedder must do; the suite comes with enhancer."""
+    """Conformance suite that ships with enhancer."""
 
     embedder_class = Hashing
-    understands = False  # it knows words, not what they mean
+    understands = False  # it compares words, not meanings
 
 
 def make(**options: object):

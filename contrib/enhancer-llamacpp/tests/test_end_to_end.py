@@ -1,4 +1,4 @@
-"""From a table to stored vectors, with a real model that runs in this process."""
+"""From a table to stored vectors with a real model in this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ item_id,title,description
 
 @pytest.fixture
 def enhancer(smollm2, installed, template, tmp_path, monkeypatch, capfd):
-    """Runs the command line in a project folder; gives exit code and the JSON that it printed."""
+    """Return a function that runs the command line in a project folder and returns exit code and JSON output."""
     del smollm2, installed
     for name, text in {"items.csv": ITEMS, "short.toml": template, "enhancer.toml": CONFIGURATION}.items():
         (tmp_path / name).write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
@@ -53,7 +53,7 @@ def enhancer(smollm2, installed, template, tmp_path, monkeypatch, capfd):
         return code, json.loads(out), err
 
     yield run
-    log = logging.getLogger("enhancer")  # the command line takes it over for its process
+    log = logging.getLogger("enhancer")  # changed by the command line
     log.handlers.clear()
     log.propagate = True
     log.setLevel(logging.NOTSET)

@@ -1,4 +1,4 @@
-"""The model at work: it leaves the loop alone, stops when told to, and says what it cannot do."""
+"""The engine: the event loop stays responsive, calls can be stopped, and errors have clear messages."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_what_does_not_fit_is_refused_for_good(provider):
 
 
 async def test_a_schema_that_cannot_be_held_to_is_refused(provider):
-    with pytest.raises(RequestError, match=r"llama\.cpp refuses the request"):
+    with pytest.raises(RequestError, match=r"llama\.cpp rejects the request"):
         await provider.complete(dataclasses.replace(SHORT, schema={"type": "nonsense"}))
 
 

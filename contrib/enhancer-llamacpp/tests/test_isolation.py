@@ -1,4 +1,4 @@
-"""One item's text gives orders, and a small model, which obeys anybody, writes the profiles of all."""
+"""Prompt injection: instructions in the text of one item must not affect the profiles of other items."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEXTS = {
 
 
 def profiles(folder, template, options, texts, per_request):
-    """What the store holds after one run: profile and tags by id."""
+    """Return profile and tags by id after one run."""
     folder.mkdir()
     (folder / "short.toml").write_text(template, encoding="utf-8")
     llm = {"use": "llamacpp", "model": "smollm2", "max_tokens": 120, "timeout": 120, "repeat_penalty": 1.1, **options}
@@ -45,7 +45,7 @@ def profiles(folder, template, options, texts, per_request):
             sources=Sources(lambda: iter(rows), None, None),
         )
         report = pipeline.generate()
-        assert report.generated + report.quarantined == 3  # what is ordered alone may be no valid profile
+        assert report.generated + report.quarantined == 3  # the instructed answer may be an invalid profile
         return {record.id: (record.profile, record.tags) for record in store.scan()}
 
 
@@ -58,6 +58,6 @@ def test_an_order_changes_no_other_profile_more_than_when_each_is_alone(smollm2,
     together = profiles(tmp_path / "together", template, smollm2, ordered, 3)
     for id_ in ("1", "3"):
         assert alone[id_] == plain[id_], "each asked about alone: the order is in another request"
-        # A copy of the text, which this model likes to give, is in quarantine rather than here.
+        # A verbatim copy of the text is in quarantine, not in the store.
         assert "BANAN" not in str(together.get(id_)).upper()
     assert together

@@ -1,4 +1,4 @@
-"""Without a model: what is refused, by which words, and what names what."""
+"""Options and their error messages, without a model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make(tmp_path):
 
 @pytest.fixture
 def model(tmp_path):
-    """What looks like a model from outside."""
+    """Return a file with the header of a model."""
     path = tmp_path / "m.gguf"
     path.write_bytes(struct.pack("<4sIQQ", b"GGUF", 3, 1, 0) + b"x" * 100)
     return path
@@ -42,7 +42,7 @@ def test_a_path_is_relative_to_the_project(make, model):
 
 @pytest.mark.parametrize("options", [{}, {"path": "a", "package": "b"}])
 def test_one_model_must_be_chosen(make, options):
-    with pytest.raises(ConfigError, match="set one of 'path'"):
+    with pytest.raises(ConfigError, match="set either 'path'"):
         make(**options)
 
 
@@ -56,7 +56,7 @@ def test_an_unknown_option_is_named(make):
     [
         (None, "there is no file"),
         (b"", "is not a GGUF file"),
-        (b"PK\x03\x04" + b"x" * 50, "is not a GGUF file; a model in another form"),
+        (b"PK\x03\x04" + b"x" * 50, "is not a GGUF file; convert a model in another format"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (struct.pack("<4sIQQ", b"GGUF", 9, 1, 0), "version 9"),
         (struct.pack("<4sIQQ", b"GGUF", 3, 0, 0), "no model"),
@@ -72,7 +72,8 @@ def test_what_is_no_model_is_refused(make, tmp_path, content, why):
 
 
 @pytest.mark.parametrize(
-    ("package", "why"), [("no_such_package_4711", "no package"), ("json", "one GGUF file"), ("../x", "no package")]
+    ("package", "why"),
+    [("no_such_package_4711", "is not installed"), ("json", "one GGUF file"), ("../x", "is not installed")],
 )
 def test_a_package_must_bring_one_model(make, package, why):
     with pytest.raises(ConfigError, match=why):
@@ -89,7 +90,7 @@ def test_a_model_that_was_split_needs_all_its_files(make, model, tmp_path):
 
 
 def test_a_large_file_is_named_by_blocks_of_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(gguf, "_WHOLE", 1000)
+    monkeypatch.setattr(gguf, "_FULL_HASH_BYTES", 1000)
     monkeypatch.setattr(gguf, "_BLOCK", 10)
     content = bytearray(10_000)
     (tmp_path / "a").write_bytes(content)

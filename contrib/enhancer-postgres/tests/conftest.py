@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own; and what lets them run from a checkout, too."""
+"""PostgreSQL servers for the tests, which also run from a checkout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import postgres_server  # noqa: E402
 
 
 def pytest_generate_tests(metafunc):
-    """Every test of a server runs on each that is installed; one of pgvector, on each that has it."""
+    """Run each test with every installed server; tests of pgvector with every server that has it."""
     if "server" not in metafunc.fixturenames:
         return
     which, fit = "", {True, False}
@@ -33,7 +33,7 @@ def pytest_generate_tests(metafunc):
 
 @pytest.fixture(scope="session")
 def server(request):
-    """One server after the other, each running while its tests do."""
+    """Yield a running server, one after the other."""
     with postgres_server.running(request.param.folder) as server:
         yield server
 
@@ -44,13 +44,13 @@ def _offers_pgvector(server):
 
 @pytest.fixture
 def with_pgvector(server):
-    """That the server has it: whoever asks for this runs on such servers alone."""
+    """Run the test only with servers that have pgvector."""
     assert _offers_pgvector(server)
 
 
 @pytest.fixture
 def without_pgvector(server):
-    """That it has not, likewise."""
+    """Run the test only with servers that do not have pgvector."""
     assert not _offers_pgvector(server)
 
 
@@ -61,6 +61,6 @@ def _processes_see_it_too(monkeypatch):
 
 @pytest.fixture
 def url(server, monkeypatch):
-    """The connection string, where the store looks for it."""
+    """Set the environment variable with the connection string."""
     monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.url)
     return server.url

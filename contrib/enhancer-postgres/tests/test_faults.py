@@ -1,4 +1,4 @@
-"""What a shared server does to those who use it: it stops or is slow, others write, rows get damaged."""
+"""Faults of a shared server: it stops or is slow, other clients write, rows are damaged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def options(**values):
 
 @pytest.fixture
 def opened(url, tmp_path):
-    """Opens stores, and closes them."""
+    """Return a function that opens stores; close them after the test."""
     stores = []
 
     def open_(chosen=None, **values):
@@ -112,14 +112,18 @@ def test_bad_options_are_refused(values, message):
 def test_a_database_that_cannot_hold_every_text_is_refused(server, monkeypatch, tmp_path):
     server.ask("CREATE DATABASE old ENCODING 'SQL_ASCII' TEMPLATE template0")
     monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.url.replace("/postgres?", "/old?"))
-    with pytest.raises(StoreError, match="encoded in SQL_ASCII"):
+    with pytest.raises(StoreError, match="encoding SQL_ASCII"):
         PostgresStore(options(), Context(tmp_path))
 
 
 def test_a_database_or_role_that_is_not_there_is_named(server, monkeypatch, tmp_path):
     for before, after, message in (
-        ("/postgres?", "/nowhere?", 'cannot connect to postgres .*database "nowhere" does not exist; is the server up'),
-        ("enhancer@", "nobody@", 'role "nobody" does not exist.*ENHANCER_POSTGRES_URL right'),
+        (
+            "/postgres?",
+            "/nowhere?",
+            'cannot connect to postgres .*database "nowhere" does not exist; check that',
+        ),
+        ("enhancer@", "nobody@", 'role "nobody" does not exist.*value of ENHANCER_POSTGRES_URL'),
     ):
         monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.url.replace(before, after))
         for open_ in (PostgresStore, PostgresStore.exists, PostgresStore.repair):
@@ -155,7 +159,7 @@ def test_a_table_that_is_dropped_is_named_and_can_be_made_again(opened, server, 
         store.stats,
         store.verify,
     ):
-        with pytest.raises(StoreError, match=r"postgres .*dropped\.records: its table has been dropped .*; open the"):
+        with pytest.raises(StoreError, match=r"postgres .*dropped\.records: its table was dropped .*; open the"):
             call()
     assert not PostgresStore.exists(chosen, Context(tmp_path))
     with pytest.raises(StoreError, match=r"there is no store postgres .*dropped\.records; `enhancer generate`"):
@@ -171,7 +175,7 @@ def test_a_table_that_is_dropped_is_named_and_can_be_made_again(opened, server, 
 def test_formats_that_a_newer_store_left_behind_are_not_overwritten(opened, server):
     server.ask("CREATE SCHEMA IF NOT EXISTS newer; CREATE TABLE newer.t_format (format integer)")
     server.ask("INSERT INTO newer.t_format VALUES (99)")
-    with pytest.raises(StoreError, match="of format 99"):
+    with pytest.raises(StoreError, match="has format 99"):
         opened(table="newer.t").put([make_record("1")])
     assert server.ask("SELECT to_regclass('newer.t')") == [(None,)]
     server.ask("DROP SCHEMA newer CASCADE")
@@ -193,7 +197,7 @@ def test_tables_that_are_something_else_are_refused(opened, server):
     server.ask("CREATE TABLE other.people (name text)")
     server.ask("CREATE TABLE other.pictures (vector bytea)")
     for table in ("other.people", "other.pictures"):
-        with pytest.raises(StoreError, match="no feature store; choose another"):
+        with pytest.raises(StoreError, match="not a feature store; choose another"):
             opened(table=table)
 
 
@@ -201,10 +205,10 @@ def test_a_store_of_a_newer_format_or_none_is_refused(opened, server):
     chosen = options()
     opened(chosen).put([make_record("1")])
     server.ask(f"UPDATE {chosen.table}_format SET format = 99")
-    with pytest.raises(StoreError, match="of format 99, and this plugin reads formats up to 1; upgrade"):
+    with pytest.raises(StoreError, match="has format 99; this plugin reads formats up to 1; upgrade"):
         opened(chosen)
     server.ask(f"DELETE FROM {chosen.table}_format")
-    with pytest.raises(StoreCorruptError, match=r"format of .* cannot be told"):
+    with pytest.raises(StoreCorruptError, match=r"format of .* is unknown"):
         opened(chosen)
 
 
@@ -212,7 +216,7 @@ def test_vectors_stay_what_they_were_made_as(opened, server):
     chosen = options(vectors="bytea")
     opened(chosen).put([make_record("1", dim=20_000)])
     assert opened(chosen.model_copy(update={"vectors": "auto"})).vectors(["1"]).shape == (1, 20_000)
-    with pytest.raises(StoreError, match="keeps its vectors as bytea"):
+    with pytest.raises(StoreError, match="stores vectors as bytea"):
         opened(chosen.model_copy(update={"vectors": "pgvector"}))
 
 
@@ -220,7 +224,7 @@ def test_vectors_stay_what_they_were_made_as(opened, server):
 def test_pgvector_takes_sixteen_thousand_numbers(opened):
     store = opened(vectors="pgvector")
     store.put([make_record("1", dim=16_000)])
-    with pytest.raises(StoreError, match=r"item/2: its vector has 16,001 numbers, and pgvector holds 16,000"):
+    with pytest.raises(StoreError, match=r"item/2: its vector has 16,001 dimensions; pgvector supports 16,000"):
         store.put([make_record("3"), make_record("2", dim=16_001)])
     assert store.stats().dims == {16_000: 1}
 
@@ -241,7 +245,7 @@ def test_pgvector_is_there_for_sql(opened, server):
 @pytest.mark.usefixtures("without_pgvector")
 def test_a_server_without_pgvector_keeps_bytes(server, opened, monkeypatch):
     monkeypatch.setenv("ENHANCER_POSTGRES_URL", server.tcp_url)
-    with pytest.raises(StoreError, match="no pgvector"):
+    with pytest.raises(StoreError, match="does not have pgvector"):
         opened(vectors="pgvector").put([make_record("1")])
     store = opened()
     store.put([make_record("1")])
@@ -275,11 +279,11 @@ def test_a_server_that_restarts_is_waited_for_and_one_that_does_not_is_named(ope
     store.put([make_record("1")])
     server.stop(signal.SIGQUIT)
     try:
-        with pytest.raises(StoreError, match=r"connect.* to postgres .*; is the server up"):
+        with pytest.raises(StoreError, match=r"connect.* to postgres .*; check that the server is running"):
             hasty.vectors(["1"])
         late = threading.Timer(0.5, server.start)
         late.start()
-        store.put([make_record("2")])  # waits
+        store.put([make_record("2")])  # waits for the lock
         late.join()
     finally:
         if server.process.poll() is not None:
@@ -292,12 +296,12 @@ def test_a_statement_that_takes_too_long_is_given_up(opened, server):
     assert store._server.run(lambda line: line.execute("SHOW statement_timeout").fetchone()) == ("77s",)
     store = opened(store._options.model_copy(update=PATIENT))
     store.put([make_record("1", seed=1)])
-    store._server.run(lambda line: line.execute("SET statement_timeout = 300"))  # now alone: opening it may take longer
+    store._server.run(lambda line: line.execute("SET statement_timeout = 300"))  # not before: opening is slow
     import psycopg
 
     with psycopg.connect(server.url) as line:
         line.execute(f"LOCK TABLE {store._options.table} IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(StoreError, match="statement timeout; nothing of this call was kept; raise"):
+        with pytest.raises(StoreError, match="statement timeout; this call wrote nothing; raise"):
             store.put([make_record("1", seed=2)])
     assert opened(store._options).stamps(["1"])[0].input_hash == "hash-1"
 
@@ -361,7 +365,7 @@ def test_writers_of_the_same_records_neither_mix_nor_deadlock_nor_lose(opened, t
     torn = []
     while any(writer.poll() is None for writer in writers):
         found = {record.profile for record in store.get([str(n) for n in range(40)]) if record}
-        torn += [found] if len(found) > 1 else []  # a put shows whole, or not at all
+        torn += [found] if len(found) > 1 else []  # a put is visible completely or not at all
     for writer in writers:
         _, said = writer.communicate()
         assert (writer.returncode, said) == (0, "")
@@ -417,7 +421,7 @@ def test_a_forked_child_has_a_connection_of_its_own(opened):
         ("vector = decode('0000803f', 'hex')", True),
         ("vector = ''", True),
         ("vector_crc = vector_crc + 1", True),
-        ("key = decode('69003d62616478', 'hex')", True),  # that of item/badx
+        ("key = decode('69003d62616478', 'hex')", True),  # the key of item/badx
     ],
 )
 def test_a_row_that_was_changed_by_others_is_named_and_made_again(opened, server, change, noticed_by_vectors):
@@ -429,14 +433,14 @@ def test_a_row_that_was_changed_by_others_is_named_and_made_again(opened, server
     if "exact" in change:
         assert store.stamps(["bad"]) == [None]
     if noticed_by_vectors:
-        with pytest.raises(StoreCorruptError, match=rf"item/{id_}.*generate.* makes damaged records again"):
+        with pytest.raises(StoreCorruptError, match=rf"item/{id_}.*generate.* creates damaged records again"):
             store.vectors([id_, "good"])
     with pytest.raises(StoreCorruptError, match=f"item/{id_}"):
         store.get([id_])
     with pytest.raises(StoreCorruptError):
         list(store.scan())
     assert [fault.where for fault in store.verify()] == [f"item/{id_}"]
-    assert store.stamps([id_, "good"])[0] is None  # so that it is made again
+    assert store.stamps([id_, "good"])[0] is None  # so that it is created again
     assert store.stats().by_kind == {"damaged": 1, "item": 1}
     store.put([make_record(id_)])
     assert store.verify() == []
@@ -478,7 +482,7 @@ def test_a_role_that_may_only_read_reads(opened, server, monkeypatch):
     with pytest.raises(StoreError, match="permission denied"):
         reader.put([make_record("3")])
     server.ask(f"UPDATE {table} SET model = 'x' WHERE id = '2'")
-    with pytest.raises(StoreCorruptError):  # which it cannot note
+    with pytest.raises(StoreCorruptError):  # which it cannot mark
         reader.get(["2"])
 
 

@@ -1,4 +1,4 @@
-"""Which server the other tests run on."""
+"""Selection of the servers for the other tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plugin for enhancer: the embedder ``hashing``."""
+"""Plugin for enhancer: the embedder ``hashing``."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_embedders(register: Register) -> None:
-    """Offer the embedder. The target is a string: nothing of it is imported until somebody uses it."""
+    """Register the embedder. The target is a string, so that its module is imported only when the embedder is used."""
     register("hashing", "enhancer_example.hashing:Hashing")

@@ -1,4 +1,4 @@
-"""An embedder of hashed words, in numpy alone."""
+"""Embedder ``hashing``: hashed bags of words. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class HashingOptions(Options):
     """``[embedder]`` with ``use = "hashing"``."""
 
     dim: int = Field(default=256, ge=2)
-    """Length of a vector."""
+    """Dimension of the vectors."""
     ngrams: int = Field(default=1, ge=1, le=5)
-    """Longest run of words that counts as one feature."""
+    """Maximum number of consecutive words in a feature."""
 
 
 class Hashing(Embedder):
-    """Hashed bags of words: no model, no download, the same vector on every machine.
+    """Hashed bags of words. Needs no model and no download, and gives the same vectors on every machine.
 
-    Each word, and each run of up to ``ngrams`` words, adds 1 or -1 to one place of the vector, both chosen by its
-    BLAKE2b digest (Weinberger et al. 2009, "Feature hashing for large scale multitask learning", eq. 1).
+    Each n-gram of up to ``ngrams`` words adds 1 or -1 to one component of the vector. Component and sign are determined
+    by its BLAKE2b digest (Weinberger et al. 2009, "Feature hashing for large scale multitask learning", eq. 1).
 
         >>> embedder = Hashing(HashingOptions(dim=16), Context())
         >>> a, b, c = embedder.encode(["green tea", "tea, green", "motor oil"])
@@ -44,37 +44,37 @@ class Hashing(Embedder):
 
     def __init__(self, options: Options, context: Context) -> None:
         del context
-        assert isinstance(options, HashingOptions)  # the host made them with ``options_class``
+        assert isinstance(options, HashingOptions)  # validated by ``options_class``
         self._options = options
 
     @property
     def fingerprint(self) -> str:
-        """Everything that changes a vector; a store trusts this string alone."""
+        """Identifier of everything that affects a vector. Stores compare vectors by this string alone."""
         return f"hashing@1;dim={self._options.dim};ngrams={self._options.ngrams}"
 
     @property
     def dim(self) -> int:
-        """Length of a vector."""
+        """Dimension of the vectors."""
         return self._options.dim
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts: float32 ``[len(texts), dim]``, rows of unit length."""
+        """Embed texts. Returns float32 ``[len(texts), dim]`` with rows of unit length."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
         for row, text in enumerate(texts):
             for feature in self._features(text):
-                place, sign = self._place(feature)
-                vectors[row, place] += sign
-            if not vectors[row].any():  # no words, or all of them cancelled out: a zero vector has no direction
-                vectors[row, self._place(text)[0]] = 1
+                component, sign = self._hash(feature)
+                vectors[row, component] += sign
+            if not vectors[row].any():  # no words, or all of them cancelled out
+                vectors[row, self._hash(text)[0]] = 1
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
     def _features(self, text: str) -> list[str]:
         words = _WORD.findall(text.lower())
-        longest = range(1, self._options.ngrams + 1)
-        return [" ".join(words[start : start + n]) for n in longest for start in range(len(words) - n + 1)]
+        lengths = range(1, self._options.ngrams + 1)
+        return [" ".join(words[start : start + n]) for n in lengths for start in range(len(words) - n + 1)]
 
-    def _place(self, feature: str) -> tuple[int, int]:
+    def _hash(self, feature: str) -> tuple[int, int]:
         digest = hashlib.blake2b(feature.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         number = int.from_bytes(digest, "little")
         return (number >> 1) % self.dim, 1 if number & 1 else -1

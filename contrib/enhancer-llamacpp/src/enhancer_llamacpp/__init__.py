@@ -1,4 +1,4 @@
-"""A plugin for enhancer: the LLM provider ``llamacpp``, which runs a GGUF model in this process."""
+"""Plugin for enhancer: the LLM provider ``llamacpp``, which runs a GGUF model in this process."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_llm_providers(register: Register) -> None:
-    """Offer the provider. Nothing of it, nor llama.cpp, is imported until somebody uses it."""
+    """Register the provider. Neither it nor llama.cpp is imported before it is used."""
     register("llamacpp", "enhancer_llamacpp.provider:LlamaCpp", requires=("xllamacpp",))

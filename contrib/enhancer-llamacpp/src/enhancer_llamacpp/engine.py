@@ -1,4 +1,4 @@
-"""llama.cpp itself, by way of xllamacpp: loads a model, and answers one call at a time for each slot."""
+"""Load a model with llama.cpp (through xllamacpp) and generate completions, one at a time per slot."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """How a model is loaded."""
+    """Settings for loading a model."""
 
     path: Path
     context: int
-    """Tokens of one slot."""
+    """Tokens per slot."""
     slots: int
     threads: int
     gpu_layers: int | None
@@ -33,24 +33,24 @@ class EngineOptions:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class Engine:
-    """One loaded model. May be asked from as many threads as it has slots.
+    """A loaded model. Up to one thread per slot may use it at a time.
 
     Raises:
-        ConfigError: llama.cpp cannot load it.
+        ConfigError: llama.cpp cannot load the model.
     """
 
     def __init__(self, options: EngineOptions) -> None:
         import xllamacpp  # type: ignore[import-untyped, unused-ignore]
 
         params = xllamacpp.CommonParams()
-        params.verbosity = -1  # nothing on stderr: that is the progress line's
+        params.verbosity = -1  # stderr is reserved for progress
         params.model.path = str(options.path)
         params.model_alias = {options.path.stem}
         params.n_ctx = options.context * options.slots
@@ -60,9 +60,9 @@ class Engine:
             params.n_gpu_layers = options.gpu_layers
         if options.chat_template:
             params.chat_template = options.chat_template
-        params.enable_reasoning = 0  # a profile needs no thoughts, and they would use up its room
-        params.cache_ram_mib = 0  # each prompt is new; their common beginning stays in the slot without it
-        # The engine always listens on a port of this machine as well. Nobody is told the key.
+        params.enable_reasoning = 0  # profiles need no reasoning, which would use up max_tokens
+        params.cache_ram_mib = 0  # prompts differ; their common prefix is cached in the slot
+        # The engine always opens a local port as well; a random key blocks its use.
         params.api_keys = [secrets.token_urlsafe(32)]
         params.hostnames = ["127.0.0.1"]
         params.n_threads_http = 1
@@ -72,22 +72,22 @@ class Engine:
         except RuntimeError as error:
             raise ConfigError(
                 f"llama.cpp cannot load {options.path}: {error}",
-                hint="the file may be damaged, of an architecture that this version does not know, or too large for"
-                " the memory; a smaller [llm] context takes less",
+                hint="the file may be damaged, too large for the memory (a smaller [llm] context takes less),"
+                " or of an architecture that this version does not support",
             ) from None
         self._name = options.path.stem
 
     def ask(self, payload: dict[str, Any], stop: threading.Event) -> Completion:
-        """One answer. Blocks; gives up at the next token once ``stop`` is set.
+        """Generate one completion. Blocks, and ends at the next token after ``stop`` is set.
 
         Raises:
-            RequestError: It does not fit into the context, or its schema cannot be enforced.
+            RequestError: The prompt does not fit into the context, or the schema cannot be enforced.
             ServerError: llama.cpp failed.
         """
         texts: list[str] = []
         last: dict[str, Any] = {}
 
-        def hear(chunk: dict[str, Any]) -> bool:
+        def receive(chunk: dict[str, Any]) -> bool:
             if error := chunk.get("error"):
                 last["error"] = error
             if usage := chunk.get("usage"):
@@ -101,10 +101,10 @@ class Engine:
 
         try:
             self._server.handle_chat_completions(
-                {**payload, "stream": True, "stream_options": {"include_usage": True}}, hear
+                {**payload, "stream": True, "stream_options": {"include_usage": True}}, receive
             )
-        except ValueError as error:  # what it says of a schema or a template that it cannot use
-            raise RequestError(f"llama.cpp refuses the request: {str(error)[:500]}", status=400) from None
+        except ValueError as error:  # an unsupported schema or template
+            raise RequestError(f"llama.cpp rejects the request: {str(error)[:500]}", status=400) from None
         except RuntimeError as error:
             raise ServerError(f"llama.cpp failed: {str(error)[:500]}") from None
         if "error" in last:
@@ -120,7 +120,7 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Free the model's memory."""
+        """Free the memory of the model."""
         self._server = None
 
 

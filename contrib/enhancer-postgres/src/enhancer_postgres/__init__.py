@@ -1,4 +1,4 @@
-"""A plugin for enhancer: the feature store ``postgres``, one table of a PostgreSQL server that a team shares."""
+"""Plugin for enhancer: the feature store ``postgres``, one table on a PostgreSQL server that a team shares."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_feature_stores(register: Register) -> None:
-    """Offer the store. Nothing of it, nor psycopg, is imported until somebody uses it."""
+    """Register the store. Neither it nor psycopg is imported before it is used."""
     register("postgres", "enhancer_postgres.store:PostgresStore", requires=("psycopg",))

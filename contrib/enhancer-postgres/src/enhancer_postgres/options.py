@@ -1,4 +1,4 @@
-"""What can be set for the store ``postgres``."""
+"""Options of the store ``postgres``."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from pydantic import Field, field_validator
 from enhancer.contracts import StoreOptions
 
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]{0,49}"
-"""Short enough that what is named after a table keeps its whole name: PostgreSQL cuts after 63 bytes."""
+"""Short enough for derived names, which PostgreSQL truncates after 63 bytes."""
 
 
 class PostgresOptions(StoreOptions):
     """``[store]`` with ``use = "postgres"``."""
 
     url_env: str = "ENHANCER_POSTGRES_URL"
-    """Environment variable that holds the connection string: a URL, or libpq's ``key=value`` words."""
+    """Environment variable with the connection string: a URL, or libpq's ``key=value`` form."""
     table: str = "enhancer.records"
-    """Table of the records, ``schema.table``. Both are made where there are none."""
+    """Table of the records, ``schema.table``. Both are created by the first write."""
     vectors: Literal["auto", "pgvector", "bytea"] = "auto"
-    """Type of the column of vectors when the table is made; ``auto``: pgvector's if the server offers it."""
+    """Type of the vector column when the table is created; ``auto``: pgvector if the server has it."""
     connect_timeout: int = Field(10, ge=2)
-    """Seconds until a server that does not answer is given up."""
+    """Time limit for connecting in seconds."""
     statement_timeout: float = Field(60.0, gt=0)
-    """Seconds that one statement may take on the server."""
+    """Time limit for one statement in seconds."""
     reconnect: float = Field(15.0, ge=0)
-    """Seconds during which a dropped connection is made anew, and the call done again."""
+    """Time in seconds during which a dropped connection is reopened and the call repeated."""
 
     @field_validator("url_env")
     @classmethod
     def _is_a_name(cls, value: str) -> str:
-        # What was written here may be the connection string itself: it is never shown.
+        # The value may be the connection string itself, so the message does not contain it.
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
             raise ValueError(
-                "this is the name of an environment variable; the connection string is that variable's value, "
-                "and does not belong into a file"
+                "set the name of an environment variable; the connection string itself does not belong in a file"
             )
         return value
 
@@ -44,11 +43,11 @@ class PostgresOptions(StoreOptions):
     @classmethod
     def _is_a_table(cls, value: str) -> str:
         if not re.fullmatch(rf"({_NAME}\.)?{_NAME}", value):
-            raise ValueError(f"{value!r} is not schema.table of letters, digits and underscores, 50 at most each")
+            raise ValueError(f"{value!r} is not schema.table of letters, digits and underscores, at most 50 each")
         return value
 
     @property
     def place(self) -> tuple[str, str]:
-        """Schema and table."""
+        """Names of schema and table."""
         schema, _, table = self.table.rpartition(".")
         return schema or "public", table

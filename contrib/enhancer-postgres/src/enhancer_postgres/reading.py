@@ -1,4 +1,4 @@
-"""Everything that reads the table: the store's own half, and all of a snapshot."""
+"""Base class with the reading half of the store, shared by the store and its snapshots."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from enhancer_postgres.server import Connection, Pinned, Server
 
 _PAGE: Final = 500
-"""Rows of a scan in memory at once."""
+"""Rows of a scan per query."""
 _KEYS_PAGE: Final = 10_000
 _LOOKUP: Final = 10_000
-"""Ids in one round trip. More of them are one transaction all the same."""
+"""Ids per query. More ids take several queries in one transaction."""
 _KINDS: Final[tuple[Kind, ...]] = ("item", "user")
 
 _ASKED: Final = "unnest(%b::bytea[]) WITH ORDINALITY AS asked (key, place) JOIN {table} AS t USING (key)"
-_VECTORS: Final = f"SELECT asked.place, t.vector_crc, t.vector FROM {_ASKED}"  # noqa: S608 - our own text
+_VECTORS: Final = f"SELECT asked.place, t.vector_crc, t.vector FROM {_ASKED}"  # noqa: S608 - constant text
 _STAMPS: Final = f"SELECT asked.place, t.input_hash, t.embedder, t.exact FROM {_ASKED} WHERE NOT t.damaged"  # noqa: S608
 _COLUMNS: Final = ", ".join(f"t.{name}" for name in rows.COLUMNS)
 _RECORDS: Final = f"SELECT asked.place, {_COLUMNS} FROM {_ASKED}"  # noqa: S608
 _RANGE: Final = "FROM {table} AS t WHERE t.key >= %b AND t.key < %b ORDER BY t.key LIMIT %s"
 _WALK: Final = f"SELECT {_COLUMNS} {_RANGE}"
 _KEYS: Final = f"SELECT t.key, t.kind, t.id, t.aspect, t.exact {_RANGE}"
-# What a key begins with, which names kind and aspect: by its bytes, since `min(bytea)` came with PostgreSQL 18 alone.
+# The prefix of a key determines kind and aspect. Grouped by it, since `min(bytea)` needs PostgreSQL 18.
 _STATS: Final = """
 SELECT substring(key FROM 1 FOR CASE WHEN length(key) < 2 THEN 2 ELSE 2 + get_byte(key, 1) % 255 END) AS place,
     dim, embedder, damaged, count(*)
@@ -48,44 +48,44 @@ FROM {table} GROUP BY place, dim, embedder, damaged
 
 
 class Reading(FeatureStore):
-    """What a store and its snapshot have in common."""
+    """Reading methods of the store and of its snapshots."""
 
     _server: Server | Pinned
 
     @abstractmethod
-    def _look(self) -> Layout | None:
-        """The table; None while nobody has written to it."""
+    def _find_table(self) -> Layout | None:
+        """Return the table; None if it does not exist yet."""
 
     @abstractmethod
-    def _note(self, damaged: DamagedError) -> None:
-        """Remember a row whose checksum does not hold."""
+    def _mark_damaged(self, damaged: DamagedError) -> None:
+        """Mark a row whose checksum is wrong."""
 
     @contextlib.contextmanager
-    def _noting(self) -> Iterator[None]:
+    def _marking_damage(self) -> Iterator[None]:
         try:
             yield
         except DamagedError as error:
-            self._note(error)
+            self._mark_damaged(error)
             raise
 
     def _fetch(
         self, layout: Layout, query: str, keys: Sequence[bytes], consume: Callable[[int, list[Any]], None]
     ) -> None:
-        """Hand over what ``query`` finds of the keys, chunk by chunk: nothing is gathered on the way.
+        """Run ``query`` for the keys in chunks, without collecting the rows.
 
         Args:
             layout: The table.
-            query: With one parameter, the keys of a chunk; its first column counts them from one.
-            keys: Any number of them.
-            consume: Gets the place before a chunk's first key, and its rows. Where a connection drops, all is handed
-                over again.
+            query: Query with one parameter, the keys of a chunk. Its first column is the position of the key, from 1.
+            keys: The keys.
+            consume: Called with the position before the first key of a chunk, and the rows of the chunk. If the
+                connection drops, all chunks are passed again.
         """
         sql = layout.query(query)
 
         def work(line: Connection) -> None:
             with line.cursor(binary=True) as cursor:
                 transaction = len(keys) > _LOOKUP and line.info.transaction_status == TransactionStatus.IDLE
-                if transaction:  # one state of the table for all of them
+                if transaction:  # one state of the table for all chunks
                     cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                 for start in range(0, len(keys), _LOOKUP):
                     chunk = wire.Keys.of(keys[start : start + _LOOKUP])
@@ -94,7 +94,7 @@ class Reading(FeatureStore):
                 if transaction:
                     cursor.execute("COMMIT")
 
-        with self._noting():
+        with self._marking_damage():
             self._server.run(work)
 
     # --- reading --------------------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Reading(FeatureStore):
         """See :meth:`FeatureStore.get`."""
         keys = codec.encode_keys(ids, kind, aspect)
         records: list[Record | None] = [None] * len(keys)
-        if keys and (layout := self._look()) is not None:
+        if keys and (layout := self._find_table()) is not None:
 
             def consume(before: int, found: list[Any]) -> None:
                 for place, *row in found:
@@ -115,16 +115,16 @@ class Reading(FeatureStore):
     def stamps(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> list[Stamp | None]:
         """See :meth:`FeatureStore.stamps`.
 
-        A record in which somebody has noticed damage has none, so that it is made again. Damage to a vector or a
-        profile that nobody has read yet is not noticed here: neither is read.
+        A record marked as damaged counts as missing, so that it is created again. Vectors and profiles are not read, so
+        that damage to them is not detected here.
         """
         keys = codec.encode_keys(ids, kind, aspect)
         stamps: list[Stamp | None] = [None] * len(keys)
-        if keys and (layout := self._look()) is not None:
+        if keys and (layout := self._find_table()) is not None:
 
             def consume(before: int, found: list[Any]) -> None:
                 for place, input_hash, embedder, exact in found:
-                    with contextlib.suppress(ValueError):  # `exact` is damaged: there is no stamp
+                    with contextlib.suppress(ValueError):  # a damaged value of `exact`: no stamp
                         stamps[before + place] = Stamp(
                             rows.exact_text(input_hash, exact, "input_hash"),
                             rows.exact_text(embedder, exact, "embedder"),
@@ -134,10 +134,10 @@ class Reading(FeatureStore):
         return stamps
 
     def vectors(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NDArray[np.float32]:
-        """See :meth:`FeatureStore.vectors`; of shape ``[len(ids), 0]`` where no id has a record."""
+        """See :meth:`FeatureStore.vectors`. The shape is ``[len(ids), 0]`` if no id has a record."""
         keys = codec.encode_keys(ids, kind, aspect)
         table = np.empty((len(keys), 0), dtype=np.float32)
-        if keys and (layout := self._look()) is not None:
+        if keys and (layout := self._find_table()) is not None:
 
             def consume(before: int, found: list[Any]) -> None:
                 nonlocal table
@@ -147,19 +147,19 @@ class Reading(FeatureStore):
         return table.astype(np.float32, copy=False)
 
     def scan(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Record]:
-        """See :meth:`FeatureStore.scan`: by kind, aspect and id.
+        """See :meth:`FeatureStore.scan`. The order is by kind, aspect and id.
 
-        The stream asks for one page after the other and holds no transaction between them: its user may write
-        meanwhile, and what is written ahead of it is seen.
+        The stream reads page by page and holds no transaction between pages. The caller may write meanwhile; records
+        written ahead are included.
         """
         for one in _KINDS if kind is None else (kind,):
             for layout, row in self._walk(codec.key_prefix(one, aspect)):
-                with self._noting():
+                with self._marking_damage():
                     record = rows.decode(row, pgvector=layout.pgvector)
                 yield record
 
     def keys(self, *, kind: Kind | None = None, aspect: str | None = None) -> Iterator[Key]:
-        """See :meth:`FeatureStore.keys`; neither profiles nor vectors are read."""
+        """See :meth:`FeatureStore.keys`. Reads neither profiles nor vectors."""
         for one in _KINDS if kind is None else (kind,):
             for _, (key, kind_, id_, aspect_, exact) in self._walk(codec.key_prefix(one, aspect), _KEYS, _KEYS_PAGE):
                 try:
@@ -170,21 +170,21 @@ class Reading(FeatureStore):
                     ) from None
 
     def _walk(self, prefix: bytes, query: str = _WALK, limit: int = _PAGE) -> Iterator[tuple[Layout, tuple[Any, ...]]]:
-        """Rows whose key, their first column, begins so, in the order of keys."""
+        """Yield the rows whose key, the first column, has this prefix, in key order."""
         start, end = prefix, _next_prefix(prefix)
-        while (layout := self._look()) is not None:
-            page = self._server.run(_asking(layout.query(query), (start, end, limit)))
+        while (layout := self._find_table()) is not None:
+            page = self._server.run(_select(layout.query(query), (start, end, limit)))
             for row in page:
                 yield layout, row
             if len(page) < limit:
                 return
-            start = page[-1][0] + b"\x00"  # no key sorts between the two
+            start = page[-1][0] + b"\x00"  # the next possible key
 
-    # --- looking after it -----------------------------------------------------------------------------------------
+    # --- maintenance ----------------------------------------------------------------------------------------------
 
     def stats(self) -> StoreStats:
-        """See :meth:`FeatureStore.stats`; records in which damage was noticed count as ``damaged``."""
-        if (layout := self._look()) is None:
+        """See :meth:`FeatureStore.stats`. Records marked as damaged have the kind ``damaged``."""
+        if (layout := self._find_table()) is None:
             return StoreStats(0, bytes_on_disk=0)
         kinds: dict[str, int] = {}
         dims: dict[int, int] = {}
@@ -212,12 +212,12 @@ class Reading(FeatureStore):
         )
 
     def verify(self) -> list[Fault]:
-        """See :meth:`FeatureStore.verify`; what is found is noted, so that the next run makes it again."""
+        """See :meth:`FeatureStore.verify`. Damaged records are marked, so that the next run creates them again."""
         faults = []
         try:
             for layout, row in self._walk(b""):
                 try:
-                    with self._noting():
+                    with self._marking_damage():
                         record = rows.decode(row, pgvector=layout.pgvector)
                         codec.check_vector(record.vector, codec.describe_key(row[0]))
                 except StoreError as error:
@@ -227,28 +227,28 @@ class Reading(FeatureStore):
         return faults
 
 
-def _asking(query: Composed, values: tuple[Any, ...]) -> Callable[[Connection], list[Any]]:
+def _select(query: Composed, values: tuple[Any, ...]) -> Callable[[Connection], list[Any]]:
     return lambda line: line.cursor(binary=True).execute(query, values).fetchall()
 
 
 def _fill(
     table: NDArray[np.float32], keys: Sequence[bytes], before: int, found: list[Any], *, pgvector: bool
 ) -> NDArray[np.float32]:
-    """Put what was found into the table, which is made when the length of the vectors is first known.
+    """Copy vectors into the matrix, which is allocated when their dimension is first known.
 
     Raises:
-        StoreMismatchError: The vectors are not all of one length.
-        DamagedError: A checksum does not hold.
+        StoreMismatchError: The vectors differ in dimension.
+        DamagedError: A checksum is wrong.
     """
     places = [before + row[0] for row in found]
     values = [row[2] for row in found]
     dims = {len(value) for value in values}
     dim = table.shape[1] or wire.dim_of(len(values[0]), pgvector=pgvector)
     if dims != {4 * dim + (4 if pgvector else 0)}:
-        _refuse(keys, places, found, dim, pgvector=pgvector)
+        _raise_for(keys, places, found, dim, pgvector=pgvector)
     if not table.shape[1]:
         table = np.full((len(keys), dim), np.nan, dtype="<f4")
-    table[places] = wire.table_of(values, pgvector=pgvector)
+    table[places] = wire.matrix_of(values, pgvector=pgvector)
     view, width = table.reshape(-1).view(np.uint8).data, 4 * dim
     crc = rows.vector_crc
     for place, (_, seen, _) in zip(places, found, strict=True):
@@ -257,29 +257,29 @@ def _fill(
     return table
 
 
-def _refuse(keys: Sequence[bytes], places: Sequence[int], found: list[Any], dim: int, *, pgvector: bool) -> None:
-    """Name one vector that is damaged or, if none is, one of another length.
+def _raise_for(keys: Sequence[bytes], places: Sequence[int], found: list[Any], dim: int, *, pgvector: bool) -> None:
+    """Raise the error for vectors of different lengths.
 
     Raises:
-        DamagedError: As it says.
-        StoreMismatchError: Likewise.
+        DamagedError: A vector is damaged.
+        StoreMismatchError: No vector is damaged, but one has another dimension.
     """
     other: tuple[bytes, int] | None = None
     for place, (_, seen, value) in zip(places, found, strict=True):
         length = wire.dim_of(len(value), pgvector=pgvector)
-        row = wire.table_of([value], pgvector=pgvector).astype("<f4").tobytes() if length else b""
-        if rows.vector_crc(keys[place], row) != seen & 0xFFFFFFFF:  # be it the first one, which set the length
+        row = wire.matrix_of([value], pgvector=pgvector).astype("<f4").tobytes() if length else b""
+        if rows.vector_crc(keys[place], row) != seen & 0xFFFFFFFF:
             raise DamagedError(keys[place], seen & 0xFFFFFFFF)
         if length != dim:
             other = other or (keys[place], length)
     assert other is not None
     raise StoreMismatchError(
-        f"vectors of different length: some records have {dim}, record {codec.describe_key(other[0])} has {other[1]}",
-        hint="run `enhancer generate` to embed all of them with the embedder now configured",
+        f"vectors differ in dimension: some records have {dim}, record {codec.describe_key(other[0])} has {other[1]}",
+        hint="run `enhancer generate` to embed all of them with the configured embedder",
     )
 
 
 def _next_prefix(prefix: bytes) -> bytes:
-    """A key that sorts after every key that begins with ``prefix``."""
+    """Return a key that sorts after all keys with this prefix."""
     stripped = prefix.rstrip(b"\xff")
     return stripped[:-1] + bytes([stripped[-1] + 1]) if stripped else b"\xff" * 400  # longer than any key

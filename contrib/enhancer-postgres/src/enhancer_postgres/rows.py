@@ -1,11 +1,11 @@
-"""A record as a row of typed columns, and back, each checked.
+"""Convert records to rows of typed columns and back, with checksums.
 
-Two checksums stand in every row. ``checksum`` is the one that :mod:`enhancer.storekit.codec` gives the record, over
-its key and all its fields: a row that was read is made into a record, encoded again, and compared. ``vector_crc`` is
-CRC-32 over the key and the vector alone, so that a table of vectors is checked without fetching the profiles.
+Each row has two checksums. ``checksum`` is that of :mod:`enhancer.storekit.codec`, over the key and all fields. A
+row is verified by decoding it, encoding the record again, and comparing checksums. ``vector_crc`` is CRC-32 over the key
+and the vector only, so that vectors are verified without reading profiles.
 
-PostgreSQL's ``text`` holds neither NUL nor lone surrogates. A field that has one is kept readable with a replacement
-character in its place, and ``exact``, null in all other rows, has the true fields as ASCII JSON.
+The type ``text`` of PostgreSQL can contain neither NUL nor lone surrogates. Fields with such characters are stored with
+replacement characters, and their exact values as ASCII JSON in the column ``exact``, which is null in all other rows.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ COLUMNS: Final = (
     "damaged",
     "vector",
 )
-"""The order of the columns in a row that is sent or read whole."""
+"""Columns of a complete row, in order."""
 PGVECTOR_DIMS: Final = 16_000
-"""pgvector's ``vector`` holds no more numbers."""
+"""Maximum dimension of pgvector's ``vector``."""
 
 _COUNT: Final = len(COLUMNS).to_bytes(2, "big")
 _CHECKSUM: Final = slice(8, 12)
@@ -57,27 +57,28 @@ _TOKENS: Final = 2**63
 
 
 class DamagedError(StoreCorruptError):
-    """A row whose checksum does not hold."""
+    """The checksum of a row is wrong."""
 
-    def __init__(self, key: bytes, seen: int, what: str = "its checksum does not hold") -> None:
+    def __init__(self, key: bytes, seen: int, what: str = "its checksum is wrong") -> None:
         super().__init__(
-            f"record {codec.describe_key(key)}: {what}", hint="the next `enhancer generate` makes damaged records again"
+            f"record {codec.describe_key(key)}: {what}",
+            hint="the next `enhancer generate` creates damaged records again",
         )
         self.key = key
         self.seen = seen
-        """The ``vector_crc`` in the row, by which the row is told from one that was written meanwhile."""
+        """The ``vector_crc`` of the row, to distinguish it from a row written meanwhile."""
 
 
 def encode(record: Record) -> tuple[bytes, tuple[Record, bytes]]:
-    """Key, the record as it will be read again, and its bytes in the codec's layout.
+    """Return the key, the record as it will be read, and its bytes in the layout of the codec.
 
     Raises:
-        StoreError: The record is refused; it is named.
+        StoreError: The record is invalid; the message names it.
     """
     key, value = codec.encode(record)
     cost: Any = record.cost_usd
     if isinstance(cost, int):
-        record = replace(record, cost_usd=float(cost))  # as the column gives it back
+        record = replace(record, cost_usd=float(cost))  # as the column returns it
         key, value = codec.encode(record)
     for tokens in (record.prompt_tokens, record.completion_tokens):
         if tokens is not None and not -_TOKENS <= tokens < _TOKENS:
@@ -86,20 +87,20 @@ def encode(record: Record) -> tuple[bytes, tuple[Record, bytes]]:
 
 
 def vector_crc(key: bytes, vector: bytes | memoryview) -> int:
-    """The checksum of a vector, little-endian float32, under its key."""
+    """Return the checksum of a key and its vector, as little-endian float32."""
     return zlib.crc32(vector, zlib.crc32(key))
 
 
 def to_copy(key: bytes, record: Record, value: bytes, *, pgvector: bool) -> bytes:
-    """One row for ``COPY ... (FORMAT binary)``.
+    """Return one row for ``COPY ... (FORMAT binary)``.
 
     Raises:
-        StoreError: The vector is longer than pgvector allows.
+        StoreError: The vector has more dimensions than pgvector supports.
     """
     dim = int.from_bytes(value[16:20], "little")
     if pgvector and dim > PGVECTOR_DIMS:
         raise StoreError(
-            f"record {codec.describe_key(key)}: its vector has {dim:,} numbers, and pgvector holds {PGVECTOR_DIMS:,}",
+            f"record {codec.describe_key(key)}: its vector has {dim:,} dimensions; pgvector supports {PGVECTOR_DIMS:,}",
             hint='use another [store] table with vectors = "bytea"',
         )
     vector = value[_VECTOR_AT : _VECTOR_AT + 4 * dim]
@@ -107,10 +108,10 @@ def to_copy(key: bytes, record: Record, value: bytes, *, pgvector: bool) -> byte
     parts = [_COUNT, wire.sized(key)]
     for name in TEXTS:
         text = getattr(record, name)
-        if not _fits(text):
+        if not _is_storable(text):
             exact[name] = text
         parts.append(wire.sized(_readable(text)))
-    if not all(map(_fits, record.tags)):
+    if not all(map(_is_storable, record.tags)):
         exact["tags"] = list(record.tags)
     parts += (
         wire.sized(wire.array([_readable(tag) for tag in record.tags])),
@@ -127,7 +128,7 @@ def to_copy(key: bytes, record: Record, value: bytes, *, pgvector: bool) -> byte
     return b"".join(parts)
 
 
-def _fits(text: str) -> bool:
+def _is_storable(text: str) -> bool:
     if text.isascii():
         return "\x00" not in text
     try:
@@ -141,11 +142,11 @@ def _readable(text: str) -> bytes:
 
 
 def decode(row: tuple[Any, ...], *, pgvector: bool) -> Record:
-    """The record of a row, all of :data:`COLUMNS`.
+    """Return the record of a row with all :data:`COLUMNS`.
 
     Raises:
         DamagedError: The row is not what was written.
-        StoreError: It is of a format that only a newer enhancer reads.
+        StoreError: The row has a format that only a newer version of enhancer reads.
     """
     fields = dict(zip(COLUMNS, row, strict=True))
     key, dim, crc, checksum = (fields.pop(name) for name in ("key", "dim", "vector_crc", "checksum"))
@@ -155,13 +156,13 @@ def decode(row: tuple[Any, ...], *, pgvector: bool) -> Record:
         if exact is not None:
             fields.update(json.loads(exact))
         fields["tags"] = tuple(fields["tags"])
-        vector = wire.table_of([data], pgvector=pgvector)[0].astype("<f4")
+        vector = wire.matrix_of([data], pgvector=pgvector)[0].astype("<f4")
         record = Record(vector=vector, **fields)
         own, value = codec.encode(record)
     except (ValueError, TypeError, StoreError) as error:
         raise DamagedError(key, crc, f"it cannot be read ({error})") from None
     if own != key:
-        raise DamagedError(key, crc, f"it holds {codec.describe_key(own)}")
+        raise DamagedError(key, crc, f"it contains the record {codec.describe_key(own)}")
     if (
         dim != vector.size
         or crc != vector_crc(key, vector.tobytes())
@@ -173,5 +174,5 @@ def decode(row: tuple[Any, ...], *, pgvector: bool) -> Record:
 
 
 def exact_text(text: str, exact: str | None, name: str) -> str:
-    """A field of a row that is read in part."""
+    """Return the exact value of one text field."""
     return text if exact is None else str(json.loads(exact).get(name, text))

@@ -1,4 +1,4 @@
-"""The table of records: how it is found, checked, and made once."""
+"""Find, check and create the table of records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 _LOCK: Final = "enhancer: a store is being made"
 _INLINE_BYTES: Final = 8160
-"""Rows up to a page stay in one piece: a vector moved out of its row would cost a second look-up."""
+"""Rows up to a page are stored inline: a vector outside of its row would cost a second look-up."""
 
 _FIND: Final = """
 SELECT t.typname FROM pg_class c
@@ -32,22 +32,22 @@ WHERE n.nspname = %s AND c.relname = %s
 
 @dataclass(frozen=True)
 class Layout:
-    """A table that is there."""
+    """An existing table."""
 
     table: Composed
-    """Its quoted name."""
+    """Quoted name."""
     pgvector: bool
-    """Whether its vectors are pgvector's, or ``bytea``."""
+    """Whether vectors have pgvector's type; otherwise ``bytea``."""
     stage: Identifier
-    """The temporary table through which records come in."""
+    """Temporary table for records to be written."""
 
     def query(self, text: str) -> Composed:
-        """SQL about this table: ``{table}`` and ``{stage}`` stand for the names."""
+        """Return a query with the names of the tables in place of ``{table}`` and ``{stage}``."""
         return SQL(text).format(table=self.table, stage=self.stage)
 
     @property
     def upsert(self) -> Composed:
-        """From the temporary table into this one, and commit; in the order of keys, so that writers never deadlock."""
+        """Statement that moves the staged records into the table and commits. Key order prevents deadlocks."""
         columns = SQL(", ").join(map(Identifier, COLUMNS))
         changes = SQL(", ").join(SQL("{0} = excluded.{0}").format(Identifier(name)) for name in COLUMNS[1:])
         return SQL(
@@ -57,44 +57,43 @@ class Layout:
 
 
 def find(connection: Connection, options: PostgresOptions, name: str) -> Layout | None:
-    """The table, if it is there.
+    """Return the table; None if it does not exist.
 
     Raises:
-        StoreError: There is such a table, but it is no store, one of a newer format, or of another type of vectors
-            than the options ask for.
-        StoreCorruptError: Its format cannot be told.
+        StoreError: The table is not a store, has a newer format, or another type of vectors than configured.
+        StoreCorruptError: The format of the table is unknown.
     """
     schema, table = options.place
     row = connection.execute(_FIND, (schema, table)).fetchone()
     if row is None:
         return None
     if row[0] not in ("vector", "bytea"):
-        raise StoreError(f"{name} is a table, but no feature store", hint="choose another [store] table")
+        raise StoreError(f"{name} is a table, but not a feature store", hint="choose another [store] table")
     try:
         formats = connection.execute(SQL("SELECT format FROM {}").format(_format_table(options))).fetchall()
     except errors.UndefinedTable:
-        raise StoreError(f"{name} is a table, but no feature store", hint="choose another [store] table") from None
+        raise StoreError(f"{name} is a table, but not a feature store", hint="choose another [store] table") from None
     if len(formats) != 1 or not isinstance(formats[0][0], int):
-        raise StoreCorruptError(f"the format of {name} cannot be told: its table of formats holds {len(formats)} rows")
+        raise StoreCorruptError(f"the format of {name} is unknown: its table of formats has {len(formats)} rows")
     if formats[0][0] > FORMAT:
         raise StoreError(
-            f"{name} is a store of format {formats[0][0]}, and this plugin reads formats up to {FORMAT}",
+            f"{name} has format {formats[0][0]}; this plugin reads formats up to {FORMAT}",
             hint="upgrade enhancer-postgres",
         )
     found = "pgvector" if row[0] == "vector" else "bytea"
     if options.vectors not in ("auto", found):
         raise StoreError(
-            f"{name} keeps its vectors as {found}, and [store] vectors is {options.vectors!r}",
-            hint="choose another [store] table, or leave `vectors` out",
+            f"{name} stores vectors as {found}, but [store] vectors is {options.vectors!r}",
+            hint="choose another [store] table, or remove `vectors`",
         )
     return Layout(SQL("{}.{}").format(Identifier(schema), Identifier(table)), found == "pgvector", _stage(options))
 
 
-def make(connection: Connection, options: PostgresOptions, name: str) -> Layout:
-    """Make the table, unless somebody else does so first.
+def create(connection: Connection, options: PostgresOptions, name: str) -> Layout:
+    """Create the table, unless another process creates it first.
 
     Raises:
-        StoreError: pgvector is asked for and not to be had.
+        StoreError: pgvector is configured but not available.
     """
     schema, table = options.place
     connection.execute("BEGIN")
@@ -107,11 +106,11 @@ def make(connection: Connection, options: PostgresOptions, name: str) -> Layout:
     where = None if options.vectors == "bytea" else _extension(connection, schema)
     if where is None and options.vectors == "pgvector":
         raise StoreError(
-            f"{name}: the server has no pgvector, or this role may not enable it",
+            f"{name}: the server does not have pgvector, or this role may not enable it",
             hint="ask for CREATE EXTENSION vector, or set [store] vectors to auto",
         )
     kind = SQL("bytea") if where is None else SQL("{}.vector").format(Identifier(where))
-    # The table of formats may be there still: who drops the records to start anew easily leaves it behind.
+    # The table of formats may remain from a table of records that was dropped.
     connection.execute(
         SQL(
             """
@@ -145,7 +144,7 @@ def make(connection: Connection, options: PostgresOptions, name: str) -> Layout:
 
 
 def _extension(connection: Connection, schema: str) -> str | None:
-    """The schema that pgvector's type is in, after enabling it where that is possible."""
+    """Return the schema of pgvector's type, after enabling it if possible; None if it is not available."""
     installed = "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
     row = connection.execute(installed).fetchone()
     if row is None:
@@ -171,7 +170,7 @@ def _format_table(options: PostgresOptions) -> Composed:
 
 
 def _stage(options: PostgresOptions) -> Identifier:
-    """Named after the table: a connection that is handed on must not meet the stage of another one."""
+    """Return the name of the temporary table, unique to the table of records, since connections may be shared."""
     schema, table = options.place
     digest = hashlib.blake2b(f"{schema}.{table}".encode(), digest_size=8).hexdigest()
     return Identifier("pg_temp", f"enhancer_{digest}")

@@ -1,4 +1,4 @@
-"""The connection: made once, made anew when it drops, and never a password in what it says."""
+"""Connections to the server, which are reopened when they drop. Messages contain no secrets."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ Connection = psycopg.Connection[Any]
 
 _DEFAULTS: Final[dict[str, Any]] = {
     "application_name": "enhancer",
-    # A peer that vanished without a word is noticed within a minute, not after the system's two hours.
+    # Detect a vanished peer within a minute, instead of the system's default of two hours.
     "keepalives_idle": 20,
     "keepalives_interval": 10,
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
 _SECRETS: Final = ("password", "sslpassword", "passfile")
-_OURS_TO_REDO: Final = (errors.DeadlockDetected, errors.SerializationFailure)
+_RETRIED: Final = (errors.DeadlockDetected, errors.SerializationFailure)
 _FIRST_PAUSE: Final = 0.1
 _PAUSE: Final = 2.0
 
 
 class Server:
-    """One connection, which the threads of a process take turns with; a forked child gets its own.
+    """One connection, used by one thread at a time. A forked child opens its own connection.
 
     Args:
-        options: Where the server is, and how patient to be.
+        options: Options of the store.
 
     Raises:
-        ConfigError: The environment variable is missing or holds no connection string.
+        ConfigError: The environment variable is missing or does not contain a connection string.
         StoreError: The server cannot be reached.
     """
 
@@ -61,24 +61,24 @@ class Server:
         self._connection: Connection | None = self._connect()
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         with self._lock:
             if not self._closed and self._connection is not None and self._pid == os.getpid():
                 self._connection.close()
             self._closed = True
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do ``work`` on the connection; again, from its start, if the connection drops or a deadlock is broken up.
+        """Call ``work`` with the connection; call it again if the connection drops or a deadlock is resolved.
 
         Args:
-            work: One transaction, or statements each of which is one. Doing it twice must do no harm.
+            work: One transaction, or statements outside of a transaction. Must be safe to repeat.
 
         Raises:
-            StoreError: What PostgreSQL refused, or a server that did not come back in time.
+            StoreError: PostgreSQL rejected a statement, or the server could not be reached in time.
             StoreCorruptError: PostgreSQL found its own files damaged.
         """
         if self._pid != os.getpid():
-            # A child must not so much as hang up on what it inherited: the parent talks on that line.
+            # A child must not even close the inherited connection, which the parent still uses.
             self._inherited += [self._connection] if self._connection is not None else []
             self._connection, self._lock, self._pid = None, threading.RLock(), os.getpid()
         with self._lock:
@@ -89,7 +89,7 @@ class Server:
                 try:
                     if self._connection is None:
                         self._connection = self._connect()
-                    with _ending(self._connection):
+                    with _rollback_on_error(self._connection):
                         return work(self._connection)
                 except _UnreachableError as error:
                     failure: StoreError = error
@@ -98,13 +98,13 @@ class Server:
                     if self._connection.closed:
                         self._connection = None
                         failure = StoreError(
-                            f"the connection to {self.name} dropped: {self._said(error)}",
-                            hint="is the server up? What was being written is to be written again",
+                            f"the connection to {self.name} dropped: {self._message(error)}",
+                            hint="check that the server is running, and repeat the last write",
                         )
-                    elif isinstance(error, _OURS_TO_REDO):
-                        failure = self._translated(error)
+                    elif isinstance(error, _RETRIED):
+                        failure = self._translate(error)
                     else:
-                        raise self._translated(error) from None
+                        raise self._translate(error) from None
                 if time.monotonic() + pause > deadline:
                     raise failure from None
                 time.sleep(pause)
@@ -115,15 +115,15 @@ class Server:
             connection: Connection = psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)
         except psycopg.Error as error:
             raise _UnreachableError(
-                f"cannot connect to {self.name}: {self._said(error)}",
-                hint=f"is the server up, and is {self._options.url_env} right?",
+                f"cannot connect to {self.name}: {self._message(error)}",
+                hint=f"check that the server is running, and the value of {self._options.url_env}",
             ) from None
         try:
             self._prepare(connection)
         except BaseException as error:
             connection.close()
             if isinstance(error, psycopg.Error):
-                raise self._translated(error) from None
+                raise self._translate(error) from None
             raise
         return connection
 
@@ -131,82 +131,82 @@ class Server:
         encoding = connection.info.parameter_status("server_encoding")
         if encoding != "UTF8":
             raise StoreError(
-                f"the database of {self.name} is encoded in {encoding}", hint="make one with ENCODING 'UTF8'"
+                f"the database of {self.name} has the encoding {encoding}", hint="create one with ENCODING 'UTF8'"
             )
         connection.adapters.register_dumper(Keys, KeysDumper)
         milliseconds = max(1, round(1000 * self._options.statement_timeout))
         connection.execute(
             "SET client_encoding = 'UTF8'; SET client_min_messages = warning; SET search_path = pg_catalog; "
             f"SET jit = off; SET statement_timeout = {milliseconds}; "
-            # Every join here looks keys up. A fresh table's statistics make the planner read all of it instead.
+            # All joins are look-ups by key. Without statistics the planner would read the whole table instead.
             "SET enable_hashjoin = off; SET enable_mergejoin = off; "
-            # What a returned put promises must survive a power cut, whatever the role's default is.
+            # A completed put must survive a power failure, whatever the default of the role is.
             "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
         )
 
     def pin(self) -> Pinned:
-        """A connection of its own, on which the database stays as it is now."""
-        return Pinned(self.name, self._connect(), self._translated)
+        """Open a separate connection that sees the current state of the database."""
+        return Pinned(self.name, self._connect(), self._translate)
 
-    def _said(self, error: psycopg.Error) -> str:
-        """PostgreSQL's own words in one line, without values of rows and without secrets."""
-        words = error.diag.message_primary or str(error) or type(error).__name__
-        words = " ".join(words.split())
+    def _message(self, error: psycopg.Error) -> str:
+        """Return PostgreSQL's message as one line, without row values and secrets."""
+        text = error.diag.message_primary or str(error) or type(error).__name__
+        text = " ".join(text.split())
         for secret in self._secrets:
             for form in (secret, quote(secret, safe="")):
-                words = words.replace(form, "***")
-        return words
+                text = text.replace(form, "***")
+        return text
 
-    def _translated(self, error: psycopg.Error) -> StoreError:
-        said = f"{self.name}: {self._said(error)}"
+    def _translate(self, error: psycopg.Error) -> StoreError:
+        text = f"{self.name}: {self._message(error)}"
         if isinstance(error, errors.DiskFull):
-            return StoreError(f"disk full: {said}", hint="nothing of this call was kept")
+            return StoreError(f"disk full: {text}", hint="this call wrote nothing")
         if isinstance(error, errors.DataCorrupted | errors.IndexCorrupted):
-            return StoreCorruptError(f"damaged: {said}", hint="restore the database, or REINDEX where it is an index")
+            return StoreCorruptError(f"damaged: {text}", hint="restore the database, or REINDEX a damaged index")
         if isinstance(error, errors.QueryCanceled):
-            return StoreError(said, hint="nothing of this call was kept; raise [store] statement_timeout")
+            return StoreError(text, hint="this call wrote nothing; raise [store] statement_timeout")
         if isinstance(error, errors.InsufficientPrivilege):
-            return StoreError(said, hint="GRANT this role USAGE on the schema and what it needs on both tables")
+            return StoreError(text, hint="GRANT this role USAGE on the schema, and the required rights on both tables")
         if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName):
             return StoreError(
-                f"{self.name}: its table has been dropped or renamed since the store was opened",
-                hint="open the store again; where the table is gone for good, `enhancer generate` makes a new one",
+                f"{self.name}: its table was dropped or renamed after the store was opened",
+                hint="open the store again; if the table was dropped, `enhancer generate` creates a new one",
             )
         if isinstance(error, errors.ReadOnlySqlTransaction):
-            return StoreError(said, hint="this server or role only reads; write to the primary")
-        return StoreError(said)
+            return StoreError(text, hint="the server or role is read-only; write to the primary")
+        return StoreError(text)
 
 
 class _UnreachableError(StoreError):
-    """No connection could be made."""
+    """No connection could be opened."""
 
 
 class Pinned:
-    """A connection inside of one transaction, which sees one state of the database.
+    """A connection in one transaction, which sees one state of the database.
 
     Args:
-        name: Of the store, for messages.
-        connection: A new one.
-        translated: Makes the project's error of PostgreSQL's.
+        name: Name of the store, for messages.
+        connection: A new connection.
+        translate: Converts an error of PostgreSQL to a StoreError.
     """
 
-    def __init__(self, name: str, connection: Connection, translated: Callable[[psycopg.Error], StoreError]) -> None:
+    def __init__(self, name: str, connection: Connection, translate: Callable[[psycopg.Error], StoreError]) -> None:
         self.name = name
         self._connection = connection
-        self._translated = translated
+        self._translate = translate
         self._lock = threading.Lock()
         self.run(
             lambda line: line.execute(
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-                "SET LOCAL idle_in_transaction_session_timeout = 0; SELECT 1"  # the state is that of the first SELECT
+                "SET LOCAL idle_in_transaction_session_timeout = 0; SELECT 1"  # the first SELECT determines the state
             )
         )
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do ``work``, which only reads.
+        """Call ``work``, which only reads.
 
         Raises:
-            StoreError: The snapshot is closed, or lost with its connection: no other one would be of this state.
+            StoreError: The snapshot is closed, or its connection was lost. A new connection would see another state.
         """
         with self._lock:
             if self._connection.closed:
@@ -215,20 +215,20 @@ class Pinned:
                 return work(self._connection)
             except psycopg.Error as error:
                 self._connection.close()
-                failure = self._translated(error)
+                failure = self._translate(error)
                 failure.message = f"this snapshot is lost: {failure.message}"
-                failure.hint = failure.hint or "take another one"
+                failure.hint = failure.hint or "open a new one"
                 raise failure from None
 
     def close(self) -> None:
-        """Let the state go."""
+        """End the transaction."""
         with self._lock:
             self._connection.close()
 
 
 @contextlib.contextmanager
-def _ending(connection: Connection) -> Iterator[None]:
-    """Leave no transaction open, whatever happens."""
+def _rollback_on_error(connection: Connection) -> Iterator[None]:
+    """Roll back an open transaction after an error."""
     try:
         yield
     except BaseException:
@@ -243,21 +243,21 @@ def _parameters(options: PostgresOptions) -> dict[str, Any]:
     if not text:
         raise ConfigError(
             f"no PostgreSQL server: {options.url_env} is not set",
-            hint=f"export {options.url_env}=postgresql://user@host/database, or postgresql:// to go by PG* variables",
+            hint=f"export {options.url_env}=postgresql://user@host/database, or postgresql:// to use PG* variables",
         )
     try:
         given = conninfo.conninfo_to_dict(text)
     except psycopg.Error:
-        # libpq quotes the part that it could not read, and that may be the password.
+        # The message of libpq may contain the password.
         raise ConfigError(
-            f"{options.url_env} holds no connection string that PostgreSQL can read (it is not shown here)",
-            hint="it looks like postgresql://user:password@host:5432/database; write odd characters as %XX",
+            f"{options.url_env} is not a valid connection string (its value is not shown)",
+            hint="the form is postgresql://user:password@host:5432/database; encode special characters as %XX",
         ) from None
     return {**_DEFAULTS, "connect_timeout": options.connect_timeout, **given}
 
 
 def _name(parameters: dict[str, Any], options: PostgresOptions) -> str:
-    """Host, database and table: what a message may say of where the store is."""
+    """Return host, database and table, for messages."""
     host = parameters.get("host") or parameters.get("hostaddr") or parameters.get("service") or "(default host)"
     port = f":{parameters['port']}" if parameters.get("port") else ""
     database = f"/{parameters['dbname']}" if parameters.get("dbname") else ""

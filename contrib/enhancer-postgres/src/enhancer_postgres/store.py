@@ -1,4 +1,4 @@
-"""The store ``postgres``: one table that a team's machines write to."""
+"""Feature store ``postgres``: one table that several machines write to."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 _DELETE: Final = (
     "DELETE FROM {table} WHERE key IN (SELECT key FROM {table} WHERE key = ANY(%b::bytea[]) ORDER BY key FOR UPDATE)"
 )
-_NOTE: Final = "UPDATE {table} SET damaged = true WHERE key = %b AND vector_crc = %s"
+_MARK_DAMAGED: Final = "UPDATE {table} SET damaged = true WHERE key = %b AND vector_crc = %s"
 
 
 class PostgresStore(Reading):
     """Feature store in one table of a PostgreSQL database.
 
-    A ``put`` is one transaction: ``COPY`` into a temporary table, then one ``INSERT ... ON CONFLICT DO UPDATE``. Of two
-    writers of one record the later one's is kept, whole. Calls hold no transaction between them.
+    A ``put`` is one transaction: ``COPY`` into a temporary table, then one ``INSERT ... ON CONFLICT DO UPDATE``. If two
+    writers write the same record, the later one is kept. No transaction is held between calls.
     """
 
     options_class = PostgresOptions
@@ -49,62 +49,62 @@ class PostgresStore(Reading):
         self._layout: Layout | None = None
         self._server: Server = Server(options)
         try:
-            self._look()
+            self._find_table()
         except BaseException:
             self.close()
             raise
 
     @property
     def directory(self) -> Path:
-        """The local folder ``path``: what the journal keeps is this machine's, not the server's."""
+        """Local folder of the option ``path``. The journal is local to the machine."""
         return self._directory
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._server.close()
 
     # --- the table ------------------------------------------------------------------------------------------------
 
     @classmethod
     def exists(cls, options: Options, context: Context) -> bool:
-        """Whether the table is there; see :meth:`FeatureStore.exists`.
+        """Return whether the table exists; see :meth:`FeatureStore.exists`.
 
         Raises:
-            ConfigError: No server is named.
-            StoreError: It cannot be reached, or the table is no store that can be read.
+            ConfigError: No server is configured.
+            StoreError: The server cannot be reached, or the table is not a readable store.
         """
         with cls(options, context) as store:
-            return store._look() is not None
+            return store._find_table() is not None
 
-    def _look(self) -> Layout | None:
-        """The table; None while nobody has written to it. Whoever only looks makes nothing."""
+    def _find_table(self) -> Layout | None:
+        """Return the table; None if it does not exist. Does not create it."""
         if self._layout is None:
             self._layout = self._server.run(self.find)
         return self._layout
 
     def find(self, line: Connection) -> Layout | None:
-        """Look the table up on a connection."""
+        """Find the table on a connection."""
         return schema.find(line, self._options, self._server.name)
 
-    def _made(self) -> Layout:
-        """The table, made if it is not there; so that another machine's folder and ours begin alike, that too."""
-        if (layout := self._look()) is None:
-            layout = self._server.run(lambda line: schema.make(line, self._options, self._server.name))
+    def _ensure_table(self) -> Layout:
+        """Return the table; create it and the local folder if they do not exist."""
+        if (layout := self._find_table()) is None:
+            layout = self._server.run(lambda line: schema.create(line, self._options, self._server.name))
             self._layout = layout
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"cannot make {self._directory}: {error.strerror}", hint="set [store] path") from None
+            raise StoreError(f"cannot create {self._directory}: {error.strerror}", hint="set [store] path") from None
         return layout
 
     # --- writing --------------------------------------------------------------------------------------------------
 
     def put(self, records: Sequence[Record]) -> None:
-        """See :meth:`FeatureStore.put`; of records with equal keys in one call the last one counts."""
+        """See :meth:`FeatureStore.put`. The last of several records with equal keys is written."""
         encoded = dict(map(rows.encode, records))
         if not encoded:
             return
-        layout = self._made()
+        layout = self._ensure_table()
         lines = [rows.to_copy(key, record, value, pgvector=layout.pgvector) for key, (record, value) in encoded.items()]
         begin = layout.query(
             "BEGIN; CREATE TEMPORARY TABLE IF NOT EXISTS {stage} (LIKE {table} INCLUDING STORAGE) ON COMMIT DELETE ROWS"
@@ -128,18 +128,18 @@ class PostgresStore(Reading):
     def delete(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> int:
         """See :meth:`FeatureStore.delete`."""
         keys = codec.encode_keys(ids, kind, aspect)
-        if not keys or (layout := self._look()) is None:
+        if not keys or (layout := self._find_table()) is None:
             return 0
         query = layout.query(_DELETE)
         return self._server.run(lambda line: line.execute(query, (wire.Keys.of(keys),)).rowcount)
 
-    # --- looking after it -----------------------------------------------------------------------------------------
+    # --- maintenance ----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[PostgresSnapshot]:
-        """See :meth:`FeatureStore.snapshot`: a transaction on a connection of its own.
+        """See :meth:`FeatureStore.snapshot`. Holds a transaction on a separate connection.
 
-        While it is held the server keeps what is replaced; a dropped connection ends it with a ``StoreError``.
+        The server keeps replaced rows meanwhile. If the connection drops, the snapshot raises a ``StoreError``.
         """
         pinned = self._server.pin()
         try:
@@ -149,28 +149,28 @@ class PostgresStore(Reading):
 
     @classmethod
     def repair(cls, options: Options, context: Context) -> Repair:
-        """Delete the rows whose checksum does not hold; see :meth:`FeatureStore.repair`."""
+        """Delete the rows with wrong checksums; see :meth:`FeatureStore.repair`."""
         with cls(options, context) as store:
-            if (layout := store._look()) is None:
-                raise StoreError(f"there is no store {store._server.name}", hint="`enhancer generate` makes one")
+            if (layout := store._find_table()) is None:
+                raise StoreError(f"there is no store {store._server.name}", hint="`enhancer generate` creates one")
             if lost := store.verify():
                 store._server.run(lambda line: line.execute(layout.query("DELETE FROM {table} WHERE damaged")))
             return Repair(kept=store.stats().records, lost=tuple(lost))
 
-    def _note(self, damaged: DamagedError) -> None:
-        """Set the flag ``damaged`` of the row, unless it was written anew meanwhile."""
+    def _mark_damaged(self, damaged: DamagedError) -> None:
+        """Set the flag ``damaged`` of a row, unless the row was replaced meanwhile."""
         if (layout := self._layout) is not None:
             seen = damaged.seen - (1 << 32) if damaged.seen >= 1 << 31 else damaged.seen
-            with contextlib.suppress(StoreError):  # a role that may only read
-                self._server.run(lambda line: line.execute(layout.query(_NOTE), (damaged.key, seen)))
+            with contextlib.suppress(StoreError):  # the role may be read-only
+                self._server.run(lambda line: line.execute(layout.query(_MARK_DAMAGED), (damaged.key, seen)))
 
 
 class PostgresSnapshot(Reading):
-    """The store as it was when the snapshot was taken.
+    """State of the store at the time of the snapshot.
 
     Args:
-        store: Whose.
-        pinned: The connection that sees that state.
+        store: The store.
+        pinned: Connection that sees this state.
     """
 
     def __init__(self, store: PostgresStore, pinned: Pinned) -> None:
@@ -180,29 +180,29 @@ class PostgresSnapshot(Reading):
 
     @property
     def directory(self) -> Path:
-        """The store's."""
+        """Local folder of the store."""
         return self._store.directory
 
-    def _look(self) -> Layout | None:
+    def _find_table(self) -> Layout | None:
         return self._layout
 
-    def _note(self, damaged: DamagedError) -> None:
-        self._store._note(damaged)  # noqa: SLF001 - two halves of one thing
+    def _mark_damaged(self, damaged: DamagedError) -> None:
+        self._store._mark_damaged(damaged)  # noqa: SLF001 - the snapshot is part of the store
 
     def put(self, records: Sequence[Record]) -> NoReturn:
-        """Refused.
+        """Raise an error, since snapshots are read-only.
 
         Raises:
             StoreError: Always.
         """
         del records
-        raise StoreError(f"this is a snapshot of {self._server.name}: it is for reading")
+        raise StoreError(f"the snapshot of {self._server.name} is read-only")
 
     def delete(self, ids: Sequence[str], *, kind: Kind = "item", aspect: str = PROFILE_ASPECT) -> NoReturn:
-        """Refused.
+        """Raise an error, since snapshots are read-only.
 
         Raises:
             StoreError: Always.
         """
         del ids, kind, aspect
-        raise StoreError(f"this is a snapshot of {self._server.name}: it is for reading")
+        raise StoreError(f"the snapshot of {self._server.name} is read-only")

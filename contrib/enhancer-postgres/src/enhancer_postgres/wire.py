@@ -1,7 +1,7 @@
-"""PostgreSQL's binary formats, as far as the store sends and reads them in bulk.
+"""Encode and decode PostgreSQL's binary formats in bulk.
 
-All integers and floats on the wire are big-endian. Putting bytes together here costs a tenth of handing psycopg one
-Python object after the other.
+All integers and floats are big-endian. Encoding the bytes here takes a tenth of the time that psycopg needs for single
+Python objects.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _VECTOR = struct.Struct(">ihh")
 
 
 def sized(value: bytes) -> bytes:
-    r"""A value with its length before it: ``text`` (UTF-8), ``bytea``, or an array.
+    r"""Return a value with its length as prefix: ``text`` (UTF-8), ``bytea``, or an array.
 
     >>> sized(b"ab")
     b'\x00\x00\x00\x02ab'
@@ -43,36 +43,36 @@ def sized(value: bytes) -> bytes:
 
 
 def int4(bits: int) -> bytes:
-    """32 bits as ``integer``; those above 2**31 read as negative numbers there."""
+    """Return 32 bits as ``integer``, which represents values from 2**31 as negative numbers."""
     return _INT4.pack(4, bits)
 
 
 def int8(value: int | None) -> bytes:
-    """``bigint``."""
+    """Return a value as ``bigint``."""
     return NULL if value is None else _INT8.pack(8, value)
 
 
 def float8(value: float | None) -> bytes:
-    """``double precision``."""
+    """Return a value as ``double precision``."""
     return NULL if value is None else _FLOAT8.pack(8, value)
 
 
 def array(items: Sequence[bytes], oid: int = _TEXT) -> bytes:
-    """A one-dimensional array, without its length; of ``text`` if not told otherwise."""
+    """Return a one-dimensional array without length prefix; by default of ``text``."""
     if not items:
         return struct.pack(">iiI", 0, 0, oid)
     return _ARRAY.pack(1, 0, oid, len(items), 1) + b"".join([_LENGTH.pack(len(item)) + item for item in items])
 
 
 def vector(row: bytes, *, pgvector: bool) -> bytes:
-    """A vector's bytes, little-endian float32, as pgvector's ``vector`` or as ``bytea``."""
+    """Return a vector, given as bytes of little-endian float32, as pgvector's ``vector`` or as ``bytea``."""
     if not pgvector:
         return sized(row)
     return _VECTOR.pack(4 + len(row), len(row) // 4, 0) + np.frombuffer(row, "<f4").byteswap().tobytes()
 
 
-def table_of(values: Sequence[bytes], *, pgvector: bool) -> NDArray[np.float32]:
-    """Values of equal length, as they were received: ``[n, dim]``, in the byte order of the wire."""
+def matrix_of(values: Sequence[bytes], *, pgvector: bool) -> NDArray[np.float32]:
+    """Return received values of equal length as a matrix ``[n, dim]``, in the byte order of the wire."""
     if pgvector:
         kind = np.dtype([("head", "S4"), ("vector", ">f4", ((len(values[0]) - 4) // 4,))])
         rows: NDArray[np.float32] = np.frombuffer(b"".join(values), kind)["vector"]
@@ -81,7 +81,7 @@ def table_of(values: Sequence[bytes], *, pgvector: bool) -> NDArray[np.float32]:
 
 
 def dim_of(length: int, *, pgvector: bool) -> int:
-    """How many numbers a received value of so many bytes holds."""
+    """Return the dimension of a received vector from its length in bytes."""
     return (length - 4 if pgvector else length) // 4
 
 
@@ -92,16 +92,16 @@ class Keys(bytes):
 
     @classmethod
     def of(cls, keys: Sequence[bytes]) -> Keys:
-        """From the keys."""
+        """Encode the keys."""
         return cls(array(keys, _BYTEA))
 
 
 class KeysDumper(Dumper):
-    """Hands :class:`Keys` to the server as they are."""
+    """Sends :class:`Keys` without conversion."""
 
     format = Format.BINARY
     oid = _BYTEA_ARRAY
 
     def dump(self, obj: Keys) -> bytes:
-        """The bytes themselves."""
+        """Return the bytes."""
         return bytes(obj)
