@@ -104,14 +104,14 @@ def test_the_commands_that_look_after_a_store_look_after_this_one(server, tmp_pa
     assert "there is no store postgres" in said("store", "repair", "--yes", code=1)
     assert "0 records removed" in said("store", "gc", "--yes")
     assert counted() == ({}, 0)
-    assert server.ask("SELECT to_regnamespace('whole_way')") == [(None,)], "looking has made something"
+    assert server.ask("SELECT to_regnamespace('whole_way')") == [(None,)], "reading created something"
     said("refresh", "--yes")
     assert counted() == ({"item/text": 3}, 3)
     assert "3 records, no fault" in said("store", "verify")
     server.ask("UPDATE whole_way.records SET profile = 'x' WHERE id = '2'")
     assert "item/2/text" in said("store", "verify", code=1)
     assert counted() == ({"damaged": 1, "item/text": 2}, 2)
-    assert "2 records are sound" in said("store", "repair", "--yes")
+    assert "2 sound records kept" in said("store", "repair", "--yes")
     said("refresh", "--yes")
     assert counted() == ({"item/text": 3}, 3)
     (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Ronin\n")

@@ -1,8 +1,8 @@
 """Convert records to rows of typed columns and back, with checksums.
 
 Each row has two checksums. ``checksum`` is that of :mod:`enhancer.storekit.codec`, over the key and all fields. A
-row is verified by decoding it, encoding the record again, and comparing checksums. ``vector_crc`` is CRC-32 over the key
-and the vector only, so that vectors are verified without reading profiles.
+row is verified by decoding it, encoding the record again, and comparing checksums. ``vector_crc`` is CRC-32 over the
+key and the vector only, so that vectors are verified without reading profiles.
 
 The type ``text`` of PostgreSQL can contain neither NUL nor lone surrogates. Fields with such characters are stored with
 replacement characters, and their exact values as ASCII JSON in the column ``exact``, which is null in all other rows.
