@@ -1,4 +1,4 @@
-"""The suites that plugin authors run: one that is not given what it tests says so, test by test."""
+"""Conformance suites fail with a clear message if a required fixture is not overridden."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin host: what is bundled, what a third party brings, what the documentation promises."""
+"""The plugin host: bundled plugins, a third-party distribution, and the documentation of hooks."""
 
 from __future__ import annotations
 
@@ -131,12 +131,12 @@ def test_a_plugin_that_only_listens_is_listed():
         manager.hook.no_such_hook  # noqa: B018
 
 
-# --- a third party's distribution ------------------------------------------------------------------------------------
+# --- a third-party distribution --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The distribution under ``contrib``, built and installed into a folder of its own."""
+    """Build the example distribution, install it into a temporary folder, and return the folder."""
     work = tmp_path_factory.mktemp("contrib")
     source = shutil.copytree(ROOT / "contrib" / "enhancer-example", work / "source")
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(work / "dist"), str(source)]
@@ -180,7 +180,7 @@ def test_show_tells_the_tables_within_a_table():
     assert re.search(pattern, text, re.MULTILINE | re.DOTALL)
 
 
-# --- what is promised in writing -------------------------------------------------------------------------------------
+# --- documentation of hooks ------------------------------------------------------------------------------------------
 
 
 def test_hooks_were_found():
@@ -207,7 +207,7 @@ def test_every_kind_is_documented(kind):
 
 
 def registration(hook, name, target):
-    """A plugin with one registration hook."""
+    """Return a plugin with one registration hook."""
     exec_globals = {"hookimpl": enhancer.hookimpl}
     exec(f"@hookimpl\ndef {hook}(register): register({name!r}, {target!r})", exec_globals)
     return type("Plugin", (), {hook: staticmethod(exec_globals[hook])})
@@ -231,7 +231,7 @@ def test_each_registration_hook_registers_its_kind(hook, kind, target):
 
 
 class EveryHook:
-    """One of each hook, as a third party writes them: this is what the hook specifications accept."""
+    """A plugin that implements every hook with all arguments."""
 
     def __init__(self):
         self.heard = []

@@ -1,4 +1,4 @@
-"""Every way in which somebody's plugin can be broken: it is listed with the reason, and the others work."""
+"""Broken plugins are listed with a reason, and other plugins work."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ BROKEN = {
 
 @pytest.fixture(scope="module")
 def listing(tmp_path_factory):
-    """One process that has every broken plugin there is, and a good one among them."""
+    """Return the listing of a process with all broken plugins and a valid one."""
     folder = tmp_path_factory.mktemp("site")
     for name, (source, _) in BROKEN.items():
         make_dist(folder, f"broken-{name}", source)
@@ -186,7 +186,7 @@ def test_a_missing_extra_is_found_without_importing_and_the_mend_is_exact(tmp_pa
 
 
 def test_a_bundled_plugin_without_its_extra_names_it(tmp_path):
-    """The machine that runs this has the extras; a blocking finder stands in for one that has not."""
+    """A blocking import finder simulates an installation without the extras."""
     program = """
 import importlib.abc, json, sys
 class Blocker(importlib.abc.MetaPathFinder):
@@ -207,11 +207,11 @@ except PluginError as error:
     done = run_python(program)
     assert done.returncode == 0, done.stderr
     reasons, error = done.stdout.splitlines()
-    told = json.loads(reasons)
-    assert 'pip install "enhancer[minilm]"' in told["minilm"]
-    assert 'pip install "enhancer[train]"' in told["lightgcn"]
-    assert 'pip install "enhancer[openai]"' in told["litellm"]
-    assert "openai" not in told
+    found = json.loads(reasons)
+    assert 'pip install "enhancer[minilm]"' in found["minilm"]
+    assert 'pip install "enhancer[train]"' in found["lightgcn"]
+    assert 'pip install "enhancer[openai]"' in found["litellm"]
+    assert "openai" not in found
     assert 'pip install "enhancer[minilm]"' in error
     assert error.endswith(" 2")
 
@@ -246,7 +246,7 @@ def test_an_unknown_name_says_which_plugins_did_not_load():
 
 
 class TestTargets:
-    """What ``get`` and ``create`` refuse."""
+    """Errors of ``get`` and ``create``."""
 
     def manager(self, target, **about):
         class Plugin:

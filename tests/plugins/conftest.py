@@ -1,4 +1,4 @@
-"""Fixtures of all plugins' tests."""
+"""Fixtures for the tests of all plugins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Small problems on a busy machine: threads that wait for one another cost more than they bring."""
+    """Limit the number of threads: for small problems on a busy machine, several threads are slower."""
     if request.path.parent.name not in {"backbones", "fusers", "training"}:
         yield
         return

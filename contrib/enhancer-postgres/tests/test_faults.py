@@ -381,10 +381,10 @@ def test_a_writer_that_is_killed_leaves_what_it_had_acknowledged(opened, tmp_pat
         writer.stdout.readline()
         writer.stdin.write("\n")
         writer.stdin.flush()
-        told = [writer.stdout.readline() for _ in range(2 + 2 * who)]
+        acknowledged = [writer.stdout.readline() for _ in range(2 + 2 * who)]
         writer.kill()
         writer.communicate()
-        assert None not in store.stamps([f"{who}-{step}" for step in range(int(told[-1]) + 1)])
+        assert None not in store.stamps([f"{who}-{step}" for step in range(int(acknowledged[-1]) + 1)])
     assert store.verify() == []
 
 

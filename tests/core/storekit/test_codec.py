@@ -35,7 +35,7 @@ records = st.builds(
 def test_a_record_survives_the_round_trip(record: Record) -> None:
     key, value = codec.encode(record)
     assert key == codec.encode_key(record.key)
-    assert 2 < len(key) <= 511  # what LMDB allows
+    assert 2 < len(key) <= 511  # limits of LMDB
     for given_as in (value, memoryview(value)):
         assert as_tuple(codec.decode(key, given_as)) == as_tuple(record)
         dim = codec.check(key, given_as)

@@ -15,7 +15,7 @@ from enhancer_plugins.llm._prices import list_price
 
 @pytest.fixture
 def price_file(tmp_path, monkeypatch):
-    """Return a function that stands in another price map."""
+    """Return a function that replaces the price map."""
 
     def write(content: str) -> None:
         path = tmp_path / "model_prices.json"

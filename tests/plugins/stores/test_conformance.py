@@ -7,7 +7,7 @@ from enhancer_plugins.stores.sqlite import SQLiteStore
 
 class TestLMDB(StoreConformance):
     store_class = LMDBStore
-    options: ClassVar = {"initial_size_mb": 1}  # the map grows under the tests
+    options: ClassVar = {"initial_size_mb": 1}  # small, so that the map grows during the tests
 
 
 class TestSQLite(StoreConformance):
