@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.errors import ConfigError, EvaluationError
-from enhancer.evaluation.diagnosing.diagnosis import Check, Subject, diagnose
-from enhancer.evaluation.diagnosing.echoes import Written
-from enhancer.evaluation.diagnosing.leaks import evidence
+from enhancer.evaluation.diagnosing.diagnosis import DiagnosisInput, DiagnosticCheck, diagnose
+from enhancer.evaluation.diagnosing.leaks import leak_evidence
+from enhancer.evaluation.diagnosing.wording import ProfileAndText
 from enhancer.evaluation.measuring.views import Views
 from enhancer.features import Sources, feature_table
 from enhancer.features.storing.records import embedding_text
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis, Level
-    from enhancer.evaluation.diagnosing.leaks import Evidence
+    from enhancer.evaluation.diagnosing.leaks import LeakEvidence
     from enhancer.features.surveying.provenance import Provenance
     from enhancer.project.parts import ProjectParts
 
@@ -53,7 +53,7 @@ def diagnose_profiles(parts: ProjectParts) -> Diagnosis:
         StoreError: The store has no vectors of items.
     """
     settings, split = parts.settings, parts.split
-    subjects = []
+    inputs = []
     for kind in ("item", "user"):
         source = getattr(settings.prompts, kind).source
         if source not in ("llm", "text"):
@@ -62,12 +62,12 @@ def diagnose_profiles(parts: ProjectParts) -> Diagnosis:
         vectors = _vectors(parts, kind, ids)
         if not vectors and kind == "item":
             parts.features(settings.inputs)  # raises the error that says which vectors are missing
-        written = _profiles_and_texts(parts, kind) if source == "llm" else None
-        subjects.append(Subject(kind=kind, ids=ids, vectors=vectors, written=written))
-    if not subjects:
+        profiles = _profiles_and_texts(parts, kind) if source == "llm" else None
+        inputs.append(DiagnosisInput(kind=kind, ids=ids, vectors=vectors, profiles=profiles))
+    if not inputs:
         raise ConfigError("there is nothing to diagnose: no entity has a profile or a text", hint="see [prompts.item]")
     leaks = _leak_check(parts)
-    return diagnose(subjects, Views(split), pool=parts.semantics.pool, further=leaks, seed=settings.seed)
+    return diagnose(inputs, Views(split), pool=parts.semantics.pool, more_checks=leaks, seed=settings.seed)
 
 
 def refuse_leaks(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:
@@ -95,20 +95,20 @@ def refuse_leaks(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, st
     if not found.unproven:
         return {"profiles of users": "made from training interactions alone"}
     words = f"profiles of users may show held-out interactions: {_origin_words(found)}"
-    if (seen := _profile_evidence(parts)) is not None:
-        words += f"; {seen.words}"
+    if (evidence := _profile_evidence(parts)) is not None:
+        words += f"; {evidence.words}"
     return _refuse_or_warn(parts, "profiles of users", words, _HINT)
 
 
 def _refuse_leaking_texts(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:
     if not inputs:
         return {}
-    seen = _text_evidence(parts, inputs)
-    if seen is None:
+    evidence = _text_evidence(parts, inputs)
+    if evidence is None:
         why = "too few users have a vector and interactions in all three splits for a check"
         return {"texts of users": f"texts of users are accepted as they are: {why}"}
-    words = _text_words(seen)
-    return _refuse_or_warn(parts, "texts of users", words, _TEXT_HINT) if _leaks(seen) else {"texts of users": words}
+    words = _text_words(evidence)
+    return _refuse_or_warn(parts, "texts of users", words, _TEXT_HINT) if evidence.leaks else {"texts of users": words}
 
 
 def _refuse_or_warn(parts: ProjectParts, subject: str, words: str, hint: str) -> dict[str, str]:
@@ -118,7 +118,7 @@ def _refuse_or_warn(parts: ProjectParts, subject: str, words: str, hint: str) ->
     return {subject: f"{words} ({_ALLOWED})"}
 
 
-def _leak_check(parts: ProjectParts) -> list[Check]:
+def _leak_check(parts: ProjectParts) -> list[DiagnosticCheck]:
     """Return the diagnosis of leaks; empty if users have no profiles or texts."""
     if parts.settings.prompts.user.source == "text":
         return _text_check(parts)
@@ -134,38 +134,35 @@ def _leak_check(parts: ProjectParts) -> list[Check]:
     }
     if not found.unproven:
         words = f"all {found.users:,} profiles of users were made from this split's training interactions"
-        return [Check(topic="leak", name="leak", kind="user", level="good", words=words, values=values)]
+        return [DiagnosticCheck(topic="leak", name="leak", kind="user", level="good", words=words, values=values)]
     words = f"profiles of users may show held-out interactions: {_origin_words(found)}"
-    seen = _profile_evidence(parts)
-    if seen is not None:
-        words += f"; {seen.words}"
-        values |= _values(seen)
-    certain = bool(found.leaking) or (seen is not None and seen.seen is not None)
+    evidence = _profile_evidence(parts)
+    if evidence is not None:
+        words += f"; {evidence.words}"
+        values |= _values(evidence)
+    certain = bool(found.leaking) or (evidence is not None and evidence.seen_split is not None)
     level: Level = "fair" if parts.settings.evaluation.allow_leaks and not certain else "poor"
-    return [Check(topic="leak", name="leak", kind="user", level=level, words=words, values=values)]
+    return [DiagnosticCheck(topic="leak", name="leak", kind="user", level=level, words=words, values=values)]
 
 
-def _text_check(parts: ProjectParts) -> list[Check]:
-    seen = _text_evidence(parts, parts.settings.inputs)
-    if seen is None:
+def _text_check(parts: ProjectParts) -> list[DiagnosticCheck]:
+    evidence = _text_evidence(parts, parts.settings.inputs)
+    if evidence is None:
         return []
     # Without a sign of a leak the level is still no better than fair: that proves nothing.
-    level: Level = "poor" if _leaks(seen) else "fair"
-    return [Check(topic="leak", name="leak", kind="user", level=level, words=_text_words(seen), values=_values(seen))]
+    level: Level = "poor" if evidence.leaks else "fair"
+    words, values = _text_words(evidence), _values(evidence)
+    return [DiagnosticCheck(topic="leak", name="leak", kind="user", level=level, words=words, values=values)]
 
 
-def _values(seen: Evidence) -> dict[str, float | None]:
-    return {"train": seen.train, "validation": seen.validation, "test": seen.test, "p": seen.p}
+def _values(evidence: LeakEvidence) -> dict[str, float | None]:
+    return {"train": evidence.train, "validation": evidence.validation, "test": evidence.test, "p": evidence.p}
 
 
-def _leaks(seen: Evidence) -> bool:
-    return seen.seen is not None or seen.tells_all
-
-
-def _text_words(seen: Evidence) -> str:
-    if _leaks(seen):
-        return f"texts of users may show held-out interactions: {seen.words}"
-    return f"texts of users are accepted as they are: {seen.words}"
+def _text_words(evidence: LeakEvidence) -> str:
+    if evidence.leaks:
+        return f"texts of users may show held-out interactions: {evidence.words}"
+    return f"texts of users are accepted as they are: {evidence.words}"
 
 
 def _origin_words(found: Provenance) -> str:
@@ -177,7 +174,7 @@ def _origin_words(found: Provenance) -> str:
     return f"of {found.users:,} profiles of users, {' and '.join(reasons)} (for example {', '.join(found.examples)})"
 
 
-def _text_evidence(parts: ProjectParts, inputs: Collection[Input]) -> Evidence | None:
+def _text_evidence(parts: ProjectParts, inputs: Collection[Input]) -> LeakEvidence | None:
     """Compare vectors of users' texts with those of items; of several inputs, return one that shows a leak."""
     split, views = parts.split, Views(parts.split)
     users = feature_table(parts.read_store, split.train.user_ids, "user", ["text"])
@@ -185,19 +182,19 @@ def _text_evidence(parts: ProjectParts, inputs: Collection[Input]) -> Evidence |
     for name in inputs:
         items = feature_table(parts.read_store, split.train.item_ids, "item", [name])
         if users.size and users.shape[1] == items.shape[1]:
-            seen = evidence(users, items, views, parts.semantics.pool(items))
-            found += [] if seen is None else [seen]
-    return max(found, key=lambda one: (one.seen is not None, one.tells_all), default=None)
+            evidence = leak_evidence(users, items, views, parts.semantics.pool(items))
+            found += [] if evidence is None else [evidence]
+    return max(found, key=lambda one: (one.seen_split is not None, one.seen_all), default=None)
 
 
-def _profile_evidence(parts: ProjectParts) -> Evidence | None:
+def _profile_evidence(parts: ProjectParts) -> LeakEvidence | None:
     """Compare vectors of user profiles with those of item profiles; None if either has none."""
     split = parts.split
     users = feature_table(parts.read_store, split.train.user_ids, "user", ["profile"])
     items = feature_table(parts.read_store, split.train.item_ids, "item", ["profile"])
     if not users.size or users.shape[1] != items.shape[1]:
         return None
-    return evidence(users, items, Views(split))
+    return leak_evidence(users, items, Views(split))
 
 
 def _provenance(parts: ProjectParts) -> Provenance | None:
@@ -242,15 +239,15 @@ def _vectors(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArr
     return found
 
 
-def _profiles_and_texts(parts: ProjectParts, kind: Kind) -> Iterator[Written]:
+def _profiles_and_texts(parts: ProjectParts, kind: Kind) -> Iterator[ProfileAndText]:
     """Yield every stored profile with its entity's text, in the order of the table."""
     chunk: list[Entity] = []
 
-    def flush() -> Iterator[Written]:
+    def flush() -> Iterator[ProfileAndText]:
         records = parts.read_store.get([entity.id for entity in chunk], kind=kind)
         for entity, record in zip(chunk, records, strict=True):
             if record is not None:
-                yield Written(entity.id, embedding_text(record.profile, record.tags), entity.text)
+                yield ProfileAndText(entity.id, embedding_text(record.profile, record.tags), entity.text)
         chunk.clear()
 
     for entity in parts.pipeline.entities(kind):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.contracts.record import PROFILE_ASPECT
 from enhancer.evaluation.measuring.views import Views
-from enhancer.evaluation.reporting.gallery import Told, build
+from enhancer.evaluation.reporting.gallery import ItemDescription, build_gallery
 from enhancer.features import feature_table
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
     def titles(rows: Sequence[int]) -> list[str]:
         return [parts.titles.get(ids[row]) or ids[row] for row in rows]
 
-    def describe(rows: Sequence[int]) -> dict[int, Told]:
+    def describe(rows: Sequence[int]) -> dict[int, ItemDescription]:
         chosen = {ids[row]: row for row in rows}
         entities = {entity.id: entity for entity in parts.pipeline.entities("item") if entity.id in chosen}
         records = parts.read_store.get(list(chosen), kind="item")
         described = {}
         for (id_, row), title, record in zip(chosen.items(), titles(rows), records, strict=True):
             entity = entities.get(id_)
-            described[row] = Told(
+            described[row] = ItemDescription(
                 title=title,
                 text="" if entity is None else entity.text,
                 prompt="" if spec is None or entity is None else spec.prompts([entity])[0][0],
@@ -50,9 +50,9 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
         return described
 
     system = "" if spec is None or spec.ask is None else spec.ask.template.system
-    built = build(vectors, Views(split), describe, titles, system=system, seed=settings.seed)
+    gallery = build_gallery(vectors, Views(split), describe, titles, system=system, seed=settings.seed)
     cost, tokens = _total_cost(parts)
-    return replace(built, cost_usd=cost, tokens=tokens)
+    return replace(gallery, cost_usd=cost, tokens=tokens)
 
 
 def _total_cost(parts: ProjectParts) -> tuple[float | None, int]:

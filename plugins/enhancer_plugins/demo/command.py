@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from enhancer.evaluation import Ablation
-    from enhancer.evaluation.reporting.report import Section
+    from enhancer.evaluation.reporting.blocks import ReportSection
 
 
 def run(folder: Path, *, model: str | None, llm: str, seeds: int, yes: bool, quiet: bool, as_json: bool) -> None:
@@ -44,7 +44,7 @@ def run(folder: Path, *, model: str | None, llm: str, seeds: int, yes: bool, qui
     project = Project.load(config)
     shown: list[Showcase] = []
 
-    def examples(ablation: Ablation) -> Sequence[Section]:
+    def examples(ablation: Ablation) -> Sequence[ReportSection]:
         del ablation
         shown.append(make_showcase(project))
         return sections(shown[0])

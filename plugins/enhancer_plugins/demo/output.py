@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from enhancer.cli.kit import duration, table
-from enhancer.evaluation.reporting.report import Lists, Section, Table as ReportTable
+from enhancer.evaluation.reporting.blocks import ReportLists, ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ On your own data, in a folder with a table of items and one of interactions:
 With a live model on these films: enhancer demo --model openai/gpt-4o-mini"""
 
 
-def sections(showcase: Showcase) -> list[Section]:
+def sections(showcase: Showcase) -> list[ReportSection]:
     """Return the examples as sections of the report."""
     people: dict[str, list[str]] = {}
     for case in showcase.users:
@@ -70,8 +70,8 @@ def sections(showcase: Showcase) -> list[Section]:
         people[f"User {case.user_id} is recommended"] = [_mark(title, hit) for title, hit in case.recommended]
     similar = showcase.similar
     return [
-        Section("Two users", _user_selection(), [Lists(people)]),
-        Section(
+        ReportSection("Two users", _user_selection(), [ReportLists(people)]),
+        ReportSection(
             f"Films similar to {similar.title}",
             "By the cosine of profile vectors, without ratings.",
             [
@@ -80,7 +80,7 @@ def sections(showcase: Showcase) -> list[Section]:
                 )
             ],
         ),
-        Section(f"A film held out of training: {showcase.cold.title}", _describe_cold(showcase.cold)),
+        ReportSection(f"A film held out of training: {showcase.cold.title}", _describe_cold(showcase.cold)),
     ]
 
 

@@ -1,3 +1,5 @@
+"""Tests of the diagnosis of profiles and vectors."""
+
 from __future__ import annotations
 
 import json
@@ -6,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from enhancer.evaluation.diagnosing.agreement import agreement
-from enhancer.evaluation.diagnosing.diagnosis import Subject, diagnose
-from enhancer.evaluation.diagnosing.echoes import Written, examine, words_of
-from enhancer.evaluation.diagnosing.geometry import effective_rank, mean_cosine, neighbours, principal_axes, unit
+from enhancer.evaluation.diagnosing.agreement import measure_agreement
+from enhancer.evaluation.diagnosing.diagnosis import DiagnosisInput, diagnose
+from enhancer.evaluation.diagnosing.geometry import effective_rank, mean_cosine, neighbours, principal_axes, unit_rows
+from enhancer.evaluation.diagnosing.wording import ProfileAndText, wording_stats, words_of
 from enhancer.evaluation.measuring.views import Views
 
 
@@ -25,7 +27,7 @@ def test_mean_cosine_is_that_of_all_pairs():
 
     vectors = cloud() + 0.7
     upper = cosine_similarity(vectors)[np.triu_indices(len(vectors), 1)]
-    assert mean_cosine(unit(vectors)) == pytest.approx(upper.mean(), abs=1e-6)
+    assert mean_cosine(unit_rows(vectors)) == pytest.approx(upper.mean(), abs=1e-6)
 
 
 def test_effective_rank_counts_directions(monkeypatch):
@@ -35,7 +37,9 @@ def test_effective_rank_counts_directions(monkeypatch):
     assert effective_rank(flat.astype(np.float32)) == pytest.approx(3.0, abs=0.05)
     singular = np.linalg.svd(flat - flat.mean(axis=0), compute_uv=False)[:3]
     p = singular / singular.sum()
-    monkeypatch.setattr("enhancer.evaluation.diagnosing.geometry._BLOCK", 64)  # blocks change nothing
+    monkeypatch.setattr(
+        "enhancer.evaluation.diagnosing.geometry._BLOCK", 64
+    )  # the result does not depend on the block size
     assert effective_rank(flat.astype(np.float32)) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-4)
     assert effective_rank(np.ones((5, 3), np.float32)) == 0.0
 
@@ -43,7 +47,7 @@ def test_effective_rank_counts_directions(monkeypatch):
 def test_neighbours_are_those_of_scikit_learn(monkeypatch):
     from sklearn.neighbors import NearestNeighbors
 
-    vectors = unit(cloud(300))
+    vectors = unit_rows(cloud(300))
     queries = np.array([0, 7, 299])
     wanted = NearestNeighbors(n_neighbors=6, metric="cosine").fit(vectors).kneighbors(vectors[queries])[1][:, 1:]
     assert (neighbours(vectors, queries, 5) == wanted).all()
@@ -66,25 +70,25 @@ def test_principal_axes_are_those_of_scikit_learn():
 def test_equal_near_and_echoing_profiles_are_counted():
     base = "a slow warm story of two old friends who cross the country by train and find out what they have lost"
     near = base.replace("lost", "won")
-    found = examine(
+    found = wording_stats(
         [
-            Written("1", base.upper(), "Friends"),
-            Written("2", base + ".", "Trains"),
-            Written("3", near, ""),
-            Written("4", "something else entirely, loud and quick and full of robots", ""),
-            Written("5", "Heat crime drama", "Heat, a crime drama of 1995"),
+            ProfileAndText("1", base.upper(), "Friends"),
+            ProfileAndText("2", base + ".", "Trains"),
+            ProfileAndText("3", near, ""),
+            ProfileAndText("4", "something else entirely, loud and quick and full of robots", ""),
+            ProfileAndText("5", "Heat crime drama", "Heat, a crime drama of 1995"),
         ]
     )
     assert (found.profiles, found.duplicates, found.near_duplicates) == (5, 2, 3)
     assert found.examples == [["1", "2"]]
     assert (found.with_text, found.echoes) == (3, 1)
     assert 0.3 < found.echo < 0.5
-    assert examine([]).profiles == 0
+    assert wording_stats([]).profiles == 0
 
 
 @given(st.lists(st.text(max_size=40), max_size=12), st.integers(1, 12))
 def test_any_text_can_be_examined_and_equal_ones_are_near(texts, sample):
-    found = examine((Written(str(i), text, text) for i, text in enumerate(texts)), sample=sample)
+    found = wording_stats((ProfileAndText(str(i), text, text) for i, text in enumerate(texts)), sample=sample)
     assert found.profiles == len(texts)
     assert found.compared == min(sample, len(texts))
     assert 0 <= found.near_duplicates <= found.compared
@@ -93,7 +97,7 @@ def test_any_text_can_be_examined_and_equal_ones_are_near(texts, sample):
 
 
 def test_a_thousand_equal_profiles_are_all_near_duplicates():
-    found = examine(Written(str(i), "the very same words again and again", "") for i in range(1000))
+    found = wording_stats(ProfileAndText(str(i), "the very same words again and again", "") for i in range(1000))
     assert found.duplicates == found.near_duplicates == 1000
 
 
@@ -113,20 +117,20 @@ def test_near_duplicates_are_those_of_all_pairs():
         if i != j and len(one & other) / len(one | other) >= 0.8
     }
     assert 0 < len(near) < len(texts)
-    found = examine(Written(str(i), " ".join(text), "") for i, text in enumerate(texts))
+    found = wording_stats(ProfileAndText(str(i), " ".join(text), "") for i, text in enumerate(texts))
     assert found.near_duplicates == len(near)
 
 
 def test_writing_without_spaces_has_words_too():
     assert words_of("温かい物語") == ["温か", "かい", "い物", "物語"]
-    assert examine([Written("1", "温かい物語", "とても温かい物語です")]).echoes == 1
+    assert wording_stats([ProfileAndText("1", "温かい物語", "とても温かい物語です")]).echoes == 1
 
 
 # --- agreement --------------------------------------------------------------------------------------------------------
 
 
 def test_agreement_is_that_of_plain_loops(world):
-    """Co-occurrence cosine and overlap, item by item; ties in the behaviour are broken by chance, hence a tolerance."""
+    """A direct computation gives the same overlap, up to ties, which are broken at random."""
     split, vectors = world
     train = split.train
     x = np.zeros((60, 80))
@@ -137,10 +141,10 @@ def test_agreement_is_that_of_plain_loops(world):
     shared = []
     for item in able:
         others = able[able != item]
-        by_vector = others[np.argsort(-(unit(vectors)[others] @ unit(vectors)[item]))[:10]]
+        by_vector = others[np.argsort(-(unit_rows(vectors)[others] @ unit_rows(vectors)[item]))[:10]]
         by_people = others[np.argsort(-co[item, others])[:10]]
         shared.append(len(set(by_vector) & set(by_people)) / 10)
-    found = agreement(vectors, (train.items, train.users), 60)
+    found = measure_agreement(vectors, (train.items, train.users), 60)
     assert found.queries == found.candidates == len(able)
     assert found.overlap == pytest.approx(np.mean(shared), abs=0.02)
     assert found.overlap > found.shuffled
@@ -150,39 +154,44 @@ def test_agreement_is_that_of_plain_loops(world):
 def test_shuffled_vectors_agree_by_chance_alone(world):
     split, vectors = world
     noise = cloud(80, 6, 4)
-    found = agreement(noise, (split.train.items, split.train.users), 60)
+    found = measure_agreement(noise, (split.train.items, split.train.users), 60)
     assert found.interval[0] < 0 < found.interval[1]
-    assert agreement(np.zeros_like(vectors), (split.train.items, split.train.users), 60) is None
+    assert measure_agreement(np.zeros_like(vectors), (split.train.items, split.train.users), 60) is None
 
 
 def test_samples_bound_the_work(world, monkeypatch):
     split, vectors = world
-    for name, value in {"QUERIES": 7, "CANDIDATES": 40, "_PEOPLE": 3, "_TOUCHES": 20}.items():
+    for name, value in {"QUERIES": 7, "CANDIDATES": 40, "_CO_ENTITIES": 3, "_CO_INTERACTIONS": 20}.items():
         monkeypatch.setattr(f"enhancer.evaluation.diagnosing.agreement.{name}", value)
-    found = agreement(vectors, (split.train.items, split.train.users), 60)
+    found = measure_agreement(vectors, (split.train.items, split.train.users), 60)
     assert (found.queries, found.candidates) == (7, 40)
 
 
-# --- all of it --------------------------------------------------------------------------------------------------------
+# --- diagnosis --------------------------------------------------------------------------------------------------------
 
 
 def subject(split, vectors, words=None, **tables):
-    return Subject(
+    return DiagnosisInput(
         kind="item",
         ids=split.train.item_ids,
         vectors={"profile": vectors, **tables},
-        written=words,
+        profiles=words,
     )
 
 
 def test_a_feature_that_tells_themes_stands_a_chance(world, toys):
     split, vectors = world
-    words = [Written(f"i{i}", f"profile number {i} of its own kind and words {i * 7}", "Some film") for i in range(80)]
+    words = [
+        ProfileAndText(f"i{i}", f"profile number {i} of its own kind and words {i * 7}", "Some film") for i in range(80)
+    ]
     found = diagnose([subject(split, vectors, words)], Views(split), pool=toys["pooling"](split))
     assert found.level == "good"
     assert "stands a chance" in found.verdict
     assert found.find("coverage").values["share"] == 1.0
-    assert found.find("profile alone").values["recall@20"] > 1.2 * found.find("profile alone").values["shuffled"]
+    assert (
+        found.find("recommendations by profile alone").values["recall@20"]
+        > 1.2 * found.find("recommendations by profile alone").values["shuffled"]
+    )
     assert json.loads(json.dumps(found.to_json(), allow_nan=False))["level"] == "good"
     assert {check.name for check in found.checks} == {
         "coverage",
@@ -190,8 +199,8 @@ def test_a_feature_that_tells_themes_stands_a_chance(world, toys):
         "near-duplicate profiles",
         "echo of the text",
         "spread of vectors (profile)",
-        "neighbours by profile and by behaviour",
-        "profile alone",
+        "neighbours by profile and by interactions",
+        "recommendations by profile alone",
     }
 
 
@@ -202,18 +211,18 @@ def test_what_is_wrong_with_a_feature_is_said(world, toys):
     assert noise.level == "poor"
     assert "hardly stands a chance" in noise.verdict
     collapsed = vectors * 1e-3 + 1.0
-    found = diagnose([subject(split, collapsed, [Written("i1", "same", "same")] * 80)], Views(split))
+    found = diagnose([subject(split, collapsed, [ProfileAndText("i1", "same", "same")] * 80)], Views(split))
     assert found.find("spread of vectors (profile)").level == "poor"
     assert "collapsed" in found.find("spread of vectors (profile)").words
     assert found.find("duplicate profiles").level == found.find("echo of the text").level == "poor"
-    assert "In its way: duplicate profiles of items" in found.verdict
+    assert "Problems: duplicate profiles of items" in found.verdict
     assert found.level == "fair"
     half = vectors.copy()
     half[::2] = 0
     assert diagnose([subject(split, half)], Views(split)).find("coverage").level == "poor"
     nothing = diagnose([subject(split, np.zeros_like(vectors))], Views(split))
     assert nothing.level == "unknown"
-    assert "cannot be told" in nothing.verdict
+    assert "No verdict" in nothing.verdict
 
 
 def test_raw_text_that_agrees_as_well_is_named(world):
@@ -229,7 +238,7 @@ def test_the_test_part_is_not_looked_at(world, toys):
 
     class Sealed:
         def __getattr__(self, name):
-            raise AssertionError(f"the test part was asked for {name}")
+            raise AssertionError(f"the test split was read: {name}")
 
     sealed = toys["Split"](split.train, split.validation, Sealed(), split.cold_items, split.cold_users)
     diagnose([subject(split, vectors)], Views(sealed), pool=toys["pooling"](split))

@@ -1,4 +1,4 @@
-"""Profiles of users that were written from what is held out."""
+"""Tests that user profiles written from held-out interactions are detected."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from command_line import hashing, invoke  # noqa: F401  # fixtures
 
 from enhancer import Project
-from enhancer.evaluation.diagnosing.leaks import Evidence, evidence
+from enhancer.evaluation.diagnosing.leaks import LeakEvidence, leak_evidence
 from enhancer.evaluation.measuring.views import Views
 
 pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of libraries
 
 CONFIG = """\
 [data]
@@ -79,13 +79,13 @@ def test_profiles_made_here_are_proven(invoke, project):  # noqa: F811
     assert "made from training interactions alone" in (project / "report.html").read_text()
     said = invoke("diagnose").out
     assert "14 profiles of users were made from this split's training interactions" in said
-    assert "neighbours by profile and by behaviour" in said
+    assert "neighbours by profile and by interactions" in said
     check = next(c for c in invoke("diagnose", "--json").json()["checks"] if c["name"] == "leak")
     assert (check["level"], check["values"]["proven"], check["values"]["users"]) == ("good", 14, 14)
 
 
 def test_a_history_that_holds_validation_is_caught_by_its_hash(invoke, project):  # noqa: F811
-    """The profiles were written when nothing was kept for validation; then a validation part was cut from train."""
+    """The profiles were written before a validation split was cut from the training interactions."""
     whole = ("--set", "evaluation.validation_size=0")
     assert invoke("generate", "-q", *whole).code == 0
     assert invoke("train", "-q", *whole).code == 0
@@ -95,22 +95,21 @@ def test_a_history_that_holds_validation_is_caught_by_its_hash(invoke, project):
     found = invoke("diagnose", "--json").json()
     assert found["level"] == "poor"
     assert "14 were made from training and validation" in found["verdict"]
-    # Arms that use no profile of a user have nothing to leak, and neither do pooled users.
+    # Arms without user profiles cannot leak, and neither can pooled user vectors.
     assert invoke("ablate", "-q", "--set", 'evaluation.arms=["none"]').code == 0
     assert invoke("train", "-q", "--set", "prompts.user.source=pool").code == 0
-    # What is made anew for this split is clean.
+    # Profiles that are generated again for this split do not leak.
     assert invoke("generate", "-q").code == 0
     assert invoke("train", "-q").code == 0
 
 
 def test_a_history_that_holds_everything_is_caught(invoke, project):  # noqa: F811
-    """As when all interactions were profiled before anybody thought of a test: files of a split name them."""
+    """The profiles were written for the split given by files; another seed puts some of their history into the test split."""
     rows = (project / "ratings.csv").read_text().splitlines()
     (project / "test.csv").write_text("\n".join([rows[0], *rows[1::7]]) + "\n")
     (project / "train.csv").write_text("\n".join([rows[0], *(r for n, r in enumerate(rows[1:]) if n % 7)]) + "\n")
     files = ("--set", "evaluation.split=files", "--set", "evaluation.test=test.csv")
     assert invoke("generate", "-q", *files, "--set", "data.interactions=train.csv").code == 0
-    # Another seed of the split: what was training then is partly tested now.
     moved = ("--set", "evaluation.split_seed=5")
     said = refused(invoke("train", *moved))
     assert "14 were made from another input than this split gives" in said
@@ -122,7 +121,7 @@ def test_imported_profiles_of_unknown_origin_are_refused_unless_allowed(invoke, 
     bare = [{k: row[k] for k in ("id", "kind", "profile", "tags")} for row in rows if row["kind"] == "user"]
     (project / "users.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
     assert invoke("store", "import", "users.jsonl").code == 0
-    assert invoke("plan", "--json").json()["to_generate"] == 0  # current all the same: nothing is paid for again
+    assert invoke("plan", "--json").json()["to_generate"] == 0  # the import is up to date all the same
     said = refused(invoke("train"))
     assert "14 were imported, and their source is unknown (for example u0" in said
     allowed = invoke("train", "--set", "evaluation.allow_leaks=true")
@@ -130,7 +129,7 @@ def test_imported_profiles_of_unknown_origin_are_refused_unless_allowed(invoke, 
     assert "allowed by [evaluation] allow_leaks" in allowed.err
     assert invoke("ablate", "-q", "--set", "evaluation.allow_leaks=true").code == 0
     assert "imported, and their source is unknown" in (project / "report.html").read_text()
-    # A whole record that was exported proves what it did before.
+    # Complete exported records keep their provenance.
     assert invoke("store", "import", "all.jsonl").code == 0
     assert invoke("train", "-q").code == 0
 
@@ -169,7 +168,7 @@ arms = ["none", "concat"]
 
 @pytest.fixture
 def texts(invoke, hashing, tmp_path):  # noqa: F811
-    """A users table whose texts name some of what each user took: ``texts("train", "test")``; without any, who they are."""
+    """Write a users table whose texts name the items of the given splits, or the users' occupation if there are none."""
     chance = random.Random(5)
     genres = ("western", "musical", "thriller", "romance")
     names = [f"{genres[n % 4]} {chance.randrange(10**9)}" for n in range(60)]
@@ -212,9 +211,9 @@ def test_texts_that_were_written_from_training_alone_are_taken(invoke, texts):  
 @pytest.mark.parametrize(
     ("parts", "says"),
     [
-        (("train", "validation"), "they have seen the validation part"),
-        (("train", "test"), "they have seen the test part"),
-        (("train", "validation", "test"), "they say of the test part what they say of training"),
+        (("train", "validation"), "they have seen the validation split"),
+        (("train", "test"), "they have seen the test split"),
+        (("train", "validation", "test"), "as near to test items as to training items"),
     ],
 )
 def test_ready_made_texts_that_know_what_is_held_out_are_refused(invoke, texts, parts, says):  # noqa: F811
@@ -228,7 +227,7 @@ def test_ready_made_texts_that_know_what_is_held_out_are_refused(invoke, texts, 
     found = invoke("diagnose", "--json").json()
     assert found["level"] == "poor"
     assert says in found["verdict"]
-    # Pooled users and arms without vectors take no text; and whoever knows better may say so.
+    # Pooled users and arms without vectors use no texts, and allow_leaks overrides the check.
     assert invoke("train", "-q", "--set", "prompts.user.source=pool").code == 0
     assert invoke("ablate", "-q", "--set", 'evaluation.arms=["none"]').code == 0
     allowed = invoke("train", "--set", "evaluation.allow_leaks=true")
@@ -237,9 +236,9 @@ def test_ready_made_texts_that_know_what_is_held_out_are_refused(invoke, texts, 
 
 
 def test_taste_that_moved_is_no_leak():
-    """Everybody takes to the first kind in training and validation and to the second in the test part, as time may have it.
+    """Users choose one kind of item in training and validation, and another in the test split.
 
-    A text that says "the first kind" is nearer to validation than to the test part, and so is what is pooled from training.
+    A text that names the first kind is nearer to validation than to test items, and so is the pooled training vector.
     """
     rng = np.random.default_rng(1)
     n = 40
@@ -254,7 +253,7 @@ def test_taste_that_moved_is_no_leak():
     none = np.empty(0, np.int32)
     train = part(lambda u: u % 4, 20)
     moved = part(lambda u: (u + 1) % 4, 5)
-    whole = part(lambda u: u % 4, 30)  # so that every item is warm
+    whole = part(lambda u: u % 4, 30)  # makes every item warm
     train = SimpleNamespace(**{**vars(train), "users": whole.users, "items": whole.items})
     split = SimpleNamespace(
         train=train, validation=part(lambda u: u % 4, 5), test=moved, cold_items=none, cold_users=none
@@ -262,27 +261,27 @@ def test_taste_that_moved_is_no_leak():
     texts = np.eye(4, dtype=np.float32)[np.arange(n) % 4]
     pooled = np.zeros((n, 4), np.float32)
     np.add.at(pooled, train.users, kinds[train.items])
-    assert evidence(texts, kinds, Views(split)).seen == "validation"
-    controlled = evidence(texts, kinds, Views(split), pooled)
-    assert controlled.seen is None
-    assert "taste moved, which proves nothing" in controlled.words
+    assert leak_evidence(texts, kinds, Views(split)).seen_split == "validation"
+    controlled = leak_evidence(texts, kinds, Views(split), pooled)
+    assert controlled.seen_split is None
+    assert "tastes have changed, which proves nothing" in controlled.words
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "pooled_test", "p_test", "told"),
+    ("train", "test", "pooled_test", "p_test", "leaks"),
     [
-        (0.1, 0.09, 0.1, 1e-6, True),  # falls off by a tenth where training alone falls off by half
-        (0.1, 0.07, 0.1, 1e-6, False),  # by three tenths, more than half as much
-        (0.1, 0.09, 0.19, 1e-6, False),  # not half as near as means of training items are
-        (0.1, 0.09, 0.1, 0.01, False),  # which may be luck
-        (0.001, 0.001, 0.1, 1e-6, False),  # who a user is
+        (0.1, 0.09, 0.1, 1e-6, True),  # falls off by a tenth; the training mean by a half
+        (0.1, 0.07, 0.1, 1e-6, False),  # falls off by three tenths, more than half as much
+        (0.1, 0.09, 0.19, 1e-6, False),  # not half as near as the training mean
+        (0.1, 0.09, 0.1, 0.01, False),  # not significant
+        (0.001, 0.001, 0.1, 1e-6, False),  # not made from interactions
     ],
 )
-def test_what_says_as_much_of_the_test_part(train, test, pooled_test, p_test, told):
-    yardstick = Evidence(users=50, train=0.2, validation=0.1, test=pooled_test, p=0.5)
-    found = Evidence(users=50, train=train, validation=train, test=test, p=0.5, p_test=p_test, pooled=yardstick)
-    assert found.tells_all is told
-    assert ("say of the test part what they say of training" in found.words) is told
+def test_what_says_as_much_of_the_test_part(train, test, pooled_test, p_test, leaks):
+    training_mean = LeakEvidence(users=50, train=0.2, validation=0.1, test=pooled_test, p=0.5)
+    found = LeakEvidence(users=50, train=train, validation=train, test=test, p=0.5, p_test=p_test, pooled=training_mean)
+    assert found.seen_all is leaks
+    assert ("as near to test items as to training items" in found.words) is leaks
 
 
 def test_vectors_betray_what_they_have_seen():
@@ -307,20 +306,20 @@ def test_vectors_betray_what_they_have_seen():
         users = np.zeros((80, 64), np.float32)
         for name in names:
             np.add.at(users, made[name].users, vectors[made[name].items])
-        return evidence(users, vectors, views)
+        return leak_evidence(users, vectors, views)
 
     clean, leaking = seen("train"), seen("train", "validation")
-    assert clean.seen is None
+    assert clean.seen_split is None
     assert clean.train > clean.test
     assert "proves nothing" in clean.words
-    assert leaking.seen == "validation"
-    assert "they have seen the validation part" in leaking.words
-    assert seen("train", "test").seen == "test"
-    assert evidence(np.zeros((80, 64), np.float32), vectors, views) is None
+    assert leaking.seen_split == "validation"
+    assert "they have seen the validation split" in leaking.words
+    assert seen("train", "test").seen_split == "test"
+    assert leak_evidence(np.zeros((80, 64), np.float32), vectors, views) is None
     pooled = np.zeros((80, 64), np.float32)
     np.add.at(pooled, made["train"].users, vectors[made["train"].items])
-    assert not evidence(pooled, vectors, views, pooled).tells_all
+    assert not leak_evidence(pooled, vectors, views, pooled).seen_all
     everything = pooled.copy()
     for name in ("validation", "test"):
         np.add.at(everything, made[name].users, vectors[made[name].items])
-    assert evidence(everything, vectors, views, pooled).tells_all
+    assert leak_evidence(everything, vectors, views, pooled).seen_all

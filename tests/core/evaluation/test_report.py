@@ -1,3 +1,5 @@
+"""Tests of the ablation report."""
+
 from __future__ import annotations
 
 import csv
@@ -13,9 +15,10 @@ import pytest
 
 from enhancer.errors import EvaluationError
 from enhancer.evaluation import Views
-from enhancer.evaluation.reporting.gallery import Told, build
-from enhancer.evaluation.reporting.projection import plane
-from enhancer.evaluation.reporting.report import Lists, Section, Table, render_csv, render_report, write_report
+from enhancer.evaluation.reporting.blocks import ReportLists, ReportSection, ReportTable
+from enhancer.evaluation.reporting.gallery import ItemDescription, build_gallery
+from enhancer.evaluation.reporting.projection import project_to_plane
+from enhancer.evaluation.reporting.report import render_csv, render_report, write_report
 from enhancer.evaluation.running.search_result import SearchResult, Trial
 
 HOSTILE = '<script>alert("1")</script><img src="http://evil.example/x" onerror=alert(1)>{{ 7 * 7 }}'
@@ -23,7 +26,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 class Tags(HTMLParser):
-    """Every element with its attributes, and whether all that opened closed."""
+    """Parse a page, collect its elements, and check that all elements are closed."""
 
     VOID = frozenset({"meta", "link", "img", "br", "hr", "input", "line", "circle", "rect"})
 
@@ -51,31 +54,32 @@ class Tags(HTMLParser):
 
 def sections():
     return [
-        Section(HOSTILE, HOSTILE, [Table([HOSTILE], [[HOSTILE, 3]], HOSTILE)]),
-        Section(
-            "Two users", blocks=[Lists({"liked": ["A film"], HOSTILE: ["B", HOSTILE]}, "User 1", frozenset({"B"}))]
+        ReportSection(HOSTILE, HOSTILE, [ReportTable([HOSTILE], [[HOSTILE, 3]], HOSTILE)]),
+        ReportSection(
+            "Two users",
+            blocks=[ReportLists({"liked": ["A film"], HOSTILE: ["B", HOSTILE]}, "User 1", frozenset({"B"}))],
         ),
     ]
 
 
-def make_gallery(world, told=HOSTILE):
-    """Of the small world, where every word is hostile."""
+def make_gallery(world, text=HOSTILE):
+    """Return a gallery in which every text is markup."""
     split, vectors = world
 
     def tell(rows):
         return {
-            row: Told(
-                title=told,
-                text=told,
-                prompt=told,
-                profile=told * 40,
-                tags=(told, "warm-hearted", f"t{row}"),
-                about=told,
+            row: ItemDescription(
+                title=text,
+                text=text,
+                prompt=text,
+                profile=text * 40,
+                tags=(text, "warm-hearted", f"t{row}"),
+                about=text,
             )
             for row in rows
         }
 
-    built = build(vectors, Views(split), tell, lambda rows: [f"{told} {row}" for row in rows], system=told)
+    built = build_gallery(vectors, Views(split), tell, lambda rows: [f"{text} {row}" for row in rows], system=text)
     return replace(built, cost_usd=0.5, tokens=1000)
 
 
@@ -110,7 +114,7 @@ def test_the_page_is_whole_and_asks_nobody_for_anything(page):
 
 def test_outside_text_stays_text(page):
     tags = Tags(page)
-    assert "".join(tags.data).count(HOSTILE) >= 8  # shown as written, evaluated nowhere
+    assert "".join(tags.data).count(HOSTILE) >= 8  # shown as it is, never evaluated
     assert "49" not in [text.strip() for text in tags.data]
 
 
@@ -119,7 +123,7 @@ def test_every_arm_panel_and_verdict_is_there(page, ablation):
     for arm in ablation.arms:
         assert arm.name in words
         assert arm.description in words
-    for title in ("All items", "Head", "Middle", "Tail", "Cold items", "Cold among all", "Short history"):
+    for title in ("All items", "Head", "Middle", "Tail", "Cold items", "Cold items among all items", "Short history"):
         assert title in words
     for verdict in ablation.verdict.values():
         assert verdict.partition(": ")[2][1:] in words
@@ -129,8 +133,8 @@ def test_every_arm_panel_and_verdict_is_there(page, ablation):
     assert "nan" not in page.lower().split()
     assert "None" not in words.split()
     assert "0.0 minutes" not in words
-    assert "A map of what vectors say" in words
-    assert "gain in NDCG@10 against the USD that profiles took" in words
+    assert "Map of the vectors" in words
+    assert "gain in NDCG@10 against the cost of profiles in USD" in words
     assert "none/seed0: " in page
     assert "run 1" not in page
 
@@ -150,21 +154,25 @@ def test_the_gallery_is_bounded_and_its_neighbours_are_right(world):
         if point.card is None:
             continue
         card = shown.cards[point.card]
-        assert [cosine for _, cosine in card.near] == sorted((cosine for _, cosine in card.near), reverse=True)
-        rows = [int(title.rsplit(" ", 1)[1]) for title, _ in card.near]
+        assert [cosine for _, cosine in card.by_vector] == sorted(
+            (cosine for _, cosine in card.by_vector), reverse=True
+        )
+        rows = [int(title.rsplit(" ", 1)[1]) for title, _ in card.by_vector]
         best = {np.sort(directions[row] @ directions[rows].T)[-1] for row in rows}
         assert best
-        assert bool(card.together) == (card.taken >= 5)
-    assert len(shown.cards[0].told.profile) <= 1200
+        assert bool(card.by_interactions) == (card.interactions >= 5)
+    assert len(shown.cards[0].item.profile) <= 1200
     again = make_gallery(world, "Film")
     assert again.points == shown.points
-    huge = build(
+    huge = build_gallery(
         np.random.default_rng(0).standard_normal((80, 6)).astype(np.float32),
         views,
-        lambda rows: {row: Told(title="x" * 10_000, text="y" * 100_000, prompt="z" * 100_000) for row in rows},
+        lambda rows: {
+            row: ItemDescription(title="x" * 10_000, text="y" * 100_000, prompt="z" * 100_000) for row in rows
+        },
         lambda rows: ["t"] * len(rows),
     )
-    assert sum(len(card.told.title + card.told.text + card.told.prompt) for card in huge.cards) < 36 * 4000
+    assert sum(len(card.item.title + card.item.text + card.item.prompt) for card in huge.cards) < 36 * 4000
 
 
 def test_the_plane_keeps_clusters_together():
@@ -174,16 +182,16 @@ def test_the_plane_keeps_clusters_together():
     centres = 4 * rng.standard_normal((5, 20))
     kind = np.repeat(np.arange(5), 30)
     vectors = (centres[kind] + rng.standard_normal((150, 20))).astype(np.float32)
-    placed = plane(vectors)
+    placed = project_to_plane(vectors)
     near = np.argsort(((placed[:, None] - placed) ** 2).sum(axis=2), axis=1)[:, 1:11]
     assert (kind[near] == kind[:, None]).mean() > 0.95
     assert trustworthiness(vectors, placed, n_neighbors=10) > 0.85
-    assert (plane(vectors) == placed).all()
+    assert (project_to_plane(vectors) == placed).all()
     assert placed.min() == 0.0
     assert placed.max() == 1.0
-    for few in (1, 2, 30):  # too few for neighbourhoods: their widest axes
-        assert np.isfinite(plane(vectors[:few])).all()
-    assert np.isfinite(plane(np.ones((100, 4), np.float32))).all()  # all the same
+    for few in (1, 2, 30):  # too few for t-SNE: principal axes
+        assert np.isfinite(project_to_plane(vectors[:few])).all()
+    assert np.isfinite(project_to_plane(np.ones((100, 4), np.float32))).all()  # all equal
 
 
 def test_a_search_is_told(ablation):
@@ -198,7 +206,7 @@ def test_a_search_is_told(ablation):
     found = replace(ablation, searched={arm.name: SearchResult(arm=tuned, trials=trials)})
     page = render_report(found)
     assert "Hyper-parameters" in page
-    # As it would stand in the configuration: with what the arm had before.
+    # As in the configuration, with the options that the arm had before.
     assert "options = { tau = 0.5, weight = 0.125 }" in unescape(page)
     assert 'backbone = { loss = "softmax", dim = 16, layer_weights = [0, 0.5] }' in unescape(page)
     assert found.to_json()["search"][arm.name]["validation"] == 0.2
@@ -233,10 +241,10 @@ def test_files_are_written_whole(ablation, tmp_path):
         write_report(blocked / "report.html", ablation)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to look at the page with")
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_browser_shows_it_without_scrolling_sideways(ablation, world, tmp_path, width):
-    """Rendered in a frame of that width; a probe outside the report's own policy measures it."""
+    """Render the page in a frame of this width, and measure it from outside, where scripts may run."""
     page = render_report(ablation, title="Does it help?", sections=sections(), gallery=make_gallery(world, "A film"))
     assert len(page) < 1_000_000
     (tmp_path / "report.html").write_text(page, encoding="utf-8")
@@ -274,5 +282,5 @@ def test_a_browser_shows_it_without_scrolling_sideways(ablation, world, tmp_path
     assert int(scroll) <= int(client)
     assert int(plots) == page.count("<svg")
     assert tall == inside == right == "true"
-    assert int(opened) == 1  # a dot's link opens its profile
+    assert int(opened) == 1  # the link of a dot opens its profile
     assert int(dots) == 80

@@ -1,1 +1,1 @@
-"""Diagnose profiles and vectors before training: geometry, agreement with behaviour, echoes and leaks."""
+"""Diagnose profiles and vectors before training: wording, geometry, agreement with interactions, and leaks."""

@@ -1,6 +1,6 @@
-"""What a cloud of vectors looks like: how far they point one way, how many directions they use, who is near whom.
+"""Compute cosines, effective rank, nearest neighbours and principal axes of vectors.
 
-Everything works in blocks: memory is linear in the number of vectors.
+Memory is linear in the number of vectors.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 1 << 22
-"""Numbers held at once beside the vectors themselves."""
-_CANCELLED = 1e-12
+"""Numbers in memory at a time, beside the vectors themselves."""
+_ZERO_LENGTH = 1e-12
 
 
-def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rows at unit length; rows without a direction stay zero."""
+def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale rows to unit length; rows of length zero stay zero."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(length > _CANCELLED, length, np.inf)).astype(np.float32)
+    return (vectors / np.where(length > _ZERO_LENGTH, length, np.inf)).astype(np.float32)
 
 
 def mean_cosine(vectors: NDArray[np.float32]) -> float:
-    r"""Mean cosine of two different rows, over all pairs.
+    r"""Return the mean cosine over all pairs of different rows.
 
-    For unit rows :math:`\sum_{i \ne j} x_i \cdot x_j = \lVert \sum_i x_i \rVert^2 - n`, so no pair is looked at.
+    For unit rows :math:`\sum_{i \ne j} x_i \cdot x_j = \lVert \sum_i x_i \rVert^2 - n`, which needs no pairs.
 
     >>> round(mean_cosine(np.array([[1, 0], [0, 1], [1, 0]], np.float32)), 4)
     0.3333
@@ -40,10 +40,10 @@ def mean_cosine(vectors: NDArray[np.float32]) -> float:
 
 
 def effective_rank(vectors: NDArray[np.float32]) -> float:
-    r"""How many directions the centred vectors use (Roy & Vetterli 2007, eq. 2).
+    r"""Return the effective rank of the centred vectors (Roy & Vetterli 2007, eq. 2).
 
-    :math:`\exp(-\sum_i p_i \log p_i)` with :math:`p_i = \sigma_i / \sum_j \sigma_j` of the singular values: the
-    number of directions if all were used alike.
+    :math:`\exp(-\sum_i p_i \log p_i)` with :math:`p_i = \sigma_i / \sum_j \sigma_j` of the singular values
+    :math:`\sigma`.
 
     >>> round(effective_rank(np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)), 3)
     2.0
@@ -52,14 +52,14 @@ def effective_rank(vectors: NDArray[np.float32]) -> float:
         vectors: float32 ``[n, d]``.
 
     Returns:
-        From 1 to ``min(n - 1, d)``; 0 where all vectors are the same.
+        Between 1 and ``min(n - 1, d)``; 0 if all vectors are equal.
     """
     n, d = vectors.shape
-    middle = vectors.mean(axis=0, dtype=np.float64)
+    mean = vectors.mean(axis=0, dtype=np.float64)
     gram = np.zeros((d, d))
     step = max(1, _BLOCK // max(d, 1))
     for start in range(0, n, step):
-        centred = vectors[start : start + step] - middle
+        centred = vectors[start : start + step] - mean
         gram += centred.T @ centred
     values = np.sqrt(np.clip(np.linalg.eigvalsh(gram), 0.0, None))
     values = values[values > values.max(initial=0.0) * 1e-7]
@@ -70,12 +70,12 @@ def effective_rank(vectors: NDArray[np.float32]) -> float:
 
 
 def neighbours(vectors: NDArray[np.float32], queries: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """The ``k`` rows with the largest cosine to each query row, the query itself left out, nearest first.
+    """Return the ``k`` rows with the largest cosine to each query row, nearest first, without the query itself.
 
     Args:
         vectors: float32 ``[n, d]``, of unit length, ``n > k``.
-        queries: Rows, ``[q]``.
-        k: How many.
+        queries: Row numbers, int64 ``[q]``.
+        k: Number of neighbours.
 
     Returns:
         int64 ``[q, k]``.
@@ -93,14 +93,14 @@ def neighbours(vectors: NDArray[np.float32], queries: NDArray[np.int64], k: int)
 
 
 def principal_axes(vectors: NDArray[np.float32], k: int) -> NDArray[np.float64]:
-    """Coordinates of the centred vectors on their ``k`` widest axes.
+    """Project the centred vectors onto their first ``k`` principal axes.
 
     Args:
         vectors: float32 ``[n, d]``.
-        k: Axes wanted.
+        k: Number of axes.
 
     Returns:
-        float64 ``[n, k]``; an axis' sign is chosen so that its longest part is positive, missing axes are zero.
+        float64 ``[n, k]``. The largest component of each axis is positive; missing axes are zero.
     """
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)

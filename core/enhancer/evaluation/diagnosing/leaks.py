@@ -1,14 +1,14 @@
-"""Do profiles of users show what is held out? What their vectors betray, where nothing proves what they were made from.
+"""Detect user profiles or texts that were written from held-out interactions, by their vectors.
 
-In a random split a user's validation and test items are drawn alike: nothing that was made from training interactions
-alone can tell them apart. Profiles that are nearer to one part than to the other have seen it.
+In a random split, a user's validation and test items come from the same distribution. A vector that was made from
+training interactions alone is equally near to both; a vector that is nearer to one split has seen it.
 
-What was written from all parts is equally near to all, and so is what has seen none of them, such as a user's age. The
-two differ in how near, and the mean of a user's training items is the yardstick: it is known from training alone, and
-falls off from training to test items as what was written from training does. In MiniLM's vectors of Last.fm, texts that
-were written from all interactions are .9 times as near to test items as the yardstick, and fall off by nothing; texts
-that were written without the test part fall off by half, the yardstick by three fifths. On MovieLens-100k, age and
-occupation are .01 times as near as the yardstick.
+A vector made from all interactions is equally near to both as well, and so is one made from none, such as from a
+user's age. Two quantities distinguish them, both relative to the mean vector of the user's training items, which is
+made from training interactions alone: how near a vector is to test items, and by how much nearer it is to training
+items. In MiniLM's vectors of Last.fm, texts written from all interactions are 0.9 times as near to test items as that
+mean, and no nearer to training items. For texts written without the test split the similarity falls off by a half, for
+the mean by three fifths. On MovieLens-100k, age and occupation are 0.01 times as near as the mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.evaluation.diagnosing.geometry import unit
+from enhancer.evaluation.diagnosing.geometry import unit_rows
 from enhancer.evaluation.judging.significance import paired
 
 if TYPE_CHECKING:
@@ -27,96 +27,103 @@ if TYPE_CHECKING:
     from enhancer.evaluation.measuring.ranking import Pairs
     from enhancer.evaluation.measuring.views import Views
 
-LEVEL = 0.001
-"""A difference is told from this p on: thousands of users make small ones plain, and an alarm stops the work."""
-_NEAR = 0.5
-"""What was written from interactions is this near to test items at least, as a share of the yardstick's nearness."""
-_FALL = 0.5
-"""What was written from training alone falls off by as much, as a share of the yardstick's fall."""
+SIGNIFICANCE = 0.001
+"""Significance level. It is strict because with thousands of users small differences are significant, and an alarm
+stops the training."""
+_MIN_NEARNESS = 0.5
+"""Minimum similarity to test items of vectors made from interactions, relative to that of the training mean."""
+_MIN_FALL_OFF = 0.5
+"""Minimum fall-off from training to test items of vectors made from training alone, relative to that of the mean."""
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """How near users' vectors are to the items of each part; means of cosines, over users with both held-out parts."""
+class LeakEvidence:
+    """Mean cosine of users' vectors with their items of each split, over users with items in all of them."""
 
     users: int
     train: float
     validation: float
     test: float
     p: float | None
-    """That validation and test differ, two-sided, paired by user."""
+    """Two-sided p of the difference of validation and test, paired by user."""
     p_test: float | None = None
-    """That vectors are no nearer to their users' test items than to any others, two-sided."""
-    pooled: Evidence | None = None
-    """The same of the means of users' training items; None where they were not looked at."""
+    """Two-sided p of the mean cosine with test items differing from 0."""
+    pooled: LeakEvidence | None = None
+    """The same for the means of users' training items; None if they were not given."""
 
     @property
-    def seen(self) -> str | None:
-        """The part that the vectors have seen, if one is plainly nearer than the other.
+    def seen_split(self) -> str | None:
+        """The held-out split that the vectors have seen: one that is significantly nearer than the other.
 
-        Where it is so to means of training items too, taste moved between the parts, and nothing is told.
+        None if the means of training items are nearer to it as well: then tastes have changed between the splits.
         """
-        return None if self.pooled is not None and self.pooled.seen == self._nearer else self._nearer
+        return None if self.pooled is not None and self.pooled.seen_split == self._nearer else self._nearer
 
     @property
-    def tells_all(self) -> bool:
-        """Whether they say as much of test items as of training items, and far more than who a user is could tell."""
-        if self.pooled is None or self.p_test is None or self.p_test >= LEVEL or self.test <= 0:
+    def seen_all(self) -> bool:
+        """Whether the vectors were made from all interactions: test items are about as near as training items."""
+        if self.pooled is None or self.p_test is None or self.p_test >= SIGNIFICANCE or self.test <= 0:
             return False
-        return self.test >= _NEAR * self.pooled.test and self.fall < _FALL * self.pooled.fall
+        return self.test >= _MIN_NEARNESS * self.pooled.test and self.fall_off < _MIN_FALL_OFF * self.pooled.fall_off
 
     @property
-    def fall(self) -> float:
-        """By how much less near test items are than training items, as a share; 0 where they are not."""
+    def leaks(self) -> bool:
+        """Whether the vectors have seen held-out interactions."""
+        return self.seen_split is not None or self.seen_all
+
+    @property
+    def fall_off(self) -> float:
+        """Relative decrease of the cosine from training to test items; 0 if it does not decrease."""
         return max(0.0, 1 - self.test / self.train) if self.train > 0 else 0.0
 
     @property
     def _nearer(self) -> str | None:
-        if self.p is None or self.p >= LEVEL:
+        if self.p is None or self.p >= SIGNIFICANCE:
             return None
         return "validation" if self.validation > self.test else "test"
 
     @property
     def words(self) -> str:
-        """For people."""
-        parts = (("training", self.train), ("validation", self.validation), ("test", self.test))
-        means = f"a mean cosine of {', '.join(f'{mean:.3f} to {name} items' for name, mean in parts)}"
-        if self.tells_all and self.seen is None:
-            odds = "as what was written from all interactions would"
-            return f"their vectors have {means}: they say of the test part what they say of training, {odds}"
-        if self._nearer is not None and self.seen is None:
-            why = "but so are the means of training items: taste moved, which proves nothing"
-            return f"their vectors have {means}: nearer to the {self._nearer} part, {why}"
-        if self.seen is None:
-            odds = "" if self.p is None else f", p = {self.p:.2g}"
-            return f"their vectors have {means}: no part shows more than the other{odds}, which proves nothing"
-        return f"their vectors have {means} (p = {self.p:.1g}): they have seen the {self.seen} part"
+        """The result in words."""
+        splits = (("training", self.train), ("validation", self.validation), ("test", self.test))
+        means = (
+            f"their vectors have a mean cosine of {', '.join(f'{mean:.3f} to {name} items' for name, mean in splits)}"
+        )
+        if self.seen_split is not None:
+            return f"{means} (p = {self.p:.1g}): they have seen the {self.seen_split} split"
+        if self.seen_all:
+            return f"{means}: as near to test items as to training items, like texts written from all interactions"
+        if self._nearer is not None:
+            why = "but so are the means of training items, so tastes have changed, which proves nothing"
+            return f"{means}: nearer to the {self._nearer} split, {why}"
+        odds = "" if self.p is None else f" (p = {self.p:.2g})"
+        return f"{means}: neither held-out split is nearer{odds}, which proves nothing"
 
 
-def evidence(
+def leak_evidence(
     users: NDArray[np.float32], items: NDArray[np.float32], views: Views, pooled: NDArray[np.float32] | None = None
-) -> Evidence | None:
-    """Compare how near users' vectors are to their validation and to their test items.
+) -> LeakEvidence | None:
+    """Compare users' vectors with the vectors of their training, validation and test items.
 
     Args:
-        users: float32 ``[n_users, d]``, zero rows for users without a vector.
-        items: float32 ``[n_items, d]``, likewise.
+        users: float32 ``[n_users, d]``, with rows of zeros for users without a vector.
+        items: float32 ``[n_items, d]``, with rows of zeros for items without a vector.
         views: The split.
-        pooled: Means of the vectors of users' training items, ``[n_users, d]``: what can be known from training alone.
+        pooled: Means of the vectors of users' training items, float32 ``[n_users, d]``.
 
     Returns:
-        None with fewer than ten users that have vectors and warm items in both parts.
+        None if fewer than ten users have a vector and warm items in all three splits.
     """
-    # Centred: all profiles of users resemble all profiles of items in what every profile has in common.
-    towards = unit(_centred(items))
+    # Centred, to remove what all profiles have in common.
+    directions = unit_rows(_centred(items))
     parts = (views.split.train, views.warm_validation, views.warm_test)
-    sums = [_by_user(unit(_centred(users)), towards, part) for part in parts]
+    sums = [_by_user(unit_rows(_centred(users)), directions, part) for part in parts]
     able = np.flatnonzero(users.any(axis=1) & np.logical_and.reduce([counts > 0 for _, counts in sums]))
     if len(able) < 10:
         return None
     train, validation, test = (total[able] / counts[able] for total, counts in sums)
-    found = Evidence(
+    found = LeakEvidence(
         users=len(able),
         train=float(train.mean()),
         validation=float(validation.mean()),
@@ -126,7 +133,7 @@ def evidence(
     )
     if pooled is None:
         return found
-    control = evidence(np.where(users.any(axis=1, keepdims=True), pooled, np.float32(0)), items, views)
+    control = leak_evidence(np.where(users.any(axis=1, keepdims=True), pooled, np.float32(0)), items, views)
     return found if control is None else replace(found, pooled=control)
 
 
@@ -141,7 +148,7 @@ def _centred(table: NDArray[np.float32]) -> NDArray[np.float32]:
 def _by_user(
     users: NDArray[np.float32], items: NDArray[np.float32], part: Pairs
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sum of cosines and number of pairs, by user; items without a vector do not count."""
+    """Return the sum of cosines and the number of items of each user, without items that have no vector."""
     keep = np.asarray(items.any(axis=1))[part.items]
     who, what = part.users[keep], part.items[keep]
     cosines = np.empty(len(who))

@@ -1,1 +1,1 @@
-"""Write the report: one HTML page and a CSV file with every number."""
+"""Write the ablation report: an HTML page with plots and profiles, and a CSV file with all numbers."""

@@ -1,4 +1,4 @@
-"""What the profiles look like: a map of some hundreds, and some to be read beside prompt, answer and neighbours."""
+"""Select profiles for the report: a map of some hundred items, and cards to read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.evaluation.diagnosing.agreement import LEAST, by_behaviour
-from enhancer.evaluation.diagnosing.echoes import words_of
-from enhancer.evaluation.diagnosing.geometry import neighbours, unit
+from enhancer.evaluation.diagnosing.agreement import MIN_INTERACTIONS, neighbours_by_interactions
+from enhancer.evaluation.diagnosing.geometry import neighbours, unit_rows
+from enhancer.evaluation.diagnosing.wording import words_of
 from enhancer.evaluation.measuring.strata import popularity_groups
-from enhancer.evaluation.reporting.projection import plane
+from enhancer.evaluation.reporting.projection import project_to_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,117 +22,120 @@ if TYPE_CHECKING:
     from enhancer.evaluation.measuring.views import Views
 
 POINTS, CARDS = 400, 36
-"""Items on the map, and items that can be read: bounds the page."""
+"""Maximum numbers of items on the map and of cards; they bound the size of the page."""
 _NEIGHBOURS, _GROUPS = 5, 6
 _LONG = 1200
 _SHORT = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """What is known of one item in words."""
+class ItemDescription:
+    """Texts about one item."""
 
     title: str
     text: str = ""
     prompt: str = ""
-    """The rendered question; empty where no LLM took part."""
+    """Rendered user prompt; empty if no LLM wrote the profile."""
     profile: str = ""
     tags: Sequence[str] = ()
     about: str = ""
-    """Model, tokens, cost."""
+    """Model, tokens and cost, on one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """An item on the map; ``x`` and ``y`` from 0 to 1."""
+class MapPoint:
+    """An item on the map; ``x`` and ``y`` are between 0 and 1."""
 
     x: float
     y: float
     title: str
-    words: str
+    excerpt: str
+    """Beginning of the profile, or of the text if there is no profile."""
     group: int | None
-    """Place in :attr:`Gallery.groups`."""
+    """Index into :attr:`Gallery.groups`; None if the item has none of these tag words."""
     size: float
-    """From 0 to 1, by popularity."""
+    """Square root of the popularity, relative to the most popular item."""
     cold: bool
+    """Whether the item has no training interaction."""
     card: int | None
-    """Place in :attr:`Gallery.cards`."""
+    """Index into :attr:`Gallery.cards`; None if the item has no card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """An item to be read."""
+class ProfileCard:
+    """An item with its profile, prompt and neighbours."""
 
     stratum: str
-    told: Told
-    near: list[tuple[str, float]]
-    """Titles and cosines of the nearest by vector."""
-    together: list[str]
-    """Titles of the nearest by behaviour; empty where too few people took it."""
-    taken: int
-    """Training interactions."""
+    item: ItemDescription
+    by_vector: list[tuple[str, float]]
+    """Titles and cosines of the nearest neighbours by vector."""
+    by_interactions: list[str]
+    """Titles of the nearest neighbours by interactions; empty for items with too few interactions."""
+    interactions: int
+    """Number of training interactions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """Everything that the report shows of profiles."""
+    """The map, the cards and the cost of profiles."""
 
-    points: list[Point] = field(default_factory=list)
+    points: list[MapPoint] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
-    """The commonest words of the tags on the map."""
-    cards: list[Card] = field(default_factory=list)
+    """Most frequent words of the tags on the map."""
+    cards: list[ProfileCard] = field(default_factory=list)
     system: str = ""
-    """The system prompt, which all prompts share."""
+    """System prompt, shared by all items."""
     items: int = 0
-    """Items with a vector, of which the map shows some."""
+    """Number of items with a vector."""
     cost_usd: float | None = None
-    """What the profiles cost; None where unknown."""
+    """Cost of all profiles; None if unknown."""
     tokens: int = 0
+    """Prompt and completion tokens of all profiles."""
 
 
-def build(
+def build_gallery(
     vectors: NDArray[np.float32],
     views: Views,
-    tell: Callable[[Sequence[int]], Mapping[int, Told]],
+    describe: Callable[[Sequence[int]], Mapping[int, ItemDescription]],
     titles: Callable[[Sequence[int]], Sequence[str]],
     *,
     system: str = "",
     seed: int = 0,
 ) -> Gallery:
-    """Choose, place and describe.
+    """Select the items of the map and the cards, the latter evenly from all strata of popularity.
 
     Args:
-        vectors: float32 ``[n_items, d]``, zero rows for items without one.
-        views: The split; only training counts.
-        tell: What is known of the items of these rows.
-        titles: Names of the items of these rows.
+        vectors: float32 ``[n_items, d]``, with rows of zeros for items without a vector.
+        views: The split; only training interactions are used.
+        describe: Returns the descriptions of items, by row.
+        titles: Returns the titles of items, in the order of the rows.
         system: The system prompt.
-        seed: Draws the items that are shown.
+        seed: Seed of the selection.
     """
     able = np.flatnonzero(vectors.any(axis=1))
     rng = np.random.default_rng(seed)
     groups = popularity_groups(views.popularity)
-    read = _to_read(able, groups, rng)
-    others = np.setdiff1d(able, list(read))
-    some = rng.permutation(others)[: max(0, POINTS - len(read))]
-    shown = np.sort(np.concatenate([np.array(list(read), np.int64), some]))
-    told = tell(shown.tolist())
-    themes = {row: _themes(one.tags) for row, one in told.items()}
-    common = Counter(word for words in themes.values() for word in words)
+    card_strata = _select_cards(able, groups, rng)
+    others = np.setdiff1d(able, list(card_strata))
+    sample = rng.permutation(others)[: max(0, POINTS - len(card_strata))]
+    shown = np.sort(np.concatenate([np.array(list(card_strata), np.int64), sample]))
+    described = describe(shown.tolist())
+    tag_words = {row: _tag_words(one.tags) for row, one in described.items()}
+    common = Counter(word for words in tag_words.values() for word in words)
     names = [word for word, count in common.most_common(_GROUPS) if count > 1]
-    where = plane(vectors[shown]) if len(shown) > 1 else np.full((len(shown), 2), 0.5)
-    fame = np.sqrt(views.popularity / max(int(views.popularity.max(initial=0)), 1))
-    cards = _cards(vectors, views, read, told, titles)
-    order = {row: place for place, row in enumerate(read)}
+    positions = project_to_plane(vectors[shown]) if len(shown) > 1 else np.full((len(shown), 2), 0.5)
+    sizes = np.sqrt(views.popularity / max(int(views.popularity.max(initial=0)), 1))
+    cards = _cards(vectors, views, card_strata, described, titles)
+    order = {row: place for place, row in enumerate(card_strata)}
     return Gallery(
         points=[
-            Point(
-                x=float(where[place, 0]),
-                y=float(where[place, 1]),
-                title=told[row].title,
-                words=shorten(told[row].profile or told[row].text, _SHORT),
-                group=next((number for number, word in enumerate(names) if word in themes[row]), None),
-                size=float(fame[row]),
+            MapPoint(
+                x=float(positions[place, 0]),
+                y=float(positions[place, 1]),
+                title=described[row].title,
+                excerpt=shorten(described[row].profile or described[row].text, _SHORT),
+                group=next((number for number, word in enumerate(names) if word in tag_words[row]), None),
+                size=float(sizes[row]),
                 cold=not views.popularity[row],
                 card=order.get(row),
             )
@@ -145,81 +148,81 @@ def build(
     )
 
 
-def _themes(tags: Sequence[str]) -> list[str]:
-    """The telling words of tags: tags themselves are seldom shared.
+def _tag_words(tags: Sequence[str]) -> list[str]:
+    """Split tags into words of more than three letters, which items share more often than whole tags.
 
-    >>> _themes(["family-adventure", "coming-of-age", "family"])
+    >>> _tag_words(["family-adventure", "coming-of-age", "family"])
     ['family', 'adventure', 'coming']
     """
     return list(dict.fromkeys(word for tag in tags for word in words_of(tag) if len(word) > 3))
 
 
-def _to_read(
+def _select_cards(
     able: NDArray[np.int64], groups: Mapping[str, NDArray[np.bool_]], rng: np.random.Generator
 ) -> dict[int, str]:
-    """Rows and their strata: as many of each stratum, as far as there are."""
-    there = {name: rng.permutation(able[mask[able]]) for name, mask in groups.items()}
-    there = {name: rows for name, rows in there.items() if len(rows)}
-    each = CARDS // max(len(there), 1)
-    return {int(row): name for name, rows in there.items() for row in rows[:each]}
+    """Return the rows of the cards with their strata, equally many of each stratum if it has enough."""
+    members = {name: rng.permutation(able[mask[able]]) for name, mask in groups.items()}
+    members = {name: rows for name, rows in members.items() if len(rows)}
+    each = CARDS // max(len(members), 1)
+    return {int(row): name for name, rows in members.items() for row in rows[:each]}
 
 
 def _cards(
     vectors: NDArray[np.float32],
     views: Views,
-    read: Mapping[int, str],
-    told: Mapping[int, Told],
+    card_strata: Mapping[int, str],
+    described: Mapping[int, ItemDescription],
     titles: Callable[[Sequence[int]], Sequence[str]],
-) -> list[Card]:
-    rows = np.array(list(read), np.int64)
+) -> list[ProfileCard]:
+    rows = np.array(list(card_strata), np.int64)
     able = np.flatnonzero(vectors.any(axis=1))
     k = min(_NEIGHBOURS, len(able) - 1)
-    near: dict[int, list[tuple[int, float]]] = {}
+    by_vector: dict[int, list[tuple[int, float]]] = {}
     if k > 0:
-        directions = unit(vectors[able])
-        queries = np.searchsorted(able, rows)
-        for row, query, found in zip(rows.tolist(), queries, neighbours(directions, queries, k), strict=True):
-            near[row] = [(int(able[other]), float(directions[query] @ directions[other])) for other in found]
-    known = np.flatnonzero(views.popularity >= LEAST)
-    asked = rows[np.isin(rows, known)]
-    together: dict[int, list[int]] = {}
-    if len(known) > _NEIGHBOURS and len(asked):
+        directions = unit_rows(vectors[able])
+        places = np.searchsorted(able, rows)
+        for row, place, found in zip(rows.tolist(), places, neighbours(directions, places, k), strict=True):
+            by_vector[row] = [(int(able[other]), float(directions[place] @ directions[other])) for other in found]
+    known = np.flatnonzero(views.popularity >= MIN_INTERACTIONS)
+    queries = rows[np.isin(rows, known)]
+    by_interactions: dict[int, list[int]] = {}
+    if len(known) > _NEIGHBOURS and len(queries):
         train = views.split.train
         sides = (train.items, train.users)
         rng = np.random.default_rng(0)
-        found_rows = by_behaviour(
-            known, np.searchsorted(known, asked), sides, views.popularity, views.n_users, rng, _NEIGHBOURS
+        found_rows = neighbours_by_interactions(
+            known, np.searchsorted(known, queries), sides, views.popularity, views.n_users, rng, _NEIGHBOURS
         )
-        together = {row: known[found].tolist() for row, found in zip(asked.tolist(), found_rows, strict=True)}
+        by_interactions = {row: known[found].tolist() for row, found in zip(queries.tolist(), found_rows, strict=True)}
     wanted = sorted(
-        {other for pairs in near.values() for other, _ in pairs} | {o for v in together.values() for o in v}
+        {other for pairs in by_vector.values() for other, _ in pairs} | {o for v in by_interactions.values() for o in v}
     )
     named = dict(zip(wanted, titles(wanted), strict=True))
     return [
-        Card(
+        ProfileCard(
             stratum=stratum,
-            told=_shortened(told[row]),
-            near=[(named[other], cosine) for other, cosine in near.get(row, [])],
-            together=[named[other] for other in together.get(row, [])],
-            taken=int(views.popularity[row]),
+            item=_shortened(described[row]),
+            by_vector=[(named[other], cosine) for other, cosine in by_vector.get(row, [])],
+            by_interactions=[named[other] for other in by_interactions.get(row, [])],
+            interactions=int(views.popularity[row]),
         )
-        for row, stratum in read.items()
+        for row, stratum in card_strata.items()
     ]
 
 
-def _shortened(told: Told) -> Told:
-    return Told(
-        title=shorten(told.title, _SHORT),
-        text=shorten(told.text, _LONG),
-        prompt=shorten(told.prompt, 2 * _LONG),
-        profile=shorten(told.profile, _LONG),
-        tags=list(told.tags)[:12],
-        about=told.about,
+def _shortened(item: ItemDescription) -> ItemDescription:
+    return ItemDescription(
+        title=shorten(item.title, _SHORT),
+        text=shorten(item.text, _LONG),
+        prompt=shorten(item.prompt, 2 * _LONG),
+        profile=shorten(item.profile, _LONG),
+        tags=list(item.tags)[:12],
+        about=item.about,
     )
 
 
 def shorten(text: str, length: int) -> str:
-    """Text of bounded length.
+    """Cut a text to a maximum length.
 
     >>> shorten("A long story", 7)
     'A long…'

@@ -1,7 +1,7 @@
-"""Plots as inline SVG, drawn by hand: no script, no font, no request; colours come from the page's style.
+"""Draw plots as inline SVG, without scripts, fonts or requests; colours come from the style sheet of the page.
 
-Every function returns markup that is safe to embed: what comes from outside passes :func:`text`. Sizes are in units of
-a 360-wide view box, so that a plot is legible at the width of a phone and sits beside others on a desk.
+Every function returns markup that is safe to embed, since all outside text passes through :func:`text`. The view box is
+360 units wide: legible on a phone, and several fit side by side on a desktop.
 """
 
 from __future__ import annotations
@@ -21,48 +21,48 @@ _ROW = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GainRow:
-    """One arm in a plot of gains."""
+    """An arm in a plot of gains."""
 
     label: str
     colour: str
     delta: float
     seeds: Sequence[float]
-    """The difference of each seed."""
+    """Gain of each seed."""
     interval: tuple[float, float] | None
-    """Over seeds."""
+    """95% interval over seeds."""
     users: tuple[float, float] | None
-    """Over users."""
+    """95% interval over users."""
     note: str
-    """What stands at the right."""
+    """Text at the right."""
     hollow: bool = False
-    """A placebo."""
+    """Whether to draw a hollow dot: for a placebo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelRow:
-    """One arm in a plot of what was reached."""
+    """An arm in a plot of metric values."""
 
     label: str
     colour: str
     values: Sequence[float]
-    """Of each seed."""
+    """Value of each seed."""
     hollow: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """One run in a plot of training."""
+    """A run in a plot of training."""
 
     label: str
     colour: str
     x: Sequence[float]
     y: Sequence[float]
     best: float | None = None
-    """The x of the epoch that was kept."""
+    """Epoch whose factors were kept."""
 
 
 def gains(rows: Sequence[GainRow], label: str) -> str:
-    """Differences with whiskers: thick over seeds, thin over users, a dot for each seed, a line at zero."""
+    """Draw gains: a dot for each seed, a thick interval over seeds, a thin one over users, and a line at zero."""
     ends = [0.0]
     for row in rows:
         ends += [row.delta, *row.seeds, *(row.interval or ()), *(row.users or ())]
@@ -79,18 +79,18 @@ def gains(rows: Sequence[GainRow], label: str) -> str:
         if row.interval is not None:
             parts.append(_line(x(row.interval[0]), y, x(row.interval[1]), y, f"thick k{row.colour}"))
         parts += [_dot(x(value), y - 8, 1.8, f"seed k{row.colour}") for value in row.seeds]
-        spoken = f"{row.label}: {row.delta:+.4f}"
+        title = f"{row.label}: {row.delta:+.4f}"
         if row.interval is not None:
-            spoken += f", over seeds {row.interval[0]:+.4f} to {row.interval[1]:+.4f}"
+            title += f", over seeds {row.interval[0]:+.4f} to {row.interval[1]:+.4f}"
         if row.users is not None:
-            spoken += f", over users {row.users[0]:+.4f} to {row.users[1]:+.4f}"
-        parts.append(_dot(x(row.delta), y, 4.5, f"point k{row.colour}{' hollow' if row.hollow else ''}", spoken))
+            title += f", over users {row.users[0]:+.4f} to {row.users[1]:+.4f}"
+        parts.append(_dot(x(row.delta), y, 4.5, f"point k{row.colour}{' hollow' if row.hollow else ''}", title))
         parts.append(f'<text class="note" x="{WIDTH - 2}" y="{y + 4:.1f}" text-anchor="end">{text(row.note)}</text>')
     return _svg(parts, height, label)
 
 
 def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: str) -> str:
-    """What each arm reached, as bars from zero with a dot for each seed, and reference lines across."""
+    """Draw values as bars from zero, with a dot for each seed and vertical reference lines."""
     top = max([value for row in rows for value in row.values] + [value for _, value in lines] + [1e-9])
     x, ticks, decimals = _axis(0.0, top, _LEFT, WIDTH - _RIGHT)
     start = 4 + 13 * len(lines)
@@ -109,7 +109,7 @@ def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: 
         )
         parts += [_dot(x(value), y, 1.8, "onbar") for value in row.values]
         parts.append(f'<text class="note" x="{WIDTH - 2}" y="{y + 4:.1f}" text-anchor="end">{_short(mean)}</text>')
-    # Each line has its label on a row of its own: lines close together would write over each other.
+    # Each label has its own row, so that labels of close lines do not overlap.
     for place, (name, value) in enumerate(sorted(lines, key=lambda line: line[1])):
         at = x(value)
         parts.append(_line(at, 5 + 13 * place, at, bottom, "reference"))
@@ -128,7 +128,7 @@ def pairs(
     colour: str,
     label: str,
 ) -> str:
-    """A line for each seed from one arm's value to the other's."""
+    """Draw a line for each seed, from the value of one arm to that of the other."""
     values = [*left[1], *right[1]]
     y, ticks, decimals = _axis(min(values), max(values), 150, 18)
     at = (76.0, 204.0)
@@ -148,7 +148,7 @@ def pairs(
 
 
 def curves(runs: Sequence[Curve], label: str, y_label: str) -> str:
-    """Lines by epoch, a dot at the epoch that was kept."""
+    """Draw a curve for each run over epochs, with a dot at the epoch that was kept."""
     xs, ys = [value for run in runs for value in run.x], [value for run in runs for value in run.y]
     if not xs:
         return ""
@@ -177,7 +177,14 @@ def curves(runs: Sequence[Curve], label: str, y_label: str) -> str:
 
 
 def scatter(points: Sequence[tuple[str, str, float, float]], label: str, x_label: str, y_label: str) -> str:
-    """Named points: name, colour, x, y."""
+    """Draw labelled points.
+
+    Args:
+        points: Name, colour, x and y of each point.
+        label: Accessible name of the plot.
+        x_label: Name of the x axis.
+        y_label: Name of the y axis.
+    """
     x, x_ticks, x_decimals = _axis(0.0, max(point[2] for point in points), 44, WIDTH - 24)
     y, y_ticks, y_decimals = _axis(min(point[3] for point in points), max(point[3] for point in points), 164, 22)
     parts = []
@@ -203,7 +210,7 @@ def scatter(points: Sequence[tuple[str, str, float, float]], label: str, x_label
 
 
 def text(value: object) -> str:
-    """Anything as text in markup."""
+    """Escape a value for markup."""
     return escape(str(value), quote=True)
 
 
@@ -213,7 +220,7 @@ def _svg(parts: Sequence[str], height: float, label: str, width: float = WIDTH) 
 
 
 def _axis(low: float, high: float, start: float, end: float) -> tuple[Callable[[float], float], list[float], int]:
-    """A linear scale with round ticks that covers the values and a little more."""
+    """Return a linear scale that covers the values with a margin, its round ticks, and their number of decimals."""
     if high - low < 1e-9:
         middle = abs(high) or 0.01
         low, high = low - 0.05 * middle, high + 0.05 * middle

@@ -1,10 +1,9 @@
-"""``report.html``: one file, no script, no request; and ``report.csv`` beside it with every number."""
+"""Write ``report.html``, one file without scripts or requests, and ``report.csv`` with every number."""
 
 from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
-from enhancer.evaluation.reporting.sections import beyond_table, prices, searched_tables
+from enhancer.evaluation.reporting.sections import beyond_accuracy_table, cost_plots, search_table
 from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from enhancer.evaluation.judging.findings import Comparison, Finding
     from enhancer.evaluation.judging.result import Ablation
+    from enhancer.evaluation.reporting.blocks import ReportSection
     from enhancer.evaluation.reporting.gallery import Gallery
     from enhancer.evaluation.running.arms import Arm
 
@@ -32,7 +32,7 @@ _TITLES = {
     "middle": "Middle",
     "tail": "Tail",
     "cold": "Cold items",
-    "cold_among_all": "Cold among all",
+    "cold_among_all": "Cold items among all items",
     "everything": "Everything",
     "cold_users": "Cold users",
     "history_short": "Short history",
@@ -43,35 +43,6 @@ _MINUS = "\N{MINUS SIGN}"
 _COLOURS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows under a heading. Cells are plain text."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[object]]
-    caption: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Lists:
-    """Short lists side by side, such as what a user liked beside what each arm recommends."""
-
-    lists: Mapping[str, Sequence[str]]
-    """By heading. Entries are plain text."""
-    caption: str = ""
-    marked: frozenset[str] = frozenset()
-    """Entries to set off, such as recommendations that the test set confirms."""
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A section that the caller adds. Everything in it is text: nothing is taken as markup."""
-
-    title: str
-    text: str = ""
-    blocks: Sequence[Table | Lists] = ()
-
-
 def write_report(
     path: Path,
     ablation: Ablation,
@@ -79,25 +50,25 @@ def write_report(
     title: str = "Does the feature help?",
     facts: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
-    sections: Sequence[Section] = (),
+    sections: Sequence[ReportSection] = (),
     gallery: Gallery | None = None,
 ) -> Path:
-    """Write the report and, beside it, a CSV of the same name.
+    """Write the report, and a CSV file of the same name beside it.
 
     Args:
-        path: Such as ``report.html``; its folder is made.
-        ablation: What is told.
-        title: The headline.
-        facts: What the reader should know of the data, by name; nested mappings are flattened.
+        path: Path of the page, such as ``report.html``; its folder is created if necessary.
+        ablation: The results.
+        title: Title of the page.
+        facts: Facts about the data, by name; nested mappings are flattened.
         settings: The configuration.
-        sections: Put after the plots.
-        gallery: Profiles to look at.
+        sections: More sections, placed after the plots.
+        gallery: Profiles to show.
 
     Returns:
         ``path``.
 
     Raises:
-        EvaluationError: It cannot be written.
+        EvaluationError: A file cannot be written.
     """
     page = render_report(ablation, title=title, facts=facts, settings=settings, sections=sections, gallery=gallery)
     try:
@@ -116,10 +87,10 @@ def render_report(
     title: str = "Does the feature help?",
     facts: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
-    sections: Sequence[Section] = (),
+    sections: Sequence[ReportSection] = (),
     gallery: Gallery | None = None,
 ) -> str:
-    """The page as text; see :func:`write_report`."""
+    """Return the page as text; see :func:`write_report`."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -133,13 +104,13 @@ def render_report(
         title=title,
         sections=sections,
         gallery=gallery,
-        searched=searched_tables(ablation),
+        searches=search_table(ablation),
         **_page(ablation, facts or {}, settings or {}, gallery),
     )
 
 
 def render_csv(ablation: Ablation) -> str:
-    """One line a panel, arm, metric and seed: ``panel,arm,metric,seed,value``; reference lines have no seed."""
+    """Return a CSV with a row for each panel, arm, metric and seed; reference lines have no seed."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["panel", "arm", "metric", "seed", "value"])
@@ -152,10 +123,10 @@ def render_csv(ablation: Ablation) -> str:
             for metric, value in reached.items():
                 writer.writerow([name, line, metric, "", repr(value)])
         if name == "all":
-            for arm, by_looks in ablation.beyond_accuracy.items():
-                for looks, values in by_looks.items():
+            for arm, by_measure in ablation.beyond_accuracy.items():
+                for measure, values in by_measure.items():
                     for seed, value in zip(ablation.seeds, values, strict=True):
-                        writer.writerow([name, arm, looks, seed, repr(value)])
+                        writer.writerow([name, arm, measure, seed, repr(value)])
     return out.getvalue()
 
 
@@ -172,7 +143,7 @@ def _page(
         "seeds": len(ablation.seeds),
         "cards": [_card(ablation, name, metric) for name in shown],
         "legend": [
-            {"name": arm.name, "words": arm.description, "colour": colours[arm.name], "hollow": arm.shuffle}
+            {"name": arm.name, "text": arm.description, "colour": colours[arm.name], "hollow": arm.shuffle}
             for arm in ablation.arms
         ],
         "gains": [_gains(ablation, ablation.findings[name], metric, colours) for name in shown],
@@ -186,35 +157,35 @@ def _page(
         "heat": _heat(ablation, metric),
         "pairs": _pairs(ablation, metric, colours),
         "curves": _curves(ablation, metric, colours),
-        "prices": prices(ablation, metric, colours, gallery),
+        "costs": cost_plots(ablation, metric, colours, gallery),
         "numbers": [_numbers(ablation, finding) for finding in ablation.findings.values()],
-        "beyond": beyond_table(ablation),
-        "copy": _markdown(ablation),
+        "beyond_accuracy": beyond_accuracy_table(ablation),
+        "markdown": _markdown(ablation),
         "facts": _flat({**ablation.facts, **facts}),
         "settings": _flat(settings),
         "runs": [
-            (run.name, f"{run.seconds:.1f}", run.epochs, run.best_epoch, _maybe(run.validation))
+            (run.name, f"{run.seconds:.1f}", run.epochs, run.best_epoch, _or_empty(run.validation))
             for run in ablation.runs
         ],
-        "took": _duration(ablation.seconds),
+        "duration": _duration(ablation.seconds),
     }
 
 
 def _colours(ablation: Ablation) -> dict[str, str]:
-    """Class suffix by arm: ``b`` the baseline, ``p`` a placebo, ``t`` raw text, else one of the palette's."""
-    chosen: dict[str, str] = {}
-    free = 0
+    """Return the CSS class suffix of each arm: ``b`` the baseline, ``p`` a placebo, ``t`` raw text, else a number."""
+    suffixes: dict[str, str] = {}
+    used = 0
     for arm in ablation.arms:
         if arm.name == ablation.baseline:
-            chosen[arm.name] = "b"
+            suffixes[arm.name] = "b"
         elif arm.shuffle:
-            chosen[arm.name] = "p"
+            suffixes[arm.name] = "p"
         elif arm.inputs == ("text",) and arm.semantic:
-            chosen[arm.name] = "t"
+            suffixes[arm.name] = "t"
         else:
-            chosen[arm.name] = str(free % _COLOURS)
-            free += 1
-    return chosen
+            suffixes[arm.name] = str(used % _COLOURS)
+            used += 1
+    return suffixes
 
 
 def _card(ablation: Ablation, name: str, metric: str) -> dict[str, Any]:
@@ -223,20 +194,20 @@ def _card(ablation: Ablation, name: str, metric: str) -> dict[str, Any]:
     relative = None if against is None else against.relative
     words = verdict.text.partition(": ")[2]
     return {
-        "place": _TITLES[name],
+        "panel": _TITLES[name],
         "level": verdict.level,
-        "kind": verdict.level.replace(" ", "-"),
-        "big": "" if relative is None else _percent(relative),
+        "css": verdict.level.replace(" ", "-"),
+        "change": "" if relative is None else _percent(relative),
         "arm": verdict.arm,
-        "words": (words[:1].upper() + words[1:]).replace("p < ", "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}"),
-        "what": finding.description,
+        "text": (words[:1].upper() + words[1:]).replace("p < ", "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}"),
+        "description": finding.description,
     }
 
 
 def _gains(
     ablation: Ablation, finding: Finding, metric: str, colours: Mapping[str, str], *, over_placebo: bool = False
 ) -> dict[str, Any]:
-    """Gains over the baseline, or of each arm with vectors over the shuffled ones nearest to it."""
+    """Plot the gain of each arm over the baseline, or over its placebo, the same arm with shuffled vectors."""
     rows, sign = [], direction(metric)
     for arm in _others(ablation):
         against = _placebo(ablation, arm) if over_placebo else ablation.baseline
@@ -259,11 +230,11 @@ def _gains(
     title = _title(finding.name)
     over = "shuffled vectors" if over_placebo else ablation.baseline
     label = f"{title}: gain of each arm over {over} in {metric_label(metric)}"
-    return {"title": title, "what": _what(finding), "svg": _markup(plots.gains(rows, label))}
+    return {"title": title, "description": _describe(finding), "svg": _markup(plots.gains(rows, label))}
 
 
 def _signed(interval: tuple[float, float] | None, sign: int) -> tuple[float, float] | None:
-    """An interval of gains, where a lower value may be the better one."""
+    """Return the interval of a gain, for a metric that may be better when lower (``sign`` -1)."""
     if interval is None or sign > 0:
         return interval
     return -interval[1], -interval[0]
@@ -284,17 +255,17 @@ def _levels(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[
         )
         for arm in ablation.arms
     ]
-    # A reference that knows nothing of cold items is at chance there: a line would say nothing.
+    # Reference lines cannot rank cold items better than chance, so they are not shown there.
     lines = (
         [] if finding.name.startswith("cold") else [(n, v[metric]) for n, v in finding.reference.items() if metric in v]
     )
     title = _title(finding.name)
     label = f"{title}: {metric_label(metric)} of each arm"
-    return {"title": title, "what": _what(finding), "svg": _markup(plots.levels(rows, lines, label))}
+    return {"title": title, "description": _describe(finding), "svg": _markup(plots.levels(rows, lines, label))}
 
 
 def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
-    """Relative gains by stratum and arm; the colour says how much, the star that the corrected p is below .05."""
+    """Return relative gains by stratum and arm; colours show the size, stars a corrected p below .05."""
     arms = _others(ablation)
     rows = []
     for finding in ablation.findings.values():
@@ -302,18 +273,23 @@ def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
         for arm in arms:
             comparison = finding.compare(arm.name, ablation.baseline, metric)
             if comparison is None:
-                cells.append({"text": "", "kind": "up0"})
+                cells.append({"text": "", "css": "up0"})
                 continue
             relative = comparison.relative
             strength = 2 if relative is None else min(5, round(abs(relative) ** 0.5 * 10 + 0.2))
             cells.append(
                 {
                     "text": _note(comparison),
-                    "kind": f"{'up' if comparison.gain >= 0 else 'down'}{strength}",
+                    "css": f"{'up' if comparison.gain >= 0 else 'down'}{strength}",
                 }
             )
         rows.append(
-            {"title": _title(finding.name), "what": finding.description, "users": f"{finding.users:,}", "cells": cells}
+            {
+                "title": _title(finding.name),
+                "description": finding.description,
+                "users": f"{finding.users:,}",
+                "cells": cells,
+            }
         )
     return {"arms": [arm.name for arm in arms], "rows": rows}
 
@@ -333,7 +309,7 @@ def _pairs(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[
             colours[arm.name],
             f"{arm.name} against {ablation.baseline} by seed",
         )
-        made.append({"title": arm.name, "what": f"better in {wins} of {len(values)} seeds", "svg": _markup(svg)})
+        made.append({"title": arm.name, "description": f"better in {wins} of {len(values)} seeds", "svg": _markup(svg)})
     return made
 
 
@@ -372,14 +348,14 @@ def _numbers(ablation: Ablation, finding: Finding) -> dict[str, Any]:
         rows.append((f"{line} (reference)", cells))
     return {
         "title": _title(finding.name),
-        "what": _what(finding),
+        "description": _describe(finding),
         "metrics": [metric_label(metric) for metric in ablation.metrics],
         "rows": rows,
     }
 
 
 def _markdown(ablation: Ablation) -> str:
-    """The table of all panels in Markdown, to be copied into a paper or a pull request."""
+    """Return the table of all panels in Markdown."""
     head = ["panel", "arm", *(metric_label(metric) for metric in ablation.metrics)]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for finding in ablation.findings.values():
@@ -401,7 +377,7 @@ def _others(ablation: Ablation) -> list[Arm]:
 
 
 def _note(comparison: Comparison) -> str:
-    """The relative change, or where the baseline is at 0 the difference itself."""
+    """Format the relative change, or the difference if the baseline is 0."""
     shown = f"{comparison.paired.delta:+.4f}" if comparison.relative is None else _percent(comparison.relative)
     return f"{shown.replace('-', _MINUS)}{' *' if comparison.significant else ''}"
 
@@ -410,25 +386,24 @@ def _title(name: str) -> str:
     return _TITLES.get(name, name.replace("_", " ").capitalize())
 
 
-def _what(finding: Finding) -> str:
-    return (
-        f"{finding.description}: {finding.users:,} users, {finding.items:,} items, {finding.interactions:,} to be found"
-    )
+def _describe(finding: Finding) -> str:
+    sizes = f"{finding.users:,} users, {finding.items:,} items, {finding.interactions:,} test interactions"
+    return f"{finding.description}: {sizes}"
 
 
 def _percent(value: float) -> str:
     if value >= 9.95:
-        return f"×{1 + value:.0f}"  # noqa: RUF001  a factor
+        return f"×{1 + value:.0f}"  # noqa: RUF001  multiplication sign
     shown = f"{value:+.0%}" if abs(value) >= 0.995 else f"{value:+.1%}"
     return shown.replace("-", _MINUS)
 
 
-def _maybe(value: float | None) -> str:
+def _or_empty(value: float | None) -> str:
     return "" if value is None else format_number(value)
 
 
 def _duration(seconds: float) -> str:
-    """Seconds, or minutes where there are many.
+    """Format a duration in seconds, or in minutes from 100 seconds.
 
     >>> _duration(0.38), _duration(75), _duration(600)
     ('0.4 seconds', '75.0 seconds', '10.0 minutes')
@@ -453,4 +428,4 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 def _markup(svg: str) -> Markup:
     from markupsafe import Markup
 
-    return Markup(svg)  # noqa: S704  made by plots, which escape every text
+    return Markup(svg)  # noqa: S704  plots escape all text

@@ -1,4 +1,4 @@
-"""Parts of the report that are not about one panel: what a gain costs, what a search found, what lists look like."""
+"""Build the parts of the report about cost, hyper-parameter search and beyond-accuracy measures."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.search_result import SearchResult
 
 
-def prices(
+def cost_plots(
     ablation: Ablation, metric: str, colours: Mapping[str, str], gallery: Gallery | None
 ) -> list[dict[str, Any]]:
-    """What each arm reaches against the time of a run, and its gain against what its profiles cost, once for all."""
+    """Plot the metric of each arm against its training time, and its gain against the cost of its profiles."""
     times, costs = [], []
     unknown = gallery is None or gallery.cost_usd is None
     for arm in ablation.arms:
         seconds = [run.seconds for run in ablation.runs if run.arm == arm.name]
         reached = ablation.overall.mean(arm.name, metric)
         times.append((arm.name, colours[arm.name], sum(seconds) / len(seconds), reached))
-        written = arm.semantic and "profile" in arm.inputs and gallery is not None
-        price = 0.0 if not written or gallery is None else gallery.tokens if unknown else gallery.cost_usd or 0.0
+        profiled = arm.semantic and "profile" in arm.inputs and gallery is not None
+        price = 0.0 if not profiled or gallery is None else gallery.tokens if unknown else gallery.cost_usd or 0.0
         costs.append(
             (
                 arm.name,
@@ -43,16 +43,16 @@ def prices(
             )
         )
     label = f"{metric_label(metric)} against training time"
-    made = [_figure(label, plots.scatter(times, label, "seconds a run", metric_label(metric)))]
+    made = [_figure(label, plots.scatter(times, label, "seconds per run", metric_label(metric)))]
     if gallery is not None and any(price for *_, price, _ in costs):
-        of = "tokens" if unknown else "USD"
-        label = f"gain in {metric_label(metric)} against the {of} that profiles took"
-        made.append(_figure(label, plots.scatter(costs, label, f"{of}, once", "gain over the baseline")))
+        unit = "tokens" if unknown else "USD"
+        label = f"gain in {metric_label(metric)} against the cost of profiles in {unit}"
+        made.append(_figure(label, plots.scatter(costs, label, f"{unit}, paid once", "gain over the baseline")))
     return made
 
 
-def searched_tables(ablation: Ablation) -> list[dict[str, Any]]:
-    """A line an arm: what it was, what was found, and how it did on validation before and after."""
+def search_table(ablation: Ablation) -> list[dict[str, Any]]:
+    """Return for each arm the number of trials, the validation metric before and after, and the options found."""
     return [
         {
             "arm": name,
@@ -67,7 +67,7 @@ def searched_tables(ablation: Ablation) -> list[dict[str, Any]]:
 
 
 def _toml(searched: SearchResult) -> str:
-    """The options that were found with those that were set before, as they stand in ``[evaluation.arm.NAME]``."""
+    """Return all options of the arm after the search, as they are profiled in ``[evaluation.arm.NAME]``."""
     if not any(searched.best.options.values()):
         return "as configured"
     whole = {"options": searched.arm.fuser_options, "backbone": searched.arm.backbone_options}
@@ -98,17 +98,17 @@ def _figure(title: str, svg: str) -> dict[str, Any]:
 def _markup(svg: str) -> Markup:
     from markupsafe import Markup
 
-    return Markup(svg)  # noqa: S704  made by plots, which escape every text
+    return Markup(svg)  # noqa: S704  plots escape all text
 
 
-def beyond_table(ablation: Ablation) -> dict[str, Any]:
-    """What the lists of each arm look like, beside how right they are."""
+def beyond_accuracy_table(ablation: Ablation) -> dict[str, Any]:
+    """Return the coverage, inequality and novelty of the lists of each arm."""
     found = ablation.beyond_accuracy
     rows = []
-    for arm, by_looks in found.items():
+    for arm, by_measure in found.items():
         cells = []
-        for values in by_looks.values():
+        for values in by_measure.values():
             std = sample_std(values)
             cells.append(format_number(float(np.mean(values))) + ("" if std is None else f" ± {format_number(std)}"))
         rows.append((arm, cells))
-    return {"looks": [looks.capitalize() for looks in next(iter(found.values()))], "rows": rows}
+    return {"measures": [measure.capitalize() for measure in next(iter(found.values()))], "rows": rows}

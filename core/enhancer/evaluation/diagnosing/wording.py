@@ -1,6 +1,6 @@
-"""What profiles look like as words: equal ones, nearly equal ones, and those that only echo the text they are of.
+"""Count duplicate and near-duplicate profiles, and profiles that only repeat their entity's text.
 
-Words are compared without case. Writing that puts no space between words is compared by pairs of characters.
+Words are compared without case. Scripts without spaces between words are compared by pairs of characters.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PHRASE = 3
-"""Words in a phrase; two profiles are compared by the phrases that they share."""
+"""Words per phrase; near-duplicates are found by shared phrases."""
 NEAR = 0.8
-"""Share of phrases in common (Jaccard) from which two profiles are near-duplicates."""
+"""Jaccard similarity of phrases from which two profiles are near-duplicates."""
 ECHO = 0.8
-"""Share of a profile's words that are in its own text from which it only echoes it."""
+"""Share of a profile's words that are in its text from which the profile is an echo."""
 SAMPLE = 20_000
-"""Profiles that are compared for near-duplicates; of more, that many are drawn."""
+"""Maximum number of profiles compared for near-duplicates; of more, a sample is drawn."""
 _BANDS, _ROWS = 20, 3
 _PRIME = (1 << 31) - 1
 _WORD = re.compile(r"[^\W_]+")
@@ -33,41 +33,41 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u
 _EXAMPLES = 5
 
 
-class Written(NamedTuple):
-    """A profile beside the text it was made of."""
+class ProfileAndText(NamedTuple):
+    """A profile and the text that it describes."""
 
     id: str
-    words: str
+    profile: str
     """Profile and tags."""
     text: str
-    """The entity's raw text; empty where it has none of its own."""
+    """Raw text of the entity; empty if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
-    """What was found."""
+class WordingStats:
+    """Counts of duplicates, near-duplicates and echoes."""
 
     profiles: int
     duplicates: int
-    """Profiles whose words are those of another."""
+    """Profiles with the same words as another."""
     near_duplicates: int
-    """Of :attr:`compared`, profiles that share four fifths of their phrases with another, equal ones included."""
+    """Of :attr:`compared`, profiles that share at least :data:`NEAR` of their phrases with another; with duplicates."""
     compared: int
     """Profiles compared for near-duplicates."""
     with_text: int
-    """Profiles that have a text beside them."""
+    """Profiles whose entity has a text."""
     echoes: int
-    """Of those, profiles that say little but what the text says."""
+    """Of :attr:`with_text`, profiles that share at least :data:`ECHO` of their words with the text."""
     echo: float | None
-    """Of those, mean share of a profile's words that are in its text."""
+    """Over :attr:`with_text`, mean share of a profile's words that are in its text."""
     median_words: int
-    """Words of the profile in the middle."""
+    """Median number of words."""
     examples: list[list[str]] = field(default_factory=list)
-    """Ids of profiles with equal words, the largest groups first."""
+    """Ids of duplicates, largest groups first."""
 
 
 def words_of(text: str) -> list[str]:
-    """Its words, in small letters.
+    """Split a text into lower-case words.
 
     >>> words_of("A warm, funny story.")
     ['a', 'warm', 'funny', 'story']
@@ -81,15 +81,15 @@ def words_of(text: str) -> list[str]:
     return found
 
 
-def examine(written: Iterable[Written], *, seed: int = 0, sample: int = SAMPLE) -> Wording:
-    """Read all profiles once.
+def wording_stats(profiles: Iterable[ProfileAndText], *, seed: int = 0, sample: int = SAMPLE) -> WordingStats:
+    """Compute the counts in one pass.
 
-    Kept of each are sixteen bytes and its length; of ``sample`` drawn ones the hashes of their phrases as well.
+    Memory: sixteen bytes and the length of each profile, and the hashed phrases of at most ``sample`` profiles.
 
     Args:
-        written: The profiles, as a stream.
-        seed: Draws the sample.
-        sample: Profiles that are compared for near-duplicates at most.
+        profiles: The profiles.
+        seed: Seed of the sample.
+        sample: Maximum number of profiles compared for near-duplicates.
     """
     rng = np.random.default_rng(seed)
     groups: Counter[bytes] = Counter()
@@ -98,8 +98,8 @@ def examine(written: Iterable[Written], *, seed: int = 0, sample: int = SAMPLE) 
     kept: list[NDArray[np.int64]] = []
     with_text = echoes = 0
     shared = 0.0
-    for each in written:
-        words = words_of(each.words)
+    for each in profiles:
+        words = words_of(each.profile)
         digest = hashlib.blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=16).digest()
         groups[digest] += 1
         if groups[digest] <= _EXAMPLES:
@@ -107,13 +107,13 @@ def examine(written: Iterable[Written], *, seed: int = 0, sample: int = SAMPLE) 
         lengths.append(len(words))
         if len(kept) < sample:
             kept.append(_phrases(words))
-        elif (place := int(rng.integers(len(lengths)))) < sample:  # every profile is as likely to be kept
+        elif (place := int(rng.integers(len(lengths)))) < sample:  # reservoir sampling
             kept[place] = _phrases(words)
         if each.text.strip() and words:
             share = _share_in(words, each.text)
             with_text, shared, echoes = with_text + 1, shared + share, echoes + (share >= ECHO)
     largest = [digest for digest, count in groups.most_common(_EXAMPLES) if count > 1]
-    return Wording(
+    return WordingStats(
         profiles=len(lengths),
         duplicates=sum(count for count in groups.values() if count > 1),
         near_duplicates=_near_duplicates(kept, seed),
@@ -127,13 +127,13 @@ def examine(written: Iterable[Written], *, seed: int = 0, sample: int = SAMPLE) 
 
 
 def _share_in(words: list[str], text: str) -> float:
-    """Share of the different words of a profile that its text has; words of one or two letters do not count."""
-    telling = {word for word in words if len(word) > 2 or _UNSPACED.search(word)} or set(words)
-    return len(telling & set(words_of(text))) / len(telling)
+    """Return the share of a profile's distinct words that are in its text, without words of one or two letters."""
+    content_words = {word for word in words if len(word) > 2 or _UNSPACED.search(word)} or set(words)
+    return len(content_words & set(words_of(text))) / len(content_words)
 
 
 def _phrases(words: list[str]) -> NDArray[np.int64]:
-    """Hashes of the phrases of a profile, each once, ascending; of a short one, of its words."""
+    """Return the sorted distinct hashes of a profile's phrases; of its words if it is shorter than a phrase."""
     width = PHRASE if len(words) >= PHRASE else 1
     phrases = {" ".join(words[i : i + width]) for i in range(len(words) - width + 1)}
     hashed = [
@@ -144,10 +144,10 @@ def _phrases(words: list[str]) -> NDArray[np.int64]:
 
 
 def _near_duplicates(sets: list[NDArray[np.int64]], seed: int) -> int:
-    """How many sets share most of their phrases with another one.
+    """Count the sets that share at least :data:`NEAR` of their phrases with another.
 
-    Signatures by minimum hashes (Broder 1997) put alike sets next to each other; only those are compared, exactly. Two
-    sets that share 80% of their phrases are missed with a probability below 10^-6.
+    MinHash signatures (Broder 1997) select candidate pairs, which are then compared exactly. Two sets that share 80% of
+    their phrases are missed with a probability below 10^-6.
     """
     rows = [row for row, phrases in enumerate(sets) if len(phrases)]
     if len(rows) < 2:
@@ -155,7 +155,7 @@ def _near_duplicates(sets: list[NDArray[np.int64]], seed: int) -> int:
     rng = np.random.default_rng([seed, 1])
     a = rng.integers(1, _PRIME, _BANDS * _ROWS)
     b = rng.integers(0, _PRIME, _BANDS * _ROWS)
-    # 31-bit numbers: the product of two fits 62 bits.
+    # Products of two 31-bit numbers fit into 64 bits.
     signatures = np.stack([((sets[row][:, None] * a + b) % _PRIME).min(axis=0) for row in rows])
     near: set[int] = set()
     for band in range(_BANDS):
