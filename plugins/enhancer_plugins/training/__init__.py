@@ -20,8 +20,7 @@ With torch and numba:
 - :mod:`~enhancer_plugins.training.semantics`: semantic vectors on the device of a run;
 - :mod:`~enhancer_plugins.training.mlp`: multilayer perceptron for fusers;
 - :mod:`~enhancer_plugins.training.adam`: Adam;
-- :mod:`~enhancer_plugins.training.worker`: one half of torch's operations in a worker thread;
-- :mod:`~enhancer_plugins.training.compiled`: kernels for the CPU, whole steps of BPR, numbers of threads.
+- :mod:`~enhancer_plugins.training.compiled`: kernels for the CPU, whole steps of BPR, threads.
 
 Import the modules where they are used: this package itself imports nothing.
 """

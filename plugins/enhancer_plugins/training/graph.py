@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from enhancer_plugins.training.compiled import kernels
-from enhancer_plugins.training.worker import run_both, splits_kernels
+from enhancer_plugins.training.compiled.worker import run_both, splits_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from enhancer.contracts import Dense
 from enhancer.contracts.placement import LEAK
-from enhancer_plugins.training.worker import run_both, run_halves, splits_work
+from enhancer_plugins.training.compiled.worker import run_both, run_halves, splits_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

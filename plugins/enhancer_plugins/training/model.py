@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from enhancer.contracts import Factors, Fitted
-from enhancer_plugins.training import run, unseen, worker
+from enhancer_plugins.training import run, unseen
 from enhancer_plugins.training.adam import Adam
-from enhancer_plugins.training.compiled import threads
+from enhancer_plugins.training.compiled import threads, worker
 from enhancer_plugins.training.compiled.kernels import row_differences
 from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.losses.bpr import bpr_loss, bpr_reference

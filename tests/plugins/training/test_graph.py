@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from enhancer_plugins.training import worker
+from enhancer_plugins.training.compiled import worker
 from enhancer_plugins.training.compiled.threads import limited
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
 

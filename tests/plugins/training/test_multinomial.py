@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from enhancer.testing.backbone import planted
+from enhancer_plugins.training.compiled.worker import enabled
 from enhancer_plugins.training.losses import multinomial
 from enhancer_plugins.training.losses.multinomial import Multinomial
-from enhancer_plugins.training.worker import enabled
 
 
 def step(seed=0, b=200, d=8, scale=1.0):

@@ -96,8 +96,8 @@ def test_blocks_find_the_loss_and_the_gradient_that_torch_finds(cosine, temperat
 
 
 def test_two_threads_change_no_bit_of_it(monkeypatch):
+    from enhancer_plugins.training.compiled.worker import enabled
     from enhancer_plugins.training.losses import softmax
-    from enhancer_plugins.training.worker import enabled
 
     monkeypatch.setattr(softmax, "BLOCK", 200)  # many blocks of a small problem
     data, rows, users, positives = step()

@@ -3,7 +3,7 @@ import threading
 import numba
 import pytest
 
-from enhancer_plugins.training.worker import enabled, run_both
+from enhancer_plugins.training.compiled.worker import enabled, run_both
 
 
 def who():

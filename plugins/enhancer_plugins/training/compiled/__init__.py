@@ -1,1 +1,1 @@
-"""Numba kernels and training steps for the CPU, and their numbers of threads."""
+"""Numba kernels and training steps for the CPU, and their threads."""

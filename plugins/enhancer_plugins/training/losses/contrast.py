@@ -14,7 +14,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from enhancer_plugins.training.compiled.kernels import exponentials
-from enhancer_plugins.training.worker import run_both
+from enhancer_plugins.training.compiled.worker import run_both
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
+from enhancer_plugins.training.compiled.worker import run_halves
 from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.losses.contrast import BLOCK, exponentiate
 from enhancer_plugins.training.losses.softmax import compared
-from enhancer_plugins.training.worker import run_halves
 
 if TYPE_CHECKING:
     from enhancer.contracts import TrainingData

@@ -9,10 +9,10 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from enhancer_plugins.training.compiled import kernels
+from enhancer_plugins.training.compiled.worker import run_halves
 from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.losses.contrast import BLOCK, MAX_LOGIT
 from enhancer_plugins.training.run import generator
-from enhancer_plugins.training.worker import run_halves
 
 if TYPE_CHECKING:
     from collections.abc import Callable
