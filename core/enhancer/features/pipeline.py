@@ -18,8 +18,8 @@ from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.storing.import_rules import ImportRules
 from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.survey import survey
+from enhancer.harness.answers.answer_validator import AnswerValidator
 from enhancer.harness.answers.entity_task import PromptSpec
-from enhancer.harness.answers.validate import AnswerValidator
 from enhancer.harness.batches.submission import BATCH_FOLDER
 from enhancer.harness.calls.cache_key import KeyMaker
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
@@ -140,7 +140,7 @@ class Pipeline:
 
         Args:
             listener: Called with progress events about ten times a second, in another thread.
-            retry_quarantined: PromptSpec again about entities in quarantine.
+            retry_quarantined: Ask again about entities in quarantine.
             limit: Largest number of entities to ask about.
 
         Raises:
@@ -189,7 +189,7 @@ class Pipeline:
 
         Args:
             listener: Called with progress events.
-            retry_quarantined: PromptSpec again about entities in quarantine.
+            retry_quarantined: Ask again about entities in quarantine.
             limit: Largest number of new entities to ask about.
             wait: Whether to wait for all results; otherwise the run collects what is done, submits, and returns.
             abandon: Whether to cancel all jobs, collect what they have done, and submit nothing.

@@ -101,7 +101,7 @@ def refresh(
         prune: Whether to remove records of entities that are not in the tables. Paid answers stay in the journal.
         max_pruned_share: Largest share of a kind's records to remove. Above it none is removed, because the table may
             have been truncated.
-        retry_quarantined: PromptSpec again about entities in quarantine.
+        retry_quarantined: Ask again about entities in quarantine.
         batch: Use the provider's batch jobs; those of earlier runs are collected.
         wait: With ``batch``: wait for all results.
 

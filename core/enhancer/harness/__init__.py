@@ -1,11 +1,11 @@
-"""The harness: every LLM call goes through here, is paid for once, and is judged before it counts."""
+"""Make LLM calls that are paid for once, journaled, and validated before they are used."""
 
 from __future__ import annotations
 
+from enhancer.harness.answers.answer_validator import Answer, AnswerValidator
 from enhancer.harness.answers.entity_task import EntityTask, PromptSpec
-from enhancer.harness.answers.matching import GroupReply, match_group_reply
+from enhancer.harness.answers.group_reply import GroupReply, match_group_reply
 from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
-from enhancer.harness.answers.validate import Answer, AnswerValidator
 from enhancer.harness.calls.budget import Budget
 from enhancer.harness.calls.cache_key import KeyMaker, text_hash
 from enhancer.harness.calls.caller import Caller

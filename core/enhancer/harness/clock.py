@@ -1,4 +1,4 @@
-"""The time as records and the ledger write it."""
+"""Provide the time for records, the ledger and leases."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ _latest = ""
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the millisecond; texts of two times compare as the times do.
+    """Return the current time in UTC as ISO 8601 text with milliseconds, which sorts chronologically.
 
-    Never earlier than what it said before in this process, whatever happens to the machine's clock: whoever compares
-    two of its times learns what came first.
+    Within a process the result never decreases, even if the system clock is set back, so texts can be compared to order
+    events.
     """
-    global _latest  # noqa: PLW0603 - the one thing that it remembers; a race costs a millisecond of order
-    told = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    _latest = max(_latest, told)
+    global _latest  # noqa: PLW0603 - the only state; a race costs a millisecond of order
+    current = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    _latest = max(_latest, current)
     return _latest
 
 
 def lease_clock() -> float:
-    """Seconds that all processes of the machine count alike, and that no setting of its clock moves.
+    """Return monotonic seconds that are the same in all processes of the machine, for leases.
 
-    For leases: SQLite's write-ahead log works on one machine only, so no other's clock has to be met.
+    SQLite's write-ahead log works on one machine only, so clocks of other machines do not matter.
     """
     return time.monotonic()

@@ -1,4 +1,4 @@
-"""The workers: each pulls a few entities, asks about them until they have a profile or a reason, and pulls again."""
+"""Generate profiles with concurrent workers, which re-ask, split groups and report failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.calls.caller import StoppedError
-from enhancer.harness.calls.entity_request import request_about
+from enhancer.harness.calls.entity_request import entity_request
 from enhancer.harness.calls.retry import is_transient
 
 if TYPE_CHECKING:
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from enhancer.harness.calls.gate import Gate
 
 _log = logging.getLogger(__name__)
-_ALL_REFUSED = 5
-"""If the first so many requests are all refused, the run stops instead of putting every entity into quarantine."""
-_IN_VAIN = 5
-"""If so many requests about several entities bring no profile, and none does, each entity is asked about alone."""
-_ABSENT = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
+_MAX_REFUSED_AT_START = 5
+"""If the first requests, up to this number, are all refused, the run stops instead of quarantining every entity."""
+_MAX_FAILED_GROUPS = 5
+"""After this many group requests without any profile, each entity is asked about on its own."""
+_MODEL_NOT_FOUND = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
 
 Group = list["EntityTask"]
 
 
 class Generator:
-    """Runs the workers of one kind of work. For one event loop.
+    """Runs the workers that generate profiles. For one event loop.
 
     Args:
         caller: Makes the calls.
-        gate: Told when a call has used up its attempts.
+        gate: Notified when a call has used up its attempts.
         llm: ``[llm]``.
-        answered: Given each case with a valid answer.
-        failed: Given each case without, the reason, and whether the fault may pass by itself.
+        answered: Called with each task that has a valid answer.
+        failed: Called with each failed task, the reason, and whether the error is transient.
     """
 
     def __init__(
@@ -57,26 +57,26 @@ class Generator:
         self._answered = answered
         self._failed = failed
         self._any_answer = False
-        self._in_vain = 0
-        self._together_works = False
+        self._failed_groups = 0
+        self._groups_work = False
         self._refused: list[tuple[EntityTask, RequestError]] = []
         self._unreached: list[tuple[EntityTask, ProviderError]] = []
-        """Cases without an answer while no call had any yet; few, because the gate soon stops such a run."""
+        """Tasks without an answer while no call was answered yet. They are few, because the gate soon stops the run."""
         self._workers: list[asyncio.Task[None]] = []
         self._error: BaseException | None = None
 
-    async def run(self, pull: Callable[[], Awaitable[Group | None]]) -> None:
-        """Work until ``pull`` gives None, or until something stops the run.
+    async def run(self, next_group: Callable[[], Awaitable[Group | None]]) -> None:
+        """Process groups until ``next_group`` returns None or the run is stopped.
 
         Args:
-            pull: Gives the next group: entities of one kind that share a request.
+            next_group: Returns the next group: tasks of one kind that share a request.
 
         Raises:
-            EnhancerError: What stopped the run; answers that were in flight are kept.
+            EnhancerError: The error that stopped the run. Answers to calls in flight are kept.
         """
-        # More workers than calls in flight: while some judge answers, others wait at the gate to take their place.
+        # More workers than calls in flight: while some validate answers, others wait at the gate.
         workers = self._llm.concurrency + self._llm.concurrency // 4
-        self._workers = [asyncio.create_task(self._work(pull)) for _ in range(workers)]
+        self._workers = [asyncio.create_task(self._work(next_group)) for _ in range(workers)]
         try:
             await asyncio.wait(self._workers)
         finally:
@@ -91,11 +91,11 @@ class Generator:
 
     @property
     def throttling(self) -> str | None:
-        """How the provider slows the run; None while it does not."""
+        """Description of how the provider slows down the run; None if it does not."""
         return self._gate.throttling()
 
     def stop(self, error: BaseException | None = None) -> None:
-        """Make no further call; calls in flight may still be answered."""
+        """Make no further calls; calls in flight may still be answered."""
         if error is not None and self._error is None:
             self._error = error
         self._caller.stopping = True
@@ -104,153 +104,153 @@ class Generator:
                 worker.cancel()
 
     def abort(self) -> None:
-        """Cancel the calls in flight, too."""
+        """Make no further calls and cancel the calls in flight."""
         self._caller.stopping = True
         for worker in self._workers:
             worker.cancel()
 
     # -- a worker ---------------------------------------------------------------------------------------------------
 
-    async def _work(self, pull: Callable[[], Awaitable[Group | None]]) -> None:
+    async def _work(self, next_group: Callable[[], Awaitable[Group | None]]) -> None:
         try:
             while not self._caller.stopping:
                 with self._caller.waiting():
-                    group = await pull()
+                    group = await next_group()
                 if group is None:
                     return
-                # Parts of a group that must be asked again wait here, so that nothing recurses.
-                todo: deque[Group] = deque([[case] for case in group] if self._apart else [group])
+                # Parts of a group that need another request are queued, which avoids recursion.
+                todo: deque[Group] = deque([[task] for task in group] if self._avoids_groups else [group])
                 while todo:
-                    cases = todo.popleft()
-                    if len(cases) == 1:
-                        await self._alone(cases[0])
+                    tasks = todo.popleft()
+                    if len(tasks) == 1:
+                        await self._ask_single(tasks[0])
                     else:
-                        todo.extendleft(reversed(await self._together(cases)))
+                        todo.extendleft(reversed(await self._ask_group(tasks)))
         except (StoppedError, asyncio.CancelledError):
             return
-        except Exception as error:  # noqa: BLE001 - handed to whoever started the run
+        except Exception as error:  # noqa: BLE001 - raised by run()
             self.stop(error)
 
     @property
-    def _apart(self) -> bool:
-        """Whether this model has shown that it cannot answer about several at once."""
-        return self._in_vain >= _IN_VAIN and not self._together_works
+    def _avoids_groups(self) -> bool:
+        """Whether the model has failed to answer any group request."""
+        return self._failed_groups >= _MAX_FAILED_GROUPS and not self._groups_work
 
-    def _vain(self) -> None:
-        self._in_vain += 1
-        if self._apart and self._in_vain == _IN_VAIN:
+    def _count_failed_group(self) -> None:
+        self._failed_groups += 1
+        if self._avoids_groups and self._failed_groups == _MAX_FAILED_GROUPS:
             _log.warning(
-                "%d requests about several entities brought no profile at all: each entity is asked about alone from "
-                "here on; [llm] items_per_request = 1 saves these calls",
-                _IN_VAIN,
+                "%d requests about several entities returned no valid profile: each entity now gets its own request; "
+                "[llm] items_per_request = 1 saves these calls",
+                _MAX_FAILED_GROUPS,
             )
 
-    async def _alone(self, case: EntityTask) -> None:
+    async def _ask_single(self, task: EntityTask) -> None:
         while True:
             try:
                 paid = await self._caller.call(
-                    request_about([case], self._llm),
-                    hashes=(case.input_hash,),
+                    entity_request([task], self._llm),
+                    hashes=(task.input_hash,),
                     ids=None,
-                    attempt=case.answer_count + 1,
-                    template=case.ask.template.version,
+                    attempt=task.answer_count + 1,
+                    template=task.spec.template.version,
                 )
             except ProviderError as error:
-                await self._no_answer(case, error)
+                await self._handle_error(task, error)
                 return
-            await self._got_through()
-            verdict = case.receive(paid)
-            if verdict == "valid":
-                await self._answered(case)
+            await self._mark_reachable()
+            status = task.receive(paid)
+            if status == "valid":
+                await self._answered(task)
                 return
-            if verdict != "ask_again":
-                await self._failed(case, case.error, False)
+            if status != "ask_again":
+                await self._failed(task, task.error, False)
                 return
 
-    async def _together(self, cases: Group) -> list[Group]:
-        """Ask about several at once; gives the groups that are to be asked again."""
+    async def _ask_group(self, tasks: Group) -> list[Group]:
+        """Ask about a group; return the groups that need another request."""
         try:
             paid = await self._caller.call(
-                request_about(cases, self._llm),
-                hashes=tuple(case.input_hash for case in cases),
-                ids=tuple(case.key.id for case in cases),
-                attempt=max(case.answer_count for case in cases) + 1,
-                template=cases[0].ask.template.version,
+                entity_request(tasks, self._llm),
+                hashes=tuple(task.input_hash for task in tasks),
+                ids=tuple(task.key.id for task in tasks),
+                attempt=max(task.answer_count for task in tasks) + 1,
+                template=tasks[0].spec.template.version,
             )
         except ProviderError as error:
-            if isinstance(error, RequestError | DeadlineError) and not _absent(error):
-                self._vain()
-                return _halves(cases)
+            if isinstance(error, RequestError | DeadlineError) and not _model_not_found(error):
+                self._count_failed_group()
+                return _halves(tasks)
             self._raise_if_fatal(error)
-            for case in cases:
-                await self._not_reached(case, error)
+            for task in tasks:
+                await self._unanswered(task, error)
             return []
-        await self._got_through()
-        again_together: Group = []
-        again_alone: list[Group] = []
-        for place, case in enumerate(cases):
-            verdict = case.receive(paid._replace(place=place))
-            if verdict == "valid":
-                self._together_works = True
-                await self._answered(case)
-            elif verdict != "ask_again":
-                await self._failed(case, case.error, False)
-            elif case.invalid_answers:
-                again_alone.append([case])
+        await self._mark_reachable()
+        retry_group: Group = []
+        retry_single: list[Group] = []
+        for place, task in enumerate(tasks):
+            status = task.receive(paid._replace(place=place))
+            if status == "valid":
+                self._groups_work = True
+                await self._answered(task)
+            elif status != "ask_again":
+                await self._failed(task, task.error, False)
+            elif task.invalid_answers:
+                retry_single.append([task])
             else:
-                again_together.append(case)
-        if len(again_together) == len(cases):
-            self._vain()
-            return _halves(again_together)
-        return [*([again_together] if again_together else []), *again_alone]
+                retry_group.append(task)
+        if len(retry_group) == len(tasks):
+            self._count_failed_group()
+            return _halves(retry_group)
+        return [*([retry_group] if retry_group else []), *retry_single]
 
     # -- no answer --------------------------------------------------------------------------------------------------
 
     def _raise_if_fatal(self, error: ProviderError) -> None:
-        """Stop the run where no single entity is at fault."""
+        """Raise the error if no single entity is the cause, which stops the run."""
         if isinstance(error, AuthenticationError) or not (isinstance(error, RequestError) or is_transient(error)):
             raise error
-        if isinstance(error, RequestError) and _absent(error):
+        if isinstance(error, RequestError) and _model_not_found(error):
             raise error
         if is_transient(error):
             self._gate.exhausted(error)
 
-    async def _no_answer(self, case: EntityTask, error: ProviderError) -> None:
+    async def _handle_error(self, task: EntityTask, error: ProviderError) -> None:
         self._raise_if_fatal(error)
         if not isinstance(error, RequestError):
-            await self._not_reached(case, error)
+            await self._unanswered(task, error)
         elif self._any_answer:
-            await self._failed(case, str(error), False)
+            await self._failed(task, str(error), False)
         else:
-            # Until something is answered, it is not known whether this entity or the settings are at fault.
-            self._refused.append((case, error))
-            if len(self._refused) >= _ALL_REFUSED:
+            # Before the first answer it is unknown whether the entity or the settings are the cause.
+            self._refused.append((task, error))
+            if len(self._refused) >= _MAX_REFUSED_AT_START:
                 raise self._all_refused()
 
-    async def _not_reached(self, case: EntityTask, error: ProviderError) -> None:
-        """Leave a case to another run; but while no call got through, wait: the whole run may be at fault."""
+    async def _unanswered(self, task: EntityTask, error: ProviderError) -> None:
+        """Defer the task; a later run retries it. Before the first answer, wait: the whole run may be failing."""
         if self._any_answer:
-            await self._failed(case, str(error), True)
+            await self._failed(task, str(error), True)
         else:
-            self._unreached.append((case, error))
+            self._unreached.append((task, error))
 
     async def _end_unreached(self) -> None:
-        """Where nothing at all got through, the run has failed, and nobody is in quarantine for it."""
+        """If no call was answered, fail the run without quarantining any entity."""
         if self._unreached and not self._any_answer and not self._refused:
             error = self._unreached[-1][1]
             self._error = CircuitOpenError(
-                f"nothing got through to the LLM: {error.message}",
-                hint=error.hint or "nothing is in quarantine for it; run again when the provider answers",
+                f"the LLM cannot be reached: {error.message}",
+                hint=error.hint or "no entity was quarantined; run again when the provider answers",
             )
         else:
             await self._flush_unreached()
 
     async def _flush_unreached(self) -> None:
         unreached, self._unreached = self._unreached, []
-        for case, error in unreached:
-            await self._failed(case, str(error), True)
+        for task, error in unreached:
+            await self._failed(task, str(error), True)
 
-    async def _got_through(self) -> None:
+    async def _mark_reachable(self) -> None:
         if self._any_answer:
             return
         self._any_answer = True
@@ -259,8 +259,8 @@ class Generator:
 
     async def _flush_refused(self) -> None:
         refused, self._refused = self._refused, []
-        for case, error in refused:
-            await self._failed(case, str(error), False)
+        for task, error in refused:
+            await self._failed(task, str(error), False)
 
     async def _end_refused(self) -> None:
         if len(self._refused) > 1 and len({str(error) for _, error in self._refused}) == 1:
@@ -272,16 +272,16 @@ class Generator:
         error = self._refused[0][1]
         return RequestError(
             f"the provider refused all of the first {len(self._refused)} requests: {error.message}",
-            hint=error.hint or "the fault seems to be in the settings, not in the entities; see [llm]",
+            hint=error.hint or "the cause seems to be the settings, not the entities; check [llm]",
             status=error.status,
         )
 
 
-def _absent(error: ProviderError) -> bool:
-    """Whether the model or the endpoint is not there: then no entity is to blame."""
-    return error.status in (404, 405) or bool(_ABSENT.search(error.message))
+def _model_not_found(error: ProviderError) -> bool:
+    """Check whether the model or the endpoint does not exist."""
+    return error.status in (404, 405) or bool(_MODEL_NOT_FOUND.search(error.message))
 
 
-def _halves(cases: Group) -> list[Group]:
-    middle = (len(cases) + 1) // 2
-    return [cases[:middle], cases[middle:]]
+def _halves(tasks: Group) -> list[Group]:
+    middle = (len(tasks) + 1) // 2
+    return [tasks[:middle], tasks[middle:]]

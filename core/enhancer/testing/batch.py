@@ -39,7 +39,7 @@ class BatchConformance:
         """Return a function that creates a provider. To be overridden."""
         pytest.fail(f"{type(self).__name__} must override the fixture make_provider", pytrace=False)
 
-    def request_about(self, subject: str) -> Request:
+    def entity_request(self, subject: str) -> Request:
         """Return a request for one profile."""
         return Request(
             messages=(Message("system", "You write profiles."), Message("user", f"Write a profile of item {subject}.")),
@@ -66,7 +66,7 @@ class BatchConformance:
     async def submit(self, batches: BatchProvider, folder: Path, ids: list[str], token: str) -> JobStatus:
         """Create a job with one request for each id, and return its status."""
         file = folder / "requests.jsonl"
-        file.write_bytes(b"".join(batches.line(id_, self.request_about(id_)) for id_ in ids))
+        file.write_bytes(b"".join(batches.line(id_, self.entity_request(id_)) for id_ in ids))
         return await batches.create(await batches.upload(file), token)
 
     async def wait(self, batches: BatchProvider, job_id: str) -> JobStatus:
@@ -78,7 +78,7 @@ class BatchConformance:
 
     def test_a_line_is_one_line_and_holds_its_id_and_no_secret(self, make_provider: Callable[[], LLMProvider]) -> None:
         async def act(_: LLMProvider, batches: BatchProvider) -> None:
-            line = batches.line("abc-7", self.request_about("a\nb\u2028c"))
+            line = batches.line("abc-7", self.entity_request("a\nb\u2028c"))
             assert line.endswith(b"\n")
             assert len(line.splitlines()) == 1
             assert "abc-7" in json.dumps(json.loads(line))
@@ -114,7 +114,7 @@ class BatchConformance:
         async def act(provider: LLMProvider, batches: BatchProvider) -> None:
             status = await self.wait(batches, (await self.submit(batches, tmp_path, ["one"], uuid.uuid4().hex)).id)
             (found,) = [result async for _, result in batches.fetch(status, tmp_path)]
-            direct = await provider.complete(self.request_about("one"))
+            direct = await provider.complete(self.entity_request("one"))
             assert isinstance(found, Completion)
             assert (found.text, found.prompt_tokens) == (direct.text, direct.prompt_tokens)
 

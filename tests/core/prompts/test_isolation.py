@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from enhancer.data import Entity
-from enhancer.harness.answers.matching import match_group_reply
+from enhancer.harness.answers.group_reply import match_group_reply
 from enhancer.prompts import Template, contains_instructions
 
 TEMPLATE = Template.load("item/v1")

@@ -11,7 +11,7 @@ from generation import answer, entities
 from loopback import Behaviour, LoopbackServer, Script
 from loopback_batch import LoopbackBatches
 
-from enhancer.harness.answers.validate import AnswerValidator
+from enhancer.harness.answers.answer_validator import AnswerValidator
 from enhancer.prompts import PROFILE_SCHEMA
 
 

@@ -14,7 +14,7 @@ from generation import GenerationProject, entities
 from loopback import LoopbackServer, Script
 from run_outcomes import GOOD, SECRET
 
-from enhancer.harness.answers.validate import AnswerValidator
+from enhancer.harness.answers.answer_validator import AnswerValidator
 from enhancer.prompts import PROFILE_SCHEMA
 
 

@@ -51,7 +51,7 @@ def test_a_token_is_looked_for_on_every_page(server, batches, monkeypatch, tmp_p
     async def act():
         provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
         offline = provider.batches()
-        (tmp_path / "r.jsonl").write_bytes(offline.line("a", TestOpenAI().request_about("a")))
+        (tmp_path / "r.jsonl").write_bytes(offline.line("a", TestOpenAI().entity_request("a")))
         upload = await offline.upload(tmp_path / "r.jsonl")
         for n in range(5):
             await offline.create(upload, f"token{n}")
@@ -89,7 +89,7 @@ def test_lines_of_absurd_length_are_passed_over(tmp_path, monkeypatch):
 
 def test_each_line_asks_what_a_direct_call_would_post(server):
     provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
-    request = TestOpenAI().request_about("x")
+    request = TestOpenAI().entity_request("x")
     line = json.loads(provider.batches().line("id-1", request))
     asyncio.run(_complete(provider, request))
     assert line["body"] == server.bodies[0]

@@ -257,7 +257,7 @@ class BatchRun(GenerationRun):
             await self._connected().submitter.write(group)
         except OverBudgetError as short:
             # Open jobs may cost less than was reserved for them: the rest is tried again once they are collected.
-            self._unaffordable = short.ceiling
+            self._unaffordable = short.max_cost
             await self._defer(group)
         except RequestTooLargeError:
             if len(group) > 1:

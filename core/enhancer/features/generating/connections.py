@@ -119,8 +119,8 @@ def connect_batches(
     )
     endpoint = provider.endpoint
     return BatchConnection(
-        Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, spending=spending, folder=folder),
-        Collector(batches, journal, llm, endpoint=endpoint, spending=spending, folder=folder),
+        Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, costs=spending, folder=folder),
+        Collector(batches, journal, llm, endpoint=endpoint, costs=spending, folder=folder),
         spending.usage,
         budget,
     )

@@ -52,7 +52,7 @@ def profile_record(case: EntityTask, *, is_new: bool) -> UnembeddedRecord:
         profile=answer.profile,
         tags=answer.tags,
         vector=_NO_VECTOR,
-        prompt_version=case.ask.template.version,
+        prompt_version=case.spec.template.version,
         model=case.model,
         embedder="",
         generated_at=case.at,

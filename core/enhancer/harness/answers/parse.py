@@ -1,7 +1,8 @@
-"""From the text of an answer to a JSON object, or to a message that tells the model what was wrong.
+"""Parse the JSON object in the text of an answer.
 
-Fences, a reasoning preamble and prose around the object are tolerated where it is unambiguous what the object is.
-Nothing here recurses on outside text, and nothing reaches ``json.loads`` before its depth has been counted.
+Code fences, a reasoning preamble and prose around the object are tolerated if it is unambiguous which object is meant.
+Nothing recurses on outside text: the nesting depth is checked before the JSON decoder runs. Error messages are written
+for the model, which sees them in a re-ask.
 """
 
 from __future__ import annotations
@@ -12,27 +13,28 @@ import re
 from typing import Any, NoReturn
 
 MAX_LENGTH = 400_000
-"""Characters of an answer that are looked at."""
+"""Maximum length of an answer in characters."""
 MAX_DEPTH = 64
-_LOOKS = 100
-"""Braces in the prose that are looked at."""
-_MEANT = re.compile(r"""\{\s*["'{\[}]""")
-"""How braces begin that were meant as JSON."""
+"""Maximum nesting depth of the JSON."""
+_MAX_BRACES = 100
+"""Maximum number of braces in the surrounding prose that are examined."""
+_JSON_START = re.compile(r"""\{\s*["'{\[}]""")
+"""Start of a brace that is meant as JSON."""
 _FENCE = re.compile(r"```[ \t]*(?:json|JSON)?[ \t]*\r?\n(.*?)```", re.DOTALL)
 _THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL)
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.DOTALL)
 
 
 class InvalidAnswerError(ValueError):
-    """The answer cannot be used; the message is fit to be shown to the model that gave it."""
+    """The answer is not valid. The message can be shown to the model."""
 
 
 def parse_object(text: str) -> dict[str, Any]:
-    """Read the one JSON object of an answer.
+    """Parse the only JSON object of an answer.
 
     Raises:
-        InvalidAnswerError: There is none, there are several, it is nested too deeply, a key stands twice, or a number
-            is not finite.
+        InvalidAnswerError: There is no object or more than one, it is nested too deeply, a key occurs twice, or a
+            number is not finite.
 
     >>> parse_object('Sure! Here it is: {"profile": "x"} Enjoy.')
     {'profile': 'x'}
@@ -43,43 +45,43 @@ def parse_object(text: str) -> dict[str, Any]:
     if not text:
         raise InvalidAnswerError("the answer is empty")
     if text.startswith("{") and text.endswith("}") and text.count("{") + text.count("[") <= MAX_DEPTH:
-        # An answer that is an object and nothing else; so few brackets cannot be nested too deeply.
+        # The common case: the answer is one object, with too few brackets to be nested too deeply.
         try:
             return _loads(text)
         except InvalidAnswerError:
-            pass  # told below, or cut out of what is around it
+            pass  # handled below
     fences = _FENCE.findall(text) if "```" in text else []
     if len(fences) == 1 and "{" in fences[0] and not text.startswith("{"):
         text = fences[0].strip()
     found, end = _first_object(text)
-    for _ in range(_LOOKS):
-        # Braces in the prose after it are no second object unless they begin like one.
+    for _ in range(_MAX_BRACES):
+        # A brace in the prose after it is a second object only if it starts like one.
         start = text.find("{", end)
         if start < 0:
             return found
-        if _MEANT.match(text, start):
+        if _JSON_START.match(text, start):
             raise InvalidAnswerError("the answer holds more than one JSON object; give exactly one")
         end = start + 1
     raise InvalidAnswerError("too many braces follow the JSON object; give the object alone")
 
 
 def _first_object(text: str) -> tuple[dict[str, Any], int]:
-    """The first object, and where it ends; braces in the prose before it that enclose no JSON are passed over."""
-    place = 0
-    for _ in range(_LOOKS):
-        start, end = _object_span(text, place)
+    """Return the first object and its end; braces in the prose before it that enclose no JSON are skipped."""
+    position = 0
+    for _ in range(_MAX_BRACES):
+        start, end = _object_span(text, position)
         try:
             return _loads(text[start:end]), end
         except InvalidAnswerError:
-            # What was meant as JSON is told to be wrong; it is not searched for something smaller that reads as JSON.
-            if _MEANT.match(text, start) or "{" not in text[end:]:
+            # Invalid JSON is an error; it is not searched for a smaller part that happens to be valid.
+            if _JSON_START.match(text, start) or "{" not in text[end:]:
                 raise
-            place = end
+            position = end
     raise InvalidAnswerError("too many braces precede the JSON object; give the object alone")
 
 
 def _object_span(text: str, start: int = 0) -> tuple[int, int]:
-    """Where the first balanced ``{…}`` from ``start`` begins and ends; counts depth without recursion."""
+    """Return start and end of the first balanced ``{…}`` from ``start`` on. Counts the depth without recursion."""
     start = text.find("{", start)
     if start < 0:
         raise InvalidAnswerError("the answer holds no JSON object")

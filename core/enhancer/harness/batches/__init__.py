@@ -1,1 +1,1 @@
-"""Submit and collect offline batches of the provider."""
+"""Submit and collect batch jobs of the provider."""

@@ -1,4 +1,4 @@
-"""How offline batches are collected: jobs are watched, and the results of those that have ended go to the journal."""
+"""Poll batch jobs and write the results of finished jobs to the journal."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _CUSTOM_ID = re.compile(r"([0-9a-f]{32})-(\d{1,9})", re.ASCII)
-_MOST_FAILED_LOOKS = 10
-"""Looks at jobs that may fail in a row before the run stops; the jobs themselves go on."""
-_ALL_REFUSED = 5
-"""If so many requests of a job are refused, and none was ever answered, the settings are to blame."""
+_MAX_FAILED_POLLS = 10
+"""Number of consecutive polls that may fail before the run stops; the jobs continue."""
+_MIN_REFUSED = 5
+"""If at least this many requests of a job are refused and none was ever answered, the settings are the cause."""
 
 
 class Collector:
-    """Watches jobs and collects them. For one run and one event loop.
+    """Polls batch jobs and collects their results. For one run and one event loop.
 
     Args:
-        batches: The provider's batch API.
-        journal: Remembers jobs, and keeps answers.
+        batches: Batch API of the provider.
+        journal: Journal of jobs and answers.
         llm: ``[llm]``.
-        endpoint: Of the provider; jobs of others are left alone.
-        spending: Counts what answers cost, at the price of batches.
-        folder: For results that are being read.
+        endpoint: Endpoint of the provider; jobs at other endpoints are ignored.
+        costs: Tracks the cost of answers at the price of batch jobs.
+        folder: Folder for results that are being read.
         sleep: Waits between attempts.
 
     Attributes:
-        looks: How the jobs that are out stand, by token.
-        congested: Whether the provider's queue is full: nothing new is sent until a job has ended.
+        statuses: Last status of each open job, by token.
+        queue_full: Whether the provider's queue is full. Nothing is submitted until a job has ended.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Collector:
         llm: LLMConfig,
         *,
         endpoint: str,
-        spending: CostTracker,
+        costs: CostTracker,
         folder: Path,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -67,69 +67,69 @@ class Collector:
         self._jobs = journal.batch_jobs
         self._llm = llm
         self._endpoint = endpoint
-        self._spending = spending
+        self._costs = costs
         self._folder = folder
         self._sleep = sleep
         self.statuses: dict[str, JobStatus] = {}
         self.queue_full = False
         self._abandoning = False
         self._one_ended = False
-        self._failed_looks = 0
+        self._failed_polls = 0
 
     def open_jobs(self) -> list[BatchJob]:
-        """Jobs that are out at this endpoint, or about to be."""
+        """Return the jobs at this endpoint that are created or about to be created."""
         return self._jobs.open_jobs(self._endpoint)
 
     async def poll(self) -> tuple[bool, bool]:
-        """Ask once how each job stands, and collect those that have ended.
+        """Poll each job once and collect those that have ended.
 
         Returns:
-            Whether a job has ended, and whether anything moved at all.
+            Whether a job has ended, and whether the status of any job has changed.
 
         Raises:
-            ProviderError: A job was refused as a whole, or cancelled, or nothing of it was accepted.
+            ProviderError: A job was refused, was cancelled, or had all its requests refused.
         """
-        ended = moved = False
+        ended = changed = False
         for job in self.open_jobs():
             if job.provider_id is None:
                 continue  # another process is about to create it
             try:
                 status = await self._batches.poll(job.provider_id)
             except TRANSIENT as error:
-                self._count_failed_look(error)
+                self._count_failed_poll(error)
                 continue
             except RequestError as error:
                 if error.status != 404:
                     raise
                 raise RequestError(
-                    f"the provider knows no batch job {job.provider_id}: {error.message}",
-                    hint="is this the key and the account that it was submitted with? "
-                    "`enhancer generate --batch --abandon` gives up what is out",
+                    f"the provider has no batch job {job.provider_id}: {error.message}",
+                    hint="check that the API key belongs to the account that submitted it; "
+                    "`enhancer generate --batch --abandon` abandons all open jobs",
                     status=404,
                 ) from None
-            self._failed_looks = 0
+            self._failed_polls = 0
             before = self.statuses.get(job.token)
-            moved = moved or before is None or (before.said, before.done) != (status.said, status.done)
+            changed = changed or before is None or (before.said, before.done) != (status.said, status.done)
             self.statuses[job.token] = status
             if status.said != job.said:
                 await asyncio.wrap_future(self._jobs.set_status(job.token, status.said))
             if status.state != "running":
                 await self._collect(job, status)
                 ended = True
-        return ended, moved
+        return ended, changed
 
     async def abandon(self) -> int:
-        """Cancel every open job; those that the provider no longer knows are given up at once.
+        """Cancel all open jobs. Jobs that the provider no longer has are closed at once.
 
         Returns:
-            Jobs that will end soon; their results are still to be collected.
+            Number of jobs that will end soon, whose results must still be collected.
         """
         ending = 0
         for job in self.open_jobs():
-            message = "it was never created"
+            message = "never created"
             if job.provider_id is not None:
                 try:
-                    await self._again(partial(self._batches.cancel, job.provider_id))
+                    await self._with_retries(partial(self._batches.cancel, job.provider_id))
                 except RequestError as error:
                     message = error.message
                     if error.status != 404:
@@ -143,24 +143,24 @@ class Collector:
 
     async def _collect(self, job: BatchJob, status: JobStatus) -> None:
         if status.state == "failed":
-            await self._whole_failed(job, status)
+            await self._handle_failed_job(job, status)
             return
         answered, seen = 0, 0
         denied: list[AuthenticationError] = []
         try:
-            answered, seen, denied = await self._again(lambda: self._fetch(job, status))
+            answered, seen, denied = await self._with_retries(lambda: self._fetch(job, status))
         except RequestError as error:
             if error.status != 404:
                 raise
             _log.warning("the results of batch job %s are gone: %s", status.id, error.message)
         outcomes: dict[str, tuple[Outcome, str]] = {
-            "completed": ("missing", "the batch ended without a word about it"),
-            "expired": ("expired", "the batch expired before it had its turn"),
+            "completed": ("missing", "the batch job ended without a result for it"),
+            "expired": ("expired", "the batch job expired before it was processed"),
             "cancelled": ("withdrawn", ""),
         }
         outcome, message = outcomes[status.state]
         refusals = self._jobs.refusals(job.token)
-        if denied or (not answered and seen == job.requests and self._is_everybodys(job, seen, refusals)):
+        if denied or (not answered and seen == job.requests and self._settings_are_wrong(job, seen, refusals)):
             await asyncio.wrap_future(self._jobs.withdraw_refusals(job.token))
             await self._close(job, status, outcome, message)
             if denied:
@@ -168,89 +168,93 @@ class Collector:
             if refusals:
                 raise RequestError(
                     f"the provider refused all {seen} requests of batch job {status.id}: {refusals[0]}",
-                    hint="the fault seems to be in the settings, not in the entities; see [llm]",
+                    hint="the cause seems to be the settings, not the entities; check [llm]",
                 )
         else:
             await self._close(job, status, outcome, message)
         self.queue_full, self._one_ended = False, True
         if status.state == "cancelled" and not self._abandoning:
             raise RequestError(
-                f"batch job {status.id} was cancelled at the provider; what it had answered is kept",
-                hint="the same command submits the rest again",
+                f"batch job {status.id} was cancelled at the provider; its answers are kept",
+                hint="run the same command to submit the rest again",
             )
 
-    def _is_everybodys(self, job: BatchJob, seen: int, refusals: Sequence[str]) -> bool:
-        """Whether the settings are to blame for a job that was refused entirely: this model has never answered."""
-        if not refusals or self._spending.usage.calls or self._journal.observed_usage(job.model).calls:
+    def _settings_are_wrong(self, job: BatchJob, seen: int, refusals: Sequence[str]) -> bool:
+        """Check whether the settings caused the refusal of a whole job: this model has never answered."""
+        if not refusals or self._costs.usage.calls or self._journal.observed_usage(job.model).calls:
             return False
-        return seen >= _ALL_REFUSED or (seen > 1 and len(refusals) == 1)
+        return seen >= _MIN_REFUSED or (seen > 1 and len(refusals) == 1)
 
     def expect_cancelled(self) -> None:
-        """Take cancelled jobs for no error from here on: we cancel them ourselves."""
+        """Do not treat cancelled jobs as an error from here on, because this run cancels them."""
         self._abandoning = True
 
     async def _close(self, job: BatchJob, status: JobStatus, outcome: Outcome, message: str) -> None:
         left = await asyncio.wrap_future(self._jobs.close(job.token, outcome, message, status.said))
         self.statuses.pop(job.token, None)
         if left and outcome != "withdrawn":
-            _log.warning("batch job %s: %d of %d requests came back without an answer", status.id, left, job.requests)
+            _log.warning("batch job %s: %d of %d requests returned no answer", status.id, left, job.requests)
 
-    async def _whole_failed(self, job: BatchJob, status: JobStatus) -> None:
+    async def _handle_failed_job(self, job: BatchJob, status: JobStatus) -> None:
         await asyncio.wrap_future(self._jobs.close(job.token, "withdrawn", status.message, status.said))
         self.statuses.pop(job.token, None)
         message = redact(status.message) or "no reason was given"
         if status.congested and (self.open_jobs() or self._one_ended):
             self._one_ended = False
-            _log.info("the provider's queue is full (%s): the rest is submitted when a job has ended", message)
+            _log.info("the provider's queue is full (%s); the rest is submitted when a job has ended", message)
             self.queue_full = bool(self.open_jobs())
             return
-        hint = "smaller jobs may pass: set [llm] batch_requests" if status.congested else None
+        hint = "set [llm] batch_requests to submit smaller jobs" if status.congested else None
         raise RequestError(f"the provider refused batch job {status.id} as a whole: {message}", hint=hint)
 
     async def _fetch(self, job: BatchJob, status: JobStatus) -> tuple[int, int, list[AuthenticationError]]:
-        """Journal the results as they come; gives the number of answers and of results, and refusals of the key."""
-        answered = seen = strangers = 0
+        """Journal the results of a job.
+
+        Returns:
+            Number of answers, number of results, and the first authentication error.
+        """
+        answered = seen = unknown = 0
         denied: list[AuthenticationError] = []
-        waiting: list[BatchResult] = []
+        pending: list[BatchResult] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         async for custom_id, result in self._batches.fetch(status, self._folder):
             name = _CUSTOM_ID.fullmatch(custom_id)
             if name is None or name[1] != job.token or int(name[2]) >= job.requests:
-                strangers += 1
+                unknown += 1
                 continue
             seen += 1
             if isinstance(result, Completion):
                 answered += 1
-                waiting.append(BatchResult(int(name[2]), *self._spending.priced(result, job.model)))
+                pending.append(BatchResult(int(name[2]), *self._costs.priced(result, job.model)))
             else:
                 outcome = _outcome_of(result)
                 if isinstance(result, AuthenticationError):
                     denied.append(result) if not denied else None
-                waiting.append(BatchResult(int(name[2]), None, None, outcome, redact(str(result))))
-            if len(waiting) >= ROWS_PER_WRITE:
-                await self._settle(job, waiting)
-                waiting = []
-        await self._settle(job, waiting)
-        if strangers:
-            _log.warning("batch job %s: %d results are of requests that were never made", status.id, strangers)
+                pending.append(BatchResult(int(name[2]), None, None, outcome, redact(str(result))))
+            if len(pending) >= ROWS_PER_WRITE:
+                await self._settle(job, pending)
+                pending = []
+        await self._settle(job, pending)
+        if unknown:
+            _log.warning("batch job %s: %d results belong to no request", status.id, unknown)
         return answered, seen, denied
 
     async def _settle(self, job: BatchJob, returned: Sequence[BatchResult]) -> None:
-        """Write results to the journal, with what they cost, before anything looks at them."""
+        """Write results with their costs to the journal before they are used."""
         for new in await asyncio.wrap_future(self._jobs.record_results(job, returned)):
-            # What is out is reserved in the journal, not in this run's budget.
-            self._spending.settle(new.completion, new.cost_usd, reserved=0.0, ceiling=new.ceiling_usd)
+            # Open jobs are reserved in the journal, not in the budget of this run.
+            self._costs.settle(new.completion, new.cost_usd, reserved=0.0, max_cost=new.max_cost_usd)
 
-    async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _with_retries(self, call: Callable[[], Awaitable[T]]) -> T:
         return await with_retries(call, self._llm.max_attempts, sleep=self._sleep)
 
-    def _count_failed_look(self, error: ProviderError) -> None:
-        self._failed_looks += 1
-        _log.info("a look at a batch job failed: %s", error.message)
-        if self._failed_looks >= _MOST_FAILED_LOOKS:
+    def _count_failed_poll(self, error: ProviderError) -> None:
+        self._failed_polls += 1
+        _log.info("polling a batch job failed: %s", error.message)
+        if self._failed_polls >= _MAX_FAILED_POLLS:
             raise CircuitOpenError(
-                f"nothing gets through to the batch API: {self._failed_looks} looks failed; the last: {error.message}",
-                hint="the jobs go on; `enhancer generate --batch` picks them up when the provider answers",
+                f"the batch API cannot be reached: {self._failed_polls} polls failed; last error: {error.message}",
+                hint="the jobs continue; run `enhancer generate --batch` when the provider answers",
             )
 
 

@@ -1,11 +1,11 @@
-"""How offline batches are submitted: written line by line, uploaded, created; the journal knows each step.
+"""Submit batch jobs: write the file, upload it, create the job. The journal records each step.
 
-What a kill leaves behind at any moment is picked up by the next run::
+After a kill at any moment, the next run continues::
 
-    killed while              the journal says   what the next run does
-    the file is written       writing            forgets it: nothing was sent
-    uploading, creating       ready              looks for the job by its token; creates it only where there is none
-    waiting, collecting       out                asks how it stands; an answer already in the journal counts once
+    killed while              state in journal   what the next run does
+    writing the file          writing            forgets the job: nothing was sent
+    uploading, creating       ready              looks for the job by its token; creates it only if there is none
+    waiting, collecting       out                polls the job; an answer already in the journal counts once
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.errors import RequestError
 from enhancer.harness.calls.cache_key import request_hash
-from enhancer.harness.calls.entity_request import request_about
+from enhancer.harness.calls.entity_request import entity_request
 from enhancer.harness.calls.retry import with_retries
 from enhancer.harness.calls.token_estimate import estimate_messages
 from enhancer.harness.journal.batch_jobs import BatchJob, BatchRequest
@@ -38,54 +38,58 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCH_FOLDER = "batches"
-"""Beside the journal; empty unless a job is being written or collected."""
+"""Folder beside the journal for the files of jobs; empty unless a job is being written or collected."""
 ROWS_PER_WRITE = 256
-"""Rows that are written to the journal together."""
+"""Number of rows written to the journal at once."""
 _log = logging.getLogger(__name__)
-_NO_BATCHES = "does this server have a batch API? Without --batch it is asked directly"
+_NO_BATCHES = "check whether this server has a batch API; without --batch it is called directly"
 
 
 class RequestTooLargeError(Exception):
-    """One request alone is more than the file of a job may hold."""
+    """A single request exceeds the size limit of a job's file."""
 
 
 class OverBudgetError(Exception):
-    """A request does not fit under the cap at the moment."""
+    """A request does not fit in the budget beside the open jobs.
 
-    def __init__(self, ceiling: float) -> None:
+    Attributes:
+        max_cost: Maximum cost of the request in USD.
+    """
+
+    def __init__(self, max_cost: float) -> None:
         super().__init__()
-        self.ceiling = ceiling
+        self.max_cost = max_cost
 
 
 @dataclass(slots=True)
 class _Draft:
-    """A job whose file is being written."""
+    """Job whose file is being written."""
 
     token: str
     path: Path
     file: BinaryIO
     size: int = 0
-    noted: int = 0
-    """Requests that the journal knows."""
+    journaled: int = 0
+    """Number of requests in the journal."""
     rows: list[BatchRequest] = field(default_factory=list)
-    """Requests that are in the file and not yet in the journal."""
+    """Requests in the file that are not in the journal yet."""
 
     @property
     def requests(self) -> int:
-        return self.noted + len(self.rows)
+        return self.journaled + len(self.rows)
 
 
 class Submitter:
-    """Writes and creates jobs. For one run and one event loop.
+    """Writes and creates batch jobs. For one run and one event loop.
 
     Args:
-        batches: The provider's batch API.
-        journal: Remembers jobs, and keeps answers.
+        batches: Batch API of the provider.
+        journal: Journal of jobs and answers.
         llm: ``[llm]``.
-        endpoint: Of the provider; jobs of others are left alone.
-        budget: The cap, under which everything that is out must fit.
-        spending: What each request can cost, at the price of batches.
-        folder: For the files of jobs that are on their way.
+        endpoint: Endpoint of the provider; jobs at other endpoints are ignored.
+        budget: Budget in which all open jobs must fit.
+        costs: Computes the maximum cost of a request at the price of batch jobs.
+        folder: Folder for the files of jobs that are not created yet.
         sleep: Waits between attempts.
     """
 
@@ -97,7 +101,7 @@ class Submitter:
         *,
         endpoint: str,
         budget: Budget,
-        spending: CostTracker,
+        costs: CostTracker,
         folder: Path,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
@@ -108,17 +112,17 @@ class Submitter:
         self._budget = budget
         self._folder = folder
         self._sleep = sleep
-        self._spending = spending
-        self._most_requests = min(llm.batch_requests, batches.max_requests)
-        self._most_bytes = min(llm.batch_bytes, batches.max_bytes)
+        self._costs = costs
+        self._max_requests = min(llm.batch_requests, batches.max_requests)
+        self._max_bytes = min(llm.batch_bytes, batches.max_bytes)
         self._draft: _Draft | None = None
-        self._drafted = 0.0
+        self._draft_cost = 0.0
         self._reserved = 0.0
 
-    # -- what was left behind ---------------------------------------------------------------------------------------
+    # -- recovery -------------------------------------------------------------------------------------------------
 
     async def resume(self) -> None:
-        """Go on with what an earlier run did not finish submitting, without ever submitting it twice."""
+        """Finish submissions that an earlier run began, without submitting a job twice."""
         for job in await asyncio.wrap_future(self._jobs.take_over(self._endpoint)):
             if job.state == "writing":
                 await asyncio.wrap_future(self._jobs.forget(job.token))
@@ -126,34 +130,37 @@ class Submitter:
                 await self._submit(job, resumed=True)
         needed = self._jobs.pending_tokens()
         if self._folder.is_dir():
-            for stray in self._folder.glob("*.jsonl"):
-                if stray.stem not in needed:
-                    stray.unlink(missing_ok=True)
+            for file in self._folder.glob("*.jsonl"):
+                if file.stem not in needed:
+                    file.unlink(missing_ok=True)
 
     # -- submission -------------------------------------------------------------------------------------------------
 
     def refresh_reserved(self) -> None:
-        """Count anew the most that all open jobs can cost."""
+        """Reload the maximum cost of all open jobs."""
         self._reserved = self._jobs.reserved_cost()
 
-    async def write(self, cases: Sequence[EntityTask]) -> None:
-        """Write a request about these entities to the file of the next job; a full job is sent.
+    async def write(self, tasks: Sequence[EntityTask]) -> None:
+        """Write a request about these entities to the file of the next job; submit the job if it is full.
+
+        Args:
+            tasks: A single task, or a group of one kind.
 
         Raises:
-            RequestTooLargeError: No file can hold it.
-            OverBudgetError: It does not fit under ``max_cost`` beside the most that open jobs can cost.
+            RequestTooLargeError: The request exceeds the size limit of a file.
+            OverBudgetError: The request does not fit under ``max_cost`` beside the maximum cost of open jobs.
         """
-        request = request_about(cases, self._llm)
-        ceiling = self._spending.most(request)  # also without a cap: the run that has one may come while it is out
-        if not self._budget.fits(self._reserved + self._drafted + ceiling):
-            raise OverBudgetError(ceiling)
+        request = entity_request(tasks, self._llm)
+        max_cost = self._costs.max_cost(request)  # recorded without a limit, too: a later run may have one
+        if not self._budget.fits(self._reserved + self._draft_cost + max_cost):
+            raise OverBudgetError(max_cost)
         draft = self._draft
         line = self._batches.line(
             _custom_id(draft.token if draft else "0" * 32, draft.requests if draft else 0), request
         )
-        if len(line) > self._most_bytes:
+        if len(line) > self._max_bytes:
             raise RequestTooLargeError
-        if draft is not None and (draft.requests >= self._most_requests or draft.size + len(line) > self._most_bytes):
+        if draft is not None and (draft.requests >= self._max_requests or draft.size + len(line) > self._max_bytes):
             await self.send()
             draft = None
         if draft is None:
@@ -161,37 +168,37 @@ class Submitter:
             line = self._batches.line(_custom_id(draft.token, 0), request)
         draft.file.write(line)
         draft.size += len(line)
-        self._drafted += ceiling
+        self._draft_cost += max_cost
         draft.rows.append(
             BatchRequest(
-                hashes=tuple(case.input_hash for case in cases),
-                ids=tuple(case.key.id for case in cases) if len(cases) > 1 else None,
-                template=cases[0].ask.template.version,
+                hashes=tuple(task.input_hash for task in tasks),
+                ids=tuple(task.key.id for task in tasks) if len(tasks) > 1 else None,
+                template=tasks[0].spec.template.version,
                 request=request_hash(request.messages),
-                attempt=max(case.answer_count for case in cases) + 1,
+                attempt=max(task.answer_count for task in tasks) + 1,
                 estimated_prompt_tokens=estimate_messages(request.messages),
-                ceiling_usd=ceiling,
+                max_cost_usd=max_cost,
             )
         )
         if len(draft.rows) >= ROWS_PER_WRITE:
-            await self._note(draft)
+            await self._journal_rows(draft)
 
     async def send(self) -> None:
-        """Submit what is written, if anything is."""
+        """Submit the job that is being written, if any."""
         draft, self._draft = self._draft, None
         if draft is None:
             return
         with draft.file:
-            await self._note(draft)
+            await self._journal_rows(draft)
             draft.file.flush()
-        self._reserved += self._drafted
-        self._drafted = 0.0
+        self._reserved += self._draft_cost
+        self._draft_cost = 0.0
         await asyncio.wrap_future(self._jobs.mark_ready(draft.token))
         job = BatchJob(draft.token, self._endpoint, self._llm.model, "ready", None, None, "", draft.requests, "")
         await self._submit(job, resumed=False)
 
     async def close(self) -> None:
-        """Leave nothing half done; what is ready is left to the next run."""
+        """Discard the job that is being written; the next run submits jobs that are ready."""
         draft, self._draft = self._draft, None
         if draft is not None:
             draft.file.close()
@@ -206,24 +213,24 @@ class Submitter:
         self._draft = _Draft(token, path, path.open("wb"))
         return self._draft
 
-    async def _note(self, draft: _Draft) -> None:
+    async def _journal_rows(self, draft: _Draft) -> None:
         rows, draft.rows = draft.rows, []
         if rows:
-            await asyncio.wrap_future(self._jobs.add_requests(draft.token, draft.noted, rows))
-            draft.noted += len(rows)
+            await asyncio.wrap_future(self._jobs.add_requests(draft.token, draft.journaled, rows))
+            draft.journaled += len(rows)
 
     async def _submit(self, job: BatchJob, *, resumed: bool) -> None:
-        """Upload and create. Before a creation is tried again, the provider is asked whether the job exists already."""
+        """Upload the file and create the job. Before a retry, check whether the provider already has the job."""
         path = self._folder / f"{job.token}.jsonl"
-        status = await self._again(lambda: self._found(job)) if resumed and job.upload is not None else None
+        status = await self._with_retries(lambda: self._find(job)) if resumed and job.upload is not None else None
         upload = job.upload
         if status is None and upload is None:
             if not path.exists():
-                _log.warning("the file of an unfinished batch job is gone: its requests are written anew")
+                _log.warning("the file of an unfinished batch job is missing; its requests are written again")
                 await asyncio.wrap_future(self._jobs.forget(job.token))
                 return
             try:
-                upload = await self._again(lambda: self._batches.upload(path))
+                upload = await self._with_retries(lambda: self._batches.upload(path))
             except RequestError as error:
                 await self._withdraw(job)
                 raise RequestError(
@@ -231,7 +238,7 @@ class Submitter:
                     hint=_NO_BATCHES if error.status == HTTPStatus.NOT_FOUND else error.hint or _NO_BATCHES,
                     status=error.status,
                 ) from None
-            # Known before the job can exist: a later run that finds no upload need not look for the job.
+            # Recorded before the job can exist: a later run that finds no upload need not look for the job.
             await asyncio.wrap_future(self._jobs.mark_uploaded(job.token, upload))
         if status is None:
             assert upload is not None
@@ -246,31 +253,31 @@ class Submitter:
         async def attempt() -> JobStatus:
             nonlocal attempts
             attempts += 1
-            # The last attempt may have got through, and its answer been lost.
-            if attempts > 1 and (status := await self._found(job)) is not None:
+            # The previous attempt may have created the job although its response was lost.
+            if attempts > 1 and (status := await self._find(job)) is not None:
                 return status
             return await self._batches.create(upload, job.token)
 
         try:
-            return await self._again(attempt)
+            return await self._with_retries(attempt)
         except RequestError as error:
             await self._withdraw(job)
             raise RequestError(
                 f"a batch job was refused: {error.message}", hint=error.hint, status=error.status
             ) from None
 
-    async def _found(self, job: BatchJob) -> JobStatus | None:
+    async def _find(self, job: BatchJob) -> JobStatus | None:
         try:
             return await self._batches.find(job.token)
         except RequestError as error:
-            _log.warning("the provider does not list batch jobs, so one may be submitted twice: %s", error.message)
+            _log.warning("the provider does not list batch jobs, so a job may be submitted twice: %s", error.message)
             return None
 
     async def _withdraw(self, job: BatchJob) -> None:
         await asyncio.wrap_future(self._jobs.forget(job.token))
         (self._folder / f"{job.token}.jsonl").unlink(missing_ok=True)
 
-    async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _with_retries(self, call: Callable[[], Awaitable[T]]) -> T:
         return await with_retries(call, self._llm.max_attempts, sleep=self._sleep)
 
 

@@ -1,4 +1,4 @@
-"""The hard cap on a run's cost: reserved before a call, settled after it, never passed."""
+"""Enforce the cost limit of a run: money is reserved before a call and settled after it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ _ROUNDING = 1e-12
 
 
 class Budget:
-    """Money, in USD. For one event loop.
+    """Cost limit in USD. For one event loop.
 
-    A call that does not fit while others are in flight waits for them: they may cost less than was reserved for them.
+    A call that does not fit waits for the calls in flight, which may cost less than was reserved for them.
+
+    Args:
+        max_cost: The limit, or None.
+        price: Price of the tokens, or None if it is unknown.
+        model: Name of the model for error messages.
 
     Attributes:
-        spent: What settled calls cost, as far as it is known.
-        reserved: What calls in flight may cost.
+        spent: Cost of settled calls, as far as it is known.
+        reserved: Maximum cost of the calls in flight.
+
+    Raises:
+        ConfigError: There is a limit but no price.
     """
 
     def __init__(self, max_cost: float | None, price: Price | None, *, model: str = "") -> None:
-        """Start with nothing spent.
-
-        Raises:
-            ConfigError: There is a cap and no price to measure by.
-        """
         if max_cost is not None and price is None:
             raise ConfigError(
-                f"[llm] max_cost is set, but the price of model {model!r} is not known",
-                hint="give it in [llm.price]: input and output, USD per million tokens",
+                f"[llm] max_cost is set, but the price of model {model!r} is unknown",
+                hint="set [llm.price] input and output in USD per million tokens",
             )
         self._max = max_cost
         self._price = price
@@ -42,24 +45,24 @@ class Budget:
 
     @property
     def price(self) -> Price | None:
-        """What tokens cost."""
+        """Price of the tokens; None if it is unknown."""
         return self._price
 
     @property
     def capped(self) -> bool:
-        """Whether there is a cap at all."""
+        """Whether there is a cost limit."""
         return self._max is not None
 
-    def could_cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """The most that a call of this size can cost; 0 without a price."""
+    def call_cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Return the cost of a call of this size in USD; 0 without a price."""
         return self._price.cost(prompt_tokens, completion_tokens) if self._price else 0.0
 
     def fits(self, amount: float) -> bool:
-        """Whether the cap leaves room for this amount beside what is spent and reserved."""
+        """Check whether an amount fits under the limit beside what is spent and reserved."""
         return self._max is None or self.spent + self.reserved + amount <= self._max + _ROUNDING
 
     def reserve_now(self, amount: float) -> bool:
-        """Reserve money if it fits without waiting; returns whether it did."""
+        """Reserve an amount if it fits without waiting. Return whether it was reserved."""
         if self._max is not None:
             if self.spent + self.reserved + amount > self._max + _ROUNDING:
                 return False
@@ -67,10 +70,10 @@ class Budget:
         return True
 
     async def reserve(self, amount: float) -> None:
-        """Reserve money for a call; waits for calls in flight where it does not fit yet.
+        """Reserve an amount for a call. If it does not fit, wait for calls in flight to be settled.
 
         Raises:
-            BudgetError: It does not fit, and nothing in flight could make room.
+            BudgetError: It does not fit, and no call is in flight.
         """
         if self._max is None:
             return
@@ -79,7 +82,7 @@ class Budget:
                 raise BudgetError(
                     f"stopped at [llm] max_cost = {self._max:g} USD: {self.spent:.6f} USD is spent, and the next call"
                     f" could cost {amount:.6f} USD",
-                    hint="what was paid for is kept; raise max_cost and run again to go on",
+                    hint="paid answers are kept; raise max_cost and run again to continue",
                 )
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -87,7 +90,7 @@ class Budget:
         self.reserved += amount
 
     def settle(self, amount: float, cost: float) -> None:
-        """End a call: give back what was reserved for it, and count what it cost."""
+        """Release the amount reserved for a call and add its actual cost."""
         self.spent += cost
         if self._max is None:
             return

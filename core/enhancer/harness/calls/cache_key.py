@@ -1,4 +1,4 @@
-"""The cache key: a hash over all that determines an answer, and over nothing else."""
+"""Compute cache keys: hashes over everything that determines an answer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ if TYPE_CHECKING:
     from enhancer.prompts import Template
 
 KEY_VERSION = 1
-"""Raised when what is hashed changes, so that no old key can be taken for a new one."""
+"""Incremented when the hashed content changes, so that old keys never match."""
 _DIGEST = 16
 
 
 class KeyMaker:
-    """Hashes rendered texts under one template, model, endpoint and sampling.
+    """Computes cache keys of rendered texts for one template, model, endpoint and set of sampling parameters.
 
-    In the key: template fingerprint (which covers the schema), rendered text, model, endpoint, temperature, top_p,
-    seed, max_tokens, the provider's own sampling options, and the key version. Not in it: concurrency, time-outs, retry
-    settings, how many entities share a request, and the entity's id: equal questions are paid for once.
+    The key covers the template fingerprint, schema, rendered text, model, endpoint, temperature, top_p, seed,
+    max_tokens, the provider's own sampling options, and the key version. It does not cover concurrency, time-outs,
+    retry settings, the size of groups, or the id of the entity, so equal prompts are paid for once.
 
-    The constant part is hashed once, so that a million unchanged rows take seconds.
+    The constant part is hashed once; a million unchanged rows take seconds.
+
+    Args:
+        template: Prompt template.
+        llm: ``[llm]``.
+        endpoint: Endpoint of the provider.
+        sampling: Provider-specific sampling options.
     """
 
     def __init__(
@@ -47,15 +53,15 @@ class KeyMaker:
             sort_keys=True,
             separators=(",", ":"),
         )
-        # JSON text holds no NUL, so the rendered text cannot shift the boundary.
+        # JSON holds no NUL, so the boundary to the rendered text is unambiguous.
         self._base = hashlib.blake2b(constant.encode() + b"\0", digest_size=_DIGEST)
 
     def of(self, rendered: str) -> str:
-        """The key of one rendered text: 32 hexadecimal characters."""
+        """Return the cache key of a rendered text: 32 hexadecimal characters."""
         return self.of_all([rendered])[0]
 
     def of_all(self, rendered: Iterable[str]) -> list[str]:
-        """The key of each rendered text."""
+        """Return the cache key of each rendered text."""
         keys, start = [], self._base.copy
         for text in rendered:
             digest = start()
@@ -65,14 +71,14 @@ class KeyMaker:
 
 
 def text_hash(text: str) -> str:
-    """The key of a raw text that is embedded as it is."""
+    """Return the cache key of a raw text that is embedded without a prompt."""
     return hashlib.blake2b(
         text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, person=b"enhancer-text"
     ).hexdigest()
 
 
 def request_hash(messages: Iterable[Message]) -> str:
-    """Identifies what was sent, re-asks and batches included; for the ledger, never for look-ups."""
+    """Return a hash of the messages of a request. The ledger records it; it is never used for lookups."""
     digest = hashlib.blake2b(digest_size=8)
     for message in messages:
         digest.update(f"{message.role}\0{message.content}\0".encode("utf-8", "surrogatepass"))

@@ -1,4 +1,4 @@
-"""One call: through the gate, under the budget and the deadline, tried again where that can help, and journaled."""
+"""Make one call: rate limits, budget, deadline, retries and journal."""
 
 from __future__ import annotations
 
@@ -25,17 +25,27 @@ if TYPE_CHECKING:
 
 
 class StoppedError(Exception):
-    """The run is stopping: no further call is made."""
+    """The run is stopping and makes no further calls."""
 
 
 class Caller:
-    """Makes calls. For one event loop.
+    """Makes calls to an LLM. For one event loop.
+
+    Args:
+        provider: LLM provider.
+        journal: Journal that stores the answers.
+        gate: Rate limiter of every attempt.
+        budget: Budget that pays for every attempt.
+        max_attempts: Maximum number of attempts per call.
+        price_override: Price that takes precedence over the cost reported by the provider.
+        token_ratio: Actual tokens of the model per estimated token.
+        sleep: Waits between attempts.
 
     Attributes:
-        spent: What came back so far.
-        stopping: Whether no further call may be made.
-        idle: Tasks that only wait (for work, for permission to call, for money, between attempts): nothing is lost
-            by cancelling them.
+        usage: Tokens and cost of the answers so far.
+        stopping: Whether further calls are forbidden.
+        idle: Tasks that only wait (for work, the rate limiter, the budget or the next attempt). They can be cancelled
+            without losing an answer.
     """
 
     def __init__(
@@ -50,56 +60,44 @@ class Caller:
         token_ratio: float = 1.0,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        """Make a caller.
-
-        Args:
-            provider: Who answers.
-            journal: Where answers are kept.
-            gate: Through which every attempt goes.
-            budget: From which every attempt is paid.
-            max_attempts: Tries of one call.
-            price_override: Prices that count for more than what the provider tells.
-            token_ratio: Tokens that the model really counts for one estimated token.
-            sleep: Waits between attempts.
-        """
         self._provider = provider
         self._journal = journal
         self._gate = gate
         self._budget = budget
         self._sleep = sleep
-        self._retry = retrying(max_attempts, sleep=self._nap)
-        self._spending = CostTracker(budget, own_price=price_override)
+        self._retry = retrying(max_attempts, sleep=self._pause)
+        self._costs = CostTracker(budget, own_price=price_override)
         self._ratio = token_ratio
-        self.usage = self._spending.usage
+        self.usage = self._costs.usage
         self.stopping = False
         self.idle: set[asyncio.Task[Any]] = set()
 
     async def call(
         self, request: Request, *, hashes: tuple[str, ...], ids: tuple[str, ...] | None, attempt: int, template: str
     ) -> PaidAnswer:
-        """Ask until there is an answer; it is on disk when this returns.
+        """Send a request until it is answered. The answer is on disk when this method returns.
 
         Args:
-            request: What is asked.
-            hashes: Input hashes of the entities that it is about.
-            ids: Their ids, in a batched request.
-            attempt: Which request about these entities this is, from 1.
+            request: The request.
+            hashes: Input hashes of the entities in the request.
+            ids: Ids of these entities in a group request; None for a single entity.
+            attempt: Number of this request about these entities, from 1.
             template: Version of the template, for the ledger.
 
         Raises:
-            ProviderError: Permanent, or transient once too often.
-            CircuitOpenError: Nothing gets through.
-            BudgetError: There is no money for it.
+            ProviderError: The request was refused, or all attempts failed.
+            CircuitOpenError: The circuit breaker is open.
+            BudgetError: The call does not fit in the budget.
             StoppedError: The run is stopping.
         """
         estimated = estimate_messages(request.messages)
         expected = estimated * self._ratio + (request.max_tokens or 0) / 3
-        ceiling = self._spending.ceiling(request)
+        max_cost = self._costs.amount_to_reserve(request)
 
         async def attempt_once() -> PaidAnswer:
-            ticket = await self._let_in(expected, ceiling)
-            # From here on it is paid: it goes to the journal before anything looks at it.
-            completion, cost = self._spending.priced(await self._ask(request, ticket, ceiling))
+            ticket = await self._acquire(expected, max_cost)
+            # The answer is paid for, so it is journaled before it is validated.
+            completion, cost = self._costs.priced(await self._send(request, ticket, max_cost))
             try:
                 written = self._journal.record_soon(
                     PaidCall(
@@ -117,49 +115,49 @@ class Caller:
                         ids=ids,
                     )
                 )
-                self._spending.settle(completion, cost, reserved=ceiling, ceiling=ceiling)
-                # Until it is on disk it counts as in flight: a kill loses no more answers than calls may be in flight.
+                self._costs.settle(completion, cost, reserved=max_cost, max_cost=max_cost)
+                # The call is in flight until the answer is on disk, which bounds the answers that a kill can lose.
                 paid = await written
             except BaseException:
                 self._gate.abandoned(ticket)
                 raise
-            used = None
+            tokens = None
             if completion.prompt_tokens is not None and completion.completion_tokens is not None:
-                used = float(completion.prompt_tokens + completion.completion_tokens)
-            self._gate.succeeded(ticket, completion.headers, used)
+                tokens = float(completion.prompt_tokens + completion.completion_tokens)
+            self._gate.succeeded(ticket, completion.headers, tokens)
             return paid
 
         try:
             return await attempt_once()
         except TRANSIENT as error:
-            first: list[ProviderError] = [error]
+            first_error: list[ProviderError] = [error]
 
         async def attempt_again() -> PaidAnswer:
-            # The first failure counts as the retry layer's first attempt: a call that succeeds at once never enters it.
-            if first:
-                raise first.pop()
+            # A call that succeeds at once never enters the retry layer, whose first attempt repeats the first error.
+            if first_error:
+                raise first_error.pop()
             return await attempt_once()
 
         return await self._retry(attempt_again)
 
-    async def _let_in(self, expected: float, ceiling: float) -> Ticket:
-        """Permission to call, with its cost reserved."""
+    async def _acquire(self, expected: float, max_cost: float) -> Ticket:
+        """Wait for the rate limiter and reserve the maximum cost."""
         self._refuse_when_stopping()
         ticket = self._gate.enter_now(expected)
-        if ticket is not None and self._budget.reserve_now(ceiling):
+        if ticket is not None and self._budget.reserve_now(max_cost):
             return ticket
         with self.waiting():
             if ticket is None:
                 ticket = await self._gate.enter(expected)
             try:
-                await self._budget.reserve(ceiling)
+                await self._budget.reserve(max_cost)
             except BaseException:
                 self._gate.abandoned(ticket)
                 raise
         try:
             self._refuse_when_stopping()
         except StoppedError:
-            self._budget.settle(ceiling, 0.0)
+            self._budget.settle(max_cost, 0.0)
             self._gate.abandoned(ticket)
             raise
         return ticket
@@ -170,7 +168,7 @@ class Caller:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Mark the current task as one that only waits."""
+        """Mark the current task as idle."""
         task = asyncio.current_task()
         assert task is not None
         self.idle.add(task)
@@ -179,12 +177,12 @@ class Caller:
         finally:
             self.idle.discard(task)
 
-    async def _nap(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> None:
         with self.waiting():
             await self._sleep(seconds)
 
-    async def _ask(self, request: Request, ticket: Ticket, ceiling: float) -> Completion:
-        """The provider's answer; whatever else happens, the ticket and the reservation are given back."""
+    async def _send(self, request: Request, ticket: Ticket, max_cost: float) -> Completion:
+        """Return the answer of the provider. On failure, release the ticket and the reservation."""
         try:
             if self._provider.keeps_deadlines:
                 return await self._provider.complete(request)
@@ -197,13 +195,13 @@ class Caller:
             failure.message = redact(failure.message)
             failure.args = (failure.message,)
         except asyncio.CancelledError:
-            # It may have been answered and charged: under a cap, count it so.
-            self._budget.settle(ceiling, ceiling)
+            # It may have been answered and charged, so the budget counts it as such.
+            self._budget.settle(max_cost, max_cost)
             self._gate.abandoned(ticket)
             raise
-        except Exception as error:  # noqa: BLE001 - a provider's own bug, told as such
+        except Exception as error:  # noqa: BLE001 - a bug in a provider plugin
             failure = ProviderError(redact(f"the LLM provider failed by {type(error).__name__}: {str(error)[:300]}"))
-        self._budget.settle(ceiling, ceiling if _may_be_charged(failure) else 0.0)
+        self._budget.settle(max_cost, max_cost if _may_be_charged(failure) else 0.0)
         if is_transient(failure):
             self._gate.failed(ticket, failure)
         else:
@@ -212,10 +210,10 @@ class Caller:
 
 
 def _may_be_charged(error: ProviderError) -> bool:
-    """Whether a call that failed may have been answered, and so charged, on the other side."""
+    """Check whether a failed call may still have been answered and charged."""
     if isinstance(error, RateLimitError):
         return False
     if isinstance(error, ServerError):
-        # Without a status there was an answer, and it could not be read.
+        # Without a status, there was a response that could not be parsed.
         return error.status is None or error.status < 400
     return isinstance(error, DeadlineError | ConnectionFailedError)

@@ -1,4 +1,4 @@
-"""What a run's calls cost: one place prices, adds up and settles them, for direct calls and for offline batches."""
+"""Compute and sum the cost of calls, for direct calls and batch jobs."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ if TYPE_CHECKING:
     from enhancer.contracts.llm import Completion, Price, Request
     from enhancer.harness.calls.budget import Budget
 
-_UNBOUNDED = 16_384
-"""Completion tokens that are set aside where a request sets no limit."""
-_NO_COUNT = 10**9
-"""Tokens that no call has."""
+_DEFAULT_COMPLETION_TOKENS = 16_384
+"""Completion tokens reserved for a request without a limit."""
+_MAX_PLAUSIBLE_TOKENS = 10**9
+"""Token counts from here on are considered invalid."""
 
 
 @dataclass(slots=True)
 class UsageTotals:
-    """What this run's calls came to."""
+    """Tokens and cost of the calls of a run."""
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0
     uncounted: int = 0
-    """Calls whose tokens the provider did not tell."""
+    """Number of calls whose tokens the provider did not report."""
     unknown_cost: int = 0
-    """Calls whose cost is not known."""
+    """Number of calls whose cost is unknown."""
 
     @property
     def tokens(self) -> tuple[int, int] | tuple[None, None]:
-        """Prompt and completion tokens of the calls that tell; unknown where there were calls and none tells."""
+        """Prompt and completion tokens of the calls with known counts; None if there were calls but no counts."""
         if self.calls and self.uncounted == self.calls:
             return None, None
         return self.prompt_tokens, self.completion_tokens
 
 
 class CostTracker:
-    """Prices what comes back and settles it with the budget.
+    """Computes the cost of answers and settles it with the budget.
 
     Args:
-        budget: From which calls are paid; its price counts where the provider does not tell a cost.
-        own_price: A price that counts for more than what the provider tells.
-        share: The part of the price that is charged; less than 1 in an offline batch.
-        model: The one that both prices are of.
-        price_of: Knows the prices of others: an offline batch may be collected when another model is configured.
+        budget: Budget that pays for the calls. Its price applies if the provider reports no cost.
+        own_price: Configured price, which takes precedence over the cost reported by the provider.
+        share: Share of the price that is charged; less than 1 for batch jobs.
+        model: Model that both prices apply to.
+        price_of: Returns the price of another model: a batch job may be collected after the model was changed.
 
     Attributes:
-        spent: What came back so far.
+        usage: Tokens and cost of the answers so far.
     """
 
     def __init__(
@@ -71,22 +71,24 @@ class CostTracker:
         self._price_of = price_of
         self.usage = UsageTotals()
 
-    def ceiling(self, request: Request) -> float:
-        """The most that a request can cost; 0 where there is no cap, and so nothing to reserve."""
-        return self.most(request) if self._budget.capped else 0.0
+    def amount_to_reserve(self, request: Request) -> float:
+        """Return the maximum cost of a request in USD, or 0 if there is no limit to reserve from."""
+        return self.max_cost(request) if self._budget.capped else 0.0
 
-    def most(self, request: Request) -> float:
-        """The most that a request can cost, cap or no cap; 0 without a price."""
-        return self._share * self._budget.could_cost(upper_bound(request), request.max_tokens or _UNBOUNDED)
+    def max_cost(self, request: Request) -> float:
+        """Return the maximum cost of a request in USD, with or without a limit; 0 without a price."""
+        return self._share * self._budget.call_cost(
+            upper_bound(request), request.max_tokens or _DEFAULT_COMPLETION_TOKENS
+        )
 
     def priced(self, completion: Completion, model: str | None = None) -> tuple[Completion, float | None]:
-        """What can be believed of a completion, and its cost; None where that is not known.
+        """Return the completion without implausible counts, and its cost in USD (None if unknown).
 
         Args:
-            completion: As the provider gave it.
-            model: Who was asked, if not the model that this run asks.
+            completion: Completion of the provider.
+            model: Model that answered, if it is not the model of this run.
         """
-        completion = _believed(completion)
+        completion = _without_implausible_counts(completion)
         own, listed = self._own_price, self._budget.price
         if model is not None and model != self._model:
             own, listed = None, self._price_of(model)
@@ -97,33 +99,33 @@ class CostTracker:
             return completion, None
         return completion, self._share * price.cost(completion.prompt_tokens, completion.completion_tokens)
 
-    def settle(self, completion: Completion, cost: float | None, *, reserved: float, ceiling: float) -> None:
-        """Count a call that was answered.
+    def settle(self, completion: Completion, cost: float | None, *, reserved: float, max_cost: float) -> None:
+        """Add an answered call to the totals and settle it with the budget.
 
         Args:
-            completion: As :meth:`priced` gave it.
-            cost: Likewise.
-            reserved: What the budget holds for the call, and gets back.
-            ceiling: The most that it could cost: what the cap assumes where the cost is not known.
+            completion: Completion returned by :meth:`priced`.
+            cost: Cost returned by :meth:`priced`.
+            reserved: Amount reserved for the call, which is released.
+            max_cost: Maximum cost of the call, which the budget counts if the cost is unknown.
         """
-        spent = self.usage
-        spent.calls += 1
-        spent.uncounted += completion.prompt_tokens is None or completion.completion_tokens is None
-        spent.prompt_tokens += completion.prompt_tokens or 0
-        spent.completion_tokens += completion.completion_tokens or 0
+        usage = self.usage
+        usage.calls += 1
+        usage.uncounted += completion.prompt_tokens is None or completion.completion_tokens is None
+        usage.prompt_tokens += completion.prompt_tokens or 0
+        usage.completion_tokens += completion.completion_tokens or 0
         if cost is None:
-            spent.unknown_cost += 1
+            usage.unknown_cost += 1
         else:
-            spent.cost_usd += cost
-        self._budget.settle(reserved, ceiling if cost is None else cost)
+            usage.cost_usd += cost
+        self._budget.settle(reserved, max_cost if cost is None else cost)
 
 
-def _believed(completion: Completion) -> Completion:
-    """The completion, with what cannot be true of its tokens and cost left out: unknown is never 0."""
+def _without_implausible_counts(completion: Completion) -> Completion:
+    """Replace impossible token counts and costs by None. An unknown count is never 0."""
     prompt, answer, cost = completion.prompt_tokens, completion.completion_tokens, completion.cost_usd
-    if prompt is not None and not 0 < prompt < _NO_COUNT:
+    if prompt is not None and not 0 < prompt < _MAX_PLAUSIBLE_TOKENS:
         prompt = None
-    if answer is not None and not (0 < answer < _NO_COUNT or (answer == 0 and not completion.text)):
+    if answer is not None and not (0 < answer < _MAX_PLAUSIBLE_TOKENS or (answer == 0 and not completion.text)):
         answer = None
     if cost is not None and not (math.isfinite(cost) and cost >= 0.0):
         cost = None

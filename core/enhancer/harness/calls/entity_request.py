@@ -1,4 +1,4 @@
-"""The request about one entity or several: one place makes it, for direct calls and for offline batches."""
+"""Build the request about an entity or a group of entities, for direct calls and batch jobs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from enhancer.harness.answers.entity_task import EntityTask
 
 
-def request_about(cases: Sequence[EntityTask], llm: LLMConfig) -> Request:
-    """Ask about one entity (again, where it was answered badly before), or about several of one kind together."""
-    if len(cases) == 1:
-        case = cases[0]
+def entity_request(tasks: Sequence[EntityTask], llm: LLMConfig) -> Request:
+    """Build the request about one entity (a re-ask after an invalid answer) or about a group of one kind."""
+    if len(tasks) == 1:
+        task = tasks[0]
         return Request(
-            messages=case.messages(),
-            schema=case.ask.template.schema,
-            subjects=(case.key,),
-            max_tokens=llm.max_tokens * (2 if case.raise_max_tokens else 1),
+            messages=task.messages(),
+            schema=task.spec.template.schema,
+            subjects=(task.key,),
+            max_tokens=llm.max_tokens * (2 if task.raise_max_tokens else 1),
             **_sampling(llm),
         )
-    template = cases[0].ask.template
+    template = tasks[0].spec.template
     return Request(
-        messages=template.group_messages([(case.key.id, case.prompt) for case in cases]),
+        messages=template.group_messages([(task.key.id, task.prompt) for task in tasks]),
         schema=template.group_schema,
         schema_name="profiles",
-        subjects=tuple(case.key for case in cases),
+        subjects=tuple(task.key for task in tasks),
         grouped=True,
-        max_tokens=llm.max_tokens * len(cases),
+        max_tokens=llm.max_tokens * len(tasks),
         **_sampling(llm),
     )
 

@@ -1,9 +1,9 @@
-"""The one place through which every call goes: concurrency, rates, pauses, and the circuit breaker.
+"""Limit the concurrency and rate of calls, honour Retry-After, and stop the run by a circuit breaker.
 
-The number of calls in flight grows by one for each round of answers and halves when the provider says that it is too
-much (AIMD), once for all the calls that were in flight at that moment. A Retry-After pauses everybody. Requests and
-tokens a minute come from the configuration and from what the provider says in ``x-ratelimit-*`` headers. When nothing
-has got through for long, the circuit opens and the run stops; a few transient errors never open it.
+The concurrency limit is adaptive (additive increase, multiplicative decrease): it grows by one per round of answers and
+halves when the provider reports overload, once for all calls in flight at that moment. A Retry-After pauses all calls.
+Limits of requests and tokens per minute come from the configuration and from ``x-ratelimit-*`` headers. If no call
+succeeds for a long time, the circuit breaker opens and the run stops; a few transient errors never open it.
 """
 
 from __future__ import annotations
@@ -21,26 +21,32 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
 MAX_PAUSE = 120.0
-"""Seconds that a Retry-After can hold the run at most."""
+"""Longest pause by Retry-After in seconds."""
 _JITTER = 0.05
-"""Share of a pause that is added at most: several processes that were told the same do not come back at once."""
-_SHORT = 1.0
-"""Seconds of a pause from which on people are told of it."""
-_SHORTEST = 1e-6
+"""Maximum share of a pause that is added at random, so that several processes do not resume at once."""
+_MIN_SHOWN_PAUSE = 1.0
+"""Shortest pause in seconds that is reported."""
+_MIN_WAIT = 1e-6
+"""Shortest wait in seconds; anything less is a rounding error."""
+_OVERLOAD_PAUSE = 0.25
+"""Seconds to pause after an overload error without Retry-After."""
 _MIN_FAILURES = 10
+"""Failures without a success in between that open the circuit breaker."""
 _MIN_FAILURES_AT_START = 5
-_EXHAUSTED = 3
+"""The same before the first success of the run."""
+_MIN_EXHAUSTED = 3
+"""Calls that used up their attempts that open the circuit breaker."""
 
 
-class _Bucket:
-    """A limit per minute, spread evenly over it: providers that count by the second see no bursts either."""
+class _MinuteLimit:
+    """Limit per minute, spread evenly, because some providers count by the second."""
 
     def __init__(self, per_minute: float) -> None:
         self._rate = per_minute / 60.0
         self._next = float("-inf")
 
     def wait(self, now: float) -> float:
-        """Seconds until something may go."""
+        """Return the seconds until the next call may start."""
         return max(0.0, self._next - now)
 
     def take(self, amount: float, now: float) -> None:
@@ -48,7 +54,7 @@ class _Bucket:
 
 
 class Ticket:
-    """One call that was let through."""
+    """Permission for one call."""
 
     __slots__ = ("epoch", "tokens")
 
@@ -58,21 +64,21 @@ class Ticket:
 
 
 class Gate:
-    """For one event loop.
+    """Rate limiter and circuit breaker of all calls. For one event loop.
 
     Args:
-        concurrency: Calls in flight at most.
-        requests_per_minute: Limit on calls, or None.
-        tokens_per_minute: Limit on tokens, or None.
-        patience: Seconds without one success, pauses that the provider asked for not counted, after which the circuit
-            may open.
-        clock: Monotonic seconds.
+        concurrency: Maximum number of calls in flight.
+        requests_per_minute: Limit of requests, or None.
+        tokens_per_minute: Limit of tokens, or None.
+        patience: Seconds without a success after which the circuit breaker may open. Pauses that the provider asked
+            for do not count.
+        clock: Returns monotonic seconds.
         sleep: Waits.
-        chance: Gives numbers from 0 to 1, for jitter.
+        random_number: Returns random numbers from 0 to 1 for jitter.
 
     Attributes:
-        in_flight: Calls that are out.
-        limit: How many may be out just now.
+        in_flight: Number of calls in flight.
+        limit: Current limit of calls in flight.
     """
 
     def __init__(
@@ -84,17 +90,17 @@ class Gate:
         patience: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-        chance: Callable[[], float] = random.random,
+        random_number: Callable[[], float] = random.random,
     ) -> None:
-        self._most = float(concurrency)
+        self._max_concurrency = float(concurrency)
         self.limit = float(concurrency)
         self.in_flight = 0
-        self._requests = _Bucket(requests_per_minute) if requests_per_minute else None
-        self._tokens = _Bucket(tokens_per_minute) if tokens_per_minute else None
-        self._told_requests: Allowance | None = None
-        self._told_tokens: Allowance | None = None
-        self._tokens_out = 0.0
-        self._chance = chance
+        self._request_limit = _MinuteLimit(requests_per_minute) if requests_per_minute else None
+        self._token_limit = _MinuteLimit(tokens_per_minute) if tokens_per_minute else None
+        self._provider_requests: Allowance | None = None
+        self._provider_tokens: Allowance | None = None
+        self._tokens_in_flight = 0.0
+        self._random_number = random_number
         self._patience = patience
         self._clock = clock
         self._sleep = sleep
@@ -105,26 +111,26 @@ class Gate:
         self._successes = 0
         self._failures = 0
         self._exhausted = 0
-        self._quiet_since = clock()
+        self._last_success = clock()
         self._paused_seconds = 0.0
         self._error: CircuitOpenError | None = None
 
     def throttling(self) -> str | None:
-        """How the provider's answers slow the run, as a text for people; None while they do not."""
+        """Describe how the provider slows down the run, or return None if it does not."""
         wait = self._paused_until - self._clock()
-        if int(self.limit) >= int(self._most) and wait < _SHORT:
+        if int(self.limit) >= int(self._max_concurrency) and wait < _MIN_SHOWN_PAUSE:
             return None
-        waiting = f", waiting {wait:.0f}s" if wait >= _SHORT else ""
-        return f"{max(1, int(self.limit))} of {int(self._most)} in flight{waiting}"
+        waiting = f", waiting {wait:.0f}s" if wait >= _MIN_SHOWN_PAUSE else ""
+        return f"{max(1, int(self.limit))} of {int(self._max_concurrency)} in flight{waiting}"
 
     async def enter(self, tokens: float = 0.0) -> Ticket:
-        """Wait for permission to call.
+        """Wait for permission to make a call.
 
         Args:
-            tokens: What the call is expected to use.
+            tokens: Expected number of tokens of the call.
 
         Raises:
-            CircuitOpenError: Nothing gets through.
+            CircuitOpenError: The circuit breaker is open.
         """
         if (ticket := self.enter_now(tokens)) is not None:
             return ticket
@@ -135,15 +141,18 @@ class Gate:
             return await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                # Permitted and cancelled in the same turn of the loop: its place is free again.
+                # Permitted and cancelled in the same turn of the loop: release the permission.
                 self._leave(future.result())
             raise
 
     def enter_now(self, tokens: float = 0.0) -> Ticket | None:
-        """Permission to call, if it can be had without waiting; else None.
+        """Return permission to make a call if there is no need to wait, else None.
+
+        Args:
+            tokens: Expected number of tokens of the call.
 
         Raises:
-            CircuitOpenError: Nothing gets through.
+            CircuitOpenError: The circuit breaker is open.
         """
         if self._error is not None:
             raise self._error
@@ -152,62 +161,68 @@ class Gate:
         return None
 
     def succeeded(self, ticket: Ticket, headers: Mapping[str, str], tokens: float | None = None) -> None:
-        """A call was answered, whether or not the answer is valid."""
+        """Record an answered call, whether or not the answer is valid.
+
+        Args:
+            ticket: Permission of the call.
+            headers: Headers of the response.
+            tokens: Tokens used, if known.
+        """
         self._successes += 1
-        self._alive()
-        if ticket.epoch == self._epoch and self.limit < self._most:
-            self.limit = min(self._most, self.limit + 1.0 / max(self.limit, 1.0))
-        if self._tokens is not None and tokens is not None:
-            self._tokens.take(tokens - ticket.tokens, self._clock())
+        self._reset_failures()
+        if ticket.epoch == self._epoch and self.limit < self._max_concurrency:
+            self.limit = min(self._max_concurrency, self.limit + 1.0 / max(self.limit, 1.0))
+        if self._token_limit is not None and tokens is not None:
+            self._token_limit.take(tokens - ticket.tokens, self._clock())
         if headers:
-            self._heed(headers, ticket)
+            self._apply_headers(headers, ticket)
         self._leave(ticket)
 
     def refused(self, ticket: Ticket) -> None:
-        """A call was answered, but the provider refused that request: it is reachable and not too busy."""
-        self._alive()
+        """Record a call that the provider refused: the provider is reachable and not overloaded."""
+        self._reset_failures()
         self._leave(ticket)
 
     def failed(self, ticket: Ticket, error: ProviderError) -> None:
-        """A call failed, and trying again may help."""
+        """Record a call that failed with a transient error."""
         self._failures += 1
-        too_much = isinstance(error, RateLimitError) or (isinstance(error, ServerError) and error.status == 503)
-        if too_much and ticket.epoch == self._epoch:
+        overloaded = isinstance(error, RateLimitError) or (isinstance(error, ServerError) and error.status == 503)
+        if overloaded and ticket.epoch == self._epoch:
             self._epoch += 1
             self.limit = max(1.0, self.limit / 2)
         if error.retry_after is not None:
             self._pause(min(max(error.retry_after, 0.0), MAX_PAUSE))
-        elif too_much:
-            self._pause(0.25)
-        quiet = self._clock() - self._quiet_since
+        elif overloaded:
+            self._pause(_OVERLOAD_PAUSE)
+        silence = self._clock() - self._last_success
         if self._failures >= _MIN_FAILURES and (
-            quiet - self._paused_seconds > self._patience or quiet > 8 * self._patience
+            silence - self._paused_seconds > self._patience or silence > 8 * self._patience
         ):
             self._open(error)
         self._leave(ticket)
 
     def abandoned(self, ticket: Ticket) -> None:
-        """A call was cancelled from our side."""
+        """Release the permission of a cancelled call."""
         self._leave(ticket)
 
     def exhausted(self, error: ProviderError) -> None:
-        """A call has used up its attempts. Opens the circuit if nothing else gets through either.
+        """Record a call that used up its attempts. Open the circuit breaker if no other call succeeds either.
 
         Raises:
-            CircuitOpenError: The run must stop.
+            CircuitOpenError: The circuit breaker is open, and the run must stop.
         """
         self._exhausted += 1
         never = self._successes == 0 and self._failures >= _MIN_FAILURES_AT_START
-        if never or (self._exhausted >= _EXHAUSTED and self._failures >= _MIN_FAILURES):
+        if never or (self._exhausted >= _MIN_EXHAUSTED and self._failures >= _MIN_FAILURES):
             self._open(error)
         if self._error is not None:
             raise self._error
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _alive(self) -> None:
+    def _reset_failures(self) -> None:
         self._failures = self._exhausted = 0
-        self._quiet_since = self._clock()
+        self._last_success = self._clock()
         self._paused_seconds = 0.0
 
     def _has_room(self) -> bool:
@@ -216,39 +231,39 @@ class Gate:
     def _delay(self) -> float:
         now = self._clock()
         wait = max(0.0, self._paused_until - now)
-        if self._requests is not None:
-            wait = max(wait, self._requests.wait(now))
-        if self._tokens is not None:
-            wait = max(wait, self._tokens.wait(now))
-        if self._told_requests is not None:
-            wait = max(wait, self._told_requests.wait(now))
-        if self._told_tokens is not None:
-            wait = max(wait, self._told_tokens.wait(now))
-        # A rounding error is not worth a wait: it may be shorter than what a clock can measure.
-        return wait if wait > _SHORTEST else 0.0
+        if self._request_limit is not None:
+            wait = max(wait, self._request_limit.wait(now))
+        if self._token_limit is not None:
+            wait = max(wait, self._token_limit.wait(now))
+        if self._provider_requests is not None:
+            wait = max(wait, self._provider_requests.wait(now))
+        if self._provider_tokens is not None:
+            wait = max(wait, self._provider_tokens.wait(now))
+        # A wait of a rounding error may be shorter than the resolution of the clock.
+        return wait if wait > _MIN_WAIT else 0.0
 
     def _grant(self, tokens: float) -> Ticket:
         now = self._clock()
-        if self._requests is not None:
-            self._requests.take(1, now)
-        if self._tokens is not None:
-            self._tokens.take(tokens, now)
-        if self._told_requests is not None:
-            self._told_requests.take(1, now)
-        if self._told_tokens is not None:
-            self._told_tokens.take(tokens, now)
-        self._tokens_out += tokens
+        if self._request_limit is not None:
+            self._request_limit.take(1, now)
+        if self._token_limit is not None:
+            self._token_limit.take(tokens, now)
+        if self._provider_requests is not None:
+            self._provider_requests.take(1, now)
+        if self._provider_tokens is not None:
+            self._provider_tokens.take(tokens, now)
+        self._tokens_in_flight += tokens
         self.in_flight += 1
         return Ticket(tokens, self._epoch)
 
     def _leave(self, ticket: Ticket) -> None:
         self.in_flight -= 1
-        self._tokens_out -= ticket.tokens
+        self._tokens_in_flight -= ticket.tokens
         if self._queue:
             self._pump()
 
     def _pump(self) -> None:
-        """Let through whoever may go, first come first served; set the timer when time alone is in the way."""
+        """Admit waiting calls in order; if only time is missing, set the timer."""
         while self._queue and self._has_room():
             future, tokens = self._queue[0]
             if future.done():
@@ -268,28 +283,35 @@ class Gate:
         self._pump()
 
     def _pause(self, seconds: float) -> None:
-        seconds += self._chance() * _JITTER * seconds
+        seconds += self._random_number() * _JITTER * seconds
         now = self._clock()
         until = now + seconds
         if until > self._paused_until:
             self._paused_seconds += until - max(self._paused_until, now)
             self._paused_until = until
 
-    def _heed(self, headers: Mapping[str, str], ticket: Ticket) -> None:
-        """Spread what the provider says is left; wait for the reset once that is nothing."""
-        told = remaining(headers)
-        if told is None:
+    def _apply_headers(self, headers: Mapping[str, str], ticket: Ticket) -> None:
+        """Spread the remaining calls until the reset; pause until the reset if none remain."""
+        reported = remaining(headers)
+        if reported is None:
             return
         now = self._clock()
-        if told.requests is not None or told.requests_limit is not None:
-            self._told_requests = self._told_requests or Allowance()
-            out = self.in_flight - 1
-            self._told_requests.hear(told.requests, told.requests_limit, told.requests_reset, out=out, now=now)
-        if told.tokens is not None or told.tokens_limit is not None:
-            self._told_tokens = self._told_tokens or Allowance()
-            spoken = max(0.0, self._tokens_out - ticket.tokens)
-            self._told_tokens.hear(told.tokens, told.tokens_limit, told.tokens_reset, out=spoken, now=now)
-        for count, reset in ((told.requests, told.requests_reset), (told.tokens, told.tokens_reset)):
+        if reported.requests is not None or reported.requests_limit is not None:
+            self._provider_requests = self._provider_requests or Allowance()
+            self._provider_requests.update(
+                reported.requests,
+                reported.requests_limit,
+                reported.requests_reset,
+                in_flight=self.in_flight - 1,
+                now=now,
+            )
+        if reported.tokens is not None or reported.tokens_limit is not None:
+            self._provider_tokens = self._provider_tokens or Allowance()
+            other_tokens = max(0.0, self._tokens_in_flight - ticket.tokens)
+            self._provider_tokens.update(
+                reported.tokens, reported.tokens_limit, reported.tokens_reset, in_flight=other_tokens, now=now
+            )
+        for count, reset in ((reported.requests, reported.requests_reset), (reported.tokens, reported.tokens_reset)):
             if count is not None and count <= 0 and reset:
                 self._pause(min(reset, MAX_PAUSE))
 
@@ -297,9 +319,9 @@ class Gate:
         if self._error is not None:
             return
         self._error = CircuitOpenError(
-            f"nothing gets through to the LLM: {self._failures} attempts failed without one success between them;"
-            f" the last: {error.message}",
-            hint="what was paid for is kept; run again when the provider answers",
+            f"the LLM cannot be reached: {self._failures} attempts failed without a success in between;"
+            f" last error: {error.message}",
+            hint="paid answers are kept; run again when the provider answers",
         )
         queue, self._queue = self._queue, deque()
         for future, _ in queue:

@@ -1,4 +1,4 @@
-"""What a provider says about its limits, in the headers of its answers."""
+"""Read rate limits from the headers of a provider's answers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-LONGEST_WINDOW = 120.0
-"""Seconds. What is left of a longer window is not spread over it."""
+MAX_WINDOW = 120.0
+"""Longest window in seconds over which the remaining calls are spread."""
 _NEVER = float("-inf")
 _NUMBER = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII)
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -18,20 +18,24 @@ _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|d)", re.ASCII)
 
 
 class Remaining(NamedTuple):
-    """What may still be sent before the limit's next reset."""
+    """Remaining requests and tokens until the next reset of a rate limit."""
 
     requests: float | None = None
+    """Number of requests left."""
     tokens: float | None = None
+    """Number of tokens left."""
     requests_reset: float | None = None
-    """Seconds until the count of requests is full again."""
+    """Seconds until the number of requests is reset."""
     tokens_reset: float | None = None
+    """Seconds until the number of tokens is reset."""
     requests_limit: float | None = None
-    """How many requests there are when the count is full."""
+    """Number of requests after a reset."""
     tokens_limit: float | None = None
+    """Number of tokens after a reset."""
 
 
 def remaining(headers: Mapping[str, str]) -> Remaining | None:
-    """Read ``x-ratelimit-{remaining,reset,limit}-*``; None where there are none, junk is ignored.
+    """Parse ``x-ratelimit-{remaining,reset,limit}-*`` headers. Invalid values are ignored; None if nothing is left.
 
     >>> remaining({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1m2.5s"})[:4]
     (0.0, None, 62.5, None)
@@ -50,7 +54,7 @@ def remaining(headers: Mapping[str, str]) -> Remaining | None:
 
 
 def duration(text: str | None) -> float | None:
-    """Seconds of ``"20ms"``, ``"6m0s"`` or ``"1.5"``; None for anything else."""
+    """Parse a duration such as ``"20ms"``, ``"6m0s"`` or ``"1.5"`` into seconds; None for anything else."""
     if text is None:
         return None
     text = text.strip()
@@ -70,10 +74,10 @@ def _count(text: str | None) -> float | None:
 
 
 class Allowance:
-    """What the provider's headers leave of one limit, spent evenly until its reset once half of it is gone.
+    """Paces calls by one rate limit of the provider: once half of it is used, the rest is spread until its reset.
 
-    That fits a window that fills up all at once (the rest lasts until then) as well as a bucket that fills up steadily
-    (what is spent settles at what flows in). Without a count of what remains, a limit alone is taken for one a minute.
+    This suits fixed windows, for which the rest lasts until the reset, and token buckets, for which the rate settles at
+    the refill rate. A limit without a remaining count is treated as a limit per minute.
     """
 
     def __init__(self) -> None:
@@ -82,35 +86,37 @@ class Allowance:
         self._next = _NEVER
         self._rate: float | None = None
 
-    def hear(self, left: float | None, limit: float | None, reset: float | None, *, out: float, now: float) -> None:
-        """Take what an answer told.
+    def update(
+        self, left: float | None, limit: float | None, reset: float | None, *, in_flight: float, now: float
+    ) -> None:
+        """Update the limit from the headers of an answer.
 
         Args:
-            left: What remains.
-            limit: What there is when the count is full.
-            reset: Seconds until then.
-            out: What the other calls in flight use, which may not be counted in ``left`` yet.
-            now: Seconds.
+            left: Remaining amount.
+            limit: Amount after a reset.
+            reset: Seconds until the reset.
+            in_flight: Amount used by other calls in flight, which ``left`` may not include yet.
+            now: Current time in seconds.
         """
         self._rate = None
         if left is None or reset is None:
             if left is None and limit:
                 self._rate = limit / 60.0
             return
-        scarce = left - out < (limit / 2 if limit else 4 * out)
-        # What is left of hours or days is used at once: who waits for a run wants it to get as far as it can now.
-        if not scarce or left <= 0 or not 0 < reset <= LONGEST_WINDOW:
+        scarce = left - in_flight < (limit / 2 if limit else 4 * in_flight)
+        # The rest of a limit of hours or days is used at once, so that the run gets as far as possible now.
+        if not scarce or left <= 0 or not 0 < reset <= MAX_WINDOW:
             self._left, self._until, self._next = math.inf, _NEVER, _NEVER
             return
-        self._left, self._until = max(left - out, 1.0), now + reset
+        self._left, self._until = max(left - in_flight, 1.0), now + reset
         self._next = min(self._next, self._until)
 
     def wait(self, now: float) -> float:
-        """Seconds until something may go."""
+        """Return the seconds until the next call may start."""
         return self._next - now if self._next > now else 0.0
 
     def take(self, amount: float, now: float) -> None:
-        """Something went that uses ``amount``."""
+        """Record a call that uses ``amount``."""
         begin = max(self._next, now)
         if self._rate is not None:
             self._next = begin + amount / self._rate

@@ -1,4 +1,4 @@
-"""The one retry layer: which failures are tried again, how often, and after how long. No library below retries."""
+"""Retry failed calls. This is the only retry layer: the libraries below are configured not to retry."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BACKOFF_SECONDS = 0.5
-"""The first wait after a failure lasts up to so long; each further one up to twice as long."""
-_LONGEST_PAUSE = 120.0
-"""Seconds that a provider may have us wait by Retry-After."""
+"""Upper bound of the first wait after a failure in seconds; it doubles with each further failure."""
+_MAX_RETRY_AFTER = 120.0
+"""Longest Retry-After that is honoured, in seconds."""
 TRANSIENT = (RateLimitError, ServerError, ConnectionFailedError, DeadlineError)
-"""What may go away by itself. Everything else is raised at once."""
-_PATIENT_FACTOR = 10
-"""The gate deals with a 429 by slowing down, so a 429 counts as only a tenth of an attempt."""
+"""Errors that are retried. All others are raised at once."""
+_RATE_LIMIT_ERRORS_PER_ATTEMPT = 10
+"""Number of 429 responses that count as one attempt, because the gate already slows down for them."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again can help."""
+    """Check whether an error is worth a retry."""
     return isinstance(error, TRANSIENT)
 
 
 class _Stop:
-    """Counts attempts, of which a 429 is only a small part."""
+    """Stop condition that counts a 429 as a fraction of an attempt."""
 
     def __init__(self, max_attempts: int) -> None:
-        self._most = max_attempts
+        self._max_attempts = max_attempts
 
     def __call__(self, state: RetryCallState) -> bool:
         error = state.outcome.exception() if state.outcome is not None else None
         spent: float = getattr(state, "spent", 0.0)
-        spent += 1 / _PATIENT_FACTOR if isinstance(error, RateLimitError) else 1
+        spent += 1 / _RATE_LIMIT_ERRORS_PER_ATTEMPT if isinstance(error, RateLimitError) else 1
         state.spent = spent  # type: ignore[attr-defined]
-        return spent >= self._most - 1e-9
+        return spent >= self._max_attempts - 1e-9
 
 
 def retrying(
     max_attempts: int,
     *,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
-    longest: float = 30.0,
+    max_wait: float = 30.0,
 ) -> AsyncRetrying:
-    """Full-jitter exponential back-off over transient failures.
+    """Return a retry controller with full-jitter exponential back-off for transient errors.
 
-    Retry-After is not waited for here: the gate holds every call back, so that no other worker runs into it either.
+    It does not wait for Retry-After, because the gate delays all calls by it.
 
     Args:
-        max_attempts: Tries in all.
+        max_attempts: Maximum number of attempts.
         sleep: Waits.
-        longest: No back-off lasts longer.
+        max_wait: Longest back-off in seconds.
     """
 
     async def pause(seconds: float) -> None:
@@ -64,7 +64,7 @@ def retrying(
     return AsyncRetrying(
         stop=_Stop(max_attempts),
         retry=retry_if_exception(is_transient),
-        wait=wait_random_exponential(multiplier=BACKOFF_SECONDS, max=longest),
+        wait=wait_random_exponential(multiplier=BACKOFF_SECONDS, max=max_wait),
         sleep=pause,
         reraise=True,
     )
@@ -73,10 +73,15 @@ def retrying(
 async def with_retries(
     call: Callable[[], Awaitable[T]], max_attempts: int, *, sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 ) -> T:
-    """Repeat a call until it works. For calls that pass no gate, so that Retry-After must be waited for here.
+    """Retry a call that is not subject to the gate, waiting for Retry-After.
+
+    Args:
+        call: Makes the call.
+        max_attempts: Maximum number of attempts.
+        sleep: Waits.
 
     Raises:
-        ProviderError: Permanent, or transient once too often.
+        ProviderError: The call was refused, or all attempts failed.
     """
 
     async def attempt() -> T:
@@ -84,7 +89,7 @@ async def with_retries(
             return await call()
         except ProviderError as error:
             if is_transient(error) and error.retry_after:
-                await sleep(min(error.retry_after, _LONGEST_PAUSE))
+                await sleep(min(error.retry_after, _MAX_RETRY_AFTER))
             raise
 
     return await retrying(max_attempts, sleep=sleep)(attempt)

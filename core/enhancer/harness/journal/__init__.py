@@ -1,1 +1,1 @@
-"""Keep every paid completion, claim and batch job in an SQLite file."""
+"""Keep paid completions, claims and batch jobs in an SQLite file."""

@@ -1,8 +1,8 @@
-"""What the journal knows of offline batches: enough that a job outlives the process that began it.
+"""Record batch jobs in the journal, so that a job survives the process that began it.
 
-A job goes through ``writing`` (its file is being written; forgotten if its owner ends), ``ready`` (the file is whole;
-it may or may not have been created at the provider: its token tells), ``out`` (created) and ``closed`` (its results are
-in).
+The states of a job are ``writing`` (its file is being written; the job is forgotten if its owner ends), ``ready`` (the
+file is complete; the job may or may not exist at the provider, where its token identifies it), ``out`` (created) and
+``closed`` (its results are collected).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from enhancer.contracts.llm import Completion
     from enhancer.harness.journal.database import Database
 
-State = Literal["writing", "ready", "out", "closed"]
+JobState = Literal["writing", "ready", "out", "closed"]
 Outcome = Literal["missing", "expired", "failed", "refused", "withdrawn"]
-"""Why a request came back without an answer. ``withdrawn`` is nobody's fault, and counts for nothing."""
+"""Reason why a request has no answer. ``withdrawn`` requests do not count against their entities."""
 SCHEMA = """
 CREATE TABLE jobs (
   token TEXT PRIMARY KEY,
@@ -63,29 +63,32 @@ CREATE TABLE job_entities (
 """
 TABLES = frozenset({"jobs", "job_requests", "job_entities"})
 _OPEN = "state IN ('ready', 'out')"
-_OUT = (
+_OUTSTANDING = (
     "FROM job_entities e JOIN job_requests r ON r.job = e.job AND r.number = e.number JOIN jobs j ON j.token = r.job"
     f" WHERE r.outcome IS NULL AND j.{_OPEN}"
 )
-"""SQL: the entities that are out in an offline batch, or about to be."""
+"""SQL clause: entities in open batch jobs."""
 _COLUMNS = "token, endpoint, model, state, upload, provider_id, said, requests, at"
 
 
 class BatchJob(NamedTuple):
-    """One offline batch."""
+    """A batch job."""
 
     token: str
-    """Ours: told to the provider when the job is created, so that it is found again."""
+    """Token that is sent to the provider with the job and identifies it there."""
     endpoint: str
     model: str
-    state: State
+    state: JobState
     upload: str | None
-    """The provider's name for the file."""
+    """Id of the uploaded file at the provider."""
     provider_id: str | None
+    """Id of the job at the provider."""
     said: str
-    """The status that the provider last told, in its own words."""
+    """Last status reported by the provider, in its own words."""
     requests: int
+    """Number of requests."""
     at: str
+    """Time at which the job was begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,27 +96,32 @@ class BatchRequest:
     """One request of a job."""
 
     hashes: tuple[str, ...]
+    """Input hashes of its entities."""
     ids: tuple[str, ...] | None
+    """Ids of the entities of a group, in the same order; None for a single entity."""
     template: str
+    """Version of the template."""
     request: str
+    """Hash of the messages."""
     attempt: int
+    """Number of this request about its entities, from 1."""
     estimated_prompt_tokens: int
-    ceiling_usd: float
-    """The most that it can cost."""
+    max_cost_usd: float
+    """Maximum cost in USD."""
 
 
 class FailedRequest(NamedTuple):
-    """A request about an entity that came back without an answer."""
+    """A request about an entity that was not answered."""
 
     outcome: Outcome
     message: str
     shared: bool
-    """Whether it was about others too."""
+    """Whether the request was about a group."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What came back for one request: an answer with its cost, or an outcome with a message."""
+    """Result of one request: an answer with its cost, or an outcome with a message."""
 
     number: int
     completion: Completion | None
@@ -123,20 +131,20 @@ class BatchResult:
 
 
 class NewAnswer(NamedTuple):
-    """A request whose answer was new."""
+    """An answer that was not in the journal before."""
 
     completion: Completion
     cost_usd: float | None
-    ceiling_usd: float
+    max_cost_usd: float
 
 
 class BatchJobLog:
-    """The tables of jobs. Made by :class:`~enhancer.harness.journal.journal.Journal`.
+    """Tables of batch jobs in the journal. Created by :class:`~enhancer.harness.journal.journal.Journal`.
 
     Args:
-        database: The journal's.
-        owner: This run.
-        lease: Seconds that an unfinished submission outlives its owner's last sign of life.
+        database: Database of the journal.
+        owner: Name of this run.
+        lease: Seconds after its last renewal at which an unfinished submission may be taken over.
     """
 
     def __init__(self, database: Database, owner: str, lease: float) -> None:
@@ -148,13 +156,13 @@ class BatchJobLog:
     # -- submission -------------------------------------------------------------------------------------------------
 
     def begin(self, token: str, endpoint: str, model: str) -> Future[None]:
-        """Note that a job's file is about to be written."""
+        """Record a job whose file is about to be written."""
         row = (token, endpoint, model, clock.now(), self._owner, clock.lease_clock() + self._lease)
         sql = "INSERT INTO jobs (token, endpoint, model, state, at, owner, expires) VALUES (?,?,?,'writing',?,?,?)"
         return self._submit(lambda connection: _nothing(connection.execute(sql, row)))
 
     def add_requests(self, token: str, first: int, rows: Sequence[BatchRequest]) -> Future[None]:
-        """Note requests of a job that is being written; the first of them has the number ``first``."""
+        """Record requests of a job that is being written, numbered from ``first``."""
 
         def operation(connection: sqlite3.Connection) -> None:
             connection.executemany(
@@ -163,7 +171,7 @@ class BatchJobLog:
                 [
                     (
                         *(token, number, json.dumps(row.hashes), None if row.ids is None else json.dumps(row.ids)),
-                        *(row.template, row.request, row.attempt, row.estimated_prompt_tokens, row.ceiling_usd),
+                        *(row.template, row.request, row.attempt, row.estimated_prompt_tokens, row.max_cost_usd),
                     )
                     for number, row in enumerate(rows, first)
                 ],
@@ -177,7 +185,7 @@ class BatchJobLog:
         return self._submit(operation)
 
     def mark_ready(self, token: str) -> Future[None]:
-        """The file is whole. From now on the job itself keeps others from asking; our claims are given back."""
+        """Record that the file is complete. The job replaces the claims of this run on its entities."""
 
         def operation(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE jobs SET state='ready' WHERE token=?", (token,))
@@ -189,25 +197,25 @@ class BatchJobLog:
         return self._submit(operation)
 
     def mark_uploaded(self, token: str, upload: str) -> Future[None]:
-        """The provider has the file."""
+        """Record that the file was uploaded."""
         sql = "UPDATE jobs SET upload=? WHERE token=?"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (upload, token))))
 
     def mark_created(self, token: str, provider_id: str, said: str) -> Future[None]:
-        """The provider has the job."""
+        """Record that the job was created at the provider."""
         sql = "UPDATE jobs SET state='out', provider_id=?, said=? WHERE token=?"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (provider_id, said, token))))
 
     def forget(self, token: str) -> Future[None]:
-        """Forget a job that was never created."""
-        return self._submit(lambda connection: _forget(connection, token))
+        """Delete a job that was never created."""
+        return self._submit(lambda connection: _delete_job(connection, token))
 
     def take_over(self, endpoint: str) -> Future[list[BatchJob]]:
-        """Take over jobs that others began and did not finish submitting; the future holds them, ours from now on."""
+        """Take over unfinished submissions of ended or expired owners. The future holds these jobs."""
 
         def operation(connection: sqlite3.Connection) -> list[BatchJob]:
             now = clock.lease_clock()
-            left = []
+            taken = []
             rows = connection.execute(
                 f"SELECT {_COLUMNS}, owner, expires FROM jobs WHERE state IN ('writing', 'ready') AND endpoint=?",  # noqa: S608
                 (endpoint,),
@@ -219,18 +227,18 @@ class BatchJobLog:
                 connection.execute(
                     "UPDATE jobs SET owner=?, expires=? WHERE token=?", (self._owner, now + self._lease, job.token)
                 )
-                left.append(job)
-            return left
+                taken.append(job)
+            return taken
 
         return self._submit(operation)
 
     def release(self) -> Future[None]:
-        """Leave unfinished submissions of ours to whoever comes next; forget those whose file is not whole."""
+        """Let the next run take over unfinished submissions; delete jobs whose file is incomplete."""
 
         def operation(connection: sqlite3.Connection) -> None:
             mine = "SELECT token FROM jobs WHERE owner=? AND state='writing'"
             for (token,) in connection.execute(mine, (self._owner,)).fetchall():
-                _forget(connection, token)
+                _delete_job(connection, token)
             connection.execute("UPDATE jobs SET expires=0 WHERE owner=?", (self._owner,))
 
         return self._submit(operation)
@@ -238,38 +246,43 @@ class BatchJobLog:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def set_status(self, token: str, said: str) -> Future[None]:
-        """Keep the status that the provider last told."""
+        """Record the last status reported by the provider."""
         sql = "UPDATE jobs SET said=? WHERE token=?"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (said, token))))
 
     def record_results(self, job: BatchJob, returned: Sequence[BatchResult]) -> Future[list[NewAnswer]]:
-        """Write what came back. Each answer counts once, however often it is told; an answer outweighs an error.
+        """Write results to the journal. Each answer counts once, and an answer replaces an error.
 
-        The future holds the answers that were new.
+        Args:
+            job: The job.
+            returned: Its results.
+
+        Returns:
+            A future of the answers that were new.
         """
         at = clock.now()
 
         def operation(connection: sqlite3.Connection) -> list[NewAnswer]:
             new = []
-            for one in returned:
+            for result in returned:
                 row = connection.execute(
                     "SELECT hashes, ids, template, request, attempt, estimated_prompt_tokens, ceiling_usd, outcome"
                     " FROM job_requests WHERE job=? AND number=?",
-                    (job.token, one.number),
+                    (job.token, result.number),
                 ).fetchone()
-                if row is None or row[7] == "paid" or (row[7] is not None and one.completion is None):
+                if row is None or row[7] == "paid" or (row[7] is not None and result.completion is None):
                     continue
-                if one.completion is None:
-                    _outcome(connection, job.token, one.number, one.outcome, one.message[:2000])
+                if result.completion is None:
+                    _set_outcome(connection, job.token, result.number, result.outcome, result.message[:2000])
                     continue
                 hashes = tuple(json.loads(row[0]))
                 call = PaidCall(
-                    text=one.completion.text,
-                    finish_reason=one.completion.finish_reason,
-                    prompt_tokens=one.completion.prompt_tokens,
-                    completion_tokens=one.completion.completion_tokens,
+                    text=result.completion.text,
+                    finish_reason=result.completion.finish_reason,
+                    prompt_tokens=result.completion.prompt_tokens,
+                    completion_tokens=result.completion.completion_tokens,
                     estimated_prompt_tokens=row[5],
-                    cost_usd=one.cost_usd,
+                    cost_usd=result.cost_usd,
                     model=job.model,
                     template=row[2],
                     request=row[3],
@@ -278,22 +291,22 @@ class BatchJobLog:
                     ids=None if row[1] is None else tuple(json.loads(row[1])),
                 )
                 write_call(connection, call, at)
-                _outcome(connection, job.token, one.number, "paid", "")
-                _forget_troubles(connection, hashes)
-                new.append(NewAnswer(one.completion, one.cost_usd, row[6]))
+                _set_outcome(connection, job.token, result.number, "paid", "")
+                _delete_failed_requests(connection, hashes)
+                new.append(NewAnswer(result.completion, result.cost_usd, row[6]))
             return new
 
         return self._submit(operation)
 
     def close(self, token: str, outcome: Outcome, message: str, said: str) -> Future[int]:
-        """End a job; requests without a result get this outcome, and the future holds how many they are."""
+        """Close a job. Requests without a result get ``outcome``; the future holds their number."""
 
         def operation(connection: sqlite3.Connection) -> int:
             left = connection.execute(
                 "UPDATE job_requests SET outcome=?, message=? WHERE job=? AND outcome IS NULL",
                 (outcome, message[:2000], token),
             ).rowcount
-            # Requests without an answer stay: later runs count them against their entities.
+            # Requests without an answer are kept: later runs count them against their entities.
             done = "SELECT number FROM job_requests WHERE job=? AND outcome IN ('paid', 'withdrawn')"
             connection.execute(f"DELETE FROM job_entities WHERE job=? AND number IN ({done})", (token, token))  # noqa: S608
             connection.execute("DELETE FROM job_requests WHERE job=? AND outcome IN ('paid', 'withdrawn')", (token,))
@@ -303,40 +316,42 @@ class BatchJobLog:
         return self._submit(operation)
 
     def withdraw_refusals(self, token: str) -> Future[None]:
-        """Count the refusals of a job against no entity: the settings were to blame."""
+        """Withdraw the refused requests of a job, because the settings were the cause."""
         sql = "UPDATE job_requests SET outcome='withdrawn' WHERE job=? AND outcome='refused'"
         return self._submit(lambda connection: _nothing(connection.execute(sql, (token,))))
 
     def clear_failed_requests(self, hashes: Sequence[str]) -> Future[None]:
-        """Forget what went wrong with these entities."""
-        return self._submit(lambda connection: _forget_troubles(connection, hashes))
+        """Delete the failed requests of these entities."""
+        return self._submit(lambda connection: _delete_failed_requests(connection, hashes))
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def open_jobs(self, endpoint: str | None = None) -> list[BatchJob]:
-        """Jobs that are out, or may be; of one endpoint alone where it is given."""
+        """Return the jobs that are or may be at the provider, optionally of one endpoint only."""
         rows = self._read(f"SELECT {_COLUMNS} FROM jobs WHERE {_OPEN} ORDER BY at, token", ())  # noqa: S608
         return [job for job in (BatchJob(*row) for row in rows) if endpoint in (None, job.endpoint)]
 
     def unfinished_jobs(self) -> list[BatchJob]:
-        """Jobs that are not closed, those that are being written included."""
+        """Return the jobs that are not closed, including those being written."""
         rows = self._read(f"SELECT {_COLUMNS} FROM jobs WHERE state != 'closed'", ())  # noqa: S608
         return [BatchJob(*row) for row in rows]
 
     def pending_tokens(self) -> set[str]:
-        """Tokens of jobs whose file may still be needed."""
+        """Return the tokens of jobs whose file may still be needed."""
         return {row[0] for row in self._read("SELECT token FROM jobs WHERE state IN ('writing', 'ready')", ())}
 
     def outstanding(self, hashes: Sequence[str]) -> set[str]:
-        """Those of ``hashes`` that are out."""
+        """Return the input hashes that are in open jobs."""
         found: set[str] = set()
         for chunk in chunks(hashes):
-            rows = self._read(f"SELECT DISTINCT e.input_hash {_OUT} AND e.input_hash IN ({marks(chunk)})", chunk)
+            rows = self._read(
+                f"SELECT DISTINCT e.input_hash {_OUTSTANDING} AND e.input_hash IN ({marks(chunk)})", chunk
+            )
             found.update(row[0] for row in rows)
         return found
 
     def failed_requests(self, hashes: Sequence[str]) -> dict[str, list[FailedRequest]]:
-        """What went wrong with each of ``hashes`` so far; those without are left out."""
+        """Return the failed requests of each input hash, for those that have any."""
         found: dict[str, list[FailedRequest]] = {}
         for chunk in chunks(hashes):
             rows = self._read(
@@ -351,7 +366,7 @@ class BatchJobLog:
         return found
 
     def reserved_cost(self) -> float:
-        """The most that all open requests together can cost, in USD."""
+        """Return the maximum cost of all open requests in USD."""
         rows = self._read(
             "SELECT coalesce(sum(r.ceiling_usd), 0.0) FROM job_requests r JOIN jobs j ON j.token = r.job"  # noqa: S608
             f" WHERE r.outcome IS NULL AND j.{_OPEN}",
@@ -360,33 +375,33 @@ class BatchJobLog:
         return float(rows[0][0])
 
     def refusals(self, token: str) -> list[str]:
-        """The different messages with which requests of a job were refused; two at most."""
+        """Return up to two distinct messages of the refused requests of a job."""
         sql = "SELECT DISTINCT message FROM job_requests WHERE job=? AND outcome='refused' LIMIT 2"
         return [row[0] for row in self._read(sql, (token,))]
 
 
 def outstanding_among(connection: sqlite3.Connection, hashes: Sequence[str]) -> set[str]:
-    """Those of ``hashes`` that are out, within a transaction of the journal."""
-    sql = f"SELECT e.input_hash {_OUT} AND e.input_hash IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
+    """Return the input hashes that are in open jobs, within a transaction of the journal."""
+    sql = f"SELECT e.input_hash {_OUTSTANDING} AND e.input_hash IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
     return {row[0] for row in connection.execute(sql, (json.dumps(hashes),))}
 
 
 def renew(connection: sqlite3.Connection, owner: str, expires: float) -> None:
-    """Extend the lease of an owner's unfinished submissions, within a transaction of the journal."""
+    """Extend the leases of unfinished submissions of an owner, within a transaction of the journal."""
     connection.execute("UPDATE jobs SET expires=? WHERE owner=?", (expires, owner))
 
 
-def _outcome(connection: sqlite3.Connection, token: str, number: int, outcome: str, message: str) -> None:
+def _set_outcome(connection: sqlite3.Connection, token: str, number: int, outcome: str, message: str) -> None:
     sql = "UPDATE job_requests SET outcome=?, message=? WHERE job=? AND number=?"
     connection.execute(sql, (outcome, message, token, number))
 
 
-def _forget(connection: sqlite3.Connection, token: str) -> None:
+def _delete_job(connection: sqlite3.Connection, token: str) -> None:
     for table, column in (("job_entities", "job"), ("job_requests", "job"), ("jobs", "token")):
         connection.execute(f"DELETE FROM {table} WHERE {column}=?", (token,))  # noqa: S608 - constants
 
 
-def _forget_troubles(connection: sqlite3.Connection, hashes: Sequence[str]) -> None:
+def _delete_failed_requests(connection: sqlite3.Connection, hashes: Sequence[str]) -> None:
     connection.executemany(
         "DELETE FROM job_entities WHERE input_hash=? AND job IN (SELECT token FROM jobs WHERE state='closed')",
         [(hash_,) for hash_ in hashes],

@@ -1,4 +1,4 @@
-"""How completions are written: all that wait together, in few statements of many rows each."""
+"""Write completions to the journal, many rows per statement."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence, Sized
 
-PARAMETERS = 900
-"""Values in one statement: older builds of SQLite take 999."""
+MAX_PARAMETERS = 900
+"""Maximum number of values in a statement; older builds of SQLite accept 999."""
 
 
 class PaidAnswer(NamedTuple):
-    """A completion, as seen by one of the entities that it is about."""
+    """A paid completion, as seen by one of its entities."""
 
     completion: int
+    """Number of the completion in the journal."""
     place: int
-    """The entity's place among those of the request."""
+    """Position of the entity in the group, from 0."""
     ids: tuple[str, ...] | None
-    """The ids of a batched request, in order; None when the entity was asked about alone."""
+    """Ids of the entities of a group, in order; None for a single entity."""
     text: str
     finish_reason: str
     prompt_tokens: int | None
@@ -31,7 +32,7 @@ class PaidAnswer(NamedTuple):
 
 
 class PaidCall(NamedTuple):
-    """What is to be written about one completion."""
+    """A paid call to be written to the journal."""
 
     text: str
     finish_reason: str
@@ -44,25 +45,25 @@ class PaidCall(NamedTuple):
     request: str
     attempt: int
     hashes: tuple[str, ...]
-    """The input hashes that it is about."""
+    """Input hashes of its entities."""
     ids: tuple[str, ...] | None = None
-    """The ids of a batched request, in the same order."""
+    """Ids of the entities of a group, in the same order; None for a single entity."""
 
 
 def write_call(connection: sqlite3.Connection, call: PaidCall, at: str) -> PaidAnswer:
-    """Write one completion within a transaction; gives it as its first entity sees it."""
+    """Write one completion within a transaction. Return it for its first entity."""
     return write_calls(connection, [(at, call)])[0]
 
 
 def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]]) -> list[PaidAnswer]:
-    """Write completions, many rows in one statement."""
-    # Nobody else writes within this transaction, so the next numbers are ours.
+    """Write completions within a transaction. Return each for its first entity."""
+    # This transaction is the only writer, so the next numbers are free.
     last = connection.execute("SELECT coalesce(max(id), 0) FROM completions").fetchone()[0]
     rows: list[object] = []
     answers: list[object] = []
     paid: list[PaidAnswer] = []
     for number, (at, call) in enumerate(calls, last + 1):
-        # What is given back is what a later run will read.
+        # Return exactly what a later run will read.
         text = storable(call.text)
         ids = None if call.ids is None else json.dumps(call.ids)
         counts = (call.prompt_tokens, call.completion_tokens)
@@ -92,28 +93,28 @@ def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]
 
 
 def _insert(connection: sqlite3.Connection, into: str, width: int, values: Sequence[object]) -> None:
-    """Insert rows that lie one after another in ``values``, as many a statement as its parameters allow."""
+    """Insert the rows concatenated in ``values``, as many per statement as the parameter limit allows."""
     row = f"({marks(range(width))})"
-    step = PARAMETERS // width * width
+    step = MAX_PARAMETERS // width * width
     for start in range(0, len(values), step):
         part = values[start : start + step]
         connection.execute(
-            f"INSERT INTO {into} VALUES {','.join([row] * (len(part) // width))}",  # noqa: S608 - names of ours
+            f"INSERT INTO {into} VALUES {','.join([row] * (len(part) // width))}",  # noqa: S608 - constants
             part,
         )
 
 
 def storable(text: str) -> str:
-    """The text as SQLite can hold it: it takes no lone surrogates, its shell stops at NUL, and models send both."""
+    """Escape lone surrogates and NUL, which models send and SQLite or its shell cannot handle."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def marks(values: Sized) -> str:
-    """Question marks for so many values."""
+    """Return a placeholder list for the values."""
     return ",".join("?" * len(values))
 
 
 def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Parts that fit into one statement."""
-    for start in range(0, len(values), PARAMETERS):
-        yield values[start : start + PARAMETERS]
+    """Yield parts of ``values`` that fit in one statement."""
+    for start in range(0, len(values), MAX_PARAMETERS):
+        yield values[start : start + MAX_PARAMETERS]

@@ -1,4 +1,4 @@
-"""An SQLite file with one writing thread: what arrives while it commits goes into its next transaction."""
+"""Access an SQLite file with a single writer thread that groups operations into transactions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 R = TypeVar("R")
-_PATIENCE = 60.0
-"""Seconds to wait for another connection's lock."""
-_MOST = 4096
-"""Operations in one transaction."""
+_LOCK_TIMEOUT = 60.0
+"""Seconds to wait for a lock of another connection."""
+_MAX_OPERATIONS = 4096
+"""Maximum number of operations per transaction."""
 
 
 class _Queued(NamedTuple):
-    """What waits for the writer: ``operation`` takes a connection and the payloads of its like, and answers each."""
+    """An operation waiting for the writer thread.
+
+    ``operation`` is called with a connection and the payloads of consecutive entries with the same operation. It returns
+    one result per payload.
+    """
 
     operation: Callable[[sqlite3.Connection, list[Any]], Sequence[Any]]
     payload: Any
@@ -38,19 +42,21 @@ class _Queued(NamedTuple):
 
 
 class Database:
-    """Safe for several threads and processes. WAL, ``synchronous=FULL``: what is committed survives a power cut.
+    """SQLite file that is safe to use from several threads and processes.
+
+    It uses a write-ahead log with ``synchronous=FULL``, so committed transactions survive a power failure.
 
     Args:
-        path: The file; made where there is none.
-        schema: SQL that makes its tables.
-        application_id: Marks files of this kind.
-        version: Of the schema.
-        tables: What must be there.
-        migrations: SQL that makes the next version of each earlier one that is still understood.
+        path: Path of the file, which is created if it does not exist.
+        schema: SQL that creates the tables.
+        application_id: SQLite application id of files of this kind.
+        version: Version of the schema.
+        tables: Names of the required tables.
+        migrations: SQL that migrates each supported earlier version to the next.
 
     Raises:
         StoreCorruptError: The file is empty, damaged, of another kind or of an unknown version.
-        StoreError: It cannot be made.
+        StoreError: The file cannot be created.
     """
 
     def __init__(
@@ -76,7 +82,7 @@ class Database:
         self._check(application_id, version, tables)
 
     def submit(self, operation: Callable[[sqlite3.Connection], Any]) -> Future[Any]:
-        """Have the writer run ``operation`` in its next transaction; the future is done when that is on disk."""
+        """Run ``operation`` in the next transaction. The future is done when the transaction is on disk."""
         future: Future[Any] = Future()
         self._put(_Queued(lambda connection, _: [operation(connection)], None, future))
         return future
@@ -87,15 +93,15 @@ class Database:
         payload: P,
         future: Future[R] | asyncio.Future[R],
     ) -> None:
-        """Like :meth:`submit`, for what comes by the thousand: ``operation`` is given all payloads that wait together.
+        """Like :meth:`submit`, for frequent operations: ``operation`` is called once with all waiting payloads.
 
-        Each statement gives the interpreter's lock away and has to win it back from a busy event loop, which may take
-        milliseconds: a few statements of many rows are far quicker than many of one row.
+        Each statement releases the interpreter lock and must reacquire it from a busy event loop, which may take
+        milliseconds. A few statements of many rows are therefore much faster than many statements of one row.
 
         Args:
-            operation: Writes many payloads; its results are in their order. The same object each time.
-            payload: What is to be written.
-            future: Done when it is on disk. One of asyncio: its loop wakes once for all that were committed.
+            operation: Writes many payloads and returns a result for each. Must be the same object in every call.
+            payload: The payload to write.
+            future: Done when the payload is on disk. The event loop of asyncio futures wakes once per transaction.
         """
         self._put(_Queued(operation, payload, future))
 
@@ -109,14 +115,14 @@ class Database:
             self._queue.put(queued)
 
     def read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
-        """All rows of a query, on a connection of this thread's own."""
+        """Return all rows of a query, using the connection of the current thread."""
         try:
             return self._connect().execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
-            raise self._typed(error) from None
+            raise self._convert_error(error) from None
 
     def close(self) -> None:
-        """Finish what is queued and close; closing twice is fine."""
+        """Finish queued operations and close. Can be called twice."""
         with self._lock:
             if self._closed:
                 return
@@ -130,7 +136,7 @@ class Database:
                 connection.close()
 
     def _create(self, schema: str, application_id: int, version: int) -> None:
-        """Build it under another name and link it: nobody ever sees half a journal, so an empty one is a fault."""
+        """Create the file under a temporary name and link it, so an incomplete file is never visible."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -152,14 +158,16 @@ class Database:
             temporary.unlink(missing_ok=True)
 
     def _check(self, application_id: int, version: int, tables: frozenset[str]) -> None:
-        """Refuse a file that is not the journal it should be.
+        """Check that the file is a journal of a supported version.
 
         Raises:
-            StoreCorruptError: It is empty, damaged, or no journal.
+            StoreCorruptError: It is empty, damaged, or not a journal.
         """
-        hint = f"move {self.path} away to go on: profiles in the store are kept, answers only in the journal are lost"
+        hint = (
+            f"move {self.path} away to continue: profiles in the store are kept, answers only in the journal are lost"
+        )
         if self.path.stat().st_size == 0:
-            raise StoreCorruptError(f"the journal {self.path} is empty: something truncated it", hint=hint)
+            raise StoreCorruptError(f"the journal {self.path} is empty: it was truncated", hint=hint)
         rows = self.read("SELECT * FROM pragma_application_id, pragma_user_version", ())
         if rows[0][0] != application_id:
             raise StoreCorruptError(f"{self.path} is not a journal of enhancer", hint=hint)
@@ -167,43 +175,45 @@ class Database:
             self._migrate(version)
         elif rows[0][1] != version:
             raise StoreCorruptError(
-                f"the journal {self.path} has version {rows[0][1]}, and this enhancer knows version {version}",
+                f"the journal {self.path} has version {rows[0][1]}, but this enhancer supports version {version}",
                 hint="use the version of enhancer that wrote it",
             )
-        there = {row[0] for row in self.read("SELECT name FROM sqlite_master WHERE type='table'", ())}
-        if not tables <= there:
-            raise StoreCorruptError(f"the journal {self.path} lacks a table", hint=hint)
+        existing = {row[0] for row in self.read("SELECT name FROM sqlite_master WHERE type='table'", ())}
+        if not tables <= existing:
+            raise StoreCorruptError(f"the journal {self.path} is missing a table", hint=hint)
 
     def _migrate(self, version: int) -> None:
-        """Bring an older file up to date, all at once or not at all; of several processes one does it."""
+        """Migrate an older file in one transaction. If several processes try, one of them does it."""
         connection = self._connect()
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                while (there := connection.execute("PRAGMA user_version").fetchone()[0]) < version:
-                    # Not executescript(), which would commit first.
-                    for statement in self._migrations[there].split(";"):
+                while (found := connection.execute("PRAGMA user_version").fetchone()[0]) < version:
+                    # executescript() would commit first.
+                    for statement in self._migrations[found].split(";"):
                         connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version={there + 1}")
+                    connection.execute(f"PRAGMA user_version={found + 1}")
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise self._typed(error) from None
+            raise self._convert_error(error) from None
 
     def _connect(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            # Closed by another thread than the one that reads, at the end.
-            connection = sqlite3.connect(self.path, isolation_level=None, timeout=_PATIENCE, check_same_thread=False)
+            # close() is called by another thread than the reader.
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, timeout=_LOCK_TIMEOUT, check_same_thread=False
+            )
             try:
                 _to_wal(connection)
                 connection.execute("PRAGMA synchronous=FULL")
             except sqlite3.OperationalError as error:
                 connection.close()
-                if not self._rests(error):
+                if not self._is_readable_unlocked(error):
                     raise
                 connection = sqlite3.connect(
                     f"file:{quote(str(self.path.absolute()))}?immutable=1",
@@ -216,52 +226,52 @@ class Database:
                 self._connections.append(connection)
         return connection
 
-    def _rests(self, error: sqlite3.OperationalError) -> bool:
-        """Whether the file is where nobody can write, and no log beside it holds more than it does: it can be read."""
+    def _is_readable_unlocked(self, error: sqlite3.OperationalError) -> bool:
+        """Check whether the file is on a read-only medium without a pending log, so it can be read without locks."""
         code = getattr(error, "sqlite_errorname", "") or ""
         log = self.path.with_name(f"{self.path.name}-wal")
         return code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) and not (log.exists() and log.stat().st_size)
 
-    def _typed(self, error: sqlite3.Error) -> StoreError:
+    def _convert_error(self, error: sqlite3.Error) -> StoreError:
         code = getattr(error, "sqlite_errorname", "") or ""
         if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return StoreCorruptError(
                 f"the journal {self.path} is damaged: {error}",
-                hint="move it away to go on: profiles in the store are kept, answers that are only in it are lost",
+                hint="move it away to continue: profiles in the store are kept, other answers are lost",
             )
         if code.startswith("SQLITE_FULL") or "disk is full" in str(error):
-            return StoreError(f"the disk is full: cannot write {self.path}", hint="make room and run again")
+            return StoreError(f"the disk is full: cannot write {self.path}", hint="free some space and run again")
         hint = None
         if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-            hint = "its folder must be writable; copy the project to where you may write"
-        return StoreError(f"the journal {self.path}: {error}", hint=hint)
+            hint = "make its folder writable, or copy the project to a writable folder"
+        return StoreError(f"cannot use the journal {self.path}: {error}", hint=hint)
 
     def _write(self) -> None:
-        """The writer thread: everything that waits goes into one transaction."""
+        """Run the writer thread: all waiting operations go into one transaction."""
         while True:
             first = self._queue.get()
             if first is None:
                 return
-            batch = [first]
+            queued_operations = [first]
             last = False
             with contextlib.suppress(queue.Empty):
-                while len(batch) < _MOST:
+                while len(queued_operations) < _MAX_OPERATIONS:
                     more = self._queue.get_nowait()
                     if more is None:
                         last = True
                         break
-                    batch.append(more)
-            self._transact(batch)
+                    queued_operations.append(more)
+            self._transact(queued_operations)
             if last:
                 return
 
-    def _transact(self, batch: list[_Queued]) -> None:
+    def _transact(self, queued_operations: list[_Queued]) -> None:
         results: list[Any] = []
         try:
             connection = self._connect()
             connection.execute("BEGIN IMMEDIATE")
             try:
-                for operation, alike in groupby(batch, key=lambda queued: queued.operation):
+                for operation, alike in groupby(queued_operations, key=lambda queued: queued.operation):
                     results.extend(operation(connection, [queued.payload for queued in alike]))
                 connection.execute("COMMIT")
             except BaseException:
@@ -269,40 +279,40 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            failure: BaseException = self._typed(error)
-        except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
+            failure: BaseException = self._convert_error(error)
+        except BaseException as error:  # noqa: BLE001 - passed to the waiting futures
             failure = error
         else:
-            _tell(batch, results, failed=False)
+            _resolve(queued_operations, results, failed=False)
             return
-        if len(batch) > 1 and not isinstance(failure, StoreError):
-            # One bad operation spoils only itself.
-            for one in batch:
+        if len(queued_operations) > 1 and not isinstance(failure, StoreError):
+            # Run the operations one by one, so that a failing one does not affect the others.
+            for one in queued_operations:
                 self._transact([one])
             return
-        _tell(batch, [failure] * len(batch), failed=True)
+        _resolve(queued_operations, [failure] * len(queued_operations), failed=True)
 
 
-def _tell(batch: Sequence[_Queued], outcomes: Sequence[Any], *, failed: bool) -> None:
-    """Set the futures; those of an event loop all at once, in that loop."""
+def _resolve(queued_operations: Sequence[_Queued], outcomes: Sequence[Any], *, failed: bool) -> None:
+    """Resolve the futures; those of an event loop are resolved together, in that loop."""
     loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for queued, outcome in zip(batch, outcomes, strict=True):
+    for queued, outcome in zip(queued_operations, outcomes, strict=True):
         future = queued.future
         if isinstance(future, asyncio.Future):
             loops.setdefault(future.get_loop(), []).append((future, outcome))
             continue
-        # Whoever asked may have been cancelled meanwhile; what was paid for is written all the same.
+        # The caller may have been cancelled meanwhile; its paid answer is written nevertheless.
         with contextlib.suppress(InvalidStateError):
             if failed:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
     for loop, pairs in loops.items():
-        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            loop.call_soon_threadsafe(_tell_loop, pairs, failed)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_resolve_in_loop, pairs, failed)
 
 
-def _tell_loop(pairs: Sequence[tuple[asyncio.Future[Any], Any]], failed: bool) -> None:
+def _resolve_in_loop(pairs: Sequence[tuple[asyncio.Future[Any], Any]], failed: bool) -> None:
     for future, outcome in pairs:
         if future.done():
             continue
@@ -313,8 +323,8 @@ def _tell_loop(pairs: Sequence[tuple[asyncio.Future[Any], Any]], failed: bool) -
 
 
 def _to_wal(connection: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log. SQLite does not wait by itself where another connection is about to do the same."""
-    until = time.monotonic() + _PATIENCE
+    """Switch to a write-ahead log, retrying while another connection does the same: SQLite does not wait here."""
+    until = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")

@@ -1,19 +1,20 @@
-"""The journal: every completion that was paid for, on disk before it is judged.
+"""Keep a journal of all paid completions, which are on disk before they are validated.
 
-One SQLite file in the store's folder (WAL, ``synchronous=FULL``). A single thread writes; what arrives while it commits
-goes into its next transaction, so that a hundred answers a second cost few flushes. Readers have a connection each.
+The journal is one SQLite file in the folder of the store (write-ahead log, ``synchronous=FULL``). A single thread
+writes and groups the operations that arrive during a commit, so a hundred answers per second need few flushes. Each
+reading thread has its own connection.
 
 Tables::
 
-    completions   one row a paid call: raw text, tokens, cost, model, template, time
-    answers       which entities (by input hash) a completion is about
-    quarantine    entities that got no valid profile, with the reason and the raw text
-    claims        who is asking about an input hash just now, so that two processes do not pay twice
-    jobs          offline batches, from before they are created until their results are in
-    job_requests  their requests: those that are out, and those that came back without an answer
-    job_entities  which entities each of those is about
+    completions   one row per paid call: raw text, tokens, cost, model, template, time
+    answers       the entities (by input hash) of each completion
+    quarantine    entities without a valid profile, with the reason and the raw text
+    claims        the run that is working on an input hash, so that two processes do not pay twice
+    jobs          batch jobs, from before their creation until their results are collected
+    job_requests  requests of these jobs that are open or have no answer
+    job_entities  the entities of each of these requests
 
-The last three are :class:`~enhancer.harness.journal.batch_jobs.BatchJobLog`'s.
+:class:`~enhancer.harness.journal.batch_jobs.BatchJobLog` manages the last three.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Key
 
 JOURNAL_FILE_NAME = "journal.sqlite"
+"""Name of the file in the folder of the store."""
 SCHEMA_VERSION = 2
 LEASE_SECONDS = 60.0
+"""Default lease of a claim in seconds."""
 _APPLICATION_ID = 0x656E686A  # "enhj"
 _SCHEMA = """
 CREATE TABLE completions (
@@ -87,7 +90,7 @@ _TABLES = frozenset({"completions", "answers", "quarantine", "claims"})
 
 
 class Quarantined(NamedTuple):
-    """An entity that got no valid profile."""
+    """An entity in quarantine."""
 
     kind: str
     id: str
@@ -96,12 +99,12 @@ class Quarantined(NamedTuple):
     reason: str
     raw: str
     transient: bool
-    """Whether the cause may pass, and was not the entity itself: then the next run asks again unasked."""
+    """Whether the cause was transient and not the entity; the next run then retries it."""
     at: str
 
 
 class ObservedUsage(NamedTuple):
-    """What the ledger knows of a model's calls."""
+    """Totals of the calls to a model in the ledger."""
 
     calls: int
     entities: int
@@ -112,31 +115,35 @@ class ObservedUsage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CostLine:
-    """One line of the ledger."""
+    """Totals of a group of calls in the ledger."""
 
     group: str
+    """Day, model or template."""
     calls: int
     entities: int
     prompt_tokens: int
     completion_tokens: int
     cost_usd: float | None
-    """Sum of the known costs; None when none is known."""
+    """Sum of the known costs in USD; None if no cost is known."""
     calls_of_unknown_cost: int
 
     def to_json(self) -> dict[str, Any]:
-        """The line as JSON values."""
+        """Convert the line to JSON values."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Journal:
-    """The journal of one store. Safe for several threads and processes.
+    """Journal of one store, safe to use from several threads and processes.
 
     Args:
-        directory: The store's folder.
-        lease: Seconds that a claim outlives its last renewal.
+        directory: Folder of the store.
+        lease: Seconds after its last renewal at which a claim expires.
 
     Attributes:
-        batch_jobs: What is known of offline batches.
+        path: Path of the file.
+        owner: Unique name of this run.
+        lease: Seconds after its last renewal at which a claim expires.
+        batch_jobs: Log of batch jobs.
     """
 
     def __init__(self, directory: Path, *, lease: float = LEASE_SECONDS) -> None:
@@ -158,19 +165,27 @@ class Journal:
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def record(self, call: PaidCall) -> Future[PaidAnswer]:
-        """Write a completion; the future holds it as its first entity sees it."""
+        """Write a completion. The future holds it for its first entity."""
         future: Future[PaidAnswer] = Future()
         self._database.append(write_calls, (clock.now(), call), future)
         return future
 
     def record_soon(self, call: PaidCall) -> asyncio.Future[PaidAnswer]:
-        """Likewise, for the running event loop."""
+        """Write a completion. The future belongs to the running event loop."""
         future: asyncio.Future[PaidAnswer] = asyncio.get_running_loop().create_future()
         self._database.append(write_calls, (clock.now(), call), future)
         return future
 
     def quarantine(self, key: Key, input_hash: str, *, reason: str, raw: str, transient: bool = False) -> Future[None]:
-        """Note that an entity got no valid profile."""
+        """Put an entity in quarantine.
+
+        Args:
+            key: Key of the entity.
+            input_hash: Its input hash.
+            reason: Reason to show.
+            raw: Text of the last answer.
+            transient: Whether the next run should retry it.
+        """
         row = (*key, input_hash, reason[:2000], storable(raw), int(transient), clock.now())
         return self._submit(
             lambda connection: _discard(
@@ -183,11 +198,11 @@ class Journal:
         )
 
     def release_quarantine(self, keys: Sequence[tuple[Key, str]], *, forget_answers: bool) -> Future[None]:
-        """Take entities out of quarantine.
+        """Remove entities from quarantine.
 
         Args:
             keys: Pairs of key and input hash.
-            forget_answers: Whether the answers so far shall not be looked at again (they stay in the ledger).
+            forget_answers: Whether to ignore their answers in future runs (they stay in the ledger).
         """
 
         def operation(connection: sqlite3.Connection) -> None:
@@ -198,25 +213,25 @@ class Journal:
         return self._submit(operation)
 
     def claim(self, hashes: Sequence[str]) -> Future[set[str]]:
-        """Claim input hashes; the future holds those that are now ours and were not before.
+        """Claim input hashes. The future holds those that this run now owns.
 
-        A claim of somebody whose lease has run out, or whose process is known to be gone, is taken over. What is out in
-        an offline batch cannot be claimed.
+        Claims whose lease has expired, or whose process is known to have ended, are taken over. Input hashes in open
+        batch jobs cannot be claimed.
         """
-        asked = list(dict.fromkeys(hashes))
+        requested = list(dict.fromkeys(hashes))
 
         def operation(connection: sqlite3.Connection) -> set[str]:
             now = clock.lease_clock()
             held = connection.execute(
                 "SELECT input_hash, owner, expires FROM claims"
                 " WHERE input_hash IN (SELECT value FROM json_each(?)) AND expires > ? AND expires <= ?",
-                # A lease that ends implausibly late was written before the machine restarted, which resets its clock.
-                (json.dumps(asked), now, now + 10 * self.lease),
+                # A lease that ends implausibly late was written before the machine was restarted.
+                (json.dumps(requested), now, now + 10 * self.lease),
             ).fetchall()
-            gone = {owner: has_ended(owner) for owner in {row[1] for row in held}}
-            theirs = {hash_ for hash_, owner, _ in held if not gone[owner]}
-            theirs |= jobs.outstanding_among(connection, asked)
-            ours = [hash_ for hash_ in asked if hash_ not in theirs]
+            ended = {owner: has_ended(owner) for owner in {row[1] for row in held}}
+            theirs = {hash_ for hash_, owner, _ in held if not ended[owner]}
+            theirs |= jobs.outstanding_among(connection, requested)
+            ours = [hash_ for hash_ in requested if hash_ not in theirs]
             connection.execute(
                 "INSERT OR REPLACE INTO claims (input_hash, owner, expires) SELECT value, ?, ? FROM json_each(?)",
                 (self.owner, now + self.lease, json.dumps(ours)),
@@ -226,7 +241,7 @@ class Journal:
         return self._submit(operation)
 
     def renew(self) -> Future[None]:
-        """Extend the lease of all that we hold."""
+        """Extend the leases of all claims and submissions of this run."""
 
         def operation(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -237,7 +252,7 @@ class Journal:
         return self._submit(operation)
 
     def unclaim(self, hashes: Iterable[str] | None = None) -> Future[None]:
-        """Give claims back: those of ``hashes``, or all of ours."""
+        """Release claims of this run: those of ``hashes``, or all."""
         which = None if hashes is None else json.dumps(list(hashes))
 
         def operation(connection: sqlite3.Connection) -> None:
@@ -254,7 +269,7 @@ class Journal:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def paid_answers(self, hashes: Sequence[str]) -> dict[str, list[PaidAnswer]]:
-        """What was paid for each of ``hashes``, oldest first; those without are left out."""
+        """Return the paid answers of each input hash, oldest first, for those that have any."""
         found: dict[str, list[PaidAnswer]] = {}
         for chunk in chunks(hashes):
             rows = self._read(
@@ -270,7 +285,7 @@ class Journal:
         return found
 
     def quarantined(self, kind: str, ids: Sequence[str], aspect: str = "") -> dict[str, Quarantined]:
-        """Those of ``ids`` that are in quarantine."""
+        """Return the quarantine entries of the given ids."""
         found = {}
         for chunk in chunks(ids):
             rows = self._read(
@@ -282,7 +297,7 @@ class Journal:
         return found
 
     def all_quarantined(self) -> Iterator[Quarantined]:
-        """Everything in quarantine, as a stream."""
+        """Stream all quarantine entries."""
         last = ("", "", "")
         while True:
             rows = self._read(
@@ -297,7 +312,7 @@ class Journal:
             last = rows[-1][:3]
 
     def costs(self, by: Literal["day", "model", "template"] = "day") -> list[CostLine]:
-        """The ledger: every call that was paid for, summed by day (UTC), model or template."""
+        """Return the totals of all paid calls by day (UTC), model or template."""
         column = {"day": "substr(at, 1, 10)", "model": "model", "template": "template"}[by]
         rows = self._read(
             f"SELECT {column}, count(*), sum(entities), coalesce(sum(prompt_tokens), 0),"  # noqa: S608 - one of three
@@ -308,15 +323,15 @@ class Journal:
         return [CostLine(*row) for row in rows]
 
     def observed_usage(self, model: str, template: str | None = None) -> ObservedUsage:
-        """Sums over the calls whose tokens were told, to correct estimates by."""
-        where = "model=? AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL AND attempt=1"
+        """Return totals of the calls with known token counts, which correct token estimates."""
+        condition = "model=? AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL AND attempt=1"
         parameters = [model]
         if template is not None:
-            where += " AND template=?"
+            condition += " AND template=?"
             parameters.append(template)
         rows = self._read(
             "SELECT count(*), sum(entities), sum(prompt_tokens), sum(estimated_prompt_tokens),"  # noqa: S608 - constants
-            f" sum(completion_tokens) FROM completions WHERE {where}",
+            f" sum(completion_tokens) FROM completions WHERE {condition}",
             parameters,
         )
         return ObservedUsage(*(value or 0 for value in rows[0]))
@@ -324,7 +339,7 @@ class Journal:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Finish what is queued and close; closing twice is fine."""
+        """Finish queued operations and close. Can be called twice."""
         self._database.close()
 
     def __enter__(self) -> Self:

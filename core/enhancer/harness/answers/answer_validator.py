@@ -1,4 +1,4 @@
-"""What may enter the store: every answer is validated here, even where the provider promises to keep the schema."""
+"""Validate answers against their schema and prompt, even if the provider promises to follow the schema."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
-from enhancer.harness.answers.fast_schema import shortcut
 from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
+from enhancer.harness.answers.plain_schema import compile_plain_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _TAG = re.compile(r"</?data>")
 _ECHO_LENGTH = 60
-"""A profile that repeats this much of the prompt, word for word, is no profile."""
-_REASON_LENGTH = 600
+"""Minimum length of a profile that counts as a repetition of the prompt."""
+_MAX_REASON_LENGTH = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +33,38 @@ class Answer:
 
 
 class AnswerValidator:
-    """Judges answers about one kind of entity against one schema and the prompt that they answer."""
+    """Validator of the answers about one kind of entity.
+
+    Args:
+        schema: JSON schema of an answer about one entity.
+        system: System text, which a profile must not repeat.
+    """
 
     def __init__(self, schema: Mapping[str, Any], system: str) -> None:
-        # An empty registry: a reference to another document is an error, never a fetch.
+        # With an empty registry, a reference to another document is an error instead of a download.
         self._validator = Draft202012Validator(dict(schema), registry=Registry())
-        self._fits = shortcut(schema) or _unknown
+        self._is_surely_valid = compile_plain_schema(schema) or _never
         self._system = _plain(system)
 
     def validate_text(self, text: str, prompt: str) -> Answer:
-        """Read and judge the answer about one entity.
+        """Parse and validate the answer about one entity.
 
         Raises:
-            InvalidAnswerError: With a message for the model.
+            InvalidAnswerError: The answer is not valid. The message is for the model.
         """
         return self.validate(parse_object(text), prompt)
 
     def validate(self, value: Mapping[str, Any], prompt: str) -> Answer:
-        """Judge an answer that has been read.
+        """Validate a parsed answer.
 
         Args:
-            value: The object.
-            prompt: The rendered user text that it answers.
+            value: The JSON object.
+            prompt: Rendered user text that it answers.
 
         Raises:
-            InvalidAnswerError: With a message for the model.
+            InvalidAnswerError: The answer is not valid. The message is for the model.
         """
-        if not self._fits(value):
+        if not self._is_surely_valid(value):
             errors = sorted(self._validator.iter_errors(value), key=lambda error: (len(error.path), str(error.path)))
             if errors:
                 raise InvalidAnswerError(_explain(errors))
@@ -69,9 +74,9 @@ class AnswerValidator:
         tags = value.get("tags", ())
         if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
             tags = ()
-        for what, text in (("profile", profile), *(("tags", tag) for tag in tags)):
+        for name, text in (("profile", profile), *(("tags", tag) for tag in tags)):
             if _UNSAFE.search(text):
-                raise InvalidAnswerError(f"{what!r} holds a control character or half a Unicode character")
+                raise InvalidAnswerError(f"{name!r} holds a control character or half a Unicode character")
         self._refuse_echo(profile, prompt)
         return Answer(profile, tuple(tag.strip() for tag in tags if tag.strip()))
 
@@ -96,31 +101,31 @@ def _plain(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-def _unknown(_: object) -> bool:
+def _never(_: object) -> bool:
     return False
 
 
 def _share_nothing(plain: str, prompt: str) -> bool:
-    """Whether it is plain from a few words that neither text can hold the other; most profiles are done with here."""
+    """Check by a few words whether neither text can contain the other. This settles most profiles."""
     folded = prompt.casefold()
     if all(word in folded for word in plain.split(" ", 8)[:8]):
         return False
-    # Whatever is cut at the end of the opening is no word.
+    # The last word of the opening may be truncated.
     opening = _TAG.sub(" ", folded[:400]).split(None, 8)
     return not all(word in plain for word in opening[: 8 if len(opening) > 8 else -1])
 
 
 def _explain(errors: Sequence[ValidationError]) -> str:
-    """The first few faults, each with its place; values that were sent are cut short."""
-    said = []
+    """Describe the first few errors with their places; quoted values are shortened."""
+    described = []
     for error in errors[:3]:
-        place = ".".join(str(part) for part in error.path) or "the object"
-        said.append(f"{place}: {_short(error)}")
-    return "; ".join(said)[:_REASON_LENGTH]
+        path = ".".join(str(part) for part in error.path) or "the object"
+        described.append(f"{path}: {_short(error)}")
+    return "; ".join(described)[:_MAX_REASON_LENGTH]
 
 
 def _short(error: ValidationError) -> str:
-    # jsonschema's own messages quote the whole instance, however long.
+    # The messages of jsonschema quote the whole value, which may be long.
     rule, limit = error.validator, error.validator_value
     known = {
         "minLength": f"is shorter than {limit} characters",

@@ -1,4 +1,4 @@
-"""Which element of a batched reply belongs to whom: by id, never by position."""
+"""Match the elements of a group reply to entities by id, never by position."""
 
 from __future__ import annotations
 
@@ -13,25 +13,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GroupReply:
-    """A batched reply, sorted out. Every id that was asked about is in exactly one of the three."""
+    """A group reply by id. Every requested id is in exactly one of the three attributes."""
 
     found: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The element of each id, without its ``id``; not yet judged."""
+    """Element of each id without its ``id`` key; not validated yet."""
     contradictory: dict[str, str] = field(default_factory=dict)
-    """Ids that the reply contradicts itself about, and how."""
+    """Ids with contradictory elements, and a description of the problem."""
     missing: list[str] = field(default_factory=list)
+    """Ids without a usable element."""
 
 
 def match_group_reply(text: str, ids: Sequence[str]) -> GroupReply:
-    """Sort out a reply about ``ids`` (which are distinct).
+    """Match the elements of a reply to the requested ids.
 
-    Elements may come in any order. An id that turned into a number is taken for the asked id that it can only mean.
-    Elements under ids that nobody asked about are ignored. Two equal elements of one id count as one; two that differ
-    leave that id in doubt. One profile under several ids counts for none of them: an entry may have said
-    "write this for every id", or the model lost count. Those ids are missing, and asked about again in smaller groups.
+    Elements may be in any order. An id that became a number is accepted if it can mean only one requested id. Elements
+    with other ids are ignored. Equal elements with one id count once; different ones are contradictory. If several ids
+    have the same profile, it counts for none of them, because one entry may have asked for it on behalf of all, or the
+    model may have lost count. Those ids are missing and are asked about again in smaller groups.
+
+    Args:
+        text: The reply.
+        ids: The requested ids, without duplicates.
 
     Raises:
-        InvalidAnswerError: The reply as a whole cannot be used.
+        InvalidAnswerError: The reply as a whole is not valid.
     """
     reply = parse_object(text)
     elements = reply.get("items")
@@ -52,14 +57,14 @@ def match_group_reply(text: str, ids: Sequence[str]) -> GroupReply:
         found.setdefault(id_, content)
     for id_ in contradictory:
         del found[id_]
-    for id_ in _alike(found):
+    for id_ in _with_same_profile(found):
         del found[id_]
     missing = [id_ for id_ in ids if id_ not in found and id_ not in contradictory]
     return GroupReply(found, contradictory, missing)
 
 
-def _alike(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Ids whose profile is another id's too, but for case and space."""
+def _with_same_profile(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the ids whose profile equals that of another id, ignoring case and space."""
     by_profile: dict[str, list[str]] = {}
     for id_, content in found.items():
         if isinstance(profile := content.get("profile"), str):
@@ -68,7 +73,7 @@ def _alike(found: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def _resolve(given: Any, exact: set[str], ids: Sequence[str]) -> str | None:
-    """The asked id that ``given`` means, or None."""
+    """Return the requested id that ``given`` means, or None."""
     if isinstance(given, bool) or not isinstance(given, str | int | float):
         return None
     if isinstance(given, float):
@@ -79,12 +84,12 @@ def _resolve(given: Any, exact: set[str], ids: Sequence[str]) -> str | None:
     if text in exact:
         return text
     if isinstance(given, int):
-        near = [id_ for id_ in ids if _as_number(id_) == given]
+        candidates = [id_ for id_ in ids if _as_number(id_) == given]
     else:
-        near = [id_ for id_ in ids if id_.strip() == text.strip()]
-    return near[0] if len(near) == 1 else None
+        candidates = [id_ for id_ in ids if id_.strip() == text.strip()]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _as_number(id_: str) -> int | None:
-    # Not int(): that also reads "1_0", and digits of other scripts; and it refuses very long ones by an exception.
+    # int() also accepts "1_0" and digits of other scripts, and raises for very long numbers.
     return int(id_) if len(id_) < 40 and id_.isascii() and id_.isdigit() else None

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 from jsonschema import Draft202012Validator
 
-from enhancer.harness.answers.fast_schema import shortcut
+from enhancer.harness.answers.plain_schema import compile_plain_schema
 from enhancer.prompts import PROFILE_SCHEMA
 
 LENGTHS = st.integers(0, 4)
@@ -52,7 +52,7 @@ VALUES = st.recursive(
 
 @given(SCHEMAS, VALUES)
 def test_yes_means_valid(schema: dict[str, Any], value: Any) -> None:
-    check = shortcut(schema)
+    check = compile_plain_schema(schema)
     assert check is not None
     if check(value):
         assert Draft202012Validator(schema).is_valid(value)
@@ -78,11 +78,11 @@ def test_yes_means_valid(schema: dict[str, Any], value: Any) -> None:
     ],
 )
 def test_what_is_not_understood_is_left_to_the_validator(schema: Any) -> None:
-    assert shortcut(schema) is None
+    assert compile_plain_schema(schema) is None
 
 
 def test_the_schema_of_profiles_is_understood() -> None:
-    check = shortcut(PROFILE_SCHEMA)
+    check = compile_plain_schema(PROFILE_SCHEMA)
     assert check is not None
     assert check({"profile": "x" * 20, "tags": ["a"]})
     assert not check({"profile": "x" * 20, "tags": ["a"], "more": 1})
