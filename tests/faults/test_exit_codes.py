@@ -92,7 +92,7 @@ def test_1_is_failed_and_says_why(enhancer: Run, llm_server: LoopbackServer) -> 
     llm_server.script.default = fails(500, "the backend is on fire")
     done = enhancer("generate", "--yes", "--set", "llm.max_attempts=1")
     assert done.returncode == 1
-    assert "nothing gets through" in done.stderr
+    assert "the LLM cannot be reached" in done.stderr
     assert "the backend is on fire" in done.stderr
 
 

@@ -69,7 +69,7 @@ def test_a_dead_server_fails_the_run_and_puts_nobody_in_quarantine(invoke, proje
     project("http://127.0.0.1:9/v1", f"items_per_request = {per_request}")
     done = invoke("generate", "--yes", "--json")
     assert done.code == 1
-    assert "nothing got through to the LLM: the connection to http://127.0.0.1:9/v1 failed" in done.err
+    assert "the LLM cannot be reached: the connection to http://127.0.0.1:9/v1 failed" in done.err
     assert invoke("store", "quarantine").out == "nothing is in quarantine\n"
     project()
     done = invoke("generate", "--yes", "--json")

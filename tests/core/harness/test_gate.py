@@ -47,7 +47,7 @@ class FakeTime:
 
 
 def make(time: FakeTime, concurrency: int = 4, **more: Any) -> Gate:
-    return Gate(concurrency, **{"clock": time.clock, "sleep": time.sleep, "chance": lambda: 0.0, **more})
+    return Gate(concurrency, **{"clock": time.clock, "sleep": time.sleep, "random_number": lambda: 0.0, **more})
 
 
 async def one(

@@ -58,7 +58,7 @@ def test_a_job_that_the_provider_does_not_know(bench, batches):
     batches.default = Plan(polls=99)
     bench.offline(wait=False)
     batches.jobs.clear()
-    with pytest.raises(RequestError, match="knows no batch job batch_0") as caught:
+    with pytest.raises(RequestError, match="has no batch job batch_0") as caught:
         bench.offline()
     assert "--abandon" in str(caught.value)
     report = bench.offline(abandon=True)

@@ -32,8 +32,8 @@ _MAX_OPERATIONS = 4096
 class _Queued(NamedTuple):
     """An operation waiting for the writer thread.
 
-    ``operation`` is called with a connection and the payloads of consecutive entries with the same operation. It returns
-    one result per payload.
+    ``operation`` is called with a connection and the payloads of consecutive entries with the same operation. It
+    returns one result per payload.
     """
 
     operation: Callable[[sqlite3.Connection, list[Any]], Sequence[Any]]

@@ -15,7 +15,7 @@ from enhancer.progress import Progress
 
 async def test_the_gate_says_how_it_is_held_back() -> None:
     now = 0.0
-    gate = Gate(32, clock=lambda: now, chance=lambda: 0.0)
+    gate = Gate(32, clock=lambda: now, random_number=lambda: 0.0)
     assert gate.throttling() is None
     first, second = await gate.enter(), await gate.enter()
     gate.failed(first, RateLimitError("slow down", retry_after=12.0))

@@ -45,7 +45,7 @@ def asked(*hashes, ceiling=1.0):
         request="r",
         attempt=1,
         estimated_prompt_tokens=10,
-        ceiling_usd=ceiling,
+        max_cost_usd=ceiling,
     )
 
 
@@ -127,7 +127,7 @@ def test_an_answer_is_written_once_with_its_outcome(journal):
     new = journal.batch_jobs.record_results(
         job, [BatchResult(1, done, 0.5), BatchResult(1, done, 0.5), BatchResult(0, done, 0.25), error]
     )
-    assert [(one.cost_usd, one.ceiling_usd) for one in new.result()] == [(0.5, 2.0), (0.25, 1.0)]
+    assert [(one.cost_usd, one.max_cost_usd) for one in new.result()] == [(0.5, 2.0), (0.25, 1.0)]
     assert journal.batch_jobs.record_results(job, [BatchResult(0, done, 0.25)]).result() == []
     assert {hash_: [paid.ids for paid in rows] for hash_, rows in journal.paid_answers(["a", "b", "c"]).items()} == {
         "a": [None],
@@ -176,10 +176,10 @@ def test_a_submission_is_adopted_only_when_its_owner_is_gone(journal, tmp_path):
 
 
 def test_the_pace_slows_while_nothing_moves_and_jitters():
-    pace = PollInterval(60.0, chance=lambda: 0.5)
+    pace = PollInterval(60.0, random_number=lambda: 0.5)
     assert [round(pace.next(moved=moved)) for moved in (True, False, False, True)] == [60, 90, 135, 60]
     assert pace.next(moved=False) == pytest.approx(90)
     for _ in range(20):
         longest = pace.next(moved=False)
     assert longest == pytest.approx(600)
-    assert PollInterval(60.0, chance=lambda: 0.0).next(moved=True) == pytest.approx(54)
+    assert PollInterval(60.0, random_number=lambda: 0.0).next(moved=True) == pytest.approx(54)

@@ -255,7 +255,7 @@ class Steady(Provider):
 def test_limits_told_in_headers_are_kept_without_a_429(kind: type[Provider]) -> None:
     time = Timeline()
     provider = kind(time, 60)
-    gate = Gate(4, clock=time.clock, sleep=time.sleep, chance=lambda: 0.0)
+    gate = Gate(4, clock=time.clock, sleep=time.sleep, random_number=lambda: 0.0)
 
     async def worker(calls: list[int]) -> None:
         while calls:
@@ -346,7 +346,7 @@ def test_plenty_and_windows_of_a_day_hold_nobody_up() -> None:
 def test_pauses_are_jittered_upwards() -> None:
     for chance, ends in ((0.0, 10.0), (1.0, 10.5)):
         time = Timeline()
-        gate = Gate(1, clock=time.clock, sleep=time.sleep, chance=lambda chance=chance: chance)
+        gate = Gate(1, clock=time.clock, sleep=time.sleep, random_number=lambda chance=chance: chance)
 
         async def main(gate: Gate = gate) -> float:
             gate.failed(await gate.enter(), RateLimitError("429", retry_after=10.0))
