@@ -64,7 +64,7 @@ class BGE(BatchedEmbedder):
         except ImportError as error:
             if (error.name or "").split(".")[0] != "FlagEmbedding":
                 raise
-            raise models.missing_extra("FlagEmbedding", "bge") from None
+            raise models.missing_library("bge", "FlagEmbedding", "bge") from None
         if folder is None:
             models.require_reachable(options.model, None)
         device = models.pick_device(options.device)

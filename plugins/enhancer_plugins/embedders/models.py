@@ -87,9 +87,9 @@ def unavailable(model: str, error: Exception) -> ConfigError:
     return ConfigError(f"[embedder] model {model!r} cannot be loaded: {reason}", hint=_HINT)
 
 
-def missing_extra(library: str, extra: str) -> PluginError:
-    """Return the exception for a library that is not installed."""
-    return PluginError(f"{library} is not installed", hint=f'pip install "enhancer[{extra}]"')
+def missing_library(plugin: str, library: str, extra: str) -> PluginError:
+    """Return the exception for an embedder whose library is not installed."""
+    return PluginError(f"embedder {plugin!r} needs the library {library}", hint=f'pip install "enhancer[{extra}]"')
 
 
 def pick_device(device: str | None) -> str:
@@ -103,8 +103,17 @@ def pick_device(device: str | None) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def load_sentence_transformer(model: str | Path, *, device: str | None, max_length: int | None, **options: Any) -> Any:
+def load_sentence_transformer(
+    plugin: str, model: str | Path, *, device: str | None, max_length: int | None, **options: Any
+) -> Any:
     """Load a ``SentenceTransformer`` without remote code.
+
+    Args:
+        plugin: Name of the embedder, for messages.
+        model: Name on the hub, or a local folder.
+        device: Torch device; None for the fastest available.
+        max_length: Maximum length of a text in tokens; None for the limit of the model.
+        options: Further arguments of ``SentenceTransformer``.
 
     Raises:
         PluginError: The library is not installed.
@@ -115,7 +124,7 @@ def load_sentence_transformer(model: str | Path, *, device: str | None, max_leng
     except ImportError as error:
         if (error.name or "").split(".")[0] != "sentence_transformers":
             raise
-        raise missing_extra("sentence-transformers", "minilm") from None
+        raise missing_library(plugin, "sentence-transformers", "minilm") from None
     try:
         loaded = SentenceTransformer(str(model), device=pick_device(device), trust_remote_code=False, **options)
     except (OSError, ValueError) as error:

@@ -60,6 +60,7 @@ class SentenceTransformers(BatchedEmbedder):
         if folder is None:
             models.require_reachable(options.model, options.revision)
         return models.load_sentence_transformer(
+            "sentence-transformers",
             folder or options.model,
             device=options.device,
             max_length=options.max_seq_length,

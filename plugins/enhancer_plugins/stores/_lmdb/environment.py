@@ -49,7 +49,7 @@ class SharedEnvironment:
         self._initial = initial
         self._users = 0
         self._stale = False
-        self._page = self._least = 0
+        self._page_size = self._min_size = 0
         self._map_lock = MapLock()
         self._reopening = threading.Lock()
         self._pinned: set[Pinned] = set()
@@ -244,8 +244,8 @@ class SharedEnvironment:
                 os.close(self._file)
             self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
             self._checker = PageChecker(self.path, self._file)
-            self._page = environment.stat()["psize"]
-            self._least = 2 * self._page
+            self._page_size = environment.stat()["psize"]
+            self._min_size = 2 * self._page_size
             self._needed = 0
             return environment
 
@@ -276,19 +276,19 @@ class SharedEnvironment:
             return self._open()
 
     @classmethod
-    def forked(cls) -> None:
+    def after_fork_in_child(cls) -> None:
         """Replace all locks in a forked child, since threads of the parent that held them do not exist there."""
         cls._registry_lock = threading.Lock()
         for shared in cls._all.values():
-            shared.leave_parent()
+            shared.abandon_inherited()
 
-    def leave_parent(self) -> None:
+    def abandon_inherited(self) -> None:
         """Mark the inherited environment, which is reopened on next use."""
         self._stale = True
         self._map_lock = MapLock()
         self._reopening = threading.Lock()
         for pinned in self._pinned:
-            pinned.leave_parent()
+            pinned.abandon_inherited()
         self._pinned.clear()
 
     # --- the map --------------------------------------------------------------------------------------------------
@@ -310,18 +310,18 @@ class SharedEnvironment:
         A truncation during a read cannot be detected in time.
         """
         size = os.fstat(self._file).st_size
-        if size >= max(self._needed, self._least):
+        if size >= max(self._needed, self._min_size):
             # The newest meta page can be read: check that the file contains all its pages.
-            self._needed = (self._environment.info()["last_pgno"] + 1) * self._page
+            self._needed = (self._environment.info()["last_pgno"] + 1) * self._page_size
             if size >= self._needed:
                 return
         # Another process may have committed and not yet extended the file.
         for _ in range(_ATTEMPTS):
-            if os.fstat(self._file).st_size >= max(self._needed, self._least):
+            if os.fstat(self._file).st_size >= max(self._needed, self._min_size):
                 return
             time.sleep(0.01)
         datafile.check_length(self.path)
-        if (size := os.fstat(self._file).st_size) < max(self._needed, self._least):
+        if (size := os.fstat(self._file).st_size) < max(self._needed, self._min_size):
             raise StoreCorruptError(
                 f"{self.path} was truncated while it was open: it has {size:,} of {self._needed:,} bytes",
                 hint=REMEDY,
@@ -343,8 +343,8 @@ class SharedEnvironment:
         raise StoreCorruptError(f"{self.path} is damaged: its meta pages contradict each other", hint=REMEDY)
 
     def _adopt_size(self) -> None:
-        with translate_errors(self.path), self._map_lock.move() as may:
-            self._require(may)
+        with translate_errors(self.path), self._map_lock.move() as can_move:
+            self._require(can_move)
             self._environment.set_mapsize(0)
 
     def _reserve(self) -> None:
@@ -352,13 +352,13 @@ class SharedEnvironment:
 
         This takes address space, not memory. If address space is limited, the map keeps its size.
         """
-        with self._map_lock.move() as may:
+        with self._map_lock.move() as can_move:
             size = self._environment.info()["map_size"]
-            if may and size < self.cap and datafile.can_map(self.cap):
+            if can_move and size < self.cap and datafile.can_map(self.cap):
                 self._environment.set_mapsize(self.cap)
 
-    def _require(self, may_move: bool) -> None:
-        if not may_move:
+    def _require(self, can_move: bool) -> None:
+        if not can_move:
             raise StoreError(
                 f"{self.path} must grow, but a snapshot of it is open in this process",
                 hint="close the snapshot, or increase the limit on address space (ulimit -v)",
@@ -375,9 +375,9 @@ class SharedEnvironment:
             )
 
     def _grow(self, size: int) -> None:
-        with translate_errors(self.path), self._map_lock.move() as may:
+        with translate_errors(self.path), self._map_lock.move() as can_move:
             if self._environment.info()["map_size"] == size:
-                self._require(may)
+                self._require(can_move)
                 larger = min(2 * size, self.cap)
                 if not datafile.can_map(larger):
                     raise StoreError(
@@ -388,7 +388,7 @@ class SharedEnvironment:
 
     def _keep_length(self) -> None:
         """Extend a file that is too short after a commit; see :func:`.datafile.check_length`."""
-        needed = (self._environment.info()["last_pgno"] + 1) * self._page
+        needed = (self._environment.info()["last_pgno"] + 1) * self._page_size
         if os.fstat(self._file).st_size < needed:
             datafile.extend(self.path, needed)
 
@@ -424,7 +424,7 @@ class Pinned:
                 self._transaction = None
                 self._shared.unpin(self)
 
-    def leave_parent(self) -> None:
+    def abandon_inherited(self) -> None:
         """Abandon the transaction in a forked child, which must not free the parent's slot in the table of readers."""
         self._lock = threading.RLock()
         if self._transaction is not None:
@@ -437,4 +437,4 @@ def _means_read_only(error: Exception) -> bool:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=SharedEnvironment.forked)
+    os.register_at_fork(after_in_child=SharedEnvironment.after_fork_in_child)
