@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _GAP = 2
-_WORD = 16
-"""Cells of text may be broken within words longer than this; numbers are never broken."""
+_WORDS = (16, 10)
+"""Words longer than this may be broken. The second limit is for tables of numbers, which are hard to compare in blocks;
+numbers themselves are never broken."""
 _GLUE = "\ue000"
 """Stands for the space after ``±`` while lines are broken: a private-use character, one cell wide."""
 
@@ -60,7 +61,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[in
         cells.insert(1, ["-" * width for width in widths])
         return "\n".join(_line(row, widths, right) for row in cells)
     cells = [[cell.replace("± ", f"±{_GLUE}") for cell in row] for row in cells]
-    fitted = _fit(cells, widths, right, room)
+    limits = _WORDS if right else _WORDS[:1]
+    fitted = next((found for limit in limits if (found := _fit(cells, widths, right, room, limit))), None)
     if fitted is None:
         return "\n\n".join(pairs(list(zip(head, row, strict=True))) for row in rows)
     return _wrapped(cells, fitted, right).replace(_GLUE, " ")
@@ -86,14 +88,14 @@ def _pad(cell: str, width: int, right: bool = False) -> str:
 
 
 def _fit(
-    cells: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[int], room: int
+    cells: Sequence[Sequence[str]], widths: Sequence[int], right: Sequence[int], room: int, longest_word: int
 ) -> Sequence[int] | None:
-    """Narrow the widest columns until the table fits; None if it does not fit with one word to a line."""
+    """Narrow the widest columns until the table fits; None if it does not fit even with one word to a line."""
     room -= _GAP * (len(widths) - 1)
     least = []
     for place, column in enumerate(zip(*cells, strict=True)):
         longest = max((_width(word) for cell in column for word in cell.split(" ")), default=0)
-        least.append(longest if place in right else min(longest, _WORD))
+        least.append(longest if place in right else min(longest, longest_word))
     if sum(least) > room:
         return None
     fitted = list(widths)

@@ -84,7 +84,7 @@ def ablation(result: Mapping[str, Any]) -> str:
     rows = [[name, *(_mean_and_deviation(arm.get(metric)) for metric in metrics)] for name, arm in arms.items()]
     parts = [table(["arm", *metrics], rows, right=range(1, len(metrics) + 1))]
     if comparisons := result.get("comparisons"):
-        head = ["arm", "baseline", "metric", "delta", "t", "df", "p", "adjusted p", "significant"]
+        head = ["arm", "against", "metric", "delta", "t", "df", "p", "adjusted p", "significant"]
         parts.append(table(head, [_comparison(each) for each in comparisons], right=range(3, 8)))
     if (strata := result.get("strata")) and metrics:
         parts.append(_strata(strata, list(arms), metrics[0]))
@@ -109,10 +109,13 @@ def _mean_and_deviation(metric: Mapping[str, Any] | None) -> str:
 
 
 def _comparison(each: Mapping[str, Any]) -> list[str]:
-    delta = each["delta"]
-    signed = f"{delta:+.4f}" if isinstance(delta, float | int) and math.isfinite(delta) else "-"
-    values = [number(each[key]) for key in ("t", "df", "p", "p_adjusted")]
-    return [each["arm"], each["baseline"], each["metric"], signed, *values, "yes" if each["significant"] else "no"]
+    delta, t = (_decimals(each[key], spec) for key, spec in (("delta", "+.4f"), ("t", ".2f")))
+    values = [number(each[key]) for key in ("df", "p", "p_adjusted")]
+    return [each["arm"], each["baseline"], each["metric"], delta, t, *values, "yes" if each["significant"] else "no"]
+
+
+def _decimals(value: float | None, spec: str) -> str:
+    return "-" if value is None or not math.isfinite(value) else f"{value:{spec}}"
 
 
 def ranking(result: Mapping[str, Any], title: str) -> str:

@@ -36,7 +36,7 @@ def test_an_ablation():
     text = results.ablation(ablation())
     assert "0.3100 ± 0.0100" in text
     assert "+0.0200" in text
-    assert text.splitlines()[7].split() == ["align", "none", "ndcg@10", "+0.0200", "6.3000", "4", "0.0030", "-", "no"]
+    assert text.splitlines()[7].split() == ["align", "none", "ndcg@10", "+0.0200", "6.30", "4", "0.0030", "-", "no"]
     assert "ndcg@10 by stratum" in text
     assert text.endswith("No significant gain.\n\nOn the tail: nor here.")
 

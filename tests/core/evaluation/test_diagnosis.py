@@ -215,7 +215,7 @@ def test_what_is_wrong_with_a_feature_is_said(world, toys):
     assert found.find("spread of vectors (profile)").level == "poor"
     assert "collapsed" in found.find("spread of vectors (profile)").words
     assert found.find("duplicate profiles").level == found.find("echo of the text").level == "poor"
-    assert "Problems: duplicate profiles of items" in found.verdict
+    assert "Problems: duplicate profiles (items)" in found.verdict
     assert found.level == "fair"
     half = vectors.copy()
     half[::2] = 0

@@ -318,7 +318,7 @@ def _verdict(checks: Sequence[DiagnosticCheck]) -> tuple[Level, str]:
     agreements = [c for c in checks if c.kind == "item" and c.topic == "agreement"]
     main = agreements[0] if agreements else None  # that of the training input, which comes first
     poor = [c for c in checks if c.level == "poor" and c.topic != "agreement"]
-    problems = f" Problems: {'; '.join(f'{c.name} of {c.kind}s' for c in poor)}." if poor else ""
+    problems = f" Problems: {'; '.join(f'{c.name} ({c.kind}s)' for c in poor)}." if poor else ""
     leak = next((c for c in poor if c.topic == "leak"), None)
     if leak is not None:
         return "poor", f"No verdict before leaks are ruled out: {leak.words}."
