@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.project.profile_checks`, the module's name since version 0.6."""
+"""Kept for imports of the old name; use :mod:`enhancer.project.profile_checks`."""
 
 from enhancer.project.profile_checks import *  # noqa: F403

@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.project.parts`, the module's name since version 0.6."""
+"""Kept for imports of the old name; use :mod:`enhancer.project.parts`."""
 
 from enhancer.project.parts import ProjectParts as Parts, ProjectParts as ProjectParts  # noqa: F401

@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.plugin_host`, the current name of this module."""
+"""Kept for imports of the old name; use :mod:`enhancer.plugin_host`."""
 
 from enhancer.plugin_host import *  # noqa: F403

@@ -70,7 +70,7 @@ def load(folder: Path, split_seed: int) -> World:
 def vectors(world: World) -> tuple[np.ndarray, np.ndarray]:
     """Of users and of films."""
     from enhancer.contracts import Context
-    from enhancer.features.reading.table import pool
+    from enhancer.features.reading.pooling import pool
     from enhancer_plugins.embedders.minilm import MiniLM, MiniLMOptions
 
     items = MiniLM(MiniLMOptions(), Context()).encode(world.texts)

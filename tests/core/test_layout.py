@@ -31,7 +31,7 @@ BELOW = {
     "project": CONTRACTS
     | {"storekit", "plugin_host", "config", "data", "prompts", "harness", "features", "evaluation", "serving"},
 }
-# Modules kept for imports written before version 0.6: they re-export a module's new place.
+# Modules kept for imports of an old name.
 MOVED = {
     "enhancer.contracts.codec",
     "enhancer.evaluation.metrics",

@@ -1,4 +1,7 @@
-"""Load settings: flags override the environment, which overrides the project file and its defaults."""
+"""Load settings: flags override the environment, which overrides the project file and its defaults.
+
+Options of plugins are validated by their own classes, in :mod:`enhancer.project.chosen_plugins`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Abstract base classes and protocols that plugins implement. They import no other part of the core.
+"""Abstract base classes and protocols that plugins implement. They import nothing of the core but its ground floor.
 
 ===========  ==========================================  =======================
 kind         base class                                  conformance suite

@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.storekit.codec`, the current name of this module."""
+"""Kept for imports of the old name; use :mod:`enhancer.storekit.codec`."""
 
 from enhancer.storekit.codec import *  # noqa: F403

@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.evaluation.measuring.metrics`, the module's name since version 0.6."""
+"""Kept for imports of the old name; use :mod:`enhancer.evaluation.measuring.metrics`."""
 
 from enhancer.evaluation.measuring.metrics import *  # noqa: F403

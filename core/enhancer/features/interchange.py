@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.features.storing.interchange`, the module's name since version 0.6."""
+"""Kept for imports of the old name; use :mod:`enhancer.features.storing.interchange`."""
 
 from enhancer.features.storing.interchange import *  # noqa: F403

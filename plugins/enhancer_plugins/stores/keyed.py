@@ -1,3 +1,3 @@
-"""Re-export :mod:`enhancer.storekit.keyed`, the current name of this module."""
+"""Kept for imports of the old name; use :mod:`enhancer.storekit.keyed`."""
 
 from enhancer.storekit.keyed import *  # noqa: F403

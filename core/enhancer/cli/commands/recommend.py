@@ -1,4 +1,4 @@
-"""``recommend`` and ``similar``: rank items by stored vectors."""
+"""``recommend`` and ``similar``: rank items by the artifact's factors, and by stored vectors."""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.errors import ConfigError, StoreError
-from enhancer.features.reading.table import feature_table, pool
+from enhancer.features.reading.pooling import pool
+from enhancer.features.reading.table import feature_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
