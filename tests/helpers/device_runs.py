@@ -21,7 +21,7 @@ import stand_in_device
 import torch
 
 from enhancer.contracts import Context
-from enhancer.testing.backbone import Watcher, labelled, planted
+from enhancer.testing.planted import RecordingMonitor, labelled, planted
 from enhancer_plugins.backbones.fm import FM, FMOptions
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.adapter import Adapter, AdapterOptions
@@ -63,7 +63,9 @@ def fit(name: str, device: str, **other: Any) -> Any:
     fusion = fuser_class(fuser_options(**more.pop("fuser", {})), Context())
     backbone_class, options_class = BACKBONES[backbone]
     data = labelled(planted()) if more.get("loss") == "log" else planted().data
-    return backbone_class(options_class(**more), Context()).fit_checked(data, fusion, seed=0, monitor=Watcher())
+    return backbone_class(options_class(**more), Context()).fit_checked(
+        data, fusion, seed=0, monitor=RecordingMonitor()
+    )
 
 
 def compared(name: str, device: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Lets the tests run from a checkout, too, where this distribution is not installed."""
+"""Put the source folder on the path, so that the tests run from a checkout without installing it."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ sys.path.insert(0, SOURCE)
 
 
 @pytest.fixture(autouse=True)
-def _processes_see_it_too(monkeypatch):
+def _subprocesses_import_it(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", SOURCE, prepend=os.pathsep)

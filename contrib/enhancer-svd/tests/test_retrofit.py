@@ -1,4 +1,4 @@
-"""Tests of the fuser: the suite that comes with enhancer, and what is particular to retrofitting."""
+"""Tests of the fuser: the conformance suite, and the formula."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the backbone: the suite that comes with enhancer, and what is particular to PureSVD."""
+"""Tests of the backbone: the conformance suite, and the decomposition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that core makes of what a backbone returns."""
+"""Checks of a backbone's arguments and result by ``fit_checked``."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ class Steps(Options):
 
 
 class Returns(Backbone):
-    """A backbone that returns what it is given."""
+    """Backbone that returns a given result."""
 
     def __init__(self, result, options_class=Options):
         super().__init__(options_class(), Context())

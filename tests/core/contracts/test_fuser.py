@@ -1,4 +1,4 @@
-"""Checks that core makes of a fuser: its vectors, and the needs that it declares."""
+"""Checks of a fuser's vectors and of its declared needs."""
 
 from dataclasses import replace
 

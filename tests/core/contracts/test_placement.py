@@ -13,7 +13,7 @@ def dense(rng, inputs, outputs, activation="none"):
 
 
 def by_hand(layer, row):
-    """One row at a time, in Python numbers."""
+    """Apply a layer to one row, in Python numbers."""
     out = [sum(row[i] * float(layer.weight[i, o]) for i in range(len(row))) for o in range(layer.outputs)]
     out = [value + float(bias) for value, bias in zip(out, layer.bias, strict=True)]
     return [value if value > 0 or layer.activation == "none" else 0.01 * value for value in out]
@@ -28,8 +28,8 @@ def test_a_mixture_is_the_gated_sum_of_its_experts(seed, experts, n):
     for row, got in zip(x.tolist(), mixture(x), strict=True):
         shares = np.exp(by_hand(mixture.gate, row))
         shares /= shares.sum()
-        told = [by_hand(last, by_hand(first, row)) for first, last in members]
-        np.testing.assert_allclose(got, shares @ np.array(told), rtol=1e-4, atol=1e-5)
+        outputs = [by_hand(last, by_hand(first, row)) for first, last in members]
+        np.testing.assert_allclose(got, shares @ np.array(outputs), rtol=1e-4, atol=1e-5)
     assert (mixture.inputs, mixture.outputs) == (3, 2)
 
 

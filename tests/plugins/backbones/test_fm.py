@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from enhancer.contracts import Context
-from enhancer.testing.backbone import planted
+from enhancer.testing.planted import planted
 from enhancer_plugins.backbones.factorisation.model import FMModel
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
@@ -17,7 +17,7 @@ RECIPE = Recipe(dim=6, learning_rate=0.05, regularisation=1e-3, batch_size=None,
 
 
 def direct(fields, linear, factors):
-    """Rendle's eq. 1, pair by pair, in float64."""
+    """Compute Rendle's eq. 1 pair by pair, in float64."""
     score = sum(x * w for x, w in zip(fields, linear, strict=True))
     for i, j in itertools.combinations(range(len(fields)), 2):
         score += float(factors[i] @ factors[j]) * fields[i] * fields[j]
@@ -83,7 +83,7 @@ def test_a_placed_item_is_the_models_own_but_for_its_second_order():
 
 
 class Plain:
-    """Rendle's eq. 1 over a row of features, field by field and pair by pair; it knows nothing of the model's rows."""
+    """Compute Rendle's eq. 1 of a row of features, field by field and pair by pair, independently of the model."""
 
     def __init__(self, start, user_columns, item_columns):
         self.p = {name: t.clone().requires_grad_() for name, t in start.items()}

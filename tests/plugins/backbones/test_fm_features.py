@@ -1,4 +1,4 @@
-"""Side features and log loss, held to a machine that is written down by the textbook and knows nothing of the model's."""
+"""Side features and log loss, compared with an independent textbook implementation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from enhancer.contracts import Context, SideFeatures
 from enhancer.errors import ConfigError, DataError
-from enhancer.testing.backbone import Ignore, Watcher, planted
+from enhancer.testing.planted import PlainFuser, RecordingMonitor, planted
 from enhancer_plugins.backbones.factorisation.click_model import ClickModel, LabelledSampler
 from enhancer_plugins.backbones.factorisation.model import FMModel
 from enhancer_plugins.backbones.fm import FM, FMOptions
@@ -27,7 +27,7 @@ SCALE = 1.5
 
 
 def with_features(seed=0):
-    """The planted world with tags, a category and a number of either side, some of them missing, and labels."""
+    """Return the planted data with tags, a category and a number of both sides, some of them missing, and labels."""
     rng = np.random.default_rng(seed)
     case = planted()
     tables = []
@@ -45,7 +45,7 @@ def with_features(seed=0):
 
 
 class Textbook:
-    """Rendle 2010, eq. 1, in double precision, over rows ``x`` with a column for every id, feature and vector column.
+    """Rendle 2010, eq. 1, in float64, over rows ``x`` with a column for every id, feature and vector column.
 
     ``y(x) = w_0 + sum_i w_i x_i + sum_i sum_{j > i} <v_i, v_j> x_i x_j``, pair by pair.
     """
@@ -84,7 +84,7 @@ class Textbook:
         return y + self.p["level"].squeeze() if "level" in self.p else y
 
     def penalty(self, users, items):
-        """Squares of the parameters of all that the rows bring, once for each row that brings it."""
+        """Sum the squared parameters of the features of all rows, once per row that has the feature."""
         brought = torch.cat([(self.user_rows[users] != 0), (self.item_rows[items] != 0)]).double().sum(0)
         dense = {"user_fields": len(users), "user_linear": len(users), "item_fields": len(items)}
         dense["item_linear"] = len(items)
@@ -92,7 +92,7 @@ class Textbook:
         for name, linear in self.blocks:
             width = len(self.p[name])
             counts = brought[start : start + width]
-            if name in dense:  # a dense field counts whatever its value
+            if name in dense:  # a dense field counts for any value
                 counts = torch.full_like(counts, dense[name])
             total = total + (counts * self.p[name].square().sum(1)).sum()
             if linear in self.p:
@@ -102,7 +102,7 @@ class Textbook:
 
 
 def fuser(dense):
-    return Concat(ConcatOptions(scale=SCALE), Context()) if dense else Ignore()
+    return Concat(ConcatOptions(scale=SCALE), Context()) if dense else PlainFuser()
 
 
 @pytest.mark.parametrize("engine", ["numba", "torch"])
@@ -213,15 +213,15 @@ def test_features_that_no_trained_entity_has_say_nothing():
     case, data, _ = with_features()
     table = np.zeros((50, 2), np.float32)
     table[:, 0] = np.arange(50) % 2
-    table[case.cold_items[0], 1] = 1  # nobody else has it
-    model = FMModel(RECIPE, replace(data, item_features=SideFeatures.of(table)), Ignore(), seed=0)
+    table[case.cold_items[0], 1] = 1  # no other item has it
+    model = FMModel(RECIPE, replace(data, item_features=SideFeatures.of(table)), PlainFuser(), seed=0)
     model.train_epoch(1)
     assert not model.parameters["item_side"][1].any()
 
 
 def test_the_order_of_interactions_and_vectors_beside_do_not_move_initial_features():
     _, data, _ = with_features()
-    one = FMModel(RECIPE, data, Ignore(), seed=0).parameters
+    one = FMModel(RECIPE, data, PlainFuser(), seed=0).parameters
     other = FMModel(RECIPE, data, fuser(dense=True), seed=0).parameters
     for name in ("users", "items", "user_side", "item_side"):
         torch.testing.assert_close(one[name], other[name], rtol=0, atol=0)
@@ -233,7 +233,9 @@ def make(**options):
 
 def test_probabilities_are_calibrated_in_the_large():
     _, data, labels = with_features()
-    fitted = make(loss="log", epochs=30).fit_checked(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher())
+    fitted = make(loss="log", epochs=30).fit_checked(
+        replace(data, labels=labels), PlainFuser(), seed=0, monitor=RecordingMonitor()
+    )
     scores = (fitted.factors.users[data.users] * fitted.factors.items[data.items]).sum(1)
     assert (1 / (1 + np.exp(-scores))).mean() == pytest.approx(labels.mean(), abs=0.02)
 
@@ -241,19 +243,19 @@ def test_probabilities_are_calibrated_in_the_large():
 def test_align_goes_with_clicks():
     _, data, labels = with_features()
     align = Align(AlignOptions(), Context())
-    fitted = make(loss="log").fit_checked(replace(data, labels=labels), align, seed=0, monitor=Watcher())
+    fitted = make(loss="log").fit_checked(replace(data, labels=labels), align, seed=0, monitor=RecordingMonitor())
     assert np.isfinite(fitted.factors.items).all()
     assert fitted.place_items is not None
 
 
 def test_features_help_where_ids_know_nothing():
-    """Cold items are told apart by a feature that says what they are."""
+    """A feature distinguishes cold items of different kinds."""
     case, _, _ = with_features()
     kind = np.eye(2, dtype=np.float32)
     data = replace(
         case.data, user_features=SideFeatures.of(kind[case.taste]), item_features=SideFeatures.of(kind[case.block])
     )
-    fitted = make(epochs=25, learning_rate=0.05).fit_checked(data, Ignore(), seed=0, monitor=Watcher())
+    fitted = make(epochs=25, learning_rate=0.05).fit_checked(data, PlainFuser(), seed=0, monitor=RecordingMonitor())
     warm = np.setdiff1d(np.arange(60), [case.cold_user])
     scores = fitted.factors.users[warm] @ fitted.factors.items[case.cold_items].T
     likes = case.taste[warm][:, None] == case.block[case.cold_items]
@@ -270,7 +272,9 @@ def test_a_schedule_holds_for_clicks_too():
         made = make(loss="log", epochs=6, schedule=schedule)
         return [
             e["loss"]
-            for e in made.fit_checked(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher()).history
+            for e in made.fit_checked(
+                replace(data, labels=labels), PlainFuser(), seed=0, monitor=RecordingMonitor()
+            ).history
         ]
 
     constant, cosine = losses("constant"), losses("cosine")
@@ -282,10 +286,10 @@ def test_a_checkpoint_of_other_features_is_not_resumed(tmp_path):
     _, data, _ = with_features()
     path = tmp_path / "checkpoint"
     with pytest.raises(KeyboardInterrupt):
-        make().fit_checked(data, Ignore(), seed=0, monitor=Watcher(checkpoint=path, stop_after=3))
+        make().fit_checked(data, PlainFuser(), seed=0, monitor=RecordingMonitor(checkpoint=path, stop_after=3))
     other = replace(data, item_features=None)
-    whole = make().fit_checked(other, Ignore(), seed=0, monitor=Watcher())
-    again = make().fit_checked(other, Ignore(), seed=0, monitor=Watcher(checkpoint=path))
+    whole = make().fit_checked(other, PlainFuser(), seed=0, monitor=RecordingMonitor())
+    again = make().fit_checked(other, PlainFuser(), seed=0, monitor=RecordingMonitor(checkpoint=path))
     np.testing.assert_array_equal(whole.factors.items, again.factors.items)
 
 
@@ -293,15 +297,17 @@ def test_what_does_not_go_together_is_refused_in_words():
     _, data, labels = with_features()
     lightgcn = LightGCN(LightGCNOptions(epochs=1), Context())
     with pytest.raises(ConfigError, match=r"cannot use side features, but \[data.features\] names column 0"):
-        lightgcn.fit_checked(data, Ignore(), seed=0, monitor=Watcher())
+        lightgcn.fit_checked(data, PlainFuser(), seed=0, monitor=RecordingMonitor())
     with pytest.raises(ConfigError, match="cannot use labels"):
-        make().fit_checked(replace(data, labels=labels), Ignore(), seed=0, monitor=Watcher())
+        make().fit_checked(replace(data, labels=labels), PlainFuser(), seed=0, monitor=RecordingMonitor())
     with pytest.raises(
         ConfigError, match=r"learns from labels, but the interactions have none.*\[data.columns\] label"
     ):
-        make(loss="log").fit_checked(data, Ignore(), seed=0, monitor=Watcher())
+        make(loss="log").fit_checked(data, PlainFuser(), seed=0, monitor=RecordingMonitor())
     with pytest.raises(DataError, match="all training labels are equal"):
-        make(loss="log").fit_checked(replace(data, labels=np.ones_like(labels)), Ignore(), seed=0, monitor=Watcher())
+        make(loss="log").fit_checked(
+            replace(data, labels=np.ones_like(labels)), PlainFuser(), seed=0, monitor=RecordingMonitor()
+        )
 
 
 def test_defaults_go_with_the_loss():

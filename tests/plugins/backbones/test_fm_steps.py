@@ -1,4 +1,4 @@
-"""Steps on the rows that are drawn, held to torch's gradients through all rows."""
+"""Gradients from the drawn rows, compared with torch's gradients through all rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECIPE = Recipe(dim=6, learning_rate=0.02, regularisation=0.1, batch_size=40, in
 
 
 class Squares(Fuser):
-    """A third party's: it widens by trained columns and says nothing of some rows alone."""
+    """A third-party fuser with trained columns that does not override ``inputs_of``."""
 
     needs = frozenset({"input"})
 
@@ -83,7 +83,7 @@ def world(*, features):
 
 
 def shaken(model):
-    """Nothing is zero where training begins at zero."""
+    """Perturb all parameters, because some start at zero."""
     random = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.trainable.values():
@@ -94,7 +94,7 @@ def shaken(model):
 def triples(model, b=40):
     random = np.random.default_rng(2)
     columns = [random.integers(0, n, b) for n in (model.data.n_users, model.data.n_items, model.data.n_items)]
-    columns[2][:4] = columns[1][:4]  # a user of everything gets the positive itself
+    columns[2][:4] = columns[1][:4]  # the negative of a user of all items is the positive itself
     columns[0][5:9] = columns[0][5]
     return Triples(*(torch.from_numpy(column) for column in columns))
 
@@ -121,7 +121,7 @@ def _held(request, monkeypatch):
 def test_gradients_of_bpr_are_those_of_torch_over_all_rows(fuser, features):
     model = shaken(FMModel(RECIPE, world(features=features), FUSERS[fuser](), seed=0))
     step = triples(model)
-    for again in range(2):  # what a step leaves behind is not the next one's
+    for again in range(2):  # buffers of one step must not affect the next one
         step = Triples(*(column.roll(again) + 0 for column in step))
         users, items, extra, _ = model.score_rows(step)
         loss = bpr_reference(users, items, step, extra)

@@ -6,7 +6,7 @@ import torch
 
 from enhancer.contracts import Context, Fuser, Fusion, Options, TrainingData
 from enhancer.errors import ConfigError, FusionError
-from enhancer.testing.backbone import Watcher, planted
+from enhancer.testing.planted import RecordingMonitor, planted
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
@@ -20,11 +20,11 @@ def alone():
 
 def fit(fuser=None, data=None, **options):
     backbone = LightGCN(LightGCNOptions(**options), Context())
-    return backbone.fit_checked(data or planted().data, fuser or alone(), seed=0, monitor=Watcher())
+    return backbone.fit_checked(data or planted().data, fuser or alone(), seed=0, monitor=RecordingMonitor())
 
 
 def layer_by_layer(data, rows, weights):
-    """Eq. 3 and 4 of the paper, node by node: each neighbour over the roots of both degrees."""
+    """Compute eq. 3 and 4 of the paper node by node."""
     liked = np.zeros((data.n_users, data.n_items))
     liked[data.users, data.items] = 1
     user_degree, item_degree = liked.sum(1), liked.sum(0)
@@ -64,7 +64,7 @@ def test_a_raw_widened_input_is_propagated_and_the_rest_starts_alike():
 
 @pytest.mark.parametrize("draws", ["users", "interactions"])
 def test_a_step_follows_the_gradient_of_the_whole_loss(draws):
-    """One batch, one epoch: Adam's first step has the sign of the gradient of eq. 15, computed densely."""
+    """With one step per epoch, Adam's first step has the sign of the gradient of eq. 15, computed densely."""
     data = planted().data
     fitted = fit(epochs=1, dim=16, batch_size=10_000, learning_rate=1e-3, regularisation=0.5, draws=draws)
     rows = (0.1 * torch.randn(110, 16, generator=generator(0, "embeddings"))).requires_grad_()
@@ -91,7 +91,7 @@ def test_a_step_follows_the_gradient_of_the_whole_loss(draws):
 
 
 def test_the_multinomial_is_a_likelihood_with_a_normal_prior():
-    """One step over everything: the loss is minus the log posterior of all interactions, over their number."""
+    """The loss of one step over all interactions is minus their log posterior, divided by their number."""
     data = planted().data
     fitted = fit(epochs=1, dim=16, loss="multinomial", regularisation=0.7, learning_rate=1e-3)
     rows = (0.1 * torch.randn(110, 16, generator=generator(0, "embeddings"))).double()
@@ -145,7 +145,7 @@ def test_a_fuser_that_ranks_in_its_own_way_is_refused_by_the_multinomial_before_
 
 
 def test_items_that_cannot_be_placed_rank_at_random():
-    """An item that nothing is known of must not profit from its row number."""
+    """The rank of an item without interactions and vector must not depend on its row number."""
     rng = np.random.default_rng(0)
     users, items = np.nonzero(rng.random((200, 30)) < 0.3)
     data = TrainingData(n_users=200, n_items=80, users=users.astype(np.int32), items=items.astype(np.int32))
@@ -170,7 +170,7 @@ def test_a_device_that_is_not_there_is_an_error_in_words():
 
 @pytest.mark.parametrize("fuser", [alone, lambda: Concat(ConcatOptions(), Context())])
 def test_both_engines_train_alike(fuser):
-    """Kernels all through, against torch all through: the same losses and, before rounding spreads, the same rows."""
+    """The kernels and torch give the same losses, and the same rows up to rounding."""
     options = {"dim": 16, "epochs": 2, "batch_size": 512, "learning_rate": 1e-3}
     numba, torch_ = (fit(fuser(), engine=engine, device="cpu", **options) for engine in ("numba", "torch"))
     for mine, other in zip(numba.history, torch_.history, strict=True):
@@ -234,7 +234,7 @@ def test_a_cosine_schedule_ends_in_smaller_steps():
     def moves(**options):
         seen = []
 
-        class Looks(Watcher):
+        class Looks(RecordingMonitor):
             def validate(self, factors):
                 seen.append(factors.users.copy())
                 return super().validate(factors)

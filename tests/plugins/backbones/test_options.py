@@ -1,4 +1,4 @@
-"""Options that the loss has no use for are refused rather than ignored, where the user wrote them."""
+"""Options that the loss does not use are refused, with the place where the user set them."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_an_option_of_another_loss_is_refused(backbone, options, says):
     plugin, of = backbone
     with pytest.raises(ConfigError, match=rf"^\[backbone\] {says}.*it would be ignored: remove it"):
         plugin(of(**options), Context())
-    with pytest.raises(ConfigError, match=rf"^\[here\] {says}"):  # and already where every command looks
+    with pytest.raises(ConfigError, match=rf"^\[here\] {says}"):  # and also when options are built, as in every command
         build_options(of, options, where="[here]")
 
 
@@ -47,7 +47,7 @@ def test_an_option_of_another_loss_is_refused(backbone, options, says):
         (LIGHTGCN, {"loss": "softmax", "temperature": 0.2, "negatives": 9, "in_batch": True, "similarity": "cosine"}),
         (LIGHTGCN, {"loss": "multinomial", "temperature": 0.2, "similarity": "cosine"}),
         (MACHINE, {"loss": "softmax", "temperature": 0.2, "negatives": 9, "in_batch": True}),
-        # What holds anyway may be said.
+        # A value that has the same meaning for every loss may be set.
         (LIGHTGCN, {"loss": "bpr", "temperature": None, "in_batch": False, "similarity": "dot"}),
         (MACHINE, {"loss": "log", "temperature": None, "in_batch": False, "similarity": "dot"}),
     ],
@@ -70,7 +70,7 @@ def test_layers_that_all_weigh_nothing_are_refused():
 
 
 class TestAnArm:
-    """``[evaluation.arm.NAME] backbone`` lies over ``[backbone]``."""
+    """``[evaluation.arm.NAME] backbone`` overrides ``[backbone]``."""
 
     def backbone(self, tmp_path, base, changes):
         settings = Settings.model_validate(

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from enhancer.contracts import Context
-from enhancer.testing.backbone import planted
+from enhancer.testing.planted import planted
 from enhancer_plugins.fusers.adapter import Adapter, AdapterOptions
 
 

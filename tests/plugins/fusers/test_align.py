@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from enhancer.contracts import Batch, Context
-from enhancer.testing.backbone import Watcher, planted
+from enhancer.testing.planted import RecordingMonitor, planted
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.align import Align, AlignOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
@@ -16,7 +16,7 @@ def embeddings(seed=0, d=8):
 
 
 def batch(users, items, seed=0, b=120):
-    """A step as a sampler draws it: nodes with interactions alone."""
+    """Return a step as a sampler draws it: only nodes with interactions."""
     data, rng = planted().data, np.random.default_rng(seed)
     drawn = rng.integers(0, len(data.users), b)
     negatives = data.items[rng.integers(0, len(data.items), b)]
@@ -25,14 +25,14 @@ def batch(users, items, seed=0, b=120):
 
 
 def build(seed=0, **options):
-    # The MLP places here, so that it can be looked at from outside.
+    # The MLP places, so that the test can read its weights from the placement.
     return Align(AlignOptions(**{"unseen": "mlp"} | options), Context()).build(
         planted().data, 8, seed=seed, device="cpu"
     )
 
 
 def by_the_book(fusion, step, temperature):
-    """Three terms over the batch with its repetitions, as in RLMRec's code, for nodes that have a vector."""
+    """The loss has three terms over all nodes with a vector, with repetitions, as in RLMRec's code."""
     data = planted().data
     place = {kind: fusion.place(kind, np.ones((1, 8), np.float32)) for kind in ("user", "item")}
     total = 0.0
@@ -103,7 +103,7 @@ def test_unseen_nodes_are_placed_where_trained_ones_like_them_are():
     cosine = (placed * rows).sum(1)[known] / (np.linalg.norm(placed, axis=1) * lengths)[known]
     assert cosine.min() > 0.97
     np.testing.assert_allclose(np.linalg.norm(placed[known], axis=1), lengths[trained].mean(), rtol=1e-4)
-    # As the regression makes it, a row of another length than most is told as such.
+    # With the length of the regression, rows of unusual length keep it.
     assert np.corrcoef(np.linalg.norm(natural[known], axis=1), lengths[known])[0, 1] > 0.95
     np.testing.assert_allclose(np.linalg.norm(natural[known], axis=1).mean(), lengths[known].mean(), rtol=0.1)
 
@@ -126,7 +126,7 @@ def test_minimising_it_draws_embeddings_to_their_vectors():
 
 
 def propagated(rows, layers=3):
-    """All embeddings after propagation by a dense matrix, the mean of the layers."""
+    """Propagate all embeddings by a dense matrix and average the layers."""
     data = planted().data
     liked = np.zeros((110, 110))
     liked[data.users, data.items + 60] = 1
@@ -138,7 +138,7 @@ def propagated(rows, layers=3):
 
 @pytest.mark.parametrize("engine", ["numba", "torch"])
 def test_by_the_multinomial_users_and_positives_are_aligned_once_each(engine):
-    """It draws no negatives: of RLMRec's terms those of users and of positives are left."""
+    """Without negatives, RLMRec's terms of users and of positives remain."""
     data = planted().data
     options = LightGCNOptions(dim=8, epochs=1, loss="multinomial", engine=engine, device="cpu")
     losses = []
@@ -146,14 +146,14 @@ def test_by_the_multinomial_users_and_positives_are_aligned_once_each(engine):
         NoFusion(NoFusionOptions(), Context()),
         Align(AlignOptions(weight=0.5, temperature=0.3, nodes_per_step=0), Context()),
     ):
-        fitted = LightGCN(options, Context()).fit_checked(data, fuser, seed=0, monitor=Watcher())
+        fitted = LightGCN(options, Context()).fit_checked(data, fuser, seed=0, monitor=RecordingMonitor())
         losses.append(fitted.history[0]["loss"])
     start = 0.1 * torch.randn(110, 8, generator=generator(0, "embeddings")).double().numpy()
     users, items = np.split(propagated(start), [60])
     weights = {name: t.double().numpy() for name, t in build().state().items() if name != "random"}
     total = 0.0
     for nodes, rows, vectors in ((data.users, users, data.user_vectors), (data.items, items, data.item_vectors)):
-        kept = nodes[vectors[nodes].any(1)]  # each interaction's node, as often as it comes
+        kept = nodes[vectors[nodes].any(1)]  # node of each interaction, with repetitions
         hidden = vectors[kept] @ weights["weight.0"] + weights["bias.0"]
         mapped = np.where(hidden > 0, hidden, 0.01 * hidden) @ weights["weight.1"] + weights["bias.1"]
         a, t = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (rows[kept], mapped))

@@ -13,7 +13,7 @@ from enhancer_plugins.fusers.semantic import Semantic
 
 SHORT = {"epochs": 12, "batch_size": 256, "learning_rate": 0.05}
 BACKBONES = {"lightgcn": (LightGCN, SHORT), "fm": (FM, SHORT)}
-# Ids that learn ten times faster than the experts leave them nothing to explain: which side a cold item lands on is then luck.
+# If ids learn ten times faster than the experts, the experts explain nothing, and cold items are placed at random.
 EVEN = {**SHORT, "learning_rate": 0.005}
 
 

@@ -4,7 +4,7 @@ import torch
 
 from enhancer.contracts import Batch, Context
 from enhancer.errors import FusionError
-from enhancer.testing.backbone import Watcher, planted
+from enhancer.testing.planted import RecordingMonitor, planted
 from enhancer_plugins.backbones.fm import FM, FMOptions
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.generate import Generate, GenerateOptions
@@ -38,10 +38,10 @@ def test_a_share_of_the_nodes_with_a_vector_is_masked_in_training_alone():
     candidates = np.flatnonzero(vectors.any(1) & seen)
     assert len(changed) == round(0.2 * len(candidates))
     assert set(changed.tolist()) <= set(candidates.tolist())
-    assert len(torch.unique(masked[changed], dim=0)) == 1  # one token for all
+    assert len(torch.unique(masked[changed], dim=0)) == 1  # all masked nodes have the same embedding
 
 
-def test_the_loss_is_info_nce_between_what_is_told_and_the_vectors():
+def test_the_loss_is_info_nce_between_predictions_and_vectors():
     fusion, (users, items) = build(weight=0.5, temperature=0.3), embeddings()
     masked = torch.cat(fusion.embeddings(users, items, training=True))
     nodes = (masked != torch.cat([users, items])).any(1).nonzero().squeeze(1)
@@ -49,11 +49,11 @@ def test_the_loss_is_info_nce_between_what_is_told_and_the_vectors():
     weights = {name: t.double().numpy() for name, t in fusion.state().items() if name.startswith(("weight", "bias"))}
     x = torch.cat([users, items])[nodes].double().numpy()
     hidden = x @ weights["weight.0"] + weights["bias.0"]
-    told = np.where(hidden > 0, hidden, 0.01 * hidden) @ weights["weight.1"] + weights["bias.1"]
+    predicted = np.where(hidden > 0, hidden, 0.01 * hidden) @ weights["weight.1"] + weights["bias.1"]
     data = planted().data
     own = np.concatenate([data.user_vectors, data.item_vectors])[nodes.numpy()].astype(np.float64)
-    told, own = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (told, own))
-    logits = told @ own.T / 0.3
+    predicted, own = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (predicted, own))
+    logits = predicted @ own.T / 0.3
     expected = 0.5 * np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits))
     assert got == pytest.approx(expected, rel=1e-4)
 
@@ -89,12 +89,12 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
     ids=["no layers", "no layers, weighted", "the input alone", "fm"],
 )
 def test_a_backbone_that_does_not_propagate_is_refused_before_training(backbone):
-    """Every masked node would be the same token, which tells no vector from another."""
+    """All masked nodes would have the same embedding, from which no vector can be predicted."""
     fuser = Generate(GenerateOptions(), Context())
     with pytest.raises(FusionError, match=r"needs .*embeddings that depend on a node's neighbours \(propagation\)"):
         fuser.check(backbone)
     with pytest.raises(FusionError, match="propagation"):
-        backbone.fit_checked(planted().data, fuser, seed=0, monitor=Watcher())
+        backbone.fit_checked(planted().data, fuser, seed=0, monitor=RecordingMonitor())
 
 
 @pytest.mark.parametrize("options", [{"layers": 1}, {"layer_weights": "sum"}, {"layer_weights": [0, 0, 0, 1]}])
@@ -104,7 +104,7 @@ def test_one_that_does_is_taken(options):
 
 def test_without_propagation_other_fusers_go_on():
     backbone = LightGCN(LightGCNOptions(layers=0, dim=8, epochs=2), Context())
-    fuser = Semantic(SemanticOptions(), Context())  # the vectors' own network needs no neighbours
+    fuser = Semantic(SemanticOptions(), Context())  # it does not depend on neighbours
     fuser.check(backbone)
-    fitted = backbone.fit_checked(planted().data, fuser, seed=0, monitor=Watcher())
+    fitted = backbone.fit_checked(planted().data, fuser, seed=0, monitor=RecordingMonitor())
     assert np.isfinite(fitted.factors.items).all()

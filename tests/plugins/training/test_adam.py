@@ -35,7 +35,7 @@ def test_it_equals_torchs_own_adam():
             p.grad = torch.randn(p.shape, generator=generator)
         theirs["rows"].grad += decay.unsqueeze(1) * theirs["rows"].detach()
         reference.step()
-    for dtype in (torch.float32, torch.float64):  # the kernel, and plain torch
+    for dtype in (torch.float32, torch.float64):  # the kernel and torch
         ours, _ = steps(25, dtype, decay)
         for name in ours:
             torch.testing.assert_close(ours[name].float(), theirs[name].detach(), rtol=1e-4, atol=1e-5)
@@ -73,7 +73,7 @@ def test_a_step_size_falls_along_half_a_cosine_as_torchs_own_does():
     assert Recipe(4, 0.01, 0.0, None, 0.1, "cpu").rate_factor(12) == 1
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # the kernel, and plain torch
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])  # the kernel and torch
 def test_a_slower_pace_is_a_smaller_step(dtype):
     ends = []
     for rate, pace in ((0.01, 0.25), (0.0025, 1.0)):
@@ -93,4 +93,4 @@ def test_a_vector_decays_as_one_row(reference):
     adam = Adam({"bias": bias}, 0.1, reference=reference)
     penalty = adam.step({"bias": torch.zeros(3)}, {"bias": torch.tensor([0.5])})
     assert penalty == pytest.approx(0.5 / 2 * 9)
-    assert bias.tolist() == pytest.approx([0.9, 1.9, -1.9], abs=1e-4)  # Adam's first step is the rate itself
+    assert bias.tolist() == pytest.approx([0.9, 1.9, -1.9], abs=1e-4)  # Adam's first step equals the learning rate

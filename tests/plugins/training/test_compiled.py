@@ -1,10 +1,10 @@
-"""A run is the same to the last bit whether its process compiles the kernels or finds them compiled."""
+"""A run gives the same bits in the process that compiles the kernels and in one that loads them from the cache."""
 
 from dists import run_python
 
 PROGRAM = """
 from enhancer.contracts import Context
-from enhancer.testing.backbone import Watcher, planted
+from enhancer.testing.planted import RecordingMonitor, planted
 from enhancer_plugins.backbones.fm import FM, FMOptions
 from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
@@ -13,8 +13,8 @@ import hashlib
 data = planted().data
 for backbone, options in ((FM, FMOptions), (LightGCN, LightGCNOptions)):
     fuser = Concat(ConcatOptions(), Context())
-    # Rows as short as these are where the two once differed.
-    factors = backbone(options(dim=8, epochs=2), Context()).fit_checked(data, fuser, seed=0, monitor=Watcher()).factors
+    # The two differed for rows this short in an earlier version.
+    factors = backbone(options(dim=8, epochs=2), Context()).fit_checked(data, fuser, seed=0, monitor=RecordingMonitor()).factors
     print(hashlib.sha256(factors.users.tobytes() + factors.items.tobytes()).hexdigest())
 """
 

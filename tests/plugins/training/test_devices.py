@@ -1,6 +1,6 @@
-"""A run on another device than the kernels' CPU: the same losses and rows, whatever the device, and no step that waits.
+"""Runs on another device than the CPU give the same losses and rows, and their steps do not synchronise.
 
-Where there is no GPU, a device of our own stands for it (``standin``): its memory is the CPU's, its rules are a GPU's.
+Without a GPU, a stand-in device (``standin``) is used: it has the memory of the CPU and the rules of a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from enhancer_plugins.training.sampler import PrefetchedEpochs, TripletSampler, 
 
 DEVICE = "cuda" if torch.cuda.is_available() else "standin"
 gpu = pytest.mark.skipif(DEVICE != "cuda", reason="no GPU")
-# Which nodes a step compares is known only when it has drawn them.
+# These losses must synchronise, because the number of distinct nodes of a step is known only after drawing them.
 WAITING = {
     "lightgcn-align", "lightgcn-semantic", "lightgcn-in-batch", "lightgcn-softmax", "lightgcn-multinomial", "fm-align", "fm-softmax",
 }  # fmt: skip
@@ -46,7 +46,7 @@ def test_a_run_is_the_same_on_every_device(found, name):
 
 @pytest.mark.parametrize("name", RUNS)
 def test_equal_arguments_give_equal_factors(found, name):
-    """A GPU adds up in any order, unless it is told otherwise."""
+    """By default the order of summation on a GPU depends on scheduling."""
     _, there, again = found[name]["losses"]
     assert there == again
     assert found[name]["equal"]
@@ -55,14 +55,14 @@ def test_equal_arguments_give_equal_factors(found, name):
 @pytest.mark.skipif(DEVICE == "cuda", reason="a GPU does not count what it waits for")
 @pytest.mark.parametrize("name", sorted(set(RUNS) - WAITING))
 def test_no_step_waits(found, name):
-    """Twice as many steps wait no oftener."""
+    """Twice as many steps synchronise as often."""
     some, twice_as_many = found[name]["waits"]
     assert some == twice_as_many
     assert some
 
 
 def test_the_device_is_as_strict_as_a_gpu():
-    """What stands for a GPU must refuse what a GPU refuses, and write down what it waits for."""
+    """The stand-in refuses the operations that a GPU refuses, and records synchronisations."""
     program = """
 import stand_in_device, pytest, torch
 keep = stand_in_device.install()
@@ -136,7 +136,7 @@ def test_epochs_are_drawn_ahead_and_are_the_same():
         return sampler.epoch(number)
 
     ahead = PrefetchedEpochs(make, "cpu")
-    for number in (1, 2, 3, 7, 8):  # 7: a run that is resumed
+    for number in (1, 2, 3, 7, 8):  # 7: as in a resumed run
         for mine, other in zip(ahead(number), sampler.epoch(number), strict=True):
             assert torch.equal(mine, other)
     ahead.close()

@@ -16,7 +16,7 @@ def interactions(n_users, n_items, share, seed=0):
 
 
 def normalised(n_users, n_items, users, items):
-    """The adjacency as the paper writes it (He et al. 2020, eq. 7-8), by scipy, in float64."""
+    """Return the adjacency matrix of He et al. 2020, eq. 7-8, by scipy, in float64."""
     n = n_users + n_items
     ones = np.ones(len(users))
     upper = scipy.sparse.coo_matrix((ones, (users, items + n_users)), (n, n))

@@ -6,12 +6,12 @@ import torch
 
 from enhancer.contracts import Factors
 from enhancer.errors import DivergenceError
-from enhancer.testing.backbone import Watcher
+from enhancer.testing.planted import RecordingMonitor
 from enhancer_plugins.training.loop import Schedule, train
 
 
 class Counter:
-    """A model whose state is how often it was trained."""
+    """A model whose state is the number of its training epochs."""
 
     def __init__(self, losses=None):
         self.weight, self.moment, self.losses = torch.zeros(1), torch.zeros(1), losses
@@ -35,7 +35,7 @@ class Counter:
 
 
 def test_patience_counts_validations():
-    model, watcher = Counter(), Watcher(metrics=[0.1, 0.5, 0.4, 0.3, 0.9])
+    model, watcher = Counter(), RecordingMonitor(metrics=[0.1, 0.5, 0.4, 0.3, 0.9])
     outcome = train(model, Schedule(epochs=100, eval_every=3, patience=2), watcher)
     assert (outcome.epochs, outcome.best_epoch, outcome.best_metric) == (12, 6, 0.5)
     assert float(model.weight) == 6
@@ -43,23 +43,23 @@ def test_patience_counts_validations():
 
 
 def test_the_last_epoch_is_validated_whenever_it_falls():
-    outcome = train(Counter(), Schedule(epochs=5, eval_every=4, patience=9), Watcher(metrics=[0.1, 0.2]))
+    outcome = train(Counter(), Schedule(epochs=5, eval_every=4, patience=9), RecordingMonitor(metrics=[0.1, 0.2]))
     assert (outcome.epochs, outcome.best_epoch) == (5, 5)
 
 
 def test_a_tie_is_no_improvement():
-    outcome = train(Counter(), Schedule(epochs=50, eval_every=1, patience=3), Watcher(metrics=[0.5]))
+    outcome = train(Counter(), Schedule(epochs=50, eval_every=1, patience=3), RecordingMonitor(metrics=[0.5]))
     assert (outcome.epochs, outcome.best_epoch) == (4, 1)
 
 
-def test_a_diverged_run_is_told_so():
+def test_a_diverged_run_is_an_error():
     with pytest.raises(DivergenceError, match="loss of epoch 2 is nan"):
-        train(Counter([1.0, float("nan")]), Schedule(9, 1, 1), Watcher())
+        train(Counter([1.0, float("nan")]), Schedule(9, 1, 1), RecordingMonitor())
 
 
 def interrupt(path, identity="run", stop_after=4):
     with pytest.raises(KeyboardInterrupt):
-        train(Counter(), Schedule(8, 2, 9), Watcher(checkpoint=path, stop_after=stop_after), identity=identity)
+        train(Counter(), Schedule(8, 2, 9), RecordingMonitor(checkpoint=path, stop_after=stop_after), identity=identity)
     assert path.exists()
 
 
@@ -67,7 +67,7 @@ def test_a_killed_run_goes_on_and_leaves_no_checkpoint(tmp_path):
     path = tmp_path / "deep" / "run.safetensors"
     interrupt(path)
     assert list(path.parent.iterdir()) == [path]
-    model, watcher = Counter(), Watcher(checkpoint=path)
+    model, watcher = Counter(), RecordingMonitor(checkpoint=path)
     outcome = train(model, Schedule(8, 2, 9), watcher, identity="run")
     assert [epoch for epoch, *_ in watcher.epochs] == [5, 6, 7, 8]
     assert [entry["epoch"] for entry in outcome.history] == list(range(1, 9))
@@ -79,7 +79,7 @@ def test_a_killed_run_goes_on_and_leaves_no_checkpoint(tmp_path):
 def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path):
     path = tmp_path / "run"
     interrupt(path, identity="another")
-    watcher = Watcher(checkpoint=path)
+    watcher = RecordingMonitor(checkpoint=path)
     train(Counter(), Schedule(8, 2, 9), watcher, identity="run")
     assert watcher.epochs[0][0] == 1
 
@@ -90,7 +90,7 @@ def test_a_truncated_checkpoint_starts_over_with_a_warning(tmp_path, keep, caplo
     interrupt(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
-    watcher = Watcher(checkpoint=path)
+    watcher = RecordingMonitor(checkpoint=path)
     with caplog.at_level(logging.WARNING):
         train(Counter(), Schedule(8, 2, 9), watcher, identity="run")
     assert watcher.epochs[0][0] == 1
@@ -100,7 +100,9 @@ def test_a_truncated_checkpoint_starts_over_with_a_warning(tmp_path, keep, caplo
 def test_a_checkpoint_that_cannot_be_written_is_a_warning_and_no_more(tmp_path, caplog):
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
-        outcome = train(Counter(), Schedule(8, 2, 9), Watcher(checkpoint=tmp_path / "file" / "run"), identity="run")
+        outcome = train(
+            Counter(), Schedule(8, 2, 9), RecordingMonitor(checkpoint=tmp_path / "file" / "run"), identity="run"
+        )
     assert outcome.epochs == 8
     assert caplog.text.count("cannot be resumed") == 1
 
@@ -120,7 +122,7 @@ def test_a_state_whose_tensors_share_memory_is_kept_all_the_same(tmp_path):
 
     path = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        train(Shares(), Schedule(8, 2, 9), Watcher(checkpoint=path, stop_after=4), identity="run")
+        train(Shares(), Schedule(8, 2, 9), RecordingMonitor(checkpoint=path, stop_after=4), identity="run")
     model = Shares()
-    assert train(model, Schedule(8, 2, 9), Watcher(checkpoint=path), identity="run").epochs == 8
+    assert train(model, Schedule(8, 2, 9), RecordingMonitor(checkpoint=path), identity="run").epochs == 8
     assert model.both.tolist() == [8, 80]

@@ -58,7 +58,7 @@ def test_bpr_of_extreme_scores_is_finite():
 
 
 def naive_info_nce(anchors, targets, temperature):
-    """Row by row, repetitions and all, in float64: the formula of RLMRec's code."""
+    """Compute the formula of RLMRec's code row by row, with repetitions, in float64."""
     a = anchors / anchors.norm(dim=1, keepdim=True)
     t = targets / targets.norm(dim=1, keepdim=True)
     total = 0.0
@@ -91,7 +91,7 @@ def test_info_nce_of_distinct_rows_equals_that_of_the_batch_with_repetitions(tem
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2, 0.05, 0.02, 0.005])
 def test_info_nce_in_single_precision_is_that_in_double(temperature):
-    """Whether logits are shifted by their bound or by their highest; opposite rows are the hardest case."""
+    """Logits may be shifted or not; opposite rows are the hardest case."""
     anchors, targets = rows(30, 8, 1), rows(20, 8, 2)
     anchors[:20] = -targets
     results = []
@@ -130,7 +130,7 @@ def test_a_zero_row_is_no_trap():
 
 
 def test_who_does_the_terms_changes_no_bit(monkeypatch):
-    """A second thread takes some of them where torch has one; the sum and its gradients stay what they are."""
+    """If torch has one thread, a second thread computes some terms; sum and gradients do not change."""
     sizes = (400, 300, 500)
     results = []
     for threads in (1, 2):

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from enhancer.testing.backbone import planted
+from enhancer.testing.planted import planted
 from enhancer_plugins.training.compiled.worker import enabled
 from enhancer_plugins.training.losses import multinomial
 from enhancer_plugins.training.losses.multinomial import Multinomial
 
 
 def step(seed=0, b=200, d=8, scale=1.0):
-    """Pairs as they may be drawn: some of them twice."""
+    """Return pairs, some of them twice."""
     data, rng = planted().data, np.random.default_rng(seed)
     drawn = rng.integers(0, len(data.users), b)
     generator = torch.Generator().manual_seed(seed)
@@ -27,7 +27,7 @@ def solved(loss, rows, users, positives):
 @pytest.mark.parametrize("reference", [True, False])
 @pytest.mark.parametrize(("cosine", "temperature"), [(False, 1.0), (False, 0.2), (True, 0.2), (True, 0.01)])
 def test_it_is_the_cross_entropy_of_what_was_taken_among_all_that_anybody_took(reference, cosine, temperature):
-    """Pair by pair in float64, and the gradient by finite differences of that."""
+    """The loss is computed pair by pair in float64, and its gradient by finite differences."""
     data, rows, users, positives = step(b=60, d=4)
     loss = Multinomial(data, temperature=temperature, cosine=cosine, device="cpu", reference=reference)
     got, to_users, to_items = solved(loss, rows, users, positives)

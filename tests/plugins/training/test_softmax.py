@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from enhancer.testing.backbone import planted
+from enhancer.testing.planted import planted
 from enhancer_plugins.training.losses.softmax import SampledSoftmax
 
 

@@ -30,7 +30,7 @@ def first(data, b):
 
 
 def reference_step(data, weights, embeddings, triples, constant=None, dtype=torch.float32):
-    """Autograd over torch's sparse product: without kernels."""
+    """Compute loss and gradient by autograd over torch's sparse product."""
     rows = torch.from_numpy(embeddings).to(dtype).requires_grad_()
     final = propagate(rows, graph_of(data, reference=True), weights)
     extra = None
@@ -95,7 +95,7 @@ def test_the_number_of_threads_changes_no_bit():
 
 
 def test_a_user_of_everything_moves_nothing():
-    """Where the negative is the positive itself there is no gradient but the penalty's."""
+    """If the negative is the positive itself, only the penalty has a gradient."""
     data = crowd(3, 2, 1.1)
     columns = tuple(np.array(column) for column in ([0], [1], [1]))
     found = BprSteps(graph_of(data), [0.5, 0.5], 8, 0.1).gradient(start(data), columns)

@@ -10,7 +10,7 @@ def who():
     return threading.current_thread().name
 
 
-def test_what_is_told_goes_before_the_threads_of_the_kernels():
+def test_the_setting_takes_precedence_over_the_threads_of_the_kernels():
     here = who()
     assert numba.get_num_threads() == 1
     assert run_both(who, who) == (here, here)

@@ -41,9 +41,9 @@ class ThreadTuner:
     depend on the choice.
 
     Args:
-        most: Maximum number of threads. halves: Whether torch's operations are cut in halves (see
-            :mod:`enhancer_plugins.training.compiled.worker`), so that the worker can be used while kernels have one
-            thread.
+        most: Maximum number of threads.
+        halves: Whether torch's operations are cut in halves (see :mod:`enhancer_plugins.training.compiled.worker`), so
+            that the worker can be used while kernels have one thread.
     """
 
     _TIMED, _PERIOD = 4, 200  # the first timed step is not counted: threads of the setting before may still spin
