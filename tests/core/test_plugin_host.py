@@ -165,10 +165,10 @@ def test_a_third_partys_distribution_is_found_and_works(installed, tmp_path):
         "type": "int",
         "required": False,
         "default": 256,
-        "description": "Length of a vector.",
+        "description": "Dimension of the vectors.",
     }
     text = cli("plugins", "show", "hashing", paths=(installed,)).stdout
-    assert re.search(r"^  ngrams: int, default 1\n +Longest run of words", text, re.MULTILINE)
+    assert re.search(r"^  ngrams: int, default 1\n +Maximum number of consecutive words", text, re.MULTILINE)
 
 
 def test_show_tells_the_tables_within_a_table():
