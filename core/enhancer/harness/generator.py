@@ -188,8 +188,8 @@ class Generator:
         await self._mark_reachable()
         retry_group: Group = []
         retry_single: list[Group] = []
-        for place, task in enumerate(tasks):
-            status = task.receive(paid._replace(place=place))
+        for position, task in enumerate(tasks):
+            status = task.receive(paid._replace(position=position))
             if status == "valid":
                 self._groups_work = True
                 await self._answered(task)

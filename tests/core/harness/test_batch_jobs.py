@@ -1,4 +1,4 @@
-"""What the journal remembers of offline batches, and that a journal of before learns to."""
+"""Test the log of batch jobs, and the migration of journals without one."""
 
 from __future__ import annotations
 

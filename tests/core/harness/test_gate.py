@@ -15,7 +15,7 @@ from enhancer.harness.calls.retry import retrying
 
 
 class FakeTime:
-    """Virtual seconds: whoever sleeps is woken in order, as soon as nothing else can run."""
+    """Virtual clock: sleepers wake in order as soon as nothing else can run."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -234,7 +234,7 @@ def test_whoever_waits_hears_of_the_open_circuit() -> None:
         waiting = asyncio.ensure_future(gate.enter())
         await asyncio.sleep(0)
         for _ in range(10):
-            gate.in_flight += 1  # as if another call were out beside it
+            gate.in_flight += 1  # as if another call were in flight
             gate.failed(ticket, ConnectionFailedError("x"))
             time.now += 5
         with pytest.raises(CircuitOpenError):
@@ -271,7 +271,7 @@ def test_a_cancelled_waiter_leaves_no_trace() -> None:
         await asyncio.sleep(0)
         waiting[0].cancel()
         gate.succeeded(first, {})
-        waiting[1].cancel()  # let through and cancelled in the same turn
+        waiting[1].cancel()  # admitted and cancelled in the same turn of the loop
         second = await waiting[2]
         gate.succeeded(second, {})
         assert gate.in_flight == 0

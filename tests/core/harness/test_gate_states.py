@@ -1,4 +1,4 @@
-"""The gate under any sequence of events, by a clock of its own; and against providers that tell their limits in headers."""
+"""Test the gate under arbitrary sequences of events, and with providers that report limits in headers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ERRORS: dict[str, Callable[[], ProviderError]] = {
 
 
 class Timeline:
-    """Seconds that pass only when told to."""
+    """Virtual clock that advances only on request."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -47,11 +47,11 @@ class Timeline:
         await future
 
     def next(self) -> float | None:
-        """When the next sleeper wakes."""
+        """Return the time at which the next sleeper wakes."""
         return self._sleepers[0][0] if self._sleepers else None
 
     async def until(self, moment: float) -> None:
-        """Pass time, and let everybody do what there is to do on the way."""
+        """Advance the clock and run all tasks that become ready."""
         await settle()
         while self._sleepers and self._sleepers[0][0] <= moment:
             at, _, future = heapq.heappop(self._sleepers)
@@ -68,7 +68,7 @@ async def settle() -> None:
 
 
 class GateMachine(RuleBasedStateMachine):
-    """Calls come, are answered, fail or are given up, in any order and at any time."""
+    """State machine in which calls start, succeed, fail or are cancelled in any order at any time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class GateMachine(RuleBasedStateMachine):
         self.waiting = [task for task in self.waiting if not task.done()]
 
     async def tell(self, what: Callable[[], None]) -> None:
-        """In the loop, as the gate is used."""
+        """Run a function in the event loop."""
         what()
 
     async def call(self, tokens: float) -> None:
@@ -154,11 +154,11 @@ class GateMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_without_a_reason(self) -> None:
         if self.waiting and len(self.held) < int(self.gate.limit):
-            assert self.time.next() is not None  # time alone is in the way
+            assert self.time.next() is not None  # only time is missing
 
     def teardown(self) -> None:
         async def end() -> None:
-            # Whatever happened: everybody gets through, everything is given back, and the limit recovers.
+            # After any events, all calls are admitted, all permissions are released, and the limit recovers.
             for _ in range(10_000):
                 while self.held:
                     self.gate.succeeded(self.held.pop(), {})
@@ -192,18 +192,18 @@ TestGateMachine = GateMachine.TestCase
 
 
 class Provider(ABC):
-    """Allows ``limit`` requests a minute, and says so as OpenAI does."""
+    """Provider that allows ``limit`` requests per minute and reports it in OpenAI's headers."""
 
     def __init__(self, time: Timeline, limit: int) -> None:
         self.time, self.limit, self.refused, self.served = time, limit, 0, 0
 
     @abstractmethod
     def ask(self) -> bool:
-        """Whether a request is served now."""
+        """Return whether a request is served now."""
 
     @abstractmethod
     def told(self) -> tuple[int, float]:
-        """What is left, and in how many seconds there will be more."""
+        """Return the remaining requests and the seconds until the reset."""
 
     def headers(self) -> dict[str, str]:
         left, reset = self.told()
@@ -215,7 +215,7 @@ class Provider(ABC):
 
 
 class Window(Provider):
-    """The count is full again at each full minute."""
+    """Fixed window: the limit is reset at each full minute."""
 
     def __init__(self, time: Timeline, limit: int) -> None:
         super().__init__(time, limit)
@@ -233,7 +233,7 @@ class Window(Provider):
 
 
 class Steady(Provider):
-    """The count fills up steadily."""
+    """Token bucket: the limit is refilled steadily."""
 
     def __init__(self, time: Timeline, limit: int) -> None:
         super().__init__(time, limit)
@@ -281,7 +281,7 @@ def test_limits_told_in_headers_are_kept_without_a_429(kind: type[Provider]) -> 
     asyncio.run(main())
     assert provider.refused == 0
     assert provider.served == 200
-    # No slower than the provider allows, give or take: 60 at once and one a second, or 60 a minute.
+    # About as fast as the provider allows: 60 at once and one per second, or 60 per minute.
     assert time.now < 200
 
 
@@ -323,7 +323,7 @@ def test_a_limit_alone_is_one_a_minute() -> None:
         return time.now
 
     assert asyncio.run(main()) == 10
-    assert gate._delay() == 0.0  # two seconds a request, and ten have passed
+    assert gate._delay() == 0.0  # two seconds per request, and ten have passed
 
 
 def test_plenty_and_windows_of_a_day_hold_nobody_up() -> None:

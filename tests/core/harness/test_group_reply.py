@@ -1,4 +1,4 @@
-"""Which element of a batched reply belongs to whom."""
+"""Test the matching of group replies to entities."""
 
 from __future__ import annotations
 
@@ -133,9 +133,9 @@ def test_whatever_happens_to_a_reply_nobody_gets_anothers_profile(
     "given_id", ["07", 7, "7 ", 7.0, 7.5, -7, True, None, [7], {"id": 7}, "seven", "1_0", "\u0667", 1e300]
 )
 def test_an_id_is_never_guessed(given_id: Any) -> None:
-    """Two ids that mean one number: only the exact text tells which is meant."""
+    """Two ids may mean the same number: then only an exact match counts."""
     got = match_group_reply(json.dumps({"items": [{"id": given_id, "profile": "x"}]}), ["7", "07", "007", "10"])
     expected = {"07": ["07"], "7 ": ["7"]}.get(given_id if isinstance(given_id, str) else "", [])
     if given_id in (7, 7.0) and not isinstance(given_id, bool):
-        expected = ["7"]  # what a JSON number looks like
+        expected = ["7"]  # the text of a JSON number
     assert list(got.found) == expected

@@ -42,7 +42,7 @@ def test_what_was_paid_for_is_found_by_another_process_in_order(tmp_path: Path) 
         paid = journal.paid_answers(["a", "b", "c"])
         assert [p.text for p in paid["a"]] == ["first", "second"]
         assert paid["b"][0].ids == ("1", "2")
-        assert paid["b"][0].place == 1
+        assert paid["b"][0].position == 1
         assert "c" not in paid
 
 

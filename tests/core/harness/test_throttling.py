@@ -1,4 +1,4 @@
-"""Whoever waits is told why: the gate's state reaches progress."""
+"""Test that progress events describe throttling."""
 
 from __future__ import annotations
 

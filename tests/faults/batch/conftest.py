@@ -1,4 +1,4 @@
-"""The bench of all tests of the batch API; no secret and no file of a job may be left behind."""
+"""Fixtures for tests of batch jobs. They check that no secret and no file of a job remains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job as a whole, and its limits: refused, cancelled, abandoned, too large, too dear."""
+"""Test faults of whole jobs: refused, cancelled, abandoned, too large, over budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What batches cost where answers tell tokens that no answer has: unknown, as for direct calls, and never 0."""
+"""Test the cost of batch jobs with implausible token counts: it is unknown, as for direct calls, and never 0."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def costs(bench: GenerationProject) -> list[Any]:
 
 @pytest.fixture
 def direct(bench):
-    """The same project, asked by direct calls."""
+    """Run the same project with direct calls."""
     made = GenerationProject(bench.folder / "direct", bench.url, bench.rows, **bench.llm)
     yield made
     made.store.close()
@@ -44,7 +44,7 @@ def test_tokens_that_no_answer_has_make_the_cost_unknown(bench, direct, told):
 
 
 def test_an_unknown_cost_counts_as_the_most_that_it_could_be(bench, direct, batches):
-    """Room for three of eight requests: after three answers of unknown cost nothing more may be asked."""
+    """The budget fits three of eight requests: after three answers of unknown cost, no request may follow."""
     bench.server.script.default = Behaviour(answer=answer, usage_override=NO_TOKENS)
     direct.llm |= {"max_cost": 0.5, "concurrency": 1}
     with pytest.raises(BudgetError):

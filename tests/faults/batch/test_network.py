@@ -1,4 +1,4 @@
-"""The network between, two runs at once, and kills at each step: nothing is submitted twice without need."""
+"""Test network faults, concurrent runs, and kills at each step: no job is submitted twice without need."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ print(report.generated, report.cached, report.pending)
     ("where", "told"), [("upload", True), ("create", False), ("create", True), ("poll", True), ("content", True)]
 )
 def test_a_kill_at_each_step_pays_nothing_twice(bench, batches, where, told):
-    """The server itself kills the client, at the very moment that it has done what it was asked to."""
+    """The server kills the client at the moment it has completed a request."""
     batches.default = Plan(polls=1)
     bench.rows = entities(30)
     children: list[subprocess.Popen[str]] = []
@@ -144,7 +144,7 @@ def test_a_kill_at_each_step_pays_nothing_twice(bench, batches, where, told):
         trouble = befalls(here)
         if here != where or batches.calls[here] != 2:
             return trouble
-        # Once its answer is on its way, or instead of it.
+        # After its response is sent, or instead of it.
         threading.Timer(0.0 if not told else 0.002, children[-1].kill).start()
         return trouble if told else "lost"
 
@@ -203,5 +203,5 @@ def test_a_broken_embedder_loses_nothing_paid_for(bench, batches):
 
 
 def test_profiles_name_their_items(bench):
-    """The check of :func:`whole` would notice answers that went to the wrong item."""
+    """The check in :func:`whole` detects answers that went to the wrong item."""
     assert "number 3," not in profile_of("number 4")["profile"]

@@ -1,4 +1,4 @@
-"""What comes back from a batch API: shuffled, missing, expired, refused, doubled, truncated, junk, invalid."""
+"""Test results of batch jobs: shuffled, missing, expired, refused, duplicate, truncated, invalid."""
 
 from __future__ import annotations
 

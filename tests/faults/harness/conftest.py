@@ -1,4 +1,4 @@
-"""Everything that a provider, a network or a machine can do to a run, each its own test.
+"""Fixtures for tests of faults of the provider, the network and the machine.
 
 In all of them: every entity ends stored and valid, or in quarantine with a reason; no call is paid twice beyond those in
 flight at a kill; no secret is anywhere.
@@ -21,7 +21,7 @@ from enhancer.prompts import PROFILE_SCHEMA
 @pytest.fixture
 def bench(tmp_path: Path, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[GenerationProject]:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
-    # Back-off is real time; a hundredth of it shows the same.
+    # Back-off uses real time; a hundredth of it is enough.
     monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.005)
     llm_server.script = Script(default=GOOD)
     made = GenerationProject(tmp_path, llm_server.url, entities(6), timeout=2.0, concurrency=4)

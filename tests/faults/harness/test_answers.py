@@ -1,4 +1,4 @@
-"""Answers that are no profiles."""
+"""Test answers that are not valid profiles."""
 
 from __future__ import annotations
 

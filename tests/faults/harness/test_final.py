@@ -1,4 +1,4 @@
-"""Faults that do not pass: keys, models and requests that are refused."""
+"""Test permanent faults: refused keys, models and requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults of the machine: processes side by side, damage, a full disk, clocks."""
+"""Test faults of the machine: concurrent processes, damaged files, a full disk, clocks."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_claim_outlives_any_setting_of_the_clock(bench: GenerationProject, mon
 def test_clocks_that_run_backwards_ask_nobody_again(
     bench: GenerationProject, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run takes several passes when questions are equal; what failed in the first must not look old in the next."""
+    """Equal prompts need several passes; a failure in the first must not count as an old one in the next."""
     from enhancer.harness import clock
 
     real, begun = clock.datetime, time.monotonic()

@@ -1,4 +1,4 @@
-"""Faults of a provider or a network that pass."""
+"""Test transient faults of the provider and the network."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_retry_after_holds_every_worker(
     told = {
         "seconds": {"Retry-After": "0.4"},
         "milliseconds": {"retry-after-ms": "400"},
-        # Compared with the server's own clock, however wrong ours is.
+        # Relative to the clock of the server, which may differ from the local one.
         "date": {"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT", "Date": "Fri, 31 Dec 1999 23:59:58 GMT"},
     }[form]
     llm_server.script.sequence = [fails(status, headers=told)]

@@ -137,7 +137,7 @@ class EntityTask:
         except InvalidAnswerError as error:
             # The reply as a whole is not valid: the group is split, and no entity has an invalid answer.
             raise _NotInReplyError from error
-        id_ = paid.ids[paid.place]
+        id_ = paid.ids[paid.position]
         if id_ in reply.contradictory:
             self.raw = paid.text
             raise InvalidAnswerError(reply.contradictory[id_])
@@ -154,9 +154,9 @@ class EntityTask:
         n = 1 if paid.ids is None else len(paid.ids)
         usage = self.usage
         if paid.prompt_tokens is not None:
-            usage.prompt_tokens = (usage.prompt_tokens or 0) + _share(paid.prompt_tokens, paid.place, n)
+            usage.prompt_tokens = (usage.prompt_tokens or 0) + _share(paid.prompt_tokens, paid.position, n)
         if paid.completion_tokens is not None:
-            usage.completion_tokens = (usage.completion_tokens or 0) + _share(paid.completion_tokens, paid.place, n)
+            usage.completion_tokens = (usage.completion_tokens or 0) + _share(paid.completion_tokens, paid.position, n)
         usage.unknown_cost = usage.unknown_cost or paid.cost_usd is None
         cost = None if paid.cost_usd is None else paid.cost_usd / n
         usage.cost_usd = None if usage.unknown_cost or cost is None else (usage.cost_usd or 0.0) + cost
@@ -172,6 +172,6 @@ def _match(text: str, ids: tuple[str, ...]) -> GroupReply:
     return match_group_reply(text, ids)
 
 
-def _share(total: int, place: int, n: int) -> int:
+def _share(total: int, position: int, n: int) -> int:
     """Return the share of one entity in whole tokens; the shares add up to the total."""
-    return total * (place + 1) // n - total * place // n
+    return total * (position + 1) // n - total * position // n

@@ -18,7 +18,7 @@ class PaidAnswer(NamedTuple):
 
     completion: int
     """Number of the completion in the journal."""
-    place: int
+    position: int
     """Position of the entity in the group, from 0."""
     ids: tuple[str, ...] | None
     """Ids of the entities of a group, in order; None for a single entity."""
