@@ -176,10 +176,10 @@ def test_a_submission_is_adopted_only_when_its_owner_is_gone(journal, tmp_path):
 
 
 def test_the_pace_slows_while_nothing_moves_and_jitters():
-    pace = PollInterval(60.0, random_number=lambda: 0.5)
+    pace = PollInterval(60.0, chance=lambda: 0.5)
     assert [round(pace.next(moved=moved)) for moved in (True, False, False, True)] == [60, 90, 135, 60]
     assert pace.next(moved=False) == pytest.approx(90)
     for _ in range(20):
         longest = pace.next(moved=False)
     assert longest == pytest.approx(600)
-    assert PollInterval(60.0, random_number=lambda: 0.0).next(moved=True) == pytest.approx(54)
+    assert PollInterval(60.0, chance=lambda: 0.0).next(moved=True) == pytest.approx(54)
