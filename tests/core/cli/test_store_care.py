@@ -63,7 +63,7 @@ def test_nonsense_in_the_file_says_how_to_go_on(store, invoke, llm_server):  # n
     done = invoke("store", "repair", "--yes")
     assert done.code == 1
     assert "contains no records of a feature store" in done.err
-    assert "move that file away and run `enhancer generate`" in done.err
+    assert "move the file away and run `enhancer generate`" in done.err
     asked = llm_server.count
     store.rename(store.with_suffix(".nonsense"))
     again = invoke("generate", "--json")
