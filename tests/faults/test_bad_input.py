@@ -1,4 +1,4 @@
-"""What people really put into data files. Each fault ends in one message that names file, line and column."""
+"""Tests of faulty data files; each message names the file, the line and the column."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What the command line says when it is over, from a process of its own: 0, 1, 3, 4 or 130, and never a traceback.
-
-And what it never says, wherever one looks: the key.
-"""
+"""Tests of exit codes 0, 1, 3, 4 and 130 in separate processes; and that no output or file contains the API key."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def project(tmp_path: Path, llm_server: LoopbackServer, hashing: None, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
-    """A table of films, a local server, an embedder without a model."""
+    """A project with a table of films, a local LLM server and an embedder without a model."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     rows = "".join(f"{n},film {n},a story of {n} friends\n" for n in range(N))
     (tmp_path / "items.csv").write_text("item_id,title,plot\n" + rows)
@@ -51,7 +48,7 @@ def paths(project: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def enhancer(project: Path) -> Run:
-    """The command line in a process of its own."""
+    """Run the command line in a separate process."""
 
     def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         done = cli(*arguments, paths=paths(project), cwd=project, OPENAI_API_KEY=KEY, **environ)
@@ -64,13 +61,13 @@ def enhancer(project: Path) -> Run:
 
 @pytest.fixture
 def quick(project: Path, invoke: Run) -> Run:  # noqa: F811
-    """The command line in this process, where that shows the same."""
+    """Run the command line in this process, for tests that do not depend on the process."""
     assert project.exists()
     return invoke
 
 
 def everything(project: Path, *outputs: str) -> bytes:
-    """All that a run left behind: files of any kind, and what it said."""
+    """Return the contents of all files of the project, and the given outputs."""
     files = [path.read_bytes() for path in project.rglob("*") if path.is_file()]
     return b"\n".join(files) + "\n".join(outputs).encode()
 
@@ -106,7 +103,7 @@ def test_4_is_stopped_at_the_budget(enhancer: Run, llm_server: LoopbackServer) -
     assert "max_cost" in done.stderr
     done = enhancer("generate", *flags, "--set", "llm.max_cost=1000")
     assert done.returncode == 0, done.stderr
-    assert llm_server.count == N, "what was paid for was kept"
+    assert llm_server.count == N, "paid answers must be kept"
 
 
 @pytest.mark.parametrize("verb", ["generate", "refresh"])
@@ -136,14 +133,14 @@ def test_130_is_interrupted_and_everything_paid_for_is_kept(
     llm_server.script.default = Behaviour(answer=answer)
     done = enhancer(verb, "--yes", "--json")
     assert done.returncode == 0, done.stderr
-    assert llm_server.count == N, "what was out had landed"
+    assert llm_server.count == N, "calls in flight must have been received"
 
 
 @pytest.mark.parametrize("statuses", [(401,), (200, 400, 500)], ids=["refused", "now and then"])
 def test_a_proxy_that_echoes_the_key_is_never_quoted(
     project: Path, enhancer: Run, quick: Run, llm_server: LoopbackServer, statuses: tuple[int, ...]
 ) -> None:
-    """Not in what is said, logged, stored or traced: every file of the project and every word of output is read."""
+    """The key is in no output, log, file or traceback."""
     echoes = [Behaviour(status=status, fault="echo_key") for status in statuses]
     llm_server.script.choose = lambda number, _: (
         [*echoes, None][number % (len(echoes) + 1)] if statuses[1:] else echoes[0]
@@ -164,7 +161,7 @@ def test_a_key_in_an_answer_is_not_stored(project: Path, quick: Run, llm_server:
     assert KEY.encode() not in everything(project, done.out, done.err)
 
 
-# -- a disk that is full ------------------------------------------------------------------------------------------
+# -- full disk ------------------------------------------------------------------------------------------
 
 FULL = """
 import resource, signal, sys
@@ -179,7 +176,7 @@ sys.exit(main())
 def test_a_disk_that_fills_up_while_storing_loses_nothing(
     project: Path, quick: Run, llm_server: LoopbackServer, store: str
 ) -> None:
-    """No file may pass 90 kB: the system refuses the write, as it does when the disk is full."""
+    """A limit of 90 kB per file makes writes fail, as on a full disk."""
     answers = Behaviour(answer=lambda body: answer(body).replace("told with wit", "told with wit " + "and wit " * 220))
     llm_server.script.default = answers
     use = ("--set", f"store.use={store}")
@@ -195,14 +192,14 @@ def test_a_disk_that_fills_up_while_storing_loses_nothing(
     assert 0 < asked < 80
     with Journal(project / "features") as journal:
         paid = sum(line.calls for line in journal.costs())
-    assert asked - 8 <= paid <= asked, "all but those in flight were kept"
+    assert asked - 8 <= paid <= asked, "all answers but those in flight must be kept"
     done = quick("generate", "--yes", "--json", *use)
     assert done.code == 0, done.err
     assert llm_server.count == 80 + asked - paid
     assert quick("store", "verify", *use).code == 0
 
 
-# -- who only looks -----------------------------------------------------------------------------------------------
+# -- commands that only read -----------------------------------------------------------------------------------------------
 
 
 def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -230,7 +227,7 @@ def test_a_plan_needs_no_leave_to_write(project: Path, quick: Run, store: str) -
     code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
     command = [sys.executable, "-B", "-c", code, "plan", "--json", *use]
     if os.geteuid() == 0:
-        # Nothing is read-only to root, unless it gives that right away.
+        # Root can write everywhere unless it drops these capabilities.
         drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
         if subprocess.run([*drop, "true"], check=False, capture_output=True).returncode:
             pytest.skip("root, and no setpriv")

@@ -44,7 +44,7 @@ PruneFlag = Annotated[
         help="Largest share of the records of a kind that may be removed; more is an error.",
     ),
 ]
-MOST_PRUNED = 0.5
+MAX_PRUNED_SHARE = 0.5
 """Equal to :data:`enhancer.features.refresh.MAX_PRUNED_SHARE`, whose module is too slow to import for ``--help``."""
 
 

@@ -49,7 +49,7 @@ class Choice:
 
 def init(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Folder with the tables.")] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with the tables.")] = Path(),
     items: Annotated[Path | None, typer.Option(help="Table of items and their text.")] = None,
     interactions: Annotated[Path | None, typer.Option(help="Table of interactions.")] = None,
     llm: Annotated[str | None, typer.Option(help="LLM provider; `enhancer plugins` lists them.")] = None,

@@ -20,7 +20,7 @@ from enhancer.cli.commands.generate import (
 )
 from enhancer.cli.failures import INTERRUPTED, PARTIAL
 from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import MOST_PRUNED, JsonFlag, PruneFlag, Session, YesFlag, print_json, say, with_session
+from enhancer.cli.session import MAX_PRUNED_SHARE, JsonFlag, PruneFlag, Session, YesFlag, print_json, say, with_session
 from enhancer.errors import EnhancerError
 from enhancer.files import atomic_replace, check_output_path
 
@@ -41,7 +41,7 @@ def refresh(
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove records of entities that are no longer in the tables.")
     ] = False,
-    prune_at_most: PruneFlag = MOST_PRUNED,
+    prune_at_most: PruneFlag = MAX_PRUNED_SHARE,
     retry_quarantined: RetryFlag = False,
     batch: BatchFlag = False,
     no_wait: NoWaitFlag = False,
@@ -51,10 +51,11 @@ def refresh(
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Update the store: generate what is new or changed, and with --prune remove what is gone.
+    """Update the store after changes of the tables.
 
-    Made for nightly jobs. Exit codes: 3 if entities are in quarantine, 4 if stopped at the budget, 1 if it failed. The
-    summary is written in each case.
+    Generates profiles of new and changed entities, and with --prune removes records of entities that are gone. Made for
+    nightly jobs. Exit codes: 3 if entities are in quarantine, 4 if stopped at the budget, 1 if it failed. The summary
+    is written in each case.
     """
     from enhancer.harness.clock import now
 

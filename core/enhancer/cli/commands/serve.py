@@ -15,7 +15,9 @@ from enhancer.cli.formatting import counted
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
 from enhancer.serving.service.settings import GRACE, HOST, PORT, WATCH, Limits
 
-ArtifactArgument = Annotated[Path | None, typer.Argument(help="Artifact folder; by default that of the project.")]
+ArtifactArgument = Annotated[
+    Path | None, typer.Argument(metavar="ARTIFACT", help="Artifact folder; by default that of the project.")
+]
 _LIMITS = Limits()
 _SAMPLE = 200
 
@@ -49,9 +51,10 @@ def serve(
     verify: Annotated[bool, typer.Option("--verify", help="Check the sha256 of the artifact before using it.")] = False,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
 ) -> None:
-    """Serve the artifact over HTTP: /recommend, /similar, /health, /openapi.json.
+    """Serve the artifact over HTTP.
 
-    A new artifact is loaded without dropping requests, at once on SIGHUP. SIGTERM stops the server gracefully.
+    Endpoints: /recommend, /similar, /health, /openapi.json. A new artifact is loaded without dropping requests, at once
+    on SIGHUP. SIGTERM stops the server gracefully.
     """
     flags = {
         "host": host,
@@ -82,7 +85,7 @@ def serve(
 
 def index(
     session: Session,
-    path: Annotated[Path, typer.Argument(help="File to write; the ids are written to PATH.json.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="File to write; the ids are written to PATH.json.")],
     artifact: ArtifactArgument = None,
     kind: Annotated[str, typer.Option(help="Library: usearch, hnswlib or faiss.")] = "usearch",
     metric: Annotated[
@@ -90,7 +93,10 @@ def index(
     ] = "ip",
     as_json: JsonFlag = False,
 ) -> None:
-    """Export the artifact's items as an index for approximate nearest-neighbour search, and measure its recall."""
+    """Export the artifact's items as a vector search index.
+
+    Also measures the recall of approximate search, except for cosines.
+    """
     from enhancer.serving import ApproximateRanker, Ranker
 
     ranker = Ranker.load(_folder(session, artifact))

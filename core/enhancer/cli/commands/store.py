@@ -12,7 +12,7 @@ import typer
 from enhancer.cli.formatting import count, counted, dollars
 from enhancer.cli.layout import pairs, table
 from enhancer.cli.session import (
-    MOST_PRUNED,
+    MAX_PRUNED_SHARE,
     JsonFlag,
     PruneFlag,
     Session,
@@ -69,7 +69,7 @@ def stats(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Count the records, and how many are fresh, stale or no longer in the tables."""
+    """Count records, and how many are fresh, stale or vanished."""
     from enhancer.cli.commands.refresh import differences
 
     with session.opened() as project:
@@ -152,7 +152,7 @@ def export(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write records to a file: all of them, or those of a kind or an aspect."""
+    """Write records to a file."""
     from enhancer.features.storing.interchange import export_records
 
     with session.opened() as project:
@@ -224,10 +224,10 @@ def _faults(faults: Sequence[Fault]) -> str:
 
 
 def repair(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
-    """Keep the sound records of a damaged store, and list the lost ones.
+    """Keep the sound records of a damaged store.
 
-    The next `enhancer generate` restores lost records, from the journal if they were paid for. A file with a damaged
-    structure is kept beside the new one. No other process may use the store meanwhile.
+    Lists the lost ones. The next `enhancer generate` restores them, from the journal if they were paid for. A file with
+    a damaged structure is kept beside the new one. No other process may use the store meanwhile.
     """
     project = session.project()
     if not yes and is_terminal() and not ask("Repair the store? No other process may use it meanwhile."):
@@ -247,7 +247,7 @@ def repair(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) ->
 def gc(
     session: Session,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be removed.")] = False,
-    prune_at_most: PruneFlag = MOST_PRUNED,
+    prune_at_most: PruneFlag = MAX_PRUNED_SHARE,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -282,7 +282,7 @@ def _name(key: Key) -> str:
 
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
-    """List the entities whose answers were never valid, with the reasons."""
+    """List entities whose answers were never valid."""
     from enhancer.harness import JOURNAL_FILE_NAME, Journal
 
     with session.opened() as project:

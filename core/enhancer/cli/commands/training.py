@@ -30,7 +30,7 @@ def diagnose(session: Session, as_json: JsonFlag = False) -> None:
 
 
 def train(session: Session, as_json: JsonFlag = False) -> None:
-    """Train the backbone with the fuser, and write the serving artifact."""
+    """Train a model and write the serving artifact."""
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
         result = project.train(listener=view).to_json()
     jsonlog.summary("train", result)

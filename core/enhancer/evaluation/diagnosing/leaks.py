@@ -150,10 +150,10 @@ def _by_user(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return the sum of cosines and the number of items of each user, without items that have no vector."""
     keep = np.asarray(items.any(axis=1))[part.items]
-    who, what = part.users[keep], part.items[keep]
-    cosines = np.empty(len(who))
-    for start in range(0, len(who), _CHUNK):
+    user_rows, item_rows = part.users[keep], part.items[keep]
+    cosines = np.empty(len(user_rows))
+    for start in range(0, len(user_rows), _CHUNK):
         rows = slice(start, start + _CHUNK)
-        cosines[rows] = np.einsum("ij,ij->i", users[who[rows]], items[what[rows]])
-    total: NDArray[np.float64] = np.bincount(who, cosines, minlength=len(users))  # type: ignore[assignment]  # weighted
-    return total, np.bincount(who, minlength=len(users))
+        cosines[rows] = np.einsum("ij,ij->i", users[user_rows[rows]], items[item_rows[rows]])
+    total: NDArray[np.float64] = np.bincount(user_rows, cosines, minlength=len(users))  # type: ignore[assignment]  # weighted
+    return total, np.bincount(user_rows, minlength=len(users))

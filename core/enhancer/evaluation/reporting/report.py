@@ -12,13 +12,11 @@ from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
-from enhancer.evaluation.reporting.sections import beyond_accuracy_table, cost_plots, search_table
+from enhancer.evaluation.reporting.sections import beyond_accuracy_table, cost_plots, search_table, svg_markup
 from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from markupsafe import Markup
 
     from enhancer.evaluation.judging.findings import Comparison, Finding
     from enhancer.evaluation.judging.result import Ablation
@@ -110,7 +108,7 @@ def render_report(
 
 
 def render_csv(ablation: Ablation) -> str:
-    """Return a CSV with a row for each panel, arm, metric and seed; reference lines have no seed."""
+    """Return a CSV with columns ``panel,arm,metric,seed,value``; rows of reference lines have no seed."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["panel", "arm", "metric", "seed", "value"])
@@ -230,7 +228,7 @@ def _gains(
     title = _title(finding.name)
     over = "shuffled vectors" if over_placebo else ablation.baseline
     label = f"{title}: gain of each arm over {over} in {metric_label(metric)}"
-    return {"title": title, "description": _describe(finding), "svg": _markup(plots.gains(rows, label))}
+    return {"title": title, "description": _describe(finding), "svg": svg_markup(plots.gains(rows, label))}
 
 
 def _signed(interval: tuple[float, float] | None, sign: int) -> tuple[float, float] | None:
@@ -261,7 +259,7 @@ def _levels(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[
     )
     title = _title(finding.name)
     label = f"{title}: {metric_label(metric)} of each arm"
-    return {"title": title, "description": _describe(finding), "svg": _markup(plots.levels(rows, lines, label))}
+    return {"title": title, "description": _describe(finding), "svg": svg_markup(plots.levels(rows, lines, label))}
 
 
 def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
@@ -309,7 +307,9 @@ def _pairs(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[
             colours[arm.name],
             f"{arm.name} against {ablation.baseline} by seed",
         )
-        made.append({"title": arm.name, "description": f"better in {wins} of {len(values)} seeds", "svg": _markup(svg)})
+        made.append(
+            {"title": arm.name, "description": f"better in {wins} of {len(values)} seeds", "svg": svg_markup(svg)}
+        )
     return made
 
 
@@ -324,7 +324,7 @@ def _curves(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list
                 best = float(run.best_epoch) if key == "metric" else None
                 runs.append(Curve(label=run.name, colour=colours[run.arm], x=xs, y=ys, best=best))
         if runs:
-            made.append({"title": label, "svg": _markup(plots.curves(runs, label, label))})
+            made.append({"title": label, "svg": svg_markup(plots.curves(runs, label, label))})
     return made
 
 
@@ -423,9 +423,3 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             grouped = isinstance(value, int) and not isinstance(value, bool)
             rows.append((name, "not set" if value is None else f"{value:,}" if grouped else str(value)))
     return rows
-
-
-def _markup(svg: str) -> Markup:
-    from markupsafe import Markup
-
-    return Markup(svg)  # noqa: S704  plots escape all text

@@ -67,7 +67,7 @@ def search_table(ablation: Ablation) -> list[dict[str, Any]]:
 
 
 def _toml(searched: SearchResult) -> str:
-    """Return all options of the arm after the search, as they are profiled in ``[evaluation.arm.NAME]``."""
+    """Return all options of the arm after the search, as they are written in ``[evaluation.arm.NAME]``."""
     if not any(searched.best.options.values()):
         return "as configured"
     whole = {"options": searched.arm.fuser_options, "backbone": searched.arm.backbone_options}
@@ -92,10 +92,11 @@ def _validation(value: float | None) -> str:
 
 
 def _figure(title: str, svg: str) -> dict[str, Any]:
-    return {"title": title, "svg": _markup(svg)}
+    return {"title": title, "svg": svg_markup(svg)}
 
 
-def _markup(svg: str) -> Markup:
+def svg_markup(svg: str) -> Markup:
+    """Mark a plot as safe to embed without escaping."""
     from markupsafe import Markup
 
     return Markup(svg)  # noqa: S704  plots escape all text
