@@ -1,7 +1,8 @@
 """Fusers: plugins that add semantic vectors to a backbone.
 
 A :class:`Fuser` is the configured plugin and declares what it needs of a backbone. For each training run it builds a
-:class:`Fusion`, which holds the trainable parameters of that run. What a fusion overrides decides the needs:
+:class:`Fusion`, which holds the trainable parameters of that run. The methods that a fusion overrides determine the
+needs:
 
 ====================================  ====================
 overridden method                     need
@@ -62,7 +63,7 @@ _NO_VECTORS = {
 
 
 class AcceptsFusers(Protocol):
-    """What :meth:`Fuser.check` uses of a backbone."""
+    """Part of a backbone that :meth:`Fuser.check` uses."""
 
     @property
     def accepts(self) -> frozenset[Capability]:

@@ -25,13 +25,13 @@ def finish(
     *,
     seed: int,
 ) -> Fitted:
-    """Let the fusion adjust the factors and place the entities without a training interaction.
+    """Adjust factors by the fusion, and place the entities without a training interaction.
 
     Args:
         fusion: Built for this run. It may need ``"served"``, or nothing.
         data: Training data.
         users: float ``[n_users, d]``: factors of all users; rows of users without a training interaction are ignored.
-        items: float ``[n_items, d]``: factors of all items, likewise.
+        items: float ``[n_items, d]``: factors of all items; rows of items without a training interaction are ignored.
         seed: Seed of the noise on rows that cannot be placed (see :mod:`enhancer_plugins.training.unseen`).
 
     Returns:

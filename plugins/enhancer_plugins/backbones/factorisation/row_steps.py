@@ -74,7 +74,7 @@ def bpr(drawn: DrawnScores) -> LossGradients:
 
 
 class Machine(Protocol):
-    """What :class:`RowSteps` uses of a factorisation machine."""
+    """Part of a factorisation machine that :class:`RowSteps` uses."""
 
     data: TrainingData
     recipe: Recipe
