@@ -60,13 +60,13 @@ def register_backbones(register: Register) -> None:
 @hookimpl
 def register_fusers(register: Register) -> None:
     """Register the fusers."""
-    register("none", "enhancer_plugins.fusers.none:NoFusion", extra="train", requires=("torch", "numba"))
+    register("none", "enhancer_plugins.fusers.none:NoFusion")
     register("concat", "enhancer_plugins.fusers.concat:Concat", extra="train", requires=("torch", "numba"))
     register("align", "enhancer_plugins.fusers.align:Align", extra="train", requires=("torch", "numba"))
     register("generate", "enhancer_plugins.fusers.generate:Generate", extra="train", requires=("torch", "numba"))
     register("adapter", "enhancer_plugins.fusers.adapter:Adapter", extra="train", requires=("torch", "numba"))
     register("semantic", "enhancer_plugins.fusers.semantic:Semantic", extra="train", requires=("torch", "numba"))
-    register("prior", "enhancer_plugins.fusers.prior:Prior", extra="train", requires=("torch", "numba"))
+    register("prior", "enhancer_plugins.fusers.prior:Prior")
 
 
 @hookimpl

@@ -47,7 +47,9 @@ def test_help_and_plugins(bare):
     assert cli("--help", paths=(bare,)).returncode == 0
     lines = json.loads(cli("plugins", "--json", paths=(bare,)).stdout)
     statuses = {line["name"]: line["status"] for line in lines}
-    assert {name for name, status in statuses.items() if status == "ok"} == {"replay", "lmdb", "sqlite", "demo"}
+    assert {name for name, status in statuses.items() if status == "ok"} == {
+        "replay", "lmdb", "sqlite", "demo", "none", "prior",
+    }  # fmt: skip
     assert set(statuses.values()) == {"ok", "unavailable"}
     assert all("pip install" in line["reason"] for line in lines if line["status"] == "unavailable")
     assert cli("plugins", "show", "litellm", paths=(bare,)).returncode == 0
