@@ -120,7 +120,7 @@ def _cache() -> SetupCheck:
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(nearest, os.W_OK):
         return SetupCheck("cache", "ok", f"{folder} is writable")
-    return SetupCheck("cache", "warn", f"{folder} is not writable", "set XDG_CACHE_HOME to a writable folder")
+    return SetupCheck("cache", "warn", f"{folder} is not writable", "make this folder writable")
 
 
 def _data(settings: Settings, root: Path) -> Iterator[SetupCheck]:

@@ -197,7 +197,7 @@ def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
                 raise ConfigError(
                     f"this would make {formatting.counted(result['requests'], 'call')} {price}, and there is no "
                     "terminal to ask for confirmation",
-                    hint="pass --yes to continue; `enhancer plan` shows the plan without generating",
+                    hint="pass --yes to continue without confirmation",
                 )
             if not ask("Continue?"):
                 say("nothing was generated")
