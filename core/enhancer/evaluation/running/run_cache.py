@@ -14,11 +14,11 @@ import shutil
 import time
 import zipfile
 import zlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from enhancer import __version__
 from enhancer.evaluation.measuring.metrics import Scores
 from enhancer.evaluation.measuring.views import labels_of
 from enhancer.evaluation.running.runs import ArmRun
@@ -81,7 +81,7 @@ class RunCache:
         compared = (split.train, split.validation, *([split.test] if tested else []))
         recipe = [
             _FORMAT,
-            __version__,
+            version("enhancer"),
             self._identity,
             [[type(part).__module__, type(part).__qualname__, repr(part.options)] for part in parts],
             arm.fuser,
