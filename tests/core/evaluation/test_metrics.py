@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import average_precision_score, ndcg_score
 
 from enhancer.contracts import Factors
 from enhancer.errors import ConfigError, EvaluationError
@@ -149,6 +148,8 @@ def test_agrees_with_the_definitions_step_by_step(seed, k, few_candidates):
 @settings(deadline=None, max_examples=40)
 @given(worlds, st.integers(1, 30))
 def test_agrees_with_scikit_learn(seed, k):
+    from sklearn.metrics import average_precision_score, ndcg_score  # takes seconds to import
+
     rng = np.random.default_rng(seed)
     scores = rng.permuted(np.tile(np.arange(30), (5, 1)), axis=1).astype(np.float32)
     relevance = rng.random((5, 30)) < 0.2

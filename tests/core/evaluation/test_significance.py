@@ -5,14 +5,19 @@ import json
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from scipy import stats
 
 from enhancer.evaluation import bootstrap, holm, paired
+
+
+@pytest.fixture(scope="module")
+def stats():
+    return pytest.importorskip("scipy.stats")  # takes seconds to import
+
 
 BASE, TREATED = [0.28, 0.30, 0.29, 0.31, 0.32], [0.30, 0.31, 0.32, 0.33, 0.34]
 
 
-def test_the_worked_example():
+def test_the_worked_example(stats):
     result = paired(TREATED, BASE)
     assert np.mean(BASE) == pytest.approx(0.300)
     assert np.mean(TREATED) == pytest.approx(0.320)
@@ -35,7 +40,7 @@ numbers = st.lists(
 
 @settings(deadline=None)
 @given(numbers)
-def test_agrees_with_scipy(rows):
+def test_agrees_with_scipy(stats, rows):
     a, b = np.array(rows).T
     result = paired(a, b)
     differences = a - b
@@ -49,7 +54,7 @@ def test_agrees_with_scipy(rows):
 
 @settings(deadline=None)
 @given(st.lists(st.integers(-500, 500).filter(bool), min_size=2, max_size=12, unique_by=abs))
-def test_signed_ranks_agree_with_scipy(differences):
+def test_signed_ranks_agree_with_scipy(stats, differences):
     values = np.array(differences) / 1000
     result = paired(values, np.zeros(len(values)))
     assert result.wilcoxon_p == pytest.approx(stats.wilcoxon(values, method="exact").pvalue)
@@ -118,7 +123,7 @@ def test_bootstrap_without_enough():
 
 
 @pytest.mark.parametrize("n", [51, 3000])
-def test_many_pairs_are_weighed_by_the_normal_distribution(n):
+def test_many_pairs_are_weighed_by_the_normal_distribution(n, stats):
     rng = np.random.default_rng(n)
     values = np.round(rng.standard_normal(n) + 0.1, 1)  # with ties and zeros
     found = paired(values, np.zeros(n))
