@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from loopback import Behaviour, returns
+from processes import COMMAND_LINE, start
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
 
@@ -178,9 +179,8 @@ def test_ctrl_c_keeps_what_was_paid_for(invoke, shop, llm_server, hashing, monke
     """A process of its own is interrupted amid its calls; the next run asks for the rest alone."""
     monkeypatch.setenv("ENHANCER_EMBEDDER__USE", "hashing")  # no model to be loaded once more
     llm_server.script.choose = lambda number, _: Behaviour(latency=1.5) if number >= 12 else None
-    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "generate", "--json", "--set", "llm.concurrency=4"],
+    process = start(
+        [sys.executable, "-c", COMMAND_LINE, "generate", "--json", "--set", "llm.concurrency=4"],
         cwd=shop,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from command_line import hashing, invoke  # noqa: F401 - fixtures
 from dists import ROOT, cli
 from generation import answer
 from loopback import Behaviour, LoopbackServer, Script, fails, returns
+from processes import COMMAND_LINE, run, start
 
 from enhancer.harness import Journal
 
@@ -111,11 +112,10 @@ def test_130_is_interrupted_and_everything_paid_for_is_kept(
     project: Path, enhancer: Run, llm_server: LoopbackServer, verb: str
 ) -> None:
     llm_server.script.default = Behaviour(answer=answer, latency=0.2)
-    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths(project))), "OPENAI_API_KEY": KEY}
     summary = ["--summary", "summary.json"] if verb == "refresh" else []
-    command = [sys.executable, "-c", code, verb, "--yes", "--json", *summary]
-    with subprocess.Popen(command, cwd=project, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", COMMAND_LINE, verb, "--yes", "--json", *summary]
+    with start(command, cwd=project, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 30
         while llm_server.count < 6 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -184,7 +184,7 @@ def test_a_disk_that_fills_up_while_storing_loses_nothing(
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths(project))), "OPENAI_API_KEY": KEY}
     rows = "".join(f"{n},film {n},a story of {n} friends\n" for n in range(80))
     (project / "items.csv").write_text("item_id,title,plot\n" + rows)
-    full = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    full = run(command, cwd=project, env=environ)
     assert full.returncode == 1, full.stderr
     assert re.search(r"error: .*(disk|full|write|I/O|Input/output|limit on file size)", full.stderr), full.stderr
     assert "bug in enhancer" not in full.stderr
@@ -224,8 +224,7 @@ def test_a_plan_needs_no_leave_to_write(project: Path, quick: Run, store: str) -
     with (project / "items.csv").open("a") as items:
         items.write("new,film new,a story\n")
     folders = [project, *(path for path in project.rglob("*") if path.is_dir())]
-    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
-    command = [sys.executable, "-B", "-c", code, "plan", "--json", *use]
+    command = [sys.executable, "-B", "-c", COMMAND_LINE, "plan", "--json", *use]
     if os.geteuid() == 0:
         # Root can write everywhere unless it drops these capabilities.
         drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]

@@ -3,13 +3,13 @@
 import os
 import signal
 import struct
-import subprocess
 import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run
 
 from enhancer.contracts import Context, codec
 from enhancer.errors import StoreError
@@ -39,7 +39,7 @@ def elsewhere(root: Path, code: str, *, expect: int = 0) -> None:
         "def store(**options):\n"
         "    return LMDBStore(LMDBOptions(**options), Context(pathlib.Path(sys.argv[1])))\n" + code
     )
-    done = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True, text=True, timeout=60)
+    done = run([sys.executable, "-c", program, str(root)])
     assert done.returncode == expect, done.stderr
 
 

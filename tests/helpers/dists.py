@@ -1,4 +1,4 @@
-"""Make distributions for tests of plugins, and run Python or the command line in separate processes."""
+"""Make distributions for tests of plugins, and run Python or the command line with them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+
+import processes
 
 ROOT = Path(__file__).parents[2]
 HELPERS = Path(__file__).parent
@@ -32,13 +34,14 @@ def make_dist(folder: Path, name: str, source: str, *, version: str = "1.0", ent
 
 def run_python(code: str, *paths: Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run code in a new interpreter with the distributions in ``paths``."""
-    return run([sys.executable, "-c", code], *paths, cwd=cwd, **environ)
+    return run([sys.executable, "-c", code], *paths, cwd=cwd, fresh=True, **environ)
 
 
-def cli(*arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = None, **environ: str):
-    """Run the command line in a separate process."""
-    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
-    return run([sys.executable, "-c", code, *arguments], *paths, cwd=cwd, **environ)
+def cli(
+    *arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = None, fresh: bool = False, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a separate process; ``fresh`` starts a new interpreter for it."""
+    return run([sys.executable, "-c", processes.COMMAND_LINE, *arguments], *paths, cwd=cwd, fresh=fresh, **environ)
 
 
 def cli_json(*arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = None, **environ: str) -> Any:
@@ -48,18 +51,11 @@ def cli_json(*arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = N
     return json.loads(done.stdout)
 
 
-def run(command: list[str], *paths: Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    command: list[str], *paths: Path, cwd: Path | None = None, fresh: bool = True, **environ: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command with ``paths`` on the module path, without settings in the environment and without a terminal."""
-    path = os.pathsep.join(map(str, paths))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ENHANCER_")}
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        cwd=cwd,
-        env={**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", **environ},
-        check=False,
-    )
+    path = os.pathsep.join(map(str, paths))
+    environment = {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", **environ}
+    return processes.run(command, cwd=cwd, env=environment, fresh=fresh)

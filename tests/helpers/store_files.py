@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from processes import run
 
 from enhancer.contracts import Context, FeatureStore
 from enhancer.testing.store import make_record
@@ -54,5 +55,5 @@ def run_elsewhere(root: Path, code: str, expect: int = 0, kind: str = "lmdb") ->
         f"from enhancer_plugins.stores.{kind} import {name} as Store\n"
         "store = Store(Store.options_class(), Context(pathlib.Path(sys.argv[1])))\n" + code
     )
-    done = subprocess.run([sys.executable, "-c", program, str(root)], capture_output=True, text=True, timeout=60)
+    done = run([sys.executable, "-c", program, str(root)])
     assert done.returncode == expect, done.stderr

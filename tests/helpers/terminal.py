@@ -8,12 +8,13 @@ import pty
 import select
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from processes import COMMAND_LINE, start
 
 CTRL_C = None
 
@@ -27,12 +28,11 @@ def on_a_terminal(
     Returns the exit code and the whole output.
     """
     ours, theirs = pty.openpty()
-    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
     environ.pop("COLUMNS", None)
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    command = [sys.executable, "-c", code, *arguments]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environ)
+    command = [sys.executable, "-c", COMMAND_LINE, *arguments]
+    process = start(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environ)
     os.close(theirs)
     waiting, shown, seen, deadline = list(answers), "", 0, time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -12,6 +12,7 @@ import time
 import pytest
 import typer
 from dists import make_dist
+from processes import COMMAND_LINE, start
 
 from enhancer.cli.failures import guarded
 from enhancer.errors import BudgetError, ConfigError, DataError
@@ -134,10 +135,9 @@ def test_whoever_stops_reading_is_left_in_peace(tmp_path):
                     print(number)
         """,
     )
-    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", code, "shout"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:
+    command = [sys.executable, "-c", COMMAND_LINE, "shout"]
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:
         assert process.stdout.readline() == b"0\n"
         process.stdout.close()
         said = process.stderr.read()
@@ -159,10 +159,9 @@ def test_ctrl_c_is_calm(tmp_path):
                 time.sleep(60)
         """,
     )
-    code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", code, "wait"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:
+    command = [sys.executable, "-c", COMMAND_LINE, "wait"]
+    with start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environ) as process:
         assert process.stdout.readline() == b"ready\n"
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 
+import processes
 import pytest
 from command_line import project_file
 from dists import make_dist
@@ -40,10 +41,9 @@ def start(tables, hashing, llm_server):
 
     def run(embedder, *flags):
         (tables / "enhancer.toml").write_text(project_file(llm_server.url, llm="concurrency = 2", embedder=embedder))
-        code = "import sys; from enhancer.cli.app import main; sys.exit(main())"
-        command = [sys.executable, "-c", code, "generate", "--yes", "--json", *flags]
+        command = [sys.executable, "-c", processes.COMMAND_LINE, "generate", "--yes", "--json", *flags]
         path = os.pathsep.join([str(tables / ".site"), *sys.path])
-        process = subprocess.Popen(
+        process = processes.start(
             command,
             cwd=tables,
             env={**os.environ, "PYTHONPATH": path},

@@ -3,13 +3,13 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import run
 
 from enhancer.contracts import Key
 from enhancer.errors import StoreCorruptError, StoreError
@@ -136,7 +136,7 @@ def test_the_claim_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
         "import sys, os, pathlib; from enhancer.harness import Journal;"
         "j = Journal(pathlib.Path(sys.argv[1])); j.claim(['a']).result(); print(j.owner, flush=True); os._exit(9)"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = run([sys.executable, "-c", script, str(tmp_path)])
     assert has_ended(done.stdout.strip()) is Path("/proc/self/stat").exists()
     if Path("/proc/self/stat").exists():
         with Journal(tmp_path) as journal:

@@ -365,7 +365,7 @@ def test_serving_imports_numpy_and_safetensors_alone(artifact: Path) -> None:
 def test_ids_are_found_by_row_and_rows_by_id(ids: list[str], other: str) -> None:
     for look_ups in (0, 10**6):  # by binary search, and by dictionary
         table = IdTable("t", pack_ids(ids, "t"))
-        table._asked = look_ups
+        table._lookups = look_ups
         assert [table[row] for row in range(len(table))] == ids
         assert [table.row(id_) for id_ in ids] == list(range(len(ids)))
         assert (table.row(other) is None) == (other not in ids)

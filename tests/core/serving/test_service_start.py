@@ -97,7 +97,7 @@ def test_the_command_becomes_the_server(folder):
 def test_without_the_extra_it_says_which(folder, tmp_path):
     hide = "import sys; sys.modules.update(starlette=None, uvicorn=None)"
     (tmp_path / "sitecustomize.py").write_text(hide)
-    done = cli("serve", str(folder), paths=(tmp_path,))
+    done = cli("serve", str(folder), paths=(tmp_path,), fresh=True)
     assert done.returncode == 2
     assert 'pip install "enhancer[serve]"' in done.stderr
     assert "Traceback" not in done.stderr

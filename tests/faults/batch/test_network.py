@@ -15,6 +15,7 @@ from batch_project import SECRET, whole
 from dists import HELPERS
 from generation import entities, entity, profile_of
 from loopback_batch import Plan
+from processes import start
 
 from enhancer.errors import (
     AuthenticationError,
@@ -151,9 +152,7 @@ def test_a_kill_at_each_step_pays_nothing_twice(bench, batches, where, told):
     batches._next_failure = killing  # type: ignore[method-assign]
     code = CHILD.format(tests=str(HELPERS), folder=str(bench.folder), url=bench.url)
     for _ in range(3):
-        child = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        child = start([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         children.append(child)
         out, err = child.communicate(timeout=60)
         if child.returncode == 0:

@@ -12,6 +12,7 @@ import pytest
 from dists import HELPERS
 from generation import GenerationProject, answer, entities, entity
 from loopback import Behaviour, LoopbackServer, returns
+from processes import start
 from run_outcomes import complete
 
 from enhancer.errors import EnhancerError, StoreCorruptError
@@ -29,15 +30,15 @@ print(report.generated, report.cached, flush=True)
 """
 
 
-def start(bench: GenerationProject, n: int) -> subprocess.Popen[str]:
+def generate(bench: GenerationProject, n: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", SCRIPT, str(HELPERS), str(bench.folder), bench.url, str(n)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_two_processes_share_the_work_and_pay_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     llm_server.script.default = Behaviour(answer=answer, latency=0.02)
     n = 200
-    processes = [start(bench, n) for _ in range(2)]
+    processes = [generate(bench, n) for _ in range(2)]
     told = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     counts = [tuple(map(int, out.split())) for out, _ in told]

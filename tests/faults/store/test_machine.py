@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import run, start
 from store_files import MAKERS, Make, data_file, filled, run_elsewhere
 
 from enhancer.contracts import FeatureStore
@@ -182,9 +183,7 @@ def test_every_acknowledged_record_outlives_kill_9(tmp_path: Path, kind: str) ->
         "import sys, pathlib\nfrom enhancer.contracts import Context\nfrom enhancer.testing.store import make_record\n"
         f"from enhancer_plugins.stores.{kind} import {name} as Store\n" + _CRASHES
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path), "40"], capture_output=True, text=True, timeout=120
-    )
+    done = run([sys.executable, "-c", program, str(tmp_path), "40"])
     assert done.returncode == 0, done.stderr
     with MAKERS[kind](tmp_path) as store:
         assert store.stats().records >= 40 * 10
@@ -206,7 +205,7 @@ def test_two_writers_take_turns(make: Make, tmp_path: Path) -> None:
             "    store.put(both + [make_record(f'{me}-{step}-{n}', seed=n) for n in range(3)])\n"
         )
         writers = [
-            subprocess.Popen([sys.executable, "-c", program, str(tmp_path), me], stderr=subprocess.PIPE, text=True)
+            start([sys.executable, "-c", program, str(tmp_path), me], stderr=subprocess.PIPE, text=True)
             for me in ("one", "two")
         ]
         while any(writer.poll() is None for writer in writers):

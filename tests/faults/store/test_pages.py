@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from processes import run
 from store_files import MAKERS, data_file, filled, made_by
 
 from enhancer.errors import StoreCorruptError
@@ -80,11 +81,9 @@ def test_no_page_kills_the_process(tmp_path: Path, kind: str) -> None:
         store.put([make_record(f"id-{n}", seed=n, dim=100, profile="p" * 300) for n in range(50)])
         store.put([make_record(f"id-{n}", seed=n, dim=700) for n in range(0, 50, 10)])  # large values
         store.delete(["id-1", "id-2"])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _TRIAL, str(data_file(tmp_path)), str(tmp_path / "trial"), kind],
-        capture_output=True,
-        text=True,
-        timeout=120,
+    done = run(
+        [sys.executable, "-c", _TRIAL, str(data_file(tmp_path)), str(tmp_path / "trial"), kind],
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from processes import start
 from store_files import MAKERS, Make, data_file, filled, run_elsewhere
 
 from enhancer.contracts import Context, Repair
@@ -242,7 +243,7 @@ def test_repair_refuses_what_is_in_use_newer_or_something_else(make: Make, tmp_p
         f"from enhancer_plugins.stores.{kind} import {name} as Store\n"
         "store = Store(Store.options_class(), Context(pathlib.Path(sys.argv[1])))\nstore.stats()\nprint(1, flush=True)\ntime.sleep(60)\n"
     )
-    other = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    other = start([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
     assert other.stdout is not None
     other.stdout.readline()
     with pytest.raises(StoreError, match="in use"):
