@@ -291,6 +291,7 @@ def stage(folder: Path) -> None:
         (folder / "pages" / "images").mkdir(exist_ok=True)
         shutil.copy(image, folder / "pages" / "images" / image.name)
     shutil.copy(SITE / "style.css", folder / "pages" / "style.css")
+    shutil.copy(SITE / "docstrings.py", folder / "docstrings.py")
     listed = ",\n".join(f'      "{page}"' for page in PLUGINS.values())
     settings = (SITE / "zensical.toml").read_text(encoding="utf-8").replace('      "@plugins"', listed)
     (folder / "zensical.toml").write_text(settings, encoding="utf-8")
