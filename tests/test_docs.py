@@ -331,12 +331,12 @@ def test_the_reference_has_every_key(generated):
 
 
 def test_the_reference_has_every_bundled_plugin_and_its_options(generated):
-    from enhancer.plugin_host import load_plugins
+    from enhancer.plugin_host import KINDS, load_plugins
 
     page = generated["reference/plugin-options.md"]
     manager = load_plugins(environ={"ENHANCER_PLUGINS": "enhancer"})
     for line in manager.listing():
-        if line.kind not in BUILD.KINDS:
+        if line.kind not in KINDS:
             continue
         assert f"### `{line.name}`" in page
         section = page.split(f"### `{line.name}`")[1].split("\n##")[0]

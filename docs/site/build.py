@@ -29,13 +29,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SITE = Path(__file__).parent
 CONTRIB = sorted((ROOT / "contrib").glob("*/README.md"))
-KINDS = {
-    "llm": "LLM providers",
-    "embedder": "Embedders",
-    "store": "Feature stores",
-    "backbone": "Backbones",
-    "fuser": "Fusers",
-}
+TITLES = {"llm": "LLM providers", "embedder": "Embedders", "store": "Feature stores"}
+"""Titles of kinds of plugins; other kinds have their name in the plural."""
 
 BESIDE = {
     "CHANGELOG.md": "project/changelog.md",
@@ -124,7 +119,7 @@ def _inner(annotation: Any) -> Any:
 
 def plugin_options() -> str:
     """Return the page of the options of every bundled plugin."""
-    from enhancer.plugin_host import load_plugins
+    from enhancer.plugin_host import KINDS, load_plugins
 
     manager = load_plugins(environ={"ENHANCER_PLUGINS": "enhancer"})
     parts = [
@@ -136,9 +131,11 @@ def plugin_options() -> str:
         ),
     ]
     lines = manager.listing()
-    for kind, title in KINDS.items():
-        parts.append(f"## {title}")
-        for line in sorted((line for line in lines if line.kind == kind), key=lambda line: line.name):
+    for kind in KINDS:
+        bundled = sorted((line for line in lines if line.kind == kind), key=lambda line: line.name)
+        if bundled:
+            parts.append(f"## {TITLES.get(kind, f'{kind.capitalize()}s')}")
+        for line in bundled:
             target = manager.get(kind, line.name, complete=False)
             parts.append(f"### `{line.name}`")
             parts.append(_prose((target.__doc__ or "").split("\n\n")[0]))
