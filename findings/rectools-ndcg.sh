@@ -1,7 +1,7 @@
 #!/bin/sh
 # RecTools 0.19.0: NDCG@10 of a perfect list is .36 for a user with two relevant items.
 #
-# By default the ideal list has k relevant items, whatever the user has: a list that puts both relevant items first
+# By default the ideal list has k relevant items, even if the user has fewer: a list that puts both relevant items first
 # reaches (1 + 1/log2 3) / (sum of 1/log2(i+1) for i to 10) = .36. Most libraries divide by the best list that the user
 # allows, which gives 1; here that is divide_by_achievable=True. The mean over users with few test items is therefore
 # far below that of other libraries on the same lists.
