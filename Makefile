@@ -1,16 +1,19 @@
-# Two commands are all there is to know: `make demo` and `make test`. Each makes .venv and installs what it needs.
+# `make demo` and `make test` are the main commands. Each makes .venv and installs what it needs.
 PYTHON ?= python3
 VENV   ?= .venv
-# Test processes; 0 runs all in one, for a debugger.
+# Number of test processes; 0 runs all tests in this one, for a debugger.
 WORKERS ?= auto
+QUICK   := $(addprefix tests/core/,config contracts data harness/test_budget.py harness/test_parse.py project prompts \
+             storekit test_files.py test_layout.py test_public_names.py) tests/plugins/llm/test_wire.py
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test quick lint format docs clean
 
 help:
 	@echo "make demo    the whole main job on MovieLens-100k: no key, no GPU, no model hub"
 	@echo "make test    the test suite, offline once installed"
+	@echo "make quick   lint, types and a short suite, in under a minute"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make format  let ruff lay out the code"
 	@echo "make docs    the documentation site, in build/docs/site"
@@ -19,7 +22,7 @@ help:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# A stamp for each set of extras: installing again happens when the requirements change, and only then.
+# A stamp per set of extras, so that a set is installed again only when the requirements change.
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing enhancer[demo] into $(VENV) (a few minutes the first time)"
 	$(PIP) --editable ".[demo]"
@@ -44,6 +47,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
+
+# Lint, types, and the tests that need no server, no training and no process of their own.
+quick: lint
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal -m "not slow" $(QUICK)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
