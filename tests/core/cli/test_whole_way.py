@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 COSTS_NOTHING = ("--set", "llm.price.input=0", "--set", "llm.price.output=0")
-SMALL = ("--set", "backbone.epochs=2", "--set", "backbone.dim=4", "--set", "evaluation.seeds=2")
+SMALL = ("--set", "backbone.epochs=2", "--set", "backbone.dim=8", "--set", "evaluation.seeds=2")
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_a_search_over_losses_gives_each_its_own_options(experiment, own):
             Arm("mine", "concat", backbone_options={"loss": "softmax"}),
             {"similarity": DimensionConfig(choices=["dot", "cosine"])},
         ),
-        (Arm("mine", "none"), {"dim": DimensionConfig(low=-4, high=8)}),
+        (Arm("mine", "none"), {"dim": DimensionConfig(choices=[-4, 0, 8])}),
     ],
     ids=["no propagation", "a ranking loss", "a widened input", "a value that is refused"],
 )
