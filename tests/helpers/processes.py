@@ -8,6 +8,7 @@ of ``sitecustomize`` need a new interpreter: ``fresh=True``.
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import json
 import os
@@ -111,6 +112,14 @@ class _ForkServer:
                 stdin=subprocess.DEVNULL,
                 env={**environment, "OPENBLAS_NUM_THREADS": "1"},
             )
+
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """End the server."""
+        if self.owner == os.getpid():
+            self._socket.close()
+            self._process.wait(10)
 
     def send(self, request: dict[str, Any], fds: list[int]) -> None:
         content = json.dumps(request).encode()

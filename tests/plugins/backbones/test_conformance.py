@@ -12,7 +12,7 @@ from enhancer_plugins.fusers.prior import Prior
 FUSERS = {
     "none": (NoFusion, {}),
     "concat": (Concat, {}),
-    "projected": (Concat, {"projection": 64}),
+    "projected": (Concat, {"projection": 16}),
     "align": (Align, {}),
 }
 

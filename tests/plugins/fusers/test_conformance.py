@@ -30,7 +30,7 @@ class TestConcat(FuserConformance):
 
 class TestProjectedConcat(FuserConformance):
     fuser_class = Concat
-    options: ClassVar = {"projection": 64}
+    options: ClassVar = {"projection": 16}
     backbones: ClassVar = BACKBONES
 
 
