@@ -20,6 +20,9 @@ from loopback import LoopbackServer
 # A shell starts background processes with SIGINT ignored, and child processes that tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Test processes may start with a width, which would wrap output that tests read as from a pipe.
+os.environ.pop("COLUMNS", None)
+
 # Examples are reproducible and have no deadline, so a busy machine causes no failure. HYPOTHESIS_PROFILE=wide tries more.
 settings.register_profile("steady", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("wide", deadline=None, max_examples=1000)
