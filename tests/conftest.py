@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -27,16 +26,6 @@ os.environ.pop("COLUMNS", None)
 settings.register_profile("steady", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("wide", deadline=None, max_examples=1000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
-
-
-MEMORY = Path("/dev/shm")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Put temporary folders in memory if there is room: stores sync each write, which takes milliseconds on a disk."""
-    chosen = config.option.basetemp or os.environ.get("PYTEST_DEBUG_TEMPROOT")
-    if not chosen and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
-        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 
 @pytest.fixture
