@@ -106,6 +106,7 @@ def main(device: str) -> None:
         except Exception:  # noqa: BLE001 - reported by the test of this pair
             found[name] = {"error": traceback.format_exc()}
     print(json.dumps(found))
+    stand_in_device.leave()
 
 
 if __name__ == "__main__":

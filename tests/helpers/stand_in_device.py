@@ -4,11 +4,13 @@ It computes on the CPU, so results equal the CPU's. But like a GPU it rejects mi
 generators, and conversion to numpy without an explicit copy. Operations for which the host must wait on the device (a
 number, a size that depends on values) are recorded in :data:`WAITS`.
 
-:func:`install` changes the process permanently: call it in a separate process.
+:func:`install` changes the process permanently: call it in a separate process, and end that process by :func:`leave`.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -107,6 +109,15 @@ def install() -> None:
         packet, _, overload = name.partition(".")
         made = _factory(getattr(getattr(torch.ops.aten, packet), overload or "default"))
         library.impl(f"aten::{name}", NAME, made)
+
+
+def leave() -> None:
+    """End the process without finalising Python.
+
+    Autograd keeps a thread for the device. If it asks for the interpreter's lock during finalisation, the process aborts.
+    """
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _factory(make: Any) -> Any:

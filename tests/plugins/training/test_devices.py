@@ -85,6 +85,7 @@ assert len(stand_in_device.WAITS) == 5, stand_in_device.WAITS
 there.requires_grad_()
 (slope,) = torch.autograd.grad((there.exp() @ there.T).sum(), there)
 assert slope.device.type == "standin"
+stand_in_device.leave()
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=HELPERS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -95,7 +96,8 @@ def test_occurrences_are_counted_alike_everywhere():
     program = "import stand_in_device, json, sys, torch; keep = stand_in_device.install(); from enhancer_plugins.training.sampler import occurrences\n"
     program += "ids = torch.tensor(json.load(sys.stdin)).to('standin')\n"
     program += (
-        "print(json.dumps(occurrences(ids, 60).cpu().tolist())); assert stand_in_device.WAITS == ['aten::_to_copy']"
+        "print(json.dumps(occurrences(ids, 60).cpu().tolist())); assert stand_in_device.WAITS == ['aten::_to_copy']; "
+        "stand_in_device.leave()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
