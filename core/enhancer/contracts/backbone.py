@@ -20,7 +20,7 @@ from enhancer.contracts.training import (
 from enhancer.errors import ConfigError, DivergenceError, PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from enhancer.contracts.fuser import Fuser
 
@@ -39,6 +39,9 @@ class Backbone(ABC):
     takes: frozenset[Material] = frozenset()
     """Optional training data that this backbone uses; may depend on the options. With ``"labels"``, scores must be
     logits: the sigmoid of a score is a probability."""
+    candidates: ClassVar[tuple[Mapping[str, object], ...]] = ()
+    """Options with which ``[backbone] use = "auto"`` tries this backbone: one mapping per candidate, ``({},)`` for the
+    defaults. Empty if ``"auto"`` does not try it."""
     plugin_name: str = ""
     """Name that the plugin is registered under; set by the plugin host."""
 
@@ -68,6 +71,15 @@ class Backbone(ABC):
             seed: Seed of all random numbers. A deterministic backbone ignores it.
             monitor: Validation, progress and checkpoint path.
         """
+
+    def memory(self, data: TrainingData) -> int | None:
+        """Estimate the peak memory of :meth:`fit` beside its data, in bytes; None if unknown.
+
+        Args:
+            data: Training data. Only their numbers of users, items and interactions should matter.
+        """
+        del data
+        return None
 
     def fit_checked(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
         """Check the arguments, call :meth:`fit`, and check its result.
