@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+NOT_FINITE_HINT = "training diverged: lower the backbone's learning rate, or raise its regularisation"
+"""Hint about factors that are not finite. A backbone in closed form has no learning rate, but a regularisation."""
+
+
 class EnhancerError(Exception):
     """Base class of all exceptions that enhancer raises on purpose.
 

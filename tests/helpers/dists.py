@@ -32,9 +32,11 @@ def make_dist(folder: Path, name: str, source: str, *, version: str = "1.0", ent
     return module
 
 
-def run_python(code: str, *paths: Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a new interpreter with the distributions in ``paths``."""
-    return run([sys.executable, "-c", code], *paths, cwd=cwd, fresh=True, **environ)
+def run_python(
+    code: str, *paths: Path, cwd: Path | None = None, timeout: float = 120, **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter with the distributions in ``paths``; ``timeout`` is in seconds."""
+    return run([sys.executable, "-c", code], *paths, cwd=cwd, fresh=True, timeout=timeout, **environ)
 
 
 def cli(
@@ -52,10 +54,10 @@ def cli_json(*arguments: str, paths: tuple[Path, ...] = (), cwd: Path | None = N
 
 
 def run(
-    command: list[str], *paths: Path, cwd: Path | None = None, fresh: bool = True, **environ: str
+    command: list[str], *paths: Path, cwd: Path | None = None, fresh: bool = True, timeout: float = 120, **environ: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with ``paths`` on the module path, without settings in the environment and without a terminal."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ENHANCER_")}
     path = os.pathsep.join(map(str, paths))
     environment = {**kept, "PYTHONPATH": path, "PYTHONWARNINGS": "error", **environ}
-    return processes.run(command, cwd=cwd, env=environment, fresh=fresh)
+    return processes.run(command, cwd=cwd, env=environment, fresh=fresh, timeout=timeout)

@@ -44,8 +44,6 @@ PruneFlag = Annotated[
         help="Largest share of the records of a kind that may be removed; more is an error.",
     ),
 ]
-MAX_PRUNED_SHARE = 0.5
-"""Equal to :data:`enhancer.features.refresh.MAX_PRUNED_SHARE`, whose module is too slow to import for ``--help``."""
 
 
 @dataclass(slots=True)

@@ -114,8 +114,8 @@ class Backbone(ABC):
                 raise PluginError(f"{self.display_name}: fit() returned {type(fitted).__name__}, not Fitted")
             fitted.check(data, where=self.display_name)
         except DivergenceError as error:
-            if error.hint is None and "learning_rate" in self.options_class.model_fields:
-                error.hint = "lower [backbone] learning_rate"
+            if error.hint is None:
+                error.hint = self._hint_if_not_finite()
             raise
         if fitted.history or checked.validated:
             return fitted
@@ -160,6 +160,13 @@ class Backbone(ABC):
                 f"{self._called(name)} learns from labels, but the interactions have none",
                 hint="set [data.columns] label, such as label = 'click' or label = 'rating >= 4'",
             )
+
+    def _hint_if_not_finite(self) -> str | None:
+        """Return the option that may keep factors finite, among those that this backbone has."""
+        known = self.options_class.model_fields
+        options = {"learning_rate": "lower", "regularisation": "raise"}
+        verbs = [f"{verb} [backbone] {option}" for option, verb in options.items() if option in known]
+        return ", or ".join(verbs) or None
 
     def _called(self, name: str | None) -> str:
         return self.display_name if name is None else f"backbone {name!r}"

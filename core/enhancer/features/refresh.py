@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import DataError, EnhancerError
+from enhancer.features.limits import MAX_PRUNED_SHARE
 from enhancer.harness.clock import now
 from enhancer.progress import silent
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 512
 """Ids deleted in one call of the store."""
-MAX_PRUNED_SHARE = 0.5
-"""Default of the largest share of a kind's records that one refresh may remove."""
 
 
 @dataclass(frozen=True, kw_only=True)

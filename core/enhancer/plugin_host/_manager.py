@@ -327,14 +327,29 @@ class PluginManager:
 
         return Events(self._pluggy, connect)
 
+    def find_observer(self, use: str, options: Mapping[str, Any], *, where: str) -> tuple[type[Observer], Options]:
+        """Return the class and the validated options of an observer, without constructing it.
+
+        Args:
+            use: As for :meth:`get`.
+            options: Options as configured.
+            where: Name of the place for messages, such as ``[observers.mlflow]``.
+
+        Raises:
+            PluginError: As for :meth:`get`.
+            ConfigError: An option is unknown (with the nearest known one) or has a wrong type.
+        """
+        from enhancer.contracts.options import build_options
+
+        target: type[Observer] = self.get("observer", use)
+        checked: Options = build_options(target.options_class, options, where=where, also_known=("use", "enabled"))
+        return target, checked
+
     def _observer(
         self, events: Events, use: str, options: Mapping[str, Any], context: Context, *, where: str
     ) -> Observer | None:
         """Return a new observer; None, with a warning, if its constructor raises."""
-        from enhancer.contracts.options import build_options
-
-        target: type[Observer] = self.get("observer", use)
-        checked = build_options(target.options_class, options, where=where, also_known=("use", "enabled"))
+        target, checked = self.find_observer(use, options, where=where)
         try:
             return target(checked, context)
         except ANY_FAULT as error:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from enhancer.errors import ArtifactError
+from enhancer.errors import NOT_FINITE_HINT, ArtifactError
 from enhancer.files import atomic_replace
 from enhancer.serving.ids import pack_ids, pack_strings
 
@@ -176,7 +176,7 @@ def _check_arrays(
     for name, matrix in (("user", users), ("item", items)):
         if not np.isfinite(matrix).all():
             row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
-            raise ArtifactError(f"the factors of {name} row {row} are not finite", hint="lower the learning rate")
+            raise ArtifactError(f"the factors of {name} row {row} are not finite", hint=NOT_FINITE_HINT)
 
 
 def _seen(

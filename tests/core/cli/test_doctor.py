@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from dists import cli, make_dist
 
 
 def checks(done):
@@ -64,6 +67,45 @@ def test_what_is_wrong_fails_under_its_own_name_and_the_rest_is_checked(invoke, 
     assert found[name]["status"] == "fail"
     assert detail in found[name]["detail"] + (found[name]["mend"] or "")
     assert sum(check["status"] == "fail" for check in found.values()) == 1
+
+
+TRACKING = """
+from enhancer.contracts import Observer, Options
+
+
+class TrackerOptions(Options):
+    uri: str = "here"
+
+
+class Tracker(Observer):
+    options_class = TrackerOptions
+
+    def __init__(self, options, context):
+        raise RuntimeError("doctor must not construct an observer")
+
+
+@hookimpl
+def register_observers(register):
+    register("tracker", Tracker)
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "status", "detail"),
+    [
+        ("", "ok", "tracker"),
+        ('uri = "there"', "ok", "tracker"),
+        ('url = "there"', "fail", "[observers.tracker] unknown key 'url'; did you mean 'uri'?"),
+        ('use = "traker"', "fail", "unknown observer 'traker'; did you mean 'tracker'?"),
+        ('use = "traker"\nenabled = false', "ok", "traker, not enabled"),
+    ],
+)
+def test_tables_of_observers_are_checked(tmp_path, table, status, detail):
+    make_dist(tmp_path / "dists", "tracking", TRACKING)
+    (tmp_path / "enhancer.toml").write_text(f"[observers.tracker]\n{table}\n")
+    done = cli("doctor", "--json", paths=(tmp_path / "dists",), cwd=tmp_path)
+    found = {check["name"]: check for check in json.loads(done.stdout)}["observers.tracker"]
+    assert (found["status"], "; ".join(filter(None, (found["detail"], found["mend"])))) == (status, detail)
 
 
 def test_a_broken_configuration_fails(invoke, tmp_path):

@@ -16,6 +16,14 @@ class Steps(Options):
     learning_rate: float = 0.1
 
 
+class Penalised(Options):
+    regularisation: float = 0.1
+
+
+class SteppedAndPenalised(Steps, Penalised):
+    pass
+
+
 class Returns(Backbone):
     """Backbone that returns a given result."""
 
@@ -73,7 +81,15 @@ def test_factors_are_checked_before_they_are_validated():
     assert not watcher.validated
 
 
-@pytest.mark.parametrize(("options_class", "hint"), [(Options, None), (Steps, "lower [backbone] learning_rate")])
+@pytest.mark.parametrize(
+    ("options_class", "hint"),
+    [
+        (Options, None),
+        (Steps, "lower [backbone] learning_rate"),
+        (Penalised, "raise [backbone] regularisation"),
+        (SteppedAndPenalised, "lower [backbone] learning_rate, or raise [backbone] regularisation"),
+    ],
+)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_factors_that_are_not_finite_are_a_diverged_run(options_class, hint, value):
     bad = factors()

@@ -12,6 +12,7 @@ from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation import CSR, evaluate, parse_metric, rank
 from enhancer.evaluation.measuring import ranking as ranking_module
 from enhancer.evaluation.measuring.metrics import PairList, score_ranking
+from enhancer.evaluation.measuring.ranking import tie_order
 
 ALL = ["ndcg@5", "recall@5", "precision@5", "mrr@5", "map@5", "hit@5"]
 
@@ -31,10 +32,11 @@ def naive(scores, relevant, seen, k, candidates=None):
     """Compute the metrics of one user step by step from their definitions."""
     out = {}
     for user, wanted in relevant.items():
-        candidates_ = range(scores.shape[1]) if candidates is None else candidates
+        candidates_ = tie_order(scores.shape[1]).tolist() if candidates is None else candidates
         wanted = {i for i in wanted if i in set(candidates_)}
         if not wanted:
             continue
+        # sorted() is stable: ties keep the order of the candidates
         order = sorted((i for i in candidates_ if i not in seen.get(user, ())), key=lambda i: -scores[user, i])[:k]
         hits = [i in wanted for i in order]
         ideal = sum(1 / math.log2(i + 2) for i in range(min(k, len(wanted))))
@@ -76,7 +78,7 @@ def test_seen_items_are_never_ranked_and_users_without_relevant_items_do_not_cou
     factors = scores_as_factors([[5, 4, 3], [5, 4, 3], [1, 1, 1]])
     seen = pairs((0, 0), (1, 0), (1, 1))
     ranked = rank(factors, np.arange(3), CSR.of([seen], 3), k=3)
-    assert ranked.tolist() == [[1, 2, -1], [2, -1, -1], [0, 1, 2]]
+    assert ranked.tolist() == [[1, 2, -1], [2, -1, -1], tie_order(3).tolist()]
     scores = evaluate(factors, pairs((0, 1), (1, 2)), seen=[seen], metrics=["ndcg@1"])
     assert scores.users.tolist() == [0, 1]
     assert scores.values["ndcg@1"].tolist() == [1.0, 1.0]
@@ -84,15 +86,17 @@ def test_seen_items_are_never_ranked_and_users_without_relevant_items_do_not_cou
 
 def test_ties_go_to_the_earlier_candidate():
     factors = scores_as_factors(np.zeros((2, 6)))
-    assert rank(factors, np.array([0, 1]), None, k=3).tolist() == [[0, 1, 2]] * 2
+    drawn = tie_order(6).tolist()
+    assert rank(factors, np.array([0, 1]), None, k=3).tolist() == [drawn[:3]] * 2
+    assert rank(factors, np.array([0, 1]), None, np.arange(6), k=3).tolist() == [[0, 1, 2]] * 2
     assert rank(factors, np.array([0]), None, np.array([4, 2, 5, 0]), k=3).tolist() == [[4, 2, 5]]
     mask = np.array([False, True, False, True, True, True])
-    assert rank(factors, np.array([0]), None, mask, k=2).tolist() == [[1, 3]]
+    assert rank(factors, np.array([0]), None, mask, k=2).tolist() == [[row for row in drawn if mask[row]][:2]]
 
 
 def test_ties_at_the_cut_off():
     factors = scores_as_factors([[1, 3, 2, 2, 2, 0], [2, 2, 2, 2, 2, 2], [6, 5, 4, 3, 2, 1]])
-    assert rank(factors, np.arange(3), None, k=3).tolist() == [[1, 2, 3], [0, 1, 2], [0, 1, 2]]
+    assert rank(factors, np.arange(3), None, np.arange(6), k=3).tolist() == [[1, 2, 3], [0, 1, 2], [0, 1, 2]]
 
 
 def test_more_places_than_candidates():
@@ -113,6 +117,19 @@ def test_no_user_to_judge():
     scores = evaluate(scores_as_factors([[1, 2]]), pairs(), metrics=["ndcg@10"])
     assert scores.means() == {"ndcg@10": 0.0}
     assert len(scores.users) == 0
+
+
+@pytest.mark.parametrize("candidates", [None, np.ones(500, np.bool_)], ids=["all", "mask"])
+def test_a_constant_model_is_at_chance_wherever_the_popular_item_stands(candidates):
+    """With ties by row, every user of a popular item in row 0 would be a hit."""
+    constant = Factors(np.ones((400, 1), np.float32), np.zeros((500, 1), np.float32))
+    rates = []
+    for row in range(500):
+        everyone = PairList(np.arange(400, dtype=np.int32), np.full(400, row, np.int32))
+        rates.append(evaluate(constant, everyone, candidates=candidates, metrics=["hit@10"]).mean("hit@10"))
+        if row == 0:
+            assert rates == [0.0]
+    assert np.mean(rates) == pytest.approx(10 / 500)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -168,11 +185,11 @@ def test_agrees_with_scikit_learn(seed, k):
 @given(hnp.arrays(np.float32, (7, 11), elements=st.integers(-2, 2).map(float)), st.integers(1, 11))
 def test_ranking_in_blocks_changes_nothing(scores, k):
     factors = scores_as_factors(scores)
-    whole = rank(factors, np.arange(7), None, k=k)
+    whole = rank(factors, np.arange(7), None, np.arange(11), k=k)
     block = ranking_module.BLOCK_SCORES
     try:
         ranking_module.BLOCK_SCORES = 20
-        assert rank(factors, np.arange(7), None, k=k).tolist() == whole.tolist()
+        assert rank(factors, np.arange(7), None, np.arange(11), k=k).tolist() == whole.tolist()
     finally:
         ranking_module.BLOCK_SCORES = block
     stable = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -20,6 +20,6 @@ for backbone, options in ((FM, FMOptions), (LightGCN, LightGCNOptions)):
 
 
 def test_compiled_here_or_before(tmp_path):
-    first, second = (run_python(PROGRAM, NUMBA_CACHE_DIR=str(tmp_path)).stdout for _ in range(2))
+    first, second = (run_python(PROGRAM, timeout=300, NUMBA_CACHE_DIR=str(tmp_path)).stdout for _ in range(2))
     assert first == second
     assert list(tmp_path.rglob("*.nbi"))

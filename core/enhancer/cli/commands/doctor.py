@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -50,8 +51,8 @@ def add_to(app: typer.Typer) -> None:
 def doctor(session: Session, as_json: JsonFlag = False) -> None:
     """Check the setup and suggest fixes.
 
-    Checks libraries, plugins, configuration, data files, API key and store. Calls no LLM. Exits with code 1 if a check
-    fails.
+    Checks libraries, plugins, configuration, data files, API key, store and observers. Calls no LLM. Exits with code 1
+    if a check fails.
     """
     checks = list(_checks(session))
     if as_json:
@@ -182,6 +183,8 @@ def _parts(parts: ProjectParts) -> Iterator[SetupCheck]:
     yield _guarded("embedder", lambda: _embedder(parts))
     yield _guarded("store", lambda: _store(parts))
     yield _guarded("backbone and fuser", lambda: _pair(parts))
+    for name in parts.settings.observers:
+        yield _guarded(f"observers.{name}", functools.partial(_observer, parts, name))
 
 
 def _guarded(name: str, check: Callable[[], SetupCheck]) -> SetupCheck:
@@ -242,3 +245,13 @@ def _pair(parts: ProjectParts) -> SetupCheck:
     features = _bare([*data.features.item, *data.features.user])
     backbone.check_material(features=features, labelled=data.columns.label is not None, name=use)
     return SetupCheck("backbone and fuser", "ok", f"{use} with {parts.settings.fuser.use}")
+
+
+def _observer(parts: ProjectParts, name: str) -> SetupCheck:
+    """Check a table ``[observers.NAME]``. The observer is not constructed, since that may contact its server."""
+    table = parts.settings.observers[name]
+    use = table.use or name
+    if not table.enabled:  # its plugin need not be installed
+        return SetupCheck(f"observers.{name}", "ok", f"{use}, not enabled")
+    parts.plugins.find_observer(use, table.options, where=f"[observers.{name}]")
+    return SetupCheck(f"observers.{name}", "ok", use)

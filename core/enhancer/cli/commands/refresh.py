@@ -20,8 +20,9 @@ from enhancer.cli.commands.generate import (
 )
 from enhancer.cli.failures import INTERRUPTED, PARTIAL
 from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import MAX_PRUNED_SHARE, JsonFlag, PruneFlag, Session, YesFlag, print_json, say, with_session
+from enhancer.cli.session import JsonFlag, PruneFlag, Session, YesFlag, print_json, say, with_session
 from enhancer.errors import EnhancerError
+from enhancer.features.limits import MAX_PRUNED_SHARE
 from enhancer.files import atomic_replace, check_output_path
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import typer
 from enhancer.cli.formatting import count, counted, dollars
 from enhancer.cli.layout import pairs, table
 from enhancer.cli.session import (
-    MAX_PRUNED_SHARE,
     JsonFlag,
     PruneFlag,
     Session,
@@ -24,6 +23,7 @@ from enhancer.cli.session import (
     with_session,
 )
 from enhancer.errors import DataError, EnhancerError, StoreError
+from enhancer.features.limits import MAX_PRUNED_SHARE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.errors import EvaluationError
+from enhancer.errors import NOT_FINITE_HINT, EvaluationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ def evaluate_labelled(factors: Factors, pairs: LabelledPairs, metrics: Sequence[
         return {}
     scores = pair_scores(factors, pairs.users, pairs.items)
     if not np.isfinite(scores).all():
-        raise EvaluationError("a score is not finite", hint="lower the learning rate")
+        raise EvaluationError("a score is not finite", hint=NOT_FINITE_HINT)
     measures = {
         "auc": lambda: auc(pairs.labels, scores),
         "gauc": lambda: gauc(pairs.users, pairs.labels, scores),

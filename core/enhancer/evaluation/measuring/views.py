@@ -12,7 +12,7 @@ from enhancer.contracts.backbone import TrainingData
 from enhancer.errors import EvaluationError
 from enhancer.evaluation.measuring.label_metrics import LabelledPairs
 from enhancer.evaluation.measuring.metrics import PairList, restrict_to_items
-from enhancer.evaluation.measuring.ranking import CSR
+from enhancer.evaluation.measuring.ranking import CSR, tie_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.features import Sides
 
-_ORDER_SEED = 20_080
+_SAMPLE_SEED = 20_080
 
 
 class InteractionsLike(Protocol):
@@ -114,12 +114,8 @@ class Views:
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
-        """int64 ``[n_items]``: all item rows in a fixed random order, which decides ties.
-
-        File order often follows popularity (it does in MovieLens-100k). With ties in file order, a model that gives
-        all cold items the same score would look better than it is.
-        """
-        return np.random.default_rng(_ORDER_SEED).permutation(self.n_items)
+        """int64 ``[n_items]``: all item rows in the order that decides ties; see :func:`tie_order`."""
+        return tie_order(self.n_items)
 
     @cached_property
     def warm_items(self) -> NDArray[np.int64]:
@@ -216,7 +212,7 @@ class Views:
         """Return a mask ``[n]`` that samples the share of warm items' interactions that are in the test part."""
         test = len(self.warm_test.users)
         total = len(self.positive_train.users) + len(self.warm_validation.users) + test
-        sampled: NDArray[np.bool_] = np.random.default_rng(_ORDER_SEED).random(n) < test / max(total, 1)
+        sampled: NDArray[np.bool_] = np.random.default_rng(_SAMPLE_SEED).random(n) < test / max(total, 1)
         return sampled
 
     @cached_property
