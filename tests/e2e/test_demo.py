@@ -178,7 +178,7 @@ def test_the_whole_demo_and_again(invoke, home, written):
     shown = done.out
     for words in ("40 users, 60 films", "12 films are held out", "recorded answers of a large language model"):
         assert words in shown
-    for arm in ("none", "text", "concat", "align", "both", "placebo"):
+    for arm in ("none", "text", "concat", "align", "both", "placebo", "align-placebo"):
         assert f"\n{arm} " in shown  # a line of the table
     assert "popularity" in shown
     assert "NDCG@10" in shown
@@ -200,7 +200,7 @@ def test_the_whole_demo_and_again(invoke, home, written):
     result = again.json()
     assert (result["generate"]["requests"], result["generate"]["cached"]) == (0, 60)
     assert {place: tree(folder / place) for place in before} == before  # nothing was trained anew
-    assert set(result["ablate"]["arms"]) == {"none", "text", "concat", "align", "both", "placebo"}
+    assert set(result["ablate"]["arms"]) == {"none", "text", "concat", "align", "both", "placebo", "align-placebo"}
     assert {"users", "similar", "cold"} == set(result["showcase"])
 
     # What it leaves is a project like any other.

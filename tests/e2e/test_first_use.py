@@ -220,7 +220,7 @@ def test_the_same_from_python(shop, llm_server, monkeypatch):
         assert {event.stage for event in told} >= {"generate"}
         assert (told[-1].done, told[-1].total) == (80, 80)  # forty profiles, forty raw texts
         assert set(project.train().to_json()) >= {"artifact", "epochs", "seconds", "metrics"}
-        assert set(project.ablate().to_json()["arms"]) == {"none", "concat", "text", "placebo"}
+        assert set(project.ablate().to_json()["arms"]) == {"none", "concat", "align", "text", "placebo"}
     finally:
         project.close()
     (answer,) = enhancer.Ranker.load("artifact").recommend(["u2"], k=10)

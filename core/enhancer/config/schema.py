@@ -297,10 +297,12 @@ class EvaluationConfig(Options):
     """Number of seeds: training runs of each arm."""
     workers: int = Field(default=1, ge=1)
     """Number of worker processes for training runs."""
-    arms: list[str] = Field(default=["none", "concat", "align", "text", "placebo"], min_length=1)
-    """Names of fusers, ``text`` (raw text, no LLM), ``placebo`` (shuffled vectors) or names of ``[evaluation.arm]``."""
+    arms: list[str] | None = Field(default=None, min_length=1)
+    """Names of fusers, ``text`` (raw text, no LLM), ``placebo`` (shuffled vectors) or names of ``[evaluation.arm]``.
+    By default ``none`` and the fuser of ``[fuser]``."""
     controls: bool = True
-    """Whether to add the arms ``text`` and ``placebo`` if any arm uses vectors."""
+    """Whether to add arms that are not listed, if any arm uses vectors: the fuser of ``[fuser]``, ``text`` and
+    ``placebo``."""
     arm: dict[str, ArmConfig] = Field(default_factory=dict)
     """Definitions of further arms."""
     baseline: str | None = None
@@ -327,6 +329,13 @@ class Settings(Options):
     """Folder of the serving artifact that ``enhancer train`` writes."""
     seed: int = 0
     """Seed of ``enhancer train``, and of the first run of each arm."""
+
+    @property
+    def listed_arms(self) -> list[str]:
+        """Arms of ``[evaluation] arms``; by default ``none`` and the fuser of ``[fuser]``."""
+        if self.evaluation.arms is not None:
+            return self.evaluation.arms
+        return list(dict.fromkeys(["none", self.fuser.use]))
 
     @property
     def inputs(self) -> tuple[Input, ...]:

@@ -84,7 +84,7 @@ def _arms(parts: ProjectParts) -> list[Arm]:
         uses_semantics=lambda name: parts.plugins.get("fuser", name).uses_semantics,
         fusers=[line.name for line in parts.plugins.listing() if line.kind == "fuser"],
     )
-    added = [arm for arm in arms if arm.name == "text" and "text" not in settings.evaluation.arms]
+    added = [arm for arm in arms if arm.name == "text" and "text" not in settings.listed_arms]
     if added and next(parts.read_store.scan(kind="item", aspect="text"), None) is None:
         _log.warning("the arm 'text' is left out: no raw text is embedded; `enhancer generate` does so without an LLM")
         return [arm for arm in arms if arm not in added]

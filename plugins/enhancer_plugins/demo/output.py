@@ -21,6 +21,7 @@ ARMS = {
     "align": "LLM profile, by align",
     "both": "profile + text, by align",
     "placebo": "both, but shuffled, by align",
+    "align-placebo": "profile, but shuffled, by align",
 }
 _COLUMNS = (
     ("all", "ndcg@10", "NDCG@10"),

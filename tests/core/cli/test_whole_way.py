@@ -84,7 +84,7 @@ def test_from_two_tables_to_recommendations(invoke, project, llm_server):
     ablated = invoke("ablate", "--json", *SMALL, "--set", 'evaluation.arms=["none", "concat"]')
     assert ablated.code == 0, ablated.err
     result = ablated.json()
-    assert set(result["arms"]) == {"none", "concat", "text", "placebo"}
+    assert set(result["arms"]) == {"none", "concat", "align", "text", "placebo"}
     assert len(result["arms"]["none"]["ndcg@10"]["per_seed"]) == 2
     assert {"arm", "baseline", "metric", "delta", "t", "df", "p", "p_adjusted", "significant"} <= set(
         result["comparisons"][0]

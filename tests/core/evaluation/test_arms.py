@@ -20,7 +20,7 @@ def arms(**tables):
 
 def test_the_default_arms():
     got = arms()
-    assert list(got) == ["none", "concat", "align", "text", "placebo"]
+    assert list(got) == ["none", "align", "text", "placebo"]
     assert not got["none"].semantic
     assert got["text"] == Arm("text", "align", inputs=("text",))
     assert got["placebo"] == Arm("placebo", "align", shuffle=True)
@@ -38,6 +38,27 @@ def test_the_controls_are_run_unasked():
     assert named({"arms": ["none"]}) == ["none"]  # without vectors there is nothing to control
     own = arms(evaluation={"arms": ["none", "concat"]}, fuser={"use": "none"})
     assert own["placebo"] == Arm("placebo", "concat", shuffle=True)
+
+
+def test_the_configured_fuser_is_an_arm_with_a_placebo_of_its_own():
+    assert list(arms(fuser={"use": "concat"})) == ["none", "concat", "text", "placebo"]
+    assert list(arms(fuser={"use": "none"})) == ["none"]
+    got = arms(fuser={"use": "concat", "dim": 8}, evaluation={"arms": ["none", "align"]})
+    assert list(got) == ["none", "align", "concat", "text", "placebo"]
+    assert got["concat"] == Arm("concat", "concat", {"dim": 8})
+    assert got["placebo"] == replace(got["concat"], name="placebo", shuffle=True)
+    assert named({"arms": ["none", "align"], "controls": False}, fuser={"use": "concat"}) == ["none", "align"]
+    assert named({"arms": ["none"]}, fuser={"use": "concat"}) == ["none"]  # without vectors there is nothing to control
+
+
+def test_an_arm_of_other_options_does_not_stand_for_the_configured_fuser():
+    own = {"concat": {"options": {"dim": 4}}, "placebo": {"fuser": "align"}, "concat-placebo": {"backbone": {"dim": 2}}}
+    evaluation = {"arms": ["none", "concat", "placebo", "concat-placebo"], "arm": own}
+    got = arms(fuser={"use": "concat", "dim": 8}, evaluation=evaluation)
+    assert list(got) == [*evaluation["arms"], "configured-concat", "text", "configured-concat-placebo"]
+    assert got["configured-concat"].fuser_options == got["configured-concat-placebo"].fuser_options == {"dim": 8}
+    assert not got["configured-concat"].shuffle
+    assert got["configured-concat-placebo"].shuffle
 
 
 def test_a_control_that_would_repeat_an_arm_is_not_added():
@@ -87,7 +108,7 @@ def test_a_placebo_with_a_table_of_its_own_is_still_one():
 
 
 def test_options_go_to_their_own_fuser_alone():
-    got = arms(fuser={"use": "align", "weight": 0.1})
+    got = arms(fuser={"use": "align", "weight": 0.1}, evaluation={"arms": ["none", "concat"]})
     assert got["align"].fuser_options == {"weight": 0.1}
     assert got["concat"].fuser_options == {}
 
@@ -99,7 +120,7 @@ def test_the_primary_fuser_is_the_first_that_uses_vectors():
 
 def test_raw_text_as_the_source_makes_text_the_only_input():
     got = arms(prompts={"item": {"source": "text"}})
-    assert list(got) == ["none", "concat", "align", "placebo"]  # text repeats align
+    assert list(got) == ["none", "align", "placebo"]  # text repeats align
     assert got["align"].inputs == ("text",)
 
 

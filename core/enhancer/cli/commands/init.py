@@ -206,7 +206,7 @@ def render(found: Guess, choice: Choice, folder: Path) -> str:
         f'split = "random"            # random | leave-one-out | files{_temporal(found)}',
         "cold_items = 0.0            # share of items that are held out of training entirely",
         "seeds = 5",
-        'arms = ["none", "concat", "align", "text", "placebo"]',
+        "# arms = [...]             # by default: none, the fuser above, raw text, and shuffled vectors (placebo)",
     ]
     return "\n".join(parts) + "\n"
 

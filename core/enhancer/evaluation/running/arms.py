@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, did_you_mean
@@ -68,8 +68,9 @@ def resolve_arms(
 
     ``text`` and ``placebo`` use the primary fuser: that of ``[fuser]`` if it uses vectors, else that of the first arm
     that does. ``text`` is left out if it repeats another arm (``[prompts.item] source = "text"``). With
-    ``[evaluation] controls``, both are appended even if they are not listed, unless they repeat an arm or no arm uses
-    vectors.
+    ``[evaluation] controls``, arms are appended that are not listed: the configured fuser, which ``enhancer train``
+    would train, with a placebo of its own; ``text``; and ``placebo``. None is appended that would repeat an arm, or if
+    no listed arm uses vectors.
 
     Args:
         settings: The configuration.
@@ -79,42 +80,73 @@ def resolve_arms(
     Raises:
         ConfigError: An arm is listed twice, its name is unknown, or there is no fuser for it.
     """
-    from enhancer.config.schema import ArmConfig
-
-    evaluation = settings.evaluation
-    twice = sorted({name for name in evaluation.arms if evaluation.arms.count(name) > 1})
+    evaluation, listed = settings.evaluation, settings.listed_arms
+    twice = sorted({name for name in listed if listed.count(name) > 1})
     if twice:
         raise ConfigError(f"[evaluation] arms: {twice[0]!r} is listed twice", hint="list each arm once")
     if fusers is not None:
-        for name in dict.fromkeys([*evaluation.arms, *evaluation.arm]):
+        for name in dict.fromkeys([*listed, *evaluation.arm]):
             _check_name(name, settings, fusers)
     primary = _primary_fuser(settings, uses_semantics, fusers)
-    arms: list[Arm] = []
-    added = _unlisted_controls(settings, uses_semantics, fusers) if primary is not None else []
-    for name in [*evaluation.arms, *added]:
-        own = evaluation.arm.get(name, ArmConfig())
-        fuser = _named_fuser(name, settings, fusers)
-        if fuser is None:
-            if primary is None:
-                raise ConfigError(
-                    f"[evaluation] arms: {name!r} needs a fuser that uses vectors, but none is configured",
-                    hint='set [fuser] use, for example use = "align"',
-                )
-            fuser = primary
-        options = settings.fuser.options if fuser == settings.fuser.use else {}
-        inputs: tuple[Input, ...] = ("text",) if name == TEXT_ARM else settings.inputs
-        arm = Arm(
-            name=name,
-            fuser=fuser,
-            fuser_options={**options, **own.options},
-            inputs=tuple(own.input) if own.input else inputs,
-            shuffle=name == PLACEBO_ARM if own.shuffle is None else own.shuffle,
-            backbone_options=own.backbone,
-            semantic=uses_semantics(fuser),
+    arms = [_named_arm(name, settings, primary, uses_semantics, fusers) for name in listed]
+    if evaluation.controls and settings.prompts.item.source != "none" and any(arm.semantic for arm in arms):
+        controls = [name for name in (TEXT_ARM, PLACEBO_ARM) if name not in listed]
+        configured, placebo = _configured_arms(settings, uses_semantics)
+        added = [
+            configured,
+            *(_named_arm(name, settings, primary, uses_semantics, fusers) for name in controls),
+            placebo,
+        ]
+        for arm in added:
+            if arm is not None and not any(arm.same_recipe(other) for other in arms):
+                arms.append(arm)
+    return [arm for arm in arms if arm.name != TEXT_ARM or not any(_repeats(arm, other) for other in arms)]
+
+
+def _named_arm(
+    name: str,
+    settings: Settings,
+    primary: str | None,
+    uses_semantics: Callable[[str], bool],
+    fusers: Collection[str] | None,
+) -> Arm:
+    """Return the arm of a name in ``[evaluation] arms``, or of a table ``[evaluation.arm.NAME]``."""
+    from enhancer.config.schema import ArmConfig
+
+    own = settings.evaluation.arm.get(name, ArmConfig())
+    fuser = _named_fuser(name, settings, fusers) or primary
+    if fuser is None:
+        raise ConfigError(
+            f"[evaluation] arms: {name!r} needs a fuser that uses vectors, but none is configured",
+            hint='set [fuser] use, for example use = "align"',
         )
-        arms.append(arm)
-    droppable = {TEXT_ARM, *added}
-    return [arm for arm in arms if not (arm.name in droppable and any(_repeats(arm, other) for other in arms))]
+    options = settings.fuser.options if fuser == settings.fuser.use else {}
+    inputs: tuple[Input, ...] = ("text",) if name == TEXT_ARM else settings.inputs
+    return Arm(
+        name=name,
+        fuser=fuser,
+        fuser_options={**options, **own.options},
+        inputs=tuple(own.input) if own.input else inputs,
+        shuffle=name == PLACEBO_ARM if own.shuffle is None else own.shuffle,
+        backbone_options=own.backbone,
+        semantic=uses_semantics(fuser),
+    )
+
+
+def _configured_arms(settings: Settings, uses_semantics: Callable[[str], bool]) -> tuple[Arm, Arm] | tuple[None, None]:
+    """Return the arm that ``enhancer train`` trains, and its placebo; None if its fuser uses no vectors.
+
+    None, too, without a table ``[fuser]``: nobody chose the default fuser, and the backbone may not accept it.
+    """
+    fuser, taken = settings.fuser, {*settings.listed_arms, *settings.evaluation.arm}
+    if "fuser" not in settings.model_fields_set or not uses_semantics(fuser.use):
+        return None, None
+
+    def free(name: str) -> str:
+        return name if name not in taken else free(f"configured-{name}")
+
+    arm = Arm(name=free(fuser.use), fuser=fuser.use, fuser_options=fuser.options, inputs=settings.inputs)
+    return arm, replace(arm, name=free(f"{arm.name}-{PLACEBO_ARM}"), shuffle=True)
 
 
 def _check_name(name: str, settings: Settings, fusers: Collection[str]) -> None:
@@ -142,19 +174,6 @@ def resolve_baseline(settings: Settings, arms: Collection[Arm]) -> str:
     return baseline
 
 
-def _unlisted_controls(
-    settings: Settings, uses_semantics: Callable[[str], bool], fusers: Collection[str] | None
-) -> list[str]:
-    """Return the names of control arms to run that are not listed."""
-    evaluation = settings.evaluation
-    if not evaluation.controls or settings.prompts.item.source == "none":
-        return []
-    named = [_named_fuser(name, settings, fusers) for name in evaluation.arms]
-    if not any(fuser is not None and uses_semantics(fuser) for fuser in named):
-        return []
-    return [name for name in (TEXT_ARM, PLACEBO_ARM) if name not in evaluation.arms]
-
-
 def _named_fuser(name: str, settings: Settings, fusers: Collection[str] | None) -> str | None:
     """Return the fuser that an arm names, or None if it uses the primary one."""
     own = settings.evaluation.arm.get(name)
@@ -168,7 +187,7 @@ def _primary_fuser(
 ) -> str | None:
     if uses_semantics(settings.fuser.use):
         return settings.fuser.use
-    for name in settings.evaluation.arms:
+    for name in settings.listed_arms:
         fuser = _named_fuser(name, settings, fusers)
         if fuser is not None and uses_semantics(fuser):
             return fuser

@@ -29,9 +29,9 @@ def inputs_wanted(settings: Settings) -> list[Input]:
     wanted: list[Input] = [*settings.inputs]
     # Arms are judged by name alone, because only a fuser's plugin says whether it uses vectors; embedding a text that
     # is not needed is cheap.
-    if evaluation.controls and settings.prompts.item.source != "none" and set(evaluation.arms) != {"none"}:
+    if evaluation.controls and settings.prompts.item.source != "none" and set(settings.listed_arms) != {"none"}:
         wanted.append("text")
-    for name in evaluation.arms:
+    for name in settings.listed_arms:
         own = evaluation.arm.get(name)
         wanted += (own.input or []) if own is not None else ["text"] if name == "text" else []
     return list(dict.fromkeys(wanted))
