@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from dists import cli
+from command_line import project_file
+from dists import ROOT, cli, make_dist
+from generation import answer
+from loopback import Behaviour, Script
 
 HIDDEN = """
 import importlib.abc, sys
@@ -57,7 +60,7 @@ def test_help_and_plugins(bare):
 
 @pytest.mark.parametrize("provider", ["litellm", "openai"])
 def test_plan(bare, project, provider):
-    done = cli("plan", "--json", "--set", f"llm.use={provider}", paths=(bare,), fresh=True, cwd=project)
+    done = cli("plan", "--json", "--set", "llm.use=none-such", paths=(bare,), fresh=True, cwd=project)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["to_generate"] == 2
@@ -81,3 +84,53 @@ def test_what_needs_an_extra_says_which(bare, project, command):
     assert done.returncode == 2, done.stderr
     assert "pip install" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def paid(bare, tmp_path, llm_server):
+    """Generate a project by the provider ``openai``; return the module path on which its library is hidden."""
+    llm_server.script = Script(default=Behaviour(answer=answer))
+    make_dist(tmp_path / "dists", "enhancer-example-here", "", entry_point="enhancer_example")
+    sources = (tmp_path / "dists", ROOT / "contrib" / "enhancer-example" / "src")
+    (tmp_path / "movies.csv").write_text("movieId,title\n1,film one\n2,film two\n")
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n1,1,5\n1,2,3\n2,1,4\n")
+    (tmp_path / "enhancer.toml").write_text(project_file(llm_server.url))
+    done = cli("generate", "--yes", "--json", paths=sources, cwd=tmp_path)
+    assert json.loads(done.stdout)["generated"] == 2, done.stderr
+    return (bare, *sources)
+
+
+def test_where_every_profile_is_there_the_providers_library_is_not_needed(paid, tmp_path, llm_server):
+    def run(*command):
+        return cli(*command, "--json", paths=paid, fresh=True, cwd=tmp_path)
+
+    assert json.loads(run("plan").stdout)["to_generate"] == 0
+    again = run("generate")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["cached"] == 2
+    assert run("generate", "--batch").returncode == 0
+    assert run("refresh").returncode == 0
+    llm = next(check for check in json.loads(run("doctor").stdout) if check["name"] == "llm")
+    assert llm["status"] == "warn"
+    assert 'pip install "enhancer[openai]"' in llm["detail"]
+    assert "No profile is to be written" in llm["detail"]
+    assert llm_server.count == 2
+
+    (tmp_path / "movies.csv").write_text("movieId,title\n1,film one\n2,film two\n3,film three\n")
+    asked = run("generate", "--yes")
+    assert asked.returncode == 2
+    assert 'pip install "enhancer[openai]"' in asked.stderr
+    llm = next(check for check in json.loads(run("doctor").stdout) if check["name"] == "llm")
+    assert llm["status"] == "fail"
+
+
+@pytest.mark.parametrize("setting", ["prompts.item.source=text", 'embedder.input=["text"]'])
+def test_raw_text_needs_no_provider_at_all(paid, tmp_path, setting):
+    for command in ("plan", "generate", "doctor"):
+        flags = ("--set", setting, "--set", "llm.use=none-such", "--json")
+        done = cli(command, *flags, paths=paid, fresh=True, cwd=tmp_path)
+        failed = (
+            [check for check in json.loads(done.stdout) if check["status"] == "fail"] if command == "doctor" else []
+        )
+        assert [check["name"] for check in failed] in ([], ["backbone and fuser"]), failed
+        assert done.returncode == bool(failed), done.stderr

@@ -119,12 +119,13 @@ def _build(tree: dict[str, Any], path: Path) -> Settings:
         return Settings.model_validate(tree)
     except ValidationError as error:
         order = {key: place for place, key in enumerate(tree)}
+
         # A misspelt table explains what goes wrong in others, so it comes first; the rest in the order of the file.
-        first = min(
-            error.errors(include_url=False),
-            key=lambda details: (details["loc"][0] in Settings.model_fields, order.get(str(details["loc"][0]), 0)),
-        )
-        raise _config_error(first, path) from None
+        def precedence(details: ErrorDetails) -> tuple[bool, int]:
+            table = str(next(iter(details["loc"]), ""))  # no location: a contradiction between tables
+            return table in Settings.model_fields, order.get(table, 0)
+
+        raise _config_error(min(error.errors(include_url=False), key=precedence), path) from None
 
 
 def _config_error(details: ErrorDetails, path: Path) -> ConfigError:

@@ -7,11 +7,14 @@ in ``options`` and validated by the plugin's options class.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from enhancer.contracts.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Input = Literal["profile", "text"]
 """Text that is embedded: the profile that an LLM wrote, or the entity's raw text."""
@@ -339,5 +342,28 @@ class Settings(Options):
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """Inputs that item vectors come from: ``[embedder] input``, or the raw text if items have no profiles."""
-        return ("text",) if self.prompts.item.source == "text" else tuple(self.embedder.input)
+        """Inputs that vectors come from: ``[embedder] input``, or a single one if items have their raw text alone.
+
+        That one is the profile if users have profiles, which then stand beside the raw text of items.
+        """
+        if self.prompts.item.source != "text":
+            return tuple(self.embedder.input)
+        return ("profile",) if self._profiles_users and "profile" in self.embedder.input else ("text",)
+
+    def item_inputs(self, inputs: Sequence[Input]) -> list[Input]:
+        """Return what items have for each of ``inputs``: their raw text if no profiles of them are wanted."""
+        return ["text"] * len(inputs) if self.prompts.item.source == "text" else list(inputs)
+
+    @property
+    def _profiles_users(self) -> bool:
+        return self.prompts.user.source == "llm"
+
+    @model_validator(mode="after")
+    def _profiles_of_users_are_used(self) -> Self:
+        inputs = [*self.embedder.input, *(name for arm in self.evaluation.arm.values() for name in arm.input or ())]
+        if self._profiles_users and "profile" not in inputs:
+            raise ValueError(
+                "prompts.user.source is 'llm', but no input is 'profile', so profiles of users would not be used: add"
+                " 'profile' to [embedder] input, or set [prompts.user] source = 'pool'"
+            )
+        return self

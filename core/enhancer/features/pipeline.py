@@ -54,8 +54,8 @@ class Pipeline:
         settings: The configuration.
         root: Folder that relative paths are resolved against.
         store: Store of the records.
-        provider: Creates the LLM provider. Called once for each run, because a client belongs to one event loop, and
-            only if profiles are wanted.
+        provider: Creates the LLM provider. Called at most once in each run, because a client belongs to one event loop,
+            and only if something is asked.
         planner: Creates the provider for planning, which may lack the libraries that calls need; by default
             ``provider``.
         embedder: Returns the embedder. Not called by :meth:`plan` without a difference counter.
@@ -153,15 +153,14 @@ class Pipeline:
         from enhancer.features.generating.run_in_thread import run_in_thread
 
         embedder = self._make_embedder()
-        provider = self._make_provider() if self._wants_profiles() else None
-        specs = self._specs(provider)
+        specs = self._specs(self._planner())
         runs: list[DirectRun] = []
         with Journal(self._store.directory) as journal:
             services = self._services(specs, journal, embedder, listener, retry_quarantined=retry_quarantined)
 
             def connect(run: DirectRun) -> LLMConnection:
-                assert provider is not None
-                llm = self._settings.llm
+                # Created at the first question: a run that asks nothing needs no library of the provider.
+                provider, llm = self._make_provider(), self._settings.llm
                 return connect_llm(provider, llm, journal, on_answer=run.answered, on_failure=run.failed)
 
             def make() -> Coroutine[object, object, GenerationReport]:
@@ -203,31 +202,39 @@ class Pipeline:
         from enhancer.features.generating.run_in_thread import run_in_thread
 
         llm = self._settings.llm
-        provider = self._make_provider() if self._wants_profiles() else None
-        if provider is None:
+        planner = self._planner()
+        if planner is None:
             return self.generate(listener, limit=limit)
-        batches = require_batches(provider, llm, self._batch_providers)
+        require_batches(planner, llm, self._batch_providers)
         embedder = self._make_embedder()
-        specs = self._specs(provider)
+        specs = self._specs(planner)
         runs: list[BatchRun] = []
+        opened: list[LLMProvider] = []
         with Journal(self._store.directory) as journal:
             services = self._services(specs, journal, embedder, listener, retry_quarantined=retry_quarantined)
 
             def connect() -> BatchConnection:
+                provider = self._make_provider()
+                opened.append(provider)
+                batches = require_batches(provider, llm, self._batch_providers)
                 return connect_batches(provider, batches, llm, journal, self._store.directory / BATCH_FOLDER)
+
+            async def close() -> None:
+                for provider in opened:
+                    await provider.aclose()
 
             def make() -> Coroutine[object, object, GenerationReport]:
                 run = BatchRun(
                     services,
                     connect=connect,
                     any_open=lambda: any(
-                        job.endpoint == provider.endpoint for job in journal.batch_jobs.unfinished_jobs()
+                        job.endpoint == planner.endpoint for job in journal.batch_jobs.unfinished_jobs()
                     ),
                     rounds=llm.batch_rounds,
                     interval=PollInterval(llm.batch_poll),
                     wait=wait,
                     abandon=abandon,
-                    close_provider=provider.aclose,
+                    close_provider=close,
                     limit=limit,
                 )
                 runs.append(run)

@@ -252,6 +252,7 @@ class ProjectParts:
         if "store" in self.__dict__:
             self.store.close()
             del self.__dict__["store"]
+            self.__dict__.pop("pipeline", None)  # it holds the closed store
 
     def _batch_providers(self) -> list[str]:
         """Return the names of installed LLM providers that offer batch jobs."""

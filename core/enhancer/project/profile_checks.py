@@ -180,7 +180,7 @@ def _text_evidence(parts: ProjectParts, inputs: Collection[Input]) -> LeakEviden
     users = feature_table(parts.read_store, split.train.user_ids, "user", ["text"])
     found = []
     for name in inputs:
-        items = feature_table(parts.read_store, split.train.item_ids, "item", [name])
+        items = feature_table(parts.read_store, split.train.item_ids, "item", parts.settings.item_inputs([name]))
         if users.size and users.shape[1] == items.shape[1]:
             evidence = leak_evidence(users, items, views, parts.semantics.pool(items))
             found += [] if evidence is None else [evidence]
@@ -188,10 +188,10 @@ def _text_evidence(parts: ProjectParts, inputs: Collection[Input]) -> LeakEviden
 
 
 def _profile_evidence(parts: ProjectParts) -> LeakEvidence | None:
-    """Compare vectors of user profiles with those of item profiles; None if either has none."""
+    """Compare vectors of user profiles with those of items, from profiles or texts; None if either has none."""
     split = parts.split
     users = feature_table(parts.read_store, split.train.user_ids, "user", ["profile"])
-    items = feature_table(parts.read_store, split.train.item_ids, "item", ["profile"])
+    items = feature_table(parts.read_store, split.train.item_ids, "item", parts.settings.item_inputs(["profile"]))
     if not users.size or users.shape[1] != items.shape[1]:
         return None
     return leak_evidence(users, items, Views(split))
@@ -232,7 +232,9 @@ def _without_test(parts: ProjectParts) -> Interactions:
 def _vectors(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArray[np.float32]]:
     """Return the stored vectors by input; those that are trained on come first."""
     found: dict[str, NDArray[np.float32]] = {}
-    for names in dict.fromkeys([parts.settings.inputs, ("profile",), ("text",)]):
+    settings = parts.settings
+    candidates = [settings.inputs, ("profile",), ("text",)]
+    for names in dict.fromkeys(tuple(settings.item_inputs(c)) if kind == "item" else c for c in candidates):
         table = feature_table(parts.read_store, ids, kind, names, parts.embedder.fingerprint)
         if table.any():
             found[" + ".join(names)] = table

@@ -24,7 +24,8 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
     if settings.prompts.item.source not in ("llm", "text"):
         return None
     ids = split.train.item_ids
-    vectors = feature_table(parts.read_store, ids, "item", settings.inputs, parts.embedder.fingerprint)
+    inputs = settings.item_inputs(settings.inputs)
+    vectors = feature_table(parts.read_store, ids, "item", inputs, parts.embedder.fingerprint)
     if not vectors.any():
         return None
     spec = parts.pipeline.spec("item") if settings.prompts.item.source == "llm" else None

@@ -286,4 +286,5 @@ class Project:
         """
         from enhancer.project.nearest_items import nearest_items
 
-        return nearest_items(self.parts.store, item_id, self.settings.inputs, k, self.parts.titles)
+        inputs = self.settings.item_inputs(self.settings.inputs)
+        return nearest_items(self.parts.store, item_id, inputs, k, self.parts.titles)

@@ -18,6 +18,10 @@ from enhancer.errors import ConfigError
         ("[evaluation.arm]\nbig = 3", "'evaluation.arm.big' must be a table, not 3"),
         ('[evaluation.arm.big]\nfser = "x"', r"\[evaluation.arm.big\] unknown key 'fser'; did you mean 'fuser'"),
         ('[prompts.item]\nsource = "pool"', r"\[prompts\] item.source: 'pool' is for users"),
+        (
+            '[prompts.user]\ntemplate = "user/v1"\n[embedder]\ninput = ["text"]',
+            r"enhancer.toml: prompts.user.source is 'llm', but no input is 'profile'",
+        ),
         ("[evaluation.search]\ntrial = 3", r"\[evaluation.search\] unknown key 'trial'; did you mean 'trials'"),
         ("[evaluation.search.backbone.dim]\nlow = 3", r"\[evaluation.search.backbone.dim\] give low and high"),
         ("[llm.price]\ninput = 1", r"\[llm.price\] output: field required"),

@@ -124,6 +124,11 @@ def test_raw_text_as_the_source_makes_text_the_only_input():
     assert got["align"].inputs == ("text",)
 
 
+def test_profiles_of_users_beside_raw_text_of_items_are_an_input_with_a_control():
+    got = arms(prompts={"item": {"source": "text"}, "user": {"source": "llm"}})
+    assert (got["align"].inputs, got["text"].inputs) == (("profile",), ("text",))
+
+
 @pytest.mark.parametrize(
     ("tables", "says"),
     [

@@ -177,9 +177,10 @@ def _table(name: str, path: Path, needed: list[str]) -> SetupCheck:
 
 def _parts(parts: ProjectParts) -> Iterator[SetupCheck]:
     """Check the plugins that the configuration selects."""
-    prompts = parts.settings.prompts
-    if "llm" in (prompts.item.source, prompts.user.source):
-        yield _guarded("llm", lambda: _llm(parts))
+    from enhancer.features import wants_profiles
+
+    if wants_profiles(parts.settings):
+        yield _unless_nothing_is_asked(_guarded("llm", lambda: _llm(parts)), parts)
     yield _guarded("embedder", lambda: _embedder(parts))
     yield _guarded("store", lambda: _store(parts))
     yield _guarded("backbone and fuser", lambda: _pair(parts))
@@ -194,6 +195,23 @@ def _guarded(name: str, check: Callable[[], SetupCheck]) -> SetupCheck:
         return SetupCheck(name, "fail", error.message, error.hint)
     except Exception as error:  # noqa: BLE001  plugins may raise anything; the other checks continue
         return SetupCheck(name, "fail", f"{type(error).__name__}: {error}")
+
+
+def _unless_nothing_is_asked(check: SetupCheck, parts: ProjectParts) -> SetupCheck:
+    """Return a failed check of the LLM as a warning if all profiles are there, so that it would not be called."""
+    if check.status != "fail":
+        return check
+    try:
+        plan = parts.pipeline.plan()
+    except Exception:  # noqa: BLE001  the other checks report what is wrong with tables and store
+        return check
+    finally:
+        parts.close()
+    if plan.to_generate or plan.pending:
+        return check
+    return SetupCheck(
+        check.name, "warn", f"{check.detail}. No profile is to be written, so it is not needed", check.mend
+    )
 
 
 def _llm(parts: ProjectParts) -> SetupCheck:

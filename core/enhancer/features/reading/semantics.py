@@ -10,6 +10,7 @@ import numpy as np
 from enhancer.errors import ConfigError, StoreError
 from enhancer.features.reading.pooling import pool
 from enhancer.features.reading.table import feature_table
+from enhancer.features.sources import resolve_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +38,12 @@ def inputs_wanted(settings: Settings) -> list[Input]:
     return list(dict.fromkeys(wanted))
 
 
+def wants_profiles(settings: Settings) -> bool:
+    """Return whether an LLM writes profiles of items or users."""
+    sources = (settings.prompts.item.source, settings.prompts.user.source)
+    return any("profile" in resolve_inputs(source, inputs_wanted(settings)) for source in sources)
+
+
 @dataclass(frozen=True, eq=False)
 class Semantics:
     """Reader of the semantic vectors of one split."""
@@ -61,7 +68,8 @@ class Semantics:
         """Return the semantic vectors of users and items.
 
         Args:
-            inputs: Inputs that the vectors come from; vectors of several inputs are concatenated.
+            inputs: Inputs that the vectors come from; vectors of several inputs are concatenated. If items have their
+                raw text alone (``[prompts.item] source = "text"``), it stands for each of their inputs.
 
         Returns:
             Users, float32 ``[n_users, ds]``, or None if ``[prompts.user] source`` is ``pool`` or ``none``; and items,
@@ -95,7 +103,8 @@ class Semantics:
         return users, items
 
     def _items(self, inputs: Sequence[Input]) -> Vectors:
-        return feature_table(self.store, self.train.item_ids, "item", inputs, self.fingerprint)
+        stored = self.settings.item_inputs(inputs)
+        return feature_table(self.store, self.train.item_ids, "item", stored, self.fingerprint)
 
     def _users(self, name: Input) -> Vectors:
         """Return vectors of users' profiles or own texts; for profiled users, raw text is pooled from their items."""
