@@ -21,7 +21,8 @@
     │   └── StoreMismatchError                  vectors of another embedder or dimension
     ├── ArtifactError                  exit 1   serving artifact that cannot be read
     └── EvaluationError                exit 1   experiment that cannot be evaluated
-        └── DivergenceError                     training loss that became NaN or infinite
+        ├── DivergenceError                     training loss that became NaN or infinite
+        └── MemoryLimitError                    training that needs more memory than there is
 
 The command line prints the message of each and exits with its code; ``hint`` says what to do next.
 
@@ -155,6 +156,10 @@ class EvaluationError(EnhancerError):
 
 class DivergenceError(EvaluationError):
     """The training loss became NaN or infinite. In a hyper-parameter search only the trial fails."""
+
+
+class MemoryLimitError(EvaluationError):
+    """Training would need more memory than is available. In a hyper-parameter search only the trial fails."""
 
 
 _LISTED = 20

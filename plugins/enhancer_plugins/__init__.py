@@ -54,6 +54,8 @@ def register_backbones(register: Register) -> None:
     """Register the backbones."""
     register("lightgcn", "enhancer_plugins.backbones.lightgcn:LightGCN", extra="train", requires=("torch", "numba"))
     register("als", "enhancer_plugins.backbones.als:ALS", extra="train", requires=("numba",))
+    register("ease", "enhancer_plugins.backbones.ease:EASE", extra="train", requires=("numba", "scipy"))
+    register("popularity", "enhancer_plugins.backbones.popularity:Popularity")
     register("fm", "enhancer_plugins.backbones.fm:FM", extra="train", requires=("torch", "numba"))
 
 

@@ -23,7 +23,7 @@ BUNDLED = {
     "llm": {"litellm", "openai", "replay"},
     "embedder": {"sentence-transformers", "bge", "minilm"},
     "store": {"lmdb", "sqlite"},
-    "backbone": {"als", "lightgcn", "fm"},
+    "backbone": {"als", "ease", "fm", "lightgcn", "popularity"},
     "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "prior"},
     "observer": set(),
 }

@@ -17,7 +17,8 @@ from enhancer.contracts.training import (
     TrainingData,
     check_factors,
 )
-from enhancer.errors import ConfigError, DivergenceError, PluginError
+from enhancer.errors import ConfigError, DivergenceError, MemoryLimitError, PluginError
+from enhancer.memory import available_memory, shown_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +45,8 @@ class Backbone(ABC):
     defaults. Empty if ``"auto"`` does not try it."""
     plugin_name: str = ""
     """Name that the plugin is registered under; set by the plugin host."""
+    memory_hint: str = "choose another [backbone] use"
+    """What to do if training would need too much memory; may depend on the options."""
 
     options: Options
     """Options of this instance. Finished runs and hyper-parameter searches are identified by them."""
@@ -81,6 +84,24 @@ class Backbone(ABC):
         del data
         return None
 
+    def check_memory(self, data: TrainingData) -> None:
+        """Check that the estimate of :meth:`memory` is not above what this process may still allocate.
+
+        Args:
+            data: Training data.
+
+        Raises:
+            MemoryLimitError: It is. The message gives both numbers of bytes.
+        """
+        needed, available = self.memory(data), available_memory()
+        if needed is None or available is None or needed <= available:
+            return
+        raise MemoryLimitError(
+            f"{self.display_name} would need {shown_bytes(needed)} of memory for {data.n_users:,} users, "
+            f"{data.n_items:,} items and {len(data.users):,} interactions, but {shown_bytes(available)} are available",
+            hint=f"{self.memory_hint}, or train where there is more memory",
+        )
+
     def fit_checked(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
         """Check the arguments, call :meth:`fit`, and check its result.
 
@@ -99,12 +120,14 @@ class Backbone(ABC):
             FusionError: The fuser needs an extension point that this backbone does not offer, or vectors that the data
                 do not have.
             PluginError: Factors or placements have a wrong type, shape or dtype.
+            MemoryLimitError: Training needs more memory than is available; see :meth:`check_memory`.
             DivergenceError: A factor is NaN or infinite.
         """
         fuser.check(self)
         self.check_data(data)
         data.check()
         fuser.check_vectors(data)
+        self.check_memory(data)
         checked = _CheckedMonitor(monitor, data, where=self.display_name)
         started = time.perf_counter()
         try:

@@ -34,7 +34,11 @@ Material = Literal["features", "labels"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingData:
-    """Input of a training run. Users and items are row numbers; rows without interactions are allowed."""
+    """Input of a training run. Users and items are row numbers; rows without interactions are allowed.
+
+    Interactions are in the order of the file. A pair that the file has several times is there once, with the latest
+    rating and time. ``np.argsort(timestamps, kind="stable")`` is their order in time.
+    """
 
     n_users: int
     n_items: int
@@ -45,7 +49,8 @@ class TrainingData:
     ratings: NDArray[np.float32] | None = None
     """float32 ``[n]``: rating of each training interaction; None without ratings."""
     timestamps: NDArray[np.int64] | None = None
-    """int64 ``[n]``: time of each training interaction, in the unit of the file. None without timestamps."""
+    """int64 ``[n]``: time of each training interaction, in the unit of the file (seconds for dates). None without
+    timestamps."""
     user_vectors: NDArray[np.float32] | None = None
     """float32 ``[n_users, ds]``: semantic vectors; a zero row means no vector. None without semantics."""
     item_vectors: NDArray[np.float32] | None = None
@@ -62,12 +67,23 @@ class TrainingData:
         """Check the interactions against each other and against the numbers of users and items.
 
         Raises:
-            DataError: There are no interactions, lengths differ, or a row number is out of range.
+            DataError: There are no interactions, lengths differ, a rating or label is not finite, or a row number is
+                out of range.
         """
         if len(self.users) == 0:
             raise DataError("there are no training interactions")
-        if len(self.users) != len(self.items):
-            raise DataError(f"training data has {len(self.users)} users but {len(self.items)} items")
+        for name in ("items", "ratings", "timestamps", "labels"):
+            column = getattr(self, name)
+            if column is not None and len(column) != len(self.users):
+                raise DataError(f"training data has {len(self.users)} users but {len(column)} {name}")
+        for name in ("ratings", "labels"):
+            column = getattr(self, name)
+            if column is not None and not np.isfinite(column).all():
+                row = int(np.flatnonzero(~np.isfinite(column))[0])
+                raise DataError(
+                    f"{name} of the training data contain NaN or infinite values, first at interaction {row}",
+                    hint="correct or leave out these interactions",
+                )
         for name, rows, n in (("user", self.users, self.n_users), ("item", self.items, self.n_items)):
             low, high = int(rows.min()), int(rows.max())
             if low < 0 or high >= n:

@@ -71,6 +71,8 @@ class BackboneConformance:
     """Options of a short run."""
     learning_options: ClassVar[Mapping[str, Any]] = {}
     """Options of a run that learns a small data set; added to ``options``."""
+    personalised: ClassVar[bool] = True
+    """Whether users get rankings of their own; if not, the suite does not compare them with popularity."""
     fusers: ClassVar[Mapping[str, tuple[type[Fuser], Mapping[str, Any]]]] = {}
     """Fusers to test with, by name: class and options. The backbone is always tested alone, too."""
 
@@ -211,6 +213,8 @@ class BackboneConformance:
         assert np.isfinite(fitted.factors.items).all()
 
     def test_it_learns_what_was_planted(self, fuser: Fuser) -> None:
+        if not self.personalised:
+            pytest.skip("all users get the same ranking")
         case = planted()
         factors = self.fit(fuser, **self.learning_options).factors
         popularity = np.tile(case.known.sum(0), (60, 1)).astype(np.float32)

@@ -64,6 +64,13 @@ class ALS(Backbone):
     options_class = ALSOptions
     options: ALSOptions
     accepts = frozenset({"served"})
+    candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+    memory_hint = "lower [backbone] dim, or choose another [backbone] use"
+
+    def memory(self, data: TrainingData) -> int:
+        """Estimate the peak memory of :meth:`fit`, in bytes."""
+        rows = data.n_users + data.n_items
+        return 4 * rows * (5 * self.options.dim + 8) + 48 * len(data.users)
 
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
         """Alternate between users and items until validation stops improving."""

@@ -95,6 +95,7 @@ class TrainedBackbone(Backbone):
 
     options_class: ClassVar[type[Options]] = TrainingOptions
     accepts = frozenset({"input", "loss", "served"})
+    memory_hint = "lower [backbone] dim, or choose another [backbone] use"
     options: TrainingOptions
 
     def __init__(self, options: TrainingOptions, context: Context) -> None:
@@ -106,6 +107,11 @@ class TrainedBackbone(Backbone):
     @abstractmethod
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """Return the untrained model of one run."""
+
+    def memory(self, data: TrainingData) -> int:
+        """Estimate the peak memory of :meth:`fit`, in bytes."""
+        rows = data.n_users + data.n_items
+        return 4 * rows * (12 * (self.options.dim + 1) + 8) + 64 * len(data.users)
 
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
         """Train the model of :meth:`model` with validation, early stopping and checkpoints."""

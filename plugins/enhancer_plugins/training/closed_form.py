@@ -1,8 +1,10 @@
-"""Finish a run of a backbone that computes its factors at once, in numpy."""
+"""Finish a run of a backbone that computes its factors at once, and choose an option on validation, in numpy."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -11,10 +13,14 @@ from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.unseen import fill
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
-    from enhancer.contracts import Fusion, Placement, TrainingData
+    from enhancer.contracts import Fusion, Monitor, Placement, TrainingData
     from enhancer.contracts.record import Kind
+
+Value = TypeVar("Value")
 
 
 def finish(
@@ -51,3 +57,63 @@ def finish(
     user_rows, place_users = side("user", users, seen_users, data.user_vectors)
     item_rows, place_items = side("item", items, seen_items, data.item_vectors)
     return Fitted(factors=Factors(user_rows, item_rows), place_users=place_users, place_items=place_items)
+
+
+@dataclass
+class Attempts(Generic[Value]):
+    """Fits with different values of one option, of which the best on validation is kept.
+
+    In the history each fit is an epoch.
+    """
+
+    fit: Callable[[Value], Fitted]
+    """Fits with a value."""
+    monitor: Monitor
+    record: Callable[[Value], Mapping[str, float]]
+    """Returns what the history says of a value."""
+    best: tuple[Value, Fitted, float | None, int] | None = None
+    """Value, result, validation metric and epoch of the best fit."""
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def attempt(self, value: Value) -> float | None:
+        """Fit with a value, validate, and keep the result if it is the best; return the metric, None without one."""
+        started = time.perf_counter()
+        fitted = self.fit(value)
+        metric = self.monitor.validate(fitted.factors)
+        epoch = len(self.history) + 1
+        if self.best is None or (metric is not None and self.best[2] is not None and metric > self.best[2]):
+            self.best = (value, fitted, metric, epoch)
+        entry = {"epoch": float(epoch), "seconds": time.perf_counter() - started, **self.record(value)}
+        self.history.append(entry if metric is None else {**entry, "metric": metric})
+        return metric
+
+    def result(self) -> Fitted:
+        """Return the best fit, with the history of all."""
+        assert self.best is not None
+        _, fitted, _, epoch = self.best
+        return replace(fitted, epochs=len(self.history), best_epoch=epoch, history=self.history)
+
+
+def climb(attempts: Attempts[float], start: float, *, factor: float, most: int) -> None:
+    """Multiply or divide a value by a factor as long as validation improves.
+
+    Without a validation part, only ``start`` is tried.
+
+    Args:
+        attempts: Makes the fits.
+        start: First value.
+        factor: Ratio of neighbouring values, above 1.
+        most: Largest number of fits.
+    """
+    first = attempts.attempt(start)
+    if first is None:
+        return
+    for ratio in (factor, 1 / factor):
+        best, value = first, start * ratio
+        while len(attempts.history) < most:
+            metric = attempts.attempt(value)
+            if metric is None or metric <= best:
+                break
+            best, value = metric, value * ratio
+        if best > first:  # the metric has one peak, or nearly so
+            return

@@ -73,7 +73,7 @@ def identity(backbone: Backbone, data: TrainingData, fuser: Fuser, seed: int) ->
         f"{seed} {data.n_users} {data.n_items}",
     ):
         digest.update(part.encode() + b"\0")
-    for array in (data.users, data.items, data.user_vectors, data.item_vectors):
+    for array in (data.users, data.items, data.timestamps, data.user_vectors, data.item_vectors):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
     for name, side in (("users", data.user_features), ("items", data.item_features)):
         for values in () if side is None else side.arrays():

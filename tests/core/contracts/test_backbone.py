@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from enhancer.contracts import Backbone, Context, Dense, Factors, Fitted, Options, Placement
-from enhancer.errors import ConfigError, DataError, DivergenceError, PluginError
+from enhancer.errors import ConfigError, DataError, DivergenceError, MemoryLimitError, PluginError
 from enhancer.testing.planted import PlainFuser, RecordingMonitor, labelled, planted, side_features
 
 DATA = planted().data
@@ -120,3 +120,42 @@ def test_a_result_without_epochs_is_validated_once():
 def test_data_are_checked_before_the_plugin_runs(changes, error, message):
     with pytest.raises(error, match=message):
         run(Returns(None), replace(DATA, **changes))
+
+
+class Large(Returns):
+    memory_hint = "set [backbone] small = true"
+
+    def memory(self, data):
+        return 1_000 * len(data.users)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_fitted(monkeypatch):
+    monkeypatch.setattr("enhancer.contracts.backbone.available_memory", lambda: 5_000)
+    needed = f"{1_000 * len(DATA.users):,}"
+    with pytest.raises(MemoryLimitError, match=rf"would need {needed} bytes .* 5,000 bytes .*small = true") as found:
+        run(Large("never returned"))
+    assert found.value.exit_code == 1
+    assert run(Returns(fitted())).factors.users.shape == (60, 4)  # without an estimate it is tried
+
+
+@pytest.mark.parametrize("available", [None, 10**9])
+def test_what_fits_into_memory_or_is_unknown_is_fitted(monkeypatch, available):
+    monkeypatch.setattr("enhancer.contracts.backbone.available_memory", lambda: available)
+    assert run(Large(fitted())).factors.users.shape == (60, 4)
+
+
+@pytest.mark.parametrize("column", ["ratings", "labels", "timestamps"])
+def test_columns_have_a_value_for_each_interaction(column):
+    values = np.zeros(3, np.int64 if column == "timestamps" else np.float32)
+    data = replace(DATA, **{column: values})
+    with pytest.raises(DataError, match=f"{len(DATA.users)} users but 3 {column}"):
+        data.check()
+
+
+@pytest.mark.parametrize("column", ["ratings", "labels"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(column, value):
+    values = np.ones(len(DATA.users), np.float32)
+    values[4] = value
+    with pytest.raises(DataError, match=rf"{column} .*NaN or infinite values, first at interaction 4"):
+        replace(DATA, **{column: values}).check()

@@ -2,8 +2,10 @@ from typing import ClassVar
 
 from enhancer.testing.backbone import BackboneConformance, IterativeBackboneConformance
 from enhancer_plugins.backbones.als import ALS
+from enhancer_plugins.backbones.ease import EASE
 from enhancer_plugins.backbones.fm import FM
 from enhancer_plugins.backbones.lightgcn import LightGCN
+from enhancer_plugins.backbones.popularity import Popularity
 from enhancer_plugins.fusers.align import Align
 from enhancer_plugins.fusers.concat import Concat
 from enhancer_plugins.fusers.none import NoFusion
@@ -20,6 +22,23 @@ FUSERS = {
 class TestALS(BackboneConformance):
     backbone_class = ALS
     options: ClassVar = {"epochs": 6, "dim": 16}
+    fusers: ClassVar = {"none": FUSERS["none"], "prior": (Prior, {})}
+
+
+class TestEASE(BackboneConformance):
+    backbone_class = EASE
+    fusers: ClassVar = {"none": FUSERS["none"]}
+
+
+class TestEASEOfLowRank(BackboneConformance):
+    backbone_class = EASE
+    options: ClassVar = {"scores": "low-rank", "rank": 12}
+    fusers: ClassVar = {"none": FUSERS["none"], "prior": (Prior, {})}
+
+
+class TestPopularity(BackboneConformance):
+    backbone_class = Popularity
+    personalised = False
     fusers: ClassVar = {"none": FUSERS["none"], "prior": (Prior, {})}
 
 

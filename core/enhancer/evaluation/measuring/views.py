@@ -54,6 +54,12 @@ def labels_of(part: InteractionsLike) -> NDArray[np.float32] | None:
     return labels
 
 
+def timestamps_of(part: InteractionsLike) -> NDArray[np.int64] | None:
+    """Return int64 ``[n]``: the time of each interaction; None without times."""
+    timestamps: NDArray[np.int64] | None = getattr(part, "timestamps", None)
+    return timestamps
+
+
 def positive_pairs(part: InteractionsLike) -> PairList:
     """Return the positive interactions of a part, which are the relevant ones."""
     labels = labels_of(part)
@@ -274,9 +280,11 @@ def training_data(
         if vectors is not None and len(vectors) != len(ids):
             raise EvaluationError(f"{len(vectors)} {side} vectors for {len(ids)} {side}s")
     labels = labels_of(train)
-    pairs, ratings = PairList(train.users, train.items), train.ratings
+    pairs, ratings, timestamps = PairList(train.users, train.items), train.ratings, timestamps_of(train)
     if labels is not None and not labelled:
-        pairs, ratings = positive_pairs(train), None if ratings is None else ratings[labels > 0]
+        pairs = positive_pairs(train)
+        ratings = None if ratings is None else ratings[labels > 0]
+        timestamps = None if timestamps is None else timestamps[labels > 0]
         if not len(pairs.users):
             raise EvaluationError("no training interaction is positive", hint="check [data.columns] label")
     return TrainingData(
@@ -285,6 +293,7 @@ def training_data(
         users=pairs.users,
         items=pairs.items,
         ratings=ratings,
+        timestamps=timestamps,
         user_vectors=user_vectors,
         item_vectors=item_vectors,
         user_features=None if sides is None else sides.users,

@@ -102,6 +102,7 @@ class RunCache:
             split.cold_items,
             split.cold_users,
             data.ratings,
+            data.timestamps,
             data.user_vectors,
             data.item_vectors,
         ):

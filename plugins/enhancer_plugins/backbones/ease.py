@@ -1,0 +1,169 @@
+"""EASE: a linear item-item model in closed form.
+
+Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW, https://arxiv.org/abs/1905.03375.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from enhancer.contracts import Backbone, Factors, Fitted, Options
+from enhancer.errors import DivergenceError
+from enhancer_plugins.training.closed_form import Attempts, climb, finish
+from enhancer_plugins.training.interactions import interaction_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from enhancer.contracts import Context, Fuser, Monitor, TrainingData
+
+_FACTOR, _MOST_FITS = 3.0, 8
+"""Ratio of neighbouring penalties that validation chooses from, and the largest number of fits."""
+_EXTRA, _ITERATIONS = 32, 3
+"""Directions beside the wanted ones, and iterations, of the subspace iteration."""
+
+
+class EASEOptions(Options):
+    """``[backbone] use = "ease"``."""
+
+    regularisation: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Weight of the L2 penalty (λ of eq. 8); auto: a start from the mean number of interactions of an item, then the
+    best on validation."""
+    scores: Literal["full", "low-rank"] = "full"
+    """Which scores are evaluated: the model's own, which take a dense matrix of users by items, or those of the
+    low-rank form, which fusers can adjust."""
+    rank: int = Field(default=512, ge=1)
+    """Columns of the low-rank form, which is served."""
+
+
+class EASE(Backbone):
+    r"""Predict a user's items from their other items by linear regression.
+
+    With :math:`X` the binary matrix of users × items and :math:`P = (X^\top X + \lambda I)^{-1}`, the weights are
+    :math:`B = I - P \,\mathrm{diag}(1 / \mathrm{diag}(P))` (eq. 8), with a zero diagonal, and the scores :math:`X B`.
+
+    The low-rank form is the best approximation of :math:`X B` of its rank, :math:`X B V V^\top` with the first right
+    singular vectors :math:`V` of :math:`X B`: user factors are :math:`X B V`, item factors :math:`V`.
+    """
+
+    options_class = EASEOptions
+    options: EASEOptions
+    candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+
+    def __init__(self, options: EASEOptions, context: Context) -> None:
+        super().__init__(options, context)
+        self.memory_hint = "leave out rare items by [evaluation] k_core, or choose another [backbone] use"
+        if options.scores == "low-rank":
+            self.accepts = frozenset({"served"})
+        else:
+            self.memory_hint = f"set [backbone] scores = 'low-rank', {self.memory_hint}"
+
+    def memory(self, data: TrainingData) -> int:
+        """Estimate the peak memory of :meth:`fit`, in bytes."""
+        users, items, n = data.n_users, data.n_items, len(data.users)
+        width = min(items, self.options.rank + _EXTRA)
+        kept = 2 if self.options.regularisation == "auto" else 1  # the best result so far, and the current one
+        if self.options.scores == "full":  # validation sorts and transposes the items, and checks the users
+            return 4 * (kept + 2) * items * items + 5 * users * items + 48 * n
+        return 4 * (items * items + (kept + 3) * (users + items) * width) + 48 * n
+
+    def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
+        """Invert the matrix of items; with ``regularisation = "auto"``, once for each penalty tried."""
+        model = _Model(data, self.display_name)
+        rank = min(self.options.rank, data.n_items)
+        fusion = fuser.build_checked(data, rank if self.options.scores == "low-rank" else data.n_items, seed=seed)
+        histories = model.dense_histories() if self.options.scores == "full" else None
+
+        def fit(regularisation: float) -> Fitted:
+            weights = model.weights(regularisation)
+            if histories is None:
+                users, items = model.low_rank(weights, rank)
+                return finish(fusion, data, users, items, seed=seed)
+            return Fitted(factors=Factors(histories, weights))
+
+        attempts = Attempts(fit, monitor, lambda value: {"regularisation": value})
+        chosen = self.options.regularisation
+        if isinstance(chosen, str):
+            climb(attempts, model.default_regularisation(), factor=_FACTOR, most=_MOST_FITS)
+        else:
+            attempts.attempt(chosen)
+        return attempts.result()
+
+
+class _Model:
+    """The interactions of one run, and the weights that follow from them."""
+
+    def __init__(self, data: TrainingData, name: str) -> None:
+        self._data, self._name = data, name
+        self._counts = interaction_counts(data)
+
+    def default_regularisation(self) -> float:
+        """Return a penalty that grows with the mean number of interactions of an item."""
+        taken = self._counts["item"]
+        return float(np.clip(taken[taken > 0].mean(), 10, 1000))
+
+    def weights(self, regularisation: float) -> NDArray[np.float32]:
+        """Return the transposed weights, float32 ``[n_items, n_items]``: row i predicts item i.
+
+        Raises:
+            DivergenceError: The matrix is singular in float32.
+        """
+        from scipy.linalg import lapack
+
+        from enhancer_plugins.training.compiled.item_gram import item_gram, weights_from_inverse
+
+        data = self._data
+        gram = item_gram(data.users, data.items, data.n_users, data.n_items)
+        gram[np.diag_indices(data.n_items)] += np.float32(regularisation)
+        # Seen in Fortran's order, the upper triangle is the lower one; both steps work in place.
+        factor, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)
+        if not failed:
+            inverse, failed = lapack.spotri(factor, lower=1, overwrite_c=1)
+        if failed:
+            raise DivergenceError(
+                f"{self._name}: the matrix of items is singular with regularisation = {regularisation:g}",
+                hint="raise [backbone] regularisation",
+            )
+        found: NDArray[np.float32] = np.ascontiguousarray(inverse.T)
+        weights_from_inverse(found)
+        return found
+
+    def dense_histories(self) -> NDArray[np.float32]:
+        """Return the matrix of users × items; users without an interaction have the mean of the others."""
+        data = self._data
+        histories = np.zeros((data.n_users, data.n_items), np.float32)
+        histories[data.users, data.items] = 1
+        unseen = self._counts["user"] == 0
+        if unseen.any():
+            histories[unseen] = self._counts["item"] / np.count_nonzero(~unseen)
+        return histories
+
+    def low_rank(self, weights: NDArray[np.float32], rank: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the best approximation of the scores of a rank, by subspace iteration (Halko et al. 2011, alg. 4.4).
+
+        Args:
+            weights: float32 ``[n_items, n_items]``: transposed weights.
+            rank: Number of columns, at most the number of items.
+
+        Returns:
+            User factors, float32 ``[n_users, rank]``, and item factors, float32 ``[n_items, rank]``.
+        """
+        from scipy.sparse import csr_array
+
+        data = self._data
+        ones = np.ones(len(data.users), np.float32)
+        histories: Any = csr_array((ones, (data.users, data.items)), shape=(data.n_users, data.n_items))
+        transposed = histories.T.tocsr()
+        width = min(rank + _EXTRA, data.n_items)
+        basis = np.random.default_rng(0).standard_normal((data.n_items, width)).astype(np.float32)
+        for _ in range(_ITERATIONS):
+            basis, _ = np.linalg.qr(weights @ (transposed @ (histories @ (weights.T @ basis))))
+        scored: NDArray[np.float32] = histories @ (weights.T @ basis)
+        _, rotation = np.linalg.eigh(scored.T.astype(np.float64) @ scored)
+        first = rotation[:, ::-1][:, :rank].astype(np.float32)  # eigenvalues ascend
+        return scored @ first, basis @ first
