@@ -111,7 +111,7 @@ def test_out_to_a_file_and_back_without_what_is_gone(invoke, project):
     with (project / "all.jsonl").open("a") as file:
         file.write(json.dumps({"id": "9"}) + "\n")
     bad = invoke("store", "import", "all.jsonl", *other)
-    assert bad.code == 1
+    assert bad.code == 3
     assert f"row {count + 1}" in bad.err or f"line {count + 1}" in bad.err
     assert invoke("store", "export", "all.xls").code == 2
     assert invoke("store", "import", "gone.jsonl").code == 2

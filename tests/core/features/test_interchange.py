@@ -48,7 +48,7 @@ def test_records_come_back_whole(tmp_path: Path, ending: str) -> None:
         a.put(RECORDS)
         assert export_records(a, file) == 4
         report = import_records(b, file)
-        assert report.to_json() == {"records": 4, "embedded": 0}
+        assert report.to_json() == {"records": 4, "embedded": 0, "rejected": 0, "rejected_rows": ()}
         assert [as_tuple(r) for r in b.scan()] == [as_tuple(r) for r in a.scan()]
         assert export_records(a, file, kind="user") == 1
         assert export_records(a, file, kind="item", aspect="text") == 1
@@ -134,7 +134,8 @@ def test_pandas_reads_exports_and_writes_imports(tmp_path: Path) -> None:
             frame["profile"]
         )
         frame.to_parquet(tmp_path / "theirs.parquet")  # lists of variable length, maybe other floats, maybe an index
-        assert import_records(b, tmp_path / "theirs.parquet").to_json() == {"records": 2, "embedded": 0}
+        report = import_records(b, tmp_path / "theirs.parquet")
+        assert (report.records, report.embedded) == (2, 0)
         assert [as_tuple(r) for r in b.scan()] == [as_tuple(r) for r in a.scan()]
         made = pandas.DataFrame({"id": ["7"], "profile": ["A quiet one."], "tags": [["quiet"]], "cost_usd": [None]})
         made.to_parquet(tmp_path / "made.parquet")
@@ -274,13 +275,20 @@ def test_profiles_made_elsewhere_are_embedded_judged_and_completed(tmp_path: Pat
         ({"id": "1", "profile": "p", "vector": [0, 0], "embedder": "e"}, "zero"),
         ({"id": "1", "profile": "p", "vector": ["a"], "embedder": "e"}, "not numeric"),
         ({"id": "1", "aspect": "text", "vector": None}, "no text to embed"),
+        ({"id": "1", "profile": "p", "vector": [1], "embedder": "e" * 70_000}, "65,535 bytes"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, row: object, message: str) -> None:
     good = record_to_json(make_record("good"))
     file = lines(tmp_path / "x.jsonl", good, row)
-    with store(tmp_path) as a, pytest.raises(DataError, match=rf"x.jsonl, row 2: .*{message}"):
-        import_records(a, file)
+    with store(tmp_path) as a:
+        with pytest.raises(DataError, match=rf"x.jsonl, row 2: .*{message}"):
+            import_records(a, file)
+        assert a.get(["good"]) == [None]  # the whole file is refused
+        report = import_records(a, file, strict=False)
+        assert (report.records, report.rejected, report.rejected_rows[0].row) == (1, 1, 2)
+        assert re.search(message, report.rejected_rows[0].reason)
+        assert a.get(["good"]) != [None]
 
 
 def test_a_vector_of_another_length_than_its_embedder_makes_is_refused(tmp_path: Path) -> None:

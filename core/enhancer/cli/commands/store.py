@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from enhancer.cli.failures import PARTIAL
 from enhancer.cli.formatting import count, counted, dollars
 from enhancer.cli.layout import pairs, table
 from enhancer.cli.session import (
@@ -163,22 +164,32 @@ def export(
 def import_(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .jsonl, .parquet or .safetensors file.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse the whole file if a row is not valid.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Read records, or profiles from another source, from a file.
 
     Each row needs an id, a profile, and the fields of the template's schema (for bundled templates: tags). It replaces
-    the record with the same kind, id and aspect. Rows without a vector of this project's embedder are embedded.
+    the record with the same kind, id and aspect. Rows without a vector of this project's embedder are embedded. Rows
+    that are not valid are listed and left out; the exit code is then 3, or 1 if no row is valid.
     """
     from enhancer.features.storing.interchange import import_records
 
     with session.opened() as project:
         rules = project.parts.pipeline.import_rules()
         report = import_records(
-            project.store, file, project.parts.embedder, validate=rules.validate, complete=rules.complete
+            project.store, file, project.parts.embedder, validate=rules.validate, complete=rules.complete, strict=strict
         )
     message = f"{counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
     _output({"file": str(file), **report.to_json()}, message, as_json)
+    if report.rejected:
+        for rejected in report.rejected_rows:
+            named = "" if rejected.id is None else f" (id {rejected.id!r})"
+            say(f"row {rejected.row:,}{named}: {rejected.reason}")
+        more = report.rejected - len(report.rejected_rows)
+        others = f"; {more:,} more are not listed" if more else ""
+        say(f"{counted(report.rejected, 'row')} left out as not valid{others}")
+        raise typer.Exit(PARTIAL if report.records else 1)
 
 
 def verify(session: Session, as_json: JsonFlag = False) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -37,7 +37,7 @@ from enhancer.features.storing.record_files import (
 from enhancer.features.storing.records import embedding_text
 from enhancer.files import atomic_replace, check_output_path
 from enhancer.harness import clock
-from enhancer.storekit.codec import check_vector
+from enhancer.storekit.codec import check_vector, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,15 +46,29 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
 
-__all__ = ["FIELDS", "ImportReport", "export_records", "import_records", "record_to_json"]
+__all__ = ["FIELDS", "ImportReport", "RejectedRow", "export_records", "import_records", "record_to_json"]
 
 _CHUNK: Final = 512
 """Records in memory at once."""
+REJECTED_SHOWN: Final = 20
+"""Largest number of rejected rows that a report describes."""
 
 Validate = Callable[[Mapping[str, Any]], None]
 """Takes ``{"profile": ..., "tags": [...]}``; raises an ``EnhancerError`` if it is not valid."""
 Complete = Callable[[Row], Mapping[str, Any]]
 """Takes a row; returns values for fields that the row lacks."""
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row of an imported file that is not a valid record."""
+
+    row: int
+    """Number of the row, from 1; of a ``.jsonl`` file, that of the line."""
+    id: str | None
+    """Its id; None if it has none."""
+    reason: str
+    """Description of what is wrong, with a hint if there is one."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +79,14 @@ class ImportReport:
     """Records written to the store."""
     embedded: int
     """Records that were embedded, because they had no vector or one of another embedder."""
+    rejected: int = 0
+    """Rows that are not valid records, and were left out."""
+    rejected_rows: tuple[RejectedRow, ...] = ()
+    """The first of them, at most :data:`REJECTED_SHOWN`."""
 
-    def to_json(self) -> dict[str, int]:
-        """Return both counts by name."""
-        return {"records": self.records, "embedded": self.embedded}
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts and the rejected rows by name."""
+        return asdict(self)
 
 
 def export_records(
@@ -129,6 +147,7 @@ def import_records(
     *,
     validate: Validate | None = None,
     complete: Complete | None = None,
+    strict: bool = True,
 ) -> ImportReport:
     """Write the records of a file to a store as a stream, replacing records with the same key.
 
@@ -140,14 +159,15 @@ def import_records(
             an ``embedder``.
         validate: Validates profile and tags; not called for the aspect ``text``.
         complete: Returns values for missing fields, such as ``input_hash`` and ``prompt_version``.
+        strict: Refuse the whole file if a row is not valid; otherwise leave such rows out. The file is then read twice.
 
     Returns:
-        Number of records, and of those that were embedded.
+        Numbers of records, of those that were embedded, and of rejected rows.
 
     Raises:
         ConfigError: The extension is unknown or cannot be read, or the file does not exist.
-        DataError: A row is not a record or its profile is not valid; the message names file and row. Chunks of 512
-            records before it are in the store.
+        DataError: The file is damaged; or, with ``strict``, a row is not a record or its profile is not valid. The
+            message names file and row. With ``strict`` nothing is written.
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], Iterator[tuple[int, Any]]]] = {
@@ -158,7 +178,21 @@ def import_records(
     read = readers[_extension(path, readers)]
     if not path.is_file():
         raise ConfigError(f"no file {path}")
-    rows = _records(path, read(path), embedder, validate, complete)
+    rejected: list[RejectedRow] = []
+    n_rejected = 0
+    if strict:
+        for _ in _records(read(path), embedder, validate, complete, reject=_refuse(path)):
+            pass
+
+    def reject(number: int, values: Any, error: EnhancerError) -> None:
+        nonlocal n_rejected
+        n_rejected += 1
+        if len(rejected) < REJECTED_SHOWN:
+            id_ = values.get("id") if isinstance(values, dict) else None
+            reason = "; ".join(filter(None, (error.message, error.hint)))
+            rejected.append(RejectedRow(number, None if id_ is None else str(id_), reason))
+
+    rows = _records(read(path), embedder, validate, complete, reject=reject)
     done = embedded = 0
     while chunk := list(islice(rows, _CHUNK)):
         lacking = [record for record, has_vector in chunk if not has_vector]
@@ -169,28 +203,49 @@ def import_records(
                 record.vector, record.embedder = vector, embedder.fingerprint
         store.put([record for record, _ in chunk])
         done, embedded = done + len(chunk), embedded + len(lacking)
-    return ImportReport(done, embedded)
+    return ImportReport(done, embedded, n_rejected, tuple(rejected))
+
+
+Reject = Callable[[int, Any, EnhancerError], None]
+"""Takes the number and the values of a row that is not a valid record, and the reason."""
+
+
+def _refuse(path: Path) -> Reject:
+    def refuse(number: int, values: Any, error: EnhancerError) -> None:
+        del values
+        raise DataError(f"{path}, row {number}: {error.message}", hint=error.hint) from None
+
+    return refuse
 
 
 def _records(
-    path: Path,
     rows: Iterable[tuple[int, Any]],
     embedder: Embedder | None,
     validate: Validate | None,
     complete: Complete | None,
+    *,
+    reject: Reject,
 ) -> Iterator[tuple[Record, bool]]:
     """Yield records, each with whether it keeps its vector."""
     now = clock.now()
     for number, values in rows:
         try:
+            if isinstance(values, DataError):
+                raise values
             if complete is not None and isinstance(values, dict):
                 values = {**complete(values), **{k: v for k, v in values.items() if v is not None}}  # noqa: PLW2901
             record, has_vector = _record(values, embedder, now)
             if validate is not None and record.aspect != TEXT_ASPECT:
                 validate({"profile": record.profile, "tags": list(record.tags)})
+            # Raises what a store would raise about its fields; there the whole chunk would fail.
+            encode(record if has_vector else replace(record, vector=_ANY_VECTOR))
         except EnhancerError as error:
-            raise DataError(f"{path}, row {number}: {error.message}", hint=error.hint) from None
-        yield record, has_vector
+            reject(number, values, error)
+        else:
+            yield record, has_vector
+
+
+_ANY_VECTOR = np.ones(1, np.float32)
 
 
 def _record(values: Any, embedder: Embedder | None, now: str) -> tuple[Record, bool]:

@@ -34,24 +34,20 @@ def write_jsonl(path: Path, records: Iterable[Record]) -> int:
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield rows with their numbers, from 1.
-
-    Raises:
-        DataError: A line is not UTF-8 or not JSON.
-    """
+    """Yield rows with the numbers of their lines, from 1; a ``DataError`` for a line that is not UTF-8 or not JSON."""
     with path.open("rb") as file:
-        yield from _json_lines(path, file)
+        yield from _json_lines(file)
 
 
-def _json_lines(path: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
+def _json_lines(lines: Iterable[bytes]) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
-                raise DataError(f"{path}, row {number}: not UTF-8: {error.reason} at byte {error.start}") from None
+                yield number, DataError(f"not UTF-8: {error.reason} at byte {error.start}")
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}, row {number}: not JSON: {error}") from None
+                yield number, DataError(f"not JSON: {error}")
 
 
 # --- safetensors --------------------------------------------------------------------------------------------------
@@ -111,7 +107,9 @@ def read_safetensors(path: Path) -> Iterator[tuple[int, Any]]:
         file.seek(8 + count + begin)
         rows.seek(8 + count + start)
         done = 0
-        for number, row in _json_lines(path, _lines(rows, stop - start)):
+        for number, row in _json_lines(_lines(rows, stop - start)):
+            if isinstance(row, DataError):  # which vectors belong to the records after it is not known
+                raise DataError(f"{path}, row {number}: {row.message}")
             if not isinstance(row, dict) or number > n:
                 raise DataError(f"{path}: more records than its {n} vectors, or a record that is not an object")
             yield number, {**row, "vector": np.frombuffer(file.read(4 * dim), dtype="<f4")}
