@@ -198,6 +198,19 @@ class StoreConfig(UseConfig):
     use: str = "lmdb"
 
 
+AUTO = "auto"
+"""Value of ``[backbone] use`` with which core chooses the backbone. No plugin can be registered under it."""
+
+
+class AutoConfig(Options):
+    """``[backbone] use = "auto"``: the backbone and its main options are chosen on the validation part."""
+
+    candidates: list[str] | None = Field(default=None, min_length=1)
+    """Names of the backbones to try; by default all installed ones that offer themselves."""
+    trials: int = Field(default=6, ge=1)
+    """Largest number of fits of one candidate: the first with its defaults, the others with neighbouring options."""
+
+
 class BackboneConfig(UseConfig):
     """``[backbone]``."""
 

@@ -75,6 +75,26 @@ class Backbone(ABC):
             monitor: Validation, progress and checkpoint path.
         """
 
+    def resolved(self, data: TrainingData) -> Options:
+        """Return the options with those replaced by numbers that follow from the data, such as an ``"auto"``.
+
+        Args:
+            data: Training data. Only their numbers of users, items and interactions should matter.
+        """
+        del data
+        return self.options
+
+    def unsuited(self, data: TrainingData) -> str | None:
+        """Return why ``[backbone] use = "auto"`` should not try this backbone on the data; None to try it.
+
+        Missing libraries, memory and labels are checked without this method.
+
+        Args:
+            data: Training data.
+        """
+        del data
+        return None
+
     def memory(self, data: TrainingData) -> int | None:
         """Estimate the peak memory of :meth:`fit` beside its data, in bytes; None if unknown.
 

@@ -188,7 +188,10 @@ class Monitor(Protocol):
     """File for the state of an interrupted run, so that it can be resumed; None for no checkpoints."""
 
     def validate(self, factors: Factors) -> float | None:
-        """Return the validation metric (higher is better), or None without a validation split."""
+        """Return the validation metric (higher is better), or None without a validation split.
+
+        It may raise an exception of its own to end a trial early. Let that pass.
+        """
 
     def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
         """Report a finished epoch.

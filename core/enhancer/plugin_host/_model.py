@@ -18,6 +18,9 @@ KINDS: dict[str, str] = {
 }
 """Kinds of plugins that are registered by name, each with its base class in ``enhancer.contracts``."""
 
+RESERVED = frozenset({("backbone", "auto")})
+"""Kinds and names that core itself gives a meaning: ``[backbone] use = "auto"`` tries all candidates."""
+
 REGISTRATION_HOOKS: dict[str, str] = {
     "register_llm_providers": "llm",
     "register_embedders": "embedder",

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from enhancer.errors import PluginError, did_you_mean
-from enhancer.plugin_host._model import KINDS, PluginInfo, Registration, Source, normalise
+from enhancer.plugin_host._model import KINDS, RESERVED, PluginInfo, Registration, Source, normalise
 from enhancer.plugin_host._modules import is_installed
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def make_registration(
     """
     if not isinstance(name, str) or not _NAME.fullmatch(normalise(name)):
         raise PluginError(f"{kind} {name!r}: a name consists of letters, digits and hyphens")
+    if (kind, normalise(name)) in RESERVED:
+        raise PluginError(f"{kind} {name!r}: this name is reserved by enhancer; choose another")
     if isinstance(target, str):
         if not _TARGET.fullmatch(target):
             raise PluginError(f"{kind} {name!r}: a lazy target is written 'module:Class', not {target!r}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from enhancer.evaluation import Experiment, Workers, resolve_arms, resolve_baseline, run_ablation
+from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.report import write_report
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.progress import Progress
@@ -41,9 +43,13 @@ def ablate(
     """Train every arm with every seed and write the report; see :meth:`enhancer.Project.ablate`."""
     settings = parts.settings
     arms = _arms(parts)
-    require_fitting_task(parts, parts.backbone())
     inputs = dict.fromkeys(name for arm in arms if arm.semantic for name in arm.inputs)
     origin = refuse_leaks(parts, list(inputs))
+    if parts.auto is None:
+        require_fitting_task(parts, parts.backbone())
+    else:
+        arms = parts.auto.arms(arms, parts.fuser, listener)
+    choice = None if parts.auto is None else parts.auto.choice()
     seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
     # A worker process finds installed plugins only, not those that this process registered by hand.
     count = settings.evaluation.workers if parts.plugins.only_installed else 1
@@ -60,6 +66,7 @@ def ablate(
             on_epoch=epoch_hook(parts),
             on_run=arm_run_hook(run, parts),
         )
+    ablation = replace(ablation, choice=choice)
     finish_ablation(run, parts, ablation, None if report is None else parts.root / report)
     if report is not None:
         listener(Progress("report", 0, 1))
@@ -69,7 +76,10 @@ def ablate(
             title=title,
             facts=_facts(parts) | origin,
             settings=settings.model_dump(mode="json"),
-            sections=() if sections is None else sections(ablation),
+            sections=[
+                *([] if choice is None else [choice_section(choice)]),
+                *(() if sections is None else sections(ablation)),
+            ],
             gallery=profile_gallery(parts) if any(arm.semantic for arm in arms) else None,
         )
         listener(Progress("report", 1, 1))
@@ -96,7 +106,7 @@ def _facts(parts: ProjectParts) -> dict[str, Any]:
     settings = parts.settings
     read = parts.interactions.report
     return {
-        "backbone": settings.backbone.use,
+        "backbone": settings.backbone.use if parts.auto is None else f"auto: {parts.auto.choice().winner.label}",
         "embedder": parts.embedder.fingerprint if settings.prompts.item.source != "none" else "none",
         "LLM": settings.llm.model if settings.prompts.item.source == "llm" else "none",
         "rows read": read.rows,

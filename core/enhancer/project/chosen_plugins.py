@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from enhancer.config import Settings
+    from enhancer.config.schema import AutoConfig
     from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.fuser import Fuser
     from enhancer.contracts.options import Context, Options
@@ -47,11 +48,26 @@ class ChosenPlugins:
             ConfigError: An unknown option (with the nearest known one) or a value of the wrong type.
         """
         for kind in _KINDS:
+            if kind == "backbone" and self.auto is not None:
+                continue  # core's own table, which this has validated
             try:
                 target = self._plugins.get(kind, self._table(kind).use, complete=False)
             except PluginError:
                 continue
             self._options(kind, target)
+
+    @property
+    def auto(self) -> AutoConfig | None:
+        """The options of ``[backbone] use = "auto"``; None if a backbone is named.
+
+        Raises:
+            ConfigError: An unknown option or a value of the wrong type.
+        """
+        from enhancer.config.schema import AUTO, AutoConfig
+        from enhancer.contracts.options import build_options
+
+        table = self._settings.backbone
+        return build_options(AutoConfig, table.options, where="[backbone]") if table.use == AUTO else None
 
     def find(self, kind: str, *, complete: bool = True) -> tuple[type[Any], Options]:
         """Return the class and the options of the chosen plugin of a kind, without creating it.
@@ -73,7 +89,9 @@ class ChosenPlugins:
         return self._plugins.create(kind, self._table(kind).use, options, self._context, complete=complete)
 
     def backbone(self, arm: Arm) -> Backbone:
-        """Create the backbone of ``[backbone]`` with an arm's changes to its options."""
+        """Create the backbone of an arm: the one chosen for it, or that of ``[backbone]`` with changed options."""
+        if arm.backbone is not None:
+            return self.backbone_of(arm.backbone, arm.backbone_options, where=f"[evaluation.arm.{arm.name}] backbone:")
         table = self._settings.backbone
         if not arm.backbone_options:
             unchanged: Backbone = self.create("backbone")
@@ -90,6 +108,26 @@ class ChosenPlugins:
         options = self._once(("backbone", arm.name, _key(arm.backbone_options)), validate)
         changed: Backbone = self._plugins.create("backbone", table.use, options, self._context)
         return changed
+
+    def backbone_of(self, use: str, options: Mapping[str, Any], *, where: str = "[backbone]") -> Backbone:
+        """Create a backbone by the name of its plugin.
+
+        Args:
+            use: Name of the plugin.
+            options: All its options.
+            where: Name of the place for messages.
+        """
+        from enhancer.contracts.options import build_options
+
+        cls: type[Any] = self._plugins.get("backbone", use).options_class
+
+        def validate() -> Options:
+            made: Options = build_options(cls, options, where=where)
+            return made
+
+        checked = self._once(("backbone", "", use, _key(options)), validate)
+        made: Backbone = self._plugins.create("backbone", use, checked, self._context)
+        return made
 
     def fuser(self, arm: Arm) -> Fuser:
         """Create the fuser of an arm. Options from ``[evaluation.arm.NAME]`` override those of ``[fuser]``."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from enhancer.data import Interactions, ReadFeatures, Split
     from enhancer.evaluation import Arm
     from enhancer.features import Pipeline, Semantics
+    from enhancer.project.backbone_choice import AutoBackbone
 
     Vectors = NDArray[np.float32]
 
@@ -108,10 +109,33 @@ class ProjectParts:
         made: LLMProvider = self.chosen.create("llm", complete=complete)
         return made
 
+    @cached_property
+    def auto(self) -> AutoBackbone | None:
+        """Chooses the backbone for ``[backbone] use = "auto"``; None if a backbone is named."""
+        config = self.chosen.auto
+        if config is None:
+            return None
+        from enhancer.project.backbone_choice import AutoBackbone
+
+        return AutoBackbone(
+            self.settings,
+            config,
+            self.plugins,
+            self.chosen,
+            split=lambda: self.split,
+            sides=lambda: self.sides,
+            folder=self.root / "runs",
+        )
+
     def backbone(self, arm: Arm | None = None) -> Backbone:
-        """Create the backbone of ``[backbone]``, with an arm's changes to its options."""
+        """Create the backbone of ``[backbone]``, with an arm's changes to its options.
+
+        With ``use = "auto"``, that of an arm is the one chosen for it; without an arm, it is the best candidate.
+        """
         if arm is not None:
             return self.chosen.backbone(arm)
+        if self.auto is not None:
+            return self.auto.choice().winner.make()
         made: Backbone = self.chosen.create("backbone")
         return made
 

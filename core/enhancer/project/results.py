@@ -26,6 +26,12 @@ class TrainingReport:
     """Wall time, including reading the features."""
     metrics: dict[str, float]
     """Metrics on the test split, over warm items."""
+    backbone: str | None = None
+    """Backbone that ``use = "auto"`` chose; None if a backbone was named."""
+    backbone_options: dict[str, Any] | None = None
+    """Options that were chosen for it, besides its defaults."""
+    choice: dict[str, Any] | None = None
+    """The candidates and their trials; see :meth:`enhancer.evaluation.choosing.choice.BackboneChoice.to_json`."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer train --json`` prints."""
@@ -35,6 +41,11 @@ class TrainingReport:
             "best_epoch": self.best_epoch,
             "seconds": round(self.seconds, 3),
             "metrics": self.metrics,
+            **{
+                name: value
+                for name in ("backbone", "backbone_options", "choice")
+                if (value := getattr(self, name)) is not None
+            },
         }
 
 

@@ -85,7 +85,7 @@ def _parameters(parts: ProjectParts, arm: Arm) -> dict[str, Any]:
     """Return the hyper-parameters of an arm, defaults included, by dotted name."""
     backbone, fuser = parts.backbone(arm).options, parts.fuser(arm).options
     return {
-        "backbone": parts.settings.backbone.use,
+        "backbone": arm.backbone or parts.settings.backbone.use,
         "fuser": arm.fuser,
         "input": list(arm.inputs),
         "shuffle": arm.shuffle,

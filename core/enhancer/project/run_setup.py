@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def require_fitting_task(parts: ProjectParts, backbone: Backbone) -> None:
 
     settings = parts.settings
     data = training_data(parts.split, sides=parts.sides, labelled="labels" in backbone.takes)
-    check_task(backbone, data, Views(parts.split), settings.evaluation.metrics, settings.backbone.use)
+    check_task(backbone, data, Views(parts.split), settings.evaluation.metrics)
 
 
 def run_cache(parts: ProjectParts) -> RunCache:
@@ -31,11 +30,9 @@ def run_cache(parts: ProjectParts) -> RunCache:
 
     Its key covers user and item ids, because equal row numbers may stand for other entities.
     """
-    from enhancer.evaluation.running.run_cache import RunCache
+    from enhancer.evaluation.running.run_cache import RunCache, entity_ids
 
-    train = parts.split.train
-    ids = hashlib.blake2b("\0".join([*train.user_ids, "", *train.item_ids]).encode("utf-8", "surrogatepass"))
-    identity = f"{parts.settings.backbone.model_dump_json()} {ids.hexdigest()}"
+    identity = f"{parts.settings.backbone.model_dump_json()} {entity_ids(parts.split.train)}"
     cache = RunCache(parts.root / "runs", identity=identity)
     cache.remove_abandoned()
     return cache

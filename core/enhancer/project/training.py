@@ -15,6 +15,7 @@ from enhancer.serving import Ranker, write_artifact
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from enhancer.contracts.backbone import Backbone
     from enhancer.progress import Listener
     from enhancer.project.parts import ProjectParts
 
@@ -23,20 +24,28 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
     """Train, test and write the artifact; see :meth:`enhancer.Project.train`."""
     settings = parts.settings
     seed = settings.seed if seed is None else seed
-    backbone, fuser = parts.backbone(), parts.fuser()
-    fuser.check(backbone, settings.fuser.use, settings.backbone.use)
+    fuser = parts.fuser()
+    arm = Arm("train", settings.fuser.use, settings.fuser.options, semantic=fuser.uses_semantics)
     started = time.perf_counter()
-    require_fitting_task(parts, backbone)
-    refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
+    if parts.auto is None:
+        backbone = parts.backbone()
+        fuser.check(backbone, settings.fuser.use, settings.backbone.use)
+        require_fitting_task(parts, backbone)
+        refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
+    else:
+        refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
+        arm = parts.auto.arm(arm, fuser, listener)
+        backbone = parts.backbone(arm)
+        parts.auto.warn_if_behind(arm)
+    chosen = _chosen(parts, backbone)
     users, items = parts.features(settings.inputs) if fuser.uses_semantics else (None, None)
     if items is not None and parts.semantics.pools_users:
         users = parts.semantics.pool(items)
     split, folder = parts.split, parts.root / settings.artifact
     data = training_data(split, users, items, sides=parts.sides, labelled="labels" in backbone.takes)
-    arm = Arm("train", settings.fuser.use, settings.fuser.options)
     cache = run_cache(parts)
     run = cache.key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
-    if keep and (report := _read_report(folder, run, settings.artifact)) is not None:
+    if keep and (report := _read_report(folder, run, settings.artifact, chosen)) is not None:
         return report
     fitted, metrics = fit(
         backbone,
@@ -63,6 +72,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
             "run": run,
             "seed": seed,
             "backbone": settings.backbone.use,
+            **chosen,
             "fuser": settings.fuser.use,
             "carries_semantics": fuser.carries_semantics,
             "probabilities": "labels" in backbone.takes,
@@ -79,7 +89,19 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         best_epoch=fitted.best_epoch,
         seconds=time.perf_counter() - started,
         metrics=metrics,
+        **chosen,
     )
+
+
+def _chosen(parts: ProjectParts, backbone: Backbone) -> dict[str, Any]:
+    """Return the backbone that was chosen, its options and the candidates; empty if a backbone is named."""
+    if parts.auto is None:
+        return {}
+    return {
+        "backbone": backbone.plugin_name,
+        "backbone_options": backbone.options.model_dump(mode="json", exclude_unset=True),
+        "choice": parts.auto.choice().to_json(),
+    }
 
 
 def _titles(parts: ProjectParts) -> list[str] | None:
@@ -87,7 +109,7 @@ def _titles(parts: ProjectParts) -> list[str] | None:
     return [titles.get(item) or "" for item in parts.split.train.item_ids] if any(titles.values()) else None
 
 
-def _read_report(folder: Path, run: str, artifact: Path) -> TrainingReport | None:
+def _read_report(folder: Path, run: str, artifact: Path, chosen: dict[str, Any]) -> TrainingReport | None:
     """Read the report of an intact artifact in ``folder`` that the run of that key wrote; None if there is none."""
     started = time.perf_counter()
     try:
@@ -100,6 +122,7 @@ def _read_report(folder: Path, run: str, artifact: Path) -> TrainingReport | Non
             best_epoch=manifest["best_epoch"],
             seconds=time.perf_counter() - started,
             metrics=manifest["metrics"],
+            **chosen,
         )
     except (ArtifactError, KeyError):
         return None

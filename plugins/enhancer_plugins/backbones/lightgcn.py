@@ -57,6 +57,7 @@ class LightGCN(TrainedBackbone):
 
     options_class = LightGCNOptions
     accepts = TrainedBackbone.accepts | {"embeddings", "propagation", "ranking"}
+    candidates = ({"loss": "bpr"}, {"loss": "multinomial"})
     options: LightGCNOptions
 
     def __init__(self, options: LightGCNOptions, context: Context) -> None:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from enhancer.config import Settings
+    from enhancer.contracts.fuser import Fuser
     from enhancer.plugin_host import PluginManager
+    from enhancer.project.backbone_choice import AutoBackbone
     from enhancer.project.parts import ProjectParts
 
 _LIBRARIES = ("numpy", "pydantic", "safetensors", "jinja2", "jsonschema", "lmdb", "tenacity")
@@ -258,11 +260,43 @@ def _store(parts: ProjectParts) -> SetupCheck:
 
 def _pair(parts: ProjectParts) -> SetupCheck:
     data, use = parts.settings.data, parts.settings.backbone.use
-    backbone, fuser = parts.backbone(), parts.fuser()
+    features, labelled = _bare([*data.features.item, *data.features.user]), data.columns.label is not None
+    fuser = parts.fuser()
+    if parts.auto is not None:
+        return _auto_pair(parts.auto, fuser, parts.settings.fuser.use, features=features, labelled=labelled)
+    backbone = parts.backbone()
     fuser.check(backbone, parts.settings.fuser.use, use)
-    features = _bare([*data.features.item, *data.features.user])
-    backbone.check_material(features=features, labelled=data.columns.label is not None, name=use)
+    backbone.check_material(features=features, labelled=labelled, name=use)
     return SetupCheck("backbone and fuser", "ok", f"{use} with {parts.settings.fuser.use}")
+
+
+def _auto_pair(auto: AutoBackbone, fuser: Fuser, use: str, *, features: list[str], labelled: bool) -> SetupCheck:
+    """Check which candidates can be tried, and which of them accept the fuser. Nothing is trained."""
+    tried, accepting, left_out = [], [], []
+    for candidate in auto.candidates:
+        try:
+            if candidate.unavailable is not None:
+                raise ConfigError(candidate.unavailable)
+            backbone = candidate.make(candidate.options)
+            backbone.check_material(features=features, labelled=labelled, name=candidate.backbone)
+        except EnhancerError as error:
+            left_out.append(f"{candidate.label} ({error.message})")
+            continue
+        tried.append(candidate.label)
+        with contextlib.suppress(EnhancerError):
+            fuser.check(backbone, use, candidate.backbone)
+            accepting.append(candidate.label)
+    without = f"; not {', '.join(left_out)}" if left_out else ""
+    if not tried:
+        return SetupCheck(
+            "backbone and fuser", "fail", f"auto can try no backbone{without}", "name one: [backbone] use"
+        )
+    detail = f"auto tries {', '.join(tried)}{without}"
+    if not accepting:
+        return SetupCheck(
+            "backbone and fuser", "fail", f"{detail}; none of them works with the fuser {use}", "change [fuser] use"
+        )
+    return SetupCheck("backbone and fuser", "ok", f"{detail}; {use} works with {', '.join(accepting)}")
 
 
 def _observer(parts: ProjectParts, name: str) -> SetupCheck:

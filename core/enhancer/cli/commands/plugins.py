@@ -60,7 +60,9 @@ def show(
 ) -> None:
     """Show the options of a plugin, with types and defaults."""
     session: Session = context.find_root().obj
-    shown = [_describe(session.plugins, line) for line in _matching(session.plugins, name)]
+    shown = [_describe_auto()] if name == "auto" else []
+    if not shown or any(line.name == name for line in session.plugins.listing()):
+        shown += [_describe(session.plugins, line) for line in _matching(session.plugins, name)]
     if as_json:
         print_json(shown[0] if len(shown) == 1 else shown)
         return
@@ -99,6 +101,26 @@ def _describe(manager: PluginManager, line: PluginInfo) -> dict[str, Any]:
     described["options"] = [_option(name, field) for name, field in target.options_class.model_fields.items()]
     described["shared"], described["tables"] = _shared(line.kind)
     return described
+
+
+def _describe_auto() -> dict[str, Any]:
+    """Return the same about ``[backbone] use = "auto"``, which is no plugin."""
+    from importlib.metadata import version
+
+    from enhancer.config.schema import AutoConfig
+
+    return {
+        "name": "auto",
+        "kind": "backbone",
+        "distribution": "enhancer",
+        "version": version("enhancer"),
+        "status": "ok",
+        "reason": None,
+        "summary": "Not a plugin: the best backbone on the validation part, among those that offer themselves.",
+        "options": [_option(name, field) for name, field in AutoConfig.model_fields.items()],
+        "shared": None,
+        "tables": {},
+    }
 
 
 def _shared(kind: str) -> tuple[list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from enhancer.cli import jsonlog, results
+from enhancer.cli.choice_table import choice_table
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import JsonFlag, Session, print_json, say, with_session
 
@@ -38,6 +39,8 @@ def train(session: Session, as_json: JsonFlag = False) -> None:
         print_json(result)
     else:
         typer.echo(results.training(result))
+        if "choice" in result:
+            typer.echo("\n" + choice_table(result["choice"]))
 
 
 def ablate(session: Session, as_json: JsonFlag = False) -> None:
@@ -52,4 +55,6 @@ def ablate(session: Session, as_json: JsonFlag = False) -> None:
         print_json(result)
     else:
         typer.echo(results.ablation(result))
+        if "choice" in result:
+            typer.echo("\n" + choice_table(result["choice"], result["backbones"]))
     say(f"wrote {project.root / 'report.html'}")

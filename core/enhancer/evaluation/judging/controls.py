@@ -16,7 +16,7 @@ class Controls:
     """Arms that an arm with vectors must beat, besides the baseline, before its vectors get credit for a gain."""
 
     backbone_only: Arm | None = None
-    """The arm without vectors that has the same backbone options."""
+    """The arm without vectors that has the same backbone with the same options."""
     placebo: Arm | None = None
     """The most similar arm with shuffled vectors; see :func:`recipe_differences`."""
     text: Arm | None = None
@@ -51,8 +51,9 @@ def controls_of(arm: Arm, arms: Sequence[Arm]) -> Controls:
 
 
 def same_backbone(arm: Arm, other: Arm) -> bool:
-    """Check whether both arms were configured with the same backbone options."""
-    return dict(other.configured.backbone_options) == dict(arm.configured.backbone_options)
+    """Check whether both arms were configured with the same backbone and the same options of it."""
+    one, two = arm.configured, other.configured
+    return one.backbone == two.backbone and dict(one.backbone_options) == dict(two.backbone_options)
 
 
 def recipe_differences(arm: Arm, other: Arm, *, width: bool = True) -> list[str]:
@@ -68,7 +69,9 @@ def recipe_differences(arm: Arm, other: Arm, *, width: bool = True) -> list[str]
         found.append(f"with {other.fuser} instead of {arm.fuser}")
     elif not _same_fuser_options(arm, other):
         found.append(f"with other options of {arm.fuser}")
-    if not same_backbone(arm, other):
+    if other.backbone != arm.backbone:
+        found.append(f"on the backbone {other.backbone} instead of {arm.backbone}")
+    elif not same_backbone(arm, other):
         found.append("with other backbone options")
     if width and len(other.inputs) != len(arm.inputs):
         found.append(f"on {' + '.join(other.inputs)} instead of {' + '.join(arm.inputs)}")

@@ -9,6 +9,7 @@ from enhancer.evaluation.judging.findings import mean_and_std
 from enhancer.evaluation.measuring.panels import list_length
 
 if TYPE_CHECKING:
+    from enhancer.evaluation.choosing.choice import BackboneChoice
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Finding
     from enhancer.evaluation.judging.verdict import Verdict
@@ -37,6 +38,8 @@ class Ablation:
     """Sizes of the split: users, items, interactions of each part, and test pairs that are not scored."""
     searched: dict[str, SearchResult] = field(default_factory=dict)
     """Results of the hyper-parameter search, by arm; empty without a search."""
+    choice: BackboneChoice | None = None
+    """The backbones that ``[backbone] use = "auto"`` tried; None if a backbone was named."""
     seconds: float = 0.0
     """Wall time of the whole ablation."""
 
@@ -101,6 +104,10 @@ class Ablation:
                 for run in self.runs
             ],
             **({"search": {name: each.to_json() for name, each in self.searched.items()}} if self.searched else {}),
+            **({} if self.choice is None else self._choice_json(self.choice)),
             "facts": self.facts,
             "seconds": self.seconds,
         }
+
+    def _choice_json(self, choice: BackboneChoice) -> dict[str, Any]:
+        return {"backbones": {arm.name: arm.backbone for arm in self.arms}, "choice": choice.to_json()}

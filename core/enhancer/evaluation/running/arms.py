@@ -29,11 +29,13 @@ class Arm:
     shuffle: bool = False
     """Whether every entity gets the vector of another one. Such an arm is a placebo: as wide, but without meaning."""
     backbone_options: Mapping[str, Any] = field(default_factory=dict)
-    """Changes to the options of ``[backbone]``."""
+    """Changes to the options of ``[backbone]``; all options if ``backbone`` is another one."""
     semantic: bool = True
     """Whether the fuser uses vectors."""
     untuned: Arm | None = None
     """The arm as configured, if a search has changed its options."""
+    backbone: str | None = None
+    """Name of the backbone, if it was chosen for this arm; None for that of ``[backbone]``."""
 
     @property
     def configured(self) -> Arm:
@@ -55,7 +57,8 @@ class Arm:
 
     @property
     def _recipe(self) -> tuple[object, ...]:
-        return (self.fuser, dict(self.fuser_options), dict(self.backbone_options), self.inputs, self.shuffle)
+        options = (dict(self.fuser_options), dict(self.backbone_options))
+        return (self.fuser, self.backbone, *options, self.inputs, self.shuffle)
 
 
 def resolve_arms(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone, TrainingData
     from enhancer.contracts.fuser import Fuser
     from enhancer.evaluation.measuring.panels import ScoresByStratum
-    from enhancer.evaluation.measuring.views import SplitLike
+    from enhancer.evaluation.measuring.views import InteractionsLike, SplitLike
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.runs import RunRequest
 
@@ -40,6 +40,12 @@ _FORMAT = 2
 _CHECKPOINT = ".unfinished"
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
 """Age at which the checkpoint of an unfinished run is removed."""
+
+
+def entity_ids(train: InteractionsLike) -> str:
+    """Return a hash of all user and item ids, for the identity of a cache: equal rows may stand for other entities."""
+    ids = "\0".join([*train.user_ids, "", *train.item_ids])
+    return hashlib.blake2b(ids.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class RunCache:

@@ -1,0 +1,121 @@
+"""Train one trial of a candidate without vectors, and end it early where it cannot win any more."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from enhancer.contracts.fuser import Fuser, Fusion
+from enhancer.contracts.options import Context, Options
+from enhancer.evaluation.choosing.choice import BackboneTrial
+from enhancer.evaluation.measuring.metrics import direction
+from enhancer.evaluation.running.fitting import TrainingMonitor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from enhancer.contracts.backbone import Backbone, Factors, TrainingData
+
+_WINDOW = 3
+"""Validations over which the gain of a trial is measured."""
+_LEAST = 4
+"""Validations before a trial may be ended, and that a trial is always expected to go on for."""
+
+_HORIZON = 5
+"""Multiple of its validations after which the first trial of a candidate must be expected to reach the best other."""
+
+
+class _Ended(Exception):  # noqa: N818 - not an error
+    """The monitor ends a trial."""
+
+
+class _WithoutVectors(Fuser):
+    uses_semantics = False
+
+    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        del data, dim, seed, device
+        return Fusion()
+
+
+class TrialMonitor(TrainingMonitor):
+    """Monitor that records all validations, and ends a trial that cannot win.
+
+    Learning curves flatten, so a line through the last validations is an upper bound of what follows. A candidate's
+    first trial is ended if by this bound it stays below the best other candidate even after five times as many
+    validations; a later trial, if it stays below the candidate's best trial after as many validations as that one took.
+    A backbone without epochs is never ended: its validations are of different fits.
+
+    Args:
+        best: Validations of the candidate's best trial so far; empty for its first trial.
+        leader: Best validation of the candidates before, higher is better; None if there is none.
+        arguments: As for :class:`~enhancer.evaluation.running.fitting.TrainingMonitor`.
+    """
+
+    def __init__(self, best: list[float], leader: float | None, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.curve: list[float] = []
+        """All validations, higher is better."""
+        self._best, self._leader = best, leader
+        self._has_epochs = False
+
+    def validate(self, factors: Factors) -> float | None:
+        """Return the validation metric, or end the trial."""
+        value = super().validate(factors)
+        if value is not None:
+            self.curve.append(value)
+            if self._has_epochs and self._is_lost():
+                raise _Ended
+        return value
+
+    def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
+        """Report the end of an epoch."""
+        self._has_epochs = True
+        super().epoch_finished(epoch, epochs, loss, metric)
+
+    def _is_lost(self) -> bool:
+        done = len(self.curve)
+        goal = max(self._best) if self._best else self._leader
+        if goal is None or done < _LEAST:
+            return False
+        if self._best:
+            taken = 1 + self._best.index(goal)
+            if done < taken / 3:
+                return False
+            left = max(taken - done, _LEAST)
+        else:
+            left = (_HORIZON - 1) * done
+        speed = max(0.0, (self.curve[-1] - self.curve[-1 - _WINDOW]) / _WINDOW)
+        return max(self.curve) + speed * left < goal
+
+
+def run_trial(
+    backbone: Backbone, data: TrainingData, options: Mapping[str, Any], monitor: TrialMonitor, *, metric: str, seed: int
+) -> BackboneTrial:
+    """Train once without vectors, and return the best validation.
+
+    A failure of the backbone, whatever it is, ends the trial and not the choice: other candidates may work.
+
+    Args:
+        backbone: The backbone.
+        data: Its training data.
+        options: The options that were varied, for the record.
+        monitor: The monitor of this trial.
+        metric: The validation metric.
+        seed: Seed of the trial.
+    """
+    started = time.perf_counter()
+    stopped, failure = False, None
+    try:
+        backbone.fit_checked(data, _WithoutVectors(Options(), Context()), seed=seed, monitor=monitor)
+    except _Ended:
+        stopped = True
+    except Exception as error:  # noqa: BLE001 - see above
+        failure = str(error) or type(error).__name__
+    value = direction(metric) * max(monitor.curve) if monitor.curve and failure is None else None
+    return BackboneTrial(
+        options=dict(options),
+        value=value,
+        seconds=round(time.perf_counter() - started, 3),
+        stopped=stopped,
+        failure=failure,
+    )

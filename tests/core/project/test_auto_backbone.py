@@ -1,0 +1,394 @@
+"""``[backbone] use = "auto"``: what is tried, what is chosen, for which arm, and what is remembered."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from generation import HashingEmbedder
+from pydantic import Field
+
+import enhancer
+from enhancer.config import Settings
+from enhancer.contracts import Backbone, Factors, Fitted, Fuser, Fusion, Options
+from enhancer.errors import ConfigError, EvaluationError, FusionError
+from enhancer.plugin_host import PluginManager, load_plugins
+from enhancer.project import Project
+
+N_USERS, N_ITEMS, THEMES = 40, 36, 4
+FITS: list[tuple[str, dict[str, object]]] = []
+"""Backbone and options of every fit of a test."""
+
+
+class Counted(Backbone):
+    """A backbone that records its fits and scores by ``power`` times the user's theme, plus noise."""
+
+    skill: ClassVar[float] = 0.0
+    candidates = ({},)
+
+    def fit(self, data, fuser, *, seed, monitor):
+        FITS.append((self.plugin_name, self.options.model_dump()))
+        fuser.build_checked(data, 4, seed=seed)
+        known = np.zeros((data.n_users, data.n_items))
+        known[data.users, data.items] = 1
+        left, values, right = np.linalg.svd(known, full_matrices=False)
+        noise = np.random.default_rng(3).standard_normal((data.n_users, THEMES))
+        users = self.quality() * left[:, :THEMES] * values[:THEMES] + (1 - self.quality()) * noise
+        return Fitted(factors=Factors(users.astype(np.float32), right[:THEMES].T.astype(np.float32)))
+
+    def quality(self):
+        return self.skill
+
+
+class GoodOptions(Options):
+    searched: ClassVar[Mapping[str, float]] = {"blur": 4.0}
+
+    blur: float = Field(default=0.8, gt=0, le=2)
+    """Noise."""
+
+
+class Good(Counted):
+    """The best one, of which less blur is better. It accepts no fuser."""
+
+    options_class = GoodOptions
+
+    def quality(self):
+        return 1 - self.options.blur / 2
+
+
+class Fair(Counted):
+    """Second best; it accepts columns beside its embeddings."""
+
+    skill = 0.55
+    accepts = frozenset({"input"})
+
+
+class WeakOptions(Options):
+    searched: ClassVar[Mapping[str, float]] = {"size": 4.0}
+
+    loss: str = "one"
+    """The loss."""
+    size: int = 4
+    """Something to vary."""
+    epochs: int = 10
+    """Epochs."""
+
+
+class Weak(Counted):
+    """Far behind; it offers itself with two losses."""
+
+    options_class = WeakOptions
+    accepts = frozenset({"input", "loss"})
+    candidates = ({"loss": "one"}, {"loss": "two"})
+
+    def quality(self):
+        return 0.05 if self.options.loss == "one" else 0.1
+
+
+class Shy(Counted):
+    """It does not offer itself."""
+
+    skill = 1.0
+    candidates = ()
+
+
+class Huge(Counted):
+    def memory(self, data):
+        return 10**15 + data.n_items
+
+
+class Picky(Counted):
+    def unsuited(self, data):
+        return f"{data.n_users} users are too few"
+
+
+class Labelled(Counted):
+    takes = frozenset({"labels"})
+
+
+class Faulty(Counted):
+    def fit(self, data, fuser, *, seed, monitor):
+        raise RuntimeError("no accelerator")
+
+
+class Beside(Fuser):
+    """A fuser that needs columns beside the embeddings. The toys above ignore them."""
+
+    needs = frozenset({"input"})
+
+    def build(self, data, dim, *, seed, device):
+        return BesideFusion()
+
+
+class BesideFusion(Fusion):
+    def inputs(self):
+        return None
+
+
+class Deep(Beside):
+    needs = frozenset({"ranking"})
+
+
+BACKBONES = {
+    "good": Good,
+    "fair": Fair,
+    "weak": Weak,
+    "shy": Shy,
+    "huge": Huge,
+    "picky": Picky,
+    "labelled": Labelled,
+    "faulty": Faulty,
+}
+
+
+def manager_with(*names):
+    class Plugin:
+        @enhancer.hookimpl
+        def register_backbones(self, register):
+            for name in names:
+                register(name, BACKBONES[name])
+            register("absent", "absent_module:Absent", requires=("no_such_library",), extra="more")
+
+        @enhancer.hookimpl
+        def register_fusers(self, register):
+            register("beside", Beside)
+            register("deep", Deep)
+
+        @enhancer.hookimpl
+        def register_embedders(self, register):
+            register("hashing", Embedder)
+
+    manager = load_plugins({})
+    manager.register(Plugin(), distribution="toys")
+    return manager
+
+
+class Embedder(HashingEmbedder):
+    options_class = Options
+
+
+@pytest.fixture(autouse=True)
+def fits():
+    FITS.clear()
+    return FITS
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A function that makes a project over one folder, as a new process would."""
+    rng = np.random.default_rng(0)
+    themes, tastes = rng.integers(0, THEMES, N_ITEMS), rng.integers(0, THEMES, N_USERS)
+    items = [f"{i},film about theme{themes[i]}" for i in range(N_ITEMS)]
+    rows = []
+    for user in range(N_USERS):
+        weights = np.where(themes == tastes[user], 1.0, 0.05)
+        rows += [f"{user},{item}" for item in rng.choice(N_ITEMS, 10, replace=False, p=weights / weights.sum())]
+    (tmp_path / "items.csv").write_text("\n".join(["item_id,title", *items]) + "\n")
+    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id", *rows]) + "\n")
+
+    def make(*names, backbone=None, **tables):
+        names = names or ("good", "fair", "weak", "shy")
+        tables = {
+            "data": {"items": "items.csv", "interactions": "ratings.csv"},
+            "prompts": {"item": {"source": "text"}},
+            "embedder": {"use": "hashing"},
+            "store": {"use": "sqlite"},
+            "backbone": {"use": "auto", "candidates": [n for n in names if n != "shy"], **(backbone or {})},
+            "fuser": {"use": "none"},
+            "evaluation": {"seeds": 2, "validation_size": 0.3},
+            **tables,
+        }
+        return Project(Settings.model_validate(tables), tmp_path, manager_with(*names))
+
+    return make
+
+
+def candidates_of(report):
+    return {each["label"]: each for each in report.choice["candidates"]}
+
+
+def test_train_serves_the_best_candidate_with_the_best_neighbouring_options(project, fits):
+    report = project().train()
+    assert report.backbone == "good"
+    tried = candidates_of(report)
+    assert list(tried) == ["good", "fair", "weak-two", "weak-one"]
+    values = [each["validation"] for each in tried.values()]
+    assert values == sorted(values, reverse=True)
+    assert report.choice["validation"] == values[0]
+    trials = tried["good"]["trials"]
+    assert len(trials) == 6
+    assert trials[0]["options"] == {}
+    assert trials[1]["options"] == {"blur": 1.6}  # a step up is worse, so the next one is down
+    assert trials[2]["options"] == {"blur": 0.4}
+    assert trials[2]["validation"] > trials[0]["validation"] > trials[1]["validation"]
+    assert trials[3]["options"] == {"blur": 0.2}  # and further down
+    best = max(trials, key=lambda trial: trial["validation"])
+    assert report.backbone_options == best["options"] == tried["good"]["options"]
+    assert fits[-1] == ("good", best["options"])
+    manifest = json.loads((project().root / "artifact" / "manifest.json").read_text())
+    assert (manifest["backbone"], manifest["backbone_options"]) == ("good", best["options"])
+    assert manifest["choice"] == report.choice
+
+
+def test_a_candidate_far_behind_or_without_options_to_vary_gets_one_trial(project):
+    tried = candidates_of(project(backbone={"trials": 3}).train())
+    assert {label: len(each["trials"]) for label, each in tried.items()} == {
+        "good": 3,
+        "fair": 1,
+        "weak-one": 1,
+        "weak-two": 1,
+    }
+    assert tried["weak-one"]["reason"] == "after 1 of 3 trials too far behind for more"
+    assert tried["fair"]["reason"] is None
+
+
+def test_the_choice_is_remembered_by_train_and_ablate_and_depends_on_its_options(project, fits):
+    first = project().train()
+    before = len(fits)
+    fits.clear()
+    second = project().train(seed=7)
+    assert [name for name, _ in fits] == ["good"]  # the training itself
+    assert second.choice == first.choice
+    fits.clear()
+    ablation = project().ablate(report=None)
+    assert [name for name, _ in fits] == ["good", "good"]  # two seeds
+    assert ablation.to_json()["choice"] == first.choice
+    fits.clear()
+    project(backbone={"trials": 2}).train()
+    assert len(fits) == before - 4
+
+
+def test_an_interrupted_choice_goes_on_where_it_stopped(project, fits, monkeypatch):
+    whole = project().train().choice
+    trials = len(fits) - 1
+    for path in project().root.glob("runs/choice-*.json"):
+        path.unlink()
+    fits.clear()
+    monkeypatch.setattr(Weak, "quality", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        project().train()
+    monkeypatch.undo()
+    done = len(fits) - 1
+    fits.clear()
+    again = project().train().choice
+    assert len(fits) - 1 == trials - done
+    assert [(each["label"], each["validation"]) for each in again["candidates"]] == [
+        (each["label"], each["validation"]) for each in whole["candidates"]
+    ]
+
+
+def test_a_damaged_memory_is_made_anew(project):
+    first = project().train().choice
+    (path,) = project().root.glob("runs/choice-*.json")
+    path.write_text('{"trials": [')
+    assert project().train().choice["validation"] == first["validation"]
+
+
+def test_what_cannot_be_tried_is_left_out_with_the_reason(project):
+    names = ("fair", "huge", "picky", "labelled", "faulty", "absent")
+    report = project(*names[:-1], backbone={"candidates": list(names)}).train()
+    assert report.backbone == "fair"
+    reasons = {label: each["reason"] for label, each in candidates_of(report).items()}
+    assert reasons.pop("fair") is None
+    assert f"'huge' would need 1,000,000,000,000,0{N_ITEMS} bytes (931322.6 GiB) of memory" in reasons.pop("huge")
+    assert "no_such_library, which is not installed; pip install" in reasons.pop("absent")
+    assert reasons == {
+        "picky": f"{N_USERS} users are too few",
+        "labelled": "backbone 'labelled' learns from labels, but the interactions have none; set [data.columns] label, "
+        "such as label = 'click' or label = 'rating >= 4'",
+        "faulty": "no accelerator",
+    }
+
+
+def test_without_any_candidate_the_error_says_why_for_each(project):
+    with pytest.raises(ConfigError, match=r"could try no backbone: (faulty|picky): .*; (faulty|picky): .*name one"):
+        project("picky", "faulty").train()
+
+
+def test_arms_with_vectors_use_the_best_candidate_that_accepts_their_fuser(project):
+    made = project(evaluation={"seeds": 2, "validation_size": 0.3, "arms": ["none", "beside"], "controls": False})
+    made.generate()
+    ablation = made.ablate()
+    assert {arm.name: arm.backbone for arm in ablation.arms} == {"none": "good", "beside": "fair", "none-fair": "fair"}
+    result = ablation.to_json()
+    assert result["backbones"] == {"none": "good", "beside": "fair", "none-fair": "fair"}
+    assert ablation.controls["beside"].backbone_only.name == "none-fair"
+    assert ablation.overall.compare("beside", "none-fair", "ndcg@10") is not None
+    page = (made.root / "report.html").read_text()
+    assert "How the backbone was chosen" in page
+    assert "weak-two" in page
+
+
+def test_the_winner_stays_in_the_tables_if_only_arms_with_vectors_are_listed(project):
+    made = project(evaluation={"seeds": 2, "validation_size": 0.3, "arms": ["beside"], "controls": False})
+    made.generate()
+    arms = made.ablate(report=None).arms
+    assert [(arm.name, arm.backbone) for arm in arms] == [
+        ("beside", "fair"),
+        ("none-good", "good"),
+        ("none-fair", "fair"),
+    ]
+
+
+def test_an_arm_with_backbone_options_uses_a_candidate_that_takes_them(project):
+    evaluation = {
+        "seeds": 2,
+        "validation_size": 0.3,
+        "arms": ["none", "long"],
+        "arm": {"long": {"fuser": "none", "backbone": {"epochs": 20}}},
+    }
+    arms = project(evaluation=evaluation).ablate(report=None).arms
+    assert [(arm.backbone, arm.backbone_options.get("epochs")) for arm in arms] == [("good", None), ("weak", 20)]
+
+
+def test_train_warns_if_the_best_candidate_does_not_accept_the_fuser(project, caplog):
+    made = project(fuser={"use": "beside"})
+    made.generate()
+    with caplog.at_level(logging.WARNING):
+        report = made.train()
+    assert report.backbone == "fair"
+    (warning,) = [record.getMessage() for record in caplog.records if "auto" in record.getMessage()]
+    validation = {label: f"{each['validation']:.4f}" for label, each in candidates_of(report).items()}
+    assert f"good is best on validation (ndcg@10 {validation['good']} without vectors)" in warning
+    assert f"fair ({validation['fair']} without vectors)" in warning
+
+
+def test_a_fuser_that_no_candidate_accepts_is_refused(project):
+    made = project(fuser={"use": "deep"})
+    made.generate()
+    with pytest.raises(FusionError, match=r"^fuser 'deep' works with none of the backbones .*good, fair, weak-two"):
+        made.train()
+
+
+def test_without_a_validation_part_nothing_can_be_chosen(project):
+    with pytest.raises(EvaluationError, match=r"compares backbones on the validation part.*validation_size"):
+        project(evaluation={"validation_size": 0.0}).train()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "message"),
+    [
+        ({"candidates": ["goood"]}, r"^\[backbone\] candidates: unknown backbone 'goood'; did you mean 'good'"),
+        ({"candidates": ["shy"]}, r"'shy' does not offer itself to be tried; set \[backbone\] use = 'shy'"),
+        ({"trails": 3}, r"^\[backbone\] unknown key 'trails'; did you mean 'trials'"),
+        ({"trials": 0}, r"^\[backbone\] trials: "),
+    ],
+)
+def test_wrong_options_are_named(project, backbone, message):
+    with pytest.raises(ConfigError, match=message):
+        project(backbone=backbone).train()
+
+
+def test_no_plugin_can_take_the_name():
+    class Plugin:
+        @enhancer.hookimpl
+        def register_backbones(self, register):
+            register("Auto", Good)
+
+    manager = PluginManager()
+    with pytest.raises(ConfigError, match="'Auto': this name is reserved"):
+        manager.register(Plugin())
