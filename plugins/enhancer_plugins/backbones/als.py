@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,7 +18,7 @@ from pydantic import Field
 from enhancer.contracts import Backbone, Fitted, Options
 from enhancer.errors import DivergenceError
 from enhancer_plugins.training.closed_form import finish
-from enhancer_plugins.training.interactions import interaction_counts
+from enhancer_plugins.training.interactions import recency_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class ALSOptions(Options):
     """``[backbone] use = "als"``."""
 
-    searched: ClassVar[Mapping[str, float]] = {"unobserved": 4.0}
+    searched: ClassVar[Mapping[str, float]] = {"unobserved": 4.0, "half_life": 4.0}
 
     dim: int = Field(default=64, ge=1)
     """Length of an embedding."""
@@ -41,6 +41,9 @@ class ALSOptions(Options):
     regularisation: float = Field(default=0.015, ge=0)
     """Weight of the L2 penalty. A user with ``n`` interactions has the penalty ``regularisation · (n + α₀ n_items)``,
     likewise an item."""
+    half_life: Annotated[float, Field(gt=0)] | Literal["none"] = "none"
+    """Age at which an interaction has half of the weight of the latest, as a share of the time that the training
+    interactions span; none: all weigh the same."""
     steps: int = Field(default=3, ge=1)
     """Conjugate-gradient steps per row and epoch."""
     init_std: float = Field(default=0.1, gt=0)
@@ -56,9 +59,12 @@ class ALS(Backbone):
 
     Minimises, over all users u and items i,
 
-    .. math:: \sum_{(u, i) \in S} (1 - x_u^\top y_i)^2 + \alpha_0 \sum_{u, i} (x_u^\top y_i)^2
+    .. math:: \sum_{(u, i) \in S} w_{ui} (1 - x_u^\top y_i)^2 + \alpha_0 \sum_{u, i} (x_u^\top y_i)^2
         + \lambda \sum_u (|I_u| + \alpha_0 n_\text{items}) \|x_u\|^2
         + \lambda \sum_i (|U_i| + \alpha_0 n_\text{users}) \|y_i\|^2
+
+    The weights :math:`w` are 1, or halve with the age of the interaction and have the mean 1. :math:`|I_u|` and
+    :math:`|U_i|` are sums of weights.
     """
 
     options_class = ALSOptions
@@ -112,15 +118,16 @@ class _Factorisation:
     def __init__(self, options: ALSOptions, data: TrainingData, seed: int) -> None:
         from enhancer_plugins.training.compiled.least_squares import sparse_rows
 
-        counts, n = interaction_counts(data), len(data.users)
+        n = len(data.users)
+        weights = None if options.half_life == "none" else recency_weights(data, options.half_life)
         self._steps, self._n = options.steps, n
         self._unobserved = options.unobserved * n / (data.n_users * data.n_items)
         self._penalties = {
-            "user": _penalty(options, counts["user"], self._unobserved * data.n_items),
-            "item": _penalty(options, counts["item"], self._unobserved * data.n_users),
+            "user": _penalty(options, np.bincount(data.users, weights, data.n_users), self._unobserved * data.n_items),
+            "item": _penalty(options, np.bincount(data.items, weights, data.n_items), self._unobserved * data.n_users),
         }
-        self._by_user = sparse_rows(data.users, data.items, data.n_users)
-        self._by_item = sparse_rows(data.items, data.users, data.n_items)
+        self._by_user = sparse_rows(data.users, data.items, data.n_users, weights)
+        self._by_item = sparse_rows(data.items, data.users, data.n_items, weights)
         random = np.random.default_rng([seed & 0xFFFFFFFF, 0])
         deviation = options.init_std / np.sqrt(options.dim)
         self.users = (deviation * random.standard_normal((data.n_users, options.dim))).astype(np.float32)
@@ -149,5 +156,5 @@ class _Factorisation:
         return squared / self._n
 
 
-def _penalty(options: ALSOptions, counts: NDArray[np.int64], unobserved: float) -> NDArray[np.float32]:
+def _penalty(options: ALSOptions, counts: NDArray[Any], unobserved: float) -> NDArray[np.float32]:
     return (options.regularisation * (counts + unobserved)).astype(np.float32)

@@ -32,8 +32,8 @@ class EASEOptions(Options):
     """``[backbone] use = "ease"``."""
 
     regularisation: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """Weight of the L2 penalty (λ of eq. 8); auto: a start from the mean number of interactions of an item, then the
-    best on validation."""
+    """Weight of the L2 penalty (λ of eq. 8); auto: three times the mean number of interactions of an item, then the
+    best of its neighbours on validation."""
     scores: Literal["full", "low-rank"] = "full"
     """Which scores are evaluated: the model's own, which take a dense matrix of users by items, or those of the
     low-rank form, which fusers can adjust."""
@@ -105,7 +105,7 @@ class _Model:
     def default_regularisation(self) -> float:
         """Return a penalty that grows with the mean number of interactions of an item."""
         taken = self._counts["item"]
-        return float(np.clip(taken[taken > 0].mean(), 10, 1000))
+        return float(np.clip(3 * taken[taken > 0].mean(), 10, 1000))
 
     def weights(self, regularisation: float) -> NDArray[np.float32]:
         """Return the transposed weights, float32 ``[n_items, n_items]``: row i predicts item i.

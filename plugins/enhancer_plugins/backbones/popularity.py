@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from enhancer.contracts import Fitted, Fuser, Monitor, TrainingData
 
 _HALF_LIVES: tuple[float, ...] = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
-"""Half-lives that ``"auto"`` tries beside equal weights."""
+"""Half-lives that ``"auto"`` tries after equal weights, in this order."""
 
 
 class PopularityOptions(Options):
@@ -25,7 +25,7 @@ class PopularityOptions(Options):
 
     half_life: Annotated[float, Field(gt=0)] | Literal["auto", "none"] = "auto"
     """Age at which an interaction counts half, as a share of the time that the training interactions span; none: all
-    count the same; auto: the best of several on validation, none without timestamps."""
+    count the same; auto: shorter ones are tried as long as validation improves, and none without timestamps."""
 
 
 class Popularity(Backbone):
@@ -62,6 +62,8 @@ class Popularity(Backbone):
         chosen = self.options.half_life
         metric = attempts.attempt(None if isinstance(chosen, str) else chosen)
         if chosen == "auto" and metric is not None and data.timestamps is not None:
-            for value in _HALF_LIVES:
-                attempts.attempt(value)
+            for value in _HALF_LIVES:  # shorter and shorter, as long as that helps: the best of all would be noise
+                before, metric = metric, attempts.attempt(value)
+                if metric is None or metric <= before:
+                    break
         return attempts.result()

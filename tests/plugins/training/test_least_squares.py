@@ -11,8 +11,9 @@ from enhancer_plugins.training.compiled.least_squares import solve, sparse_rows
 USERS, ITEMS, DIM = 60, 40, 16
 
 
-@pytest.fixture
-def problem():
+@pytest.fixture(params=["equal", "weighted"])
+def problem(request):
+    """Weights of pairs (zero for others), the pairs by row, and the factors of both sides."""
     random = np.random.default_rng(0)
     matrix = random.random((USERS, ITEMS)) < 0.15
     matrix[5] = False  # a user without interactions
@@ -21,7 +22,11 @@ def problem():
     fixed = (0.3 * random.standard_normal((ITEMS, DIM))).astype(np.float32)
     start = (0.1 * random.standard_normal((USERS, DIM))).astype(np.float32)
     penalty = (0.1 + random.random(USERS)).astype(np.float32)
-    return matrix, sparse_rows(users[order], items[order], USERS), fixed, start, penalty
+    weights = None
+    if request.param == "weighted":
+        matrix = matrix * (0.2 + random.random(matrix.shape))
+        weights = matrix[users, items].astype(np.float32)[order]
+    return matrix, sparse_rows(users[order], items[order], USERS, weights), fixed, start, penalty
 
 
 def exact(matrix, fixed, penalty, unobserved):
@@ -29,9 +34,9 @@ def exact(matrix, fixed, penalty, unobserved):
     return np.stack(
         [
             np.linalg.solve(
-                unobserved * fixed.T @ fixed + fixed[row].T @ fixed[row] + weight * np.eye(DIM), fixed[row].sum(0)
+                unobserved * fixed.T @ fixed + (fixed.T * row) @ fixed + strength * np.eye(DIM), row @ fixed
             )
-            for row, weight in zip(matrix, penalty, strict=True)
+            for row, strength in zip(matrix, penalty, strict=True)
         ]
     )
 
@@ -47,9 +52,9 @@ def test_rows_converge_to_the_solution_of_their_normal_equations(problem, monkey
 
 def test_the_loss_is_that_of_the_rows_before_they_changed(problem):
     matrix, interactions, fixed, rows, penalty = problem
-    errors = (1 - rows @ fixed.T)[matrix]
+    errors = matrix * np.square(1 - rows @ fixed.T)
     found = solve(interactions, fixed, rows, unobserved=0.2, penalty=penalty, steps=1)
-    assert found == pytest.approx(float(np.square(errors).sum()), rel=1e-5)
+    assert found == pytest.approx(float(errors.sum()), rel=1e-5)
 
 
 def test_each_step_lowers_the_objective(problem):
@@ -57,7 +62,7 @@ def test_each_step_lowers_the_objective(problem):
 
     def objective():
         scores = rows.astype(np.float64) @ fixed.T
-        return np.square(1 - scores)[matrix].sum() + 0.2 * np.square(scores).sum() + penalty @ np.square(rows).sum(1)
+        return (matrix * np.square(1 - scores)).sum() + 0.2 * np.square(scores).sum() + penalty @ np.square(rows).sum(1)
 
     values = [objective()]
     for _ in range(4):

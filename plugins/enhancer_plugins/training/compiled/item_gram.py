@@ -34,7 +34,7 @@ def item_gram(users: NDArray[np.int32], items: NDArray[np.int32], n_users: int, 
     by_user = sparse_rows(users[order], items[order], n_users)  # items of a user ascend
     by_item = sparse_rows(items, users, n_items)
     gram = np.zeros((n_items, n_items), np.float32)
-    _count(*by_user, *by_item, gram)
+    _count(by_user.starts, by_user.columns, by_item.starts, by_item.columns, gram)
     return gram
 
 

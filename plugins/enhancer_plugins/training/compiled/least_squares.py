@@ -30,30 +30,40 @@ _TILE = 48
 """Rows of the other side that are read twice in a row, while they are in the cache."""
 _SOLVED = np.float32(1e-12)
 """Squared length of a residual at which a row is left as it is."""
+_NO_WEIGHTS = np.empty(0, np.float32)
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 class SparseRows(NamedTuple):
-    """Binary interactions of one side in CSR form."""
+    """Interactions of one side in CSR form."""
 
     starts: NDArray[np.int64]
     """int64 ``[n + 1]``: start of each row in ``columns``."""
     columns: NDArray[np.int32]
     """int32 ``[nnz]``: rows of the other side."""
+    weights: NDArray[np.float32] = _NO_WEIGHTS
+    """float32 ``[nnz]``: weight of each pair; empty if all are 1."""
 
 
-def sparse_rows(rows: NDArray[np.int32], columns: NDArray[np.int32], n: int) -> SparseRows:
+def sparse_rows(
+    rows: NDArray[np.int32], columns: NDArray[np.int32], n: int, weights: NDArray[np.float32] | None = None
+) -> SparseRows:
     """Group pairs by row.
 
     Args:
         rows: int32 ``[nnz]``: row of each pair.
         columns: int32 ``[nnz]``: its column.
         n: Number of rows.
+        weights: float32 ``[nnz]``: its weight; None if all are 1.
     """
     starts = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(rows, minlength=n), out=starts[1:])
     order = np.argsort(rows, kind="stable")
-    return SparseRows(starts, np.ascontiguousarray(columns[order], np.int32))
+    return SparseRows(
+        starts,
+        np.ascontiguousarray(columns[order], np.int32),
+        _NO_WEIGHTS if weights is None else np.ascontiguousarray(weights[order], np.float32),
+    )
 
 
 def solve(
@@ -69,13 +79,13 @@ def solve(
 
     Row u minimises
 
-    .. math:: \sum_{i \in I_u} (1 - x_u^\top y_i)^2 + \alpha_0 \sum_i (x_u^\top y_i)^2 + \lambda_u \|x_u\|^2
+    .. math:: \sum_{i \in I_u} w_{ui} (1 - x_u^\top y_i)^2 + \alpha_0 \sum_i (x_u^\top y_i)^2 + \lambda_u \|x_u\|^2
 
     by ``steps`` conjugate-gradient steps from its current value (Takács, Pilászy & Tikk 2011, "Applications of the
     conjugate gradient method for implicit feedback collaborative filtering", RecSys).
 
     Args:
-        interactions: The pairs of each row.
+        interactions: The pairs of each row, and their weights :math:`w`.
         fixed: float32 ``[m, d]``: factors of the other side.
         rows: float32 ``[n, d]``: factors of this side, C-contiguous.
         unobserved: Weight of every pair, observed or not, as a zero (:math:`\alpha_0`).
@@ -83,7 +93,7 @@ def solve(
         steps: Conjugate-gradient steps.
 
     Returns:
-        Sum of :math:`(1 - x_u^\top y_i)^2` over the pairs, before the rows were changed.
+        Sum of :math:`w_{ui} (1 - x_u^\top y_i)^2` over the pairs, before the rows were changed.
     """
     n, d = rows.shape
     step = _kernel(d)
@@ -121,10 +131,11 @@ def _kernel(d: int) -> Callable[..., None]:
 
     @numba.njit(parallel=True, fastmath=_FAST, cache=True)  # type: ignore[untyped-decorator]
     def step(
-        starts: Any, columns: Any, fixed: Any, scores: Any, bounds: Any, first: Any, penalty: Any, rows: Any,
-        products: Any, residuals: Any, directions: Any, squares: Any, losses: Any, begin: Any,
+        starts: Any, columns: Any, weights: Any, fixed: Any, scores: Any, bounds: Any, first: Any, penalty: Any,
+        rows: Any, products: Any, residuals: Any, directions: Any, squares: Any, losses: Any, begin: Any,
     ) -> None:  # fmt: skip  # pragma: no cover - compiled
         target = np.float32(1) if begin else np.float32(0)
+        weighted = len(weights) > 0
         for chunk in numba.prange(bounds.shape[0] - 1):
             # Minus the product of the matrix with a direction; at the beginning, the residual of a row.
             total, part, vector = np.empty(d, np.float32), np.empty(d, np.float32), np.empty(d, np.float32)
@@ -143,8 +154,9 @@ def _kernel(d: int) -> Callable[..., None]:
                         column = columns[entry]
                         for k in range(d):
                             score += fixed[column, k] * vector[k]
-                        scores[entry] = target - score
-                        loss += (target - score) * (target - score)
+                        rest = target - score
+                        scores[entry] = rest * weights[entry] if weighted else rest
+                        loss += scores[entry] * rest
                     sum_rows(columns, scores, low, high, fixed, part, d)
                     for k in range(d):
                         total[k] += part[k]

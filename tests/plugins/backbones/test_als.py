@@ -1,0 +1,45 @@
+"""Recency in alternating least squares. The steps themselves are tested with the kernels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from enhancer.contracts import Context
+from enhancer.errors import ConfigError
+from enhancer.testing.planted import PlainFuser, RecordingMonitor, planted, same
+from enhancer_plugins.backbones.als import ALS, ALSOptions
+
+
+def fit(data, **options):
+    als = ALS(ALSOptions(dim=16, epochs=6, **options), Context())
+    return als.fit_checked(data, PlainFuser(), seed=0, monitor=RecordingMonitor()).factors
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Planted data in which items of kind 0 were taken early and those of kind 1 late."""
+    case = planted()
+    return replace(case.data, timestamps=(1000 * case.block[case.data.items]).astype(np.int64))
+
+
+def test_late_interactions_weigh_more(data):
+    early, late = (np.flatnonzero(planted().block == kind) for kind in (0, 1))
+    known = np.bincount(data.items, minlength=50) > 0
+
+    def level(factors, items):
+        scores = factors.users @ factors.items.T
+        return scores[data.users, data.items][np.isin(data.items, items[known[items]])].mean()
+
+    equal, recent = fit(data), fit(data, half_life=0.5)
+    assert level(recent, late) > level(equal, late)
+    assert level(recent, early) < level(equal, early)
+
+
+def test_equal_times_change_nothing(data):
+    assert same(fit(replace(data, timestamps=np.zeros(len(data.users), np.int64)), half_life=0.1), fit(data))
+
+
+def test_a_half_life_needs_times(data):
+    with pytest.raises(ConfigError, match=r"half_life .* no timestamps; set \[data.columns\] timestamp"):
+        fit(replace(data, timestamps=None), half_life=0.1)
