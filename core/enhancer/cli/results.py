@@ -63,11 +63,22 @@ def training(result: Mapping[str, Any]) -> str:
     return pairs(
         [
             ("artifact", str(result["artifact"])),
-            ("epochs", count(result["epochs"])),
+            ("epochs", _epochs(result)),
             *metrics,
             ("time", duration(result["seconds"])),
         ]
     )
+
+
+def _epochs(result: Mapping[str, Any]) -> str:
+    """Say how many epochs were run, which one was kept, and why training stopped."""
+    kept = result.get("best_epoch")
+    told = count(result["epochs"])
+    if kept == 0:
+        told += ", none better than the model that needs no training"
+    elif kept not in (None, result["epochs"]):
+        told += f", the best is {count(kept)}"
+    return f"{told}; {result['stopped']}" if result.get("stopped") else told
 
 
 def diagnosis(result: Mapping[str, Any]) -> str:

@@ -148,10 +148,14 @@ class Fitted:
     epochs: int = 1
     """Epochs run. 1 for a closed-form backbone."""
     best_epoch: int = 1
-    """Epoch that the factors were taken from, counted from 1."""
+    """Epoch that the factors were taken from, counted from 1; 0 for a simple model that training did not improve."""
     history: list[dict[str, float]] = field(default_factory=list)
-    """One entry per epoch: ``epoch``, ``loss``, ``seconds`` and, if validated, ``metric``. A closed-form backbone may
-    leave it empty: :meth:`~enhancer.contracts.Backbone.fit_checked` then validates the result and adds an entry."""
+    """One entry per epoch: ``epoch``, ``loss``, ``seconds`` and, if validated, ``metric``; before them, for a backbone
+    that validates a simple model first, an entry for epoch 0 without ``loss``. A closed-form backbone may leave it
+    empty: :meth:`~enhancer.contracts.Backbone.fit_checked` then validates the result and adds an entry."""
+    stopped: str | None = None
+    """Why training stopped before the last epoch, such as ``validation did not improve in 6 validations``; None if it
+    did not."""
 
     def check(self, data: TrainingData, *, where: str) -> None:
         """Check factors and placements.

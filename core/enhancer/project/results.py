@@ -21,7 +21,7 @@ class TrainingReport:
     epochs: int
     """Epochs run."""
     best_epoch: int
-    """Epoch whose factors were kept."""
+    """Epoch whose factors were kept; 0 if none improved on a model that needs no training."""
     seconds: float
     """Wall time, including reading the features."""
     metrics: dict[str, float]
@@ -32,6 +32,8 @@ class TrainingReport:
     """Options that were chosen for it, besides its defaults."""
     choice: dict[str, Any] | None = None
     """The candidates and their trials; see :meth:`enhancer.evaluation.choosing.choice.BackboneChoice.to_json`."""
+    stopped: str | None = None
+    """Why training stopped before the last epoch; None if it did not."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer train --json`` prints."""
@@ -39,6 +41,7 @@ class TrainingReport:
             "artifact": str(self.artifact),
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
             "seconds": round(self.seconds, 3),
             "metrics": self.metrics,
             **{

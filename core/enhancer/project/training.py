@@ -80,6 +80,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
             "metrics": metrics,
             "epochs": fitted.epochs,
             "best_epoch": fitted.best_epoch,
+            "stopped": fitted.stopped,
             "configuration": settings.model_dump(mode="json"),
         },
     )
@@ -87,6 +88,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         artifact=settings.artifact,
         epochs=fitted.epochs,
         best_epoch=fitted.best_epoch,
+        stopped=fitted.stopped,
         seconds=time.perf_counter() - started,
         metrics=metrics,
         **chosen,
@@ -120,6 +122,7 @@ def _read_report(folder: Path, run: str, artifact: Path, chosen: dict[str, Any])
             artifact=artifact,
             epochs=manifest["epochs"],
             best_epoch=manifest["best_epoch"],
+            stopped=manifest.get("stopped"),
             seconds=time.perf_counter() - started,
             metrics=manifest["metrics"],
             **chosen,

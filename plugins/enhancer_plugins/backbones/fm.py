@@ -28,7 +28,8 @@ class FMOptions(TrainingOptions):
     field_learning_rate: float = Field(default=5e-4, gt=0)
     """Step size for dense fields and side features, which every step updates; ids are updated in few steps."""
     regularisation: float = Field(default=1e-2, ge=0)
-    """Weight of the L2 penalty on the factors and weights of the fields that a step draws; 0.03 by default for log."""
+    """Weight of the L2 penalty on the factors and weights of the fields that a step draws; 0.03 by default for log,
+    whose weights of ids and side features have fitted priors instead."""
     init_std: float = Field(default=0.03, gt=0)
     """Standard deviation of the initial factors."""
     eval_every: int = Field(default=5, ge=1)

@@ -60,6 +60,9 @@ class TrainingOptions(Options):
     """Epochs between validations."""
     patience: int = Field(default=6, ge=1)
     """Validations without improvement after which training stops."""
+    flat_tolerance: float = Field(default=1e-4, ge=0)
+    """Relative decrease of the mean training loss from 50 epochs to the next 50 below which training stops, with or
+    without validation; 0 to train on."""
     init_std: float = Field(default=0.1, gt=0)
     """Standard deviation of the initial embeddings."""
     device: str = "auto"
@@ -140,10 +143,12 @@ class TrainedBackbone(Backbone):
             self._draws_by_user(fuser),
         )
         model = self.model(recipe, data, fuser, seed)
-        schedule = loop.Schedule(own.epochs, own.eval_every, own.patience)
+        schedule = loop.Schedule(own.epochs, own.eval_every, own.patience, loop.Flatness(tolerance=own.flat_tolerance))
         identity = run.identity(self, data, fuser, seed) if monitor.checkpoint else ""
         try:
-            outcome = loop.train(model, schedule, monitor, identity=identity, where=self.display_name)
+            outcome = loop.train(
+                model, schedule, monitor, identity=identity, where=self.display_name, starts=model.starts()
+            )
         finally:
             model.close()
         return model.fitted(outcome)

@@ -1,4 +1,4 @@
-"""Training loop: epochs, validation, early stopping and checkpoints."""
+"""Training loop: starts, epochs, validation, early stopping and checkpoints."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from enhancer.errors import DivergenceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     import torch
@@ -47,6 +47,33 @@ class Trainable(Protocol):
 
 
 @dataclass(frozen=True)
+class Flatness:
+    """When a training loss counts as flat: its mean over a window of epochs is hardly below that over the one before.
+
+    A mean over a window is compared, because the loss of a single epoch of sampled examples is noisy.
+    """
+
+    window: int = 50
+    """Epochs of a window."""
+    tolerance: float = 1e-4
+    """Relative decrease from one window to the next below which the loss is flat; with 0, it never is."""
+
+    def reached(self, losses: Sequence[float]) -> bool:
+        """Check whether the loss is flat after its last epoch.
+
+        Args:
+            losses: Loss of each epoch so far.
+        """
+        if not self.tolerance or len(losses) < 2 * self.window:
+            return False
+        before, last = (sum(losses[end - self.window : end or None]) for end in (-self.window, 0))
+        return before - last < self.tolerance * abs(before)
+
+    def __str__(self) -> str:
+        return f"the training loss was flat: it fell by less than {100 * self.tolerance:.3g} % in {self.window} epochs"
+
+
+@dataclass(frozen=True)
 class Schedule:
     """Length of a run."""
 
@@ -56,6 +83,8 @@ class Schedule:
     """Epochs between validations."""
     patience: int
     """Validations without improvement after which training stops."""
+    flatness: Flatness = field(default_factory=Flatness)
+    """When the training loss counts as flat, at which training stops."""
 
 
 @dataclass
@@ -65,17 +94,25 @@ class Outcome:
     epochs: int = 0
     """Epochs run."""
     best_epoch: int = 0
-    """Epoch with the best validation metric; the last validated one without a validation split."""
+    """Epoch with the best validation metric, 0 for a start; the last validated one without a validation split."""
     best_metric: float | None = None
     """Best validation metric; None without a validation split."""
     history: list[dict[str, float]] = field(default_factory=list)
     """See :attr:`enhancer.contracts.Fitted.history`."""
+    stopped: str | None = None
+    """See :attr:`enhancer.contracts.Fitted.stopped`."""
 
 
 def train(
-    model: Trainable, schedule: Schedule, monitor: Monitor, *, identity: str = "", where: str = "training"
+    model: Trainable,
+    schedule: Schedule,
+    monitor: Monitor,
+    *,
+    identity: str = "",
+    where: str = "training",
+    starts: Iterable[Mapping[str, torch.Tensor]] = (),
 ) -> Outcome:
-    """Train until the last epoch, or until the validation metric stops improving.
+    """Train until the last epoch, or until the validation metric or the training loss stops improving.
 
     Without a validation split (``monitor.validate`` returns None) the last epoch is the best one.
 
@@ -85,62 +122,110 @@ def train(
         monitor: Validation, progress and checkpoint path.
         identity: Hash of everything that the result depends on. Checkpoints with another identity are ignored.
         where: Subject of the message about a diverged run, such as ``backbone 'lightgcn'``.
+        starts: Simple models that need no training, as states to put in place of parts of the model's. They are
+            validated as epoch 0, and the best one is kept if no epoch is better. Training does not begin from them,
+            and they do not count for ``patience``. With no epoch to run and no validation split, the first is kept.
 
     Raises:
         DivergenceError: The loss is NaN or infinite.
     """
-    outcome = Outcome()
-    best: dict[str, torch.Tensor] | None = None
-    stale = 0
-    resumed = _read(monitor.checkpoint, identity) if monitor.checkpoint else None
-    if resumed:
-        outcome, stale, current, best = resumed
-        model.load_state(current)
+    run = _read(monitor.checkpoint, identity) if monitor.checkpoint else None
+    if run is None:
+        run = _begin(model, monitor, starts)
+    else:
+        model.load_state(run.current)
+    outcome, checkpoint = run.outcome, monitor.checkpoint
     written = time.monotonic()
-    checkpoint = monitor.checkpoint
-    while outcome.epochs < schedule.epochs and stale < schedule.patience:
+    while outcome.epochs < schedule.epochs and outcome.stopped is None:
         started = time.perf_counter()
         epoch = outcome.epochs + 1
         loss = model.train_epoch(epoch)
         if not math.isfinite(loss):
             raise DivergenceError(f"{where} diverged: the loss of epoch {epoch} is {loss}")
+        flat = schedule.flatness.reached([*(entry["loss"] for entry in outcome.history if entry["epoch"]), loss])
         metric = None
-        if epoch % schedule.eval_every == 0 or epoch == schedule.epochs:
+        if epoch % schedule.eval_every == 0 or epoch == schedule.epochs or flat:
             metric = monitor.validate(model.factors())
-            if metric is None:
-                outcome.best_epoch, best = epoch, None
-            elif outcome.best_metric is None or metric > outcome.best_metric:
-                outcome.best_epoch, outcome.best_metric, stale = epoch, metric, 0
-                best = {k: t.detach().clone() for k, t in model.state().items() if not k.startswith(OPTIMISER)}
-            else:
-                stale += 1
+            run.validated(epoch, metric, model)
+        if epoch < schedule.epochs and run.stale >= schedule.patience:
+            outcome.stopped = f"validation did not improve in {run.stale} validations"
+        elif epoch < schedule.epochs and flat:
+            outcome.stopped = str(schedule.flatness)
         outcome.epochs = epoch
         entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started}
         outcome.history.append(entry if metric is None else {**entry, "metric": metric})
         due = epoch % schedule.eval_every == 0 or time.monotonic() - written > _CHECKPOINT_SECONDS
         if checkpoint and due:
             try:
-                _write(checkpoint, identity, outcome, stale, model.state(), best)
+                _write(checkpoint, identity, run, model.state())
             except OSError as error:  # training continues on a full disk
                 _log.warning("cannot write checkpoint %s (%s): this run cannot be resumed", checkpoint, error)
                 checkpoint = None
             written = time.monotonic()
         monitor.epoch_finished(epoch, schedule.epochs, loss, metric)
-    if best is not None:
-        model.load_state(best)
+    if outcome.stopped is not None:
+        _log.info("%s stopped after epoch %d of %d: %s", where, outcome.epochs, schedule.epochs, outcome.stopped)
+    if run.best is not None:
+        model.load_state(run.best)
     if checkpoint:
         checkpoint.unlink(missing_ok=True)
     return outcome
 
 
-def _write(
-    path: Path,
-    identity: str,
-    outcome: Outcome,
-    stale: int,
-    current: Mapping[str, torch.Tensor],
-    best: Mapping[str, torch.Tensor] | None,
-) -> None:
+@dataclass
+class _Run:
+    """State of the loop, which a checkpoint stores."""
+
+    outcome: Outcome = field(default_factory=Outcome)
+    stale: int = 0
+    """Validations since the best one of a trained epoch."""
+    reached: float | None = None
+    """Best validation metric of a trained epoch."""
+    best: dict[str, torch.Tensor] | None = None
+    """State of the best epoch; None for the current one."""
+    current: dict[str, torch.Tensor] = field(default_factory=dict)
+    """State that a checkpoint was read with."""
+
+    def validated(self, epoch: int, metric: float | None, model: Trainable) -> None:
+        """Record a validation."""
+        outcome = self.outcome
+        if metric is None:
+            outcome.best_epoch, self.best = epoch, None
+            return
+        if self.reached is None or metric > self.reached:
+            self.reached, self.stale = metric, 0
+        else:
+            self.stale += 1
+        if outcome.best_metric is None or metric > outcome.best_metric:
+            outcome.best_epoch, outcome.best_metric, self.best = epoch, metric, _kept(model)
+
+
+def _kept(model: Trainable) -> dict[str, torch.Tensor]:
+    """Return a copy of the model's state without the optimiser's part."""
+    return {k: t.detach().clone() for k, t in model.state().items() if not k.startswith(OPTIMISER)}
+
+
+def _begin(model: Trainable, monitor: Monitor, starts: Iterable[Mapping[str, torch.Tensor]]) -> _Run:
+    """Validate the starts, and leave the model as it is."""
+    run, begun = _Run(), time.perf_counter()
+    initial: dict[str, torch.Tensor] | None = None
+    for start in starts:
+        initial = initial or {name: tensor.detach().clone() for name, tensor in model.state().items()}
+        model.load_state({**initial, **start})
+        metric, best = monitor.validate(model.factors()), run.outcome.best_metric
+        if run.best is None or (metric is not None and best is not None and metric > best):
+            run.outcome.best_metric, run.best = metric, _kept(model)
+        if metric is None:
+            break
+    if initial is not None:
+        model.load_state(initial)
+    if run.outcome.best_metric is not None:
+        entry = {"epoch": 0.0, "seconds": time.perf_counter() - begun, "metric": run.outcome.best_metric}
+        run.outcome.history.append(entry)
+    return run
+
+
+def _write(path: Path, identity: str, run: _Run, current: Mapping[str, torch.Tensor]) -> None:
     """Write a checkpoint to a temporary file and rename it, so that an interruption never leaves a partial one.
 
     Raises:
@@ -150,7 +235,7 @@ def _write(
     from safetensors.torch import save_file
 
     state = [(f"now.{name}", t) for name, t in current.items()] + [
-        (f"best.{name}", t) for name, t in (best or {}).items()
+        (f"best.{name}", t) for name, t in (run.best or {}).items()
     ]
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in state:
@@ -158,17 +243,11 @@ def _write(
         # safetensors refuses tensors that share memory; those are copied.
         shared = any(kept.untyped_storage().data_ptr() == t.untyped_storage().data_ptr() for t in tensors.values())
         tensors[name] = kept.clone() if shared else kept
-    progress = {
-        "epochs": outcome.epochs,
-        "best_epoch": outcome.best_epoch,
-        "best_metric": outcome.best_metric,
-        "stale": stale,
-        "history": outcome.history,
-    }
+    progress = {"outcome": asdict(run.outcome), "stale": run.stale, "reached": run.reached}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        save_file(tensors, temporary, metadata={"identity": identity, "told": json.dumps(progress)})
+        save_file(tensors, temporary, metadata={"identity": identity, "progress": json.dumps(progress)})
         temporary.replace(path)
     except SafetensorError as error:
         raise OSError(str(error)) from error
@@ -176,9 +255,7 @@ def _write(
         temporary.unlink(missing_ok=True)
 
 
-def _read(
-    path: Path, identity: str
-) -> tuple[Outcome, int, dict[str, torch.Tensor], dict[str, torch.Tensor] | None] | None:
+def _read(path: Path, identity: str) -> _Run | None:
     """Read the checkpoint of a run; None if there is none, or if it is damaged (with a warning)."""
     from safetensors import SafetensorError, safe_open
 
@@ -190,14 +267,13 @@ def _read(
             if metadata.get("identity") != identity:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        progress = json.loads(metadata["told"])
-        outcome = Outcome(
-            int(progress["epochs"]), int(progress["best_epoch"]), progress["best_metric"], list(progress["history"])
-        )
-        stale = int(progress["stale"])
+        progress = json.loads(metadata["progress"])
+        outcome, stale, reached = Outcome(**progress["outcome"]), int(progress["stale"]), progress["reached"]
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         _log.warning("cannot read checkpoint %s (%s): training starts over", path, error)
         return None
-    current = {name.removeprefix("now."): t for name, t in tensors.items() if name.startswith("now.")}
-    best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
-    return outcome, stale, current, best or None
+    parts: dict[str, dict[str, torch.Tensor]] = {"now": {}, "best": {}}
+    for name, tensor in tensors.items():
+        part, _, own = name.partition(".")
+        parts[part][own] = tensor
+    return _Run(outcome, stale, reached, parts["best"] or None, parts["now"])

@@ -338,7 +338,12 @@ class RankingModel(ABC):
             epochs=outcome.epochs,
             best_epoch=outcome.best_epoch,
             history=outcome.history,
+            stopped=outcome.stopped,
         )
+
+    def starts(self) -> Iterator[Mapping[str, torch.Tensor]]:
+        """Yield simple models that need no training, for :func:`~enhancer_plugins.training.loop.train`; here none."""
+        return iter(())
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the state of parameters, fusion and optimiser."""

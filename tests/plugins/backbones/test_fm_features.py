@@ -12,6 +12,7 @@ import torch
 from enhancer.contracts import Context, SideFeatures
 from enhancer.errors import ConfigError, DataError
 from enhancer.testing.planted import PlainFuser, RecordingMonitor, planted
+from enhancer_plugins.backbones.factorisation.additive_fit import AdditiveFit
 from enhancer_plugins.backbones.factorisation.click_model import ClickModel, LabelledSampler
 from enhancer_plugins.backbones.factorisation.model import FMModel
 from enhancer_plugins.backbones.fm import FM, FMOptions
@@ -83,8 +84,11 @@ class Textbook:
         y = x @ w + torch.einsum("ni,ij,nj->n", x, pairs, x)
         return y + self.p["level"].squeeze() if "level" in self.p else y
 
-    def penalty(self, users, items):
-        """Sum the squared parameters of the features of all rows, once per row that has the feature."""
+    def penalty(self, users, items, regularisation, priors=None):
+        """Sum the squared parameters of the features of all rows, once per row that has the feature.
+
+        ``priors`` are precisions of groups of linear terms, each spread over the training rows that have the feature.
+        """
         brought = torch.cat([(self.user_rows[users] != 0), (self.item_rows[items] != 0)]).double().sum(0)
         dense = {"user_fields": len(users), "user_linear": len(users), "item_fields": len(items)}
         dense["item_linear"] = len(items)
@@ -94,9 +98,14 @@ class Textbook:
             counts = brought[start : start + width]
             if name in dense:  # a dense field counts for any value
                 counts = torch.full_like(counts, dense[name])
-            total = total + (counts * self.p[name].square().sum(1)).sum()
+            total = total + regularisation * (counts * self.p[name].square().sum(1)).sum()
             if linear in self.p:
-                total = total + (counts * self.p[linear][:, 0].square()).sum()
+                weights = torch.full_like(counts, regularisation)
+                if priors and linear in priors:
+                    precision, rows = priors[linear]
+                    weights = precision / torch.from_numpy(rows)
+                    weights[rows == 0] = 0
+                total = total + (weights * counts * self.p[linear][:, 0].square()).sum()
             start += width
         return total
 
@@ -116,8 +125,8 @@ def test_ranking_trains_as_the_textbook_does(dense, engine):
         losses = []
         for users, positives, negatives in TripletSampler(data, 0).steps(epoch, 200):
             loss = torch.nn.functional.softplus(book.score(users, negatives) - book.score(users, positives)).mean()
-            squares = book.penalty(users, torch.cat([positives, negatives]))
-            loss = loss + RECIPE.regularisation / 2 * squares / len(users)
+            squares = book.penalty(users, torch.cat([positives, negatives]), RECIPE.regularisation)
+            loss = loss + squares / 2 / len(users)
             adam.zero_grad()
             loss.backward()
             adam.step()
@@ -134,6 +143,14 @@ def test_clicks_train_as_the_textbook_does(dense, engine):
     data = replace(data, labels=labels)
     model = ClickModel(replace(RECIPE, engine=engine), data, fuser(dense), seed=0)
     book = Textbook(data, model.parameters, dense=dense)
+    priors = {}
+    for kind, rows, features in (
+        ("user", data.users, data.user_features.dense()),
+        ("item", data.items, data.item_features.dense()),
+    ):
+        side = AdditiveFit(data).sides[kind]
+        priors[f"{kind}_bias"] = side.bias_precision, np.bincount(rows, minlength=len(features))
+        priors[f"{kind}_side_linear"] = side.linear_precision, (features[rows] != 0).sum(0)
     first = next(iter(LabelledSampler(data, 0).steps(1, 200)))
     by_model = torch.autograd.grad(model.loss(first), list(model.parameters.values()))
     cross_entropy = torch.nn.functional.binary_cross_entropy
@@ -148,7 +165,7 @@ def test_clicks_train_as_the_textbook_does(dense, engine):
         losses = []
         for users, items, good in LabelledSampler(data, 0).steps(epoch, 200):
             loss = cross_entropy(torch.sigmoid(book.score(users, items)), good.double())
-            loss = loss + RECIPE.regularisation / 2 * book.penalty(users, items) / len(users)
+            loss = loss + book.penalty(users, items, RECIPE.regularisation, priors) / 2 / len(users)
             adam.zero_grad()
             loss.backward()
             adam.step()

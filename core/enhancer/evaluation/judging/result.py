@@ -100,6 +100,7 @@ class Ablation:
                     "epochs": run.epochs,
                     "best_epoch": run.best_epoch,
                     "validation": run.validation,
+                    "stopped": run.stopped,
                 }
                 for run in self.runs
             ],

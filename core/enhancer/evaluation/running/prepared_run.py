@@ -99,6 +99,7 @@ class PreparedRun:
             history=history,
             scores=scores,
             beyond_accuracy=beyond_accuracy,
+            stopped=fitted.stopped,
         )
         if self.cache is not None:
             self.cache.save(self.key, run)

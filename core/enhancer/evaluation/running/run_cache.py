@@ -161,6 +161,7 @@ class RunCache:
             "epochs": run.epochs,
             "best_epoch": run.best_epoch,
             "validation": run.validation,
+            "stopped": run.stopped,
             "history": run.history,
             "spread": run.beyond_accuracy,
             "strata": strata,

@@ -52,6 +52,8 @@ class ArmRun:
     """Metrics of each user, by stratum; empty for a search trial."""
     beyond_accuracy: dict[str, float]
     """``coverage``, ``gini`` and ``novelty`` of the recommended lists over all warm items; empty for a search trial."""
+    stopped: str | None = None
+    """See :attr:`enhancer.contracts.Fitted.stopped`."""
 
     @property
     def name(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,18 +9,25 @@ import torch
 
 from enhancer.contracts import TrainingStep
 from enhancer.errors import DataError
+from enhancer_plugins.backbones.factorisation.additive_fit import AdditiveFit, log_odds
 from enhancer_plugins.backbones.factorisation.model import FMModel
 from enhancer_plugins.backbones.factorisation.row_steps import LossGradients
+from enhancer_plugins.training.interactions import interaction_counts
 from enhancer_plugins.training.model import Gradients
 from enhancer_plugins.training.sampler import occurrences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
 
     from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
     from enhancer_plugins.backbones.factorisation.row_steps import DrawnScores
     from enhancer_plugins.training.model import Recipe
+
+_PRIOR_STRENGTHS = (10.0, 3.0, 30.0)
+"""Prior strengths of the smoothed rates that are validated beside the additive fit."""
 
 
 class Labelled(NamedTuple):
@@ -57,8 +63,10 @@ class LabelledSampler:
 class ClickModel(FMModel):
     """One run with log loss (Rendle 2010, section 3.3): the sigmoid of a score is the probability of label 1.
 
-    All terms of the model equation are trained, including those of users and the global one. The global term, parameter
-    ``level``, starts at the log-odds of the training labels.
+    All terms of the model equation are trained, including those of users and the global one, parameter ``level``.
+    Training starts from the terms without interactions as :class:`.additive_fit.AdditiveFit` fits them: those of the
+    ids, of the side features, and the global one. Their penalty is the prior of that fit, so that interactions are
+    learned on top of them; all other parameters have the penalty of the recipe.
     """
 
     linear_sides: tuple[Kind, ...] = ("user", "item")
@@ -67,10 +75,37 @@ class ClickModel(FMModel):
         labels = data.labels
         if labels is None or not 0 < float(labels.mean()) < 1:
             raise DataError("all training labels are equal, but log loss needs both", hint="check [data.columns] label")
-        share = float(labels.mean(dtype=np.float64))
         self._labelled = LabelledSampler(data, seed)
-        constant = torch.full((1, 1), math.log(share / (1 - share)))
-        return super()._initial_parameters(recipe, data, seed) | {"level": constant}
+        fit = AdditiveFit(data)
+        initial = super()._initial_parameters(recipe, data, seed) | {"level": torch.full((1, 1), fit.level)}
+        self._priors: dict[str, torch.Tensor] = {}
+        counts = interaction_counts(data)
+        for kind, side in fit.sides.items():
+            weights = torch.from_numpy(counts[kind].astype(np.float32))
+            initial[f"{kind}_bias"] = _column(side.bias)
+            self._priors[f"{kind}_bias"] = side.bias_precision / weights.clamp(min=1)
+            if kind in self.sparse:
+                initial[f"{kind}_side_linear"] = _column(side.linear)
+                weights = self.sparse[kind].draws(weights)
+                self._priors[f"{kind}_side_linear"] = side.linear_precision / weights.clamp(min=1)
+        return initial
+
+    def starts(self) -> Iterator[Mapping[str, torch.Tensor]]:
+        """Yield the models without interactions: the additive fit, and smoothed rates of users and items."""
+        none = {name: torch.zeros_like(p) for name, p in self.parameters.items()}
+        linear = {name: p.detach().clone() for name, p in self.parameters.items() if name in (*self._priors, "level")}
+        yield {f"model.{name}": p for name, p in {**none, **linear}.items()}
+        labels = self.data.labels
+        assert labels is not None
+        level = log_odds(float(labels.mean(dtype=np.float64)))
+        for strength in _PRIOR_STRENGTHS:
+            rates = {"level": torch.full((1, 1), level)}
+            for kind, rows, n in (
+                ("user", self.data.users, self.data.n_users),
+                ("item", self.data.items, self.data.n_items),
+            ):
+                rates[f"{kind}_bias"] = _column(smoothed_log_odds(rows, labels, n, strength) - level)
+            yield {f"model.{name}": p for name, p in {**none, **rates}.items()}
 
     def steps(self, epoch: int) -> Iterator[Labelled]:
         """Iterate over the labelled interactions of each step of an epoch, on the device of the run."""
@@ -80,12 +115,8 @@ class ClickModel(FMModel):
     def gradients(self, examples: Labelled) -> Gradients:
         """Return log loss and its gradients."""
         users, items, labels = examples
-        scale = self.recipe.regularisation / len(users)
-        decay = {}
-        if scale:
-            drawn = occurrences(users, self.data.n_users) * scale
-            taken = occurrences(items, self.data.n_items) * scale
-            decay = self.decay(drawn.to(torch.float32), taken.to(torch.float32))
+        drawn = occurrences(users, self.data.n_users) / len(users), occurrences(items, self.data.n_items) / len(items)
+        decay = self.decay(*(counts.to(torch.float32) for counts in drawn))
         if self.row_steps is None:
             return self.differentiated(self.loss(examples), decay)
         constant = float(self.parameters["level"].detach())
@@ -93,6 +124,19 @@ class ClickModel(FMModel):
             users.numpy(), [items.numpy()], lambda drawn: log_loss(drawn, constant, labels)
         )
         return Gradients(loss, by, decay)
+
+    def decay(self, users: torch.Tensor, items: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the penalty of a step: by the priors of the additive fit, and by the recipe for other parameters.
+
+        Args:
+            users: float32 ``[n_users]``: share of the step's interactions that each user has.
+            items: float32 ``[n_items]``: share of the step's interactions that each item has.
+        """
+        shares = super().decay(users, items)
+        return {
+            name: share * self._priors[name].to(share) if name in self._priors else share * self.recipe.regularisation
+            for name, share in shares.items()
+        }
 
     def loss(self, examples: Labelled) -> torch.Tensor:
         """Return the mean log loss of a step plus the fuser's term, without the penalty; with gradient."""
@@ -110,6 +154,27 @@ class ClickModel(FMModel):
             further = self.fusion.loss(step)
             loss = loss if further is None else loss + further
         return loss
+
+
+def smoothed_log_odds(
+    rows: NDArray[np.int32], labels: NDArray[np.float32], n: int, strength: float
+) -> NDArray[np.float64]:
+    """Return the log-odds of each entity's share of positive labels, float64 ``[n]``.
+
+    Args:
+        rows: int32 ``[m]``: entity of each interaction.
+        labels: float32 ``[m]``: 1 for a positive interaction, else 0; both must occur.
+        n: Number of entities.
+        strength: Number of interactions with the overall share of positive labels that are added to each entity's.
+    """
+    overall = float(labels.mean(dtype=np.float64))
+    share = (np.bincount(rows, labels, n) + strength * overall) / (np.bincount(rows, minlength=n) + strength)
+    return np.asarray(np.log(share) - np.log1p(-share), np.float64)
+
+
+def _column(values: NDArray[np.float64]) -> torch.Tensor:
+    """Return a float32 tensor ``[n, 1]``."""
+    return torch.from_numpy(values.astype(np.float32)).unsqueeze(1)
 
 
 def log_loss(drawn: DrawnScores, constant: float, labels: torch.Tensor) -> LossGradients:
