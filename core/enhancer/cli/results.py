@@ -89,19 +89,41 @@ def diagnosis(result: Mapping[str, Any]) -> str:
 
 
 def ablation(result: Mapping[str, Any]) -> str:
-    """Render the metrics of each arm, the comparisons, the strata and the verdicts."""
+    """Render the verdicts, then the metrics of arms and reference lines, the strata and the comparisons."""
     arms: Mapping[str, Any] = result["arms"]
     metrics = list(dict.fromkeys(metric for arm in arms.values() for metric in arm))
-    rows = [[name, *(_mean_and_deviation(arm.get(metric)) for metric in metrics)] for name, arm in arms.items()]
-    parts = [table(["arm", *metrics], rows, right=range(1, len(metrics) + 1))]
+    parts: list[str] = []
+    if isinstance(verdicts := result.get("verdict"), dict):
+        parts += [prose(verdict) for verdict in verdicts.values()]  # each begins with the stratum it is about
+    parts.append(_metrics("arm", arms, result.get("reference") or {}, metrics))
+    cold: Mapping[str, Any] = (result.get("strata") or {}).get("cold", {}).get("arms", {})
+    if cold.keys() > arms.keys():  # content baselines stand beside the arms
+        parts.append(_metrics("held-out items alone", cold, {}, metrics))
+    if (strata := result.get("strata")) and metrics:
+        parts.append(_strata(strata, list(arms), metrics[0]))
     if comparisons := result.get("comparisons"):
         head = ["arm", "against", "metric", "delta", "t", "df", "p", "adjusted p", "significant"]
         parts.append(table(head, [_comparison(each) for each in comparisons], right=range(3, 8)))
-    if (strata := result.get("strata")) and metrics:
-        parts.append(_strata(strata, list(arms), metrics[0]))
-    if isinstance(verdicts := result.get("verdict"), dict):
-        parts += [prose(verdict) for verdict in verdicts.values()]  # each begins with the stratum it is about
     return "\n\n".join(parts)
+
+
+def _metrics(
+    title: str, arms: Mapping[str, Any], references: Mapping[str, Mapping[str, float]], metrics: Sequence[str]
+) -> str:
+    """Render a row for each arm and each reference line, a column for each metric."""
+    rows = [[name, *(_mean_and_deviation(arm.get(metric)) for metric in metrics)] for name, arm in arms.items()]
+    # A reference line is one fit without a deviation; its number stands under the means.
+    beside = " " * max(
+        (len(cell.partition(" ")[2]) + 1 for row in rows for cell in row[1:] if " ± " in cell), default=0
+    )
+    rows += [
+        [
+            f"{name} (reference)",
+            *(f"{number(values[metric])}{beside}" if metric in values else "-" for metric in metrics),
+        ]
+        for name, values in references.items()
+    ]
+    return table([title, *metrics], rows, right=range(1, len(metrics) + 1))
 
 
 def _strata(strata: Mapping[str, Any], arms: Sequence[str], metric: str) -> str:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
 from enhancer.evaluation.judging.comparing import compare_arms
 from enhancer.evaluation.judging.controls import controls_by_arm
+from enhancer.evaluation.judging.new_items import EVERYTHING, NewItems
 from enhancer.evaluation.judging.result import Ablation
 from enhancer.evaluation.judging.verdict import verdicts
+from enhancer.evaluation.measuring.content_baselines import CONTENT_PANEL, content_inputs, measure_mean_vectors
+from enhancer.evaluation.measuring.panels import first_cut_off
 from enhancer.evaluation.measuring.split_facts import split_facts
 from enhancer.evaluation.measuring.views import training_data
 from enhancer.evaluation.running.fitting import TrainingMonitor
@@ -26,9 +29,11 @@ from enhancer.evaluation.running.search import search as search_arms
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from enhancer.config.schema import SearchConfig
+    from enhancer.config.schema import Input, SearchConfig
+    from enhancer.evaluation.judging.findings import Finding
+    from enhancer.evaluation.measuring.metrics import Scores
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.experiment import Experiment
     from enhancer.evaluation.running.fitting import EpochCallback
@@ -89,15 +94,27 @@ def run_ablation(
         searched = _search(executor, arms, search, seed=max(seeds) + 1, listener=listener)
         arms = [each.arm for each in searched]
     # Seeds are the outer loop, so an ablation that is interrupted half-way can already compare all arms.
-    runs = executor.run([RunRequest(arm, seed) for seed in seeds for arm in arms], listener)
+    inputs = content_inputs(arms, experiment.panels)
+    bare = _without_vectors(arms, baseline)
+    requests = [RunRequest(arm, seed, ridges=inputs if arm.name == bare else ()) for seed in seeds for arm in arms]
+    runs = executor.run(requests, listener)
+    content = _content_baselines(experiment, inputs, [run for run in runs if run.arm == bare])
     controls, metrics = controls_by_arm(arms), experiment.metrics
     findings = {
         stratum.name: compare_arms(
-            stratum, runs, controls=controls, baseline=baseline, metrics=metrics, reference=reference
+            stratum,
+            runs,
+            controls=controls,
+            baseline=baseline,
+            metrics=metrics,
+            reference=reference,
+            content=content if stratum.name == CONTENT_PANEL else None,
         )
         for panel in experiment.panels
         for stratum in panel.strata
     }
+    shares = _new_items(experiment, findings, arms, runs)
+    validation = {arm.name: [run.validation for run in runs if run.arm == arm.name] for arm in arms}
     return Ablation(
         arms=list(arms),
         controls=controls,
@@ -106,10 +123,48 @@ def run_ablation(
         seeds=list(seeds),
         findings=findings,
         runs=runs,
-        verdicts=verdicts(findings, arms, controls, baseline, metrics[0]),
+        verdicts=verdicts(findings, arms, controls, baseline, metrics[0], validation=validation, shares=shares),
+        new_items=shares,
         facts=split_facts(experiment.views),
         searched={each.arm.name: each for each in searched},
         seconds=time.perf_counter() - started,
+    )
+
+
+def _without_vectors(arms: Sequence[Arm], baseline: str) -> str | None:
+    """Return the name of the baseline, or else of the first arm without vectors; None if all have vectors."""
+    bare = [arm.name for arm in arms if not arm.semantic]
+    return baseline if baseline in bare else next(iter(bare), None)
+
+
+def _content_baselines(
+    experiment: Experiment, inputs: Sequence[tuple[Input, ...]], bare: Sequence[ArmRun]
+) -> dict[str, list[Scores]]:
+    """Return the metrics of the content baselines: of mean vectors once, and of the ridges of each run."""
+    tables = {each: experiment.item_vectors(each) for each in inputs}
+    found = {
+        name: [scores]
+        for name, scores in measure_mean_vectors(
+            tables, experiment.panels, experiment.views, experiment.metrics
+        ).items()
+    }
+    ridges = bare[0].ridges if bare else {}
+    return found | {name: [run.ridges[name] for run in bare] for name in ridges}
+
+
+def _new_items(
+    experiment: Experiment, findings: Mapping[str, Finding], arms: Sequence[Arm], runs: Sequence[ArmRun]
+) -> NewItems | None:
+    """Return the shares of held-out items in lists over all items, and in the test pairs on them."""
+    everything, views = findings.get(EVERYTHING), experiment.views
+    if everything is None:
+        return None
+    cold = len(views.cold_items)
+    return NewItems(
+        places=first_cut_off(experiment.metrics),
+        shown={arm.name: [run.beyond_accuracy["new"] for run in runs if run.arm == arm.name] for arm in arms},
+        items=cold / (len(views.warm_items) + cold),
+        taken=1 - len(views.warm_test.users) / everything.interactions,
     )
 
 

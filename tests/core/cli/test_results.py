@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from enhancer.cli import results
 from enhancer.cli.session import print_json
 
@@ -36,9 +38,22 @@ def test_an_ablation():
     text = results.ablation(ablation())
     assert "0.3100 ± 0.0100" in text
     assert "+0.0200" in text
-    assert text.splitlines()[7].split() == ["align", "none", "ndcg@10", "+0.0200", "6.30", "4", "0.0030", "-", "no"]
+    assert text.startswith("No significant gain.\n\nOn the tail: nor here.\n\narm ")
+    lines = [line.split() for line in text.splitlines()]
+    assert ["align", "none", "ndcg@10", "+0.0200", "6.30", "4", "0.0030", "-", "no"] in lines
     assert "ndcg@10 by stratum" in text
-    assert text.endswith("No significant gain.\n\nOn the tail: nor here.")
+
+
+@pytest.mark.parametrize("columns", [None, "120", "80", "60"])
+def test_reference_lines_and_content_baselines_stand_beside_the_arms(monkeypatch, columns):
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    result = ablation(["tail", "cold"]) | {"reference": {"popularity": {"ndcg@10": 0.12}, "rates": {"auc": 0.7}}}
+    result["strata"]["cold"]["arms"]["ridge (profile)"] = {"ndcg@10": {"mean": 0.28, "std": 0.02, "per_seed": [0.28]}}
+    lines = [line.split() for line in results.ablation(result).splitlines()]
+    assert ["popularity", "(reference)", "0.1200"] in lines
+    assert ["rates", "(reference)", "-"] in lines
+    assert ["ridge", "(profile)", "0.2800", "±", "0.0200"] in lines
 
 
 def test_strata_fit_a_terminal_of_80_columns(monkeypatch):

@@ -30,7 +30,8 @@ def test_the_json_has_the_keys_of_the_contract_and_no_nan(ablation):
         ("beside", "text"),
     }
     assert set(result["strata"]) >= {"head", "middle", "tail", "cold", "cold_among_all"}
-    assert set(result["strata"]["cold"]["arms"]) == set(result["arms"])
+    content = {f"{kind} ({inputs})" for kind in ("mean vector", "ridge") for inputs in ("profile", "text")}
+    assert set(result["strata"]["cold"]["arms"]) == set(result["arms"]) | content
     assert set(result["reference"]) - {"als"} == {"popularity", "ease"}
     assert set(result["verdict"]) == {"all", "tail", "cold"}
     looks = result["beyond_accuracy"]["beside"]

@@ -229,7 +229,10 @@ def test_the_csv_has_every_number(ablation):
     looks = [float(r["value"]) for r in rows if (r["panel"], r["arm"], r["metric"]) == ("all", "beside", "gini@20")]
     assert looks == [run.beyond_accuracy["gini"] for run in ablation.runs if run.arm == "beside"]
     assert "Gini@20" in render_report(ablation)
-    assert {r["arm"] for r in rows} - {"als"} == {"none", "beside", "text", "placebo", "popularity", "ease"}
+    arms = {"none", "beside", "text", "placebo"}
+    content = {f"{kind} ({inputs})" for kind in ("mean vector", "ridge") for inputs in ("profile", "text")}
+    assert {r["arm"] for r in rows} - {"als"} == arms | content | {"popularity", "ease"}
+    assert {r["arm"] for r in rows if r["panel"] == "all"} - {"als"} == arms | {"popularity", "ease"}
 
 
 def test_files_are_written_whole(ablation, tmp_path):

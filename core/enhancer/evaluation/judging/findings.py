@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,8 +30,10 @@ class Comparison:
     relative: float | None
     """Difference relative to the baseline's mean; None if that is 0."""
     users_interval: tuple[float, float] | None
-    """95% bootstrap interval of the difference over users, averaged over seeds; None for a metric of labelled pairs,
-    which is not a mean over users."""
+    """95% interval of the difference over users, averaged over seeds: by bootstrap, or by Student's t if ``paired`` is
+    over users. None for a metric of labelled pairs, which is not a mean over users."""
+    over: Literal["seeds", "users"] = "seeds"
+    """What ``paired`` is paired over."""
 
     @property
     def significant(self) -> bool:
@@ -72,6 +74,7 @@ class Comparison:
             "wilcoxon_p": test.wilcoxon_p,
             "interval": None if test.interval is None else list(test.interval),
             "users_interval": None if self.users_interval is None else list(self.users_interval),
+            "over": self.over,
         }
 
 
@@ -99,11 +102,15 @@ class Finding:
     interactions: int
     """Number of relevant pairs."""
     per_seed: dict[str, dict[str, list[float]]]
-    """Mean over users, by arm, metric and then seed."""
+    """Mean over users, by arm or content baseline, metric and then seed."""
     comparisons: list[Comparison]
     """Comparisons with the baseline first, then those of arms with vectors with their controls."""
     reference: dict[str, dict[str, float]]
     """Metrics of the reference lines, by line and metric."""
+    content: list[str] = field(default_factory=list)
+    """Names of the content baselines in ``per_seed``; empty for strata without held-out items."""
+    reference_comparisons: list[Comparison] = field(default_factory=list)
+    """Comparisons of every arm with the content baselines, or else with the reference lines, paired over users."""
 
     def mean(self, arm: str, metric: str) -> float:
         """Return the mean over seeds."""
@@ -120,8 +127,23 @@ class Finding:
                 return comparison
         return None
 
+    def lines(self, metric: str) -> dict[str, float]:
+        """Return the means of what arms have to beat, best first: content baselines, or else reference lines."""
+        if self.content:
+            found = {name: self.mean(name, metric) for name in self.content if metric in self.per_seed[name]}
+        else:
+            found = {name: values[metric] for name, values in self.reference.items() if metric in values}
+        return dict(sorted(found.items(), key=lambda each: -direction(metric) * each[1]))
+
+    def compare_line(self, arm: str, line: str, metric: str) -> Comparison | None:
+        """Return the comparison of an arm with a content baseline or reference line; None if they were not compared."""
+        for comparison in self.reference_comparisons:
+            if (comparison.arm, comparison.baseline, comparison.metric) == (arm, line, metric):
+                return comparison
+        return None
+
     def to_json(self) -> dict[str, Any]:
-        """Return ``arms``, ``comparisons`` and ``reference`` as JSON values."""
+        """Return ``arms``, ``comparisons``, ``reference`` and ``reference_comparisons`` as JSON values."""
         return {
             "arms": {
                 arm: {metric: mean_and_std(values) for metric, values in metrics.items()}
@@ -129,6 +151,7 @@ class Finding:
             },
             "comparisons": [comparison.to_json() for comparison in self.comparisons],
             "reference": self.reference,
+            "reference_comparisons": [comparison.to_json() for comparison in self.reference_comparisons],
         }
 
     def stratum_json(self) -> dict[str, Any]:

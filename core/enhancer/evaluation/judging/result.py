@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.choosing.choice import BackboneChoice
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Finding
+    from enhancer.evaluation.judging.new_items import NewItems
     from enhancer.evaluation.judging.verdict import Verdict
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.runs import ArmRun
@@ -34,6 +35,8 @@ class Ablation:
     runs: list[ArmRun]
     verdicts: dict[str, Verdict]
     """Verdicts on ``all``, ``tail`` and ``cold``, as far as these panels exist."""
+    new_items: NewItems | None = None
+    """Shares of new items in the lists of each arm; None without held-out items."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Sizes of the split: users, items, interactions of each part, and test pairs that are not scored."""
     searched: dict[str, SearchResult] = field(default_factory=dict)
@@ -83,7 +86,7 @@ class Ablation:
             **self.overall.to_json(),
             "strata": {name: finding.stratum_json() for name, finding in self.strata.items()},
             "verdict": self.verdict,
-            "levels": {name: {"level": one.level, "arm": one.arm} for name, one in self.verdicts.items()},
+            "levels": {name: one.to_json() for name, one in self.verdicts.items()},
             "baseline": self.baseline,
             "metrics": self.metrics,
             "seeds": self.seeds,
@@ -104,6 +107,7 @@ class Ablation:
                 }
                 for run in self.runs
             ],
+            **({"new_items": self.new_items.to_json()} if self.new_items is not None else {}),
             **({"search": {name: each.to_json() for name, each in self.searched.items()}} if self.searched else {}),
             **({} if self.choice is None else self._choice_json(self.choice)),
             "facts": self.facts,

@@ -53,9 +53,17 @@ class PairedTest:
 
 
 def paired(
-    values: Sequence[float] | NDArray[np.float64], baseline: Sequence[float] | NDArray[np.float64]
+    values: Sequence[float] | NDArray[np.float64],
+    baseline: Sequence[float] | NDArray[np.float64],
+    *,
+    signed_rank: bool = True,
 ) -> PairedTest:
     """Compare runs of two arms, pair by pair.
+
+    Args:
+        values: Values of one arm, by seed or by user.
+        baseline: Values of the other arm, in the same order.
+        signed_rank: Whether to compute the signed-rank test as well, which sorts the differences.
 
     >>> result = paired([0.30, 0.31, 0.32, 0.33, 0.34], [0.28, 0.30, 0.29, 0.31, 0.32])
     >>> round(result.delta, 3), round(result.sd, 5), round(result.t, 1), result.df, round(result.p, 3)
@@ -76,7 +84,7 @@ def paired(
             n=1, delta=delta, sd=None, t=None, df=None, p=None, effect_size=None, wilcoxon_p=None, interval=None
         )
     df, sd = n - 1, float(differences.std(ddof=1))
-    wilcoxon = _signed_rank(differences)
+    wilcoxon = _signed_rank(differences) if signed_rank else None
     scale = float(max(np.abs(a).max(), np.abs(b).max()))
     if sd <= _ROUNDING * scale:
         # The differences are all equal: there is no noise to test against.

@@ -1,12 +1,16 @@
-"""State the verdict on each panel: whether vectors bring a significant gain, and whether meaning explains it."""
+"""State the verdict on each panel: whether to use vectors, whether meaning explains a gain, and what it costs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
+from enhancer.evaluation.judging.contradiction import contradiction
 from enhancer.evaluation.judging.controls import recipe_differences, same_backbone
 from enhancer.evaluation.judging.formatting import format_number, metric_label
+from enhancer.evaluation.judging.new_items import cost_of
+from enhancer.evaluation.judging.standing import Relation, Standing, standing_of
+from enhancer.evaluation.judging.wording import change, p_value, p_value_if_known
 from enhancer.evaluation.measuring.metrics import direction
 
 if TYPE_CHECKING:
@@ -14,10 +18,13 @@ if TYPE_CHECKING:
 
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Comparison, Finding
+    from enhancer.evaluation.judging.new_items import Cost, NewItems
     from enhancer.evaluation.running.arms import Arm
 
-Level = Literal["semantic gain", "gain", "no significant gain", "loss", "unknown"]
-"""``gain``: significant, but not shown to come from meaning; ``unknown``: one seed only, or nothing to compare."""
+Level = Literal["semantic gain", "gain", "no significant gain", "loss", "below reference", "contradictory", "unknown"]
+"""``gain``: significant, but not shown to come from meaning; ``below reference``: significantly below the best
+reference line or content baseline; ``contradictory``: an inverted ranking, or validation says the opposite;
+``unknown``: one seed only, or nothing to compare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +36,30 @@ class Verdict:
     """The verdict in sentences."""
     arm: str | None = None
     """Name of the best arm with vectors; None without such arms."""
+    line: str | None = None
+    """Name of the best reference line, or of the best content baseline where there are some; None without any."""
+    standing: Relation | None = None
+    """Where the arm stands relative to that line; None without any."""
+    costs_others: bool = False
+    """Whether the arm's new items make it significantly worse over everything."""
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def headline(self) -> str:
+        """What the first sentence says, without the panel that it is about."""
+        return self.text.partition(": ")[2].partition(". ")[0].rstrip(".")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the text as JSON values."""
+        return {
+            "level": self.level,
+            "arm": self.arm,
+            "reference": self.line,
+            "standing": self.standing,
+            "costs_others": self.costs_others,
+        }
 
 
 _PLACES = {
@@ -42,7 +70,14 @@ _PLACES = {
 
 
 def verdicts(
-    findings: Mapping[str, Finding], arms: Sequence[Arm], controls: Mapping[str, Controls], baseline: str, metric: str
+    findings: Mapping[str, Finding],
+    arms: Sequence[Arm],
+    controls: Mapping[str, Controls],
+    baseline: str,
+    metric: str,
+    *,
+    validation: Mapping[str, Sequence[float | None]] | None = None,
+    shares: NewItems | None = None,
 ) -> dict[str, Verdict]:
     """Return the verdicts on ``all``, ``tail`` and ``cold``, as far as these panels exist.
 
@@ -52,74 +87,163 @@ def verdicts(
         controls: The controls of every arm, by the arm's name.
         baseline: Name of the baseline arm.
         metric: The metric that decides.
+        validation: Values of that metric on the validation part, by arm and seed.
+        shares: Shares of new items; None without held-out items.
     """
     return {
-        name: _PanelJudge(findings[name], arms, controls, baseline, metric, place).verdict()
-        for name, place in _PLACES.items()
+        name: _PanelJudge(findings, name, arms, controls, baseline, metric, validation or {}, shares).verdict()
+        for name in _PLACES
         if name in findings
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What comparisons with the baseline and with control arms support."""
+
+    level: Level
+    opening: str
+    sentences: list[str] = field(default_factory=list)
+    best: Arm | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _PanelJudge:
     """Judges the best arm with vectors on one panel."""
 
-    finding: Finding
+    findings: Mapping[str, Finding]
+    name: str
     arms: Sequence[Arm]
     controls: Mapping[str, Controls]
     baseline: str
     metric: str
-    place: str
-    """The opening words of the verdict, which name the panel."""
+    validation: Mapping[str, Sequence[float | None]]
+    shares: NewItems | None
+
+    @property
+    def finding(self) -> Finding:
+        """The finding on the panel."""
+        return self.findings[self.name]
 
     def verdict(self) -> Verdict:
+        """Judge the best arm with vectors, and put first whatever forbids to use it."""
+        judgement = self._judgement()
+        best = self.baseline if judgement.best is None else judgement.best.name
+        standing = standing_of(self.finding, best, self.arms, self.metric)
+        cost = None if judgement.best is None else self._cost(best)
+        level, opening, sentences = self._with_standing(judgement, standing)
+        if cost is not None and self.name == "cold":
+            opening += cost.headline
+            sentences += cost.sentences
+        elif cost is not None and cost.significant and self.name == "all":
+            sentences.append(f"With new items among the others: {cost.sentences[-1]}")
+        if self.name == "all" and judgement.best is not None:
+            sentences += self._tail(judgement.best, recommended=level in ("semantic gain", "gain"))
+        found = None
+        if self.name == "all":
+            found = contradiction(self.finding, best, self.baseline, self.metric, self.validation)
+        if found is not None:
+            level, opening, sentences = "contradictory", found, []
+        return Verdict(
+            level,
+            ". ".join([f"{_PLACES[self.name]}: {opening}", *sentences]) + ".",
+            None if judgement.best is None else judgement.best.name,
+            None if standing is None else standing.line,
+            None if standing is None else standing.relation,
+            cost is not None and cost.significant,
+        )
+
+    def _with_standing(self, judgement: _Judgement, standing: Standing | None) -> tuple[Level, str, list[str]]:
+        """Add where the best arm stands relative to the best reference line or content baseline."""
+        level, opening, sentences = judgement.level, judgement.opening, list(judgement.sentences)
+        if standing is None:
+            return level, opening, sentences
+        gained = level in ("semantic gain", "gain")
+        words = standing.words(self.finding, self.metric, gained=gained)
+        if standing.content and judgement.best is not None:
+            level, opening, sentences = self._against_content(judgement, standing)
+        elif standing.beaten_by:
+            ending = ": do not ship this" if self.name == "all" else ""
+            level, sentences = "below reference", [f"As for the vectors: {opening}", *sentences]
+            opening = f"{words}{ending}"
+        else:
+            level = "below reference" if standing.relation == "below" else level
+            opening = f"{opening}{words}"
+        return level, opening, sentences
+
+    def _against_content(self, judgement: _Judgement, standing: Standing) -> tuple[Level, str, list[str]]:
+        """Tell the gain on new items against the best content baseline, not against arms that know nothing of them."""
+        assert judgement.best is not None
+        best, comparison = judgement.best.name, standing.comparison
+        level, opening = judgement.level, judgement.opening
+        gained = level in ("semantic gain", "gain")
+        words = standing.words(self.finding, self.metric, gained=False)
+        if standing.beaten_by:
+            level, opening = "below reference", words
+        elif standing.relation == "below":
+            level, opening = "below reference", f"no gain{words}"
+        elif standing.relation == "level" and gained:
+            level, opening = "no significant gain", f"no significant gain{words}"
+        else:
+            opening = f"{opening}{words}"
+        test = self.finding.compare_line(best, standing.line, self.metric) or comparison
+        first = f"{best} reaches {metric_label(self.metric)} {format_number(self.finding.mean(best, self.metric))}"
+        if test is not None:
+            first += (
+                f" against {format_number(standing.value)} of {standing.line}{change(test)}{p_value_if_known(test)}"
+            )
+        beside = f"Beside arms that know nothing of these items: {judgement.opening}"
+        return level, opening, [first, beside, *judgement.sentences]
+
+    def _judgement(self) -> _Judgement:
         """Judge the best arm with vectors, among those with a significant gain if there are any.
 
         The best arm is picked after the fact. Holm's correction over all arms makes that fair. An arm whose backbone
         options differ from the baseline's gets credit only for its gain over the same backbone without vectors.
         """
-        finding, baseline, metric, place = self.finding, self.baseline, self.metric, self.place
+        finding, baseline, metric = self.finding, self.baseline, self.metric
         candidates = [arm for arm in self.arms if arm.semantic and not arm.shuffle and arm.name != baseline]
         if not candidates:
-            return Verdict("unknown", f"{place}: no arm with vectors was run, so there is nothing to judge.")
+            return _Judgement("unknown", "no arm with vectors was run, so there is nothing to judge")
         credit = {arm.name: self._credit(arm) for arm in candidates}
         gaining = [arm for arm in candidates if credit[arm.name] == "vectors"]
         gaining = gaining or [arm for arm in candidates if credit[arm.name] == "undecided"]
         best = max(gaining or candidates, key=lambda arm: direction(metric) * finding.mean(arm.name, metric))
         against = finding.compare(best.name, baseline, metric)
         if against is None:
-            return Verdict("unknown", f"{place}: {best.name} was not compared.", best.name)
+            return _Judgement("unknown", f"{best.name} was not compared", best=best)
         reached, base = finding.mean(best.name, metric), finding.mean(baseline, metric)
-        numbers = (
-            f"reaches {metric_label(metric)} {format_number(reached)} against {format_number(base)} of {baseline}"
-            f"{_change(against)}"
-        )
-        if against.paired.n == 1:
-            text = f"{place}: {best.name} {numbers}. One seed cannot separate a gain from chance: run several."
-            return Verdict("unknown", text, best.name)
-        if against.paired.p is None:
-            return Verdict("unknown", f"{place}: {best.name} {numbers}. {_untestable(against)}", best.name)
-        p_value = _p_value(against)
+        values = f"reaches {metric_label(metric)} {format_number(reached)} against {format_number(base)} of {baseline}"
+        numbers = f"{values}{change(against)}"
+        if against.paired.n == 1 or against.paired.p is None:
+            reason = (
+                "One seed cannot separate a gain from chance: run several"
+                if against.paired.n == 1
+                else _untestable(against)
+            )
+            return _Judgement("unknown", "not decided", [f"{best.name} {numbers}", reason], best)
+        known = f"{numbers} ({p_value(against)})"
         if not against.significant:
-            text = f"{place}: no significant gain. The best arm with vectors, {best.name}, {numbers} ({p_value})."
-            return Verdict("no significant gain", text, best.name)
+            sentences = [f"The best arm with vectors, {best.name}, {known}"]
+            return _Judgement("no significant gain", "no significant gain", sentences, best)
         if against.worse:
-            text = f"{place}: a loss. Even the best arm with vectors, {best.name}, {numbers} ({p_value})."
-            return Verdict("loss", text, best.name)
-        sentences = [f"{best.name} {numbers} ({p_value})", *self._against_backbone(best)]
+            return _Judgement("loss", "a loss", [f"Even the best arm with vectors, {best.name}, {known}"], best)
+        about_backbone = self._against_backbone(best)
         if credit[best.name] == "backbone":
-            text = f"{place}: no significant gain from vectors. {'. '.join(sentences)}."
-            return Verdict("no significant gain", text, best.name)
+            sentences = [f"{best.name} {known}", *about_backbone]
+            return _Judgement("no significant gain", "no significant gain from vectors", sentences, best)
         level, opening, about_placebo = self._against_placebo(best)
         if credit[best.name] == "undecided":
             level, opening = "gain", "a gain, not shown to come from vectors"
-        sentences.append(about_placebo)
+        if level == "gain":  # shuffled vectors may make it too, so its size is not told
+            known = f"{values} ({p_value(against)})"
+        sentences = [f"{best.name} {known}", *about_backbone, about_placebo]
         text_arm = self.controls[best.name].text
         if text_arm is not None:
             sentences.append(self._against_text(best, text_arm))
         if best.inputs == ("text",) and any("profile" in arm.inputs for arm in candidates):
             sentences.append("The best arm uses raw text: this gain needs no LLM")
-        return Verdict(level, f"{place}: {opening}. {'. '.join(sentences)}.", best.name)
+        return _Judgement(level, opening, sentences, best)
 
     def _credit(self, arm: Arm) -> Literal["nothing", "vectors", "backbone", "undecided"]:
         """Return what a gain over the baseline is due to; ``undecided`` if no arm without vectors has its backbone."""
@@ -148,7 +272,7 @@ class _PanelJudge:
         test = self._test(best, backbone_only.name)
         reached = f"The same backbone without vectors, {backbone_only.name}, reaches {self._mean(backbone_only)}"
         if test is not None and test.better:
-            return [f"{reached} ({_p_value(test)})"]
+            return [f"{reached} ({p_value(test)})"]
         return [f"{reached}, {_no_worse(test)}: the gain comes from the backbone"]
 
     def _against_placebo(self, best: Arm) -> tuple[Level, str, str]:
@@ -169,11 +293,11 @@ class _PanelJudge:
             return "gain", "a gain, but no semantic gain", sentence
         if apart:
             sentence = (
-                f"{reached} ({_p_value(test)}), but by another recipe, and the difference may explain the gain: run an "
+                f"{reached} ({p_value(test)}), but by another recipe, and the difference may explain the gain: run an "
                 f"arm like {best.name} with shuffle = true"
             )
             return "gain", "a gain, but not shown to be semantic", sentence
-        return "semantic gain", "a semantic gain", f"{reached} ({_p_value(test)}): the gain comes from meaning"
+        return "semantic gain", "a semantic gain", f"{reached} ({p_value(test)}): the gain comes from meaning"
 
     def _against_text(self, best: Arm, text: Arm) -> str:
         test = self._test(best, text.name)
@@ -181,10 +305,24 @@ class _PanelJudge:
         other = f" ({', '.join(apart)})" if apart else ""
         reached = f"Raw text without an LLM{other} reaches {self._mean(text)}"
         if test is None or not test.significant:
-            return f"{reached}, which is not significantly different{_p_value_if_known(test)}"
+            return f"{reached}, which is not significantly different{p_value_if_known(test)}"
         if not test.better:
-            return f"{reached}, significantly better ({_p_value(test)})"
-        return f"{reached} ({_p_value(test)}){', by another recipe' if apart else ': the LLM improves on it'}"
+            return f"{reached}, significantly better ({p_value(test)})"
+        return f"{reached} ({p_value(test)}){', by another recipe' if apart else ': the LLM improves on it'}"
+
+    def _cost(self, arm: str) -> Cost | None:
+        return cost_of(arm, self.findings, self.controls, self.baseline, self.metric, self.shares)
+
+    def _tail(self, best: Arm, *, recommended: bool) -> list[str]:
+        """Tell that an arm is below ids on the tail: if it is recommended, or if the loss is significant."""
+        tail, own = self.findings.get("tail"), self.controls[best.name].backbone_only
+        against = self.baseline if own is None else own.name
+        test = None if tail is None else tail.compare(best.name, against, self.metric)
+        if tail is None or test is None or test.gain >= 0 or not (recommended or test.worse):
+            return []
+        reached = format_number(tail.mean(best.name, self.metric)), format_number(tail.mean(against, self.metric))
+        sentence = f"On the tail it is below {against}: {reached[0]} against {reached[1]}{change(test)}"
+        return [f"{sentence}{p_value_if_known(test)}"]
 
     def _test(self, arm: Arm, against: str) -> Comparison | None:
         return self.finding.compare(arm.name, against, self.metric)
@@ -202,28 +340,10 @@ def _untestable(comparison: Comparison) -> str:
     if interval is not None:
         low, high = map(format_number, interval)
         over_users = f"; its 95% interval over users is {low} to {high}"
-    return f"The difference is the same for every seed, so it cannot be tested over seeds{over_users}."
+    return f"The difference is the same for every seed, so it cannot be tested over seeds{over_users}"
 
 
 def _no_worse(comparison: Comparison | None) -> str:
     """Describe a control that the best arm is not significantly better than."""
     worse = comparison is not None and comparison.worse
-    return f"{'significantly better' if worse else 'not significantly worse'}{_p_value_if_known(comparison)}"
-
-
-def _p_value_if_known(comparison: Comparison | None) -> str:
-    return f" ({_p_value(comparison)})" if comparison is not None and comparison.p_adjusted is not None else ""
-
-
-def _p_value(comparison: Comparison) -> str:
-    p = 1.0 if comparison.p_adjusted is None else comparison.p_adjusted
-    shown = format_number(p, 3)
-    return f"p < {shown[1:]}" if shown.startswith("<") else f"p = {shown}"
-
-
-def _change(comparison: Comparison) -> str:
-    if comparison.relative is None:
-        return ""
-    if comparison.relative >= 9.95:
-        return f", {1 + comparison.relative:.0f} times as much"
-    return f", {comparison.relative:+.1%}".replace("-", "\N{MINUS SIGN}")
+    return f"{'significantly better' if worse else 'not significantly worse'}{p_value_if_known(comparison)}"

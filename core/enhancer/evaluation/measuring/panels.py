@@ -94,6 +94,11 @@ def list_length(metrics: Sequence[str]) -> int:
     return max((parse_metric(text).k for text in ranking_metrics(metrics)), default=_DEFAULT_LENGTH)
 
 
+def first_cut_off(metrics: Sequence[str]) -> int:
+    """Return the cut-off of the first ranking metric."""
+    return next((parse_metric(text).k for text in ranking_metrics(metrics)), _DEFAULT_LENGTH)
+
+
 def measure(
     factors: Factors, panels: Sequence[Panel], views: Views, metrics: Sequence[str]
 ) -> tuple[ScoresByStratum, dict[str, float]]:
@@ -101,7 +106,8 @@ def measure(
 
     Returns:
         The metrics of each user by stratum; and ``coverage`` and ``gini`` (see :func:`coverage_and_gini`) and
-        ``novelty`` of the first panel's lists.
+        ``novelty`` of the first panel's lists, and ``new``, the share of held-out items in the first places of lists
+        over warm and held-out items, if there are any.
     """
     rankings, k = ranking_metrics(metrics), list_length(metrics)
     by_stratum: ScoresByStratum = {}
@@ -113,8 +119,10 @@ def measure(
             if stratum.labelled is not None and len(rankings) < len(metrics):
                 scores = replace(scores, totals=evaluate_labelled(factors, stratum.labelled, metrics))
             by_stratum[stratum.name] = scores
-        if not beyond_accuracy:
-            beyond_accuracy = coverage_and_gini(ranked, panel.candidates, len(factors.items))
+        if any(stratum.name == "everything" for stratum in panel.strata):
+            beyond_accuracy["new"] = share_of(ranked[:, : first_cut_off(metrics)], views.cold_items)
+        if "coverage" not in beyond_accuracy:
+            beyond_accuracy |= coverage_and_gini(ranked, panel.candidates, len(factors.items))
             beyond_accuracy["novelty"] = novelty(ranked, views.popularity, int(np.count_nonzero(views.history)))
     return by_stratum, beyond_accuracy
 
@@ -138,6 +146,12 @@ def coverage_and_gini(ranked: NDArray[np.int32], candidates: NDArray[np.int64], 
         return {"coverage": 0.0, "gini": 0.0}
     gini = float((2 * np.arange(1, n + 1) - n - 1) @ counts / (n * total))
     return {"coverage": float(np.count_nonzero(counts) / n), "gini": gini}
+
+
+def share_of(ranked: NDArray[np.int32], items: NDArray[np.integer]) -> float:
+    """Return the share of recommendations that are among ``items``; empty places (-1) do not count."""
+    shown = ranked[ranked >= 0]
+    return float(np.isin(shown, items).mean()) if len(shown) else 0.0
 
 
 def novelty(ranked: NDArray[np.int32], popularity: NDArray[np.int64], n_users: int) -> float:

@@ -98,12 +98,19 @@ class Experiment:
         """
         if not arm.semantic:
             return training_data(self.views.split, sides=self.sides, labelled=labelled)
-        if arm.inputs not in self._vectors:
-            self._vectors[arm.inputs] = self.features(arm.inputs)
-        users, items = self._vectors[arm.inputs]
+        users, items = self._tables(arm.inputs)
         if arm.shuffle:
             items = shuffled(items, seed)
             users = None if users is None else shuffled(users, seed)
         if self.pool is not None:
             users = self.pool(items)
         return training_data(self.views.split, users, items, sides=self.sides, labelled=labelled)
+
+    def item_vectors(self, inputs: tuple[Input, ...]) -> FloatMatrix:
+        """Return the vectors of all items, float32 ``[n_items, d]``."""
+        return self._tables(inputs)[1]
+
+    def _tables(self, inputs: tuple[Input, ...]) -> tuple[FloatMatrix | None, FloatMatrix]:
+        if inputs not in self._vectors:
+            self._vectors[inputs] = self.features(inputs)
+        return self._vectors[inputs]

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from enhancer.errors import EvaluationError
+from enhancer.evaluation.measuring.content_baselines import baseline_name, measure_ridge
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.measuring.panels import measure
 from enhancer.evaluation.running.runs import ArmRun
 
 if TYPE_CHECKING:
-    from enhancer.contracts.backbone import Backbone, TrainingData
+    from enhancer.contracts.backbone import Backbone, Factors, TrainingData
     from enhancer.contracts.fuser import Fuser
+    from enhancer.evaluation.measuring.metrics import Scores
     from enhancer.evaluation.measuring.panels import ScoresByStratum
     from enhancer.evaluation.running.experiment import Experiment
     from enhancer.evaluation.running.fitting import TrainingMonitor
@@ -50,8 +52,16 @@ class PreparedRun:
         )
 
     def load(self) -> ArmRun | None:
-        """Return the run from the cache, or None if it has not been finished before."""
-        return None if self.cache is None else self.cache.load(self.key, self.request)
+        """Return the run from the cache, or None if it has not been finished before.
+
+        None, too, if a ridge onto its factors is asked for, which is neither in the cache nor can be fitted, because
+        the factors were too large to keep.
+        """
+        run = None if self.cache is None else self.cache.load(self.key, self.request)
+        if run is None or not self.request.ridges:
+            return run
+        ridges = self._ridges(run)
+        return None if ridges is None else replace(run, ridges=ridges)
 
     def train(self, monitor: TrainingMonitor) -> ArmRun:
         """Train, and measure on the test part unless the run is a search trial.
@@ -103,7 +113,38 @@ class PreparedRun:
         )
         if self.cache is not None:
             self.cache.save(self.key, run)
-        return run
+        if not request.ridges:
+            return run
+        if self.cache is not None:
+            self.cache.save_factors(self.key, fitted.factors)
+        return replace(run, ridges=self._ridges(run, fitted.factors) or {})
+
+    def _ridges(self, run: ArmRun, factors: Factors | None = None) -> dict[str, Scores] | None:
+        """Return the metrics of the ridges of the request, by name of the content baseline.
+
+        Args:
+            run: The finished run.
+            factors: Its factors; None for those in the cache.
+
+        Returns:
+            None if a ridge is not in the cache, and there are no factors to fit it to.
+        """
+        experiment, cache = self.experiment, self.cache
+        found: dict[str, Scores] = {}
+        for inputs in self.request.ridges:
+            vectors = experiment.item_vectors(inputs)
+            key = "" if cache is None else cache.ridge_key(self.key, vectors)
+            stored = None if cache is None else cache.load(key, self.request)
+            if stored is None:
+                factors = factors or (None if cache is None else cache.load_factors(self.key))
+                if factors is None:
+                    return None
+                scores = measure_ridge(factors, vectors, experiment.panels, experiment.views, experiment.metrics)
+                stored = replace(run, history=[], scores=scores)
+                if cache is not None:
+                    cache.save(key, stored)
+            found |= {baseline_name("ridge", inputs): scores for scores in stored.scores.values()}
+        return found
 
 
 def _failed(request: RunRequest, seconds: float) -> ArmRun:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from enhancer.contracts.backbone import Factors
 from enhancer.evaluation.measuring.metrics import Scores
 from enhancer.evaluation.measuring.views import labels_of
 from enhancer.evaluation.running.runs import ArmRun
@@ -35,9 +36,14 @@ if TYPE_CHECKING:
     from enhancer.evaluation.measuring.views import InteractionsLike, SplitLike
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.runs import RunRequest
+    from enhancer.evaluation.running.vectors import FloatMatrix
 
-_FORMAT = 2
+_FORMAT = 3
 _CHECKPOINT = ".unfinished"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a damaged file may raise."""
+_FACTORS_KEPT = 1 << 22
+"""Largest number of factors of a run that are kept, to fit ridges onto them later."""
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
 """Age at which the checkpoint of an unfinished run is removed."""
 
@@ -150,7 +156,7 @@ class RunCache:
             return ArmRun(
                 arm=request.arm.name, seed=request.seed, scores=scores, beyond_accuracy=beyond_accuracy, **about
             )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        except _UNREADABLE:
             return None
 
     def save(self, key: str, run: ArmRun) -> None:
@@ -176,3 +182,28 @@ class RunCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             with atomic_replace(self._folder / f"{key}.npz") as draft:
                 np.savez_compressed(draft, **arrays)
+
+    def save_factors(self, key: str, factors: Factors) -> None:
+        """Keep the factors of a finished run, unless they are large."""
+        if factors.users.size + factors.items.size > _FACTORS_KEPT:
+            return
+        with contextlib.suppress(OSError), atomic_replace(self._factors(key)) as draft:
+            np.savez(draft, users=factors.users, items=factors.items)
+
+    def load_factors(self, key: str) -> Factors | None:
+        """Return the factors that :meth:`save_factors` kept; None if there are none, or the file cannot be read."""
+        try:
+            with self._factors(key).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return Factors(arrays["users"], arrays["items"])
+        except _UNREADABLE:
+            return None
+
+    @staticmethod
+    def ridge_key(key: str, vectors: FloatMatrix) -> str:
+        """Return the key of what a ridge from these vectors onto the factors of a run scores."""
+        digest = hashlib.blake2b(key.encode(), digest_size=16, person=b"ridge")
+        digest.update(np.ascontiguousarray(vectors).data)
+        return digest.hexdigest()
+
+    def _factors(self, key: str) -> Path:
+        return self._folder / f"{key}.factors.npz"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from enhancer.config.schema import Input
+    from enhancer.evaluation.measuring.metrics import Scores
     from enhancer.evaluation.measuring.panels import ScoresByStratum
     from enhancer.evaluation.running.arms import Arm
 
@@ -22,6 +24,8 @@ class RunRequest(NamedTuple):
     seed: int
     trial: int | None = None
     """Number of the search trial; None for a run that is tested. A trial is validated and never tested."""
+    ridges: tuple[tuple[Input, ...], ...] = ()
+    """Inputs for which a ridge onto the factors of this run is measured on held-out items."""
 
     @property
     def name(self) -> str:
@@ -51,9 +55,12 @@ class ArmRun:
     scores: ScoresByStratum
     """Metrics of each user, by stratum; empty for a search trial."""
     beyond_accuracy: dict[str, float]
-    """``coverage``, ``gini`` and ``novelty`` of the recommended lists over all warm items; empty for a search trial."""
+    """``coverage``, ``gini`` and ``novelty`` of the recommended lists over all warm items, and the share of held-out
+    items in lists over all items, if there are any; empty for a search trial."""
     stopped: str | None = None
     """See :attr:`enhancer.contracts.Fitted.stopped`."""
+    ridges: Mapping[str, Scores] = field(default_factory=dict)
+    """Metrics of ridges onto the factors of this run, by name of the content baseline."""
 
     @property
     def name(self) -> str:
