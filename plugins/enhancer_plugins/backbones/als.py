@@ -19,11 +19,16 @@ from enhancer.contracts import Backbone, Fitted, Options
 from enhancer.errors import DivergenceError
 from enhancer_plugins.training.closed_form import finish
 from enhancer_plugins.training.interactions import recency_weights
+from enhancer_plugins.training.loop import Flatness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.contracts import Fuser, Monitor, TrainingData
+
+
+_FLAT = Flatness(window=2, tolerance=1e-3, may_rise=True)
+"""The loss is the squared error of observed pairs alone, which may rise while the whole objective falls."""
 
 
 class ALSOptions(Options):
@@ -83,7 +88,7 @@ class ALS(Backbone):
         own = self.options
         fusion = fuser.build_checked(data, own.dim, seed=seed)
         model = _Factorisation(own, data, seed)
-        best, stale = None, 0
+        best, stale, stopped = None, 0, None
         history: list[dict[str, float]] = []
         for epoch in range(1, own.epochs + 1):
             started = time.perf_counter()
@@ -91,20 +96,25 @@ class ALS(Backbone):
             if not np.isfinite(loss):
                 raise DivergenceError(f"{self.display_name} diverged: the loss of epoch {epoch} is {loss}")
             metric = None
-            if epoch % own.eval_every == 0 or epoch == own.epochs:
+            flat = epoch < own.epochs and _FLAT.reached([*(each["loss"] for each in history), loss])
+            if epoch % own.eval_every == 0 or epoch == own.epochs or flat:
                 found = finish(fusion, data, model.users, model.items, seed=seed)
                 metric = monitor.validate(found.factors)
                 if metric is None or best is None or metric > best[0]:
                     best, stale = (metric or 0.0, epoch, found), 0
                 else:
                     stale += 1
+            if epoch < own.epochs and stale == own.patience:
+                stopped = f"validation did not improve in {stale} validations"
+            elif flat:
+                stopped = str(_FLAT)
             entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started}
             history.append(entry if metric is None else {**entry, "metric": metric})
             monitor.epoch_finished(epoch, own.epochs, loss, metric)
-            if stale == own.patience:
+            if stopped is not None:
                 break
         assert best is not None
-        return replace(best[2], epochs=len(history), best_epoch=best[1], history=history)
+        return replace(best[2], epochs=len(history), best_epoch=best[1], history=history, stopped=stopped)
 
 
 class _Factorisation:

@@ -57,6 +57,8 @@ class Flatness:
     """Epochs of a window."""
     tolerance: float = 1e-4
     """Relative decrease from one window to the next below which the loss is flat; with 0, it never is."""
+    may_rise: bool = False
+    """Whether an increase as large as the tolerance is progress, too: for a loss that is not the whole objective."""
 
     def reached(self, losses: Sequence[float]) -> bool:
         """Check whether the loss is flat after its last epoch.
@@ -67,10 +69,14 @@ class Flatness:
         if not self.tolerance or len(losses) < 2 * self.window:
             return False
         before, last = (sum(losses[end - self.window : end or None]) for end in (-self.window, 0))
-        return before - last < self.tolerance * abs(before)
+        change = abs(before - last) if self.may_rise else before - last
+        return change < self.tolerance * abs(before)
 
     def __str__(self) -> str:
-        return f"the training loss was flat: it fell by less than {100 * self.tolerance:.3g} % in {self.window} epochs"
+        moved = "changed" if self.may_rise else "fell"
+        return (
+            f"the training loss was flat: it {moved} by less than {100 * self.tolerance:.3g} % in {self.window} epochs"
+        )
 
 
 @dataclass(frozen=True)

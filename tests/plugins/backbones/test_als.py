@@ -43,3 +43,12 @@ def test_equal_times_change_nothing(data):
 def test_a_half_life_needs_times(data):
     with pytest.raises(ConfigError, match=r"half_life .* no timestamps; set \[data.columns\] timestamp"):
         fit(replace(data, timestamps=None), half_life=0.1)
+
+
+def test_it_stops_when_its_loss_is_flat_and_says_so():
+    als = ALS(ALSOptions(dim=16, epochs=200), Context())
+    watcher = RecordingMonitor()
+    fitted = als.fit_checked(planted().data, PlainFuser(), seed=0, monitor=watcher)
+    assert 4 <= fitted.epochs < 200
+    assert fitted.best_epoch == fitted.epochs
+    assert fitted.stopped == "the training loss was flat: it changed by less than 0.1 % in 2 epochs"

@@ -31,5 +31,12 @@ def test_zero_tolerance_trains_on():
     assert first_flat([1.0] * 500, Flatness()) == 100
 
 
+def test_a_loss_that_is_part_of_an_objective_may_rise():
+    rising = [1 + 0.01 * epoch for epoch in range(20)]
+    assert first_flat(rising, Flatness(window=2, tolerance=1e-3)) == 4
+    assert first_flat(rising, Flatness(window=2, tolerance=1e-3, may_rise=True)) is None
+    assert first_flat([*rising, *[1.2] * 9], Flatness(window=2, tolerance=1e-3, may_rise=True)) == 24
+
+
 def test_it_is_told_in_percent():
     assert str(Flatness()) == "the training loss was flat: it fell by less than 0.01 % in 50 epochs"
