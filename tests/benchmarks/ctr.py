@@ -113,7 +113,7 @@ def rates_of(world: World) -> dict[str, Any]:
     """Log-odds of users and films, added up."""
     from enhancer.evaluation import Views
     from enhancer.evaluation.measuring.label_metrics import pair_scores
-    from enhancer.evaluation.running.baselines import rates
+    from enhancer.evaluation.running.references import rates
 
     train, views = world.split.train, Views(world.split)
     sizes = len(train.user_ids), len(train.item_ids)

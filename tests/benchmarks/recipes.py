@@ -18,6 +18,7 @@ import argparse
 import itertools
 import json
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +74,44 @@ def best(data: Data, candidates: Any) -> Any:
 
 
 def als(data: Data) -> Any:
-    """Alternating least squares, the best of 24 settings."""
-    from enhancer.evaluation.running.baselines import als as fit
+    """Alternating least squares by the library ``implicit``, the best of 24 settings."""
+    from implicit.als import AlternatingLeastSquares
+    from scipy.sparse import csr_matrix
+
+    from enhancer.contracts import Factors
+
+    pairs = data.train.users, data.train.items
+    interactions = csr_matrix((np.ones(len(pairs[0]), np.float32), pairs), (data.n_users, data.n_items))
+
+    def fit(factors: int, regularisation: float, weight: float) -> Factors:
+        model = AlternatingLeastSquares(
+            factors=factors, regularization=regularisation, alpha=weight, iterations=15, use_gpu=False, num_threads=1,
+            random_state=0,
+        )  # fmt: skip
+        model.fit(interactions, show_progress=False)
+        return Factors(np.asarray(model.user_factors, np.float32), np.asarray(model.item_factors, np.float32))
 
     grid = itertools.product((32, 64), (20.0, 30.0, 45.0), (3.0, 4.0, 5.0, 7.0))
-    shape = data.n_users, data.n_items
-    return best(data, (fit(data.train, *shape, factors=f, regularisation=r, weight=w) for f, r, w in grid))
+    return best(data, (fit(*settings) for settings in grid))
 
 
 def ease(data: Data) -> Any:
     """EASE, the best of six settings."""
-    from enhancer.evaluation.running.baselines import ease as fit
+    from enhancer.contracts import Context, TrainingData
+    from enhancer_plugins.backbones.ease import EASE, EASEOptions
+    from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
 
-    grid = (200.0, 300.0, 400.0, 500.0, 700.0, 1000.0)
-    return best(data, (fit(data.train, data.n_users, data.n_items, regularisation=value) for value in grid))
+    training = TrainingData(n_users=data.n_users, n_items=data.n_items, users=data.train.users, items=data.train.items)
+    plain = NoFusion(NoFusionOptions(), Context())
+    return best(
+        data,
+        (
+            EASE(EASEOptions(regularisation=value), Context())
+            .fit_checked(training, plain, seed=0, monitor=Watch(data))
+            .factors
+            for value in (200.0, 300.0, 400.0, 500.0, 700.0, 1000.0)
+        ),
+    )
 
 
 def grid(folder: Path, splits: range) -> None:
@@ -127,14 +152,13 @@ def main() -> None:
     import torch
 
     from enhancer.evaluation import paired
-    from enhancer.evaluation.running.baselines import als_is_feasible
 
     numba.set_num_threads(min(told.threads, numba.config.NUMBA_NUM_THREADS))
     torch.set_num_threads(told.threads)
     if told.grid:
         grid(told.folder, range(told.first, told.first + told.splits))
         return
-    lines: dict[str, Any] = {"als": lambda data, seed: als(data)} if als_is_feasible(1) else {}
+    lines: dict[str, Any] = {"als": lambda data, seed: als(data)} if find_spec("implicit") else {}
     lines |= {
         "ease": lambda data, seed: ease(data),
         "lightgcn": lambda data, seed: lightgcn(data, seed, DEFAULTS),

@@ -43,6 +43,11 @@ class Backbone(ABC):
     candidates: ClassVar[tuple[Mapping[str, object], ...]] = ()
     """Options with which ``[backbone] use = "auto"`` tries this backbone: one mapping per candidate, ``({},)`` for the
     defaults. Empty if ``"auto"`` does not try it."""
+    reference: ClassVar[Mapping[str, Sequence[object]] | None] = None
+    """Declares a line that every ablation shows for comparison, fitted without vectors: the options to tune on
+    validation, each with the values to try in ascending or descending order, the default among them. If the first or
+    last of them is the best, values beyond it are tried, too, unless it is a whole number. Empty to use the defaults;
+    None for no such line."""
     plugin_name: str = ""
     """Name that the plugin is registered under; set by the plugin host."""
     memory_hint: str = "choose another [backbone] use"

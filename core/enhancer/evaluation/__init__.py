@@ -18,8 +18,7 @@ from enhancer.evaluation.measuring.metrics import Metric, Scores, evaluate, pars
 from enhancer.evaluation.measuring.ranking import CSR, rank
 from enhancer.evaluation.measuring.views import Views, training_data
 from enhancer.evaluation.running.arms import Arm, resolve_arms, resolve_baseline
-from enhancer.evaluation.running.baselines import ease, popularity
-from enhancer.evaluation.running.experiment import Experiment
+from enhancer.evaluation.running.experiment import Experiment, Reference
 from enhancer.evaluation.running.fitting import fit
 from enhancer.evaluation.running.run_cache import RunCache
 from enhancer.evaluation.running.runs import ArmRun, Run
@@ -35,19 +34,18 @@ __all__ = [
     "Experiment",
     "Finding",
     "Metric",
+    "Reference",
     "Run",
     "RunCache",
     "Scores",
     "Views",
     "Workers",
     "bootstrap",
-    "ease",
     "evaluate",
     "fit",
     "holm",
     "paired",
     "parse_metric",
-    "popularity",
     "rank",
     "resolve_arms",
     "resolve_baseline",

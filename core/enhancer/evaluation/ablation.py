@@ -88,7 +88,7 @@ def run_ablation(
     started = time.perf_counter()
     executor = _Executor(experiment, cache, workers, on_epoch, on_run)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
-    reference = measure_references(experiment)
+    reference = measure_references(experiment, cache)
     searched: list[SearchResult] = []
     if search is not None:
         searched = _search(executor, arms, search, seed=max(seeds) + 1, listener=listener)

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from enhancer.evaluation import Experiment, Workers, resolve_arms, resolve_baseline, run_ablation
+from enhancer.contracts.options import Context
+from enhancer.evaluation import Experiment, Reference, Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.report import write_report
 from enhancer.evaluation.running.shared_vectors import SharedVectors
@@ -19,10 +20,11 @@ from enhancer.project.run_events import arm_run_hook, finish_ablation
 from enhancer.project.run_setup import epoch_hook, require_fitting_task, run_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from enhancer.config import Settings
+    from enhancer.contracts.backbone import Backbone
     from enhancer.evaluation import Ablation, Arm
     from enhancer.evaluation.running.vectors import Features
     from enhancer.plugin_host import ActiveRun
@@ -127,7 +129,25 @@ def _experiment(parts: ProjectParts, features: Features) -> Experiment:
         metrics=parts.settings.evaluation.metrics,
         pool=parts.pooling,
         sides=parts.sides,
+        references=_references(parts),
     )
+
+
+def _references(parts: ProjectParts) -> dict[str, Reference]:
+    """Return the installed backbones that declare a reference line, those without options to tune first."""
+    found = {}
+    for line in parts.plugins.listing():
+        if line.kind != "backbone" or line.status != "ok":
+            continue
+        grid = parts.plugins.get("backbone", line.name).reference
+        if grid is not None:
+            found[line.name] = Reference(make=partial(_make_reference, parts, line.name), grid=grid)
+    return dict(sorted(found.items(), key=lambda pair: len(pair[1].grid)))
+
+
+def _make_reference(parts: ProjectParts, name: str, options: Mapping[str, Any]) -> Backbone:
+    made: Backbone = parts.plugins.create("backbone", name, dict(options), Context(root=parts.root))
+    return made
 
 
 def _worker_experiment(settings: Settings, root: Path, tables: SharedVectors) -> Experiment:

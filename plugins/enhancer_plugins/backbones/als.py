@@ -22,6 +22,8 @@ from enhancer_plugins.training.interactions import recency_weights
 from enhancer_plugins.training.loop import Flatness
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from enhancer.contracts import Fuser, Monitor, TrainingData
@@ -76,6 +78,12 @@ class ALS(Backbone):
     options: ALSOptions
     accepts = frozenset({"served"})
     candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+    reference: ClassVar[Mapping[str, Sequence[object]] | None] = {
+        "regularisation": (0.005, 0.015, 0.045),
+        "unobserved": (3.5, 7.0, 14.0),
+        "dim": (32, 64, 128, 256),
+        "half_life": ("none", 0.5, 0.2),
+    }
     memory_hint = "lower [backbone] dim, or choose another [backbone] use"
 
     def memory(self, data: TrainingData) -> int:

@@ -16,7 +16,7 @@ from enhancer_plugins.training.closed_form import Attempts, climb, finish
 from enhancer_plugins.training.interactions import interaction_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -54,6 +54,7 @@ class EASE(Backbone):
     options_class = EASEOptions
     options: EASEOptions
     candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+    reference: ClassVar[Mapping[str, Sequence[object]] | None] = {}
 
     def __init__(self, options: EASEOptions, context: Context) -> None:
         super().__init__(options, context)

@@ -12,7 +12,7 @@ from enhancer_plugins.training.closed_form import Attempts, finish
 from enhancer_plugins.training.interactions import recency_weights, trained
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from enhancer.contracts import Fitted, Fuser, Monitor, TrainingData
 
@@ -39,6 +39,7 @@ class Popularity(Backbone):
     options: PopularityOptions
     accepts = frozenset({"served"})
     candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+    reference: ClassVar[Mapping[str, Sequence[object]] | None] = {}
 
     def memory(self, data: TrainingData) -> int:
         """Estimate the peak memory of :meth:`fit`, in bytes."""

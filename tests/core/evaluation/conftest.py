@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from enhancer.contracts import Backbone, Factors, Fitted, Fuser, Fusion, Options
-from enhancer.evaluation import Arm, Experiment, run_ablation
+from enhancer.contracts import Backbone, Context, Factors, Fitted, Fuser, Fusion, Options
+from enhancer.evaluation import Arm, Experiment, Reference, run_ablation
 
 N_USERS, N_ITEMS, DIM = 60, 80, 6
 
@@ -135,9 +136,55 @@ def make_fuser(arm):
     return {"none": Nothing, "beside": Beside, "deep": Deep}[arm.fuser]()
 
 
-def run_split(split, features, make_backbone, make_fuser, *, arms, seeds, metrics, pool=None, sides=None, **more):
+class Popular(Backbone):
+    """The number of interactions to a power, for all users alike."""
+
+    class options_class(Options):  # noqa: N801
+        power: float = 1.0
+
+    reference: ClassVar = {"power": (0.5, 1.0, 2.0)}
+    fits: ClassVar[list] = []
+
+    def fit(self, data, fuser, *, seed, monitor):
+        self.fits.append(self.options.power)
+        counts = np.bincount(data.items, minlength=data.n_items).astype(np.float32)[:, None] ** self.options.power
+        return Fitted(factors=Factors(np.ones((data.n_users, 1), np.float32), counts))
+
+
+class Alike(Popular):
+    """Items by the items that their users took."""
+
+    reference: ClassVar = {}
+
+    def fit(self, data, fuser, *, seed, monitor):
+        x = np.zeros((data.n_users, data.n_items), np.float32)
+        x[data.users, data.items] = 1
+        return Fitted(factors=Factors(x, x.T @ x))
+
+
+def reference(backbone):
+    return Reference(
+        make=lambda options: backbone(backbone.options_class(**options), Context()), grid=backbone.reference
+    )
+
+
+REFERENCES = {"popularity": reference(Popular), "ease": reference(Alike)}
+
+
+def run_split(
+    split, features, make_backbone, make_fuser, *, arms, seeds, metrics, pool=None, sides=None, references=None, **more
+):
     """Run an ablation over a new experiment."""
-    world = Experiment.over(split, features, make_backbone, make_fuser, metrics=metrics, pool=pool, sides=sides)
+    world = Experiment.over(
+        split,
+        features,
+        make_backbone,
+        make_fuser,
+        metrics=metrics,
+        pool=pool,
+        sides=sides,
+        references=REFERENCES if references is None else references,
+    )
     return run_ablation(world, arms, seeds, **more)
 
 
@@ -184,6 +231,9 @@ def toys():
         "pooling": pooling,
         "make_fuser": make_fuser,
         "run_split": run_split,
+        "Popular": Popular,
+        "reference": reference,
+        "references": REFERENCES,
         "Part": Part,
         "Split": Split,
     }

@@ -15,8 +15,8 @@ from enhancer.evaluation import Arm, evaluate, training_data
 from enhancer.evaluation.measuring.label_metrics import LabelledPairs, auc, evaluate_labelled, gauc, logloss
 from enhancer.evaluation.measuring.views import Views
 from enhancer.evaluation.reporting.report import render_csv, render_report
-from enhancer.evaluation.running.baselines import rates
 from enhancer.evaluation.running.fitting import fit
+from enhancer.evaluation.running.references import rates
 from enhancer.evaluation.running.run_cache import RunCache
 
 LABELLED = st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(-4, 4)), min_size=2, max_size=60)

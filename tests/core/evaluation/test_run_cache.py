@@ -55,14 +55,14 @@ def test_options_of_the_backbone_are_part_of_what_a_run_is(world, toys, tmp_path
 
 
 def test_a_damaged_memory_is_no_memory(count, toys, tmp_path):
-    count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2))
+    count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2), references={})
     first, second, third = sorted(tmp_path.iterdir())
     first.write_bytes(first.read_bytes()[:300])
     second.write_bytes(b"")
     with third.open("wb") as file:
         np.savez(file, about=np.array(["{}"], dtype=object))  # pickles are never loaded
-    assert len(count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2))[1]) == 3
-    assert count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2))[1] == []
+    assert len(count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2), references={})[1]) == 3
+    assert count(tmp_path, arms=toys["arms"][:1], seeds=(0, 1, 2), references={})[1] == []
 
 
 def test_what_unfinished_runs_left_a_week_ago_is_removed_and_nothing_else(tmp_path):

@@ -8,11 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from enhancer.contracts import Factors
-from enhancer.evaluation import Views, ease, evaluate, popularity
-from enhancer.evaluation.measuring.metrics import PairList
+from enhancer.evaluation import Views, evaluate
 from enhancer.evaluation.measuring.panels import coverage_and_gini, make_panels, novelty
 from enhancer.evaluation.measuring.strata import history_groups, popularity_groups
-from enhancer.evaluation.running.baselines import als
 
 
 @given(st.lists(st.integers(0, 50), max_size=40))
@@ -107,33 +105,3 @@ def test_coverage_and_gini():
     assert np.isclose(looks["gini"], np.abs(counts[:, None] - counts).mean() / (2 * counts.mean()))
     assert coverage_and_gini(np.full((1, 2), -1), np.arange(4), 4) == {"coverage": 0.0, "gini": 0.0}
     assert np.isclose(novelty(ranked, np.array([4, 2, 1, 1]), 8), (3 * 1 + 2 + 3) / 5)
-
-
-def test_popularity_ranks_by_count():
-    part = PairList(np.array([0, 1, 1, 2], np.int32), np.array([2, 2, 1, 2], np.int32))
-    factors = popularity(part, 3, 4)
-    assert (factors.users @ factors.items.T)[0].tolist() == [0, 1, 3, 0]
-
-
-def test_ease_solves_its_least_squares():
-    """B minimises |X - XB|² + λ|B|² with a zero diagonal: each column is a ridge regression on the other items."""
-    rng = np.random.default_rng(0)
-    x = rng.random((20, 6)) < 0.4
-    part = PairList(*np.argwhere(x).astype(np.int32).T)
-    factors = ease(part, 20, 6, regularisation=3.0)
-    for item in range(6):
-        others = np.delete(x, item, axis=1).astype(float)
-        ridge = np.linalg.solve(others.T @ others + 3.0 * np.eye(5), others.T @ x[:, item])
-        np.testing.assert_allclose(factors.users @ factors.items[item], others @ ridge, atol=1e-5)
-
-
-def test_als_recovers_what_is_of_low_rank():
-    pytest.importorskip("implicit")
-    rng = np.random.default_rng(0)
-    likes = rng.integers(0, 4, 60)[:, None] == rng.integers(0, 4, 40)[None, :]
-    seen = likes & (rng.random(likes.shape) < 0.7)
-    train, hidden = (PairList(*np.argwhere(mask).astype(np.int32).T) for mask in (seen, likes & ~seen))
-    factors = als(train, 60, 40, regularisation=1.0, weight=1.0)
-    assert evaluate(factors, hidden, seen=(train,), metrics=["recall@10"]).mean("recall@10") > 0.9
-    again = als(train, 60, 40, regularisation=1.0, weight=1.0)
-    assert (factors.users == again.users).all()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from enhancer.contracts import Context
+from enhancer.contracts import Context, TrainingData
 from enhancer.errors import ConfigError
 from enhancer.testing.planted import PlainFuser, RecordingMonitor, planted, same
 from enhancer_plugins.backbones.als import ALS, ALSOptions
@@ -52,3 +52,16 @@ def test_it_stops_when_its_loss_is_flat_and_says_so():
     assert 4 <= fitted.epochs < 200
     assert fitted.best_epoch == fitted.epochs
     assert fitted.stopped == "the training loss was flat: it changed by less than 0.1 % in 2 epochs"
+
+
+def test_what_is_of_low_rank_is_recovered():
+    rng = np.random.default_rng(0)
+    likes = rng.integers(0, 4, 60)[:, None] == rng.integers(0, 4, 40)[None, :]
+    seen = likes & (rng.random(likes.shape) < 0.7)
+    users, items = (each.astype(np.int32) for each in np.nonzero(seen))
+    factors = fit(TrainingData(n_users=60, n_items=40, users=users, items=items))
+    ranked = np.argsort(np.where(seen, np.inf, -(factors.users @ factors.items.T)), axis=1)[:, :10]
+    hidden = likes & ~seen
+    hits = np.take_along_axis(hidden, ranked, axis=1).sum(1)
+    wanted = hidden.sum(1)
+    assert np.mean(hits[wanted > 0] / wanted[wanted > 0]) > 0.9

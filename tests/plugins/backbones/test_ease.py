@@ -98,3 +98,15 @@ def test_too_many_items_are_refused_with_the_number_of_bytes(monkeypatch):
     data = random_data(90, 400, 900)
     with pytest.raises(MemoryLimitError, match=r"would need [\d,]+ bytes .* but 1,048,576 bytes .*low-rank.*k_core"):
         fit(data)
+
+
+def test_each_item_is_predicted_by_a_ridge_regression_on_the_others():
+    """B minimises |X - XB|² + λ|B|² with a zero diagonal (Steck 2019, eq. 3)."""
+    data = random_data(20, 6, 50)
+    x, _ = by_definition(data, 3.0)
+    factors = fit(data, regularisation=3.0).factors
+    known = x.any(axis=1)
+    for item in range(6):
+        others = np.delete(x, item, axis=1)
+        ridge = np.linalg.solve(others.T @ others + 3.0 * np.eye(5), others.T @ x[:, item])
+        np.testing.assert_allclose((factors.users @ factors.items[item])[known], (others @ ridge)[known], atol=1e-5)

@@ -21,7 +21,6 @@ from enhancer.evaluation.diagnosing.agreement import (
 from enhancer.evaluation.diagnosing.geometry import effective_rank, mean_cosine, unit_rows
 from enhancer.evaluation.diagnosing.wording import ECHO, NEAR, wording_stats
 from enhancer.evaluation.measuring.metrics import PairList, evaluate
-from enhancer.evaluation.running.baselines import popularity
 from enhancer.evaluation.running.vectors import shuffled
 
 if TYPE_CHECKING:
@@ -297,7 +296,9 @@ def _alone(
         items = unit_rows(table)
         return recall(Factors(pool(items), items))
 
-    by_popularity = recall(popularity(views.split.train, views.n_users, views.n_items))
+    by_popularity = recall(
+        Factors(np.ones((views.n_users, 1), np.float32), views.popularity.astype(np.float32)[:, None])
+    )
     checks = []
     for source, table in one.vectors.items():
         if not table.size or not table.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import EvaluationError
 from enhancer.evaluation.measuring.panels import Panel, make_panels
@@ -12,7 +12,7 @@ from enhancer.evaluation.running.preconditions import check_metrics
 from enhancer.evaluation.running.vectors import shuffled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from enhancer.config.schema import Input
     from enhancer.contracts.backbone import Backbone, TrainingData
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
     from enhancer.evaluation.measuring.views import SplitLike
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.vectors import Features, FloatMatrix
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reference:
+    """A backbone that is a reference line."""
+
+    make: Callable[[Mapping[str, Any]], Backbone]
+    """Returns a new backbone with the given options."""
+    grid: Mapping[str, Sequence[Any]]
+    """Options to tune; see :attr:`enhancer.contracts.Backbone.reference`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,6 +45,8 @@ class Experiment:
     make_fuser: Callable[[Arm], Fuser]
     metrics: list[str]
     sides: Sides | None = None
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    """Reference lines, by name."""
     _vectors: dict[tuple[Input, ...], tuple[FloatMatrix | None, FloatMatrix]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -50,6 +62,7 @@ class Experiment:
         metrics: Sequence[str],
         pool: Callable[[FloatMatrix], FloatMatrix] | None = None,
         sides: Sides | None = None,
+        references: Mapping[str, Reference] | None = None,
     ) -> Experiment:
         """Set up an experiment on a split.
 
@@ -62,6 +75,7 @@ class Experiment:
             pool: Computes user vectors from item vectors, using training interactions only. None uses the user vectors
                 of ``features``.
             sides: Side features of users and items, the same for every arm.
+            references: Backbones to show as reference lines, by name. The rates of labelled pairs need none.
 
         Raises:
             ConfigError: A metric is unknown, or needs labels that the interactions do not have.
@@ -86,6 +100,7 @@ class Experiment:
             make_fuser=make_fuser,
             metrics=list(metrics),
             sides=sides,
+            references=references or {},
         )
 
     def data(self, arm: Arm, seed: int, *, labelled: bool) -> TrainingData:
