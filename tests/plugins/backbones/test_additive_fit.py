@@ -10,7 +10,7 @@ import pytest
 
 from enhancer.contracts import Context, SideFeatures, TrainingData
 from enhancer.evaluation.measuring.label_metrics import LabelledPairs, evaluate_labelled
-from enhancer.evaluation.running.baselines import rates
+from enhancer.evaluation.running.references import rates
 from enhancer.testing.planted import PlainFuser, RecordingMonitor
 from enhancer_plugins.backbones.factorisation.additive_fit import AdditiveFit
 from enhancer_plugins.backbones.factorisation.click_model import smoothed_log_odds
