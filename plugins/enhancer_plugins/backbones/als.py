@@ -77,7 +77,7 @@ class ALS(Backbone):
     options_class = ALSOptions
     options: ALSOptions
     accepts = frozenset({"served"})
-    candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
+    candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({}, {"half_life": 0.2})
     reference: ClassVar[Mapping[str, Sequence[object]] | None] = {
         "regularisation": (0.005, 0.015, 0.045),
         "unobserved": (3.5, 7.0, 14.0),
@@ -85,6 +85,11 @@ class ALS(Backbone):
         "half_life": ("none", 0.5, 0.2),
     }
     memory_hint = "lower [backbone] dim, or choose another [backbone] use"
+
+    def unsuited(self, data: TrainingData) -> str | None:
+        """Return that interactions without times cannot be weighed by age."""
+        weighs = self.options.half_life != "none"
+        return "interactions have no timestamps" if weighs and data.timestamps is None else None
 
     def memory(self, data: TrainingData) -> int:
         """Estimate the peak memory of :meth:`fit`, in bytes."""

@@ -40,6 +40,14 @@ def test_equal_times_change_nothing(data):
     assert same(fit(replace(data, timestamps=np.zeros(len(data.users), np.int64)), half_life=0.1), fit(data))
 
 
+def test_auto_tries_a_half_life_where_there_are_times(data):
+    candidates = [ALS(ALSOptions(**options), Context()) for options in ALS.candidates]
+    assert [each.options.half_life for each in candidates] == ["none", 0.2]
+    assert [each.unsuited(data) for each in candidates] == [None, None]
+    without = replace(data, timestamps=None)
+    assert [each.unsuited(without) for each in candidates] == [None, "interactions have no timestamps"]
+
+
 def test_a_half_life_needs_times(data):
     with pytest.raises(ConfigError, match=r"half_life .* no timestamps; set \[data.columns\] timestamp"):
         fit(replace(data, timestamps=None), half_life=0.1)
