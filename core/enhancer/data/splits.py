@@ -118,19 +118,27 @@ def split_interactions(
             raise DataError(
                 f"the split leaves no {name} interactions: {len(interactions):,} interactions of "
                 f"{len(np.unique(interactions.users)):,} users, split = {config.split!r}",
-                hint=_empty_part_hint(name, config.split, split.notes),
+                hint=_empty_part_hint(name, interactions, config, split.notes),
             )
     return _with_unseen_entities(split)
 
 
-def _empty_part_hint(name: str, kind: str, notes: Sequence[str]) -> str:
-    if kind == "temporal-global":
+def _empty_part_hint(name: str, interactions: Interactions, config: EvaluationConfig, notes: Sequence[str]) -> str:
+    if len(np.unique(interactions.items)) == 1:
+        return "all interactions are with one item, so there is nothing to rank"
+    if config.split == "temporal-global":
         return "all interactions have the same time" if name == "test" else "lower the held-out shares"
     if name == "train":
         return "lower the held-out shares"
-    if kind == "files":
+    if config.split == "files":
         return "; ".join(["remove the test interactions from the training file", *notes])
-    return "each user needs at least two interactions"
+    most = int(np.bincount(interactions.users).max())
+    if most < 2 or config.split == "leave-one-out":
+        return "each user needs at least two interactions"
+    return (
+        f"users have at most {most} interactions, of which test_size = {config.test_size:g} rounds to none: raise "
+        "[evaluation] test_size, or set split = 'leave-one-out'"
+    )
 
 
 def _with_unseen_entities(split: Split) -> Split:
