@@ -14,6 +14,7 @@ from enhancer.evaluation.ablation import run_ablation
 from enhancer.evaluation.judging.findings import Comparison, Finding
 from enhancer.evaluation.judging.result import Ablation
 from enhancer.evaluation.judging.significance import bootstrap, holm, paired
+from enhancer.evaluation.measuring.library_definitions import compare_definitions, metric_like
 from enhancer.evaluation.measuring.metrics import Metric, Scores, evaluate, parse_metric
 from enhancer.evaluation.measuring.ranking import CSR, rank
 from enhancer.evaluation.measuring.views import Views, training_data
@@ -41,9 +42,11 @@ __all__ = [
     "Views",
     "Workers",
     "bootstrap",
+    "compare_definitions",
     "evaluate",
     "fit",
     "holm",
+    "metric_like",
     "paired",
     "parse_metric",
     "rank",

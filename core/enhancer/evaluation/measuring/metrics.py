@@ -14,7 +14,7 @@ number of relevant items of the user:
 
 The value of a metric is the mean over users with at least one relevant item. Metrics of labelled pairs (``auc``,
 ``gauc``, ``logloss``) are in :mod:`~enhancer.evaluation.measuring.label_metrics`. The definitions are those of RecBole;
-LensKit's recall divides by :math:`\min(k, R)` instead, and its ``log2`` discount gives rank 2 full weight.
+:mod:`~enhancer.evaluation.measuring.library_definitions` has those of other libraries that differ.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.errors import ConfigError, did_you_mean
+from enhancer.evaluation.measuring.hits import Hits
 from enhancer.evaluation.measuring.label_metrics import LABEL_METRICS
 from enhancer.evaluation.measuring.ranking import CSR, Pairs, rank
 
@@ -65,6 +66,8 @@ class Scores:
     """float64 ``[n]`` by metric, named as requested."""
     totals: Mapping[str, float] = field(default_factory=dict)
     """Metrics of labelled pairs. They are computed over all pairs and are not means over users."""
+    hits: Hits | None = None
+    """Ranks that hit a relevant item, from which any ranking metric can be computed; None if they were not kept."""
 
     def mean(self, metric: str) -> float:
         """Return the mean over users (0 without users), or the value of a metric of labelled pairs."""
@@ -90,10 +93,10 @@ def parse_metric(text: str) -> Metric:
     """
     match = re.fullmatch(r"\s*([A-Za-z_]+)\s*(?:@\s*(\d{1,6}))?\s*", text)
     name = match[1].lower() if match else text
-    if match is None or name not in (*_MEASURES, *LABEL_METRICS):
+    if match is None or name not in (*MEASURES, *LABEL_METRICS):
         bare, _, cut = name.partition("@")
-        near = did_you_mean(bare.lower(), (*_MEASURES, *LABEL_METRICS))
-        for measure in _MEASURES:
+        near = did_you_mean(bare.lower(), (*MEASURES, *LABEL_METRICS))
+        for measure in MEASURES:
             near = (near or "").replace(f"{measure}'?", f"{measure}@{cut or 10}'?")
         raise ConfigError(f"unknown metric {text!r}", hint=near)
     if name in LABEL_METRICS:
@@ -186,8 +189,9 @@ def score_ranking(
         hits = (keys[where] == wanted) & (rows >= 0)
     else:
         hits = np.zeros(rows.shape, np.bool_)
-    values = {text: _MEASURES[metric.name](hits[:, : metric.k], relevant, metric.k) for text, metric in parsed.items()}
-    return Scores(users[kept].astype(np.int32), values)
+    values = {text: MEASURES[metric.name](hits[:, : metric.k], relevant, metric.k) for text, metric in parsed.items()}
+    length = np.count_nonzero(rows >= 0, axis=1)
+    return Scores(users[kept].astype(np.int32), values, hits=Hits.of(hits, relevant, length))
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +250,7 @@ def _hit(hits: NDArray[np.bool_], relevant: NDArray[np.int64], k: int) -> NDArra
     return np.asarray(hits.any(axis=1), dtype=np.float64)
 
 
-_MEASURES: dict[str, Callable[[NDArray[np.bool_], NDArray[np.int64], int], NDArray[np.float64]]] = {
+MEASURES: dict[str, Callable[[NDArray[np.bool_], NDArray[np.int64], int], NDArray[np.float64]]] = {
     "ndcg": _ndcg,
     "recall": _recall,
     "precision": _precision,
@@ -254,3 +258,4 @@ _MEASURES: dict[str, Callable[[NDArray[np.bool_], NDArray[np.int64], int], NDArr
     "map": _map,
     "hit": _hit,
 }
+"""Value of each user by name of the metric, from hits bool ``[n, k]``, relevant items int64 ``[n]``, and k."""

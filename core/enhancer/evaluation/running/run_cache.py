@@ -1,8 +1,8 @@
 """Cache finished runs, and keep checkpoints of interrupted ones.
 
 The key of a run is a hash of everything that determines its result: the split, the vectors, the backbone and fuser with
-their options, the seed, the metrics and the version of enhancer. Entries are small: metrics by user, and the training
-history.
+their options, the seed, the metrics and the version of enhancer. Entries are small: metrics and hits by user, and the
+training history.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer.contracts.backbone import Factors
+from enhancer.evaluation.measuring.hits import Hits
 from enhancer.evaluation.measuring.metrics import Scores
 from enhancer.evaluation.measuring.views import labels_of
 from enhancer.evaluation.running.runs import ArmRun
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.runs import RunRequest
     from enhancer.evaluation.running.vectors import FloatMatrix
 
-_FORMAT = 3
+_FORMAT = 4
+_HITS = ("packed", "relevant", "length")
 _CHECKPOINT = ".unfinished"
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 """What reading a damaged file may raise."""
@@ -149,6 +151,7 @@ class RunCache:
                         arrays[f"{number}.users"],
                         {metric: arrays[f"{number}.{place}"] for place, metric in enumerate(metrics)},
                         totals.get(stratum, {}),
+                        Hits(*(arrays[f"{number}.{part}"] for part in _HITS)) if f"{number}.packed" in arrays else None,
                     )
                     for number, (stratum, metrics) in enumerate(about.pop("strata"))
                 }
@@ -178,6 +181,8 @@ class RunCache:
             arrays[f"{number}.users"] = run.scores[name].users
             for place, metric in enumerate(metrics):
                 arrays[f"{number}.{place}"] = run.scores[name].values[metric]
+            if (hits := run.scores[name].hits) is not None:
+                arrays |= {f"{number}.{part}": getattr(hits, part) for part in _HITS}
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             with atomic_replace(self._folder / f"{key}.npz") as draft:
