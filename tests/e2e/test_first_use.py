@@ -29,7 +29,13 @@ PLAN = {
 }
 GENERATION = (PLAN - {"to_generate"}) | {"generated", "seconds", "embedded"}
 COMPARISON = {"arm", "baseline", "metric", "delta", "t", "df", "p", "p_adjusted", "significant"}
-SMALL = ("backbone.epochs=3", "backbone.dim=8", "evaluation.seeds=2", 'evaluation.arms=["none", "concat"]')
+SMALL = (
+    'backbone.use="lightgcn"',
+    "backbone.epochs=3",
+    "backbone.dim=8",
+    "evaluation.seeds=2",
+    'evaluation.arms=["none", "concat"]',
+)
 SMALL = tuple(flag for setting in SMALL for flag in ("--set", setting))
 PRICED = ("--set", "llm.price.input=1000", "--set", "llm.price.output=1000")
 
@@ -211,8 +217,7 @@ def test_the_same_from_python(shop, llm_server, monkeypatch):
     import enhancer
 
     monkeypatch.chdir(shop)
-    settings = ["backbone.epochs=3", "backbone.dim=8", "evaluation.seeds=2", 'evaluation.arms=["none", "concat"]']
-    project = enhancer.Project.load("enhancer.toml", overrides=settings)
+    project = enhancer.Project.load("enhancer.toml", overrides=SMALL[1::2])
     try:
         assert project.plan().to_json()["requests"] == 40
         told: list[SimpleNamespace] = []
@@ -220,7 +225,7 @@ def test_the_same_from_python(shop, llm_server, monkeypatch):
         assert {event.stage for event in told} >= {"generate"}
         assert (told[-1].done, told[-1].total) == (80, 80)  # forty profiles, forty raw texts
         assert set(project.train().to_json()) >= {"artifact", "epochs", "seconds", "metrics"}
-        assert set(project.ablate().to_json()["arms"]) == {"none", "concat", "align", "text", "placebo"}
+        assert set(project.ablate().to_json()["arms"]) == {"none", "concat", "prior", "text", "placebo"}
     finally:
         project.close()
     (answer,) = enhancer.Ranker.load("artifact").recommend(["u2"], k=10)

@@ -50,6 +50,8 @@ def ablate(
     if parts.auto is None:
         require_fitting_task(parts, parts.backbone())
     else:
+        for combination in dict.fromkeys(arm.inputs for arm in arms if arm.semantic):
+            parts.features(combination)  # missing vectors are an error before any backbone is tried
         arms = parts.auto.arms(arms, parts.fuser, listener)
     choice = None if parts.auto is None else parts.auto.choice()
     seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from enhancer.project.chosen_plugins import ChosenPlugins
 
 _log = logging.getLogger(__name__)
+_TRIAL_SEED = 10_000
+"""Added to the seed of the settings for all trials, so that no run that is compared has their seed."""
 
 
 class AutoBackbone:
@@ -129,12 +131,11 @@ class AutoBackbone:
         from enhancer.evaluation.running.run_cache import entity_ids
 
         settings, split = self._settings, self._split()
-        # As for a search, the seed differs from those of the runs that are compared.
         chooser = BackboneChooser(
             Views(split),
             settings.evaluation.metrics,
             sides=self._sides(),
-            seed=settings.seed + settings.evaluation.seeds,
+            seed=settings.seed + _TRIAL_SEED,
             trials=self._config.trials,
         )
         able, left_out = chooser.examine(self.candidates)

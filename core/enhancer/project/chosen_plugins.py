@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from enhancer.errors import PluginError
+from enhancer.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -67,7 +67,15 @@ class ChosenPlugins:
         from enhancer.contracts.options import build_options
 
         table = self._settings.backbone
-        return build_options(AutoConfig, table.options, where="[backbone]") if table.use == AUTO else None
+        if table.use != AUTO:
+            return None
+        try:
+            return build_options(AutoConfig, table.options, where="[backbone]")
+        except ConfigError as error:
+            if unknown := set(table.options) - set(AutoConfig.model_fields):
+                named = f"options of one backbone, such as {min(unknown)}, need its name in [backbone] use"
+                error.hint = f"{error.hint}; {named}"
+            raise
 
     def find(self, kind: str, *, complete: bool = True) -> tuple[type[Any], Options]:
         """Return the class and the options of the chosen plugin of a kind, without creating it.

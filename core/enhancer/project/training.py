@@ -31,16 +31,15 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         backbone = parts.backbone()
         fuser.check(backbone, settings.fuser.use, settings.backbone.use)
         require_fitting_task(parts, backbone)
-        refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
-    else:
-        refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
+    refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
+    users, items = parts.features(settings.inputs) if fuser.uses_semantics else (None, None)
+    if items is not None and parts.semantics.pools_users:
+        users = parts.semantics.pool(items)
+    if parts.auto is not None:  # after reading the vectors: their absence is an error before any backbone is tried
         arm = parts.auto.arm(arm, fuser, listener)
         backbone = parts.backbone(arm)
         parts.auto.warn_if_behind(arm)
     chosen = _chosen(parts, backbone)
-    users, items = parts.features(settings.inputs) if fuser.uses_semantics else (None, None)
-    if items is not None and parts.semantics.pools_users:
-        users = parts.semantics.pool(items)
     split, folder = parts.split, parts.root / settings.artifact
     data = training_data(split, users, items, sides=parts.sides, labelled="labels" in backbone.takes)
     cache = run_cache(parts)

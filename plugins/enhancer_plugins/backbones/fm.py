@@ -6,7 +6,7 @@ over labels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ from enhancer.errors import ConfigError
 from enhancer_plugins.training.backbone import TrainedBackbone, TrainingOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enhancer.contracts import Context, Fuser, TrainingData
     from enhancer.contracts.training import Material
     from enhancer_plugins.training.model import RankingModel, Recipe
@@ -55,6 +57,7 @@ class FM(TrainedBackbone):
 
     options_class = FMOptions
     options: FMOptions
+    candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({"loss": "log"}, {"loss": "bpr"})
 
     def __init__(self, options: FMOptions, context: Context) -> None:
         super().__init__(options, context)
@@ -70,6 +73,12 @@ class FM(TrainedBackbone):
                 "[backbone] similarity = 'cosine' is not possible for a factorisation machine: it has linear terms",
                 hint="set similarity = 'dot', or use = 'lightgcn'",
             )
+
+    def unsuited(self, data: TrainingData) -> str | None:
+        """Return that a ranking loss without side features is a matrix factorisation, which others train faster."""
+        if self.options.loss == "log" or data.user_features is not None or data.item_features is not None:
+            return None
+        return "without side features it is a matrix factorisation, and others train those faster"
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """Return the untrained model of one run."""

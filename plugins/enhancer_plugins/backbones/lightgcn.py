@@ -6,14 +6,17 @@ https://arxiv.org/abs/2002.02126.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from enhancer.errors import ConfigError
 from enhancer_plugins.training.backbone import TrainedBackbone, TrainingOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enhancer.contracts import Context, Fuser, TrainingData
     from enhancer_plugins.training.model import RankingModel, Recipe
 
@@ -29,9 +32,10 @@ class LightGCNOptions(TrainingOptions):
     layer_weights: Literal["mean", "sum"] | list[float] = "mean"
     """Weights of the layers in the final embedding (eq. 4): mean, 1 / (layers + 1) each; sum, 1 each, as in RLMRec's
     code; or a list with one number for the input and one for each layer."""
-    regularisation: float = Field(default=1e-3, ge=0)
+    regularisation: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"  # type: ignore[assignment]
     """Weight of the L2 penalty on the embeddings that a step draws, before propagation (eq. 15). For multinomial, the
-    precision of their normal prior, in the mean over embeddings; 0.9 by default."""
+    precision of their normal prior, in the mean over embeddings. By default it follows from the loss and the mean
+    number of interactions of a user or item (:func:`default_regularisation`)."""
     learning_rate: float = Field(default=5e-3, gt=0)
     """Step size of Adam; 0.08 by default for multinomial."""
     epochs: int = Field(default=300, ge=0)
@@ -48,8 +52,25 @@ class LightGCNOptions(TrainingOptions):
     def _defaults_of_the_loss(cls, data: Any) -> Any:
         """Apply the defaults of the multinomial loss, whose epoch is one step over all interactions."""
         if isinstance(data, dict) and data.get("loss") == "multinomial":
-            return {"learning_rate": 8e-2, "regularisation": 0.9, "epochs": 1500, "eval_every": 20} | data
+            return {"learning_rate": 8e-2, "epochs": 1500, "eval_every": 20} | data
         return data
+
+
+def default_regularisation(loss: str, data: TrainingData) -> float:
+    """Return the strength of the penalty for the density of the data.
+
+    For multinomial it is 0.9 from thirty interactions per user and item on, and rises to 2 where there are few. The
+    other losses draw users and items as often as these occur, and one value suits them all.
+
+    Args:
+        loss: The ranking loss.
+        data: Training data.
+    """
+    if loss != "multinomial":
+        return 1e-3
+    entities = len(np.unique(data.users)) + len(np.unique(data.items))
+    mean = 2 * len(data.users) / max(entities, 1)
+    return float(f"{np.clip(0.9 * (30 / max(mean, 1)) ** 0.4, 0.9, 2):.2g}")
 
 
 class LightGCN(TrainedBackbone):
@@ -57,7 +78,7 @@ class LightGCN(TrainedBackbone):
 
     options_class = LightGCNOptions
     accepts = TrainedBackbone.accepts | {"embeddings", "propagation", "ranking"}
-    candidates = ({"loss": "bpr"}, {"loss": "multinomial"})
+    candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({"loss": "bpr"}, {"loss": "multinomial"})
     options: LightGCNOptions
 
     def __init__(self, options: LightGCNOptions, context: Context) -> None:
@@ -77,6 +98,13 @@ class LightGCN(TrainedBackbone):
             )
         if not any(self._weights()[1:]):  # final embeddings do not depend on neighbours
             self.accepts = self.accepts - {"propagation"}
+
+    def resolved(self, data: TrainingData) -> LightGCNOptions:
+        """Return the options with the penalty for these data."""
+        own = self.options
+        if own.regularisation != "auto":
+            return own
+        return own.model_copy(update={"regularisation": default_regularisation(own.loss, data)})
 
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """Return the untrained model of one run."""

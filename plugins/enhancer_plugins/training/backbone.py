@@ -107,6 +107,11 @@ class TrainedBackbone(Backbone):
         if options.similarity == "cosine":  # widening columns would change the length that embeddings are scaled to
             self.accepts = self.accepts - {"input"}
 
+    def resolved(self, data: TrainingData) -> TrainingOptions:
+        """Return the options with those replaced by numbers that follow from the data."""
+        del data
+        return self.options
+
     @abstractmethod
     def model(self, recipe: Recipe, data: TrainingData, fuser: Fuser, seed: int) -> RankingModel:
         """Return the untrained model of one run."""
@@ -121,7 +126,7 @@ class TrainedBackbone(Backbone):
         from enhancer_plugins.training import loop, run
         from enhancer_plugins.training.model import Recipe, SoftmaxConfig
 
-        own = self.options
+        own = self.resolved(data)
         softmax, over_all_items = None, own.loss == "multinomial"
         if own.loss in {"softmax", "multinomial"}:
             softmax = SoftmaxConfig(

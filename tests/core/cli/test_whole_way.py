@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 pytest.importorskip("torch")
 
 COSTS_NOTHING = ("--set", "llm.price.input=0", "--set", "llm.price.output=0")
-SMALL = ("--set", "backbone.epochs=2", "--set", "backbone.dim=8", "--set", "evaluation.seeds=2")
+SMALL = (
+    *("--set", 'backbone={use="lightgcn", epochs=2, dim=8}'),
+    *("--set", "evaluation.seeds=2"),
+)
 
 
 @pytest.fixture
@@ -84,7 +88,7 @@ def test_from_two_tables_to_recommendations(invoke, project, llm_server):
     ablated = invoke("ablate", "--json", *SMALL, "--set", 'evaluation.arms=["none", "concat"]')
     assert ablated.code == 0, ablated.err
     result = ablated.json()
-    assert set(result["arms"]) == {"none", "concat", "align", "text", "placebo"}
+    assert set(result["arms"]) == {"none", "concat", "prior", "text", "placebo"}
     assert len(result["arms"]["none"]["ndcg@10"]["per_seed"]) == 2
     assert {"arm", "baseline", "metric", "delta", "t", "df", "p", "p_adjusted", "significant"} <= set(
         result["comparisons"][0]
@@ -130,3 +134,36 @@ def test_before_anything_was_made_each_verb_says_what_to_run(invoke, project):
         done = invoke(*command)
         assert done.code in (1, 2)
         assert said in done.err
+
+
+@pytest.mark.filterwarnings("ignore")  # warnings of libraries
+def test_the_backbone_that_init_writes_is_chosen_and_shown(invoke, project):
+    assert invoke("generate", "-q").code == 0
+    few = ("--set", 'backbone.candidates=["als", "popularity"]', "--set", "backbone.trials=2")
+    doctor = {check["name"]: check for check in invoke("doctor", "--json", *few).json()}
+    assert doctor["backbone and fuser"]["detail"] == "auto tries als, popularity; prior works with als, popularity"
+    trained = invoke("train", *few, "--set", "evaluation.validation_size=0.3")
+    assert trained.code == 0, trained.err
+    table = trained.out.partition("\n\n")[2]
+    assert re.match(r"backbone, by auto +options +validation ndcg@10 +trials +time\n", table)
+    assert re.search(r"^als ", table, re.MULTILINE)
+    assert re.search(r"^popularity ", table, re.MULTILINE)
+    ablated = invoke("ablate", *few, "--set", "evaluation.validation_size=0.3", "--set", "evaluation.seeds=2")
+    assert ablated.code == 0, ablated.err
+    assert "choose" in trained.err
+    assert "choose" not in ablated.err  # nothing is tried again
+    assert re.search(r"^on (als|popularity): none, prior, text, placebo", ablated.out, re.MULTILINE)
+
+
+def test_options_of_one_backbone_need_its_name(invoke, project):
+    done = invoke("train", "--set", "backbone.dim=8")
+    assert done.code == 2
+    assert "[backbone] unknown key 'dim'" in done.err
+    assert "options of one backbone, such as dim, need its name in [backbone] use" in done.err
+
+
+def test_what_auto_takes_is_shown_like_the_options_of_a_plugin(invoke, project):
+    shown = invoke("plugins", "show", "auto", "--json").json()
+    assert (shown["name"], shown["kind"]) == ("auto", "backbone")
+    assert [option["name"] for option in shown["options"]] == ["candidates", "trials"]
+    assert "candidates: list[str], optional" in invoke("plugins", "show", "auto").out

@@ -130,9 +130,32 @@ def test_fusers_see_negatives_where_the_loss_takes_some(loss, drawn, more):
 
 
 def test_each_loss_has_defaults_of_its_own():
-    assert LightGCNOptions().regularisation == 1e-3
     own = LightGCNOptions(loss="multinomial", epochs=10)
-    assert (own.learning_rate, own.regularisation, own.epochs, own.eval_every) == (0.08, 0.9, 10, 20)
+    assert (own.learning_rate, own.epochs, own.eval_every) == (0.08, 10, 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "items_of_a_user", "expected"),
+    [
+        ({}, 5, 1e-3),
+        ({"loss": "softmax"}, 60, 1e-3),
+        ({"loss": "multinomial"}, 60, 0.9),
+        ({"loss": "multinomial"}, 30, 0.9),
+        ({"loss": "multinomial"}, 10, 1.4),  # 0.9 · 3 ** 0.4
+        ({"loss": "multinomial"}, 1, 2.0),
+        ({"loss": "multinomial", "regularisation": 0.3}, 1, 0.3),
+    ],
+)
+def test_the_penalty_follows_from_the_loss_and_the_density(options, items_of_a_user, expected):
+    users = np.repeat(np.arange(60, dtype=np.int32), items_of_a_user)
+    items = ((users + np.tile(np.arange(items_of_a_user), 60)) % 60).astype(np.int32)
+    data = TrainingData(n_users=999, n_items=99, users=users, items=items)  # rows without interactions do not matter
+    assert LightGCN(LightGCNOptions(**options), Context()).resolved(data).regularisation == expected
+    same = LightGCNOptions(**{**options, "regularisation": expected, "epochs": 2})
+    short = LightGCNOptions(**options, epochs=2)
+    if items_of_a_user == 10:
+        runs = [fit(data=data, **made.model_dump(exclude_unset=True)).factors.items for made in (same, short)]
+        np.testing.assert_array_equal(*runs)
 
 
 def test_a_fuser_that_ranks_in_its_own_way_is_refused_by_the_multinomial_before_training():

@@ -74,7 +74,7 @@ class BackboneChooser:
         if not len(views.labelled_validation.users if labelled else views.warm_validation.users):
             raise EvaluationError(
                 "[backbone] use = 'auto' compares backbones on the validation part, but the split has none",
-                hint="set [evaluation] validation_size, or name a backbone, such as use = 'lightgcn'",
+                hint="raise [evaluation] validation_size, or name a backbone, such as use = 'lightgcn'",
             )
         able: list[tuple[Candidate, Backbone]] = []
         left_out = []
@@ -132,13 +132,15 @@ class BackboneChooser:
         """
         finished = _FinishedTrials(remember)
         found: list[TriedBackbone] = []
-        total = len(able) * self._trials
+        total, any_ran = len(able) * self._trials, False
         for place, (candidate, backbone) in enumerate(able):
             leader = max((self._signed(each.value) for each in found if each.value is not None), default=None)
             trier = _Trier(self, candidate, backbone, finished, listener, (place * self._trials, total), leader)
             found.append(trier.run())
+            any_ran = any_ran or trier.ran
             _log.info("%s", found[-1].to_json())
-        listener(Progress("choose", total, total))
+        if any_ran:
+            listener(Progress("choose", total, total))
         tried = [each for each in found if each.value is not None]
         failed = [*(each for each in found if each.value is None), *left_out]
         if not tried:
@@ -211,6 +213,8 @@ class _Trier:
         self._best: BackboneTrial | None = None
         self._curve: list[float] = []
         self._reason: str | None = None
+        self.ran = False
+        """Whether a trial was run, not recalled."""
 
     def run(self) -> TriedBackbone:
         """Run the trials, and return the candidate with its best options."""
@@ -231,6 +235,7 @@ class _Trier:
         name = f"{self._candidate.label}/trial{len(self._trials)}"
         runs = (self._before + len(self._trials), self._total)
         curve, trial = self._finished.recall(self._candidate, changes)
+        recalled = trial is not None
         if trial is None:
             try:
                 backbone = self._candidate.make({**self._candidate.options, **changes}) if changes else self._backbone
@@ -243,7 +248,9 @@ class _Trier:
             curve = monitor.curve
             self._finished.keep(self._candidate, changes, curve, trial)
         self._trials.append(trial)
-        self._listener(Progress("choose", runs[0] + 1, self._total, {"run": name, "metric": trial.value}))
+        if not recalled:
+            self.ran = True
+            self._listener(Progress("choose", runs[0] + 1, self._total, {"run": name, "metric": trial.value}))
         if trial.value is None:
             return None
         value = self._sign * trial.value

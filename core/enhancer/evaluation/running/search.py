@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from enhancer.contracts.options import ignored
 from enhancer.errors import ConfigError, EvaluationError, FusionError
 from enhancer.evaluation.measuring.metrics import direction, parse_metric
+from enhancer.evaluation.measuring.views import training_data
 from enhancer.evaluation.running.runs import RunRequest
 from enhancer.evaluation.running.search_result import SearchResult, Trial
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from enhancer.config.schema import DimensionConfig, SearchConfig
+    from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.options import Options
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.experiment import Experiment
@@ -116,14 +118,21 @@ def space_of(experiment: Experiment, arm: Arm, config: SearchConfig) -> Space:
     for name, options in {"backbone": backbone.options, "fuser": fuser.options}.items():
         dimensions = configured[name]
         if dimensions is None:
-            space[name] = _default_dimensions(options)
+            space[name] = _default_dimensions(_resolved(experiment, backbone) if name == "backbone" else options)
             continue
+        if name == "backbone" and arm.backbone is not None:  # arms may be on different backbones
+            dimensions = {key: each for key, each in dimensions.items() if key in type(options).model_fields}
         if unknown := [key for key in dimensions if key not in type(options).model_fields]:
             raise ConfigError(f"[evaluation.search] arm {arm.name!r} has no {name} option {unknown[0]!r}")
         space[name] = _without(dimensions, _without_effect(options, dimensions))
     if config.backbone is None and "ranking" in fuser.needs:
         space["backbone"].pop("temperature", None)  # the fuser replaces the loss that has the temperature
     return space
+
+
+def _resolved(experiment: Experiment, backbone: Backbone) -> Options:
+    labelled = "labels" in backbone.takes
+    return backbone.resolved(training_data(experiment.views.split, sides=experiment.sides, labelled=labelled))
 
 
 def _default_dimensions(options: Options) -> dict[str, DimensionConfig]:
