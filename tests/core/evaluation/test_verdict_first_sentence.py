@@ -190,6 +190,17 @@ def test_a_recommended_arm_below_ids_on_the_tail_is_told():
     assert "On the tail it is below" not in better["all"].text
 
 
+def test_a_gain_on_the_tail_that_costs_the_others_says_so():
+    tail = {"none": 0.010, "prior": 0.020, "text": 0.012, "placebo": 0.010}
+    costly = judged({"all": {**GAIN, "prior": 0.06, "text": 0.06}, "tail": tail})[0]["tail"]
+    assert first_sentence(costly).startswith("On the tail: a semantic gain, but over all items \N{MINUS SIGN}1")
+    assert first_sentence(costly).endswith("it costs the others")
+    assert costly.costs_others
+    free = judged({"all": GAIN, "tail": tail})[0]["tail"]
+    assert first_sentence(free) == "On the tail: a semantic gain"
+    assert not free.costs_others
+
+
 def test_an_auc_below_a_half_is_told_first():
     levels = {"none": 0.37, "prior": 0.38, "text": 0.375, "placebo": 0.37}
     told = judged({"all": levels}, metric="auc")[0]["all"]

@@ -14,6 +14,18 @@ def metric_label(metric: str) -> str:
     return f"{names.get(name, name.capitalize())}{at}{k}"
 
 
+def format_change(relative: float) -> str:
+    """Format a relative change in a few characters.
+
+    >>> format_change(0.0312), format_change(-1.5), format_change(11.2)
+    ('+3.1%', '−150%', '×12')
+    """
+    if relative >= 9.95:
+        return f"×{1 + relative:.0f}"  # noqa: RUF001  multiplication sign
+    shown = f"{relative:+.0%}" if abs(relative) >= 0.995 else f"{relative:+.1%}"
+    return shown.replace("-", "\N{MINUS SIGN}")
+
+
 def format_number(value: float, digits: int = 4) -> str:
     """Format a number without the leading zero, as is common in papers.
 

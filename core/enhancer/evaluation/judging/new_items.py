@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from enhancer.evaluation.judging.formatting import format_number, metric_label
-from enhancer.evaluation.judging.wording import change, p_value_if_known, percentage
+from enhancer.evaluation.judging.wording import change, p_value_if_known, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Finding
 
 MIXED, EVERYTHING = "cold_among_all", "everything"
@@ -43,10 +42,10 @@ class NewItems:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one arm costs over everything, and the sentences about it."""
+    """What one arm costs elsewhere, and the sentences about it."""
 
     significant: bool
-    """Whether the arm is significantly worse over everything than the same backbone without vectors."""
+    """Whether the arm is significantly worse elsewhere than the same backbone without vectors."""
     headline: str
     """Clause for the opening of a verdict; empty if the cost is not significant."""
     sentences: list[str]
@@ -55,8 +54,7 @@ class Cost:
 def cost_of(
     arm: str,
     findings: Mapping[str, Finding],
-    controls: Mapping[str, Controls],
-    baseline: str,
+    against: str,
     metric: str,
     shares: NewItems | None,
 ) -> Cost | None:
@@ -65,14 +63,11 @@ def cost_of(
     Args:
         arm: Name of the arm.
         findings: Findings by panel.
-        controls: The controls of every arm.
-        baseline: Name of the baseline arm.
+        against: Name of the arm with the same backbone without vectors.
         metric: The metric that decides.
         shares: Shares of new items; None if they were not measured.
     """
     everything, mixed = findings.get(EVERYTHING), findings.get(MIXED)
-    own = controls[arm].backbone_only
-    against = baseline if own is None else own.name
     comparison = None if everything is None else everything.compare(arm, against, metric)
     if everything is None or comparison is None:
         return None
@@ -92,9 +87,8 @@ def cost_of(
     )
     headline = ""
     if comparison.worse:
-        delta, relative = comparison.paired.delta, comparison.relative
-        shown = format_number(delta) if relative is None else percentage(relative)
-        headline = f", but over everything {shown}{p_value_if_known(comparison)}: new items cost the others"
+        known = p_value_if_known(comparison)
+        headline = f", but over everything {size_of(comparison)}{known}: new items cost the others"
     return Cost(comparison.worse, headline, sentences)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from enhancer.evaluation.judging.contradiction import contradiction
 from enhancer.evaluation.judging.controls import recipe_differences, same_backbone
 from enhancer.evaluation.judging.formatting import format_number, metric_label
-from enhancer.evaluation.judging.new_items import cost_of
+from enhancer.evaluation.judging.new_items import Cost, cost_of
 from enhancer.evaluation.judging.standing import Relation, Standing, standing_of
-from enhancer.evaluation.judging.wording import change, p_value, p_value_if_known
+from enhancer.evaluation.judging.wording import change, p_value, p_value_if_known, size_of
 from enhancer.evaluation.measuring.metrics import direction
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Comparison, Finding
-    from enhancer.evaluation.judging.new_items import Cost, NewItems
+    from enhancer.evaluation.judging.new_items import NewItems
     from enhancer.evaluation.running.arms import Arm
 
 Level = Literal["semantic gain", "gain", "no significant gain", "loss", "below reference", "contradictory", "unknown"]
@@ -41,7 +41,7 @@ class Verdict:
     standing: Relation | None = None
     """Where the arm stands relative to that line; None without any."""
     costs_others: bool = False
-    """Whether the arm's new items make it significantly worse over everything."""
+    """Whether the arm is significantly worse elsewhere: its new items over everything, or a tail over all items."""
 
     def __str__(self) -> str:
         return self.text
@@ -130,13 +130,13 @@ class _PanelJudge:
         judgement = self._judgement()
         best = self.baseline if judgement.best is None else judgement.best.name
         standing = standing_of(self.finding, best, self.arms, self.metric)
-        cost = None if judgement.best is None else self._cost(best)
+        cost = None if judgement.best is None else self._cost(judgement.best)
         level, opening, sentences = self._with_standing(judgement, standing)
-        if cost is not None and self.name == "cold":
+        if cost is not None and self.name == "all" and cost.significant:
+            sentences.append(f"With new items among the others: {cost.sentences[-1]}")
+        elif cost is not None and self.name != "all":
             opening += cost.headline
             sentences += cost.sentences
-        elif cost is not None and cost.significant and self.name == "all":
-            sentences.append(f"With new items among the others: {cost.sentences[-1]}")
         if self.name == "all" and judgement.best is not None:
             sentences += self._tail(judgement.best, recommended=level in ("semantic gain", "gain"))
         found = None
@@ -310,13 +310,24 @@ class _PanelJudge:
             return f"{reached}, significantly better ({p_value(test)})"
         return f"{reached} ({p_value(test)}){', by another recipe' if apart else ': the LLM improves on it'}"
 
-    def _cost(self, arm: str) -> Cost | None:
-        return cost_of(arm, self.findings, self.controls, self.baseline, self.metric, self.shares)
+    def _cost(self, best: Arm) -> Cost | None:
+        """Return what the arm costs elsewhere: a gain on the tail over all items, one on new items over everything."""
+        if self.name == "tail":
+            overall = self.findings.get("all")
+            test = None if overall is None else overall.compare(best.name, self._without_vectors(best), self.metric)
+            if test is None or not test.worse:
+                return None
+            return Cost(True, f", but over all items {size_of(test)}{p_value_if_known(test)}: it costs the others", [])
+        return cost_of(best.name, self.findings, self._without_vectors(best), self.metric, self.shares)
+
+    def _without_vectors(self, arm: Arm) -> str:
+        """Return the name of the same backbone without vectors, or else of the baseline."""
+        own = self.controls[arm.name].backbone_only
+        return self.baseline if own is None else own.name
 
     def _tail(self, best: Arm, *, recommended: bool) -> list[str]:
         """Tell that an arm is below ids on the tail: if it is recommended, or if the loss is significant."""
-        tail, own = self.findings.get("tail"), self.controls[best.name].backbone_only
-        against = self.baseline if own is None else own.name
+        tail, against = self.findings.get("tail"), self._without_vectors(best)
         test = None if tail is None else tail.compare(best.name, against, self.metric)
         if tail is None or test is None or test.gain >= 0 or not (recommended or test.worse):
             return []

@@ -41,6 +41,12 @@ def percentage(relative: float) -> str:
     return f"{relative:+.1%}".replace("-", MINUS)
 
 
+def size_of(comparison: Comparison) -> str:
+    """Return the relative change, or the difference if the baseline is 0."""
+    delta, relative = comparison.paired.delta, comparison.relative
+    return format_number(delta).replace("-", MINUS) if relative is None else percentage(relative)
+
+
 def change(comparison: Comparison) -> str:
     """Return the relative change after a comma, such as ``, +3.1%``; empty if the baseline is 0."""
     if comparison.relative is None:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import EvaluationError
-from enhancer.evaluation.judging.formatting import format_number, metric_label
+from enhancer.evaluation.judging.formatting import format_change, format_number, metric_label
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
+from enhancer.evaluation.reporting.cards import verdict_card
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
 from enhancer.evaluation.reporting.sections import beyond_accuracy_table, cost_plots, search_table, svg_markup
 from enhancer.files import atomic_replace
@@ -139,7 +140,7 @@ def _page(
         "metric": metric_label(metric),
         "baseline": ablation.baseline,
         "seeds": len(ablation.seeds),
-        "cards": [_card(ablation, name, metric) for name in shown],
+        "cards": [verdict_card(ablation, name, _title(name)) for name in shown],
         "legend": [
             {"name": arm.name, "text": arm.description, "colour": colours[arm.name], "hollow": arm.shuffle}
             for arm in ablation.arms
@@ -184,22 +185,6 @@ def _colours(ablation: Ablation) -> dict[str, str]:
             suffixes[arm.name] = str(used % _COLOURS)
             used += 1
     return suffixes
-
-
-def _card(ablation: Ablation, name: str, metric: str) -> dict[str, Any]:
-    verdict, finding = ablation.verdicts[name], ablation.findings[name]
-    against = None if verdict.arm is None else finding.compare(verdict.arm, ablation.baseline, metric)
-    relative = None if against is None else against.relative
-    words = verdict.text.partition(": ")[2]
-    return {
-        "panel": _TITLES[name],
-        "level": verdict.level,
-        "css": verdict.level.replace(" ", "-"),
-        "change": "" if relative is None else _percent(relative),
-        "arm": verdict.arm,
-        "text": (words[:1].upper() + words[1:]).replace("p < ", "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}"),
-        "description": finding.description,
-    }
 
 
 def _gains(
@@ -253,10 +238,9 @@ def _levels(ablation: Ablation, finding: Finding, metric: str, colours: Mapping[
         )
         for arm in ablation.arms
     ]
-    # Reference lines cannot rank cold items better than chance, so they are not shown there.
-    lines = (
-        [] if finding.name.startswith("cold") else [(n, v[metric]) for n, v in finding.reference.items() if metric in v]
-    )
+    # Reference lines cannot rank cold items better than chance: there, content baselines are what to beat.
+    unfair = finding.name.startswith("cold") and not finding.content
+    lines = [] if unfair else list(finding.lines(metric).items())
     title = _title(finding.name)
     label = f"{title}: {metric_label(metric)} of each arm"
     return {"title": title, "description": _describe(finding), "svg": svg_markup(plots.levels(rows, lines, label))}
@@ -336,11 +320,19 @@ def _numbers(ablation: Ablation, finding: Finding) -> dict[str, Any]:
             std, comparison = finding.std(arm.name, metric), finding.compare(arm.name, ablation.baseline, metric)
             reached = format_number(finding.mean(arm.name, metric))
             cells.append(reached if std is None else f"{reached} ± {format_number(std)}")
-            cells.append("" if comparison is None or comparison.relative is None else _percent(comparison.relative))
+            cells.append(
+                "" if comparison is None or comparison.relative is None else format_change(comparison.relative)
+            )
             cells.append(
                 "" if comparison is None or comparison.p_adjusted is None else format_number(comparison.p_adjusted, 3)
             )
         rows.append((arm.name, cells))
+    for name in finding.content:
+        cells = []
+        for metric in ablation.metrics:
+            known = metric in finding.per_seed[name]
+            cells += [format_number(finding.mean(name, metric)) if known else "", "", ""]
+        rows.append((f"{name} (content baseline)", cells))
     for line, reached_by in finding.reference.items():
         cells = []
         for metric in ablation.metrics:
@@ -368,6 +360,12 @@ def _markdown(ablation: Ablation) -> str:
                 cells.append(f"{format_number(finding.mean(arm.name, metric))}{spread}{star}")
             name = arm.name.replace("|", "\\|")
             lines.append(f"| {_title(finding.name)} | {name} | {' | '.join(cells)} |")
+        beside = {
+            name: {metric: finding.mean(name, metric) for metric in finding.per_seed[name]} for name in finding.content
+        }
+        for name, reached in (beside | ({} if finding.name.startswith("cold") else finding.reference)).items():
+            cells = [format_number(reached[metric]) if metric in reached else "" for metric in ablation.metrics]
+            lines.append(f"| {_title(finding.name)} | {name} | {' | '.join(cells)} |")
     lines.append(f"\n* differs from {ablation.baseline}, p < .05 (paired t over seeds, Holm)")
     return "\n".join(lines)
 
@@ -378,7 +376,7 @@ def _others(ablation: Ablation) -> list[Arm]:
 
 def _note(comparison: Comparison) -> str:
     """Format the relative change, or the difference if the baseline is 0."""
-    shown = f"{comparison.paired.delta:+.4f}" if comparison.relative is None else _percent(comparison.relative)
+    shown = f"{comparison.paired.delta:+.4f}" if comparison.relative is None else format_change(comparison.relative)
     return f"{shown.replace('-', _MINUS)}{' *' if comparison.significant else ''}"
 
 
@@ -389,13 +387,6 @@ def _title(name: str) -> str:
 def _describe(finding: Finding) -> str:
     sizes = f"{finding.users:,} users, {finding.items:,} items, {finding.interactions:,} test interactions"
     return f"{finding.description}: {sizes}"
-
-
-def _percent(value: float) -> str:
-    if value >= 9.95:
-        return f"×{1 + value:.0f}"  # noqa: RUF001  multiplication sign
-    shown = f"{value:+.0%}" if abs(value) >= 0.995 else f"{value:+.1%}"
-    return shown.replace("-", _MINUS)
 
 
 def _or_empty(value: float | None) -> str:
