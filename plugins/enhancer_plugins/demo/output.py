@@ -43,7 +43,7 @@ def render(ablation: Ablation, showcase: Showcase, *, recorded: bool) -> str:
         f"Profiles: {origin}, from title, year and genres only. Means over {len(ablation.seeds)} "
         f"{'seed' if len(ablation.seeds) == 1 else 'seeds'}, ± one standard deviation."
     )
-    parts = ["", opening, _results(ablation), _legend(ablation), _verdicts(ablation)]
+    parts = ["", opening, _verdicts(ablation), _results(ablation), _legend(ablation)]
     parts += [_user(case) for case in showcase.users]
     parts += [_similar(showcase), _cold(showcase.cold)]
     return "\n\n".join(parts)
@@ -91,7 +91,7 @@ def _results(ablation: Ablation) -> str:
     rows = []
     for name in ablation.findings["all"].reference:
         values = [f"{ablation.findings[s].reference[name][metric]:.4f}         " for s, metric, _ in columns]
-        rows.append([name, "reference, no training", *values])
+        rows.append([name, "reference, no vectors", *values])
     for arm in ablation.arms:
         cells = []
         for stratum, metric, _ in columns:
@@ -99,6 +99,13 @@ def _results(ablation: Ablation) -> str:
             std = finding.std(arm.name, metric)
             cells.append(f"{finding.mean(arm.name, metric):.4f}" + ("" if std is None else f" ± {std:.4f}"))
         rows.append([arm.name, ARMS.get(arm.name, arm.description), *cells])
+    content = ablation.findings["cold"].content if "cold" in ablation.findings else []
+    for name in content:
+        cells = [
+            f"{ablation.findings[stratum].mean(name, metric):.4f}         " if stratum == "cold" else ""
+            for stratum, metric, _ in columns
+        ]
+        rows.append([name, "content baseline", *cells])
     return table(head, rows, right=range(2, len(head)))
 
 
@@ -117,7 +124,7 @@ def _legend(ablation: Ablation) -> str:
 
 def _verdicts(ablation: Ablation) -> str:
     words = [str(each) for each in ablation.verdict.values()]
-    return "\n".join([*words, *_profile_against_text(ablation)])
+    return "\n\n".join([*words, *_profile_against_text(ablation)])
 
 
 def _profile_against_text(ablation: Ablation) -> list[str]:

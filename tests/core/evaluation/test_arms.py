@@ -47,6 +47,9 @@ def test_the_configured_fuser_is_an_arm_with_a_placebo_of_its_own():
     assert list(got) == ["none", "align", "concat", "text", "placebo"]
     assert got["concat"] == Arm("concat", "concat", {"dim": 8})
     assert got["placebo"] == replace(got["concat"], name="placebo", shuffle=True)
+    wide = {"placebo": {"input": ["profile", "text"]}}  # not a placebo of the configured arm
+    got = named({"arms": ["none", "concat", "placebo"], "arm": wide}, fuser={"use": "concat"})
+    assert got == ["none", "concat", "placebo", "text", "concat-placebo"]
     assert named({"arms": ["none", "align"], "controls": False}, fuser={"use": "concat"}) == ["none", "align"]
     assert named({"arms": ["none"]}, fuser={"use": "concat"}) == ["none"]  # without vectors there is nothing to control
 

@@ -149,7 +149,7 @@ def _configured_arms(settings: Settings, uses_semantics: Callable[[str], bool]) 
         return name if name not in taken else free(f"configured-{name}")
 
     arm = Arm(name=free(fuser.use), fuser=fuser.use, fuser_options=fuser.options, inputs=settings.inputs)
-    return arm, replace(arm, name=free(f"{arm.name}-{PLACEBO_ARM}"), shuffle=True)
+    return arm, replace(arm, name=free(f"{fuser.use}-{PLACEBO_ARM}"), shuffle=True)
 
 
 def _check_name(name: str, settings: Settings, fusers: Collection[str]) -> None:
