@@ -60,6 +60,11 @@ def _unless_zero(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 def training(result: Mapping[str, Any]) -> str:
     """Render the artifact and the metrics of a run of ``train``."""
     metrics = [(name, number(value)) for name, value in (result.get("metrics") or {}).items()]
+    if exploration := result.get("exploration"):
+        metrics += [
+            (f"{name.replace('new_items', 'share of new items')} over everything", _without_and_with(exploration, name))
+            for name in exploration["with"]
+        ]
     return pairs(
         [
             ("artifact", str(result["artifact"])),
@@ -79,6 +84,11 @@ def _epochs(result: Mapping[str, Any]) -> str:
     elif kept not in (None, result["epochs"]):
         told += f", the best is {count(kept)}"
     return f"{told}; {result['stopped']}" if result.get("stopped") else told
+
+
+def _without_and_with(exploration: Mapping[str, Any], name: str) -> str:
+    without, promised = exploration["without"][name], exploration["with"][name]
+    return f"{number(promised)} with [serving], {number(without)} without"
 
 
 def diagnosis(result: Mapping[str, Any]) -> str:

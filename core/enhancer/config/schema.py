@@ -329,6 +329,23 @@ class EvaluationConfig(Options):
     """Train even if profiles or texts of users may have been written from held-out interactions; the report says so."""
 
 
+class ServingConfig(Options):
+    """``[serving]``: the share of lists that new items get, which training has not seen."""
+
+    explore: float = Field(default=0.0, ge=0, le=1)
+    """Share of all places in lists that new items get, whatever their scores; see
+    :mod:`enhancer.serving.new_items`."""
+    new_items_cap: float | None = Field(default=None, ge=0, le=1)
+    """Largest share of a list that is new items. By default there is no limit without ``explore``, and with it new
+    items get the promised places alone."""
+
+    @model_validator(mode="after")
+    def _cap_is_not_below_the_promise(self) -> Self:
+        if self.new_items_cap is not None and self.new_items_cap < self.explore:
+            raise ValueError(f"new_items_cap = {self.new_items_cap:g} is below explore = {self.explore:g}: raise it")
+        return self
+
+
 class Settings(Options):
     """The whole configuration file."""
 
@@ -341,6 +358,7 @@ class Settings(Options):
     fuser: FuserConfig = FuserConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     observers: dict[str, ObserverConfig] = Field(default_factory=dict)
+    serving: ServingConfig = ServingConfig()
     artifact: Path = Path("artifact")
     """Folder of the serving artifact that ``enhancer train`` writes."""
     seed: int = 0

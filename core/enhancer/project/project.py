@@ -268,10 +268,12 @@ class Project:
     # --- serving -------------------------------------------------------------------------------------------------
 
     def ranker(self) -> Ranker:
-        """Load the artifact that :meth:`train` wrote."""
+        """Load the artifact that :meth:`train` wrote, with those keys of ``[serving]`` that are set."""
         from enhancer.serving import Ranker
 
-        return Ranker.load(self.root / self.settings.artifact)
+        serving = self.settings.serving
+        shares = serving.model_dump(include=serving.model_fields_set)
+        return Ranker.load(self.root / self.settings.artifact, **shares)
 
     def recommend(self, user_ids: Sequence[str], k: int = 10) -> list[Recommendation]:
         """Return the ``k`` best items for each user, without those seen in training."""

@@ -32,6 +32,9 @@ class TrainingReport:
     """Options that were chosen for it, besides its defaults."""
     choice: dict[str, Any] | None = None
     """The candidates and their trials; see :meth:`enhancer.evaluation.choosing.choice.BackboneChoice.to_json`."""
+    exploration: dict[str, Any] | None = None
+    """Metrics over everything ``without`` and ``with`` the share of places that ``[serving]`` gives to new items, and
+    the share of places that held-out items have; None without such a share or without held-out items."""
     stopped: str | None = None
     """Why training stopped before the last epoch; None if it did not."""
 
@@ -46,7 +49,7 @@ class TrainingReport:
             "metrics": self.metrics,
             **{
                 name: value
-                for name in ("backbone", "backbone_options", "choice")
+                for name in ("exploration", "backbone", "backbone_options", "choice")
                 if (value := getattr(self, name)) is not None
             },
         }

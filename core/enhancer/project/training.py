@@ -6,11 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ArtifactError
-from enhancer.evaluation import Arm, fit, training_data
+from enhancer.evaluation import Arm, Views, fit, training_data
+from enhancer.project.exploration import exploration_cost
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.results import TrainingReport
 from enhancer.project.run_setup import epoch_hook, require_fitting_task, run_cache
 from enhancer.serving import Ranker, write_artifact
+from enhancer.serving.new_items import NewItemShare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +46,9 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
     data = training_data(split, users, items, sides=parts.sides, labelled="labels" in backbone.takes)
     cache = run_cache(parts)
     run = cache.key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
-    if keep and (report := _read_report(folder, run, settings.artifact, chosen)) is not None:
+    share = NewItemShare(settings.serving.explore, settings.serving.new_items_cap)
+    serving = settings.serving.model_dump(mode="json")
+    if keep and (report := _read_report(folder, run, settings.artifact, chosen, serving)) is not None:
         return report
     fitted, metrics = fit(
         backbone,
@@ -57,6 +61,9 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         on_epoch=epoch_hook(parts),
         checkpoint=cache.checkpoint(run),
     )
+    exploration = None
+    if share.active:
+        exploration = exploration_cost(Views(split), fitted.factors, share, settings.evaluation.metrics)
     write_artifact(
         folder,
         factors=fitted.factors,
@@ -77,6 +84,8 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
             "probabilities": "labels" in backbone.takes,
             "embedder": parts.embedder.fingerprint if fuser.uses_semantics else None,
             "metrics": metrics,
+            "serving": serving,
+            "exploration": exploration,
             "epochs": fitted.epochs,
             "best_epoch": fitted.best_epoch,
             "stopped": fitted.stopped,
@@ -90,6 +99,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         stopped=fitted.stopped,
         seconds=time.perf_counter() - started,
         metrics=metrics,
+        exploration=exploration,
         **chosen,
     )
 
@@ -110,12 +120,17 @@ def _titles(parts: ProjectParts) -> list[str] | None:
     return [titles.get(item) or "" for item in parts.split.train.item_ids] if any(titles.values()) else None
 
 
-def _read_report(folder: Path, run: str, artifact: Path, chosen: dict[str, Any]) -> TrainingReport | None:
-    """Read the report of an intact artifact in ``folder`` that the run of that key wrote; None if there is none."""
+def _read_report(
+    folder: Path, run: str, artifact: Path, chosen: dict[str, Any], serving: dict[str, Any]
+) -> TrainingReport | None:
+    """Read the report of an intact artifact in ``folder`` that the run of that key wrote; None if there is none.
+
+    ``serving`` is the table of that name, which an artifact carries as well.
+    """
     started = time.perf_counter()
     try:
         manifest: dict[str, Any] = Ranker.load(folder, verify=True).manifest
-        if manifest.get("run") != run:
+        if manifest.get("run") != run or manifest.get("serving") != serving:
             return None
         return TrainingReport(
             artifact=artifact,
@@ -124,6 +139,7 @@ def _read_report(folder: Path, run: str, artifact: Path, chosen: dict[str, Any])
             stopped=manifest.get("stopped"),
             seconds=time.perf_counter() - started,
             metrics=manifest["metrics"],
+            exploration=manifest["exploration"],
             **chosen,
         )
     except (ArtifactError, KeyError):

@@ -9,7 +9,6 @@ import numpy as np
 from enhancer.serving.index_file import open_index
 from enhancer.serving.results import Recommendation
 from enhancer.serving.rows import check_k
-from enhancer.serving.topk import top_k
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,22 +51,31 @@ class ApproximateRanker:
         # Ask for extra items to replace the excluded ones. Amounts are rounded up to powers of two and users with equal
         # amounts share a search, so that one long history does not widen the search of every user.
         wanted = [min(k + (len(rows) if exclude_seen else 0), indexed) for rows in seen]
-        amounts = np.array([1 << max(n - 1, 0).bit_length() for n in wanted], dtype=np.int64)
-        added = np.arange(indexed, len(items))
+        amounts = np.minimum([1 << max(n - 1, 0).bit_length() for n in wanted], indexed)
+        # With places promised to new items, the index cannot know the best of them.
+        shares = self.ranker.new_items
+        is_new = shares.mask(len(items)) if shares.share.active else np.arange(len(items)) >= indexed
+        new = np.flatnonzero(is_new)
         results: dict[int, Recommendation] = {}
-        for amount in np.unique(amounts):
-            users = np.flatnonzero(amounts == amount)
-            for user, found in zip(users, self._index.search(queries[users], min(int(amount), indexed)), strict=True):
-                candidates = np.union1d(found[found >= 0], added)
+        while len(results) < len(user_ids):
+            amount = int(min(amounts[user] for user in range(len(user_ids)) if user not in results))
+            users = np.array([user for user in np.flatnonzero(amounts == amount).tolist() if user not in results])
+            for user, found in zip(users.tolist(), self._index.search(queries[users], amount), strict=True):
+                candidates = np.union1d(found[found >= 0], new)
                 if exclude_seen:
                     candidates = np.setdiff1d(candidates, seen[user], assume_unique=True)
-                best, scores = top_k(queries[user, None], items[candidates], k)
+                if shares.share.active and amount < indexed and np.count_nonzero(~is_new[candidates]) < k:
+                    amounts[user] = min(4 * amount, indexed)  # new items took the places of trained ones
+                    continue
+                best, scores = shares.top_k(
+                    [user_ids[user]], queries[user, None], items[candidates], k, candidates=candidates
+                )
                 scored = [
                     (ids[int(candidates[place])], score)
                     for place, score in zip(best[0].tolist(), scores[0].tolist(), strict=True)
                     if place >= 0
                 ]
-                results[int(user)] = Recommendation(user_ids[int(user)], scored)
+                results[user] = Recommendation(user_ids[user], scored)
         return [results[user] for user in range(len(user_ids))]
 
     def recall(self, user_ids: Sequence[str], k: int = 10) -> float:

@@ -19,6 +19,7 @@ from enhancer.serving.additions import AddedItems, FoldedUser
 from enhancer.serving.artifact import Artifact, open_artifact
 from enhancer.serving.foldin import FoldIn
 from enhancer.serving.ids import IdTable, ItemIds, StringTable
+from enhancer.serving.new_items import NewItems, NewItemShare
 from enhancer.serving.results import Neighbours, Recommendation, Scored
 from enhancer.serving.rows import check_ids, check_k, check_vectors, inverse_norms, pairs_of, restrict_to
 from enhancer.serving.topk import top_k
@@ -38,7 +39,7 @@ class Ranker:
     Create it with :meth:`load`.
     """
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, share: NewItemShare | None = None) -> None:
         tensors = artifact.tensors
         self.manifest = artifact.manifest
         """Manifest of the artifact: configuration, seed, metrics, versions."""
@@ -50,6 +51,9 @@ class Ranker:
         self._titles = StringTable("titles", tensors) if "titles.offsets" in tensors else None
         self._place_items = self._placement("items", tensors)
         self._place_users = self._placement("users", tensors)
+        share = NewItemShare.of(artifact.manifest, None, None) if share is None else share
+        self.new_items = NewItems(share, self._user_ids, self._seen_items, len(self._item_ids))
+        """Which items are new, and the share of lists that they get."""
         self._artifact = artifact
         self._added = AddedItems()
         self._folded: dict[str, FoldedUser] = {}
@@ -57,18 +61,31 @@ class Ranker:
         _RANKERS.add(self)
 
     @classmethod
-    def load(cls, folder: str | Path, *, verify: bool = False, in_memory: bool = False) -> Ranker:
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        verify: bool = False,
+        in_memory: bool = False,
+        explore: float | None = None,
+        new_items_cap: float | None = None,
+    ) -> Ranker:
         """Open an artifact; its matrices are mapped into memory, which takes milliseconds.
 
         Args:
             folder: Folder of the artifact.
             verify: Compare the sha256 of the tensors file with the manifest's, which reads all of it.
             in_memory: Read the matrices instead of mapping them; later changes of the file have no effect.
+            explore: Share of places that new items get; by default that of the artifact. See
+                :mod:`enhancer.serving.new_items`.
+            new_items_cap: Largest share of a list that is new items; by default that of the artifact.
 
         Raises:
             ArtifactError: The artifact is missing, damaged, or was written by a newer enhancer.
+            ConfigError: A share is not between 0 and 1, or the cap is below ``explore``.
         """
-        return cls(open_artifact(folder, verify=verify, in_memory=in_memory))
+        artifact = open_artifact(folder, verify=verify, in_memory=in_memory)
+        return cls(artifact, NewItemShare.of(artifact.manifest, explore, new_items_cap))
 
     def __repr__(self) -> str:
         return f"Ranker({str(self.folder)!r}, users={self.n_users}, items={self.n_items})"
@@ -93,6 +110,8 @@ class Ranker:
         exclude: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     ) -> list[Recommendation]:
         """Recommend the ``k`` best items to each user, or fewer if not enough are left. Ties go to the earlier item.
+
+        New items get the share of places that :attr:`new_items` says.
 
         Args:
             user_ids: User ids.
@@ -125,7 +144,9 @@ class Ranker:
         masked = (np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])) if pairs else None
         if candidate_rows is not None:
             masked, banned = restrict_to(candidate_rows, masked, banned)
-        rows, scores = top_k(queries, items, k, masked=masked, banned=banned)
+        rows, scores = self.new_items.top_k(
+            user_ids, queries, items, k, candidates=candidate_rows, masked=masked, banned=banned
+        )
         if candidate_rows is not None and len(candidate_rows):
             rows = np.where(rows >= 0, candidate_rows[rows], -1)
         return [

@@ -45,6 +45,16 @@ def serve(
     threads: Annotated[
         int, typer.Option(min=1, help="Number of worker threads.", show_default="cores, at most 4")
     ] = _LIMITS.threads,
+    explore: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Share of places that new items get whatever their scores; by default the artifact's."
+        ),
+    ] = None,
+    new_items_cap: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Largest share of a list that is new items; by default the artifact's."),
+    ] = None,
     in_memory: Annotated[
         bool, typer.Option("--in-memory", help="Load the artifact into memory instead of memory-mapping it.")
     ] = False,
@@ -56,7 +66,7 @@ def serve(
     Endpoints: /recommend, /similar, /health, /openapi.json. A new artifact is loaded without dropping requests, at once
     on SIGHUP. SIGTERM stops the server gracefully.
     """
-    flags = {
+    flags: dict[str, str | float] = {
         "host": host,
         "port": port,
         "watch": watch,
@@ -70,10 +80,14 @@ def serve(
     }
     switches = {"in-memory": in_memory, "verify": verify, "access-log": access_log}
     switches |= {"quiet": session.quiet, "log-json": jsonlog.enabled()}
+    folder, shares = _folder_and_shares(session, artifact)
+    given = {"explore": explore, "new_items_cap": new_items_cap}
+    shares |= {name: value for name, value in given.items() if value is not None}
+    flags |= {name.replace("_", "-"): value for name, value in shares.items()}
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     arguments += [f"--{name}" for name, on in switches.items() if on]
     # Replace this process by one that has not imported plugins and stores; the process id stays the same.
-    arguments += ["--", str(_folder(session, artifact))]
+    arguments += ["--", str(folder)]
     if os.name == "posix":
         sys.stdout.flush()
         sys.stderr.flush()
@@ -116,7 +130,14 @@ def index(
 
 
 def _folder(session: Session, artifact: Path | None) -> Path:
+    return _folder_and_shares(session, artifact)[0]
+
+
+def _folder_and_shares(session: Session, artifact: Path | None) -> tuple[Path, dict[str, float]]:
+    """Return the folder of the artifact, and those keys of ``[serving]`` that a project sets."""
     if artifact is not None:
-        return artifact
+        return artifact, {}
     with session.opened() as project:
-        return project.root / project.settings.artifact
+        serving = project.settings.serving
+        shares = serving.model_dump(include=serving.model_fields_set, exclude_none=True)
+        return project.root / project.settings.artifact, shares

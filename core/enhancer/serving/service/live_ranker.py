@@ -37,9 +37,12 @@ class LiveRanker:
         prepare: Called with each newly loaded ranker before it serves requests, for example to add items and users.
         in_memory: Read tensors into memory instead of mapping them.
         verify: Compare the sha256 of each artifact with its manifest before use.
+        explore: As for :meth:`Ranker.load`.
+        new_items_cap: As for :meth:`Ranker.load`.
 
     Raises:
         ArtifactError: The artifact is missing or damaged.
+        ConfigError: A share is not between 0 and 1, or the cap is below ``explore``.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class LiveRanker:
         prepare: Callable[[Ranker], None] | None = None,
         in_memory: bool = False,
         verify: bool = False,
+        explore: float | None = None,
+        new_items_cap: float | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.reloads = 0
@@ -56,6 +61,7 @@ class LiveRanker:
         self.error: EnhancerError | None = None
         """Why the newest artifact could not be loaded; None if it is the one being served."""
         self._prepare, self._in_memory, self._verify = prepare, in_memory, verify
+        self._explore, self._new_items_cap = explore, new_items_cap
         self._loading = threading.Lock()
         self._old: weakref.WeakSet[Ranker] = weakref.WeakSet()
         self._loaded_signature = self._signature()
@@ -108,7 +114,13 @@ class LiveRanker:
                     _log.exception("checking for a new artifact failed")
 
     def _load(self) -> Ranker:
-        ranker = Ranker.load(self.folder, verify=self._verify, in_memory=self._in_memory)
+        ranker = Ranker.load(
+            self.folder,
+            verify=self._verify,
+            in_memory=self._in_memory,
+            explore=self._explore,
+            new_items_cap=self._new_items_cap,
+        )
         if self._prepare is not None:
             self._prepare(ranker)
         ranker.warm()

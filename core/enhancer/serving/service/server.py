@@ -166,6 +166,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--max-waiting", type=int, default=default.waiting, help="maximum requests that wait (default: %(default)s)")
     add("--timeout", type=float, default=default.timeout, help="seconds until a request fails (default: %(default)s)")
     add("--threads", type=int, default=default.threads, help="worker threads (default: %(default)s)")
+    share = "share of places that {}; by default that of the artifact"
+    add("--explore", type=float, help=share.format("new items get whatever their scores"))
+    add("--new-items-cap", type=float, help=share.format("new items get at most"))
     add("--in-memory", action="store_true", help="read the artifact instead of mapping it")
     add("--verify", action="store_true", help="check the artifact's sha256 before use")
     add("--access-log", action="store_true", help="log each request")
@@ -180,7 +183,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log.setLevel(logging.ERROR if given.quiet else logging.INFO)
     try:
         limits = Limits(given.max_k, given.max_batch, given.max_body, given.timeout, given.threads, given.max_waiting)
-        live = LiveRanker(given.artifact, in_memory=given.in_memory, verify=given.verify)
+        live = LiveRanker(
+            given.artifact,
+            in_memory=given.in_memory,
+            verify=given.verify,
+            explore=given.explore,
+            new_items_cap=given.new_items_cap,
+        )
         return serve(
             live,
             host=given.host,
