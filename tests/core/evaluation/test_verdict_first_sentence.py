@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from enhancer.evaluation import Arm, ArmRun, Views, evaluate, holm, popularity
+from enhancer.contracts import Factors
+from enhancer.evaluation import Arm, ArmRun, Views, evaluate, holm
 from enhancer.evaluation.judging.comparing import compare_arms
 from enhancer.evaluation.judging.controls import controls_by_arm
 from enhancer.evaluation.judging.new_items import NewItems
@@ -115,10 +116,8 @@ def test_the_test_over_users_is_students(ablation, world):
     assert finding.reference["popularity"][metric] == pytest.approx(finding.mean("beside", metric) - got.delta)
     users = np.mean([run.scores["all"].values[metric] for run in runs], axis=0)
     views = Views(world[0])
-    line = evaluate(
-        popularity(views.split.train, views.n_users, views.n_items), views.warm_test, seen=views.seen_testing,
-        candidates=views.warm_items, metrics=[metric],
-    )  # fmt: skip
+    popularity = Factors(np.ones((views.n_users, 1), np.float32), views.popularity.astype(np.float32)[:, None])
+    line = evaluate(popularity, views.warm_test, seen=views.seen_testing, candidates=views.warm_items, metrics=[metric])
     wanted = stats.ttest_rel(users, line.values[metric])
     assert (got.t, got.p) == (pytest.approx(wanted.statistic), pytest.approx(wanted.pvalue))
 
@@ -169,12 +168,12 @@ def test_what_new_items_cost_the_others_is_in_the_first_sentence():
     shares = NewItems(places=10, shown={"prior": [0.25] * SEEDS}, items=0.2, taken=0.1)
     costly = cold(0.2, {"none": 0.3, "prior": 0.276, "text": 0.3, "placebo": 0.3}, shares=shares)
     assert "but over everything \N{MINUS SIGN}8." in first_sentence(costly["cold"])
-    assert first_sentence(costly["cold"]).endswith("(p < .001): new items cost the others")
+    assert first_sentence(costly["cold"]).endswith("by prior (p < .001): new items cost the others")
     assert costly["cold"].costs_others
     assert (
         "take 25% of the first 10 places; they are 20% of the items and 10% of what users took" in costly["cold"].text
     )
-    assert "With new items among the others: Over everything prior reaches .27" in costly["all"].text
+    assert "With new items among the others, over everything prior reaches .27" in costly["all"].text
     free = cold(0.2, {"none": 0.3, "prior": 0.3, "text": 0.3, "placebo": 0.3}, shares=shares)
     assert not free["cold"].costs_others
     assert "no significant cost" in free["cold"].text
@@ -194,7 +193,7 @@ def test_a_gain_on_the_tail_that_costs_the_others_says_so():
     tail = {"none": 0.010, "prior": 0.020, "text": 0.012, "placebo": 0.010}
     costly = judged({"all": {**GAIN, "prior": 0.06, "text": 0.06}, "tail": tail})[0]["tail"]
     assert first_sentence(costly).startswith("On the tail: a semantic gain, but over all items \N{MINUS SIGN}1")
-    assert first_sentence(costly).endswith("it costs the others")
+    assert first_sentence(costly).endswith("the others pay for it")
     assert costly.costs_others
     free = judged({"all": GAIN, "tail": tail})[0]["tail"]
     assert first_sentence(free) == "On the tail: a semantic gain"

@@ -88,7 +88,7 @@ def cost_of(
     headline = ""
     if comparison.worse:
         known = p_value_if_known(comparison)
-        headline = f", but over everything {size_of(comparison)}{known}: new items cost the others"
+        headline = f"over everything {size_of(comparison)} by {arm}{known}: new items cost the others"
     return Cost(comparison.worse, headline, sentences)
 
 

@@ -62,6 +62,7 @@ class Verdict:
         }
 
 
+_GAINS: tuple[Level, ...] = ("semantic gain", "gain")
 _PLACES = {
     "all": "Over all items",
     "tail": "On the tail",
@@ -133,12 +134,14 @@ class _PanelJudge:
         cost = None if judgement.best is None else self._cost(judgement.best)
         level, opening, sentences = self._with_standing(judgement, standing)
         if cost is not None and self.name == "all" and cost.significant:
-            sentences.append(f"With new items among the others: {cost.sentences[-1]}")
+            over_everything = cost.sentences[-1]
+            sentences.append(f"With new items among the others, {over_everything[:1].lower()}{over_everything[1:]}")
         elif cost is not None and self.name != "all":
-            opening += cost.headline
+            if cost.significant:
+                opening += f", {'but' if level in _GAINS else 'and'} {cost.headline}"
             sentences += cost.sentences
         if self.name == "all" and judgement.best is not None:
-            sentences += self._tail(judgement.best, recommended=level in ("semantic gain", "gain"))
+            sentences += self._tail(judgement.best, recommended=level in _GAINS)
         found = None
         if self.name == "all":
             found = contradiction(self.finding, best, self.baseline, self.metric, self.validation)
@@ -158,8 +161,7 @@ class _PanelJudge:
         level, opening, sentences = judgement.level, judgement.opening, list(judgement.sentences)
         if standing is None:
             return level, opening, sentences
-        gained = level in ("semantic gain", "gain")
-        words = standing.words(self.finding, self.metric, gained=gained)
+        words = standing.words(self.finding, self.metric, gained=level in _GAINS)
         if standing.content and judgement.best is not None:
             level, opening, sentences = self._against_content(judgement, standing)
         elif standing.beaten_by:
@@ -176,7 +178,7 @@ class _PanelJudge:
         assert judgement.best is not None
         best, comparison = judgement.best.name, standing.comparison
         level, opening = judgement.level, judgement.opening
-        gained = level in ("semantic gain", "gain")
+        gained = level in _GAINS
         words = standing.words(self.finding, self.metric, gained=False)
         if standing.beaten_by:
             level, opening = "below reference", words
@@ -317,7 +319,8 @@ class _PanelJudge:
             test = None if overall is None else overall.compare(best.name, self._without_vectors(best), self.metric)
             if test is None or not test.worse:
                 return None
-            return Cost(True, f", but over all items {size_of(test)}{p_value_if_known(test)}: it costs the others", [])
+            known = p_value_if_known(test)
+            return Cost(True, f"over all items {size_of(test)} by {best.name}{known}: the others pay for it", [])
         return cost_of(best.name, self.findings, self._without_vectors(best), self.metric, self.shares)
 
     def _without_vectors(self, arm: Arm) -> str:
