@@ -207,7 +207,7 @@ class AutoConfig(Options):
 
     candidates: list[str] | None = Field(default=None, min_length=1)
     """Names of the backbones to try; by default all installed ones that offer themselves."""
-    trials: int = Field(default=6, ge=1)
+    trials: int = Field(default=8, ge=1)
     """Largest number of fits of one candidate: the first with its defaults, the others with neighbouring options."""
 
 

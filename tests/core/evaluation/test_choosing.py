@@ -66,6 +66,8 @@ def test_the_penalty_is_varied_before_what_the_plugin_declares():
     steps = steps_of(_Varied())
     assert list(steps) == ["regularisation", "blur"]
     assert steps["blur"] == pytest.approx(3)
+    grid = {"blur": (1.0, 8.0), "learning_rate": (4.0, 1.0, 0.5), "off": ("none", 1.0)}
+    assert steps_of(_Varied(), grid) == pytest.approx(steps | {"learning_rate": 2.0})
     assert steps_of(_Varied(regularisation=0.0, blur=1e-9)).keys() == {"blur"}
 
 

@@ -220,7 +220,7 @@ def test_train_serves_the_best_candidate_with_the_best_neighbouring_options(proj
     assert values == sorted(values, reverse=True)
     assert report.choice["validation"] == values[0]
     trials = tried["good"]["trials"]
-    assert len(trials) == 6
+    assert len(trials) == 8
     assert trials[0]["options"] == {}
     assert trials[1]["options"] == {"blur": 1.6}  # a step up is worse, so the next one is down
     assert trials[2]["options"] == {"blur": 0.4}
@@ -259,7 +259,7 @@ def test_the_choice_is_remembered_by_train_and_ablate_and_depends_on_its_options
     assert ablation.to_json()["choice"] == first.choice
     fits.clear()
     project(backbone={"trials": 2}).train()
-    assert len(fits) == before - 4
+    assert len(fits) == before - 6
 
 
 def test_an_interrupted_choice_goes_on_where_it_stopped(project, fits, monkeypatch):

@@ -54,7 +54,7 @@ class BackboneChooser:
         *,
         sides: Sides | None = None,
         seed: int = 0,
-        trials: int = 6,
+        trials: int = 8,
     ) -> None:
         self._views, self._metrics, self._sides = views, list(metrics), sides
         self._seed, self._trials = seed, trials
@@ -219,7 +219,7 @@ class _Trier:
     def run(self) -> TriedBackbone:
         """Run the trials, and return the candidate with its best options."""
         options = self._backbone.resolved(self._data)
-        steps = steps_of(options)
+        steps = steps_of(options, self._backbone.reference)
         climb({name: options.in_effect(name) for name in steps}, steps, self._evaluate, self._may_go_on)
         best = self._best
         return TriedBackbone(

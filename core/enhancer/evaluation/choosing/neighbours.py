@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from enhancer.evaluation.running.search import DEFAULT_FACTORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from enhancer.contracts.options import Options
 
@@ -21,13 +21,23 @@ _FINEST = 1.1
 """Factor below which neighbours are not worth a fit."""
 
 
-def steps_of(options: Options) -> dict[str, float]:
+def steps_of(options: Options, tuned: Mapping[str, Sequence[object]] | None = None) -> dict[str, float]:
     """Return the options to vary, the strength of the penalty first, each with the factor of a step.
 
     The factor is the square root of the one that a hyper-parameter search divides and multiplies by.
+
+    Args:
+        options: Options of the candidate, as they are by default.
+        tuned: Further options, such as sizes, with values to try, as in :attr:`enhancer.contracts.Backbone.reference`.
+            The factor of these is the ratio of two neighbouring values.
     """
     factors = {**{name: DEFAULT_FACTORS[name] for name in _ALWAYS}, **options.searched}
-    return {name: math.sqrt(factor) for name, factor in factors.items() if _is_varied(options.in_effect(name))}
+    steps = {name: math.sqrt(factor) for name, factor in factors.items()}
+    for name, values in (tuned or {}).items():
+        numbers = sorted(value for value in values if isinstance(value, int | float))
+        if name not in steps and len(numbers) > 1 and numbers[0] > 0:
+            steps[name] = numbers[1] / numbers[0]
+    return {name: factor for name, factor in steps.items() if _is_varied(options.in_effect(name))}
 
 
 def climb(
