@@ -143,7 +143,7 @@ def written(_watched):
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A user whose cache holds the small tables, and whose epochs are few."""
+    """A user whose cache holds the small tables, and whose trials are few."""
     cache = tmp_path / "cache" / "enhancer" / "movielens-100k"
     cache.mkdir(parents=True)
     for name, text in zip(NAMES, small_tables(), strict=True):
@@ -151,8 +151,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")  # whatever the demo sets is undone
-    monkeypatch.setenv("ENHANCER_BACKBONE__EPOCHS", "2")
-    monkeypatch.setenv("ENHANCER_BACKBONE__DIM", "8")
+    monkeypatch.setenv("ENHANCER_BACKBONE__CANDIDATES", '["als", "popularity"]')
+    monkeypatch.setenv("ENHANCER_BACKBONE__TRIALS", "1")
     monkeypatch.setenv("ENHANCER_EVALUATION__WORKERS", "1")
     return tmp_path
 
@@ -178,7 +178,7 @@ def test_the_whole_demo_and_again(invoke, home, written):
     shown = done.out
     for words in ("40 users, 60 films", "12 films are held out", "recorded answers of a large language model"):
         assert words in shown
-    for arm in ("none", "text", "concat", "align", "both", "placebo", "align-placebo"):
+    for arm in ("none", "text", "prior", "both", "placebo", "prior-placebo"):
         assert f"\n{arm} " in shown  # a line of the table
     assert "popularity" in shown
     assert "NDCG@10" in shown
@@ -200,7 +200,7 @@ def test_the_whole_demo_and_again(invoke, home, written):
     result = again.json()
     assert (result["generate"]["requests"], result["generate"]["cached"]) == (0, 60)
     assert {place: tree(folder / place) for place in before} == before  # nothing was trained anew
-    assert set(result["ablate"]["arms"]) == {"none", "text", "concat", "align", "both", "placebo", "align-placebo"}
+    assert set(result["ablate"]["arms"]) == {"none", "text", "prior", "both", "placebo", "prior-placebo"}
     assert {"users", "similar", "cold"} == set(result["showcase"])
 
     # What it leaves is a project like any other.

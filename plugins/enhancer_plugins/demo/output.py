@@ -16,12 +16,11 @@ if TYPE_CHECKING:
 
 ARMS = {
     "none": "no feature",
-    "text": "raw text, no LLM, by align",
-    "concat": "LLM profile, by concat",
-    "align": "LLM profile, by align",
-    "both": "profile + text, by align",
-    "placebo": "both, but shuffled, by align",
-    "align-placebo": "profile, but shuffled, by align",
+    "text": "raw text, no LLM, by prior",
+    "prior": "LLM profile, by prior",
+    "both": "profile + text, by prior",
+    "placebo": "both, but shuffled, by prior",
+    "prior-placebo": "profile, but shuffled, by prior",
 }
 _COLUMNS = (
     ("all", "ndcg@10", "NDCG@10"),
@@ -130,9 +129,9 @@ def _verdicts(ablation: Ablation) -> str:
 def _profile_against_text(ablation: Ablation) -> list[str]:
     """Compare profile and raw text on held-out films, which the verdict does not cover."""
     finding, metric = ablation.findings.get("cold"), "recall@20"
-    if finding is None or not {"align", "text"} <= finding.per_seed.keys():
+    if finding is None or not {"prior", "text"} <= finding.per_seed.keys():
         return []
-    profile, text = finding.mean("align", metric), finding.mean("text", metric)
+    profile, text = finding.mean("prior", metric), finding.mean("text", metric)
     more, less = ("raw text", "the profile") if text > profile else ("the profile", "raw text")
     reason = " (the release year is informative, and profiles seldom contain it)" if text > profile else ""
     numbers = f"Recall@20 {max(text, profile):.4f} against {min(text, profile):.4f}"
@@ -141,7 +140,7 @@ def _profile_against_text(ablation: Ablation) -> list[str]:
 
 def _user_selection() -> str:
     return (
-        "The users at the lower quartile and at the median of history length. Recommended by the align model. "
+        "The users at the lower quartile and at the median of history length. Recommended by the prior model. "
         "✓: in the user's test ratings, which are not used in training."
     )
 

@@ -47,12 +47,10 @@ use = "lmdb"                   # or "sqlite"
 path = {store}
 
 [backbone]
-use = "lightgcn"               # or "fm"
-learning_rate = 0.02           # four times the default: faster, and slightly worse in every arm
-batch_size = 2850              # twice the default for this data: faster, and no worse on validation
+use = "auto"                   # the best on validation; or "lightgcn", "als", "ease", "popularity", "fm"
 
 [fuser]
-use = "align"                  # or "concat", "none"
+use = "prior"                  # or "concat", "align", "none"
 
 [evaluation]
 metrics = ["ndcg@10", "recall@20"]
@@ -60,7 +58,7 @@ split = "random"
 cold_items = 0.2               # share of films held out of training completely
 seeds = {seeds}
 workers = {workers}                    # concurrent training runs
-arms = ["none", "text", "concat", "align", "both", "placebo"]
+arms = ["none", "text", "prior", "both", "placebo"]
 
 [evaluation.arm.both]          # concatenated vectors of profile and raw text
 input = ["profile", "text"]
