@@ -37,22 +37,42 @@ class LightGCNOptions(TrainingOptions):
     precision of their normal prior, in the mean over embeddings. By default it follows from the loss and the mean
     number of interactions of a user or item (:func:`default_regularisation`)."""
     learning_rate: float = Field(default=5e-3, gt=0)
-    """Step size of Adam; 0.08 by default for multinomial."""
+    """Step size of Adam; 0.12 by default for multinomial."""
     epochs: int = Field(default=300, ge=0)
     """Maximum number of epochs; 1500 by default for multinomial, where an epoch is a single step."""
     eval_every: int = Field(default=5, ge=1)
     """Epochs between validations; 20 by default for multinomial."""
+    start: Literal["spectral", "random"] | None = None
+    """Initial embeddings: random, or random ones plus the leading singular vectors of the normalised interactions
+    (spectral), scaled to the smallest loss, from where the multinomial takes a quarter of the epochs. By default
+    spectral for multinomial over inner products, and random otherwise."""
     precision: Literal["auto", "single", "half"] = "auto"
     """Precision in which kernels read rows while propagating: float32 (single), bfloat16 (half, if ``dim`` is even;
     sums and parameters stay float32), or auto: half if the embeddings take more than 8 MB, when memory limits the
     speed."""
+
+    def in_effect(self, name: str) -> Any:
+        """Return the value of an option with defaults that depend on the loss; None if the loss does not use it."""
+        if name == "start" and self.start is None:
+            return "spectral" if self._may_start_spectrally() else "random"
+        return super().in_effect(name)
+
+    def without_effect(self) -> dict[str, str]:
+        """Return options that were set although the loss does not use them, with the reason."""
+        found = super().without_effect()
+        if self.start == "spectral" and not self._may_start_spectrally():
+            found["start"] = "requires loss = 'multinomial' and similarity = 'dot', whose value determines the scale"
+        return found
+
+    def _may_start_spectrally(self) -> bool:
+        return self.loss == "multinomial" and self.similarity == "dot"
 
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_the_loss(cls, data: Any) -> Any:
         """Apply the defaults of the multinomial loss, whose epoch is one step over all interactions."""
         if isinstance(data, dict) and data.get("loss") == "multinomial":
-            return {"learning_rate": 8e-2, "epochs": 1500, "eval_every": 20} | data
+            return {"learning_rate": 0.12, "epochs": 1500, "eval_every": 20} | data
         return data
 
 
@@ -110,7 +130,11 @@ class LightGCN(TrainedBackbone):
         """Return the untrained model of one run."""
         from enhancer_plugins.backbones.lightgcn_model import LightGCNModel
 
-        return LightGCNModel(recipe, self._weights(), data, fuser, seed=seed, precision=self.options.precision)
+        own = self.options
+        spectral = own.in_effect("start") == "spectral"
+        return LightGCNModel(
+            recipe, self._weights(), data, fuser, seed=seed, precision=own.precision, spectral=spectral
+        )
 
     def _weights(self) -> list[float]:
         """Return the weights of the layers, the input first."""

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from enhancer.contracts import TrainingStep
+from enhancer_plugins.backbones.spectral_start import Likelihood, spectral_start
 from enhancer_plugins.training import run, unseen
+from enhancer_plugins.training.compiled import threads
 from enhancer_plugins.training.compiled.steps import BprSteps
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
 from enhancer_plugins.training.model import (
@@ -44,6 +46,8 @@ class LightGCNModel(RankingModel):
         fuser: Fuser of the run.
         seed: Seed of all random numbers.
         precision: Precision in which kernels read rows.
+        spectral: Whether to start from :func:`~enhancer_plugins.backbones.spectral_start.spectral_start`, with the
+            random initial embeddings added to it. It depends on the interactions and the seed alone.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class LightGCNModel(RankingModel):
         *,
         seed: int,
         precision: Literal["auto", "single", "half"] = "auto",
+        spectral: bool = False,
     ) -> None:
         super().__init__(recipe, data, fuser, seed)
         self._weights = tuple(weights)
@@ -74,11 +79,24 @@ class LightGCNModel(RankingModel):
         if self.constant_columns is not None:
             self._constant = self._graph.apply(torch.cat(self.constant_columns), self._weights)
         start = torch.randn(self._graph.n, recipe.dim, generator=run.generator(seed, "embeddings"))
-        self.set_parameters({"embeddings": (start * recipe.init_std).to(self.device)})
+        start *= recipe.init_std
+        if spectral:
+            start += self._spectral_start(seed)
+        self.set_parameters({"embeddings": start.to(self.device)})
         self._bpr_steps: BprSteps | None = None
         if self.plain_bpr and self.engine == "numba":
             constant = None if self._constant is None else self._constant.numpy()
             self._bpr_steps = BprSteps(self._graph, self._weights, recipe.dim, recipe.regularisation, constant)
+
+    def _spectral_start(self, seed: int) -> torch.Tensor:
+        softmax, data = self.recipe.softmax, self.data
+        assert softmax is not None
+        graph = self._graph
+        if self.device != "cpu" or self.engine == "torch":  # the start is the same for every device and engine
+            graph = BipartiteGraph(data.n_users, data.n_items, data.users, data.items)
+        by = Likelihood(self._weights, softmax.temperature, self._penalty)
+        with threads.limited(torch_threads=1, kernel_threads=None):
+            return spectral_start(data, graph, self.recipe.dim, seed, by)
 
     def _columns(self) -> torch.Tensor | None:
         """Return the widening columns after propagation, ``[n, w]``."""

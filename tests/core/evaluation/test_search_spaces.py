@@ -85,7 +85,7 @@ STEP = {"learning_rate": (0.00125, 0.02)}
         (
             "lightgcn",
             {"loss": "multinomial"},
-            {"learning_rate": (0.02, 0.32), "regularisation": (0.12, 12.0), "temperature": (1 / 3, 3)},
+            {"learning_rate": (0.03, 0.48), "regularisation": (0.12, 12.0), "temperature": (1 / 3, 3)},
         ),
         ("fm", {}, {**STEP, "regularisation": (1e-3, 1e-1)}),
         ("fm", {"loss": "softmax"}, {**STEP, "regularisation": (1e-3, 1e-1), "temperature": (1 / 3, 3)}),

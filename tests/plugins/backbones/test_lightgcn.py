@@ -93,7 +93,7 @@ def test_a_step_follows_the_gradient_of_the_whole_loss(draws):
 def test_the_multinomial_is_a_likelihood_with_a_normal_prior():
     """The loss of one step over all interactions is minus their log posterior, divided by their number."""
     data = planted().data
-    fitted = fit(epochs=1, dim=16, loss="multinomial", regularisation=0.7, learning_rate=1e-3)
+    fitted = fit(epochs=1, dim=16, loss="multinomial", start="random", regularisation=0.7, learning_rate=1e-3)
     rows = (0.1 * torch.randn(110, 16, generator=generator(0, "embeddings"))).double()
     users, items = torch.from_numpy(data.users).long(), torch.from_numpy(data.items).long()
     liked = torch.zeros(110, 110, dtype=torch.float64)
@@ -131,7 +131,7 @@ def test_fusers_see_negatives_where_the_loss_takes_some(loss, drawn, more):
 
 def test_each_loss_has_defaults_of_its_own():
     own = LightGCNOptions(loss="multinomial", epochs=10)
-    assert (own.learning_rate, own.epochs, own.eval_every) == (0.08, 10, 20)
+    assert (own.learning_rate, own.epochs, own.eval_every) == (0.12, 10, 20)
 
 
 @pytest.mark.parametrize(
