@@ -10,6 +10,7 @@ import numpy as np
 from enhancer.errors import DataError, DivergenceError, PluginError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -129,9 +130,10 @@ def check_factors(factors: Factors, data: TrainingData, *, where: str) -> None:
             f"{list(factors.items.shape)}, expected as many columns in both"
         )
     for name, rows in (("user", factors.users), ("item", factors.items)):
-        finite = np.isfinite(rows)
-        if not finite.all():
-            row = int(np.flatnonzero(~finite.all(axis=1))[0])
+        with np.errstate(over="ignore", invalid="ignore"):
+            finite = bool(np.isfinite(rows.sum()))
+        if not finite and not np.isfinite(rows).all():  # a sum may overflow, too; it needs no table of truth values
+            row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
             raise DivergenceError(f"{where}: the factors of {name} row {row} are not finite")
 
 
@@ -153,6 +155,9 @@ class Fitted:
     """One entry per epoch: ``epoch``, ``loss``, ``seconds`` and, if validated, ``metric``; before them, for a backbone
     that validates a simple model first, an entry for epoch 0 without ``loss``. A closed-form backbone may leave it
     empty: :meth:`~enhancer.contracts.Backbone.fit_checked` then validates the result and adds an entry."""
+    serving: Callable[[], Factors] | None = None
+    """Returns factors with fewer columns to serve, where ``factors`` are the model's exact scores and too wide for
+    that; None to serve ``factors``. Placements must go with the result. ``train`` reports what it costs."""
     stopped: str | None = None
     """Why training stopped before the last epoch, such as ``validation did not improve in 6 validations``; None if it
     did not."""

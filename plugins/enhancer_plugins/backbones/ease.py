@@ -5,6 +5,7 @@ Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW, https://
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -38,7 +39,7 @@ class EASEOptions(Options):
     """Which scores are evaluated: the model's own, which take a dense matrix of users by items, or those of the
     low-rank form, which fusers can adjust."""
     rank: int = Field(default=512, ge=1)
-    """Columns of the low-rank form, which is served."""
+    """Columns of the low-rank form, which ``train`` serves."""
 
 
 class EASE(Backbone):
@@ -75,7 +76,7 @@ class EASE(Backbone):
 
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
         """Invert the matrix of items; with ``regularisation = "auto"``, once for each penalty tried."""
-        model = _Model(data, self.display_name)
+        model = ItemWeights(data, self.display_name)
         rank = min(self.options.rank, data.n_items)
         fusion = fuser.build_checked(data, rank if self.options.scores == "low-rank" else data.n_items, seed=seed)
         histories = model.dense_histories() if self.options.scores == "full" else None
@@ -83,9 +84,10 @@ class EASE(Backbone):
         def fit(regularisation: float) -> Fitted:
             weights = model.weights(regularisation)
             if histories is None:
-                users, items = model.low_rank(weights, rank)
-                return finish(fusion, data, users, items, seed=seed)
-            return Fitted(factors=Factors(histories, weights))
+                low = model.low_rank(weights, rank)
+                return finish(fusion, data, low.users, low.items, seed=seed)
+            narrow = partial(model.low_rank, weights, rank) if rank < data.n_items else None
+            return Fitted(factors=Factors(histories, weights), serving=narrow)
 
         attempts = Attempts(fit, monitor, lambda value: {"regularisation": value})
         chosen = self.options.regularisation
@@ -96,7 +98,7 @@ class EASE(Backbone):
         return attempts.result()
 
 
-class _Model:
+class ItemWeights:
     """The interactions of one run, and the weights that follow from them."""
 
     def __init__(self, data: TrainingData, name: str) -> None:
@@ -136,15 +138,16 @@ class _Model:
 
     def dense_histories(self) -> NDArray[np.float32]:
         """Return the matrix of users × items; users without an interaction have the mean of the others."""
+        from enhancer_plugins.training.compiled.item_gram import dense_histories
+
         data = self._data
-        histories = np.zeros((data.n_users, data.n_items), np.float32)
-        histories[data.users, data.items] = 1
+        histories = dense_histories(data.users, data.items, data.n_users, data.n_items)
         unseen = self._counts["user"] == 0
         if unseen.any():
             histories[unseen] = self._counts["item"] / np.count_nonzero(~unseen)
         return histories
 
-    def low_rank(self, weights: NDArray[np.float32], rank: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def low_rank(self, weights: NDArray[np.float32], rank: int) -> Factors:
         """Return the best approximation of the scores of a rank, by subspace iteration (Halko et al. 2011, alg. 4.4).
 
         Args:
@@ -152,7 +155,7 @@ class _Model:
             rank: Number of columns, at most the number of items.
 
         Returns:
-            User factors, float32 ``[n_users, rank]``, and item factors, float32 ``[n_items, rank]``.
+            ``rank`` columns. Users without an interaction have the mean of the others.
         """
         from scipy.sparse import csr_array
 
@@ -167,4 +170,8 @@ class _Model:
         scored: NDArray[np.float32] = histories @ (weights.T @ basis)
         _, rotation = np.linalg.eigh(scored.T.astype(np.float64) @ scored)
         first = rotation[:, ::-1][:, :rank].astype(np.float32)  # eigenvalues ascend
-        return scored @ first, basis @ first
+        users = scored @ first
+        unseen = self._counts["user"] == 0
+        if unseen.any():
+            users[unseen] = users[~unseen].mean(axis=0)
+        return Factors(users, basis @ first)

@@ -43,7 +43,7 @@ class Popularity(Backbone):
 
     def memory(self, data: TrainingData) -> int:
         """Estimate the peak memory of :meth:`fit`, in bytes."""
-        return 48 * len(data.users) + 64 * (data.n_users + data.n_items)
+        return 24 * len(data.users) + 24 * (data.n_users + data.n_items)
 
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
         """Count interactions; with ``half_life = "auto"``, keep the half-life that is best on validation."""

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from enhancer.contracts import Factors
 from enhancer.errors import ConfigError, EvaluationError, FusionError
 from enhancer.evaluation import Arm, RunCache, Views, evaluate, fit, training_data
 
@@ -186,6 +187,27 @@ def test_one_training_alone(world, toys):
     assert again.mean("ndcg@10") == metrics["ndcg@10"]
     validated = evaluate(fitted.factors, views.warm_validation, seen=(split.train,), candidates=views.warm_items)
     assert fitted.history[-1]["metric"] == validated.mean("ndcg@10")
+
+
+def test_factors_to_serve_are_measured_and_their_cost_is_told(world, toys, caplog):
+    class Wide(toys["SVD"]):
+        def fit(self, data, fuser, *, seed, monitor):
+            found = super().fit(data, fuser, seed=seed, monitor=monitor)
+            narrow = Factors(found.factors.users[:, -1:].copy(), found.factors.items[:, -1:].copy())
+            return dataclasses.replace(found, serving=lambda: narrow)
+
+    split, vectors = world
+    data = training_data(split, None, vectors)
+    fitted, metrics = fit(Wide(), toys["Nothing"](), data, split, metrics=["ndcg@10"])
+    full, _ = fit(toys["SVD"](), toys["Nothing"](), data, split, metrics=["ndcg@10"])
+    assert fitted.factors.items.shape == (80, 1)
+    views = Views(split)
+    seen = (split.train, split.validation)
+    again = evaluate(fitted.factors, views.warm_test, seen=seen, candidates=views.warm_items)
+    assert again.mean("ndcg@10") == metrics["ndcg@10"]
+    entry = fitted.history[-1]
+    assert entry["metric"] == full.history[-1]["metric"] > entry["served_metric"]
+    assert "is served by 1 columns in place of 6, which keep " in caplog.text
 
 
 def test_a_training_that_stops_early_ends_whole(world, toys):

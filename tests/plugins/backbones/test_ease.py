@@ -110,3 +110,13 @@ def test_each_item_is_predicted_by_a_ridge_regression_on_the_others():
         others = np.delete(x, item, axis=1)
         ridge = np.linalg.solve(others.T @ others + 3.0 * np.eye(5), others.T @ x[:, item])
         np.testing.assert_allclose((factors.users @ factors.items[item])[known], (others @ ridge)[known], atol=1e-5)
+
+
+def test_the_low_rank_form_is_what_is_served():
+    data = random_data(120, 60, 1500)
+    fitted = fit(data, regularisation=20.0, rank=20)
+    assert fitted.factors.items.shape == (60, 60)
+    served = fitted.serving()
+    low = fit(data, regularisation=20.0, rank=20, scores="low-rank").factors
+    np.testing.assert_allclose(served.users @ served.items.T, low.users @ low.items.T, atol=1e-4)
+    assert fit(data, regularisation=20.0, rank=60).serving is None, "narrower factors only"

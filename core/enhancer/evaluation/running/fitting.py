@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from enhancer.evaluation.measuring.label_metrics import evaluate_labelled
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
     EpochCallback = Callable[[str, int, float, float | None], None]
     """Function of run, epoch, loss and validation metric, as the hook ``epoch_finished``."""
+
+_log = logging.getLogger(__name__)
+_KEPT = 0.99
+"""Share of the validation metric below which factors to serve are worth a warning."""
 
 
 class TrainingMonitor:
@@ -111,7 +117,7 @@ def fit(
     on_epoch: EpochCallback | None = None,
     checkpoint: Path | None = None,
 ) -> tuple[Fitted, dict[str, float]]:
-    """Train once, and measure on the warm pairs of the test part.
+    """Train once, and measure what will be served on the warm pairs of the test part.
 
     Args:
         backbone: The backbone to train.
@@ -126,7 +132,9 @@ def fit(
         checkpoint: File in which the backbone may keep its state, to resume an interrupted run.
 
     Returns:
-        The result of training, and the mean of each metric. A metric is NaN without test pairs of warm users and items.
+        The result of training with the factors to serve, and the mean of each metric. A metric is NaN without test
+        pairs of warm users and items. If the factors to serve are narrower than those trained, the history's entry of
+        the best epoch has their validation metric, too: ``served_metric``.
 
     Raises:
         FusionError: Backbone and fuser cannot work together. Raised before training.
@@ -138,6 +146,7 @@ def fit(
     monitor = TrainingMonitor(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
     fitted = backbone.fit_checked(data, fuser, seed=seed, monitor=monitor)
     monitor.finished(fitted.epochs)
+    fitted = _to_serve(fitted, data, monitor, metrics[0], where=backbone.display_name)
     means = dict.fromkeys(metrics, math.nan)
     if (rankings := ranking_metrics(metrics)) and len(views.warm_test.users):
         scores = evaluate(
@@ -151,3 +160,29 @@ def fit(
     if len(views.labelled_test.labels):
         means |= evaluate_labelled(fitted.factors, views.labelled_test, metrics)
     return fitted, means
+
+
+def _to_serve(fitted: Fitted, data: TrainingData, monitor: TrainingMonitor, metric: str, *, where: str) -> Fitted:
+    """Replace the factors by those to serve, and report what that costs on validation."""
+    if fitted.serving is None:
+        return fitted
+    served = replace(fitted, factors=fitted.serving(), serving=None)
+    served.check(data, where=where)
+    value = monitor.validate(served.factors)
+    best = next((entry for entry in fitted.history if entry["epoch"] == fitted.best_epoch), {})
+    if value is None or "metric" not in best:
+        return served
+    history = [{**entry, "served_metric": value} if entry is best else entry for entry in fitted.history]
+    share = value / best["metric"] if best["metric"] > 0 else 1.0
+    _log.log(
+        logging.INFO if share >= _KEPT else logging.WARNING,
+        "%s is served by %d columns in place of %d, which keep %.1f %% of %s on validation (%.4f of %.4f)",
+        where,
+        served.factors.items.shape[1],
+        fitted.factors.items.shape[1],
+        100 * share,
+        metric,
+        value,
+        best["metric"],
+    )
+    return replace(served, history=history)
