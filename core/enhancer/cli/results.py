@@ -60,12 +60,7 @@ def _unless_zero(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 def training(result: Mapping[str, Any]) -> str:
     """Render the artifact and the metrics of a run of ``train``."""
     metrics = [(name, number(value)) for name, value in (result.get("metrics") or {}).items()]
-    if exploration := result.get("exploration"):
-        metrics += [
-            (f"{name.replace('new_items', 'share of new items')} over everything", _without_and_with(exploration, name))
-            for name in exploration["with"]
-        ]
-    return pairs(
+    head = pairs(
         [
             ("artifact", str(result["artifact"])),
             ("epochs", _epochs(result)),
@@ -73,6 +68,8 @@ def training(result: Mapping[str, Any]) -> str:
             ("time", duration(result["seconds"])),
         ]
     )
+    exploration = result.get("exploration")
+    return head if exploration is None else f"{head}\n\n{_exploration(exploration)}"
 
 
 def _epochs(result: Mapping[str, Any]) -> str:
@@ -86,9 +83,13 @@ def _epochs(result: Mapping[str, Any]) -> str:
     return f"{told}; {result['stopped']}" if result.get("stopped") else told
 
 
-def _without_and_with(exploration: Mapping[str, Any], name: str) -> str:
-    without, promised = exploration["without"][name], exploration["with"][name]
-    return f"{number(promised)} with [serving], {number(without)} without"
+def _exploration(exploration: Mapping[str, Mapping[str, float]]) -> str:
+    """Render what the share of places for new items costs, where held-out items stand for new ones."""
+    labels = {"with": "with [serving]", "without": "by scores alone", "no_new_items": "without new items"}
+    names = list(exploration["with"])
+    head = ["over everything", *(name.replace("new_items", "share of new items") for name in names)]
+    rows = [[label, *(number(exploration[key][name]) for name in names)] for key, label in labels.items()]
+    return table(head, rows, right=range(1, len(head)))
 
 
 def diagnosis(result: Mapping[str, Any]) -> str:

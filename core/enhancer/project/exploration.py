@@ -38,8 +38,9 @@ def exploration_cost(
         metrics: Names such as ``ndcg@10``; metrics of labelled pairs are left out.
 
     Returns:
-        ``without`` and ``with``: each metric, and ``new_items``, the share of the places that held-out items have. None
-        without held-out items or a ranking metric.
+        ``with`` the share, ``without`` it (by scores alone), and with ``no_new_items`` in any list: each metric, and
+        ``new_items``, the share of the places that held-out items have. None without held-out items or a ranking
+        metric.
     """
     rankings, k = ranking_metrics(metrics), list_length(metrics)
     pairs = views.mixed_test
@@ -61,5 +62,6 @@ def exploration_cost(
         return {**scores.means(), "new_items": float(cold[rows[filled]].mean())}
 
     phases = even_phases(users.astype(np.int64), views.n_users)
-    mixed, _ = share.mix(best(views.warm_items), best(views.cold_items), phases, k)
-    return {"without": measured(best(everything)[0]), "with": measured(mixed)}
+    warm = best(views.warm_items)
+    mixed, _ = share.mix(warm, best(views.cold_items), phases, k)
+    return {"with": measured(mixed), "without": measured(best(everything)[0]), "no_new_items": measured(warm[0])}

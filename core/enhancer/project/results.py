@@ -33,8 +33,8 @@ class TrainingReport:
     choice: dict[str, Any] | None = None
     """The candidates and their trials; see :meth:`enhancer.evaluation.choosing.choice.BackboneChoice.to_json`."""
     exploration: dict[str, Any] | None = None
-    """Metrics over everything ``without`` and ``with`` the share of places that ``[serving]`` gives to new items, and
-    the share of places that held-out items have; None without such a share or without held-out items."""
+    """Metrics over everything ``with`` the share of places that ``[serving]`` gives to new items, ``without`` it, and
+    with ``no_new_items`` in any list; None without such a share or without held-out items."""
     stopped: str | None = None
     """Why training stopped before the last epoch; None if it did not."""
 

@@ -80,8 +80,10 @@ def test_train_tells_the_cost_and_the_artifact_keeps_the_promise(invoke, project
     assert ids([without.json()]) == ids([one.to_json() for one in plain])
 
     printed = invoke("train")
-    assert "share of new items over everything" in printed.out
-    assert "0.2000 with [serving]" in printed.out
+    last = printed.out.splitlines()[-5:]
+    assert last[0].split() == ["over", "everything", "ndcg@10", "share", "of", "new", "items"]
+    assert [line.split("  ")[0] for line in last[2:]] == ["with [serving]", "by scores alone", "without new items"]
+    assert [line.split()[-1] for line in last[2::2]] == ["0.2000", "0.0000"]
 
 
 def test_without_a_share_nothing_is_told(invoke, project):
