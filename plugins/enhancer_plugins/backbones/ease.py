@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _FACTOR, _MOST_FITS = 3.0, 8
 """Ratio of neighbouring penalties that validation chooses from, and the largest number of fits."""
+_WORK = 2e13
+"""Work that all fits may take, in floating-point operations; one takes about the cube of the number of items."""
+_FULL_CELLS = 250_000_000
+"""Largest number of users times items for full scores by default."""
 _EXTRA, _ITERATIONS = 32, 3
 """Directions beside the wanted ones, and iterations, of the subspace iteration."""
 
@@ -35,9 +39,9 @@ class EASEOptions(Options):
     regularisation: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Weight of the L2 penalty (λ of eq. 8); auto: three times the mean number of interactions of an item, then the
     best of its neighbours on validation."""
-    scores: Literal["full", "low-rank"] = "full"
-    """Which scores are evaluated: the model's own, which take a dense matrix of users by items, or those of the
-    low-rank form, which fusers can adjust."""
+    scores: Literal["auto", "full", "low-rank"] = "auto"
+    """Which scores are evaluated: the model's own (full), which take a dense matrix of users by items; those of the
+    low-rank form, which fusers can adjust; or auto: full up to 250 million pairs of users and items (1 GB)."""
     rank: int = Field(default=512, ge=1)
     """Columns of the low-rank form, which ``train`` serves."""
 
@@ -62,7 +66,7 @@ class EASE(Backbone):
         self.memory_hint = "leave out rare items by [evaluation] k_core, or choose another [backbone] use"
         if options.scores == "low-rank":
             self.accepts = frozenset({"served"})
-        else:
+        elif options.scores == "full":
             self.memory_hint = f"set [backbone] scores = 'low-rank', {self.memory_hint}"
 
     def memory(self, data: TrainingData) -> int:
@@ -70,7 +74,7 @@ class EASE(Backbone):
         users, items, n = data.n_users, data.n_items, len(data.users)
         width = min(items, self.options.rank + _EXTRA)
         kept = 2 if self.options.regularisation == "auto" else 1  # the best result so far, and the current one
-        if self.options.scores == "full":  # validation sorts and transposes the items, and checks the users
+        if self._full(data):  # validation sorts and transposes the items, and checks the users
             return 4 * (kept + 2) * items * items + 5 * users * items + 48 * n
         return 4 * (items * items + (kept + 3) * (users + items) * width) + 48 * n
 
@@ -78,8 +82,9 @@ class EASE(Backbone):
         """Invert the matrix of items; with ``regularisation = "auto"``, once for each penalty tried."""
         model = ItemWeights(data, self.display_name)
         rank = min(self.options.rank, data.n_items)
-        fusion = fuser.build_checked(data, rank if self.options.scores == "low-rank" else data.n_items, seed=seed)
-        histories = model.dense_histories() if self.options.scores == "full" else None
+        full = self._full(data)
+        fusion = fuser.build_checked(data, data.n_items if full else rank, seed=seed)
+        histories = model.dense_histories() if full else None
 
         def fit(regularisation: float) -> Fitted:
             weights = model.weights(regularisation)
@@ -92,10 +97,15 @@ class EASE(Backbone):
         attempts = Attempts(fit, monitor, lambda value: {"regularisation": value})
         chosen = self.options.regularisation
         if isinstance(chosen, str):
-            climb(attempts, model.default_regularisation(), factor=_FACTOR, most=_MOST_FITS)
+            most = int(min(_MOST_FITS, max(1, _WORK / data.n_items**3)))
+            climb(attempts, model.default_regularisation(), factor=_FACTOR, most=most)
         else:
             attempts.attempt(chosen)
         return attempts.result()
+
+    def _full(self, data: TrainingData) -> bool:
+        scores = self.options.scores
+        return data.n_users * data.n_items <= _FULL_CELLS if scores == "auto" else scores == "full"
 
 
 class ItemWeights:

@@ -83,6 +83,13 @@ def test_validation_may_choose_a_weaker_penalty():
     assert fitted.best_epoch == 3
 
 
+def test_large_catalogues_are_fitted_less_often(monkeypatch):
+    monkeypatch.setattr("enhancer_plugins.backbones.ease._WORK", 2.5 * 40**3)
+    assert len(fit(random_data(90, 40, 900), RecordingMonitor(metrics=[0.1, 0.2, 0.3, 0.4])).history) == 2
+    monkeypatch.setattr("enhancer_plugins.backbones.ease._WORK", 1.0)
+    assert len(fit(random_data(90, 40, 900), RecordingMonitor(metrics=[0.1, 0.2])).history) == 1
+
+
 def test_without_validation_there_is_one_fit():
     assert len(fit(random_data(90, 40, 900)).history) == 1
 
@@ -97,6 +104,8 @@ def test_too_many_items_are_refused_with_the_number_of_bytes(monkeypatch):
     monkeypatch.setattr("enhancer.contracts.backbone.available_memory", lambda: 1 << 20)
     data = random_data(90, 400, 900)
     with pytest.raises(MemoryLimitError, match=r"would need [\d,]+ bytes .* but 1,048,576 bytes .*low-rank.*k_core"):
+        fit(data, scores="full")
+    with pytest.raises(MemoryLimitError, match=r"are available; leave out rare items by \[evaluation\] k_core"):
         fit(data)
 
 
@@ -120,3 +129,12 @@ def test_the_low_rank_form_is_what_is_served():
     low = fit(data, regularisation=20.0, rank=20, scores="low-rank").factors
     np.testing.assert_allclose(served.users @ served.items.T, low.users @ low.items.T, atol=1e-4)
     assert fit(data, regularisation=20.0, rank=60).serving is None, "narrower factors only"
+
+
+def test_full_scores_are_for_data_of_moderate_size(monkeypatch):
+    data = random_data(120, 60, 1500)
+    assert fit(data, regularisation=20.0, rank=20).factors.items.shape == (60, 60)
+    monkeypatch.setattr("enhancer_plugins.backbones.ease._FULL_CELLS", 7_000)
+    fitted = fit(data, regularisation=20.0, rank=20)
+    assert fitted.factors.items.shape == (60, 20)
+    assert fitted.serving is None
