@@ -155,6 +155,7 @@ def test_new_items_are_told_against_the_better_content_baseline():
     assert "a semantic gain, above the best content baseline, ridge (profile) (.1" in first_sentence(won)
     assert "prior reaches NDCG@10 .28" in won.text
     assert "+40." in won.text
+    assert won.text.count("%") == 1  # the gain over chance is told without its size
     level = cold(0.2801)["cold"]
     assert (level.level, level.standing) == ("no significant gain", "level")
     assert "no significant gain, level with the best content baseline" in first_sentence(level)

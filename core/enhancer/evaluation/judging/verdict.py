@@ -216,7 +216,9 @@ class _PanelJudge:
             return _Judgement("unknown", f"{best.name} was not compared", best=best)
         reached, base = finding.mean(best.name, metric), finding.mean(baseline, metric)
         values = f"reaches {metric_label(metric)} {format_number(reached)} against {format_number(base)} of {baseline}"
-        numbers = f"{values}{change(against)}"
+        # Where content baselines stand, the baseline ranks by chance, and the size of a gain over it means little.
+        size = "" if finding.content else change(against)
+        numbers = f"{values}{size}"
         if against.paired.n == 1 or against.paired.p is None:
             reason = (
                 "One seed cannot separate a gain from chance: run several"
