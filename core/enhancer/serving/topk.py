@@ -77,7 +77,9 @@ class _Search:
         scale: NDArray[np.float32] | None,
     ) -> None:
         self.queries, self.items, self.k, self.scale = queries, items, k, scale
-        self.banned = None if banned is None else np.unique(banned)
+        if banned is not None and not (banned[1:] > banned[:-1]).all():  # sorting many rows takes milliseconds
+            banned = np.unique(banned)
+        self.banned = banned
         self.masked = None
         if masked is not None and len(masked[0]):
             order = np.argsort(masked[1], kind="stable")
