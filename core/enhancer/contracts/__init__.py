@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.features import SideFeatures as SideFeatures, Sides as Sides
     from enhancer.contracts.fuser import (
         Batch as Batch,
+        Expectation as Expectation,
         Fuser as Fuser,
         Fusion as Fusion,
         TrainingStep as TrainingStep,
@@ -74,7 +75,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.contracts.batch": "BatchProvider JobStatus OffersBatches",
         "enhancer.contracts.embedder": "Embedder",
         "enhancer.contracts.features": "SideFeatures Sides",
-        "enhancer.contracts.fuser": "Batch Fuser Fusion TrainingStep WideInput",
+        "enhancer.contracts.fuser": "Batch Expectation Fuser Fusion TrainingStep WideInput",
         "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request",
         "enhancer.contracts.observer": "ArmRunResult Observer RunInfo RunResult",
         "enhancer.contracts.options": "Context Options",

@@ -91,6 +91,17 @@ class WideInput:
 
 
 @dataclass(frozen=True, eq=False)
+class Expectation:
+    """Normal prior of embeddings, given their vectors."""
+
+    mean: NDArray[np.float32]
+    """float32 ``[n, d]``: expected embedding of each entity; zero for one without a vector."""
+    strength: NDArray[np.float32]
+    """float32 ``[n]``: weight of the squared distance from the mean, as a multiple of the backbone's L2 penalty; 1 for
+    an entity without a vector."""
+
+
+@dataclass(frozen=True, eq=False)
 class TrainingStep:
     """One training step as a fuser's loss sees it."""
 
@@ -182,6 +193,41 @@ class Fusion:
         """
         del kind
         return embeddings
+
+    def expect(self, kind: Kind, embeddings: NDArray[np.float32]) -> Expectation | None:
+        """Return the prior of embeddings, for a backbone that solves for them given those of the other kind.
+
+        Such a backbone calls it between its rounds, penalises the distance from the expected embeddings instead of
+        that from zero, and then does not call :meth:`settle` for this kind. It must work without it, so it is no need.
+
+        Args:
+            kind: ``"user"`` or ``"item"``.
+            embeddings: float32 ``[m, d]``: current embeddings of the entities with a training interaction, in row
+                order. In the first call, they were solved for without a prior. Not to be modified.
+
+        Returns:
+            The prior of all entities; None without a prior.
+        """
+        del kind, embeddings
+        return None
+
+    def left_out(
+        self, kind: Kind, embeddings: NDArray[np.float32], rows: NDArray[np.integer]
+    ) -> NDArray[np.float32] | None:
+        """Return the rows at which trained entities would be placed by maps that have not seen them.
+
+        Backbones compare them with trained rows on validation to calibrate :meth:`place`.
+
+        Args:
+            kind: ``"user"`` or ``"item"``.
+            embeddings: As for :meth:`place`.
+            rows: int ``[r]``: row numbers of trained entities with a vector.
+
+        Returns:
+            float32 ``[r, d]``; None if this fusion cannot tell.
+        """
+        del kind, embeddings, rows
+        return None
 
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement | None:
         """Return a map from the semantic vector of an unseen entity to its row.

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from enhancer.contracts import Backbone, Fitted, Options
+from enhancer.contracts import Backbone, Factors, Fitted, Options
 from enhancer.errors import DivergenceError
 from enhancer_plugins.training.closed_form import finish
-from enhancer_plugins.training.interactions import recency_weights
+from enhancer_plugins.training.interactions import recency_weights, trained
 from enhancer_plugins.training.loop import Flatness
 
 if TYPE_CHECKING:
@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts import Fuser, Monitor, TrainingData
+    from enhancer.contracts import Fuser, Fusion, Monitor, TrainingData
+    from enhancer.contracts.record import Kind
+    from enhancer_plugins.training.compiled.least_squares import SparseRows
 
 
 _FLAT = Flatness(window=2, tolerance=1e-3, may_rise=True)
 """The loss is the squared error of observed pairs alone, which may rise while the whole objective falls."""
+
+
+_KINDS: tuple[Kind, Kind] = ("user", "item")
 
 
 class ALSOptions(Options):
@@ -71,7 +76,8 @@ class ALS(Backbone):
         + \lambda \sum_i (|U_i| + \alpha_0 n_\text{users}) \|y_i\|^2
 
     The weights :math:`w` are 1, or halve with the age of the interaction and have the mean 1. :math:`|I_u|` and
-    :math:`|U_i|` are sums of weights.
+    :math:`|U_i|` are sums of weights. A fuser may expect embeddings from vectors: from the second epoch on, the
+    penalty is then on the distance from them, times the fuser's strength.
     """
 
     options_class = ALSOptions
@@ -100,21 +106,21 @@ class ALS(Backbone):
         """Alternate between users and items until validation stops improving."""
         own = self.options
         fusion = fuser.build_checked(data, own.dim, seed=seed)
-        model = _Factorisation(own, data, seed)
-        best, stale, stopped = None, 0, None
+        model = _Factorisation(own, data, fusion, seed)
+        best: tuple[float, int, NDArray[np.float32], NDArray[np.float32]] | None = None
+        stale, stopped = 0, None
         history: list[dict[str, float]] = []
         for epoch in range(1, own.epochs + 1):
             started = time.perf_counter()
-            loss = model.train_epoch()
+            loss = model.train_epoch(prior=epoch > 1)
             if not np.isfinite(loss):
                 raise DivergenceError(f"{self.display_name} diverged: the loss of epoch {epoch} is {loss}")
             metric = None
             flat = epoch < own.epochs and _FLAT.reached([*(each["loss"] for each in history), loss])
             if epoch % own.eval_every == 0 or epoch == own.epochs or flat:
-                found = finish(fusion, data, model.users, model.items, seed=seed)
-                metric = monitor.validate(found.factors)
+                metric = monitor.validate(model.factors())
                 if metric is None or best is None or metric > best[0]:
-                    best, stale = (metric or 0.0, epoch, found), 0
+                    best, stale = (metric or 0.0, epoch, model.users.copy(), model.items.copy()), 0
                 else:
                     stale += 1
             if epoch < own.epochs and stale == own.patience:
@@ -127,7 +133,9 @@ class ALS(Backbone):
             if stopped is not None:
                 break
         assert best is not None
-        return replace(best[2], epochs=len(history), best_epoch=best[1], history=history, stopped=stopped)
+        _, best_epoch, model.users, model.items = best
+        found = model.finished(seed=seed, monitor=monitor)
+        return replace(found, epochs=len(history), best_epoch=best_epoch, history=history, stopped=stopped)
 
 
 class _Factorisation:
@@ -138,14 +146,17 @@ class _Factorisation:
         items: float32 ``[n_items, d]``.
     """
 
-    def __init__(self, options: ALSOptions, data: TrainingData, seed: int) -> None:
+    def __init__(self, options: ALSOptions, data: TrainingData, fusion: Fusion, seed: int) -> None:
         from enhancer_plugins.training.compiled.least_squares import sparse_rows
 
+        self._data, self._fusion = data, fusion
+        self._trained = dict(zip(_KINDS, trained(data), strict=True))
+        self._under_prior: set[Kind] = set()
         n = len(data.users)
         weights = None if options.half_life == "none" else recency_weights(data, options.half_life)
         self._steps, self._n = options.steps, n
         self._unobserved = options.unobserved * n / (data.n_users * data.n_items)
-        self._penalties = {
+        self._penalties: dict[Kind, NDArray[np.float32]] = {
             "user": _penalty(options, np.bincount(data.users, weights, data.n_users), self._unobserved * data.n_items),
             "item": _penalty(options, np.bincount(data.items, weights, data.n_items), self._unobserved * data.n_users),
         }
@@ -156,27 +167,46 @@ class _Factorisation:
         self.users = (deviation * random.standard_normal((data.n_users, options.dim))).astype(np.float32)
         self.items = (deviation * random.standard_normal((data.n_items, options.dim))).astype(np.float32)
 
-    def train_epoch(self) -> float:
-        """Solve all users, then all items; return the mean squared error of the observed pairs before the items."""
+    def train_epoch(self, *, prior: bool) -> float:
+        """Solve all users, then all items; return the mean squared error of the observed pairs before the items.
+
+        Args:
+            prior: Whether to penalise the distance from what the fusion expects.
+        """
+        self._solve("user", self._by_user, self.items, self.users, prior=prior)
+        return self._solve("item", self._by_item, self.users, self.items, prior=prior) / self._n
+
+    def _solve(
+        self, kind: Kind, pairs: SparseRows, fixed: NDArray[np.float32], rows: NDArray[np.float32], *, prior: bool
+    ) -> float:
         from enhancer_plugins.training.compiled.least_squares import solve
 
-        solve(
-            self._by_user,
-            self.items,
-            self.users,
-            unobserved=self._unobserved,
-            penalty=self._penalties["user"],
-            steps=self._steps,
+        penalty, mean = self._penalties[kind], None
+        expected = self._fusion.expect(kind, rows[self._trained[kind]]) if prior else None
+        if expected is not None:
+            self._under_prior.add(kind)
+            penalty, mean = penalty * expected.strength, expected.mean
+        return solve(pairs, fixed, rows, unobserved=self._unobserved, penalty=penalty, steps=self._steps, mean=mean)
+
+    def factors(self) -> Factors:
+        """Return adjusted factors. Rows of entities without an interaction are not placed."""
+        rows = (
+            np.array(own if kind in self._under_prior else self._fusion.settle(kind, own), np.float32)
+            for kind, own in zip(_KINDS, (self.users, self.items), strict=True)
         )
-        squared = solve(
-            self._by_item,
+        return Factors(*rows)
+
+    def finished(self, *, seed: int, monitor: Monitor) -> Fitted:
+        """Return adjusted factors with placed rows, and calibrated placements."""
+        return finish(
+            self._fusion,
+            self._data,
             self.users,
             self.items,
-            unobserved=self._unobserved,
-            penalty=self._penalties["item"],
-            steps=self._steps,
+            seed=seed,
+            monitor=monitor,
+            under_prior=self._under_prior,
         )
-        return squared / self._n
 
 
 def _penalty(options: ALSOptions, counts: NDArray[Any], unobserved: float) -> NDArray[np.float32]:

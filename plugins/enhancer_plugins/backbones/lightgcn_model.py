@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -165,5 +166,6 @@ class LightGCNModel(RankingModel):
                 placement = unseen.beside(placement, rows[mask].mean(0), scale, fuser=self.fuser_name)
             if wide is not None:
                 rows = np.concatenate([rows, wide[number]], axis=1)
-            served[kind] = ServedRows(rows, placement)
+            left_out = None if wide is not None else partial(self.fusion.left_out, kind, own[number][mask])
+            served[kind] = ServedRows(rows, placement, left_out=left_out)
         return served

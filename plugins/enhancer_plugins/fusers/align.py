@@ -121,6 +121,13 @@ class _Alignment(Fusion):
             terms.append(Term(embeddings.index_select(0, nodes), mapped.index_select(0, rows), own, counts, counts))
         return self._options.weight * info_nce_sum(terms, temperature=self._options.temperature)
 
+    def left_out(
+        self, kind: Kind, embeddings: NDArray[np.float32], rows: NDArray[np.integer]
+    ) -> NDArray[np.float32] | None:
+        if self._options.unseen == "mlp":
+            return None
+        return self._semantics.host.left_out(kind, embeddings, rows)
+
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         if self._options.unseen == "mlp":
             norm = (self._options.unseen_length or 1.0) * float(np.linalg.norm(embeddings, axis=1).mean())

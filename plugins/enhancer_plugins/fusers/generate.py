@@ -110,6 +110,9 @@ class _Reconstruction(Fusion):
         targets = self._targets.index_select(0, self._masked)
         return self._options.weight * info_nce(predicted, targets, own, temperature=self._options.temperature)
 
+    def left_out(self, kind: Kind, embeddings: NDArray[np.float32], rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        return self._semantics.host.left_out(kind, embeddings, rows)
+
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         return self._semantics.host.fitted_placement(kind, embeddings, length=self._options.unseen_length)
 

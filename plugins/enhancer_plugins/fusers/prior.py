@@ -1,13 +1,19 @@
-"""Shrinkage of served embeddings towards a regression on their vectors, as a prior that interactions outweigh.
+"""A regression on vectors as the prior mean of embeddings, which interactions outweigh.
 
-The idea is that of Agarwal & Chen 2009, "Regression-based Latent Factor Models" (KDD), whose factors have a regression
-on features as their prior mean. Here there are two steps: the backbone is trained alone, and served embeddings become
+The model is that of Agarwal & Chen 2009, "Regression-based Latent Factor Models" (KDD), eq. 1-3: an embedding is normal
+around a regression on its vector. A backbone that solves for embeddings, given those of the other side, does so under
+this prior: it penalises ``s |e - P(s)|²`` in place of ``|e|²``, with
 
-    P(s) = W s + b                   ridge regression of trained embeddings on vectors, weights n / (n + max(k, 1))
-    e'   = (n e + k P(s)) / (n + k)  for an entity with n training interactions
+    P(s) = W s + b       ridge regression of current embeddings on vectors, weights n / (n + max(k, 1))
+    s    = 1 / (1 - R²)  R²: variance that leave-one-out predictions of embeddings without a prior explain
+
+so that vectors without meaning change next to nothing. Any other backbone is trained alone, and its served embeddings
+become
+
+    e' = (n e + k P(s)) / (n + k)  for an entity with n training interactions
 
 with ``P(s)`` rescaled to the mean length of trained embeddings. An entity without interactions is placed at ``P(s)``,
-at the length of the regression or at ``unseen_length``.
+scaled by what is best on validation, or at ``unseen_length``.
 """
 
 from __future__ import annotations
@@ -18,7 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from pydantic import Field
 
-from enhancer.contracts import Fuser, Fusion, Options
+from enhancer.contracts import Expectation, Fuser, Fusion, Options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,26 +33,33 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
 
 
+_MOST_EXPLAINED = 0.9
+"""Bound of the explained variance, so that a prior is never more than ten times as strong as the plain penalty."""
+
+
 class PriorOptions(Options):
     """``[fuser] use = "prior"``."""
 
-    searched: ClassVar[Mapping[str, float]] = {"items": 10.0, "ridge": 10.0}
+    searched: ClassVar[Mapping[str, float]] = {"items": 10.0, "strength": 3.0}
 
     items: float = Field(default=3.0, ge=0)
     """Weight ``k`` of an item's vector, in interactions. With 0, the fuser only places unseen items."""
     users: float = Field(default=0.0, ge=0)
-    """Weight ``k`` of a user's vector, in interactions."""
-    ridge: float = Field(default=0.03, gt=0)
-    """Penalty of the regression, as a multiple of the mean variance of a column of the vectors."""
+    """Weight ``k`` of a user's vector, in interactions. With 0, the fuser only places unseen users."""
+    strength: float = Field(default=1.0, gt=0)
+    """Factor of ``s``, for a backbone that solves under the prior (als)."""
+    ridge: float | None = Field(default=None, gt=0)
+    """Penalty of the regression, as a multiple of the mean variance of a column of the vectors. By default the one with
+    the smallest leave-one-out error."""
     unseen_length: float | None = Field(default=None, gt=0)
     """Length of placed rows, as a multiple of the mean length of trained rows. Longer rows recommend unseen entities
-    more often. By default the length of the regression's prediction: the less the vectors explain, the shorter."""
+    more often. By default the length of the regression's prediction, scaled by what is best on validation."""
 
 
 class Prior(Fuser):
-    """Shrinkage of the embeddings of entities with few interactions towards a regression on their vectors.
+    """A regression on vectors as the prior mean of embeddings.
 
-    Nothing is trained, and serving needs no vectors.
+    Nothing is trained by gradients, and serving needs no vectors.
     """
 
     options_class = PriorOptions
@@ -56,16 +69,17 @@ class Prior(Fuser):
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Return the fusion of one run."""
         del dim, seed, device
-        return _Shrinkage(self.options, data)
+        return _Regression(self.options, data)
 
 
-class _Shrinkage(Fusion):
+class _Regression(Fusion):
     def __init__(self, options: PriorOptions, data: TrainingData) -> None:
         from enhancer_plugins.training.semantic_vectors import SemanticVectors
 
-        self._ridge, self._length = options.ridge, options.unseen_length
+        self._options = options
         self._semantics = SemanticVectors(data)
         self._k: dict[Kind, float] = {"user": options.users, "item": options.items}
+        self._strengths: dict[Kind, float] = {}
 
     def settle(self, kind: Kind, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         k, counts = self._k[kind], self._semantics.counts[kind]
@@ -78,11 +92,33 @@ class _Shrinkage(Fusion):
         expected += embeddings
         return expected
 
+    def expect(self, kind: Kind, embeddings: NDArray[np.float32]) -> Expectation | None:
+        known = self._semantics.known[kind]
+        if self._k[kind] == 0 or not known.any():
+            return None
+        mean = self._fitted(kind, embeddings, length=None)(self._semantics.vectors[kind])
+        mean[~known] = 0
+        if kind not in self._strengths:
+            # Later embeddings are drawn to their predictions, which would explain them ever better.
+            explained = self._semantics.regression(kind, self._options.ridge, self._weight(kind)).chosen.explained
+            self._strengths[kind] = self._options.strength / (1 - min(max(explained, 0.0), _MOST_EXPLAINED))
+        strength = np.where(known, np.float32(self._strengths[kind]), np.float32(1))
+        return Expectation(mean, strength)
+
+    def left_out(
+        self, kind: Kind, embeddings: NDArray[np.float32], rows: NDArray[np.integer]
+    ) -> NDArray[np.float32] | None:
+        return self._semantics.left_out(
+            kind, embeddings, rows, ridge=self._options.ridge, prior_strength=self._weight(kind)
+        )
+
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
-        return self._fitted(kind, embeddings, length=self._length)
+        return self._fitted(kind, embeddings, length=self._options.unseen_length)
 
     def _fitted(self, kind: Kind, embeddings: NDArray[np.float32], *, length: float | None) -> Placement:
-        strength = max(self._k[kind], 1.0)
         return self._semantics.fitted_placement(
-            kind, embeddings, ridge=self._ridge, prior_strength=strength, length=length
+            kind, embeddings, ridge=self._options.ridge, prior_strength=self._weight(kind), length=length
         )
+
+    def _weight(self, kind: Kind) -> float:
+        return max(self._k[kind], 1.0)

@@ -156,7 +156,7 @@ class TrainedBackbone(Backbone):
             )
         finally:
             model.close()
-        return model.fitted(outcome)
+        return model.fitted(outcome, monitor)
 
     def _draws_by_user(self, fuser: Fuser) -> bool:
         by_default = self.options.loss == "bpr" and "ranking" not in fuser.needs

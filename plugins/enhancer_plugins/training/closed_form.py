@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from enhancer.contracts import Factors, Fitted
+from enhancer_plugins.training.calibration import calibrate
 from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.unseen import fill
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts import Fusion, Monitor, Placement, TrainingData
+    from enhancer.contracts import Fusion, Monitor, TrainingData
     from enhancer.contracts.record import Kind
 
 Value = TypeVar("Value")
@@ -30,6 +31,8 @@ def finish(
     items: NDArray[np.floating],
     *,
     seed: int,
+    monitor: Monitor | None = None,
+    under_prior: Collection[Kind] = (),
 ) -> Fitted:
     """Adjust factors by the fusion, and place the entities without a training interaction.
 
@@ -39,24 +42,37 @@ def finish(
         users: float ``[n_users, d]``: factors of all users; rows of users without a training interaction are ignored.
         items: float ``[n_items, d]``: factors of all items; rows of items without a training interaction are ignored.
         seed: Seed of the noise on rows that cannot be placed (see :mod:`enhancer_plugins.training.unseen`).
+        monitor: Calibrates the placement of unseen items on validation (see
+            :mod:`enhancer_plugins.training.calibration`). None leaves the placement as it is.
+        under_prior: Kinds that were solved for under the fusion's prior, and need no adjustment.
 
     Returns:
         Adjusted factors with placed rows, and the placements. No history.
     """
-
-    def side(
-        kind: Kind, factors: NDArray[np.floating], seen: NDArray[np.bool_], vectors: NDArray[np.float32] | None
-    ) -> tuple[NDArray[np.float32], Placement | None]:
-        embeddings = np.ascontiguousarray(factors, np.float32)
-        placement = fusion.place(kind, embeddings[seen])
-        rows = np.array(fusion.settle(kind, embeddings), np.float32)
-        fill(rows, seen, vectors, placement, seed=seed)
-        return rows, placement
-
     seen_users, seen_items = trained(data)
-    user_rows, place_users = side("user", users, seen_users, data.user_vectors)
-    item_rows, place_items = side("item", items, seen_items, data.item_vectors)
-    return Fitted(factors=Factors(user_rows, item_rows), place_users=place_users, place_items=place_items)
+    sides: tuple[tuple[Kind, NDArray[np.floating], NDArray[np.bool_]], ...] = (
+        ("user", users, seen_users),
+        ("item", items, seen_items),
+    )
+    embeddings = {kind: np.ascontiguousarray(factors, np.float32) for kind, factors, _ in sides}
+    placements = {kind: fusion.place(kind, embeddings[kind][seen]) for kind, _, seen in sides}
+    user_rows, item_rows = (
+        np.array(own if kind in under_prior else fusion.settle(kind, own), np.float32)
+        for kind, own in embeddings.items()
+    )
+    fill(user_rows, seen_users, data.user_vectors, placements["user"], seed=seed)
+    place_items = placements["item"]
+    if monitor is not None and place_items is not None and data.item_vectors is not None:
+        place_items = calibrate(
+            place_items,
+            Factors(user_rows, item_rows),
+            seen_items & data.item_vectors.any(axis=1),
+            lambda rows: fusion.left_out("item", embeddings["item"][seen_items], rows),
+            monitor.validate,
+            seed=seed,
+        )
+    fill(item_rows, seen_items, data.item_vectors, place_items, seed=seed)
+    return Fitted(factors=Factors(user_rows, item_rows), place_users=placements["user"], place_items=place_items)
 
 
 @dataclass

@@ -15,6 +15,7 @@ import torch
 from enhancer.contracts import Factors, Fitted
 from enhancer_plugins.training import run, unseen
 from enhancer_plugins.training.adam import Adam
+from enhancer_plugins.training.calibration import calibrate
 from enhancer_plugins.training.compiled import threads, worker
 from enhancer_plugins.training.compiled.kernels import row_differences
 from enhancer_plugins.training.interactions import trained
@@ -24,11 +25,11 @@ from enhancer_plugins.training.losses.softmax import SampledSoftmax
 from enhancer_plugins.training.sampler import PrefetchedEpochs, Triples, TripletSampler, occurrences, split_into_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts import Fuser, Placement, TrainingData, TrainingStep
+    from enhancer.contracts import Fuser, Monitor, Placement, TrainingData, TrainingStep
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.loop import Outcome
     from enhancer_plugins.training.run import Engine
@@ -103,6 +104,9 @@ class ServedRows:
     """Maps ``ds`` to ``k`` columns; None if the fuser does not place."""
     placed: NDArray[np.bool_] | None = None
     """bool ``[n]``: untrained rows that the model has placed itself, by their side features."""
+    left_out: Callable[[NDArray[np.int64]], NDArray[np.float32] | None] | None = None
+    """Returns the rows at which trained entities would be placed without having been seen, float32 ``[r, k]`` without
+    the constant tail of ``placement``; None if that is unknown."""
 
 
 class RankingModel(ABC):
@@ -328,12 +332,18 @@ class RankingModel(ABC):
         if isinstance(self._epochs, PrefetchedEpochs):
             self._epochs.close()
 
-    def fitted(self, outcome: Outcome) -> Fitted:
-        """Return the result of the run."""
+    def fitted(self, outcome: Outcome, monitor: Monitor) -> Fitted:
+        """Return the result of the run, with the placement of unseen items calibrated on validation."""
         served = self._served(placements=True)
+        factors, item = Factors(served["user"].rows, served["item"].rows), served["item"]
+        place_items, vectors = item.placement, self.data.item_vectors
+        if place_items is not None and item.left_out is not None and vectors is not None:
+            known = self.trained[1] & vectors.any(axis=1)
+            place_items = calibrate(place_items, factors, known, item.left_out, monitor.validate, seed=self._seed)
+            unseen.fill(item.rows, self.trained[1], vectors, place_items, seed=self._seed, placed=item.placed)
         return Fitted(
-            factors=Factors(served["user"].rows, served["item"].rows),
-            place_items=served["item"].placement,
+            factors=factors,
+            place_items=place_items,
             place_users=served["user"].placement,
             epochs=outcome.epochs,
             best_epoch=outcome.best_epoch,

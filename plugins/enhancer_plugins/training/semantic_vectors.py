@@ -39,14 +39,14 @@ class SemanticVectors:
             kind: rows.any(axis=1) & (self.counts[kind] > 0) for kind, rows in self.vectors.items()
         }
         self.dim = int(self.vectors["item"].shape[1])
-        self._regressions: dict[tuple[Kind, float, float], RidgeRegression] = {}
+        self._regressions: dict[tuple[Kind, float | None, float], RidgeRegression] = {}
 
     def fitted_placement(
         self,
         kind: Kind,
         embeddings: NDArray[np.float32],
         *,
-        ridge: float = 0.03,
+        ridge: float | None = None,
         prior_strength: float = 1.0,
         length: float | None = None,
     ) -> Placement:
@@ -55,7 +55,8 @@ class SemanticVectors:
         Args:
             kind: ``"user"`` or ``"item"``.
             embeddings: float32 ``[m, d]``: embeddings of the entities with a training interaction, in row order.
-            ridge: Penalty, as a multiple of the mean variance of a column of the vectors.
+            ridge: Penalty, as a multiple of the mean variance of a column of the vectors; None chooses it by
+                leave-one-out.
             prior_strength: An entity with ``n`` training interactions has weight ``n / (n + prior_strength)``, because
                 embeddings trained on few interactions are noisy.
             length: L2 length of a placed row, as a multiple of the mean length of ``embeddings``. None keeps the length
@@ -66,15 +67,47 @@ class SemanticVectors:
             A map from ``ds`` to ``d`` columns.
         """
         norm = None if length is None else length * float(np.linalg.norm(embeddings, axis=1).mean(dtype=np.float64))
-        known = self.known[kind]
-        if not known.any():
+        if not self.known[kind].any():
             d = embeddings.shape[1]
             return Placement((Dense(np.zeros((self.dim, d), np.float32), np.zeros(d, np.float32)),))
+        slope, intercept = self.regression(kind, ridge, prior_strength).fit(self._target(kind, embeddings))
+        return Placement((Dense(slope.astype(np.float32), intercept.astype(np.float32)),), norm=norm)
+
+    def left_out(
+        self,
+        kind: Kind,
+        embeddings: NDArray[np.float32],
+        rows: NDArray[np.integer],
+        *,
+        ridge: float | None = None,
+        prior_strength: float = 1.0,
+    ) -> NDArray[np.float32]:
+        """Predict each of some embeddings as :meth:`fitted_placement` would if it had not seen that one.
+
+        Args:
+            kind: ``"user"`` or ``"item"``.
+            embeddings: float32 ``[m, d]``: embeddings of the entities with a training interaction, in row order.
+            rows: int ``[r]``: entities to predict.
+            ridge: See :meth:`fitted_placement`.
+            prior_strength: See :meth:`fitted_placement`.
+
+        Returns:
+            float32 ``[r, d]``.
+        """
+        if not self.known[kind].any():
+            return np.zeros((len(rows), embeddings.shape[1]), np.float32)
+        regression = self.regression(kind, ridge, prior_strength)
+        return regression.left_out(self._target(kind, embeddings), rows).astype(np.float32)
+
+    def regression(self, kind: Kind, ridge: float | None, prior_strength: float) -> RidgeRegression:
+        """Return the regression on the vectors of a kind, decomposed once. Some entity of the kind must be known."""
         key = kind, ridge, prior_strength
         if key not in self._regressions:
-            weights = known * self.counts[kind] / (self.counts[kind] + prior_strength)
+            weights = self.known[kind] * self.counts[kind] / (self.counts[kind] + prior_strength)
             self._regressions[key] = RidgeRegression(self.vectors[kind], ridge=ridge, weights=weights)
-        target = np.zeros((len(known), embeddings.shape[1]), np.float32)
+        return self._regressions[key]
+
+    def _target(self, kind: Kind, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        target = np.zeros((len(self.counts[kind]), embeddings.shape[1]), np.float32)
         target[self.counts[kind] > 0] = embeddings
-        slope, intercept = self._regressions[key].fit(target)
-        return Placement((Dense(slope.astype(np.float32), intercept.astype(np.float32)),), norm=norm)
+        return target

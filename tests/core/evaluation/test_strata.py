@@ -63,6 +63,25 @@ def test_warm_and_cold_are_mixed_in_equal_shares(world):
     assert np.count_nonzero(cold) == pytest.approx(share * len(cold_pairs), rel=0.25)
 
 
+def test_pairs_of_new_items_that_were_not_drawn_are_excluded_like_those_of_warm_items(world):
+    """Or else a model that knows which new items a user likes is punished for the share of them that was not drawn."""
+    split, _ = world
+    views = Views(split)
+    panels = {stratum.name: panel for panel in make_panels(views) for stratum in panel.strata}
+    users, items = panels["everything"].seen.rows(np.arange(views.n_users))
+    excluded = set(zip(users.tolist(), items.tolist(), strict=True))
+    mixed = set(zip(views.mixed_test.users.tolist(), views.mixed_test.items.tolist(), strict=True))
+    cold = set(zip(views.cold_test.users.tolist(), views.cold_test.items.tolist(), strict=True))
+    before = {
+        pair
+        for part in (split.train, split.validation)
+        for pair in zip(part.users.tolist(), part.items.tolist(), strict=True)
+    }
+    assert cold - mixed
+    assert excluded == before | (cold - mixed)
+    assert panels["cold_among_all"].seen is views.seen_testing
+
+
 def test_a_stratum_that_would_repeat_all_is_left_out(toys):
     """With equally popular items and histories of equal length, a stratum would repeat the results of all items."""
     ids = [f"u{n}" for n in range(6)], [f"i{n}" for n in range(3)]

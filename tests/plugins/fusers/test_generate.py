@@ -70,8 +70,17 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
     counts = np.bincount(data.items, minlength=data.n_items)[seen][has]
     weights = counts / (counts + 1)
     centred = x - np.average(x, 0, weights)
-    penalty = 0.03 * np.mean((weights[:, None] * centred**2).sum(0))
-    expected = Ridge(alpha=penalty).fit(x, y, sample_weight=weights).predict(data.item_vectors)
+    unit = np.mean((weights[:, None] * centred**2).sum(0))
+
+    def left_out_error(penalty):
+        """Return the error of predicting each item from all others."""
+        rest = [np.delete(np.arange(len(x)), row) for row in range(len(x))]
+        models = [Ridge(alpha=penalty * unit).fit(x[some], y[some], sample_weight=weights[some]) for some in rest]
+        predicted = np.stack([model.predict(x[[row]])[0] for row, model in enumerate(models)])
+        return float((weights[:, None] * (predicted - y) ** 2).sum())
+
+    penalty = min((digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)), key=left_out_error)
+    expected = Ridge(alpha=penalty * unit).fit(x, y, sample_weight=weights).predict(data.item_vectors)
     np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
     placed = build(unseen_length=2.0).place("item", target.numpy())(data.item_vectors)
     expected *= 2 * np.linalg.norm(target.numpy(), axis=1).mean() / np.linalg.norm(expected, axis=1, keepdims=True)

@@ -50,6 +50,18 @@ def test_rows_converge_to_the_solution_of_their_normal_equations(problem, monkey
     np.testing.assert_allclose(rows[5], 0, atol=1e-5)
 
 
+def test_rows_are_drawn_to_their_means(problem):
+    """A row without interactions comes to rest where only the zeros of all pairs pull it from its mean."""
+    matrix, interactions, fixed, rows, penalty = problem
+    mean = (0.5 * np.random.default_rng(1).standard_normal(rows.shape)).astype(np.float32)
+    solve(interactions, fixed, rows, unobserved=0.2, penalty=penalty, steps=DIM, mean=mean)
+    wide = fixed.astype(np.float64)
+    for row, weights, strength, centre, found in zip(range(USERS), matrix, penalty, mean, rows, strict=True):
+        gram = 0.2 * wide.T @ wide + (wide.T * weights) @ wide + strength * np.eye(DIM)
+        wanted = np.linalg.solve(gram, weights @ wide + strength * centre)
+        np.testing.assert_allclose(found, wanted, atol=2e-5, err_msg=str(row))
+
+
 def test_the_loss_is_that_of_the_rows_before_they_changed(problem):
     matrix, interactions, fixed, rows, penalty = problem
     errors = matrix * np.square(1 - rows @ fixed.T)

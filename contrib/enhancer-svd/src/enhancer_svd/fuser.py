@@ -60,6 +60,10 @@ class _Retrofitting(Fusion):
         settled[self._items] += share * (embeddings[self._neighbours].mean(axis=1) - embeddings[self._items])
         return settled
 
+    def left_out(self, kind: Kind, embeddings: NDArray[np.float32], rows: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Predict embeddings of users and items by the regression without them."""
+        return self._semantics.left_out(kind, embeddings, rows)
+
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         """Place unseen users and items by ridge regression of trained embeddings on vectors."""
         return self._semantics.fitted_placement(kind, embeddings)

@@ -12,7 +12,8 @@ panel                 relevant                             ranked among         
 ``cold_users``        test pairs of held-out users         warm items               held out, with such a pair
 ====================  ===================================  =======================  ==============================
 
-Warm users and items have training interactions. A user's training and validation items are excluded from the ranking.
+Warm users and items have training interactions. A user's training and validation items are excluded from the ranking;
+for ``everything`` the held-out items of pairs that are not among the share, too.
 If interactions have labels, only positive test pairs are relevant, and metrics of labelled pairs use positive and
 negative ones.
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.contracts.backbone import Factors
+    from enhancer.evaluation.measuring.ranking import CSR
     from enhancer.evaluation.measuring.views import Views
 
 
@@ -46,6 +48,8 @@ class Panel:
     """Item rows to rank, in the order that decides ties."""
     users: NDArray[np.int32]
     """User rows to rank for, ascending."""
+    seen: CSR
+    """Items excluded from the ranking of each user."""
     strata: tuple[Stratum, ...]
 
 
@@ -58,19 +62,20 @@ ScoresByStratum = dict[str, Scores]
 def make_panels(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
     """Return the panels that have test pairs. Strata in which a metric of labelled pairs is undefined are left out."""
     warm = Stratum("all", "all warm items", views.warm_test, len(views.warm_items), views.labelled_test)
-    panels = [_panel(views.warm_items, [warm, *warm_strata(views)])]
+    panels = [_panel(views.warm_items, views.seen_testing, [warm, *warm_strata(views)])]
     if len(views.cold_test.users):
         n = len(views.cold_items)
         labelled = views.labelled_cold
         cold = Stratum("cold", "items held out of training, ranked among themselves", views.cold_test, n, labelled)
-        panels.append(_panel(views.cold_items, [cold]))
+        panels.append(_panel(views.cold_items, views.seen_testing, [cold]))
         warm_or_cold = np.concatenate([views.warm_items, views.cold_items])
         everything = views.order[np.isin(views.order, warm_or_cold)]
         description = "items held out of training, ranked among all items"
         among = Stratum("cold_among_all", description, views.cold_test, n, labelled)
         description = "warm test pairs and an equal share of the pairs of held-out items, ranked among all items"
         mixed = Stratum("everything", description, views.mixed_test, len(warm_or_cold), views.labelled_mixed)
-        panels.append(_panel(everything, [among, mixed]))
+        panels.append(_panel(everything, views.seen_testing, [among]))
+        panels.append(_panel(everything, views.seen_mixed, [mixed]))
     if len(views.cold_user_test.users):
         held_out_users = Stratum(
             "cold_users",
@@ -79,7 +84,7 @@ def make_panels(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
             len(views.warm_items),
             views.labelled_cold_users,
         )
-        panels.append(_panel(views.warm_items, [held_out_users]))
+        panels.append(_panel(views.warm_items, views.seen_testing, [held_out_users]))
     label_metrics = [parsed.name for text in metrics if (parsed := parse_metric(text)).uses_labels]
     if label_metrics:
         panels = [
@@ -113,7 +118,7 @@ def measure(
     by_stratum: ScoresByStratum = {}
     beyond_accuracy: dict[str, float] = {}
     for panel in panels:
-        ranked = rank(factors, panel.users, views.seen_testing, panel.candidates, k)
+        ranked = rank(factors, panel.users, panel.seen, panel.candidates, k)
         for stratum in panel.strata:
             scores = score_ranking(ranked, panel.users, stratum.pairs, len(factors.items), rankings)
             if stratum.labelled is not None and len(rankings) < len(metrics):
@@ -170,6 +175,6 @@ def novelty(ranked: NDArray[np.int32], popularity: NDArray[np.int64], n_users: i
     return float(-np.log2(np.maximum(counts, 1) / max(n_users, 1)).mean())
 
 
-def _panel(candidates: NDArray[np.int64], strata: Sequence[Stratum]) -> Panel:
+def _panel(candidates: NDArray[np.int64], seen: CSR, strata: Sequence[Stratum]) -> Panel:
     users: NDArray[np.int32] = np.unique(np.concatenate([stratum.pairs.users for stratum in strata])).astype(np.int32)
-    return Panel(candidates, users, tuple(strata))
+    return Panel(candidates, users, seen, tuple(strata))

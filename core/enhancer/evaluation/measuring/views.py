@@ -195,13 +195,26 @@ class Views:
 
         A held-out item has all of its interactions in the test part, a warm item only a share of them. Without
         sampling, a model would look better the more it recommends held-out items. The sampled share equals the share
-        of warm items' interactions that are in the test part.
+        of warm items' interactions that are in the test part. The other pairs are in :attr:`seen_mixed`.
         """
         warm, cold = self.warm_test, self.cold_test
         sampled = self._sample_like_warm(len(cold.users))
         return PairList(
             np.concatenate([warm.users, cold.users[sampled]]), np.concatenate([warm.items, cold.items[sampled]])
         )
+
+    @cached_property
+    def seen_mixed(self) -> CSR:
+        """Items excluded from rankings that :attr:`mixed_test` scores.
+
+        These are the training and validation items of each user, and the held-out items of the pairs that were not
+        sampled. The pairs of warm items outside the test part are excluded, so those of held-out items must be, too: a
+        model would otherwise look worse the better it knows which held-out items a user likes.
+        """
+        cold = self.cold_test
+        left = ~self._sample_like_warm(len(cold.users))
+        parts = (self.split.train, self.split.validation, PairList(cold.users[left], cold.items[left]))
+        return CSR.of(parts, self.n_users)
 
     @cached_property
     def labelled_mixed(self) -> LabelledPairs:

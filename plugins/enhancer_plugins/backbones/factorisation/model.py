@@ -15,6 +15,7 @@ and ``items = [q; b; 1]`` every score is an inner product. Ranking compares item
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -230,7 +231,8 @@ class FMModel(RankingModel):
         if not self.widens:
             mean_bias = float(bias[torch.from_numpy(mask).to(self.device)].mean())
             tail = (mean_bias, 1.0) if kind == "item" else (1.0, mean_bias)
-            return ServedRows(rows, Placement(placement.layers, placement.norm, tail), placed)
+            left_out = partial(self.fusion.left_out, kind, embeddings[mask])
+            return ServedRows(rows, Placement(placement.layers, placement.norm, tail), placed, left_out)
         return ServedRows(rows, self._through_dense_fields(kind, placement, wide), placed)
 
     def _mean_id(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor | None]:

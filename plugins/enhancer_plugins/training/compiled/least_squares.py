@@ -74,12 +74,14 @@ def solve(
     unobserved: float,
     penalty: NDArray[np.float32],
     steps: int,
+    mean: NDArray[np.float32] | None = None,
 ) -> float:
     r"""Improve ``rows`` in place, with the other side fixed.
 
     Row u minimises
 
-    .. math:: \sum_{i \in I_u} w_{ui} (1 - x_u^\top y_i)^2 + \alpha_0 \sum_i (x_u^\top y_i)^2 + \lambda_u \|x_u\|^2
+    .. math:: \sum_{i \in I_u} w_{ui} (1 - x_u^\top y_i)^2 + \alpha_0 \sum_i (x_u^\top y_i)^2
+        + \lambda_u \|x_u - m_u\|^2
 
     by ``steps`` conjugate-gradient steps from its current value (Takács, Pilászy & Tikk 2011, "Applications of the
     conjugate gradient method for implicit feedback collaborative filtering", RecSys).
@@ -91,6 +93,7 @@ def solve(
         unobserved: Weight of every pair, observed or not, as a zero (:math:`\alpha_0`).
         penalty: float32 ``[n]``: :math:`\lambda_u`.
         steps: Conjugate-gradient steps.
+        mean: float32 ``[n, d]``: :math:`m_u`; zero by default.
 
     Returns:
         Sum of :math:`w_{ui} (1 - x_u^\top y_i)^2` over the pairs, before the rows were changed.
@@ -108,6 +111,8 @@ def solve(
         bounds = _bounds(interactions.starts, first, last)
         block = (bounds, first, penalty, rows, products, residuals, directions, squares, losses)
         np.matmul(rows[first:last], gram, out=products[here])
+        if mean is not None:  # the kernel subtracts the products from the residual
+            products[here] -= penalty[first:last, None] * mean[first:last]
         step(*interactions, fixed, scores, *block, True)
         for _ in range(steps):
             np.matmul(directions[here], gram, out=products[here])
