@@ -52,7 +52,7 @@ def exploration_cost(
     everything = views.order[(cold | (views.popularity > 0))[views.order]]
 
     def best(candidates: NDArray[np.int64]) -> Ranked:
-        rows = rank(factors, users, views.seen_testing, candidates, k).astype(np.int64)
+        rows = rank(factors, users, views.seen_mixed, candidates, k).astype(np.int64)
         scores = pair_scores(factors, np.repeat(users, k), rows.ravel()).reshape(rows.shape)
         return rows, np.where(rows >= 0, scores, -np.inf).astype(np.float32)
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.runs import RunRequest
     from enhancer.evaluation.running.vectors import FloatMatrix
 
-_FORMAT = 4
+_FORMAT = 5
 _HITS = ("packed", "relevant", "length")
 _CHECKPOINT = ".unfinished"
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
