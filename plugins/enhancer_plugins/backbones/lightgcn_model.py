@@ -10,7 +10,7 @@ import torch
 
 from enhancer.contracts import TrainingStep
 from enhancer_plugins.backbones.spectral_start import Likelihood, spectral_start
-from enhancer_plugins.training import run, unseen
+from enhancer_plugins.training import run
 from enhancer_plugins.training.compiled import threads
 from enhancer_plugins.training.compiled.steps import BprSteps
 from enhancer_plugins.training.graph import BipartiteGraph, propagate
@@ -22,6 +22,7 @@ from enhancer_plugins.training.model import (
     mean_length,
     score_differences,
 )
+from enhancer_plugins.training.placing import unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

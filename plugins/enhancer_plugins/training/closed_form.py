@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from enhancer.contracts import Factors, Fitted
-from enhancer_plugins.training.calibration import calibrate
 from enhancer_plugins.training.interactions import trained
-from enhancer_plugins.training.unseen import fill
+from enhancer_plugins.training.placing.calibration import calibrate
+from enhancer_plugins.training.placing.unseen import fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -41,9 +41,9 @@ def finish(
         data: Training data.
         users: float ``[n_users, d]``: factors of all users; rows of users without a training interaction are ignored.
         items: float ``[n_items, d]``: factors of all items; rows of items without a training interaction are ignored.
-        seed: Seed of the noise on rows that cannot be placed (see :mod:`enhancer_plugins.training.unseen`).
+        seed: Seed of the noise on rows that cannot be placed (see :mod:`enhancer_plugins.training.placing.unseen`).
         monitor: Calibrates the placement of unseen items on validation (see
-            :mod:`enhancer_plugins.training.calibration`). None leaves the placement as it is.
+            :mod:`enhancer_plugins.training.placing.calibration`). None leaves the placement as it is.
         under_prior: Kinds that were solved for under the fusion's prior, and need no adjustment.
 
     Returns:

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 
 from enhancer.contracts import Factors, Fitted
-from enhancer_plugins.training import run, unseen
+from enhancer_plugins.training import run
 from enhancer_plugins.training.adam import Adam
-from enhancer_plugins.training.calibration import calibrate
 from enhancer_plugins.training.compiled import threads, worker
 from enhancer_plugins.training.compiled.kernels import row_differences
 from enhancer_plugins.training.interactions import trained
 from enhancer_plugins.training.losses.bpr import bpr_loss, bpr_reference
 from enhancer_plugins.training.losses.multinomial import Multinomial
 from enhancer_plugins.training.losses.softmax import SampledSoftmax
+from enhancer_plugins.training.placing import unseen
+from enhancer_plugins.training.placing.calibration import calibrate
 from enhancer_plugins.training.sampler import PrefetchedEpochs, Triples, TripletSampler, occurrences, split_into_steps
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 
 from enhancer.contracts import Dense, Placement
 from enhancer_plugins.training.interactions import interaction_counts
-from enhancer_plugins.training.regression import RidgeRegression
+from enhancer_plugins.training.placing.regression import RidgeRegression
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

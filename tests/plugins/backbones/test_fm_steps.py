@@ -21,7 +21,7 @@ from enhancer_plugins.fusers.prior import Prior, PriorOptions
 from enhancer_plugins.training.loop import Outcome
 from enhancer_plugins.training.losses.bpr import bpr_reference
 from enhancer_plugins.training.model import Recipe
-from enhancer_plugins.training.regression import ridge_regression
+from enhancer_plugins.training.placing.regression import ridge_regression
 from enhancer_plugins.training.sampler import Triples
 
 N_USERS, N_ITEMS, WIDTH = 60, 90, 11

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class ConstantFit:
-    """Ridge regressions of several targets on the same columns (see :mod:`enhancer_plugins.training.regression`).
+    """Ridge regressions of several targets on the same columns (see :mod:`enhancer_plugins.training.placing.regression`).
 
     Args:
         columns: float32 ``[n, w]``, C-contiguous, on the CPU; kept as :attr:`columns`.

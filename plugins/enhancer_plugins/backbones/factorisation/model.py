@@ -28,7 +28,7 @@ from enhancer_plugins.backbones.factorisation.row_steps import RowSteps, bpr
 from enhancer_plugins.backbones.factorisation.sparse_fields import SparseFields
 from enhancer_plugins.training import run
 from enhancer_plugins.training.model import Gradients, RankingModel, Recipe, ServedRows
-from enhancer_plugins.training.regression import ridge_regression
+from enhancer_plugins.training.placing.regression import ridge_regression
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

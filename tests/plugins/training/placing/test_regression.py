@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from enhancer_plugins.training.regression import RidgeRegression
+from enhancer_plugins.training.placing.regression import RidgeRegression
 
 PENALTIES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
 

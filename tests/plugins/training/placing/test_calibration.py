@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from enhancer.contracts import Dense, Factors, Placement
-from enhancer_plugins.training.calibration import calibrate
+from enhancer_plugins.training.placing.calibration import calibrate
 
 N_USERS, N_ITEMS, D = 60, 100, 6
 
