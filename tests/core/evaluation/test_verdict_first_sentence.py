@@ -11,9 +11,11 @@ from enhancer.evaluation import Arm, ArmRun, Views, evaluate, holm
 from enhancer.evaluation.judging.comparing import compare_arms
 from enhancer.evaluation.judging.controls import controls_by_arm
 from enhancer.evaluation.judging.new_items import NewItems
+from enhancer.evaluation.judging.result import Ablation
 from enhancer.evaluation.judging.verdict import verdicts
 from enhancer.evaluation.measuring.metrics import PairList, Scores
 from enhancer.evaluation.measuring.strata import Stratum
+from enhancer.evaluation.reporting.cards import verdict_card
 
 USERS, SEEDS = 200, 5
 METRIC = "ndcg@10"
@@ -199,6 +201,38 @@ def test_a_gain_on_the_tail_that_costs_the_others_says_so():
     free = judged({"all": GAIN, "tail": tail})[0]["tail"]
     assert first_sentence(free) == "On the tail: a semantic gain"
     assert not free.costs_others
+
+
+def card(name="all", panels=None, **more):
+    """Return the card of a panel; ``panels`` are levels as in :func:`judged`."""
+    told, findings = judged(panels or {"all": GAIN}, **more)
+    ablation = Ablation(
+        arms=ARMS, controls=controls_by_arm(ARMS), baseline="none", metrics=[METRIC], seeds=list(range(SEEDS)),
+        findings=findings, runs=[], verdicts=told,
+    )  # fmt: skip
+    return verdict_card(ablation, name, "A panel")
+
+
+@pytest.mark.parametrize(
+    ("line", "large"), [(None, "+1"), (0.05, "+1"), (0.0841, ""), (0.12, "")], ids=["none", "above", "level", "below"]
+)
+def test_the_large_number_is_a_gain_that_no_simpler_model_reaches(line, large):
+    shown = card(reference=None if line is None else {"all": {"ease": line}})
+    assert shown["change"][:2] == large
+    assert [row["name"] for row in shown["ladder"]].index("placebo") > 0
+    if line == 0.12:
+        assert shown["headline"].startswith("Ease (.1")
+        assert (shown["ladder"][0]["name"], shown["ladder"][0]["kind"]) == ("ease", "reference")
+
+
+def test_no_large_number_for_what_shuffled_vectors_gain_or_what_others_pay_for():
+    assert not card(panels={"all": {**GAIN, "placebo": 0.084}})["change"]
+    costly = {"none": 0.3, "prior": 0.276, "text": 0.3, "placebo": 0.3}
+    panels = {"all": GAIN, "cold": COLD, "cold_among_all": COLD, "everything": costly}
+    assert not card("cold", panels, content={"cold": {"ridge (profile)": 0.2}})["change"]
+    free = card("cold", {"all": GAIN, "cold": COLD}, content={"cold": {"ridge (profile)": 0.2}})
+    assert free["change"].startswith("+4")  # over the content baseline, not over chance
+    assert free["against"] == "ridge (profile)"
 
 
 def test_an_auc_below_a_half_is_told_first():

@@ -19,8 +19,8 @@ _SPACE = "\N{NO-BREAK SPACE}"
 def verdict_card(ablation: Ablation, name: str, title: str) -> dict[str, Any]:
     """Return the card of a panel.
 
-    A large number is a gain that comes from meaning, that no line surpasses and that costs nobody, or a loss. Any other
-    change could be mistaken for a gain by the vectors.
+    A large number is a gain that comes from meaning, that is above every line and that costs nobody, or a loss. Any
+    other change could be mistaken for one that is worth having.
 
     Args:
         ablation: The results.
@@ -29,7 +29,8 @@ def verdict_card(ablation: Ablation, name: str, title: str) -> dict[str, Any]:
     """
     verdict = ablation.verdicts[name]
     told = _told(ablation, name)
-    large = verdict.level == "loss" or (verdict.level == "semantic gain" and not verdict.costs_others)
+    clean = verdict.standing in (None, "above") and not verdict.costs_others
+    large = verdict.level == "loss" or (verdict.level == "semantic gain" and clean)
     headline = f"{verdict.headline}."
     return {
         "panel": title,
