@@ -5,7 +5,8 @@ Without torch:
 - :mod:`~enhancer_plugins.training.closed_form`: finish a run of a backbone that computes its factors at once, and
   choose an option on validation;
 - :mod:`~enhancer_plugins.training.interactions`: counts of training interactions, and weights by age;
-- :mod:`~enhancer_plugins.training.placing.regression`: weighted ridge regression;
+- :mod:`~enhancer_plugins.training.placing.regression`: weighted ridge regression, its penalty chosen by leave-one-out;
+- :mod:`~enhancer_plugins.training.placing.calibration`: calibration of placed rows on validation;
 - :mod:`~enhancer_plugins.training.semantic_vectors`: semantic vectors, and placement by regression on them;
 - :mod:`~enhancer_plugins.training.placing.unseen`: rows of users and items without a training interaction.
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 class ConstantFit:
-    """Ridge regressions of several targets on the same columns (see :mod:`enhancer_plugins.training.placing.regression`).
+    """Ridge regressions of several targets on the same columns.
+
+    See :mod:`enhancer_plugins.training.placing.regression`.
 
     Args:
         columns: float32 ``[n, w]``, C-contiguous, on the CPU; kept as :attr:`columns`.

@@ -1,1 +1,1 @@
-"""Rows of users and items without a training interaction: regression on vectors, calibration, and what to do without."""
+"""Rows of entities without a training interaction: regression on vectors, its calibration, and rows without vectors."""
