@@ -241,10 +241,14 @@ class AutoBackbone:
 
     def _label_of(self, arm: Arm) -> str:
         """Return the label of the candidate that an arm is on."""
-        for each in self.choice().tried:
-            if each.backbone == arm.backbone and each.candidate.options.items() <= dict(arm.backbone_options).items():
-                return each.label
-        return _arm_name(str(arm.backbone))
+        found = [
+            each.candidate
+            for each in self.choice().tried
+            if each.backbone == arm.backbone and each.candidate.options.items() <= dict(arm.backbone_options).items()
+        ]
+        # One candidate may have the options of another and more.
+        nearest = max(found, key=lambda candidate: len(candidate.options), default=None)
+        return _arm_name(str(arm.backbone)) if nearest is None else nearest.label
 
 
 def _shares_backbone(arm: Arm, other: Arm) -> bool:
@@ -276,4 +280,10 @@ def _names(line: PluginInfo, use: str) -> bool:
 
 
 def _label(name: str, options: Mapping[str, Any], varied: set[str]) -> str:
-    return "-".join([name, *(str(value) for option, value in options.items() if option in varied)])
+    """Return the name of a plugin with the options in which its candidates differ."""
+    told = [
+        value if isinstance(value, str) else f"{option}-{value}"
+        for option, value in options.items()
+        if option in varied
+    ]
+    return "-".join([name, *told])

@@ -89,6 +89,22 @@ class Weak(Counted):
         return 0.05 if self.options.loss == "one" else 0.1
 
 
+class TwiceOptions(Options):
+    share: float = 0.1
+    """Quality."""
+
+
+class Twice(Counted):
+    """It offers its defaults, and better options."""
+
+    options_class = TwiceOptions
+    accepts = frozenset({"input"})
+    candidates = ({}, {"share": 0.5})
+
+    def quality(self):
+        return self.options.share
+
+
 class Shy(Counted):
     """It does not offer itself."""
 
@@ -137,6 +153,7 @@ BACKBONES = {
     "good": Good,
     "fair": Fair,
     "weak": Weak,
+    "twice": Twice,
     "shy": Shy,
     "huge": Huge,
     "picky": Picky,
@@ -321,6 +338,18 @@ def test_arms_with_vectors_use_the_best_candidate_that_accepts_their_fuser(proje
     page = (made.root / "report.html").read_text()
     assert "How the backbone was chosen" in page
     assert "weak-two" in page
+
+
+def test_a_candidate_is_named_by_the_options_that_tell_it_from_the_others(project):
+    made = project(
+        "good",
+        "twice",
+        evaluation={"seeds": 2, "validation_size": 0.3, "arms": ["none", "beside"], "controls": False},
+    )
+    made.generate()
+    ablation = made.ablate(report=None)
+    assert [each.label for each in ablation.choice.tried] == ["good", "twice-share-0.5", "twice"]
+    assert [arm.name for arm in ablation.arms] == ["none", "beside", "none-twice-share-0.5"]
 
 
 def test_the_winner_stays_in_the_tables_if_only_arms_with_vectors_are_listed(project):
