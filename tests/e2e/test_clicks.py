@@ -99,6 +99,19 @@ def test_from_tables_to_probabilities(invoke, shop):
     assert "logloss" in told
 
 
+def test_auto_takes_the_backbone_that_learns_from_labels_and_features(invoke, shop):
+    done = invoke("train", "--json", "--set", 'backbone={use="auto", trials=1}')
+    assert done.code == 0, done.err
+    report = done.json()
+    assert (report["backbone"], report["backbone_options"]) == ("fm", {"loss": "log"})
+    reasons = {each["label"]: each["reason"] for each in report["choice"]["candidates"]}
+    assert reasons.pop("fm-log") is None
+    assert "metric 'logloss' needs probabilities" in reasons.pop("fm-bpr")
+    assert {"als", "ease", "lightgcn-bpr", "popularity"} <= set(reasons)
+    assert all("cannot use side features" in reason for reason in reasons.values())
+    assert enhancer.Ranker.load(shop / "artifact").manifest["probabilities"] is True
+
+
 def test_two_processes_train_what_one_does(invoke, shop, monkeypatch):
     started, start = [], SpawnProcess.start
     monkeypatch.setattr(SpawnProcess, "start", lambda self: (started.append(self), start(self))[1])

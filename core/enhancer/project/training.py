@@ -17,7 +17,6 @@ from enhancer.serving.new_items import NewItemShare
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from enhancer.contracts.backbone import Backbone
     from enhancer.progress import Listener
     from enhancer.project.parts import ProjectParts
 
@@ -41,7 +40,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         arm = parts.auto.arm(arm, fuser, listener)
         backbone = parts.backbone(arm)
         parts.auto.warn_if_behind(arm)
-    chosen = _chosen(parts, backbone)
+    chosen = _chosen(parts, arm)
     split, folder = parts.split, parts.root / settings.artifact
     data = training_data(split, users, items, sides=parts.sides, labelled="labels" in backbone.takes)
     cache = run_cache(parts)
@@ -104,13 +103,13 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
     )
 
 
-def _chosen(parts: ProjectParts, backbone: Backbone) -> dict[str, Any]:
+def _chosen(parts: ProjectParts, arm: Arm) -> dict[str, Any]:
     """Return the backbone that was chosen, its options and the candidates; empty if a backbone is named."""
     if parts.auto is None:
         return {}
     return {
-        "backbone": backbone.plugin_name,
-        "backbone_options": backbone.options.model_dump(mode="json", exclude_unset=True),
+        "backbone": arm.backbone,
+        "backbone_options": dict(arm.backbone_options),
         "choice": parts.auto.choice().to_json(),
     }
 
