@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from enhancer.progress import Listener
 
 _log = logging.getLogger(__name__)
-_SLACK = 0.08
+_SLACK = 0.05
 """A candidate gets trial ``n + 1`` if its best of ``n`` trials is at most this share, divided by ``n``, below the best
 of all candidates: neighbouring options may gain that much."""
 
