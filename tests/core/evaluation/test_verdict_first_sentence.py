@@ -242,7 +242,9 @@ def test_an_auc_below_a_half_is_told_first():
     assert told.level == "contradictory"
     assert "prior reaches AUC .3" in told.text
     assert "a semantic gain" not in told.text
-    told = judged({"all": levels}, metric="auc", validation={"prior": [0.62] * 5, "none": [0.6] * 5})[0]["all"]
+    before = {"prior": [0.62] * 5, "none": [0.6] * 5}
+    told = judged({"all": levels}, metric="auc", validation=before, reference={"all": {"rates": 0.52}})[0]["all"]
+    assert "The best reference, rates, reaches .5" in told.text
     assert first_sentence(told) == "Over all items: the split is inverted"
     assert "AUC .6200 on validation and .3" in told.text
 

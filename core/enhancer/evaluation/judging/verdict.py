@@ -147,6 +147,9 @@ class _PanelJudge:
             found = contradiction(self.finding, best, self.baseline, self.metric, self.validation)
         if found is not None:
             level, opening, sentences = "contradictory", found, []
+            if standing is not None:
+                reached = format_number(standing.value)
+                sentences = [f"The best reference, {standing.line}, reaches {reached}"]
         return Verdict(
             level,
             ". ".join([f"{_PLACES[self.name]}: {opening}", *sentences]) + ".",
