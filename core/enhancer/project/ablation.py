@@ -59,7 +59,9 @@ def ablate(
     count = settings.evaluation.workers if parts.plugins.only_installed else 1
     with SharedVectors.within(parts.root / "runs") as tables:
         ablation = run_ablation(
-            _experiment(parts, tables.saving(parts.features) if count > 1 else parts.features),
+            _experiment(
+                parts, tables.saving(parts.features) if count > 1 else parts.features, references=_references(parts)
+            ),
             arms,
             list(seeds),
             baseline=resolve_baseline(settings, arms),
@@ -122,7 +124,9 @@ def _facts(parts: ProjectParts) -> dict[str, Any]:
     }
 
 
-def _experiment(parts: ProjectParts, features: Features) -> Experiment:
+def _experiment(
+    parts: ProjectParts, features: Features, references: Mapping[str, Reference] | None = None
+) -> Experiment:
     return Experiment.over(
         parts.split,
         features,
@@ -131,24 +135,32 @@ def _experiment(parts: ProjectParts, features: Features) -> Experiment:
         metrics=parts.settings.evaluation.metrics,
         pool=parts.pooling,
         sides=parts.sides,
-        references=_references(parts),
+        references=references,
     )
 
 
 def _references(parts: ProjectParts) -> dict[str, Reference]:
-    """Return the installed backbones that declare a reference line, those without options to tune first."""
+    """Return the installed backbones that declare a reference line, those without options to tune first.
+
+    Where ``[backbone] use = "auto"`` has tried one of them, it is not tuned again.
+    """
+    tried = () if parts.auto is None else parts.auto.choice().tried
+    tuned = {each.backbone: each.options for each in reversed(tried)}  # the best candidate of a backbone comes first
     found = {}
     for line in parts.plugins.listing():
         if line.kind != "backbone" or line.status != "ok":
             continue
         grid = parts.plugins.get("backbone", line.name).reference
         if grid is not None:
-            found[line.name] = Reference(make=partial(_make_reference, parts, line.name), grid=grid)
+            known = tuned.get(line.name)
+            found[line.name] = Reference(
+                make=partial(_make_reference, parts, line.name, known or {}), grid=grid if known is None else {}
+            )
     return dict(sorted(found.items(), key=lambda pair: len(pair[1].grid)))
 
 
-def _make_reference(parts: ProjectParts, name: str, options: Mapping[str, Any]) -> Backbone:
-    made: Backbone = parts.plugins.create("backbone", name, dict(options), Context(root=parts.root))
+def _make_reference(parts: ProjectParts, name: str, tuned: Mapping[str, Any], options: Mapping[str, Any]) -> Backbone:
+    made: Backbone = parts.plugins.create("backbone", name, {**tuned, **options}, Context(root=parts.root))
     return made
 
 

@@ -87,7 +87,7 @@ class ALS(Backbone):
     reference: ClassVar[Mapping[str, Sequence[object]] | None] = {
         "regularisation": (0.005, 0.015, 0.045),
         "unobserved": (3.5, 7.0, 14.0),
-        "dim": (32, 64, 128, 256),
+        "dim": (64, 128, 256),
         "half_life": ("none", 0.5, 0.2),
     }
     memory_hint = "lower [backbone] dim, or choose another [backbone] use"

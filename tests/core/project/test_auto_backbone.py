@@ -149,7 +149,14 @@ class Deep(Beside):
     needs = frozenset({"ranking"})
 
 
+class Line(Good):
+    """A reference line."""
+
+    reference: ClassVar = {"blur": (0.4, 0.8)}
+
+
 BACKBONES = {
+    "line": Line,
     "good": Good,
     "fair": Fair,
     "weak": Weak,
@@ -277,6 +284,24 @@ def test_the_choice_is_remembered_by_train_and_ablate_and_depends_on_its_options
     fits.clear()
     project(backbone={"trials": 2}).train()
     assert len(fits) == before - 6
+
+
+def test_a_reference_line_that_was_tried_is_not_tuned_again(project, fits):
+    made = project("line", "fair", backbone={"trials": 3})
+    ablation = made.ablate(report=None)
+    assert ablation.overall.reference["line"]["ndcg@10"] > 0
+    tuned = [options for name, options in fits if name == "line"]
+    best = made.parts.auto.choice().winner.options
+    assert len(tuned) == 3 + 1 + 2, "three trials, the line, and an arm with two seeds"
+    assert tuned[3]["blur"] == best["blur"] == 0.4
+
+
+def test_a_reference_line_that_was_not_tried_is_tuned(project, fits):
+    made = project("line", "fair", backbone={"candidates": ["fair"]})
+    assert made.ablate(report=None).overall.reference["line"]["ndcg@10"] > 0
+    tuned = [options["blur"] for name, options in fits if name == "line"]
+    assert tuned[:3] == [0.8, 1.6, 0.4]
+    assert tuned[-1] < 0.8
 
 
 def test_an_interrupted_choice_goes_on_where_it_stopped(project, fits, monkeypatch):
