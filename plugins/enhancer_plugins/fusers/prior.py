@@ -80,6 +80,7 @@ class _Regression(Fusion):
         self._semantics = SemanticVectors(data)
         self._k: dict[Kind, float] = {"user": options.users, "item": options.items}
         self._strengths: dict[Kind, float] = {}
+        self._ridges: dict[Kind, float | None] = {"user": options.ridge, "item": options.ridge}
 
     def settle(self, kind: Kind, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         k, counts = self._k[kind], self._semantics.counts[kind]
@@ -99,8 +100,10 @@ class _Regression(Fusion):
         mean = self._fitted(kind, embeddings, length=None)(self._semantics.vectors[kind])
         mean[~known] = 0
         if kind not in self._strengths:
-            # Later embeddings are drawn to their predictions, which would explain them ever better.
-            explained = self._semantics.regression(kind, self._options.ridge, self._weight(kind)).chosen.explained
+            # Later embeddings are drawn to their predictions: leave-one-out would find these ever better.
+            self._ridges[kind], explained = self._semantics.regression(
+                kind, self._options.ridge, self._weight(kind)
+            ).chosen
             self._strengths[kind] = self._options.strength / (1 - min(max(explained, 0.0), _MOST_EXPLAINED))
         strength = np.where(known, np.float32(self._strengths[kind]), np.float32(1))
         return Expectation(mean, strength)
@@ -109,7 +112,7 @@ class _Regression(Fusion):
         self, kind: Kind, embeddings: NDArray[np.float32], rows: NDArray[np.integer]
     ) -> NDArray[np.float32] | None:
         return self._semantics.left_out(
-            kind, embeddings, rows, ridge=self._options.ridge, prior_strength=self._weight(kind)
+            kind, embeddings, rows, ridge=self._ridges[kind], prior_strength=self._weight(kind)
         )
 
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
@@ -117,7 +120,7 @@ class _Regression(Fusion):
 
     def _fitted(self, kind: Kind, embeddings: NDArray[np.float32], *, length: float | None) -> Placement:
         return self._semantics.fitted_placement(
-            kind, embeddings, ridge=self._options.ridge, prior_strength=self._weight(kind), length=length
+            kind, embeddings, ridge=self._ridges[kind], prior_strength=self._weight(kind), length=length
         )
 
     def _weight(self, kind: Kind) -> float:
