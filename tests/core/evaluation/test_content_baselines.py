@@ -15,7 +15,7 @@ from enhancer.evaluation.measuring.content_baselines import (
     measure_ridge,
     ridge_by_leave_one_out,
 )
-from enhancer.evaluation.measuring.panels import make_panels
+from enhancer.evaluation.measuring.panels import make_panels, share_of
 
 METRICS = ["ndcg@10", "recall@5"]
 
@@ -124,3 +124,20 @@ def test_without_kept_factors_the_baseline_is_trained_again(ablate, toys, tmp_pa
         path.write_bytes(b"damaged")
     ablate(arms=arms[:3], seeds=(0,), cache=RunCache(tmp_path), on_epoch=lambda name, *_: trained.append(name))
     assert set(trained) == {"none/seed0", "text/seed0"}
+
+
+def test_the_share_of_new_items_in_lists(ablation, world):
+    views = Views(world[0])
+    cold, taken = len(views.cold_items), len(views.mixed_test.users) - len(views.warm_test.users)
+    found = ablation.to_json()["new_items"]
+    assert found["places"] == 10
+    assert found["share_of_items"] == pytest.approx(cold / (cold + len(views.warm_items)))
+    assert found["share_of_interactions"] == pytest.approx(taken / len(views.mixed_test.users))
+    assert found["share_of_places"]["none"] == [0, 0, 0]  # SVD scores them 0, below what users like
+    assert all(0.05 < share < 0.5 for share in found["share_of_places"]["beside"])
+
+
+def test_places_are_counted_without_the_empty_ones():
+    ranked = np.array([[4, 1, -1], [2, 4, 3]], np.int32)
+    assert share_of(ranked, np.array([4, 3])) == pytest.approx(3 / 5)
+    assert share_of(ranked[:0], np.array([4])) == 0
