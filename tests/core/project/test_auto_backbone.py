@@ -399,6 +399,23 @@ def test_an_arm_with_backbone_options_uses_a_candidate_that_takes_them(project):
     assert [(arm.backbone, arm.backbone_options.get("epochs")) for arm in arms] == [("good", None), ("weak", 20)]
 
 
+def test_a_search_varies_an_option_in_the_arms_whose_backbone_has_it(project):
+    pytest.importorskip("optuna")
+    dimension = {"blur": {"low": 0.1, "high": 1.0}}
+    evaluation = {
+        "seeds": 2,
+        "validation_size": 0.3,
+        "arms": ["none", "beside"],
+        "controls": False,
+        "search": {"trials": 2, "backbone": dimension},
+    }
+    made = project(evaluation=evaluation)
+    made.generate()
+    searched = made.ablate(report=None).searched
+    tried = {name: [set(trial.options["backbone"]) for trial in each.trials] for name, each in searched.items()}
+    assert tried == {"none": [set(), {"blur"}], "beside": [set(), set()], "none-fair": [set(), set()]}
+
+
 def test_train_warns_if_the_best_candidate_does_not_accept_the_fuser(project, caplog):
     made = project(fuser={"use": "beside"})
     made.generate()
