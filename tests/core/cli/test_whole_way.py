@@ -141,7 +141,9 @@ def test_the_backbone_that_init_writes_is_chosen_and_shown(invoke, project):
     assert invoke("generate", "-q").code == 0
     few = ("--set", 'backbone.candidates=["als", "popularity"]', "--set", "backbone.trials=2")
     doctor = {check["name"]: check for check in invoke("doctor", "--json", *few).json()}
-    assert doctor["backbone and fuser"]["detail"] == "auto tries als, popularity; prior works with als, popularity"
+    assert doctor["backbone and fuser"]["detail"] == (
+        "auto tries als, als-half_life-0.2, popularity; prior works with als, als-half_life-0.2, popularity"
+    )
     trained = invoke("train", *few, "--set", "evaluation.validation_size=0.3")
     assert trained.code == 0, trained.err
     table = trained.out.partition("\n\n")[2]
