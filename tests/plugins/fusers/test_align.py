@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,38 @@ def test_the_loss_is_that_of_the_paper(temperature):
     step = batch(*embeddings())
     expected = 0.5 * by_the_book(fusion, step, temperature)
     assert float(fusion.loss(step).detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_with_many_nodes_steps_take_the_terms_in_turn(monkeypatch):
+    """Three steps have the loss and the gradient of the paper's three terms, and a checkpoint continues the turn."""
+    rows = [each.requires_grad_() for each in embeddings()]
+    step = batch(*rows)
+    together = build().loss(step)
+    wanted = torch.autograd.grad(together, rows)
+    monkeypatch.setattr("enhancer_plugins.fusers.align._TOGETHER", 0)
+    fusion, losses, found = build(), [], [torch.zeros_like(each) for each in rows]
+    for turn in range(3):
+        if turn == 1:
+            state = {name: tensor.clone() for name, tensor in fusion.state().items()}
+            fusion = build()
+            fusion.load_state(state)
+        loss = fusion.loss(step)
+        losses.append(float(loss.detach()))
+        for total, gradient in zip(found, torch.autograd.grad(loss, rows, allow_unused=True), strict=True):
+            if gradient is not None:
+                total += gradient
+    assert np.mean(losses) == pytest.approx(float(together.detach()), rel=1e-5)
+    for total, gradient in zip(found, wanted, strict=True):
+        torch.testing.assert_close(total / 3, gradient, rtol=1e-4, atol=1e-8)
+    assert float(fusion.loss(step).detach()) == pytest.approx(losses[0], rel=1e-6)
+
+
+def test_without_negatives_both_terms_are_computed_in_every_step(monkeypatch):
+    step = batch(*embeddings())
+    step = replace(step, negatives=step.negatives[:0])
+    together = float(build().loss(step))
+    monkeypatch.setattr("enhancer_plugins.fusers.align._TOGETHER", 0)
+    assert float(build().loss(step)) == together
 
 
 def test_nodes_without_a_vector_get_no_gradient():
