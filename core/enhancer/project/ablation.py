@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts.options import Context
+from enhancer.errors import PluginError
 from enhancer.evaluation import Experiment, Reference, Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.report import write_report
@@ -150,7 +151,11 @@ def _references(parts: ProjectParts) -> dict[str, Reference]:
     for line in parts.plugins.listing():
         if line.kind != "backbone" or line.status != "ok":
             continue
-        grid = parts.plugins.get("backbone", line.name).reference
+        try:
+            grid = parts.plugins.get("backbone", line.name).reference
+        except PluginError as error:  # its module cannot be imported
+            _log.warning("backbone %r cannot be a reference line: %s", line.name, error)
+            continue
         if grid is not None:
             known = tuned.get(line.name)
             found[line.name] = Reference(

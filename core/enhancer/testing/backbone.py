@@ -106,6 +106,19 @@ class BackboneConformance:
     def test_it_keeps_its_options(self) -> None:
         assert self.make().options == build_options(self.backbone_class.options_class, self.options, where="[backbone]")
 
+    def test_what_it_offers_core_can_be_made(self) -> None:
+        """Candidates and values of a reference line are valid options; a reference line starts at the defaults."""
+        made = self.backbone_class.options_class
+        for options in self.backbone_class.candidates:
+            self.backbone_class(build_options(made, options, where="[backbone]"), Context(root=Path()))
+        defaults = build_options(made, {}, where="[backbone]") if self.backbone_class.reference else None
+        for name, values in (self.backbone_class.reference or {}).items():
+            assert getattr(defaults, name) in values
+            for value in values:
+                build_options(made, {name: value}, where="[backbone]")
+        needed = self.make().memory(self.data())
+        assert needed is None or needed > 0
+
     def test_factors_are_finite_float32_of_one_width(self, fuser: Fuser) -> None:
         fitted = self.fit(fuser)
         users, items = fitted.factors.users, fitted.factors.items
