@@ -130,6 +130,9 @@ def test_every_arm_panel_and_verdict_is_there(page, ablation):
     assert page.count("<svg") >= 3 * 3 + 3 + 2
     assert "NDCG@10" in words
     assert "Is it the meaning?" in words
+    assert "Against simpler models" in words
+    assert page.count("<th>mean vector (text)</th>") == 1
+    assert page.count("<th>popularity</th>") == 2  # over all items, and on the tail
     assert "nan" not in page.lower().split()
     assert "None" not in words.split()
     assert "0.0 minutes" not in words

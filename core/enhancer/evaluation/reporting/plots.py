@@ -109,13 +109,14 @@ def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: 
         )
         parts += [_dot(x(value), y, 1.8, "onbar") for value in row.values]
         parts.append(f'<text class="note" x="{WIDTH - 2}" y="{y + 4:.1f}" text-anchor="end">{_short(mean)}</text>')
-    # Each label has its own row, so that labels of close lines do not overlap.
-    for place, (name, value) in enumerate(sorted(lines, key=lambda line: line[1])):
+    # Each label has its own row, so that labels of close lines do not overlap, and lines pass behind labels.
+    placed = list(enumerate(sorted(lines, key=lambda line: line[1])))
+    parts += [_line(x(value), 5 + 13 * place, x(value), bottom, "reference") for place, (_, value) in placed]
+    for place, (name, value) in placed:
         at = x(value)
-        parts.append(_line(at, 5 + 13 * place, at, bottom, "reference"))
         anchor, shift = ("end", -4) if at > WIDTH / 2 else ("start", 4)
         parts.append(
-            f'<text class="tick" x="{at + shift:.1f}" y="{11 + 13 * place}" text-anchor="{anchor}">'
+            f'<text class="tick halo" x="{at + shift:.1f}" y="{11 + 13 * place}" text-anchor="{anchor}">'
             f"{text(name)} {_short(value)}</text>"
         )
     return _svg(parts, height, label)

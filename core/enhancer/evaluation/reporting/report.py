@@ -13,13 +13,20 @@ from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 from enhancer.evaluation.reporting.cards import verdict_card
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
-from enhancer.evaluation.reporting.sections import beyond_accuracy_table, cost_plots, search_table, svg_markup
+from enhancer.evaluation.reporting.sections import (
+    beyond_accuracy_table,
+    change_cell,
+    cost_plots,
+    line_table,
+    search_table,
+    svg_markup,
+)
 from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from enhancer.evaluation.judging.findings import Comparison, Finding
+    from enhancer.evaluation.judging.findings import Finding
     from enhancer.evaluation.judging.result import Ablation
     from enhancer.evaluation.reporting.blocks import ReportSection
     from enhancer.evaluation.reporting.gallery import Gallery
@@ -153,6 +160,7 @@ def _page(
             if any(_placebo(ablation, arm) for arm in _others(ablation))
         ],
         "levels": [_levels(ablation, ablation.findings[name], metric, colours) for name in shown],
+        "against_lines": [found for name in shown if (found := line_table(ablation, name, _title(name)))],
         "heat": _heat(ablation, metric),
         "pairs": _pairs(ablation, metric, colours),
         "curves": _curves(ablation, metric, colours),
@@ -206,7 +214,7 @@ def _gains(
                 seeds=[sign * (a - b) for a, b in zip(finding.per_seed[arm.name][metric], base, strict=True)],
                 interval=_signed(comparison.paired.interval, sign),
                 users=_signed(comparison.users_interval, sign),
-                note=_note(comparison),
+                note=change_cell(comparison)["text"],
                 hollow=arm.shuffle,
             )
         )
@@ -257,14 +265,7 @@ def _heat(ablation: Ablation, metric: str) -> dict[str, Any]:
             if comparison is None:
                 cells.append({"text": "", "css": "up0"})
                 continue
-            relative = comparison.relative
-            strength = 2 if relative is None else min(5, round(abs(relative) ** 0.5 * 10 + 0.2))
-            cells.append(
-                {
-                    "text": _note(comparison),
-                    "css": f"{'up' if comparison.gain >= 0 else 'down'}{strength}",
-                }
-            )
+            cells.append(change_cell(comparison))
         rows.append(
             {
                 "title": _title(finding.name),
@@ -372,12 +373,6 @@ def _markdown(ablation: Ablation) -> str:
 
 def _others(ablation: Ablation) -> list[Arm]:
     return [arm for arm in ablation.arms if arm.name != ablation.baseline]
-
-
-def _note(comparison: Comparison) -> str:
-    """Format the relative change, or the difference if the baseline is 0."""
-    shown = f"{comparison.paired.delta:+.4f}" if comparison.relative is None else format_change(comparison.relative)
-    return f"{shown.replace('-', _MINUS)}{' *' if comparison.significant else ''}"
 
 
 def _title(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer.evaluation.judging.findings import sample_std
-from enhancer.evaluation.judging.formatting import format_number, metric_label
+from enhancer.evaluation.judging.formatting import format_change, format_number, metric_label
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
+    from enhancer.evaluation.judging.findings import Comparison
     from enhancer.evaluation.judging.result import Ablation
     from enhancer.evaluation.reporting.gallery import Gallery
     from enhancer.evaluation.running.search_result import SearchResult
@@ -100,6 +101,33 @@ def svg_markup(svg: str) -> Markup:
     from markupsafe import Markup
 
     return Markup(svg)  # noqa: S704  plots escape all text
+
+
+def line_table(ablation: Ablation, name: str, title: str) -> dict[str, Any] | None:
+    """Return the relative change from each reference line or content baseline to each arm; None without any.
+
+    Colours show the size, stars a corrected p below .05.
+    """
+    finding, metric = ablation.findings[name], ablation.metrics[0]
+    lines = finding.lines(metric)
+    if not finding.reference_comparisons or not lines:
+        return None
+    rows = []
+    for arm in ablation.arms:
+        tests = [finding.compare_line(arm.name, line, metric) for line in lines]
+        rows.append((arm.name, [{"text": "", "css": ""} if test is None else change_cell(test) for test in tests]))
+    return {"title": title, "lines": list(lines), "rows": rows}
+
+
+def change_cell(comparison: Comparison) -> dict[str, str]:
+    """Return the relative change, or the difference if there is none to relate it to, with its colour."""
+    relative = comparison.relative
+    shown = f"{comparison.paired.delta:+.4f}".replace("-", "\N{MINUS SIGN}")
+    strength = 2 if relative is None else min(5, round(abs(relative) ** 0.5 * 10 + 0.2))
+    return {
+        "text": (shown if relative is None else format_change(relative)) + (" *" if comparison.significant else ""),
+        "css": f"{'up' if comparison.gain >= 0 else 'down'}{strength}",
+    }
 
 
 def beyond_accuracy_table(ablation: Ablation) -> dict[str, Any]:
