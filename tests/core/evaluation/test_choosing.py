@@ -83,7 +83,7 @@ def ranked(split, share):
 class CurveOptions(Options):
     searched = {"scale": 16.0}  # noqa: RUF012 - read only
     scale: float = 1.0
-    epochs: int = 30
+    epochs: int = 29
     speed: float = 0.02
 
 
@@ -101,8 +101,8 @@ class Curve(Backbone):
         for epoch in range(1, own.epochs + 1):
             share = min(self.limit, own.speed * epoch) / (1 + abs(math.log(own.scale)))
             factors = ranked(self._split, share)
-            metric = monitor.validate(factors)
             self.epochs_done = epoch
+            metric = monitor.validate(factors)
             monitor.epoch_finished(epoch, own.epochs, 1 / epoch, metric)
         return Fitted(factors=factors)
 
@@ -134,7 +134,7 @@ def chosen(world, *candidates, trials=6, **more):
 def test_neighbours_that_cannot_win_are_ended_before_their_last_epoch(world):
     choice, made = chosen(world, ("curve", Curve, {}))
     first, *others = choice.winner.trials
-    assert (first.stopped, made[0][1].epochs_done) == (False, 30)
+    assert (first.stopped, made[0][1].epochs_done) == (False, 29)
     assert len(others) == 5
     assert all(trial.stopped and trial.value < first.value for trial in others)
     assert all(4 <= backbone.epochs_done < 25 for _, backbone in made[1:])
@@ -142,11 +142,17 @@ def test_neighbours_that_cannot_win_are_ended_before_their_last_epoch(world):
 
 
 def test_a_first_trial_goes_on_while_it_may_reach_the_best_and_ends_where_it_cannot(world):
-    quick, slow = ("quick", Curve, {"speed": 0.02, "epochs": 40}), ("slow", Curve, {"speed": 0.001, "epochs": 50})
+    quick, slow = ("quick", Curve, {"speed": 0.03, "epochs": 40}), ("slow", Curve, {"speed": 0.001, "epochs": 50})
     choice, made = chosen(world, ("flat", Flat, {"epochs": 1}), quick, slow, trials=1)
     done = {label: backbone.epochs_done for label, backbone in made}
     assert [each.label for each in choice.tried] == ["flat", "quick", "slow"]
-    assert done == {"flat": 1, "quick": pytest.approx(34, abs=3), "slow": pytest.approx(5, abs=2)}
+    assert done == {"flat": 1, "quick": pytest.approx(26, abs=3), "slow": pytest.approx(5, abs=2)}
+
+
+def test_a_trial_that_goes_on_gaining_ends_after_thirty_validations(world):
+    choice, made = chosen(world, ("curve", Curve, {"speed": 0.01, "epochs": 60}), trials=1)
+    assert [backbone.epochs_done for label, backbone in made if backbone.epochs_done] == [30]
+    assert choice.winner.trials[0].stopped
 
 
 def test_the_order_of_candidates_is_the_number_of_epochs_and_ties_go_to_the_first(world):

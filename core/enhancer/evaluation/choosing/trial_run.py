@@ -24,6 +24,9 @@ _LEAST = 4
 _HORIZON = 5
 """Multiple of its validations after which the first trial of a candidate must be expected to reach the best other."""
 
+_MOST = 30
+"""Validations after which a trial ends: the last percent of slow training does not decide between candidates."""
+
 
 class _Ended(Exception):  # noqa: N818 - not an error
     """The monitor ends a trial."""
@@ -43,7 +46,8 @@ class TrialMonitor(TrainingMonitor):
     Learning curves flatten, so a line through the last validations is an upper bound of what follows. A candidate's
     first trial is ended if by this bound it stays below the best other candidate even after five times as many
     validations; a later trial, if it stays below the candidate's best trial after as many validations as that one took.
-    A backbone without epochs is never ended: its validations are of different fits.
+    Every trial is ended after thirty validations. A backbone without epochs is never ended: its validations are of
+    different fits.
 
     Args:
         best: Validations of the candidate's best trial so far; empty for its first trial.
@@ -63,7 +67,7 @@ class TrialMonitor(TrainingMonitor):
         value = super().validate(factors)
         if value is not None:
             self.curve.append(value)
-            if self._has_epochs and self._is_lost():
+            if self._has_epochs and (len(self.curve) >= _MOST or self._is_lost()):
                 raise _Ended
         return value
 
