@@ -20,6 +20,22 @@ def test_an_unknown_price_is_never_shown_as_nothing():
     assert "$0.00" in results.plan({**plan, "cost_usd": 0.0})
 
 
+@pytest.mark.parametrize(
+    ("best", "stopped", "expected"),
+    [
+        (300, None, "300"),
+        (250, None, "300, the best is 250"),
+        (250, "the training loss was flat", "300, the best is 250; the training loss was flat"),
+        (0, "validation did not improve", "300, none better than the model that needs no training; validation did not"),
+    ],
+)
+def test_training_says_which_epoch_was_kept_and_why_it_stopped(best, stopped, expected):
+    told = results.training(
+        {"artifact": "artifact", "epochs": 300, "best_epoch": best, "stopped": stopped, "seconds": 1.0, "metrics": {}}
+    )
+    assert f" {expected}" in told.splitlines()[1]
+
+
 def ablation(strata=("tail",), arms=("none", "align")):
     """Return the result of an ablation."""
     metric = {"mean": 0.31, "std": 0.01, "per_seed": [0.3, 0.32]}
