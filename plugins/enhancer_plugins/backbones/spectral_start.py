@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _ITERATIONS = 6
 """Subspace iterations; the last vectors need not have converged."""
-_SCORES = 1 << 17
-"""Scores of a sample of users by which the scale is chosen."""
+_SCORES, _USERS = 1 << 17, 64
+"""Scores of the sample of users by which the scale is chosen, and the fewest users of it."""
 _COARSE, _FINE = 2.0 ** np.arange(-3, 7), 2.0 ** np.array([-0.5, -0.25, 0.0, 0.25, 0.5])
 """Scales that are tried, as multiples of the scale at which rows have the mean length 1."""
 
@@ -87,7 +87,7 @@ def _scale(data: TrainingData, graph: BipartiteGraph, rows: torch.Tensor, by: Li
     users, items = torch.split(graph.apply(rows, by.weights), [data.n_users, data.n_items])
     counts = np.bincount(data.users, minlength=data.n_users), np.bincount(data.items, minlength=data.n_items)
     trained, candidates = (np.flatnonzero(count) for count in counts)
-    some = _spread(trained, max(_SCORES // len(candidates), 1))
+    some = _spread(trained, max(_SCORES // len(candidates), _USERS))
     scores = users[torch.from_numpy(some)] @ items[torch.from_numpy(candidates)].T
     taken = np.isin(data.users, some)
     position = np.full(data.n_users, -1)
