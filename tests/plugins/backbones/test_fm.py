@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from enhancer.contracts import Context
-from enhancer.testing.planted import planted
+from enhancer.testing.planted import RecordingMonitor, planted
 from enhancer_plugins.backbones.factorisation.model import FMModel
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
@@ -65,7 +65,7 @@ def test_a_placed_item_is_the_models_own_but_for_its_second_order():
     """The factors of an item placed by its fields are exact; its bias is the best linear fit."""
     case = planted()
     model = trained(Concat(ConcatOptions(scale=1.0), Context()))
-    placement = model.fitted(Outcome()).place_items
+    placement = model.fitted(Outcome(), RecordingMonitor()).place_items
     p = {name: t.detach() for name, t in model.parameters.items()}
     x = torch.from_numpy(case.data.item_vectors)
     seen = torch.from_numpy(np.bincount(case.data.items, minlength=50) > 0)

@@ -200,7 +200,7 @@ def test_what_training_never_saw_is_placed_by_its_features_at_a_mean_id(dense, c
         data = replace(data, labels=labels)
     model = (ClickModel if clicks else FMModel)(RECIPE, data, fuser(dense), seed=0)
     model.train_epoch(1)
-    fitted = model.fitted(Outcome())
+    fitted = model.fitted(Outcome(), RecordingMonitor())
     parameters = {name: t.detach().clone() for name, t in model.parameters.items()}
     cold_users, cold_items = np.array([case.cold_user]), case.cold_items
     for kind, cold in (("user", cold_users), ("item", cold_items)):

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from enhancer.contracts import Context, Fuser, Fusion, Options, Placement, SideFeatures, TrainingData, WideInput
+from enhancer.testing.planted import RecordingMonitor
 from enhancer_plugins.backbones.factorisation import drawn_rows
 from enhancer_plugins.backbones.factorisation.click_model import ClickModel, Labelled
 from enhancer_plugins.backbones.factorisation.constant_fit import ConstantFit
@@ -175,7 +176,7 @@ def test_a_look_shows_what_would_be_served(fuser, cold, kind):
     model = kind(RECIPE, data, (FUSERS | others)[fuser](), seed=0)
     model.train_epoch(1)
     for _ in range(2):
-        look, served = model.factors(), model.fitted(Outcome()).factors
+        look, served = model.factors(), model.fitted(Outcome(), RecordingMonitor()).factors
         np.testing.assert_array_equal(look.users, served.users)
         np.testing.assert_array_equal(look.items, served.items)
 
