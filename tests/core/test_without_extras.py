@@ -60,7 +60,7 @@ def test_help_and_plugins(bare):
 
 @pytest.mark.parametrize("provider", ["litellm", "openai"])
 def test_plan(bare, project, provider):
-    done = cli("plan", "--json", "--set", "llm.use=none-such", paths=(bare,), fresh=True, cwd=project)
+    done = cli("plan", "--json", "--set", f"llm.use={provider}", paths=(bare,), fresh=True, cwd=project)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert plan["to_generate"] == 2

@@ -18,7 +18,7 @@ from enhancer.project.parts import ProjectParts
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.profile_gallery import profile_gallery
 from enhancer.project.run_events import arm_run_hook, finish_ablation
-from enhancer.project.run_setup import epoch_hook, require_fitting_task, run_cache
+from enhancer.project.run_setup import arm_trial, epoch_hook, experiment_over, require_fitting_task, run_cache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from enhancer.config import Settings
     from enhancer.contracts.backbone import Backbone
     from enhancer.evaluation import Ablation, Arm
-    from enhancer.evaluation.running.vectors import Features
     from enhancer.plugin_host import ActiveRun
     from enhancer.progress import Listener
 
@@ -53,14 +52,14 @@ def ablate(
     else:
         for combination in dict.fromkeys(arm.inputs for arm in arms if arm.semantic):
             parts.features(combination)  # missing vectors are an error before any backbone is tried
-        arms = parts.auto.arms(arms, parts.fuser, listener)
+        arms = parts.auto.arms(arms, parts.fuser, listener, trial=arm_trial(parts, listener))
     choice = None if parts.auto is None else parts.auto.choice()
     seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
     # A worker process finds installed plugins only, not those that this process registered by hand.
     count = settings.evaluation.workers if parts.plugins.only_installed else 1
     with SharedVectors.within(parts.root / "runs") as tables:
         ablation = run_ablation(
-            _experiment(
+            experiment_over(
                 parts, tables.saving(parts.features) if count > 1 else parts.features, references=_references(parts)
             ),
             arms,
@@ -125,21 +124,6 @@ def _facts(parts: ProjectParts) -> dict[str, Any]:
     }
 
 
-def _experiment(
-    parts: ProjectParts, features: Features, references: Mapping[str, Reference] | None = None
-) -> Experiment:
-    return Experiment.over(
-        parts.split,
-        features,
-        parts.backbone,
-        parts.fuser,
-        metrics=parts.settings.evaluation.metrics,
-        pool=parts.pooling,
-        sides=parts.sides,
-        references=references,
-    )
-
-
 def _references(parts: ProjectParts) -> dict[str, Reference]:
     """Return the installed backbones that declare a reference line, those without options to tune first.
 
@@ -172,4 +156,4 @@ def _make_reference(parts: ProjectParts, name: str, tuned: Mapping[str, Any], op
 def _worker_experiment(settings: Settings, root: Path, tables: SharedVectors) -> Experiment:
     """Set up the same experiment in a worker process, with vectors from the shared tables."""
     parts = ProjectParts(settings, root)
-    return _experiment(parts, tables.loading(parts.features))
+    return experiment_over(parts, tables.loading(parts.features))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import ConfigError, EnhancerError, FusionError, PluginError, did_you_mean
 from enhancer.evaluation.choosing.choice import Candidate
+from enhancer.evaluation.measuring.metrics import direction
+from enhancer.evaluation.running.arms import TEXT_ARM
 from enhancer.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from enhancer.config import Settings
@@ -27,9 +32,13 @@ if TYPE_CHECKING:
     from enhancer.progress import Listener
     from enhancer.project.chosen_plugins import ChosenPlugins
 
+ArmTrial = Callable[["Arm", int], "float | None"]
+"""Function that trains an arm with a seed and returns the first metric on validation; None if training failed."""
 _log = logging.getLogger(__name__)
 _TRIAL_SEED = 10_000
 """Added to the seed of the settings for all trials, so that no run that is compared has their seed."""
+_FINALISTS = 3
+"""Candidates that are tried with a fuser."""
 
 
 class AutoBackbone:
@@ -60,6 +69,7 @@ class AutoBackbone:
         self._plugins, self._chosen = plugins, chosen
         self._split, self._sides, self._folder = split, sides, folder
         self._choice: BackboneChoice | None = None
+        self._finals: dict[tuple[str, str], TriedBackbone] = {}
 
     @cached_property
     def candidates(self) -> list[Candidate]:
@@ -150,32 +160,46 @@ class AutoBackbone:
         self._choice = chooser.choose(able, left_out, remember=path, listener=listener)
         return self._choice
 
-    def arm(self, arm: Arm, fuser: Fuser, listener: Listener = silent) -> Arm:
+    def arm(self, arm: Arm, fuser: Fuser, listener: Listener = silent, *, trial: ArmTrial | None = None) -> Arm:
         """Return the arm on the best candidate that accepts its fuser and its own backbone options.
+
+        The best candidates without vectors are tried with the fuser. An arm with the fuser and the options of an
+        earlier one gets the same candidate, so that a control has the backbone of the arm that it controls.
 
         Args:
             arm: The arm as configured.
             fuser: Its fuser.
             listener: Called with progress while candidates are tried.
+            trial: Returns the validation of an arm with the seed of the trials. None chooses the best candidate
+                without vectors.
 
         Raises:
             FusionError: No candidate accepts the fuser.
             ConfigError: No candidate takes the arm's backbone options.
         """
-        choice = self.choice(listener)
-        refused: list[EnhancerError] = []
+        key = arm.fuser, json.dumps([dict(arm.fuser_options), dict(arm.backbone_options)], sort_keys=True, default=repr)
+        if key not in self._finals:
+            accepted = self._accepted(arm, fuser, listener)
+            best = accepted[0]
+            if trial is not None and fuser.uses_semantics and len(accepted) > 1:
+                best = self._final(arm, accepted[:_FINALISTS], trial)
+            self._finals[key] = best
+        return self._placed(arm, self._finals[key])
 
-        def accepted(each: TriedBackbone) -> bool:
+    def _accepted(self, arm: Arm, fuser: Fuser, listener: Listener) -> list[TriedBackbone]:
+        """Return the candidates that accept the arm's fuser and options, the best one without vectors first."""
+        choice = self.choice(listener)
+        accepted: list[TriedBackbone] = []
+        refused: list[EnhancerError] = []
+        for each in choice.tried:
             try:
                 backbone = self._chosen.backbone(self._placed(arm, each))
                 fuser.check(backbone, arm.fuser, each.backbone)
             except (ConfigError, FusionError) as error:
                 refused.append(error)
-                return False
-            return True
-
-        best = choice.best(accepted)
-        if best is None:
+            else:
+                accepted.append(each)
+        if not accepted:
             if not isinstance(refused[0], FusionError):
                 raise refused[0]
             tried = ", ".join(each.label for each in choice.tried)
@@ -184,24 +208,46 @@ class AutoBackbone:
                 f"{refused[-1].message}",
                 hint="choose another [fuser] use, or name a backbone in [backbone] use",
             )
-        return self._placed(arm, best)
+        return accepted
+
+    def _final(self, arm: Arm, finalists: Sequence[TriedBackbone], trial: ArmTrial) -> TriedBackbone:
+        """Try candidates with the arm's fuser; return the best, or of equally good ones the better without vectors."""
+        choice = self.choice()
+        seed = self._settings.seed + _TRIAL_SEED
+        values = {
+            each.label: trial(replace(self._placed(arm, each), name=f"{arm.name}-{each.label}"), seed)
+            for each in finalists
+        }
+        sign = direction(choice.metric)
+        best = max(finalists, key=lambda each: -math.inf if (v := values[each.label]) is None else sign * v)
+        self._choice = replace(choice, finals={**choice.finals, arm.name: values})
+        told = ", ".join(f"{label} {'failed' if v is None else format(v, '.4f')}" for label, v in values.items())
+        _log.info(
+            "auto: with fuser %r, %s on validation: %s, so %s is used", arm.fuser, choice.metric, told, best.label
+        )
+        return best
 
     def warn_if_behind(self, arm: Arm) -> None:
-        """Warn if the best candidate does not accept the arm's fuser, with the validation of both without vectors."""
+        """Warn if the arm is behind the best candidate without vectors on validation, with both values."""
         choice = self.choice()
         winner = choice.winner
         own = choice.best(lambda each: each.label == self._label_of(arm))
         if own is None or own is winner or winner.value is None or own.value is None:
             return
+        fused = choice.finals.get(arm.name, {}).get(own.label)
+        value, how = (own.value, "without vectors") if fused is None else (fused, "with them")
+        if direction(choice.metric) * (value - winner.value) >= 0:
+            return
         _log.warning(
-            "auto: %s is best on validation (%s %.4f without vectors) and does not accept fuser %r; "
-            "%s (%.4f without vectors) is used: run `enhancer ablate` before serving it, or set [fuser] use = 'none'",
+            "auto: %s is best on validation (%s %.4f without vectors) but is not used with fuser %r; %s (%.4f %s) is: "
+            "run `enhancer ablate` before serving it, or set [fuser] use = 'none'",
             winner.label,
             choice.metric,
             winner.value,
             arm.fuser,
             own.label,
-            own.value,
+            value,
+            how,
         )
 
     def _placed(self, arm: Arm, on: TriedBackbone) -> Arm:
@@ -213,7 +259,14 @@ class AutoBackbone:
             options = overlaid(cls, options, arm.backbone_options)
         return replace(arm, backbone=on.backbone, backbone_options=options)
 
-    def arms(self, arms: Sequence[Arm], make_fuser: Callable[[Arm], Fuser], listener: Listener = silent) -> list[Arm]:
+    def arms(
+        self,
+        arms: Sequence[Arm],
+        make_fuser: Callable[[Arm], Fuser],
+        listener: Listener = silent,
+        *,
+        trial: ArmTrial | None = None,
+    ) -> list[Arm]:
         """Return all arms, each on the best candidate for it, with arms without vectors to compare them with.
 
         Those are added where none is listed: the same backbone without vectors for each arm with vectors, and the best
@@ -223,12 +276,16 @@ class AutoBackbone:
             arms: The arms as configured.
             make_fuser: Makes the fuser of an arm.
             listener: Called with progress while candidates are tried.
+            trial: See :meth:`arm`.
 
         Raises:
             FusionError: No candidate accepts the fuser of an arm.
             ConfigError: No candidate takes the backbone options of an arm.
         """
-        placed = [self.arm(arm, make_fuser(arm), listener) for arm in arms]
+        # Controls come last, so that they get the backbone of the arms that they control.
+        first = sorted(arms, key=lambda arm: (arm.shuffle, arm.name == TEXT_ARM))
+        on = {arm.name: self.arm(arm, make_fuser(arm), listener, trial=trial) for arm in first}
+        placed = [on[arm.name] for arm in arms]
         plain = next((arm for arm in arms if not arm.semantic), _arm("none"))
         semantic = [arm for arm in placed if arm.semantic and not arm.shuffle]
         winner = [self._placed(replace(plain, backbone_options={}), self.choice().winner)] if semantic else []

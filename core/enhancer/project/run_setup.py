@@ -1,13 +1,18 @@
-"""Set up what training and ablation share: the check of the task, the cache of runs, the epoch hook."""
+"""Set up what training and ablation share: experiment, check of the task, cache of runs, trials, the epoch hook."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from enhancer.contracts.backbone import Backbone
+    from enhancer.evaluation import Arm, Experiment, Reference
     from enhancer.evaluation.running.fitting import EpochCallback
     from enhancer.evaluation.running.run_cache import RunCache
+    from enhancer.evaluation.running.vectors import Features
+    from enhancer.progress import Listener
     from enhancer.project.parts import ProjectParts
 
 
@@ -45,3 +50,56 @@ def epoch_hook(parts: ProjectParts) -> EpochCallback:
         parts.events.epoch_finished(run=run, epoch=epoch, loss=loss, metric=metric)
 
     return on_epoch
+
+
+def experiment_over(
+    parts: ProjectParts, features: Features, references: Mapping[str, Reference] | None = None
+) -> Experiment:
+    """Return the experiment of the project's split.
+
+    Args:
+        parts: The project's parts.
+        features: Returns the vectors of users and items.
+        references: Reference lines to measure.
+    """
+    from enhancer.evaluation import Experiment
+
+    return Experiment.over(
+        parts.split,
+        features,
+        parts.backbone,
+        parts.fuser,
+        metrics=parts.settings.evaluation.metrics,
+        pool=parts.pooling,
+        sides=parts.sides,
+        references=references,
+    )
+
+
+def arm_trial(parts: ProjectParts, listener: Listener) -> Callable[[Arm, int], float | None]:
+    """Return a function that trains an arm with a seed, remembers the run, and returns its validation.
+
+    Args:
+        parts: The project's parts.
+        listener: Called with progress: stage ``choose``.
+    """
+    experiment: Experiment | None = None
+
+    def trial(arm: Arm, seed: int) -> float | None:
+        nonlocal experiment
+        from enhancer.evaluation.running.fitting import TrainingMonitor
+        from enhancer.evaluation.running.prepared_run import PreparedRun
+        from enhancer.evaluation.running.runs import RunRequest
+
+        if experiment is None:
+            experiment = experiment_over(parts, parts.features)
+        prepared = PreparedRun.of(experiment, RunRequest(arm, seed, trial=0), run_cache(parts))
+        run = prepared.load()
+        if run is None:
+            metric = parts.settings.evaluation.metrics[0]
+            run = prepared.train(
+                TrainingMonitor(experiment.views, metric, run=arm.name, listener=listener, stage="choose")
+            )
+        return run.validation
+
+    return trial

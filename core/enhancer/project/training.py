@@ -10,7 +10,7 @@ from enhancer.evaluation import Arm, Views, fit, training_data
 from enhancer.project.exploration import exploration_cost
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.results import TrainingReport
-from enhancer.project.run_setup import epoch_hook, require_fitting_task, run_cache
+from enhancer.project.run_setup import arm_trial, epoch_hook, require_fitting_task, run_cache
 from enhancer.serving import Ranker, write_artifact
 from enhancer.serving.new_items import NewItemShare
 
@@ -37,7 +37,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
     if items is not None and parts.semantics.pools_users:
         users = parts.semantics.pool(items)
     if parts.auto is not None:  # after reading the vectors: their absence is an error before any backbone is tried
-        arm = parts.auto.arm(arm, fuser, listener)
+        arm = parts.auto.arm(arm, fuser, listener, trial=arm_trial(parts, listener))
         backbone = parts.backbone(arm)
         parts.auto.warn_if_behind(arm)
     chosen = _chosen(parts, arm)

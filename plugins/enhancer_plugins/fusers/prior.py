@@ -19,7 +19,7 @@ scaled by what is best on validation, or at ``unseen_length``.
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - pydantic reads it
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -54,6 +54,12 @@ class PriorOptions(Options):
     unseen_length: float | None = Field(default=None, gt=0)
     """Length of placed rows, as a multiple of the mean length of trained rows. Longer rows recommend unseen entities
     more often. By default the length of the regression's prediction, scaled by what is best on validation."""
+
+    def in_effect(self, name: str) -> Any:
+        """Return the value of an option; None for the strength of a prior that nothing has."""
+        if name == "strength" and self.items == 0 and self.users == 0:
+            return None
+        return super().in_effect(name)
 
 
 class Prior(Fuser):

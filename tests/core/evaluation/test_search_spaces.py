@@ -103,8 +103,8 @@ SLOW, MIDDLING = {"learning_rate": (2.5e-4, 4e-3)}, {"learning_rate": (7.5e-4, 1
     ("fuser", "options", "expected"),
     [
         ("none", {}, {}),
-        ("prior", {}, {"items": (0.3, 30.0), "ridge": (3e-3, 0.3)}),
-        ("prior", {"items": 0}, {"ridge": (3e-3, 0.3)}),
+        ("prior", {}, {"items": (0.3, 30.0), "strength": (1 / 3, 3.0)}),
+        ("prior", {"items": 0}, {}),
         ("concat", {}, {"scale": (2 / 3, 6.0)}),
         ("adapter", {}, SLOW),
         ("align", {}, {**MIDDLING, "weight": (1e-3, 0.1), "temperature": (0.2 / 3, 0.6)}),

@@ -120,6 +120,8 @@ class BackboneChoice:
     """Candidates with a value, the best first; at least one."""
     left_out: tuple[TriedBackbone, ...] = ()
     """Candidates that were not tried or failed, with the reason."""
+    finals: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """Validation of the best candidates together with a fuser, by arm and candidate; None if training failed."""
 
     @property
     def winner(self) -> TriedBackbone:
@@ -131,7 +133,7 @@ class BackboneChoice:
         return next((each for each in self.tried if accepted(each)), None)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the winner, the metric, and all candidates with their trials."""
+        """Return the winner, the metric, all candidates with their trials, and their trials with fusers."""
         return {
             "backbone": self.winner.backbone,
             "options": dict(self.winner.options),
@@ -139,4 +141,5 @@ class BackboneChoice:
             "validation": self.winner.value,
             "seed": self.seed,
             "candidates": [each.to_json() for each in (*self.tried, *self.left_out)],
+            "with_fuser": {arm: dict(values) for arm, values in self.finals.items()},
         }

@@ -19,10 +19,19 @@ def choice_section(choice: BackboneChoice) -> ReportSection:
     rows = [_row(each) for each in (*choice.tried, *choice.left_out)]
     text = (
         f"[backbone] use = 'auto' tried these backbones without vectors on the validation part, by {metric}. Arms "
-        f"without vectors use {choice.winner.label}; arms with vectors use the best one that accepts their fuser."
+        f"without vectors use {choice.winner.label}. The best ones that accept an arm's fuser were tried with it and "
+        "with the vectors; the arm uses the best of these pairs."
     )
     columns = ["backbone", "options", f"validation {metric}", "trials", "seconds", "note"]
-    return ReportSection("How the backbone was chosen", text, [ReportTable(columns, rows)])
+    tables = [ReportTable(columns, rows)]
+    finals = [
+        [arm, label, "failed" if value is None else format_number(value)]
+        for arm, values in choice.finals.items()
+        for label, value in values.items()
+    ]
+    if finals:
+        tables.append(ReportTable(["arm", "backbone", f"validation {metric} with the fuser"], finals))
+    return ReportSection("How the backbone was chosen", text, tables)
 
 
 def _row(each: TriedBackbone) -> list[str]:
