@@ -55,21 +55,23 @@ def _column_groups(width: int, *, packed: bool) -> Iterator[list[_Vector]]:
         yield vectors
 
 
-class _Emitter:
-    """Code generator of the loop over the entries of a sparse row."""
+class RowReader:
+    """Code generator that reads the rows which the entries of a sparse row refer to.
 
-    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any, width: int) -> None:
-        kinds = signature.args
+    Args:
+        context: Numba's target context.
+        builder: LLVM's builder.
+        indices: Numba type and value of the array of indices.
+        x: Those of the array of rows.
+        width: Columns of a row.
+    """
+
+    def __init__(self, context: Any, builder: Any, indices: tuple[Any, Any], x: tuple[Any, Any], width: int) -> None:
         self.builder = builder
-        self.indices, self.values, self.x, self.total = (
-            context.make_array(kinds[n])(context, builder, arguments[n]) for n in (0, 1, 4, 5)
-        )
-        self.first, self.last = arguments[2], arguments[3]
-        self.number = context.get_value_type(kinds[5].dtype)
-        self.aligned = context.get_abi_sizeof(self.number)
-        self.packed = kinds[4].dtype == types.uint32
+        self.indices, self.x = (context.make_array(kind)(context, builder, value) for kind, value in (indices, x))
+        self.packed = x[0].dtype == types.uint32
         self.places = width // 2 if self.packed else width
-        self.size = context.get_abi_sizeof(context.get_value_type(kinds[4].dtype))
+        self.size = context.get_abi_sizeof(context.get_value_type(x[0].dtype))
         entries = cgutils.unpack_tuple(builder, self.indices.shape)[0]
         self.end = builder.sub(entries, ir.Constant(_I64, 1))
 
@@ -94,6 +96,25 @@ class _Emitter:
             place = builder.gep(row, [ir.Constant(_I64, column)])
             builder.call(function, [builder.bitcast(place, _BYTE), *flags])
 
+
+def broadcast(builder: Any, value: Any, kind: Any) -> Any:
+    """Return a vector of equal numbers."""
+    nothing, mask = ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, kind.count), None)
+    one = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(one, nothing, mask)
+
+
+class _Sum(RowReader):
+    """Code generator of the weighted sum of the rows of a sparse row."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any, width: int) -> None:
+        kinds = signature.args
+        super().__init__(context, builder, (kinds[0], arguments[0]), (kinds[4], arguments[4]), width)
+        self.values, self.total = (context.make_array(kinds[n])(context, builder, arguments[n]) for n in (1, 5))
+        self.first, self.last = arguments[2], arguments[3]
+        self.number = context.get_value_type(kinds[5].dtype)
+        self.aligned = context.get_abi_sizeof(self.number)
+
     def numbers(self, row: Any, vector: _Vector) -> list[Any]:
         """Load a vector; packed words give two, one for each half."""
         builder, lanes = self.builder, vector.lanes
@@ -102,20 +123,14 @@ class _Emitter:
             return [builder.load(self.vector(row, vector.place, kind), align=self.size)]
         words = ir.VectorType(_I32, lanes)
         both = builder.load(self.vector(row, vector.place, words), align=self.size)
-        lower = builder.shl(both, self.broadcast(ir.Constant(_I32, 16), words))
-        upper = builder.and_(both, self.broadcast(ir.Constant(_I32, 0xFFFF0000), words))
+        lower = builder.shl(both, broadcast(builder, ir.Constant(_I32, 16), words))
+        upper = builder.and_(both, broadcast(builder, ir.Constant(_I32, 0xFFFF0000), words))
         return [builder.bitcast(bits, kind) for bits in (lower, upper)]
 
     def value(self, entry: Any) -> Any:
         """Load the value of an entry, converted to the type of the rows."""
         value = self.builder.load(self.builder.gep(self.values.data, [entry]))
         return value if value.type == self.number else self.builder.fpext(value, self.number)
-
-    def broadcast(self, value: Any, kind: Any) -> Any:
-        """Return a vector of equal numbers."""
-        nothing, mask = ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, kind.count), None)
-        one = self.builder.insert_element(nothing, value, ir.Constant(_I32, 0))
-        return self.builder.shuffle_vector(one, nothing, mask)
 
     def sums(self, vectors: Sequence[_Vector]) -> None:
         """Emit the sums of a group of columns."""
@@ -132,7 +147,7 @@ class _Emitter:
         value, row, added = self.value(entry), self.row(entry), []
         numbers = [loaded for each in vectors for loaded in self.numbers(row, each)]
         for (_, kind), total, loaded in zip(columns, sums, numbers, strict=True):
-            product = builder.fmul(loaded, self.broadcast(value, kind), flags=["contract"])
+            product = builder.fmul(loaded, broadcast(builder, value, kind), flags=["contract"])
             added.append(builder.fadd(total, product, flags=["contract"]))
         following = builder.add(entry, ir.Constant(_I64, 1))
         builder.cbranch(builder.icmp_signed("<", following, self.last), loop, done)
@@ -163,7 +178,7 @@ def sum_rows(
     del typing, first, last
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emitter = _Emitter(context, builder, signature, arguments, width.literal_value)
+        emitter = _Sum(context, builder, signature, arguments, width.literal_value)
         for vectors in _column_groups(width.literal_value, packed=emitter.packed):
             emitter.sums(vectors)
         return context.get_dummy_value()
