@@ -63,10 +63,10 @@ def movielens(folder: Path, validation: float, test: float, seed: int = 0) -> Da
     return Data(int(users.max()) + 1, int(items.max()) + 1, *of)
 
 
-def power_law(millions: float, seed: int = 0) -> Data:
-    """Made-up interactions, all for training: twenty a user on average, items of Zipf's popularity, pairs unique."""
+def power_law(millions: float, seed: int = 0, *, per_user: int = 20, per_item: int = 100) -> Data:
+    """Made-up interactions, all for training: so many a user and an item on average, items of Zipf's popularity, pairs unique."""
     random, wanted = np.random.default_rng(seed), int(millions * 1e6)
-    n_users, n_items = wanted // 20, wanted // 100
+    n_users, n_items = wanted // per_user, wanted // per_item
     activity = random.pareto(1.5, n_users) + 0.3
     fame = np.cumsum(1 / np.arange(1, n_items + 1) ** 0.8)
     pairs = np.empty(0, np.int64)

@@ -199,7 +199,8 @@ class Monitor(Protocol):
     def validate(self, factors: Factors) -> float | None:
         """Return the validation metric (higher is better), or None without a validation split.
 
-        It may raise an exception of its own to end a trial early. Let that pass.
+        The factors are only valid during the call: copy what is to be kept, and modify nothing. It may raise an
+        exception of its own to end a trial early. Let that pass.
         """
 
     def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:

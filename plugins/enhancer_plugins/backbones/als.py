@@ -35,6 +35,8 @@ _FLAT = Flatness(window=2, tolerance=1e-3, may_rise=True)
 """The loss is the squared error of observed pairs alone, which may rise while the whole objective falls."""
 
 
+_DRAWN_ROWS = 8192
+"""Rows that are drawn at once."""
 _KINDS: tuple[Kind, Kind] = ("user", "item")
 
 
@@ -107,8 +109,8 @@ class ALS(Backbone):
         own = self.options
         fusion = fuser.build_checked(data, own.dim, seed=seed)
         model = _Factorisation(own, data, fusion, seed)
-        best: tuple[float, int, NDArray[np.float32], NDArray[np.float32]] | None = None
-        stale, stopped = 0, None
+        best: float | None = None
+        best_epoch, stale, stopped = 0, 0, None
         history: list[dict[str, float]] = []
         for epoch in range(1, own.epochs + 1):
             started = time.perf_counter()
@@ -119,8 +121,11 @@ class ALS(Backbone):
             flat = epoch < own.epochs and _FLAT.reached([*(each["loss"] for each in history), loss])
             if epoch % own.eval_every == 0 or epoch == own.epochs or flat:
                 metric = monitor.validate(model.factors())
-                if metric is None or best is None or metric > best[0]:
-                    best, stale = (metric or 0.0, epoch, model.users.copy(), model.items.copy()), 0
+                if metric is None:
+                    best_epoch = epoch
+                elif best is None or metric > best:
+                    best, best_epoch, stale = metric, epoch, 0
+                    model.keep()
                 else:
                     stale += 1
             if epoch < own.epochs and stale == own.patience:
@@ -132,8 +137,7 @@ class ALS(Backbone):
             monitor.epoch_finished(epoch, own.epochs, loss, metric)
             if stopped is not None:
                 break
-        assert best is not None
-        _, best_epoch, model.users, model.items = best
+        model.restore()
         found = model.finished(seed=seed, monitor=monitor)
         return replace(found, epochs=len(history), best_epoch=best_epoch, history=history, stopped=stopped)
 
@@ -164,8 +168,9 @@ class _Factorisation:
         self._by_item = sparse_rows(data.items, data.users, data.n_items, weights)
         random = np.random.default_rng([seed & 0xFFFFFFFF, 0])
         deviation = options.init_std / np.sqrt(options.dim)
-        self.users = (deviation * random.standard_normal((data.n_users, options.dim))).astype(np.float32)
-        self.items = (deviation * random.standard_normal((data.n_items, options.dim))).astype(np.float32)
+        self.users = _drawn(random, data.n_users, options.dim, deviation)
+        self.items = _drawn(random, data.n_items, options.dim, deviation)
+        self._kept: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def train_epoch(self, *, prior: bool) -> float:
         """Solve all users, then all items; return the mean squared error of the observed pairs before the items.
@@ -188,10 +193,21 @@ class _Factorisation:
             penalty, mean = penalty * expected.strength, expected.mean
         return solve(pairs, fixed, rows, unobserved=self._unobserved, penalty=penalty, steps=self._steps, mean=mean)
 
+    def keep(self) -> None:
+        """Remember the factors as the best."""
+        self._kept = None  # before the copies need memory
+        self._kept = self.users.copy(), self.items.copy()
+
+    def restore(self) -> None:
+        """Return to the factors that were kept last, if any."""
+        if self._kept is not None:
+            self.users, self.items = self._kept
+            self._kept = None
+
     def factors(self) -> Factors:
-        """Return adjusted factors. Rows of entities without an interaction are not placed."""
+        """Return adjusted factors, valid until the next epoch. Entities without an interaction are not placed."""
         rows = (
-            np.array(own if kind in self._under_prior else self._fusion.settle(kind, own), np.float32)
+            np.asarray(own if kind in self._under_prior else self._fusion.settle(kind, own), np.float32)
             for kind, own in zip(_KINDS, (self.users, self.items), strict=True)
         )
         return Factors(*rows)
@@ -211,3 +227,12 @@ class _Factorisation:
 
 def _penalty(options: ALSOptions, counts: NDArray[Any], unobserved: float) -> NDArray[np.float32]:
     return (options.regularisation * (counts + unobserved)).astype(np.float32)
+
+
+def _drawn(random: np.random.Generator, n: int, dim: int, deviation: float) -> NDArray[np.float32]:
+    """Return normal numbers, float32 ``[n, dim]``, drawn in float64 without so large an array."""
+    rows = np.empty((n, dim), np.float32)
+    for first in range(0, n, _DRAWN_ROWS):
+        part = rows[first : first + _DRAWN_ROWS]
+        part[:] = deviation * random.standard_normal(part.shape)
+    return rows
