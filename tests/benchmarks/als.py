@@ -34,6 +34,8 @@ from typing import Any
 import numpy as np
 
 CONTENDERS = ("enhancer", "implicit")
+MOST = 24
+"""Epochs within which the goal is to be reached."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -44,8 +46,8 @@ class Stop(Exception):  # noqa: N818
 class Turns:
     """The clock of a contender, which stands between its turns."""
 
-    def __init__(self, place: Path | None) -> None:
-        self._place = place
+    def __init__(self, place: Path | None, epochs: int) -> None:
+        self._place, self._left = place, epochs
 
     def begin(self) -> None:
         """Wait for a turn."""
@@ -59,7 +61,9 @@ class Turns:
         if self._place is not None:
             np.savez(self._place, users=users, items=items)
         print(json.dumps(spent), flush=True)
-        self.begin()
+        self._left -= 1
+        if self._left:
+            self.begin()
 
 
 def enhancer(
@@ -80,7 +84,7 @@ def enhancer(
         def epoch_finished(self, *_: Any) -> None: ...
 
     options = {"dim": settings["dim"]} if settings["dim"] else {}
-    model = ALS(ALSOptions(eval_every=1, **options), Context())
+    model = ALS(ALSOptions(epochs=settings["epochs"], eval_every=1, **options), Context())
     data = TrainingData(n_users=shape[0], n_items=shape[1], users=users, items=items)
     return lambda: model.fit(data, NoFusion(NoFusionOptions(), Context()), seed=0, monitor=Watch()) and None
 
@@ -94,7 +98,9 @@ def implicit(
 
     pairs = csr_matrix((np.ones(len(users), np.float32), (users, items)), shape)
     options = {"factors": settings["dim"]} if settings["dim"] else {"factors": 32, "regularization": 30.0, "alpha": 4.0}
-    model = AlternatingLeastSquares(iterations=100, random_state=0, num_threads=settings["threads"], **options)
+    model = AlternatingLeastSquares(
+        iterations=settings["epochs"], random_state=0, num_threads=settings["threads"], **options
+    )
     return lambda: model.fit(
         pairs, show_progress=False, callback=lambda *_: turns.finish(model.user_factors, model.item_factors)
     )
@@ -113,8 +119,8 @@ def work(name: str, folder: Path) -> None:
             raise Stop
 
     with contextlib.suppress(Stop):
-        fit(np.arange(9, dtype=np.int32), np.arange(9, dtype=np.int32), (9, 9), settings, Once(None))()
-    turns = Turns(folder / f"{name}.npz" if settings["goal"] else None)
+        fit(np.arange(9, dtype=np.int32), np.arange(9, dtype=np.int32), (9, 9), settings, Once(None, 1))()
+    turns = Turns(folder / f"{name}.npz" if settings["goal"] else None, settings["epochs"])
     run = fit(users, items, shape, settings, turns)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     print("ready", flush=True)
@@ -158,7 +164,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="enhancer-als-") as name:
         folder = Path(name)
         np.savez(folder / "pairs.npz", users=np.int32(users), items=np.int32(items), shape=shape)
-        (folder / "settings.json").write_text(json.dumps({"dim": dim, "goal": goal, "threads": told.threads}))
+        epochs = MOST if goal else told.epochs
+        settings = {"dim": dim, "goal": goal, "threads": told.threads, "epochs": epochs}
+        (folder / "settings.json").write_text(json.dumps(settings))
         running = {}
         for contender in CONTENDERS:
             python = sys.executable if contender == "enhancer" or not told.peers else str(told.peers / "bin" / "python")
@@ -170,7 +178,7 @@ def main() -> None:
         turns: dict[str, list[list[float]]] = {contender: [] for contender in running}
         looks: dict[str, list[float]] = {contender: [] for contender in running}
         waiting = set(running)
-        for _ in range(24 if goal else told.epochs):
+        for _ in range(epochs):
             for contender in [each for each in running if each in waiting]:
                 process = running[contender]
                 process.stdin.write("go\n")

@@ -206,7 +206,7 @@ class Fusion:
                 order. In the first call, they were solved for without a prior. Not to be modified.
 
         Returns:
-            The prior of all entities; None without a prior.
+            The prior of all entities; None without a prior, and it is not asked again for this kind.
         """
         del kind, embeddings
         return None

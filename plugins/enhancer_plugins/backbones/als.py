@@ -156,6 +156,7 @@ class _Factorisation:
         self._data, self._fusion = data, fusion
         self._trained = dict(zip(_KINDS, trained(data), strict=True))
         self._under_prior: set[Kind] = set()
+        self._without_prior: set[Kind] = set()
         n = len(data.users)
         weights = None if options.half_life == "none" else recency_weights(data, options.half_life)
         self._steps, self._n = options.steps, n
@@ -187,8 +188,12 @@ class _Factorisation:
         from enhancer_plugins.training.compiled.least_squares import solve
 
         penalty, mean = self._penalties[kind], None
-        expected = self._fusion.expect(kind, rows[self._trained[kind]]) if prior else None
-        if expected is not None:
+        expected = None
+        if prior and kind not in self._without_prior:
+            expected = self._fusion.expect(kind, rows[self._trained[kind]])
+        if expected is None and prior:
+            self._without_prior.add(kind)
+        elif expected is not None:
             self._under_prior.add(kind)
             penalty, mean = penalty * expected.strength, expected.mean
         return solve(pairs, fixed, rows, unobserved=self._unobserved, penalty=penalty, steps=self._steps, mean=mean)

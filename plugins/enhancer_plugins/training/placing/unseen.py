@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _NOISE = 1e-3
 """Noise of unplaced rows, in standard deviations of the trained rows."""
+_BLOCK = 8192
+"""Rows that are copied at once."""
 
 
 def fill(
@@ -45,11 +47,23 @@ def fill(
     if not unseen.any():
         return
     noise = np.random.default_rng([seed & 0xFFFFFFFF, len(rows)]).standard_normal((int(unseen.sum()), rows.shape[1]))
-    rows[unseen] = rows[trained].mean(0) + _NOISE * rows[trained].std(0) * noise
+    mean, deviation = _moments(rows, np.flatnonzero(trained))
+    rows[unseen] = mean + _NOISE * deviation * noise
     if placement is not None and vectors is not None:
         known = unseen & np.any(vectors != 0, axis=1)
         if known.any():
             rows[known] = placement(vectors[known])
+
+
+def _moments(rows: NDArray[np.float32], places: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of some rows, float64 ``[k]`` each, without a copy of all of them."""
+    total, squares = np.zeros(rows.shape[1]), np.zeros(rows.shape[1])
+    for first in range(0, len(places), _BLOCK):
+        part = rows[places[first : first + _BLOCK]].astype(np.float64)
+        total += part.sum(0)
+        squares += np.square(part).sum(0)
+    mean = total / len(places)
+    return mean, np.sqrt(np.maximum(squares / len(places) - np.square(mean), 0))
 
 
 def beside(placement: Placement, neutral: NDArray[np.float32], scale: float, *, fuser: str) -> Placement:
