@@ -80,6 +80,7 @@ OTHERS = [
     *controlled("generate"),
     *controlled("adapter"),
 ]
+FACTORS = [arm("none", "none"), *controlled("prior")]
 TUNED = [arm("none", "none"), *controlled("prior"), *controlled("align")]
 MACHINES = [
     arm("none", "none"),
@@ -97,6 +98,9 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     "lastfm-multinomial": ("lastfm", "lightgcn", "cold_items = 0.2", NEW),
     "lastfm-lengths": ("lastfm", "lightgcn", "cold_items = 0.2", LENGTHS),
     "lastfm-tuned": ("lastfm", "lightgcn", "[evaluation.search]\ntrials = 20", TUNED),
+    "lastfm-warm-als": ("lastfm", "als", "", FACTORS),
+    "lastfm-als": ("lastfm", "als", "cold_items = 0.2", FACTORS),
+    "movielens-als": ("movielens", "als", "cold_items = 0.2", FACTORS),
     "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
     "movielens-multinomial": ("movielens", "lightgcn", "cold_items = 0.2", NEW),
     "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
@@ -110,6 +114,9 @@ WORDS = {
     "lastfm-multinomial": "Last.fm, a fifth of the artists held out, the backbone trained by the multinomial likelihood",
     "lastfm-lengths": "Last.fm, a fifth of the artists held out, how much is shown of what is new",
     "lastfm-tuned": "Last.fm, all artists in training, every arm tuned on validation",
+    "lastfm-warm-als": "Last.fm, all artists in training, alternating least squares",
+    "lastfm-als": "Last.fm, a fifth of the artists held out, alternating least squares",
+    "movielens-als": "MovieLens-100k, a fifth of the films held out, alternating least squares",
     "movielens": "MovieLens-100k, a fifth of the films held out of training",
     "movielens-multinomial": "MovieLens-100k, a fifth of the films held out, the backbone trained by the multinomial likelihood",
     "lastfm-fm": "Last.fm, factorisation machine, a fifth of the artists held out",
