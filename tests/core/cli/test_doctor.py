@@ -43,7 +43,7 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
         ("store.path=movies.csv", "store", "movies.csv"),
         ("llm.api_base=", "llm", "OPENAI_API_KEY"),
         (
-            'data.features.item=["genre:category"]',
+            ('data.features.item=["genre:category"]', "backbone.use=als"),
             "backbone and fuser",
             "cannot use side features, but [data.features] names genre",
         ),
@@ -61,7 +61,8 @@ def test_what_is_wrong_fails_under_its_own_name_and_the_rest_is_checked(invoke, 
         text = (tables / "enhancer.toml").read_text()
         (tables / "enhancer.toml").write_text(text.replace("api_base =", "# api_base ="))
         setting = "llm.model=gpt-4o-mini"
-    done = invoke("doctor", "--json", "--set", setting)
+    settings = (setting,) if isinstance(setting, str) else setting
+    done = invoke("doctor", "--json", *(part for each in settings for part in ("--set", each)))
     assert done.code == 1
     found = checks(done)
     assert found[name]["status"] == "fail"

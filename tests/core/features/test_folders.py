@@ -13,7 +13,7 @@ BELOW = {
     "generating": {"surveying", "storing"} | GROUND,
     "surveying": GROUND,
     "storing": GROUND,
-    "reading": set(),
+    "reading": {"sources"},
     **{module: GROUND - {module} for module in GROUND},
 }
 
