@@ -21,7 +21,6 @@ import argparse
 import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -122,12 +121,18 @@ def work(name: str, folder: Path) -> None:
         fit(np.arange(9, dtype=np.int32), np.arange(9, dtype=np.int32), (9, 9), settings, Once(None, 1))()
     turns = Turns(folder / f"{name}.npz" if settings["goal"] else None, settings["epochs"])
     run = fit(users, items, shape, settings, turns)
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    before = resident("VmRSS")
     print("ready", flush=True)
     with contextlib.suppress(Stop):
         turns.begin()
         run()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, flush=True)
+    print(resident("VmHWM") - before, flush=True)
+
+
+def resident(field: str) -> int:
+    """Resident KiB of this process, now or at most. (``ru_maxrss`` of a child includes what its parent had.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def main() -> None:
@@ -198,7 +203,7 @@ def main() -> None:
             if goal is None:
                 results[contender] = {
                     "epoch_seconds": round(median(wall), 3), "fastest": round(min(wall), 3),
-                    "epoch_cpu_seconds": round(median(cpu), 3), "peak_mib": round(peak / 2**20),
+                    "epoch_cpu_seconds": round(median(cpu), 3), "peak_mib": round(peak / 1024),
                 }  # fmt: skip
             else:
                 reached = looks[contender][-1] >= goal
