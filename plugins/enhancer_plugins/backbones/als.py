@@ -190,7 +190,8 @@ class _Factorisation:
         penalty, mean = self._penalties[kind], None
         expected = None
         if prior and kind not in self._without_prior:
-            expected = self._fusion.expect(kind, rows[self._trained[kind]])
+            trained = self._trained[kind]
+            expected = self._fusion.expect(kind, rows if trained.all() else rows[trained])
         if expected is None and prior:
             self._without_prior.add(kind)
         elif expected is not None:
@@ -218,7 +219,8 @@ class _Factorisation:
         return Factors(*rows)
 
     def finished(self, *, seed: int, monitor: Monitor) -> Fitted:
-        """Return adjusted factors with placed rows, and calibrated placements."""
+        """Return adjusted factors with placed rows, and calibrated placements. Training cannot go on."""
+        del self._by_user, self._by_item  # before the copies need memory
         return finish(
             self._fusion,
             self._data,

@@ -5,8 +5,9 @@ A row's result depends neither on the rows beside it nor on the number of thread
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numba
 import numpy as np
 
 from enhancer_plugins.training.compiled.conjugate_gradients import kernel, panels
@@ -45,12 +46,23 @@ def sparse_rows(
     """
     starts = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(rows, minlength=n), out=starts[1:])
-    order = np.argsort(rows, kind="stable")
-    return SparseRows(
-        starts,
-        np.ascontiguousarray(columns[order], np.int32),
-        _NO_WEIGHTS if weights is None else np.ascontiguousarray(weights[order], np.float32),
-    )
+    grouped = np.empty(len(columns), np.int32)
+    grouped_weights = np.empty(0 if weights is None else len(columns), np.float32)
+    _group(rows, columns, _NO_WEIGHTS if weights is None else weights, starts[:-1].copy(), grouped, grouped_weights)
+    return SparseRows(starts, grouped, grouped_weights)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _group(
+    rows: Any, columns: Any, weights: Any, places: Any, grouped: Any, grouped_weights: Any
+) -> None:  # pragma: no cover - compiled
+    """Write each pair to the next place of its row, in order, without an array of places of all pairs."""
+    for pair in range(rows.shape[0]):
+        row = rows[pair]
+        grouped[places[row]] = columns[pair]
+        if weights.shape[0] > 0:
+            grouped_weights[places[row]] = weights[pair]
+        places[row] += 1
 
 
 def solve(
