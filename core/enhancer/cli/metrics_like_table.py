@@ -23,7 +23,7 @@ def metrics_like_table(compared: Mapping[str, Any]) -> str:
     metrics = list(next(iter(arms.values()), {}))
     if not metrics:
         return prose(f"none of the metrics is one of a ranking, so {library} has no value to compare")
-    head = ["arm", *(name for metric in metrics for name in (metric, f"{library}'s {metric}"))]
+    head = ["arm", *(name for metric in metrics for name in (metric, f"{metric} of {library}"))]
     rows = []
     for arm, values in arms.items():
         pairs = [(values[metric]["ours"], values[metric]["theirs"]) for metric in metrics]

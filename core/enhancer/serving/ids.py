@@ -118,7 +118,7 @@ class IdTable(StringTable):
         hint = did_you_mean(id_, known)
         if hint is None or not hint.startswith("known"):
             return hint
-        return f"such as {', '.join(repr(one) for one in known[:3])}"
+        return f"known ids look like {', '.join(repr(one) for one in known[:3])}"
 
     def _build(self) -> dict[str, int]:
         rows = {self[row]: row for row in range(len(self))}

@@ -53,6 +53,20 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
             "'fm' learns from labels, but the interactions have none",
         ),
         ("fuser.use=aling", "backbone and fuser", "unknown fuser 'aling'"),
+        (
+            ("backbone.use=als", 'evaluation.metrics=["auc", "logloss"]', 'data.columns.label="rating >= 4"'),
+            "backbone and fuser",
+            "metric 'logloss' needs probabilities, but backbone 'als' does not predict them",
+        ),
+        (
+            (
+                'backbone={use="auto", candidates=["als", "popularity"]}',
+                'evaluation.metrics=["logloss"]',
+                'data.columns.label="rating >= 4"',
+            ),
+            "backbone and fuser",
+            "auto can try no backbone; not als (metric 'logloss' needs probabilities",
+        ),
     ],
 )
 def test_what_is_wrong_fails_under_its_own_name_and_the_rest_is_checked(invoke, tables, hashing, setting, name, detail):
@@ -68,6 +82,13 @@ def test_what_is_wrong_fails_under_its_own_name_and_the_rest_is_checked(invoke, 
     assert found[name]["status"] == "fail"
     assert detail in found[name]["detail"] + (found[name]["mend"] or "")
     assert sum(check["status"] == "fail" for check in found.values()) == 1
+
+
+def test_the_embedders_input_is_the_text_that_stands_for_profiles(invoke, tables, hashing):
+    assert invoke("init", "--embedder", "hashing", "--api-base", "http://127.0.0.1:9/v1").code == 0
+    assert checks(invoke("doctor", "--json"))["embedder"]["detail"] == "hashing, input profile"
+    done = invoke("doctor", "--json", "--set", "prompts.item.source=text")
+    assert checks(done)["embedder"]["detail"] == "hashing, input text"
 
 
 TRACKING = """

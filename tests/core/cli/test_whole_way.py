@@ -169,3 +169,4 @@ def test_what_auto_takes_is_shown_like_the_options_of_a_plugin(invoke, project):
     assert (shown["name"], shown["kind"]) == ("auto", "backbone")
     assert [option["name"] for option in shown["options"]] == ["candidates", "trials"]
     assert "candidates: list[str], optional" in invoke("plugins", "show", "auto").out
+    assert "half_life: float | 'none', default 'none'" in invoke("plugins", "show", "als").out

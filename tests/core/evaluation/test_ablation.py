@@ -243,9 +243,11 @@ def test_a_difference_without_chance_is_weighed_over_users_alone(ablation):
 
     cold = ablation.findings["cold"]
     same = replace(cold.compare("beside", "none", "ndcg@10").paired, p=None, t=None)
-    comparison = replace(cold.compare("beside", "none", "ndcg@10"), paired=same, p_adjusted=None)
+    comparison = replace(
+        cold.compare("beside", "none", "ndcg@10"), paired=same, p_adjusted=None, users_interval=(-0.05, 0.1)
+    )
     finding = replace(cold, comparisons=[comparison])
     arms = ablation.arms[:2]
     text = verdicts({"cold": finding}, arms, controls_by_arm(arms), "none", "ndcg@10")["cold"].text
     assert "same for every seed" in text
-    assert "95% interval over users is" in text
+    assert "95% interval over users is \N{MINUS SIGN}.0500 to .1000" in text

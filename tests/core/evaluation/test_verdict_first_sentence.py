@@ -177,7 +177,12 @@ def test_what_new_items_cost_the_others_is_in_the_first_sentence():
         "take 25% of the first 10 places; they are 20% of the items and 10% of what users took" in costly["cold"].text
     )
     assert "With new items among the others, over everything prior reaches .27" in costly["all"].text
-    free = cold(0.2, {"none": 0.3, "prior": 0.3, "text": 0.3, "placebo": 0.3}, shares=shares)
+    free_of_cost = {"none": 0.3, "prior": 0.3, "text": 0.3, "placebo": 0.3}
+    rare = NewItems(places=10, shown={"prior": [0.0, 0.004]}, items=0.2, taken=0.1)
+    assert "take less than 1% of the first 10 places" in cold(0.2, free_of_cost, shares=rare)["cold"].text
+    never = NewItems(places=10, shown={"prior": [0.0, 0.0]}, items=0.2, taken=0.1)
+    assert "take 0% of the first 10 places" in cold(0.2, free_of_cost, shares=never)["cold"].text
+    free = cold(0.2, free_of_cost, shares=shares)
     assert not free["cold"].costs_others
     assert "no significant cost" in free["cold"].text
     assert "With new items" not in free["all"].text
@@ -198,6 +203,9 @@ def test_a_gain_on_the_tail_that_costs_the_others_says_so():
     assert first_sentence(costly).startswith("On the tail: a semantic gain, but over all items \N{MINUS SIGN}1")
     assert first_sentence(costly).endswith("the others pay for it")
     assert costly.costs_others
+    lost = judged({"all": {**GAIN, "prior": 0.06, "text": 0.06}, "tail": {**tail, "prior": 0.0098, "text": 0.0098}})
+    assert "over all items \N{MINUS SIGN}1" in first_sentence(lost[0]["tail"])
+    assert "pay for it" not in lost[0]["tail"].text
     free = judged({"all": GAIN, "tail": tail})[0]["tail"]
     assert first_sentence(free) == "On the tail: a semantic gain"
     assert not free.costs_others

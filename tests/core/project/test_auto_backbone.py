@@ -136,6 +136,10 @@ class Picky(Counted):
         return f"{data.n_users} users are too few"
 
 
+class Fussy(Picky):
+    pass
+
+
 class Labelled(Counted):
     takes = frozenset({"labels"})
 
@@ -179,6 +183,7 @@ BACKBONES = {
     "shy": Shy,
     "huge": Huge,
     "picky": Picky,
+    "fussy": Fussy,
     "labelled": Labelled,
     "faulty": Faulty,
 }
@@ -364,6 +369,11 @@ def test_what_cannot_be_tried_is_left_out_with_the_reason(project):
 def test_without_any_candidate_the_error_says_why_for_each(project):
     with pytest.raises(ConfigError, match=r"could try no backbone: (faulty|picky): .*; (faulty|picky): .*name one"):
         project("picky", "faulty").train()
+
+
+def test_candidates_that_fail_for_one_reason_are_named_together(project):
+    with pytest.raises(ConfigError, match=r"could try no backbone: \w+, \w+: \d+ users are too few"):
+        project("picky", "fussy").train()
 
 
 def test_arms_with_vectors_use_the_best_candidate_that_accepts_their_fuser(project):

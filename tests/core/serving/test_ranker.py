@@ -123,7 +123,7 @@ def test_scores_titles_and_what_was_seen(ranker: Ranker) -> None:
     [
         (lambda r: r.recommend(["u21"]), "unknown user 'u21'; did you mean 'u2"),
         (lambda r: r.recommend(["u1"], candidates=["film-77"]), "unknown item 'film-77'; did you mean 'film-7'"),
-        (lambda r: r.recommend(["u1"], exclude=["zzz"]), "unknown item 'zzz'; such as"),
+        (lambda r: r.recommend(["u1"], exclude=["zzz"]), "unknown item 'zzz'; known ids look like"),
         (lambda r: r.similar("movie"), "unknown item 'movie'"),
         (lambda r: r.score("nobody", []), "unknown user 'nobody'"),
         (lambda r: r.recommend("u1"), "must be a list"),

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from enhancer.config import Settings
-    from enhancer.contracts.fuser import Fuser
     from enhancer.plugin_host import PluginManager
     from enhancer.project.backbone_choice import AutoBackbone
     from enhancer.project.parts import ProjectParts
@@ -230,7 +229,8 @@ def _llm(parts: ProjectParts) -> SetupCheck:
 def _embedder(parts: ProjectParts) -> SetupCheck:
     _ = parts.embedder  # creates it, or raises
     chosen = parts.settings.embedder
-    return SetupCheck("embedder", "ok", f"{chosen.use}, input {' and '.join(chosen.input)}")
+    stored = dict.fromkeys(parts.settings.item_inputs(chosen.input))  # raw text may stand for profiles
+    return SetupCheck("embedder", "ok", f"{chosen.use}, input {' and '.join(stored)}")
 
 
 def _store(parts: ProjectParts) -> SetupCheck:
@@ -259,19 +259,25 @@ def _store(parts: ProjectParts) -> SetupCheck:
 
 
 def _pair(parts: ProjectParts) -> SetupCheck:
+    from enhancer.evaluation.running.preconditions import check_probabilities
+
     data, use = parts.settings.data, parts.settings.backbone.use
     features, labelled = _bare([*data.features.item, *data.features.user]), data.columns.label is not None
     fuser = parts.fuser()
     if parts.auto is not None:
-        return _auto_pair(parts.auto, fuser, parts.settings.fuser.use, features=features, labelled=labelled)
+        return _auto_pair(parts, parts.auto, features=features, labelled=labelled)
     backbone = parts.backbone()
     fuser.check(backbone, parts.settings.fuser.use, use)
     backbone.check_material(features=features, labelled=labelled, name=use)
+    check_probabilities(backbone, parts.settings.evaluation.metrics, use)
     return SetupCheck("backbone and fuser", "ok", f"{use} with {parts.settings.fuser.use}")
 
 
-def _auto_pair(auto: AutoBackbone, fuser: Fuser, use: str, *, features: list[str], labelled: bool) -> SetupCheck:
+def _auto_pair(parts: ProjectParts, auto: AutoBackbone, *, features: list[str], labelled: bool) -> SetupCheck:
     """Check which candidates can be tried, and which of them accept the fuser. Nothing is trained."""
+    from enhancer.evaluation.running.preconditions import check_probabilities
+
+    fuser, use = parts.fuser(), parts.settings.fuser.use
     tried, accepting, left_out = [], [], []
     for candidate in auto.candidates:
         try:
@@ -279,6 +285,7 @@ def _auto_pair(auto: AutoBackbone, fuser: Fuser, use: str, *, features: list[str
                 raise ConfigError(candidate.unavailable)
             backbone = candidate.make(candidate.options)
             backbone.check_material(features=features, labelled=labelled, name=candidate.backbone)
+            check_probabilities(backbone, parts.settings.evaluation.metrics, candidate.backbone)
         except EnhancerError as error:
             left_out.append(f"{candidate.label} ({error.message})")
             continue

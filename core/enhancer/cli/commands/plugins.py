@@ -174,11 +174,15 @@ def _type_name(annotation: Any) -> str:
     >>> from typing import Literal, Optional
     >>> _type_name(int), _type_name(str | None), _type_name(Optional[Literal["mean", "cls"]])
     ('int', 'str | None', "'mean' | 'cls' | None")
+    >>> _type_name(Annotated[float, "a constraint"] | Literal["auto"])
+    "float | 'auto'"
     """
     from types import UnionType
     from typing import Literal, Union, get_args, get_origin
 
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(arguments[0])
     if origin is Literal:
         return " | ".join(repr(value) for value in arguments)
     if origin in (Union, UnionType):

@@ -144,11 +144,8 @@ class BackboneChooser:
         tried = [each for each in found if each.value is not None]
         failed = [*(each for each in found if each.value is None), *left_out]
         if not tried:
-            reasons = (
-                "; ".join(f"{each.label}: {each.reason}" for each in failed) or "no installed backbone offers itself"
-            )
             raise ConfigError(
-                f"[backbone] use = 'auto' could try no backbone: {reasons}",
+                f"[backbone] use = 'auto' could try no backbone: {_reasons(failed)}",
                 hint='name one, such as use = "lightgcn", to see what it lacks',
             )
         tried.sort(key=lambda each: -self._signed(each.value))  # stable: the quicker one among equals
@@ -308,6 +305,15 @@ class _FinishedTrials:
         except OSError as error:
             _log.warning("cannot write %s (%s): the backbones will be tried again the next time", self._path, error)
             self._path = None
+
+
+def _reasons(failed: Sequence[TriedBackbone]) -> str:
+    """Tell why candidates could not be tried; those with the same reason are named together."""
+    labels: dict[str | None, list[str]] = {}
+    for each in failed:
+        labels.setdefault(each.reason, []).append(each.label)
+    told = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in labels.items())
+    return told or "no installed backbone offers itself"
 
 
 def _key(candidate: Candidate, changes: Mapping[str, Any]) -> str:

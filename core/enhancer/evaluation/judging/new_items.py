@@ -97,6 +97,11 @@ def _share(arm: str, shares: NewItems | None) -> str:
         return ""
     values = shares.shown[arm]
     return (
-        f", and take {sum(values) / len(values):.0%} of the first {shares.places} places; they are "
-        f"{shares.items:.0%} of the items and {shares.taken:.0%} of what users took"
+        f", and take {_percent(sum(values) / len(values))} of the first {shares.places} places; they are "
+        f"{_percent(shares.items)} of the items and {_percent(shares.taken)} of what users took"
     )
+
+
+def _percent(share: float) -> str:
+    """Return a share in whole percent, without rounding a positive one to nothing."""
+    return "less than 1%" if 0 < share < 0.005 else f"{share:.0%}"

@@ -10,7 +10,7 @@ from enhancer.evaluation.judging.controls import recipe_differences, same_backbo
 from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.judging.new_items import Cost, cost_of
 from enhancer.evaluation.judging.standing import Relation, Standing, standing_of
-from enhancer.evaluation.judging.wording import change, p_value, p_value_if_known, size_of
+from enhancer.evaluation.judging.wording import MINUS, change, p_value, p_value_if_known, size_of
 from enhancer.evaluation.measuring.metrics import direction
 
 if TYPE_CHECKING:
@@ -324,8 +324,10 @@ class _PanelJudge:
             test = None if overall is None else overall.compare(best.name, self._without_vectors(best), self.metric)
             if test is None or not test.worse:
                 return None
-            known = p_value_if_known(test)
-            return Cost(True, f"over all items {size_of(test)} by {best.name}{known}: the others pay for it", [])
+            headline = f"over all items {size_of(test)} by {best.name}{p_value_if_known(test)}"
+            here = self._test(best, self._without_vectors(best))
+            paid = here is not None and here.gain > 0
+            return Cost(True, f"{headline}: the others pay for it" if paid else headline, [])
         return cost_of(best.name, self.findings, self._without_vectors(best), self.metric, self.shares)
 
     def _without_vectors(self, arm: Arm) -> str:
@@ -357,7 +359,7 @@ def _untestable(comparison: Comparison) -> str:
     interval = comparison.users_interval
     over_users = ""
     if interval is not None:
-        low, high = map(format_number, interval)
+        low, high = (format_number(end).replace("-", MINUS) for end in interval)
         over_users = f"; its 95% interval over users is {low} to {high}"
     return f"The difference is the same for every seed, so it cannot be tested over seeds{over_users}"
 

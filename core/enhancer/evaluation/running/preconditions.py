@@ -70,6 +70,20 @@ def check_task(
             hint="check [data.columns] label, and [evaluation] min_rating",
         )
     check_metrics(views, metrics)
+    check_probabilities(backbone, metrics, name)
+
+
+def check_probabilities(backbone: Backbone, metrics: Sequence[str], name: str | None = None) -> None:
+    """Check that the backbone predicts probabilities if a metric needs them. It needs no data.
+
+    Args:
+        backbone: The backbone to train.
+        metrics: Names such as ``logloss``.
+        name: The backbone's name in error messages; None for its own.
+
+    Raises:
+        ConfigError: Log loss of a backbone that gives no probabilities.
+    """
     if "labels" not in backbone.takes and any(parse_metric(metric).name == "logloss" for metric in metrics):
         model = backbone.display_name if name is None else f"backbone {name!r}"
         raise ConfigError(
