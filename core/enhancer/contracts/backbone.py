@@ -48,6 +48,9 @@ class Backbone(ABC):
     validation, each with the values to try in ascending or descending order, the default among them. If the first or
     last of them is the best, values beyond it are tried, too, unless it is a whole number. Empty to use the defaults;
     None for no such line."""
+    personalised: ClassVar[bool] = True
+    """Whether users get different rankings. ``"auto"`` prefers a backbone that ranks alike for all users to others
+    whose lead on validation may be chance."""
     plugin_name: str = ""
     """Name that the plugin is registered under; set by the plugin host."""
     memory_hint: str = "choose another [backbone] use"

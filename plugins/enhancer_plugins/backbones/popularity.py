@@ -38,6 +38,7 @@ class Popularity(Backbone):
     options_class = PopularityOptions
     options: PopularityOptions
     accepts = frozenset({"served"})
+    personalised = False
     candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
     reference: ClassVar[Mapping[str, Sequence[object]] | None] = {}
 

@@ -126,6 +126,33 @@ class Fond(Counted):
         return 1.0 if self.fused else self.skill
 
 
+class Plain(Counted):
+    """A list of bestsellers."""
+
+    personalised = False
+
+    def fit(self, data, fuser, *, seed, monitor):
+        fuser.build_checked(data, 1, seed=seed)
+        counts = np.bincount(data.items, minlength=data.n_items).astype(np.float32)
+        return Fitted(factors=Factors(np.ones((data.n_users, 1), np.float32), counts[:, None]))
+
+
+class Lucky(Plain):
+    """The same, but it guesses a validation item of a few users."""
+
+    personalised = True
+    guesses: ClassVar[Mapping[int, int]] = {}
+
+    def fit(self, data, fuser, *, seed, monitor):
+        plain = super().fit(data, fuser, seed=seed, monitor=monitor).factors
+        users = np.zeros((data.n_users, data.n_items), np.float32)
+        for user, item in self.guesses.items():
+            users[user, item] = 1e4
+        items = np.eye(data.n_items, dtype=np.float32)
+        factors = Factors(np.concatenate([plain.users, users], 1), np.concatenate([plain.items, items], 1))
+        return Fitted(factors=factors)
+
+
 class Huge(Counted):
     def memory(self, data):
         return 10**15 + data.n_items
@@ -180,6 +207,8 @@ BACKBONES = {
     "weak": Weak,
     "twice": Twice,
     "fond": Fond,
+    "plain": Plain,
+    "lucky": Lucky,
     "shy": Shy,
     "huge": Huge,
     "picky": Picky,
@@ -439,6 +468,24 @@ def test_a_search_varies_an_option_in_the_arms_whose_backbone_has_it(project):
     searched = made.ablate(report=None).searched
     tried = {name: [set(trial.options["backbone"]) for trial in each.trials] for name, each in searched.items()}
     assert tried == {"none": [set(), {"blur"}], "beside": [set(), set()], "none-fair": [set(), set()]}
+
+
+@pytest.mark.parametrize(("lucky_users", "chosen"), [(1, "plain"), (2, "plain"), (15, "lucky")])
+def test_a_list_of_bestsellers_is_kept_unless_another_is_significantly_better(
+    project, monkeypatch, lucky_users, chosen
+):
+    """One lucky guess gives the better mean. With few validation pairs, the best of many trials is the luckiest."""
+    made = project("plain", "lucky")
+    validation = made.parts.split.validation
+    guesses = dict(zip(validation.users.tolist(), validation.items.tolist(), strict=True))
+    monkeypatch.setattr(Lucky, "guesses", dict(list(guesses.items())[:lucky_users]))
+    report = made.train()
+    tried = candidates_of(report)
+    assert tried["lucky"]["validation"] > tried["plain"]["validation"]
+    assert report.backbone == chosen == report.choice["candidates"][0]["label"]
+    assert (tried["lucky"]["reason"] == "not significantly better than plain") is (chosen == "plain")
+    assert tried["plain"]["trials"][0]["error"] == 0
+    assert project("plain", "lucky").train().choice == report.choice  # also from the remembered trials
 
 
 def test_an_arm_is_on_the_backbone_that_is_best_with_its_fuser(project, fits, caplog):

@@ -41,6 +41,8 @@ class BackboneTrial:
     """Whether it was ended early, because it could not reach the best trial of the candidate any more."""
     failure: str | None = None
     """Why training failed."""
+    error: float | None = None
+    """Standard error, over users, of the lead over a list of bestsellers; None for a metric of labelled pairs."""
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields but a failure that did not happen."""
@@ -49,6 +51,7 @@ class BackboneTrial:
             "validation": self.value,
             "seconds": self.seconds,
             "stopped": self.stopped,
+            "error": self.error,
             **({} if self.failure is None else {"failure": self.failure}),
         }
 
@@ -64,6 +67,7 @@ class BackboneTrial:
             value=stored["validation"],
             seconds=stored["seconds"],
             stopped=stored["stopped"],
+            error=stored["error"],
             failure=stored.get("failure"),
         )
 
@@ -81,6 +85,11 @@ class TriedBackbone:
     """In the order they were run."""
     reason: str | None = None
     """Why it was not tried, why it failed, or why it got fewer trials than others; None otherwise."""
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of the best trial; see :attr:`BackboneTrial.error`."""
+        return next((trial.error for trial in self.trials if trial.value == self.value), None)
 
     @property
     def label(self) -> str:

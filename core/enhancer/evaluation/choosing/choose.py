@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from enhancer.contracts.training import Factors
 from enhancer.errors import ConfigError, EnhancerError, EvaluationError
 from enhancer.evaluation.choosing.choice import BackboneChoice, BackboneTrial, Candidate, TriedBackbone
 from enhancer.evaluation.choosing.neighbours import climb, steps_of
 from enhancer.evaluation.choosing.trial_run import TrialMonitor, run_trial
-from enhancer.evaluation.measuring.metrics import direction, parse_metric
+from enhancer.evaluation.measuring.metrics import direction, evaluate, parse_metric
 from enhancer.evaluation.measuring.views import training_data
 from enhancer.evaluation.running.preconditions import check_task
 from enhancer.files import atomic_replace
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from enhancer.contracts.backbone import Backbone, TrainingData
     from enhancer.contracts.features import Sides
@@ -31,6 +38,8 @@ if TYPE_CHECKING:
     from enhancer.progress import Listener
 
 _log = logging.getLogger(__name__)
+_SIGNIFICANT = 1.645
+"""Standard errors by which a personalised candidate must lead a list for all users: 5%, one-sided."""
 _SLACK = 0.05
 """A candidate gets trial ``n + 1`` if its best of ``n`` trials is at most this share, divided by ``n``, below the best
 of all candidates: neighbouring options may gain that much."""
@@ -149,7 +158,49 @@ class BackboneChooser:
                 hint='name one, such as use = "lightgcn", to see what it lacks',
             )
         tried.sort(key=lambda each: -self._signed(each.value))  # stable: the quicker one among equals
+        alike = {candidate.label for candidate, backbone in able if not backbone.personalised}
+        tried = self._unless_by_chance(tried, alike)
         return BackboneChoice(metric=self._metrics[0], seed=self._seed, tried=tuple(tried), left_out=tuple(failed))
+
+    def _unless_by_chance(self, tried: list[TriedBackbone], alike: Collection[str]) -> list[TriedBackbone]:
+        """Put the best list for all users first if no personalised candidate is significantly better.
+
+        The best of many trials on few validation pairs is the luckiest one.
+        """
+        plain = next((each for each in tried if each.label in alike), None)
+        if plain is None or plain is tried[0]:
+            return tried
+        better = [each for each in tried[: tried.index(plain)] if each.error is None or self._leads(each, plain)]
+        if better:
+            return tried
+        rest = [
+            replace(each, reason=f"not significantly better than {plain.label}")
+            if self._signed(each.value) > self._signed(plain.value)
+            else each
+            for each in tried
+            if each is not plain
+        ]
+        return [plain, *rest]
+
+    def _leads(self, each: TriedBackbone, plain: TriedBackbone) -> bool:
+        lead = self._signed(each.value) - self._signed(plain.value)
+        return lead > _SIGNIFICANT * (each.error or 0.0)
+
+    @cached_property
+    def _bestsellers(self) -> NDArray[np.float64] | None:
+        """Metric of each validation user by a list of bestsellers; None for metrics of labelled pairs."""
+        metric, views = self._metrics[0], self._views
+        if parse_metric(metric).uses_labels:
+            return None
+        counts = views.popularity.astype(np.float32)[:, None]
+        scores = evaluate(
+            Factors(np.ones((views.n_users, 1), np.float32), counts),
+            views.warm_validation,
+            seen=views.seen_validating,
+            candidates=views.warm_items,
+            metrics=(metric,),
+        )
+        return scores.values[metric]
 
     def _signed(self, value: float | None) -> float:
         assert value is not None
@@ -163,6 +214,7 @@ class BackboneChooser:
         return TrialMonitor(
             best,
             leader,
+            self._bestsellers,
             self._views,
             self._metrics[0],
             run=run,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from enhancer.contracts.fuser import Fuser, Fusion
 from enhancer.contracts.options import Context, Options
 from enhancer.evaluation.choosing.choice import BackboneTrial
@@ -13,6 +15,8 @@ from enhancer.evaluation.running.fitting import TrainingMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from enhancer.contracts.backbone import Backbone, Factors, TrainingData
 
@@ -52,11 +56,23 @@ class TrialMonitor(TrainingMonitor):
     Args:
         best: Validations of the candidate's best trial so far; empty for its first trial.
         leader: Best validation of the candidates before, higher is better; None if there is none.
+        bestsellers: float64 ``[n]``: metric of each validation user by the number of interactions of items; None for
+            metrics of labelled pairs.
         arguments: As for :class:`~enhancer.evaluation.running.fitting.TrainingMonitor`.
     """
 
-    def __init__(self, best: list[float], leader: float | None, *arguments: Any, **named: Any) -> None:
+    def __init__(
+        self,
+        best: list[float],
+        leader: float | None,
+        bestsellers: NDArray[np.float64] | None,
+        *arguments: Any,
+        **named: Any,
+    ) -> None:
         super().__init__(*arguments, **named)
+        self.error: float | None = None
+        """Standard error, over users, of the lead of the best validation over the list of bestsellers."""
+        self._bestsellers = bestsellers
         self.curve: list[float] = []
         """All validations, higher is better."""
         self._best, self._leader = best, leader
@@ -66,6 +82,9 @@ class TrialMonitor(TrainingMonitor):
         """Return the validation metric, or end the trial."""
         value = super().validate(factors)
         if value is not None:
+            if self._bestsellers is not None and self.by_user is not None and value > max(self.curve, default=-np.inf):
+                lead = self.by_user - self._bestsellers
+                self.error = float(lead.std(ddof=1) / np.sqrt(len(lead))) if len(lead) > 1 else None
             self.curve.append(value)
             if self._has_epochs and (len(self.curve) >= _MOST or self._is_lost()):
                 raise _Ended
@@ -122,4 +141,5 @@ def run_trial(
         seconds=round(time.perf_counter() - started, 3),
         stopped=stopped,
         failure=failure,
+        error=monitor.error,
     )

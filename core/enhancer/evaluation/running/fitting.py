@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from enhancer.contracts.backbone import Backbone, Factors, Fitted, TrainingData
     from enhancer.contracts.fuser import Fuser
     from enhancer.evaluation.measuring.views import SplitLike
@@ -66,6 +69,8 @@ class TrainingMonitor:
         self._stage, self._runs_done, self._runs = stage, runs_done, runs
         self._detail: dict[str, Detail] = {"run": run}
         self._complete = False
+        self.by_user: NDArray[np.float64] | None = None
+        """float64 ``[n]``: metric of each user at the last validation; None for metrics of labelled pairs."""
 
     def validate(self, factors: Factors) -> float | None:
         """Return the validation metric, with its sign changed if lower is better; None without validation pairs."""
@@ -84,6 +89,7 @@ class TrainingMonitor:
             candidates=self._views.warm_items,
             metrics=(self._metric,),
         )
+        self.by_user = scores.values[self._metric]
         return scores.mean(self._metric)
 
     def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
