@@ -337,9 +337,8 @@ class Fuser(ABC):
             return
         fuser = self.display_name if name is None else f"fuser {name!r}"
         other = backbone.display_name if of is None else f"backbone {of!r}"
-        deciding = [
-            option for option in ("loss", "similarity", "layers") if option in backbone.options_class.model_fields
-        ]
+        options = backbone.options_class.model_fields
+        deciding = [option for option in ("loss", "similarity", "layers", "scores") if option in options]
         further = f", or another [backbone] {' or '.join(deciding)}" if deciding else ""
         raise FusionError(
             f"{fuser} needs {' and '.join(_DESCRIPTION[need] for need in missing)}, which {other} does not offer "

@@ -78,11 +78,29 @@ def build_options(
     try:
         made = cls.model_validate(dict(values))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = _first_error(error)
         raise option_error(first, first["loc"], where=where, known=[*cls.model_fields, *also_known]) from None
     if isinstance(made, Options):
         refuse_without_effect(made, where=where)
     return made
+
+
+def _first_error(error: ValidationError) -> ErrorDetails:
+    """Return the first error; of an option that takes a value or one of some words, a single error that names both.
+
+    Pydantic has one error for each alternative, and adds its own name of the alternative to the place.
+    """
+    first, *others = error.errors(include_url=False)
+    place = first["loc"][:-1]
+    words = [
+        each["ctx"]["expected"]
+        for each in others
+        if each["loc"][:-1] == place and str(each["loc"][-1]).startswith("literal[")
+    ]
+    if words:
+        first["loc"] = place
+        first["msg"] = f"{first['msg'].partition(',')[0]}, or {' or '.join(words)}"
+    return first
 
 
 def option_error(details: ErrorDetails, place: Sequence[int | str], *, where: str, known: Iterable[str]) -> ConfigError:

@@ -54,6 +54,11 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
         ),
         ("fuser.use=aling", "backbone and fuser", "unknown fuser 'aling'"),
         (
+            'evaluation.metrics=["ndcg@10", "auc"]',
+            "backbone and fuser",
+            "metric 'auc' needs labels, but the interactions have noneset [data.columns] label",
+        ),
+        (
             ("backbone.use=als", 'evaluation.metrics=["auc", "logloss"]', 'data.columns.label="rating >= 4"'),
             "backbone and fuser",
             "metric 'logloss' needs probabilities, but backbone 'als' does not predict them",

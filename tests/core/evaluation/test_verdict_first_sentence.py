@@ -101,6 +101,14 @@ def test_a_line_between_arms_is_below_one_and_above_the_other():
     assert verdict.level == "below reference"
 
 
+def test_without_vectors_it_is_the_baseline_that_stands_beside_the_best_line():
+    told = judged({"all": {"none": 0.1}}, reference={"all": {"als": 0.1001}})[0]["all"]
+    assert first_sentence(told) == "Over all items: no arm with vectors was run, so there is nothing to judge"
+    assert ". none is level with the best reference, als (." in told.text
+    behind = judged({"all": {"none": 0.1}}, reference={"all": {"als": 0.2}})[0]["all"]
+    assert "beats every arm" in first_sentence(behind)
+
+
 def test_lines_are_compared_over_users_as_one_family():
     _, findings = judged({"all": GAIN}, reference={"all": {"popularity": 0.084, "ease": 0.083}})
     finding = findings["all"]

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from enhancer.contracts import Context, TrainingData
-from enhancer.errors import DivergenceError, MemoryLimitError
+from enhancer.contracts.options import build_options
+from enhancer.errors import ConfigError, DivergenceError, FusionError, MemoryLimitError
 from enhancer.testing.planted import PlainFuser, RecordingMonitor, planted
 from enhancer_plugins.backbones.ease import EASE, EASEOptions
+from enhancer_plugins.fusers.prior import Prior, PriorOptions
 
 
 def fit(data, monitor=None, **options):
@@ -121,6 +123,14 @@ def test_each_item_is_predicted_by_a_ridge_regression_on_the_others():
         np.testing.assert_allclose((factors.users @ factors.items[item])[known], (others @ ridge)[known], atol=1e-5)
 
 
+def test_a_fuser_that_full_scores_refuse_is_told_of_the_low_rank_form():
+    fuser = Prior(PriorOptions(), Context())
+    with pytest.raises(FusionError) as refused:
+        fuser.check(EASE(EASEOptions(), Context()))
+    assert refused.value.hint.endswith("or another [backbone] scores")
+    fuser.check(EASE(EASEOptions(scores="low-rank"), Context()))
+
+
 def test_the_low_rank_form_is_what_is_served():
     data = random_data(120, 60, 1500)
     fitted = fit(data, regularisation=20.0, rank=20)
@@ -138,3 +148,17 @@ def test_full_scores_are_for_data_of_moderate_size(monkeypatch):
     fitted = fit(data, regularisation=20.0, rank=20)
     assert fitted.factors.items.shape == (60, 20)
     assert fitted.serving is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (-1, r"^\[backbone\] regularisation: input should be greater than 0, or 'auto', not -1$"),
+        ("auo", r"^\[backbone\] regularisation: input should be a valid number, or 'auto', not 'auo'$"),
+    ],
+)
+def test_an_option_that_is_a_number_or_a_word_is_refused_with_both(value, message):
+    with pytest.raises(ConfigError, match=message):
+        build_options(EASEOptions, {"regularisation": value}, where="[backbone]")
+    with pytest.raises(ConfigError, match=message):  # whatever else is wrong
+        build_options(EASEOptions, {"regularisation": value, "scores": "some"}, where="[backbone]")

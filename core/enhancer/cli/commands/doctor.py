@@ -259,10 +259,11 @@ def _store(parts: ProjectParts) -> SetupCheck:
 
 
 def _pair(parts: ProjectParts) -> SetupCheck:
-    from enhancer.evaluation.running.preconditions import check_probabilities
+    from enhancer.evaluation.running.preconditions import check_labelled, check_probabilities
 
     data, use = parts.settings.data, parts.settings.backbone.use
     features, labelled = _bare([*data.features.item, *data.features.user]), data.columns.label is not None
+    check_labelled(parts.settings.evaluation.metrics, labelled=labelled)
     fuser = parts.fuser()
     if parts.auto is not None:
         return _auto_pair(parts, parts.auto, features=features, labelled=labelled)

@@ -173,7 +173,10 @@ class _PanelJudge:
             opening = f"{words}{ending}"
         else:
             level = "below reference" if standing.relation == "below" else level
-            opening = f"{opening}{words}"
+            if judgement.best is None:  # it is the baseline that stands there
+                sentences.append(f"{self.baseline} is {words.removeprefix(', ').removeprefix('and ')}")
+            else:
+                opening = f"{opening}{words}"
         return level, opening, sentences
 
     def _against_content(self, judgement: _Judgement, standing: Standing) -> tuple[Level, str, list[str]]:

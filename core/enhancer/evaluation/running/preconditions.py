@@ -30,8 +30,7 @@ def check_metrics(views: Views, metrics: Sequence[str]) -> None:
     uses_labels = [metric.name for metric in parsed if metric.uses_labels]
     if not uses_labels:
         return
-    if labels_of(views.split.test) is None:
-        raise ConfigError(f"metric {uses_labels[0]!r} needs labels, but the interactions have none", hint=_LABEL)
+    check_labelled(metrics, labelled=labels_of(views.split.test) is not None)
     for part, name, needed in (
         (views.labelled_test, "test", uses_labels),
         (views.labelled_validation, "validation", [parsed[0].name] if parsed[0].uses_labels else []),
@@ -71,6 +70,17 @@ def check_task(
         )
     check_metrics(views, metrics)
     check_probabilities(backbone, metrics, name)
+
+
+def check_labelled(metrics: Sequence[str], *, labelled: bool) -> None:
+    """Check that no metric needs labels that the interactions do not have.
+
+    Raises:
+        ConfigError: A metric is unknown, or needs labels.
+    """
+    needy = [metric.name for metric in map(parse_metric, metrics) if metric.uses_labels]
+    if needy and not labelled:
+        raise ConfigError(f"metric {needy[0]!r} needs labels, but the interactions have none", hint=_LABEL)
 
 
 def check_probabilities(backbone: Backbone, metrics: Sequence[str], name: str | None = None) -> None:
