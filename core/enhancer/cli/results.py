@@ -88,7 +88,7 @@ def _exploration(exploration: Mapping[str, Mapping[str, float]]) -> str:
     labels = {"with": "with [serving]", "without": "by scores alone", "no_new_items": "without new items"}
     names = list(exploration["with"])
     places = max(int(name.partition("@")[2]) for name in names if "@" in name)
-    head = ["over everything", *(name.replace("new_items", f"new items in first {places}") for name in names)]
+    head = ["over everything", *(name.replace("new_items", f"share of new items in first {places}") for name in names)]
     rows = [[label, *(number(exploration[key][name]) for name in names)] for key, label in labels.items()]
     return table(head, rows, right=range(1, len(head)))
 
