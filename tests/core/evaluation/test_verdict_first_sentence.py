@@ -35,7 +35,7 @@ def scores(level, random, metric=METRIC):
     return Scores(users, {metric: level + 0.05 * (noise - noise.mean()) + 0.0005 * random.standard_normal()})
 
 
-def judged(panels, *, reference=None, content=None, metric=METRIC, validation=None, shares=None):
+def judged(panels, *, reference=None, content=None, metric=METRIC, validation=None, shares=None, n_pairs=1000):
     """Judge arms and lines of given means; ``panels`` and the lines are levels by panel."""
     random = np.random.default_rng(7)
     arms = [arm for arm in ARMS if arm.name in panels["all"]]
@@ -51,7 +51,7 @@ def judged(panels, *, reference=None, content=None, metric=METRIC, validation=No
         ]  # fmt: skip
         lines = {line: {name: scores(level, random, metric)} for line, level in (reference or {}).get(name, {}).items()}
         beside = {line: [scores(level, random, metric)] for line, level in (content or {}).get(name, {}).items()}
-        pairs = PairList(np.zeros(1, np.int32), np.zeros(1, np.int32))
+        pairs = PairList(np.zeros(n_pairs, np.int32), np.zeros(n_pairs, np.int32))
         findings[name] = compare_arms(
             Stratum(name, name, pairs, 80), runs, controls=controls, baseline="none", metrics=[metric],
             reference=lines, content=beside,
@@ -263,6 +263,13 @@ def test_an_auc_below_a_half_is_told_first():
     assert "The best reference, rates, reaches .5" in told.text
     assert first_sentence(told) == "Over all items: the split is inverted"
     assert "AUC .6200 on validation and .3" in told.text
+
+
+def test_an_auc_below_a_half_by_chance_is_no_inverted_ranking():
+    """Of a random order of 20 positive and 20 negative pairs, one in twenty AUCs is below .35."""
+    levels = {"none": 0.45, "prior": 0.46, "text": 0.45, "placebo": 0.45}
+    assert judged({"all": levels}, metric="auc", n_pairs=20)[0]["all"].level != "contradictory"
+    assert judged({"all": levels}, metric="auc", n_pairs=1000)[0]["all"].level == "contradictory"
 
 
 @pytest.mark.parametrize(("metric", "sign"), [(METRIC, 1), ("logloss", -1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ _CHANCE = 0.5
 _CLEARLY = 0.02
 """Distance of an AUC from that of a random order, from which validation counts as clearly above it."""
 _AUC = ("auc", "gauc")
+_QUANTILE = 1.645
+"""Standard errors below a half at which an AUC is not that of a random order: 5%, one-sided."""
 
 
 def contradiction(
@@ -40,7 +43,7 @@ def contradiction(
     """
     own = _known(validation.get(arm, ()))
     for name in finding.per_seed[arm]:
-        if name.strip().lower() not in _AUC or finding.mean(arm, name) >= _CHANCE:
+        if name.strip().lower() not in _AUC or finding.mean(arm, name) >= _CHANCE - _by_chance(finding):
             continue
         label, reached = metric_label(name), format_number(finding.mean(arm, name))
         below = "below the .5 of a random order"
@@ -66,6 +69,15 @@ def contradiction(
         f"{values[0]} against {values[1]}, {format_p(earlier.p)}) and {on_test} on test ({tested[0]} against "
         f"{tested[1]}, {p_value(test)})"
     )
+
+
+def _by_chance(finding: Finding) -> float:
+    """Return how far below a half the AUC of a random order may be.
+
+    With as many negative as positive pairs n, its variance is (2 n + 1) / (12 n²) (Mann & Whitney 1947, eq. 5), about
+    1 / (6 n).
+    """
+    return _QUANTILE / math.sqrt(6 * max(finding.interactions, 1))
 
 
 def _known(values: Sequence[float | None]) -> list[float]:
