@@ -167,16 +167,24 @@ def ranking(result: Mapping[str, Any], title: str) -> str:
     """Render ranked items with their scores.
 
     Args:
-        result: ``items``, best first.
+        result: ``items``, best first. With a share of new items, those are marked, because it and not their score gives
+            them their places.
         title: Line above the table.
     """
     items = result["items"]
     if not items:
         return f"{title}: no items left to recommend"
     titled = any(item.get("title") for item in items)
-    head = ["rank", "item", *(["title"] if titled else []), "score"]
+    marked = any(item.get("new") for item in items)
+    head = ["rank", "item", *(["title"] if titled else []), "score", *([""] if marked else [])]
     rows = [
-        [str(rank), str(item["item_id"]), *([item.get("title") or ""] if titled else []), number(float(item["score"]))]
+        [
+            str(rank),
+            str(item["item_id"]),
+            *([item.get("title") or ""] if titled else []),
+            number(float(item["score"])),
+            *(["new" if item.get("new") else ""] if marked else []),
+        ]
         for rank, item in enumerate(items, start=1)
     ]
-    return f"{title}\n{table(head, rows, right=[0, len(head) - 1])}"
+    return f"{title}\n{table(head, rows, right=[0, head.index('score')])}"

@@ -360,6 +360,11 @@ class Ranker:
         row = self._item_ids.row(item_id)
         return (self._titles[row] or None) if self._titles is not None and row is not None else None
 
+    def is_new(self, item_id: str) -> bool:
+        """Return whether an item had no training interaction, so that its row is placed by its vector."""
+        row = self._item_ids.row(item_id)
+        return row is None or bool(self.new_items.mask(len(self._item_ids))[row])
+
     def seen(self, user_id: str) -> list[str]:
         """Return the ids of the user's items from training.
 

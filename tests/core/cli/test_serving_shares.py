@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import numpy as np
 import pytest
@@ -75,7 +76,15 @@ def test_train_tells_the_cost_and_the_artifact_keeps_the_promise(invoke, project
 
     served = [one.to_json() for one in Ranker.load(project / "artifact").recommend(["u1", "u2"])]
     assert ids(invoke("recommend", "u1", "u2", "--json").json()) == ids(served)
+    ranker = Ranker.load(project / "artifact")
+    shown = invoke("recommend", *ranker.user_sample(5), "--json").json()
+    trained = {item for user in ranker.user_sample(100) for item in ranker.seen(user)}
+    marked = {item["item_id"] for one in shown for item in one["items"] if item.get("new")}
+    assert marked
+    assert marked == {item["item_id"] for one in shown for item in one["items"]} - trained
+    assert re.search(r" new$", invoke("recommend", *ranker.user_sample(5)).out, re.MULTILINE)
     without = invoke("recommend", "u1", "--json", "--set", "serving.explore=0", "--set", "serving.new_items_cap=0")
+    assert not any("new" in item for item in without.json()["items"])
     plain = Ranker.load(project / "artifact", explore=0.0, new_items_cap=0.0).recommend(["u1"])
     assert ids([without.json()]) == ids([one.to_json() for one in plain])
 

@@ -34,6 +34,8 @@ def recommend(
         for item in (item for ranking in rankings for item in ranking["items"]):
             if title := ranker.title(item["item_id"]):
                 item["title"] = title
+            if ranker.new_items.share.active and ranker.is_new(item["item_id"]):
+                item["new"] = True
     if as_json:
         print_json(rankings[0] if len(users) == 1 else rankings)
     else:
