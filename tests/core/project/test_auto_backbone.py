@@ -200,7 +200,15 @@ class Line(Good):
     reference: ClassVar = {"blur": (0.4, 0.8)}
 
 
+class Behind(Line):
+    """A reference line that is far behind with its defaults."""
+
+    def quality(self):
+        return 0.3 * super().quality()
+
+
 BACKBONES = {
+    "behind": Behind,
     "line": Line,
     "good": Good,
     "fair": Fair,
@@ -486,6 +494,14 @@ def test_a_list_of_bestsellers_is_kept_unless_another_is_significantly_better(
     assert (tried["lucky"]["reason"] == "not significantly better than plain") is (chosen == "plain")
     assert tried["plain"]["trials"][0]["error"] == 0
     assert project("plain", "lucky").train().choice == report.choice  # also from the remembered trials
+
+
+def test_a_reference_line_that_is_behind_is_tuned_all_the_same(project):
+    tried = candidates_of(project("good", "behind", "weak").train())
+    assert len(tried["behind"]["trials"]) == 8
+    assert tried["behind"]["options"]["blur"] < 0.8
+    assert len(tried["weak-one"]["trials"]) < 8
+    assert tried["behind"]["reason"] is None
 
 
 def test_an_arm_is_on_the_backbone_that_is_best_with_its_fuser(project, fits, caplog):

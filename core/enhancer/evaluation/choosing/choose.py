@@ -311,8 +311,8 @@ class _Trier:
         done = len(self._trials)
         if self._best is None or self._best.value is None or done >= self._chooser.trials:
             return False
-        if self._leader is None:
-            return True
+        if self._leader is None or self._backbone.reference is not None:
+            return True  # a reference line must be tuned anyway, and it is the result of these trials
         behind = self._leader - self._sign * self._best.value
         if behind <= _SLACK / done * abs(self._leader):
             return True
