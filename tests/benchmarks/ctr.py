@@ -1,4 +1,4 @@
-"""How well good interactions are told from others: the factorisation machine by log loss, and others, on one split::
+"""Telling good interactions from others: the factorisation machine by log loss, and others, on one split::
 
     python tests/benchmarks/ctr.py FOLDER
     python tests/benchmarks/ctr.py FOLDER --peers VENVS --seeds 5 --json
@@ -193,7 +193,7 @@ def recbole(world: World, folder: Path, python: Path, dim: int) -> dict[str, Any
 
 
 def say(words: str) -> None:
-    """What it is at, for those who wait."""
+    """Report progress."""
     print(words, file=sys.stderr, flush=True)
 
 

@@ -268,7 +268,7 @@ def _cell(found: Mapping[str, Any], name: str, metric: str) -> str:
 
 
 def section(told: Mapping[str, Any]) -> str:
-    """What one experiment found, as a section of the page."""
+    """Return the result of one experiment as a section of the page."""
     result = told["result"]
     findings = _findings(result)
     panels = [(key, title) for key, title in _PANELS if key in findings]
@@ -293,7 +293,7 @@ def section(told: Mapping[str, Any]) -> str:
 
 
 def tuning(search: Mapping[str, Any]) -> list[str]:
-    """What a search took for each arm, as a table; nothing where none was made."""
+    """Return the options that a search chose for each arm, as a table; nothing without a search."""
     if not search:
         return []
     out = [

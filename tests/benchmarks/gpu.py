@@ -1,4 +1,4 @@
-"""How long training takes on a GPU, beside this machine's CPU and beside RLMRec's own code on the same GPU::
+"""Training time on a GPU, beside this machine's CPU and beside RLMRec's own code on the same GPU::
 
     python tests/benchmarks/gpu.py
     python tests/benchmarks/gpu.py --clone RLMREC --millions 1 10

@@ -1,4 +1,4 @@
-"""How good a LightGCN can be made without any vectors, beside ALS and EASE tuned on validation::
+"""The best LightGCN without any vectors, beside ALS and EASE tuned on validation::
 
     python tests/benchmarks/recipes.py FOLDER
     python tests/benchmarks/recipes.py FOLDER --grid --first 0 --splits 2

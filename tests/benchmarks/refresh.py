@@ -119,7 +119,7 @@ def edit(folder: Path) -> int:
 
 
 def work(what: str, n: int, changed: int) -> Callable[[Path], int]:
-    """What is measured."""
+    """Describe the measurements."""
     return {
         "hash": rerun.hash_alone,
         "look-up": lambda folder: look_up(folder, n),

@@ -1,4 +1,4 @@
-"""How the cost of an epoch grows with the interactions::
+"""Growth of the cost of an epoch with the interactions::
 
     python tests/benchmarks/scale.py 0.1 1 10
 

@@ -1,4 +1,4 @@
-"""What ``enhancer serve`` answers under load from a second process, and whether anything fails while it reloads::
+"""``enhancer serve`` under load from a second process, also while it reloads::
 
     python tests/benchmarks/serve.py
     python tests/benchmarks/serve.py --items 10000 100000 1000000 --in-flight 1 16 64 --json
@@ -110,7 +110,7 @@ def generate(port: int, kind: str, in_flight: int, seconds: float, until: Path |
 
 
 def told(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """What a load found."""
+    """Result of a load."""
     output, _ = process.communicate(timeout=300)
     found: dict[str, Any] = json.loads(output)
     return found

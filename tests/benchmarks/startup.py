@@ -1,4 +1,4 @@
-"""How soon the command line answers, beside an interpreter that does nothing and the libraries it is made of::
+"""Start-up time of the command line, beside an interpreter that does nothing and the libraries it is made of::
 
     python tests/benchmarks/startup.py
 

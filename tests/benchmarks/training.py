@@ -1,4 +1,4 @@
-"""How long training takes: seconds an epoch, and seconds to a given NDCG@10, of this library and of others::
+"""Training time: seconds an epoch, and seconds to a given NDCG@10, of this library and of others::
 
     python tests/benchmarks/training.py FOLDER
     python tests/benchmarks/training.py FOLDER --peers VENVS --converge 400
@@ -143,7 +143,7 @@ class Peers:
         (place / "settings.json").write_text(json.dumps(settings))
 
     def run(self, peer: str) -> dict[str, Any] | None:
-        """What one found, or what went wrong; None for one that is not there."""
+        """Return the result of one, or its failure; None for one that is not there."""
         python, clone = self._venvs / PEERS[peer] / "bin" / "python", self._venvs / "RLMRec"
         if not python.exists() or (peer.startswith("rlmrec") and not clone.exists()):
             return None

@@ -107,7 +107,7 @@ _WRITING = {"on": False, "paths": set()}
 
 
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
-    """What this process opens to write, makes, or moves; an audit hook stays for ever, and so is switched."""
+    """Paths that this process opens to write, makes, or moves; an audit hook stays for ever, and so is switched."""
     if not _WRITING["on"]:
         return
     if event == "open" and isinstance(arguments[0], (str, bytes)):

@@ -67,7 +67,7 @@ def stored(folder, name):
 
 
 def check(result):
-    """What a whole way leaves behind, whatever the parts."""
+    """Results that a whole run leaves behind, whatever the parts."""
     assert (result.generate["entities"], result.generate["quarantined"]) == (40, 0)
     assert set(result.train["metrics"]) == {"ndcg@10", "recall@20"}
     assert all(0 <= value <= 1 for value in result.train["metrics"].values())

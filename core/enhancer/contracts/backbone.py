@@ -54,7 +54,7 @@ class Backbone(ABC):
     plugin_name: str = ""
     """Name that the plugin is registered under; set by the plugin host."""
     memory_hint: str = "choose another [backbone] use"
-    """What to do if training would need too much memory; may depend on the options."""
+    """Advice for training that would need too much memory; may depend on the options."""
 
     options: Options
     """Options of this instance. Finished runs and hyper-parameter searches are identified by them."""

@@ -14,8 +14,8 @@ from enhancer.evaluation.ablation import run_ablation
 from enhancer.evaluation.judging.findings import Comparison, Finding
 from enhancer.evaluation.judging.result import Ablation
 from enhancer.evaluation.judging.significance import bootstrap, holm, paired
-from enhancer.evaluation.measuring.library_definitions import compare_definitions, metric_like
 from enhancer.evaluation.measuring.metrics import Metric, Scores, evaluate, parse_metric
+from enhancer.evaluation.measuring.peer_definitions import compare_definitions, metric_like
 from enhancer.evaluation.measuring.ranking import CSR, rank
 from enhancer.evaluation.measuring.views import Views, training_data
 from enhancer.evaluation.running.arms import Arm, resolve_arms, resolve_baseline

@@ -83,7 +83,7 @@ def arm_trial(parts: ProjectParts, listener: Listener) -> Callable[[Arm, int], f
         parts: The project's parts.
         listener: Called with progress: stage ``choose``.
     """
-    experiment: Experiment | None = None
+    cache, experiment = run_cache(parts), None
 
     def trial(arm: Arm, seed: int) -> float | None:
         nonlocal experiment
@@ -93,7 +93,7 @@ def arm_trial(parts: ProjectParts, listener: Listener) -> Callable[[Arm, int], f
 
         if experiment is None:
             experiment = experiment_over(parts, parts.features)
-        prepared = PreparedRun.of(experiment, RunRequest(arm, seed, trial=0), run_cache(parts))
+        prepared = PreparedRun.of(experiment, RunRequest(arm, seed, trial=0), cache)
         run = prepared.load()
         if run is None:
             metric = parts.settings.evaluation.metrics[0]

@@ -43,7 +43,7 @@ _ROUNDING: Final = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class NewItemShare:
-    """How much of each list new items get.
+    """Share of each list that new items get.
 
     Raises:
         ConfigError: A share is not between 0 and 1, or the cap is below the promise.

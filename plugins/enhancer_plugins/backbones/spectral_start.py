@@ -26,7 +26,7 @@ _COARSE, _FINE = 2.0 ** np.arange(-3, 7), 2.0 ** np.array([-0.5, -0.25, 0.0, 0.2
 
 
 class Likelihood(NamedTuple):
-    """What the scale of the initial embeddings is chosen by: the loss that training minimises."""
+    """Loss that training minimises, by which the scale of the initial embeddings is chosen."""
 
     weights: Sequence[float]
     """Weights of the layers of propagation."""

@@ -47,7 +47,7 @@ class LiteLLMOptions(Options):
     api_base: str | None = None
     """Base URL of the endpoint; by default the provider's own."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """How to request the schema: enforced by the server, as any JSON object, or only in the prompt."""
+    """Way of requesting the schema: enforced by the server, as any JSON object, or only in the prompt."""
     drop_params: bool = True
     """Omit parameters that the model does not support (such as temperature) instead of failing."""
 

@@ -58,7 +58,7 @@ class OpenAIOptions(Options):
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable with the API key. Servers on this machine or network need none."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """How to request the schema: enforced by the server, as any JSON object, or only in the prompt."""
+    """Way of requesting the schema: enforced by the server, as any JSON object, or only in the prompt."""
     max_body: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Maximum size of a response in bytes, decompressed."""
 

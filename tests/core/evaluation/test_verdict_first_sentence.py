@@ -1,4 +1,4 @@
-"""What forbids to use an arm comes first: better reference lines, costs of new items, and contradictory results."""
+"""Reasons against an arm come first: better reference lines, costs of new items, and contradictory results."""
 
 from __future__ import annotations
 

@@ -183,7 +183,7 @@ STRUCTURE = {
     },
     "additionalProperties": False,
 }
-"""What OpenAPI 3.1 says of the parts that are used here."""
+"""Schema of the parts of OpenAPI 3.1 that are used here."""
 
 
 def schemas_in(node):

@@ -1,4 +1,4 @@
-"""How the service starts and stops."""
+"""Start and end of the service."""
 
 from __future__ import annotations
 

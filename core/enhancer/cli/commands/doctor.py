@@ -41,7 +41,7 @@ class SetupCheck:
     status: Literal["ok", "warn", "fail"]
     detail: str
     mend: str | None = None
-    """How to fix it."""
+    """Remedy."""
 
 
 def add_to(app: typer.Typer) -> None:

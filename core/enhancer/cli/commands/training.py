@@ -66,7 +66,7 @@ def ablate(
     Trains every arm with every seed, tests the differences for significance, and writes report.html.
     """
     if metrics_like is not None:
-        from enhancer.evaluation.measuring.library_definitions import library_definition
+        from enhancer.evaluation.measuring.peer_definitions import library_definition
 
         library_definition(metrics_like)  # raises before anything is trained
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
@@ -88,7 +88,7 @@ def ablate(
 
 def _like(ablation: Ablation, library: str) -> dict[str, Any]:
     """Return our metrics beside those of another library's definitions, on the rankings of all runs."""
-    from enhancer.evaluation.measuring.library_definitions import compare_definitions
+    from enhancer.evaluation.measuring.peer_definitions import compare_definitions
 
     runs = {arm.name: [run.scores for run in ablation.runs if run.arm == arm.name] for arm in ablation.arms}
     return compare_definitions(runs, ablation.metrics, library)

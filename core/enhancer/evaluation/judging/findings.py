@@ -33,7 +33,7 @@ class Comparison:
     """95% interval of the difference over users, averaged over seeds: by bootstrap, or by Student's t if ``paired`` is
     over users. None for a metric of labelled pairs, which is not a mean over users."""
     over: Literal["seeds", "users"] = "seeds"
-    """What ``paired`` is paired over."""
+    """Pairs of ``paired``: one per seed, or one per user."""
 
     @property
     def significant(self) -> bool:

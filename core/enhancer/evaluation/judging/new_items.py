@@ -42,7 +42,7 @@ class NewItems:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one arm costs elsewhere, and the sentences about it."""
+    """Cost of one arm elsewhere, and the sentences about it."""
 
     significant: bool
     """Whether the arm is significantly worse elsewhere than the same backbone without vectors."""

@@ -48,7 +48,7 @@ class Verdict:
 
     @property
     def headline(self) -> str:
-        """What the first sentence says, without the panel that it is about."""
+        """First sentence, without the panel that it is about."""
         return self.text.partition(": ")[2].partition(". ")[0].rstrip(".")
 
     def to_json(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def verdicts(
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """What comparisons with the baseline and with control arms support."""
+    """Conclusion that comparisons with the baseline and with control arms support."""
 
     level: Level
     opening: str

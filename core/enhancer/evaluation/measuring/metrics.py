@@ -14,7 +14,7 @@ number of relevant items of the user:
 
 The value of a metric is the mean over users with at least one relevant item. Metrics of labelled pairs (``auc``,
 ``gauc``, ``logloss``) are in :mod:`~enhancer.evaluation.measuring.label_metrics`. The definitions are those of RecBole;
-:mod:`~enhancer.evaluation.measuring.library_definitions` has those of other libraries that differ.
+:mod:`~enhancer.evaluation.measuring.peer_definitions` has those of other libraries that differ.
 """
 
 from __future__ import annotations

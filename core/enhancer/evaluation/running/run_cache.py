@@ -43,7 +43,7 @@ _FORMAT = 5
 _HITS = ("packed", "relevant", "length")
 _CHECKPOINT = ".unfinished"
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a damaged file may raise."""
+"""Errors that reading a damaged file may raise."""
 _FACTORS_KEPT = 1 << 22
 """Largest number of factors of a run that are kept, to fit ridges onto them later."""
 _ABANDONED_SECONDS = 7 * 24 * 3600.0

@@ -14,7 +14,7 @@ hits up to rank :math:`k`, and :math:`l` the length of the list. Definitions tha
 ``torchmetrics``, 1.9.0           ``map``: divided by :math:`h`
 ================================  =====================================================================================
 
-Each was compared with the library itself on one ranking; ``tests/core/evaluation/test_library_definitions.py`` holds
+Each was compared with the library itself on one ranking; ``tests/core/evaluation/test_peer_definitions.py`` holds
 the values.
 """
 

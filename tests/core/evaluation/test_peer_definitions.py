@@ -13,8 +13,8 @@ from hypothesis import given, strategies as st
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Scores, compare_definitions, metric_like
 from enhancer.evaluation.measuring.hits import Hits
-from enhancer.evaluation.measuring.library_definitions import LIBRARIES
 from enhancer.evaluation.measuring.metrics import PairList, score_ranking
+from enhancer.evaluation.measuring.peer_definitions import LIBRARIES
 
 LISTS = [
     [1, 2, 3, 4, 5],
