@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from enhancer.contracts.fuser import Fuser, Fusion
 from enhancer.contracts.options import Context, Options
 from enhancer.evaluation.choosing.choice import BackboneTrial
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.running.fitting import TrainingMonitor
+from enhancer.evaluation.running.references import WithoutVectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,14 +34,6 @@ _MOST = 30
 
 class _Ended(Exception):  # noqa: N818 - not an error
     """The monitor ends a trial."""
-
-
-class _WithoutVectors(Fuser):
-    uses_semantics = False
-
-    def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
-        del data, dim, seed, device
-        return Fusion()
 
 
 class TrialMonitor(TrainingMonitor):
@@ -129,7 +121,7 @@ def run_trial(
     started = time.perf_counter()
     stopped, failure = False, None
     try:
-        backbone.fit_checked(data, _WithoutVectors(Options(), Context()), seed=seed, monitor=monitor)
+        backbone.fit_checked(data, WithoutVectors(Options(), Context()), seed=seed, monitor=monitor)
     except _Ended:
         stopped = True
     except Exception as error:  # noqa: BLE001 - see above

@@ -84,12 +84,13 @@ def measure_references(experiment: Experiment, cache: RunCache | None = None) ->
     return measured
 
 
-class _WithoutVectors(Fuser):
-    """Adds nothing to a backbone."""
+class WithoutVectors(Fuser):
+    """Adds nothing to a backbone. Core has a fuser of its own because it names no plugin."""
 
     uses_semantics = False
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
+        """Return a fusion without any part."""
         del data, dim, seed, device
         return Fusion()
 
@@ -104,7 +105,7 @@ class _Line:
         self._experiment = replace(
             experiment,
             make_backbone=lambda arm: reference.make(arm.backbone_options),
-            make_fuser=lambda arm: _WithoutVectors(Options(), Context()),  # noqa: ARG005 - a protocol
+            make_fuser=lambda arm: WithoutVectors(Options(), Context()),  # noqa: ARG005 - a protocol
             metrics=metrics,
             sides=None,
         )
