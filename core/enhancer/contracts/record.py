@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 Kind = Literal["item", "user"]
 """Kind of an entity."""
 
+Confidence = Literal["", "low", "medium", "high"]
+"""How sure a model says it is of what it wrote; empty if unknown."""
+CONFIDENCES: tuple[Confidence, ...] = ("low", "medium", "high")
+
 PROFILE_ASPECT = ""
 """Aspect of the profile written by an LLM."""
 TEXT_ASPECT = "text"
@@ -65,6 +69,8 @@ class Record:
     completion_tokens: int | None = None
     cost_usd: float | None = None
     """None if unknown; never 0 by default."""
+    confidence: Confidence = ""
+    """How sure the model says it is of what it wrote; empty if it was not asked or did not say."""
 
     @property
     def key(self) -> Key:

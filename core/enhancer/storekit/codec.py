@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, get_args
 
 import numpy as np
 
-from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
+from enhancer.contracts.record import CONFIDENCES, PROFILE_ASPECT, Key, Kind, Record, Stamp
 from enhancer.errors import StoreCorruptError, StoreError, StoreMismatchError
 
 if TYPE_CHECKING:
@@ -214,6 +214,10 @@ def _metadata(record: Record, name: str) -> str:
     cost = record.cost_usd
     if not (cost is None or (isinstance(cost, int | float) and math.isfinite(cost))):
         raise StoreError(f"record {name}: cost_usd must be a finite number or None, not {cost!r}")
+    if record.confidence not in ("", *CONFIDENCES):
+        raise StoreError(f"record {name}: confidence must be low, medium, high or empty, not {record.confidence!r}")
+    # Left out where it is empty: records without it keep the bytes, and so the checksum, of earlier versions.
+    confidence = {"confidence": record.confidence} if record.confidence else {}
     if not isinstance(record.tags, tuple | list) or not all(isinstance(tag, str) for tag in record.tags):
         raise StoreError(f"record {name}: tags must be strings, not {record.tags!r}")
     # ASCII JSON can represent lone surrogates, which UTF-8 cannot.
@@ -229,6 +233,7 @@ def _metadata(record: Record, name: str) -> str:
             "generated_at": record.generated_at,
             **counts,
             "cost_usd": cost,
+            **confidence,
         },
         separators=(",", ":"),
         allow_nan=False,

@@ -82,7 +82,7 @@ class StoreConformance:
     # --- writing and reading ----------------------------------------------------------------------------------
 
     def test_a_record_comes_back_whole(self, store: FeatureStore) -> None:
-        full = make_record("1", kind="user", aspect="mood")
+        full = make_record("1", kind="user", aspect="mood", confidence="low")
         bare = make_record("2", tags=(), prompt_tokens=None, completion_tokens=None, cost_usd=None, profile="")
         store.put([full, bare])
         (one,) = store.get(["1"], kind="user", aspect="mood")

@@ -36,7 +36,7 @@ def store(folder: Path) -> SQLiteStore:
 RECORDS = [
     make_record("1"),
     make_record("ünï — 映画\n\t", tags=(), cost_usd=None, prompt_tokens=None, completion_tokens=None),
-    make_record("3", kind="user", aspect="mood", model=""),
+    make_record("3", kind="user", aspect="mood", model="", confidence="medium"),
     make_record("4", aspect="text", profile=""),
 ]
 

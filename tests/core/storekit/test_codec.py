@@ -141,3 +141,11 @@ def test_a_newer_format_asks_for_an_upgrade() -> None:
 def test_a_field_of_a_wrong_type_is_named(field: str, value: object) -> None:
     with pytest.raises(StoreError, match=field):
         codec.encode(make_record("7", **{field: value}))
+
+
+def test_confidence_is_kept_and_its_absence_changes_no_byte() -> None:
+    key, value = codec.encode(make_record("1", confidence="low"))
+    assert codec.decode(key, value).confidence == "low"
+    assert b"confidence" not in codec.encode(make_record("1"))[1], "values of earlier versions would change"
+    with pytest.raises(StoreError, match="confidence must be low, medium, high or empty, not 'sure'"):
+        codec.encode(make_record("1", confidence="sure"))

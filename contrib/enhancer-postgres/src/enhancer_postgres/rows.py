@@ -5,7 +5,8 @@ row is verified by decoding it, encoding the record again, and comparing checksu
 key and the vector only, so that vectors are verified without reading profiles.
 
 The type ``text`` of PostgreSQL can contain neither NUL nor lone surrogates. Fields with such characters are stored with
-replacement characters, and their exact values as ASCII JSON in the column ``exact``, which is null in all other rows.
+replacement characters, and their exact values as ASCII JSON in the column ``exact``. It also holds a record's
+confidence, which tables of earlier versions have no column for, and is null in all other rows.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ def to_copy(key: bytes, record: Record, value: bytes, *, pgvector: bool) -> byte
         if not _is_storable(text):
             exact[name] = text
         parts.append(wire.sized(_readable(text)))
+    if record.confidence:
+        exact["confidence"] = record.confidence
     if not all(map(_is_storable, record.tags)):
         exact["tags"] = list(record.tags)
     parts += (

@@ -19,6 +19,7 @@ STRINGS: Final = (
     "embedder",
     "generated_at",
     "input_hash",
+    "confidence",
 )
 COUNTS: Final = ("prompt_tokens", "completion_tokens")
 FIELDS: Final = (*STRINGS, *COUNTS, "cost_usd", "tags", "vector")
