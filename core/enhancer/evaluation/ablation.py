@@ -7,10 +7,10 @@ experiment, its arm and its seed alone, so results depend neither on the order o
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
+from enhancer.evaluation.executor import Executor
 from enhancer.evaluation.judging.comparing import compare_arms
 from enhancer.evaluation.judging.controls import controls_by_arm
 from enhancer.evaluation.judging.new_items import EVERYTHING, NewItems
@@ -20,16 +20,14 @@ from enhancer.evaluation.measuring.content_baselines import CONTENT_PANEL, conte
 from enhancer.evaluation.measuring.panels import first_cut_off
 from enhancer.evaluation.measuring.split_facts import split_facts
 from enhancer.evaluation.measuring.views import training_data
-from enhancer.evaluation.running.fitting import TrainingMonitor
 from enhancer.evaluation.running.preconditions import check_task
-from enhancer.evaluation.running.prepared_run import PreparedRun
 from enhancer.evaluation.running.references import measure_references
 from enhancer.evaluation.running.runs import RunRequest
 from enhancer.evaluation.running.search import search as search_arms
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from enhancer.config.schema import Input, SearchConfig
     from enhancer.evaluation.judging.findings import Finding
@@ -40,8 +38,8 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.run_cache import RunCache
     from enhancer.evaluation.running.runs import ArmRun, RunCallback
     from enhancer.evaluation.running.search_result import SearchResult
-    from enhancer.evaluation.running.workers import EpochProgress, Workers
-    from enhancer.progress import Detail, Listener
+    from enhancer.evaluation.running.workers import Workers
+    from enhancer.progress import Listener
 
 
 def run_ablation(
@@ -86,7 +84,7 @@ def run_ablation(
         raise EvaluationError(f"need at least one seed, and distinct ones, not {list(seeds)}")
     _check_arms(experiment, arms)
     started = time.perf_counter()
-    executor = _Executor(experiment, cache, workers, on_epoch, on_run)
+    executor = Executor(experiment, cache, workers, on_epoch, on_run)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
     reference = measure_references(experiment, cache)
     searched: list[SearchResult] = []
@@ -179,7 +177,7 @@ def _check_arms(experiment: Experiment, arms: Sequence[Arm]) -> None:
 
 
 def _search(
-    executor: _Executor, arms: Sequence[Arm], config: SearchConfig, *, seed: int, listener: Listener
+    executor: Executor, arms: Sequence[Arm], config: SearchConfig, *, seed: int, listener: Listener
 ) -> list[SearchResult]:
     """Search the hyper-parameters of every arm. Progress counts the trials of all rounds together."""
     finished_before, total = 0, len(arms) * config.trials
@@ -194,67 +192,3 @@ def _search(
         return runs
 
     return search_arms(executor.experiment, arms, config, seed=seed, run_trials=run_trials)
-
-
-@dataclass(frozen=True)
-class _Executor:
-    """Loads or trains runs, in this process or in workers."""
-
-    experiment: Experiment
-    cache: RunCache | None
-    workers: Workers | None
-    on_epoch: EpochCallback | None
-    on_run: RunCallback | None
-
-    def run(self, requests: Sequence[RunRequest], listener: Listener) -> list[ArmRun]:
-        """Return the runs in the order of the requests."""
-        done: dict[str, ArmRun] = {}
-
-        def finish(request: RunRequest, run: ArmRun) -> None:
-            done[request.name] = run
-            if self.on_run is not None and request.tested:
-                self.on_run(request.arm, run)
-            detail: dict[str, Detail] = {"run": request.name, "seconds": round(run.seconds, 1)}
-            listener(Progress("ablate", len(done), len(requests), detail))
-
-        def report(epoch: EpochProgress) -> None:
-            if self.on_epoch is not None:
-                self.on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
-            listener(Progress("ablate", len(done), len(requests), epoch._asdict()))
-
-        if self.workers is not None and self.workers.count > 1:
-            for request, run in self._cached(requests):
-                finish(request, run)
-            rest = [request for request in requests if request.name not in done]
-            if len(rest) > 1:
-                for request, run in self.workers.run(rest, self.cache, report):
-                    finish(request, run)
-        for request in requests:
-            if request.name in done:
-                continue
-            prepared = PreparedRun.of(self.experiment, request, self.cache)
-            cached = prepared.load()
-            if cached is not None:
-                finish(request, cached)
-            else:
-                monitor = TrainingMonitor(
-                    self.experiment.views,
-                    self.experiment.metrics[0],
-                    run=request.name,
-                    listener=listener,
-                    on_epoch=self.on_epoch,
-                    stage="ablate",
-                    runs_done=len(done),
-                    runs=len(requests),
-                )
-                finish(request, prepared.train(monitor))
-        return [done[request.name] for request in requests]
-
-    def _cached(self, requests: Sequence[RunRequest]) -> Iterator[tuple[RunRequest, ArmRun]]:
-        """Yield the requests whose runs are in the cache, so that no worker is started for them."""
-        if self.cache is None:
-            return
-        for request in requests:
-            run = PreparedRun.of(self.experiment, request, self.cache).load()
-            if run is not None:
-                yield request, run

@@ -9,26 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts.options import Context
 from enhancer.errors import PluginError
-from enhancer.evaluation import Experiment, Reference, Workers, resolve_arms, resolve_baseline, run_ablation
+from enhancer.evaluation import Reference, Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.report import write_report
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.progress import Progress
-from enhancer.project.parts import ProjectParts
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.profile_gallery import profile_gallery
 from enhancer.project.run_events import arm_run_hook, finish_ablation
-from enhancer.project.run_setup import arm_trial, epoch_hook, experiment_over, require_fitting_task, run_cache
+from enhancer.project.run_setup import (
+    arm_trial,
+    epoch_hook,
+    experiment_over,
+    require_fitting_task,
+    run_cache,
+    worker_experiment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from enhancer.config import Settings
     from enhancer.contracts.backbone import Backbone
     from enhancer.evaluation import Ablation, Arm
     from enhancer.plugin_host import ActiveRun
     from enhancer.progress import Listener
+    from enhancer.project.parts import ProjectParts
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +73,7 @@ def ablate(
             baseline=resolve_baseline(settings, arms),
             search=settings.evaluation.search,
             cache=run_cache(parts),
-            workers=Workers(count, partial(_worker_experiment, settings, parts.root, tables)),
+            workers=Workers(count, partial(worker_experiment, settings, parts.root, tables)),
             listener=listener,
             on_epoch=epoch_hook(parts),
             on_run=arm_run_hook(run, parts),
@@ -151,9 +157,3 @@ def _references(parts: ProjectParts) -> dict[str, Reference]:
 def _make_reference(parts: ProjectParts, name: str, tuned: Mapping[str, Any], options: Mapping[str, Any]) -> Backbone:
     made: Backbone = parts.plugins.create("backbone", name, {**tuned, **options}, Context(root=parts.root))
     return made
-
-
-def _worker_experiment(settings: Settings, root: Path, tables: SharedVectors) -> Experiment:
-    """Set up the same experiment in a worker process, with vectors from the shared tables."""
-    parts = ProjectParts(settings, root)
-    return experiment_over(parts, tables.loading(parts.features))

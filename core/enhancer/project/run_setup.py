@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
+    from enhancer.config import Settings
     from enhancer.contracts.backbone import Backbone
     from enhancer.evaluation import Arm, Experiment, Reference
     from enhancer.evaluation.running.fitting import EpochCallback
     from enhancer.evaluation.running.run_cache import RunCache
+    from enhancer.evaluation.running.shared_vectors import SharedVectors
     from enhancer.evaluation.running.vectors import Features
     from enhancer.progress import Listener
     from enhancer.project.parts import ProjectParts
@@ -74,6 +77,14 @@ def experiment_over(
         sides=parts.sides,
         references=references,
     )
+
+
+def worker_experiment(settings: Settings, root: Path, tables: SharedVectors) -> Experiment:
+    """Return the same experiment in a worker process, with vectors from the shared tables."""
+    from enhancer.project.parts import ProjectParts
+
+    parts = ProjectParts(settings, root)
+    return experiment_over(parts, tables.loading(parts.features))
 
 
 def arm_trial(parts: ProjectParts, listener: Listener) -> Callable[[Arm, int], float | None]:

@@ -91,7 +91,7 @@ def paired(
         return PairedTest(
             n=n, delta=delta, sd=0.0, t=None, df=df, p=None, effect_size=None, wilcoxon_p=wilcoxon, interval=None
         )
-    student, quantile = _student()
+    student, quantile = students_t()
     error = sd / math.sqrt(n)
     t, half_width = delta / error, float(quantile(df, 1 - ALPHA / 2) * error)
     return PairedTest(
@@ -187,7 +187,7 @@ def _signed_rank(differences: NDArray[np.float64]) -> float | None:
     return min(1.0, 2 * float(ways[: tail + 1].sum() / ways.sum()))
 
 
-def _student() -> tuple[np.ufunc, np.ufunc]:
+def students_t() -> tuple[np.ufunc, np.ufunc]:
     """Return the distribution and quantile functions of Student's t; both take the degrees of freedom first."""
     try:
         from scipy.special import stdtr, stdtrit

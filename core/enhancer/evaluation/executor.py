@@ -1,0 +1,98 @@
+"""Load or train the runs of an experiment, arms × seeds, in this process or in workers; finished ones are cached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from enhancer.evaluation.running.fitting import TrainingMonitor
+from enhancer.evaluation.running.prepared_run import PreparedRun
+from enhancer.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from enhancer.evaluation.running.experiment import Experiment
+    from enhancer.evaluation.running.fitting import EpochCallback
+    from enhancer.evaluation.running.run_cache import RunCache
+    from enhancer.evaluation.running.runs import ArmRun, RunCallback, RunRequest
+    from enhancer.evaluation.running.workers import EpochProgress, Workers
+    from enhancer.progress import Detail, Listener
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Loads or trains runs, in this process or in workers."""
+
+    experiment: Experiment
+    cache: RunCache | None = None
+    """Finished runs, which are not trained again, and checkpoints of interrupted ones."""
+    workers: Workers | None = None
+    """Processes that train in parallel. None trains in this process, one run after the other."""
+    on_epoch: EpochCallback | None = None
+    """Called after every epoch."""
+    on_run: RunCallback | None = None
+    """Called after every tested run, in this process, with the arm as it was trained."""
+    stage: str = "ablate"
+    """Stage of progress events."""
+
+    def run(self, requests: Sequence[RunRequest], listener: Listener = silent) -> list[ArmRun]:
+        """Return the runs in the order of the requests.
+
+        Args:
+            requests: Runs to load or train, with distinct names.
+            listener: Called with progress after every epoch and run: runs done of all requests.
+
+        Raises:
+            EvaluationError: Training diverged, or a worker ended unexpectedly.
+        """
+        done: dict[str, ArmRun] = {}
+
+        def finish(request: RunRequest, run: ArmRun) -> None:
+            done[request.name] = run
+            if self.on_run is not None and request.tested:
+                self.on_run(request.arm, run)
+            detail: dict[str, Detail] = {"run": request.name, "seconds": round(run.seconds, 1)}
+            listener(Progress(self.stage, len(done), len(requests), detail))
+
+        def report(epoch: EpochProgress) -> None:
+            if self.on_epoch is not None:
+                self.on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
+            listener(Progress(self.stage, len(done), len(requests), epoch._asdict()))
+
+        if self.workers is not None and self.workers.count > 1:
+            for request, run in self._cached(requests):
+                finish(request, run)
+            rest = [request for request in requests if request.name not in done]
+            if len(rest) > 1:
+                for request, run in self.workers.run(rest, self.cache, report):
+                    finish(request, run)
+        for request in requests:
+            if request.name in done:
+                continue
+            prepared = PreparedRun.of(self.experiment, request, self.cache)
+            cached = prepared.load()
+            if cached is not None:
+                finish(request, cached)
+            else:
+                monitor = TrainingMonitor(
+                    self.experiment.views,
+                    self.experiment.metrics[0],
+                    run=request.name,
+                    listener=listener,
+                    on_epoch=self.on_epoch,
+                    stage=self.stage,
+                    runs_done=len(done),
+                    runs=len(requests),
+                )
+                finish(request, prepared.train(monitor))
+        return [done[request.name] for request in requests]
+
+    def _cached(self, requests: Sequence[RunRequest]) -> Iterator[tuple[RunRequest, ArmRun]]:
+        """Yield the requests whose runs are in the cache, so that no worker is started for them."""
+        if self.cache is None:
+            return
+        for request in requests:
+            run = PreparedRun.of(self.experiment, request, self.cache).load()
+            if run is not None:
+                yield request, run
