@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from enhancer.config.evaluation import ArmConfig, EvaluationConfig
 from enhancer.config.load import load_settings
 from enhancer.config.schema import (
-    ArmConfig,
     ColumnsConfig,
     DataConfig,
-    EvaluationConfig,
     LLMConfig,
     PriceConfig,
     PromptConfig,

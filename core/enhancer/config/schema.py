@@ -11,13 +11,26 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from enhancer.config.evaluation import EvaluationConfig
+from enhancer.config.inputs import (
+    EVERYTHING,
+    PROFILE,
+    TEXT,
+    Input,
+    Join,
+    all_texts,
+    check_aspects,
+    check_distinct,
+    check_name,
+    joined,
+)
 from enhancer.contracts.options import Options
+from enhancer.errors import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Input = Literal["profile", "text"]
-"""Text that is embedded: the profile that an LLM wrote, or the entity's raw text."""
+    from enhancer.contracts.record import Kind
 
 
 class ColumnsConfig(Options):
@@ -70,6 +83,8 @@ class DataConfig(Options):
     """Users table, with text."""
     interactions: Path | None = None
     """Interactions of users with items."""
+    reviews: Path | None = None
+    """Reviews that users wrote of items."""
     columns: ColumnsConfig = ColumnsConfig()
     features: FeaturesConfig = FeaturesConfig()
     max_text: int = Field(default=4000, ge=1)
@@ -85,6 +100,30 @@ class PromptConfig(Options):
     """``llm``: a profile; ``text``: raw text, no LLM; ``pool``: mean of a user's training items; ``none``."""
     max_history: int = Field(default=30, ge=1)
     """Largest number of interactions in a user's prompt, most recent first."""
+    aspects: list[str] = Field(default=[])
+    """Notes that the LLM writes of each entity, such as ``plot`` and ``mood``: each is stored and embedded by itself.
+    By default it writes one profile; list ``profile`` to have it beside other notes."""
+    knowledge: Literal["closed", "open"] = "closed"
+    """``closed``: notes are written from the given text alone; ``open``: also from what the model knows."""
+    samples: int = Field(default=1, ge=1, le=20)
+    """Answers of each entity. The vectors of several are averaged; they need a temperature above 0."""
+    calls: Literal["together", "each"] = "together"
+    """Whether one call asks for all aspects of an entity, or one call for each."""
+    templates: dict[str, str] = Field(default_factory=dict)
+    """Templates of aspects that are asked for by a call of their own: a bundled name or a path, by aspect."""
+
+    @model_validator(mode="after")
+    def _aspects_are_named_well(self) -> Self:
+        check_aspects(self.aspects)
+        for name in self.templates:
+            if name not in self.aspects:
+                raise ValueError(f"templates: {name!r} is not among the aspects; {did_you_mean(name, self.aspects)}")
+        return self
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Names of the notes that an LLM writes: the aspects, or ``profile`` without any."""
+        return tuple(self.aspects) or (PROFILE,)
 
 
 class PromptsConfig(Options):
@@ -97,10 +136,13 @@ class PromptsConfig(Options):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, data: Any) -> Any:
-        """Keep the default template of each kind if its table sets other keys only."""
+        """Keep the default template of each kind if its table sets other keys only; aspects have another."""
         if isinstance(data, dict):
-            kinds = {"item": {"template": "item/v1"}, "user": {"template": "user/v1"}}
-            return {k: {**kinds.get(k, {}), **v} if isinstance(v, dict) else v for k, v in data.items()}
+
+            def default(kind: str, table: dict[str, Any]) -> dict[str, Any]:
+                return {"template": f"{kind}/v{2 if table.get('aspects') else 1}"} if kind in ("item", "user") else {}
+
+            return {k: {**default(k, v), **v} if isinstance(v, dict) else v for k, v in data.items()}
         return data
 
     @model_validator(mode="after")
@@ -182,13 +224,15 @@ class EmbedderConfig(UseConfig):
     """``[embedder]``."""
 
     use: str = "sentence-transformers"
-    input: list[Input] = Field(default=["profile"], min_length=1)
-    """Inputs to embed; vectors of two inputs are concatenated."""
+    input: list[Input] | None = Field(default=None, min_length=1)
+    """Inputs to embed: ``profile``, ``text``, names of aspects, or ``*`` for the raw text and all aspects of items.
+    ``plot+mood`` is one text of two. By default ``profile``, or ``*`` if items have aspects."""
+    join: Join = "side"
+    """How several inputs are joined: vectors ``side`` by side, their ``mean``, or all texts as one ``text``."""
 
     @model_validator(mode="after")
     def _inputs_are_distinct(self) -> Self:
-        if len(set(self.input)) < len(self.input):
-            raise ValueError(f"input: name each input once, not {self.input!r}")
+        check_distinct(self.input)
         return self
 
 
@@ -230,103 +274,6 @@ class ObserverConfig(UseConfig):
     """Name of the observer plugin; by default the name of the table."""
     enabled: bool = True
     """Whether the observer is notified."""
-
-
-class ArmConfig(Options):
-    """``[evaluation.arm.NAME]``: an arm of an ablation that differs from what its name alone means."""
-
-    fuser: str | None = None
-    """Fuser; by default the one that the arm is named like, else that of ``[fuser]``."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the fuser; they override those of ``[fuser]`` if it is the same fuser."""
-    backbone: dict[str, Any] = Field(default_factory=dict)
-    """Options of the backbone that override those of ``[backbone]``."""
-    input: list[Input] | None = None
-    """Inputs that its vectors come from; by default ``[embedder] input``."""
-    shuffle: bool | None = None
-    """Whether vectors are shuffled among entities; by default in the arm ``placebo`` only."""
-
-
-class DimensionConfig(Options):
-    """Search range of one option: from ``low`` to ``high``, or one of ``choices``."""
-
-    low: int | float | None = None
-    """Smallest value; if both ends are integers, integers are searched."""
-    high: int | float | None = None
-    """Largest value."""
-    log: bool = False
-    """Whether to search on a log scale."""
-    choices: list[int | float | bool | str] | None = Field(default=None, min_length=1)
-    """Values to choose from, instead of a range."""
-
-    @model_validator(mode="after")
-    def _is_a_range_or_choices(self) -> Self:
-        if self.choices is not None:
-            if self.low is not None or self.high is not None:
-                raise ValueError("give low and high, or choices, not both")
-            return self
-        if self.low is None or self.high is None or not self.low < self.high:
-            raise ValueError("give low and high, low below high, or choices")
-        if self.log and self.low <= 0:
-            raise ValueError("low must be above 0 on a log scale")
-        return self
-
-
-class SearchConfig(Options):
-    """``[evaluation.search]``: search of hyper-parameters on the validation split, with equal trials for all arms."""
-
-    trials: int = Field(default=20, ge=1)
-    """Training runs of each arm in the search; the first is the arm as configured."""
-    backbone: dict[str, DimensionConfig] | None = None
-    """Options of the backbone to search; by default the usual ones, around their values."""
-    fuser: dict[str, dict[str, DimensionConfig]] = Field(default_factory=dict)
-    """Options of the fuser to search, by arm or fuser; by default the usual ones, around their values."""
-
-
-class EvaluationConfig(Options):
-    """``[evaluation]``."""
-
-    metrics: list[str] = Field(default=["ndcg@10", "recall@20"], min_length=1)
-    """Metrics; the first one decides early stopping and the verdict."""
-    split: Literal["random", "temporal", "temporal-global", "leave-one-out", "files"] = "random"
-    """Method of the split. ``temporal``: the latest interactions of each user are the test split; ``temporal-global``:
-    all after one time; ``files``: ``test`` (and ``validation``) are read from files."""
-    test: Path | None = None
-    """With ``files``: file of the test interactions."""
-    validation: Path | None = None
-    """With ``files``: file of the validation interactions; by default they are split from the training interactions."""
-    test_size: float = Field(default=0.2, gt=0, lt=1)
-    """Share of interactions in the test split: of each user (random, temporal) or of all (temporal-global)."""
-    validation_size: float = Field(default=0.1, ge=0, lt=1)
-    """Share of each user's training interactions in the validation split."""
-    cold_items: float = Field(default=0.0, ge=0, lt=1)
-    """Share of items without any interaction in the training split."""
-    cold_users: float = Field(default=0.0, ge=0, lt=1)
-    """Share of users without any interaction in the training split."""
-    min_rating: float | None = None
-    """Lowest rating; interactions below it are dropped. By default all are kept."""
-    k_core: int = Field(default=0, ge=0)
-    """Before splitting, repeatedly drop users and items with fewer interactions than this."""
-    split_seed: int = 0
-    """Seed of the split, which all arms and seeds share."""
-    seeds: int = Field(default=5, ge=1)
-    """Number of seeds: training runs of each arm."""
-    workers: int = Field(default=1, ge=1)
-    """Number of worker processes for training runs."""
-    arms: list[str] | None = Field(default=None, min_length=1)
-    """Names of fusers, ``text`` (raw text, no LLM), ``placebo`` (shuffled vectors) or names of ``[evaluation.arm]``.
-    By default ``none`` and the fuser of ``[fuser]``."""
-    controls: bool = True
-    """Whether to add arms that are not listed, if any arm uses vectors: the fuser of ``[fuser]``, ``text`` and
-    ``placebo``."""
-    arm: dict[str, ArmConfig] = Field(default_factory=dict)
-    """Definitions of further arms."""
-    baseline: str | None = None
-    """Arm that the others are compared with; by default the first of ``arms``."""
-    search: SearchConfig | None = None
-    """Search of hyper-parameters before the comparison; without this table arms are trained as configured."""
-    allow_leaks: bool = False
-    """Train even if profiles or texts of users may have been written from held-out interactions; the report says so."""
 
 
 class ServingConfig(Options):
@@ -373,28 +320,71 @@ class Settings(Options):
 
     @property
     def inputs(self) -> tuple[Input, ...]:
-        """Inputs that vectors come from: ``[embedder] input``, or a single one if items have their raw text alone.
+        """Inputs that vectors come from, after joining: ``[embedder] input``, or ``text`` if items have no notes.
 
-        That one is the profile if users have profiles, which then stand beside the raw text of items.
+        If users have notes then, these stand beside the raw text of items.
         """
+        chosen = self.joined_inputs(self.embedder.input, self.embedder.join)
         if self.prompts.item.source != "text":
-            return tuple(self.embedder.input)
-        return ("profile",) if self._profiles_users and "profile" in self.embedder.input else ("text",)
+            return chosen
+        own = [name for name in chosen if not {*self.prompts.user.notes}.isdisjoint(all_texts([name]))]
+        return tuple(own) if self._profiles_users and own else (TEXT,)
+
+    def joined_inputs(self, names: Sequence[Input] | None, join: Join | None = None) -> tuple[Input, ...]:
+        """Return inputs as they are read: ``*`` replaced by what it stands for, and several joined.
+
+        Args:
+            names: Inputs as configured; None for those of ``[embedder]``.
+            join: How they are joined; None as in ``[embedder]``.
+        """
+        if names is None:
+            names = self.embedder.input or [EVERYTHING if self.prompts.item.aspects else PROFILE]
+        everything = (TEXT, *self.prompts.item.notes)
+        each = dict.fromkeys(one for name in names for one in (everything if name == EVERYTHING else (name,)))
+        return joined(list(each), join or self.embedder.join)
 
     def item_inputs(self, inputs: Sequence[Input]) -> list[Input]:
         """Return what items have for each of ``inputs``: their raw text if no profiles of them are wanted."""
-        return ["text"] * len(inputs) if self.prompts.item.source == "text" else list(inputs)
+        return [TEXT] * len(inputs) if self.prompts.item.source == "text" else list(inputs)
+
+    def notes(self, kind: Kind) -> tuple[Input, ...]:
+        """Return the inputs that an LLM writes for entities of a kind; none if it writes nothing."""
+        prompt: PromptConfig = getattr(self.prompts, kind)
+        return prompt.notes if prompt.source == "llm" else ()
 
     @property
     def _profiles_users(self) -> bool:
         return self.prompts.user.source == "llm"
 
     @model_validator(mode="after")
+    def _inputs_exist(self) -> Self:
+        known = {TEXT, *self.prompts.item.notes, *self.notes("user")}
+        chosen = {"embedder": self.embedder} | {f"evaluation.arm.{k}": arm for k, arm in self.evaluation.arm.items()}
+        for table, one in chosen.items():
+            for name in one.input or ():
+                if name != EVERYTHING:
+                    check_name(name, known, f"[{table}] input")
+        return self
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        for kind in ("item", "user"):
+            prompt: PromptConfig = getattr(self.prompts, kind)
+            if prompt.source == "llm" and prompt.samples > 1 and self.llm.temperature == 0:
+                raise ValueError(
+                    f"[prompts.{kind}] samples = {prompt.samples} needs a [llm] temperature above 0, such as 0.7: at 0"
+                    " all samples of an entity would be alike"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _profiles_of_users_are_used(self) -> Self:
-        inputs = [*self.embedder.input, *(name for arm in self.evaluation.arm.values() for name in arm.input or ())]
-        if self._profiles_users and "profile" not in inputs:
+        arms = [self.joined_inputs(arm.input, arm.join) for arm in self.evaluation.arm.values()]
+        inputs = all_texts([name for chosen in (self.joined_inputs(None), *arms) for name in chosen])
+        if self._profiles_users and {*inputs}.isdisjoint(self.prompts.user.notes):
+            own = self.prompts.user.notes[0]
             raise ValueError(
-                "prompts.user.source is 'llm', but no input is 'profile', so profiles of users would not be used: add"
-                " 'profile' to [embedder] input, or set [prompts.user] source = 'pool'"
+                f"prompts.user.source is 'llm', but no input is {own!r}, so profiles of users would not be used: add"
+                f" {own!r} to [embedder] input, or set [prompts.user] source = 'pool'"
             )
         return self

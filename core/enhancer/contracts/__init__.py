@@ -65,7 +65,9 @@ if TYPE_CHECKING:
         Factors as Factors,
         Fitted as Fitted,
         Monitor as Monitor,
+        SemanticVectors as SemanticVectors,
         TrainingData as TrainingData,
+        View as View,
     )
 
 __getattr__, __dir__, __all__ = lazy_face(
@@ -82,6 +84,6 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.contracts.placement": "Dense Mixture Placement",
         "enhancer.contracts.record": "Key Record Stamp",
         "enhancer.contracts.store": "Fault FeatureStore Repair StoreOptions StoreStats",
-        "enhancer.contracts.training": "Factors Fitted Monitor TrainingData",
+        "enhancer.contracts.training": "Factors Fitted Monitor SemanticVectors TrainingData View",
     },
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,6 +32,36 @@ Capability = Literal["input", "loss", "embeddings", "propagation", "ranking", "s
 Material = Literal["features", "labels"]
 """Optional training data: side ``features`` of users and items; ``labels`` of interactions (1 positive, 0 negative)."""
 
+_MATRIX = 2
+"""Dimensions of a matrix."""
+
+
+class View(NamedTuple):
+    """Columns of the semantic vectors that come from one input, such as ``plot``."""
+
+    name: str
+    """Name of the input."""
+    start: int
+    """First column."""
+    stop: int
+    """Column after the last."""
+
+    @property
+    def columns(self) -> slice:
+        """The columns, to index a matrix by."""
+        return slice(self.start, self.stop)
+
+
+class SemanticVectors(NamedTuple):
+    """Semantic vectors of users and items, in the same columns."""
+
+    users: NDArray[np.float32] | None
+    """float32 ``[n_users, ds]``; None if users have none of their own."""
+    items: NDArray[np.float32]
+    """float32 ``[n_items, ds]``; a zero row means no vector."""
+    views: tuple[View, ...] = ()
+    """Columns of each input, from left to right; empty if all columns are one view."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingData:
@@ -56,6 +86,9 @@ class TrainingData:
     """float32 ``[n_users, ds]``: semantic vectors; a zero row means no vector. None without semantics."""
     item_vectors: NDArray[np.float32] | None = None
     """float32 ``[n_items, ds]``: semantic vectors; a zero row means no vector. None without semantics."""
+    views: tuple[View, ...] = ()
+    """Columns of each input in both matrices of vectors, from left to right. An entity may lack a vector of one view:
+    its columns are zero. Without a value, all columns are one view; empty without semantics."""
     user_features: SideFeatures | None = None
     """Side features of all users; only for a backbone that takes ``"features"``. None if none are configured."""
     item_features: SideFeatures | None = None
@@ -64,12 +97,20 @@ class TrainingData:
     """float32 ``[n]``: 1 for a positive training interaction, 0 for a negative one. Only for a backbone that takes
     ``"labels"``; other backbones get the positive interactions alone."""
 
+    def __post_init__(self) -> None:
+        """Make all columns one view if no views are given."""
+        vectors = self.user_vectors if self.item_vectors is None else self.item_vectors
+        if vectors is None:
+            object.__setattr__(self, "views", ())
+        elif not self.views and vectors.ndim == _MATRIX:
+            object.__setattr__(self, "views", (View("", 0, vectors.shape[1]),))
+
     def check(self) -> None:
         """Check the interactions against each other and against the numbers of users and items.
 
         Raises:
-            DataError: There are no interactions, lengths differ, a rating or label is not finite, or a row number is
-                out of range.
+            DataError: There are no interactions, lengths differ, a rating or label is not finite, a row number is out
+                of range, or the views do not cover the columns of the vectors.
         """
         if len(self.users) == 0:
             raise DataError("there are no training interactions")
@@ -89,6 +130,15 @@ class TrainingData:
             low, high = int(rows.min()), int(rows.max())
             if low < 0 or high >= n:
                 raise DataError(f"training data contains {name} row {low if low < 0 else high}, but there are {n} rows")
+        edges = [0, *(view.stop for view in self.views)]
+        for name, vectors in (("user", self.user_vectors), ("item", self.item_vectors)):
+            if vectors is None or vectors.ndim != _MATRIX:
+                continue
+            if [view.start for view in self.views] != edges[:-1] or edges[-1] != vectors.shape[1]:
+                raise DataError(
+                    f"views {', '.join(f'{view.start}:{view.stop}' for view in self.views)} do not cover the"
+                    f" {vectors.shape[1]} columns of the {name} vectors from left to right"
+                )
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,8 @@ from enhancer.progress import Progress, silent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from enhancer.config.schema import Input, SearchConfig
+    from enhancer.config.evaluation import SearchConfig
+    from enhancer.config.inputs import Input
     from enhancer.evaluation.judging.findings import Finding
     from enhancer.evaluation.measuring.metrics import Scores
     from enhancer.evaluation.running.arms import Arm

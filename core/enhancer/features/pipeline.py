@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from enhancer.config.inputs import all_texts
 from enhancer.errors import PluginError
 from enhancer.features.generating.connections import (
     connect_batches,
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
     from pathlib import Path
 
-    from enhancer.config.schema import Input, Settings
+    from enhancer.config.inputs import Input
+    from enhancer.config.schema import Settings
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.llm import LLMProvider
     from enhancer.contracts.record import Key, Kind, Record
@@ -86,7 +88,7 @@ class Pipeline:
         self._make_planner = provider if planner is None else planner
         self._make_embedder = embedder
         self._sources = sources if sources is not None else Sources.from_settings(settings, root)
-        self._inputs = tuple(inputs if inputs is not None else settings.embedder.input)
+        self._inputs = all_texts(settings.joined_inputs(None) if inputs is None else tuple(inputs))
         self._on_record = on_record
         self._batch_providers = batch_providers
         self._total: int | None = None

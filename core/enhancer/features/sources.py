@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from enhancer.config.schema import Input, Settings
+    from enhancer.config.inputs import Input
+    from enhancer.config.schema import Settings
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from enhancer.config.inputs import stored_inputs
 from enhancer.errors import DataError, StoreError, did_you_mean
 from enhancer.features import feature_table
-from enhancer.features.reading.table import ASPECTS
+from enhancer.features.reading.table import aspect_of
 from enhancer.project.results import Similar
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
     from enhancer.contracts.store import FeatureStore
 
 _CHUNK = 65_536
@@ -39,7 +40,8 @@ def nearest_items(
         StoreError: The store has no vectors of items.
         DataError: The store has no vector for ``item_id``.
     """
-    ids = list(dict.fromkeys(record.id for name in inputs for record in store.scan(kind="item", aspect=ASPECTS[name])))
+    stored = (store.keys(kind="item", aspect=aspect_of(name)) for name in stored_inputs(inputs))
+    ids = list(dict.fromkeys(key.id for keys in stored for key in keys))
     if item_id not in set(ids):
         if not ids:
             raise StoreError("the store has no vectors of items", hint="run `enhancer generate` first")

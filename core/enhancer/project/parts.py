@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.config import Settings
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
     from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.features import Sides
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.options import Options
     from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
+    from enhancer.contracts.training import SemanticVectors
     from enhancer.data import Interactions, ReadFeatures, Split
     from enhancer.evaluation import Arm
     from enhancer.features import Pipeline, Semantics
@@ -258,7 +259,7 @@ class ProjectParts:
 
         return Semantics(self.settings, self.read_store, self.embedder.fingerprint, self.split.train)
 
-    def features(self, inputs: Sequence[Input]) -> tuple[Vectors | None, Vectors]:
+    def features(self, inputs: Sequence[Input]) -> SemanticVectors:
         """Return semantic vectors of users and items; see :meth:`enhancer.features.Semantics.tables`."""
         return self.semantics.tables(inputs)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis, Level

@@ -33,7 +33,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         fuser.check(backbone, settings.fuser.use, settings.backbone.use)
         require_fitting_task(parts, backbone)
     refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
-    users, items = parts.features(settings.inputs) if fuser.uses_semantics else (None, None)
+    users, items, views = parts.features(settings.inputs) if fuser.uses_semantics else (None, None, ())
     if items is not None and parts.semantics.pools_users:
         users = parts.semantics.pool(items)
     if parts.auto is not None:  # after reading the vectors: their absence is an error before any backbone is tried
@@ -42,7 +42,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         parts.auto.warn_if_behind(arm)
     chosen = _chosen(parts, arm)
     split, folder = parts.split, parts.root / settings.artifact
-    data = training_data(split, users, items, sides=parts.sides, labelled="labels" in backbone.takes)
+    data = training_data(split, users, items, views, sides=parts.sides, labelled="labels" in backbone.takes)
     cache = run_cache(parts)
     run = cache.key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
     share = NewItemShare(settings.serving.explore, settings.serving.new_items_cap)

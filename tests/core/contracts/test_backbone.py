@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from enhancer.contracts import Backbone, Context, Dense, Factors, Fitted, Options, Placement
+from enhancer.contracts import Backbone, Context, Dense, Factors, Fitted, Options, Placement, View
 from enhancer.errors import ConfigError, DataError, DivergenceError, MemoryLimitError, PluginError
 from enhancer.testing.planted import PlainFuser, RecordingMonitor, labelled, planted, side_features
 
@@ -159,3 +159,19 @@ def test_values_that_are_not_finite_are_refused(column, value):
     values[4] = value
     with pytest.raises(DataError, match=rf"{column} .*NaN or infinite values, first at interaction 4"):
         replace(DATA, **{column: values}).check()
+
+
+def test_all_columns_are_one_view_unless_views_say_otherwise():
+    (view,) = DATA.views
+    assert (view.start, view.stop, view.columns) == (0, 12, slice(0, 12))
+    assert replace(DATA, user_vectors=None, item_vectors=None).views == ()
+    two = replace(DATA, views=(View("plot", 0, 4), View("mood", 4, 12)))
+    two.check()
+    assert two.item_vectors[:, two.views[1].columns].shape == (50, 8)
+
+
+@pytest.mark.parametrize("edges", [[(0, 4), (5, 12)], [(0, 8), (4, 12)], [(0, 4)], [(0, 12), (12, 13)]])
+def test_views_must_cover_the_columns(edges):
+    views = tuple(View(str(number), *ends) for number, ends in enumerate(edges))
+    with pytest.raises(DataError, match="do not cover the 12 columns of the user vectors"):
+        replace(DATA, views=views).check()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from enhancer.config import ColumnsConfig
-from enhancer.config.schema import EvaluationConfig
+from enhancer.config.evaluation import EvaluationConfig
 from enhancer.data import read_interactions, split_interactions
 from enhancer.errors import ConfigError, DataError
 

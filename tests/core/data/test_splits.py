@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given, strategies as st
 
 from enhancer.config import ColumnsConfig
-from enhancer.config.schema import EvaluationConfig
+from enhancer.config.evaluation import EvaluationConfig
 from enhancer.data import Interactions, split_interactions
 from enhancer.errors import ConfigError, DataError
 

@@ -9,7 +9,7 @@ import pytest
 
 from enhancer import Project
 from enhancer.config import ColumnsConfig, Settings
-from enhancer.config.schema import EvaluationConfig
+from enhancer.config.evaluation import EvaluationConfig
 from enhancer.data import read_interactions, split_interactions
 from enhancer.evaluation import Views
 from enhancer.evaluation.measuring.panels import make_panels

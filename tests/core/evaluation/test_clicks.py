@@ -233,7 +233,7 @@ def test_runs_are_remembered_with_features_and_labels(click_backbone, toys, tmp_
 
 def test_a_search_by_log_loss_goes_downwards(click_backbone, toys):
     pytest.importorskip("optuna")
-    from enhancer.config.schema import DimensionConfig, SearchConfig
+    from enhancer.config.evaluation import DimensionConfig, SearchConfig
 
     split, _ = make_split()
     space = SearchConfig(trials=5, backbone={"rank": DimensionConfig(choices=[1, 100])}, fuser={"none": {}})

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from enhancer.config.schema import DimensionConfig, SearchConfig
+from enhancer.config.evaluation import DimensionConfig, SearchConfig
 from enhancer.errors import DivergenceError
 from enhancer.evaluation import Arm
 

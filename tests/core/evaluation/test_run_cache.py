@@ -5,6 +5,8 @@ import os
 import numpy as np
 import pytest
 
+from enhancer.contracts import View
+from enhancer.evaluation import training_data
 from enhancer.evaluation.running.run_cache import RunCache
 
 
@@ -44,14 +46,24 @@ def test_only_what_changed_is_trained_again(count, toys, tmp_path):
 
 def test_options_of_the_backbone_are_part_of_what_a_run_is(world, toys, tmp_path):
     split, vectors = world
-    from enhancer.evaluation import training_data
-
     data = training_data(split, None, vectors)
     cache, backbone = RunCache(tmp_path), toys["SVD"]
     small = backbone(backbone.options_class(rank=2))
     keys = {cache.key(toys["arms"][1], 0, data, split, ["ndcg@10"], (b,)) for b in (backbone(), small)}
     assert len(keys) == 2
     assert cache.key(toys["arms"][1], 0, data, split, ["ndcg@10"], (backbone(),)) in keys
+
+
+def test_equal_vectors_in_other_views_are_another_run(world, toys, tmp_path):
+    split, vectors = world
+    width = vectors.shape[1]
+    views = [(), (View("", 0, width),), (View("a", 0, 2), View("b", 2, width)), (View("a", 0, 3), View("b", 3, width))]
+    data = [training_data(split, None, vectors, each) for each in views]
+    first, same, *others = (
+        RunCache(tmp_path).key(toys["arms"][1], 0, one, split, ["ndcg@10"], (toys["SVD"](),)) for one in data
+    )
+    assert first == same
+    assert len({first, *others}) == 3
 
 
 def test_a_damaged_memory_is_no_memory(count, toys, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from enhancer.config import Settings
-from enhancer.config.schema import DimensionConfig, SearchConfig
+from enhancer.config.evaluation import DimensionConfig, SearchConfig
 from enhancer.contracts import Options
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation import Arm, Experiment, Views, run_ablation

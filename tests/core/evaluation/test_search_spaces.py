@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from enhancer.config.schema import DimensionConfig, SearchConfig
+from enhancer.config.evaluation import DimensionConfig, SearchConfig
 from enhancer.contracts import Options
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, Experiment

@@ -229,7 +229,8 @@ def _llm(parts: ProjectParts) -> SetupCheck:
 def _embedder(parts: ProjectParts) -> SetupCheck:
     _ = parts.embedder  # creates it, or raises
     chosen = parts.settings.embedder
-    stored = dict.fromkeys(parts.settings.item_inputs(chosen.input))  # raw text may stand for profiles
+    settings = parts.settings
+    stored = dict.fromkeys(settings.item_inputs(settings.joined_inputs(None)))  # raw text may stand for profiles
     return SetupCheck("embedder", "ok", f"{chosen.use}, input {' and '.join(stored)}")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
     from enhancer.evaluation.measuring.metrics import Scores
     from enhancer.evaluation.measuring.panels import Panel, ScoresByStratum
     from enhancer.evaluation.measuring.ranking import Pairs

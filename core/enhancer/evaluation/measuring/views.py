@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.contracts.features import Sides
+    from enhancer.contracts.training import View
 
 _SAMPLE_SEED = 20_080
 
@@ -270,6 +271,7 @@ def training_data(
     split: SplitLike,
     user_vectors: NDArray[np.float32] | None = None,
     item_vectors: NDArray[np.float32] | None = None,
+    views: Sequence[View] = (),
     *,
     sides: Sides | None = None,
     labelled: bool = False,
@@ -280,6 +282,7 @@ def training_data(
         split: A split, of which the training part is used.
         user_vectors: float32 ``[n_users, dim]``; None for none.
         item_vectors: float32 ``[n_items, dim]``; None for none.
+        views: Columns of each input in both; by default all are one view.
         sides: Side features of users and items; None for none.
         labelled: Whether to include negative interactions, with labels. By default only positive ones are included.
 
@@ -309,6 +312,7 @@ def training_data(
         timestamps=timestamps,
         user_vectors=user_vectors,
         item_vectors=item_vectors,
+        views=tuple(views),
         user_features=None if sides is None else sides.users,
         item_features=None if sides is None else sides.items,
         labels=labels if labelled else None,

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from enhancer.config import Settings
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
 
 TEXT_ARM, PLACEBO_ARM = "text", "placebo"
 """Reserved arm names, which are not names of fusers."""
@@ -114,7 +114,7 @@ def _named_arm(
     fusers: Collection[str] | None,
 ) -> Arm:
     """Return the arm of a name in ``[evaluation] arms``, or of a table ``[evaluation.arm.NAME]``."""
-    from enhancer.config.schema import ArmConfig
+    from enhancer.config.evaluation import ArmConfig
 
     own = settings.evaluation.arm.get(name, ArmConfig())
     fuser = _named_fuser(name, settings, fusers) or primary

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from enhancer.contracts.training import SemanticVectors
 from enhancer.errors import EvaluationError
 from enhancer.evaluation.measuring.panels import Panel, make_panels
 from enhancer.evaluation.measuring.views import Views, training_data
@@ -14,7 +15,7 @@ from enhancer.evaluation.running.vectors import shuffled
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
     from enhancer.contracts.backbone import Backbone, TrainingData
     from enhancer.contracts.features import Sides
     from enhancer.contracts.fuser import Fuser
@@ -47,9 +48,7 @@ class Experiment:
     sides: Sides | None = None
     references: Mapping[str, Reference] = field(default_factory=dict)
     """Reference lines, by name."""
-    _vectors: dict[tuple[Input, ...], tuple[FloatMatrix | None, FloatMatrix]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _vectors: dict[tuple[Input, ...], SemanticVectors] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def over(
@@ -113,19 +112,19 @@ class Experiment:
         """
         if not arm.semantic:
             return training_data(self.views.split, sides=self.sides, labelled=labelled)
-        users, items = self._tables(arm.inputs)
+        users, items, views = self._tables(arm.inputs)
         if arm.shuffle:
             items = shuffled(items, seed)
             users = None if users is None else shuffled(users, seed)
         if self.pool is not None:
             users = self.pool(items)
-        return training_data(self.views.split, users, items, sides=self.sides, labelled=labelled)
+        return training_data(self.views.split, users, items, views, sides=self.sides, labelled=labelled)
 
     def item_vectors(self, inputs: tuple[Input, ...]) -> FloatMatrix:
         """Return the vectors of all items, float32 ``[n_items, d]``."""
-        return self._tables(inputs)[1]
+        return self._tables(inputs).items
 
-    def _tables(self, inputs: tuple[Input, ...]) -> tuple[FloatMatrix | None, FloatMatrix]:
+    def _tables(self, inputs: tuple[Input, ...]) -> SemanticVectors:
         if inputs not in self._vectors:
-            self._vectors[inputs] = self.features(inputs)
+            self._vectors[inputs] = SemanticVectors(*self.features(inputs))
         return self._vectors[inputs]

@@ -105,6 +105,8 @@ class RunCache:
             data.n_users,
             data.n_items,
         ]
+        if len(data.views) > 1:
+            recipe.append([view.stop for view in data.views])
         digest.update(json.dumps(recipe, sort_keys=True, default=str).encode())
         for side in (data.user_features, data.item_features):
             for column in () if side is None else side.arrays():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
     from enhancer.evaluation.measuring.metrics import Scores
     from enhancer.evaluation.measuring.panels import ScoresByStratum
     from enhancer.evaluation.running.arms import Arm

@@ -22,7 +22,7 @@ from enhancer.evaluation.running.search_result import SearchResult, Trial
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from enhancer.config.schema import DimensionConfig, SearchConfig
+    from enhancer.config.evaluation import DimensionConfig, SearchConfig
     from enhancer.contracts.backbone import Backbone
     from enhancer.contracts.options import Options
     from enhancer.evaluation.running.arms import Arm
@@ -136,7 +136,7 @@ def _resolved(experiment: Experiment, backbone: Backbone) -> Options:
 
 
 def _default_dimensions(options: Options) -> dict[str, DimensionConfig]:
-    from enhancer.config.schema import DimensionConfig
+    from enhancer.config.evaluation import DimensionConfig
 
     dimensions = {}
     for name, factor in {**DEFAULT_FACTORS, **options.searched}.items():

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from enhancer.contracts.training import SemanticVectors, View
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
     from enhancer.evaluation.running.vectors import Features, FloatMatrix
 
 PREFIX = ".tables-"
@@ -39,32 +43,39 @@ class SharedVectors:
         """Wrap ``features`` so that its results are also saved for other processes."""
         import numpy as np
 
-        def read_and_save(inputs: tuple[Input, ...]) -> tuple[FloatMatrix | None, FloatMatrix]:
-            users, items = features(inputs)
-            for name, vectors in (("users", users), ("items", items)):
+        def read_and_save(inputs: tuple[Input, ...]) -> SemanticVectors:
+            found = SemanticVectors(*features(inputs))
+            views = self._path(inputs, "views", "json")
+            views.write_text(json.dumps(found.views), encoding="utf-8")
+            for name, vectors in (("users", found.users), ("items", found.items)):
                 if vectors is not None and not (path := self._path(inputs, name)).exists():
                     draft = path.with_suffix(".draft")
                     with draft.open("wb") as file:
                         np.save(file, vectors, allow_pickle=False)
                     draft.replace(path)
-            return users, items
+            return found
 
         return read_and_save
 
     def loading(self, features: Features) -> Features:
         """Wrap ``features`` so that saved vectors are mapped from their files; others come from ``features``."""
 
-        def load_or_read(inputs: tuple[Input, ...]) -> tuple[FloatMatrix | None, FloatMatrix]:
+        def load_or_read(inputs: tuple[Input, ...]) -> SemanticVectors:
             items = self._path(inputs, "items")
             if not items.exists():
-                return features(inputs)
+                return SemanticVectors(*features(inputs))
             users = self._path(inputs, "users")
-            return (_mapped(users) if users.exists() else None), _mapped(items)
+            views = json.loads(self._path(inputs, "views", "json").read_text(encoding="utf-8"))
+            return SemanticVectors(
+                _mapped(users) if users.exists() else None, _mapped(items), tuple(View(*view) for view in views)
+            )
 
         return load_or_read
 
-    def _path(self, inputs: tuple[Input, ...], name: str) -> Path:
-        return self.folder / f"{'+'.join(inputs)}.{name}.npy"
+    def _path(self, inputs: tuple[Input, ...], name: str, extension: str = "npy") -> Path:
+        # Names of many inputs may be longer than a file's name may be.
+        key = hashlib.blake2b("\0".join(inputs).encode(), digest_size=16).hexdigest()
+        return self.folder / f"{key}.{name}.{extension}"
 
 
 def _mapped(path: Path) -> FloatMatrix:

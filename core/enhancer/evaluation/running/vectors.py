@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
+    from enhancer.contracts.training import SemanticVectors
 
     FloatMatrix = NDArray[np.float32]
     """float32 ``[n, dim]``, one vector per row."""
-    Features = Callable[[tuple[Input, ...]], tuple[FloatMatrix | None, FloatMatrix]]
-    """Function from the names of embedded inputs to user vectors (None if users have none of their own) and item
-    vectors."""
+    Features = Callable[[tuple[Input, ...]], SemanticVectors]
+    """Function from the names of embedded inputs to the vectors of users (None if they have none of their own) and
+    items."""
 
 
 def shuffled(vectors: FloatMatrix, seed: int) -> FloatMatrix:

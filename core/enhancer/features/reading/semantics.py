@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from enhancer.config.inputs import PROFILE, TEXT, all_texts, averaged, stored_inputs, texts_of
+from enhancer.contracts.training import SemanticVectors, View
 from enhancer.errors import ConfigError, StoreError
 from enhancer.features.reading.pooling import pool
-from enhancer.features.reading.table import feature_table
-from enhancer.features.sources import resolve_inputs
+from enhancer.features.reading.table import input_vectors, mean_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from enhancer.config.schema import Input, Settings
+    from enhancer.config.inputs import Input
+    from enhancer.config.schema import Settings
+    from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Interactions
 
     Vectors = NDArray[np.float32]
+
+
+_KINDS: tuple[Kind, ...] = ("item", "user")
 
 
 def inputs_wanted(settings: Settings) -> list[Input]:
@@ -31,17 +38,20 @@ def inputs_wanted(settings: Settings) -> list[Input]:
     # Arms are judged by name alone, because only a fuser's plugin says whether it uses vectors; embedding a text that
     # is not needed is cheap.
     if evaluation.controls and settings.prompts.item.source != "none" and set(settings.listed_arms) != {"none"}:
-        wanted.append("text")
+        wanted.append(TEXT)
     for name in settings.listed_arms:
         own = evaluation.arm.get(name)
-        wanted += (own.input or []) if own is not None else ["text"] if name == "text" else []
-    return list(dict.fromkeys(wanted))
+        if own is not None:
+            wanted += settings.joined_inputs(own.input, own.join) if own.input or own.join else ()
+        elif name == TEXT:
+            wanted.append(TEXT)
+    return list(stored_inputs(wanted))
 
 
 def wants_profiles(settings: Settings) -> bool:
-    """Return whether an LLM writes profiles of items or users."""
-    sources = (settings.prompts.item.source, settings.prompts.user.source)
-    return any("profile" in resolve_inputs(source, inputs_wanted(settings)) for source in sources)
+    """Return whether an LLM writes notes of items or users."""
+    texts = all_texts(inputs_wanted(settings))
+    return any(not {*settings.notes(kind)}.isdisjoint(texts) for kind in _KINDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +74,24 @@ class Semantics:
         """Return user vectors made from item vectors, by training interactions only."""
         return pool(items, self.train.users, self.train.items, len(self.train.user_ids))
 
-    def tables(self, inputs: Sequence[Input]) -> tuple[Vectors | None, Vectors]:
-        """Return the semantic vectors of users and items.
+    def tables(self, inputs: Sequence[Input]) -> SemanticVectors:
+        """Return the semantic vectors of users and items, those of several inputs side by side.
+
+        If items have their raw text alone (``[prompts.item] source = "text"``), it stands for each of their inputs.
+        Users without an input of their own get the mean of their training items for it, and items without an input
+        that users have get zeros.
 
         Args:
-            inputs: Inputs that the vectors come from; vectors of several inputs are concatenated. If items have their
-                raw text alone (``[prompts.item] source = "text"``), it stands for each of their inputs.
+            inputs: Inputs that the vectors come from.
 
         Returns:
-            Users, float32 ``[n_users, ds]``, or None if ``[prompts.user] source`` is ``pool`` or ``none``; and items,
-            float32 ``[n_items, ds]``. A row of an entity without a vector is zero.
+            Users, float32 ``[n_users, ds]``, or None if ``[prompts.user] source`` is ``pool`` or ``none``; items,
+            float32 ``[n_items, ds]``; and the columns of each input. The columns of an input that an entity lacks are
+            zero.
 
         Raises:
             ConfigError: Items have no vectors by configuration.
-            StoreError: The store has no vectors for the inputs.
+            StoreError: The store has no vectors for an input.
             StoreMismatchError: Another embedder made the vectors.
         """
         prompts = self.settings.prompts
@@ -86,30 +100,64 @@ class Semantics:
                 "[prompts.item] source is 'none': items have no vectors, and a fuser or an arm needs them",
                 hint='set source = "llm" or "text", or [fuser] use = "none" and [evaluation] arms = ["none"]',
             )
-        items = self._items(inputs)
-        if not items.any():
+        own_users = prompts.user.source in ("llm", "text")
+        blocks: list[tuple[Input, Vectors | None, Vectors]] = []
+        for name in inputs:
+            items = self._items(name)
+            users = self._users(name) if own_users else None
+            if not items.shape[1] and users is not None and users.shape[1]:
+                items = np.zeros((len(items), users.shape[1]), np.float32)
+            if users is not None and users.shape[1] != items.shape[1]:
+                raise StoreError(
+                    f"the store has no vectors of users, and [prompts.user] source is {prompts.user.source!r}",
+                    hint='run `enhancer generate` first, or set source = "pool"',
+                )
+            if items.shape[1]:
+                blocks.append((name, users, items))
+            elif name not in (PROFILE, TEXT):  # a table may have no raw text at all
+                raise StoreError(
+                    f"the store has no vectors of items for input {name}", hint="run `enhancer generate` first"
+                )
+        if not any(items.any() for _, _, items in blocks):
             raise StoreError(
                 f"the store has no vectors of items for input {' + '.join(inputs)}",
                 hint="run `enhancer generate` first",
             )
-        if prompts.user.source in ("pool", "none"):
-            return None, items
-        users: Vectors = np.hstack([self._users(name) for name in inputs])
-        if users.shape[1] != items.shape[1]:
-            raise StoreError(
-                f"the store has no vectors of users, and [prompts.user] source is {prompts.user.source!r}",
-                hint='run `enhancer generate` first, or set source = "pool"',
-            )
-        return users, items
+        edges = np.cumsum([0, *(items.shape[1] for _, _, items in blocks)]).tolist()
+        return SemanticVectors(
+            _side_by_side([users for _, users, _ in blocks if users is not None]) if own_users else None,
+            _side_by_side([items for _, _, items in blocks]),
+            tuple(View(name, *ends) for (name, _, _), ends in zip(blocks, pairwise(edges), strict=True)),
+        )
 
-    def _items(self, inputs: Sequence[Input]) -> Vectors:
-        stored = self.settings.item_inputs(inputs)
-        return feature_table(self.store, self.train.item_ids, "item", stored, self.fingerprint)
+    def _items(self, name: Input) -> Vectors:
+        (stored,) = self.settings.item_inputs([name])
+        return self._stored("item", stored)
 
     def _users(self, name: Input) -> Vectors:
-        """Return vectors of users' profiles or own texts; for profiled users, raw text is pooled from their items."""
-        own = self.settings.prompts.user.source == "text"
-        if name == "profile" or own:
-            chosen: Input = "text" if own else "profile"
-            return feature_table(self.store, self.train.user_ids, "user", [chosen], self.fingerprint)
-        return self.pool(self._items([name]))
+        """Return vectors of users' own notes or texts, or else those pooled from their items."""
+        return mean_vectors([self._own_or_pooled(one) for one in averaged(name)])
+
+    def _own_or_pooled(self, name: Input) -> Vectors:
+        settings = self.settings
+        if settings.prompts.user.source == "text" and name in (PROFILE, TEXT):
+            return self._stored("user", TEXT)
+        if {*settings.notes("user")}.isdisjoint(texts_of(name)):
+            return self.pool(self._items(name))
+        own = self._stored("user", name)
+        missing = ~own.any(axis=1)
+        if name == PROFILE or settings.prompts.item.source == "text" or not missing.any():
+            return own
+        items = self._items(name)
+        if items.shape[1] == own.shape[1]:
+            own[missing] = self.pool(items)[missing]
+        return own
+
+    def _stored(self, kind: Kind, name: Input) -> Vectors:
+        ids = self.train.item_ids if kind == "item" else self.train.user_ids
+        samples: int = getattr(self.settings.prompts, kind).samples
+        return input_vectors(self.store, ids, kind, name, self.fingerprint, samples=samples)
+
+
+def _side_by_side(blocks: Sequence[Vectors]) -> Vectors:
+    return np.ascontiguousarray(blocks[0] if len(blocks) == 1 else np.hstack(blocks), np.float32)

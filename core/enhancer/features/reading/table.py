@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Kind
+from enhancer.config.inputs import PROFILE, TEXT, averaged, texts_of
+from enhancer.contracts.record import PROFILE_ASPECT, Kind
 from enhancer.errors import StoreMismatchError
 
 if TYPE_CHECKING:
@@ -14,12 +15,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.config.schema import Input
+    from enhancer.config.inputs import Input
     from enhancer.contracts.store import FeatureStore
 
-ASPECTS = {"profile": PROFILE_ASPECT, "text": TEXT_ASPECT}
-"""Aspect under which each input of ``[embedder] input`` is stored."""
+    Vectors = NDArray[np.float32]
+
 _CHUNK = 8192
+_SHORTEST = 1e-9
+"""Length of a mean vector below which its direction is rounding error."""
+
+
+def aspect_of(name: Input, sample: int = 1) -> str:
+    """Return the aspect under which an input is stored.
+
+    >>> aspect_of("profile"), aspect_of("text"), aspect_of("mood"), aspect_of("mood", sample=2)
+    ('', 'text', 'mood', 'mood#2')
+    """
+    aspect = PROFILE_ASPECT if name == PROFILE else name
+    return aspect if sample == 1 else f"{aspect}#{sample}"
 
 
 def feature_table(
@@ -28,15 +41,18 @@ def feature_table(
     kind: Kind,
     inputs: Sequence[Input],
     embedder_fingerprint: str | None = None,
-) -> NDArray[np.float32]:
-    """Return the vectors of ``ids``, those of several inputs concatenated.
+    *,
+    samples: int = 1,
+) -> Vectors:
+    """Return the vectors of ``ids``, those of several inputs side by side.
 
     Args:
         store: The store.
         ids: Ids of the entities, in the order of the rows.
         kind: ``"item"`` or ``"user"``.
-        inputs: ``["profile"]``, ``["text"]`` or both.
+        inputs: Names such as ``profile``, ``text``, ``mood``, ``plot+mood`` or ``mean(plot,mood)``.
         embedder_fingerprint: Fingerprint of the embedder that must have made the vectors; None to accept any.
+        samples: Largest number of samples of a note.
 
     Returns:
         float32 ``[len(ids), sum of dims]``. The part of a row for an input that the entity lacks is zero. An input that
@@ -45,18 +61,67 @@ def feature_table(
     Raises:
         StoreMismatchError: Another embedder made a record, or the vectors differ in length.
     """
-    parts: list[NDArray[np.float32]] = []
-    for name in inputs:
-        aspect = ASPECTS[name]
-        if embedder_fingerprint is not None:
-            _check_embedder(store, ids, kind, aspect, embedder_fingerprint)
-        vectors = store.vectors(ids, kind=kind, aspect=aspect)
-        if vectors.shape[1]:
-            vectors[np.isnan(vectors).any(axis=1)] = 0
-            parts.append(vectors)
+    parts = [input_vectors(store, ids, kind, name, embedder_fingerprint, samples=samples) for name in inputs]
+    parts = [part for part in parts if part.shape[1]]
     if not parts:
         return np.zeros((len(ids), 0), np.float32)
-    return np.ascontiguousarray(np.hstack(parts), dtype=np.float32)
+    return parts[0] if len(parts) == 1 else np.hstack(parts)
+
+
+def input_vectors(
+    store: FeatureStore,
+    ids: Sequence[str],
+    kind: Kind,
+    name: Input,
+    embedder_fingerprint: str | None = None,
+    *,
+    samples: int = 1,
+) -> Vectors:
+    """Return the vectors of one input; for the arguments, see :func:`feature_table`.
+
+    Samples of a note are averaged, those that an entity has.
+
+    Returns:
+        float32 ``[len(ids), dim]``; zero for an entity that lacks the input. ``[len(ids), 0]`` if no entity has it.
+    """
+    found = []
+    for one in averaged(name):
+        sampled = one != TEXT and len(texts_of(one)) == 1
+        for sample in range(1, (samples if sampled else 1) + 1):
+            aspect = aspect_of(one, sample)
+            if embedder_fingerprint is not None:
+                _check_embedder(store, ids, kind, aspect, embedder_fingerprint)
+            vectors = store.vectors(ids, kind=kind, aspect=aspect)
+            vectors[np.isnan(vectors).any(axis=1)] = 0
+            found.append(np.ascontiguousarray(vectors, np.float32))
+    return mean_vectors(found)
+
+
+def mean_vectors(tables: Sequence[Vectors]) -> Vectors:
+    """Return the mean of vectors at unit length, row by row.
+
+    Args:
+        tables: float32 ``[n, dim]`` each, with rows of unit length, or zero for a missing vector; tables of width 0 are
+            left out.
+
+    Returns:
+        float32 ``[n, dim]``. A single table is returned as it is.
+
+    Raises:
+        StoreMismatchError: The tables differ in width.
+    """
+    kept = [table for table in tables if table.shape[1]] or list(tables[:1])
+    if len(kept) == 1:
+        return kept[0]
+    if len({table.shape[1] for table in kept}) > 1:
+        raise StoreMismatchError(
+            f"vectors of {' and '.join(sorted({str(table.shape[1]) for table in kept}))} numbers have no mean",
+            hint="run `enhancer generate` to embed all records by one embedder",
+        )
+    total = np.sum(kept, axis=0, dtype=np.float64)
+    length = np.linalg.norm(total, axis=1, keepdims=True)
+    mean: Vectors = (total / np.where(length > _SHORTEST, length, np.inf)).astype(np.float32)
+    return mean
 
 
 def _check_embedder(store: FeatureStore, ids: Sequence[str], kind: Kind, aspect: str, fingerprint: str) -> None:
