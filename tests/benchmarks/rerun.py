@@ -80,7 +80,7 @@ def hashes(folder: Path) -> Any:
     keys = KeyMaker(template, given.llm, endpoint=OpenAI(OpenAIOptions(api_base=URL), Context(folder)).endpoint)
     entities = read_entities(folder / "items.csv", "item", given.data.columns, given.data.max_text)
     while chunk := list(islice(entities, CHUNK)):
-        rendered = template.render_all(chunk, [""] * len(chunk))
+        rendered = template.render_all(chunk)
         yield from zip((entity.id for entity in chunk), keys.of_all(rendered), strict=True)
 
 

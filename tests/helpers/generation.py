@@ -90,6 +90,7 @@ class GenerationProject:
         self.rows: list[Entity] = list(rows)
         self.users: list[Entity] | None = None
         self.history: Callable[[Entity], str] | None = None
+        self.item_context: Mapping[str, Callable[[Entity], str]] = {}
         self.llm: dict[str, Any] = {"use": "openai", "model": "loopback-model", "concurrency": 8, "timeout": 5.0, **llm}
         self.prompts: dict[str, Any] = {}
         self.inputs: list[str] = ["profile"]
@@ -107,7 +108,8 @@ class GenerationProject:
         return Settings.model_validate({"llm": self.llm, "prompts": self.prompts, "embedder": {"input": self.inputs}})
 
     def pipeline(self, **more: Any) -> Pipeline:
-        sources = Sources(lambda: self.rows, None if self.users is None else (lambda: self.users), self.history)
+        context = {"user": {} if self.history is None else {"history": self.history}, "item": self.item_context}
+        sources = Sources(lambda: self.rows, None if self.users is None else (lambda: self.users), context)
         options = {
             "provider": self.provider,
             "embedder": lambda: self.embedder,

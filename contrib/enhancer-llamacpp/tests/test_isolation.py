@@ -42,7 +42,7 @@ def profiles(folder, template, options, texts, per_request):
             store=store,
             provider=lambda: manager.create("llm", "llamacpp", settings.llm.options, context),
             embedder=lambda: manager.create("embedder", "tiny", {}, context),
-            sources=Sources(lambda: iter(rows), None, None),
+            sources=Sources(lambda: iter(rows)),
         )
         report = pipeline.generate()
         assert report.generated + report.quarantined == 3  # the instructed answer may be an invalid profile

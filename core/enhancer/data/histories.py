@@ -44,18 +44,18 @@ class Histories:
         counts = np.bincount(train.users, minlength=len(train.user_ids))
         self._starts = np.concatenate([[0], np.cumsum(counts)])
 
-    def of(self, user_row: int, limit: int) -> list[Touch]:
+    def of(self, user_row: int, limit: int | None) -> list[Touch]:
         """Return the latest interactions of a user, most recent first.
 
         They are ordered by time. Ties, and interactions without times, are ordered by position in the file.
 
         Args:
             user_row: Row number of the user.
-            limit: Maximum number of interactions.
+            limit: Maximum number of interactions; None for all.
         """
         train = self._train
         start, end = int(self._starts[user_row]), int(self._starts[user_row + 1])
-        latest = self._order[start : min(end, start + limit)]
+        latest = self._order[start : end if limit is None else min(end, start + limit)]
         items = train.items[latest].tolist()
         ratings = [None] * len(items) if train.ratings is None else train.ratings[latest].tolist()
         times = [None] * len(items) if train.timestamps is None else train.timestamps[latest].tolist()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity
@@ -29,16 +29,17 @@ class KindSpec:
     """Prompt template and answer validator; None if no profiles are wanted."""
     keys: KeyMaker | None
     """Computes the input hash of a prompt; None if no profiles are wanted."""
-    history: Callable[[Entity], str] | None
-    """Renders the history that a prompt shows; None if prompts show none."""
     embeds_text: bool
     """Whether the raw text is embedded."""
+    context: Mapping[str, Callable[[Entity], str]] = field(default_factory=dict)
+    """Renders what prompts show from other tables, such as ``history``, by the name of the placeholder."""
 
-    def prompts(self, entities: Sequence[Entity]) -> tuple[list[str], Sequence[str]]:
-        """Return the rendered prompt of each entity, and the history in it."""
+    def prompts(self, entities: Sequence[Entity]) -> tuple[list[str], list[bool]]:
+        """Return the rendered prompt of each entity, and whether it shows anything from other tables."""
         assert self.ask is not None
-        histories = [""] * len(entities) if self.history is None else [self.history(entity) for entity in entities]
-        return self.ask.template.render_all(entities, histories), histories
+        context = {name: [render(entity) for entity in entities] for name, render in self.context.items()}
+        shown = [any(values) for values in zip(*context.values(), strict=True)] or [False] * len(entities)
+        return self.ask.template.render_all(entities, context), shown
 
     def hashes(self, ids: Container[str] | None = None) -> Iterator[tuple[str, str]]:
         """Yield id and input hash of every entity, or of those whose id is in ``ids``."""

@@ -321,15 +321,15 @@ class Pipeline:
             needs, entities = self._needs(kind), self._sources.of(kind)
             if not needs or entities is None:
                 continue
-            ask, keys, history = None, None, None
+            ask, keys = None, None
+            context: dict[str, Callable[[Entity], str]] = {}
             if "profile" in needs:
                 assert provider is not None
                 template = Template.load(getattr(self._settings.prompts, kind).template, self._root)
                 ask = PromptSpec(template, AnswerValidator(template.schema, template.system))
                 keys = KeyMaker(template, self._settings.llm, endpoint=provider.endpoint, sampling=provider.sampling)
-                if template.uses_history:
-                    history = self._sources.history
-            specs.append(KindSpec(kind, entities, ask, keys, history, "text" in needs))
+                context = self._sources.shown_by(template)
+            specs.append(KindSpec(kind, entities, ask, keys, "text" in needs, context))
         return specs
 
     def _services(

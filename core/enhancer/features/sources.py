@@ -1,11 +1,13 @@
-"""Open the streams of entities and the histories that prompts show."""
+"""Open the streams of entities, and what their prompts show from other tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 from enhancer.errors import ConfigError
+from enhancer.features.context.absent import or_empty
+from enhancer.features.context.histories import HistoryContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     from enhancer.config.schema import Settings
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
+    from enhancer.prompts import Template
 
+CONTEXT: Mapping[Kind, tuple[str, ...]] = {"item": ("reviews",), "user": ("history", "recent", "lasting")}
+"""Placeholders of values from other tables that templates of a kind may use."""
 Source = Literal["llm", "text", "pool", "none"]
 """Origin of the vectors of a kind, as in ``[prompts.KIND] source``."""
 
@@ -37,16 +42,36 @@ def resolve_inputs(source: Source, inputs: Collection[Input]) -> tuple[Input, ..
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Streams of entities, opened again for each pass, and histories of users."""
+    """Streams of entities, opened again for each pass, and what their prompts show from other tables."""
 
     items: Callable[[], Iterable[Entity]] | None = None
     users: Callable[[], Iterable[Entity]] | None = None
-    history: Callable[[Entity], str] | None = None
-    """Renders a user's history, from training interactions only; None if no prompt shows one."""
+    context: Mapping[Kind, Mapping[str, Callable[[Entity], str]]] = field(default_factory=dict)
+    """Renders what prompts of a kind may show from other tables, by the name of the placeholder, such as ``history``.
+    It comes from training interactions alone."""
 
     def of(self, kind: Kind) -> Callable[[], Iterable[Entity]] | None:
         """Return the stream of one kind; None if there is none."""
         return self.items if kind == "item" else self.users
+
+    def shown_by(self, template: Template) -> dict[str, Callable[[Entity], str]]:
+        """Return the renderers of what a template shows from other tables.
+
+        Raises:
+            ConfigError: Entities of its kind have none of it. A renderer raises the same error if the tables lack it
+                and no condition of the template tests that it is there.
+        """
+        found, renderers = {}, self.context.get(template.kind, {})
+        for name in template.context_names:
+            if name not in CONTEXT[template.kind]:
+                raise ConfigError(
+                    f"template {template.name!r} shows {{{{ {name} }}}}, which {template.kind}s do not have",
+                    hint=f"they have {' and '.join(f'{{{{ {one} }}}}' for one in CONTEXT[template.kind])}",
+                )
+            if name in renderers:
+                render = renderers[name]
+                found[name] = or_empty(render) if template.can_do_without(name) else render
+        return found
 
     @classmethod
     def from_settings(
@@ -82,57 +107,15 @@ class Sources:
         users: Callable[[], Iterable[Entity]] | None = stream(data.users, "user") if data.users is not None else None
         if users is None and prompts.user.source == "text":
             raise ConfigError("[data] users is not set", hint="set it to a file, or change [prompts.user] source")
-        history = None
+        context: dict[Kind, Mapping[str, Callable[[Entity], str]]] = {}
         if prompts.user.source == "llm":
             if train is not None:
                 named = titles or (lambda: {entity.id: entity.title for entity in items()} if items is not None else {})
-                past = _History(train, named, prompts.user.max_history)
-                history = past.render
+                past = HistoryContext(train, named, prompts.user.max_history)
+                context["user"] = past.renderers()
                 users = users or past.users
             if users is None:
                 raise ConfigError(
                     "[data] users and interactions are not set", hint="profiles of users need one of the two"
                 )
-        return cls(items, users, history)
-
-
-class _History:
-    """Renders histories. Interactions and titles are loaded when the first history is rendered."""
-
-    def __init__(
-        self, train: Callable[[], Interactions], titles: Callable[[], Mapping[str, str | None]], limit: int
-    ) -> None:
-        self._train = train
-        self._titles = titles
-        self._limit = limit
-        self._render: Callable[[str], str] | None = None
-
-    def users(self) -> Iterator[Entity]:
-        """Yield the users that have training interactions, without text."""
-        from enhancer.data import Entity
-
-        for id_ in self._train().user_ids:
-            yield Entity(kind="user", id=id_, text="")
-
-    def render(self, entity: Entity) -> str:
-        """Return the history of a user, most recent first; empty without training interactions."""
-        if self._render is None:
-            self._render = self._load()
-        return self._render(entity.id)
-
-    def _load(self) -> Callable[[str], str]:
-        from enhancer.data import Histories
-        from enhancer.prompts.history import HistoryLine, history_text
-
-        train, titles = self._train(), self._titles()
-        histories, limit = Histories(train), self._limit
-        rows = {id_: row for row, id_ in enumerate(train.user_ids)}
-
-        def render(user_id: str) -> str:
-            row = rows.get(user_id)
-            if row is None:
-                return ""
-            past = [(train.item_ids[touch.item], touch.rating) for touch in histories.of(row, limit)]
-            return history_text(HistoryLine(titles.get(id_) or id_, rating) for id_, rating in past)
-
-        return render
+        return cls(items, users, context)

@@ -17,7 +17,7 @@ from enhancer.features.storing.records import embedding_text
 from enhancer.features.surveying.provenance import trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -206,16 +206,20 @@ def _provenance(parts: ProjectParts) -> Provenance | None:
     if spec is None:
         return None
 
-    def history(interactions: Callable[[], Interactions]) -> Callable[[], Callable[[Entity], str] | None]:
-        return lambda: (
-            Sources.from_settings(settings, parts.root, train=interactions, titles=lambda: parts.titles).history
-        )
+    def history(interactions: Callable[[], Interactions]) -> Callable[[], Mapping[str, Callable[[Entity], str]]]:
+        def renderers() -> Mapping[str, Callable[[Entity], str]]:
+            assert spec is not None
+            assert spec.ask is not None
+            sources = Sources.from_settings(settings, parts.root, train=interactions, titles=lambda: parts.titles)
+            return sources.shown_by(spec.ask.template)
+
+        return renderers
 
     wider = {
         "training and validation": history(lambda: _without_test(parts)),
         "all interactions": history(lambda: parts.interactions),
     }
-    return trace(spec, parts.read_store, parts.split.train.user_ids, wider if spec.history is not None else {})
+    return trace(spec, parts.read_store, parts.split.train.user_ids, wider if spec.context else {})
 
 
 def _without_test(parts: ProjectParts) -> Interactions:

@@ -12,13 +12,14 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from enhancer.contracts.llm import Message
 from enhancer.errors import ConfigError, did_you_mean
 from enhancer.prompts.quoting import neutralize
 from enhancer.prompts.schema import PROFILE_SCHEMA, check_schema, group_schema
-from enhancer.prompts.user_text import FIELD_PREFIX, UserText
+from enhancer.prompts.user_text import CONTEXT_NAMES, FIELD_PREFIX, UserText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,33 +117,40 @@ class Template:
         return cls(name_or_path, _toml(file.read_text(encoding="utf-8"), f"template {name_or_path!r}"))
 
     @property
-    def uses_history(self) -> bool:
-        """Whether the user text uses the history of a user."""
-        return "history" in self._user.names
+    def context_names(self) -> tuple[str, ...]:
+        """Values from other tables that the user text uses, such as ``history`` and ``reviews``."""
+        return tuple(name for name in CONTEXT_NAMES if name in self._user.names)
 
-    def render(self, entity: Entity, history: str = "") -> str:
+    def can_do_without(self, name: str) -> bool:
+        """Whether a condition of the user text tests that a value is there."""
+        return name in self._user.tested
+
+    def render(self, entity: Entity, **context: str) -> str:
         """Render the user text for one entity; see :meth:`render_all`."""
-        return self.render_all([entity], [history])[0]
+        return self.render_all([entity], {name: [value] for name, value in context.items()})[0]
 
-    def render_all(self, entities: Sequence[Entity], histories: Sequence[str]) -> list[str]:
+    def render_all(
+        self, entities: Sequence[Entity], context: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> list[str]:
         """Render the user text for each entity. Values are quoted as data and limited in length.
 
         Args:
             entities: The entities.
-            histories: History of each entity as text (see ``history_text``).
+            context: Values from other tables by name, such as ``history`` (see ``history_text``), one for each entity;
+                a value that is not given is empty.
 
         Raises:
             ConfigError: The table of the entities lacks a column that the template names, or an expression fails.
         """
-        values = [self._values(name, entities, histories) for name in self._user.names]
+        values = [self._values(name, entities, context) for name in self._user.names]
         return self._user.render_all(values, lambda n: f"{entities[n].kind} {entities[n].id!r}")
 
-    def _values(self, name: str, entities: Sequence[Entity], histories: Sequence[str]) -> Sequence[str]:
+    def _values(self, name: str, entities: Sequence[Entity], context: Mapping[str, Sequence[str]]) -> Sequence[str]:
         """Return the value of a placeholder for each entity."""
         if name == "text":
             return [entity.text for entity in entities]
-        if name == "history":
-            return histories
+        if name in CONTEXT_NAMES:
+            return context.get(name) or [""] * len(entities)
         if name == "id":
             return [entity.id for entity in entities]
         if name == "title":

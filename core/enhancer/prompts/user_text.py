@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 
     from jinja2.runtime import Context
 
-VALUE_NAMES = ("id", "title", "text", "history")
+CONTEXT_NAMES = ("history", "recent", "lasting", "reviews")
+"""Names of the values that come from other tables than the entity's own."""
+VALUE_NAMES = ("id", "title", "text", *CONTEXT_NAMES)
 """Names of the declared values, beside ``fields.NAME``."""
+WHOLE_NAMES = ("reviews",)
+"""Names of the values that are written as they are: their text may not be known yet when a prompt is rendered."""
 FIELD_PREFIX = "fields."
 MAX_RENDERED = 5 * MAX_VALUE
 """Maximum number of characters of values in one rendering of a text with conditions, loops or filters."""
@@ -61,6 +65,7 @@ class UserText:
     Attributes:
         source: The text with its markers.
         names: Names of the values that it uses.
+        tested: Names of the values that a condition tests, so that the text can do without them.
 
     Raises:
         ConfigError: The text is not valid, or uses something that is not allowed. The message names the line.
@@ -74,6 +79,7 @@ class UserText:
         body = checker.check(_quote_column_names(self.source))
         self.names = tuple(checker.variables)
         self._variables = tuple(checker.variables.values())
+        self.tested = frozenset(checker.tested)
         self._pattern: str | None = None
         self._pattern_order: tuple[int, ...] = ()
         self._template: CompiledTemplate | None = None
@@ -130,6 +136,8 @@ class _Checker:
         self._lines = lines
         self.variables: dict[str, str] = {}
         """Variable of each value that is used."""
+        self.tested: set[str] = set()
+        """Values whose presence a condition tests."""
 
     def check(self, source: str) -> nodes.Template:
         try:
@@ -172,7 +180,7 @@ class _Checker:
                 opened, closed = child.data.rfind("<data>"), child.data.rfind("</data>")
                 inside = inside if opened == closed else opened > closed
                 continue
-            node.nodes[n] = self._check_expression(child, scope)
+            node.nodes[n] = self._check_expression(child, scope, whole=True)
             if not inside:
                 self._refuse(
                     child.lineno,
@@ -184,12 +192,26 @@ class _Checker:
     def _check_if(self, node: nodes.If, *, inside: bool, scope: tuple[str, ...]) -> bool:
         ends = set()
         for branch in (node, *node.elif_):
-            branch.test = self._check_expression(branch.test, scope)
+            branch.test = self._check_test(branch.test, scope)
             ends.add(self._check_block(branch.body, inside=inside, scope=scope))
         ends.add(self._check_block(node.else_, inside=inside, scope=scope))
         if len(ends) > 1:
             self._refuse(node.lineno, "only one branch of a condition opens or closes <data>")
         return ends.pop()
+
+    def _check_test(self, node: nodes.Node, scope: tuple[str, ...]) -> nodes.Expr:
+        """Check the test of a condition, and note the values whose presence it tests."""
+        if isinstance(node, nodes.Name):
+            if node.name not in scope:
+                self.tested.add(node.name)
+            return self._check_expression(node, scope, whole=True)
+        if isinstance(node, nodes.Not):
+            node.node = self._check_test(node.node, scope)
+            return node
+        if isinstance(node, nodes.And | nodes.Or):
+            node.left, node.right = self._check_test(node.left, scope), self._check_test(node.right, scope)
+            return node
+        return self._check_expression(node, scope)
 
     def _check_for(self, node: nodes.For, *, inside: bool, scope: tuple[str, ...]) -> bool:
         if not isinstance(node.target, nodes.Name) or node.recursive:
@@ -210,11 +232,23 @@ class _Checker:
             self._refuse(node.lineno, "<data> must be closed in the loop that opens it")
         return inside
 
-    def _check_expression(self, node: nodes.Node, scope: tuple[str, ...]) -> nodes.Expr:
-        """Check an expression; return it with columns replaced by variables."""
+    def _check_expression(self, node: nodes.Node, scope: tuple[str, ...], *, whole: bool = False) -> nodes.Expr:
+        """Check an expression; return it with columns replaced by variables.
+
+        Args:
+            node: The expression.
+            scope: Loop variables.
+            whole: Whether its value is written or tested as it is.
+        """
         if isinstance(node, nodes.Const):
             return node
         if isinstance(node, nodes.Name):
+            if node.name in WHOLE_NAMES and node.name not in scope and not whole:
+                self._refuse(
+                    node.lineno,
+                    f"'{node.name}' can only be written as it is, {{{{ {node.name} }}}}, or tested by a condition",
+                    f"[prompts.item] {node.name}_budget limits its length",
+                )
             return self._check_name(node, scope)
         if isinstance(node, nodes.Getattr | nodes.Getitem):
             return self._check_subscript(node, scope)

@@ -71,7 +71,7 @@ def pipeline(folder: Path, n: int, **more: Any) -> Pipeline:
 
     settings = Settings.model_validate({"llm": {"use": "openai", "model": "m", "concurrency": CONCURRENCY}})
     store = SQLiteStore(SQLiteStore.options_class(path=Path(f"features-{n}.sqlite")), Context(folder))
-    return Pipeline(settings, folder, store=store, sources=Sources(stream, None, None), **more)
+    return Pipeline(settings, folder, store=store, sources=Sources(stream), **more)
 
 
 def peak_of(folder: Path, n: int) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def test_no_more_calls_are_out_than_allowed_and_hardly_fewer(
         settings,
         tmp_path,
         store=store,
-        sources=Sources(lambda: (entity(str(n)) for n in range(8 * concurrency)), None, None),
+        sources=Sources(lambda: (entity(str(n)) for n in range(8 * concurrency))),
         provider=lambda: OpenAI(OpenAIOptions(api_base=llm_server.url), Context(tmp_path)),
         embedder=Constant,
     ).generate()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from generation import HashingEmbedder, answer
+from hypothesis import given, strategies as st
 from loopback import Behaviour, LoopbackServer, Script
 
 from enhancer.config import Settings
 from enhancer.contracts import Context
-from enhancer.data import read_interactions, split_interactions
+from enhancer.data import Interactions, Touch, read_interactions, split_interactions
 from enhancer.errors import ConfigError
 from enhancer.features import Pipeline, Sources
+from enhancer.features.context.histories import divide_history
+from enhancer.features.kind_spec import KindSpec
+from enhancer.harness.answers.entity_task import PromptSpec
+from enhancer.prompts import Template
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
 from enhancer_plugins.stores.sqlite import SQLiteStore
 
@@ -78,3 +85,58 @@ def test_what_is_missing_is_named(settings: Settings, tmp_path: Path, change: di
     changed = Settings.model_validate({**settings.model_dump(exclude_unset=True), **change})
     with pytest.raises(ConfigError, match=message):
         Sources.from_settings(changed, tmp_path)
+
+
+def prompts_of_users(settings: Settings, root: Path, user: str) -> tuple[list[str], Interactions]:
+    """Return the prompt of each user by a template with this user text, and the training interactions."""
+    (root / "tastes.toml").write_text(f'kind = "user"\nsystem = "Be brief."\nuser = """{user}"""\n')
+    columns = settings.data.columns
+    touches = read_interactions(root / "touches.csv", columns, item_ids=[f"i{n}" for n in range(8)])
+    split = split_interactions(touches, settings.evaluation, root, columns)
+    sources = Sources.from_settings(settings, root, train=lambda: split.train)
+    template = Template.load("tastes.toml", root)
+    assert sources.users is not None
+    spec = KindSpec("user", sources.users, PromptSpec(template, None), None, False, sources.shown_by(template))  # type: ignore[arg-type]
+    return spec.prompts(list(sources.users()))[0], split.train
+
+
+def test_recent_and_lasting_parts_show_training_interactions_once_each(settings: Settings, tmp_path: Path) -> None:
+    prompts, train = prompts_of_users(settings, tmp_path, "{{ recent }}|{{ lasting }}")
+    assert train.timestamps is not None
+    for row, prompt in enumerate(prompts):
+        own = np.flatnonzero(train.users == row)
+        newest_first = [train.item_ids[train.items[n]][1:] for n in own[np.argsort(-train.timestamps[own])]]
+        recent, lasting = (re.findall(r"film (\d)", part) for part in prompt.split("|"))
+        assert recent == newest_first[:1]  # a third of max_history = 3
+        assert lasting == [newest_first[1], newest_first[-1]]
+
+
+def test_without_times_parts_by_time_are_refused_or_left_to_the_history(settings: Settings, tmp_path: Path) -> None:
+    rows = [line.rsplit(",", 1)[0] for line in TOUCHES.splitlines()]
+    (tmp_path / "touches.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(ConfigError, match="no timestamp column") as error:
+        prompts_of_users(settings, tmp_path, "{{ recent }}")
+    assert error.value.hint is not None
+    assert "[data.columns] timestamp" in error.value.hint
+    prompts, _ = prompts_of_users(
+        settings, tmp_path, "{% if recent and lasting %}{{ recent }}{% else %}All: {{ history }}{% endif %}"
+    )
+    assert all(prompt.startswith("<data>\nAll: - film") for prompt in prompts)
+
+
+def test_a_template_of_items_cannot_show_histories(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('system = "Be brief."\nuser = "{{ text }} {{ history }}"\n')
+    template = Template.load("mine.toml", tmp_path)
+    sources = Sources.from_settings(settings, tmp_path, train=lambda: pytest.fail("not needed"))
+    with pytest.raises(ConfigError, match=r"shows \{\{ history \}\}, which items do not have"):
+        sources.shown_by(template)
+
+
+@given(length=st.integers(0, 60), limit=st.integers(1, 40))
+def test_a_divided_history_keeps_order_and_both_ends(length: int, limit: int) -> None:
+    recent, lasting = divide_history([Touch(n, None, -n) for n in range(length)], limit)
+    shown = [touch.item for touch in recent + lasting]
+    assert shown == sorted(set(shown))
+    assert len(shown) == min(length, limit)
+    assert shown[:1] == list(range(length))[:1]
+    assert limit < 3 or length < 3 or shown[-1] == length - 1 or len(lasting) == 1

@@ -46,7 +46,7 @@ def test_keys_are_those_that_were_paid_for(name: str) -> None:
     recorded = RECORDED[name]
     template = Template.load(name) if recorded["content"] is None else Template(name, recorded["content"])
     entities = [Entity("item", IDS[n], TEXTS[n], TITLES[n], COLUMNS, n) for n in range(3)]
-    rendered = template.render_all(entities, HISTORIES)
+    rendered = template.render_all(entities, {"history": HISTORIES})
     llm = LLMConfig(use="replay", model="openai/gpt-4o-mini")
     keys = KeyMaker(template, llm, endpoint="https://api.openai.com/v1", sampling={"top_k": 5}).of_all(rendered)
     messages = [*template.messages(rendered[0]), *template.group_messages(list(zip(IDS, rendered, strict=True)))]

@@ -28,8 +28,8 @@ def test_bundled_templates_load_and_name_themselves() -> None:
         assert template.version == f"{name}@{template.fingerprint[:8]}"
         assert template.kind == name.split("/")[0]
         assert set(template.schema["properties"]) == {"profile", "tags"}
-    assert Template.load("user/v1").uses_history
-    assert not Template.load("item/v1").uses_history
+    assert Template.load("user/v1").context_names == ("history",)
+    assert Template.load("item/v1").context_names == ()
 
 
 def test_the_content_is_the_fingerprint_and_the_name_is_not(tmp_path: Path) -> None:

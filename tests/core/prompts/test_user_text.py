@@ -30,7 +30,7 @@ def render(user: str, history: str = HISTORY, **columns: str) -> str:
     table = {**COLUMNS, **{name: [value] for name, value in columns.items()}}
     entity = Entity("item", "1", "title: Heat\nyear: 1995", table["title"][0], table, 0)
     template = Template("mine", {"system": "s", "user": user})
-    rendered = template.render(entity, history)
+    rendered = template.render(entity, history=history)
     assert rendered.startswith("<data>\n")
     assert rendered.endswith("\n</data>")
     return rendered.removeprefix("<data>\n").removesuffix("\n</data>")
@@ -200,3 +200,20 @@ def test_a_filter_fails_only_by_errors_that_are_reported(name: str, value: objec
     arguments = {"default": ("a",), "replace": ("a", "b"), "truncate": (5,)}.get(name, ())
     with contextlib.suppress(TypeError, ValueError, ArithmeticError):
         FILTERS[name].function(value, *arguments)
+
+
+@pytest.mark.parametrize("user", ["{{ reviews | upper }}", "{{ reviews[:40] }}", '{{ reviews ~ "!" }}'])
+def test_reviews_are_written_as_they_are(user: str) -> None:
+    with pytest.raises(ConfigError, match="'reviews' can only be written as it is"):
+        render(user)
+
+
+def test_a_condition_on_a_value_makes_it_dispensable() -> None:
+    plain = Template("mine", {"system": "s", "user": "<data>{{ text }} {{ reviews }} {{ recent }}</data>"})
+    assert plain.context_names == ("recent", "reviews")
+    assert not plain.can_do_without("reviews")
+    user = "<data>{% if not (text and reviews) %}{{ text }}{% elif recent %}{{ recent }}{% endif %}</data>"
+    tested = Template("mine", {"system": "s", "user": user})
+    assert tested.can_do_without("reviews")
+    assert tested.can_do_without("recent")
+    assert tested.render(Entity(kind="item", id="1", text="a"), reviews="b", recent="c") == "<data>c</data>"

@@ -51,7 +51,7 @@ def trace(
     spec: KindSpec,
     store: FeatureStore,
     user_ids: Sequence[str],
-    wider: Mapping[str, Callable[[], Callable[[Entity], str] | None]],
+    wider: Mapping[str, Callable[[], Mapping[str, Callable[[Entity], str]]]],
 ) -> Provenance:
     """Find out what the stored user profiles were made from.
 
@@ -59,8 +59,8 @@ def trace(
         spec: Specification of users under this split.
         store: The stored records.
         user_ids: Users of the training split.
-        wider: Makes renderers of histories that hold more than training interactions, by what they hold. Called only
-            if a profile is not proven.
+        wider: Makes renderers (see :attr:`KindSpec.context`) that show more than training interactions, by what they
+            show. Called only if a profile is not proven.
     """
     trained = set(user_ids)
     proven = adopted = 0
@@ -85,7 +85,7 @@ def trace(
     for name, make in wider.items():
         if not doubtful:
             break
-        found = _matching(replace(spec, history=make()), doubtful)
+        found = _matching(replace(spec, context=make()), doubtful)
         if found:
             leaking[name] = len(found)
         leaking_ids += found[:_EXAMPLES]

@@ -27,7 +27,7 @@ class ToAsk(NamedTuple):
     input_hash: str
     prompt: str
     empty: bool
-    """Whether the entity has neither text nor history; it is then not asked about."""
+    """Whether the entity has neither text nor anything from other tables; it is then not asked about."""
 
 
 class ToEmbed(NamedTuple):
@@ -93,7 +93,7 @@ def _compare_profiles(
 ) -> None:
     spec = found.spec
     assert spec.keys is not None
-    prompts, histories = spec.prompts(chunk)
+    prompts, shown = spec.prompts(chunk)
     hashes = spec.keys.of_all(prompts)
     # Nearly all records are current, so the fastest possible loop picks out the others.
     doubtful = [
@@ -104,7 +104,7 @@ def _compare_profiles(
     for place in doubtful:
         stamp, input_hash, entity = stamps[place], hashes[place], chunk[place]
         if stamp is None or not is_current(stamp.input_hash, input_hash):
-            empty = not histories[place] and not entity.text.strip()
+            empty = not shown[place] and not entity.text.strip()
             found.to_ask.append(ToAsk(entity.id, input_hash, prompts[place], empty))
         elif embedder is not None and stamp.embedder != embedder:
             found.to_reembed.append(entity.id)

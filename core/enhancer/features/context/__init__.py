@@ -1,0 +1,1 @@
+"""Render what prompts show from other tables than the entity's own: histories of users."""
