@@ -57,6 +57,17 @@ class ColumnsConfig(Options):
     label: str | None = None
     """Binary label of an interaction: a column of 0 and 1, such as ``click``, or a condition, such as ``rating >= 4``.
     Negative interactions are never recommended; click models learn from them."""
+    review_item: str | None = None
+    """Item id in reviews; by default ``item_id``."""
+    review_user: str | None = None
+    """User id in reviews; by default ``user_id``."""
+    review_text: str | None = None
+    """Text of a review; by default the column ``text``, ``review``, ``reviewText`` or the like."""
+    review_time: str | None = None
+    """Time of a review; by default the column ``timestamp``, ``time``, ``date`` or the like, if it exists."""
+    review_helpful: str | None = None
+    """Votes that found a review helpful; by default the column ``helpful``, ``helpful_votes``, ``votes`` or the like,
+    if it exists."""
 
 
 class FeaturesConfig(Options):
@@ -100,6 +111,15 @@ class PromptConfig(Options):
     """``llm``: a profile; ``text``: raw text, no LLM; ``pool``: mean of a user's training items; ``none``."""
     max_history: int = Field(default=30, ge=1)
     """Largest number of interactions in a user's prompt, most recent first."""
+    max_reviews: int = Field(default=100, ge=1)
+    """Largest number of reviews of an item that prompts are made from: the most helpful, then the latest."""
+    reviews_budget: int = Field(default=6000, ge=2000)
+    """Largest number of characters of reviews, or of notes on them, in one prompt."""
+    condense_calls: int = Field(default=12, ge=0)
+    """Largest number of calls that condense the reviews of an item to notes, if more of them count than fit into one
+    prompt. With 0, the prompt shows those that fit."""
+    condense: str = "item/condense"
+    """Template of these calls: a bundled name or a path."""
     aspects: list[str] = Field(default=[])
     """Notes that the LLM writes of each entity, such as ``plot`` and ``mood``: each is stored and embedded by itself.
     By default it writes one profile; list ``profile`` to have it beside other notes."""

@@ -81,7 +81,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
             problem = "is empty" if not name else f"has {len(name):,} characters"
             raise table.value_error(first + n, id_column, f"the id {problem}")
         any_rows = any_rows or bool(names)
-        lines = [_lines(column, max_text) for column in kept]
+        lines = [one_lines(column, max_text) for column in kept]
         entity_texts = _texts(others, lines, text_indices, max_text, len(names))
         block = dict(zip(others, lines, strict=True))
         titles = _titles(title_column, names, block)
@@ -146,7 +146,7 @@ def _rows(columns: Sequence[Sequence[str]], count: int) -> Iterator[tuple[str, .
     return zip(*columns, strict=True) if columns else itertools.repeat((), count)
 
 
-def _lines(column: list[str], max_text: int) -> list[str]:
+def one_lines(column: list[str], max_text: int) -> list[str]:
     """Collapse each value to one line. A column that needs no change is detected with one check of the whole column."""
     if _is_plain(column) and max(map(len, column), default=0) <= max_text:
         return column

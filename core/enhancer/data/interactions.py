@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.data.entities import MAX_ID
+from enhancer.data.column_values import BlockLocation, parse_ids, parse_numbers, parse_times, shown
 from enhancer.data.interaction_labels import LabelRule, parse_label_rule
 from enhancer.data.readers import BLANK, TableReader, open_table
 from enhancer.errors import ConfigError, DataError
@@ -227,9 +226,9 @@ def _read(
         if BLANK in block[0]:
             present = [n for n, value in enumerate(block[0]) if value != BLANK]
             block = [[column[n] for n in present] for column in block]  # noqa: PLW2901 - the block without blank lines
-        location = _BlockLocation(table, first, present)
-        users = user_vocabulary.rows(_ids(block[0], user_column, location))
-        items = item_vocabulary.rows(_ids(block[1], item_column, location))
+        location = BlockLocation(table, first, present)
+        users = user_vocabulary.rows(parse_ids(block[0], user_column, location))
+        items = item_vocabulary.rows(parse_ids(block[1], item_column, location))
         known = (users >= 0) & (items >= 0)
         rows += len(users)
         unknown_items += int(np.count_nonzero(items < 0))
@@ -239,7 +238,7 @@ def _read(
         if rating is not None:
             parts[2].append(_ratings(block[names.index(rating)], rating, location)[known])
         if time is not None:
-            parts[3].append(_timestamps(block[names.index(time)], time, location)[known])
+            parts[3].append(parse_times(block[names.index(time)], time, location)[known])
         if label is not None:
             parts[4].append(_labels(block[names.index(label.column)], label, location)[known])
     if not rows:
@@ -269,90 +268,19 @@ def _optional(table: TableReader, name: str | None, setting: str) -> str | None:
     return setting if setting in table.columns else None
 
 
-@dataclass
-class _BlockLocation:
-    """Location of a block in its file, from which error messages derive the line."""
-
-    table: TableReader
-    first: int
-    present: list[int] | None
-
-    def value_error(self, n: int, column: str, problem: str, *, hint: str = "correct or remove the row") -> DataError:
-        row = self.first + (n if self.present is None else self.present[n])
-        return self.table.value_error(row, column, problem, hint=hint)
-
-
-def _ids(values: list[str], column: str, location: _BlockLocation) -> list[str]:
-    stripped = list(map(str.strip, values))
-    if "" in stripped:
-        raise location.value_error(stripped.index(""), column, "the id is empty")
-    if max(map(len, stripped), default=0) > MAX_ID:
-        n = next(n for n, value in enumerate(stripped) if len(value) > MAX_ID)
-        raise location.value_error(n, column, f"the id has {len(stripped[n]):,} characters")
-    return stripped
-
-
-def _ratings(values: list[str], column: str, location: _BlockLocation) -> NDArray[np.float32]:
-    numbers = _numbers(values, column, location, "rating")
+def _ratings(values: list[str], column: str, location: BlockLocation) -> NDArray[np.float32]:
+    numbers = parse_numbers(values, column, location, "rating")
     bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)
     if bad.any():
         n = int(np.argmax(bad))
-        raise location.value_error(n, column, f"{_shown(values[n])} is not a finite rating")
+        raise location.value_error(n, column, f"{shown(values[n])} is not a finite rating")
     return numbers.astype(np.float32)
 
 
-def _labels(values: list[str], label: LabelRule, location: _BlockLocation) -> NDArray[np.float32]:
+def _labels(values: list[str], label: LabelRule, location: BlockLocation) -> NDArray[np.float32]:
     if label.bound is None:
         return label.from_text(values, lambda n, problem: location.value_error(n, label.column, problem))
     return label.from_numbers(_ratings(values, label.column, location))
-
-
-def _timestamps(values: list[str], column: str, location: _BlockLocation) -> NDArray[np.int64]:
-    try:
-        # Parse as int first: a float cannot hold nanoseconds exactly.
-        return np.fromiter(map(int, values), np.int64, len(values))
-    except (ValueError, OverflowError):
-        pass
-    numbers = np.fromiter((_seconds(v, n, column, location) for n, v in enumerate(values)), np.float64, len(values))
-    bad = ~(np.abs(numbers) < 2.0**63)
-    if bad.any():
-        n = int(np.argmax(bad))
-        raise location.value_error(n, column, f"{_shown(values[n])} is not a time")
-    return np.floor(numbers).astype(np.int64)
-
-
-def _seconds(value: str, n: int, column: str, location: _BlockLocation) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(value.strip())
-    except ValueError:
-        hint = "use a number or an ISO 8601 date, or remove the column"
-        raise location.value_error(n, column, f"{_shown(value)} is not a time", hint=hint) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _numbers(values: list[str], column: str, location: _BlockLocation, name: str) -> NDArray[np.float64]:
-    try:
-        return np.fromiter(map(float, values), np.float64, len(values))
-    except ValueError:
-        n = next(n for n, value in enumerate(values) if not _is_number(value))
-        shown = f"{_shown(values[n])} is not a number" if values[n].strip() else f"the {name} is empty"
-        raise location.value_error(n, column, shown) from None
-
-
-def _is_number(value: str) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _shown(value: str) -> str:
-    return repr(value if len(value) <= 40 else value[:39] + "…")
 
 
 def _last_of_each_pair(read: Interactions) -> NDArray[np.int64]:

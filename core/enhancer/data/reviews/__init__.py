@@ -1,0 +1,1 @@
+"""Read reviews of items, and keep those apart whose interaction is held out."""
