@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.errors import ConfigError, EvaluationError
-from enhancer.evaluation.diagnosing.diagnosis import DiagnosisInput, DiagnosticCheck, diagnose
+from enhancer.evaluation.diagnosing.checks import DiagnosticCheck
+from enhancer.evaluation.diagnosing.diagnosis import DiagnosisInput, diagnose
 from enhancer.evaluation.diagnosing.leaks import leak_evidence
+from enhancer.evaluation.diagnosing.note_checks import note_checks
 from enhancer.evaluation.diagnosing.wording import ProfileAndText
 from enhancer.evaluation.measuring.views import Views
 from enhancer.features import Sources, feature_table
 from enhancer.features.storing.records import embedding_text
 from enhancer.features.surveying.provenance import trace
+from enhancer.project.note_sample import sampled_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
     from enhancer.config.inputs import Input
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
-    from enhancer.evaluation.diagnosing.diagnosis import Diagnosis, Level
+    from enhancer.evaluation.diagnosing.checks import Level
+    from enhancer.evaluation.diagnosing.diagnosis import Diagnosis
     from enhancer.evaluation.diagnosing.leaks import LeakEvidence
     from enhancer.features.surveying.provenance import Provenance
     from enhancer.project.parts import ProjectParts
@@ -66,8 +70,9 @@ def diagnose_profiles(parts: ProjectParts) -> Diagnosis:
         inputs.append(DiagnosisInput(kind=kind, ids=ids, vectors=vectors, profiles=profiles))
     if not inputs:
         raise ConfigError("there is nothing to diagnose: no entity has a profile or a text", hint="see [prompts.item]")
-    leaks = _leak_check(parts)
-    return diagnose(inputs, Views(split), pool=parts.semantics.pool, more_checks=leaks, seed=settings.seed)
+    more = [check for notes in sampled_notes(parts) for check in note_checks(notes, seed=settings.seed)]
+    more += _leak_check(parts)
+    return diagnose(inputs, Views(split), pool=parts.semantics.pool, more_checks=more, seed=settings.seed)
 
 
 def refuse_leaks(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:

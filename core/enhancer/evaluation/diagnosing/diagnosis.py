@@ -6,8 +6,8 @@ vectors have interactions in common, more often than with shuffled vectors? The 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from enhancer.evaluation.diagnosing.agreement import (
     interaction_columns,
     measure_agreement,
 )
+from enhancer.evaluation.diagnosing.checks import BADNESS, DiagnosticCheck, Level, Topic, at_least, at_most, percent
 from enhancer.evaluation.diagnosing.geometry import effective_rank, mean_cosine, unit_rows
 from enhancer.evaluation.diagnosing.wording import ECHO, NEAR, wording_stats
 from enhancer.evaluation.measuring.metrics import PairList, evaluate
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from enhancer.evaluation.diagnosing.wording import ProfileAndText
     from enhancer.evaluation.measuring.views import Views
     from enhancer.evaluation.running.vectors import FloatMatrix
-
-Level = Literal["good", "fair", "poor", "unknown"]
-Topic = Literal["coverage", "duplicates", "near-duplicates", "echo", "spread", "agreement", "alone", "leak"]
-"""DiagnosisInput of a check: a stable key for programs, whereas its name is for people."""
 
 # Thresholds of the levels good and fair.
 COVERAGE = (0.95, 0.70)
@@ -82,20 +79,6 @@ class DiagnosisInput:
     with rows of zeros for entities without a vector."""
     profiles: Iterable[ProfileAndText] | None = None
     """Profiles with their texts; None if no LLM writes profiles."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiagnosticCheck:
-    """Result of one check."""
-
-    topic: Topic
-    name: str
-    kind: Kind
-    level: Level
-    words: str
-    source: str = ""
-    """Input of the vectors (``profile``, ``text``, ``profile + text``); empty for checks without vectors."""
-    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +151,7 @@ def _coverage(one: DiagnosisInput, views: Views) -> DiagnosticCheck:
     interactions = float(counts[has].sum() / max(int(counts.sum()), 1))
     share = float(has.mean()) if len(has) else 0.0
     words = (
-        f"{_percent(share)} of {len(has):,} {one.kind}s have a vector; they account for {_percent(interactions)} of "
+        f"{percent(share)} of {len(has):,} {one.kind}s have a vector; they account for {percent(interactions)} of "
         "the training interactions"
     )
     examples = [one.ids[row] for row in np.flatnonzero(~has)[:5]]
@@ -176,7 +159,7 @@ def _coverage(one: DiagnosisInput, views: Views) -> DiagnosticCheck:
         more = ", ..." if np.count_nonzero(~has) > len(examples) else ""
         words += f"; without a vector: {', '.join(examples)}{more}"
     values = {"share": share, "of_interactions": interactions, "without": int(np.count_nonzero(~has))}
-    return _check("coverage", one, _at_least(min(share, interactions), COVERAGE), words, values)
+    return _check("coverage", one, at_least(min(share, interactions), COVERAGE), words, values)
 
 
 def _wording(one: DiagnosisInput, profiles: Iterable[ProfileAndText], seed: int) -> list[DiagnosticCheck]:
@@ -191,16 +174,16 @@ def _wording(one: DiagnosisInput, profiles: Iterable[ProfileAndText], seed: int)
         _check(
             "duplicates",
             one,
-            _at_most(duplicates, DUPLICATES),
-            f"{found.duplicates:,} of {found.profiles:,} profiles ({_percent(duplicates)}) have exactly the same words "
+            at_most(duplicates, DUPLICATES),
+            f"{found.duplicates:,} of {found.profiles:,} profiles ({percent(duplicates)}) have exactly the same words "
             "as another" + (f": {groups}" if groups else ""),
             {"share": duplicates, "profiles": found.profiles, "examples": found.examples},
         ),
         _check(
             "near-duplicates",
             one,
-            _at_most(near, NEAR_DUPLICATES),
-            f"{_percent(near)} of {found.compared:,} profiles{sample} share at least {NEAR:.0%} of their phrases with "
+            at_most(near, NEAR_DUPLICATES),
+            f"{percent(near)} of {found.compared:,} profiles{sample} share at least {NEAR:.0%} of their phrases with "
             "another",
             {"share": near, "compared": found.compared, "median_words": found.median_words},
         ),
@@ -208,11 +191,11 @@ def _wording(one: DiagnosisInput, profiles: Iterable[ProfileAndText], seed: int)
     if found.echo is not None:
         share = found.echoes / found.with_text
         words = (
-            f"{_percent(share)} of {found.with_text:,} profiles repeat their text: at least {ECHO:.0%} of their words "
-            f"are in it; on average {_percent(found.echo)} of a profile's words are in its text"
+            f"{percent(share)} of {found.with_text:,} profiles repeat their text: at least {ECHO:.0%} of their words "
+            f"are in it; on average {percent(found.echo)} of a profile's words are in its text"
         )
         values = {"share": share, "mean_overlap": found.echo, "with_text": found.with_text}
-        checks.append(_check("echo", one, _at_most(share, ECHOES), words, values))
+        checks.append(_check("echo", one, at_most(share, ECHOES), words, values))
     return checks
 
 
@@ -223,7 +206,7 @@ def _spread(one: DiagnosisInput, source: str, table: FloatMatrix) -> DiagnosticC
         return _check("spread", one, "unknown", "fewer than two entities have a vector", {}, source=source)
     cosine, rank = mean_cosine(vectors), effective_rank(vectors)
     largest = min(len(vectors) - 1, vectors.shape[1])
-    level = max(_at_most(cosine, COSINE), _at_least(rank / largest, RANK), key=_BADNESS.__getitem__)
+    level = max(at_most(cosine, COSINE), at_least(rank / largest, RANK), key=BADNESS.__getitem__)
     words = f"the mean cosine of two {one.kind}s is {cosine:.2f}; the effective rank is {rank:.0f} of {largest}"
     if level == "poor":
         words += f": the vectors have collapsed and hardly distinguish {one.kind}s"
@@ -249,12 +232,12 @@ def _agreement(one: DiagnosisInput, views: Views, seed: int) -> list[DiagnosticC
         low, high = found.interval or (0.0, 0.0)
         lift = found.lift
         by_size = min(
-            _at_least(found.overlap - found.shuffled, EXCESS), _at_least(lift or 0.0, LIFT), key=_BADNESS.__getitem__
+            at_least(found.overlap - found.shuffled, EXCESS), at_least(lift or 0.0, LIFT), key=BADNESS.__getitem__
         )
         level: Level = "poor" if low <= 0 else "good" if lift is None else by_size
         words = (
-            f"of {article} {one.kind}'s {NEIGHBOURS} nearest neighbours by {source}, {_percent(found.overlap)} are "
-            f"among the {NEIGHBOURS} nearest by interactions; with shuffled vectors {_percent(found.shuffled)}"
+            f"of {article} {one.kind}'s {NEIGHBOURS} nearest neighbours by {source}, {percent(found.overlap)} are "
+            f"among the {NEIGHBOURS} nearest by interactions; with shuffled vectors {percent(found.shuffled)}"
         )
         if lift is not None:
             words += f" (a factor of {lift:.1f})"
@@ -305,10 +288,10 @@ def _alone(
             continue
         real, chance = recall_of(table), recall_of(shuffled(table, seed))
         factor = real / chance if chance else None
-        level: Level = "good" if factor is None and real else "poor" if factor is None else _at_least(factor, ALONE)
+        level: Level = "good" if factor is None and real else "poor" if factor is None else at_least(factor, ALONE)
         words = (
-            f"without training, vectors of {source} alone find {_percent(real)} of the validation items in the top 20; "
-            f"shuffled vectors find {_percent(chance)}, popularity {_percent(by_popularity)}"
+            f"without training, vectors of {source} alone find {percent(real)} of the validation items in the top 20; "
+            f"shuffled vectors find {percent(chance)}, popularity {percent(by_popularity)}"
         )
         values = {"recall@20": real, "shuffled": chance, "popularity": by_popularity, "users": len(users)}
         checks.append(_check("alone", one, level, words, values, source=source))
@@ -330,29 +313,18 @@ def _verdict(checks: Sequence[DiagnosticCheck]) -> tuple[Level, str]:
     if main.level == "poor":
         return "poor", (
             "This feature hardly stands a chance: neighbours by vector are not neighbours by interactions "
-            f"({_percent(overlap)} in common; with shuffled vectors {_percent(main.values['shuffled'])}).{problems}"
+            f"({percent(overlap)} in common; with shuffled vectors {percent(main.values['shuffled'])}).{problems}"
         )
     opening = "This feature stands a chance" if main.level == "good" else "This feature stands a small chance"
-    size = f"{_percent(overlap)} of them" if lift is None else f"{lift:.1f} times as many as with shuffled vectors"
+    size = f"{percent(overlap)} of them" if lift is None else f"{lift:.1f} times as many as with shuffled vectors"
     words = f"{opening}: neighbours by vector are also neighbours by interactions, {size}.{problems}"
     text = next((c for c in agreements if c.source == "text"), None)
     if text is not None and text is not main and text.level != "unknown" and text.values["overlap"] >= overlap:
         words += (
-            f" But raw text agrees with interactions at least as well ({_percent(text.values['overlap'])} of "
-            f"neighbours in common, against {_percent(overlap)}): the LLM has yet to show what it adds."
+            f" But raw text agrees with interactions at least as well ({percent(text.values['overlap'])} of "
+            f"neighbours in common, against {percent(overlap)}): the LLM has yet to show what it adds."
         )
     return ("fair" if poor and main.level == "good" else main.level), words
-
-
-_BADNESS = {"good": 0, "unknown": 1, "fair": 2, "poor": 3}
-
-
-def _at_least(value: float, edges: tuple[float, float]) -> Level:
-    return "good" if value >= edges[0] else "fair" if value >= edges[1] else "poor"
-
-
-def _at_most(value: float, edges: tuple[float, float]) -> Level:
-    return "good" if value <= edges[0] else "fair" if value <= edges[1] else "poor"
 
 
 def _check(
@@ -362,15 +334,3 @@ def _check(
     return DiagnosticCheck(
         topic=topic, name=name, kind=one.kind, level=level, words=words, values=values, source=source
     )
-
-
-def _percent(share: float) -> str:
-    """Format a share.
-
-    >>> _percent(0.5), _percent(0.0123), _percent(0.9999), _percent(1.0), _percent(0)
-    ('50%', '1.2%', '99.9%', '100%', '0%')
-    """
-    if share in (0, 1):
-        return f"{share:.0%}"
-    shown = min(max(share, 0.0001), 0.999) * 100
-    return f"{shown:.2f}%" if shown < 0.1 else f"{shown:.1f}%" if shown < 10 or shown > 99 else f"{shown:.0f}%"

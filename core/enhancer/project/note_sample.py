@@ -1,0 +1,72 @@
+"""Read the notes of a sample of entities, with what the model was shown when it wrote them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.contracts.record import PROFILE_ASPECT
+from enhancer.evaluation.diagnosing.note_checks import SAMPLE, Notes
+from enhancer.evaluation.diagnosing.wording import ProfileAndText
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from enhancer.contracts.record import Kind, Record
+    from enhancer.data import Entity
+    from enhancer.evaluation.running.vectors import FloatMatrix
+    from enhancer.project.parts import ProjectParts
+
+_KINDS: tuple[Kind, ...] = ("item", "user")
+
+
+def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Notes]:
+    """Yield the stored notes of each kind of entity that an LLM writes about.
+
+    Args:
+        parts: The project.
+        sample: Maximum number of entities of a kind; of more, a sample is drawn by the project's seed.
+    """
+    for kind in _KINDS:
+        spec = parts.pipeline.spec(kind) if getattr(parts.settings.prompts, kind).source == "llm" else None
+        if spec is None:
+            continue
+        entities = drawn(parts.pipeline.entities(kind), sample, parts.settings.seed)
+        if not entities:
+            continue
+        shown, _ = spec.prompts(entities)
+        ids = [entity.id for entity in entities]
+        by_aspect, vectors = {}, {}
+        for name, aspect in {"profile": PROFILE_ASPECT}.items():
+            records = parts.read_store.get(ids, kind=kind, aspect=aspect)
+            if not any(records):
+                continue
+            by_aspect[name] = [
+                ProfileAndText(id_, "" if record is None else record.profile, text)
+                for id_, record, text in zip(ids, records, shown, strict=True)
+            ]
+            vectors[name] = _vectors(records)
+        if by_aspect:
+            yield Notes(kind=kind, by_aspect=by_aspect, vectors=vectors)
+
+
+def drawn(entities: Iterable[Entity], sample: int, seed: int) -> list[Entity]:
+    """Draw entities at random in one pass (reservoir sampling), in the order of the table."""
+    rng = np.random.default_rng(seed)
+    kept: list[tuple[int, Entity]] = []
+    for number, entity in enumerate(entities):
+        if number < sample:
+            kept.append((number, entity))
+        elif (place := int(rng.integers(number + 1))) < sample:
+            kept[place] = number, entity
+    return [entity for _, entity in sorted(kept, key=lambda one: one[0])]
+
+
+def _vectors(records: list[Record | None]) -> FloatMatrix:
+    width = next(len(record.vector) for record in records if record is not None)
+    table = np.zeros((len(records), width), np.float32)
+    for row, record in enumerate(records):
+        if record is not None:
+            table[row] = record.vector
+    return table
