@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.contracts.record import PROFILE_ASPECT
 from enhancer.evaluation.diagnosing.note_checks import SAMPLE, Notes
 from enhancer.evaluation.diagnosing.wording import ProfileAndText
+from enhancer.features.reading.table import aspect_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,8 @@ def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Note
         sample: Maximum number of entities of a kind; of more, a sample is drawn by the project's seed.
     """
     for kind in _KINDS:
-        spec = parts.pipeline.spec(kind) if getattr(parts.settings.prompts, kind).source == "llm" else None
+        names = parts.settings.notes(kind)
+        spec = parts.pipeline.spec(kind) if names else None
         if spec is None:
             continue
         entities = drawn(parts.pipeline.entities(kind), sample, parts.settings.seed)
@@ -38,8 +39,8 @@ def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Note
         shown, _ = spec.prompts(entities)
         ids = [entity.id for entity in entities]
         by_aspect, vectors = {}, {}
-        for name, aspect in {"profile": PROFILE_ASPECT}.items():
-            records = parts.read_store.get(ids, kind=kind, aspect=aspect)
+        for name in names:
+            records = parts.read_store.get(ids, kind=kind, aspect=aspect_of(name))
             if not any(records):
                 continue
             by_aspect[name] = [
@@ -48,7 +49,8 @@ def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Note
             ]
             vectors[name] = _vectors(records)
         if by_aspect:
-            yield Notes(kind=kind, by_aspect=by_aspect, vectors=vectors)
+            knowledge = getattr(parts.settings.prompts, kind).knowledge
+            yield Notes(kind=kind, by_aspect=by_aspect, vectors=vectors, knowledge=knowledge)
 
 
 def drawn(entities: Iterable[Entity], sample: int, seed: int) -> list[Entity]:

@@ -39,7 +39,7 @@ def missing(note, text, others=ENGLISH):
         ("Tom Hanks moves out.", "Big", ["Tom Hanks"]),  # opens the sentence, but is known as a name
         ("Before Tom Hanks moves out.", "Big", ["Tom Hanks"]),
         ("Moves out. Before long, some see it. Dark!", "Big", []),
-        ("Stunning: Laid-back and Post-war scenes.", "Big", []),
+        ("Stunning: Laid-back. Post-war scenes.", "Big", []),
         ("It was made by Pixar\u2019s own hands.", "pixar", []),
         ("Hitchcock's spirit, made Hitchcockian.", "a film by Hitchcock", []),
         ("Set in Hong Kong.", "HongKong nights", []),
@@ -99,7 +99,7 @@ def test_names_are_not_compared_between_scripts():
         ("Part 4 of the series.", "Rocky IV", []),
         ("A budget of 1,000,000 crowns.", "1000000", []),
         ("A score of 7.5 in all.", "rated 7,5", []),
-        ("It has U2, R2-D2 and Blink-182 in 3D, 24/7.", "a film", []),
+        ("It has U2, R2-D2 and blink-182 in 3D, 24/7.", "a film", []),
         ("A man in his forties with two friends.", "a film", []),
     ],
 )

@@ -280,7 +280,10 @@ class _Source:
     def has(self, fact: Fact) -> bool:
         """Return whether the text has a fact, or cannot be compared with it."""
         if fact.kind == "name":
-            return not self._has_capitals or all(form in self._numbers or self._has_word(form) for form in fact.forms)
+            as_one = "".join(fact.forms)
+            if not self._has_capitals or (len(as_one) > 4 and as_one in self._compact):
+                return True
+            return all(form in self._numbers or self._has_word(form) for form in fact.forms)
         match = _NUMBER.match(fact.words)
         assert match is not None
         number, ending = _value(match.group()), fact.words[match.end() :]
