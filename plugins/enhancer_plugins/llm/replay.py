@@ -11,6 +11,8 @@ from enhancer.contracts import Completion, Context, LLMProvider, Options, Price,
 from enhancer.errors import ConfigError, DataError, RequestError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enhancer.contracts import Key
 
 _BUNDLED = Path(__file__).parent / "recorded"
@@ -21,13 +23,15 @@ class ReplayOptions(Options):
     """Options of ``replay``."""
 
     path: str = "movielens-100k"
-    """A bundled recording (movielens-100k), or a JSONL file: {"id": …, "profile": …, "tags": […]}, a line per item."""
+    """A bundled recording (movielens-100k), or a JSONL file: {"id": …, "profile": …, "tags": […]}, a line per item.
+    Aspects are further fields of the line, under their names."""
 
 
 class Replay(LLMProvider):
     """Returns recorded answers by the ids of the subjects; the prompt is ignored.
 
-    A line with ``"kind": "user"`` belongs to a user, other lines to items. All other fields form the answer.
+    A line with ``"kind": "user"`` belongs to a user, other lines to items. The answer consists of the other fields: of
+    those that the schema of the request describes, if it has one.
     """
 
     options_class = ReplayOptions
@@ -60,26 +64,43 @@ class Replay(LLMProvider):
         """Return the recorded answer.
 
         Raises:
-            RequestError: The request has no subjects, or there is no recorded answer for one of them.
+            RequestError: The request has no subjects, or there is no recorded answer for one of them, or the answer
+                lacks a field that the schema requires.
         """
         if not request.subjects:
             raise RequestError("replay: the request has no subjects")
+        schema = _schema_of_one(request)
+        answers = [self._answer(subject, schema) for subject in request.subjects]
         if request.grouped:
-            items = [{"id": subject.id, **self._answer(subject)} for subject in request.subjects]
-            text = json.dumps({"items": items}, ensure_ascii=False)
+            ids = [{"id": subject.id} for subject in request.subjects]
+            text = json.dumps(
+                {"items": [{**id_, **answer} for id_, answer in zip(ids, answers, strict=True)]}, ensure_ascii=False
+            )
         else:
-            text = json.dumps(self._answer(request.subjects[0]), ensure_ascii=False)
+            text = json.dumps(answers[0], ensure_ascii=False)
         # The cost of this call is zero; the token counts of the recorded call are unknown.
         return Completion(text=text, cost_usd=0.0, model=f"replay/{self._path.stem}")
 
-    def _answer(self, subject: Key) -> dict[str, Any]:
+    def _answer(self, subject: Key, schema: Mapping[str, Any]) -> dict[str, Any]:
         line = self._load().get((subject.kind, subject.id))
         if line is None:
             raise RequestError(
                 f"replay: {self._path.name} has no answer for {subject.kind} {subject.id!r}",
                 hint="use a live model for entities that were not recorded",
             )
-        return {name: value for name, value in json.loads(line).items() if name not in _KEYS}
+        described = schema.get("properties")
+        answer = {
+            name: value
+            for name, value in json.loads(line).items()
+            if name not in _KEYS and (described is None or name in described)
+        }
+        for name in schema.get("required", ()):
+            if name not in answer and name not in _KEYS:
+                raise RequestError(
+                    f"replay: {self._path.name} has no {name!r} for {subject.kind} {subject.id!r}",
+                    hint="ask for what was recorded, or use a live model",
+                )
+        return answer
 
     def _load(self) -> dict[tuple[str, str], bytes]:
         if self._answers is not None:
@@ -100,6 +121,15 @@ class Replay(LLMProvider):
         self._digest = digest.hexdigest()[:16]
         self._answers = answers
         return answers
+
+
+def _schema_of_one(request: Request) -> Mapping[str, Any]:
+    """Return the schema of the answer about one entity; an empty one if the request has none."""
+    schema = request.schema or {}
+    if not request.grouped:
+        return schema
+    elements: Mapping[str, Any] = schema.get("properties", {}).get("items", {}).get("items", {})
+    return elements
 
 
 def _key(line: bytes, where: str) -> tuple[str, str]:

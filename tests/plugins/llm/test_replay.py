@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from enhancer.contracts import Context, Key, Message, Price, Request
 from enhancer.errors import ConfigError, DataError, RequestError
+from enhancer.prompts.schema import PROFILE_SCHEMA, group_schema
 from enhancer_plugins.llm import replay as module
 from enhancer_plugins.llm.replay import Replay, ReplayOptions
 
@@ -15,14 +17,26 @@ def make(path="movielens-100k", root="."):
     return Replay(ReplayOptions(path=str(path)), Context(root=Path(root)))
 
 
-def request(*ids, kind="item", grouped=False):
+MOOD = {
+    "type": "object",
+    "properties": {"mood": {"type": "string"}, "confidence": {"enum": ["low", "medium", "high"]}},
+    "required": ["mood", "confidence"],
+    "additionalProperties": False,
+}
+
+
+def request(*ids, kind="item", grouped=False, schema=None):
     return Request(
-        messages=(Message("user", "?"),), model="m", subjects=tuple(Key(kind, n) for n in ids), grouped=grouped
+        messages=(Message("user", "?"),),
+        model="m",
+        schema=schema,
+        subjects=tuple(Key(kind, n) for n in ids),
+        grouped=grouped,
     )
 
 
 async def test_one_answer():
-    done = await make().complete(request("1"))
+    done = await make().complete(request("1", schema=PROFILE_SCHEMA))
     answer = json.loads(done.text)
     assert set(answer) == {"profile", "tags"}
     assert answer["profile"].startswith("Jealousy, loyalty")
@@ -34,6 +48,24 @@ async def test_a_batch_keeps_ids():
     answer = json.loads((await make().complete(request("3", "1", grouped=True))).text)
     assert [item["id"] for item in answer["items"]] == ["3", "1"]
     assert answer["items"][1]["profile"].startswith("Jealousy")
+
+
+async def test_the_schema_decides_which_of_the_recorded_fields_are_given():
+    assert json.loads((await make().complete(request("1", schema=MOOD))).text) == {
+        "mood": "Bright, quick and warm-hearted, with witty banter, gentle peril in a scary neighbour's house, and "
+        "glossy computer images that still feel playful.",
+        "confidence": "high",
+    }
+    done = await make().complete(request("3", "1", grouped=True, schema=group_schema(MOOD)))
+    assert [set(item) for item in json.loads(done.text)["items"]] == [{"id", "mood", "confidence"}] * 2
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_a_field_that_was_not_recorded_is_named(tmp_path, grouped):
+    (tmp_path / "mine.jsonl").write_text('{"id": "7", "profile": "P"}\n')
+    asked = request("7", grouped=grouped, schema=group_schema(MOOD) if grouped else MOOD)
+    with pytest.raises(RequestError, match=r"mine\.jsonl has no 'mood' for item '7'"):
+        await make("mine.jsonl", tmp_path).complete(asked)
 
 
 @pytest.mark.parametrize("which", [request("99999"), request("1", kind="user"), request("1", "99999", grouped=True)])
@@ -52,6 +84,8 @@ def test_all_items_of_movielens_are_there():
     assert set(provider._load()) == {("item", str(n)) for n in range(1, 1683)}
     rows = [json.loads(line) for line in provider._load().values()]
     assert all(row["profile"].strip() and len(row["tags"]) == 4 for row in rows)
+    assert all(70 < len(row[note]) < 210 for row in rows for note in ("plot", "mood", "audience", "making"))
+    assert Counter(row["confidence"] for row in rows) == {"high": 1486, "medium": 169, "low": 27}
     assert (Path(module.__file__).parent / "recorded" / "movielens-100k.md").exists()
 
 
