@@ -107,6 +107,8 @@ def ablation(result: Mapping[str, Any]) -> str:
     parts: list[str] = []
     if isinstance(verdicts := result.get("verdict"), dict):
         parts += [prose(verdict) for verdict in verdicts.values()]  # each begins with the stratum it is about
+    if left_out := result.get("left_out"):
+        parts.append(_left_out(left_out))
     parts.append(_metrics("arm", arms, result.get("reference") or {}, metrics))
     cold: Mapping[str, Any] = (result.get("strata") or {}).get("cold", {}).get("arms", {})
     if cold.keys() > arms.keys():  # content baselines stand beside the arms
@@ -145,6 +147,22 @@ def _strata(strata: Mapping[str, Any], arms: Sequence[str], metric: str) -> str:
         for name, stratum in strata.items()
     ]
     return table([f"{metric} by stratum", *arms], rows, right=range(1, len(arms) + 1))
+
+
+def _left_out(found: Mapping[str, Any]) -> str:
+    """Render what is lost without each input: a row for each, a column for each panel."""
+    inputs, metric = found["inputs"], found["metric"]
+    panels = list(next(iter(inputs.values()))["panels"])
+    rows = []
+    for name, one in inputs.items():
+        cells = []
+        for panel in panels:
+            gain = one["panels"][panel][metric]
+            between = "" if gain["interval"] is None else " ({:+.4f} to {:+.4f})".format(*gain["interval"])
+            cells.append(f"{gain['gain']:+.4f}{between}")
+        rows.append([name, *cells, one["worth"]])
+    head = [f"{metric} lost without", *panels, ""]
+    return table(head, rows, right=range(1, len(panels) + 1))
 
 
 def _mean_and_deviation(metric: Mapping[str, Any] | None) -> str:

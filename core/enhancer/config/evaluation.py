@@ -105,6 +105,8 @@ class EvaluationConfig(Options):
     controls: bool = True
     """Whether to add arms that are not listed, if any arm uses vectors: the fuser of ``[fuser]``, ``text`` and
     ``placebo``."""
+    aspects: Literal["leave-one-out"] | None = None
+    """``leave-one-out``: an arm without each of the inputs of ``[embedder]``, to tell which of them earn their keep."""
     arm: dict[str, ArmConfig] = Field(default_factory=dict)
     """Definitions of further arms."""
     baseline: str | None = None

@@ -13,6 +13,7 @@ from enhancer.errors import ConfigError, EvaluationError, did_you_mean
 from enhancer.evaluation.executor import Executor
 from enhancer.evaluation.judging.comparing import compare_arms
 from enhancer.evaluation.judging.controls import controls_by_arm
+from enhancer.evaluation.judging.left_out import compare_left_out
 from enhancer.evaluation.judging.new_items import EVERYTHING, NewItems
 from enhancer.evaluation.judging.result import Ablation
 from enhancer.evaluation.judging.verdict import verdicts
@@ -93,12 +94,13 @@ def run_ablation(
         searched = _search(executor, arms, search, seed=max(seeds) + 1, listener=listener)
         arms = [each.arm for each in searched]
     # Seeds are the outer loop, so an ablation that is interrupted half-way can already compare all arms.
-    inputs = content_inputs(arms, experiment.panels)
+    compared = [arm for arm in arms if arm.left_out is None]
+    inputs = content_inputs(compared, experiment.panels)
     bare = _without_vectors(arms, baseline)
     requests = [RunRequest(arm, seed, ridges=inputs if arm.name == bare else ()) for seed in seeds for arm in arms]
     runs = executor.run(requests, listener)
     content = _content_baselines(experiment, inputs, [run for run in runs if run.arm == bare])
-    controls, metrics = controls_by_arm(arms), experiment.metrics
+    controls, metrics = controls_by_arm(compared), experiment.metrics
     findings = {
         stratum.name: compare_arms(
             stratum,
@@ -112,18 +114,19 @@ def run_ablation(
         for panel in experiment.panels
         for stratum in panel.strata
     }
-    shares = _new_items(experiment, findings, arms, runs)
-    validation = {arm.name: [run.validation for run in runs if run.arm == arm.name] for arm in arms}
+    shares = _new_items(experiment, findings, compared, runs)
+    validation = {arm.name: [run.validation for run in runs if run.arm == arm.name] for arm in compared}
     return Ablation(
-        arms=list(arms),
+        arms=compared,
         controls=controls,
         baseline=baseline,
         metrics=list(metrics),
         seeds=list(seeds),
         findings=findings,
         runs=runs,
-        verdicts=verdicts(findings, arms, controls, baseline, metrics[0], validation=validation, shares=shares),
+        verdicts=verdicts(findings, compared, controls, baseline, metrics[0], validation=validation, shares=shares),
         new_items=shares,
+        left_out=compare_left_out(arms, runs, findings, metrics),
         facts=split_facts(experiment.views),
         searched={each.arm.name: each for each in searched},
         seconds=time.perf_counter() - started,

@@ -12,6 +12,7 @@ from enhancer.errors import PluginError
 from enhancer.evaluation import Reference, Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.report import write_report
+from enhancer.evaluation.reporting.sections import left_out_section
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.progress import Progress
 from enhancer.project.profile_checks import refuse_leaks
@@ -89,6 +90,7 @@ def ablate(
             facts=_facts(parts) | origin,
             settings=settings.model_dump(mode="json"),
             sections=[
+                *([] if ablation.left_out is None else [left_out_section(ablation.left_out)]),
                 *([] if choice is None else [choice_section(choice)]),
                 *(() if sections is None else sections(ablation)),
             ],

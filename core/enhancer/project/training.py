@@ -26,7 +26,7 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
     settings = parts.settings
     seed = settings.seed if seed is None else seed
     fuser = parts.fuser()
-    arm = Arm("train", settings.fuser.use, settings.fuser.options, semantic=fuser.uses_semantics)
+    arm = Arm("train", settings.fuser.use, settings.fuser.options, settings.inputs, semantic=fuser.uses_semantics)
     started = time.perf_counter()
     if parts.auto is None:
         backbone = parts.backbone()

@@ -20,7 +20,7 @@ class Controls:
     placebo: Arm | None = None
     """The most similar arm with shuffled vectors; see :func:`recipe_differences`."""
     text: Arm | None = None
-    """The most similar arm on raw text; None for an arm without LLM profiles."""
+    """The most similar arm on raw text; None for an arm without notes of an LLM."""
 
     def by_role(self) -> dict[str, Arm]:
         """Return the controls that exist, by field name."""
@@ -45,7 +45,7 @@ def controls_of(arm: Arm, arms: Sequence[Arm]) -> Controls:
         next((other for other in arms if not other.semantic and same_backbone(arm, other)), None),
         most_similar([other for other in arms if other.semantic and other.shuffle]),
         most_similar([other for other in arms if other.semantic and not other.shuffle and other.inputs == ("text",)])
-        if "profile" in arm.inputs
+        if arm.has_notes
         else None,
     )
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.choosing.choice import BackboneChoice
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Finding
+    from enhancer.evaluation.judging.left_out import LeftOut
     from enhancer.evaluation.judging.new_items import NewItems
     from enhancer.evaluation.judging.verdict import Verdict
     from enhancer.evaluation.running.arms import Arm
@@ -24,7 +25,7 @@ class Ablation:
     """Result of an ablation: findings, runs and verdicts."""
 
     arms: list[Arm]
-    """All arms; after a search, with the best options."""
+    """The arms that are compared with the baseline; after a search, with the best options."""
     controls: dict[str, Controls]
     """The controls of every arm, by the arm's name."""
     baseline: str
@@ -33,10 +34,13 @@ class Ablation:
     findings: dict[str, Finding]
     """Findings by stratum, ``all`` first."""
     runs: list[ArmRun]
+    """All runs, those of the arms that lack an input included."""
     verdicts: dict[str, Verdict]
     """Verdicts on ``all``, ``tail`` and ``cold``, as far as these panels exist."""
     new_items: NewItems | None = None
     """Shares of new items in the lists of each arm; None without held-out items."""
+    left_out: LeftOut | None = None
+    """Arms that lack an input against the arm with all of them; None without ``[evaluation] aspects``."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Sizes of the split: users, items, interactions of each part, and test pairs that are not scored."""
     searched: dict[str, SearchResult] = field(default_factory=dict)
@@ -58,8 +62,9 @@ class Ablation:
 
     @property
     def verdict(self) -> dict[str, str]:
-        """The verdicts as sentences, by panel."""
-        return {name: verdict.text for name, verdict in self.verdicts.items()}
+        """The verdicts as sentences, by panel; ``inputs`` is about the inputs that were left out in turn."""
+        found = {name: verdict.text for name, verdict in self.verdicts.items()}
+        return found if self.left_out is None else {**found, "inputs": self.left_out.verdict}
 
     @property
     def beyond_accuracy(self) -> dict[str, dict[str, list[float]]]:
@@ -109,6 +114,7 @@ class Ablation:
             ],
             **({"new_items": self.new_items.to_json()} if self.new_items is not None else {}),
             **({"search": {name: each.to_json() for name, each in self.searched.items()}} if self.searched else {}),
+            **({} if self.left_out is None else {"left_out": self.left_out.to_json()}),
             **({} if self.choice is None else self._choice_json(self.choice)),
             "facts": self.facts,
             "seconds": self.seconds,

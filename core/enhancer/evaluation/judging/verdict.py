@@ -251,7 +251,7 @@ class _PanelJudge:
         text_arm = self.controls[best.name].text
         if text_arm is not None:
             sentences.append(self._against_text(best, text_arm))
-        if best.inputs == ("text",) and any("profile" in arm.inputs for arm in candidates):
+        if best.inputs == ("text",) and any(arm.has_notes for arm in candidates):
             sentences.append("The best arm uses raw text: this gain needs no LLM")
         return _Judgement(level, opening, sentences, best)
 

@@ -299,10 +299,11 @@ def _pairs(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[
 
 
 def _curves(ablation: Ablation, metric: str, colours: Mapping[str, str]) -> list[dict[str, Any]]:
-    made = []
+    made: list[dict[str, Any]] = []
+    shown = [run for run in ablation.runs if run.arm in colours]  # arms that lack an input have no colour
     for key, label in (("metric", f"validation {metric_label(metric)}"), ("loss", "training loss")):
         runs = []
-        for run in ablation.runs:
+        for run in shown:
             points = [(entry["epoch"], entry[key]) for entry in run.history if key in entry and "epoch" in entry]
             if points:
                 xs, ys = zip(*points, strict=True)

@@ -9,8 +9,10 @@ import numpy as np
 
 from enhancer.evaluation.judging.findings import sample_std
 from enhancer.evaluation.judging.formatting import format_change, format_number, metric_label
+from enhancer.evaluation.judging.left_out import signed
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
+from enhancer.evaluation.reporting.blocks import ReportSection, ReportTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from enhancer.evaluation.judging.findings import Comparison
+    from enhancer.evaluation.judging.left_out import LeftOut
     from enhancer.evaluation.judging.result import Ablation
     from enhancer.evaluation.reporting.gallery import Gallery
     from enhancer.evaluation.running.search_result import SearchResult
@@ -33,7 +36,7 @@ def cost_plots(
         seconds = [run.seconds for run in ablation.runs if run.arm == arm.name]
         reached = ablation.overall.mean(arm.name, metric)
         times.append((arm.name, colours[arm.name], sum(seconds) / len(seconds), reached))
-        profiled = arm.semantic and "profile" in arm.inputs and gallery is not None
+        profiled = arm.semantic and arm.has_notes and gallery is not None
         price = 0.0 if not profiled or gallery is None else gallery.tokens if unknown else gallery.cost_usd or 0.0
         costs.append(
             (
@@ -50,6 +53,27 @@ def cost_plots(
         label = f"gain in {metric_label(metric)} against the cost of profiles in {unit}"
         made.append(_figure(label, plots.scatter(costs, label, f"{unit}, paid once", "gain over the baseline")))
     return made
+
+
+def left_out_section(found: LeftOut) -> ReportSection:
+    """Return the table of what is lost without each input."""
+    metric = metric_label(found.metric)
+    panels = list(next(iter(found.gains.values())))
+    rows = []
+    for name, by_panel in found.gains.items():
+        cells = []
+        for panel in panels:
+            one = by_panel[panel][found.metric]
+            interval = one.gain.interval()
+            between = "" if interval is None else f" ({signed(interval[0])} to {signed(interval[1])})"
+            cells.append(f"{signed(one.gain.delta)}{between}: {one.worth}")
+        rows.append([name, *cells, found.worth(name)])
+    text = (
+        f"{found.verdict} Each number is what {found.whole} gains over the same arm without the input, with its 95% "
+        "interval over users and seeds; p by Holm over the inputs."
+    )
+    columns = ["input", *(f"{metric}, {panel}" for panel in panels), "in all"]
+    return ReportSection("Which inputs earn their keep?", text, [ReportTable(columns, rows)])
 
 
 def search_table(ablation: Ablation) -> list[dict[str, Any]]:

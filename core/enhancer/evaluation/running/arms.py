@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from enhancer.config.inputs import PROFILE, TEXT, all_texts, averaged, texts_of, without
 from enhancer.errors import ConfigError, did_you_mean
+from enhancer.evaluation.judging.wording import enumerate_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from enhancer.config import Settings
     from enhancer.config.inputs import Input
@@ -36,6 +38,8 @@ class Arm:
     """The arm as configured, if a search has changed its options."""
     backbone: str | None = None
     """Name of the backbone, if it was chosen for this arm; None for that of ``[backbone]``."""
+    left_out: Input | None = None
+    """The text that it lacks of the inputs of ``[embedder]``; None for an arm of its own."""
 
     @property
     def configured(self) -> Arm:
@@ -47,9 +51,12 @@ class Arm:
         """Short description for reports."""
         if not self.semantic:
             return "interactions only, no vectors"
-        kinds = {"profile": "LLM profiles", "text": "raw text, no LLM"}
-        source = "LLM profiles and raw text" if len(self.inputs) > 1 else kinds[self.inputs[0]]
-        return f"{source}{', shuffled (placebo)' if self.shuffle else ''}, by {self.fuser}"
+        return f"{described(self.inputs)}{', shuffled (placebo)' if self.shuffle else ''}, by {self.fuser}"
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether anything that an LLM wrote is among the inputs."""
+        return any(text != TEXT for text in all_texts(self.inputs))
 
     def same_recipe(self, other: Arm) -> bool:
         """Check whether both arms train the same model."""
@@ -73,7 +80,8 @@ def resolve_arms(
     that does. ``text`` is left out if it repeats another arm (``[prompts.item] source = "text"``). With
     ``[evaluation] controls``, arms are appended that are not listed: the configured fuser, which ``enhancer train``
     would train, with a placebo of its own; ``text``; and ``placebo``. None is appended that would repeat an arm, or if
-    no listed arm uses vectors.
+    no listed arm uses vectors. With ``[evaluation] aspects``, an arm without each of the inputs follows, and the arm
+    with all of them if no other is.
 
     Args:
         settings: The configuration.
@@ -103,7 +111,59 @@ def resolve_arms(
         for arm in added:
             if arm is not None and not any(arm.same_recipe(other) for other in arms):
                 arms.append(arm)
-    return [arm for arm in arms if arm.name != TEXT_ARM or not any(_repeats(arm, other) for other in arms)]
+    arms = [arm for arm in arms if arm.name != TEXT_ARM or not any(_repeats(arm, other) for other in arms)]
+    if evaluation.aspects is not None:
+        arms += _leave_one_out(arms, settings, primary, uses_semantics)
+    return arms
+
+
+def _leave_one_out(
+    arms: Collection[Arm], settings: Settings, primary: str | None, uses_semantics: Callable[[str], bool]
+) -> list[Arm]:
+    """Return an arm without each text of ``[embedder] input``, after the arm with all of them unless it is there."""
+    inputs = settings.inputs
+    texts = all_texts(inputs)
+    if primary is None or len(texts) == 1:
+        what = f"[embedder] input names one alone, {texts[0]!r}" if len(texts) == 1 else "no fuser uses vectors"
+        raise ConfigError(
+            f"[evaluation] aspects = {settings.evaluation.aspects!r} compares inputs with each left out, but {what}",
+            hint='name several, such as input = ["*"], or remove the key',
+        )
+    taken = {arm.name for arm in arms} | {*settings.evaluation.arm}
+
+    def free(name: str) -> str:
+        return name if name not in taken else free(f"{name}-again")
+
+    options = settings.fuser.options if primary == settings.fuser.use else {}
+    whole = Arm(free(primary), primary, options, inputs, semantic=uses_semantics(primary))
+    known = next((arm for arm in arms if arm.same_recipe(whole)), None)
+    parts = [
+        replace(whole, name=free(f"without-{text}"), inputs=without(inputs, text), left_out=text) for text in texts
+    ]
+    return parts if known is not None else [whole, *parts]
+
+
+def described(inputs: Sequence[Input]) -> str:
+    """Describe inputs for people.
+
+    >>> described(["text", "plot", "mood"]), described(["plot+mood"])
+    ('plot and mood beside raw text', 'plot and mood as one text')
+    """
+    if tuple(inputs) == (TEXT,):
+        return "raw text, no LLM"
+    if set(inputs) == {PROFILE, TEXT}:
+        return "LLM profiles and raw text"
+    others = [name for name in inputs if name != TEXT]
+    found = enumerate_words([_described(name) for name in others])
+    return f"{found} beside raw text" if len(others) < len(inputs) else found
+
+
+def _described(name: Input) -> str:
+    means = averaged(name)
+    if len(means) > 1:
+        return f"the mean of {enumerate_words([_described(one) for one in means])}"
+    texts = ["LLM profiles" if text == PROFILE else "raw text" if text == TEXT else text for text in texts_of(name)]
+    return enumerate_words(texts) + (" as one text" if len(texts) > 1 else "")
 
 
 def _named_arm(
@@ -124,12 +184,15 @@ def _named_arm(
             hint='set [fuser] use, for example use = "align"',
         )
     options = settings.fuser.options if fuser == settings.fuser.use else {}
-    inputs: tuple[Input, ...] = ("text",) if name == TEXT_ARM else settings.inputs
+    if own.input or own.join:
+        inputs = settings.joined_inputs(own.input, own.join)
+    else:
+        inputs = (TEXT,) if name == TEXT_ARM else settings.inputs
     return Arm(
         name=name,
         fuser=fuser,
         fuser_options={**options, **own.options},
-        inputs=tuple(own.input) if own.input else inputs,
+        inputs=inputs,
         shuffle=name == PLACEBO_ARM if own.shuffle is None else own.shuffle,
         backbone_options=own.backbone,
         semantic=uses_semantics(fuser),
