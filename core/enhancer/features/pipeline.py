@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from enhancer.config.inputs import all_texts
+from enhancer.config.inputs import all_texts, stored_inputs, texts_of
 from enhancer.errors import PluginError
 from enhancer.features.generating.connections import (
     connect_batches,
@@ -17,6 +18,7 @@ from enhancer.features.generating.planning import make_plan
 from enhancer.features.kind_spec import KindSpec
 from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.storing.import_rules import ImportRules
+from enhancer.features.storing.joint_texts import JointSpec, embed_joint_texts, joint_texts
 from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.answers.answer_validator import AnswerValidator
@@ -88,7 +90,9 @@ class Pipeline:
         self._make_planner = provider if planner is None else planner
         self._make_embedder = embedder
         self._sources = sources if sources is not None else Sources.from_settings(settings, root)
-        self._inputs = all_texts(settings.joined_inputs(None) if inputs is None else tuple(inputs))
+        chosen = settings.joined_inputs(None) if inputs is None else tuple(inputs)
+        self._inputs = all_texts(chosen)
+        self._joint = tuple(name for name in stored_inputs(chosen) if len(texts_of(name)) > 1)
         self._on_record = on_record
         self._batch_providers = batch_providers
         self._total: int | None = None
@@ -133,7 +137,14 @@ class Pipeline:
             if journal is not None:
                 journal.close()
         self._total = plan.entities
-        return plan
+        fingerprint = None if counter is None else self._make_embedder().fingerprint
+        outdated = 0
+        for spec in self._joint_specs():
+            for one in joint_texts(spec, self._store, fingerprint):
+                outdated += one.is_outdated
+                if counter is not None:
+                    counter.add_joint(one)
+        return replace(plan, to_embed=plan.to_embed + outdated)
 
     def generate(
         self, listener: Listener = silent, *, retry_quarantined: bool = False, limit: int | None = None
@@ -173,7 +184,8 @@ class Pipeline:
             def interrupt(times: int) -> None:
                 runs[0].interrupt(times)
 
-            return _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
+            report = _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
+        return self._with_joint_texts(report, embedder, listener)
 
     def generate_offline(
         self,
@@ -245,7 +257,8 @@ class Pipeline:
             def interrupt(times: int) -> None:
                 runs[0].interrupt(times)
 
-            return _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
+            report = _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
+        return self._with_joint_texts(report, embedder, listener)
 
     def open_jobs(self) -> list[BatchJob]:
         """Return the open batch jobs. Calls no provider."""
@@ -267,6 +280,9 @@ class Pipeline:
         for spec in self._specs(self._planner()):
             for chunk in survey(spec, self._store, embedder):
                 counter.add(chunk)
+        for joint in self._joint_specs():
+            for one in joint_texts(joint, self._store, embedder):
+                counter.add_joint(one)
         self.count_vanished(counter)
         return counter.results()
 
@@ -311,6 +327,21 @@ class Pipeline:
 
     def _wants_profiles(self) -> bool:
         return any("profile" in self._needs(kind) for kind in _KINDS)
+
+    def _joint_specs(self) -> list[JointSpec]:
+        """Return the joint texts of each kind that has notes of its own among their parts."""
+        found = []
+        for kind in _KINDS:
+            notes, entities = {*self._settings.notes(kind)}, self._sources.of(kind)
+            names = tuple(name for name in self._joint if not notes.isdisjoint(texts_of(name)))
+            if names and entities is not None:
+                found.append(JointSpec(kind, entities, names))
+        return found
+
+    def _with_joint_texts(self, report: GenerationReport, embedder: Embedder, listener: Listener) -> GenerationReport:
+        """Embed the joint texts of what is stored by now, and count them."""
+        embedded = embed_joint_texts(self._joint_specs(), self._store, embedder, listener)
+        return replace(report, embedded=report.embedded + embedded)
 
     def _planner(self) -> LLMProvider | None:
         return self._make_planner() if self._wants_profiles() else None

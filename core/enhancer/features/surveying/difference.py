@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.record import Key, Kind, Record
     from enhancer.contracts.store import FeatureStore
+    from enhancer.features.storing.joint_texts import JointText
     from enhancer.features.surveying.survey import SurveyChunk
 
 Reason = Literal["text", "template", "model", "embedder"]
@@ -148,6 +149,22 @@ class DifferenceCounter:
             others = [row.id for row in found.to_embed if not row.changed]
             self._count_reembeds(one, others)
             one.fresh += found.texts - stale - len(others)
+
+    def add_joint(self, one: JointText) -> None:
+        """Count one joint text, whose parts have been counted by :meth:`add`."""
+        found = self._of(one.kind, one.name)
+        found.entities += 1
+        self._records_seen += one.state in ("fresh", "text", "embedder")
+        if one.state == "fresh":
+            found.fresh += 1
+        elif one.state == "new":
+            found.new += 1
+            found.add_example("new", one.id)
+        elif one.state == "without_text":
+            found.without_text += 1
+        else:
+            found.stale[one.state] += 1
+            found.add_example(one.state, one.id)
 
     def count_vanished(self, kind: Kind, ids: Callable[[], Iterable[str]]) -> None:
         """Count the records of a kind whose entity is not in the tables.
