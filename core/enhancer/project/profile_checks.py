@@ -17,7 +17,7 @@ from enhancer.evaluation.measuring.views import Views
 from enhancer.features import Sources, feature_table
 from enhancer.features.storing.records import embedding_text
 from enhancer.features.surveying.provenance import trace
-from enhancer.project.note_sample import sampled_notes
+from enhancer.project.notes.sample import sampled_notes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

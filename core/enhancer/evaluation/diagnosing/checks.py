@@ -23,6 +23,8 @@ Topic = Literal[
     "facts",
     "frames",
     "aspects",
+    "claims",
+    "memory",
 ]
 """Subject of a check: a stable key for programs, whereas its name is for people."""
 

@@ -69,6 +69,19 @@ def connect_llm(
         AuthenticationError: The provider's key is missing.
         ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
     """
+    caller, gate = connect_caller(provider, llm, journal)
+    return LLMConnection(
+        Generator(caller, gate, llm, answered=on_answer, failed=on_failure), caller.usage, provider.aclose
+    )
+
+
+def connect_caller(provider: LLMProvider, llm: LLMConfig, journal: Journal) -> tuple[Caller, Gate]:
+    """Return what makes direct calls, with the limits of the configuration, and its rate limiter.
+
+    Raises:
+        AuthenticationError: The provider's key is missing.
+        ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
+    """
     provider.check(llm.model)
     budget = Budget(llm.max_cost, model_price(provider, llm), model=llm.model)
     gate = Gate(
@@ -87,9 +100,7 @@ def connect_llm(
         price_override=configured_price(llm),
         token_ratio=token_ratio(journal.observed_usage(llm.model)),
     )
-    return LLMConnection(
-        Generator(caller, gate, llm, answered=on_answer, failed=on_failure), caller.usage, provider.aclose
-    )
+    return caller, gate
 
 
 def connect_batches(

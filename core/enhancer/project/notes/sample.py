@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from enhancer.evaluation.diagnosing.wording import ProfileAndText
 from enhancer.features.reading.table import aspect_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from enhancer.contracts.record import Kind, Record
     from enhancer.data import Entity
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from enhancer.project.parts import ProjectParts
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
+_CHUNK = 1024
 
 
 def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Notes]:
@@ -26,21 +28,22 @@ def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Note
 
     Args:
         parts: The project.
-        sample: Maximum number of entities of a kind; of more, a sample is drawn by the project's seed.
+        sample: Maximum number of entities of a kind; of more with a note, a sample is drawn by the project's seed.
     """
     for kind in _KINDS:
         names = parts.settings.notes(kind)
         spec = parts.pipeline.spec(kind) if names else None
         if spec is None:
             continue
-        entities = drawn(parts.pipeline.entities(kind), sample, parts.settings.seed)
+        aspects = [aspect_of(name) for name in names]
+        entities = drawn(_with_notes(parts, kind, aspects), sample, parts.settings.seed)
         if not entities:
             continue
         shown, _ = spec.prompts(entities)
         ids = [entity.id for entity in entities]
         by_aspect, vectors = {}, {}
-        for name in names:
-            records = parts.read_store.get(ids, kind=kind, aspect=aspect_of(name))
+        for name, aspect in zip(names, aspects, strict=True):
+            records = parts.read_store.get(ids, kind=kind, aspect=aspect)
             if not any(records):
                 continue
             by_aspect[name] = [
@@ -51,6 +54,17 @@ def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Note
         if by_aspect:
             knowledge = getattr(parts.settings.prompts, kind).knowledge
             yield Notes(kind=kind, by_aspect=by_aspect, vectors=vectors, knowledge=knowledge)
+
+
+def _with_notes(parts: ProjectParts, kind: Kind, aspects: Sequence[str]) -> Iterator[Entity]:
+    """Yield the entities that have a note, in the order of the table."""
+    entities = iter(parts.pipeline.entities(kind))
+    while chunk := list(islice(entities, _CHUNK)):
+        ids = [entity.id for entity in chunk]
+        stamps = [parts.read_store.stamps(ids, kind=kind, aspect=aspect) for aspect in aspects]
+        for entity, *found in zip(chunk, *stamps, strict=True):
+            if any(stamp is not None for stamp in found):
+                yield entity
 
 
 def drawn(entities: Iterable[Entity], sample: int, seed: int) -> list[Entity]:

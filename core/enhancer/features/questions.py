@@ -1,0 +1,168 @@
+"""Plan and ask questions about entities by the configured LLM. Nothing is paid twice, whatever is asked by whom."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from enhancer.errors import PluginError
+from enhancer.features.generating.connections import connect_caller, model_price
+from enhancer.features.generating.reports import Plan
+from enhancer.features.generating.run_in_thread import run_in_thread
+from enhancer.harness.calls.cache_key import KeyMaker
+from enhancer.harness.calls.token_estimate import (
+    MIN_OBSERVED_CALLS,
+    TOKENS_PER_MESSAGE,
+    estimate_tokens,
+    token_ratio,
+)
+from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
+from enhancer.harness.questions.questioner import Outcome, Questioner, unanswered
+from enhancer.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from enhancer.config.schema import LLMConfig
+    from enhancer.contracts.llm import LLMProvider
+    from enhancer.harness.questions.form import Form, Question
+    from enhancer.progress import Listener
+
+_GRACE_SECONDS = 5.0
+"""Time that calls in flight may take after the first Ctrl-C."""
+
+
+class Questions:
+    """Plans and asks questions.
+
+    Args:
+        llm: ``[llm]``.
+        directory: Folder of the journal, which is that of the store.
+        provider: Creates the provider; called once for each run of questions.
+        planner: Creates a provider that is asked nothing, for its price and endpoint.
+    """
+
+    def __init__(
+        self,
+        llm: LLMConfig,
+        directory: Path,
+        *,
+        provider: Callable[[], LLMProvider],
+        planner: Callable[[], LLMProvider],
+    ) -> None:
+        self._llm = llm
+        self._directory = directory
+        self._make_provider = provider
+        self._make_planner = planner
+
+    def plan(self, questions: Sequence[Question]) -> Plan:
+        """Estimate what asking would cost. Calls no provider and writes nothing."""
+        outcome = Outcome()
+        with self._journal() as journal:
+            states = unanswered(self._by_hash(questions), journal, outcome)
+            prompt_tokens = completion_tokens = 0.0
+            for form in dict.fromkeys(state.question.form for state in states):
+                texts = [state.question.text for state in states if state.question.form is form]
+                ratio, answer = self._observed(journal, form)
+                fixed = estimate_tokens(form.system) + 2 * TOKENS_PER_MESSAGE
+                prompt_tokens += ratio * (sum(map(estimate_tokens, texts)) + fixed * len(texts))
+                completion_tokens += answer * len(texts)
+        tokens = round(prompt_tokens), round(completion_tokens)
+        price = None
+        if states:
+            try:
+                price = model_price(self._make_planner(), self._llm)
+            except PluginError:  # the price list is part of a library that is not installed
+                price = None
+        return Plan(
+            entities=len(questions),
+            cached=outcome.cached,
+            to_generate=len(questions) - outcome.done,
+            quarantined=len(outcome.failed),
+            requests=len(states),
+            prompt_tokens=tokens[0],
+            completion_tokens=tokens[1],
+            cost_usd=0.0 if not states else None if price is None else price.cost(*tokens),
+        )
+
+    def known(self, questions: Sequence[Question]) -> Outcome:
+        """Return the answers that were paid for. Calls no provider and writes nothing."""
+        outcome = Outcome()
+        with self._journal() as journal:
+            unanswered(self._by_hash(questions), journal, outcome)
+        return outcome
+
+    def ask(self, questions: Sequence[Question], stage: str, listener: Listener = silent) -> Outcome:
+        """Ask all questions. May be called under a running event loop.
+
+        Args:
+            questions: The questions.
+            stage: Name of the stage in progress events.
+            listener: Called with progress events, in another thread.
+
+        Raises:
+            EnhancerError: The error that stopped the run, such as a budget that is used up. Paid answers are kept.
+            KeyboardInterrupt: After Ctrl-C, once the calls in flight were answered (or after five seconds, or at a
+                second Ctrl-C).
+        """
+        by_hash = self._by_hash(questions)
+        known = self.known(questions)
+        if known.done == len(questions):
+            return known
+        asking: list[Questioner] = []
+        with Journal(self._directory) as journal:
+
+            async def main() -> Outcome:
+                provider = self._make_provider()
+                try:
+                    caller, gate = connect_caller(provider, self._llm, journal)
+
+                    def report(outcome: Outcome) -> None:
+                        spent = caller.usage
+                        detail = {"failed": len(outcome.failed) + len(outcome.deferred), "cost_usd": spent.cost_usd}
+                        listener(Progress(stage, outcome.done, len(questions), detail))
+
+                    asking.append(Questioner(caller, gate, journal, self._llm, on_progress=report))
+                    return await asking[0].ask(by_hash)
+                finally:
+                    await provider.aclose()
+
+            def interrupt(times: int) -> None:
+                if not asking:
+                    return
+                asking[0].stop(abort=times > 1)
+                asyncio.get_running_loop().call_later(_GRACE_SECONDS, lambda: asking[0].stop(abort=True))
+
+            return run_in_thread(main, interrupt)
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal | None]:
+        """Open the journal to read; None if there is none yet."""
+        if not (self._directory / JOURNAL_FILE_NAME).exists():
+            yield None
+            return
+        with Journal(self._directory) as journal:
+            yield journal
+
+    def _by_hash(self, questions: Sequence[Question]) -> dict[str, list[Question]]:
+        planner = self._make_planner()
+        keys: dict[Form, KeyMaker] = {}
+        found: dict[str, list[Question]] = {}
+        for question in questions:
+            if question.form not in keys:
+                keys[question.form] = KeyMaker(
+                    cast("Any", question.form), self._llm, endpoint=planner.endpoint, sampling=planner.sampling
+                )
+            found.setdefault(keys[question.form].of(question.text), []).append(question)
+        return found
+
+    def _observed(self, journal: Journal | None, form: Form) -> tuple[float, float]:
+        """Return tokens per estimated token, and completion tokens of an answer, from earlier calls if there are."""
+        if journal is None:
+            return 1.0, form.answer_tokens
+        own = journal.observed_usage(self._llm.model, form.version)
+        enough = own.calls >= MIN_OBSERVED_CALLS
+        ratio = token_ratio(own if enough else journal.observed_usage(self._llm.model))
+        return ratio, own.completion_tokens / own.entities if enough and own.entities else form.answer_tokens

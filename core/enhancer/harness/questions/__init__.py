@@ -1,0 +1,1 @@
+"""Questions whose answers are no profiles: asked through the same journal, budget, gate and retry layer."""

@@ -1,0 +1,284 @@
+"""Ask questions: use answers that were paid for, ask again after invalid ones, and quarantine what stays unanswered.
+
+Every call goes through :class:`~enhancer.harness.calls.caller.Caller`: gate, budget, deadline, retries, journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from enhancer.contracts.llm import Message, Request
+from enhancer.errors import AuthenticationError, ProviderError, RequestError, StoreError
+from enhancer.harness.answers.parse import InvalidAnswerError
+from enhancer.harness.calls.caller import StoppedError
+from enhancer.harness.calls.retry import is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from enhancer.config.schema import LLMConfig
+    from enhancer.contracts.record import Key
+    from enhancer.harness.calls.caller import Caller
+    from enhancer.harness.calls.gate import Gate
+    from enhancer.harness.journal.completion_writer import PaidAnswer
+    from enhancer.harness.journal.journal import Journal
+    from enhancer.harness.questions.form import Question
+
+RE_ASKS = 2
+"""Maximum number of re-asks after an invalid answer, each with the error shown."""
+_MAX_SHOWN = 4000
+"""Maximum length of an invalid answer in a re-ask."""
+_MAX_REFUSED_AT_START = 5
+"""If the first requests, up to this number, are all refused, asking stops."""
+_NO_SUCH_MODEL = (404, 405)
+_RENEWALS = 4
+"""Renewals of claims during one lease."""
+_Status = Literal["valid", "ask_again", "failed"]
+
+
+@dataclass(slots=True, eq=False)
+class QuestionState:
+    """State of one question. Answers from the journal and new ones are processed by the same method."""
+
+    question: Question
+    input_hash: str
+    answer: dict[str, Any] | None = None
+    answers: int = 0
+    """Number of answers received."""
+    invalid: int = 0
+    truncated: bool = False
+    """Whether an answer was cut off, so that the next request allows more tokens."""
+    error: str = ""
+    raw: str = ""
+
+    def receive(self, paid: PaidAnswer) -> _Status:
+        """Validate an answer."""
+        self.answers += 1
+        self.raw = paid.text
+        if paid.finish_reason in ("refusal", "content_filter"):
+            self.error = "the model refused" if paid.finish_reason == "refusal" else "stopped by a content filter"
+            return "failed"
+        try:
+            self.answer = self.question.form.parse(paid.text)
+        except InvalidAnswerError as error:
+            self.error = str(error)
+            if paid.finish_reason == "length" and not self.truncated:
+                self.truncated = True
+                self.error = "the answer was cut off"
+                return "ask_again"
+            self.invalid += 1
+            return "failed" if self.invalid > RE_ASKS else "ask_again"
+        return "valid"
+
+    def receive_all(self, answers: Sequence[PaidAnswer]) -> _Status:
+        """Validate answers that earlier runs paid for, oldest first, until one is valid."""
+        status: _Status = "ask_again"
+        for paid in answers:
+            status = self.receive(paid)
+            if status == "valid":
+                break
+        return status
+
+    def request(self, llm: LLMConfig) -> Request:
+        """Build the next request."""
+        form = self.question.form
+        messages = form.messages(self.question.text)
+        if self.invalid:
+            again = (
+                f"That answer cannot be used: {self.error}. Answer again, with one JSON object that fits the schema and"
+                " nothing else."
+            )
+            messages = (*messages, Message("assistant", self.raw[:_MAX_SHOWN] or "{}"), Message("user", again))
+        return Request(
+            messages=messages,
+            model=llm.model,
+            schema=form.schema,
+            schema_name=form.name.split("/", maxsplit=1)[0],
+            temperature=llm.temperature,
+            top_p=llm.top_p,
+            seed=llm.seed,
+            max_tokens=max(llm.max_tokens, form.max_tokens) * (2 if self.truncated else 1),
+            subjects=(self.question.key,),
+            timeout=llm.timeout,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Outcome:
+    """Answers, and reasons of questions without one."""
+
+    answers: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[Key, str] = field(default_factory=dict)
+    """Questions in quarantine, and their reasons."""
+    deferred: dict[Key, str] = field(default_factory=dict)
+    """Questions that a later run asks again: the provider was not reached, or another process is asking."""
+    cached: int = 0
+    """Answers that had been paid for."""
+
+    @property
+    def done(self) -> int:
+        """Number of questions that are settled."""
+        return len(self.answers) + len(self.failed) + len(self.deferred)
+
+
+class Questioner:
+    """Asks questions concurrently. For one event loop.
+
+    Args:
+        caller: Makes the calls.
+        gate: Notified when a call has used up its attempts.
+        journal: Answers that were paid for, claims, and the quarantine.
+        llm: ``[llm]``.
+        on_progress: Called after each settled question.
+    """
+
+    def __init__(
+        self, caller: Caller, gate: Gate, journal: Journal, llm: LLMConfig, *, on_progress: Callable[[Outcome], None]
+    ) -> None:
+        self._caller = caller
+        self._gate = gate
+        self._journal = journal
+        self._llm = llm
+        self._on_progress = on_progress
+        self._workers: list[asyncio.Task[None]] = []
+        self._refused = 0
+        self._any_answer = False
+        self._error: BaseException | None = None
+        self.outcome = Outcome()
+
+    async def ask(self, questions: Mapping[str, Sequence[Question]]) -> Outcome:
+        """Ask until every question is settled.
+
+        Args:
+            questions: Questions by input hash. Those with one hash are asked once.
+
+        Raises:
+            EnhancerError: The error that stopped the run, such as a budget that is used up. Paid answers are kept.
+        """
+        states = unanswered(questions, self._journal, self.outcome)
+        claimed = await asyncio.wrap_future(self._journal.claim([state.input_hash for state in states]))
+        for state in states:
+            if state.input_hash not in claimed:
+                self._settle(questions[state.input_hash], self.outcome.deferred, "another process is asking")
+        queue = [state for state in reversed(states) if state.input_hash in claimed]
+        renewing = asyncio.create_task(self._renew())
+        self._workers = [asyncio.create_task(self._work(queue, questions)) for _ in range(self._llm.concurrency)]
+        try:
+            await asyncio.wait(self._workers)
+        finally:
+            renewing.cancel()
+            for worker in self._workers:
+                worker.cancel()
+            with contextlib.suppress(StoreError):  # a full disk was reported already, and claims expire
+                await asyncio.wrap_future(self._journal.unclaim())
+        if self._error is not None:
+            raise self._error
+        return self.outcome
+
+    def stop(self, *, abort: bool = False) -> None:
+        """Make no further calls; with ``abort``, cancel those in flight too."""
+        self._caller.stopping = True
+        for worker in self._workers:
+            if abort or worker in self._caller.idle:
+                worker.cancel()
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._journal.lease / _RENEWALS)
+            self._journal.renew()
+
+    async def _work(self, queue: list[QuestionState], questions: Mapping[str, Sequence[Question]]) -> None:
+        try:
+            while queue and not self._caller.stopping:
+                state = queue.pop()
+                await self._ask_one(state, questions[state.input_hash])
+        except (StoppedError, asyncio.CancelledError):
+            return
+        except Exception as error:  # noqa: BLE001 - raised by ask()
+            self._error = self._error or error
+            self.stop()
+
+    async def _ask_one(self, state: QuestionState, same: Sequence[Question]) -> None:
+        while True:
+            try:
+                paid = await self._caller.call(
+                    state.request(self._llm),
+                    hashes=(state.input_hash,),
+                    ids=None,
+                    attempt=state.answers + 1,
+                    template=state.question.form.version,
+                )
+            except ProviderError as error:
+                await self._unanswered(state, same, error)
+                return
+            self._any_answer = True
+            status = state.receive(paid)
+            if status == "valid":
+                assert state.answer is not None
+                self._settle(same, self.outcome.answers, state.answer)
+                return
+            if status == "failed":
+                await self._quarantine(state, same, state.error)
+                return
+
+    async def _unanswered(self, state: QuestionState, same: Sequence[Question], error: ProviderError) -> None:
+        """Defer or quarantine a question, or raise an error that concerns all questions."""
+        if is_transient(error):
+            self._gate.exhausted(error)
+            self._settle(same, self.outcome.deferred, str(error))
+            return
+        if isinstance(error, AuthenticationError) or not isinstance(error, RequestError):
+            raise error
+        self._refused += 1
+        if error.status in _NO_SUCH_MODEL:
+            raise error
+        if not self._any_answer and self._refused >= _MAX_REFUSED_AT_START:
+            raise RequestError(
+                f"the provider refused all of the first {self._refused} requests: {error.message}",
+                hint=error.hint or "the cause seems to be the settings; check [llm]",
+                status=error.status,
+            )
+        await self._quarantine(state, same, str(error))
+
+    async def _quarantine(self, state: QuestionState, same: Sequence[Question], reason: str) -> None:
+        for question in same:
+            written = self._journal.quarantine(question.key, state.input_hash, reason=reason, raw=state.raw)
+            await asyncio.wrap_future(written)
+        self._settle(same, self.outcome.failed, reason)
+
+    def _settle(self, same: Sequence[Question], where: dict[Key, Any], value: Any) -> None:
+        where.update({question.key: value for question in same})
+        self._on_progress(self.outcome)
+
+
+def unanswered(
+    questions: Mapping[str, Sequence[Question]], journal: Journal | None, outcome: Outcome
+) -> list[QuestionState]:
+    """Settle the questions that the journal answers, or that are known to have no valid answer.
+
+    Args:
+        questions: Questions by input hash.
+        journal: The journal; None if there is none yet.
+        outcome: Gets answers and reasons.
+
+    Returns:
+        The states of the other questions.
+    """
+    paid = {} if journal is None else journal.paid_answers(list(questions))
+    left = []
+    for input_hash, same in questions.items():
+        state = QuestionState(same[0], input_hash)
+        status = state.receive_all(paid.get(input_hash, ()))
+        keys = [question.key for question in same]
+        if status == "valid":
+            assert state.answer is not None
+            outcome.answers.update(dict.fromkeys(keys, state.answer))
+            outcome.cached += len(keys)
+        elif status == "failed":
+            outcome.failed.update(dict.fromkeys(keys, state.error))
+        else:
+            left.append(state)
+    return left
