@@ -32,6 +32,23 @@ def plan(result: Mapping[str, Any]) -> str:
     )
 
 
+def question_plan(result: Mapping[str, Any]) -> str:
+    """Render how many questions would be asked and their estimated cost."""
+    cost = dollars(result["cost_usd"])
+    if result["cost_usd"] is None:
+        cost += " (the price of this model is not known; set input and output in [llm.price])"
+    return pairs(
+        [
+            ("questions", count(result["entities"])),
+            ("answered before", count(result["cached"])),
+            ("calls", count(result["requests"])),
+            ("prompt tokens", f"{count(result['prompt_tokens'])} (estimated)"),
+            ("completion tokens", f"{count(result['completion_tokens'])} (estimated)"),
+            ("cost", cost),
+        ]
+    )
+
+
 def generation(result: Mapping[str, Any]) -> str:
     """Render the counts and the cost of a run of ``generate``."""
     return pairs(

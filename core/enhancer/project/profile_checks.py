@@ -20,7 +20,7 @@ from enhancer.features.surveying.provenance import trace
 from enhancer.project.notes.sample import sampled_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -49,8 +49,12 @@ _HINT = (
 )
 
 
-def diagnose_profiles(parts: ProjectParts) -> Diagnosis:
+def diagnose_profiles(parts: ProjectParts, asked: Sequence[DiagnosticCheck] = ()) -> Diagnosis:
     """Examine profiles and vectors before training.
+
+    Args:
+        parts: The project.
+        asked: Further checks, for which an LLM was asked.
 
     Raises:
         ConfigError: No kind of entity has a profile or text.
@@ -71,7 +75,7 @@ def diagnose_profiles(parts: ProjectParts) -> Diagnosis:
     if not inputs:
         raise ConfigError("there is nothing to diagnose: no entity has a profile or a text", hint="see [prompts.item]")
     more = [check for notes in sampled_notes(parts) for check in note_checks(notes, seed=settings.seed)]
-    more += _leak_check(parts)
+    more += [*asked, *_leak_check(parts)]
     return diagnose(inputs, Views(split), pool=parts.semantics.pool, more_checks=more, seed=settings.seed)
 
 

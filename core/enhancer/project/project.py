@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from enhancer.config import Settings
     from enhancer.contracts.store import FeatureStore, Repair
     from enhancer.evaluation import Ablation
+    from enhancer.evaluation.diagnosing.checks import DiagnosticCheck
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis
     from enhancer.features import GenerationReport, Plan
     from enhancer.features.refresh import Changes, RefreshReport
@@ -198,17 +200,35 @@ class Project:
 
     # --- training and evaluation ---------------------------------------------------------------------------------
 
-    def diagnose(self) -> Diagnosis:
+    def diagnose(
+        self, *, judge: int = 0, memory: int = 0, listener: Listener = silent, confirm: Confirm | None = None
+    ) -> Diagnosis:
         """Examine profiles and vectors before training: coverage, duplicates, agreement with behaviour, leaks.
+
+        Args:
+            judge: Number of entities of each kind whose notes the LLM checks against their text, claim by claim.
+            memory: Number of items of which the LLM is asked what it knows: titles, years, popularity.
+            listener: Called with progress events of these questions.
+            confirm: Called with the plan of the questions before anything that may cost money; any result but True
+                asks nothing.
 
         Raises:
             ConfigError: No entity has a profile or text.
             StoreError: The store has no vectors of items.
+            BudgetError: ``max_cost`` leaves no room for the next question; paid answers are kept.
+            EnhancerError: Any other error that stopped the questions, or ``confirm`` did not return True.
         """
+        from enhancer.project.notes.asking import Inquiry
         from enhancer.project.profile_checks import diagnose_profiles
 
+        checks: list[DiagnosticCheck] = []
+        counts = None
+        if judge or memory:
+            with self.parts.pinned():
+                inquiry = Inquiry.of(self.parts, judge=judge, memory=memory)
+            checks, counts = inquiry.ask(listener=listener, confirm=confirm)
         with self.parts.pinned():
-            return diagnose_profiles(self.parts)
+            return replace(diagnose_profiles(self.parts, checks), asked=counts)
 
     def train(self, *, listener: Listener = silent, seed: int | None = None, keep: bool = False) -> TrainingReport:
         """Train backbone and fuser, test them, and write the serving artifact.

@@ -172,7 +172,13 @@ def quarantine_hint(quarantined: int, command: str) -> str:
     )
 
 
-def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
+def consent(
+    yes: bool,
+    view: ProgressView,
+    *,
+    render: Callable[[dict[str, Any]], str] = results.plan,
+    refused: str = "nothing was generated",
+) -> Callable[[Any], bool]:
     """Return a function that shows a plan and asks for confirmation before money is spent.
 
     Without a terminal to ask on, ``--yes`` is required.
@@ -180,6 +186,8 @@ def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
     Args:
         yes: Whether ``--yes`` was given.
         view: Suspended while the question is asked.
+        render: Renders the plan.
+        refused: Said when the answer is no.
     """
 
     def confirm(plan: Any) -> bool:
@@ -188,7 +196,7 @@ def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
             return True
         with view.suspended():
             if not (yes and view.quiet):
-                say(results.plan(result))
+                say(render(result))
             if yes:
                 return True
             if not is_terminal():
@@ -200,7 +208,7 @@ def consent(yes: bool, view: ProgressView) -> Callable[[Any], bool]:
                     hint="pass --yes to continue without confirmation",
                 )
             if not ask("Continue?"):
-                say("nothing was generated")
+                say(refused)
                 raise typer.Exit(1)
         return True
 

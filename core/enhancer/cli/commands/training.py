@@ -8,11 +8,17 @@ import typer
 
 from enhancer.cli import jsonlog, results
 from enhancer.cli.choice_table import choice_table
+from enhancer.cli.commands.generate import consent
+from enhancer.cli.failures import PARTIAL
+from enhancer.cli.formatting import counted
 from enhancer.cli.metrics_like_table import metrics_like_table
 from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import JsonFlag, Session, print_json, say, with_session
+from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, say, with_session
+from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from enhancer.evaluation import Ablation
 
 
@@ -23,17 +29,61 @@ def add_to(app: typer.Typer) -> None:
     app.command("ablate")(with_session(ablate))
 
 
-def diagnose(session: Session, as_json: JsonFlag = False) -> None:
+_JUDGED, _PROBED = 100, 200
+"""Entities whose notes are judged, and items that are probed, unless ``--sample`` is given."""
+
+
+def diagnose(
+    session: Session,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Have the LLM check the claims of notes against their texts. Costs money.")
+    ] = False,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Ask the LLM what it knows of the items by itself. Costs money.")
+    ] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            min=1,
+            metavar="N",
+            help=f"Entities to ask about; by default {_JUDGED} with --judge and {_PROBED} with --memory.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what --judge and --memory would cost. Makes no calls.")
+    ] = False,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Check profiles and vectors before any training.
 
-    Reports coverage, duplicate profiles, the spread of the vectors, their agreement with interactions, and leaks.
+    Reports coverage, duplicate profiles, names and numbers that texts do not have, sentences of one form, aspects that
+    repeat each other, the spread of the vectors, their agreement with interactions, and leaks.
     """
-    with session.opened() as project:
-        result = project.diagnose().to_json()
+    if not (judge or memory) and (sample is not None or dry_run):
+        raise ConfigError("--sample and --dry-run are about questions to the LLM", hint="add --judge or --memory")
+    asked = {"judge": (sample or _JUDGED) * judge, "memory": (sample or _PROBED) * memory}
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view:
+        if dry_run:
+            from enhancer.project.notes.asking import Inquiry
+
+            plan = Inquiry.of(project.parts, **asked).plan().to_json()
+            _print(plan, as_json, results.question_plan)
+            return
+        confirm = consent(yes, view, render=results.question_plan, refused="nothing was asked")
+        result = project.diagnose(**asked, listener=view, confirm=confirm).to_json()
+    _print(result, as_json, results.diagnosis)
+    if lacking := result.get("asked", {}).get("quarantined"):
+        say(f"{counted(lacking, 'question')} in quarantine: `enhancer store quarantine` lists the reasons")
+        raise typer.Exit(PARTIAL)
+
+
+def _print(result: dict[str, Any], as_json: bool, render: Callable[[dict[str, Any]], str]) -> None:
     if as_json:
         print_json(result)
     else:
-        typer.echo(results.diagnosis(result))
+        typer.echo(render(result))
 
 
 def train(session: Session, as_json: JsonFlag = False) -> None:

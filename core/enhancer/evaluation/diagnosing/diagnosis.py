@@ -88,9 +88,11 @@ class Diagnosis:
     level: Level
     verdict: str
     checks: list[DiagnosticCheck]
+    asked: Mapping[str, Any] | None = None
+    """Counts of the questions to the LLM; None if none was asked."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``enhancer diagnose --json`` prints."""
+        """Return what ``enhancer diagnose --json`` prints; ``asked`` if the LLM was asked."""
         return {
             "level": self.level,
             "verdict": self.verdict,
@@ -106,6 +108,7 @@ class Diagnosis:
                 }
                 for c in self.checks
             ],
+            **({} if self.asked is None else {"asked": dict(self.asked)}),
         }
 
     def find(self, name: str, kind: Kind = "item") -> DiagnosticCheck | None:

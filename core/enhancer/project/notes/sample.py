@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
+import json
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -68,15 +71,24 @@ def _with_notes(parts: ProjectParts, kind: Kind, aspects: Sequence[str]) -> Iter
 
 
 def drawn(entities: Iterable[Entity], sample: int, seed: int) -> list[Entity]:
-    """Draw entities at random in one pass (reservoir sampling), in the order of the table."""
-    rng = np.random.default_rng(seed)
-    kept: list[tuple[int, Entity]] = []
-    for number, entity in enumerate(entities):
-        if number < sample:
-            kept.append((number, entity))
-        elif (place := int(rng.integers(number + 1))) < sample:
-            kept[place] = number, entity
+    """Draw entities at random in one pass, in the order of the table; see :func:`draw_order`."""
+    numbered = enumerate(entities)
+    kept = heapq.nsmallest(sample, numbered, key=lambda one: draw_order(one[1].id, seed))
     return [entity for _, entity in sorted(kept, key=lambda one: one[0])]
+
+
+def draw_order(id_: str, seed: int) -> int:
+    """Return the place of an entity in a random order.
+
+    It depends on the id and the seed alone, so a larger sample holds a smaller one, and what was paid for serves it.
+    """
+    return drawn_number(id_, str(seed))
+
+
+def drawn_number(id_: str, purpose: str) -> int:
+    """Return a number below 2^64 that is random for the id and the purpose, and always the same."""
+    text = json.dumps([id_, purpose]).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def _vectors(records: list[Record | None]) -> FloatMatrix:
