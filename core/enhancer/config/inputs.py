@@ -42,6 +42,16 @@ RESERVED: Final = frozenset(
 _MEAN = re.compile(r"mean\(([^()]*)\)")
 
 
+def aspect_of(name: Input, sample: int = 1) -> str:
+    """Return the aspect under which an input is stored.
+
+    >>> aspect_of("profile"), aspect_of("text"), aspect_of("mood"), aspect_of("mood", sample=2)
+    ('', 'text', 'mood', 'mood#2')
+    """
+    aspect = "" if name == PROFILE else name
+    return aspect if sample == 1 else f"{aspect}#{sample}"
+
+
 def averaged(name: Input) -> tuple[Input, ...]:
     """Return the inputs whose vectors are averaged; the input itself if it is no mean.
 

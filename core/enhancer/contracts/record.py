@@ -22,6 +22,15 @@ TEXT_ASPECT = "text"
 """Aspect of the raw text of an entity, embedded without an LLM."""
 
 
+def holds_note(aspect: str) -> bool:
+    """Return whether records of an aspect hold a note. The raw text and joint texts are embedded and not copied.
+
+    >>> holds_note(""), holds_note("mood#2"), holds_note("text"), holds_note("plot+mood")
+    (True, True, False, False)
+    """
+    return aspect != TEXT_ASPECT and "+" not in aspect
+
+
 class Key(NamedTuple):
     """Key of a record.
 
@@ -52,7 +61,7 @@ class Record:
     aspect: str = PROFILE_ASPECT
     """Name of the aspect, for entities with several records; part of the key."""
     profile: str
-    """Text of the profile; empty for the aspect ``text``."""
+    """The text; empty for the raw text and for joint texts, see :func:`holds_note`."""
     tags: tuple[str, ...] = ()
     vector: NDArray[np.float32]
     """float32 ``[dim]``, finite, not zero."""

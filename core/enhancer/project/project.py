@@ -306,7 +306,7 @@ class Project:
             StoreError: The store has no vectors of items.
             DataError: The store has no vector for this item.
         """
-        from enhancer.project.nearest_items import nearest_items
+        from enhancer.project.inspecting.nearest_items import nearest_items
 
         inputs = self.settings.item_inputs(self.settings.inputs)
         return nearest_items(self.parts.store, item_id, inputs, k, self.parts.titles)

@@ -11,7 +11,7 @@ import typer
 
 from enhancer.cli.failures import PARTIAL
 from enhancer.cli.formatting import count, counted, dollars
-from enhancer.cli.layout import pairs, table
+from enhancer.cli.layout import pairs, prose, table
 from enhancer.cli.session import (
     JsonFlag,
     PruneFlag,
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from enhancer.features.surveying.difference import Difference
     from enhancer.harness.journal.journal import CostLine
     from enhancer.project import Project
+    from enhancer.project.inspecting.stored_notes import NoteCount
 
 KindFlag = Annotated[Literal["item", "user"], typer.Option("--kind", help="item or user.")]
 AspectFlag = Annotated[
-    str,
-    typer.Option("--aspect", help='Aspect: empty for the profile, "text" for the raw text, or the name of another.'),
+    str | None,
+    typer.Option("--aspect", help='Only this aspect: empty for the profile, "text" for the raw text, or a name.'),
 ]
 _SHOWN = 6
 """Elements of a vector that ``get`` prints."""
@@ -70,17 +71,22 @@ def stats(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Count records, and how many are fresh, stale or vanished."""
+    """Count records, what the notes of each aspect cost, and how many are fresh, stale or vanished."""
     from enhancer.cli.commands.refresh import differences
+    from enhancer.project.inspecting.stored_notes import count_notes
 
     with session.opened() as project:
         result = project.store.stats()
         found = None if quick else _freshness(project)
+        notes = [] if quick else count_notes(project.store)
     if as_json:
         freshness = None if found is None else [one.to_json() for one in found]
-        print_json({**asdict(result), "freshness": freshness})
+        aspects = None if quick else [one.to_json() for one in notes]
+        print_json({**asdict(result), "aspects": aspects, "freshness": freshness})
         return
     typer.echo(_stats(result))
+    if notes:
+        typer.echo(f"\n{_notes(notes)}")
     if found:
         typer.echo(f"\n{differences(found)}")
 
@@ -107,34 +113,66 @@ def _stats(result: StoreStats) -> str:
     )
 
 
+def _notes(notes: Sequence[NoteCount]) -> str:
+    """Render tokens, cost and confidence of the records of each aspect."""
+    sure = [level for level in ("high", "medium", "low") if any(one.confidence.get(level) for one in notes)]
+    rows = [
+        [
+            one.name,
+            count(one.records),
+            "-" if one.tokens is None else count(one.tokens),
+            "-" if one.cost_usd is None else dollars(one.cost_usd),
+            *(count(one.confidence.get(level, 0)) for level in sure),
+        ]
+        for one in notes
+    ]
+    head = ["notes", "records", "tokens", "cost", *(f"{level} confidence" for level in sure)]
+    return table(head, rows, right=range(1, len(head)))
+
+
 def get(
     session: Session,
     id_: Annotated[str, typer.Argument(metavar="ID", help="Item or user id.")],
     kind: KindFlag = "item",
-    aspect: AspectFlag = "",
+    aspect: AspectFlag = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Print one record."""
+    """Print the records of one item or user: all its aspects, or one.
+
+    With --json, prints the first record, the profile if there is one, and under "aspects" the others by their name.
+    """
+    from enhancer.features.storing.interchange import record_to_json
+    from enhancer.project.inspecting.stored_notes import records_of
+
     with session.opened() as project:
-        (record,) = project.store.get([id_], kind=kind, aspect=aspect)
-    if record is None:
+        if aspect is None:
+            records = records_of(project.parts, kind, id_)
+        else:
+            records = [one for one in project.store.get([id_], kind=kind, aspect=aspect) if one is not None]
+    if not records:
         which = f" of aspect {aspect!r}" if aspect else ""
         raise DataError(
             f"no record of {kind} {id_!r}{which}", hint="`enhancer store stats` counts the records of each kind"
         )
-    from enhancer.features.storing.interchange import record_to_json
-
-    fields = record_to_json(record)
+    first, *others = map(record_to_json, records)
     if as_json:
-        print_json(fields)
+        print_json(first if aspect is not None else {**first, "aspects": {one["aspect"]: one for one in others}})
         return
+    typer.echo(_record(first))
+    for one in others:
+        sure = f" ({one['confidence']})" if one["confidence"] else ""
+        made = one["profile"] or f"no text of its own, a vector of {counted(len(one['vector']), 'dimension')}"
+        typer.echo("\n" + prose(f"{one['aspect']}{sure}: {made}"))
+
+
+def _record(fields: dict[str, Any]) -> str:
     shown = ", ".join(f"{value:.4f}" for value in fields["vector"][:_SHOWN])
     more = ", …" if len(fields["vector"]) > _SHOWN else ""
     fields["vector"] = f"[{shown}{more}] ({counted(len(fields['vector']), 'dimension')})"
     fields["tags"] = ", ".join(fields["tags"])
     if fields["cost_usd"] is not None:
         fields["cost_usd"] = f"{fields['cost_usd']:.6f}"
-    typer.echo(pairs([(name, "-" if value in (None, "") else str(value)) for name, value in fields.items()]))
+    return pairs([(name, "-" if value in (None, "") else str(value)) for name, value in fields.items()])
 
 
 def export(
@@ -163,22 +201,30 @@ def export(
 
 def import_(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .jsonl, .parquet or .safetensors file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .jsonl, .parquet, .safetensors, .csv or .tsv file.")],
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the whole file if a row is not valid.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Read records, or profiles from another source, from a file.
+    """Read records, or notes from another source, from a file.
 
-    Each row needs an id, a profile, and the fields of the template's schema (for bundled templates: tags). It replaces
-    the record with the same kind, id and aspect. Rows without a vector of this project's embedder are embedded. Rows
-    that are not valid are listed and left out; the exit code is then 3, or 1 if no row is valid.
+    Each row needs an id, a profile, and the fields of the template's schema; or an id and a column for each of the
+    aspects of [prompts], which become records of their own. It replaces the records with the same kind, id and aspect.
+    Rows without a vector of this project's embedder are embedded. Rows that are not valid are listed and left out; the
+    exit code is then 3, or 1 if no row is valid.
     """
     from enhancer.features.storing.interchange import import_records
 
     with session.opened() as project:
         rules = project.parts.pipeline.import_rules()
+        prompts = project.settings.prompts
         report = import_records(
-            project.store, file, project.parts.embedder, validate=rules.validate, complete=rules.complete, strict=strict
+            project.store,
+            file,
+            project.parts.embedder,
+            validate=rules.validate,
+            complete=rules.complete,
+            aspects={"item": prompts.item.notes, "user": prompts.user.notes},
+            strict=strict,
         )
     message = f"{counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
     _output({"file": str(file), **report.to_json()}, message, as_json)

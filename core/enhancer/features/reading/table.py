@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.config.inputs import PROFILE, TEXT, averaged, texts_of
-from enhancer.contracts.record import PROFILE_ASPECT, Kind
+from enhancer.config.inputs import TEXT, aspect_of, averaged, texts_of
 from enhancer.errors import StoreMismatchError
 
 if TYPE_CHECKING:
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.config.inputs import Input
+    from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
 
     Vectors = NDArray[np.float32]
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
 _CHUNK = 8192
 _SHORTEST = 1e-9
 """Length of a mean vector below which its direction is rounding error."""
-
-
-def aspect_of(name: Input, sample: int = 1) -> str:
-    """Return the aspect under which an input is stored.
-
-    >>> aspect_of("profile"), aspect_of("text"), aspect_of("mood"), aspect_of("mood", sample=2)
-    ('', 'text', 'mood', 'mood#2')
-    """
-    aspect = PROFILE_ASPECT if name == PROFILE else name
-    return aspect if sample == 1 else f"{aspect}#{sample}"
 
 
 def feature_table(

@@ -4,6 +4,7 @@
 extension           content                                                             can be read
 ==================  ==================================================================  ==========
 ``.jsonl``          one record a line                                                   yes
+``.csv``, ``.tsv``  one record a row, without vectors                                   only read
 ``.parquet``        one record a row; vectors as Arrow fixed-size lists of float32      yes
 ``.safetensors``    ``vectors`` float32 ``[n, dim]``, ``records`` (JSON lines, UTF-8)   yes
 ``.itememb``        RecBole: item id and vector                                         no
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Record
+from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Record, holds_note
 from enhancer.errors import ConfigError, DataError, EnhancerError, did_you_mean
 from enhancer.features.storing.arrow import read_parquet, write_parquet
 from enhancer.features.storing.record_fields import COUNTS, FIELDS, STRINGS, Row, record_to_json
@@ -35,12 +36,13 @@ from enhancer.features.storing.record_files import (
     write_safetensors,
 )
 from enhancer.features.storing.records import embedding_text
+from enhancer.features.storing.wide_rows import notes_of, read_delimited
 from enhancer.files import atomic_replace, check_output_path
 from enhancer.harness import clock
 from enhancer.storekit.codec import check_vector, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.record import Kind
@@ -147,18 +149,21 @@ def import_records(
     *,
     validate: Validate | None = None,
     complete: Complete | None = None,
+    aspects: Mapping[str, Collection[str]] | None = None,
     strict: bool = True,
 ) -> ImportReport:
     """Write the records of a file to a store as a stream, replacing records with the same key.
 
     Args:
         store: The store.
-        path: ``.jsonl``, ``.parquet`` or ``.safetensors``. A row needs an ``id`` and a ``profile`` (for the aspect
-            ``text``: a vector); every other field has a default.
+        path: ``.jsonl``, ``.parquet``, ``.safetensors``, ``.csv`` or ``.tsv``. A row needs an ``id`` and a ``profile``
+            (for the raw text and joint texts: a vector); every other field has a default.
         embedder: Embeds rows that have no vector, or one of another embedder. Without it every row needs a vector and
             an ``embedder``.
-        validate: Validates profile and tags; not called for the aspect ``text``.
+        validate: Validates profile and tags; not called for the raw text and joint texts.
         complete: Returns values for missing fields, such as ``input_hash`` and ``prompt_version``.
+        aspects: Names of the notes of each kind. A row may have a column for each of them instead of an ``aspect`` and
+            a ``profile``: every column becomes a record. By default no row does.
         strict: Refuse the whole file if a row is not valid; otherwise leave such rows out. The file is then read twice.
 
     Returns:
@@ -174,6 +179,8 @@ def import_records(
         ".jsonl": read_jsonl,
         ".parquet": read_parquet,
         ".safetensors": read_safetensors,
+        ".csv": read_delimited,
+        ".tsv": read_delimited,
     }
     read = readers[_extension(path, readers)]
     if not path.is_file():
@@ -181,7 +188,8 @@ def import_records(
     rejected: list[RejectedRow] = []
     n_rejected = 0
     if strict:
-        for _ in _records(read(path), embedder, validate, complete, reject=_refuse(path)):
+        refuse = _refuse(path)
+        for _ in _records(_notes(read(path), aspects, refuse), embedder, validate, complete, reject=refuse):
             pass
 
     def reject(number: int, values: Any, error: EnhancerError) -> None:
@@ -192,7 +200,7 @@ def import_records(
             reason = "; ".join(filter(None, (error.message, error.hint)))
             rejected.append(RejectedRow(number, None if id_ is None else str(id_), reason))
 
-    rows = _records(read(path), embedder, validate, complete, reject=reject)
+    rows = _records(_notes(read(path), aspects, reject), embedder, validate, complete, reject=reject)
     done = embedded = 0
     while chunk := list(islice(rows, _CHUNK)):
         lacking = [record for record, has_vector in chunk if not has_vector]
@@ -218,6 +226,22 @@ def _refuse(path: Path) -> Reject:
     return refuse
 
 
+def _notes(
+    rows: Iterable[tuple[int, Any]], aspects: Mapping[str, Collection[str]] | None, reject: Reject
+) -> Iterator[tuple[int, Any]]:
+    """Yield rows, those with a column for each note as a row for each note."""
+    for number, values in rows:
+        if aspects is None or not isinstance(values, dict):
+            yield number, values
+            continue
+        try:
+            notes = notes_of(values, aspects)
+        except DataError as error:
+            reject(number, values, error)
+        else:
+            yield from ((number, note) for note in notes)
+
+
 def _records(
     rows: Iterable[tuple[int, Any]],
     embedder: Embedder | None,
@@ -235,11 +259,13 @@ def _records(
             if complete is not None and isinstance(values, dict):
                 values = {**complete(values), **{k: v for k, v in values.items() if v is not None}}  # noqa: PLW2901
             record, has_vector = _record(values, embedder, now)
-            if validate is not None and record.aspect != TEXT_ASPECT:
+            if validate is not None and holds_note(record.aspect):
                 validate({"profile": record.profile, "tags": list(record.tags)})
             # Raises what a store would raise about its fields; there the whole chunk would fail.
             encode(record if has_vector else replace(record, vector=_ANY_VECTOR))
         except EnhancerError as error:
+            if isinstance(values, dict) and values.get("aspect"):
+                error.message = f"{values['aspect']}: {error.message}"
             reject(number, values, error)
         else:
             yield record, has_vector
@@ -252,7 +278,10 @@ def _record(values: Any, embedder: Embedder | None, now: str) -> tuple[Record, b
     if not isinstance(values, dict):
         raise DataError(f"not a record: {str(values)[:80]!r}")
     if unknown := sorted(map(str, set(values) - set(FIELDS))):
-        raise DataError(f"unknown field {unknown[0]!r}", hint=did_you_mean(unknown[0], FIELDS))
+        hint = did_you_mean(unknown[0], FIELDS)
+        if values.get("profile") is None and values.get("aspect") is None:
+            hint = f"to import it as a note, name it in [prompts.{values.get('kind') or 'item'}] aspects"
+        raise DataError(f"unknown field {unknown[0]!r}", hint=hint)
     for name in STRINGS:
         if values.get(name) is not None and not isinstance(values[name], str):
             raise DataError(f"{name} must be text, not {values[name]!r}")
@@ -274,15 +303,15 @@ def _record(values: Any, embedder: Embedder | None, now: str) -> tuple[Record, b
     tags = values.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise DataError(f"tags must be a list of texts, not {tags!r}")
-    if not fields["profile"] and fields["aspect"] != TEXT_ASPECT:
+    if not fields["profile"] and holds_note(fields["aspect"]):
         raise DataError("field 'profile' is missing or empty")
     vector = fields.pop("vector", None)
     ours = embedder is None or fields["embedder"] == embedder.fingerprint
     if vector is None or not ours:
-        if fields["aspect"] == TEXT_ASPECT:
+        if not holds_note(fields["aspect"]):
             raise DataError(
-                "a record of the aspect 'text' has no text to embed",
-                hint="run `enhancer generate`, which embeds the table's text",
+                f"a record of the aspect {fields['aspect']!r} has no text to embed",
+                hint="run `enhancer generate`, which embeds it",
             )
         if embedder is None:
             raise DataError("the row has no vector, and no embedder is given to make one")

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from enhancer.config.inputs import TEXT, texts_of
+from enhancer.config.inputs import TEXT, aspect_of, texts_of
 from enhancer.contracts.record import Record
-from enhancer.features.reading.table import aspect_of
 from enhancer.features.storing.embedding_stage import CHUNK
 from enhancer.features.storing.records import embedding_text
 from enhancer.harness.calls.cache_key import text_hash

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from enhancer.config.inputs import aspect_of
 from enhancer.evaluation.diagnosing.note_checks import SAMPLE, Notes
 from enhancer.evaluation.diagnosing.wording import ProfileAndText
-from enhancer.features.reading.table import aspect_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.config.inputs import stored_inputs
+from enhancer.config.inputs import aspect_of, stored_inputs
 from enhancer.errors import DataError, StoreError, did_you_mean
 from enhancer.features import feature_table
-from enhancer.features.reading.table import aspect_of
 from enhancer.project.results import Similar
 
 if TYPE_CHECKING:
