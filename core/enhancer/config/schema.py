@@ -125,6 +125,8 @@ class PromptConfig(Options):
     By default it writes one profile; list ``profile`` to have it beside other notes."""
     knowledge: Literal["closed", "open"] = "closed"
     """``closed``: notes are written from the given text alone; ``open``: also from what the model knows."""
+    fallback: Literal["closed"] | None = None
+    """With ``knowledge = "open"``: notes of low confidence are asked for again, from the given text alone."""
     samples: int = Field(default=1, ge=1, le=20)
     """Answers of each entity. The vectors of several are averaged; they need a temperature above 0."""
     calls: Literal["together", "each"] = "together"
@@ -138,6 +140,8 @@ class PromptConfig(Options):
         for name in self.templates:
             if name not in self.aspects:
                 raise ValueError(f"templates: {name!r} is not among the aspects; {did_you_mean(name, self.aspects)}")
+        if self.fallback is not None and self.knowledge != "open":
+            raise ValueError("fallback needs knowledge = 'open': without it, no note is from what the model knows")
         return self
 
     @property

@@ -16,18 +16,15 @@ from enhancer.features.generating.connections import (
 )
 from enhancer.features.generating.planning import make_plan
 from enhancer.features.kind_spec import KindSpec
+from enhancer.features.note_specs import note_specs
 from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.storing.import_rules import ImportRules
 from enhancer.features.storing.joint_texts import JointSpec, embed_joint_texts, joint_texts
 from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.survey import survey
-from enhancer.harness.answers.answer_validator import AnswerValidator
-from enhancer.harness.answers.entity_task import PromptSpec
 from enhancer.harness.batches.submission import BATCH_FOLDER
-from enhancer.harness.calls.cache_key import KeyMaker
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 from enhancer.progress import silent
-from enhancer.prompts import Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
@@ -45,6 +42,7 @@ if TYPE_CHECKING:
     from enhancer.features.generating.generation_run import RunServices
     from enhancer.features.generating.reports import GenerationReport, Plan
     from enhancer.features.surveying.difference import Difference
+    from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.harness.journal.batch_jobs import BatchJob
     from enhancer.progress import Listener
 
@@ -308,7 +306,7 @@ class Pipeline:
     def spec(self, kind: Kind) -> KindSpec | None:
         """Return how entities of a kind are profiled; None if no profiles of them are wanted. Calls no provider."""
         specs = self._specs(self._planner())
-        return next((spec for spec in specs if spec.kind == kind and spec.ask is not None), None)
+        return next((spec for spec in specs if spec.kind == kind and spec.notes), None)
 
     def entities(self, kind: Kind) -> Iterator[Entity]:
         """Yield the entities of a kind; none if there is no table of them."""
@@ -325,8 +323,10 @@ class Pipeline:
             return ()
         return resolve_inputs(getattr(self._settings.prompts, kind).source, self._inputs)
 
-    def _wants_profiles(self) -> bool:
-        return any("profile" in self._needs(kind) for kind in _KINDS)
+    def _notes(self, kind: Kind) -> list[Input]:
+        """Return the notes that an LLM writes: those of the kind that any input consists of."""
+        needs = self._needs(kind)
+        return [name for name in self._settings.notes(kind) if name in needs]
 
     def _joint_specs(self) -> list[JointSpec]:
         """Return the joint texts of each kind that has notes of its own among their parts."""
@@ -344,23 +344,24 @@ class Pipeline:
         return replace(report, embedded=report.embedded + embedded)
 
     def _planner(self) -> LLMProvider | None:
-        return self._make_planner() if self._wants_profiles() else None
+        return self._make_planner() if any(map(self._notes, _KINDS)) else None
 
     def _specs(self, provider: LLMProvider | None) -> list[KindSpec]:
         specs = []
         for kind in _KINDS:
-            needs, entities = self._needs(kind), self._sources.of(kind)
-            if not needs or entities is None:
+            entities, names = self._sources.of(kind), self._notes(kind)
+            embeds_text = "text" in self._needs(kind)
+            if entities is None or not (names or embeds_text):
                 continue
-            ask, keys = None, None
-            context: dict[str, Callable[[Entity], str]] = {}
-            if "profile" in needs:
+            notes: tuple[PromptSpec, ...] = ()
+            if names:
                 assert provider is not None
-                template = Template.load(getattr(self._settings.prompts, kind).template, self._root)
-                ask = PromptSpec(template, AnswerValidator(template.schema, template.system))
-                keys = KeyMaker(template, self._settings.llm, endpoint=provider.endpoint, sampling=provider.sampling)
-                context = self._sources.shown_by(template)
-            specs.append(KindSpec(kind, entities, ask, keys, "text" in needs, context))
+                prompt = getattr(self._settings.prompts, kind)
+                notes = note_specs(kind, prompt, names, self._settings.llm, provider, self._root)
+            spec = KindSpec(kind, entities, notes, embeds_text, self._sources.shown_by)
+            for one in notes:
+                spec.context(one.note.template)  # raises an error here rather than at the first entity
+            specs.append(spec)
         return specs
 
     def _services(

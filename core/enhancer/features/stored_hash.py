@@ -4,8 +4,11 @@ from __future__ import annotations
 
 ADOPTED = "adopted:"
 """Prefix of the input hash of an imported user profile: it is current, but what it was made from is unknown."""
+LOW = "low:"
+"""Prefix of the input hash of a note of low confidence that was written from what the model knows. If a fallback is
+configured, such a note is asked for again."""
 
 
 def is_current(stored: str, wanted: str) -> bool:
     """Check whether a record with the input hash ``stored`` answers the prompt with the input hash ``wanted``."""
-    return stored == wanted or stored == ADOPTED + wanted
+    return stored in (wanted, LOW + wanted, ADOPTED + wanted)

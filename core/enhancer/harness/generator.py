@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.calls.caller import StoppedError
-from enhancer.harness.calls.entity_request import entity_request
+from enhancer.harness.calls.entity_request import by_entity, call_version, entity_request, request_ids
 from enhancer.harness.calls.retry import is_transient
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _MAX_FAILED_GROUPS = 5
 _MODEL_NOT_FOUND = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
 
 Group = list["EntityTask"]
+"""Notes of one entity, or the same notes of several entities, that share a request."""
 
 
 class Generator:
@@ -38,7 +39,7 @@ class Generator:
         caller: Makes the calls.
         gate: Notified when a call has used up its attempts.
         llm: ``[llm]``.
-        answered: Called with each task that has a valid answer.
+        answered: Called with each task that has a valid answer. Returns a task to ask next, if any.
         failed: Called with each failed task, the reason, and whether the error is transient.
     """
 
@@ -48,7 +49,7 @@ class Generator:
         gate: Gate,
         llm: LLMConfig,
         *,
-        answered: Callable[[EntityTask], Awaitable[None]],
+        answered: Callable[[EntityTask], Awaitable[EntityTask | None]],
         failed: Callable[[EntityTask, str, bool], Awaitable[None]],
     ) -> None:
         self._caller = caller
@@ -59,7 +60,7 @@ class Generator:
         self._any_answer = False
         self._failed_groups = 0
         self._groups_work = False
-        self._refused: list[tuple[EntityTask, RequestError]] = []
+        self._refused: list[tuple[Group, RequestError]] = []
         self._unreached: list[tuple[EntityTask, ProviderError]] = []
         """Tasks without an answer while no call was answered yet. They are few, because the gate soon stops the run."""
         self._workers: list[asyncio.Task[None]] = []
@@ -69,7 +70,7 @@ class Generator:
         """Process groups until ``next_group`` returns None or the run is stopped.
 
         Args:
-            next_group: Returns the next group: tasks of one kind that share a request.
+            next_group: Returns the next group: tasks of one kind and lane that share a request.
 
         Raises:
             EnhancerError: The error that stopped the run. Answers to calls in flight are kept.
@@ -119,13 +120,9 @@ class Generator:
                 if group is None:
                     return
                 # Parts of a group that need another request are queued, which avoids recursion.
-                todo: deque[Group] = deque([[task] for task in group] if self._avoids_groups else [group])
+                todo: deque[Group] = deque(_entities(group) if self._avoids_groups else [group])
                 while todo:
-                    tasks = todo.popleft()
-                    if len(tasks) == 1:
-                        await self._ask_single(tasks[0])
-                    else:
-                        todo.extendleft(reversed(await self._ask_group(tasks)))
+                    todo.extendleft(reversed(await self._ask(todo.popleft())))
         except (StoppedError, asyncio.CancelledError):
             return
         except Exception as error:  # noqa: BLE001 - raised by run()
@@ -145,39 +142,21 @@ class Generator:
                 _MAX_FAILED_GROUPS,
             )
 
-    async def _ask_single(self, task: EntityTask) -> None:
-        while True:
-            try:
-                paid = await self._caller.call(
-                    entity_request([task], self._llm),
-                    hashes=(task.input_hash,),
-                    ids=None,
-                    attempt=task.answer_count + 1,
-                    template=task.spec.template.version,
-                )
-            except ProviderError as error:
-                await self._handle_error(task, error)
-                return
-            await self._mark_reachable()
-            status = task.receive(paid)
-            if status == "valid":
-                await self._answered(task)
-                return
-            if status != "ask_again":
-                await self._failed(task, task.error, False)
-                return
-
-    async def _ask_group(self, tasks: Group) -> list[Group]:
-        """Ask about a group; return the groups that need another request."""
+    async def _ask(self, tasks: Group) -> list[Group]:
+        """Ask for notes; return the groups that need another request."""
+        grouped = (ids := request_ids(tasks)) is not None
         try:
             paid = await self._caller.call(
                 entity_request(tasks, self._llm),
                 hashes=tuple(task.input_hash for task in tasks),
-                ids=tuple(task.key.id for task in tasks),
+                ids=ids,
                 attempt=max(task.answer_count for task in tasks) + 1,
-                template=tasks[0].spec.template.version,
+                template=call_version(tasks),
             )
         except ProviderError as error:
+            if not grouped:
+                await self._handle_error(tasks, error)
+                return []
             if isinstance(error, RequestError | DeadlineError) and not _model_not_found(error):
                 self._count_failed_group()
                 return _halves(tasks)
@@ -186,23 +165,28 @@ class Generator:
                 await self._unanswered(task, error)
             return []
         await self._mark_reachable()
-        retry_group: Group = []
-        retry_single: list[Group] = []
+        again: Group = []
+        follow_ups: Group = []
         for position, task in enumerate(tasks):
             status = task.receive(paid._replace(position=position))
             if status == "valid":
-                self._groups_work = True
-                await self._answered(task)
-            elif status != "ask_again":
-                await self._failed(task, task.error, False)
-            elif task.invalid_answers:
-                retry_single.append([task])
+                self._groups_work = self._groups_work or grouped
+                if (follow_up := await self._answered(task)) is not None:
+                    follow_ups.append(follow_up)
+            elif status == "ask_again":
+                again.append(task)
             else:
-                retry_group.append(task)
-        if len(retry_group) == len(tasks):
+                await self._failed(task, task.error, False)
+        return [*(self._regroup(tasks, again) if grouped else _entities(again)), *_alike(follow_ups)]
+
+    def _regroup(self, asked: Group, again: Group) -> list[Group]:
+        """Return the requests for the notes that a group reply did not answer."""
+        # An entity that the reply does not mention may be asked about in a group again; an invalid note may not.
+        missing = [task for task in again if not task.invalid_answers]
+        if len(missing) == len(asked):
             self._count_failed_group()
-            return _halves(retry_group)
-        return [*([retry_group] if retry_group else []), *retry_single]
+            return _halves(missing)
+        return [*_alike(missing), *_entities([task for task in again if task.invalid_answers])]
 
     # -- no answer --------------------------------------------------------------------------------------------------
 
@@ -215,15 +199,18 @@ class Generator:
         if is_transient(error):
             self._gate.exhausted(error)
 
-    async def _handle_error(self, task: EntityTask, error: ProviderError) -> None:
+    async def _handle_error(self, tasks: Group, error: ProviderError) -> None:
+        """Handle the error of a request about one entity."""
         self._raise_if_fatal(error)
         if not isinstance(error, RequestError):
-            await self._unanswered(task, error)
+            for task in tasks:
+                await self._unanswered(task, error)
         elif self._any_answer:
-            await self._failed(task, str(error), False)
+            for task in tasks:
+                await self._failed(task, str(error), False)
         else:
             # Before the first answer it is unknown whether the entity or the settings are the cause.
-            self._refused.append((task, error))
+            self._refused.append((tasks, error))
             if len(self._refused) >= _MAX_REFUSED_AT_START:
                 raise self._all_refused()
 
@@ -259,8 +246,9 @@ class Generator:
 
     async def _flush_refused(self) -> None:
         refused, self._refused = self._refused, []
-        for task, error in refused:
-            await self._failed(task, str(error), False)
+        for tasks, error in refused:
+            for task in tasks:
+                await self._failed(task, str(error), False)
 
     async def _end_refused(self) -> None:
         if len(self._refused) > 1 and len({str(error) for _, error in self._refused}) == 1:
@@ -282,6 +270,21 @@ def _model_not_found(error: ProviderError) -> bool:
     return error.status in (404, 405) or bool(_MODEL_NOT_FOUND.search(error.message))
 
 
+def _entities(tasks: Group) -> list[Group]:
+    """Return a group for each entity."""
+    return list(by_entity(tasks).values())
+
+
 def _halves(tasks: Group) -> list[Group]:
-    middle = (len(tasks) + 1) // 2
-    return [tasks[:middle], tasks[middle:]]
+    """Split a group in two, between entities."""
+    entities = _entities(tasks)
+    middle = (len(entities) + 1) // 2
+    return [[task for own in half for task in own] for half in (entities[:middle], entities[middle:])]
+
+
+def _alike(tasks: Group) -> list[Group]:
+    """Return a group for each set of notes: the entities of a request are asked for the same notes."""
+    groups: dict[tuple[str, ...], Group] = {}
+    for own in _entities(tasks):
+        groups.setdefault(tuple(task.key.aspect for task in own), []).extend(own)
+    return list(groups.values())

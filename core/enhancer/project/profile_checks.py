@@ -20,7 +20,7 @@ from enhancer.features.surveying.provenance import trace
 from enhancer.project.notes.sample import sampled_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from enhancer.evaluation.diagnosing.checks import Level
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis
     from enhancer.evaluation.diagnosing.leaks import LeakEvidence
+    from enhancer.features.kind_spec import Renderers
     from enhancer.features.surveying.provenance import Provenance
     from enhancer.project.parts import ProjectParts
+    from enhancer.prompts import Template
 
 _CHUNK = 512
 """Profiles read from the store in one call."""
@@ -215,20 +217,16 @@ def _provenance(parts: ProjectParts) -> Provenance | None:
     if spec is None:
         return None
 
-    def history(interactions: Callable[[], Interactions]) -> Callable[[], Mapping[str, Callable[[Entity], str]]]:
-        def renderers() -> Mapping[str, Callable[[Entity], str]]:
-            assert spec is not None
-            assert spec.ask is not None
-            sources = Sources.from_settings(settings, parts.root, train=interactions, titles=lambda: parts.titles)
-            return sources.shown_by(spec.ask.template)
-
-        return renderers
+    def history(interactions: Callable[[], Interactions]) -> Callable[[], Callable[[Template], Renderers]]:
+        return lambda: (
+            Sources.from_settings(settings, parts.root, train=interactions, titles=lambda: parts.titles).shown_by
+        )
 
     wider = {
         "training and validation": history(lambda: _without_test(parts)),
         "all interactions": history(lambda: parts.interactions),
     }
-    return trace(spec, parts.read_store, parts.split.train.user_ids, wider if spec.context else {})
+    return trace(spec, parts.read_store, parts.split.train.user_ids, wider if spec.shows_context else {})
 
 
 def _without_test(parts: ProjectParts) -> Interactions:

@@ -50,7 +50,7 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
             )
         return described
 
-    system = "" if spec is None or spec.ask is None else spec.ask.template.system
+    system = "" if spec is None else spec.notes[0].note.text.system
     gallery = build_gallery(vectors, Views(split), describe, titles, system=system, seed=settings.seed)
     cost, tokens = _total_cost(parts)
     return replace(gallery, cost_usd=cost, tokens=tokens)

@@ -1,4 +1,4 @@
-"""Load and render prompt templates: TOML files with a system text, a user text and a JSON schema.
+"""Load and render prompt templates: TOML files with a system text, a user text, and a JSON schema or aspects.
 
 The user text is written in a restricted form of Jinja2's language; see :mod:`enhancer.prompts.user_text`. Outside text
 is only ever a quoted value, never part of a template.
@@ -15,19 +15,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
-from enhancer.contracts.llm import Message
 from enhancer.errors import ConfigError, did_you_mean
-from enhancer.prompts.quoting import neutralize
+from enhancer.prompts.request_text import check_note_name, default_group_instructions, request_text
 from enhancer.prompts.schema import PROFILE_SCHEMA, check_schema, group_schema
 from enhancer.prompts.user_text import CONTEXT_NAMES, FIELD_PREFIX, UserText
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from enhancer.contracts.llm import Message
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity
+    from enhancer.prompts.request_text import Knowledge, RequestText
 
-_KEYS = ("kind", "system", "user", "batch", "schema")
+_KEYS = ("kind", "system", "user", "batch", "schema", "aspects")
 _PLACEHOLDER = re.compile(r"\{\{\s*.*?\s*\}\}")
 _DEFAULT_GROUP_INSTRUCTIONS = """
 This time there are several entries, each in an <entry> with its id. Answer for each from its own entry alone, as if \
@@ -43,10 +44,12 @@ class Template:
         name: Configured name: ``item/v1``, or the file name without its ending.
         kind: Kind of the entities that it describes.
         system: System text.
+        user: User text, with its markers.
+        aspects: Notes that it asks for, and what to write in each; empty if it asks for a profile.
         group_instructions: Text added to the system text when a group of entities shares a request.
         fingerprint: Hexadecimal hash of the canonical content; part of the cache key.
         version: Name and start of the fingerprint, for display, such as ``item/v1@3fa9c1d2``.
-        schema: JSON schema of an answer about one entity.
+        schema: JSON schema of an answer about one entity, with all notes.
         group_schema: JSON schema of an answer about a group of entities.
     """
 
@@ -66,25 +69,27 @@ class Template:
         self.name = name
         self.kind: Kind = content.get("kind", "item")
         self.system: str = content["system"].strip()
-        self.group_instructions: str = content.get("batch", _DEFAULT_GROUP_INSTRUCTIONS).strip()
-        self.schema: Mapping[str, Any] = content.get("schema", PROFILE_SCHEMA)
-        check_schema(self.schema, where)
-        self.group_schema = group_schema(self.schema)
+        self.aspects: Mapping[str, str] = {key: text.strip() for key, text in content.get("aspects", {}).items()}
+        default = default_group_instructions() if self.aspects else _DEFAULT_GROUP_INSTRUCTIONS
+        self.group_instructions: str = content.get("batch", default).strip()
         self._user = UserText(content["user"].strip(), where)
+        self.user = self._user.source
         self._where = where
+        self._requests: dict[tuple[Knowledge, tuple[str, ...]], RequestText] = {}
+        own: Mapping[str, Any] = {"aspects": self.aspects}
+        if not self.aspects:
+            schema = content.get("schema", PROFILE_SCHEMA)
+            check_schema(schema, where)
+            own = {"schema": schema}
         canonical = json.dumps(
-            {
-                "kind": self.kind,
-                "system": self.system,
-                "user": self._user.source,
-                "batch": self.group_instructions,
-                "schema": self.schema,
-            },
+            {"kind": self.kind, "system": self.system, "user": self.user, "batch": self.group_instructions, **own},
             sort_keys=True,
             separators=(",", ":"),
         )
         self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
         self.version = f"{name}@{self.fingerprint[:8]}"
+        self.schema: Mapping[str, Any] = own["schema"] if not self.aspects else self.request(*self.aspects).schema
+        self.group_schema = group_schema(self.schema)
 
     @classmethod
     def load(cls, name_or_path: str, root: Path | None = None) -> Self:
@@ -165,18 +170,29 @@ class Template:
                 hint=did_you_mean(column, entity.columns),
             ) from None
 
+    def request(self, *notes: str, knowledge: Knowledge = "closed") -> RequestText:
+        """Return the texts and schemas of requests for some notes.
+
+        Args:
+            notes: Names of aspects; not used by a template without aspects, which asks for a profile.
+            knowledge: What the model may write from.
+        """
+        found = self._requests.get((knowledge, notes))
+        if found is None:
+            found = self._requests[knowledge, notes] = request_text(self, notes, knowledge)
+        return found
+
     def messages(self, rendered: str) -> tuple[Message, ...]:
-        """Return the messages of a request about one entity."""
-        return (Message("system", self.system), Message("user", rendered))
+        """Return the messages of a request about one entity, for all notes."""
+        return self.request(*self.aspects).messages(rendered)
 
     def group_messages(self, entries: Sequence[tuple[str, str]]) -> tuple[Message, ...]:
-        """Return the messages of a request about a group of entities.
+        """Return the messages of a request about a group of entities, for all notes.
 
         Args:
             entries: Pairs of id and rendered user text.
         """
-        blocks = [f"<entry id={_quoted_id(id_)}>\n{rendered}\n</entry>" for id_, rendered in entries]
-        return (Message("system", f"{self.system}\n\n{self.group_instructions}"), Message("user", "\n\n".join(blocks)))
+        return self.request(*self.aspects).group_messages(entries)
 
 
 def bundled_names() -> list[str]:
@@ -186,11 +202,6 @@ def bundled_names() -> list[str]:
         if folder.is_dir():
             found += [f"{folder.name}/{f.name[:-5]}" for f in folder.iterdir() if f.name.endswith(".toml")]
     return sorted(found)
-
-
-def _quoted_id(id_: str) -> str:
-    """Return an id as a JSON string that cannot form or close a marker."""
-    return json.dumps(neutralize(id_), ensure_ascii=False)
 
 
 def _toml(text: str, where: str) -> dict[str, Any]:
@@ -215,5 +226,27 @@ def _check_keys(content: Mapping[str, Any], where: str) -> None:
             )
     if content.get("kind", "item") not in ("item", "user"):
         raise ConfigError(f"{where}: kind must be 'item' or 'user', not {content['kind']!r}")
-    if not isinstance(content.get("schema", {}), dict):
-        raise ConfigError(f"{where}: [schema] must be a table")
+    for key in ("schema", "aspects"):
+        if not isinstance(content.get(key, {}), dict):
+            raise ConfigError(f"{where}: [{key}] must be a table")
+    if "aspects" in content:
+        _check_aspects(content, where)
+
+
+def _check_aspects(content: Mapping[str, Any], where: str) -> None:
+    if not content["aspects"]:
+        raise ConfigError(f"{where}: [aspects] is empty", hint='add a line such as mood = "What it feels like."')
+    if "schema" in content:
+        raise ConfigError(
+            f"{where}: [schema] and [aspects] exclude each other",
+            hint="the schema of aspects follows from their names: each is a text",
+        )
+    for name, text in content["aspects"].items():
+        check_note_name(name, where)
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigError(f"{where}: [aspects] {name} must say what to write, as a non-empty text")
+        if _PLACEHOLDER.search(text):
+            raise ConfigError(
+                f"{where}: [aspects] {name} holds a placeholder",
+                hint="only 'user' may hold placeholders; the other texts are the same for all entities",
+            )

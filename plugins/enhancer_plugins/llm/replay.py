@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from enhancer.contracts import Key
 
 _BUNDLED = Path(__file__).parent / "recorded"
-_KEYS = ("kind", "id")
+_KEYS = ("kind", "id", "item_id", "user_id")
 
 
 class ReplayOptions(Options):
@@ -24,14 +24,14 @@ class ReplayOptions(Options):
 
     path: str = "movielens-100k"
     """A bundled recording (movielens-100k), or a JSONL file: {"id": …, "profile": …, "tags": […]}, a line per item.
-    Aspects are further fields of the line, under their names."""
+    Aspects are further fields of the line, under their names, and so is "confidence"."""
 
 
 class Replay(LLMProvider):
     """Returns recorded answers by the ids of the subjects; the prompt is ignored.
 
-    A line with ``"kind": "user"`` belongs to a user, other lines to items. The answer consists of the other fields: of
-    those that the schema of the request describes, if it has one.
+    A line with ``"kind": "user"`` or a ``user_id`` belongs to a user, other lines to items. The answer consists of the
+    other fields: of those that the schema of the request describes, if it has one.
     """
 
     options_class = ReplayOptions
@@ -65,7 +65,7 @@ class Replay(LLMProvider):
 
         Raises:
             RequestError: The request has no subjects, or there is no recorded answer for one of them, or the answer
-                lacks a field that the schema requires.
+                lacks a field that the schema requires. Of several notes, one is enough.
         """
         if not request.subjects:
             raise RequestError("replay: the request has no subjects")
@@ -94,8 +94,11 @@ class Replay(LLMProvider):
             for name, value in json.loads(line).items()
             if name not in _KEYS and (described is None or name in described)
         }
-        for name in schema.get("required", ()):
-            if name not in answer and name not in _KEYS:
+        needed = [name for name in schema.get("required", ()) if name not in (*_KEYS, "confidence")]
+        missing = [name for name in needed if name not in answer]
+        # An answer with some of several notes is of use, and so is one that does not say how sure the model was.
+        for name in missing:
+            if "confidence" not in schema.get("properties", {}) or len(missing) == len(needed):
                 raise RequestError(
                     f"replay: {self._path.name} has no {name!r} for {subject.kind} {subject.id!r}",
                     hint="ask for what was recorded, or use a live model",
@@ -137,12 +140,14 @@ def _key(line: bytes, where: str) -> tuple[str, str]:
         row = json.loads(line)
     except (ValueError, RecursionError):
         raise DataError(f"{where}: not a line of JSON in UTF-8") from None
-    if not isinstance(row, dict) or not isinstance(row.get("id"), (str, int)) or isinstance(row["id"], bool):
-        raise DataError(f"{where}: expected a JSON object with an id")
-    kind = row.get("kind", "item")
+    row = row if isinstance(row, dict) else {}
+    kind = row.get("kind", "user" if "user_id" in row and "id" not in row else "item")
     if kind not in {"item", "user"}:
         raise DataError(f"{where}: kind is 'item' or 'user', not {kind!r}")
-    return str(kind), str(row["id"])
+    id_ = row.get("id", row.get(f"{kind}_id"))
+    if not isinstance(id_, (str, int)) or isinstance(id_, bool):
+        raise DataError(f"{where}: expected a JSON object with an id")
+    return str(kind), str(id_)
 
 
 def _resolve(path: str, root: Path) -> Path:

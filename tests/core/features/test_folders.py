@@ -11,10 +11,12 @@ FEATURES = Path(__file__).parents[3] / "core" / "enhancer" / "features"
 GROUND = {"kind_spec", "stored_hash", "sources"}
 BELOW = {
     "generating": {"surveying", "storing"} | GROUND,
-    "surveying": GROUND,
+    "surveying": {"storing"} | GROUND,
     "storing": GROUND,
     "reading": {"sources"},
+    "context": set(),
     **{module: GROUND - {module} for module in GROUND},
+    "sources": (GROUND - {"sources"}) | {"context"},
 }
 
 

@@ -247,7 +247,7 @@ def test_profiles_made_elsewhere_are_embedded_judged_and_completed(tmp_path: Pat
         )
         assert (report.records, report.embedded) == (3, 2)
         one, two, three = a.get(["1", "2", "3"])
-    assert judged[0] == {"profile": "aab", "tags": ["c"]}
+    assert judged[0] == {"kind": "item", "aspect": "", "profile": "aab", "tags": ["c"]}
     assert one is not None
     assert two is not None
     assert three is not None

@@ -18,8 +18,8 @@ from enhancer.errors import ConfigError
 from enhancer.features import Pipeline, Sources
 from enhancer.features.context.histories import divide_history
 from enhancer.features.kind_spec import KindSpec
-from enhancer.harness.answers.entity_task import PromptSpec
-from enhancer.prompts import Template
+from enhancer.harness import AnswerValidator, KeyMaker, PromptSpec
+from enhancer.prompts import Note, Template
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
 from enhancer_plugins.stores.sqlite import SQLiteStore
 
@@ -96,7 +96,8 @@ def prompts_of_users(settings: Settings, root: Path, user: str) -> tuple[list[st
     sources = Sources.from_settings(settings, root, train=lambda: split.train)
     template = Template.load("tastes.toml", root)
     assert sources.users is not None
-    spec = KindSpec("user", sources.users, PromptSpec(template, None), None, False, sources.shown_by(template))  # type: ignore[arg-type]
+    note = PromptSpec(Note(template), AnswerValidator.of(Note(template)), KeyMaker(template, settings.llm, endpoint=""))
+    spec = KindSpec("user", sources.users, (note,), embeds_text=False, context=sources.shown_by)
     return spec.prompts(list(sources.users()))[0], split.train
 
 

@@ -68,6 +68,17 @@ async def test_a_field_that_was_not_recorded_is_named(tmp_path, grouped):
         await make("mine.jsonl", tmp_path).complete(asked)
 
 
+async def test_notes_need_neither_each_other_nor_confidence(tmp_path):
+    lines = ('{"item_id": "7", "mood": "Calm and slow."}', '{"user_id": 7, "mood": "Seeks quiet."}')
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines) + "\n")
+    schema = {"properties": {**MOOD["properties"], "plot": {"type": "string"}}, "required": ["plot", *MOOD["required"]]}
+    provider = make("mine.jsonl", tmp_path)
+    assert json.loads((await provider.complete(request("7", schema=schema))).text) == {"mood": "Calm and slow."}
+    assert json.loads((await provider.complete(request("7", kind="user", schema=schema))).text) == {
+        "mood": "Seeks quiet."
+    }
+
+
 @pytest.mark.parametrize("which", [request("99999"), request("1", kind="user"), request("1", "99999", grouped=True)])
 async def test_what_was_not_recorded_is_named(which):
     with pytest.raises(RequestError, match=r"movielens-100k.jsonl has no answer for (item '99999'|user '1')"):

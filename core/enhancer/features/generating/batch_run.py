@@ -17,20 +17,23 @@ import contextlib
 import random
 from typing import TYPE_CHECKING
 
-from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.errors import BudgetError, StoreError
 from enhancer.features.generating.generation_run import LONGEST_WAIT, SHORTEST_WAIT, GenerationRun
-from enhancer.harness.answers.entity_task import EntityTask
+from enhancer.features.generating.grouping import bundles
+from enhancer.features.generating.known_answers import settle
 from enhancer.harness.batches.submission import OverBudgetError, RequestTooLargeError
+from enhancer.harness.calls.entity_request import by_entity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from enhancer.contracts.record import Kind
     from enhancer.features.generating.connections import BatchConnection
-    from enhancer.features.generating.generation_run import RunServices
+    from enhancer.features.generating.generation_run import KnownSlice, RunServices
     from enhancer.features.generating.reports import GenerationReport
-    from enhancer.features.kind_spec import KindSpec
+    from enhancer.features.generating.tally import EntityState
     from enhancer.features.surveying.survey import ToAsk
+    from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.journal.batch_jobs import FailedRequest
     from enhancer.progress import Detail
@@ -100,6 +103,8 @@ class BatchRun(GenerationRun):
         self._new_left = limit
         self._connection: BatchConnection | None = None
         self._deferred_requests = 0
+        self._failed_requests: dict[str, list[FailedRequest]] = {}
+        """Requests without an answer for the notes of the current slice."""
         self._unaffordable: float | None = None
         """Largest cost in USD of the first request that did not fit into the budget in this round."""
 
@@ -195,83 +200,96 @@ class BatchRun(GenerationRun):
             self._connection.submitter.refresh_reserved()
         return self._connection
 
-    async def _take_slice(self, spec: KindSpec, rows: Sequence[ToAsk]) -> int:
-        assert spec.ask is not None
-        rows = await self._without_pending(await self._without_quarantined(spec, rows))
-        jobs = self._journal.batch_jobs
-        hashes = list(dict.fromkeys(row.input_hash for row in rows))
-        claimed = await asyncio.wrap_future(self._journal.claim(hashes))
-        # Read after the claim: an entity whose job has just ended is answered by now, or came back without an answer.
-        paid = await self._in_thread(self._journal.paid_answers, list(claimed))
-        troubles = await self._in_thread(jobs.failed_requests, list(claimed))
-        deferred = 0
-        written: set[str] = set()
+    async def _claim(self, rows: Sequence[ToAsk]) -> KnownSlice:
+        known = await super()._claim(rows)
+        # Read after the claim: a note whose job has just ended is answered by now, or came back without an answer.
+        self._failed_requests = await self._in_thread(self._journal.batch_jobs.failed_requests, list(known.claimed))
+        return known
+
+    async def _take_entity(self, kind: Kind, rows: Sequence[ToAsk], known: KnownSlice, entity: EntityState) -> bool:
+        to_ask = []
+        revisit = False
         for row in rows:
-            if row.input_hash not in claimed:
-                deferred += 1
-                continue
-            if row.input_hash in written:
+            if row.input_hash in known.taken:
                 # One of several equal prompts is asked; its answer serves the others too.
-                self.counts.pending += 1
+                entity.pending = True
                 continue
-            case = EntityTask(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
-            verdict = case.receive_all(paid.get(row.input_hash, ()))
-            if verdict == "valid":
+            if not self._is_free(row, known, entity):
+                revisit = True
+                continue
+            case, status = settle(kind, row, known.paid)
+            past = self._failed_requests.get(case.input_hash, [])
+            failure = _permanent_failure(past, self._rounds) if status == "ask_again" else None
+            if status == "ask_again" and failure is None:
+                to_ask.append(case)
+                continue
+            entity.take(case.claims)
+            if status == "valid":
                 is_new = case.at >= self.counts.started
-                self.counts.cached += not is_new
                 await self._store_answer(case, is_new=is_new)
-                continue
-            if verdict != "ask_again":
-                await self._quarantine(case, case.error, transient=False)
-                continue
-            past = troubles.get(row.input_hash, [])
-            failure = _permanent_failure(past, self._rounds)
-            if failure is not None:
+            elif failure is not None:
                 reason, transient = failure
                 # Once it is asked about again, its rounds count from zero.
-                await asyncio.wrap_future(jobs.clear_failed_requests([row.input_hash]))
+                await asyncio.wrap_future(self._journal.batch_jobs.clear_failed_requests([case.input_hash]))
                 await self._quarantine(case, reason, transient=transient)
-                continue
-            written.add(row.input_hash)
-            await self._write(case, past)
-        return deferred
+            else:
+                await self._quarantine(case, case.error, transient=False)
+        if to_ask:
+            await self._write(to_ask, known, entity)
+        return revisit
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    async def _write(self, case: EntityTask, past: Sequence[FailedRequest]) -> None:
-        """Add an entity to the next job, in a group if that is configured."""
-        is_new = not (case.answer_count or past)
+    async def _write(self, cases: Sequence[EntityTask], known: KnownSlice, entity: EntityState) -> None:
+        """Add the notes of an entity to the next job, in a group if that is configured."""
+        asked_before = [bool(case.answer_count or self._failed_requests.get(case.input_hash)) for case in cases]
+        is_new = not any(asked_before)
         congested = self._connection is not None and self._connection.collector.queue_full
         if self._abandon or congested or (is_new and self._new_left == 0):
-            await self._defer([case])
+            entity.unfinished = True
+            await self._defer(cases)
             return
         if is_new and self._new_left is not None:
             self._new_left -= 1
-        await self._grouping.add(case, asked_before=not is_new)
+        entity.pending = True
+        for case in cases:
+            known.taken.add(case.input_hash)
+            # The job replaces the claim on what it asks for; a later round decides about the request that may follow.
+            self._journal.unclaim([input_hash for input_hash in case.claims if input_hash != case.input_hash])
+        for was_asked in (False, True):
+            some = [case for case, before in zip(cases, asked_before, strict=True) if before == was_asked]
+            for bundle in bundles(some):
+                await self._grouping.add(bundle, asked_before=was_asked)
 
     async def _request(self, group: list[EntityTask]) -> None:
         if self._unaffordable is not None:
-            await self._defer(group)
+            await self._withdraw(group)
             return
         try:
             await self._connected().submitter.write(group)
         except OverBudgetError as short:
             # Open jobs may cost less than was reserved for them: the rest is tried again once they are collected.
             self._unaffordable = short.max_cost
-            await self._defer(group)
+            await self._withdraw(group)
         except RequestTooLargeError:
-            if len(group) > 1:
-                for case in group:
-                    await self._request([case])
+            parts = list(by_entity(group).values())
+            if len(parts) == 1:
+                parts = [[case] for case in group]
+            if len(parts) > 1:
+                for part in parts:
+                    await self._request(part)
                 return
-            await self._quarantine(group[0], _TOO_LARGE, transient=False)
-        else:
-            self.counts.pending += len(group)
+            await self._quarantine(group[0], _TOO_LARGE, transient=False, pending=True)
+
+    async def _withdraw(self, group: list[EntityTask]) -> None:
+        """Defer entities that count as pending."""
+        self.counts.pending -= len(by_entity(group))
+        await self._defer(group)
 
     async def _defer(self, cases: Sequence[EntityTask]) -> None:
-        """Defer entities; a later round or run asks about them."""
+        """Defer notes; a later round or run asks for them."""
         self._deferred_requests += len(cases)
-        await asyncio.wrap_future(self._journal.unclaim([case.input_hash for case in cases]))
+        await asyncio.wrap_future(self._journal.unclaim([input_hash for case in cases for input_hash in case.claims]))
 
 
 def _permanent_failure(past: Sequence[FailedRequest], rounds: int) -> tuple[str, bool] | None:

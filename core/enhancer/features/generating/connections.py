@@ -53,7 +53,7 @@ def connect_llm(
     llm: LLMConfig,
     journal: Journal,
     *,
-    on_answer: Callable[[EntityTask], Awaitable[None]],
+    on_answer: Callable[[EntityTask], Awaitable[EntityTask | None]],
     on_failure: Callable[[EntityTask, str, bool], Awaitable[None]],
 ) -> LLMConnection:
     """Open the connection for direct calls.
@@ -62,7 +62,7 @@ def connect_llm(
         provider: The provider.
         llm: The configuration.
         journal: Keeps answers.
-        on_answer: Called with each case that has a valid answer.
+        on_answer: Called with each case that has a valid answer. Returns a case to ask next, if any.
         on_failure: Called with each other case, the reason, and whether the failure is transient.
 
     Raises:

@@ -12,17 +12,19 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from enhancer.contracts.record import PROFILE_ASPECT, Key
 from enhancer.features.generating.generation_run import LONGEST_WAIT, SHORTEST_WAIT, GenerationRun
-from enhancer.harness.answers.entity_task import EntityTask
+from enhancer.features.generating.grouping import bundles
+from enhancer.features.generating.known_answers import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from enhancer.contracts.record import Kind
     from enhancer.features.generating.connections import LLMConnection
-    from enhancer.features.generating.generation_run import RunServices
-    from enhancer.features.kind_spec import KindSpec
+    from enhancer.features.generating.generation_run import KnownSlice, RunServices
+    from enhancer.features.generating.tally import EntityState
     from enhancer.features.surveying.survey import ToAsk
+    from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.generator import Generator
     from enhancer.progress import Detail
@@ -61,9 +63,20 @@ class DirectRun(GenerationRun):
         else:
             asyncio.get_running_loop().call_later(GRACE_SECONDS, generator.abort)
 
-    async def answered(self, case: EntityTask) -> None:
-        """Store a valid answer."""
-        await self._store_answer(case, is_new=True)
+    async def answered(self, case: EntityTask) -> EntityTask | None:
+        """Store a valid answer; return the task to ask next if its confidence is too low."""
+        follow_up = case.follow_up
+        if follow_up is None:
+            await self._store_answer(case, is_new=True)
+            return None
+        status = follow_up.receive_all(case.paid_follow_ups)
+        if status == "ask_again":
+            return follow_up
+        if status == "valid":
+            await self._store_answer(follow_up, is_new=True)
+        else:
+            await self._quarantine(follow_up, follow_up.error, transient=False)
+        return None
 
     async def failed(self, case: EntityTask, reason: str, transient: bool) -> None:
         """Quarantine an entity without a valid answer."""
@@ -104,40 +117,37 @@ class DirectRun(GenerationRun):
             first, before = False, deferred
             await asyncio.sleep(wait)
 
-    async def _take_slice(self, spec: KindSpec, rows: Sequence[ToAsk]) -> int:
-        assert spec.ask is not None
-        rows = await self._without_pending(await self._without_quarantined(spec, rows))
-        hashes = list(dict.fromkeys(row.input_hash for row in rows))
-        claimed = await asyncio.wrap_future(self._journal.claim(hashes))
-        deferred = 0
-        asked: set[str] = set()
-        # Read after the claim: a process that held it before has written its answer by now.
-        paid = await self._in_thread(self._journal.paid_answers, list(claimed))
+    async def _take_entity(self, kind: Kind, rows: Sequence[ToAsk], known: KnownSlice, entity: EntityState) -> bool:
+        to_ask = []
+        revisit = False
         for row in rows:
-            if row.input_hash not in claimed or row.input_hash in asked:
-                # One of several equal prompts is asked; the next pass finds its answer for the others.
-                deferred += 1
+            if not self._is_free(row, known, entity):
+                revisit = True
                 continue
-            case = EntityTask(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
-            verdict = case.receive_all(paid.get(row.input_hash, ()))
-            if verdict == "valid":
-                self.counts.cached += 1
+            case, status = settle(kind, row, known.paid)
+            if status == "ask_again" and self._left == 0:
+                entity.unfinished = True
+                self._journal.unclaim(case.claims)
+                continue
+            entity.take(case.claims)
+            if status == "valid":
                 await self._store_answer(case, is_new=False)
-            elif verdict != "ask_again":
-                await self._quarantine(case, case.error, transient=False)
-            elif self._left == 0:
-                self._journal.unclaim([row.input_hash])
+            elif status == "ask_again":
+                to_ask.append(case)
+                known.taken.update(case.claims)
             else:
-                self._left = None if self._left is None else self._left - 1
-                asked.add(row.input_hash)
-                await self._ask(case)
-        return deferred
+                await self._quarantine(case, case.error, transient=False)
+        if to_ask:
+            self._left = None if self._left is None else self._left - 1
+            for bundle in bundles(to_ask):
+                await self._ask(bundle)
+        return revisit
 
-    async def _ask(self, case: EntityTask) -> None:
+    async def _ask(self, bundle: list[EntityTask]) -> None:
         if self._generating is None:
             self._connection = self._connect(self)
             self._generating = asyncio.create_task(self._generate(self._connection.generator))
-        await self._grouping.add(case, asked_before=bool(case.answer_count))
+        await self._grouping.add(bundle, asked_before=bool(bundle[0].answer_count))
 
     async def _request(self, group: list[EntityTask]) -> None:
         await self._groups.put(group)

@@ -13,29 +13,33 @@ import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from enhancer.contracts.record import PROFILE_ASPECT, Key
+from enhancer.contracts.record import Key
 from enhancer.errors import StoreError
 from enhancer.features.generating.grouping import Grouping
+from enhancer.features.generating.known_answers import all_hashes, quarantined_rows
 from enhancer.features.generating.run_counts import RunCounts
+from enhancer.features.generating.tally import EntityTally
 from enhancer.features.storing.embedding_stage import EmbeddingStage
-from enhancer.features.storing.records import profile_record, reembedded_record, text_record
-from enhancer.features.surveying.survey import survey
+from enhancer.features.storing.records import note_record, reembedded_record, text_record
+from enhancer.features.surveying.survey import rows_by_entity, survey
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enhancer.contracts.embedder import Embedder
-    from enhancer.contracts.record import Record
+    from enhancer.contracts.record import Kind, Record
     from enhancer.contracts.store import FeatureStore
     from enhancer.features.generating.reports import GenerationReport
+    from enhancer.features.generating.tally import EntityState
     from enhancer.features.kind_spec import KindSpec
     from enhancer.features.storing.records import UnembeddedRecord
-    from enhancer.features.surveying.survey import SurveyChunk, ToAsk, ToEmbed
+    from enhancer.features.surveying.survey import SurveyChunk, ToAsk
     from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.cost_tracking import UsageTotals
+    from enhancer.harness.journal.completion_writer import PaidAnswer
     from enhancer.harness.journal.journal import Journal
     from enhancer.progress import Detail, Listener
 
@@ -64,16 +68,27 @@ class RunServices:
     on_record: Callable[[Record], None] | None
     """Called with each record that is on disk."""
     retry_quarantined: bool
-    """Whether to ask again about entities that failed with the same input."""
+    """Whether to ask again for notes that failed with the same input."""
     total: int | None
     """Number of all entities, if it is known."""
+
+
+class KnownSlice(NamedTuple):
+    """What the journal knows about the notes of a slice."""
+
+    claimed: set[str]
+    """Input hashes that this run has claimed."""
+    paid: dict[str, list[PaidAnswer]]
+    """Paid answers of each of them that has any."""
+    taken: set[str]
+    """Input hashes that an entity of the slice is asked about already."""
 
 
 class GenerationRun(ABC):
     """One run. Belongs to one event loop.
 
-    Subclasses find the work (:meth:`_find_work`), decide about the entities without a profile (:meth:`_take_slice`),
-    and ask about groups of them (:meth:`_request`).
+    Subclasses find the work (:meth:`_find_work`), decide about the notes that are not current (:meth:`_take_entity`),
+    and ask for groups of them (:meth:`_request`).
 
     Args:
         services: Objects and options of the run.
@@ -91,6 +106,8 @@ class GenerationRun(ABC):
         self._retry_quarantined = services.retry_quarantined
         self._total = services.total
         self.counts = RunCounts()
+        self.counts.notes = 0 if any(len(spec.notes) > 1 for spec in services.specs) else None
+        self._tally = EntityTally(self.counts)
         self._textless: list[str] = []
         self._grouping = Grouping(services.group_size, self._request)
         self._stage: EmbeddingStage
@@ -152,16 +169,22 @@ class GenerationRun(ABC):
         """Survey the tables until nothing is left to ask about."""
 
     @abstractmethod
-    async def _take_slice(self, spec: KindSpec, rows: Sequence[ToAsk]) -> int:
-        """Claim entities, use answers that were paid for, and ask about the rest.
+    async def _take_entity(self, kind: Kind, rows: Sequence[ToAsk], known: KnownSlice, entity: EntityState) -> bool:
+        """Use answers that were paid for, and ask for the other notes of an entity.
+
+        Args:
+            kind: Kind of the entity.
+            rows: Its notes that are neither in quarantine nor in an open batch job.
+            known: What the journal knows about the slice.
+            entity: State of the entity.
 
         Returns:
-            Number of entities to revisit in the next pass.
+            Whether the entity is to be revisited in the next pass.
         """
 
     @abstractmethod
     async def _request(self, group: list[EntityTask]) -> None:
-        """Ask about entities that share a request."""
+        """Ask for notes that share a request."""
 
     @property
     @abstractmethod
@@ -197,7 +220,7 @@ class GenerationRun(ABC):
 
     async def _survey_all(self, *, first: bool) -> int:
         """Survey all entities once; return the number of entities to revisit in the next pass."""
-        self.counts.quarantined = self.counts.pending = 0
+        self._tally.begin_pass()
         deferred = 0
         for spec in self._specs:
             chunks = survey(spec, self._store, self._fingerprint)
@@ -213,89 +236,132 @@ class GenerationRun(ABC):
         spec, counts = found.spec, self.counts
         if first:
             counts.entities += found.entities
-            text_only = spec.ask is None
+            text_only = not spec.notes
             changed = sum(row.changed for row in found.to_embed) + len(found.empty_texts)
-            counts.cached += found.entities - (changed if text_only else len(found.to_ask))
-            await self._reembed(spec, found.to_reembed)
+            counts.cached += found.entities - (changed if text_only else sum(1 for _ in found.asks()))
+            for aspect, ids in found.to_reembed.items():
+                await self._reembed(spec, aspect, ids)
             for row in found.to_embed:
-                # The text of an entity that also has a profile does not count as another entity.
+                # The text of an entity that also has notes does not count as another entity.
                 is_new = text_only and row.changed
                 await self._embed(text_record(spec.kind, row.id, row.text, row.input_hash, is_new=is_new))
-            await self._skip_empty(spec, [*(row for row in found.to_ask if row.empty), *found.empty_texts])
-        rows = [row for row in found.to_ask if not row.empty]
+            await self._skip_empty(spec, found)
+        entities = [rows for own in found.asks() if (rows := [row for row in own if not row.empty])]
         deferred = 0
-        for start in range(0, len(rows), self._slice):
-            deferred += await self._take_slice(spec, rows[start : start + self._slice])
+        for start in range(0, len(entities), self._slice):
+            deferred += await self._take_slice(spec.kind, entities[start : start + self._slice])
             if self._limit_reached:
                 break
         return deferred
 
-    async def _skip_empty(self, spec: KindSpec, rows: Sequence[ToAsk | ToEmbed]) -> None:
-        """Count entities without text or history, and release them from quarantine."""
-        self.counts.without_text += len(rows)
-        self._textless += [row.id for row in rows[: max(0, _NAMED - len(self._textless))]]
-        if rows and spec.ask is not None:
-            known = await self._in_thread(self._journal.quarantined, spec.kind, [row.id for row in rows])
-            if settled := [(Key(spec.kind, one.id, PROFILE_ASPECT), one.input_hash) for one in known.values()]:
-                await asyncio.wrap_future(self._journal.release_quarantine(settled, forget_answers=False))
+    async def _take_slice(self, kind: Kind, entities: Sequence[Sequence[ToAsk]]) -> int:
+        """Claim notes and decide about them; return the number of entities to revisit in the next pass."""
+        rows = [row for own in entities for row in own]
+        open_rows, failed = await self._without_quarantined(kind, rows)
+        open_rows, pending = await self._without_pending(open_rows)
+        known = await self._claim(open_rows)
+        asked = {own[0].id: own for own in rows_by_entity(open_rows)}
+        deferred = 0
+        for id_ in (own[0].id for own in entities):
+            entity = self._tally.open(kind, id_)
+            try:
+                entity.failed = entity.failed or id_ in failed
+                entity.pending = id_ in pending
+                if id_ in asked:
+                    deferred += await self._take_entity(kind, asked[id_], known, entity)
+            finally:
+                self._tally.close(kind, id_)
+        return deferred
 
-    async def _reembed(self, spec: KindSpec, ids: Sequence[str]) -> None:
-        if not ids:
-            return
+    def _is_free(self, row: ToAsk, known: KnownSlice, entity: EntityState) -> bool:
+        """Check whether this run may decide about a note now; if not, the next pass does."""
+        if known.claimed.issuperset(row.hashes) and known.taken.isdisjoint(row.hashes):
+            return True
+        if entity.in_flight.isdisjoint(row.hashes):
+            # Another run asks, or one of several equal prompts is asked, whose answer will serve here too.
+            entity.unfinished = True
+            self._journal.unclaim(known.claimed.intersection(row.hashes) - known.taken)
+        return False
+
+    async def _claim(self, rows: Sequence[ToAsk]) -> KnownSlice:
+        """Claim the input hashes of rows, and read what the journal knows about them."""
+        claimed = await asyncio.wrap_future(self._journal.claim(all_hashes(rows)))
+        # Read after the claim: a process that held it before has written its answer by now.
+        return KnownSlice(claimed, await self._in_thread(self._journal.paid_answers, list(claimed)), set())
+
+    async def _skip_empty(self, spec: KindSpec, found: SurveyChunk) -> None:
+        """Count entities without text or history, and release them from quarantine."""
+        empty = [own[0].id for own in found.asks() if all(row.empty for row in own)]
+        empty += [row.id for row in found.empty_texts]
+        self.counts.without_text += len(empty)
+        self._textless += empty[: max(0, _NAMED - len(self._textless))]
+        rows = [row for row in found.to_ask if row.empty]
+        known = await self._in_thread(quarantined_rows, self._journal, spec.kind, rows) if rows else {}
+        if settled := [(Key(spec.kind, *place), one.input_hash) for place, one in known.items()]:
+            await asyncio.wrap_future(self._journal.release_quarantine(settled, forget_answers=False))
+
+    async def _reembed(self, spec: KindSpec, aspect: str, ids: Sequence[str]) -> None:
         get = self._store.get
-        for record in await self._in_thread(lambda: get(ids, kind=spec.kind, aspect=PROFILE_ASPECT)):
+        for record in await self._in_thread(lambda: get(ids, kind=spec.kind, aspect=aspect)):
             if record is not None:
                 await self._embed(reembedded_record(record))
 
-    async def _without_quarantined(self, spec: KindSpec, rows: Sequence[ToAsk]) -> list[ToAsk]:
-        """Return the entities that are not in quarantine for the same input; count the others."""
-        ids = [row.id for row in rows]
-        quarantined = await self._in_thread(self._journal.quarantined, spec.kind, ids)
+    async def _without_quarantined(self, kind: Kind, rows: Sequence[ToAsk]) -> tuple[list[ToAsk], set[str]]:
+        """Return the notes that are not in quarantine for the same input, and the entities of the others."""
+        quarantined = await self._in_thread(quarantined_rows, self._journal, kind, rows)
         if not quarantined:
-            return list(rows)
-        kept, again, stale = [], [], []
+            return list(rows), set()
+        kept, again, stale, failed = [], [], [], set()
         for row in rows:
-            known = quarantined.get(row.id)
-            key = Key(spec.kind, row.id, PROFILE_ASPECT)
+            key = Key(kind, row.id, row.spec.note.aspect)
+            known = quarantined.get((key.id, key.aspect))
             if known is None:
                 kept.append(row)
-            elif known.input_hash == row.input_hash and known.at >= self.counts.started:
-                self.counts.quarantined += 1
-            elif known.input_hash != row.input_hash or known.transient:
+            elif known.input_hash in row.hashes and known.at >= self.counts.started:
+                failed.add(row.id)
+            elif known.input_hash not in row.hashes or known.transient:
                 stale.append((key, known.input_hash))
                 kept.append(row)
             elif self._retry_quarantined:
-                again.append((key, row.input_hash))
+                again.append((key, known.input_hash))
                 kept.append(row)
             else:
-                self.counts.quarantined += 1
+                failed.add(row.id)
         if stale:
             await asyncio.wrap_future(self._journal.release_quarantine(stale, forget_answers=False))
         if again:
             await asyncio.wrap_future(self._journal.release_quarantine(again, forget_answers=True))
-        return kept
+        return kept, failed
 
-    async def _without_pending(self, rows: Sequence[ToAsk]) -> list[ToAsk]:
-        """Return the entities that are in no open batch job; count the others. ``--batch`` collects their answers."""
-        pending = await self._in_thread(self._journal.batch_jobs.outstanding, [row.input_hash for row in rows])
-        kept = [row for row in rows if row.input_hash not in pending]
-        self.counts.pending += len(rows) - len(kept)
-        return kept
+    async def _without_pending(self, rows: Sequence[ToAsk]) -> tuple[list[ToAsk], set[str]]:
+        """Return the notes that are in no open batch job, and the entities of the others.
+
+        ``--batch`` collects the answers of the jobs.
+        """
+        outstanding = await self._in_thread(self._journal.batch_jobs.outstanding, all_hashes(rows))
+        kept = [row for row in rows if outstanding.isdisjoint(row.hashes)]
+        return kept, {row.id for row in rows if not outstanding.isdisjoint(row.hashes)}
 
     # -- results ----------------------------------------------------------------------------------------------------
 
     async def _store_answer(self, case: EntityTask, *, is_new: bool) -> None:
-        await self._embed(profile_record(case, is_new=is_new))
+        self._tally.answered(case.key, is_new=is_new)
+        await self._embed(note_record(case, is_new=is_new))
 
     async def _embed(self, one: UnembeddedRecord) -> None:
         self.counts.to_embed += 1
-        self.counts.answered += one.is_new
+        self.counts.answered += one.is_new and not one.claims
         await self._stage.put(one)
 
     def _count_stored(self, chunk: Sequence[UnembeddedRecord]) -> None:
         self.counts.embedded += len(chunk)
-        self.counts.generated += sum(one.is_new for one in chunk)
-        if hashes := [one.input_hash for one in chunk if one.input_hash is not None]:
+        self.counts.generated += sum(one.is_new and not one.claims for one in chunk)
+        if self.counts.notes is not None:
+            self.counts.notes += sum(one.is_new and bool(one.claims) for one in chunk)
+        for one in chunk:
+            if one.claims:
+                self._tally.stored(one.record.key)
+        if hashes := [input_hash for one in chunk for input_hash in one.claims]:
             self._journal.unclaim(hashes)
         if self._on_record is not None:
             for one in chunk:
@@ -307,12 +373,12 @@ class GenerationRun(ABC):
                     _log.exception("an observer of stored records failed and is called no more")
                     break
 
-    async def _quarantine(self, case: EntityTask, reason: str, *, transient: bool) -> None:
+    async def _quarantine(self, case: EntityTask, reason: str, *, transient: bool, pending: bool = False) -> None:
+        """Put a note into quarantine; ``pending`` says that it counts as written to a batch job."""
         written = self._journal.quarantine(case.key, case.input_hash, reason=reason, raw=case.raw, transient=transient)
         await asyncio.wrap_future(written)
-        self.counts.quarantined += 1
-        self.counts.newly_quarantined += 1
-        self._journal.unclaim([case.input_hash])
+        self._tally.failed(case.key, pending=pending)
+        self._journal.unclaim(case.claims)
 
     # -- progress ---------------------------------------------------------------------------------------------------
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from enhancer.contracts.record import PROFILE_ASPECT, Key
+from enhancer.features.generating.grouping import bundles
+from enhancer.features.generating.known_answers import all_hashes, quarantined_rows, settle
 from enhancer.features.generating.reports import Plan
 from enhancer.features.surveying.survey import survey
-from enhancer.harness.answers.entity_task import EntityTask
+from enhancer.harness.calls.entity_request import call_version
 from enhancer.harness.calls.token_estimate import (
     MIN_OBSERVED_CALLS,
     TOKENS_PER_MESSAGE,
+    TYPICAL_ANSWER,
+    TYPICAL_NOTE,
     estimate_tokens,
     expected_completion_tokens,
     token_ratio,
@@ -25,7 +28,9 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.features.kind_spec import KindSpec
     from enhancer.features.surveying.survey import SurveyChunk, ToAsk
+    from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.journal.journal import Journal
+    from enhancer.prompts import Note
 
 _ENTRY = 14
 """Tokens that a grouped request adds for each entity: the tag and its id."""
@@ -33,25 +38,52 @@ _MAX_SEEN = 200_000
 """Number of prompts among which duplicates are found; a larger set would take too much memory."""
 
 
+class _Request(NamedTuple):
+    """Notes that one request asks for, and whether it is about a group."""
+
+    note: Note
+    """One of the notes."""
+    names: tuple[str, ...]
+    version: str
+    grouped: bool
+
+
 class _Sums:
-    """Sums over the entities of one kind that are to be asked about."""
+    """Sums over the entities of one kind that are to be asked about.
 
-    def __init__(self) -> None:
-        self.asked = 0
-        self.alone = 0
-        """Entities that are asked about alone, even if requests are grouped."""
-        self.tokens = 0
+    Args:
+        group_size: Entities in one request.
+    """
+
+    def __init__(self, group_size: int) -> None:
+        self._group_size = group_size
         self._seen: set[int] = set()
+        self.entities: dict[_Request, int] = {}
+        """Entities by the notes that they are asked for."""
+        self.tokens: dict[_Request, int] = {}
+        """Tokens of their prompts."""
 
-    def add(self, row: ToAsk) -> None:
-        prompt = int(row.input_hash[:16], 16)
+    def add(self, tasks: Sequence[EntityTask]) -> None:
+        """Add the notes to ask for of one entity. Equal prompts are asked once."""
+        for bundle in bundles(task for task in tasks if self._is_new(task.input_hash)):
+            first = bundle[0]
+            alone = self._group_size == 1 or bool(first.answer_count) or contains_instructions(first.prompt)
+            names = tuple(task.spec.note.field for task in bundle)
+            request = _Request(first.spec.note, names, call_version(bundle), not alone)
+            self.entities[request] = self.entities.get(request, 0) + 1
+            self.tokens[request] = self.tokens.get(request, 0) + estimate_tokens(first.prompt)
+
+    def _is_new(self, input_hash: str) -> bool:
+        prompt = int(input_hash[:16], 16)
         if prompt in self._seen:
-            return
+            return False
         if len(self._seen) < _MAX_SEEN:
             self._seen.add(prompt)
-        self.asked += 1
-        self.alone += contains_instructions(row.prompt)
-        self.tokens += estimate_tokens(row.prompt)
+        return True
+
+    def calls(self, request: _Request) -> int:
+        """Return the number of calls of one form."""
+        return -(-self.entities[request] // (self._group_size if request.grouped else 1))
 
 
 def make_plan(
@@ -77,45 +109,35 @@ def make_plan(
         embedder: Fingerprint of the embedder, to count vectors of another one; None to compare contents only.
         on_chunk: Called with every chunk of the survey.
     """
-    entities = to_generate = quarantined = without_text = to_embed = requests = pending = 0
+    entities = to_generate = quarantined = without_text = to_embed = requests = pending = notes = 0
     prompt_tokens = completion_tokens = 0.0
-    group_size = llm.items_per_request
     for spec in specs:
-        sums = _Sums()
+        sums = _Sums(llm.items_per_request)
         for found in survey(spec, store, embedder):
             if on_chunk is not None:
                 on_chunk(found)
             entities += found.entities
-            to_embed += len(found.to_embed) + len(found.to_reembed)
-            if spec.ask is None:
+            to_embed += len(found.to_embed) + sum(map(len, found.to_reembed.values()))
+            if not spec.notes:
                 to_generate += sum(row.changed for row in found.to_embed)
                 without_text += len(found.empty_texts)
                 continue
-            rows = [row for row in found.to_ask if not row.empty]
-            without_text += len(found.to_ask) - len(rows)
-            asked, failed, paid, in_jobs = _sort(spec, rows, journal, retry_quarantined=retry_quarantined)
-            quarantined += failed
-            pending += in_jobs
-            to_generate += len(asked)
-            to_embed += len(asked) + paid
-            for row in asked:
-                sums.add(row)
-        if spec.ask is None or not sums.asked:
-            continue
-        calls = sums.asked if group_size == 1 else -(-(sums.asked - sums.alone) // group_size) + sums.alone
-        template = spec.ask.template
-        system = estimate_tokens(template.system) + 2 * TOKENS_PER_MESSAGE
-        if group_size > 1:
-            system += estimate_tokens(template.group_instructions)
-            sums.tokens += _ENTRY * sums.asked
-        ratio, answer = 1.0, _observed_answer(journal, llm.model, template.version)
-        if journal is not None:
-            # The error of the estimate differs between templates, so calls with this template are preferred.
-            own = journal.observed_usage(llm.model, template.version)
-            ratio = token_ratio(own if own.calls >= MIN_OBSERVED_CALLS else journal.observed_usage(llm.model))
-        requests += calls
-        prompt_tokens += (sums.tokens + system * calls) * ratio
-        completion_tokens += min(answer, llm.max_tokens) * sums.asked
+            known = _Known(spec, [row for row in found.to_ask if not row.empty], journal)
+            for rows in found.asks():
+                state = known.decide(rows, retry_quarantined=retry_quarantined)
+                # An entity counts once, by the first of these that any of its notes is.
+                to_generate += bool(state.asked)
+                pending += state.pending and not state.asked
+                quarantined += state.failed and not (state.asked or state.pending)
+                without_text += all(row.empty for row in rows)
+                to_embed += len(state.asked) + state.paid
+                notes += len(state.asked)
+                sums.add(state.asked)
+        for request in sums.entities:
+            calls, (prompt, completion) = sums.calls(request), _tokens(sums, request, journal, llm)
+            requests += calls
+            prompt_tokens += prompt
+            completion_tokens += completion
     tokens = round(prompt_tokens), round(completion_tokens)
     cost = 0.0 if not requests else None if price is None else price.cost(*tokens)
     return Plan(
@@ -130,42 +152,76 @@ def make_plan(
         to_embed=to_embed,
         without_text=without_text,
         pending=pending,
+        notes=notes if any(len(spec.notes) > 1 for spec in specs) else None,
     )
 
 
-def _observed_answer(journal: Journal | None, model: str, template: str) -> float:
-    """Return the expected completion tokens of one entity, from earlier calls if there are any."""
+def _tokens(sums: _Sums, request: _Request, journal: Journal | None, llm: LLMConfig) -> tuple[float, float]:
+    """Return the expected prompt and completion tokens of all calls of one form."""
     from enhancer.harness.journal.journal import ObservedUsage
 
-    nothing = ObservedUsage(0, 0, 0, 0, 0)
-    return expected_completion_tokens(journal.observed_usage(model, template) if journal is not None else nothing)
+    entities = sums.entities[request]
+    text = request.note.template.request(*request.names, knowledge=request.note.knowledge)
+    system = estimate_tokens(text.group_system if request.grouped else text.system) + 2 * TOKENS_PER_MESSAGE
+    prompt = sums.tokens[request] + system * sums.calls(request) + (_ENTRY * entities if request.grouped else 0)
+    typical = TYPICAL_NOTE if request.note.template.aspects else TYPICAL_ANSWER
+    if journal is None:
+        ratio, answer = 1.0, expected_completion_tokens(ObservedUsage(0, 0, 0, 0, 0), typical)
+    else:
+        # The error of the estimate differs between templates, so calls with this template are preferred.
+        own = journal.observed_usage(llm.model, request.version)
+        ratio = token_ratio(own if own.calls >= MIN_OBSERVED_CALLS else journal.observed_usage(llm.model))
+        answer = expected_completion_tokens(own, typical)
+    return prompt * ratio, min(answer, llm.max_tokens) * entities * len(request.names)
 
 
-def _sort(
-    spec: KindSpec, rows: Sequence[ToAsk], journal: Journal | None, *, retry_quarantined: bool
-) -> tuple[list[ToAsk], int, int, int]:
-    """Return entities to ask about, and the number in quarantine, paid for already, and in open batch jobs."""
-    assert spec.ask is not None
-    quarantined = journal.quarantined(spec.kind, [row.id for row in rows]) if journal and rows else {}
-    answers = journal.paid_answers([row.input_hash for row in rows]) if journal and rows else {}
-    in_jobs = journal.batch_jobs.outstanding([row.input_hash for row in rows]) if journal and rows else set()
-    asked, failed, paid, pending = [], 0, 0, 0
-    for row in rows:
-        if row.input_hash in in_jobs:
-            pending += 1
-            continue
-        known = quarantined.get(row.id)
-        if known is not None and (known.input_hash != row.input_hash or known.transient):
-            known = None
-        if known is not None and not retry_quarantined:
-            failed += 1
-            continue
-        case = EntityTask(Key(spec.kind, row.id, PROFILE_ASPECT), row.input_hash, row.prompt, spec.ask)
-        verdict = "ask_again" if known is not None else case.receive_all(answers.get(row.input_hash, ()))
-        if verdict == "valid":
-            paid += 1
-        elif verdict == "ask_again":
-            asked.append(row)
-        else:
-            failed += 1
-    return asked, failed, paid, pending
+class _State:
+    """What a run would do about one entity."""
+
+    def __init__(self) -> None:
+        self.asked: list[EntityTask] = []
+        """Notes to ask for."""
+        self.failed = False
+        """Whether any note is in quarantine, or would go there."""
+        self.pending = False
+        """Whether any note is in an open batch job."""
+        self.paid = 0
+        """Number of notes that are paid for."""
+
+
+class _Known:
+    """What the journal knows about the rows of a chunk."""
+
+    def __init__(self, spec: KindSpec, rows: Sequence[ToAsk], journal: Journal | None) -> None:
+        self._kind = spec.kind
+        hashes = all_hashes(rows)
+        any_known = journal is not None and bool(rows)
+        self._quarantined = quarantined_rows(journal, spec.kind, rows) if journal is not None and any_known else {}
+        self._answers = journal.paid_answers(hashes) if journal is not None and any_known else {}
+        self._in_jobs = journal.batch_jobs.outstanding(hashes) if journal is not None and any_known else set()
+
+    def decide(self, rows: Sequence[ToAsk], *, retry_quarantined: bool) -> _State:
+        """Return what a run would do about the notes of one entity."""
+        state = _State()
+        for row in (row for row in rows if not row.empty):
+            if not self._in_jobs.isdisjoint(row.hashes):
+                state.pending = True
+                continue
+            known = self._quarantined.get((row.id, row.spec.note.aspect))
+            if known is not None and (known.input_hash not in row.hashes or known.transient):
+                known = None
+            if known is not None and not retry_quarantined:
+                state.failed = True
+                continue
+            # The answers of a note that is asked for again are forgotten.
+            answers = {} if known is not None and known.input_hash == row.input_hash else self._answers
+            if known is not None and known.input_hash == row.fallback_hash:
+                answers = {row.input_hash: self._answers.get(row.input_hash, [])}
+            task, status = settle(self._kind, row, answers)
+            if status == "valid":
+                state.paid += 1
+            elif status == "ask_again":
+                state.asked.append(task)
+            else:
+                state.failed = True
+        return state

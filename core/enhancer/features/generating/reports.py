@@ -23,7 +23,7 @@ class Plan:
     cached: int
     """Entities whose profile (or text) is current or already paid for."""
     to_generate: int
-    """Entities that are new or changed."""
+    """Entities that are new or changed, or lack any of their notes."""
     quarantined: int
     """Entities in quarantine: they failed with the same input before, and are asked about again only on request."""
     requests: int
@@ -40,9 +40,14 @@ class Plan:
     """Entities with neither text nor history; they are not asked about."""
     pending: int = 0
     """Entities in open batch jobs."""
+    notes: int | None = None
+    """Notes to generate, of which an entity may have several; None if every entity has one."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys that ``enhancer plan --json`` prints; ``without_text`` and ``pending`` if they are not 0."""
+        """Return the keys that ``enhancer plan --json`` prints.
+
+        ``without_text`` and ``pending`` are among them if they are not 0, and ``notes`` if entities have several.
+        """
         return _to_json(self, _PLAN)
 
 
@@ -56,8 +61,9 @@ class GenerationReport:
     entities: int
     cached: int
     generated: int
-    """Entities whose new profile (or, without an LLM, new text) was stored."""
+    """Entities with new notes (or, without an LLM, new text), all of which are stored."""
     quarantined: int
+    """Entities with a note in quarantine; others of their notes may be stored."""
     requests: int
     """Calls that were answered, and so paid for."""
     prompt_tokens: int | None
@@ -74,12 +80,19 @@ class GenerationReport:
     """Entities with neither text nor history; they were not asked about and have no record."""
     pending: int = 0
     """Entities in open batch jobs."""
+    notes: int | None = None
+    """New notes that are stored, of which an entity may have several; None if every entity has one."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the keys that ``enhancer generate --json`` prints; ``without_text`` and ``pending`` if not 0."""
+        """Return the keys that ``enhancer generate --json`` prints.
+
+        ``without_text`` and ``pending`` are among them if they are not 0, and ``notes`` if entities have several.
+        """
         return _to_json(self, _REPORT)
 
 
 def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
     some = {name: getattr(result, name) for name in ("without_text", "pending") if getattr(result, name)}
+    if result.notes is not None:
+        some["notes"] = result.notes
     return {name: getattr(result, name) for name in names} | some

@@ -37,6 +37,8 @@ class RunCounts:
     """Entities in open batch jobs, in the current pass over the tables."""
     newly_quarantined: int = 0
     """Entities that this run quarantined."""
+    notes: int | None = None
+    """New notes that are stored; None if every entity has one."""
     started: str = field(default_factory=now)
     began: float = field(default_factory=time.monotonic)
 
@@ -80,6 +82,7 @@ class RunCounts:
             embedded=self.embedded,
             without_text=self.without_text,
             pending=self.pending,
+            notes=self.notes,
         )
 
 

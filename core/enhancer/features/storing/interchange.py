@@ -56,7 +56,7 @@ REJECTED_SHOWN: Final = 20
 """Largest number of rejected rows that a report describes."""
 
 Validate = Callable[[Mapping[str, Any]], None]
-"""Takes ``{"profile": ..., "tags": [...]}``; raises an ``EnhancerError`` if it is not valid."""
+"""Takes kind, aspect, profile and tags of a record by name; raises an ``EnhancerError`` if they are not valid."""
 Complete = Callable[[Row], Mapping[str, Any]]
 """Takes a row; returns values for fields that the row lacks."""
 
@@ -260,7 +260,8 @@ def _records(
                 values = {**complete(values), **{k: v for k, v in values.items() if v is not None}}  # noqa: PLW2901
             record, has_vector = _record(values, embedder, now)
             if validate is not None and holds_note(record.aspect):
-                validate({"profile": record.profile, "tags": list(record.tags)})
+                row = {"kind": record.kind, "aspect": record.aspect}
+                validate({**row, "profile": record.profile, "tags": list(record.tags)})
             # Raises what a store would raise about its fields; there the whole chunk would fail.
             encode(record if has_vector else replace(record, vector=_ANY_VECTOR))
         except EnhancerError as error:

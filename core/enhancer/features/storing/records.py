@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.contracts.record import TEXT_ASPECT, Record
+from enhancer.features.stored_hash import LOW
 from enhancer.harness.clock import now
 
 if TYPE_CHECKING:
@@ -37,14 +38,15 @@ class UnembeddedRecord:
     """Text to embed."""
     is_new: bool
     """Whether the record counts as generated in this run; otherwise it was paid for before."""
-    input_hash: str | None = None
-    """Claim to release once the record is stored."""
+    claims: tuple[str, ...] = ()
+    """Claims to release once the record is stored; empty unless it is a note that was asked for."""
 
 
-def profile_record(case: EntityTask, *, is_new: bool) -> UnembeddedRecord:
+def note_record(case: EntityTask, *, is_new: bool) -> UnembeddedRecord:
     """Build the record of a valid answer."""
-    answer, usage = case.answer, case.usage
+    answer, usage, note = case.answer, case.usage, case.spec.note
     assert answer is not None
+    doubtful = note.knowledge == "open" and answer.confidence == "low"
     record = Record(
         id=case.key.id,
         kind=case.key.kind,
@@ -52,16 +54,17 @@ def profile_record(case: EntityTask, *, is_new: bool) -> UnembeddedRecord:
         profile=answer.profile,
         tags=answer.tags,
         vector=_NO_VECTOR,
-        prompt_version=case.spec.template.version,
+        prompt_version=note.version,
         model=case.model,
         embedder="",
         generated_at=case.at,
-        input_hash=case.input_hash,
+        input_hash=LOW + case.input_hash if doubtful else case.input_hash,
+        confidence=answer.confidence,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         cost_usd=usage.cost_usd,
     )
-    return UnembeddedRecord(record, embedding_text(answer.profile, answer.tags), is_new, case.input_hash)
+    return UnembeddedRecord(record, embedding_text(answer.profile, answer.tags), is_new, case.claims)
 
 
 def text_record(kind: Kind, id_: str, text: str, input_hash: str, *, is_new: bool) -> UnembeddedRecord:
@@ -80,5 +83,5 @@ def text_record(kind: Kind, id_: str, text: str, input_hash: str, *, is_new: boo
 
 
 def reembedded_record(record: Record) -> UnembeddedRecord:
-    """Copy a stored profile whose vector another embedder made, to embed it again."""
+    """Copy a stored note whose vector another embedder made, to embed it again."""
     return UnembeddedRecord(replace(record), embedding_text(record.profile, record.tags), is_new=False)

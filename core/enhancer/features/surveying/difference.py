@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT
+from enhancer.contracts.record import TEXT_ASPECT
 from enhancer.errors import StoreCorruptError
 
 if TYPE_CHECKING:
@@ -133,13 +133,16 @@ class DifferenceCounter:
         """Count one chunk of a survey."""
         spec = found.spec
         self._ids.setdefault(spec.kind, IdSet()).add(found.ids)
-        self._records_seen += found.profiles + found.texts
-        if spec.ask is not None:
-            one = self._of(spec.kind, PROFILE_ASPECT)
+        self._records_seen += sum(found.stored.values())
+        for note in (each.note for each in spec.notes):
+            one = self._of(spec.kind, note.aspect)
             one.entities += found.entities
-            stale = self._count_changed(one, {row.id: row.empty for row in found.to_ask}, spec.ask.template.version)
-            self._count_reembeds(one, found.to_reembed)
-            one.fresh += found.profiles - stale - len(found.to_reembed)
+            rows = {row.id: row for row in found.to_ask if row.spec.note.aspect == note.aspect}
+            versions = {id_: row.spec.note.version for id_, row in rows.items()}
+            stale = self._count_changed(one, {id_: row.empty for id_, row in rows.items()}, versions)
+            others = found.to_reembed.get(note.aspect, [])
+            self._count_reembeds(one, others)
+            one.fresh += found.stored[note.aspect] - stale - len(others)
         if spec.embeds_text:
             one = self._of(spec.kind, TEXT_ASPECT)
             one.entities += found.entities
@@ -148,7 +151,7 @@ class DifferenceCounter:
             stale += self._count_changed(one, {row.id: True for row in found.empty_texts}, None, counted=True)
             others = [row.id for row in found.to_embed if not row.changed]
             self._count_reembeds(one, others)
-            one.fresh += found.texts - stale - len(others)
+            one.fresh += found.stored[TEXT_ASPECT] - stale - len(others)
 
     def add_joint(self, one: JointText) -> None:
         """Count one joint text, whose parts have been counted by :meth:`add`."""
@@ -200,14 +203,19 @@ class DifferenceCounter:
                 one.add_example("embedder", id_)
 
     def _count_changed(
-        self, one: Difference, rows: Mapping[str, bool], template: str | None, *, counted: bool = False
+        self,
+        one: Difference,
+        rows: Mapping[str, bool],
+        versions: Mapping[str, str] | None,
+        *,
+        counted: bool = False,
     ) -> int:
         """Count entities without a current record as new or stale; return the number of outdated records.
 
         Args:
             one: The counts to add to.
             rows: Ids, and whether each lacks text.
-            template: Version of the configured template; None for raw texts.
+            versions: Version of the configured prompt of each id; None for raw texts.
             counted: Whether entities without text are counted already.
         """
         stale = 0
@@ -224,7 +232,7 @@ class DifferenceCounter:
                     one.add_example("new", id_)
                 continue
             stale += 1
-            reason = self._reason(records[id_], template)
+            reason = self._reason(records[id_], None if versions is None else versions[id_])
             one.stale[reason] += 1
             one.add_example(reason, id_)
         return stale

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from enhancer.contracts.record import PROFILE_ASPECT
-from enhancer.features.stored_hash import ADOPTED
+from enhancer.features.stored_hash import ADOPTED, LOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from enhancer.contracts.store import FeatureStore
-    from enhancer.data import Entity
-    from enhancer.features.kind_spec import KindSpec
+    from enhancer.features.kind_spec import KindSpec, Renderers
+    from enhancer.harness.answers.entity_task import PromptSpec
+    from enhancer.prompts import Template
 
 _CHUNK = 4096
 _EXAMPLES = 5
@@ -27,7 +27,7 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Number of users with a stored profile, by what their profiles were made from."""
+    """Number of users with a stored note, by what their notes were made from: the least proven of each counts."""
 
     users: int
     proven: int
@@ -51,7 +51,7 @@ def trace(
     spec: KindSpec,
     store: FeatureStore,
     user_ids: Sequence[str],
-    wider: Mapping[str, Callable[[], Mapping[str, Callable[[Entity], str]]]],
+    wider: Mapping[str, Callable[[], Callable[[Template], Renderers]]],
 ) -> Provenance:
     """Find out what the stored user profiles were made from.
 
@@ -63,54 +63,66 @@ def trace(
             show. Called only if a profile is not proven.
     """
     trained = set(user_ids)
-    proven = adopted = 0
-    imported: list[str] = []
-    doubtful: dict[str, str] = {}
-    for chunk in _chunks(_expected(spec, user_ids)):
-        stamps = store.stamps([id_ for id_, _ in chunk], kind="user", aspect=PROFILE_ASPECT)
-        for (id_, expected), stamp in zip(chunk, stamps, strict=True):
-            if stamp is None or id_ not in trained:
-                continue
-            if stamp.input_hash == expected:
-                proven += 1
-            elif stamp.input_hash.startswith(ADOPTED):
-                adopted += 1
-                if len(imported) < _EXAMPLES:
-                    imported.append(id_)
-            else:
-                doubtful[id_] = stamp.input_hash
-    users = proven + adopted + len(doubtful)
+    users: set[str] = set()
+    imported: dict[str, None] = {}
+    doubtful: list[dict[str, str]] = []
+    for note in spec.notes:
+        unexplained: dict[str, str] = {}
+        for chunk in _chunks(_expected(spec, note, user_ids)):
+            stamps = store.stamps([id_ for id_, _ in chunk], kind="user", aspect=note.note.aspect)
+            for (id_, expected), stamp in zip(chunk, stamps, strict=True):
+                if stamp is None or id_ not in trained:
+                    continue
+                users.add(id_)
+                made_from = stamp.input_hash.removeprefix(LOW)
+                if made_from.startswith(ADOPTED):
+                    imported[id_] = None
+                elif made_from not in expected:
+                    unexplained[id_] = made_from
+        doubtful.append(unexplained)
     leaking: dict[str, int] = {}
-    leaking_ids: list[str] = []
+    leaking_ids: dict[str, None] = {}
     for name, make in wider.items():
-        if not doubtful:
+        if not any(doubtful):
             break
-        found = _matching(replace(spec, context=make()), doubtful)
+        shown = replace(spec, context=make())
+        found = dict.fromkeys(
+            id_ for note, hashes in zip(spec.notes, doubtful, strict=True) for id_ in _matching(shown, note, hashes)
+        )
         if found:
             leaking[name] = len(found)
-        leaking_ids += found[:_EXAMPLES]
-        for id_ in found:
-            del doubtful[id_]
-    examples = tuple([*leaking_ids, *imported, *islice(doubtful, _EXAMPLES)][:_EXAMPLES])
+        leaking_ids |= found
+        for hashes in doubtful:
+            for id_ in found:
+                hashes.pop(id_, None)
+    unknown = {id_: None for hashes in doubtful for id_ in hashes if id_ not in leaking_ids}
+    adopted = [id_ for id_ in imported if id_ not in leaking_ids and id_ not in unknown]
     return Provenance(
-        users=users, proven=proven, leaking=leaking, adopted=adopted, unknown=len(doubtful), examples=examples
+        users=len(users),
+        proven=len(users) - len(leaking_ids) - len(unknown) - len(adopted),
+        leaking=leaking,
+        adopted=len(adopted),
+        unknown=len(unknown),
+        examples=tuple([*leaking_ids, *adopted, *unknown][:_EXAMPLES]),
     )
 
 
-def _expected(spec: KindSpec, user_ids: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-    """Yield every user's input hash under this split; None for a user of the split without a prompt."""
+def _expected(spec: KindSpec, note: PromptSpec, user_ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the input hashes that the note of every user may have; none for a user of the split without a prompt."""
     known: set[str] = set()
-    for id_, input_hash in spec.hashes():
-        known.add(id_)
-        yield id_, input_hash
-    yield from ((id_, None) for id_ in user_ids if id_ not in known)
+    hashes = [spec.hashes(spec=one) for one in (note, note.fallback) if one is not None]
+    for pairs in zip(*hashes, strict=True):
+        known.add(pairs[0][0])
+        yield pairs[0][0], tuple(input_hash for _, input_hash in pairs)
+    yield from ((id_, ()) for id_ in user_ids if id_ not in known)
 
 
-def _chunks(pairs: Iterator[tuple[str, str | None]]) -> Iterator[list[tuple[str, str | None]]]:
+def _chunks(pairs: Iterator[tuple[str, tuple[str, ...]]]) -> Iterator[list[tuple[str, tuple[str, ...]]]]:
     while chunk := list(islice(pairs, _CHUNK)):
         yield chunk
 
 
-def _matching(spec: KindSpec, hashes: Mapping[str, str]) -> list[str]:
+def _matching(spec: KindSpec, note: PromptSpec, hashes: Mapping[str, str]) -> list[str]:
     """Return the ids whose prompt has the stored hash."""
-    return [id_ for id_, input_hash in spec.hashes(hashes) if input_hash == hashes[id_]]
+    asked = [one for one in (note, note.fallback) if one is not None and hashes]
+    return [id_ for one in asked for id_, input_hash in spec.hashes(hashes, one) if input_hash == hashes[id_]]

@@ -1,33 +1,43 @@
-"""Find out in chunks which entities lack a current profile or vector. Nothing is remembered about any of them."""
+"""Find out in chunks which entities lack a current note or vector. Nothing is remembered about any of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT
+from enhancer.contracts.record import TEXT_ASPECT
 from enhancer.features.kind_spec import CHUNK
-from enhancer.features.stored_hash import is_current
+from enhancer.features.stored_hash import LOW, is_current
 from enhancer.harness.calls.cache_key import text_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from enhancer.contracts.record import Stamp
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
     from enhancer.features.kind_spec import KindSpec
+    from enhancer.harness.answers.entity_task import PromptSpec
 
 
 class ToAsk(NamedTuple):
-    """An entity without a current profile in the store."""
+    """A note of an entity that is not current in the store."""
 
     id: str
     input_hash: str
     prompt: str
     empty: bool
     """Whether the entity has neither text nor anything from other tables; it is then not asked about."""
+    spec: PromptSpec
+    """How the note is asked for."""
+    fallback_hash: str | None = None
+    """Input hash of the request that follows an answer of low confidence, if one follows."""
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """Input hashes of the requests that may be made for the note."""
+        return (self.input_hash,) if self.fallback_hash is None else (self.input_hash, self.fallback_hash)
 
 
 class ToEmbed(NamedTuple):
@@ -47,22 +57,30 @@ class SurveyChunk:
     spec: KindSpec
     ids: Sequence[str]
     """Ids of all entities of the chunk."""
-    profiles: int = 0
-    """Number of stored profiles, current or not."""
-    texts: int = 0
-    """Number of stored records of raw texts, current or not."""
+    stored: dict[str, int] = field(default_factory=dict)
+    """Number of stored records of each aspect, current or not."""
     to_ask: list[ToAsk] = field(default_factory=list)
-    to_reembed: list[str] = field(default_factory=list)
-    """Ids of entities with a current profile and a vector of another embedder."""
+    """Notes to ask for; those of one entity follow one another."""
+    to_reembed: dict[str, list[str]] = field(default_factory=dict)
+    """Ids of entities with a current note and a vector of another embedder, by aspect."""
     to_embed: list[ToEmbed] = field(default_factory=list)
     """Raw texts whose vector is missing, outdated or of another embedder."""
     empty_texts: list[ToEmbed] = field(default_factory=list)
-    """Entities without text, if their kind has no profiles."""
+    """Entities without text, if their kind has no notes."""
 
     @property
     def entities(self) -> int:
         """Number of entities."""
         return len(self.ids)
+
+    def asks(self) -> Iterator[list[ToAsk]]:
+        """Yield the notes to ask for, entity by entity."""
+        return rows_by_entity(self.to_ask)
+
+
+def rows_by_entity(rows: Iterable[ToAsk]) -> Iterator[list[ToAsk]]:
+    """Yield the rows of each entity; they follow one another."""
+    return (list(own) for _, own in groupby(rows, key=lambda row: row.id))
 
 
 def survey(spec: KindSpec, store: FeatureStore, embedder: str | None) -> Iterator[SurveyChunk]:
@@ -77,37 +95,56 @@ def survey(spec: KindSpec, store: FeatureStore, embedder: str | None) -> Iterato
     while chunk := list(islice(entities, CHUNK)):
         ids = [entity.id for entity in chunk]
         found = SurveyChunk(spec, ids)
-        if spec.ask is not None:
-            stamps = store.stamps(ids, kind=spec.kind, aspect=PROFILE_ASPECT)
-            found.profiles = len(stamps) - stamps.count(None)
-            _compare_profiles(found, chunk, stamps, embedder)
+        if spec.notes:
+            _compare_notes(found, chunk, store, embedder)
         if spec.embeds_text:
-            stamps = store.stamps(ids, kind=spec.kind, aspect=TEXT_ASPECT)
-            found.texts = len(stamps) - stamps.count(None)
-            _compare_texts(found, chunk, stamps, embedder)
+            _compare_texts(found, chunk, _stamps(found, store, TEXT_ASPECT), embedder)
         yield found
 
 
-def _compare_profiles(
-    found: SurveyChunk, chunk: Sequence[Entity], stamps: Sequence[Stamp | None], embedder: str | None
-) -> None:
-    spec = found.spec
-    assert spec.keys is not None
-    prompts, shown = spec.prompts(chunk)
-    hashes = spec.keys.of_all(prompts)
-    # Nearly all records are current, so the fastest possible loop picks out the others.
-    doubtful = [
-        place
-        for place, (stamp, input_hash) in enumerate(zip(stamps, hashes, strict=True))
-        if stamp is None or stamp[0] != input_hash or stamp[1] != embedder
-    ]
-    for place in doubtful:
-        stamp, input_hash, entity = stamps[place], hashes[place], chunk[place]
-        if stamp is None or not is_current(stamp.input_hash, input_hash):
+def _stamps(found: SurveyChunk, store: FeatureStore, aspect: str) -> Sequence[Stamp | None]:
+    stamps = store.stamps(found.ids, kind=found.spec.kind, aspect=aspect)
+    found.stored[aspect] = len(stamps) - stamps.count(None)
+    return stamps
+
+
+def _compare_notes(found: SurveyChunk, chunk: Sequence[Entity], store: FeatureStore, embedder: str | None) -> None:
+    rendered: dict[str, tuple[list[str], list[bool]]] = {}
+    asks: dict[int, list[ToAsk]] = {}
+    for spec in found.spec.notes:
+        template = spec.note.template
+        if template.fingerprint not in rendered:
+            rendered[template.fingerprint] = found.spec.prompts(chunk, spec)
+        prompts, shown = rendered[template.fingerprint]
+        stamps = _stamps(found, store, spec.note.aspect)
+        hashes = spec.keys.of_all(prompts)
+        # Nearly all records are current, so the fastest possible loop picks out the others.
+        doubtful = [
+            place
+            for place, (stamp, input_hash) in enumerate(zip(stamps, hashes, strict=True))
+            if stamp is None or stamp[0] != input_hash or stamp[1] != embedder
+        ]
+        for place in doubtful:
+            stamp, input_hash, entity, prompt = stamps[place], hashes[place], chunk[place], prompts[place]
+            lower = None if spec.fallback is None else spec.fallback.keys.of(prompt)
+            if stamp is not None and _is_answered(stamp.input_hash, input_hash, lower):
+                if embedder is not None and stamp.embedder != embedder:
+                    found.to_reembed.setdefault(spec.note.aspect, []).append(entity.id)
+                continue
             empty = not shown[place] and not entity.text.strip()
-            found.to_ask.append(ToAsk(entity.id, input_hash, prompts[place], empty))
-        elif embedder is not None and stamp.embedder != embedder:
-            found.to_reembed.append(entity.id)
+            row = ToAsk(entity.id, input_hash, prompt, empty, spec, lower)
+            low = stamp is not None and stamp.input_hash == LOW + input_hash
+            if low and spec.fallback is not None and lower is not None:  # stored before there was a fallback
+                row = ToAsk(entity.id, lower, prompt, empty, spec.fallback)
+            asks.setdefault(place, []).append(row)
+    found.to_ask = [row for place in sorted(asks) for row in asks[place]]
+
+
+def _is_answered(stored: str, wanted: str, fallback: str | None) -> bool:
+    """Check whether a stored note is current: that of the prompt or, with a fallback, that of the fallback."""
+    if fallback is None:
+        return is_current(stored, wanted)
+    return (stored != LOW + wanted and is_current(stored, wanted)) or is_current(stored, fallback)
 
 
 def _compare_texts(
@@ -120,8 +157,8 @@ def _compare_texts(
             continue
         row = ToEmbed(entity.id, input_hash, entity.text, changed)
         if not entity.text.strip():
-            # A kind that also has profiles may lack text: that part of its row in the table stays zero.
-            if found.spec.ask is None:
+            # A kind that also has notes may lack text: that part of its row in the table stays zero.
+            if not found.spec.notes:
                 found.empty_texts.append(row)
             continue
         found.to_embed.append(row)

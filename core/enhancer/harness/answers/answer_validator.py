@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
+from enhancer.contracts.record import CONFIDENCES
 from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
 from enhancer.harness.answers.plain_schema import compile_plain_schema
 
@@ -17,34 +18,52 @@ if TYPE_CHECKING:
 
     from jsonschema.exceptions import ValidationError
 
+    from enhancer.contracts.record import Confidence
+    from enhancer.prompts import Note
+
 _UNSAFE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 _TAG = re.compile(r"</?data>")
 _ECHO_LENGTH = 60
 """Minimum length of a profile that counts as a repetition of the prompt."""
 _MAX_REASON_LENGTH = 600
+_CONFIDENCE = "confidence"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A valid profile."""
+    """A valid profile or note."""
 
     profile: str
     tags: tuple[str, ...]
+    confidence: Confidence = ""
+    """How sure the model says it is; empty if it did not say so in one of the known words."""
 
 
 class AnswerValidator:
     """Validator of the answers about one kind of entity.
 
     Args:
-        schema: JSON schema of an answer about one entity.
+        schema: JSON schema of an answer about one entity, or of the part of it that is the note.
         system: System text, which a profile must not repeat.
+        field: Key of the note, if answers hold several; the other keys of an answer are then ignored. None if an
+            answer is a profile as a whole.
     """
 
-    def __init__(self, schema: Mapping[str, Any], system: str) -> None:
+    def __init__(self, schema: Mapping[str, Any], system: str, field: str | None = None) -> None:
+        self._field = field
+        self._keeps_confidence = _CONFIDENCE in schema.get("properties", {})
         # With an empty registry, a reference to another document is an error instead of a download.
         self._validator = Draft202012Validator(dict(schema), registry=Registry())
         self._is_surely_valid = compile_plain_schema(schema) or _never
         self._system = _plain(system)
+
+    @classmethod
+    def of(cls, note: Note) -> AnswerValidator:
+        """Return the validator of a note."""
+        part = note.answer_schema
+        if part is None:
+            return cls(note.template.schema, note.text.system)
+        return cls(part, note.text.system, note.field)
 
     def validate_text(self, text: str, prompt: str) -> Answer:
         """Parse and validate the answer about one entity.
@@ -64,37 +83,50 @@ class AnswerValidator:
         Raises:
             InvalidAnswerError: The answer is not valid. The message is for the model.
         """
+        confidence = _confidence(value.get(_CONFIDENCE))
+        name = self._field or "profile"
+        if self._field is not None:
+            value = {name: value[name]} if name in value else {}
+        elif _CONFIDENCE in value and not self._keeps_confidence:
+            value = {key: part for key, part in value.items() if key != _CONFIDENCE}
         if not self._is_surely_valid(value):
             errors = sorted(self._validator.iter_errors(value), key=lambda error: (len(error.path), str(error.path)))
             if errors:
                 raise InvalidAnswerError(_explain(errors))
-        profile = value["profile"].strip()
+        profile = value[name].strip()
         if not any(character.isalnum() for character in profile):
-            raise InvalidAnswerError("'profile' is empty")
+            raise InvalidAnswerError(f"{name!r} is empty")
         tags = value.get("tags", ())
         if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
             tags = ()
-        for name, text in (("profile", profile), *(("tags", tag) for tag in tags)):
+        for key, text in ((name, profile), *(("tags", tag) for tag in tags)):
             if _UNSAFE.search(text):
-                raise InvalidAnswerError(f"{name!r} holds a control character or half a Unicode character")
-        self._refuse_echo(profile, prompt)
-        return Answer(profile, tuple(tag.strip() for tag in tags if tag.strip()))
+                raise InvalidAnswerError(f"{key!r} holds a control character or half a Unicode character")
+        self._refuse_echo(name, profile, prompt)
+        return Answer(profile, tuple(tag.strip() for tag in tags if tag.strip()), confidence)
 
-    def _refuse_echo(self, profile: str, prompt: str) -> None:
+    def _refuse_echo(self, name: str, profile: str, prompt: str) -> None:
+        kind = "profile" if self._field is None else "note"
         plain = _plain(profile)
         if "<data" in plain or "</data" in plain or "<entry" in plain:
-            raise InvalidAnswerError("'profile' repeats the prompt; write a profile in your own words")
+            raise InvalidAnswerError(f"{name!r} repeats the prompt; write a {kind} in your own words")
         if len(plain) >= _ECHO_LENGTH and plain in self._system:
-            raise InvalidAnswerError("'profile' repeats the prompt word for word; write it in your own words")
+            raise InvalidAnswerError(f"{name!r} repeats the prompt word for word; write it in your own words")
         if not _share_nothing(plain, prompt):
             asked = _plain(prompt)
             about = _plain(_TAG.sub(" ", prompt))
             repeats = plain == about or (len(about) >= _ECHO_LENGTH and about in plain)
             if repeats or (len(plain) >= _ECHO_LENGTH and (plain in asked or plain in about)):
-                raise InvalidAnswerError("'profile' repeats the prompt word for word; write it in your own words")
+                raise InvalidAnswerError(f"{name!r} repeats the prompt word for word; write it in your own words")
         opening = self._system[:_ECHO_LENGTH]
         if len(opening) >= _ECHO_LENGTH and opening in plain:
-            raise InvalidAnswerError("'profile' repeats the instructions; write a profile")
+            raise InvalidAnswerError(f"{name!r} repeats the instructions; write a {kind}")
+
+
+def _confidence(value: object) -> Confidence:
+    """Return the confidence that a model gave. Other words than the known ones are no reason to pay again."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    return next((known for known in CONFIDENCES if known == word), "")
 
 
 def _plain(text: str) -> str:

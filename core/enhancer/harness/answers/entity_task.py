@@ -1,23 +1,24 @@
-"""Track one entity from its first request to a valid profile or a final failure."""
+"""Track one note of an entity from its first request to a valid answer or a final failure."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from enhancer.contracts.llm import Message
 from enhancer.harness.answers.group_reply import GroupReply, match_group_reply
-from enhancer.harness.answers.parse import InvalidAnswerError
+from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from enhancer.contracts.record import Key
     from enhancer.harness.answers.answer_validator import Answer, AnswerValidator
+    from enhancer.harness.calls.cache_key import KeyMaker
     from enhancer.harness.journal.completion_writer import PaidAnswer
-    from enhancer.prompts import Template
+    from enhancer.prompts import Note
 
 RE_ASKS = 2
 """Maximum number of re-asks after an invalid answer, each with the error shown."""
@@ -29,15 +30,19 @@ AnswerStatus = Literal["valid", "ask_again", "refused", "exhausted"]
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """Prompt template and answer validator of one kind of entity."""
+    """How one note is asked for and judged."""
 
-    template: Template
+    note: Note
     validator: AnswerValidator
+    keys: KeyMaker
+    """Computes the input hash of a rendered text."""
+    fallback: PromptSpec | None = None
+    """How the note is asked for again if the model says that its confidence is low; None to keep it."""
 
 
 @dataclass(slots=True)
 class EntityUsage:
-    """Tokens and cost of all answers about one entity, including its share of group replies."""
+    """Tokens and cost of all answers about one note: its shares of the calls that asked for it."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -48,29 +53,39 @@ class EntityUsage:
 
 @dataclass(slots=True, eq=False)
 class EntityTask:
-    """State of one entity. New answers and answers from the journal are processed by the same method."""
+    """State of one note of one entity: the profile, or an aspect.
+
+    New answers and answers from the journal are processed by the same method.
+    """
 
     key: Key
     input_hash: str
     prompt: str
     """Rendered user text."""
     spec: PromptSpec
+    claims: tuple[str, ...] = ()
+    """Input hashes that the run has claimed for this task; by default its own."""
+    paid_follow_ups: Sequence[PaidAnswer] = ()
+    """Answers to the follow-up that earlier runs paid for."""
     answer: Answer | None = None
     answer_count: int = 0
     """Number of answers received, including group replies."""
     invalid_answers: int = 0
-    """Number of answers about this entity that were not valid."""
+    """Number of answers in which this note was not valid."""
     raise_max_tokens: bool = False
     """Whether an answer was truncated, so the next request allows more tokens."""
     error: str = ""
     """Error of the last answer that was not valid."""
     raw: str = ""
-    """Text of the last answer that was not valid."""
+    """Text of the last answer that was not valid, or the part of it that is this note."""
     at: str = ""
     """Time of the last answer."""
     model: str = ""
     """Model of the last answer."""
     usage: EntityUsage = field(default_factory=EntityUsage)
+
+    def __post_init__(self) -> None:
+        self.claims = self.claims or (self.input_hash,)
 
     def receive(self, paid: PaidAnswer) -> AnswerStatus:
         """Validate an answer.
@@ -95,8 +110,6 @@ class EntityTask:
             return "ask_again"
         except InvalidAnswerError as error:
             self.error = str(error)
-            if is_single:
-                self.raw = paid.text
             if paid.finish_reason == "length" and not self.raise_max_tokens:
                 self.raise_max_tokens = True
                 self.error = "the answer was cut off"
@@ -114,26 +127,21 @@ class EntityTask:
                 break
         return status
 
-    def messages(self) -> tuple[Message, ...]:
-        """Return the messages of a request about this entity; a re-ask shows the invalid answer and its error."""
-        base = self.spec.template.messages(self.prompt)
-        if not self.invalid_answers:
-            return base
-        return (
-            *base,
-            Message("assistant", self.raw[:_MAX_SHOWN] or "{}"),
-            Message(
-                "user",
-                f"That answer cannot be used: {self.error}. Answer again, with one JSON object that fits the schema and"
-                " nothing else.",
-            ),
-        )
+    @property
+    def follow_up(self) -> EntityTask | None:
+        """The task that asks for this note again, after a valid answer of low confidence; None if it is kept."""
+        spec = self.spec.fallback
+        if spec is None or self.answer is None or self.answer.confidence != "low":
+            return None
+        # The note costs what both calls cost.
+        return EntityTask(self.key, spec.keys.of(self.prompt), self.prompt, spec, claims=self.claims, usage=self.usage)
 
     def _validate(self, paid: PaidAnswer) -> Answer:
         if paid.ids is None:
-            return self.spec.validator.validate_text(paid.text, self.prompt)
+            return self._validate_single(paid)
+        note = self.spec.note
         try:
-            reply = _match(paid.text, paid.ids)
+            reply = _match(paid.text, tuple(dict.fromkeys(paid.ids)), None if note.template.aspects else note.field)
         except InvalidAnswerError as error:
             # The reply as a whole is not valid: the group is split, and no entity has an invalid answer.
             raise _NotInReplyError from error
@@ -147,11 +155,26 @@ class EntityTask:
         try:
             return self.spec.validator.validate(element, self.prompt)
         except InvalidAnswerError:
-            self.raw = json.dumps(element)
+            self.raw = self._own_part(element)
             raise
 
+    def _validate_single(self, paid: PaidAnswer) -> Answer:
+        self.raw = paid.text
+        if paid.notes == 1:
+            return self.spec.validator.validate_text(paid.text, self.prompt)
+        value = _parse(paid.text)
+        self.raw = self._own_part(value)
+        return self.spec.validator.validate(value, self.prompt)
+
+    def _own_part(self, value: Mapping[str, Any]) -> str:
+        """Return what an answer says about this note, as JSON: a re-ask shows it without the notes that are valid."""
+        field = self.spec.note.field
+        if not self.spec.note.template.aspects:
+            return json.dumps(value)
+        return json.dumps({field: value[field]} if field in value else {})
+
     def _add_usage(self, paid: PaidAnswer) -> None:
-        n = 1 if paid.ids is None else len(paid.ids)
+        n = paid.notes
         usage = self.usage
         if paid.prompt_tokens is not None:
             usage.prompt_tokens = (usage.prompt_tokens or 0) + _share(paid.prompt_tokens, paid.position, n)
@@ -166,12 +189,51 @@ class _NotInReplyError(Exception):
     """The group reply has no element for this entity."""
 
 
+def request_messages(tasks: Sequence[EntityTask]) -> tuple[Message, ...]:
+    """Return the messages of a request for notes of one entity; a re-ask shows the invalid answer and its errors."""
+    first = tasks[0]
+    notes = [task.spec.note.field for task in tasks]
+    base = first.spec.note.template.request(*notes, knowledge=first.spec.note.knowledge).messages(first.prompt)
+    again = [task for task in tasks if task.invalid_answers]
+    if not again:
+        return base
+    errors = "; ".join(dict.fromkeys(task.error for task in again))
+    return (
+        *base,
+        Message("assistant", _shown([task.raw for task in again])[:_MAX_SHOWN] or "{}"),
+        Message(
+            "user",
+            f"That answer cannot be used: {errors}. Answer again, with one JSON object that fits the schema and"
+            " nothing else.",
+        ),
+    )
+
+
+def _shown(answers: Sequence[str]) -> str:
+    """Return the invalid answers as one: the only one, or the object of their parts."""
+    if len(set(answers)) == 1:
+        return answers[0]
+    whole: dict[str, Any] = {}
+    for answer in answers:
+        try:
+            whole |= _parse(answer)
+        except InvalidAnswerError:
+            return answer
+    return json.dumps(whole)
+
+
 @lru_cache(maxsize=64)
-def _match(text: str, ids: tuple[str, ...]) -> GroupReply:
-    """Match a reply. Cached, because all entities of a group read the same reply."""
-    return match_group_reply(text, ids)
+def _match(text: str, ids: tuple[str, ...], field: str | None) -> GroupReply:
+    """Match a reply. Cached, because all notes of a group read the same reply."""
+    return match_group_reply(text, ids, field)
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str) -> dict[str, Any]:
+    """Parse an answer. Cached, because all notes of an entity read the same answer."""
+    return parse_object(text)
 
 
 def _share(total: int, position: int, n: int) -> int:
-    """Return the share of one entity in whole tokens; the shares add up to the total."""
+    """Return the share of one note in whole tokens; the shares add up to the total."""
     return total * (position + 1) // n - total * position // n

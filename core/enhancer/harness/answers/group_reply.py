@@ -23,7 +23,7 @@ class GroupReply:
     """Ids without a usable element."""
 
 
-def match_group_reply(text: str, ids: Sequence[str]) -> GroupReply:
+def match_group_reply(text: str, ids: Sequence[str], field: str | None = "profile") -> GroupReply:
     """Match the elements of a reply to the requested ids.
 
     Elements may be in any order. An id that became a number is accepted if it can mean only one requested id. Elements
@@ -34,6 +34,7 @@ def match_group_reply(text: str, ids: Sequence[str]) -> GroupReply:
     Args:
         text: The reply.
         ids: The requested ids, without duplicates.
+        field: Key of the profile; None if an element holds several notes, which are then compared together.
 
     Raises:
         InvalidAnswerError: The reply as a whole is not valid.
@@ -57,18 +58,20 @@ def match_group_reply(text: str, ids: Sequence[str]) -> GroupReply:
         found.setdefault(id_, content)
     for id_ in contradictory:
         del found[id_]
-    for id_ in _with_same_profile(found):
+    for id_ in _with_same_profile(found, field):
         del found[id_]
     missing = [id_ for id_ in ids if id_ not in found and id_ not in contradictory]
     return GroupReply(found, contradictory, missing)
 
 
-def _with_same_profile(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the ids whose profile equals that of another id, ignoring case and space."""
-    by_profile: dict[str, list[str]] = {}
+def _with_same_profile(found: dict[str, dict[str, Any]], field: str | None) -> list[str]:
+    """Return the ids whose profile, or all of whose notes, equal those of another id, ignoring case and space."""
+    by_profile: dict[tuple[str, ...], list[str]] = {}
     for id_, content in found.items():
-        if isinstance(profile := content.get("profile"), str):
-            by_profile.setdefault(" ".join(profile.casefold().split()), []).append(id_)
+        keys = sorted(content.keys() - {"confidence"}) if field is None else [field]
+        texts = [" ".join(text.casefold().split()) for key in keys if isinstance(text := content.get(key), str)]
+        if texts:
+            by_profile.setdefault(tuple(texts), []).append(id_)
     return [id_ for ids in by_profile.values() if len(ids) > 1 for id_ in ids]
 
 

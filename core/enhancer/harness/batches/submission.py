@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.errors import RequestError
 from enhancer.harness.calls.cache_key import request_hash
-from enhancer.harness.calls.entity_request import entity_request
+from enhancer.harness.calls.entity_request import call_version, entity_request, request_ids
 from enhancer.harness.calls.retry import with_retries
 from enhancer.harness.calls.token_estimate import estimate_messages
 from enhancer.harness.journal.batch_jobs import BatchJob, BatchRequest
@@ -144,7 +144,7 @@ class Submitter:
         """Write a request about these entities to the file of the next job; submit the job if it is full.
 
         Args:
-            tasks: A single task, or a group of one kind.
+            tasks: Notes of one entity, or the same notes of several entities of one kind.
 
         Raises:
             RequestTooLargeError: The request exceeds the size limit of a file.
@@ -172,8 +172,8 @@ class Submitter:
         draft.rows.append(
             BatchRequest(
                 hashes=tuple(task.input_hash for task in tasks),
-                ids=tuple(task.key.id for task in tasks) if len(tasks) > 1 else None,
-                template=tasks[0].spec.template.version,
+                ids=request_ids(tasks),
+                template=call_version(tasks),
                 request=request_hash(request.messages),
                 attempt=max(task.answer_count for task in tasks) + 1,
                 estimated_prompt_tokens=estimate_messages(request.messages),

@@ -4,44 +4,63 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.llm import Message
-    from enhancer.prompts import Template
 
 KEY_VERSION = 1
 """Incremented when the hashed content changes, so that old keys never match."""
 _DIGEST = 16
 
 
+class Prompt(Protocol):
+    """A template, or a note of one: everything of a prompt that is the same for all entities."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of its content."""
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        """JSON schema of an answer about one entity."""
+
+
 class KeyMaker:
-    """Computes cache keys of rendered texts for one template, model, endpoint and set of sampling parameters.
+    """Computes cache keys of rendered texts for one prompt, model, endpoint and set of sampling parameters.
 
     The key covers the template fingerprint, schema, rendered text, model, endpoint, temperature, top_p, seed,
     max_tokens, the provider's own sampling options, and the key version. It does not cover concurrency, time-outs,
-    retry settings, the size of groups, or the id of the entity, so equal prompts are paid for once.
+    retry settings, the size of groups, the notes that share a request, or the id of the entity, so equal prompts are
+    paid for once.
 
     The constant part is hashed once; a million unchanged rows take seconds.
 
     Args:
-        template: Prompt template.
+        prompt: Prompt template, or a note of one.
         llm: ``[llm]``.
         endpoint: Endpoint of the provider.
         sampling: Provider-specific sampling options.
+        sample: Number of the sample, from 1. Part of the key from 2 on.
     """
 
     def __init__(
-        self, template: Template, llm: LLMConfig, *, endpoint: str, sampling: Mapping[str, Any] | None = None
+        self,
+        prompt: Prompt,
+        llm: LLMConfig,
+        *,
+        endpoint: str,
+        sampling: Mapping[str, Any] | None = None,
+        sample: int = 1,
     ) -> None:
         constant = json.dumps(
             {
                 "v": KEY_VERSION,
-                "template": template.fingerprint,
-                "schema": template.schema,
+                "template": prompt.fingerprint,
+                "schema": prompt.schema,
                 "model": llm.model,
                 "endpoint": endpoint,
                 "temperature": llm.temperature,
@@ -49,6 +68,7 @@ class KeyMaker:
                 "seed": llm.seed,
                 "max_tokens": llm.max_tokens,
                 "sampling": dict(sampling or {}),
+                **({"sample": sample} if sample > 1 else {}),
             },
             sort_keys=True,
             separators=(",", ":"),

@@ -23,6 +23,8 @@ TOKENS_PER_MESSAGE = 4
 """Tokens that the chat format adds to each message."""
 TYPICAL_ANSWER = 110.0
 """Completion tokens of a two-sentence profile with four tags as JSON."""
+TYPICAL_NOTE = 50.0
+"""Completion tokens of a note of one sentence or two, one of several in an answer."""
 MIN_OBSERVED_CALLS = 20
 """Minimum number of calls in the ledger from which ratios are computed."""
 _WORD_LENGTH = 9
@@ -118,8 +120,8 @@ def token_ratio(observed: ObservedUsage) -> float:
     return min(max(observed.prompt_tokens / observed.estimated_prompt_tokens, 0.1), 10.0)
 
 
-def expected_completion_tokens(observed: ObservedUsage) -> float:
-    """Return the completion tokens per entity: the observed mean, or a typical value until there are enough calls."""
+def expected_completion_tokens(observed: ObservedUsage, typical: float = TYPICAL_ANSWER) -> float:
+    """Return the completion tokens per note: the observed mean, or a typical value until there are enough calls."""
     if observed.calls < MIN_OBSERVED_CALLS or not observed.entities:
-        return TYPICAL_ANSWER
+        return typical
     return observed.completion_tokens / observed.entities

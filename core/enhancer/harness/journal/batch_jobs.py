@@ -96,9 +96,9 @@ class BatchRequest:
     """One request of a job."""
 
     hashes: tuple[str, ...]
-    """Input hashes of its entities."""
+    """Input hashes of its notes: one for each entity and aspect."""
     ids: tuple[str, ...] | None
-    """Ids of the entities of a group, in the same order; None for a single entity."""
+    """Id of the entity of each note, in the same order; None if all are of one entity."""
     template: str
     """Version of the template."""
     request: str

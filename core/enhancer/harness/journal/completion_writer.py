@@ -14,14 +14,14 @@ MAX_PARAMETERS = 900
 
 
 class PaidAnswer(NamedTuple):
-    """A paid completion, as seen by one of its entities."""
+    """A paid completion, as seen by one note of one of its entities."""
 
     completion: int
     """Number of the completion in the journal."""
     position: int
-    """Position of the entity in the group, from 0."""
+    """Position of the note among all that the call asked for, from 0."""
     ids: tuple[str, ...] | None
-    """Ids of the entities of a group, in order; None for a single entity."""
+    """Id of the entity of each note, in order, if the call was about a group; None if it was about a single entity."""
     text: str
     finish_reason: str
     prompt_tokens: int | None
@@ -29,6 +29,8 @@ class PaidAnswer(NamedTuple):
     cost_usd: float | None
     model: str
     at: str
+    notes: int = 1
+    """Number of notes that the call asked for, over all entities."""
 
 
 class PaidCall(NamedTuple):
@@ -45,18 +47,18 @@ class PaidCall(NamedTuple):
     request: str
     attempt: int
     hashes: tuple[str, ...]
-    """Input hashes of its entities."""
+    """Input hashes of its notes: one for each entity and aspect."""
     ids: tuple[str, ...] | None = None
-    """Ids of the entities of a group, in the same order; None for a single entity."""
+    """Id of the entity of each note, in the same order; None if all are of one entity."""
 
 
 def write_call(connection: sqlite3.Connection, call: PaidCall, at: str) -> PaidAnswer:
-    """Write one completion within a transaction. Return it for its first entity."""
+    """Write one completion within a transaction. Return it for its first note."""
     return write_calls(connection, [(at, call)])[0]
 
 
 def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]]) -> list[PaidAnswer]:
-    """Write completions within a transaction. Return each for its first entity."""
+    """Write completions within a transaction. Return each for its first note."""
     # This transaction is the only writer, so the next numbers are free.
     last = connection.execute("SELECT coalesce(max(id), 0) FROM completions").fetchone()[0]
     rows: list[object] = []
@@ -80,7 +82,8 @@ def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]
         rows += (*counts, call.estimated_prompt_tokens, call.cost_usd, ids, text)
         for place, hash_ in enumerate(call.hashes):
             answers += (hash_, number, place)
-        paid.append(PaidAnswer(number, 0, call.ids, text, call.finish_reason, *counts, call.cost_usd, call.model, at))
+        seen = (number, 0, call.ids, text, call.finish_reason, *counts, call.cost_usd, call.model, at)
+        paid.append(PaidAnswer(*seen, len(call.hashes)))
     _insert(
         connection,
         "completions (id, at, model, template, request, attempt, entities, finish_reason,"

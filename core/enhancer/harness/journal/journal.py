@@ -7,12 +7,12 @@ reading thread has its own connection.
 Tables::
 
     completions   one row per paid call: raw text, tokens, cost, model, template, time
-    answers       the entities (by input hash) of each completion
-    quarantine    entities without a valid profile, with the reason and the raw text
+    answers       the notes (by input hash) that each completion answers: a profile, or an aspect of an entity
+    quarantine    notes without a valid answer, with the reason and the raw text
     claims        the run that is working on an input hash, so that two processes do not pay twice
     jobs          batch jobs, from before their creation until their results are collected
     job_requests  requests of these jobs that are open or have no answer
-    job_entities  the entities of each of these requests
+    job_entities  the notes of each of these requests
 
 :class:`~enhancer.harness.journal.batch_jobs.BatchJobLog` manages the last three.
 """
@@ -86,6 +86,8 @@ CREATE TABLE claims (
   expires REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+# The column `entities` counts the hashes of a call, of which an entity has several if several notes were asked for.
+_ENTITIES = "CASE WHEN ids IS NULL THEN 1 ELSE (SELECT count(DISTINCT value) FROM json_each(ids)) END"
 _TABLES = frozenset({"completions", "answers", "quarantine", "claims"})
 
 
@@ -108,6 +110,7 @@ class ObservedUsage(NamedTuple):
 
     calls: int
     entities: int
+    """Notes asked for: one for each entity and aspect."""
     prompt_tokens: int
     estimated_prompt_tokens: int
     completion_tokens: int
@@ -165,7 +168,7 @@ class Journal:
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def record(self, call: PaidCall) -> Future[PaidAnswer]:
-        """Write a completion. The future holds it for its first entity."""
+        """Write a completion. The future holds it for its first note."""
         future: Future[PaidAnswer] = Future()
         self._database.append(write_calls, (clock.now(), call), future)
         return future
@@ -274,7 +277,7 @@ class Journal:
         for chunk in chunks(hashes):
             rows = self._read(
                 "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason,"  # noqa: S608
-                " c.prompt_tokens, c.completion_tokens, c.cost_usd, c.model, c.at"
+                " c.prompt_tokens, c.completion_tokens, c.cost_usd, c.model, c.at, c.entities"
                 " FROM answers a JOIN completions c ON c.id = a.completion"
                 f" WHERE a.void = 0 AND a.input_hash IN ({marks(chunk)}) ORDER BY c.id",
                 chunk,
@@ -315,7 +318,7 @@ class Journal:
         """Return the totals of all paid calls by day (UTC), model or template."""
         column = {"day": "substr(at, 1, 10)", "model": "model", "template": "template"}[by]
         rows = self._read(
-            f"SELECT {column}, count(*), sum(entities), coalesce(sum(prompt_tokens), 0),"  # noqa: S608 - one of three
+            f"SELECT {column}, count(*), sum({_ENTITIES}), coalesce(sum(prompt_tokens), 0),"  # noqa: S608 - one of three
             " coalesce(sum(completion_tokens), 0), sum(cost_usd), count(*) - count(cost_usd)"
             " FROM completions GROUP BY 1 ORDER BY 1",
             (),

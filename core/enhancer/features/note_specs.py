@@ -1,0 +1,85 @@
+"""Turn ``[prompts.item]`` and ``[prompts.user]`` into the notes to ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from enhancer.config.inputs import PROFILE
+from enhancer.errors import ConfigError, did_you_mean
+from enhancer.harness.answers.answer_validator import AnswerValidator
+from enhancer.harness.answers.entity_task import PromptSpec
+from enhancer.harness.calls.cache_key import KeyMaker
+from enhancer.prompts import Note, Template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from enhancer.config.schema import LLMConfig, PromptConfig
+    from enhancer.contracts.llm import LLMProvider
+    from enhancer.contracts.record import Kind
+
+
+def note_specs(
+    kind: Kind, prompt: PromptConfig, names: Sequence[str], llm: LLMConfig, provider: LLMProvider, root: Path
+) -> tuple[PromptSpec, ...]:
+    """Return how each note of a kind is asked for.
+
+    Args:
+        kind: The kind.
+        prompt: ``[prompts.KIND]``.
+        names: Names of the notes.
+        llm: ``[llm]``.
+        provider: The provider, whose endpoint and sampling options are part of the cache keys.
+        root: Folder that paths of templates are resolved against.
+
+    Raises:
+        ConfigError: A template does not exist or is not valid, or lacks an aspect.
+    """
+
+    def spec(note: Note) -> PromptSpec:
+        keys = KeyMaker(note, llm, endpoint=provider.endpoint, sampling=provider.sampling, sample=note.sample)
+        fallback = None
+        if note.knowledge == "open" and prompt.fallback is not None:
+            fallback = spec(replace(note, knowledge=prompt.fallback))
+        return PromptSpec(note, AnswerValidator.of(note), keys, fallback)
+
+    notes = _by_template(kind, prompt, names, root)
+    return tuple(
+        spec(replace(note, knowledge=prompt.knowledge, sample=sample))
+        for sample in range(1, prompt.samples + 1)
+        for note in notes
+    )
+
+
+def _by_template(kind: Kind, prompt: PromptConfig, names: Sequence[str], root: Path) -> list[Note]:
+    shared = Template.load(prompt.template, root)
+    notes = []
+    for name in names:
+        own = prompt.templates.get(name)
+        template = shared if own is None else Template.load(own, root)
+        # A template without aspects writes one text, which may be that of any aspect that has the template to itself.
+        if name not in template.aspects and (template.aspects or (own is None and name != PROFILE)):
+            raise _lacking(kind, prompt, template, name)
+        notes.append(Note(template, name, alone=own is not None or prompt.calls == "each"))
+    return notes
+
+
+def _lacking(kind: Kind, prompt: PromptConfig, template: Template, name: str) -> ConfigError:
+    table = f"[prompts.{kind}]"
+    if not prompt.aspects:
+        names = ", ".join(f'"{known}"' for known in template.aspects)
+        return ConfigError(
+            f"{table}: template {template.name!r} has no profile, and no aspects are chosen",
+            hint=f"choose what to ask for: aspects = [{names}]",
+        )
+    if not template.aspects:
+        return ConfigError(
+            f"{table}: template {template.name!r} asks for a profile, not for {name!r}",
+            hint=f"use a template with aspects, such as {kind}/v2, or give {name!r} one: templates = "
+            f'{{{name} = "{name}.toml"}}',
+        )
+    return ConfigError(
+        f"{table}: template {template.name!r} has no aspect {name!r}", hint=did_you_mean(name, template.aspects)
+    )
