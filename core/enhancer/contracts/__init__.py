@@ -52,7 +52,12 @@ if TYPE_CHECKING:
         RunResult as RunResult,
     )
     from enhancer.contracts.options import Context as Context, Options as Options
-    from enhancer.contracts.placement import Dense as Dense, Mixture as Mixture, Placement as Placement
+    from enhancer.contracts.placement import (
+        Dense as Dense,
+        Kernel as Kernel,
+        Mixture as Mixture,
+        Placement as Placement,
+    )
     from enhancer.contracts.record import Key as Key, Record as Record, Stamp as Stamp
     from enhancer.contracts.store import (
         Fault as Fault,
@@ -81,7 +86,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request",
         "enhancer.contracts.observer": "ArmRunResult Observer RunInfo RunResult",
         "enhancer.contracts.options": "Context Options",
-        "enhancer.contracts.placement": "Dense Mixture Placement",
+        "enhancer.contracts.placement": "Dense Kernel Mixture Placement",
         "enhancer.contracts.record": "Key Record Stamp",
         "enhancer.contracts.store": "Fault FeatureStore Repair StoreOptions StoreStats",
         "enhancer.contracts.training": "Factors Fitted Monitor SemanticVectors TrainingData View",

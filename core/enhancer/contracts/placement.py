@@ -1,9 +1,10 @@
-"""Map from semantic vectors to factors, for entities without training interactions: dense layers in numpy."""
+"""Map from semantic vectors to factors, for entities without training interactions: layers in numpy."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 Activation = Literal["none", "leaky_relu", "relu", "tanh"]
 LEAK = 0.01
 """Slope of LeakyReLU for negative inputs."""
+_BLOCK = 4096
+"""Rows that are placed at once: a layer may be much wider than its inputs and outputs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,74 @@ class Mixture:
 
 
 @dataclass(frozen=True, eq=False)
+class Kernel:
+    r"""Similarities to landmarks, added up over views, which are ranges of columns.
+
+    .. math:: y_m = \sum_v w_v \exp\big((\cos(x_v - c_v, z_{mv}) - 1) / b\big)
+
+    This is a Gaussian kernel of variance ``b`` on rows that are centred and scaled to unit length in each view. A view
+    in which a row is zero has no similarity to anything.
+
+    >>> import numpy as np
+    >>> axes = np.eye(2, dtype=np.float32)
+    >>> Kernel(axes, np.zeros(2, np.float32), (0, 2), (1.0,), 0.5)(np.array([[3, 0]], np.float32)).round(3)
+    array([[1.   , 0.135]], dtype=float32)
+    """
+
+    landmarks: NDArray[np.float32]
+    """float32 ``[outputs, inputs]``: centred, and of unit length in each view, or zero there."""
+    centre: NDArray[np.float32]
+    """float32 ``[inputs]``: mean of each column."""
+    edges: tuple[int, ...]
+    """First column of each view, in ascending order, and at last the number of inputs."""
+    weights: tuple[float, ...]
+    """Weight of each view."""
+    width: float
+    """Variance ``b`` of the kernel."""
+
+    @property
+    def inputs(self) -> int:
+        """Number of input columns."""
+        return int(self.landmarks.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """Number of output columns, one for each landmark."""
+        return int(self.landmarks.shape[0])
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Apply the layer: float32 ``[n, inputs]`` to float32 ``[n, outputs]``."""
+        total = np.zeros((len(x), self.outputs), np.float32)
+        for (start, stop), weight in zip(itertools.pairwise(self.edges), self.weights, strict=True):
+            if weight == 0:
+                continue
+            rows = centred_units(x[:, start:stop], self.centre[start:stop])
+            marks = self.landmarks[:, start:stop]
+            similar = rows @ marks.T
+            similar -= np.float32(1)
+            similar *= np.float32(1 / self.width)
+            np.exp(similar, out=similar)
+            similar *= np.float32(weight)
+            similar[~rows.any(axis=1)] = 0
+            similar[:, ~marks.any(axis=1)] = 0
+            total += similar
+        return total
+
+
+Layer = Dense | Mixture | Kernel
+"""A layer of a :class:`Placement`."""
+
+
+def centred_units(x: NDArray[np.float32], centre: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return rows relative to a centre and of unit length, float32 ``[n, w]``; a row of zeros stays one."""
+    rows = (x - centre).astype(np.float32, copy=False)
+    rows[~np.any(x, axis=1)] = 0
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.where(length > 0, length, np.float32(1))
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
 class Placement:
     """Map from semantic vectors to factors, stored in the serving artifact.
 
@@ -97,7 +168,7 @@ class Placement:
     array([[3., 4., 1.]], dtype=float32)
     """
 
-    layers: tuple[Dense | Mixture, ...]
+    layers: tuple[Layer, ...]
     norm: float | None = None
     """L2 length that rows are rescaled to, such as the mean length of trained rows; None to leave them."""
     tail: tuple[float, ...] = ()
@@ -115,7 +186,15 @@ class Placement:
 
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Place vectors: float32 ``[n, ds]`` to float32 ``[n, k]``."""
-        hidden = np.asarray(vectors, dtype=np.float32)
+        vectors = np.asarray(vectors, dtype=np.float32)
+        if len(vectors) <= _BLOCK:
+            return self._placed(vectors)
+        rows = np.empty((len(vectors), self.outputs), np.float32)
+        for start in range(0, len(vectors), _BLOCK):
+            rows[start : start + _BLOCK] = self._placed(vectors[start : start + _BLOCK])
+        return rows
+
+    def _placed(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
         for layer in self.layers:
             hidden = layer(hidden)
         if self.norm is not None:
@@ -134,11 +213,17 @@ class Placement:
             if isinstance(layer, Dense):
                 kinds.append(_put(tensors, f"{prefix}.{number}", layer))
                 continue
+            if isinstance(layer, Kernel):
+                tensors[f"{prefix}.{number}.landmarks"] = np.ascontiguousarray(layer.landmarks, np.float32)
+                tensors[f"{prefix}.{number}.centre"] = np.ascontiguousarray(layer.centre, np.float32)
+                own = {"edges": list(layer.edges), "weights": list(layer.weights), "width": layer.width}
+                kinds.append({"kernel": own})
+                continue
             _put(tensors, f"{prefix}.{number}.gate", layer.gate)
             places = [[f"{prefix}.{number}.{e}.{n}" for n in range(len(own))] for e, own in enumerate(layer.experts)]
             experts = [
-                [_put(tensors, place, dense) for place, dense in zip(named, own, strict=True)]
-                for named, own in zip(places, layer.experts, strict=True)
+                [_put(tensors, place, dense) for place, dense in zip(named, members, strict=True)]
+                for named, members in zip(places, layer.experts, strict=True)
             ]
             kinds.append({"gate": layer.gate.activation, "experts": experts})
         return tensors, {"activations": kinds, "norm": self.norm, "tail": list(self.tail)}
@@ -166,7 +251,9 @@ def _put(tensors: dict[str, NDArray[np.float32]], place: str, layer: Dense) -> A
     return layer.activation
 
 
-def _take(tensors: Mapping[str, NDArray[np.float32]], place: str, kind: object) -> Dense | Mixture:
+def _take(tensors: Mapping[str, NDArray[np.float32]], place: str, kind: object) -> Layer:
+    if isinstance(kind, dict) and "kernel" in kind:
+        return _kernel(tensors[f"{place}.landmarks"], tensors[f"{place}.centre"], kind["kernel"])
     if isinstance(kind, dict):
         experts = tuple(
             tuple(_dense(tensors, f"{place}.{e}.{n}", activation) for n, activation in enumerate(own))
@@ -182,3 +269,14 @@ def _dense(tensors: Mapping[str, NDArray[np.float32]], place: str, activation: o
     if activation not in get_args(Activation):
         raise ValueError(f"an unknown activation: {activation!r}")
     return Dense(tensors[f"{place}.weight"], tensors[f"{place}.bias"], cast("Activation", activation))
+
+
+def _kernel(landmarks: NDArray[np.float32], centre: NDArray[np.float32], own: Mapping[str, Any]) -> Kernel:
+    edges, weights = tuple(int(edge) for edge in own["edges"]), tuple(float(weight) for weight in own["weights"])
+    wide = landmarks.shape[-1]
+    ordered = all(left < right for left, right in itertools.pairwise(edges))
+    if edges[:1] != (0,) or edges[-1:] != (wide,) or not ordered or len(weights) != len(edges) - 1:
+        raise ValueError(f"views {edges} with weights {weights} do not cover {wide} columns")
+    if centre.shape != (wide,) or not float(own["width"]) > 0:
+        raise ValueError(f"a kernel of width {own['width']!r} with {centre.shape} for {wide} columns")
+    return Kernel(landmarks, centre, edges, weights, float(own["width"]))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from enhancer.contracts import Fuser, Fusion, Options, Placement
+from enhancer.contracts import Fuser, Fusion, Placement
+from enhancer_plugins.training.placing.options import RegressionOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +27,7 @@ _TOGETHER = 256
 """Nodes of a step up to which its three terms are computed together; a third of so little work saves no time."""
 
 
-class AlignOptions(Options):
+class AlignOptions(RegressionOptions):
     """``[fuser] use = "align"``."""
 
     weight: float = Field(default=1e-2, ge=0)
@@ -75,7 +76,7 @@ class _Alignment(Fusion):
 
         self._options = options
         self.learning_rate = options.learning_rate
-        self._semantics = semantics = Semantics(data, device)
+        self._semantics = semantics = Semantics(data, device, options)
         self._vectors, self._known = semantics.vectors, semantics.known
         hidden = options.hidden or (semantics.dim + dim) // 2
         self._map = Mlp((semantics.dim, hidden, dim), generator(seed, "align"), device)

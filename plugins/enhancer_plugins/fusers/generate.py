@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from enhancer.contracts import Fuser, Fusion, Options
+from enhancer.contracts import Fuser, Fusion
+from enhancer_plugins.training.placing.options import RegressionOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
 
 
-class GenerateOptions(Options):
+class GenerateOptions(RegressionOptions):
     """``[fuser] use = "generate"``."""
 
     weight: float = Field(default=1e-2, ge=0)
@@ -68,7 +69,7 @@ class _Reconstruction(Fusion):
 
         self._options = options
         self.learning_rate = options.learning_rate
-        self._semantics = Semantics(data, device)
+        self._semantics = Semantics(data, device, options)
         random = generator(seed, "generate")
         hidden = options.hidden or (self._semantics.dim + dim) // 2
         self._mlp = Mlp((dim, hidden, self._semantics.dim), random, device)

@@ -6,6 +6,9 @@ Without torch:
   choose an option on validation;
 - :mod:`~enhancer_plugins.training.interactions`: counts of training interactions, and weights by age;
 - :mod:`~enhancer_plugins.training.placing.regression`: weighted ridge regression, its penalty chosen by leave-one-out;
+- :mod:`~enhancer_plugins.training.placing.kernel`: the same on similarities to trained entities;
+- :mod:`~enhancer_plugins.training.placing.views`: regression on vectors of several views, and their weights;
+- :mod:`~enhancer_plugins.training.placing.options`: options of a fuser that places by regression;
 - :mod:`~enhancer_plugins.training.placing.calibration`: calibration of placed rows on validation;
 - :mod:`~enhancer_plugins.training.semantic_vectors`: semantic vectors, and placement by regression on them;
 - :mod:`~enhancer_plugins.training.placing.unseen`: rows of users and items without a training interaction.

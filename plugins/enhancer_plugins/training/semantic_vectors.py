@@ -8,7 +8,8 @@ import numpy as np
 
 from enhancer.contracts import Dense, Placement
 from enhancer_plugins.training.interactions import interaction_counts
-from enhancer_plugins.training.placing.regression import RidgeRegression
+from enhancer_plugins.training.placing.options import RegressionOptions
+from enhancer_plugins.training.placing.views import ViewRegression
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 class SemanticVectors:
     """Semantic vectors of users and items, without torch.
 
+    Args:
+        data: Interactions and vectors.
+        options: Form, penalty and weights of the regressions.
+
     Attributes:
         vectors: float32 ``[n, ds]`` by kind.
         counts: int64 ``[n]`` by kind: training interactions.
@@ -27,7 +32,7 @@ class SemanticVectors:
         dim: ``ds``.
     """
 
-    def __init__(self, data: TrainingData) -> None:
+    def __init__(self, data: TrainingData, options: RegressionOptions | None = None) -> None:
         assert data.user_vectors is not None
         assert data.item_vectors is not None
         self.vectors: dict[Kind, NDArray[np.float32]] = {
@@ -39,24 +44,22 @@ class SemanticVectors:
             kind: rows.any(axis=1) & (self.counts[kind] > 0) for kind, rows in self.vectors.items()
         }
         self.dim = int(self.vectors["item"].shape[1])
-        self._regressions: dict[tuple[Kind, float | None, float], RidgeRegression] = {}
+        self._views, self._options = data.views, options or RegressionOptions()
+        self._regressions: dict[tuple[Kind, float], ViewRegression] = {}
 
     def fitted_placement(
         self,
         kind: Kind,
         embeddings: NDArray[np.float32],
         *,
-        ridge: float | None = None,
         prior_strength: float = 1.0,
         length: float | None = None,
     ) -> Placement:
-        """Return the linear map from vectors to embeddings that fits the trained entities best, by ridge regression.
+        """Return the map from vectors to embeddings that fits the trained entities best, by penalised regression.
 
         Args:
             kind: ``"user"`` or ``"item"``.
             embeddings: float32 ``[m, d]``: embeddings of the entities with a training interaction, in row order.
-            ridge: Penalty, as a multiple of the mean variance of a column of the vectors; None chooses it by
-                leave-one-out.
             prior_strength: An entity with ``n`` training interactions has weight ``n / (n + prior_strength)``, because
                 embeddings trained on few interactions are noisy.
             length: L2 length of a placed row, as a multiple of the mean length of ``embeddings``. None keeps the length
@@ -70,8 +73,8 @@ class SemanticVectors:
         if not self.known[kind].any():
             d = embeddings.shape[1]
             return Placement((Dense(np.zeros((self.dim, d), np.float32), np.zeros(d, np.float32)),))
-        slope, intercept = self.regression(kind, ridge, prior_strength).fit(self._target(kind, embeddings))
-        return Placement((Dense(slope.astype(np.float32), intercept.astype(np.float32)),), norm=norm)
+        regression = self.regression(kind, prior_strength)
+        return Placement(regression.layers(self._target(kind, embeddings)), norm=norm)
 
     def left_out(
         self,
@@ -79,7 +82,6 @@ class SemanticVectors:
         embeddings: NDArray[np.float32],
         rows: NDArray[np.integer],
         *,
-        ridge: float | None = None,
         prior_strength: float = 1.0,
     ) -> NDArray[np.float32]:
         """Predict each of some embeddings as :meth:`fitted_placement` would if it had not seen that one.
@@ -88,7 +90,6 @@ class SemanticVectors:
             kind: ``"user"`` or ``"item"``.
             embeddings: float32 ``[m, d]``: embeddings of the entities with a training interaction, in row order.
             rows: int ``[r]``: entities to predict.
-            ridge: See :meth:`fitted_placement`.
             prior_strength: See :meth:`fitted_placement`.
 
         Returns:
@@ -96,15 +97,22 @@ class SemanticVectors:
         """
         if not self.known[kind].any():
             return np.zeros((len(rows), embeddings.shape[1]), np.float32)
-        regression = self.regression(kind, ridge, prior_strength)
+        regression = self.regression(kind, prior_strength)
         return regression.left_out(self._target(kind, embeddings), rows).astype(np.float32)
 
-    def regression(self, kind: Kind, ridge: float | None, prior_strength: float) -> RidgeRegression:
-        """Return the regression on the vectors of a kind, decomposed once. Some entity of the kind must be known."""
-        key = kind, ridge, prior_strength
+    def regression(self, kind: Kind, prior_strength: float = 1.0) -> ViewRegression:
+        """Return the regression on the vectors of a kind, always the same. Some entity of the kind must be known."""
+        key = kind, prior_strength
         if key not in self._regressions:
-            weights = self.known[kind] * self.counts[kind] / (self.counts[kind] + prior_strength)
-            self._regressions[key] = RidgeRegression(self.vectors[kind], ridge=ridge, weights=weights)
+            own = self._options
+            self._regressions[key] = ViewRegression(
+                self.vectors[kind],
+                self._views,
+                weights=self.known[kind] * self.counts[kind] / (self.counts[kind] + prior_strength),
+                ridge=None if own.ridge == "auto" else own.ridge,
+                form=own.regression,
+                weighing=own.views,
+            )
         return self._regressions[key]
 
     def _target(self, kind: Kind, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:

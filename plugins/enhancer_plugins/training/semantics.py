@@ -11,6 +11,7 @@ from enhancer_plugins.training.semantic_vectors import SemanticVectors
 if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
     from enhancer.contracts.record import Kind
+    from enhancer_plugins.training.placing.options import RegressionOptions
 
 
 class Semantics:
@@ -23,8 +24,8 @@ class Semantics:
         dim: ``ds``.
     """
 
-    def __init__(self, data: TrainingData, device: str) -> None:
-        self.host = SemanticVectors(data)
+    def __init__(self, data: TrainingData, device: str, options: RegressionOptions | None = None) -> None:
+        self.host = SemanticVectors(data, options)
         self.vectors: dict[Kind, torch.Tensor] = {
             kind: torch.from_numpy(rows).to(device) for kind, rows in self.host.vectors.items()
         }

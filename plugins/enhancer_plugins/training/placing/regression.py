@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from enhancer.contracts import Dense
+from enhancer_plugins.training.placing.systems import Dual, Primal, System, blocks
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-_BLOCK_ROWS = 4096
-"""Rows that are converted to float64 at once."""
+    from enhancer.contracts.placement import Layer
+
+MOST_ROWS = 1 << 17
+"""Largest number of rows that a regression is fitted to; of more, as many are taken, spread evenly."""
 _PENALTIES = tuple(float(f"{digit}e{power}") for power in range(-4, 3) for digit in (1, 3))
 """Penalties that leave-one-out chooses from, ascending."""
 _FIRST = _PENALTIES.index(0.1)
 """Index of the penalty at which a search begins."""
-_SAMPLE = 2048
-"""Maximum number of rows whose leave-one-out errors choose the penalty, spread evenly over the weighted rows."""
+_SAMPLE = 1024
+"""Largest number of rows whose leave-one-out errors choose the penalty, if there are more rows than columns."""
 
 
 class Choice(NamedTuple):
@@ -31,48 +37,136 @@ class Choice(NamedTuple):
     mean."""
 
 
-class RidgeRegression:
-    r"""Ridge regressions of several targets on the same inputs.
-
-    The Gram matrix of the inputs is decomposed once, so that a further target costs ``O(n w k)`` instead of
-    ``O(n w²)``. The leave-one-out residual of a row is its residual divided by :math:`1 - h`, with :math:`h` the
-    diagonal of the hat matrix (Golub, Heath & Wahba 1979, "Generalized cross-validation as a method for choosing a good
-    ridge parameter", Technometrics, eq. 1.4), which needs no further fit.
+class Regression(ABC):
+    """Regressions of several targets on the same inputs. The system is factored once for each penalty that is tried.
 
     Args:
-        x: float ``[n, w]``. Kept, not copied.
-        ridge: Penalty, as a multiple of the mean squared length of a centred column of ``x``; None chooses the penalty
-            with the smallest leave-one-out error for each target.
-        weights: float64 ``[n]``, not all zero; None for equal weights.
+        weights: float64 ``[n]``, not all zero.
+        ridge: Penalty, as a multiple of the mean diagonal element of the system; None chooses the one with the
+            smallest leave-one-out error for each target.
 
     Attributes:
         chosen: Penalty and explained variance of the last fit.
     """
 
-    def __init__(
-        self, x: NDArray[np.floating], *, ridge: float | None, weights: NDArray[np.float64] | None = None
-    ) -> None:
-        self._x = x
-        self._weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
-        self._total = float(self._weights.sum())
-        self._centre = sum(weight @ rows for rows, weight in self._blocks()) / self._total
-        weighted = np.flatnonzero(self._weights)
-        if len(weighted) < x.shape[1]:
-            _, singular, right = np.linalg.svd(self._scaled(weighted), full_matrices=False)
-            self._values, self._axes = singular**2, right.T
-        else:
-            gram = np.zeros((x.shape[1], x.shape[1]))
-            for start in range(0, len(weighted), _BLOCK_ROWS):
-                scaled = self._scaled(weighted[start : start + _BLOCK_ROWS])
-                gram += scaled.T @ scaled
-            values, self._axes = np.linalg.eigh(gram)
-            self._values = np.maximum(values, 0)
-        self._unit = max(float(self._values.sum()) / x.shape[1], 1e-12)
+    def __init__(self, weights: NDArray[np.float64], ridge: float | None) -> None:
+        rows = np.flatnonzero(weights)
+        self._rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.int64)]
         self._ridge = ridge
-        self._sample = weighted[np.linspace(0, len(weighted) - 1, min(len(weighted), _SAMPLE)).astype(np.int64)]
-        self._projected = self._scaled(self._sample) @ self._axes
+        self._roots = np.sqrt(weights[self._rows])
+        self._shares = weights[self._rows] / weights[self._rows].sum()
         self._start = _FIRST
         self.chosen = Choice(ridge or _PENALTIES[_FIRST], 0.0)
+        self._system: System
+        self._columns: int
+        """Number of elements of the system's trace, whose mean is the unit of penalties."""
+
+    def keep_penalty(self) -> None:
+        """Use the penalty of the last fit for all later ones."""
+        self._ridge = self.chosen.ridge
+
+    def _solved(self, y: NDArray[np.floating]) -> _Solved:
+        """Choose the penalty for a target ``[n, k]``, and solve for its coefficients."""
+        some = y[self._rows].astype(np.float64)
+        mean = self._shares @ some
+        target = (some - mean) * self._roots[:, None]
+        unit = max(self._system.trace / self._columns, 1e-12)
+        sample = self._system.sample
+        solutions: dict[float, NDArray[np.float64]] = {}
+        errors: dict[float, float] = {}
+
+        def error(ridge: float) -> float:
+            if ridge not in errors:
+                solutions[ridge] = self._system.solve(target, ridge * unit)
+                left_out = self._system.left_out(target, solutions[ridge], ridge * unit, sample)
+                errors[ridge] = float(np.square(left_out).sum())
+            return errors[ridge]
+
+        ridge = self._ridge
+        if ridge is None:
+            self._start = _descend(lambda place: error(_PENALTIES[place]), self._start, len(_PENALTIES))
+            ridge = _PENALTIES[self._start]
+        spread = max(float(np.square(target[sample]).sum()), 1e-300)
+        self.chosen = Choice(ridge, 1 - error(ridge) / spread)
+        return _Solved(mean, target, solutions[ridge], ridge * unit)
+
+    @abstractmethod
+    def layers(self, y: NDArray[np.floating]) -> tuple[Layer, ...]:
+        """Fit one target, float ``[n, k]``; return the layers that map inputs to it."""
+
+    def _fitted(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return what a fit predicts for some rows that it does not use. Override it if there can be such rows."""
+        raise NotImplementedError
+
+    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Predict some rows of a target from all other rows.
+
+        Args:
+            y: float ``[n, k]``.
+            rows: int ``[m]``: rows to predict. One that the fit does not use gets the prediction of the fit.
+
+        Returns:
+            float64 ``[m, k]``.
+        """
+        solved = self._solved(y)
+        place = np.full(len(y), -1)
+        place[self._rows] = np.arange(len(self._rows))
+        own, used = place[rows], place[rows] >= 0
+        predicted = np.empty((len(rows), y.shape[1]))
+        residuals = self._system.left_out(solved.target, solved.solution, solved.penalty, own[used])
+        predicted[used] = y[rows[used]] - residuals / self._roots[own[used]][:, None]
+        if not used.all():
+            predicted[~used] = self._fitted(y, rows[~used])
+        return predicted
+
+
+class _Solved(NamedTuple):
+    mean: NDArray[np.float64]
+    """float64 ``[k]``: weighted mean of the target."""
+    target: NDArray[np.float64]
+    """float64 ``[n, k]``: centred and weighted target."""
+    solution: NDArray[np.float64]
+    penalty: float
+
+
+class RidgeRegression(Regression):
+    """Linear regression on the columns of a matrix, which is read in blocks and may be mapped from a file.
+
+    Args:
+        x: float ``[n, w]``. Kept, not copied.
+        ridge: Penalty, as a multiple of the mean squared length of a centred column of ``x``; None chooses it by
+            leave-one-out.
+        weights: float64 ``[n]``, not all zero; None for equal weights.
+        scale: float64 ``[w]``: factors of the columns; None for none.
+    """
+
+    def __init__(
+        self,
+        x: NDArray[np.floating],
+        *,
+        ridge: float | None,
+        weights: NDArray[np.float64] | None = None,
+        scale: NDArray[np.float64] | None = None,
+    ) -> None:
+        super().__init__(np.ones(len(x)) if weights is None else np.asarray(weights, np.float64), ridge)
+        self._x, self._columns = x, x.shape[1]
+        self._scale = np.ones(self._columns) if scale is None else scale
+        self._centre = np.zeros(self._columns)
+        for places in blocks(len(self._rows)):
+            self._centre += self._shares[places] @ x[self._rows[places]].astype(np.float64)
+        if len(self._rows) < self._columns:
+            inputs = self._inputs(np.arange(len(self._rows)))
+            self._system = Dual(inputs @ inputs.T, self._shares)
+        else:
+            self._system = Primal(self._inputs, self._shares, self._columns, most=_SAMPLE)
+
+    def _inputs(self, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return centred, scaled rows times the roots of their weights, by their place among the rows of the fit."""
+        rows: NDArray[np.float64] = self._x[self._rows[places]].astype(np.float64)
+        rows -= self._centre
+        rows *= self._scale
+        rows *= self._roots[places][:, None]
+        return rows
 
     def fit(self, y: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Fit one target.
@@ -83,75 +177,24 @@ class RidgeRegression:
         Returns:
             Slope ``[w, k]`` and intercept ``[k]``.
         """
-        mean = np.average(y, 0, self._weights)
-        products = np.zeros((self._x.shape[1], y.shape[1]))
-        start = 0
-        for rows, weight in self._blocks():  # weighted residuals sum to zero, so that the inputs need no centring here
-            residuals = (y[start : start + len(rows)] - mean) * weight[:, None]
-            products += rows.T @ residuals
-            start += len(rows)
-        rotated = self._axes.T @ products
-        target = (y[self._sample] - mean) * np.sqrt(self._weights[self._sample])[:, None]
-        spread = max(float(np.square(target).sum()), 1e-300)
-        errors: dict[float, float] = {}
+        solved = self._solved(y)
+        slope = solved.solution
+        if isinstance(self._system, Dual):
+            slope = self._inputs(np.arange(len(self._rows))).T @ solved.solution
+        slope = slope * self._scale[:, None]
+        return slope, solved.mean - self._centre @ slope
 
-        def error(ridge: float) -> float:
-            if ridge not in errors:
-                shrunk = 1 / (self._values + ridge * self._unit)
-                left_out = target - self._projected @ (shrunk[:, None] * rotated)
-                left_out /= self._slack(self._projected, self._sample, shrunk)[:, None]
-                errors[ridge] = float(np.square(left_out).sum())
-            return errors[ridge]
-
-        ridge = self._ridge
-        if ridge is None:
-            self._start = _descend(lambda place: error(_PENALTIES[place]), self._start, len(_PENALTIES))
-            ridge = _PENALTIES[self._start]
-        self.chosen = Choice(ridge, 1 - error(ridge) / spread)
-        slope = np.asarray(self._axes @ (rotated / (self._values + ridge * self._unit)[:, None]), np.float64)
-        return slope, mean - self._centre @ slope
-
-    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Predict some rows of a target from all other rows.
-
-        Args:
-            y: float ``[n, k]``.
-            rows: int ``[m]``: rows to predict. One with zero weight gets the prediction of the fit.
-
-        Returns:
-            float64 ``[m, k]``.
-        """
+    def layers(self, y: NDArray[np.floating]) -> tuple[Layer, ...]:
+        """Fit one target, float ``[n, k]``; return the layer that maps inputs to it."""
         slope, intercept = self.fit(y)
-        shrunk = 1 / (self._values + self.chosen.ridge * self._unit)
+        return (Dense(slope.astype(np.float32), intercept.astype(np.float32)),)
+
+    def _fitted(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        slope, intercept = self.fit(y)
         predicted = np.empty((len(rows), y.shape[1]))
-        for start in range(0, len(rows), _BLOCK_ROWS):
-            here = rows[start : start + _BLOCK_ROWS]
-            fitted = self._x[here].astype(np.float64) @ slope + intercept
-            slack = self._slack(self._scaled(here) @ self._axes, here, shrunk)[:, None]
-            predicted[start : start + len(here)] = y[here] - (y[here] - fitted) / slack
-            unweighted = self._weights[here] == 0
-            predicted[start : start + len(here)][unweighted] = fitted[unweighted]
+        for places in blocks(len(rows)):
+            predicted[places] = self._x[rows[places]].astype(np.float64) @ slope + intercept
         return predicted
-
-    def _slack(
-        self, projected: NDArray[np.float64], rows: NDArray[np.integer], shrunk: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return one minus the diagonal of the hat matrix."""
-        hat = np.square(projected) @ shrunk + self._weights[rows] / self._total
-        slack: NDArray[np.float64] = np.maximum(1 - hat, 1e-6)
-        return slack
-
-    def _scaled(self, rows: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return centred rows times the roots of their weights."""
-        scaled: NDArray[np.float64] = self._x[rows].astype(np.float64) - self._centre
-        scaled *= np.sqrt(self._weights[rows])[:, None]
-        return scaled
-
-    def _blocks(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-        """Iterate over blocks of rows, in float64, with their weights."""
-        for start in range(0, len(self._x), _BLOCK_ROWS):
-            end = start + _BLOCK_ROWS
-            yield self._x[start:end].astype(np.float64), self._weights[start:end]
 
 
 def _descend(error: Callable[[int], float], place: int, n: int) -> int:
