@@ -198,6 +198,10 @@ def _decimals(value: float | None, spec: str) -> str:
     return "-" if value is None or not math.isfinite(value) else f"{value:{spec}}"
 
 
+def _reason(beside: Mapping[str, Any] | None) -> list[str]:
+    return ["", ""] if beside is None else [str(beside.get("title") or beside["item_id"]), str(beside["by"])]
+
+
 def ranking(result: Mapping[str, Any], title: str) -> str:
     """Render ranked items with their scores.
 
@@ -211,7 +215,9 @@ def ranking(result: Mapping[str, Any], title: str) -> str:
         return f"{title}: no items left to recommend"
     titled = any(item.get("title") for item in items)
     marked = any(item.get("new") for item in items)
+    explained = any(item.get("beside") for item in items)
     head = ["rank", "item", *(["title"] if titled else []), "score", *([""] if marked else [])]
+    head += ["beside", "by"] if explained else []
     rows = [
         [
             str(rank),
@@ -219,6 +225,7 @@ def ranking(result: Mapping[str, Any], title: str) -> str:
             *([item.get("title") or ""] if titled else []),
             number(float(item["score"])),
             *(["new" if item.get("new") else ""] if marked else []),
+            *(_reason(item.get("beside")) if explained else []),
         ]
         for rank, item in enumerate(items, start=1)
     ]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from enhancer.features.refresh import Changes, RefreshReport
     from enhancer.plugin_host import PluginManager
     from enhancer.progress import Listener
+    from enhancer.project.inspecting.reasons import Reason
     from enhancer.project.results import RunReport, Similar, TrainingReport
     from enhancer.serving import Ranker, Recommendation
 
@@ -299,14 +300,56 @@ class Project:
         """Return the ``k`` best items for each user, without those seen in training."""
         return self.ranker().recommend(user_ids, k=k)
 
-    def similar(self, item_id: str, k: int = 10) -> Similar:
+    def explain(self, user_id: str, item_ids: Sequence[str], *, ranker: Ranker | None = None) -> list[Reason | None]:
+        """Return for each item the item of the user's history that is nearest to it, and by which note.
+
+        The history is that of the artifact, and the vectors are those of the store. They say what the item has in
+        common with the history, not how the model came to its score.
+
+        Args:
+            user_id: A user of the artifact.
+            item_ids: Items, such as those recommended to the user.
+            ranker: The artifact, if it is loaded already.
+
+        Raises:
+            DataError: The artifact does not know the user.
+            StoreError: The store has no vectors of these items.
+        """
+        from enhancer.config.inputs import all_texts
+        from enhancer.project.inspecting.reasons import reasons
+
+        ranker = self.ranker() if ranker is None else ranker
+        return reasons(
+            self.parts.store,
+            item_ids,
+            ranker.seen(user_id),
+            all_texts(self.settings.item_inputs(self.settings.inputs)),
+            ranker.title,
+            samples=self.settings.prompts.item.samples,
+        )
+
+    def similar(self, item_id: str, k: int = 10, *, by: str | None = None) -> Similar:
         """Return the ``k`` items whose stored vectors are nearest to that of ``item_id`` by cosine.
+
+        Args:
+            item_id: Id of the item.
+            k: Number of items to return.
+            by: Name of a note, such as ``mood``, or another input; by default all of ``[embedder] input``.
 
         Raises:
             StoreError: The store has no vectors of items.
             DataError: The store has no vector for this item.
         """
+        from enhancer.config.inputs import TEXT
         from enhancer.project.inspecting.nearest_items import nearest_items
 
-        inputs = self.settings.item_inputs(self.settings.inputs)
-        return nearest_items(self.parts.store, item_id, inputs, k, self.parts.titles)
+        prompt = self.settings.prompts.item
+        return nearest_items(
+            self.parts.store,
+            item_id,
+            self.settings.item_inputs(self.settings.inputs) if by is None else [by],
+            k,
+            self.parts.titles,
+            samples=prompt.samples,
+            known=() if by is None else (TEXT, *prompt.notes),
+        )

@@ -76,12 +76,15 @@ class Similar:
     title: str | None
     items: list[tuple[str, float, str | None]]
     """Id, cosine and title of each, nearest first."""
+    by: str | None = None
+    """The note that they are compared by; None for all inputs of ``[embedder]``."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer similar --json`` prints; titles where they are known."""
         return {
             "item_id": self.item_id,
             **({"title": self.title} if self.title else {}),
+            **({"by": self.by} if self.by else {}),
             "items": [
                 {"item_id": item, "score": score, **({"title": title} if title else {})}
                 for item, score, title in self.items

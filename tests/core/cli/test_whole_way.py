@@ -75,11 +75,18 @@ def test_from_two_tables_to_recommendations(invoke, project, llm_server):
     both = invoke("recommend", "3", "4", "--json").json()
     assert [each["user_id"] for each in both] == ["3", "4"]
     assert "for user 3" in invoke("recommend", "3").out
+    explained = invoke("recommend", "3", "-k", "2", "--explain", "--json").json()
+    assert all(item["beside"]["by"] == "profile" for item in explained["items"])
+    assert [item["item_id"] for item in explained["items"]] == [item["item_id"] for item in one["items"]]
+    assert "beside" in invoke("recommend", "3", "--explain").out
 
     like = invoke("similar", "1", "--json", "-k", "3").json()
     assert like["item_id"] == "1"
     assert "1" not in {item["item_id"] for item in like["items"]}
     assert "Heat" in invoke("similar", "1").out
+    by_text = invoke("similar", "1", "--by", "text", "--json").json()
+    assert (by_text["by"], "by" in like) == ("text", False)
+    assert "no vectors of items by mood" in invoke("similar", "1", "--by", "mood").err
     for command in (("recommend", "nobody"), ("similar", "nothing")):
         unknown = invoke(*command)
         assert unknown.code in (1, 2)

@@ -22,6 +22,10 @@ def recommend(
     session: Session,
     users: Annotated[list[str], typer.Argument(metavar="USER...", help="User ids.")],
     k: CountFlag = 10,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Name the nearest item of the user's history, and by what it is."),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Recommend items to users, from the serving artifact.
@@ -31,6 +35,11 @@ def recommend(
     with session.opened() as project:
         ranker = project.ranker()
         rankings = [each.to_json() for each in ranker.recommend(users, k=k)]
+        for ranking in rankings if explain else ():
+            known = [item["item_id"] for item in ranking["items"]]
+            found = project.explain(ranking["user_id"], known, ranker=ranker)
+            for item, reason in zip(ranking["items"], found, strict=True):
+                item["beside"] = None if reason is None else reason.to_json()
         for item in (item for ranking in rankings for item in ranking["items"]):
             if title := ranker.title(item["item_id"]):
                 item["title"] = title
@@ -46,12 +55,16 @@ def similar(
     session: Session,
     item: Annotated[str, typer.Argument(metavar="ITEM", help="Item id.")],
     k: CountFlag = 10,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Compare by one note, such as mood; by default by all inputs.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the items whose profile vectors are nearest to an item's."""
+    """Show the items whose stored vectors are nearest to an item's."""
     with session.opened() as project:
-        result = project.similar(item, k).to_json()
+        result = project.similar(item, k, by=by).to_json()
     if as_json:
         print_json(result)
     else:
-        typer.echo(results.ranking(result, f"similar to item {result['item_id']}"))
+        named = "" if by is None else f" by {by}"
+        typer.echo(results.ranking(result, f"similar to item {result['item_id']}{named}"))
