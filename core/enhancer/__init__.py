@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Diagnosis as Diagnosis,
         GenerationReport as GenerationReport,
         Plan as Plan,
+        Reason as Reason,
         Recommendation as Recommendation,
         RefreshReport as RefreshReport,
         Repair as Repair,
@@ -44,8 +45,8 @@ _lazy, __dir__, __all__ = lazy_face(
         "enhancer.hookspecs": "hookimpl",
         "enhancer.project": "Project",
         "enhancer.results": (
-            "Ablation Changes Diagnosis GenerationReport Plan Recommendation RefreshReport Repair RunReport Similar"
-            " TrainingReport"
+            "Ablation Changes Diagnosis GenerationReport Plan Reason Recommendation RefreshReport Repair RunReport"
+            " Similar TrainingReport"
         ),
         "enhancer.serving": "Ranker",
     },
