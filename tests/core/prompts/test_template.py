@@ -22,12 +22,14 @@ def write(folder: Path, text: str, name: str = "mine.toml") -> Path:
 
 
 def test_bundled_templates_load_and_name_themselves() -> None:
-    assert bundled_names() == ["item/v1", "user/v1"]
+    sets = ["books", "films", "games", "music", "news", "shop"]
+    assert bundled_names() == sorted([*(f"item/{name}" for name in sets), "item/v1", "item/v2", "user/v1", "user/v2"])
     for name in bundled_names():
         template = Template.load(name)
         assert template.version == f"{name}@{template.fingerprint[:8]}"
         assert template.kind == name.split("/")[0]
-        assert set(template.schema["properties"]) == {"profile", "tags"}
+        keys = {*template.aspects, "confidence"} if template.aspects else {"profile", "tags"}
+        assert set(template.schema["properties"]) == keys
     assert Template.load("user/v1").context_names == ("history",)
     assert Template.load("item/v1").context_names == ()
 
@@ -87,8 +89,8 @@ def test_a_bad_template_is_refused_by_name(tmp_path: Path, content: str, message
 
 
 def test_a_missing_template_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown template 'item/v2'; did you mean 'item/v1'"):
-        Template.load("item/v2")
+    with pytest.raises(ConfigError, match=r"unknown template 'item/v3'; did you mean 'item/v[12]'"):
+        Template.load("item/v3")
     with pytest.raises(ConfigError, match=r"cannot read template .*gone\.toml"):
         Template.load("gone.toml", tmp_path)
     (tmp_path / "bad.toml").write_bytes(b"system = '\xff'")
