@@ -11,10 +11,12 @@ from enhancer.contracts.options import Context
 from enhancer.errors import PluginError
 from enhancer.evaluation import Reference, Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
+from enhancer.evaluation.judging.memory import memory_gains
 from enhancer.evaluation.reporting.report import write_report
-from enhancer.evaluation.reporting.sections import left_out_section
+from enhancer.evaluation.reporting.sections import left_out_section, memory_section
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.progress import Progress
+from enhancer.project.notes.known_items import known_items
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.profile_gallery import profile_gallery
 from enhancer.project.run_events import arm_run_hook, finish_ablation
@@ -64,22 +66,28 @@ def ablate(
     seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
     # A worker process finds installed plugins only, not those that this process registered by hand.
     count = settings.evaluation.workers if parts.plugins.only_installed else 1
+    known = known_items(parts) if any(arm.semantic for arm in arms) else None
+    groups = () if known is None else known.groups
     with SharedVectors.within(parts.root / "runs") as tables:
         ablation = run_ablation(
             experiment_over(
-                parts, tables.saving(parts.features) if count > 1 else parts.features, references=_references(parts)
+                parts,
+                tables.saving(parts.features) if count > 1 else parts.features,
+                references=_references(parts),
+                groups=groups,
             ),
             arms,
             list(seeds),
             baseline=resolve_baseline(settings, arms),
             search=settings.evaluation.search,
             cache=run_cache(parts),
-            workers=Workers(count, partial(worker_experiment, settings, parts.root, tables)),
+            workers=Workers(count, partial(worker_experiment, settings, parts.root, tables, groups)),
             listener=listener,
             on_epoch=epoch_hook(parts),
             on_run=arm_run_hook(run, parts),
         )
-    ablation = replace(ablation, choice=choice)
+    memory = None if known is None else memory_gains(ablation, known)
+    ablation = replace(ablation, choice=choice, memory=memory)
     finish_ablation(run, parts, ablation, None if report is None else parts.root / report)
     if report is not None:
         listener(Progress("report", 0, 1))
@@ -91,6 +99,7 @@ def ablate(
             settings=settings.model_dump(mode="json"),
             sections=[
                 *([] if ablation.left_out is None else [left_out_section(ablation.left_out)]),
+                *([] if memory is None else [memory_section(memory)]),
                 *([] if choice is None else [choice_section(choice)]),
                 *(() if sections is None else sections(ablation)),
             ],

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from enhancer.config import Settings
     from enhancer.contracts.backbone import Backbone
     from enhancer.evaluation import Arm, Experiment, Reference
+    from enhancer.evaluation.measuring.strata import ItemGroup
     from enhancer.evaluation.running.fitting import EpochCallback
     from enhancer.evaluation.running.run_cache import RunCache
     from enhancer.evaluation.running.shared_vectors import SharedVectors
@@ -56,7 +57,10 @@ def epoch_hook(parts: ProjectParts) -> EpochCallback:
 
 
 def experiment_over(
-    parts: ProjectParts, features: Features, references: Mapping[str, Reference] | None = None
+    parts: ProjectParts,
+    features: Features,
+    references: Mapping[str, Reference] | None = None,
+    groups: Sequence[ItemGroup] = (),
 ) -> Experiment:
     """Return the experiment of the project's split.
 
@@ -64,6 +68,7 @@ def experiment_over(
         parts: The project's parts.
         features: Returns the vectors of users and items.
         references: Reference lines to measure.
+        groups: Items that are measured apart.
     """
     from enhancer.evaluation import Experiment
 
@@ -76,15 +81,18 @@ def experiment_over(
         pool=parts.pooling,
         sides=parts.sides,
         references=references,
+        groups=groups,
     )
 
 
-def worker_experiment(settings: Settings, root: Path, tables: SharedVectors) -> Experiment:
+def worker_experiment(
+    settings: Settings, root: Path, tables: SharedVectors, groups: Sequence[ItemGroup] = ()
+) -> Experiment:
     """Return the same experiment in a worker process, with vectors from the shared tables."""
     from enhancer.project.parts import ProjectParts
 
     parts = ProjectParts(settings, root)
-    return experiment_over(parts, tables.loading(parts.features))
+    return experiment_over(parts, tables.loading(parts.features), groups=groups)
 
 
 def arm_trial(parts: ProjectParts, listener: Listener) -> Callable[[Arm, int], float | None]:

@@ -172,7 +172,19 @@ REFERENCES = {"popularity": reference(Popular), "ease": reference(Alike)}
 
 
 def run_split(
-    split, features, make_backbone, make_fuser, *, arms, seeds, metrics, pool=None, sides=None, references=None, **more
+    split,
+    features,
+    make_backbone,
+    make_fuser,
+    *,
+    arms,
+    seeds,
+    metrics,
+    pool=None,
+    sides=None,
+    references=None,
+    groups=(),
+    **more,
 ):
     """Run an ablation over a new experiment."""
     world = Experiment.over(
@@ -184,6 +196,7 @@ def run_split(
         pool=pool,
         sides=sides,
         references=REFERENCES if references is None else references,
+        groups=groups,
     )
     return run_ablation(world, arms, seeds, **more)
 

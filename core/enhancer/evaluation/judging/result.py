@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Finding
     from enhancer.evaluation.judging.left_out import LeftOut
+    from enhancer.evaluation.judging.memory import MemoryGains
     from enhancer.evaluation.judging.new_items import NewItems
     from enhancer.evaluation.judging.verdict import Verdict
     from enhancer.evaluation.running.arms import Arm
@@ -39,6 +40,8 @@ class Ablation:
     """Verdicts on ``all``, ``tail`` and ``cold``, as far as these panels exist."""
     new_items: NewItems | None = None
     """Shares of new items in the lists of each arm; None without held-out items."""
+    memory: MemoryGains | None = None
+    """Gains without the items that the LLM knows best; None if nothing tells them apart."""
     left_out: LeftOut | None = None
     """Arms that lack an input against the arm with all of them; None without ``[evaluation] aspects``."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -62,9 +65,11 @@ class Ablation:
 
     @property
     def verdict(self) -> dict[str, str]:
-        """The verdicts as sentences, by panel; ``inputs`` is about the inputs that were left out in turn."""
-        found = {name: verdict.text for name, verdict in self.verdicts.items()}
-        return found if self.left_out is None else {**found, "inputs": self.left_out.verdict}
+        """The verdicts as sentences, by panel; ``inputs`` is about inputs left out, ``memory`` about known items."""
+        more = {"inputs": self.left_out, "memory": self.memory}
+        return {name: verdict.text for name, verdict in self.verdicts.items()} | {
+            name: one.verdict for name, one in more.items() if one is not None
+        }
 
     @property
     def beyond_accuracy(self) -> dict[str, dict[str, list[float]]]:
@@ -115,6 +120,7 @@ class Ablation:
             **({"new_items": self.new_items.to_json()} if self.new_items is not None else {}),
             **({"search": {name: each.to_json() for name, each in self.searched.items()}} if self.searched else {}),
             **({} if self.left_out is None else {"left_out": self.left_out.to_json()}),
+            **({} if self.memory is None else {"memory": self.memory.to_json()}),
             **({} if self.choice is None else self._choice_json(self.choice)),
             "facts": self.facts,
             "seconds": self.seconds,

@@ -6,7 +6,9 @@ panel                 relevant                             ranked among         
 ``all``               warm test pairs                      warm items               warm, with such a pair
 ``head`` … ``tail``   those with the stratum's items       warm items               warm, with such a pair
 ``history_*``         warm test pairs                      warm items               with histories of that length
+``known``, …          those with the group's items         warm items               warm, with such a pair
 ``cold``              test pairs of held-out items         held-out items           warm, with such a pair
+``cold_known``, …     those with the group's items         held-out items           warm, with such a pair
 ``cold_among_all``    test pairs of held-out items         warm and held-out items  warm, with such a pair
 ``everything``        warm test pairs, a share of cold     warm and held-out items  warm, with such a pair
 ``cold_users``        test pairs of held-out users         warm items               held out, with such a pair
@@ -28,7 +30,7 @@ import numpy as np
 from enhancer.evaluation.measuring.label_metrics import evaluate_labelled
 from enhancer.evaluation.measuring.metrics import Scores, parse_metric, ranking_metrics, score_ranking
 from enhancer.evaluation.measuring.ranking import rank
-from enhancer.evaluation.measuring.strata import Stratum, warm_strata
+from enhancer.evaluation.measuring.strata import Stratum, group_strata, warm_strata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.backbone import Factors
     from enhancer.evaluation.measuring.ranking import CSR
+    from enhancer.evaluation.measuring.strata import ItemGroup
     from enhancer.evaluation.measuring.views import Views
 
 
@@ -59,15 +62,25 @@ ScoresByStratum = dict[str, Scores]
 """Metrics of each user, by stratum."""
 
 
-def make_panels(views: Views, metrics: Sequence[str] = ()) -> list[Panel]:
-    """Return the panels that have test pairs. Strata in which a metric of labelled pairs is undefined are left out."""
+def make_panels(views: Views, metrics: Sequence[str] = (), groups: Sequence[ItemGroup] = ()) -> list[Panel]:
+    """Return the panels that have test pairs. Strata in which a metric of labelled pairs is undefined are left out.
+
+    Args:
+        views: The split.
+        metrics: Names such as ``ndcg@10``.
+        groups: Items that are measured apart: among warm items by the group's name, among held-out items with the
+            prefix ``cold_``.
+    """
     warm = Stratum("all", "all warm items", views.warm_test, len(views.warm_items), views.labelled_test)
-    panels = [_panel(views.warm_items, views.seen_testing, [warm, *warm_strata(views)])]
+    by_group = group_strata(groups, views.warm_test, views.labelled_test, views.n_items)
+    panels = [_panel(views.warm_items, views.seen_testing, [warm, *warm_strata(views), *by_group])]
     if len(views.cold_test.users):
         n = len(views.cold_items)
         labelled = views.labelled_cold
         cold = Stratum("cold", "items held out of training, ranked among themselves", views.cold_test, n, labelled)
         panels.append(_panel(views.cold_items, views.seen_testing, [cold]))
+        if by_group := group_strata(groups, views.cold_test, labelled, views.n_items, prefix="cold_"):
+            panels.append(_panel(views.cold_items, views.seen_testing, by_group))
         warm_or_cold = np.concatenate([views.warm_items, views.cold_items])
         everything = views.order[np.isin(views.order, warm_or_cold)]
         description = "items held out of training, ranked among all items"

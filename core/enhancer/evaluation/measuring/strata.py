@@ -6,6 +6,7 @@ which items are relevant or which users are averaged, not the candidate items.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ import numpy as np
 from enhancer.evaluation.measuring.metrics import PairList, restrict_to_items
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from enhancer.evaluation.measuring.label_metrics import LabelledPairs
@@ -37,6 +40,22 @@ class Stratum:
     """Number of items in the stratum."""
     labelled: LabelledPairs | None = None
     """Labelled test pairs in the stratum, positive and negative; empty if interactions have no labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemGroup:
+    """Items that are measured apart, such as those that an LLM knows."""
+
+    name: str
+    description: str
+    """Short description for reports."""
+    members: NDArray[np.bool_]
+    """bool ``[n_items]``."""
+
+    @property
+    def key(self) -> str:
+        """Identity for caches: name and a hash of the members."""
+        return f"{self.name}:{hashlib.blake2b(np.packbits(self.members).tobytes(), digest_size=8).hexdigest()}"
 
 
 def popularity_groups(popularity: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
@@ -113,4 +132,29 @@ def warm_strata(views: Views) -> list[Stratum]:
                 views.labelled_test.take(mask[views.labelled_test.users]),
             )
         )
+    return [stratum for stratum in strata if 0 < len(stratum.pairs.users) < len(part.users)]
+
+
+def group_strata(
+    groups: Sequence[ItemGroup], part: PairList, labelled: LabelledPairs, n_items: int, *, prefix: str = ""
+) -> list[Stratum]:
+    """Return a stratum of the test pairs of each group of items. Those with none or all of the pairs are left out.
+
+    Args:
+        groups: The groups.
+        part: Relevant pairs of the panel.
+        labelled: Labelled pairs of the panel.
+        n_items: Number of item rows.
+        prefix: Prefix of the names of strata.
+    """
+    strata = [
+        Stratum(
+            f"{prefix}{group.name}",
+            group.description,
+            restrict_to_items(part, group.members, n_items),
+            int(group.members.sum()),
+            labelled.take(group.members[labelled.items]),
+        )
+        for group in groups
+    ]
     return [stratum for stratum in strata if 0 < len(stratum.pairs.users) < len(part.users)]

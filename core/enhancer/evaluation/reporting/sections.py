@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from enhancer.evaluation.judging.findings import Comparison
     from enhancer.evaluation.judging.left_out import LeftOut
+    from enhancer.evaluation.judging.memory import MemoryGains
     from enhancer.evaluation.judging.result import Ablation
     from enhancer.evaluation.reporting.gallery import Gallery
     from enhancer.evaluation.running.search_result import SearchResult
@@ -74,6 +75,23 @@ def left_out_section(found: LeftOut) -> ReportSection:
     )
     columns = ["input", *(f"{metric}, {panel}" for panel in panels), "in all"]
     return ReportSection("Which inputs earn their keep?", text, [ReportTable(columns, rows)])
+
+
+def memory_section(found: MemoryGains) -> ReportSection:
+    """Return the table of gains with and without the items that the LLM knows best."""
+    rows = []
+    for gain in found.gains:
+        interval = gain.without_known.interval()
+        between = "" if interval is None else f" ({signed(interval[0])} to {signed(interval[1])})"
+        cells = [signed(gain.whole.delta), f"{signed(gain.without_known.delta)}{between}"]
+        rows.append([gain.panel, gain.arm, gain.against, *cells, "" if gain.share is None else f"{gain.share:.0%}"])
+    text = (
+        f"{found.verdict} A model knows how things were received after the interactions of an old data set were "
+        "recorded. A gain that stands on items which it knows less well owes less to that."
+    )
+    label = metric_label(found.metric)
+    columns = ["panel", "arm", "over", f"gain in {label}", "without known items", "stands"]
+    return ReportSection("How much is memory?", text, [ReportTable(columns, rows)])
 
 
 def search_table(ablation: Ablation) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone, TrainingData
     from enhancer.contracts.features import Sides
     from enhancer.contracts.fuser import Fuser
+    from enhancer.evaluation.measuring.strata import ItemGroup
     from enhancer.evaluation.measuring.views import SplitLike
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.vectors import Features, FloatMatrix
@@ -48,6 +49,8 @@ class Experiment:
     sides: Sides | None = None
     references: Mapping[str, Reference] = field(default_factory=dict)
     """Reference lines, by name."""
+    groups: tuple[ItemGroup, ...] = ()
+    """Items that are measured apart."""
     _vectors: dict[tuple[Input, ...], SemanticVectors] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -62,6 +65,7 @@ class Experiment:
         pool: Callable[[FloatMatrix], FloatMatrix] | None = None,
         sides: Sides | None = None,
         references: Mapping[str, Reference] | None = None,
+        groups: Sequence[ItemGroup] = (),
     ) -> Experiment:
         """Set up an experiment on a split.
 
@@ -75,6 +79,7 @@ class Experiment:
                 of ``features``.
             sides: Side features of users and items, the same for every arm.
             references: Backbones to show as reference lines, by name. The rates of labelled pairs need none.
+            groups: Items that are measured apart.
 
         Raises:
             ConfigError: A metric is unknown, or needs labels that the interactions do not have.
@@ -82,7 +87,7 @@ class Experiment:
         """
         views = Views(split)
         check_metrics(views, metrics)
-        panels = make_panels(views, metrics)
+        panels = make_panels(views, metrics, groups)
         if not panels or panels[0].strata[0].name != "all":
             hint = "check [evaluation] split, min_rating and k_core"
             if len(views.cold_test.users):
@@ -100,6 +105,7 @@ class Experiment:
             metrics=list(metrics),
             sides=sides,
             references=references or {},
+            groups=tuple(groups),
         )
 
     def data(self, arm: Arm, seed: int, *, labelled: bool) -> TrainingData:

@@ -52,12 +52,14 @@ class PreparedRun:
         )
 
     def load(self) -> ArmRun | None:
-        """Return the run from the cache, or None if it has not been finished before.
+        """Return the run from the cache, or None if it has not been finished before, or without the groups of items.
 
         None, too, if a ridge onto its factors is asked for, which is neither in the cache nor can be fitted, because
         the factors were too large to keep.
         """
         run = None if self.cache is None else self.cache.load(self.key, self.request)
+        if run is not None and self.request.tested and not self._groups <= {*run.groups}:
+            run = None
         if run is None or not self.request.ridges:
             return run
         ridges = self._ridges(run)
@@ -110,6 +112,7 @@ class PreparedRun:
             scores=scores,
             beyond_accuracy=beyond_accuracy,
             stopped=fitted.stopped,
+            groups=tuple(sorted(self._groups)) if request.tested else (),
         )
         if self.cache is not None:
             self.cache.save(self.key, run)
@@ -118,6 +121,11 @@ class PreparedRun:
         if self.cache is not None:
             self.cache.save_factors(self.key, fitted.factors)
         return replace(run, ridges=self._ridges(run, fitted.factors) or {})
+
+    @property
+    def _groups(self) -> set[str]:
+        """Keys of the groups of items that are measured apart."""
+        return {group.key for group in self.experiment.groups}
 
     def _ridges(self, run: ArmRun, factors: Factors | None = None) -> dict[str, Scores] | None:
         """Return the metrics of the ridges of the request, by name of the content baseline.

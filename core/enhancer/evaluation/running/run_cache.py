@@ -157,9 +157,13 @@ class RunCache:
                     )
                     for number, (stratum, metrics) in enumerate(about.pop("strata"))
                 }
-            beyond_accuracy = about.pop("spread")
             return ArmRun(
-                arm=request.arm.name, seed=request.seed, scores=scores, beyond_accuracy=beyond_accuracy, **about
+                arm=request.arm.name,
+                seed=request.seed,
+                scores=scores,
+                beyond_accuracy=about.pop("spread"),
+                groups=tuple(about.pop("groups", ())),
+                **about,
             )
         except _UNREADABLE:
             return None
@@ -175,6 +179,7 @@ class RunCache:
             "stopped": run.stopped,
             "history": run.history,
             "spread": run.beyond_accuracy,
+            "groups": run.groups,
             "strata": strata,
             "totals": {name: dict(scores.totals) for name, scores in run.scores.items()},
         }

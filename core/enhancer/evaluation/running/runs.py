@@ -59,6 +59,9 @@ class ArmRun:
     items in lists over all items, if there are any; empty for a search trial."""
     stopped: str | None = None
     """See :attr:`enhancer.contracts.Fitted.stopped`."""
+    groups: tuple[str, ...] = ()
+    """Keys of the groups of items that were measured apart; see
+    :class:`~enhancer.evaluation.measuring.strata.ItemGroup`."""
     ridges: Mapping[str, Scores] = field(default_factory=dict)
     """Metrics of ridges onto the factors of this run, by name of the content baseline."""
 

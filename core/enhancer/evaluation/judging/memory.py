@@ -1,0 +1,144 @@
+"""Say how much of a gain stands without the items that the LLM knows best.
+
+What a model writes of an item that it knows may hold how the item was received, which is hindsight on an old data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from enhancer.evaluation.frontier.gains import gain_between
+from enhancer.evaluation.judging.formatting import metric_label
+from enhancer.evaluation.judging.left_out import signed
+from enhancer.evaluation.measuring.strata import ItemGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from enhancer.evaluation.frontier.gains import Gain
+    from enhancer.evaluation.judging.result import Ablation
+
+KNOWN, UNKNOWN = "known", "unknown"
+"""Names of the groups of items."""
+_PANELS = {"all": (UNKNOWN, "over all items"), "cold": (f"cold_{UNKNOWN}", "on items held out of training")}
+"""For each panel, the stratum of the items that the model does not know best, and the panel in words."""
+_ROLES = {"backbone_only": "ids alone", "text": "raw text"}
+
+
+@dataclass(frozen=True, eq=False)
+class KnownItems:
+    """Items that the LLM knows best, and the others; those of which nothing is known are in neither group."""
+
+    known: NDArray[np.bool_]
+    """bool ``[n_items]``."""
+    unknown: NDArray[np.bool_]
+    source: str
+    """How they were told apart, as a clause after "by"."""
+
+    @property
+    def groups(self) -> tuple[ItemGroup, ItemGroup]:
+        """Both as groups that are measured apart."""
+        return (
+            ItemGroup(KNOWN, f"items that the LLM knows best, by {self.source}", self.known),
+            ItemGroup(UNKNOWN, f"items that the LLM knows less well, by {self.source}", self.unknown),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryGain:
+    """Gain of an arm over a control on one panel, over all of its items and without those that the LLM knows best."""
+
+    panel: str
+    arm: str
+    against: str
+    role: str
+    """What the control is: ``ids alone`` or ``raw text``."""
+    whole: Gain
+    without_known: Gain
+
+    @property
+    def share(self) -> float | None:
+        """Share of the gain that stands; None if there is no gain."""
+        return self.without_known.delta / self.whole.delta if self.whole.delta > 0 else None
+
+    def words(self, metric: str) -> str:
+        """Return the gain as a clause."""
+        interval = self.without_known.interval()
+        between = "" if interval is None else f" (95% interval {signed(interval[0])} to {signed(interval[1])})"
+        opening = (
+            f"{_PANELS[self.panel][1]}, {self.arm} gains {signed(self.without_known.delta)} {metric_label(metric)}"
+        )
+        return f"{opening} over {self.role}{between} instead of {signed(self.whole.delta)} with them" + (
+            "" if self.share is None else f": {max(self.share, 0):.0%} of the gain stands"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the gains as JSON values."""
+        return {
+            "panel": self.panel,
+            "arm": self.arm,
+            "against": self.against,
+            "with_known": self.whole.to_json(),
+            "without_known": self.without_known.to_json(),
+            "share": self.share,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryGains:
+    """Gains of the best arms with vectors without the items that the LLM knows best."""
+
+    source: str
+    known: int
+    unknown: int
+    metric: str
+    gains: Sequence[MemoryGain]
+
+    @property
+    def verdict(self) -> str:
+        """All gains in sentences."""
+        head = f"Without the {self.known:,} items that the LLM knows best, by {self.source}: "
+        return head + "; ".join(gain.words(self.metric) for gain in self.gains) + "."
+
+    def to_json(self) -> dict[str, Any]:
+        """Return source, sizes and gains as JSON values."""
+        return {
+            "source": self.source,
+            "known": self.known,
+            "unknown": self.unknown,
+            "metric": self.metric,
+            "gains": [gain.to_json() for gain in self.gains],
+        }
+
+
+def memory_gains(ablation: Ablation, items: KnownItems) -> MemoryGains | None:
+    """Compare the best arm of each panel with ids alone and with raw text, with and without known items.
+
+    Args:
+        ablation: Its panels were measured with the groups of ``items``.
+        items: The items that the LLM knows best.
+
+    Returns:
+        None if no panel has test pairs of both groups, or no arm has vectors.
+    """
+    metric, found = ablation.metrics[0], []
+    for panel, (stratum, _) in _PANELS.items():
+        if stratum not in ablation.findings or panel not in ablation.verdicts:
+            continue
+        arm = ablation.verdicts[panel].arm
+        if arm is None or metric not in ablation.findings[stratum].per_seed[arm]:
+            continue
+        for role, control in ablation.controls[arm].by_role().items():
+            if role not in _ROLES:
+                continue
+            runs = ([run for run in ablation.runs if run.arm == name] for name in (arm, control.name))
+            one, other = runs
+            whole, without = (gain_between(one, other, name, metric) for name in (panel, stratum))
+            found.append(MemoryGain(panel, arm, control.name, _ROLES[role], whole, without))
+    if not found:
+        return None
+    return MemoryGains(items.source, int(items.known.sum()), int(items.unknown.sum()), metric, found)
