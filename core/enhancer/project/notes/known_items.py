@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from enhancer.config.inputs import aspect_of
 from enhancer.evaluation.judging.memory import KnownItems
-from enhancer.features.reading.table import aspect_of
 from enhancer.project.notes.memory import read_memory
 
 if TYPE_CHECKING:
