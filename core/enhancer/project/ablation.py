@@ -11,7 +11,6 @@ from enhancer.contracts.options import Context
 from enhancer.errors import PluginError
 from enhancer.evaluation import Reference, Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
-from enhancer.evaluation.judging.memory import memory_gains
 from enhancer.evaluation.reporting.report import write_report
 from enhancer.evaluation.reporting.sections import left_out_section, memory_section
 from enhancer.evaluation.running.shared_vectors import SharedVectors
@@ -86,8 +85,7 @@ def ablate(
             on_epoch=epoch_hook(parts),
             on_run=arm_run_hook(run, parts),
         )
-    memory = None if known is None else memory_gains(ablation, known)
-    ablation = replace(ablation, choice=choice, memory=memory)
+    ablation = replace(ablation if known is None else ablation.with_memory(known), choice=choice)
     finish_ablation(run, parts, ablation, None if report is None else parts.root / report)
     if report is not None:
         listener(Progress("report", 0, 1))
@@ -99,7 +97,7 @@ def ablate(
             settings=settings.model_dump(mode="json"),
             sections=[
                 *([] if ablation.left_out is None else [left_out_section(ablation.left_out)]),
-                *([] if memory is None else [memory_section(memory)]),
+                *([] if ablation.memory is None else [memory_section(ablation.memory)]),
                 *([] if choice is None else [choice_section(choice)]),
                 *(() if sections is None else sections(ablation)),
             ],

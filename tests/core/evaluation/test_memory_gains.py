@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from enhancer.cli import results
 from enhancer.evaluation.frontier.gains import gain_of
-from enhancer.evaluation.judging.memory import KnownItems, MemoryGain, memory_gains
+from enhancer.evaluation.judging.memory import KnownItems, MemoryGain
 from enhancer.evaluation.measuring.panels import make_panels
 from enhancer.evaluation.measuring.strata import ItemGroup
 from enhancer.evaluation.measuring.views import Views
@@ -78,8 +77,8 @@ def test_groups_change_no_other_number(judged, told):
 
 
 def test_a_gain_from_all_items_stands_and_one_from_known_items_does_not(told, told_of_known):
-    whole = {gain.panel: gain for gain in memory_gains(told, ITEMS).gains if gain.role == "ids alone"}
-    part = {gain.panel: gain for gain in memory_gains(told_of_known, ITEMS).gains if gain.role == "ids alone"}
+    whole = {gain.panel: gain for gain in told.with_memory(ITEMS).memory.gains if gain.role == "ids alone"}
+    part = {gain.panel: gain for gain in told_of_known.with_memory(ITEMS).memory.gains if gain.role == "ids alone"}
     assert whole["cold"].share > 0.5
     assert whole["cold"].without_known.interval()[0] > 0
     assert part["cold"].without_known.delta < 0.2 * whole["cold"].without_known.delta
@@ -98,7 +97,7 @@ def test_the_share_is_of_a_gain():
 
 
 def test_the_gain_is_the_difference_of_the_strata(told):
-    found = memory_gains(told, ITEMS)
+    found = told.with_memory(ITEMS).memory
     gain = next(gain for gain in found.gains if (gain.panel, gain.role) == ("cold", "raw text"))
     unknown = told.findings["cold_unknown"]
     by_hand = unknown.mean("beside", "ndcg@10") - unknown.mean("text", "ndcg@10")
@@ -107,8 +106,8 @@ def test_the_gain_is_the_difference_of_the_strata(told):
 
 
 def test_it_is_said_in_words_in_the_report_and_on_the_terminal(told):
-    found = memory_gains(told, ITEMS)
-    ablation = replace(told, memory=found)
+    ablation = told.with_memory(ITEMS)
+    found = ablation.memory
     assert "Without the 40 items that the LLM knows best, by its own word: over all items" in found.verdict
     assert "on items held out of training, beside gains +" in found.verdict
     assert ablation.verdict["memory"] == found.verdict
@@ -121,7 +120,7 @@ def test_it_is_said_in_words_in_the_report_and_on_the_terminal(told):
 
 
 def test_without_groups_there_is_nothing_to_say(ablation):
-    assert memory_gains(ablation, ITEMS) is None
+    assert ablation.with_memory(ITEMS).memory is None
 
 
 def test_a_run_without_the_groups_is_trained_again_and_one_with_them_serves_both(judged, tmp_path):

@@ -14,13 +14,15 @@ from enhancer.evaluation.judging.left_out import signed
 from enhancer.evaluation.measuring.strata import ItemGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from enhancer.evaluation.frontier.gains import Gain
-    from enhancer.evaluation.judging.result import Ablation
+    from enhancer.evaluation.judging.controls import Controls
+    from enhancer.evaluation.judging.findings import Finding
+    from enhancer.evaluation.running.runs import ArmRun
 
 KNOWN, UNKNOWN = "known", "unknown"
 """Names of the groups of items."""
@@ -115,29 +117,38 @@ class MemoryGains:
         }
 
 
-def memory_gains(ablation: Ablation, items: KnownItems) -> MemoryGains | None:
+def memory_gains(
+    items: KnownItems,
+    runs: Sequence[ArmRun],
+    findings: Mapping[str, Finding],
+    best: Mapping[str, str | None],
+    controls: Mapping[str, Controls],
+    metric: str,
+) -> MemoryGains | None:
     """Compare the best arm of each panel with ids alone and with raw text, with and without known items.
 
     Args:
-        ablation: Its panels were measured with the groups of ``items``.
         items: The items that the LLM knows best.
+        runs: Runs of all arms, measured with the groups of ``items``.
+        findings: Findings by stratum.
+        best: Name of the best arm with vectors, by panel.
+        controls: The controls of every arm, by the arm's name.
+        metric: The metric that decides.
 
     Returns:
         None if no panel has test pairs of both groups, or no arm has vectors.
     """
-    metric, found = ablation.metrics[0], []
+    found = []
     for panel, (stratum, _) in _PANELS.items():
-        if stratum not in ablation.findings or panel not in ablation.verdicts:
+        arm = best.get(panel)
+        if arm is None or stratum not in findings or metric not in findings[stratum].per_seed[arm]:
             continue
-        arm = ablation.verdicts[panel].arm
-        if arm is None or metric not in ablation.findings[stratum].per_seed[arm]:
-            continue
-        for role, control in ablation.controls[arm].by_role().items():
+        own = [run for run in runs if run.arm == arm]
+        for role, control in controls[arm].by_role().items():
             if role not in _ROLES:
                 continue
-            runs = ([run for run in ablation.runs if run.arm == name] for name in (arm, control.name))
-            one, other = runs
-            whole, without = (gain_between(one, other, name, metric) for name in (panel, stratum))
+            others = [run for run in runs if run.arm == control.name]
+            whole, without = (gain_between(own, others, name, metric) for name in (panel, stratum))
             found.append(MemoryGain(panel, arm, control.name, _ROLES[role], whole, without))
     if not found:
         return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from enhancer.evaluation.judging.findings import mean_and_std
+from enhancer.evaluation.judging.memory import memory_gains
 from enhancer.evaluation.measuring.panels import list_length
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Finding
     from enhancer.evaluation.judging.left_out import LeftOut
-    from enhancer.evaluation.judging.memory import MemoryGains
+    from enhancer.evaluation.judging.memory import KnownItems, MemoryGains
     from enhancer.evaluation.judging.new_items import NewItems
     from enhancer.evaluation.judging.verdict import Verdict
     from enhancer.evaluation.running.arms import Arm
@@ -89,6 +90,16 @@ class Ablation:
     def arm(self, name: str) -> Arm:
         """Return the arm with this name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def with_memory(self, items: KnownItems) -> Ablation:
+        """Return the ablation with the gains without the items that the LLM knows best.
+
+        Args:
+            items: Their groups were measured in all runs.
+        """
+        best = {panel: verdict.arm for panel, verdict in self.verdicts.items()}
+        found = memory_gains(items, self.runs, self.findings, best, self.controls, self.metrics[0])
+        return replace(self, memory=found)
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``enhancer ablate --json`` prints. Undefined values are None; no value is NaN or infinite."""
