@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.training import SemanticVectors
     from enhancer.data import Interactions, ReadFeatures, Split
     from enhancer.evaluation import Arm
-    from enhancer.features import Pipeline, Semantics
+    from enhancer.features import Pipeline, Semantics, Sources
     from enhancer.project.backbone_choice import AutoBackbone
 
     Vectors = NDArray[np.float32]
@@ -233,9 +233,18 @@ class ProjectParts:
     # --- vectors -------------------------------------------------------------------------------------------------
 
     @cached_property
+    def sources(self) -> Sources:
+        """The entities to profile, and what their prompts show from other tables."""
+        from enhancer.features import Sources
+
+        return Sources.from_settings(
+            self.settings, self.root, train=lambda: self.split.train, titles=lambda: self.titles
+        )
+
+    @cached_property
     def pipeline(self) -> Pipeline:
         """The pipeline from entities to stored vectors."""
-        from enhancer.features import Pipeline, Sources, inputs_wanted
+        from enhancer.features import Pipeline, inputs_wanted
 
         return Pipeline(
             self.settings,
@@ -244,9 +253,7 @@ class ProjectParts:
             provider=self.provider,
             planner=lambda: self.provider(complete=False),
             embedder=lambda: self.embedder,
-            sources=Sources.from_settings(
-                self.settings, self.root, train=lambda: self.split.train, titles=lambda: self.titles
-            ),
+            sources=self.sources,
             inputs=inputs_wanted(self.settings),
             on_record=self.events.profile_stored,
             batch_providers=self._batch_providers,

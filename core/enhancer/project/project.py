@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from enhancer.progress import Listener
     from enhancer.project.inspecting.reasons import Reason
     from enhancer.project.results import RunReport, Similar, TrainingReport
+    from enhancer.project.spending.results import SpendPlan, SpendReport
     from enhancer.serving import Ranker, Recommendation
 
     Confirm = Callable[[Plan], bool]
@@ -188,6 +189,54 @@ class Project:
             )
             finish_generation(run, report.generated)
         return report
+
+    def plan_spending(
+        self, budget: float | None = None, *, restart: bool = False, listener: Listener = silent
+    ) -> SpendPlan:
+        """Show what the pilot of :meth:`spend` would buy, and what everything would cost. Pays and writes nothing.
+
+        Args:
+            budget: Limit in USD; by default ``[llm] max_cost``.
+            restart: Plan a new campaign, even if one was begun.
+            listener: Called with progress events.
+
+        Raises:
+            ConfigError: The price of the model is unknown, or there is no budget.
+        """
+        from enhancer.project.spending.verb import plan_spending
+
+        return plan_spending(self.parts, budget, restart=restart, listener=listener)
+
+    def spend(
+        self,
+        budget: float | None = None,
+        *,
+        restart: bool = False,
+        listener: Listener = silent,
+        on_round: Callable[[dict[str, Any]], None] = lambda _: None,
+        confirm: Callable[[SpendPlan], bool] | None = None,
+    ) -> SpendReport:
+        """Buy profiles of items where they pay: a pilot, then the strata whose gain per dollar is certain, in rounds.
+
+        Gains are measured on the validation part, over interactions alone, raw text and shuffled vectors; see
+        :mod:`enhancer.evaluation.valuing.gains`. A run that was stopped continues where it was.
+
+        Args:
+            budget: Limit in USD over all runs of the campaign; by default ``[llm] max_cost``, and never more than that.
+            restart: Begin a new campaign. Profiles and paid answers are kept.
+            listener: Called with progress events.
+            on_round: Called after each round with what it bought and learnt.
+            confirm: Called with the plan before anything is paid; any result but True stops the run.
+
+        Raises:
+            BudgetError: The budget is spent, and more may be worth its price. ``report`` holds the result so far.
+            ConfigError: The price of the model is unknown, the budget is too small for a pilot, or the campaign was
+                begun with other data or another model.
+            EvaluationError: The validation part is empty.
+        """
+        from enhancer.project.spending.verb import spend
+
+        return spend(self.parts, budget, restart=restart, listener=listener, on_round=on_round, confirm=confirm)
 
     def repair_store(self) -> Repair:
         """Keep the intact records of a damaged store; see :meth:`enhancer.contracts.FeatureStore.repair`.

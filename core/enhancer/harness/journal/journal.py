@@ -116,6 +116,17 @@ class ObservedUsage(NamedTuple):
     completion_tokens: int
 
 
+class Spending(NamedTuple):
+    """What was paid after one completion."""
+
+    last: int
+    """Number of the last completion."""
+    cost_usd: float
+    """Sum of the known costs in USD."""
+    unknown: int
+    """Number of calls whose cost is unknown."""
+
+
 @dataclass(frozen=True, slots=True)
 class CostLine:
     """Totals of a group of calls in the ledger."""
@@ -324,6 +335,15 @@ class Journal:
             (),
         )
         return [CostLine(*row) for row in rows]
+
+    def spending_after(self, completion: int) -> Spending:
+        """Return what was paid after a completion, of whatever model and template; after 0, everything."""
+        rows = self._read(
+            "SELECT coalesce(max(id), ?), coalesce(sum(cost_usd), 0.0), count(*) - count(cost_usd)"
+            " FROM completions WHERE id > ?",
+            (completion, completion),
+        )
+        return Spending(*rows[0])
 
     def observed_usage(self, model: str, template: str | None = None) -> ObservedUsage:
         """Return totals of the calls with known token counts, which correct token estimates."""

@@ -1,0 +1,1 @@
+"""What vectors of some items are worth, measured on validation while most items have none."""

@@ -1,0 +1,123 @@
+"""Measure models of bought items by the discounted gain of these items' validation pairs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.evaluation.valuing.bounds import Appraisal, ratio_gain
+from enhancer.evaluation.valuing.positions import PositionsAmong, PositionsBeside
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from enhancer.evaluation.measuring.metrics import PairList
+    from enhancer.evaluation.measuring.views import Views
+    from enhancer.evaluation.valuing.bounds import Offer
+    from enhancer.evaluation.valuing.models import Catalogue
+
+LEAST = 8
+"""Smallest number of bought items with validation pairs that say anything about a group."""
+
+
+class Measured(ABC):
+    """The validation pairs that measure one group.
+
+    Args:
+        at: int64 ``[p]``: row of the models of the item of each pair.
+        weight: float64 ``[p]``: number of validation pairs that each pair stands for.
+    """
+
+    def __init__(self, at: NDArray[np.int64], weight: NDArray[np.float64]) -> None:
+        self._at, self._weight = at, weight
+        items, self._item = np.unique(at, return_inverse=True)
+        self._items = len(items)
+
+    @abstractmethod
+    def utilities(self, model: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """Return the discounted gain of each pair under a model, float64 ``[p]``.
+
+        Args:
+            model: float64 ``[n, k]``: directions of the items; None for interactions alone.
+        """
+
+    def mean(self, utilities: NDArray[np.float64]) -> float:
+        """Return the weighted mean."""
+        return float(self._weight @ utilities) / max(float(self._weight.sum()), 1e-300)
+
+    def appraisal(
+        self, offer: Offer, models: Mapping[str, NDArray[np.float64] | None], draws: NDArray[np.float64]
+    ) -> Appraisal:
+        """Compare the model named ``""``, which has the vectors, with all others and with shuffled vectors.
+
+        Args:
+            offer: The offer.
+            models: Models by name.
+            draws: float64 ``[shuffles]``: mean discounted gain with shuffled vectors.
+        """
+        if self._items < LEAST:
+            return Appraisal(offer, self._items)
+        mine = self.utilities(models[""])
+        over = {
+            name: ratio_gain(mine - self.utilities(model), self._weight, self._item)
+            for name, model in models.items()
+            if name
+        }
+        return Appraisal(offer, self._items, len(self._at), over, self.mean(mine), draws)
+
+
+class WarmItems(Measured):
+    """Items with interactions, each ranked alone among all others. A model draws their own factors to itself."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        views: Views,
+        pairs: PairList,
+        at: NDArray[np.int64],
+        weight: NDArray[np.float64],
+    ) -> None:
+        super().__init__(at, weight)
+        self._positions = PositionsBeside(catalogue.factors, views, pairs)
+        rows = pairs.items.astype(np.int64)
+        self._factors = catalogue.factors.items[rows].astype(np.float64)
+        self._length = np.linalg.norm(self._factors, axis=1)
+        self._own = catalogue.trust(rows)[:, None]
+        self._direction = self._own * catalogue.directions[rows]
+
+    def utilities(self, model: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """See :meth:`Measured.utilities`."""
+        if model is None:
+            return self._positions.gains(self._factors)
+        items = self._direction + (1 - self._own) * model[self._at]
+        items *= (self._length / np.maximum(np.linalg.norm(items, axis=1), 1e-12))[:, None]
+        return self._positions.gains(items)
+
+
+class StandIns(Measured):
+    """Items that stand in for new ones, ranked among themselves. Interactions alone rank them by chance.
+
+    Args:
+        rows: int64 ``[n]``: item row of each row of the models.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        views: Views,
+        pairs: PairList,
+        at: NDArray[np.int64],
+        weight: NDArray[np.float64],
+        rows: NDArray[np.int64],
+    ) -> None:
+        super().__init__(at, weight)
+        self._positions = PositionsAmong(catalogue.factors.users, views, pairs, at, rows)
+        self._shape = (len(rows), catalogue.factors.items.shape[1])
+
+    def utilities(self, model: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        """See :meth:`Measured.utilities`."""
+        return self._positions.gains(np.zeros(self._shape) if model is None else model)

@@ -1,0 +1,206 @@
+"""Decide, after each round, which strata are worth more money, and share it out. Nothing here pays or measures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enhancer.evaluation.valuing.bounds import Offer
+from enhancer.evaluation.valuing.gains import NEW
+from enhancer.project.spending.results import Decision
+from enhancer.project.spending.state import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from enhancer.evaluation.valuing.bounds import Appraisal
+    from enhancer.project.spending.results import Verdict
+    from enhancer.project.spending.strata import Stratum
+
+ALPHA = 0.05
+"""Probability that anything at all is bought after the pilot although nothing gains."""
+PILOT_SHARE = 0.02
+"""Share of the items that a pilot buys."""
+PILOT_ITEMS = 40
+"""Smallest number of items of a stratum that a pilot buys, where there are as many with validation pairs."""
+NEGLIGIBLE = 1e-6
+"""Gain per pair below which a bound is rounding error."""
+LATER_LOOKS = 4
+"""Number of rounds after the pilot that may still find a stratum worth buying that the pilot did not."""
+LEAST_ITEMS = 12
+"""Number of items of a stratum below which a pilot is not worth its money."""
+
+
+def level_of(round_number: int, *, proven: bool) -> float:
+    """Return the level of a bound: half of :data:`ALPHA` is spent on the pilot, and the rest equally on later looks.
+
+    An offer that has been found worth its money must stay so at the level of the pilot. That only ends purchases, so it
+    spends nothing.
+
+    >>> level_of(1, proven=False), level_of(3, proven=False), level_of(3, proven=True), level_of(9, proven=False)
+    (0.025, 0.00625, 0.025, 0.0)
+    """
+    if proven or round_number == 1:
+        return ALPHA / 2
+    return ALPHA / 2 / LATER_LOOKS if round_number <= 1 + LATER_LOOKS else 0.0
+
+
+def pilot_sizes(strata: Sequence[Stratum], *, share: float = PILOT_SHARE, least: int = PILOT_ITEMS) -> dict[str, int]:
+    """Return how many items of each stratum a pilot buys, by name.
+
+    The share is divided equally, because each stratum is judged by itself. New items teach nothing, so none are bought.
+    """
+    known = [stratum for stratum in strata if stratum.name != NEW]
+    each = max(least, round(share * sum(map(len, strata)) / max(len(known), 1)))
+    return {stratum.name: min(each, stratum.measurable) for stratum in known}
+
+
+def offers(strata: Sequence[Stratum], aspects: Sequence[str]) -> list[Offer]:
+    """Return what may be bought next in each stratum.
+
+    In a stratum in which nothing has proved its worth: each aspect, and all together. Otherwise what has, and each
+    other aspect beside it.
+    """
+    found = []
+    for stratum in strata:
+        given: tuple[str, ...] = ()
+        for step in stratum.chain:
+            if stratum.done(step) < len(stratum):
+                found.append(Offer(stratum.name, step, given))
+            given += step
+        rest: list[tuple[str, ...]] = [
+            (name,) for name in aspects if name not in given and stratum.done((name,)) < len(stratum)
+        ]
+        if len(rest) > 1 and not given:
+            rest.append(tuple(aspects))
+        found += [Offer(stratum.name, names, given) for names in rest]
+    return found
+
+
+def decide(
+    strata: Sequence[Stratum],
+    appraisals: Sequence[Appraisal],
+    costs: Mapping[tuple[str, tuple[str, ...]], float],
+    round_number: int,
+) -> list[Decision]:
+    """Decide about each offer, and update the chains of the strata.
+
+    Args:
+        strata: The strata.
+        appraisals: What the offers gain.
+        costs: Estimated cost of one item by stratum and aspects, in USD.
+        round_number: Number of the round, from 1.
+    """
+    by_name = {stratum.name: stratum for stratum in strata}
+    found: dict[Offer, Decision] = {}
+    for stratum in strata:
+        own = [one for one in appraisals if one.offer.group == stratum.name]
+        judged = [_judge(one, by_name[stratum.name], costs, round_number) for one in own]
+        kept: list[tuple[str, ...]] = []
+        given: tuple[str, ...] = ()
+        for step in stratum.chain:
+            offer = Offer(stratum.name, step, given)
+            again = next((one for one in judged if one.appraisal.offer == offer), None)
+            if again is not None and again.verdict != "buy":
+                break
+            kept.append(step)
+            given += step
+        broken = len(kept) < len(stratum.chain)
+        new = [one for one in judged if one.verdict == "buy" and one.appraisal.offer.given == given]
+        new = [] if broken else [one for one in new if one.appraisal.offer.aspects not in kept]
+        best = max(new, key=lambda one: one.bound_per_usd, default=None)
+        if best is not None:
+            kept.append(best.appraisal.offer.aspects)
+        stratum.chain = kept
+        for one in judged:
+            found[one.appraisal.offer] = _beside(one, best, kept) if one.verdict == "buy" else one
+    return [found[one.offer] for one in appraisals]
+
+
+def _judge(
+    appraisal: Appraisal, stratum: Stratum, costs: Mapping[tuple[str, tuple[str, ...]], float], round_number: int
+) -> Decision:
+    offer = appraisal.offer
+    proven = offer.aspects in stratum.chain
+    level = level_of(round_number, proven=proven)
+    verdict: Verdict
+    if not appraisal.known:
+        verdict, reason = "wait", f"{appraisal.items} measured items are too few to judge"
+    elif level and (bound := appraisal.bound(level)) > NEGLIGIBLE:
+        verdict, reason = "buy", f"gains at least {bound:.5f} per pair over every control"
+    elif not level:
+        verdict, reason = "wait", "was not found worth buying in time"
+    else:
+        weakest = min(appraisal.bounds(level).items(), key=lambda pair: pair[1])[0]
+        verdict = "stop" if proven else "wait"
+        reason = f"a gain over {weakest} is {'no longer ' if proven else 'not '}certain"
+    return Decision(
+        appraisal=appraisal,
+        level=level,
+        cost_per_item=costs[offer.group, offer.aspects],
+        pairs_per_item=stratum.pairs_per_item,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _beside(one: Decision, best: Decision | None, kept: Sequence[tuple[str, ...]]) -> Decision:
+    """Return a positive decision as it stands beside the one that was taken."""
+    if one.appraisal.offer.aspects in kept:
+        return one
+    why = "what was bought before it is no longer worth its price"
+    if best is not None:
+        why = f"{' + '.join(best.appraisal.offer.aspects)} gains more per dollar, and comes first"
+    return Decision(
+        appraisal=one.appraisal,
+        level=one.level,
+        cost_per_item=one.cost_per_item,
+        pairs_per_item=one.pairs_per_item,
+        verdict="wait",
+        reason=why,
+    )
+
+
+def next_orders(
+    strata: Sequence[Stratum],
+    rates: Mapping[Offer, float],
+    money: float,
+    cost: Callable[[Stratum, tuple[str, ...]], float],
+) -> tuple[list[Order], bool]:
+    """Share money out: each stratum that is worth it doubles, those first whose least gain per dollar is highest.
+
+    Args:
+        strata: The strata, with chains that :func:`decide` has updated.
+        rates: Least gain per dollar of each offer.
+        money: What is left, in USD.
+        cost: Returns the estimated cost of one further item.
+
+    Returns:
+        The orders, and whether more would have been ordered with more money.
+    """
+    learning = any(stratum.chain and not stratum.complete() for stratum in strata if stratum.name != NEW)
+    known = max((max(stratum.taken.values(), default=0) for stratum in strata if stratum.name != NEW), default=0)
+    steps = []
+    for stratum in strata:
+        given: tuple[str, ...] = ()
+        for step in stratum.chain:
+            rate = rates.get(Offer(stratum.name, step, given), 0.0)
+            first = stratum.done(stratum.chain[0])
+            # New items have no pilot of their own: their first purchase is as large as one. They teach nothing, so
+            # there is no reason to wait while nothing else is bought.
+            goal = max(2 * first, known if not first else 0)
+            goal = len(stratum) if stratum.name == NEW and not learning else min(len(stratum), goal)
+            steps.append((rate, len(given), stratum, step, goal))
+            given += step
+    orders, short = [], False
+    for _, _, stratum, step, goal in sorted(steps, key=lambda one: (-one[0], one[1])):
+        start = stratum.done(step)
+        if start >= goal:
+            continue
+        each = cost(stratum, step)
+        count = goal - start
+        if each > 0 and count * each > money:
+            count, short = int(money // each), True
+        if count > 0:
+            orders.append(Order(stratum.name, list(step), start, start + count, count * each))
+            money -= count * each
+    return orders, short

@@ -1,0 +1,181 @@
+"""Price, buy and read the profiles of chosen items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+from enhancer.config.inputs import TEXT
+from enhancer.errors import ConfigError
+from enhancer.features import Pipeline
+from enhancer.features.reading.table import input_vectors
+from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from enhancer.config.inputs import Input
+    from enhancer.data import Entity
+    from enhancer.features import GenerationReport, Plan
+    from enhancer.progress import Listener
+    from enhancer.project.parts import ProjectParts
+
+T = TypeVar("T")
+_CAUTION = 4.0
+"""Factor from the mean prompt to the largest, for calls that may have been paid for without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitCost:
+    """Estimated cost of one item."""
+
+    usd: float
+    largest_call_usd: float
+    """Upper bound of the cost of one call."""
+
+
+class Shop:
+    """The profiles of a project's items, one by one.
+
+    Args:
+        parts: The project.
+    """
+
+    def __init__(self, parts: ProjectParts) -> None:
+        self._parts = parts
+        self._entities: dict[str, Entity] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the store."""
+        return self._parts.store.directory
+
+    # -- what was paid ----------------------------------------------------------------------------------------------
+
+    def last_completion(self) -> int:
+        """Return the number of the last paid completion; 0 without any."""
+        return self._journal(lambda journal: journal.spending_after(0).last, 0)
+
+    def spent(self, watermark: int, largest_call_usd: float) -> float:
+        """Return what was paid after a completion, in USD. An answer of unknown cost counts as the largest call."""
+
+        def read(journal: Journal) -> float:
+            spending = journal.spending_after(watermark)
+            return spending.cost_usd + spending.unknown * largest_call_usd
+
+        return self._journal(read, 0.0)
+
+    def _journal(self, read: Callable[[Journal], T], nothing: T) -> T:
+        if not (self.folder / JOURNAL_FILE_NAME).exists():
+            return nothing
+        with Journal(self.folder) as journal:
+            return read(journal)
+
+    # -- prices -----------------------------------------------------------------------------------------------------
+
+    def examples(self, ids: Collection[str]) -> None:
+        """Read entities whose prompts stand for those of others in estimates."""
+        wanted = set(ids)
+        self._entities = {entity.id: entity for entity in self._all() if entity.id in wanted}
+
+    def unit_cost(self, ids: Sequence[str], aspects: tuple[Input, ...]) -> UnitCost:
+        """Estimate the mean cost of an item by some examples. Those that have been bought cost nothing.
+
+        Args:
+            ids: Ids of the examples.
+            aspects: Inputs to buy together.
+
+        Raises:
+            ConfigError: The price is unknown.
+        """
+        some = [self._entities[id_] for id_ in ids if id_ in self._entities]
+        plan = self.plan(lambda: iter(some), aspects)
+        if not plan.requests:
+            return UnitCost(0.0, 0.0)
+        llm, cost = self._parts.settings.llm, plan.cost_usd
+        assert cost is not None
+        answer = llm.max_tokens * llm.items_per_request
+        answered = max(plan.completion_tokens / plan.requests, 1.0)
+        # The cost is linear in both counts, and no part of it is negative.
+        largest = max(_CAUTION, answer / answered) * cost / plan.requests
+        return UnitCost(cost / len(some), largest)
+
+    def plan(self, entities: Callable[[], Iterator[Entity]], aspects: tuple[Input, ...]) -> Plan:
+        """Estimate the cost of items. Calls no provider.
+
+        Raises:
+            ConfigError: The price is unknown.
+        """
+        plan = self._pipeline(entities, aspects).plan()
+        if plan.cost_usd is None:
+            raise ConfigError(
+                f"a budget needs a price, and that of model {self._parts.settings.llm.model!r} is unknown",
+                hint="set [llm.price] input and output in USD per million tokens",
+            )
+        return plan
+
+    def plan_all(self, aspects: tuple[Input, ...]) -> Plan:
+        """Estimate the cost of all items."""
+        return self.plan(self._all, aspects)
+
+    # -- buying -----------------------------------------------------------------------------------------------------
+
+    def buy(
+        self, ids: Collection[str], aspects: tuple[Input, ...], max_cost: float, listener: Listener
+    ) -> GenerationReport:
+        """Generate, embed and store the profiles of some items.
+
+        Args:
+            ids: Their ids.
+            aspects: Inputs to buy.
+            max_cost: Limit in USD.
+            listener: Called with progress events.
+
+        Raises:
+            BudgetError: The next call could pass the limit. What was paid for is kept.
+        """
+        wanted = frozenset(ids)
+        chosen = self._pipeline(lambda: (one for one in self._all() if one.id in wanted), aspects, max_cost)
+        return chosen.generate(listener)
+
+    def embed_texts(self, listener: Listener) -> None:
+        """Embed the raw text of all items, without an LLM."""
+        self._pipeline(self._all, (TEXT,)).generate(listener)
+
+    def _pipeline(
+        self, entities: Callable[[], Iterator[Entity]], inputs: tuple[Input, ...], max_cost: float | None = None
+    ) -> Pipeline:
+        parts = self._parts
+        settings = parts.settings
+        notes = [name for name in inputs if name in settings.prompts.item.aspects]
+        item = settings.prompts.item.model_copy(update={"aspects": notes})
+        changed = {
+            "llm": settings.llm.model_copy(update={"max_cost": max_cost}),
+            "prompts": settings.prompts.model_copy(update={"item": item}),
+        }
+        return Pipeline(
+            settings.model_copy(update=changed),
+            parts.root,
+            store=parts.store,
+            provider=parts.provider,
+            planner=lambda: parts.provider(complete=False),
+            embedder=lambda: parts.embedder,
+            sources=replace(parts.sources, items=entities, users=None),
+            inputs=inputs,
+            on_record=parts.events.profile_stored,
+        )
+
+    def _all(self) -> Iterator[Entity]:
+        return self._parts.pipeline.entities("item")
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def vectors(self, name: Input) -> NDArray[np.float32]:
+        """Return the stored vectors of one input by item row, zero where there is none; ``[n, 0]`` if no item has."""
+        parts = self._parts
+        ids, samples = parts.split.train.item_ids, parts.settings.prompts.item.samples
+        return input_vectors(parts.store, ids, "item", name, parts.embedder.fingerprint, samples=samples)

@@ -1,0 +1,119 @@
+"""What a round decides, from appraisals that are made up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from enhancer.evaluation.frontier.gains import Gain
+from enhancer.evaluation.valuing.bounds import Appraisal, Offer
+from enhancer.evaluation.valuing.gains import NEW
+from enhancer.project.spending.deciding import decide, level_of, next_orders, offers, pilot_sizes
+from enhancer.project.spending.strata import Stratum
+
+RNG = np.random.default_rng(0)
+EXCESS = np.sort(RNG.standard_normal(199))
+
+
+def stratum(name, items=100, pairs=2.0, taken=0, chain=(), aspects=("profile",), measurable=None):
+    made = Stratum(name, np.arange(items), pairs, items if measurable is None else measurable)
+    made.taken = dict.fromkeys(aspects, taken)
+    made.chain = [tuple(step) for step in chain]
+    return made
+
+
+def appraisal(offer, gain, error=0.001):
+    over = {"ids": Gain(delta=gain, error=error, df=60, users=61), "text": Gain(delta=gain, error=error, df=60)}
+    draws = 0.0001 * RNG.standard_normal(199)
+    return Appraisal(offer, 61, 400, over, gain, draws, 0.25, EXCESS)
+
+
+def decided(strata, gains, round_number=1, cost=0.01):
+    appraisals = [appraisal(Offer(*offer), gain) for offer, gain in gains.items()]
+    costs = {(one.offer.group, one.offer.aspects): cost * len(one.offer.aspects) for one in appraisals}
+    return decide(strata, appraisals, costs, round_number)
+
+
+def rates(decisions):
+    return {one.appraisal.offer: one.bound_per_usd for one in decisions}
+
+
+def test_a_pilot_buys_as_many_of_each_stratum_and_no_new_items():
+    strata = [stratum("head", 5_000), stratum("tail", 15_000), stratum(NEW, 10_000, measurable=0)]
+    assert pilot_sizes(strata) == {"head": 300, "tail": 300}
+    assert pilot_sizes([stratum("head", 50, measurable=30), stratum("tail", 500)]) == {"head": 30, "tail": 40}
+
+
+def test_strata_with_a_positive_bound_double_and_others_wait():
+    strata = [stratum("head", taken=40), stratum("tail", 500, taken=40)]
+    found = decided(strata, {("head", ("profile",)): 0.001, ("tail", ("profile",)): 0.02})
+    assert [(one.verdict, one.bound > 0) for one in found] == [("wait", False), ("buy", True)]
+    assert "not certain" in found[0].reason
+    orders, short = next_orders(strata, rates(found), 100.0, lambda *_: 0.01)
+    assert [(one.stratum, one.start, one.stop) for one in orders] == [("tail", 40, 80)]
+    assert not short
+
+
+def test_new_items_begin_with_as_many_as_the_pilot():
+    strata = [stratum("tail", taken=40), stratum(NEW, 300)]
+    found = decided(strata, {("tail", ("profile",)): 0.02, (NEW, ("profile",)): 0.02})
+    orders, _ = next_orders(strata, rates(found), 100.0, lambda *_: 0.01)
+    assert {one.stratum: (one.start, one.stop) for one in orders} == {"tail": (40, 80), NEW: (0, 40)}
+
+
+def test_new_items_are_bought_at_once_where_nothing_else_teaches_more():
+    strata = [stratum("tail", taken=40), stratum(NEW, 300)]
+    found = decided(strata, {("tail", ("profile",)): 0.0, (NEW, ("profile",)): 0.02})
+    orders, _ = next_orders(strata, rates(found), 100.0, lambda *_: 0.01)
+    assert [(one.stratum, one.start, one.stop) for one in orders] == [(NEW, 0, 300)]
+
+
+def test_what_is_no_longer_certain_gets_no_more():
+    strata = [stratum("tail", 500, taken=80, chain=[("profile",)])]
+    (one,) = decided(strata, {("tail", ("profile",)): 0.001}, round_number=2)
+    assert one.verdict == "stop"
+    assert next_orders(strata, rates([one]), 100.0, lambda *_: 0.01) == ([], False)
+
+
+def test_the_aspect_with_the_most_per_dollar_comes_first_and_another_must_gain_beside_it():
+    both = ("mood", "plot")
+    strata = [stratum("tail", 500, taken=40, aspects=both)]
+    assert offers(strata, both) == [Offer("tail", ("mood",)), Offer("tail", ("plot",)), Offer("tail", both)]
+    decided(strata, {("tail", ("mood",)): 0.02, ("tail", ("plot",)): 0.001, ("tail", both): 0.022})
+    assert strata[0].chain == [("mood",)]
+    assert offers(strata, both) == [Offer("tail", ("mood",)), Offer("tail", ("plot",), ("mood",))]
+    gains = {("tail", ("mood",)): 0.02, ("tail", ("plot",), ("mood",)): 0.02}
+    found = decided(strata, gains, round_number=2)
+    assert strata[0].chain == [("mood",), ("plot",)]
+    orders, _ = next_orders(strata, rates(found), 100.0, lambda *_: 0.01)
+    assert [(one.aspects, one.start, one.stop) for one in orders] == [(["mood"], 40, 80), (["plot"], 40, 80)]
+
+
+def test_later_looks_are_stricter_and_end():
+    levels = [level_of(number, proven=False) for number in range(1, 8)]
+    assert sum(levels) == pytest.approx(0.05)
+    strata = [stratum("tail", taken=40)]
+    (one,) = decided(strata, {("tail", ("profile",)): 0.02}, round_number=7)
+    assert one.verdict == "wait"
+
+
+money = st.floats(0, 50, allow_nan=False)
+prices = st.floats(0, 2, allow_nan=False)
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300), money, prices), min_size=1, max_size=5), money)
+def test_orders_never_cost_more_than_there_is(cases, budget):
+    strata, cost, rate = [], {}, {}
+    for number, (items, taken, each, price) in enumerate(cases):
+        name = f"s{number}"
+        strata.append(stratum(name, items, taken=min(taken, items), chain=[("profile",)]))
+        cost[name], rate[Offer(name, ("profile",))] = price, each
+    orders, short = next_orders(strata, rate, budget, lambda one, _: cost[one.name])
+    assert sum(order.planned_usd for order in orders) <= budget * (1 + 1e-9)
+    for order in orders:
+        own = next(one for one in strata if one.name == order.stratum)
+        assert own.taken["profile"] == order.start < order.stop <= len(own)
+    wanted = [one for one in strata if one.taken["profile"] < min(len(one), 2 * one.taken["profile"])]
+    if not short:
+        assert {order.stratum for order in orders} >= {one.name for one in wanted}
