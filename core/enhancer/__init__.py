@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         Repair as Repair,
         RunReport as RunReport,
         Similar as Similar,
+        SpendPlan as SpendPlan,
+        SpendReport as SpendReport,
         TrainingReport as TrainingReport,
     )
     from enhancer.serving import Ranker as Ranker
@@ -46,7 +48,7 @@ _lazy, __dir__, __all__ = lazy_face(
         "enhancer.project": "Project",
         "enhancer.results": (
             "Ablation Changes Diagnosis GenerationReport Plan Reason Recommendation RefreshReport Repair RunReport"
-            " Similar TrainingReport"
+            " Similar SpendPlan SpendReport TrainingReport"
         ),
         "enhancer.serving": "Ranker",
     },

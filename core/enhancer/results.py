@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from enhancer.features.refresh import Changes as Changes, RefreshReport as RefreshReport
     from enhancer.project.inspecting.reasons import Reason as Reason
     from enhancer.project.results import RunReport as RunReport, Similar as Similar, TrainingReport as TrainingReport
+    from enhancer.project.spending.results import SpendPlan as SpendPlan, SpendReport as SpendReport
     from enhancer.serving import Neighbours as Neighbours, Ranker as Ranker, Recommendation as Recommendation
 
 __getattr__, __dir__, __all__ = lazy_face(
@@ -30,6 +31,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.features.refresh": "Changes RefreshReport",
         "enhancer.project.inspecting.reasons": "Reason",
         "enhancer.project.results": "RunReport Similar TrainingReport",
+        "enhancer.project.spending.results": "SpendPlan SpendReport",
         "enhancer.serving": "Neighbours Ranker Recommendation",
     },
 )
