@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from enhancer.config import Settings
 from enhancer.contracts import Context, Embedder, FeatureStore, Options
 from enhancer.data import Entity
+from enhancer.data.reviews.index import ReviewIndex
 from enhancer.features import Pipeline, Sources
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
 from enhancer_plugins.stores.sqlite import SQLiteStore
@@ -91,6 +92,7 @@ class GenerationProject:
         self.users: list[Entity] | None = None
         self.history: Callable[[Entity], str] | None = None
         self.item_context: Mapping[str, Callable[[Entity], str]] = {}
+        self.reviews: Callable[[], ReviewIndex] | None = None
         self.llm: dict[str, Any] = {"use": "openai", "model": "loopback-model", "concurrency": 8, "timeout": 5.0, **llm}
         self.prompts: dict[str, Any] = {}
         self.inputs: list[str] = ["profile"]
@@ -109,7 +111,8 @@ class GenerationProject:
 
     def pipeline(self, **more: Any) -> Pipeline:
         context = {"user": {} if self.history is None else {"history": self.history}, "item": self.item_context}
-        sources = Sources(lambda: self.rows, None if self.users is None else (lambda: self.users), context)
+        users = None if self.users is None else (lambda: self.users)
+        sources = Sources(lambda: self.rows, users, context, self.reviews)
         options = {
             "provider": self.provider,
             "embedder": lambda: self.embedder,

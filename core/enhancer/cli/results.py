@@ -70,7 +70,7 @@ def generation(result: Mapping[str, Any]) -> str:
 
 def _unless_zero(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the counts that are shown only if they are not 0, which they are for most projects."""
-    labels = {"without_text": "without text", "pending": "in batch jobs"}
+    labels = {"without_text": "without text", "pending": "in batch jobs", "review_notes": "notes on reviews"}
     return [(label, count(result[name])) for name, label in labels.items() if result.get(name)]
 
 

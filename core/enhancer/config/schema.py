@@ -113,7 +113,7 @@ class PromptConfig(Options):
     """Largest number of interactions in a user's prompt, most recent first."""
     max_reviews: int = Field(default=100, ge=1)
     """Largest number of reviews of an item that prompts are made from: the most helpful, then the latest."""
-    reviews_budget: int = Field(default=6000, ge=2000)
+    reviews_budget: int = Field(default=6000, ge=2000, le=20_000)
     """Largest number of characters of reviews, or of notes on them, in one prompt."""
     condense_calls: int = Field(default=12, ge=0)
     """Largest number of calls that condense the reviews of an item to notes, if more of them count than fit into one

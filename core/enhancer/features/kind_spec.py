@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity
+    from enhancer.features.context.reviews import ReviewNotes
     from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.prompts import Template
 
@@ -39,6 +40,9 @@ class KindSpec:
     context: Callable[[Template], Renderers] = shows_nothing
     """Returns what renders that which prompts of a template show from other tables, such as ``history``, by the name of
     the placeholder."""
+
+    reviews: ReviewNotes | None = None
+    """Reviews that prompts show, or notes on them; None if prompts show none."""
 
     @property
     def shows_context(self) -> bool:

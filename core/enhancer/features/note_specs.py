@@ -6,19 +6,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from enhancer.config.inputs import PROFILE
+from enhancer.data import Entity
 from enhancer.errors import ConfigError, did_you_mean
+from enhancer.features.context.reviews import ReviewContext, ReviewNotes
 from enhancer.harness.answers.answer_validator import AnswerValidator
 from enhancer.harness.answers.entity_task import PromptSpec
 from enhancer.harness.calls.cache_key import KeyMaker
 from enhancer.prompts import Note, Template
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from enhancer.config.schema import LLMConfig, PromptConfig
     from enhancer.contracts.llm import LLMProvider
     from enhancer.contracts.record import Kind
+    from enhancer.data.reviews.index import ReviewIndex
 
 
 def note_specs(
@@ -51,6 +54,37 @@ def note_specs(
         for sample in range(1, prompt.samples + 1)
         for note in notes
     )
+
+
+def review_notes(
+    prompt: PromptConfig, llm: LLMConfig, provider: LLMProvider, root: Path, index: Callable[[], ReviewIndex]
+) -> ReviewNotes:
+    """Return the reviews that prompts of items show, and how notes on them are asked for.
+
+    Args:
+        prompt: ``[prompts.item]``.
+        llm: ``[llm]``.
+        provider: The provider, whose endpoint and sampling options are part of the cache keys.
+        root: Folder that paths of templates are resolved against.
+        index: Returns the reviews.
+
+    Raises:
+        ConfigError: The template of ``condense`` does not exist or is not valid, or shows anything but reviews.
+    """
+    template = Template.load(prompt.condense, root)
+    if template.value_names != ("reviews",) or template.kind != "item" or template.aspects:
+        raise ConfigError(
+            f"[prompts.item] condense: template {template.name!r} must show {{{{ reviews }}}} alone, be of kind 'item'"
+            " and ask for a profile",
+            hint="item/condense is an example",
+        )
+    note = Note(template, PROFILE)
+    keys = KeyMaker(note, llm, endpoint=provider.endpoint, sampling=provider.sampling)
+    nothing = Entity(kind="item", id="", text="")
+    context = ReviewContext(
+        index, prompt, render=lambda lines: template.render(nothing, reviews=lines), hash_of=keys.of
+    )
+    return ReviewNotes(context, PromptSpec(note, AnswerValidator.of(note), keys))
 
 
 def _by_template(kind: Kind, prompt: PromptConfig, names: Sequence[str], root: Path) -> list[Note]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from enhancer.config.inputs import all_texts, stored_inputs, texts_of
@@ -16,7 +17,7 @@ from enhancer.features.generating.connections import (
 )
 from enhancer.features.generating.planning import make_plan
 from enhancer.features.kind_spec import KindSpec
-from enhancer.features.note_specs import note_specs
+from enhancer.features.note_specs import note_specs, review_notes
 from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.storing.import_rules import ImportRules
 from enhancer.features.storing.joint_texts import JointSpec, embed_joint_texts, joint_texts
@@ -37,14 +38,17 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Key, Kind, Record
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
+    from enhancer.data.reviews.report import ReviewReport
     from enhancer.features.generating.connections import BatchConnection, LLMConnection
     from enhancer.features.generating.direct_run import DirectRun
     from enhancer.features.generating.generation_run import RunServices
     from enhancer.features.generating.reports import GenerationReport, Plan
+    from enhancer.features.kind_spec import Renderers
     from enhancer.features.surveying.difference import Difference
     from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.harness.journal.batch_jobs import BatchJob
     from enhancer.progress import Listener
+    from enhancer.prompts import Template
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
 
@@ -142,7 +146,7 @@ class Pipeline:
                 outdated += one.is_outdated
                 if counter is not None:
                     counter.add_joint(one)
-        return replace(plan, to_embed=plan.to_embed + outdated)
+        return replace(plan, to_embed=plan.to_embed + outdated, reviews=_review_report(specs))
 
     def generate(
         self, listener: Listener = silent, *, retry_quarantined: bool = False, limit: int | None = None
@@ -183,7 +187,7 @@ class Pipeline:
                 runs[0].interrupt(times)
 
             report = _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
-        return self._with_joint_texts(report, embedder, listener)
+        return replace(self._with_joint_texts(report, embedder, listener), reviews=_review_report(specs))
 
     def generate_offline(
         self,
@@ -256,7 +260,7 @@ class Pipeline:
                 runs[0].interrupt(times)
 
             report = _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
-        return self._with_joint_texts(report, embedder, listener)
+        return replace(self._with_joint_texts(report, embedder, listener), reviews=_review_report(specs))
 
     def open_jobs(self) -> list[BatchJob]:
         """Return the open batch jobs. Calls no provider."""
@@ -313,6 +317,10 @@ class Pipeline:
         found = self._sources.of(kind)
         return iter(()) if found is None else iter(found())
 
+    def shown_by(self, template: Template, reviews: Callable[[Entity], str]) -> Renderers:
+        """Return the renderers of what a template shows from other tables, with other reviews of items."""
+        return self._sources.shown_by(template, reviews)
+
     def _ids(self, kind: Kind) -> Iterator[str]:
         return (entity.id for entity in self.entities(kind))
 
@@ -354,11 +362,17 @@ class Pipeline:
             if entities is None or not (names or embeds_text):
                 continue
             notes: tuple[PromptSpec, ...] = ()
+            reviews = None
             if names:
                 assert provider is not None
-                prompt = getattr(self._settings.prompts, kind)
-                notes = note_specs(kind, prompt, names, self._settings.llm, provider, self._root)
-            spec = KindSpec(kind, entities, notes, embeds_text, self._sources.shown_by)
+                prompt, llm = getattr(self._settings.prompts, kind), self._settings.llm
+                notes = note_specs(kind, prompt, names, llm, provider, self._root)
+                if self._sources.reviews is not None and any(
+                    "reviews" in one.note.template.context_names for one in notes
+                ):
+                    reviews = review_notes(prompt, llm, provider, self._root, self._sources.reviews)
+            show = None if reviews is None else reviews.context.show
+            spec = KindSpec(kind, entities, notes, embeds_text, partial(self._sources.shown_by, reviews=show), reviews)
             for one in notes:
                 spec.context(one.note.template)  # raises an error here rather than at the first entity
             specs.append(spec)
@@ -387,6 +401,10 @@ class Pipeline:
             retry_quarantined=retry_quarantined,
             total=self._total,
         )
+
+
+def _review_report(specs: Sequence[KindSpec]) -> ReviewReport | None:
+    return next((spec.reviews.context.report for spec in specs if spec.reviews is not None), None)
 
 
 class _Reports(Protocol):

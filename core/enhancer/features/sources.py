@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
 from enhancer.errors import ConfigError
-from enhancer.features.context.absent import or_empty
+from enhancer.features.context.absent import AbsentError, or_empty
 from enhancer.features.context.histories import HistoryContext
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from enhancer.config.schema import Settings
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
+    from enhancer.data.reviews.index import ReviewIndex
     from enhancer.prompts import Template
 
 CONTEXT: Mapping[Kind, tuple[str, ...]] = {"item": ("reviews",), "user": ("history", "recent", "lasting")}
@@ -50,18 +51,28 @@ class Sources:
     """Renders what prompts of a kind may show from other tables, by the name of the placeholder, such as ``history``.
     It comes from training interactions alone."""
 
+    reviews: Callable[[], ReviewIndex] | None = None
+    """Reads the reviews that prompts of items may show; None if there is no table of them."""
+
     def of(self, kind: Kind) -> Callable[[], Iterable[Entity]] | None:
         """Return the stream of one kind; None if there is none."""
         return self.items if kind == "item" else self.users
 
-    def shown_by(self, template: Template) -> dict[str, Callable[[Entity], str]]:
+    def shown_by(
+        self, template: Template, reviews: Callable[[Entity], str] | None = None
+    ) -> dict[str, Callable[[Entity], str]]:
         """Return the renderers of what a template shows from other tables.
+
+        Args:
+            template: The template.
+            reviews: Renders the reviews of an item; None if there are none.
 
         Raises:
             ConfigError: Entities of its kind have none of it. A renderer raises the same error if the tables lack it
                 and no condition of the template tests that it is there.
         """
-        found, renderers = {}, self.context.get(template.kind, {})
+        found = {}
+        renderers = {"reviews": _no_reviews if reviews is None else reviews, **self.context.get(template.kind, {})}
         for name in template.context_names:
             if name not in CONTEXT[template.kind]:
                 raise ConfigError(
@@ -81,6 +92,7 @@ class Sources:
         *,
         train: Callable[[], Interactions] | None = None,
         titles: Callable[[], Mapping[str, str | None]] | None = None,
+        reviews: Callable[[], ReviewIndex] | None = None,
     ) -> Self:
         """Open the tables of ``[data]``.
 
@@ -90,6 +102,7 @@ class Sources:
             train: Returns the training interactions. Called only if prompts of users show a history, or if users are
                 profiled without a users table.
             titles: Returns the title of each item; by default read from the items table.
+            reviews: Returns the reviews of ``[data] reviews``. Called only if prompts of items show them.
 
         Raises:
             ConfigError: Entities are to be profiled, and their table is not set.
@@ -118,4 +131,11 @@ class Sources:
                 raise ConfigError(
                     "[data] users and interactions are not set", hint="profiles of users need one of the two"
                 )
-        return cls(items, users, context)
+        return cls(items, users, context, None if data.reviews is None else reviews)
+
+
+def _no_reviews(_: Entity) -> str:
+    raise AbsentError(
+        "a template shows {{ reviews }}, and [data] reviews is not set",
+        hint='name the file: reviews = "reviews.csv", or choose another template',
+    )

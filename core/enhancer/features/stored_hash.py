@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 ADOPTED = "adopted:"
-"""Prefix of the input hash of an imported user profile: it is current, but what it was made from is unknown."""
+"""Prefix of the input hash of an imported profile of a user, or of an item whose prompt shows reviews: it is current,
+but what it was made from is unknown."""
 LOW = "low:"
 """Prefix of the input hash of a note of low confidence that was written from what the model knows. If a fallback is
 configured, such a note is asked for again."""

@@ -110,6 +110,19 @@ class Generator:
         for worker in self._workers:
             worker.cancel()
 
+    @property
+    def undecided(self) -> list[EntityTask]:
+        """Tasks without an answer that are held back, because no call of the run was answered yet."""
+        return [*(task for task, _ in self._unreached), *(task for tasks, _ in self._refused for task in tasks)]
+
+    async def decide(self) -> None:
+        """Decide about the tasks that are held back, as at the end of the run: they fail, or the run stops."""
+        await self._end_unreached()
+        if self._error is None:
+            await self._end_refused()
+        if self._error is not None:
+            self.stop(self._error)
+
     # -- a worker ---------------------------------------------------------------------------------------------------
 
     async def _work(self, next_group: Callable[[], Awaitable[Group | None]]) -> None:

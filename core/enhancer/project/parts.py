@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.contracts.training import SemanticVectors
     from enhancer.data import Interactions, ReadFeatures, Split
+    from enhancer.data.reviews.index import ReviewIndex
     from enhancer.evaluation import Arm
     from enhancer.features import Pipeline, Semantics, Sources
     from enhancer.project.backbone_choice import AutoBackbone
@@ -230,6 +231,24 @@ class ProjectParts:
         path = self._path(data.items, "items")
         return {entity.id: entity.title for entity in read_entities(path, "item", data.columns, data.max_text)}
 
+    @cached_property
+    def reviews(self) -> ReviewIndex:
+        """Reviews of items, with the part of the split that each belongs to.
+
+        Raises:
+            ConfigError: ``[data] reviews`` is not set, or its file or a column is missing; or it names no users, and
+                leaks are not allowed.
+            DataError: A row cannot be used.
+        """
+        from enhancer.data.reviews.index import ReviewIndex
+
+        data, allowed = self.settings.data, self.settings.evaluation.allow_leaks
+        path = self._path(data.reviews, "reviews")
+        found = ReviewIndex(path, data.columns, self.split, allow_leaks=allowed)
+        for line in found.report.lines():
+            _log.warning("%s", line)
+        return found
+
     # --- vectors -------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -238,7 +257,11 @@ class ProjectParts:
         from enhancer.features import Sources
 
         return Sources.from_settings(
-            self.settings, self.root, train=lambda: self.split.train, titles=lambda: self.titles
+            self.settings,
+            self.root,
+            train=lambda: self.split.train,
+            titles=lambda: self.titles,
+            reviews=lambda: self.reviews,
         )
 
     @cached_property

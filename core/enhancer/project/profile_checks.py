@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from enhancer.config.inputs import Input
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
+    from enhancer.data.reviews.index import Part
     from enhancer.evaluation.diagnosing.checks import Level
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis
     from enhancer.evaluation.diagnosing.leaks import LeakEvidence
@@ -48,6 +49,10 @@ _HINT = (
     "run `enhancer generate`, which writes them from this split's training interactions; or set [prompts.user] "
     'source = "pool"; or, if you know that they were written from training interactions alone, set '
     "[evaluation] allow_leaks = true"
+)
+_REVIEW_HINT = (
+    "run `enhancer generate`, which writes them from the reviews of this split's training interactions; or, if you know"
+    " that they were written without reviews of held-out interactions, set [evaluation] allow_leaks = true"
 )
 
 
@@ -82,7 +87,7 @@ def diagnose_profiles(parts: ProjectParts, asked: Sequence[DiagnosticCheck] = ()
 
 
 def refuse_leaks(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:
-    """Raise an error if user profiles may have been written from held-out interactions.
+    """Raise an error if profiles may have been written from held-out interactions, or from reviews of them.
 
     The provenance of users' own texts is unknown. They are accepted unless their vectors show a leak. With
     ``[evaluation] allow_leaks`` a leak is a warning.
@@ -92,16 +97,33 @@ def refuse_leaks(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, st
         inputs: Inputs that its vectors come from.
 
     Returns:
-        Rows for the report about the provenance of user profiles; empty if users have none of their own.
+        Rows for the report about the provenance of profiles; empty if users have none of their own, and those of
+        items show no reviews.
 
     Raises:
         EvaluationError: Profiles are not proven to be made from this split's training interactions alone, or the
             vectors of texts show held-out interactions.
     """
+    rows = _refuse_leaking_reviews(parts) if set(inputs) - {"text"} else {}
+    return rows | _refuse_leaking_users(parts, inputs)
+
+
+def _refuse_leaking_reviews(parts: ProjectParts) -> dict[str, str]:
+    found = _review_provenance(parts)
+    if found is None or not found.entities:
+        return {}
+    if found.unproven:
+        return _refuse_or_warn(parts, "profiles of items", _review_words(found), _REVIEW_HINT)
+    if not parts.reviews.report.has_users:  # they are not read unless leaks are allowed
+        return _refuse_or_warn(parts, "profiles of items", parts.reviews.report.lines()[0], _REVIEW_HINT)
+    return {"profiles of items": "made from reviews of training interactions alone"}
+
+
+def _refuse_leaking_users(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:
     if parts.settings.prompts.user.source == "text":
         return _refuse_leaking_texts(parts, inputs)
     found = _provenance(parts) if "profile" in inputs else None
-    if found is None or not found.users:
+    if found is None or not found.entities:
         return {}
     if not found.unproven:
         return {"profiles of users": "made from training interactions alone"}
@@ -130,21 +152,40 @@ def _refuse_or_warn(parts: ProjectParts, subject: str, words: str, hint: str) ->
 
 
 def _leak_check(parts: ProjectParts) -> list[DiagnosticCheck]:
-    """Return the diagnosis of leaks; empty if users have no profiles or texts."""
+    """Return the diagnosis of leaks; empty if users have no profiles or texts, and prompts of items show no reviews."""
+    return [*_review_check(parts), *_user_check(parts)]
+
+
+def _review_check(parts: ProjectParts) -> list[DiagnosticCheck]:
+    found = _review_provenance(parts)
+    if found is None or not found.entities:
+        return []
+    report = parts.reviews.report
+    values: dict[str, float | None] = {"items": found.entities, **_counts(found)}
+    values |= {"reviews": report.training, "held_out": report.held_out}
+    level: Level = "good"
+    if found.unproven:
+        level = "fair" if parts.settings.evaluation.allow_leaks and not found.leaking else "poor"
+        words = _review_words(found)
+    elif report.has_users:
+        words = (
+            f"all {found.entities:,} profiles of items were made from reviews of this split's training interactions;"
+            f" {report.held_out:,} of {report.rows:,} reviews are of held-out ones and were left out"
+        )
+    else:
+        level, words = "fair", report.lines()[0]
+    return [DiagnosticCheck(topic="leak", name="leak", kind="item", level=level, words=words, values=values)]
+
+
+def _user_check(parts: ProjectParts) -> list[DiagnosticCheck]:
     if parts.settings.prompts.user.source == "text":
         return _text_check(parts)
     found = _provenance(parts)
-    if found is None or not found.users:
+    if found is None or not found.entities:
         return []
-    values: dict[str, float | None] = {
-        "users": found.users,
-        "proven": found.proven,
-        "adopted": found.adopted,
-        "unknown": found.unknown,
-        "leaking": sum(found.leaking.values()),
-    }
+    values: dict[str, float | None] = {"users": found.entities, **_counts(found)}
     if not found.unproven:
-        words = f"all {found.users:,} profiles of users were made from this split's training interactions"
+        words = f"all {found.entities:,} profiles of users were made from this split's training interactions"
         return [DiagnosticCheck(topic="leak", name="leak", kind="user", level="good", words=words, values=values)]
     words = f"profiles of users may show held-out interactions: {_origin_words(found)}"
     evidence = _profile_evidence(parts)
@@ -166,6 +207,15 @@ def _text_check(parts: ProjectParts) -> list[DiagnosticCheck]:
     return [DiagnosticCheck(topic="leak", name="leak", kind="user", level=level, words=words, values=values)]
 
 
+def _counts(found: Provenance) -> dict[str, float | None]:
+    return {
+        "proven": found.proven,
+        "adopted": found.adopted,
+        "unknown": found.unknown,
+        "leaking": sum(found.leaking.values()),
+    }
+
+
 def _values(evidence: LeakEvidence) -> dict[str, float | None]:
     return {"train": evidence.train, "validation": evidence.validation, "test": evidence.test, "p": evidence.p}
 
@@ -176,13 +226,19 @@ def _text_words(evidence: LeakEvidence) -> str:
     return f"texts of users are accepted as they are: {evidence.words}"
 
 
-def _origin_words(found: Provenance) -> str:
+def _review_words(found: Provenance) -> str:
+    return f"profiles of items may show reviews of held-out interactions: {_origin_words(found, 'items')}"
+
+
+def _origin_words(found: Provenance, kind: str = "users") -> str:
     reasons = [f"{count:,} were made from {name}" for name, count in found.leaking.items()]
     if found.adopted:
         reasons.append(f"{found.adopted:,} were imported, and their source is unknown")
     if found.unknown:
         reasons.append(f"{found.unknown:,} were made from another input than this split gives")
-    return f"of {found.users:,} profiles of users, {' and '.join(reasons)} (for example {', '.join(found.examples)})"
+    return (
+        f"of {found.entities:,} profiles of {kind}, {' and '.join(reasons)} (for example {', '.join(found.examples)})"
+    )
 
 
 def _text_evidence(parts: ProjectParts, inputs: Collection[Input]) -> LeakEvidence | None:
@@ -227,6 +283,29 @@ def _provenance(parts: ProjectParts) -> Provenance | None:
         "all interactions": history(lambda: parts.interactions),
     }
     return trace(spec, parts.read_store, parts.split.train.user_ids, wider if spec.shows_context else {})
+
+
+def _review_provenance(parts: ProjectParts) -> Provenance | None:
+    """Trace what item profiles were made from; None if there are no reviews, or no LLM writes profiles of items."""
+    settings = parts.settings
+    if settings.data.reviews is None or settings.prompts.item.source != "llm":
+        return None
+    spec = parts.pipeline.spec("item")
+    if spec is None:
+        return None
+    wider: dict[str, Callable[[], Callable[[Template], Renderers]]] = {}
+    reviews = spec.reviews
+    if reviews is not None:
+
+        def shown(widest: Part) -> Callable[[], Callable[[Template], Renderers]]:
+            show = reviews.context.widened(("train", "validation", widest)).show
+            return lambda: lambda template: parts.pipeline.shown_by(template, show)
+
+        wider = {
+            "reviews of training and validation": shown("validation"),
+            "reviews of all interactions": shown("test"),
+        }
+    return trace(spec, parts.read_store, parts.split.train.item_ids, wider)
 
 
 def _without_test(parts: ProjectParts) -> Interactions:

@@ -46,7 +46,8 @@ def finish_generation(run: ActiveRun, report: GenerationReport | None) -> None:
     """Record the counts and the cost of a generation; None records that nothing was done."""
     counts = {} if report is None else report.to_json()
     cost = counts.pop("cost_usd", 0.0)
-    run.finish(metrics={name: float(value) for name, value in counts.items() if value is not None}, cost_usd=cost)
+    numbers = {name: float(value) for name, value in counts.items() if isinstance(value, int | float)}
+    run.finish(metrics=numbers, cost_usd=cost)
 
 
 def arm_run_hook(run: ActiveRun, parts: ProjectParts) -> RunCallback:

@@ -126,6 +126,11 @@ class Template:
         """Values from other tables that the user text uses, such as ``history`` and ``reviews``."""
         return tuple(name for name in CONTEXT_NAMES if name in self._user.names)
 
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """All values that the user text uses."""
+        return self._user.names
+
     def can_do_without(self, name: str) -> bool:
         """Whether a condition of the user text tests that a value is there."""
         return name in self._user.tested

@@ -8,26 +8,26 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ENDS_CHUNK = 4
-"""One in this many texts ends a chunk that is at least half full."""
+"""One in this many texts ends a chunk that is large enough."""
 
 
-def divide(sizes: Sequence[int], digests: Sequence[bytes], capacity: int) -> list[slice]:
+def divide(sizes: Sequence[int], digests: Sequence[bytes], capacity: int, least: int) -> list[slice]:
     """Divide texts into consecutive chunks.
 
-    A chunk ends when the next text does not fit, or, once it is half full, after a text whose digest says so. So an
-    additional text at the end changes the last chunk alone, and one in between changes its own chunk and as a rule few
-    others, because further on the ends that digests set are the same.
+    A chunk ends when the next text does not fit, or, once it has a size of ``least``, after a text whose digest says
+    so. So an additional text at the end changes the last chunk alone, and one in between changes its own chunk and as a
+    rule few others, because the ends that digests set are the same further on.
 
     Args:
-        sizes: Size of each text, at most ``capacity``.
+        sizes: Size of each text, at most ``capacity - least``.
         digests: Digest of each text.
         capacity: Largest size of a chunk.
+        least: Smallest size of all chunks but the last.
 
     Returns:
-        Slices of the texts, in order. Every text is in one, and all but the last are at least half full if no text is
-        larger than half of ``capacity``.
+        Slices of the texts, in order. Every text is in one.
 
-    >>> divide([4, 4, 4, 4, 4], [bytes([1])] * 5, 10)
+    >>> divide([4, 4, 4, 4, 4], [bytes([1])] * 5, capacity=10, least=6)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
     chunks, start, used = [], 0, 0
@@ -36,7 +36,7 @@ def divide(sizes: Sequence[int], digests: Sequence[bytes], capacity: int) -> lis
             chunks.append(slice(start, n))
             start, used = n, 0
         used += size
-        if 2 * used >= capacity and digest[0] % _ENDS_CHUNK == 0:
+        if used >= least and digest[0] % _ENDS_CHUNK == 0:
             chunks.append(slice(start, n + 1))
             start, used = n + 1, 0
     if start < len(sizes):

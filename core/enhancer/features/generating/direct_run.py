@@ -65,6 +65,8 @@ class DirectRun(GenerationRun):
 
     async def answered(self, case: EntityTask) -> EntityTask | None:
         """Store a valid answer; return the task to ask next if its confidence is too low."""
+        if self._condenser is not None and self._condenser.answered(case):
+            return None
         follow_up = case.follow_up
         if follow_up is None:
             await self._store_answer(case, is_new=True)
@@ -80,6 +82,8 @@ class DirectRun(GenerationRun):
 
     async def failed(self, case: EntityTask, reason: str, transient: bool) -> None:
         """Quarantine an entity without a valid answer."""
+        if self._condenser is not None and self._condenser.failed(case, reason, transient=transient):
+            return
         await self._quarantine(case, reason, transient=transient)
 
     @property
@@ -93,6 +97,14 @@ class DirectRun(GenerationRun):
     @property
     def _limit_reached(self) -> bool:
         return self._left == 0
+
+    @property
+    def _left_to_ask(self) -> int | None:
+        return self._left
+
+    @property
+    def _generator(self) -> Generator | None:
+        return None if self._connection is None else self._connection.generator
 
     def _details(self) -> dict[str, Detail]:
         details = super()._details()
@@ -143,10 +155,17 @@ class DirectRun(GenerationRun):
                 await self._ask(bundle)
         return revisit
 
-    async def _ask(self, bundle: list[EntityTask]) -> None:
+    def _begin_asking(self) -> None:
         if self._generating is None:
             self._connection = self._connect(self)
             self._generating = asyncio.create_task(self._generate(self._connection.generator))
+
+    async def _ask_note(self, task: EntityTask) -> None:
+        self._begin_asking()
+        await self._groups.put([task])
+
+    async def _ask(self, bundle: list[EntityTask]) -> None:
+        self._begin_asking()
         await self._grouping.add(bundle, asked_before=bool(bundle[0].answer_count))
 
     async def _request(self, group: list[EntityTask]) -> None:

@@ -12,13 +12,14 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from enhancer.contracts.record import Key
-from enhancer.errors import StoreError
+from enhancer.errors import ConfigError, StoreError
+from enhancer.features.generating.condensing import FilledRows, ReviewCondenser
 from enhancer.features.generating.grouping import Grouping
-from enhancer.features.generating.known_answers import all_hashes, quarantined_rows
+from enhancer.features.generating.known_answers import all_hashes, quarantined_rows, settle
 from enhancer.features.generating.run_counts import RunCounts
 from enhancer.features.generating.tally import EntityTally
 from enhancer.features.storing.embedding_stage import EmbeddingStage
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from enhancer.features.surveying.survey import SurveyChunk, ToAsk
     from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.cost_tracking import UsageTotals
+    from enhancer.harness.generator import Generator
     from enhancer.harness.journal.completion_writer import PaidAnswer
     from enhancer.harness.journal.journal import Journal
     from enhancer.progress import Detail, Listener
@@ -108,6 +110,17 @@ class GenerationRun(ABC):
         self.counts = RunCounts()
         self.counts.notes = 0 if any(len(spec.notes) > 1 for spec in services.specs) else None
         self._tally = EntityTally(self.counts)
+        notes = next((spec.reviews for spec in services.specs if spec.reviews is not None), None)
+        self._condenser: ReviewCondenser | None = None
+        if notes is not None:
+            self._condenser = ReviewCondenser(
+                self._journal,
+                notes,
+                ask=self._ask_note,
+                generator=lambda: self._generator,
+                retry=self._retry_quarantined,
+                started=self.counts.started,
+            )
         self._textless: list[str] = []
         self._grouping = Grouping(services.group_size, self._request)
         self._stage: EmbeddingStage
@@ -142,6 +155,8 @@ class GenerationRun(ABC):
             with contextlib.suppress(StoreError):  # a full disk was reported already, and claims expire
                 await asyncio.wrap_future(self._journal.unclaim())
         self._report_progress()
+        if self._condenser is not None and self._condenser.left_out:
+            _log.warning("%s", self._condenser.left_out_words())
         if self._textless:
             _log.warning("%s", _without_text(self._textless, self.counts.without_text))
         report = self.report()
@@ -160,7 +175,8 @@ class GenerationRun(ABC):
     def report(self) -> GenerationReport:
         """Return the counts so far."""
         stopped = self._error is not None or self._stopped.is_set() or self._incomplete
-        return self.counts.report(self._spent, finished=not stopped)
+        report = self.counts.report(self._spent, finished=not stopped)
+        return report if self._condenser is None else replace(report, review_notes=self._condenser.written)
 
     # -- for subclasses ---------------------------------------------------------------------------------------------
 
@@ -197,9 +213,31 @@ class GenerationRun(ABC):
         """Whether entities were left for another run."""
 
     @property
+    def _left_to_ask(self) -> int | None:
+        """Largest number of entities that may still be asked about; None without a limit."""
+        return None
+
+    @property
     def _limit_reached(self) -> bool:
         """Whether the survey may stop, because no more entities may be asked about."""
         return False
+
+    async def _ask_note(self, task: EntityTask) -> None:
+        """Ask for a note on reviews.
+
+        Raises:
+            ConfigError: The run does not make such calls.
+        """
+        raise ConfigError(
+            f"not all reviews of item {task.key.id!r} fit into a prompt, and batch jobs do not condense reviews",
+            hint="run `enhancer generate` without --batch, which condenses them by direct calls; or set [prompts.item] "
+            "condense_calls = 0, which shows the most helpful reviews that fit",
+        )
+
+    @property
+    def _generator(self) -> Generator | None:
+        """Generator that asks for notes on reviews; None if there is none yet."""
+        return None
 
     def _stop(self, error: BaseException | None) -> None:
         if error is not None and self._error is None:
@@ -260,7 +298,10 @@ class GenerationRun(ABC):
         open_rows, failed = await self._without_quarantined(kind, rows)
         open_rows, pending = await self._without_pending(open_rows)
         known = await self._claim(open_rows)
-        asked = {own[0].id: own for own in rows_by_entity(open_rows)}
+        filled = FilledRows(open_rows, {}, {})
+        if self._condenser is not None and kind == "item":
+            filled = await self._condenser.fill(open_rows, known.claimed, known.paid, self._left_to_ask)
+        asked = {own[0].id: own for own in rows_by_entity(filled.rows)}
         deferred = 0
         for id_ in (own[0].id for own in entities):
             entity = self._tally.open(kind, id_)
@@ -269,6 +310,17 @@ class GenerationRun(ABC):
                 entity.pending = id_ in pending
                 if id_ in asked:
                     deferred += await self._take_entity(kind, asked[id_], known, entity)
+                if id_ in filled.later:
+                    entity.unfinished = True
+                    self._journal.unclaim(all_hashes(filled.later[id_]))
+                    deferred += 1
+                failure, rows = filled.failed.get(id_, (None, []))
+                for row in rows:
+                    assert failure is not None
+                    entity.take(row.hashes)
+                    await self._quarantine(
+                        settle(kind, row, known.paid)[0], failure.reason, transient=failure.transient
+                    )
             finally:
                 self._tally.close(kind, id_)
         return deferred

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from enhancer.features.generating.condensing import notes_to_write
 from enhancer.features.generating.grouping import bundles
 from enhancer.features.generating.known_answers import all_hashes, quarantined_rows, settle
 from enhancer.features.generating.reports import Plan
@@ -63,15 +64,23 @@ class _Sums:
         self.tokens: dict[_Request, int] = {}
         """Tokens of their prompts."""
 
-    def add(self, tasks: Sequence[EntityTask]) -> None:
-        """Add the notes to ask for of one entity. Equal prompts are asked once."""
+    def add(self, tasks: Sequence[EntityTask], *, alone: bool = False) -> int:
+        """Add the notes to ask for of one entity; return their number. Equal prompts are asked once.
+
+        Args:
+            tasks: The notes.
+            alone: Whether they share no request with other entities.
+        """
+        added = 0
         for bundle in bundles(task for task in tasks if self._is_new(task.input_hash)):
             first = bundle[0]
-            alone = self._group_size == 1 or bool(first.answer_count) or contains_instructions(first.prompt)
+            single = alone or self._group_size == 1 or bool(first.answer_count) or contains_instructions(first.prompt)
             names = tuple(task.spec.note.field for task in bundle)
-            request = _Request(first.spec.note, names, call_version(bundle), not alone)
+            request = _Request(first.spec.note, names, call_version(bundle), not single)
             self.entities[request] = self.entities.get(request, 0) + 1
             self.tokens[request] = self.tokens.get(request, 0) + estimate_tokens(first.prompt)
+            added += len(bundle)
+        return added
 
     def _is_new(self, input_hash: str) -> bool:
         prompt = int(input_hash[:16], 16)
@@ -109,7 +118,7 @@ def make_plan(
         embedder: Fingerprint of the embedder, to count vectors of another one; None to compare contents only.
         on_chunk: Called with every chunk of the survey.
     """
-    entities = to_generate = quarantined = without_text = to_embed = requests = pending = notes = 0
+    entities = to_generate = quarantined = without_text = to_embed = requests = pending = notes = review_notes = 0
     prompt_tokens = completion_tokens = 0.0
     for spec in specs:
         sums = _Sums(llm.items_per_request)
@@ -132,6 +141,9 @@ def make_plan(
                 without_text += all(row.empty for row in rows)
                 to_embed += len(state.asked) + state.paid
                 notes += len(state.asked)
+                if spec.reviews is not None:
+                    for note in notes_to_write(spec.reviews, state.asked, journal):
+                        review_notes += sums.add([note], alone=True)
                 sums.add(state.asked)
         for request in sums.entities:
             calls, (prompt, completion) = sums.calls(request), _tokens(sums, request, journal, llm)
@@ -153,6 +165,7 @@ def make_plan(
         without_text=without_text,
         pending=pending,
         notes=notes if any(len(spec.notes) > 1 for spec in specs) else None,
+        review_notes=review_notes if any(spec.reviews is not None for spec in specs) else None,
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from enhancer.data.reviews.report import ReviewReport
 
 _PLAN = (
     *("entities", "cached", "to_generate", "quarantined", "requests", "prompt_tokens", "completion_tokens"),
@@ -42,11 +45,16 @@ class Plan:
     """Entities in open batch jobs."""
     notes: int | None = None
     """Notes to generate, of which an entity may have several; None if every entity has one."""
+    review_notes: int | None = None
+    """Calls that condense reviews, among ``requests``; None if prompts show no reviews."""
+    reviews: ReviewReport | None = None
+    """Counts of the reviews, by whether prompts may show them; None if prompts show none."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer plan --json`` prints.
 
-        ``without_text`` and ``pending`` are among them if they are not 0, and ``notes`` if entities have several.
+        ``without_text`` and ``pending`` are among them if they are not 0, ``notes`` if entities have several, and
+        ``review_notes`` and ``reviews`` if prompts show reviews.
         """
         return _to_json(self, _PLAN)
 
@@ -82,17 +90,25 @@ class GenerationReport:
     """Entities in open batch jobs."""
     notes: int | None = None
     """New notes that are stored, of which an entity may have several; None if every entity has one."""
+    review_notes: int | None = None
+    """New notes on reviews, which prompts show; None if prompts show no reviews."""
+    reviews: ReviewReport | None = None
+    """Counts of the reviews, by whether prompts may show them; None if prompts show none."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer generate --json`` prints.
 
-        ``without_text`` and ``pending`` are among them if they are not 0, and ``notes`` if entities have several.
+        ``without_text`` and ``pending`` are among them if they are not 0, ``notes`` if entities have several, and
+        ``review_notes`` and ``reviews`` if prompts show reviews.
         """
         return _to_json(self, _REPORT)
 
 
 def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
     some = {name: getattr(result, name) for name in ("without_text", "pending") if getattr(result, name)}
-    if result.notes is not None:
-        some["notes"] = result.notes
+    for name in ("notes", "review_notes"):
+        if (value := getattr(result, name)) is not None:
+            some[name] = value
+    if result.reviews is not None:
+        some["reviews"] = result.reviews.to_json()
     return {name: getattr(result, name) for name in names} | some

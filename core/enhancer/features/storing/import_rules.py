@@ -52,8 +52,9 @@ class ImportRules:
     def complete(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the input hash that this project gives the note, for one without.
 
-        Otherwise the next run would take the note for outdated and pay for another. The hash of a user's note gets a
-        prefix, because it does not prove that the note was made from training interactions.
+        Otherwise the next run would take the note for outdated and pay for another. The hash of a note gets
+        a prefix if its prompt shows users' interactions or reviews, because it does not prove that the note was made
+        from those of the training part.
         """
         asked = self._asked(row)
         if asked is None or row.get("input_hash"):
@@ -65,7 +66,7 @@ class ImportRules:
         found = known.get(str(row.get("id")))
         if found is None:
             return {}
-        if spec.kind == "user":
+        if spec.kind == "user" or "reviews" in asked.note.template.context_names:
             return {"input_hash": ADOPTED + found}
         doubtful = asked.note.knowledge == "open" and row.get("confidence") == "low"
         return {"input_hash": LOW + found if doubtful else found}

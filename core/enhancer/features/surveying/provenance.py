@@ -1,8 +1,8 @@
-"""Find out whether stored user profiles were made from training interactions only.
+"""Find out whether stored profiles were made from training interactions, or reviews of them, only.
 
-A record's input hash covers the prompt, and so the history in it. The prompts of the training split are rendered again
-and hashed: an equal hash proves what the model was shown. A hash that a wider history gives proves a leak. An imported
-profile proves nothing.
+A record's input hash covers the prompt, and so the history or the reviews in it. The prompts of the training split are
+rendered again and hashed: an equal hash proves what the model was shown. A hash that a wider history, or more reviews,
+give proves a leak. An imported profile proves nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _EXAMPLES = 5
 class Provenance:
     """Number of users with a stored note, by what their notes were made from: the least proven of each counts."""
 
-    users: int
+    entities: int
     proven: int
     """Made from this split's training interactions only."""
     leaking: dict[str, int] = field(default_factory=dict)
@@ -39,41 +39,41 @@ class Provenance:
     unknown: int = 0
     """Made here from an input that this split does not give: another text, template, model or split."""
     examples: tuple[str, ...] = ()
-    """Ids of users whose profiles are not proven, leaking ones first."""
+    """Ids of those whose profiles are not proven, leaking ones first."""
 
     @property
     def unproven(self) -> int:
-        """Number of users whose profile may show held-out interactions."""
-        return self.users - self.proven
+        """Number of those whose profile may show held-out interactions."""
+        return self.entities - self.proven
 
 
 def trace(
     spec: KindSpec,
     store: FeatureStore,
-    user_ids: Sequence[str],
+    ids: Sequence[str],
     wider: Mapping[str, Callable[[], Callable[[Template], Renderers]]],
 ) -> Provenance:
-    """Find out what the stored user profiles were made from.
+    """Find out what the stored profiles of a kind were made from.
 
     Args:
-        spec: Specification of users under this split.
+        spec: Specification of the kind under this split.
         store: The stored records.
-        user_ids: Users of the training split.
+        ids: Entities of the training split.
         wider: Makes renderers (see :attr:`KindSpec.context`) that show more than training interactions, by what they
             show. Called only if a profile is not proven.
     """
-    trained = set(user_ids)
-    users: set[str] = set()
+    trained = set(ids)
+    entities: set[str] = set()
     imported: dict[str, None] = {}
     doubtful: list[dict[str, str]] = []
     for note in spec.notes:
         unexplained: dict[str, str] = {}
-        for chunk in _chunks(_expected(spec, note, user_ids)):
-            stamps = store.stamps([id_ for id_, _ in chunk], kind="user", aspect=note.note.aspect)
+        for chunk in _chunks(_expected(spec, note, ids)):
+            stamps = store.stamps([id_ for id_, _ in chunk], kind=spec.kind, aspect=note.note.aspect)
             for (id_, expected), stamp in zip(chunk, stamps, strict=True):
                 if stamp is None or id_ not in trained:
                     continue
-                users.add(id_)
+                entities.add(id_)
                 made_from = stamp.input_hash.removeprefix(LOW)
                 if made_from.startswith(ADOPTED):
                     imported[id_] = None
@@ -98,8 +98,8 @@ def trace(
     unknown = {id_: None for hashes in doubtful for id_ in hashes if id_ not in leaking_ids}
     adopted = [id_ for id_ in imported if id_ not in leaking_ids and id_ not in unknown]
     return Provenance(
-        users=len(users),
-        proven=len(users) - len(leaking_ids) - len(unknown) - len(adopted),
+        entities=len(entities),
+        proven=len(entities) - len(leaking_ids) - len(unknown) - len(adopted),
         leaking=leaking,
         adopted=len(adopted),
         unknown=len(unknown),
@@ -107,14 +107,14 @@ def trace(
     )
 
 
-def _expected(spec: KindSpec, note: PromptSpec, user_ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the input hashes that the note of every user may have; none for a user of the split without a prompt."""
+def _expected(spec: KindSpec, note: PromptSpec, ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the input hashes that the note of every entity may have; none for one of the split without a prompt."""
     known: set[str] = set()
     hashes = [spec.hashes(spec=one) for one in (note, note.fallback) if one is not None]
     for pairs in zip(*hashes, strict=True):
         known.add(pairs[0][0])
         yield pairs[0][0], tuple(input_hash for _, input_hash in pairs)
-    yield from ((id_, ()) for id_ in user_ids if id_ not in known)
+    yield from ((id_, ()) for id_ in ids if id_ not in known)
 
 
 def _chunks(pairs: Iterator[tuple[str, tuple[str, ...]]]) -> Iterator[list[tuple[str, tuple[str, ...]]]]:

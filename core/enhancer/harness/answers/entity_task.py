@@ -133,8 +133,10 @@ class EntityTask:
         spec = self.spec.fallback
         if spec is None or self.answer is None or self.answer.confidence != "low":
             return None
+        # The hash of the follow-up is among the claims; that of the prompt may be another, if notes were put into it.
+        input_hash = next((one for one in self.claims if one != self.input_hash), None) or spec.keys.of(self.prompt)
         # The note costs what both calls cost.
-        return EntityTask(self.key, spec.keys.of(self.prompt), self.prompt, spec, claims=self.claims, usage=self.usage)
+        return EntityTask(self.key, input_hash, self.prompt, spec, claims=self.claims, usage=self.usage)
 
     def _validate(self, paid: PaidAnswer) -> Answer:
         if paid.ids is None:

@@ -1,0 +1,262 @@
+"""Have notes on reviews written before the prompts that show them.
+
+Notes are asked for by the generator of the run, with its budget, gate and retries, and are kept in the journal: a note
+is paid for once, whichever items and aspects need it, and again only if the reviews that it is about have changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from enhancer.contracts.record import Key
+from enhancer.features.context.reviews import NOTES_ASPECT, one_note
+from enhancer.features.generating.known_answers import settle
+from enhancer.harness.answers.entity_task import EntityTask
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
+
+    from enhancer.features.context.reviews import NoteTree, ReviewNotes
+    from enhancer.features.surveying.survey import ToAsk
+    from enhancer.harness.generator import Generator
+    from enhancer.harness.journal.completion_writer import PaidAnswer
+    from enhancer.harness.journal.journal import Journal
+
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 3.0
+"""Seconds between two looks at notes that another process is asking for."""
+_TYPICAL_NOTE = "as many words as a note has " * 20
+"""Text for the estimate, of as many tokens as a note of 90 words."""
+_GLANCE = 0.2
+"""Seconds after which to look whether answers are still to be expected."""
+
+
+class NoteFailure(NamedTuple):
+    """Why a note could not be written."""
+
+    reason: str
+    transient: bool
+
+
+class FilledRows(NamedTuple):
+    """The rows of a slice, with notes in the prompts that show them."""
+
+    rows: list[ToAsk]
+    failed: dict[str, tuple[NoteFailure, list[ToAsk]]]
+    """Rows whose notes could not be written, by the id of the item."""
+    later: dict[str, list[ToAsk]]
+    """Rows whose notes are not written now, because no more items may be asked about."""
+
+
+class ReviewCondenser:
+    """Writes the notes that prompts show instead of reviews. For one event loop.
+
+    Args:
+        journal: Keeps the notes.
+        notes: How they are asked for.
+        ask: Asks for a note; the run then calls :meth:`answered` or :meth:`failed`.
+        generator: Returns the generator that asks, once there is one.
+        retry: Whether to ask again for notes that failed before ``started``.
+        started: Time at which the run began.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        notes: ReviewNotes,
+        *,
+        ask: Callable[[EntityTask], Awaitable[None]],
+        generator: Callable[[], Generator | None],
+        retry: bool,
+        started: str,
+    ) -> None:
+        self._journal = journal
+        self._notes = notes
+        self._ask = ask
+        self._generator = generator
+        self._retry = retry
+        self._started = started
+        self._waiting: dict[str, asyncio.Future[str | NoteFailure]] = {}
+        self.written = 0
+        """Notes that this run has paid for."""
+        self.left_out = 0
+        """Notes that could not be written and are missing from prompts."""
+
+    def left_out_words(self) -> str:
+        """Return a sentence about the notes that could not be written."""
+        return (
+            f"{self.left_out:,} notes on reviews could not be written and are missing from the prompts of their items:"
+            " the model refused, or gave no answer of the form asked for"
+        )
+
+    def answered(self, task: EntityTask) -> bool:
+        """Take a valid answer; return whether it is one of the notes that are waited for."""
+        assert task.answer is not None
+        is_note = self._settle(task, one_note(task.answer.profile))
+        self.written += is_note
+        return is_note
+
+    def failed(self, task: EntityTask, reason: str, *, transient: bool) -> bool:
+        """Take a failure; return whether it is about one of the notes that are waited for."""
+        return self._settle(task, NoteFailure(reason, transient))
+
+    def _settle(self, task: EntityTask, result: str | NoteFailure) -> bool:
+        future = self._waiting.pop(task.input_hash, None)
+        if future is None:
+            return False
+        if not future.done():
+            future.set_result(result)
+        return True
+
+    async def fill(
+        self,
+        rows: Sequence[ToAsk],
+        claimed: Container[str],
+        paid: Mapping[str, Sequence[PaidAnswer]],
+        limit: int | None,
+    ) -> FilledRows:
+        """Write the notes that prompts show, and put them in.
+
+        Args:
+            rows: Notes of items that are not current. Those that are paid for, or that another run asks for, are left
+                as they are.
+            claimed: Input hashes that this run has claimed.
+            paid: Paid answers by input hash.
+            limit: Largest number of items to write notes for.
+        """
+        open_rows = [row for row in rows if row.input_hash in claimed and settle("item", row, paid)[1] == "ask_again"]
+        trees = await asyncio.to_thread(self._notes.trees, [(row.id, row.prompt) for row in open_rows])
+        now = dict(islice(trees.items(), limit))
+        notes, failures = await self.write(now)
+        filled = FilledRows([], {}, {})
+        needing = {id(row) for row in open_rows if row.id in trees}
+        for row in rows:
+            if id(row) not in needing:
+                filled.rows.append(row)
+            elif row.id in failures:
+                filled.failed.setdefault(row.id, (failures[row.id], []))[1].append(row)
+            elif row.id not in now:
+                filled.later.setdefault(row.id, []).append(row)
+            else:
+                filled.rows.append(row._replace(prompt=trees[row.id].fill(row.prompt, notes)))
+        return filled
+
+    async def write(self, trees: Mapping[str, NoteTree]) -> tuple[dict[str, str], dict[str, NoteFailure]]:
+        """Write all notes of some items, level by level.
+
+        A note that the model refuses, or fails to write in the form asked for, is left out. An item fails if none of
+        its notes is left, or if one failed for a cause that may pass.
+
+        Args:
+            trees: The notes of each item, by id.
+
+        Returns:
+            Notes by input hash, and the items that failed, by id.
+        """
+        notes: dict[str, str] = {}
+        failures: dict[str, NoteFailure] = {}
+        for depth in range(max((len(tree.levels) for tree in trees.values()), default=0)):
+            todo: dict[str, EntityTask] = {}
+            for id_, tree in trees.items():
+                for node in tree.levels[depth] if depth < len(tree.levels) else ():
+                    prompt = self._notes.context.prompt(node, notes)
+                    if prompt:
+                        todo[node.input_hash] = self._task(id_, node.input_hash, prompt)
+            for input_hash, result in (await self._write_level(todo)).items():
+                if isinstance(result, str):
+                    notes[input_hash] = result
+                else:
+                    failures[input_hash] = result
+        self.left_out += sum(not failure.transient for failure in failures.values())
+        return notes, dict(_failed_items(trees, notes, failures))
+
+    def _task(self, id_: str, input_hash: str, prompt: str) -> EntityTask:
+        return EntityTask(Key("item", id_, NOTES_ASPECT), input_hash, prompt, self._notes.ask)
+
+    async def _write_level(self, todo: dict[str, EntityTask]) -> dict[str, str | NoteFailure]:
+        results: dict[str, str | NoteFailure] = {}
+        wait = _SHORTEST_WAIT
+        while todo:
+            claimed = await asyncio.wrap_future(self._journal.claim(list(todo)))
+            # Read after the claim: a process that held it before has written its answer by now.
+            paid = await asyncio.to_thread(self._journal.paid_answers, list(todo))
+            asked: dict[str, asyncio.Future[str | NoteFailure]] = {}
+            for input_hash in list(todo):
+                result = self._from_journal(todo[input_hash], paid.get(input_hash, ()))
+                if result is not None and not (input_hash in claimed and self._asks_again(todo[input_hash])):
+                    results[input_hash] = result
+                    del todo[input_hash]
+                elif input_hash in claimed:
+                    task = todo.pop(input_hash)
+                    asked[input_hash] = self._waiting[input_hash] = asyncio.get_running_loop().create_future()
+                    await self._ask(task if result is None else await self._anew(task))
+            await self._wait_for(asked)
+            results |= {input_hash: future.result() for input_hash, future in asked.items()}
+            await asyncio.wrap_future(self._journal.unclaim(claimed))
+            if todo:  # another process is asking for them
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+        return results
+
+    def _from_journal(self, task: EntityTask, paid: Sequence[PaidAnswer]) -> str | NoteFailure | None:
+        """Return a note, or its failure, from answers that are paid for; None if it is to be asked for."""
+        status = task.receive_all(paid)
+        if status == "ask_again":
+            return None
+        return NoteFailure(task.error, transient=False) if task.answer is None else one_note(task.answer.profile)
+
+    def _asks_again(self, task: EntityTask) -> bool:
+        """Whether a note failed before this run, and is to be asked for again."""
+        return self._retry and task.answer is None and task.at < self._started
+
+    async def _anew(self, task: EntityTask) -> EntityTask:
+        """Forget the answers about a note; return a new task."""
+        forgotten = [(task.key, task.input_hash)]
+        await asyncio.wrap_future(self._journal.release_quarantine(forgotten, forget_answers=True))
+        return self._task(task.key.id, task.input_hash, task.prompt)
+
+    async def _wait_for(self, asked: Mapping[str, asyncio.Future[str | NoteFailure]]) -> None:
+        """Wait for answers. If no call was answered yet, the generator holds failures back and is asked to decide."""
+        pending: set[asyncio.Future[str | NoteFailure]] = set(asked.values())
+        while pending:
+            _, pending = await asyncio.wait(pending, timeout=_GLANCE)
+            generator = self._generator()
+            if pending and generator is not None:
+                held = {task.input_hash for task in generator.undecided}
+                if held.issuperset(input_hash for input_hash, future in asked.items() if not future.done()):
+                    await generator.decide()
+
+
+def _failed_items(
+    trees: Mapping[str, NoteTree], notes: Mapping[str, str], failures: Mapping[str, NoteFailure]
+) -> Iterable[tuple[str, NoteFailure]]:
+    for id_, tree in trees.items():
+        own = [failures[node.input_hash] for node in tree if node.input_hash in failures]
+        passing = next((failure for failure in own if failure.transient), None)
+        if passing is not None or not any(node.input_hash in notes for node in tree.levels[-1]):
+            reason, transient = passing or own[-1]
+            yield id_, NoteFailure(f"its reviews could not be condensed: {reason}", transient)
+
+
+def notes_to_write(reviews: ReviewNotes, tasks: Sequence[EntityTask], journal: Journal | None) -> list[EntityTask]:
+    """Return the notes that a run would write before it asks, and put typical notes into the prompts of ``tasks``.
+
+    Args:
+        reviews: The reviews.
+        tasks: Tasks of items.
+        journal: Paid answers; None if there is no journal yet.
+    """
+    trees = reviews.trees((task.key.id, task.prompt) for task in tasks)
+    missing = []
+    for id_, tree in trees.items():
+        typical = {node.input_hash: _TYPICAL_NOTE for node in tree}
+        paid = journal.paid_answers(list(typical)) if journal is not None else {}
+        for node in tree:
+            if node.input_hash not in paid:
+                prompt = reviews.context.prompt(node, typical)
+                missing.append(EntityTask(Key("item", id_, NOTES_ASPECT), node.input_hash, prompt, reviews.ask))
+        for task in tasks:
+            if task.key.id == id_:
+                task.prompt = tree.fill(task.prompt, typical)
+    return missing

@@ -1,0 +1,262 @@
+"""Test that reviews reach prompts, and that more than fit are condensed by calls that are paid for once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from generation import GenerationProject, entities, profile_of
+from loopback import Behaviour, LoopbackServer, Script, fails, returns
+
+from enhancer.config import Settings
+from enhancer.data import Interactions, Split
+from enhancer.data.reviews.index import ReviewIndex
+from enhancer.errors import BudgetError, CircuitOpenError, ConfigError, RequestError
+from enhancer.harness.journal.journal import Journal
+
+Said = dict[int, list[str]]
+"""Texts of the reviews of each item, by different users."""
+LONG = {0: [f"viewer {n} says {'aye ' * 80}" for n in range(40)], 1: ["a gem", "a bore"]}
+BUDGET = {"reviews_budget": 2000, "condense_calls": 60}
+
+
+def is_note(body: Mapping[str, Any]) -> bool:
+    return str(body["messages"][0]["content"]).startswith("You condense")
+
+
+def write(body: Mapping[str, Any]) -> str:
+    """Return a note that names the first line that it is about, or a profile."""
+    prompt = body["messages"][1]["content"]
+    if not is_note(body):
+        return json.dumps(profile_of("films"))
+    first = re.search(r"^- (.{12,24})", prompt, re.MULTILINE)
+    assert first is not None
+    return json.dumps({"profile": f"condensed[{first.group(1).strip()}] and others"})
+
+
+@pytest.fixture
+def said() -> Said:
+    return {item: list(texts) for item, texts in LONG.items()}
+
+
+@pytest.fixture
+def bench(tmp_path: Path, llm_server: LoopbackServer, said: Said) -> GenerationProject:
+    """Three films: one with more reviews than fit, one with two, one with none. All interactions are for training."""
+    llm_server.script = Script(default=Behaviour(answer=write))
+    made = GenerationProject(tmp_path, llm_server.url, entities(3))
+    made.prompts = {"item": {"template": "item/reviews", **BUDGET}}
+    items = [str(n) for n in range(3)]
+
+    def index() -> ReviewIndex:
+        rows = [(f"u{n}", str(item), n, text) for item, texts in said.items() for n, text in enumerate(texts)]
+        users = sorted({user for user, *_ in rows})
+        path = tmp_path / "reviews.jsonl"
+        path.write_text(
+            "".join(json.dumps({"user_id": u, "item_id": i, "timestamp": t, "text": x}) + "\n" for u, i, t, x in rows)
+        )
+        train = Interactions(
+            users,
+            items,
+            np.array([users.index(user) for user, *_ in rows], np.int32),
+            np.array([int(item) for _, item, *_ in rows], np.int32),
+        )
+        nothing = train.take(np.zeros(len(rows), bool))
+        empty = np.zeros(0, np.int32)
+        return ReviewIndex(path, Settings().data.columns, Split(train, nothing, nothing, empty, empty))
+
+    made.reviews = index
+    return made
+
+
+def prompts(server: LoopbackServer, *, notes: bool) -> list[str]:
+    return [body["messages"][1]["content"] for body in server.bodies if is_note(body) == notes]
+
+
+def test_reviews_that_fit_are_shown_and_the_others_are_condensed_step_by_step(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    plan = bench.plan()
+    report = bench.generate()
+    notes = prompts(llm_server, notes=True)
+    assert (report.generated, report.quarantined) == (3, 0)
+    assert report.requests == plan.requests == len(notes) + 3
+    assert report.review_notes == plan.review_notes == len(notes)
+    assert len(notes) > 8
+    assert all(len(prompt) <= 2000 + len("<data>\n\n</data>") for prompt in notes)
+    about = [line for prompt in notes for line in prompt.splitlines() if "viewer" in line and "condensed" not in line]
+    assert sorted(line[2:].strip() for line in about) == sorted(text.strip() for text in LONG[0])
+    assert any("condensed[condensed[" in json.dumps(body["messages"]) for body in llm_server.bodies)
+    shown = {re.search(r"film (\d)", prompt)[1]: prompt for prompt in prompts(llm_server, notes=False)}  # type: ignore[index]
+    assert "What people wrote:\n- a bore\n- a gem\n" in shown["1"]
+    assert "What people wrote:\n- condensed[condensed[" in shown["0"]
+    assert "What people wrote:\n\n</data>" in shown["2"]
+    assert report.reviews is not None
+    assert report.to_json()["reviews"]["training"] == 42
+
+
+def test_notes_are_paid_for_once_and_a_new_review_condenses_its_own_chunk(
+    bench: GenerationProject, llm_server: LoopbackServer, said: Said
+) -> None:
+    first = bench.generate().review_notes
+    assert bench.plan().requests == 0
+    assert bench.generate().requests == 0
+    said[0].append("viewer 99 saw it again and would see it a third time")
+    plan, again = bench.plan(), bench.generate()
+    assert again.requests == plan.requests == again.review_notes + 1
+    assert again.review_notes <= 4 < first
+    assert again.generated == 1
+    with Journal(bench.store.directory) as journal:
+        calls = {line.group.partition("@")[0]: line.calls for line in journal.costs("template")}
+    assert calls == {"item/condense": first + again.review_notes, "item/reviews": 4}
+
+
+def test_an_edited_prompt_uses_the_notes_that_are_there(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+    notes = bench.generate().review_notes
+    (bench.folder / "mine.toml").write_text('system = "Be brief."\nuser = "{{ title }}: {{ reviews }}"\n')
+    bench.prompts["item"]["template"] = "mine.toml"
+    report = bench.generate()
+    assert (report.requests, report.review_notes) == (3, 0)
+    assert len(prompts(llm_server, notes=True)) == notes
+
+
+def test_a_note_that_the_model_refuses_is_left_out_with_a_warning(
+    bench: GenerationProject, llm_server: LoopbackServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def choose(number: int, body: Mapping[str, Any]) -> Behaviour:
+        refused = is_note(body) and "viewer 3 " in body["messages"][1]["content"]
+        return Behaviour(answer=write, finish_reason="content_filter") if refused else Behaviour(answer=write)
+
+    llm_server.script = Script(choose=choose)
+    with caplog.at_level(logging.WARNING):
+        report = bench.generate()
+    assert (report.generated, report.quarantined) == (3, 0)
+    assert "1 notes on reviews could not be written" in caplog.text
+    assert bench.generate().requests == 0
+
+
+def only_profiles(then: Callable[[], Behaviour]) -> Callable[[int, Mapping[str, Any]], Behaviour]:
+    """Answer requests for profiles, and let those for notes fail."""
+    return lambda number, body: then() if is_note(body) else Behaviour(answer=write)
+
+
+def test_an_item_without_any_note_is_quarantined_and_can_be_tried_again(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    llm_server.script = Script(choose=only_profiles(lambda: returns("no JSON at all")))
+    report = bench.generate()
+    assert (report.generated, report.quarantined) == (2, 1)
+    with Journal(bench.store.directory) as journal:
+        (entry,) = journal.all_quarantined()
+    assert entry.id == "0"
+    assert entry.reason.startswith("its reviews could not be condensed: ")
+    asked = llm_server.count
+    assert bench.generate().quarantined == 1
+    assert llm_server.count == asked
+    llm_server.script = Script(default=Behaviour(answer=write))
+    again = bench.generate(retry_quarantined=True)
+    assert (again.generated, again.quarantined) == (1, 0)
+
+
+def test_a_note_without_an_answer_defers_its_item_to_the_next_run(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.llm["max_attempts"] = 1
+    bench.llm["concurrency"] = 1
+    failing = iter([False, True])
+
+    def choose(number: int, body: Mapping[str, Any]) -> Behaviour:
+        return fails(503) if is_note(body) and next(failing, False) else Behaviour(answer=write)
+
+    llm_server.script = Script(choose=choose)
+    report = bench.generate()
+    assert (report.generated, report.quarantined) == (2, 1)
+    again = bench.generate()
+    assert (again.generated, again.quarantined) == (1, 0)
+    assert again.review_notes < report.review_notes
+
+
+@pytest.mark.parametrize(("status", "error"), [(503, CircuitOpenError), (400, RequestError)])
+def test_a_provider_that_answers_nothing_stops_the_run(
+    bench: GenerationProject, llm_server: LoopbackServer, status: int, error: type[Exception]
+) -> None:
+    """The generator holds failures back until the first answer, and the run waits for these very calls."""
+    bench.llm["max_attempts"] = 1
+    bench.rows = bench.rows[:1]
+    bench.prompts["item"] |= {"reviews_budget": 8000}
+    llm_server.script = Script(default=fails(status))
+    with pytest.raises(error):
+        bench.generate()
+    llm_server.script = Script(default=Behaviour(answer=write))
+    assert bench.generate().generated == 1
+
+
+def test_a_budget_stops_between_notes_and_what_is_paid_stays_paid(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.llm |= {"price": {"input": 1.0, "output": 1.0}, "concurrency": 1}
+    whole = bench.plan()
+    bench.llm["max_cost"] = whole.cost_usd / 2
+    with pytest.raises(BudgetError):
+        bench.generate()
+    asked = llm_server.count
+    assert 0 < asked < whole.requests
+    del bench.llm["max_cost"]
+    assert bench.generate().generated == 3
+    assert llm_server.count == whole.requests
+
+
+def test_a_limit_condenses_for_no_more_items_than_it_asks_about(
+    bench: GenerationProject, llm_server: LoopbackServer, said: Said
+) -> None:
+    said[1], said[2] = ([f"{item} {text}" for text in LONG[0]] for item in (1, 2))
+    whole = bench.plan()
+    report = bench.generate(limit=1)
+    assert (report.generated, len(bench.stored())) == (1, 1)
+    assert report.review_notes <= whole.review_notes / 3 + 1
+    assert bench.generate().generated == 2
+    assert llm_server.count == whole.requests
+
+
+def test_all_aspects_of_an_item_share_its_notes(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+    notes = bench.plan().review_notes
+    bench.prompts["item"] |= {"aspects": ["reception", "crowd"], "templates": dict.fromkeys(("reception", "crowd"))}
+    bench.prompts["item"]["templates"] = {"reception": "item/reviews", "crowd": "crowd.toml"}
+    (bench.folder / "crowd.toml").write_text('system = "Who watches it?"\nuser = "{{ title }}: {{ reviews }}"\n')
+    bench.inputs = ["reception", "crowd"]
+    report = bench.generate()
+    assert (report.generated, report.notes, report.review_notes) == (3, 6, notes)
+    assert len(prompts(llm_server, notes=False)) == 6
+
+
+def test_batch_jobs_use_notes_that_are_written_and_otherwise_say_how_to_get_them(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    with pytest.raises(ConfigError, match="batch jobs do not condense reviews") as error:
+        bench.pipeline().generate_offline()
+    assert error.value.hint is not None
+    assert "condense_calls = 0" in error.value.hint
+    assert not llm_server.bodies
+
+
+def test_a_template_without_a_table_of_reviews_is_refused_before_any_call(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.reviews = None
+    with pytest.raises(ConfigError, match=r"\[data\] reviews is not set"):
+        bench.plan()
+    bench.prompts["item"]["template"] = "mine.toml"
+    user = "{{ title }}{% if reviews %}: {{ reviews }}{% endif %}"
+    (bench.folder / "mine.toml").write_text(f'system = "Be brief."\nuser = "{user}"\n')
+    assert bench.plan().requests == 3
+
+
+def test_a_template_of_notes_can_show_reviews_alone(bench: GenerationProject) -> None:
+    bench.prompts["item"]["condense"] = "item/v1"
+    with pytest.raises(ConfigError, match=r"template 'item/v1' must show \{\{ reviews \}\} alone"):
+        bench.plan()
