@@ -68,6 +68,9 @@ def register_fusers(register: Register) -> None:
     register("generate", "enhancer_plugins.fusers.generate:Generate", extra="train", requires=("torch", "numba"))
     register("adapter", "enhancer_plugins.fusers.adapter:Adapter", extra="train", requires=("torch", "numba"))
     register("semantic", "enhancer_plugins.fusers.semantic:Semantic", extra="train", requires=("torch", "numba"))
+    register(
+        "extrapolate", "enhancer_plugins.fusers.extrapolate:Extrapolate", extra="train", requires=("torch", "numba")
+    )
     register("prior", "enhancer_plugins.fusers.prior:Prior")
 
 

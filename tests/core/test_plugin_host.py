@@ -24,7 +24,7 @@ BUNDLED = {
     "embedder": {"sentence-transformers", "bge", "minilm"},
     "store": {"lmdb", "sqlite"},
     "backbone": {"als", "ease", "fm", "lightgcn", "popularity"},
-    "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "prior"},
+    "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "extrapolate", "prior"},
     "observer": set(),
 }
 HOOKS = [name for name, member in vars(hookspecs).items() if hasattr(member, "enhancer_spec")]

@@ -27,6 +27,7 @@ from enhancer_plugins.backbones.lightgcn import LightGCN, LightGCNOptions
 from enhancer_plugins.fusers.adapter import Adapter, AdapterOptions
 from enhancer_plugins.fusers.align import Align, AlignOptions
 from enhancer_plugins.fusers.concat import Concat, ConcatOptions
+from enhancer_plugins.fusers.extrapolate import Extrapolate, ExtrapolateOptions
 from enhancer_plugins.fusers.generate import Generate, GenerateOptions
 from enhancer_plugins.fusers.none import NoFusion, NoFusionOptions
 from enhancer_plugins.fusers.prior import Prior, PriorOptions
@@ -42,6 +43,7 @@ FUSERS = {
     "adapter": (Adapter, AdapterOptions),
     "generate": (Generate, GenerateOptions),
     "semantic": (Semantic, SemanticOptions),
+    "extrapolate": (Extrapolate, ExtrapolateOptions),
 }
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     **{f"lightgcn-{fuser}": ("lightgcn", fuser, {}) for fuser in FUSERS},

@@ -6,6 +6,7 @@ from enhancer_plugins.backbones.lightgcn import LightGCN
 from enhancer_plugins.fusers.adapter import Adapter
 from enhancer_plugins.fusers.align import Align
 from enhancer_plugins.fusers.concat import Concat
+from enhancer_plugins.fusers.extrapolate import Extrapolate
 from enhancer_plugins.fusers.generate import Generate
 from enhancer_plugins.fusers.none import NoFusion
 from enhancer_plugins.fusers.prior import Prior
@@ -54,6 +55,12 @@ class TestSemantic(FuserConformance):
     fuser_class = Semantic
     options: ClassVar = {"negatives": 16, "learning_rate": 0.01}
     backbones: ClassVar = BACKBONES
+
+
+class TestExtrapolate(FuserConformance):
+    fuser_class = Extrapolate
+    options: ClassVar = {"learning_rate": 0.01, "reshape": 0.5, "retrieve": 0.1}
+    backbones: ClassVar = {"lightgcn": (LightGCN, SHORT)}
 
 
 class TestPrior(FuserConformance):
