@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+INPUT_PRICE, OUTPUT_PRICE = 100.0, 400.0
+"""USD per million tokens."""
 _PROJECT = """
 [data]
 items = "items.csv"
@@ -25,7 +27,7 @@ interactions = "taken.csv"
 use = "openai"
 model = "loopback-model"
 api_base = "{url}"
-price = {{ input = 100.0, output = 400.0 }}
+price = {{ input = {prices[0]}, output = {prices[1]} }}
 {llm}
 [embedder]
 use = "hashing"
@@ -85,17 +87,18 @@ class PlantedCatalogue:
         (folder / "items.csv").write_text("item_id,title\n" + rows)
         pairs = "".join(f"{user},{item}\n" for user, item in self.taken)
         (folder / "taken.csv").write_text("user_id,item_id\n" + pairs)
-        (folder / "enhancer.toml").write_text(_PROJECT.format(url=url, aspects=aspects, llm=llm))
+        prices = INPUT_PRICE, OUTPUT_PRICE
+        (folder / "enhancer.toml").write_text(_PROJECT.format(url=url, aspects=aspects, llm=llm, prices=prices))
 
     def words(self, item: int, *, knows: bool, salt: str = "") -> str:
         """Return what the LLM writes of an item: its traits if it ``knows`` them, else words drawn by chance."""
         own = self.traits[item]
         if not knows:
             own = np.random.default_rng([item, *salt.encode()]).standard_normal(own.shape)
-        words = []
+        words = ["A note that is long enough to be valid."]
         for number, strength in enumerate(own):
             words += [f"{salt}{'much' if strength > 0 else 'little'}{number}"] * round(3 * min(abs(strength), 3.0))
-        return " ".join(words or ["plain"])
+        return " ".join(words)
 
     def answer(self, knows: Callable[[int], bool] | Mapping[str, Callable[[int], bool]]) -> Callable[[Any], str]:
         """Return a function that answers requests, for ``Behaviour``.
