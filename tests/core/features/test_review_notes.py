@@ -116,6 +116,15 @@ def test_notes_are_paid_for_once_and_a_new_review_condenses_its_own_chunk(
     assert calls == {"item/condense": first + again.review_notes, "item/reviews": 4}
 
 
+def test_records_bear_what_the_notes_in_their_prompts_cost(bench: GenerationProject) -> None:
+    bench.llm["price"] = {"input": 1.0, "output": 2.0}
+    report = bench.generate()
+    records = bench.stored()
+    assert sum(record.cost_usd for record in records.values()) == pytest.approx(report.cost_usd)
+    assert sum(record.prompt_tokens for record in records.values()) == report.prompt_tokens
+    assert records["0"].cost_usd > 5 * records["1"].cost_usd
+
+
 def test_an_edited_prompt_uses_the_notes_that_are_there(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     notes = bench.generate().review_notes
     (bench.folder / "mine.toml").write_text('system = "Be brief."\nuser = "{{ title }}: {{ reviews }}"\n')
@@ -231,7 +240,21 @@ def test_all_aspects_of_an_item_share_its_notes(bench: GenerationProject, llm_se
     bench.inputs = ["reception", "crowd"]
     report = bench.generate()
     assert (report.generated, report.notes, report.review_notes) == (3, 6, notes)
+    records = [record for record in bench.store.scan() if record.id == "0"]
+    costs = [record.prompt_tokens for record in records]
+    assert len(costs) == 2
+    assert min(costs) > 0.4 * sum(costs)  # they share what the notes cost
     assert len(prompts(llm_server, notes=False)) == 6
+
+
+def test_an_aspect_without_reviews_does_not_wait_for_them(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+    templates = {"reception": "item/reviews", "summary": "item/v1"}
+    bench.prompts["item"] |= {"aspects": ["reception", "summary"], "templates": templates}
+    bench.inputs = ["reception", "summary"]
+    llm_server.script = Script(choose=only_profiles(lambda: returns("no JSON at all")))
+    assert bench.generate().quarantined == 1
+    assert sorted(record.aspect for record in bench.store.scan() if record.id == "0") == ["summary"]
+    assert sorted(record.aspect for record in bench.store.scan() if record.id == "1") == ["reception", "summary"]
 
 
 def test_batch_jobs_use_notes_that_are_written_and_otherwise_say_how_to_get_them(

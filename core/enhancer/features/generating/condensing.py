@@ -7,6 +7,7 @@ is paid for once, whichever items and aspects need it, and again only if the rev
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,7 @@ from enhancer.contracts.record import Key
 from enhancer.features.context.reviews import NOTES_ASPECT, one_note
 from enhancer.features.generating.known_answers import settle
 from enhancer.harness.answers.entity_task import EntityTask
+from enhancer.harness.answers.usage import EntityUsage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
@@ -78,6 +80,8 @@ class ReviewCondenser:
         self._retry = retry
         self._started = started
         self._waiting: dict[str, asyncio.Future[str | NoteFailure]] = {}
+        self._usage: dict[str, EntityUsage] = {}
+        """What notes of the current slice have cost, by input hash, until the prompts that show them bear it."""
         self.written = 0
         """Notes that this run has paid for."""
         self.left_out = 0
@@ -105,6 +109,7 @@ class ReviewCondenser:
         future = self._waiting.pop(task.input_hash, None)
         if future is None:
             return False
+        self._usage[task.input_hash] = task.usage
         if not future.done():
             future.set_result(result)
         return True
@@ -130,7 +135,9 @@ class ReviewCondenser:
         now = dict(islice(trees.items(), limit))
         notes, failures = await self.write(now)
         filled = FilledRows([], {}, {})
-        needing = {id(row) for row in open_rows if row.id in trees}
+        showing = [row for row in open_rows if row.id in trees and trees[row.id].stand_in in row.prompt]
+        needing = set(map(id, showing))
+        surcharges = self._surcharges(now, Counter(row.id for row in showing))
         for row in rows:
             if id(row) not in needing:
                 filled.rows.append(row)
@@ -139,8 +146,20 @@ class ReviewCondenser:
             elif row.id not in now:
                 filled.later.setdefault(row.id, []).append(row)
             else:
-                filled.rows.append(row._replace(prompt=trees[row.id].fill(row.prompt, notes)))
+                prompt = trees[row.id].fill(row.prompt, notes)
+                filled.rows.append(row._replace(prompt=prompt, surcharge=surcharges[row.id].pop()))
         return filled
+
+    def _surcharges(self, trees: Mapping[str, NoteTree], rows: Mapping[str, int]) -> dict[str, list[EntityUsage]]:
+        """Divide what was paid for the notes of each item among its rows. A note that items share counts for one."""
+        shares = {}
+        for id_, tree in trees.items():
+            total = EntityUsage()
+            for node in tree:
+                if (usage := self._usage.pop(node.input_hash, None)) is not None:
+                    total.add(usage)
+            shares[id_] = total.shares(rows[id_])
+        return shares
 
     async def write(self, trees: Mapping[str, NoteTree]) -> tuple[dict[str, str], dict[str, NoteFailure]]:
         """Write all notes of some items, level by level.

@@ -38,6 +38,8 @@ def settle(kind: Kind, row: ToAsk, paid: Mapping[str, Sequence[PaidAnswer]]) -> 
     """Judge the answers that were paid for; after one of low confidence, those to the request that follows it."""
     key = Key(kind, row.id, row.spec.note.aspect)
     task = EntityTask(key, row.input_hash, row.prompt, row.spec, claims=row.hashes)
+    if row.surcharge is not None:
+        task.usage.add(row.surcharge)
     follow_ups = paid.get(row.fallback_hash, ()) if row.fallback_hash is not None else ()
     task.paid_follow_ups = follow_ups
     status = task.receive_all(paid.get(row.input_hash, ()))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from enhancer.data import Entity
     from enhancer.features.kind_spec import KindSpec
     from enhancer.harness.answers.entity_task import PromptSpec
+    from enhancer.harness.answers.usage import EntityUsage
 
 
 class ToAsk(NamedTuple):
@@ -33,6 +34,8 @@ class ToAsk(NamedTuple):
     """How the note is asked for."""
     fallback_hash: str | None = None
     """Input hash of the request that follows an answer of low confidence, if one follows."""
+    surcharge: EntityUsage | None = None
+    """Its share of what was paid for notes on reviews that its prompt shows."""
 
     @property
     def hashes(self) -> tuple[str, ...]:

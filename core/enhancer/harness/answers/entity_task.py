@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from enhancer.contracts.llm import Message
 from enhancer.harness.answers.group_reply import GroupReply, match_group_reply
 from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
+from enhancer.harness.answers.usage import EntityUsage, token_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,17 +39,6 @@ class PromptSpec:
     """Computes the input hash of a rendered text."""
     fallback: PromptSpec | None = None
     """How the note is asked for again if the model says that its confidence is low; None to keep it."""
-
-
-@dataclass(slots=True)
-class EntityUsage:
-    """Tokens and cost of all answers about one note: its shares of the calls that asked for it."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cost_usd: float | None = None
-    unknown_cost: bool = False
-    """Whether the cost of any call is unknown, which makes the sum unknown."""
 
 
 @dataclass(slots=True, eq=False)
@@ -176,15 +166,12 @@ class EntityTask:
         return json.dumps({field: value[field]} if field in value else {})
 
     def _add_usage(self, paid: PaidAnswer) -> None:
-        n = paid.notes
-        usage = self.usage
-        if paid.prompt_tokens is not None:
-            usage.prompt_tokens = (usage.prompt_tokens or 0) + _share(paid.prompt_tokens, paid.position, n)
-        if paid.completion_tokens is not None:
-            usage.completion_tokens = (usage.completion_tokens or 0) + _share(paid.completion_tokens, paid.position, n)
-        usage.unknown_cost = usage.unknown_cost or paid.cost_usd is None
-        cost = None if paid.cost_usd is None else paid.cost_usd / n
-        usage.cost_usd = None if usage.unknown_cost or cost is None else (usage.cost_usd or 0.0) + cost
+        n, position = paid.notes, paid.position
+        self.usage.add_call(
+            None if paid.prompt_tokens is None else token_share(paid.prompt_tokens, position, n),
+            None if paid.completion_tokens is None else token_share(paid.completion_tokens, position, n),
+            None if paid.cost_usd is None else paid.cost_usd / n,
+        )
 
 
 class _NotInReplyError(Exception):
@@ -234,8 +221,3 @@ def _match(text: str, ids: tuple[str, ...], field: str | None) -> GroupReply:
 def _parse(text: str) -> dict[str, Any]:
     """Parse an answer. Cached, because all notes of an entity read the same answer."""
     return parse_object(text)
-
-
-def _share(total: int, position: int, n: int) -> int:
-    """Return the share of one note in whole tokens; the shares add up to the total."""
-    return total * (position + 1) // n - total * position // n
