@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from enhancer.cli.formatting import count, dollars, duration, number
@@ -110,11 +111,43 @@ def _exploration(exploration: Mapping[str, Mapping[str, float]]) -> str:
     return table(head, rows, right=range(1, len(head)))
 
 
+_TOPICS = {
+    "coverage": "coverage",
+    "duplicates": "duplicates",
+    "near-duplicates": "near-duplicates",
+    "echo": "echo of the text",
+    "facts": "facts not in the text",
+    "frames": "shared frames",
+    "aspects": "aspects that repeat each other",
+    "spread": "spread of vectors",
+    "agreement": "neighbours as by interactions",
+    "alone": "recommendations by vectors alone",
+    "claims": "claims supported by the text",
+    "memory": "memory of the model",
+    "leak": "leak",
+}
+"""Subjects of checks, in the order of the table."""
+
+
 def diagnosis(result: Mapping[str, Any]) -> str:
     """Render the verdict of a diagnosis, a table of its checks, and a paragraph on each check."""
-    rows = [[each["kind"], each["name"], each["level"]] for each in result["checks"]]
-    details = [prose(f"{each['kind']}s, {each['name']}: {each['words']}", "- ") for each in result["checks"]]
+    checks = sorted(result["checks"], key=lambda each: (each["kind"], list(_TOPICS).index(each["topic"])))
+    rows = [
+        [kind, _TOPICS[topic], _levels(list(same))]
+        for (kind, topic), same in groupby(checks, key=lambda each: (each["kind"], each["topic"]))
+    ]
+    details = [prose(f"{each['kind']}s, {each['name']}: {each['words']}", "- ") for each in checks]
     return "\n\n".join([prose(result["verdict"]), table(["of", "check", "level"], rows), "\n".join(details)])
+
+
+def _levels(checks: Sequence[Mapping[str, Any]]) -> str:
+    """Return the level of all checks of one subject; where they differ, each level with what it is about."""
+    by_level: dict[str, list[str]] = {}
+    for check in checks:
+        by_level.setdefault(check["level"], []).append(check["source"] or check["name"])
+    if len(by_level) == 1:
+        return next(iter(by_level))
+    return "; ".join(f"{level} ({', '.join(sources)})" for level, sources in by_level.items())
 
 
 def ablation(result: Mapping[str, Any]) -> str:

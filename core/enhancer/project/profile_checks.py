@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from enhancer.config.inputs import PROFILE, all_texts, aspect_of
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation.diagnosing.checks import DiagnosticCheck
 from enhancer.evaluation.diagnosing.diagnosis import DiagnosisInput, diagnose
@@ -77,8 +78,9 @@ def diagnose_profiles(parts: ProjectParts, asked: Sequence[DiagnosticCheck] = ()
         vectors = _vectors(parts, kind, ids)
         if not vectors and kind == "item":
             parts.features(settings.inputs)  # raises the error that says which vectors are missing
-        profiles = _profiles_and_texts(parts, kind) if source == "llm" else None
-        inputs.append(DiagnosisInput(kind=kind, ids=ids, vectors=vectors, profiles=profiles))
+        notes = {name: _notes_and_texts(parts, kind, name) for name in settings.notes(kind)}
+        profiles = notes.pop(PROFILE, None)
+        inputs.append(DiagnosisInput(kind=kind, ids=ids, vectors=vectors, profiles=profiles, notes=notes))
     if not inputs:
         raise ConfigError("there is nothing to diagnose: no entity has a profile or a text", hint="see [prompts.item]")
     more = [check for notes in sampled_notes(parts) for check in note_checks(notes, seed=settings.seed)]
@@ -122,7 +124,8 @@ def _refuse_leaking_reviews(parts: ProjectParts) -> dict[str, str]:
 def _refuse_leaking_users(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:
     if parts.settings.prompts.user.source == "text":
         return _refuse_leaking_texts(parts, inputs)
-    found = _provenance(parts) if "profile" in inputs else None
+    own = {*parts.settings.notes("user")}
+    found = None if own.isdisjoint(all_texts(list(inputs))) else _provenance(parts)
     if found is None or not found.entities:
         return {}
     if not found.unproven:
@@ -323,7 +326,7 @@ def _vectors(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArr
     """Return the stored vectors by input; those that are trained on come first."""
     found: dict[str, NDArray[np.float32]] = {}
     settings = parts.settings
-    candidates = [settings.inputs, ("profile",), ("text",)]
+    candidates = [settings.inputs, *((name,) for name in settings.notes("item")), ("text",)]
     for names in dict.fromkeys(tuple(settings.item_inputs(c)) if kind == "item" else c for c in candidates):
         table = feature_table(parts.read_store, ids, kind, names, parts.embedder.fingerprint)
         if table.any():
@@ -331,12 +334,12 @@ def _vectors(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArr
     return found
 
 
-def _profiles_and_texts(parts: ProjectParts, kind: Kind) -> Iterator[ProfileAndText]:
-    """Yield every stored profile with its entity's text, in the order of the table."""
+def _notes_and_texts(parts: ProjectParts, kind: Kind, name: str) -> Iterator[ProfileAndText]:
+    """Yield every stored note of one name with its entity's text, in the order of the table."""
     chunk: list[Entity] = []
 
     def flush() -> Iterator[ProfileAndText]:
-        records = parts.read_store.get([entity.id for entity in chunk], kind=kind)
+        records = parts.read_store.get([entity.id for entity in chunk], kind=kind, aspect=aspect_of(name))
         for entity, record in zip(chunk, records, strict=True):
             if record is not None:
                 yield ProfileAndText(entity.id, embedding_text(record.profile, record.tags), entity.text)

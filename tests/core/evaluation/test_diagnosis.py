@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from enhancer.cli import results
 from enhancer.evaluation.diagnosing.agreement import measure_agreement
 from enhancer.evaluation.diagnosing.diagnosis import DiagnosisInput, diagnose
 from enhancer.evaluation.diagnosing.geometry import effective_rank, mean_cosine, neighbours, principal_axes, unit_rows
@@ -223,6 +225,27 @@ def test_what_is_wrong_with_a_feature_is_said(world, toys):
     nothing = diagnose([subject(split, np.zeros_like(vectors))], Views(split))
     assert nothing.level == "unknown"
     assert "No verdict" in nothing.verdict
+
+
+def test_notes_of_each_aspect_are_examined(world, toys):
+    split, vectors = world
+    own = [
+        ProfileAndText(f"i{i}", f"note number {i} of its own kind and words {i * 7}", "Some film") for i in range(80)
+    ]
+    same = [ProfileAndText(f"i{i}", "always the very same words", "Some film") for i in range(80)]
+    tables = {"plot + mood": vectors, "plot": vectors, "mood": cloud(80, 6, 4)}
+    one = DiagnosisInput(kind="item", ids=split.train.item_ids, vectors=tables, notes={"plot": own, "mood": same})
+    found = diagnose([one], Views(split), pool=toys["pooling"](split))
+    assert found.find("duplicate notes (plot)").level == "good"
+    assert found.find("duplicate notes (mood)").level == "poor"
+    assert found.find("duplicate notes (mood)").source == "mood"
+    assert "Problems: duplicate notes (mood) (items)" in found.verdict
+    # An aspect that is weak by itself is no problem of the vectors that are trained on.
+    assert found.find("recommendations by mood alone").level == "poor"
+    assert "recommendations" not in found.verdict
+    shown = results.diagnosis(found.to_json())
+    assert re.search(r"item +duplicates +good \(plot\); poor \(mood\)", shown)
+    assert re.search(r"item +coverage +good\n", shown)
 
 
 def test_raw_text_that_agrees_as_well_is_named(world):

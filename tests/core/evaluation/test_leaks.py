@@ -323,3 +323,18 @@ def test_vectors_betray_what_they_have_seen():
     for name in ("validation", "test"):
         np.add.at(everything, made[name].users, vectors[made[name].items])
     assert leak_evidence(everything, vectors, views, pooled).seen_all
+
+
+def test_notes_on_tastes_of_users_are_traced_like_profiles(invoke, project):  # noqa: F811
+    """Aspects instead of one profile: their prompts show the history, too."""
+    config = (project / "enhancer.toml").read_text()
+    tastes = 'aspects = ["lasting", "recent"]\n'
+    (project / "enhancer.toml").write_text(
+        config.replace("[prompts.user]\n", f"[prompts.user]\n{tastes}").replace(
+            '[embedder]\nuse = "hashing"\n', '[embedder]\nuse = "hashing"\ninput = ["text", "lasting", "recent"]\n'
+        )
+    )
+    whole = ("--set", "evaluation.validation_size=0")
+    assert invoke("generate", "-q", *whole).code == 0
+    said = refused(invoke("train"))
+    assert "of 14 profiles of users, 14 were made from training and validation" in said

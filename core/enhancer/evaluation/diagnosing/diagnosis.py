@@ -6,7 +6,7 @@ vectors have interactions in common, more often than with shuffled vectors? The 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,6 +79,8 @@ class DiagnosisInput:
     with rows of zeros for entities without a vector."""
     profiles: Iterable[ProfileAndText] | None = None
     """Profiles with their texts; None if no LLM writes profiles."""
+    notes: Mapping[str, Iterable[ProfileAndText]] = field(default_factory=dict)
+    """Notes with their texts, by aspect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +140,8 @@ def diagnose(
         checks.append(_coverage(one, views))
         if one.profiles is not None:
             checks += _wording(one, one.profiles, seed)
+        for aspect, notes in one.notes.items():
+            checks += _wording(one, notes, seed, aspect)
         checks += [_spread(one, source, vectors) for source, vectors in one.vectors.items()]
         checks += _agreement(one, views, seed)
         if one.kind == "item" and pool is not None:
@@ -165,40 +169,45 @@ def _coverage(one: DiagnosisInput, views: Views) -> DiagnosticCheck:
     return _check("coverage", one, at_least(min(share, interactions), COVERAGE), words, values)
 
 
-def _wording(one: DiagnosisInput, profiles: Iterable[ProfileAndText], seed: int) -> list[DiagnosticCheck]:
+def _wording(
+    one: DiagnosisInput, profiles: Iterable[ProfileAndText], seed: int, aspect: str = ""
+) -> list[DiagnosticCheck]:
     found = wording_stats(profiles, seed=seed)
     if not found.profiles:
         return []
     duplicates = found.duplicates / found.profiles
     near = found.near_duplicates / found.compared
     groups = "; ".join(" = ".join(group) for group in found.examples[:3])
+    noun = "notes" if aspect else "profiles"
     sample = " (a sample)" if found.compared < found.profiles else ""
     checks = [
         _check(
             "duplicates",
             one,
             at_most(duplicates, DUPLICATES),
-            f"{found.duplicates:,} of {found.profiles:,} profiles ({percent(duplicates)}) have exactly the same words "
+            f"{found.duplicates:,} of {found.profiles:,} {noun} ({percent(duplicates)}) have exactly the same words "
             "as another" + (f": {groups}" if groups else ""),
             {"share": duplicates, "profiles": found.profiles, "examples": found.examples},
+            source=aspect,
         ),
         _check(
             "near-duplicates",
             one,
             at_most(near, NEAR_DUPLICATES),
-            f"{percent(near)} of {found.compared:,} profiles{sample} share at least {NEAR:.0%} of their phrases with "
+            f"{percent(near)} of {found.compared:,} {noun}{sample} share at least {NEAR:.0%} of their phrases with "
             "another",
             {"share": near, "compared": found.compared, "median_words": found.median_words},
+            source=aspect,
         ),
     ]
     if found.echo is not None:
         share = found.echoes / found.with_text
         words = (
-            f"{percent(share)} of {found.with_text:,} profiles repeat their text: at least {ECHO:.0%} of their words "
-            f"are in it; on average {percent(found.echo)} of a profile's words are in its text"
+            f"{percent(share)} of {found.with_text:,} {noun} repeat their text: at least {ECHO:.0%} of their words "
+            f"are in it; on average {percent(found.echo)} of a {noun[:-1]}'s words are in its text"
         )
         values = {"share": share, "mean_overlap": found.echo, "with_text": found.with_text}
-        checks.append(_check("echo", one, at_most(share, ECHOES), words, values))
+        checks.append(_check("echo", one, at_most(share, ECHOES), words, values, source=aspect))
     return checks
 
 
@@ -304,7 +313,9 @@ def _alone(
 def _verdict(checks: Sequence[DiagnosticCheck]) -> tuple[Level, str]:
     agreements = [c for c in checks if c.kind == "item" and c.topic == "agreement"]
     main = agreements[0] if agreements else None  # that of the training input, which comes first
-    poor = [c for c in checks if c.level == "poor" and c.topic != "agreement"]
+    # One of several inputs may recommend badly alone; the verdict is about all that are trained on.
+    aside = [c for c in checks if c.topic == "alone" and main is not None and c.source != main.source]
+    poor = [c for c in checks if c.level == "poor" and c.topic != "agreement" and c not in aside]
     problems = f" Problems: {'; '.join(f'{c.name} ({c.kind}s)' for c in poor)}." if poor else ""
     leak = next((c for c in poor if c.topic == "leak"), None)
     if leak is not None:
@@ -334,6 +345,8 @@ def _check(
     topic: Topic, one: DiagnosisInput, level: Level, words: str, values: Mapping[str, Any], *, source: str = ""
 ) -> DiagnosticCheck:
     name = _NAMES[topic].format(source)
+    if source and "{}" not in _NAMES[topic]:
+        name = f"{name.replace('profiles', 'notes')} ({source})"
     return DiagnosticCheck(
         topic=topic, name=name, kind=one.kind, level=level, words=words, values=values, source=source
     )

@@ -42,13 +42,14 @@ def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Note
         entities = drawn(_with_notes(parts, kind, aspects), sample, parts.settings.seed)
         if not entities:
             continue
-        shown, _ = spec.prompts(entities)
+        asked = {one.note.aspect: one for one in reversed(spec.notes)}
         ids = [entity.id for entity in entities]
         by_aspect, vectors = {}, {}
         for name, aspect in zip(names, aspects, strict=True):
             records = parts.read_store.get(ids, kind=kind, aspect=aspect)
             if not any(records):
                 continue
+            shown, _ = spec.prompts(entities, asked.get(aspect))
             by_aspect[name] = [
                 ProfileAndText(id_, "" if record is None else record.profile, text)
                 for id_, record, text in zip(ids, records, shown, strict=True)
