@@ -98,6 +98,7 @@ def test_the_input_that_holds_the_meaning_earns_its_keep(planted):
     assert found.gains["plot"]["cold"]["ndcg@10"].gain.delta > 0.1
     assert found.worth("mood") == "nothing"
     assert "plot earns its keep" in found.verdict
+    assert found.verdict.endswith("Leave one of text and mood out, and compare the others again.")
     assert "mood earns nothing (at most" in found.verdict
     assert found.verdict in planted.verdict.values()
 

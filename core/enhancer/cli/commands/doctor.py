@@ -231,7 +231,9 @@ def _embedder(parts: ProjectParts) -> SetupCheck:
     chosen = parts.settings.embedder
     settings = parts.settings
     stored = dict.fromkeys(settings.item_inputs(settings.joined_inputs(None)))  # raw text may stand for profiles
-    return SetupCheck("embedder", "ok", f"{chosen.use}, input {' and '.join(stored)}")
+    *others, last = stored
+    named = f"{', '.join(others)} and {last}" if others else last
+    return SetupCheck("embedder", "ok", f"{chosen.use}, input {named}")
 
 
 def _store(parts: ProjectParts) -> SetupCheck:

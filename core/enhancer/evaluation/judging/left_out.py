@@ -75,20 +75,26 @@ class LeftOut:
     @property
     def verdict(self) -> str:
         """Sentences about which inputs earn their keep. An input is judged beside all others that remain."""
-        label = metric_label(self.metric)
         sentences = [sentence for name in self.gains if (sentence := self._decided(name))]
-        idle = [name for name in self.gains if self.worth(name) == "nothing"]
-        if idle:
+        if idle := self._of("nothing"):
             most = max(one.relative[1] for name in idle for one in self._on_panels(name).values() if one.relative)
-            ending = ": leave it out" if len(idle) == 1 else ": leave one out, and compare the others again"
             each = "earns" if len(idle) == 1 else "each earn"
-            sentences.append(f"{enumerate_words(idle)} {each} nothing (at most {max(most, 0):.1%}){ending}")
-        if unknown := [name for name in self.gains if self.worth(name) == "not decided"]:
+            sentences.append(f"{enumerate_words(idle)} {each} nothing (at most {max(most, 0):.1%})")
+        if unknown := self._of("not decided"):
             one = "it earns" if len(unknown) == 1 else "each earns"
             sentences.append(
                 f"Of {enumerate_words(unknown)} it is not decided whether {one} anything beside the others"
             )
-        return f"Inputs, each left out in turn, by {label}: {'. '.join(sentences)}."
+        if (spare := [*self._of("costs"), *idle]) and len(spare) < len(self.gains):
+            sentences.append(
+                f"Leave {spare[0]} out"
+                if len(spare) == 1
+                else f"Leave one of {enumerate_words(spare)} out, and compare the others again"
+            )
+        return f"Inputs, each left out in turn, by {metric_label(self.metric)}: {'. '.join(sentences)}."
+
+    def _of(self, worth: Worth) -> list[Input]:
+        return [name for name in self.gains if self.worth(name) == worth]
 
     def worth(self, name: Input) -> Worth:
         """Return the worth of an input over all panels: it earns its keep if it does so on any of them."""
@@ -105,7 +111,7 @@ class LeftOut:
         earning = [f"{_PLACES[panel]} ({_amount(one)})" for panel, one in on.items() if one.worth == "earns"]
         costing = [f"{_PLACES[panel]} ({_amount(one)})" for panel, one in on.items() if one.worth == "costs"]
         if not earning:
-            return f"{name} costs {enumerate_words(costing)}: leave it out" if costing else ""
+            return f"{name} costs {enumerate_words(costing)}" if costing else ""
         found = f"{name} earns its keep {enumerate_words(earning)}"
         return f"{found}, and costs {enumerate_words(costing)}" if costing else found
 

@@ -71,7 +71,8 @@ def left_out_section(found: LeftOut) -> ReportSection:
         rows.append([name, *cells, found.worth(name)])
     text = (
         f"{found.verdict} Each number is what {found.whole} gains over the same arm without the input, with its 95% "
-        "interval over users and seeds; p by Holm over the inputs."
+        "interval over users and seeds; p by Holm over the inputs. All of it is measured on the test part: what you "
+        "choose by it is chosen there, so confirm the choice with another split_seed."
     )
     columns = ["input", *(f"{metric}, {panel}" for panel in panels), "in all"]
     return ReportSection("Which inputs earn their keep?", text, [ReportTable(columns, rows)])

@@ -54,7 +54,7 @@ def count_notes(store: FeatureStore) -> list[NoteCount]:
         if holds_note(record.aspect):
             name = f"{record.kind}/{record.aspect}" if record.aspect else record.kind
             found.setdefault(name, NoteCount(name)).add(record)
-    return list(found.values())
+    return [found[name] for name in sorted(found)]
 
 
 def records_of(parts: ProjectParts, kind: Kind, id_: str) -> list[Record]:
