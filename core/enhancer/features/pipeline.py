@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from enhancer.config.inputs import all_texts, stored_inputs, texts_of
 from enhancer.errors import PluginError
+from enhancer.features.generating.condensing import with_written_notes
 from enhancer.features.generating.connections import (
     connect_batches,
     connect_llm,
@@ -311,6 +312,15 @@ class Pipeline:
         """Return how entities of a kind are profiled; None if no profiles of them are wanted. Calls no provider."""
         specs = self._specs(self._planner())
         return next((spec for spec in specs if spec.kind == kind and spec.notes), None)
+
+    def prompts(self, spec: KindSpec, entities: Sequence[Entity], note: PromptSpec | None = None) -> list[str]:
+        """Return the prompt of each entity for a note, by default the first, with the notes on reviews in it."""
+        prompts, _ = spec.prompts(entities, note)
+        if spec.reviews is None or not (self._store.directory / JOURNAL_FILE_NAME).exists():
+            return prompts
+        with Journal(self._store.directory) as journal:
+            pairs = zip((entity.id for entity in entities), prompts, strict=True)
+            return with_written_notes(spec.reviews, list(pairs), journal)
 
     def entities(self, kind: Kind) -> Iterator[Entity]:
         """Yield the entities of a kind; none if there is no table of them."""

@@ -43,7 +43,7 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
             described[row] = ItemDescription(
                 title=title,
                 text="" if entity is None else entity.text,
-                prompt="" if spec is None or entity is None else spec.prompts([entity])[0][0],
+                prompt="" if spec is None or entity is None else parts.pipeline.prompts(spec, [entity])[0],
                 profile="" if record is None else record.profile,
                 tags=() if record is None else record.tags,
                 about="" if record is None else _origin(record),

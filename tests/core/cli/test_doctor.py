@@ -58,6 +58,8 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
             "backbone and fuser",
             "metric 'auc' needs labels, but the interactions have noneset [data.columns] label",
         ),
+        ("data.reviews=opinions.csv", "data.reviews", "there is no file"),
+        ("data.reviews=movies.csv", "data.reviews", "userId"),
         (
             ("backbone.use=als", 'evaluation.metrics=["auc", "logloss"]', 'data.columns.label="rating >= 4"'),
             "backbone and fuser",

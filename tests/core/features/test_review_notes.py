@@ -116,6 +116,20 @@ def test_notes_are_paid_for_once_and_a_new_review_condenses_its_own_chunk(
     assert calls == {"item/condense": first + again.review_notes, "item/reviews": 4}
 
 
+def test_prompts_are_read_again_as_the_model_was_shown_them(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    def read() -> list[str]:
+        pipeline = bench.pipeline()
+        spec = pipeline.spec("item")
+        assert spec is not None
+        return pipeline.prompts(spec, bench.rows)
+
+    assert "[notes on reviews" in read()[0]
+    bench.generate()
+    assert sorted(read()) == sorted(prompts(llm_server, notes=False))
+
+
 def test_records_bear_what_the_notes_in_their_prompts_cost(bench: GenerationProject) -> None:
     bench.llm["price"] = {"input": 1.0, "output": 2.0}
     report = bench.generate()

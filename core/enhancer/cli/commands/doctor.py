@@ -140,10 +140,18 @@ def _data(settings: Settings, root: Path) -> Iterator[SetupCheck]:
             settings.data.interactions,
             [columns.user_id, columns.item_id, columns.rating, columns.timestamp],
         ),
+        "reviews": (
+            settings.data.reviews,
+            [
+                columns.review_item or columns.item_id,
+                columns.review_user or (None if settings.evaluation.allow_leaks else columns.user_id),
+                *(columns.review_text, columns.review_time, columns.review_helpful),
+            ],
+        ),
     }
     for name, (path, needed) in wanted.items():
         if path is None:
-            if name != "users":
+            if name not in ("users", "reviews"):
                 yield SetupCheck(f"data.{name}", "warn", "not set", f'set [data] {name} = "FILE"')
             continue
         yield _table(f"data.{name}", root / path, [column for column in needed if column])

@@ -258,6 +258,31 @@ def _failed_items(
             yield id_, NoteFailure(f"its reviews could not be condensed: {reason}", transient)
 
 
+def with_written_notes(reviews: ReviewNotes, prompts: Sequence[tuple[str, str]], journal: Journal) -> list[str]:
+    """Return prompts with the notes that the journal holds.
+
+    Args:
+        reviews: The reviews.
+        prompts: Pairs of id and prompt.
+        journal: Paid answers.
+    """
+    trees = reviews.trees(prompts)
+    filled = []
+    for id_, prompt in prompts:
+        tree = trees.get(id_)
+        if tree is None:
+            filled.append(prompt)
+            continue
+        notes = {}
+        answers = journal.paid_answers([node.input_hash for node in tree.levels[-1]])
+        for input_hash, paid in answers.items():
+            task = EntityTask(Key("item", id_, NOTES_ASPECT), input_hash, "", reviews.ask)
+            if task.receive_all(paid) == "valid" and task.answer is not None:
+                notes[input_hash] = one_note(task.answer.profile)
+        filled.append(tree.fill(prompt, notes))
+    return filled
+
+
 def notes_to_write(reviews: ReviewNotes, tasks: Sequence[EntityTask], journal: Journal | None) -> list[EntityTask]:
     """Return the notes that a run would write before it asks, and put typical notes into the prompts of ``tasks``.
 

@@ -41,8 +41,8 @@ class Difference:
     new: int = 0
     """Entities without an intact record, to be generated."""
     stale: Counter[str] = field(default_factory=Counter)
-    """Outdated records by what changed: ``text`` (or a user's history, or a sampling parameter), ``template``,
-    ``model``, or ``embedder`` if nothing else did: the vector is made again without an LLM."""
+    """Outdated records by what changed: ``text`` (or a user's history, an item's reviews, or a sampling parameter),
+    ``template``, ``model``, or ``embedder`` if nothing else did: the vector is made again without an LLM."""
     without_text: int = 0
     """Entities with neither text nor history."""
     vanished: int = 0

@@ -49,7 +49,7 @@ def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Note
             records = parts.read_store.get(ids, kind=kind, aspect=aspect)
             if not any(records):
                 continue
-            shown, _ = spec.prompts(entities, asked.get(aspect))
+            shown = parts.pipeline.prompts(spec, entities, asked.get(aspect))
             by_aspect[name] = [
                 ProfileAndText(id_, "" if record is None else record.profile, text)
                 for id_, record, text in zip(ids, records, shown, strict=True)
