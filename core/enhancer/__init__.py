@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from enhancer.results import (
         Ablation as Ablation,
         Changes as Changes,
+        Density as Density,
         Diagnosis as Diagnosis,
         GenerationReport as GenerationReport,
         Plan as Plan,
@@ -47,8 +48,8 @@ _lazy, __dir__, __all__ = lazy_face(
         "enhancer.hookspecs": "hookimpl",
         "enhancer.project": "Project",
         "enhancer.results": (
-            "Ablation Changes Diagnosis GenerationReport Plan Reason Recommendation RefreshReport Repair RunReport"
-            " Similar SpendPlan SpendReport TrainingReport"
+            "Ablation Changes Density Diagnosis GenerationReport Plan Reason Recommendation RefreshReport Repair"
+            " RunReport Similar SpendPlan SpendReport TrainingReport"
         ),
         "enhancer.serving": "Ranker",
     },

@@ -9,6 +9,7 @@ from enhancer.lazy_face import lazy_face
 if TYPE_CHECKING:
     from enhancer.contracts.store import Repair as Repair
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis as Diagnosis
+    from enhancer.evaluation.frontier.density import Density as Density
     from enhancer.evaluation.judging.findings import Comparison as Comparison, Finding as Finding
     from enhancer.evaluation.judging.result import Ablation as Ablation
     from enhancer.evaluation.running.runs import ArmRun as ArmRun, Run as Run
@@ -24,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy_face(
     {
         "enhancer.contracts.store": "Repair",
         "enhancer.evaluation.diagnosing.diagnosis": "Diagnosis",
+        "enhancer.evaluation.frontier.density": "Density",
         "enhancer.evaluation.judging.findings": "Comparison Finding",
         "enhancer.evaluation.judging.result": "Ablation",
         "enhancer.evaluation.running.runs": "ArmRun Run",

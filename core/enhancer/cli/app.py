@@ -14,7 +14,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from enhancer.cli import jsonlog
-from enhancer.cli.commands import doctor, generate, init, plugins, recommend, refresh, serve, spend, store, training
+from enhancer.cli.commands import (
+    density,
+    doctor,
+    generate,
+    init,
+    plugins,
+    recommend,
+    refresh,
+    serve,
+    spend,
+    store,
+    training,
+)
 from enhancer.cli.failures import INTERRUPTED, guarded, scrub
 from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
 from enhancer.plugin_host import load_plugins
@@ -28,7 +40,7 @@ _HELP = """LLM-written profiles of items and users: embed them offline, fuse the
 
 Start with `enhancer demo`, or run `enhancer init` in the folder that holds your tables.
 """
-_MODULES = (init, doctor, generate, refresh, spend, training, recommend, serve, store, plugins)
+_MODULES = (init, doctor, generate, refresh, spend, training, density, recommend, serve, store, plugins)
 
 
 def build_app(manager: PluginManager) -> typer.Typer:

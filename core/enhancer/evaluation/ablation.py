@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from enhancer.errors import ConfigError, EvaluationError, did_you_mean
-from enhancer.evaluation.executor import Executor
+from enhancer.evaluation.executor import Executor, check_arms
 from enhancer.evaluation.judging.comparing import compare_arms
 from enhancer.evaluation.judging.controls import controls_by_arm
 from enhancer.evaluation.judging.left_out import compare_left_out
@@ -20,8 +20,6 @@ from enhancer.evaluation.judging.verdict import verdicts
 from enhancer.evaluation.measuring.content_baselines import CONTENT_PANEL, content_inputs, measure_mean_vectors
 from enhancer.evaluation.measuring.panels import first_cut_off
 from enhancer.evaluation.measuring.split_facts import split_facts
-from enhancer.evaluation.measuring.views import training_data
-from enhancer.evaluation.running.preconditions import check_task
 from enhancer.evaluation.running.references import measure_references
 from enhancer.evaluation.running.runs import RunRequest
 from enhancer.evaluation.running.search import search as search_arms
@@ -84,7 +82,7 @@ def run_ablation(
         raise ConfigError(f"baseline {baseline!r} is not an arm", hint=did_you_mean(baseline, names))
     if len(set(seeds)) < len(seeds) or not seeds:
         raise EvaluationError(f"need at least one seed, and distinct ones, not {list(seeds)}")
-    _check_arms(experiment, arms)
+    check_arms(experiment, arms)
     started = time.perf_counter()
     executor = Executor(experiment, cache, workers, on_epoch, on_run)
     listener(Progress("ablate", 0, len(arms) * len(seeds), {"run": "reference"}))
@@ -168,16 +166,6 @@ def _new_items(
         items=cold / (len(views.warm_items) + cold),
         taken=1 - len(views.warm_test.users) / everything.interactions,
     )
-
-
-def _check_arms(experiment: Experiment, arms: Sequence[Arm]) -> None:
-    """Raise an error for an arm that cannot be trained or measured."""
-    views = experiment.views
-    for arm in arms:
-        backbone = experiment.make_backbone(arm)
-        experiment.make_fuser(arm).check(backbone, arm.fuser)
-        data = training_data(views.split, sides=experiment.sides, labelled="labels" in backbone.takes)
-        check_task(backbone, data, views, experiment.metrics)
 
 
 def _search(

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from enhancer.evaluation.measuring.views import training_data
 from enhancer.evaluation.running.fitting import TrainingMonitor
+from enhancer.evaluation.running.preconditions import check_task
 from enhancer.evaluation.running.prepared_run import PreparedRun
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.experiment import Experiment
     from enhancer.evaluation.running.fitting import EpochCallback
     from enhancer.evaluation.running.run_cache import RunCache
@@ -96,3 +99,18 @@ class Executor:
             run = PreparedRun.of(self.experiment, request, self.cache).load()
             if run is not None:
                 yield request, run
+
+
+def check_arms(experiment: Experiment, arms: Sequence[Arm]) -> None:
+    """Check that every arm can be trained and measured, before anything is trained.
+
+    Raises:
+        FusionError: The fuser and the backbone of an arm cannot work together.
+        ConfigError: Data, backbone and metrics do not go together.
+    """
+    views = experiment.views
+    for arm in arms:
+        backbone = experiment.make_backbone(arm)
+        experiment.make_fuser(arm).check(backbone, arm.fuser)
+        data = training_data(views.split, sides=experiment.sides, labelled="labels" in backbone.takes)
+        check_task(backbone, data, views, experiment.metrics)

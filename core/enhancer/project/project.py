@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from enhancer.evaluation import Ablation
     from enhancer.evaluation.diagnosing.checks import DiagnosticCheck
     from enhancer.evaluation.diagnosing.diagnosis import Diagnosis
+    from enhancer.evaluation.frontier.density import Density
+    from enhancer.evaluation.frontier.shares import Order
     from enhancer.features import GenerationReport, Plan
     from enhancer.features.refresh import Changes, RefreshReport
     from enhancer.plugin_host import PluginManager
@@ -326,6 +328,36 @@ class Project:
 
         with run_events(self.parts, "ablate") as run, self.parts.pinned():
             return ablate(self.parts, run, listener=listener, report=report, sections=sections, title=title)
+
+    def density(
+        self,
+        *,
+        listener: Listener = silent,
+        seeds: int | None = None,
+        shares: Sequence[float] = (0.1, 0.25, 0.5),
+        orders: Sequence[Order] = ("rarest", "commonest", "random"),
+        report: Path | str | None = "density.html",
+    ) -> Density:
+        """Measure what the stored texts bring against what they cost, on one split. Writes nothing to the store.
+
+        Args:
+            listener: Called with progress events.
+            seeds: Training runs of each rung; by default those of ``[evaluation]``, but at most two.
+            shares: Shares of the catalogue that are tried, between 0 and 1; none tries all of it alone.
+            orders: Which items come first in a share.
+            report: File of the page, relative to the project's folder, with a CSV file beside it; None writes none.
+
+        Raises:
+            ConfigError: The fuser uses no vectors, or a share is not between 0 and 1.
+            StoreError: The store has no vectors of items.
+            FusionError: Backbone and fuser cannot work together; raised before any training.
+            EvaluationError: Profiles or texts of users may have been written from held-out interactions.
+        """
+        from enhancer.project.buying.density import density
+        from enhancer.project.run_events import run_events
+
+        with run_events(self.parts, "density") as run, self.parts.pinned():
+            return density(self.parts, run, listener=listener, seeds=seeds, shares=shares, orders=orders, report=report)
 
     def run(self, *, listener: Listener = silent, confirm: Confirm | None = None) -> RunReport:
         """Generate, train and ablate."""

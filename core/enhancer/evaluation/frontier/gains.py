@@ -1,6 +1,4 @@
-"""Measure what a set of generated texts gains over its controls on one stratum, with bounds, and per dollar.
-
-Used by ``enhancer density`` for each rung of its ladder, and by ``enhancer spend`` for each stratum that it may buy:
+"""Measure what one arm gains over another on one stratum, with errors over users and seeds, and over all its controls.
 
 >>> from enhancer.evaluation.frontier.gains import Worth, gain_between  # doctest: +SKIP
 >>> worth = Worth({  # doctest: +SKIP
@@ -10,10 +8,8 @@ Used by ``enhancer density`` for each rung of its ladder, and by ``enhancer spen
 ... })
 >>> worth.bound()  # worth buying if this is positive  # doctest: +SKIP
 0.0061
->>> worth.per_dollar(cost_usd=1.75)  # doctest: +SKIP
-0.0035
 
-Runs are those of one arm, one for each seed, as :func:`~enhancer.evaluation.executor.Executor.run` returns them; both
+Runs are those of one arm, one for each seed, as :meth:`enhancer.evaluation.executor.Executor.run` returns them; both
 arms have the same seeds. :mod:`~enhancer.evaluation.frontier.prices` has what records cost.
 """
 
@@ -88,7 +84,45 @@ class Gain:
         return float(quantile(self.df, p))
 
 
-def gain_between(arm: Sequence[ArmRun], control: Sequence[ArmRun], stratum: str, metric: str) -> Gain:
+@dataclass(frozen=True, slots=True)
+class SeedNoise:
+    """What training anew with another seed changes in the difference of two arms."""
+
+    variance: float
+    """Variance of the difference of one seed, averaged over users."""
+    df: int
+    """Degrees of freedom of its estimate."""
+
+
+def seed_noise(arms: Sequence[Sequence[ArmRun]], stratum: str, metric: str) -> SeedNoise | None:
+    """Estimate the noise of seeds from many arms together, which a few seeds of two arms tell too little of.
+
+    It is taken to be the same for all: twice the residual variance of arms × seeds after the effects of arms and of
+    seeds, which arms share (a randomised block design).
+
+    Args:
+        arms: Runs of each arm, all with the same seeds.
+        stratum: Name of the stratum.
+        metric: Name such as ``ndcg@10``.
+
+    Returns:
+        None with fewer than two arms or seeds.
+    """
+    values = np.array([[run.scores[stratum].mean(metric) for run in _in_order(runs)] for runs in arms])
+    if values.ndim != 2 or min(values.shape) < 2:
+        return None
+    df = (values.shape[0] - 1) * (values.shape[1] - 1)
+    residuals = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + values.mean()
+    return SeedNoise(2 * float((residuals**2).sum()) / df, df)
+
+
+def _in_order(runs: Sequence[ArmRun]) -> list[ArmRun]:
+    return sorted(runs, key=lambda run: run.seed)
+
+
+def gain_between(
+    arm: Sequence[ArmRun], control: Sequence[ArmRun], stratum: str, metric: str, noise: SeedNoise | None = None
+) -> Gain:
     """Compare the runs of two arms, seed by seed and user by user.
 
     Args:
@@ -96,6 +130,7 @@ def gain_between(arm: Sequence[ArmRun], control: Sequence[ArmRun], stratum: str,
         control: Runs of the other arm with the same seeds, in any order.
         stratum: Name of the stratum, such as ``all``, ``tail`` or ``cold``.
         metric: Name such as ``ndcg@10``.
+        noise: Noise of seeds, estimated from more arms; None estimates it from these two.
 
     Raises:
         ValueError: The seeds differ.
@@ -105,14 +140,14 @@ def gain_between(arm: Sequence[ArmRun], control: Sequence[ArmRun], stratum: str,
     if sorted(run.seed for run in arm) != sorted(others):
         raise ValueError("both arms need the same seeds")
     sign = direction(metric)
-    pairs = [(run.scores[stratum], others[run.seed].scores[stratum]) for run in sorted(arm, key=lambda run: run.seed)]
+    pairs = [(run.scores[stratum], others[run.seed].scores[stratum]) for run in _in_order(arm)]
     if all(metric in one.values for one, _ in pairs):
-        return gain_of(sign * np.stack([one.values[metric] - two.values[metric] for one, two in pairs]))
+        return gain_of(sign * np.stack([one.values[metric] - two.values[metric] for one, two in pairs]), noise)
     # A metric of labelled pairs is no mean over users.
-    return gain_of(sign * np.array([[one.mean(metric) - two.mean(metric)] for one, two in pairs]))
+    return gain_of(sign * np.array([[one.mean(metric) - two.mean(metric)] for one, two in pairs]), noise)
 
 
-def gain_of(differences: NDArray[np.float64]) -> Gain:
+def gain_of(differences: NDArray[np.float64], noise: SeedNoise | None = None) -> Gain:
     r"""Estimate a mean difference and its standard error over both users and seeds.
 
     Users and seeds are crossed random effects: with :math:`s_u^2` the variance of the users' means over seeds and
@@ -122,6 +157,7 @@ def gain_of(differences: NDArray[np.float64]) -> Gain:
 
     Args:
         differences: float64 ``[m, n]``: difference by seed and user.
+        noise: Noise of seeds, in place of :math:`s_s^2`; None estimates it from the differences.
 
     >>> result = gain_of(np.array([[0.1, 0.3], [0.2, 0.4]]))
     >>> round(result.delta, 3), round(result.error, 4), round(result.df, 2)
@@ -129,11 +165,14 @@ def gain_of(differences: NDArray[np.float64]) -> Gain:
     """
     m, n = differences.shape
     by_seed = differences.mean(axis=1) if n else np.zeros(m)
-    parts = [
-        (float(np.var(means, ddof=1)) / len(means), len(means) - 1)
-        for means in (by_seed, differences.mean(axis=0))
-        if len(means) > 1
-    ]
+    by_user = differences.mean(axis=0)
+    parts: list[tuple[float, float]] = []
+    if n > 1:
+        parts.append((float(np.var(by_user, ddof=1)) / n, n - 1))
+    if noise is not None:
+        parts.append((noise.variance / m, noise.df))
+    elif m > 1:
+        parts.append((float(np.var(by_seed, ddof=1)) / m, m - 1))
     squared = sum(part for part, _ in parts)
     df = None
     if parts:
@@ -168,16 +207,6 @@ class Worth:
     def p(self) -> float:
         """One-sided p-value of there being no gain over at least one of the controls."""
         return max((gain.p for gain in self.over.values()), default=1.0)
-
-    def per_dollar(self, cost_usd: float | None, alpha: float = ALPHA) -> float | None:
-        """Return the bound per dollar: the least that a dollar brings. None if the cost is unknown.
-
-        What gains and costs nothing is worth infinitely much per dollar.
-        """
-        if cost_usd is None:
-            return None
-        bound = self.bound(alpha)
-        return bound / cost_usd if cost_usd > 0 else math.copysign(math.inf, bound) if bound else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the gain over each control as JSON values."""

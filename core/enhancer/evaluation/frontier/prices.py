@@ -13,8 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from enhancer.contracts.llm import Price
     from enhancer.contracts.record import Kind, Record
@@ -112,10 +116,12 @@ class RecordPrices:
             completion_tokens: None if unknown.
             guessed: Whether the tokens are estimates.
         """
-        by_tokens = False
-        if not usd and self.price is not None and prompt_tokens is not None and completion_tokens is not None:
-            usd = (prompt_tokens * self.price.input + completion_tokens * self.price.output) / 1e6
-            by_tokens = True
+        price, by_tokens = self.price, False
+        if not usd and price is not None:
+            by_tokens = prompt_tokens is not None and completion_tokens is not None
+            usd = None if price.input or price.output else 0.0  # unknown tokens of a free model are free
+            if prompt_tokens is not None and completion_tokens is not None:
+                usd = (prompt_tokens * price.input + completion_tokens * price.output) / 1e6
         return Cost(
             records=1,
             usd=usd,
@@ -125,23 +131,62 @@ class RecordPrices:
             estimated=int(guessed),
         )
 
-    def by_id(self, store: FeatureStore, ids: Sequence[str], kind: Kind, aspects: Iterable[str]) -> dict[str, Cost]:
-        """Return the cost of all records of some aspects together, by id; ids without a record are left out.
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Costs of the records of one aspect, row by row; see :meth:`read`."""
+
+    usd: NDArray[np.float64]
+    """float64 ``[n]``: NaN if unknown; 0 for a row without a record, as in all columns."""
+    prompt_tokens: NDArray[np.float64]
+    completion_tokens: NDArray[np.float64]
+    records: NDArray[np.int64]
+    """int64 ``[n]``: number of records."""
+    priced: NDArray[np.int64]
+    estimated: NDArray[np.int64]
+
+    @classmethod
+    def read(
+        cls, store: FeatureStore, ids: Sequence[str], kind: Kind, aspects: Iterable[str], prices: RecordPrices
+    ) -> CostTable:
+        """Read what the records of some aspects cost together.
 
         Args:
             store: The store.
-            ids: Ids of the entities.
+            ids: Ids of the entities, in the order of the rows.
             kind: ``"item"`` or ``"user"``.
-            aspects: Aspects as they are stored; that of the profile is empty.
+            aspects: Aspects as they are stored, such as those of all samples of a note; that of the profile is empty.
+            prices: Prices of records.
         """
-        found: dict[str, Cost] = {}
+        floats, counts = np.zeros((3, len(ids))), np.zeros((3, len(ids)), np.int64)
         for aspect in aspects:
             for start in range(0, len(ids), _CHUNK):
-                for record in store.get(ids[start : start + _CHUNK], kind=kind, aspect=aspect):
-                    if record is not None:
-                        cost = self.of(record)
-                        found[record.id] = found[record.id] + cost if record.id in found else cost
-        return found
+                found = store.get(ids[start : start + _CHUNK], kind=kind, aspect=aspect)
+                for row, record in enumerate(found, start):
+                    if record is None:
+                        continue
+                    cost = prices.of(record)
+                    known = (cost.usd, cost.prompt_tokens, cost.completion_tokens)
+                    floats[:, row] += [np.nan if value is None else value for value in known]
+                    counts[:, row] += (cost.records, cost.priced, cost.estimated)
+        return cls(*floats, *counts)
+
+    def sum(self, rows: NDArray[np.bool_] | None = None) -> Cost:
+        """Return the cost of some rows together; None for all."""
+        chosen = slice(None) if rows is None else rows
+
+        def known(values: NDArray[np.float64]) -> float | None:
+            sum_ = float(values[chosen].sum())
+            return None if np.isnan(sum_) else sum_
+
+        return Cost(
+            records=int(self.records[chosen].sum()),
+            usd=known(self.usd),
+            prompt_tokens=known(self.prompt_tokens),
+            completion_tokens=known(self.completion_tokens),
+            priced=int(self.priced[chosen].sum()),
+            estimated=int(self.estimated[chosen].sum()),
+        )
 
 
 def total(costs: Iterable[Cost]) -> Cost:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from markupsafe import Markup
+
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
@@ -30,9 +32,18 @@ class ReportLists:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportFigures:
+    """Plots side by side."""
+
+    figures: Sequence[tuple[str, str, Markup]]
+    """Title, description and SVG of each."""
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportSection:
     """A section of the report."""
 
     title: str
     text: str = ""
-    blocks: Sequence[ReportTable | ReportLists] = ()
+    blocks: Sequence[ReportTable | ReportLists | ReportFigures] = ()

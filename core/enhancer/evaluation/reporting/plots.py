@@ -6,15 +6,14 @@ Every function returns markup that is safe to embed, since all outside text pass
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
+
+from enhancer.evaluation.reporting.svg import WIDTH, axis, cut, document, dot, segment, text, tick_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-WIDTH = 360
 _LEFT, _RIGHT = 92, 66
 _ROW = 30
 
@@ -66,33 +65,33 @@ def gains(rows: Sequence[GainRow], label: str) -> str:
     ends = [0.0]
     for row in rows:
         ends += [row.delta, *row.seeds, *(row.interval or ()), *(row.users or ())]
-    x, ticks, decimals = _axis(min(ends), max(ends), _LEFT, WIDTH - _RIGHT)
+    x, ticks, decimals = axis(min(ends), max(ends), _LEFT, WIDTH - _RIGHT)
     height = _ROW * len(rows) + 34
     bottom = height - 26
     parts = _grid(x, ticks, decimals, bottom, signed=True)
-    parts.append(_line(x(0), 4, x(0), bottom, "zero"))
+    parts.append(segment(x(0), 4, x(0), bottom, "zero"))
     for number, row in enumerate(rows):
         y = 4 + _ROW * (number + 0.5)
         parts.append(_label(row.label, y))
         if row.users is not None:
-            parts.append(_line(x(row.users[0]), y, x(row.users[1]), y, f"thin k{row.colour}"))
+            parts.append(segment(x(row.users[0]), y, x(row.users[1]), y, f"thin k{row.colour}"))
         if row.interval is not None:
-            parts.append(_line(x(row.interval[0]), y, x(row.interval[1]), y, f"thick k{row.colour}"))
-        parts += [_dot(x(value), y - 8, 1.8, f"seed k{row.colour}") for value in row.seeds]
+            parts.append(segment(x(row.interval[0]), y, x(row.interval[1]), y, f"thick k{row.colour}"))
+        parts += [dot(x(value), y - 8, 1.8, f"seed k{row.colour}") for value in row.seeds]
         title = f"{row.label}: {row.delta:+.4f}"
         if row.interval is not None:
             title += f", over seeds {row.interval[0]:+.4f} to {row.interval[1]:+.4f}"
         if row.users is not None:
             title += f", over users {row.users[0]:+.4f} to {row.users[1]:+.4f}"
-        parts.append(_dot(x(row.delta), y, 4.5, f"point k{row.colour}{' hollow' if row.hollow else ''}", title))
+        parts.append(dot(x(row.delta), y, 4.5, f"point k{row.colour}{' hollow' if row.hollow else ''}", title))
         parts.append(f'<text class="note" x="{WIDTH - 2}" y="{y + 4:.1f}" text-anchor="end">{text(row.note)}</text>')
-    return _svg(parts, height, label)
+    return document(parts, height, label)
 
 
 def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: str) -> str:
     """Draw values as bars from zero, with a dot for each seed and vertical reference lines."""
     top = max([value for row in rows for value in row.values] + [value for _, value in lines] + [1e-9])
-    x, ticks, decimals = _axis(0.0, top, _LEFT, WIDTH - _RIGHT)
+    x, ticks, decimals = axis(0.0, top, _LEFT, WIDTH - _RIGHT)
     start = 4 + 13 * len(lines)
     height = start + _ROW * len(rows) + 30
     bottom = height - 26
@@ -107,11 +106,11 @@ def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: 
             f'width="{max(x(mean) - x(0), 0.5):.1f}" height="16" rx="3">'
             f"<title>{text(row.label)}: {mean:.4f}</title></rect>"
         )
-        parts += [_dot(x(value), y, 1.8, "onbar") for value in row.values]
+        parts += [dot(x(value), y, 1.8, "onbar") for value in row.values]
         parts.append(f'<text class="note" x="{WIDTH - 2}" y="{y + 4:.1f}" text-anchor="end">{_short(mean)}</text>')
     # Each label has its own row, so that labels of close lines do not overlap, and lines pass behind labels.
     placed = list(enumerate(sorted(lines, key=lambda line: line[1])))
-    parts += [_line(x(value), 5 + 13 * place, x(value), bottom, "reference") for place, (_, value) in placed]
+    parts += [segment(x(value), 5 + 13 * place, x(value), bottom, "reference") for place, (_, value) in placed]
     for place, (name, value) in placed:
         at = x(value)
         anchor, shift = ("end", -4) if at > WIDTH / 2 else ("start", 4)
@@ -119,7 +118,7 @@ def levels(rows: Sequence[LevelRow], lines: Sequence[tuple[str, float]], label: 
             f'<text class="tick halo" x="{at + shift:.1f}" y="{11 + 13 * place}" text-anchor="{anchor}">'
             f"{text(name)} {_short(value)}</text>"
         )
-    return _svg(parts, height, label)
+    return document(parts, height, label)
 
 
 def pairs(
@@ -131,21 +130,21 @@ def pairs(
 ) -> str:
     """Draw a line for each seed, from the value of one arm to that of the other."""
     values = [*left[1], *right[1]]
-    y, ticks, decimals = _axis(min(values), max(values), 150, 18)
+    y, ticks, decimals = axis(min(values), max(values), 150, 18)
     at = (76.0, 204.0)
     parts = []
     for tick in ticks:
-        parts.append(_line(44, y(tick), 236, y(tick), "grid"))
+        parts.append(segment(44, y(tick), 236, y(tick), "grid"))
         parts.append(
-            f'<text class="tick" x="39" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, decimals)}</text>'
+            f'<text class="tick" x="39" y="{y(tick) + 3.5:.1f}" text-anchor="end">{tick_text(tick, decimals)}</text>'
         )
     for seed, a, b in zip(seeds, left[1], right[1], strict=True):
-        parts.append(_line(at[0], y(a), at[1], y(b), f"pair {'up' if b > a else 'down'} k{colour}"))
-        parts.append(_dot(at[0], y(a), 3, "point kb", f"{left[0]}/seed{seed}: {a:.4f}"))
-        parts.append(_dot(at[1], y(b), 3, f"point k{colour}", f"{right[0]}/seed{seed}: {b:.4f}"))
+        parts.append(segment(at[0], y(a), at[1], y(b), f"pair {'up' if b > a else 'down'} k{colour}"))
+        parts.append(dot(at[0], y(a), 3, "point kb", f"{left[0]}/seed{seed}: {a:.4f}"))
+        parts.append(dot(at[1], y(b), 3, f"point k{colour}", f"{right[0]}/seed{seed}: {b:.4f}"))
     for place, (name, _) in zip(at, (left, right), strict=True):
-        parts.append(f'<text class="label" x="{place}" y="172" text-anchor="middle">{text(_cut(name, 12))}</text>')
-    return _svg(parts, 180, label, width=240)
+        parts.append(f'<text class="label" x="{place}" y="172" text-anchor="middle">{text(cut(name, 12))}</text>')
+    return document(parts, 180, label, width=240)
 
 
 def curves(runs: Sequence[Curve], label: str, y_label: str) -> str:
@@ -153,16 +152,16 @@ def curves(runs: Sequence[Curve], label: str, y_label: str) -> str:
     xs, ys = [value for run in runs for value in run.x], [value for run in runs for value in run.y]
     if not xs:
         return ""
-    x, x_ticks, x_decimals = _axis(min(0.0, *xs), max(xs), 40, WIDTH - 10)
-    y, y_ticks, y_decimals = _axis(min(ys), max(ys), 172, 16)
+    x, x_ticks, x_decimals = axis(min(0.0, *xs), max(xs), 40, WIDTH - 10)
+    y, y_ticks, y_decimals = axis(min(ys), max(ys), 172, 16)
     parts = []
     for tick in y_ticks:
-        parts.append(_line(40, y(tick), WIDTH - 10, y(tick), "grid"))
+        parts.append(segment(40, y(tick), WIDTH - 10, y(tick), "grid"))
         parts.append(
-            f'<text class="tick" x="35" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, y_decimals)}</text>'
+            f'<text class="tick" x="35" y="{y(tick) + 3.5:.1f}" text-anchor="end">{tick_text(tick, y_decimals)}</text>'
         )
     parts += [
-        f'<text class="tick" x="{x(tick):.1f}" y="190" text-anchor="middle">{_number(tick, x_decimals)}</text>'
+        f'<text class="tick" x="{x(tick):.1f}" y="190" text-anchor="middle">{tick_text(tick, x_decimals)}</text>'
         for tick in x_ticks
     ]
     for run in runs:
@@ -171,10 +170,10 @@ def curves(runs: Sequence[Curve], label: str, y_label: str) -> str:
             f'<polyline class="curve k{run.colour}" points="{points}"><title>{text(run.label)}</title></polyline>'
         )
         kept = [(a, b) for a, b in zip(run.x, run.y, strict=True) if a == run.best]
-        parts += [_dot(x(a), y(b), 2.6, f"point k{run.colour}", f"{run.label}: {b:.4f} at {a:g}") for a, b in kept]
+        parts += [dot(x(a), y(b), 2.6, f"point k{run.colour}", f"{run.label}: {b:.4f} at {a:g}") for a, b in kept]
     parts.append(f'<text class="tick" x="40" y="9">{text(y_label)}</text>')
     parts.append(f'<text class="tick" x="{WIDTH - 10}" y="204" text-anchor="end">epoch</text>')
-    return _svg(parts, 208, label)
+    return document(parts, 208, label)
 
 
 def scatter(points: Sequence[tuple[str, str, float, float]], label: str, x_label: str, y_label: str) -> str:
@@ -186,58 +185,28 @@ def scatter(points: Sequence[tuple[str, str, float, float]], label: str, x_label
         x_label: Name of the x axis.
         y_label: Name of the y axis.
     """
-    x, x_ticks, x_decimals = _axis(0.0, max(point[2] for point in points), 44, WIDTH - 24)
-    y, y_ticks, y_decimals = _axis(min(point[3] for point in points), max(point[3] for point in points), 164, 22)
+    x, x_ticks, x_decimals = axis(0.0, max(point[2] for point in points), 44, WIDTH - 24)
+    y, y_ticks, y_decimals = axis(min(point[3] for point in points), max(point[3] for point in points), 164, 22)
     parts = []
     for tick in y_ticks:
-        parts.append(_line(44, y(tick), WIDTH - 10, y(tick), "grid"))
+        parts.append(segment(44, y(tick), WIDTH - 10, y(tick), "grid"))
         parts.append(
-            f'<text class="tick" x="39" y="{y(tick) + 3.5:.1f}" text-anchor="end">{_number(tick, y_decimals)}</text>'
+            f'<text class="tick" x="39" y="{y(tick) + 3.5:.1f}" text-anchor="end">{tick_text(tick, y_decimals)}</text>'
         )
     parts += [
-        f'<text class="tick" x="{x(tick):.1f}" y="190" text-anchor="middle">{_number(tick, x_decimals)}</text>'
+        f'<text class="tick" x="{x(tick):.1f}" y="190" text-anchor="middle">{tick_text(tick, x_decimals)}</text>'
         for tick in x_ticks
     ]
     for name, colour, a, b in points:
-        parts.append(_dot(x(a), y(b), 5, f"point k{colour}", f"{name}: {b:.4f} at {a:.4g}"))
+        parts.append(dot(x(a), y(b), 5, f"point k{colour}", f"{name}: {b:.4f} at {a:.4g}"))
         anchor, shift = ("end", -9) if x(a) > WIDTH * 0.6 else ("start", 9)
         parts.append(
             f'<text class="tick" x="{x(a) + shift:.1f}" y="{y(b) + 4:.1f}" text-anchor="{anchor}">'
-            f"{text(_cut(name, 16))}</text>"
+            f"{text(cut(name, 16))}</text>"
         )
     parts.append(f'<text class="tick" x="44" y="9">{text(y_label)}</text>')
     parts.append(f'<text class="tick" x="{WIDTH - 10}" y="204" text-anchor="end">{text(x_label)}</text>')
-    return _svg(parts, 208, label)
-
-
-def text(value: object) -> str:
-    """Escape a value for markup."""
-    return escape(str(value), quote=True)
-
-
-def _svg(parts: Sequence[str], height: float, label: str, width: float = WIDTH) -> str:
-    body = "".join(parts)
-    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{text(label)}">{body}</svg>'
-
-
-def _axis(low: float, high: float, start: float, end: float) -> tuple[Callable[[float], float], list[float], int]:
-    """Return a linear scale that covers the values with a margin, its round ticks, and their number of decimals."""
-    if high - low < 1e-9:
-        middle = abs(high) or 0.01
-        low, high = low - 0.05 * middle, high + 0.05 * middle
-    pad = 0.04 * (high - low)
-    low, high = (low if low == 0 else low - pad), high + pad
-    rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) + (1 if abs(step / power - 2.5) < 1e-9 else 0)
-    first = math.ceil(low / step - 1e-9)
-    ticks = [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
-
-    def scale(value: float) -> float:
-        return start + (value - low) / (high - low) * (end - start)
-
-    return scale, ticks, decimals
+    return document(parts, 208, label)
 
 
 def _grid(
@@ -249,42 +218,21 @@ def _grid(
     signed: bool = False,
     top: float = 4,
 ) -> list[str]:
-    parts = [_line(x(tick), top, x(tick), bottom, "grid") for tick in ticks]
+    parts = [segment(x(tick), top, x(tick), bottom, "grid") for tick in ticks]
     parts += [
         f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 14:.1f}" text-anchor="middle">'
-        f"{_number(tick, decimals, signed=signed)}</text>"
+        f"{tick_text(tick, decimals, signed=signed)}</text>"
         for tick in ticks
     ]
     return parts
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _dot(x: float, y: float, r: float, kind: str, title: str = "") -> str:
-    inner = f"<title>{text(title)}</title>" if title else ""
-    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{r}">{inner}</circle>'
-
-
 def _label(name: str, y: float) -> str:
     return (
         f'<text class="label" x="{_LEFT - 10}" y="{y + 4:.1f}" text-anchor="end">'
-        f"{text(_cut(name, 13))}<title>{text(name)}</title></text>"
+        f"{text(cut(name, 13))}<title>{text(name)}</title></text>"
     )
-
-
-def _cut(name: str, length: int) -> str:
-    return name if len(name) <= length else name[: length - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _short(value: float) -> str:
     return f"{value:.4f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.4f}"
-
-
-def _number(value: float, decimals: int, *, signed: bool = False) -> str:
-    shown = f"{value:.{decimals}f}"
-    if float(shown) == 0:
-        return "0"
-    shown = f"+{shown}" if signed and value > 0 else shown
-    return shown.replace("0.", ".", 1).replace("-", "\N{MINUS SIGN}") if abs(value) < 1 else shown

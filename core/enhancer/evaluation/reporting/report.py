@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enhancer.errors import EvaluationError
@@ -12,6 +11,7 @@ from enhancer.evaluation.judging.formatting import format_change, format_number,
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 from enhancer.evaluation.reporting.cards import verdict_card
+from enhancer.evaluation.reporting.environment import template
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
 from enhancer.evaluation.reporting.sections import (
     beyond_accuracy_table,
@@ -25,6 +25,7 @@ from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from enhancer.evaluation.judging.findings import Finding
     from enhancer.evaluation.judging.result import Ablation
@@ -97,16 +98,7 @@ def render_report(
     gallery: Gallery | None = None,
 ) -> str:
     """Return the page as text; see :func:`write_report`."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         title=title,
         sections=sections,
         gallery=gallery,

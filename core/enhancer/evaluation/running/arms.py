@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from enhancer.config import Settings
     from enhancer.config.inputs import Input
+    from enhancer.evaluation.frontier.shares import CatalogueShare
 
 TEXT_ARM, PLACEBO_ARM = "text", "placebo"
 """Reserved arm names, which are not names of fusers."""
@@ -40,6 +41,8 @@ class Arm:
     """Name of the backbone, if it was chosen for this arm; None for that of ``[backbone]``."""
     left_out: Input | None = None
     """The text that it lacks of the inputs of ``[embedder]``; None for an arm of its own."""
+    kept: CatalogueShare | None = None
+    """Items that keep their generated texts; the others have their raw text alone. None for all items."""
 
     @property
     def configured(self) -> Arm:
@@ -65,7 +68,7 @@ class Arm:
     @property
     def _recipe(self) -> tuple[object, ...]:
         options = (dict(self.fuser_options), dict(self.backbone_options))
-        return (self.fuser, self.backbone, *options, self.inputs, self.shuffle)
+        return (self.fuser, self.backbone, *options, self.inputs, self.shuffle, self.kept)
 
 
 def resolve_arms(

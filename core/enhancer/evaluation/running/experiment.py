@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from enhancer.config.inputs import TEXT
 from enhancer.contracts.training import SemanticVectors
 from enhancer.errors import EvaluationError
+from enhancer.evaluation.frontier.shares import needs_text, without_unbought
 from enhancer.evaluation.measuring.panels import Panel, make_panels
 from enhancer.evaluation.measuring.views import Views, training_data
 from enhancer.evaluation.running.preconditions import check_metrics
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone, TrainingData
     from enhancer.contracts.features import Sides
     from enhancer.contracts.fuser import Fuser
+    from enhancer.contracts.training import View
     from enhancer.evaluation.measuring.strata import ItemGroup
     from enhancer.evaluation.measuring.views import SplitLike
     from enhancer.evaluation.running.arms import Arm
@@ -122,6 +125,8 @@ class Experiment:
         if arm.shuffle:
             items = shuffled(items, seed)
             users = None if users is None else shuffled(users, seed)
+        if arm.kept is not None:
+            items = self._bought(arm, items, views, seed)
         if self.pool is not None:
             users = self.pool(items)
         return training_data(self.views.split, users, items, views, sides=self.sides, labelled=labelled)
@@ -129,6 +134,15 @@ class Experiment:
     def item_vectors(self, inputs: tuple[Input, ...]) -> FloatMatrix:
         """Return the vectors of all items, float32 ``[n_items, d]``."""
         return self._tables(inputs).items
+
+    def _bought(self, arm: Arm, items: FloatMatrix, views: Sequence[View], seed: int) -> FloatMatrix:
+        """Return item vectors as if generated texts had been bought for a share of the catalogue alone."""
+        assert arm.kept is not None
+        text = None
+        if any(needs_text(view.name) for view in views):
+            text = self.item_vectors((TEXT,))
+            text = shuffled(text, seed) if arm.shuffle else text
+        return without_unbought(items, views, arm.kept.kept(self.views.popularity), text)
 
     def _tables(self, inputs: tuple[Input, ...]) -> SemanticVectors:
         if inputs not in self._vectors:

@@ -26,14 +26,16 @@ def pool(
     """
     width = item_vectors.shape[1]
     total = np.zeros((n_users, width), np.float64)
-    # Sum and mean have the same direction, and the length is normalised below. Chunks bound the memory of the copy.
+    # Sum and mean have the same direction, and the length is normalised below. A loop over users is several times as
+    # fast as one reduceat over all rows, whose copy has to be in float64. Steps bound the memory of a user's rows.
     order = np.argsort(users, kind="stable")
+    owners, first = np.unique(users[order], return_index=True)
+    ends = np.append(first, len(order))[1:]
     step = max(1, (1 << 22) // max(width, 1))
-    for start in range(0, len(order), step):
-        rows = order[start : start + step]
-        owners, first = np.unique(users[rows], return_index=True)
-        if width:
-            total[owners] += np.add.reduceat(item_vectors[items[rows]].astype(np.float64), first, axis=0)
+    for owner, begin, end in zip(owners.tolist(), first.tolist(), ends.tolist(), strict=True):
+        for start in range(begin, end, step):
+            rows = items[order[start : min(start + step, end)]]
+            total[owner] += np.add.reduce(item_vectors[rows], axis=0, dtype=np.float64)
     length = np.linalg.norm(total, axis=1, keepdims=True)
     # Opposite vectors cancel up to rounding errors, whose direction means nothing.
     safe = np.where(length > 1e-9, length, np.inf)

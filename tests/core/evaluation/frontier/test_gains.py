@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 from scipy import stats
 
-from enhancer.evaluation.frontier.gains import Gain, Worth, gain_between, gain_of
+from enhancer.evaluation.frontier.gains import Gain, Worth, gain_between, gain_of, seed_noise
 
 
 def test_equal_seeds_leave_the_paired_t_test_over_users():
@@ -48,7 +48,7 @@ def test_a_single_value_has_no_interval_and_proves_nothing():
     assert gain.interval() is None
     assert gain.bound() == -math.inf
     assert gain.p == 1.0
-    assert Worth({"ids": gain}).per_dollar(1.0) == -math.inf
+    assert Worth({"ids": gain}).bound() == -math.inf
 
 
 def test_equal_differences_are_certain():
@@ -71,9 +71,7 @@ def test_worth_is_the_weakest_of_all_controls():
     worth = Worth({"ids": strong, "text": weak, "placebo": strong})
     assert worth.bound() == weak.bound() < 0
     assert worth.p == weak.p
-    assert Worth({"ids": strong}).per_dollar(2.0) == pytest.approx(strong.bound() / 2)
-    assert Worth({"ids": strong}).per_dollar(None) is None
-    assert Worth({"ids": strong}).per_dollar(0.0) == math.inf
+    assert Worth({}).bound() == -math.inf
 
 
 def test_runs_are_paired_by_seed_and_a_lower_loss_is_a_gain(ablation):
@@ -85,3 +83,18 @@ def test_runs_are_paired_by_seed_and_a_lower_loss_is_a_gain(ablation):
     assert spread == pytest.approx(comparison.paired.sd)
     with pytest.raises(ValueError, match="same seeds"):
         gain_between(runs["beside"][1:], runs["none"], "all", "ndcg@10")
+
+
+def test_noise_of_seeds_from_all_arms_is_that_of_the_differences(ablation):
+    arms = [[run for run in ablation.runs if run.arm == name] for name in ("none", "beside", "text", "placebo")]
+    noise = seed_noise(arms, "all", "ndcg@10")
+    values = np.array([[run.scores["all"].mean("ndcg@10") for run in runs] for runs in arms])
+    pairs = [np.var(values[i] - values[j], ddof=1) for i in range(4) for j in range(i)]
+    assert noise.variance == pytest.approx(np.mean(pairs))  # the mean variance of all differences of two arms
+    assert noise.df == 3 * 2
+    assert seed_noise(arms[:1], "all", "ndcg@10") is None
+    assert seed_noise([runs[:1] for runs in arms], "all", "ndcg@10") is None
+    gain = gain_between(arms[1], arms[0], "all", "ndcg@10", noise)
+    alone = gain_between(arms[1], arms[0], "all", "ndcg@10")
+    assert gain.delta == alone.delta
+    assert gain.error**2 - noise.variance / 3 == pytest.approx(alone.error**2 - np.var(alone.seeds, ddof=1) / 3)

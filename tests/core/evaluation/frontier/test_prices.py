@@ -7,7 +7,7 @@ import pytest
 
 from enhancer.contracts.llm import Price
 from enhancer.contracts.record import Record
-from enhancer.evaluation.frontier.prices import Cost, RecordPrices, total
+from enhancer.evaluation.frontier.prices import Cost, CostTable, RecordPrices, total
 
 PRICE = Price(input=1.0, output=2.0)
 
@@ -28,6 +28,8 @@ def record(**fields):
         ({}, None, None),
         ({"cost_usd": 0.0, "prompt_tokens": 100, "completion_tokens": 50}, PRICE, 200e-6),
         ({"cost_usd": 0.0, "prompt_tokens": 100, "completion_tokens": 50}, Price(0.0, 0.0), 0.0),
+        ({"cost_usd": 0.0}, PRICE, None),
+        ({"cost_usd": 0.0}, Price(0.0, 0.0), 0.0),
     ],
 )
 def test_the_recorded_cost_counts_and_otherwise_tokens_times_price(fields, price, usd):
@@ -57,8 +59,10 @@ def test_all_aspects_of_an_item_cost_together(tmp_path):
 
     store = load_plugins().create("store", "sqlite", {"path": "features"}, Context(root=tmp_path))
     store.put([record(aspect="mood", cost_usd=0.1), record(aspect="plot", cost_usd=0.2), record(id="2", cost_usd=None)])
-    prices = RecordPrices(None)
-    assert prices.by_id(store, ["1", "2", "3"], "item", ["mood", "plot"])["1"].usd == pytest.approx(0.3)
-    assert prices.by_id(store, ["1", "2", "3"], "item", [""])["2"].usd is None
-    assert "3" not in prices.by_id(store, ["1", "2", "3"], "item", ["", "mood"])
+    table = CostTable.read(store, ["1", "2", "3"], "item", ["mood", "plot"], RecordPrices(None))
+    assert table.sum().usd == pytest.approx(0.3)
+    assert table.records.tolist() == [2, 0, 0]
+    profiles = CostTable.read(store, ["1", "2", "3"], "item", [""], RecordPrices(None))
+    assert (profiles.sum().usd, profiles.sum().records) == (None, 1)
+    assert profiles.sum(np.array([True, False, True])).usd == 0.0
     store.close()

@@ -1,0 +1,1 @@
+"""Weigh generated texts against what they cost."""
