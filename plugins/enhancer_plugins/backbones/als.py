@@ -35,6 +35,8 @@ _FLAT = Flatness(window=2, tolerance=1e-3, may_rise=True)
 """The loss is the squared error of observed pairs alone, which may rise while the whole objective falls."""
 
 
+_ROUNDS_ALONE = 3
+"""Epochs without a prior. Form and strength of a prior follow from embeddings, which have to take shape before."""
 _DRAWN_ROWS = 8192
 """Rows that are drawn at once."""
 _KINDS: tuple[Kind, Kind] = ("user", "item")
@@ -78,7 +80,7 @@ class ALS(Backbone):
         + \lambda \sum_i (|U_i| + \alpha_0 n_\text{users}) \|y_i\|^2
 
     The weights :math:`w` are 1, or halve with the age of the interaction and have the mean 1. :math:`|I_u|` and
-    :math:`|U_i|` are sums of weights. A fuser may expect embeddings from vectors: from the second epoch on, the
+    :math:`|U_i|` are sums of weights. A fuser may expect embeddings from vectors: from the fourth epoch on, the
     penalty is then on the distance from them, times the fuser's strength.
     """
 
@@ -114,7 +116,7 @@ class ALS(Backbone):
         history: list[dict[str, float]] = []
         for epoch in range(1, own.epochs + 1):
             started = time.perf_counter()
-            loss = model.train_epoch(prior=epoch > 1)
+            loss = model.train_epoch(prior=epoch > _ROUNDS_ALONE)
             if not np.isfinite(loss):
                 raise DivergenceError(f"{self.display_name} diverged: the loss of epoch {epoch} is {loss}")
             metric = None
@@ -171,7 +173,7 @@ class _Factorisation:
         deviation = options.init_std / np.sqrt(options.dim)
         self.users = _drawn(random, data.n_users, options.dim, deviation)
         self.items = _drawn(random, data.n_items, options.dim, deviation)
-        self._kept: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._kept: tuple[NDArray[np.float32], NDArray[np.float32], set[Kind]] | None = None
 
     def train_epoch(self, *, prior: bool) -> float:
         """Solve all users, then all items; return the mean squared error of the observed pairs before the items.
@@ -202,12 +204,12 @@ class _Factorisation:
     def keep(self) -> None:
         """Remember the factors as the best."""
         self._kept = None  # before the copies need memory
-        self._kept = self.users.copy(), self.items.copy()
+        self._kept = self.users.copy(), self.items.copy(), set(self._under_prior)
 
     def restore(self) -> None:
         """Return to the factors that were kept last, if any."""
         if self._kept is not None:
-            self.users, self.items = self._kept
+            self.users, self.items, self._under_prior = self._kept
             self._kept = None
 
     def factors(self) -> Factors:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from enhancer.contracts import Dense, Fuser, Fusion, Mixture, Options, Placement, WideInput
+from enhancer.contracts import Fuser, Fusion, Mixture, Options, Placement, WideInput
 from enhancer.contracts.placement import LEAK
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class _Adaptor(Fusion):
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del embeddings
         experts = (*self._experts["shared"], *self._experts[kind])
-        gate: Dense = self._gates[kind].layers()[0]
-        return Placement((Mixture(gate, tuple(expert.layers() for expert in experts)),))
+        (gate,) = self._semantics.of_raw(self._gates[kind].layers())
+        return Placement((Mixture(gate, tuple(self._semantics.of_raw(expert.layers()) for expert in experts)),))
 
     def state(self) -> dict[str, torch.Tensor]:
         return {name: t for prefix, part in self._networks() for name, t in part.state(prefix).items()}

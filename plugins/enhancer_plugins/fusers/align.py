@@ -146,7 +146,7 @@ class _Alignment(Fusion):
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         if self._options.unseen == "mlp":
             norm = (self._options.unseen_length or 1.0) * float(np.linalg.norm(embeddings, axis=1).mean())
-            return Placement(self._map.layers(), norm=norm)
+            return Placement(self._semantics.of_raw(self._map.layers()), norm=norm)
         return self._semantics.host.fitted_placement(kind, embeddings, length=self._options.unseen_length)
 
     def state(self) -> dict[str, torch.Tensor]:

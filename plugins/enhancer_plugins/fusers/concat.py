@@ -30,7 +30,7 @@ class ConcatOptions(Options):
 
 
 class Concat(Fuser):
-    """Semantic vectors, raw or projected, beside the embeddings.
+    """Semantic vectors, raw or projected, beside the embeddings. Inputs of different length are given the same one.
 
     The semantic columns are part of the served factors.
     """
@@ -46,20 +46,24 @@ class Concat(Fuser):
         import torch
 
         from enhancer_plugins.training.run import generator
+        from enhancer_plugins.training.semantic_vectors import view_scale
 
         assert data.user_vectors is not None
         assert data.item_vectors is not None
-        users = torch.from_numpy(np.asarray(data.user_vectors, np.float32)).to(device) * self.options.scale
-        items = torch.from_numpy(np.asarray(data.item_vectors, np.float32)).to(device) * self.options.scale
+        even = view_scale(data)
+        scale = np.full(data.item_vectors.shape[1], self.options.scale, np.float32)
+        scale *= 1 if even is None else even
+        users = torch.from_numpy(data.user_vectors * scale).to(device)
+        items = torch.from_numpy(data.item_vectors * scale).to(device)
         if self.options.projection is None:
-            return _Raw(users, items, self.options.scale)
+            return _Raw(users, items, scale)
         ds, width = users.shape[1], self.options.projection
         weight = torch.randn(ds, width, generator=generator(seed, "concat")) / math.sqrt(width)
-        return _Projected(users, items, self.options.scale, weight.to(device))
+        return _Projected(users, items, scale, weight.to(device))
 
 
 class _Raw(Fusion):
-    def __init__(self, users: torch.Tensor, items: torch.Tensor, scale: float) -> None:
+    def __init__(self, users: torch.Tensor, items: torch.Tensor, scale: NDArray[np.float32]) -> None:
         self._wide = WideInput(users, items, constant=True)
         self._scale = scale
 
@@ -69,11 +73,13 @@ class _Raw(Fusion):
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del kind, embeddings
         width = self._wide.items.shape[1]
-        return Placement((Dense(np.eye(width, dtype=np.float32) * self._scale, np.zeros(width, np.float32)),))
+        return Placement((Dense(np.diag(self._scale), np.zeros(width, np.float32)),))
 
 
 class _Projected(Fusion):
-    def __init__(self, users: torch.Tensor, items: torch.Tensor, scale: float, weight: torch.Tensor) -> None:
+    def __init__(
+        self, users: torch.Tensor, items: torch.Tensor, scale: NDArray[np.float32], weight: torch.Tensor
+    ) -> None:
         self._users, self._items, self._scale, self._weight = users, items, scale, weight
 
     def parameters(self) -> Iterable[torch.Tensor]:
@@ -88,7 +94,7 @@ class _Projected(Fusion):
 
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del kind, embeddings
-        weight = self._weight.detach().cpu().numpy() * np.float32(self._scale)
+        weight = self._weight.detach().cpu().numpy() * self._scale[:, None]
         return Placement((Dense(weight, np.zeros(weight.shape[1], np.float32)),))
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -89,7 +89,7 @@ class _Projection(Fusion):
 
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         del kind, embeddings
-        return Placement(self._mlp.layers(), norm=self._length)
+        return Placement(self._semantics.of_raw(self._mlp.layers()), norm=self._length)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {**self._mlp.state(), "random": self._loss.random.get_state()}

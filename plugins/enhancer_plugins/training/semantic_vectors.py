@@ -18,6 +18,40 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
 
 
+_BLOCK_ROWS = 8192
+"""Rows whose lengths are computed at once."""
+
+
+def view_scale(data: TrainingData) -> NDArray[np.float32] | None:
+    """Return factors of the columns of vectors that give all views the same length, and whole rows the length one.
+
+    No view then drowns another, and several side by side weigh as much as one alone, for which the defaults of fusers
+    are meant.
+
+    Args:
+        data: Vectors and views. The length of a view is the root mean square over users and items that have it.
+
+    Returns:
+        float32 ``[ds]``; None with a single view, which stays as it is.
+    """
+    if len(data.views) <= 1:
+        return None
+    squares, counts = np.zeros(len(data.views)), np.zeros(len(data.views))
+    for vectors in (data.user_vectors, data.item_vectors):
+        for start in range(0, 0 if vectors is None else len(vectors), _BLOCK_ROWS):
+            assert vectors is not None
+            for number, view in enumerate(data.views):
+                part = np.asarray(vectors[start : start + _BLOCK_ROWS, view.columns], np.float32)
+                squares[number] += float(np.einsum("nw,nw->", part, part, dtype=np.float64))
+                counts[number] += np.count_nonzero(part.any(axis=1))
+    lengths = np.sqrt(squares / np.maximum(counts, 1))
+    scale = np.zeros(data.views[-1].stop, np.float32)
+    for view, length in zip(data.views, lengths, strict=True):
+        if length > 0:
+            scale[view.columns] = 1 / (length * np.sqrt(np.count_nonzero(lengths)))
+    return scale
+
+
 class SemanticVectors:
     """Semantic vectors of users and items, without torch.
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from enhancer_plugins.training.semantic_vectors import SemanticVectors
+from enhancer.contracts import Dense
+from enhancer_plugins.training.semantic_vectors import SemanticVectors, view_scale
 
 if TYPE_CHECKING:
     from enhancer.contracts import TrainingData
@@ -15,21 +16,30 @@ if TYPE_CHECKING:
 
 
 class Semantics:
-    """Semantic vectors of users and items as tensors.
+    """Semantic vectors of users and items as tensors, in which no input is longer than another.
 
     Attributes:
-        host: The same vectors in numpy, with the placement by regression.
-        vectors: float32 ``[n, ds]`` by kind.
+        host: The vectors as they are, in numpy, with the placement by regression.
+        vectors: float32 ``[n, ds]`` by kind; the columns of each input are scaled so that all have the same length.
         known: bool ``[n]`` by kind: entities with both a vector and a training interaction.
         dim: ``ds``.
     """
 
     def __init__(self, data: TrainingData, device: str, options: RegressionOptions | None = None) -> None:
         self.host = SemanticVectors(data, options)
+        self._scale = view_scale(data)
         self.vectors: dict[Kind, torch.Tensor] = {
-            kind: torch.from_numpy(rows).to(device) for kind, rows in self.host.vectors.items()
+            kind: torch.from_numpy(rows if self._scale is None else rows * self._scale).to(device)
+            for kind, rows in self.host.vectors.items()
         }
         self.known: dict[Kind, torch.Tensor] = {
             kind: torch.from_numpy(mask).to(device) for kind, mask in self.host.known.items()
         }
         self.dim = self.host.dim
+
+    def of_raw(self, layers: tuple[Dense, ...]) -> tuple[Dense, ...]:
+        """Return layers that map vectors as they are to what the given layers map :attr:`vectors` to."""
+        if self._scale is None:
+            return layers
+        first, *rest = layers
+        return Dense(first.weight * self._scale[:, None], first.bias, first.activation), *rest

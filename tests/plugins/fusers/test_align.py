@@ -130,7 +130,7 @@ def test_unseen_nodes_are_placed_where_trained_ones_like_them_are():
     trained = np.unique(data.items)
     where = np.random.default_rng(3).standard_normal((data.item_vectors.shape[1], 8)).astype(np.float32)
     rows = data.item_vectors @ where
-    fusions = (build(unseen="regression", unseen_length=length) for length in (None, 1.0))
+    fusions = (build(unseen="regression", regression="linear", unseen_length=length) for length in (None, 1.0))
     natural, placed = (fusion.place("item", rows[trained])(data.item_vectors) for fusion in fusions)
     known = np.any(data.item_vectors != 0, axis=1)
     lengths = np.linalg.norm(rows, axis=1)

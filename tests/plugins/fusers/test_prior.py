@@ -62,9 +62,20 @@ def test_a_strong_prior_decides_where_embeddings_come_to_rest():
 def test_embeddings_that_were_solved_for_under_the_prior_are_not_adjusted_again():
     data, fuser = planted().data, Recorder(np.zeros(16))
     fit(fuser)
-    assert {kind for name, kind, _ in fuser.calls if name == "settle"} == {"user"}
+    begun = next(place for place, (name, *_) in enumerate(fuser.calls) if name == "expect")
+    assert {kind for name, kind, _ in fuser.calls[begun:] if name == "settle"} == {"user"}
     rows = {kind: shape[0] for name, kind, shape in fuser.calls if name == "expect"}
     assert rows == {"user": len(np.unique(data.users)), "item": len(np.unique(data.items))}
+
+
+def test_the_best_embeddings_are_adjusted_if_they_were_solved_for_without_the_prior():
+    """Validation prefers the first epoch, in which there is no prior yet."""
+    fuser = Recorder(np.zeros(16))
+    als = ALS(ALSOptions(dim=16, epochs=8, eval_every=1, patience=6), Context())
+    fitted = als.fit_checked(planted().data, fuser, seed=0, monitor=RecordingMonitor(metrics=[1.0, 0.0]))
+    assert fitted.best_epoch == 1
+    assert any(name == "expect" for name, *_ in fuser.calls)
+    assert [kind for name, kind, _ in fuser.calls if name == "settle"][-2:] == ["user", "item"]
 
 
 def test_vectors_with_meaning_are_a_stronger_prior_than_shuffled_ones():
@@ -74,7 +85,9 @@ def test_vectors_with_meaning_are_a_stronger_prior_than_shuffled_ones():
     told = data.item_vectors @ random.standard_normal((data.item_vectors.shape[1], 4))
     shuffled = told.copy()
     shuffled[known] = random.permutation(told[known])
-    meaning, none = (build(data).expect("item", rows[trained].astype(np.float32)) for rows in (told, shuffled))
+    meaning, none = (
+        build(data, regression="linear").expect("item", rows[trained].astype(np.float32)) for rows in (told, shuffled)
+    )
     assert meaning.strength[known].min() > 3
     assert none.strength[known].max() < 1.3
     np.testing.assert_allclose(meaning.mean[known], told[known], atol=0.2 * np.abs(told).max())
