@@ -23,6 +23,7 @@ def plan(result: Mapping[str, Any]) -> str:
             ("entities", count(result["entities"])),
             ("cached", count(result["cached"])),
             ("to generate", count(result["to_generate"])),
+            *_notes(result, "notes to write"),
             ("in quarantine", count(result["quarantined"])),
             *_unless_zero(result),
             ("calls", count(result["requests"])),
@@ -57,6 +58,7 @@ def generation(result: Mapping[str, Any]) -> str:
             ("entities", count(result["entities"])),
             ("cached", count(result["cached"])),
             ("generated", count(result["generated"])),
+            *_notes(result, "notes written"),
             ("embedded", count(result["embedded"])),
             ("in quarantine", count(result["quarantined"])),
             *_unless_zero(result),
@@ -67,6 +69,11 @@ def generation(result: Mapping[str, Any]) -> str:
             ("time", duration(result["seconds"])),
         ]
     )
+
+
+def _notes(result: Mapping[str, Any], label: str) -> list[tuple[str, str]]:
+    """Return the number of notes, if entities have several."""
+    return [(label, count(result["notes"]))] if "notes" in result else []
 
 
 def _unless_zero(result: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -217,7 +217,7 @@ class LLMConfig(UseConfig):
     seed: int | None = None
     """Sampling seed, for providers that support one."""
     max_tokens: int = Field(default=400, ge=1)
-    """Largest number of completion tokens for one entity."""
+    """Largest number of completion tokens for one profile or note of an entity."""
     concurrency: int = Field(default=32, ge=1)
     """Largest number of concurrent calls."""
     items_per_request: int = Field(default=1, ge=1)
