@@ -9,35 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from generation import GenerationProject, entities, profile_of
+from generation import GenerationProject, entities
 from loopback import Behaviour, LoopbackServer, Script, fails, returns
+from reviewed import BUDGET, LONG, Said, index_of, is_note, write
 
-from enhancer.config import Settings
-from enhancer.data import Interactions, Split
-from enhancer.data.reviews.index import ReviewIndex
 from enhancer.errors import BudgetError, CircuitOpenError, ConfigError, RequestError
 from enhancer.harness.journal.journal import Journal
-
-Said = dict[int, list[str]]
-"""Texts of the reviews of each item, by different users."""
-LONG = {0: [f"viewer {n} says {'aye ' * 80}" for n in range(40)], 1: ["a gem", "a bore"]}
-BUDGET = {"reviews_budget": 2000, "condense_calls": 60}
-
-
-def is_note(body: Mapping[str, Any]) -> bool:
-    return str(body["messages"][0]["content"]).startswith("You condense")
-
-
-def write(body: Mapping[str, Any]) -> str:
-    """Return a note that names the first line that it is about, or a profile."""
-    prompt = body["messages"][1]["content"]
-    if not is_note(body):
-        return json.dumps(profile_of("films"))
-    first = re.search(r"^- (.{12,24})", prompt, re.MULTILINE)
-    assert first is not None
-    return json.dumps({"profile": f"condensed[{first.group(1).strip()}] and others"})
 
 
 @pytest.fixture
@@ -51,26 +29,7 @@ def bench(tmp_path: Path, llm_server: LoopbackServer, said: Said) -> GenerationP
     llm_server.script = Script(default=Behaviour(answer=write))
     made = GenerationProject(tmp_path, llm_server.url, entities(3))
     made.prompts = {"item": {"template": "item/reviews", **BUDGET}}
-    items = [str(n) for n in range(3)]
-
-    def index() -> ReviewIndex:
-        rows = [(f"u{n}", str(item), n, text) for item, texts in said.items() for n, text in enumerate(texts)]
-        users = sorted({user for user, *_ in rows})
-        path = tmp_path / "reviews.jsonl"
-        path.write_text(
-            "".join(json.dumps({"user_id": u, "item_id": i, "timestamp": t, "text": x}) + "\n" for u, i, t, x in rows)
-        )
-        train = Interactions(
-            users,
-            items,
-            np.array([users.index(user) for user, *_ in rows], np.int32),
-            np.array([int(item) for _, item, *_ in rows], np.int32),
-        )
-        nothing = train.take(np.zeros(len(rows), bool))
-        empty = np.zeros(0, np.int32)
-        return ReviewIndex(path, Settings().data.columns, Split(train, nothing, nothing, empty, empty))
-
-    made.reviews = index
+    made.reviews = index_of(said, tmp_path)
     return made
 
 
@@ -269,16 +228,6 @@ def test_an_aspect_without_reviews_does_not_wait_for_them(bench: GenerationProje
     assert bench.generate().quarantined == 1
     assert sorted(record.aspect for record in bench.store.scan() if record.id == "0") == ["summary"]
     assert sorted(record.aspect for record in bench.store.scan() if record.id == "1") == ["reception", "summary"]
-
-
-def test_batch_jobs_use_notes_that_are_written_and_otherwise_say_how_to_get_them(
-    bench: GenerationProject, llm_server: LoopbackServer
-) -> None:
-    with pytest.raises(ConfigError, match="batch jobs do not condense reviews") as error:
-        bench.pipeline().generate_offline()
-    assert error.value.hint is not None
-    assert "condense_calls = 0" in error.value.hint
-    assert not llm_server.bodies
 
 
 def test_a_template_without_a_table_of_reviews_is_refused_before_any_call(

@@ -18,6 +18,7 @@ import random
 from typing import TYPE_CHECKING
 
 from enhancer.errors import BudgetError, StoreError
+from enhancer.features.generating.condensing import NoteFailure
 from enhancer.features.generating.generation_run import LONGEST_WAIT, SHORTEST_WAIT, GenerationRun
 from enhancer.features.generating.grouping import bundles
 from enhancer.features.generating.known_answers import settle
@@ -79,6 +80,8 @@ class BatchRun(GenerationRun):
         limit: Largest number of new entities to ask about.
     """
 
+    _waits_for_notes = False
+
     def __init__(
         self,
         services: RunServices,
@@ -121,6 +124,10 @@ class BatchRun(GenerationRun):
     @property
     def _spent(self) -> UsageTotals | None:
         return None if self._connection is None else self._connection.spent
+
+    @property
+    def _left_to_ask(self) -> int | None:
+        return self._new_left
 
     @property
     def _incomplete(self) -> bool:
@@ -280,6 +287,26 @@ class BatchRun(GenerationRun):
                     await self._request(part)
                 return
             await self._quarantine(group[0], _TOO_LARGE, transient=False, pending=True)
+
+    async def _ask_note(self, task: EntityTask) -> NoteFailure | None:
+        jobs = self._journal.batch_jobs
+        past = await self._in_thread(jobs.failed_requests, [task.input_hash])
+        failure = _permanent_failure(past.get(task.input_hash, []), self._rounds)
+        if failure is not None:
+            await asyncio.wrap_future(jobs.clear_failed_requests([task.input_hash]))
+            return NoteFailure(*failure)
+        congested = self._connection is not None and self._connection.collector.queue_full
+        if self._abandon or congested or self._unaffordable is not None:
+            await self._defer([task])
+            return None
+        try:
+            await self._connected().submitter.write([task])
+        except OverBudgetError as short:
+            self._unaffordable = short.max_cost
+            await self._defer([task])
+        except RequestTooLargeError:
+            return NoteFailure(_TOO_LARGE, transient=False)
+        return None
 
     async def _withdraw(self, group: list[EntityTask]) -> None:
         """Defer entities that count as pending."""

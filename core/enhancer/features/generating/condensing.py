@@ -49,6 +49,8 @@ class FilledRows(NamedTuple):
     """Rows whose notes could not be written, by the id of the item."""
     later: dict[str, list[ToAsk]]
     """Rows whose notes are not written now, because no more items may be asked about."""
+    pending: dict[str, list[ToAsk]]
+    """Rows whose notes are in batch jobs."""
 
 
 class ReviewCondenser:
@@ -57,7 +59,9 @@ class ReviewCondenser:
     Args:
         journal: Keeps the notes.
         notes: How they are asked for.
-        ask: Asks for a note; the run then calls :meth:`answered` or :meth:`failed`.
+        ask: Asks for a note, or returns why it cannot.
+        waits: Whether to wait for answers, for which the run calls :meth:`answered` or :meth:`failed`. Otherwise a
+            later pass over the tables finds them in the journal.
         generator: Returns the generator that asks, once there is one.
         retry: Whether to ask again for notes that failed before ``started``.
         started: Time at which the run began.
@@ -68,7 +72,8 @@ class ReviewCondenser:
         journal: Journal,
         notes: ReviewNotes,
         *,
-        ask: Callable[[EntityTask], Awaitable[None]],
+        ask: Callable[[EntityTask], Awaitable[NoteFailure | None]],
+        waits: bool,
         generator: Callable[[], Generator | None],
         retry: bool,
         started: str,
@@ -76,6 +81,7 @@ class ReviewCondenser:
         self._journal = journal
         self._notes = notes
         self._ask = ask
+        self._waits = waits
         self._generator = generator
         self._retry = retry
         self._started = started
@@ -109,7 +115,7 @@ class ReviewCondenser:
         future = self._waiting.pop(task.input_hash, None)
         if future is None:
             return False
-        self._usage[task.input_hash] = task.usage
+        self._charge(task)
         if not future.done():
             future.set_result(result)
         return True
@@ -133,11 +139,13 @@ class ReviewCondenser:
         open_rows = [row for row in rows if row.input_hash in claimed and settle("item", row, paid)[1] == "ask_again"]
         trees = await asyncio.to_thread(self._notes.trees, [(row.id, row.prompt) for row in open_rows])
         now = dict(islice(trees.items(), limit))
-        notes, failures = await self.write(now)
-        filled = FilledRows([], {}, {})
+        self._usage.clear()
+        notes, failures, pending = await self.write(now)
+        filled = FilledRows([], {}, {}, {})
         showing = [row for row in open_rows if row.id in trees and trees[row.id].stand_in in row.prompt]
         needing = set(map(id, showing))
-        surcharges = self._surcharges(now, Counter(row.id for row in showing))
+        ready = {id_: tree for id_, tree in now.items() if id_ not in failures and id_ not in pending}
+        surcharges = self._surcharges(ready, Counter(row.id for row in showing))
         for row in rows:
             if id(row) not in needing:
                 filled.rows.append(row)
@@ -145,6 +153,8 @@ class ReviewCondenser:
                 filled.failed.setdefault(row.id, (failures[row.id], []))[1].append(row)
             elif row.id not in now:
                 filled.later.setdefault(row.id, []).append(row)
+            elif row.id in pending:
+                filled.pending.setdefault(row.id, []).append(row)
             else:
                 prompt = trees[row.id].fill(row.prompt, notes)
                 filled.rows.append(row._replace(prompt=prompt, surcharge=surcharges[row.id].pop()))
@@ -158,10 +168,13 @@ class ReviewCondenser:
             for node in tree:
                 if (usage := self._usage.pop(node.input_hash, None)) is not None:
                     total.add(usage)
+                    self.written += not self._waits  # those that were waited for are counted
             shares[id_] = total.shares(rows[id_])
         return shares
 
-    async def write(self, trees: Mapping[str, NoteTree]) -> tuple[dict[str, str], dict[str, NoteFailure]]:
+    async def write(
+        self, trees: Mapping[str, NoteTree]
+    ) -> tuple[dict[str, str], dict[str, NoteFailure], Container[str]]:
         """Write all notes of some items, level by level.
 
         A note that the model refuses, or fails to write in the form asked for, is left out. An item fails if none of
@@ -171,30 +184,39 @@ class ReviewCondenser:
             trees: The notes of each item, by id.
 
         Returns:
-            Notes by input hash, and the items that failed, by id.
+            Notes by input hash, the items that failed, by id, and the items that wait for notes.
         """
         notes: dict[str, str] = {}
         failures: dict[str, NoteFailure] = {}
+        waiting: set[str] = set()
         for depth in range(max((len(tree.levels) for tree in trees.values()), default=0)):
             todo: dict[str, EntityTask] = {}
             for id_, tree in trees.items():
                 for node in tree.levels[depth] if depth < len(tree.levels) else ():
-                    prompt = self._notes.context.prompt(node, notes)
-                    if prompt:
+                    if not waiting.isdisjoint(node.children):
+                        waiting.add(node.input_hash)
+                    elif prompt := self._notes.context.prompt(node, notes):
                         todo[node.input_hash] = self._task(id_, node.input_hash, prompt)
             for input_hash, result in (await self._write_level(todo)).items():
-                if isinstance(result, str):
+                if result is None:
+                    waiting.add(input_hash)
+                elif isinstance(result, str):
                     notes[input_hash] = result
                 else:
                     failures[input_hash] = result
-        self.left_out += sum(not failure.transient for failure in failures.values())
-        return notes, dict(_failed_items(trees, notes, failures))
+        pending = {id_ for id_, tree in trees.items() if any(node.input_hash in waiting for node in tree)}
+        failed = dict(_failed_items({id_: tree for id_, tree in trees.items() if id_ not in pending}, notes, failures))
+        for id_, tree in trees.items():
+            if id_ not in pending and id_ not in failed:
+                self.left_out += sum(node.input_hash in failures for node in tree)
+        return notes, failed, pending
 
     def _task(self, id_: str, input_hash: str, prompt: str) -> EntityTask:
         return EntityTask(Key("item", id_, NOTES_ASPECT), input_hash, prompt, self._notes.ask)
 
-    async def _write_level(self, todo: dict[str, EntityTask]) -> dict[str, str | NoteFailure]:
-        results: dict[str, str | NoteFailure] = {}
+    async def _write_level(self, todo: dict[str, EntityTask]) -> dict[str, str | NoteFailure | None]:
+        """Return the note of each task, or its failure; None if a later pass finds its answer."""
+        results: dict[str, str | NoteFailure | None] = {}
         wait = _SHORTEST_WAIT
         while todo:
             claimed = await asyncio.wrap_future(self._journal.claim(list(todo)))
@@ -208,11 +230,17 @@ class ReviewCondenser:
                     del todo[input_hash]
                 elif input_hash in claimed:
                     task = todo.pop(input_hash)
-                    asked[input_hash] = self._waiting[input_hash] = asyncio.get_running_loop().create_future()
-                    await self._ask(task if result is None else await self._anew(task))
+                    future: asyncio.Future[str | NoteFailure] = asyncio.get_running_loop().create_future()
+                    if self._waits:
+                        asked[input_hash] = self._waiting[input_hash] = future
+                    results[input_hash] = await self._ask(task if result is None else await self._anew(task))
+                elif not self._waits:
+                    results[input_hash] = None
+                    del todo[input_hash]
             await self._wait_for(asked)
             results |= {input_hash: future.result() for input_hash, future in asked.items()}
-            await asyncio.wrap_future(self._journal.unclaim(claimed))
+            # A job, and a request that waits for one, keep the claim.
+            await asyncio.wrap_future(self._journal.unclaim([one for one in claimed if results[one] is not None]))
             if todo:  # another process is asking for them
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
@@ -223,7 +251,13 @@ class ReviewCondenser:
         status = task.receive_all(paid)
         if status == "ask_again":
             return None
+        self._charge(task)
         return NoteFailure(task.error, transient=False) if task.answer is None else one_note(task.answer.profile)
+
+    def _charge(self, task: EntityTask) -> None:
+        """Keep what a note has cost, if this run has paid for it."""
+        if task.at >= self._started:
+            self._usage[task.input_hash] = task.usage
 
     def _asks_again(self, task: EntityTask) -> bool:
         """Whether a note failed before this run, and is to be asked for again."""

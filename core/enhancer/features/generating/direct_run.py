@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enhancer.contracts.record import Kind
+    from enhancer.features.generating.condensing import NoteFailure
     from enhancer.features.generating.connections import LLMConnection
     from enhancer.features.generating.generation_run import KnownSlice, RunServices
     from enhancer.features.generating.tally import EntityState
@@ -160,9 +161,10 @@ class DirectRun(GenerationRun):
             self._connection = self._connect(self)
             self._generating = asyncio.create_task(self._generate(self._connection.generator))
 
-    async def _ask_note(self, task: EntityTask) -> None:
+    async def _ask_note(self, task: EntityTask) -> NoteFailure | None:
         self._begin_asking()
         await self._groups.put([task])
+        return None
 
     async def _ask(self, bundle: list[EntityTask]) -> None:
         self._begin_asking()

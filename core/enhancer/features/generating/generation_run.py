@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from enhancer.contracts.record import Key
-from enhancer.errors import ConfigError, StoreError
-from enhancer.features.generating.condensing import FilledRows, ReviewCondenser
+from enhancer.errors import StoreError
+from enhancer.features.generating.condensing import FilledRows, NoteFailure, ReviewCondenser
 from enhancer.features.generating.grouping import Grouping
 from enhancer.features.generating.known_answers import all_hashes, quarantined_rows, settle
 from enhancer.features.generating.run_counts import RunCounts
@@ -96,6 +96,9 @@ class GenerationRun(ABC):
         services: Objects and options of the run.
     """
 
+    _waits_for_notes = True
+    """Whether notes on reviews are answered while the run waits for them."""
+
     def __init__(self, services: RunServices) -> None:
         self._specs = services.specs
         self._store = services.store
@@ -117,6 +120,7 @@ class GenerationRun(ABC):
                 self._journal,
                 notes,
                 ask=self._ask_note,
+                waits=self._waits_for_notes,
                 generator=lambda: self._generator,
                 retry=self._retry_quarantined,
                 started=self.counts.started,
@@ -222,21 +226,13 @@ class GenerationRun(ABC):
         """Whether the survey may stop, because no more entities may be asked about."""
         return False
 
-    async def _ask_note(self, task: EntityTask) -> None:
-        """Ask for a note on reviews.
-
-        Raises:
-            ConfigError: The run does not make such calls.
-        """
-        raise ConfigError(
-            f"not all reviews of item {task.key.id!r} fit into a prompt, and batch jobs do not condense reviews",
-            hint="run `enhancer generate` without --batch, which condenses them by direct calls; or set [prompts.item] "
-            "condense_calls = 0, which shows the most helpful reviews that fit",
-        )
+    @abstractmethod
+    async def _ask_note(self, task: EntityTask) -> NoteFailure | None:
+        """Ask for a note on reviews; return why it cannot be written, if that is known at once."""
 
     @property
     def _generator(self) -> Generator | None:
-        """Generator that asks for notes on reviews; None if there is none yet."""
+        """Generator whose answers to :meth:`_ask_note` are waited for; None if there is none yet."""
         return None
 
     def _stop(self, error: BaseException | None) -> None:
@@ -298,7 +294,7 @@ class GenerationRun(ABC):
         open_rows, failed = await self._without_quarantined(kind, rows)
         open_rows, pending = await self._without_pending(open_rows)
         known = await self._claim(open_rows)
-        filled = FilledRows(open_rows, {}, {})
+        filled = FilledRows(open_rows, {}, {}, {})
         if self._condenser is not None and kind == "item":
             filled = await self._condenser.fill(open_rows, known.claimed, known.paid, self._left_to_ask)
         asked = {own[0].id: own for own in rows_by_entity(filled.rows)}
@@ -314,6 +310,9 @@ class GenerationRun(ABC):
                     entity.unfinished = True
                     self._journal.unclaim(all_hashes(filled.later[id_]))
                     deferred += 1
+                if id_ in filled.pending:
+                    entity.pending = True
+                    self._journal.unclaim(all_hashes(filled.pending[id_]))
                 failure, rows = filled.failed.get(id_, (None, []))
                 for row in rows:
                     assert failure is not None
