@@ -66,7 +66,7 @@ def make_ladder(
 ) -> Ladder:
     """Return the rungs that can be measured on what is stored.
 
-    ``nothing``; ``text``, the raw text; each note alone; one note more at a time, in their order; all
+    ``nothing``; ``text``, the raw text; the profile and each note alone; one note more at a time, in their order; all
     notes as one text, if that has been embedded; everything; the configured inputs, if they are none of these; and
     shares of the catalogue with all notes. The raw text stands beside the notes wherever there is any, because it costs
     nothing.
@@ -79,8 +79,8 @@ def make_ladder(
         orders: Which items come first.
     """
     free: tuple[Input, ...] = (TEXT,) if TEXT in available else ()
-    there = [note for note in notes if note in available]
-    others = [PROFILE] if PROFILE in available and PROFILE not in notes else []
+    there = [note for note in notes if note in available and note != PROFILE]
+    others = [PROFILE] if PROFILE in available else []
     rungs = [Rung(name=NOTHING), *(Rung(name=TEXT, inputs=free) for _ in free)]
     rungs += [Rung(name=note, inputs=(*free, note)) for note in (*others, *there)]
     rungs += [Rung(name=f"{count} notes", inputs=(*free, *there[:count])) for count in range(2, len(there) + 1)]
