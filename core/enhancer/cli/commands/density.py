@@ -63,7 +63,7 @@ def render(result: Mapping[str, Any]) -> str:
     head = ["rung", "cost", "texts", *(f"{result['metric']} on {name}" if name == "all" else name for name in shown)]
     rows = [_row(rung, shown, result["unit"]) for rung in result["frontier"]]
     parts.append(table(head, rows, right=[1, 2]))
-    parts.append(prose("Gains over nothing, with 95% intervals over users and seeds. * on the frontier."))
+    parts.append(prose("Gains over nothing ± half of the 95% interval over users and seeds; * on the frontier."))
     parts += [prose(f"left out: {each['rung']}: {each['reason']}") for each in result["left_out"]]
     if result["missing"] is not None and result["missing"]["to_generate"]:
         missing = result["missing"]
@@ -90,7 +90,7 @@ def _gain(found: Mapping[str, Any]) -> str:
     if found["interval"] is None:
         return f"-{mark}"
     low, high = found["interval"]
-    return f"{found['gain']:+.4f} ({low:+.3f} to {high:+.3f}){mark}"
+    return f"{found['gain']:+.4f} ± {(high - low) / 2:.4f}{mark}"
 
 
 def _shares(text: str) -> list[float]:

@@ -50,9 +50,11 @@ def format_cost(cost: float | None, unit: Unit) -> str:
 def signed(value: float, digits: int = 4) -> str:
     """Format a gain.
 
-    >>> signed(0.01234), signed(-0.5)
-    ('+.0123', '−.5000')
+    >>> signed(0.01234), signed(-0.5), signed(-0.00001)
+    ('+.0123', '−.5000', '0')
     """
+    if abs(value) < 0.5 * 10**-digits:
+        return "0"
     shown = format_number(abs(value), digits)
     return f"{MINUS if value < 0 else '+'}{shown}"
 

@@ -18,6 +18,8 @@ class ReportTable:
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
     caption: str = ""
+    numeric: bool = False
+    """Whether cells are numbers: aligned right, and never broken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
+from enhancer.config.inputs import TEXT
 from enhancer.errors import EvaluationError
 from enhancer.evaluation.frontier.wording import format_cost, signed
-from enhancer.evaluation.judging.formatting import metric_label
+from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.reporting.blocks import ReportFigures, ReportSection, ReportTable
 from enhancer.evaluation.reporting.environment import template
 from enhancer.evaluation.reporting.frontier_plot import FrontierPoint, frontier_plot
@@ -129,6 +130,7 @@ def _points(result: Mapping[str, Any], stratum: str) -> list[FrontierPoint]:
                 interval=None if found["interval"] is None else tuple(found["interval"]),
                 on_frontier=found["on_frontier"],
                 placebo=found["gain"] - placebo["gain"] if placebo is not None and found["on_frontier"] else None,
+                named=rung["rung"] == TEXT,
                 colour="0" if rung["records"] else "t" if rung["inputs"] else _FREE,
             )
         )
@@ -164,7 +166,8 @@ def _numbers(result: Mapping[str, Any]) -> ReportSection:
         tokens = "unknown" if rung["tokens"] is None else f"{rung['tokens']:,}"
         rows.append([rung["rung"], cost, tokens, f"{rung['records']:,}", *(_cell(rung, name) for name in shown)])
     left_out = [[each["rung"], each["reason"]] for each in result["left_out"]]
-    tables = [ReportTable(["rung", "cost", "tokens", "texts", *(_TITLES[name] for name in shown)], rows)]
+    head = ["rung", "cost", "tokens", "texts", *(_TITLES[name] for name in shown)]
+    tables = [ReportTable(head, rows, numeric=True)]
     if left_out:
         tables.append(ReportTable(["left out", "why"], left_out))
     text = (
@@ -176,8 +179,8 @@ def _numbers(result: Mapping[str, Any]) -> ReportSection:
 
 def _cell(rung: Mapping[str, Any], stratum: str) -> str:
     found = rung["strata"][stratum]
-    if found["interval"] is None:
-        return "● " if found["on_frontier"] else ""
-    low, high = found["interval"]
     mark = "● " if found["on_frontier"] else ""
-    return f"{mark}{signed(found['gain'])} ({signed(low)} to {signed(high)})"
+    if found["interval"] is None:
+        return mark.strip()
+    low, high = found["interval"]
+    return f"{mark}{signed(found['gain'])} ± {format_number((high - low) / 2)}"

@@ -32,13 +32,15 @@ class FrontierPoint:
     placebo: float | None = None
     """Gain of shuffled vectors of the same width; None if they were not run."""
     colour: str = "0"
+    named: bool = False
+    """Whether it is named although it is not on the frontier."""
 
 
 def frontier_plot(points: Sequence[FrontierPoint], label: str, x_label: str, y_label: str) -> str:
     """Draw rungs by cost and gain.
 
-    A step line joins the rungs on the frontier, which are named; a hollow dot below one is its placebo. Others are
-    pale, without interval, and named by their tooltip.
+    A step line joins the rungs on the frontier, which are named; a hollow dot at the same cost is its placebo. Others
+    are pale, without interval, and named by their tooltip alone unless they are ``named``.
 
     Args:
         points: The rungs, that of nothing among them.
@@ -65,7 +67,8 @@ def frontier_plot(points: Sequence[FrontierPoint], label: str, x_label: str, y_l
     frontier = sorted((point for point in points if point.on_frontier), key=lambda point: (point.cost, point.gain))
     for point in points:
         if not point.on_frontier:
-            parts.append(dot(x(point.cost), y(point.gain), 3.4, "pale", _title(point, x_label)))
+            kind = f"point k{point.colour}" if point.named else "pale"
+            parts.append(dot(x(point.cost), y(point.gain), 3.4, kind, _title(point, x_label)))
     parts.append(_steps([(x(point.cost), y(point.gain)) for point in frontier], x(max(point.cost for point in points))))
     for point in frontier:
         at = x(point.cost)
@@ -76,7 +79,8 @@ def frontier_plot(points: Sequence[FrontierPoint], label: str, x_label: str, y_l
                 dot(at, y(point.placebo), 3.6, "point kp hollow", f"{point.label}, shuffled: {point.placebo:+.4f}")
             )
         parts.append(dot(at, y(point.gain), 5, f"point k{point.colour}", _title(point, x_label)))
-    parts += _labels([(x(point.cost), y(point.gain), point.label) for point in frontier])
+    named = [point for point in points if point.on_frontier or point.named]
+    parts += _labels([(x(point.cost), y(point.gain), point.label) for point in named])
     parts.append(f'<text class="tick" x="{_LEFT}" y="10">{text(y_label)}</text>')
     parts.append(
         f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_BOTTOM + 31}" text-anchor="end">{text(x_label)}</text>'
