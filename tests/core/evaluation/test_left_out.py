@@ -10,11 +10,12 @@ import pytest
 from enhancer.cli import results
 from enhancer.config import Settings
 from enhancer.errors import ConfigError
-from enhancer.evaluation import Arm, resolve_arms
+from enhancer.evaluation import Arm, Experiment, resolve_arms
 from enhancer.evaluation.frontier.gains import gain_of
 from enhancer.evaluation.judging.left_out import InputGain
 from enhancer.evaluation.reporting.report import render_report
 from enhancer.evaluation.reporting.sections import left_out_section
+from enhancer.evaluation.running import experiment
 
 ASPECTS = {"prompts": {"item": {"aspects": ["plot", "mood"]}}, "fuser": {"use": "beside"}}
 
@@ -137,3 +138,26 @@ def test_what_a_gain_says(differences, p, level, worth):
     gain = gain_of(np.array([differences, differences]))
     low, high = gain.interval()
     assert InputGain(gain=gain, p=p, relative=(low / level, high / level)).worth == worth
+
+
+def test_vectors_of_many_combinations_are_kept_within_limits(toys, world, monkeypatch):
+    split, vectors = world
+    asked = []
+
+    def features(inputs):
+        asked.append(inputs)
+        return None, np.hstack([vectors] * len(inputs))
+
+    def read(*combinations):
+        asked.clear()
+        made = Experiment.over(split, features, lambda _: toys["SVD"](), toys["make_fuser"], metrics=["ndcg@10"])
+        for inputs in combinations:
+            assert made.item_vectors(inputs).shape[1] == len(inputs) * vectors.shape[1]
+        return asked
+
+    one, two, both = ("plot",), ("mood",), ("plot", "mood")
+    assert read(one, two, both, one, two, both) == [one, two, both]
+    monkeypatch.setattr(experiment, "KEPT_BYTES", 2 * vectors.nbytes)
+    assert read(one, two, one, two, both, both, one, both) == [one, two, both, one, both]
+    monkeypatch.setattr(experiment, "KEPT_BYTES", 0)
+    assert read(one, one, two, one) == [one, two, one]

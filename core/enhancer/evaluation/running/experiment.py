@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.vectors import Features, FloatMatrix
 
+KEPT_BYTES = 2 << 30
+"""Largest size of the vectors that are kept for other arms, in bytes. Those of the present arm are kept in any case."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Reference:
@@ -74,7 +77,8 @@ class Experiment:
 
         Args:
             split: Train, validation and test part, shared by all arms.
-            features: Returns user and item vectors for a combination of embedded inputs. Called once per combination.
+            features: Returns user and item vectors for a combination of embedded inputs. Called once per combination,
+                and again for one that was let go of because all combinations together need too much memory.
             make_backbone: Returns a new backbone for an arm.
             make_fuser: Returns a new fuser for an arm.
             metrics: Names such as ``ndcg@10``. The first one drives early stopping and the verdict.
@@ -145,6 +149,14 @@ class Experiment:
         return without_unbought(items, views, arm.kept.kept(self.views.popularity), text)
 
     def _tables(self, inputs: tuple[Input, ...]) -> SemanticVectors:
-        if inputs not in self._vectors:
-            self._vectors[inputs] = SemanticVectors(*self.features(inputs))
-        return self._vectors[inputs]
+        found = self._vectors.pop(inputs, None)
+        if found is None:
+            found = SemanticVectors(*self.features(inputs))
+        self._vectors[inputs] = found  # the last one is the most recent
+        while len(self._vectors) > 1 and sum(map(_size, self._vectors.values())) > KEPT_BYTES:
+            del self._vectors[next(iter(self._vectors))]
+        return found
+
+
+def _size(vectors: SemanticVectors) -> int:
+    return vectors.items.nbytes + (0 if vectors.users is None else vectors.users.nbytes)
