@@ -12,7 +12,7 @@ from enhancer.config import Settings
 from enhancer.errors import ConfigError
 from enhancer.evaluation import Arm, Experiment, resolve_arms
 from enhancer.evaluation.frontier.gains import gain_of
-from enhancer.evaluation.judging.left_out import InputGain
+from enhancer.evaluation.judging.left_out import InputGain, compare_left_out
 from enhancer.evaluation.reporting.report import render_report
 from enhancer.evaluation.reporting.sections import left_out_section
 from enhancer.evaluation.running import experiment
@@ -122,6 +122,14 @@ def test_terminal_and_report_and_json_show_the_table(planted):
     panel = planted.to_json()["left_out"]["inputs"]["plot"]["panels"]["cold"]["ndcg@10"]
     assert panel["interval"][0] < panel["gain"] < panel["interval"][1]
     assert panel["worth"] == "earns"
+
+
+def test_one_seed_decides_nothing(planted):
+    lacking = Arm("without-plot", "beside", inputs=("text", "mood"), left_out="plot")
+    runs = [run for run in planted.runs if run.seed == 0]
+    found = compare_left_out([*planted.arms, lacking], runs, planted.findings, planted.metrics)
+    assert found.worth("plot") == "not decided"
+    assert found.verdict.endswith("not decided. One seed shows no noise of training: run several.")
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ class InputGain:
 
     @property
     def worth(self) -> Worth:
-        """What the gain says about the input."""
+        """What the gain says about the input; nothing is decided by one seed, which shows no noise of training."""
+        if len(self.gain.seeds) == 1:
+            return "not decided"
         if self.p < ALPHA:
             return "earns" if self.gain.delta > 0 else "costs"
         return "nothing" if self.relative is not None and self.relative[1] < SMALLEST else "not decided"
@@ -75,6 +77,10 @@ class LeftOut:
     @property
     def verdict(self) -> str:
         """Sentences about which inputs earn their keep. An input is judged beside all others that remain."""
+        label = metric_label(self.metric)
+        if any(len(one.gain.seeds) == 1 for name in self.gains for one in self._on_panels(name).values()):
+            reason = "One seed shows no noise of training: run several"
+            return f"Inputs, each left out in turn, by {label}: not decided. {reason}."
         sentences = [sentence for name in self.gains if (sentence := self._decided(name))]
         if idle := self._of("nothing"):
             most = max(one.relative[1] for name in idle for one in self._on_panels(name).values() if one.relative)
@@ -91,7 +97,7 @@ class LeftOut:
                 if len(spare) == 1
                 else f"Leave one of {enumerate_words(spare)} out, and compare the others again"
             )
-        return f"Inputs, each left out in turn, by {metric_label(self.metric)}: {'. '.join(sentences)}."
+        return f"Inputs, each left out in turn, by {label}: {'. '.join(sentences)}."
 
     def _of(self, worth: Worth) -> list[Input]:
         return [name for name in self.gains if self.worth(name) == worth]
