@@ -88,6 +88,8 @@ class ReviewCondenser:
         self._waiting: dict[str, asyncio.Future[str | NoteFailure]] = {}
         self._usage: dict[str, EntityUsage] = {}
         """What notes of the current slice have cost, by input hash, until the prompts that show them bear it."""
+        self._billed: set[int] = set()
+        """Hashes of the ids of items whose records bear what notes from batch jobs have cost."""
         self.written = 0
         """Notes that this run has paid for."""
         self.left_out = 0
@@ -136,7 +138,9 @@ class ReviewCondenser:
             paid: Paid answers by input hash.
             limit: Largest number of items to write notes for.
         """
-        open_rows = [row for row in rows if row.input_hash in claimed and settle("item", row, paid)[1] == "ask_again"]
+        status = {id(row): settle("item", row, paid)[1] for row in rows if row.input_hash in claimed}
+        open_rows = [row for row in rows if status.get(id(row)) == "ask_again"]
+        answered = [row for row in rows if status.get(id(row)) == "valid"]
         trees = await asyncio.to_thread(self._notes.trees, [(row.id, row.prompt) for row in open_rows])
         now = dict(islice(trees.items(), limit))
         self._usage.clear()
@@ -146,8 +150,11 @@ class ReviewCondenser:
         needing = set(map(id, showing))
         ready = {id_: tree for id_, tree in now.items() if id_ not in failures and id_ not in pending}
         surcharges = self._surcharges(ready, Counter(row.id for row in showing))
+        later_surcharges = {} if self._waits else await asyncio.to_thread(self._bills, answered)
         for row in rows:
-            if id(row) not in needing:
+            if id(row) in later_surcharges:
+                filled.rows.append(row._replace(surcharge=later_surcharges[id(row)]))
+            elif id(row) not in needing:
                 filled.rows.append(row)
             elif row.id in failures:
                 filled.failed.setdefault(row.id, (failures[row.id], []))[1].append(row)
@@ -171,6 +178,25 @@ class ReviewCondenser:
                     self.written += not self._waits  # those that were waited for are counted
             shares[id_] = total.shares(rows[id_])
         return shares
+
+    def _bills(self, rows: Sequence[ToAsk]) -> dict[int, EntityUsage]:
+        """Return what batch jobs of this run were paid for the notes in rows that are answered, by identity.
+
+        The notes were read in an earlier pass, for the request; the record is made in this one.
+        """
+        trees = self._notes.trees((row.id, row.prompt) for row in rows if hash(row.id) not in self._billed)
+        bills: dict[int, EntityUsage] = {}
+        for id_, tree in trees.items():
+            self._billed.add(hash(id_))
+            total = EntityUsage()
+            for input_hash, answers in self._journal.paid_answers([node.input_hash for node in tree]).items():
+                task = self._task(id_, input_hash, "")
+                task.receive_all(answers)
+                if task.at >= self._started:
+                    total.add(task.usage)
+            own = [row for row in rows if row.id == id_ and tree.stand_in in row.prompt]
+            bills |= {id(row): share for row, share in zip(own, total.shares(len(own)), strict=True)}
+        return bills
 
     async def write(
         self, trees: Mapping[str, NoteTree]
