@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from enhancer.cli import results
-from enhancer.evaluation.frontier.gains import gain_of
-from enhancer.evaluation.judging.memory import KnownItems, MemoryGain
+from enhancer.evaluation.judging.memory import KnownItems
 from enhancer.evaluation.measuring.panels import make_panels
 from enhancer.evaluation.measuring.strata import ItemGroup
 from enhancer.evaluation.measuring.views import Views
@@ -37,7 +36,7 @@ def judged(world, toys):
             toys["make_fuser"],
             arms=toys["arms"],
             seeds=(0, 1, 2),
-            metrics=["ndcg@10"],
+            metrics=["ndcg@5"],
             pool=toys["pooling"](split),
             **{"groups": ITEMS.groups} | more,
         )
@@ -55,19 +54,26 @@ def told_of_known(judged):
     return judged(known_only=True)
 
 
-def test_groups_are_strata_of_warm_and_of_held_out_items(world):
+def test_each_group_is_ranked_among_itself(world):
     views = Views(world[0])
     plain = {stratum.name for panel in make_panels(views) for stratum in panel.strata}
-    found = {s.name: s for panel in make_panels(views, groups=ITEMS.groups) for s in panel.strata}
+    found = {s.name: (panel, s) for panel in make_panels(views, ["ndcg@5"], ITEMS.groups) for s in panel.strata}
     assert found.keys() - plain == {"known", "unknown", "cold_known", "cold_unknown"}
     for whole, prefix in (("all", ""), ("cold", "cold_")):
-        assert len(found[f"{prefix}known"].pairs.users) + len(found[f"{prefix}unknown"].pairs.users) == len(
-            found[whole].pairs.users
-        )
-        assert KNOWN[found[f"{prefix}known"].pairs.items].all()
-        assert not KNOWN[found[f"{prefix}unknown"].pairs.items].any()
+        parts = [found[f"{prefix}{name}"] for name in ("known", "unknown")]
+        assert sum(len(stratum.pairs.users) for _, stratum in parts) == len(found[whole][1].pairs.users)
+        for (panel, stratum), members in zip(parts, (KNOWN, ~KNOWN), strict=True):
+            assert members[stratum.pairs.items].all()
+            assert set(panel.candidates) == {row for row in found[whole][0].candidates if members[row]}
+            assert stratum.n_items == len(panel.candidates)
+
+
+def test_a_group_that_fills_one_list_or_is_everything_is_left_out(world):
+    views = Views(world[0])
+    plain = {stratum.name for panel in make_panels(views) for stratum in panel.strata}
+    few = ItemGroup("few", "", np.arange(80) < 5)
     everything = ItemGroup("all-of-them", "", np.ones(80, np.bool_))
-    assert {s.name for panel in make_panels(views, groups=[everything]) for s in panel.strata} == plain
+    assert {s.name for p in make_panels(views, ["ndcg@10"], [few, everything]) for s in p.strata} == plain
 
 
 def test_groups_change_no_other_number(judged, told):
@@ -76,43 +82,37 @@ def test_groups_change_no_other_number(judged, told):
     assert {name: grouped[name] for name in plain} == plain
 
 
+def gains_of(ablation):
+    return {gain.panel: gain for gain in ablation.with_memory(ITEMS).memory.gains if gain.role == "ids alone"}
+
+
 def test_a_gain_from_all_items_stands_and_one_from_known_items_does_not(told, told_of_known):
-    whole = {gain.panel: gain for gain in told.with_memory(ITEMS).memory.gains if gain.role == "ids alone"}
-    part = {gain.panel: gain for gain in told_of_known.with_memory(ITEMS).memory.gains if gain.role == "ids alone"}
-    assert whole["cold"].share > 0.5
-    assert whole["cold"].without_known.interval()[0] > 0
-    assert part["cold"].without_known.delta < 0.2 * whole["cold"].without_known.delta
-
-
-def test_the_share_is_of_a_gain():
-    small, large, loss = (gain_of(np.full((2, 3), value)) for value in (0.01, 0.04, -0.02))
-
-    def share(whole, without):
-        return MemoryGain("cold", "a", "b", "raw text", whole, without).share
-
-    assert share(large, small) == pytest.approx(0.25)
-    assert share(small, loss) == pytest.approx(-2)
-    assert share(loss, small) is None
-    assert "0% of the gain stands" in MemoryGain("cold", "a", "b", "raw text", small, loss).words("ndcg@10")
+    whole, part = gains_of(told)["cold"], gains_of(told_of_known)["cold"]
+    assert whole.stands
+    assert whole.without_known.interval()[0] > 0
+    assert "the gain stands" in whole.words("ndcg@5")
+    assert part.without_known.delta < 0.2 * whole.without_known.delta
+    assert part.stands is not True
 
 
 def test_the_gain_is_the_difference_of_the_strata(told):
     found = told.with_memory(ITEMS).memory
     gain = next(gain for gain in found.gains if (gain.panel, gain.role) == ("cold", "raw text"))
     unknown = told.findings["cold_unknown"]
-    by_hand = unknown.mean("beside", "ndcg@10") - unknown.mean("text", "ndcg@10")
+    by_hand = unknown.mean("beside", "ndcg@5") - unknown.mean("text", "ndcg@5")
     assert gain.without_known.delta == pytest.approx(by_hand, abs=1e-9)
+    assert gain.levels[1] == unknown.mean("text", "ndcg@5")
     assert (found.known, found.unknown) == (40, 40)
 
 
 def test_it_is_said_in_words_in_the_report_and_on_the_terminal(told):
     ablation = told.with_memory(ITEMS)
     found = ablation.memory
-    assert "Without the 40 items that the LLM knows best, by its own word: over all items" in found.verdict
+    assert "Without the 40 items that the LLM knows best, by its own word, the other 40 ranked" in found.verdict
     assert "on items held out of training, beside gains +" in found.verdict
     assert ablation.verdict["memory"] == found.verdict
     shown = json.loads(json.dumps(ablation.to_json(), allow_nan=False))
-    assert shown["memory"]["gains"][0]["share"] is not None
+    assert shown["memory"]["gains"][0]["stands"] in (True, False, None)
     assert "Without the 40 items that the LLM knows best" in results.ablation(shown)
     page = render_report(ablation, sections=[memory_section(found)])
     assert "How much is memory?" in page

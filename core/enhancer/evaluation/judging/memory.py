@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from enhancer.evaluation.frontier.gains import gain_between
-from enhancer.evaluation.judging.formatting import metric_label
+from enhancer.evaluation.judging.formatting import format_change, metric_label
 from enhancer.evaluation.judging.left_out import signed
 from enhancer.evaluation.measuring.strata import ItemGroup
 
@@ -61,21 +61,31 @@ class MemoryGain:
     """What the control is: ``ids alone`` or ``raw text``."""
     whole: Gain
     without_known: Gain
+    levels: tuple[float, float]
+    """Means of the control with and without known items."""
 
     @property
-    def share(self) -> float | None:
-        """Share of the gain that stands; None if there is no gain."""
-        return self.without_known.delta / self.whole.delta if self.whole.delta > 0 else None
+    def stands(self) -> bool | None:
+        """Whether the gain is above 0 without known items; None if its interval includes 0, or is unknown."""
+        interval = self.without_known.interval()
+        if interval is None or interval[0] <= 0 <= interval[1]:
+            return None
+        return interval[0] > 0
 
     def words(self, metric: str) -> str:
         """Return the gain as a clause."""
         interval = self.without_known.interval()
         between = "" if interval is None else f" (95% interval {signed(interval[0])} to {signed(interval[1])})"
-        opening = (
-            f"{_PANELS[self.panel][1]}, {self.arm} gains {signed(self.without_known.delta)} {metric_label(metric)}"
-        )
-        return f"{opening} over {self.role}{between} instead of {signed(self.whole.delta)} with them" + (
-            "" if self.share is None else f": {max(self.share, 0):.0%} of the gain stands"
+        gained = [
+            f"{signed(gain.delta)}{f', {format_change(gain.delta / level)}' if level > 0 else ''}"
+            for gain, level in zip((self.whole, self.without_known), self.levels, strict=True)
+        ]
+        verdict = {True: "the gain stands", False: "the gain turns into a loss", None: "too few pairs to tell"}
+        if interval is None:
+            verdict[None] = "one seed and user cannot tell"
+        return (
+            f"{_PANELS[self.panel][1]}, {self.arm} gains {gained[1]} {metric_label(metric)} over {self.role}{between},"
+            f" with them {gained[0]}: {verdict[self.stands]}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -84,9 +94,9 @@ class MemoryGain:
             "panel": self.panel,
             "arm": self.arm,
             "against": self.against,
-            "with_known": self.whole.to_json(),
-            "without_known": self.without_known.to_json(),
-            "share": self.share,
+            "with_known": {"level": self.levels[0], **self.whole.to_json()},
+            "without_known": {"level": self.levels[1], **self.without_known.to_json()},
+            "stands": self.stands,
         }
 
 
@@ -103,7 +113,10 @@ class MemoryGains:
     @property
     def verdict(self) -> str:
         """All gains in sentences."""
-        head = f"Without the {self.known:,} items that the LLM knows best, by {self.source}: "
+        head = (
+            f"Without the {self.known:,} items that the LLM knows best, by {self.source}, the other {self.unknown:,}"
+            " ranked among themselves: "
+        )
         return head + "; ".join(gain.words(self.metric) for gain in self.gains) + "."
 
     def to_json(self) -> dict[str, Any]:
@@ -149,7 +162,8 @@ def memory_gains(
                 continue
             others = [run for run in runs if run.arm == control.name]
             whole, without = (gain_between(own, others, name, metric) for name in (panel, stratum))
-            found.append(MemoryGain(panel, arm, control.name, _ROLES[role], whole, without))
+            levels = findings[panel].mean(control.name, metric), findings[stratum].mean(control.name, metric)
+            found.append(MemoryGain(panel, arm, control.name, _ROLES[role], whole, without, levels))
     if not found:
         return None
     return MemoryGains(items.source, int(items.known.sum()), int(items.unknown.sum()), metric, found)

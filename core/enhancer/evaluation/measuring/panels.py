@@ -6,9 +6,9 @@ panel                 relevant                             ranked among         
 ``all``               warm test pairs                      warm items               warm, with such a pair
 ``head`` … ``tail``   those with the stratum's items       warm items               warm, with such a pair
 ``history_*``         warm test pairs                      warm items               with histories of that length
-``known``, …          those with the group's items         warm items               warm, with such a pair
+``known``, …          those with the group's items         warm items of the group  warm, with such a pair
 ``cold``              test pairs of held-out items         held-out items           warm, with such a pair
-``cold_known``, …     those with the group's items         held-out items           warm, with such a pair
+``cold_known``, …     those with the group's items         held-out items of it     warm, with such a pair
 ``cold_among_all``    test pairs of held-out items         warm and held-out items  warm, with such a pair
 ``everything``        warm test pairs, a share of cold     warm and held-out items  warm, with such a pair
 ``cold_users``        test pairs of held-out users         warm items               held out, with such a pair
@@ -28,9 +28,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.evaluation.measuring.label_metrics import evaluate_labelled
-from enhancer.evaluation.measuring.metrics import Scores, parse_metric, ranking_metrics, score_ranking
+from enhancer.evaluation.measuring.metrics import (
+    Scores,
+    parse_metric,
+    ranking_metrics,
+    restrict_to_items,
+    score_ranking,
+)
 from enhancer.evaluation.measuring.ranking import rank
-from enhancer.evaluation.measuring.strata import Stratum, group_strata, warm_strata
+from enhancer.evaluation.measuring.strata import Stratum, warm_strata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,19 +74,18 @@ def make_panels(views: Views, metrics: Sequence[str] = (), groups: Sequence[Item
     Args:
         views: The split.
         metrics: Names such as ``ndcg@10``.
-        groups: Items that are measured apart: among warm items by the group's name, among held-out items with the
-            prefix ``cold_``.
+        groups: Items that are ranked among themselves: warm ones by the group's name, held-out ones with the prefix
+            ``cold_``.
     """
     warm = Stratum("all", "all warm items", views.warm_test, len(views.warm_items), views.labelled_test)
-    by_group = group_strata(groups, views.warm_test, views.labelled_test, views.n_items)
-    panels = [_panel(views.warm_items, views.seen_testing, [warm, *warm_strata(views), *by_group])]
+    panels = [_panel(views.warm_items, views.seen_testing, [warm, *warm_strata(views)])]
+    panels += _by_group(groups, warm, panels[0], metrics)
     if len(views.cold_test.users):
         n = len(views.cold_items)
         labelled = views.labelled_cold
         cold = Stratum("cold", "items held out of training, ranked among themselves", views.cold_test, n, labelled)
         panels.append(_panel(views.cold_items, views.seen_testing, [cold]))
-        if by_group := group_strata(groups, views.cold_test, labelled, views.n_items, prefix="cold_"):
-            panels.append(_panel(views.cold_items, views.seen_testing, by_group))
+        panels += _by_group(groups, cold, panels[-1], metrics, prefix="cold_")
         warm_or_cold = np.concatenate([views.warm_items, views.cold_items])
         everything = views.order[np.isin(views.order, warm_or_cold)]
         description = "items held out of training, ranked among all items"
@@ -105,6 +110,25 @@ def make_panels(views: Views, metrics: Sequence[str] = (), groups: Sequence[Item
             for panel in panels
         ]
     return [panel for panel in panels if len(panel.users) and panel.strata]
+
+
+def _by_group(
+    groups: Sequence[ItemGroup], whole: Stratum, panel: Panel, metrics: Sequence[str], *, prefix: str = ""
+) -> list[Panel]:
+    """Return a panel of each group of items, ranked among themselves.
+
+    Groups are left out whose items fill no more than one list, or that have none or all of the relevant pairs.
+    """
+    panels = []
+    for group in groups:
+        candidates = panel.candidates[group.members[panel.candidates]]
+        pairs = restrict_to_items(whole.pairs, group.members, len(group.members))
+        if len(candidates) <= list_length(metrics) or not 0 < len(pairs.users) < len(whole.pairs.users):
+            continue
+        labelled = None if whole.labelled is None else whole.labelled.take(group.members[whole.labelled.items])
+        stratum = Stratum(f"{prefix}{group.name}", group.description, pairs, len(candidates), labelled)
+        panels.append(_panel(candidates, panel.seen, [stratum]))
+    return panels
 
 
 def list_length(metrics: Sequence[str]) -> int:

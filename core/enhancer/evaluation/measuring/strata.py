@@ -15,8 +15,6 @@ import numpy as np
 from enhancer.evaluation.measuring.metrics import PairList, restrict_to_items
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from enhancer.evaluation.measuring.label_metrics import LabelledPairs
@@ -44,7 +42,7 @@ class Stratum:
 
 @dataclass(frozen=True, eq=False)
 class ItemGroup:
-    """Items that are measured apart, such as those that an LLM knows."""
+    """Items that are measured apart, as if there were no others, such as those that an LLM knows."""
 
     name: str
     description: str
@@ -132,29 +130,4 @@ def warm_strata(views: Views) -> list[Stratum]:
                 views.labelled_test.take(mask[views.labelled_test.users]),
             )
         )
-    return [stratum for stratum in strata if 0 < len(stratum.pairs.users) < len(part.users)]
-
-
-def group_strata(
-    groups: Sequence[ItemGroup], part: PairList, labelled: LabelledPairs, n_items: int, *, prefix: str = ""
-) -> list[Stratum]:
-    """Return a stratum of the test pairs of each group of items. Those with none or all of the pairs are left out.
-
-    Args:
-        groups: The groups.
-        part: Relevant pairs of the panel.
-        labelled: Labelled pairs of the panel.
-        n_items: Number of item rows.
-        prefix: Prefix of the names of strata.
-    """
-    strata = [
-        Stratum(
-            f"{prefix}{group.name}",
-            group.description,
-            restrict_to_items(part, group.members, n_items),
-            int(group.members.sum()),
-            labelled.take(group.members[labelled.items]),
-        )
-        for group in groups
-    ]
     return [stratum for stratum in strata if 0 < len(stratum.pairs.users) < len(part.users)]

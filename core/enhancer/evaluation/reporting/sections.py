@@ -82,13 +82,16 @@ def memory_section(found: MemoryGains) -> ReportSection:
     """Return the table of gains with and without the items that the LLM knows best."""
     rows = []
     for gain in found.gains:
-        interval = gain.without_known.interval()
-        between = "" if interval is None else f" ({signed(interval[0])} to {signed(interval[1])})"
-        cells = [signed(gain.whole.delta), f"{signed(gain.without_known.delta)}{between}"]
-        rows.append([gain.panel, gain.arm, gain.against, *cells, "" if gain.share is None else f"{gain.share:.0%}"])
+        cells = []
+        for one in (gain.whole, gain.without_known):
+            interval = one.interval()
+            between = "" if interval is None else f" ({signed(interval[0])} to {signed(interval[1])})"
+            cells.append(f"{signed(one.delta)}{between}")
+        rows.append([gain.panel, gain.arm, gain.against, *cells, {True: "yes", False: "no", None: "?"}[gain.stands]])
     text = (
         f"{found.verdict} A model knows how things were received after the interactions of an old data set were "
-        "recorded. A gain that stands on items which it knows less well owes less to that."
+        "recorded. A gain that stands on items which it knows less well owes less to that. These items are rarer, "
+        "too, so the level of the metric differs; compare each gain with its interval, or relative to its control."
     )
     label = metric_label(found.metric)
     columns = ["panel", "arm", "over", f"gain in {label}", "without known items", "stands"]
