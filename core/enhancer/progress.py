@@ -18,7 +18,7 @@ class Progress:
     """
 
     stage: str
-    """``read``, ``generate``, ``embed``, ``train``, ``ablate``, ``evaluate`` or ``report``."""
+    """``read``, ``generate``, ``embed``, ``ask``, ``train``, ``ablate``, ``evaluate`` or ``report``."""
     done: int
     total: int | None = None
     """None if unknown."""

@@ -74,18 +74,16 @@ class MemoryGain:
 
     def words(self, metric: str) -> str:
         """Return the gain as a clause."""
-        interval = self.without_known.interval()
-        between = "" if interval is None else f" (95% interval {signed(interval[0])} to {signed(interval[1])})"
-        gained = [
-            f"{signed(gain.delta)}{f', {format_change(gain.delta / level)}' if level > 0 else ''}"
+        interval, label = self.without_known.interval(), metric_label(metric)
+        between = "" if interval is None else f", 95% interval {signed(interval[0])} to {signed(interval[1])}"
+        whole, part = (
+            f"{signed(gain.delta)} {label}{f' ({format_change(gain.delta / level)})' if level > 0 else ''}"
             for gain, level in zip((self.whole, self.without_known), self.levels, strict=True)
-        ]
+        )
         verdict = {True: "the gain stands", False: "the gain turns into a loss", None: "too few pairs to tell"}
-        if interval is None:
-            verdict[None] = "one seed and user cannot tell"
         return (
-            f"{_PANELS[self.panel][1]}, {self.arm} gains {gained[1]} {metric_label(metric)} over {self.role}{between},"
-            f" with them {gained[0]}: {verdict[self.stands]}"
+            f"{_PANELS[self.panel][1]}, {self.arm} gains {part} over {self.role}{between}, and {whole} with them: "
+            f"{verdict[self.stands]}"
         )
 
     def to_json(self) -> dict[str, Any]:
