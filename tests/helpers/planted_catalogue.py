@@ -54,7 +54,15 @@ class PlantedCatalogue:
 
     @classmethod
     def make(
-        cls, seed: int = 0, *, users: int = 400, items: int = 700, traits: int = 4, each: int = 40, new: int = 0
+        cls,
+        seed: int = 0,
+        *,
+        users: int = 400,
+        items: int = 700,
+        traits: int = 4,
+        each: int = 40,
+        new: int = 0,
+        skew: float = 0.8,
     ) -> PlantedCatalogue:
         """Draw a catalogue.
 
@@ -65,10 +73,11 @@ class PlantedCatalogue:
             traits: Number of hidden traits.
             each: Items that a user takes.
             new: Number of items, the last ones, that no one takes.
+            skew: Exponent of popularity by rank; 0 for equally popular items.
         """
         rng = np.random.default_rng(seed)
         kinds, tastes = rng.standard_normal((items, traits)), rng.standard_normal((users, traits))
-        appeal = 1.8 * tastes @ kinds.T / np.sqrt(traits) - 0.8 * np.log1p(rng.permutation(items))
+        appeal = 1.8 * tastes @ kinds.T / np.sqrt(traits) - skew * np.log1p(rng.permutation(items))
         appeal += rng.gumbel(size=appeal.shape)
         appeal[:, items - new :] = -np.inf
         chosen = np.argsort(-appeal, axis=1)[:, :each]

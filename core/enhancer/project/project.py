@@ -213,6 +213,7 @@ class Project:
         self,
         budget: float | None = None,
         *,
+        least_gain: float = 0.0,
         restart: bool = False,
         listener: Listener = silent,
         on_round: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -225,6 +226,7 @@ class Project:
 
         Args:
             budget: Limit in USD over all runs of the campaign; by default ``[llm] max_cost``, and never more than that.
+            least_gain: Smallest gain that is worth buying, as a share of what interactions alone reach.
             restart: Begin a new campaign. Profiles and paid answers are kept.
             listener: Called with progress events.
             on_round: Called after each round with what it bought and learnt.
@@ -238,7 +240,15 @@ class Project:
         """
         from enhancer.project.spending.verb import spend
 
-        return spend(self.parts, budget, restart=restart, listener=listener, on_round=on_round, confirm=confirm)
+        return spend(
+            self.parts,
+            budget,
+            least=least_gain,
+            restart=restart,
+            listener=listener,
+            on_round=on_round,
+            confirm=confirm,
+        )
 
     def repair_store(self) -> Repair:
         """Keep the intact records of a damaged store; see :meth:`enhancer.contracts.FeatureStore.repair`.

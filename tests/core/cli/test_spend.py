@@ -16,12 +16,13 @@ from loopback import approximate_tokens, returns
 from planted_catalogue import INPUT_PRICE, OUTPUT_PRICE, PlantedCatalogue
 from processes import COMMAND_LINE, start
 
-BUDGET = ("--budget", "1000", "--yes", "--json")
+BUDGET = ("--budget", "1000", "--yes", "--json", "--least-gain", "0.02")
 
 
 @pytest.fixture(scope="module")
 def catalogue():
-    return PlantedCatalogue.make(0, users=200, items=600, new=250, each=30)
+    """Two hundred items that interactions know well, and as many new ones."""
+    return PlantedCatalogue.make(0, users=150, items=400, new=200, each=40, skew=0.2)
 
 
 @pytest.fixture
@@ -48,13 +49,22 @@ def by_stratum(report):
 
 
 def test_it_finds_where_profiles_gain_and_spends_less_than_half(invoke, shop, llm_server):
+    """Interactions know most of the catalogue well enough. Profiles know all of it, so new items gain."""
+    wider = PlantedCatalogue.make(0, users=200, items=700, new=200, each=60, skew=0.2)
+    wider.write(shop, llm_server.url)
+    llm_server.script.default = returns(wider.answer(lambda _: True))
     done = invoke("spend", *BUDGET)
     assert done.code == 0, done.err
     report = done.json()
     strata = by_stratum(report)
     assert report["stopped"] == "complete"
-    assert strata["new"]["worth"] == [["profile"]]
-    assert strata["head"]["worth"] == []
+    assert {name: one["worth"] for name, one in strata.items()} == {
+        "head": [],
+        "middle": [],
+        "tail": [],
+        "new": [["profile"]],
+    }
+    assert report["spent_usd"] < 0.5 * (report["spent_usd"] + report["everything_usd"])
     assert strata["new"]["bought"]["profile"] == strata["new"]["items"]
     assert report["spent_usd"] == pytest.approx(charged(llm_server))
     first, *others = report["rounds"]
@@ -62,12 +72,27 @@ def test_it_finds_where_profiles_gain_and_spends_less_than_half(invoke, shop, ll
     assert {gain["stratum"] for gain in first["gains"]} == {"head", "middle", "tail", "new"}
     for gain in first["gains"]:
         assert set(gain["controls"]) == {"ids", "text", "text twice", "placebo"}
-        assert gain["decision"] == ("buy" if gain["bound"] > 0 else "wait")
+        assert gain["decision"] == ("buy" if gain["stratum"] == "new" else "wait")
+        assert gain["bound"] < gain["gain"] == min(one["gain"] for one in gain["controls"].values())
     assert others
     assert llm_server.count == sum(order["bought"] for one in report["rounds"] for order in one["orders"])
     again = invoke("spend", *BUDGET)
     assert again.json() == report
-    assert llm_server.count < 600
+    assert llm_server.count < 450
+
+
+def test_only_the_aspect_that_knows_the_items_is_bought(invoke, shop, llm_server, catalogue):
+    catalogue.write(shop, llm_server.url, aspects='[prompts.item]\ntemplate = "item/films"\naspects = ["mood", "plot"]')
+    knows = {"mood": lambda _: True, "plot": lambda _: False}
+    llm_server.script.default = returns(catalogue.answer(knows))
+    done = invoke("spend", *BUDGET)
+    assert done.code == 0, done.err
+    new = by_stratum(done.json())["new"]
+    assert new["worth"] == [["mood"]]
+    assert new["bought"] == {"mood": new["items"]}
+    pilot = done.json()["rounds"][0]
+    assert [order["aspects"] for order in pilot["orders"]] == [["mood", "plot"]] * 3
+    assert {tuple(gain["aspects"]) for gain in pilot["gains"]} == {("mood",), ("plot",), ("mood", "plot")}
 
 
 def test_where_nothing_gains_it_stops_after_the_pilot(invoke, shop, llm_server, catalogue):

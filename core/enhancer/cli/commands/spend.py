@@ -39,6 +39,14 @@ def spend(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the pilot and its cost. Pays and writes nothing.")
     ] = False,
+    least_gain: Annotated[
+        float,
+        typer.Option(
+            "--least-gain",
+            metavar="SHARE",
+            help="Smallest gain that is worth buying, as a share of what interactions alone reach.",
+        ),
+    ] = 0.0,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin a new campaign; profiles and paid answers are kept.")
     ] = False,
@@ -69,7 +77,12 @@ def spend(
 
         try:
             report = project.spend(
-                budget, restart=restart, listener=view, on_round=on_round, confirm=_consent(yes, view)
+                budget,
+                least_gain=least_gain,
+                restart=restart,
+                listener=view,
+                on_round=on_round,
+                confirm=_consent(yes, view),
             ).to_json()
         except BudgetError as error:
             if error.report is not None:

@@ -78,6 +78,11 @@ class Appraisal:
         return self.draws is not None
 
     @property
+    def without(self) -> float:
+        """Mean discounted gain by interactions alone; NaN if unknown."""
+        return self.mean - self.over["ids"].delta if "ids" in self.over else math.nan
+
+    @property
     def gains(self) -> dict[str, float]:
         """Gain over each control."""
         if self.draws is None:

@@ -47,6 +47,8 @@ SHUFFLES = 199
 """Number of times that vectors are exchanged."""
 _MOST_PAIRS = 12_000
 """Number of validation pairs that are ranked; of more, popular items give a sample."""
+_MOST_ROWS = 2400
+"""Number of bought items that models are fitted to and measured on, drawn equally from all groups."""
 _TEXT_ROWS = 8192
 """Number of items that the regression on raw texts is fitted to, beside those bought."""
 
@@ -95,6 +97,7 @@ class Appraiser:
         pairs = np.bincount(views.warm_validation.items, minlength=views.n_items)
         items = factors.items.astype(np.float64)
         directions = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-12)
+        self._predicted: dict[tuple[bool, bytes], NDArray[np.float64]] = {}
         self._catalogue = Catalogue(factors, directions, names, group, views.popularity, pairs)
 
     def appraise(
@@ -115,6 +118,7 @@ class Appraiser:
         if sample is None:
             return [Appraisal(offer) for offer in offers]
         found: dict[Offer, Appraisal] = {}
+        self._predicted.clear()  # rows differ from round to round
         for aspects, given, new in dict.fromkeys((each.aspects, each.given, each.group == NEW) for each in offers):
             alike = [each for each in offers if each[1:] == (aspects, given) and (each.group == NEW) == new]
             found |= {one.offer: one for one in self._appraised(sample, vectors, alike)}
@@ -134,8 +138,23 @@ class Appraiser:
         weight = (counts / np.minimum(counts, most))[place]
         return _Sample(rows.astype(np.int64), part.users[kept[few]], place[few], weight[few])
 
+    def _some(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return rows, or a sample of them with as many of each group as there are, ascending."""
+        shuffled = np.random.default_rng([self._seed, 3]).permutation(rows)
+        group = self._catalogue.group[shuffled]
+        order = np.argsort(group, kind="stable")
+        counts = np.bincount(group)
+        rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.sort(shuffled[order[rank < _cap(counts, _MOST_ROWS)]])
+
     def _by_text(self, rows: NDArray[np.int64], *, new: bool) -> NDArray[np.float64]:
         """Predict the directions of items from their texts, or else by the mean of the others of their group."""
+        known = self._predicted.get((new, rows.tobytes()))
+        if known is None:
+            known = self._predicted[new, rows.tobytes()] = self._predict_by_text(rows, new=new)
+        return known
+
+    def _predict_by_text(self, rows: NDArray[np.int64], *, new: bool) -> NDArray[np.float64]:
         catalogue = self._catalogue
         warm = self._views.warm_items
         warm = warm[catalogue.group[warm] >= 0]
@@ -154,7 +173,7 @@ class Appraiser:
         """Appraise offers that differ in their group alone, or one for new items."""
         catalogue, first, new = self._catalogue, offers[0], offers[0].group == NEW
         complete = np.all([vectors[name].any(axis=1) for name in (*first.aspects, *first.given)], axis=0)
-        rows = np.flatnonzero(complete & (catalogue.group >= 0))
+        rows = self._some(np.flatnonzero(complete & (catalogue.group >= 0)))
         if len(rows) < LEAST:
             return [Appraisal(offer) for offer in offers]
         base, repeated = self._by_text(rows, new=new), None if self._texts is None else self._texts[rows]

@@ -62,7 +62,9 @@ class Campaign:
         budget: Limit in USD, over all runs of the campaign.
         listener: Called with progress events.
         on_round: Called after each round.
+        least: Smallest gain that is worth buying, as a share of the discounted gain without vectors.
         restart: Begin a new campaign, whatever was begun before.
+        shop: Sells the profiles; by default the project's model does.
     """
 
     def __init__(
@@ -72,11 +74,13 @@ class Campaign:
         listener: Listener = silent,
         on_round: OnRound = lambda _: None,
         *,
+        least: float = 0.0,
         restart: bool = False,
+        shop: Shop | None = None,
     ) -> None:
-        self._parts, self._budget = parts, budget
+        self._parts, self._budget, self._least = parts, budget, least
         self._listener, self._on_round = listener, on_round
-        self._shop = Shop(parts)
+        self._shop = Shop(parts) if shop is None else shop
         self._aspects: tuple[Input, ...] = parts.settings.prompts.item.notes
         self._views = Views(parts.split)
         self._ids = parts.split.train.item_ids
@@ -167,6 +171,11 @@ class Campaign:
                     f"{LEAST_ITEMS} items of a stratum, and this one would cost {total:.4g} USD as a whole",
                     hint="raise --budget, or choose a cheaper model",
                 )
+        if not any(sizes.values()):
+            raise EvaluationError(
+                "no item of the items table has an interaction in the validation part, so nothing can be measured",
+                hint="set a larger [evaluation] validation_size",
+            )
         return [
             Order(stratum.name, list(self._aspects), 0, sizes[stratum.name], sizes[stratum.name] * cost[stratum.name])
             for stratum in known
@@ -241,7 +250,7 @@ class Campaign:
             bought[self._stratum(order.stratum).rows[: order.stop]] = True
         appraisals = appraiser.appraise(vectors, bought, asked)
         costs = {(offer.group, offer.aspects): self._cost(self._stratum(offer.group), offer.aspects) for offer in asked}
-        return decide(self._strata, appraisals, costs, number)
+        return decide(self._strata, appraisals, costs, number, self._least)
 
     def _opened_appraiser(self) -> Appraiser:
         if self._appraiser is None:
@@ -301,7 +310,7 @@ class Campaign:
         Raises:
             ConfigError: It was begun with other data or another model.
         """
-        identity = _identity(self._parts, self._views)
+        identity = {**_identity(self._parts, self._views), "templates": self._shop.templates(self._aspects)}
         state = None if restart else CampaignState.read(self._shop.folder)
         if state is None:
             return CampaignState(identity, watermark=self._shop.last_completion())
@@ -356,7 +365,6 @@ def _identity(parts: ProjectParts, views: Views) -> dict[str, Any]:
         "split": digest.hexdigest(),
         "aspects": list(settings.prompts.item.notes),
         "model": settings.llm.model,
-        "template": settings.prompts.item.template,
         "embedder": parts.embedder.fingerprint,
         "seed": settings.seed,
     }

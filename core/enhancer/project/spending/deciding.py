@@ -81,6 +81,7 @@ def decide(
     appraisals: Sequence[Appraisal],
     costs: Mapping[tuple[str, tuple[str, ...]], float],
     round_number: int,
+    least: float = 0.0,
 ) -> list[Decision]:
     """Decide about each offer, and update the chains of the strata.
 
@@ -89,12 +90,13 @@ def decide(
         appraisals: What the offers gain.
         costs: Estimated cost of one item by stratum and aspects, in USD.
         round_number: Number of the round, from 1.
+        least: Smallest gain that is worth buying, as a share of the discounted gain without vectors.
     """
     by_name = {stratum.name: stratum for stratum in strata}
     found: dict[Offer, Decision] = {}
     for stratum in strata:
         own = [one for one in appraisals if one.offer.group == stratum.name]
-        judged = [_judge(one, by_name[stratum.name], costs, round_number) for one in own]
+        judged = [_judge(one, by_name[stratum.name], costs, round_number, least) for one in own]
         kept: list[tuple[str, ...]] = []
         given: tuple[str, ...] = ()
         for step in stratum.chain:
@@ -117,7 +119,11 @@ def decide(
 
 
 def _judge(
-    appraisal: Appraisal, stratum: Stratum, costs: Mapping[tuple[str, tuple[str, ...]], float], round_number: int
+    appraisal: Appraisal,
+    stratum: Stratum,
+    costs: Mapping[tuple[str, tuple[str, ...]], float],
+    round_number: int,
+    least: float,
 ) -> Decision:
     offer = appraisal.offer
     proven = offer.aspects in stratum.chain
@@ -125,10 +131,13 @@ def _judge(
     verdict: Verdict
     if not appraisal.known:
         verdict, reason = "wait", f"{appraisal.items} measured items are too few to judge"
-    elif level and (bound := appraisal.bound(level)) > NEGLIGIBLE:
-        verdict, reason = "buy", f"gains at least {bound:.5f} per pair over every control"
     elif not level:
         verdict, reason = "wait", "was not found worth buying in time"
+    elif (bound := appraisal.bound(level)) > max(least * appraisal.without, NEGLIGIBLE):
+        verdict, reason = "buy", f"gains at least {bound:.5f} per pair over every control"
+    elif bound > NEGLIGIBLE:
+        verdict = "stop" if proven else "wait"
+        reason = f"gains at least {bound:.5f} per pair, which is less than {least:g} of {appraisal.without:.5f}"
     else:
         weakest = min(appraisal.bounds(level).items(), key=lambda pair: pair[1])[0]
         verdict = "stop" if proven else "wait"
@@ -168,6 +177,8 @@ def next_orders(
 ) -> tuple[list[Order], bool]:
     """Share money out: each stratum that is worth it doubles, those first whose least gain per dollar is highest.
 
+    Money to complete these is set aside before others get any.
+
     Args:
         strata: The strata, with chains that :func:`decide` has updated.
         rates: Least gain per dollar of each offer.
@@ -202,5 +213,5 @@ def next_orders(
             count, short = int(money // each), True
         if count > 0:
             orders.append(Order(stratum.name, list(step), start, start + count, count * each))
-            money -= count * each
+        money = max(0.0, money - (len(stratum) - start) * each)
     return orders, short

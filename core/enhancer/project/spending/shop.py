@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from enhancer.config.inputs import Input
     from enhancer.data import Entity
-    from enhancer.features import GenerationReport, Plan
+    from enhancer.features import GenerationReport
     from enhancer.progress import Listener
     from enhancer.project.parts import ProjectParts
 
@@ -53,6 +53,11 @@ class Shop:
     def folder(self) -> Path:
         """Folder of the store."""
         return self._parts.store.directory
+
+    def templates(self, aspects: tuple[Input, ...]) -> list[str]:
+        """Return the versions of the templates of aspects."""
+        spec = self._pipeline(self._all, aspects).spec("item")
+        return sorted({one.note.template.version for one in spec.notes}) if spec is not None else []
 
     # -- what was paid ----------------------------------------------------------------------------------------------
 
@@ -93,34 +98,21 @@ class Shop:
             ConfigError: The price is unknown.
         """
         some = [self._entities[id_] for id_ in ids if id_ in self._entities]
-        plan = self.plan(lambda: iter(some), aspects)
+        plan = self._pipeline(lambda: iter(some), aspects).plan()
         if not plan.requests:
             return UnitCost(0.0, 0.0)
         llm, cost = self._parts.settings.llm, plan.cost_usd
-        assert cost is not None
-        answer = llm.max_tokens * llm.items_per_request
+        if cost is None:
+            raise ConfigError(
+                f"a budget needs a price, and that of model {llm.model!r} is unknown",
+                hint="set [llm.price] input and output in USD per million tokens",
+            )
+        # An answer that was cut off is asked for again with twice the tokens.
+        answer = 2 * llm.max_tokens * llm.items_per_request * len(aspects) * self._parts.settings.prompts.item.samples
         answered = max(plan.completion_tokens / plan.requests, 1.0)
         # The cost is linear in both counts, and no part of it is negative.
         largest = max(_CAUTION, answer / answered) * cost / plan.requests
         return UnitCost(cost / len(some), largest)
-
-    def plan(self, entities: Callable[[], Iterator[Entity]], aspects: tuple[Input, ...]) -> Plan:
-        """Estimate the cost of items. Calls no provider.
-
-        Raises:
-            ConfigError: The price is unknown.
-        """
-        plan = self._pipeline(entities, aspects).plan()
-        if plan.cost_usd is None:
-            raise ConfigError(
-                f"a budget needs a price, and that of model {self._parts.settings.llm.model!r} is unknown",
-                hint="set [llm.price] input and output in USD per million tokens",
-            )
-        return plan
-
-    def plan_all(self, aspects: tuple[Input, ...]) -> Plan:
-        """Estimate the cost of all items."""
-        return self.plan(self._all, aspects)
 
     # -- buying -----------------------------------------------------------------------------------------------------
 

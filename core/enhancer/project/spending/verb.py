@@ -28,6 +28,7 @@ def spend(
     parts: ProjectParts,
     budget: float | None,
     *,
+    least: float,
     restart: bool,
     listener: Listener,
     on_round: OnRound,
@@ -35,6 +36,8 @@ def spend(
 ) -> SpendReport:
     """Run a campaign; see :meth:`enhancer.Project.spend`."""
     limit = _limit(parts, budget)
+    if not 0 <= least < 1:
+        raise ConfigError(f"a least gain of {least:g} is not a share", hint="pass a number from 0 to below 1")
     campaign = Campaign(parts, limit, listener, on_round, restart=restart)
     plan = campaign.plan()
     if confirm is not None and not confirm(plan):
@@ -45,7 +48,7 @@ def spend(
         if restart:
             forget(folder)
         # Read again under the lock: another process may have bought meanwhile.
-        report = Campaign(parts, limit, listener, on_round, restart=restart).run()
+        report = Campaign(parts, limit, listener, on_round, least=least, restart=restart).run()
         run.finish(metrics={"rounds": float(len(report.rounds))}, cost_usd=report.spent_usd - plan.spent_usd)
     return report
 

@@ -90,6 +90,25 @@ def test_the_aspect_with_the_most_per_dollar_comes_first_and_another_must_gain_b
     assert [(one.aspects, one.start, one.stop) for one in orders] == [(["mood"], 40, 80), (["plot"], 40, 80)]
 
 
+def test_a_certain_gain_may_be_too_small_to_be_worth_its_price():
+    strata = [stratum("tail", 500, taken=40)]
+    one = appraisal(Offer("tail", ("profile",)), 0.02)
+    one = Appraisal(one.offer, one.items, one.pairs, one.over, 0.42, one.draws + 0.4, 0.25, EXCESS)
+    for least, verdict in ((0.1, "wait"), (0.01, "buy")):
+        (found,) = decide(strata, [one], {("tail", ("profile",)): 0.01}, 1, least)
+        assert found.verdict == verdict
+        assert ("less than 0.1 of 0.4" in found.reason) == (verdict == "wait")
+
+
+def test_money_for_what_gains_more_per_dollar_is_set_aside():
+    strata = [stratum("tail", 100, taken=40), stratum("head", 100, taken=40)]
+    found = decided(strata, {("tail", ("profile",)): 0.02, ("head", ("profile",)): 0.04})
+    for money, bought in ((0.5, {"head": 80}), (0.705, {"head": 80, "tail": 50}), (9, {"head": 80, "tail": 80})):
+        orders, short = next_orders(strata, rates(found), money, lambda *_: 0.01)
+        assert {order.stratum: order.stop for order in orders} == bought
+        assert short == (money < 9)
+
+
 def test_later_looks_are_stricter_and_end():
     levels = [level_of(number, proven=False) for number in range(1, 8)]
     assert sum(levels) == pytest.approx(0.05)
