@@ -102,6 +102,25 @@ def test_no_prompt_shows_a_review_of_a_held_out_pair(invoke, project, llm_server
     assert not {item for _, item in shown}.intersection(cold)
 
 
+def test_refresh_writes_the_profiles_of_items_with_new_reviews(invoke, project):  # noqa: F811
+    from enhancer import Project
+
+    made = Project.load(project / "enhancer.toml")
+    train = made.parts.split.train
+    user, item = train.user_ids[train.users[0]], train.item_ids[train.items[0]]
+    made.close()
+    with (project / "reviews.csv").open("a") as file:
+        file.write(f"{user},{item},and a second view\n")
+    done = invoke("refresh", "--json", "--yes")
+    assert done.code == 0, done.err
+    summary = done.json()
+    (change,) = [each for each in summary["changes"] if each["kind"] == "item"]
+    assert change["stale"]["text"] == 1
+    assert change["examples"]["text"] == [item]
+    assert summary["generate"]["reviews"]["rows"] == 141
+    assert invoke("run", "-q", "--json", "--yes", "--set", 'evaluation.arms=["none"]').code == 0
+
+
 def test_reviews_of_validation_are_caught_by_the_hash(invoke, project):  # noqa: F811
     """The profiles were written before a validation split was cut from the training interactions."""
     whole = ("--set", "evaluation.validation_size=0")
