@@ -13,6 +13,7 @@ import json
 import math
 import time
 import traceback
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
 
 import jsonschema
@@ -75,6 +76,8 @@ class LLMProviderConformance:
     """Ids of items that requests are about."""
     free: ClassVar[bool] = False
     """Whether all models of the provider are free of charge."""
+    notes: ClassVar[tuple[str, ...]] = ()
+    """Names of notes that one request asks for, such as ``("mood", "audience")``; empty to skip this test."""
     at_once: ClassVar[int] = 16
     """Number of concurrent calls in the concurrency test; set fewer for a slow model."""
 
@@ -185,6 +188,19 @@ class LLMProviderConformance:
     def test_the_schema_is_asked_for(self, make_provider: Callable[[], LLMProvider]) -> None:
         answer = json.loads(self.ask(make_provider).text)
         jsonschema.validate(answer, PROFILE_SCHEMA)
+
+    def test_several_notes_in_one_answer(self, make_provider: Callable[[], LLMProvider]) -> None:
+        if not self.notes:
+            pytest.skip("no names of notes are set")
+        words = {"type": "string", "enum": ["low", "medium", "high"]}
+        schema = {
+            "type": "object",
+            "properties": {**{name: {"type": "string", "minLength": 1} for name in self.notes}, "confidence": words},
+            "required": [*self.notes, "confidence"],
+            "additionalProperties": False,
+        }
+        answer = json.loads(self.ask(make_provider, replace(self.request_for(self.subjects[0]), schema=schema)).text)
+        jsonschema.validate(answer, schema)
 
     def test_several_subjects_in_one_request(self, make_provider: Callable[[], LLMProvider]) -> None:
         request = self.request_for(*self.subjects)

@@ -51,6 +51,7 @@ class OverLoopback(LLMProviderConformance):
 
 class TestOpenAI(OverLoopback):
     model = "loopback-model"
+    notes = ("mood", "audience")
 
     @pytest.fixture
     def make_provider(self, llm_server):
@@ -59,6 +60,7 @@ class TestOpenAI(OverLoopback):
 
 class TestLiteLLM(OverLoopback):
     model = "openai/loopback-model"
+    notes = ("mood", "audience")
 
     @pytest.fixture
     def make_provider(self, llm_server):
@@ -67,6 +69,7 @@ class TestLiteLLM(OverLoopback):
 
 class TestReplay(LLMProviderConformance):
     model = "recorded"
+    notes = ("mood", "audience")
     free = True
 
     @pytest.fixture

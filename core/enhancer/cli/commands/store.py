@@ -339,7 +339,8 @@ def _name(key: Key) -> str:
 
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
-    """List entities whose answers were never valid."""
+    """List entities whose answers were never valid; of several notes, each that is invalid."""
+    from enhancer.contracts import Key
     from enhancer.harness import JOURNAL_FILE_NAME, Journal
 
     with session.opened() as project:
@@ -352,7 +353,8 @@ def quarantine(session: Session, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(lines)
     elif lines:
-        typer.echo(table(["kind", "id", "reason"], [[line["kind"], line["id"], line["reason"]] for line in lines]))
+        shown = [[_name(Key(line["kind"], line["id"], line["aspect"])), line["id"], line["reason"]] for line in lines]
+        typer.echo(table(["kind", "id", "reason"], shown))
     else:
         typer.echo("nothing is in quarantine")
 
