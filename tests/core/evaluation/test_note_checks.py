@@ -99,7 +99,7 @@ def test_names_are_not_compared_between_scripts():
         ("Part 4 of the series.", "Rocky IV", []),
         ("A budget of 1,000,000 crowns.", "1000000", []),
         ("A score of 7.5 in all.", "rated 7,5", []),
-        ("It has U2, R2-D2 and blink-182 in 3D, 24/7.", "a film", []),
+        ("It has U2, R2-D2, 2Pac, 4AD and blink-182 in 3D, 24/7.", "a film", []),
         ("A man in his forties with two friends.", "a film", []),
     ],
 )

@@ -257,7 +257,7 @@ def _numbers(note: str) -> Iterator[Fact]:
         digits = match.group()
         attached = _ATTACHED.match(note, match.end())
         ending = attached.group(1) if attached is not None and "-" not in attached.group() else ""
-        if len(digits) == 1 and ending in ("D", "d"):
+        if ending[:1].isupper() or (len(digits) == 1 and ending == "d"):  # "2Pac", "3D"
             continue
         is_year = digits.isdigit() and len(digits) == 4 and _FIRST_YEAR <= int(digits) <= _LAST_YEAR
         decade = digits.isdigit() and len(digits) in (2, 4) and digits.endswith("0") and bool(ending)
