@@ -132,7 +132,7 @@ class SemanticVectors:
         if not self.known[kind].any():
             return np.zeros((len(rows), embeddings.shape[1]), np.float32)
         regression = self.regression(kind, prior_strength)
-        return regression.left_out(self._target(kind, embeddings), rows).astype(np.float32)
+        return regression.left_out(self._target(kind, embeddings), rows).astype(np.float32, copy=False)
 
     def regression(self, kind: Kind, prior_strength: float = 1.0) -> ViewRegression:
         """Return the regression on the vectors of a kind, always the same. Some entity of the kind must be known."""

@@ -82,7 +82,7 @@ def test_unseen_nodes_are_placed_by_ridge_regression_on_the_trained_ones():
     penalty = min((digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)), key=left_out_error)
     expected = Ridge(alpha=penalty * unit).fit(x, y, sample_weight=weights).predict(data.item_vectors)
     np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
-    placed = build(unseen_length=2.0).place("item", target.numpy())(data.item_vectors)
+    placed = build(regression="linear", unseen_length=2.0).place("item", target.numpy())(data.item_vectors)
     expected *= 2 * np.linalg.norm(target.numpy(), axis=1).mean() / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(placed, expected, rtol=1e-3, atol=1e-4)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from enhancer.contracts import Dense, Kernel
 from enhancer.contracts.placement import centred_units
-from enhancer_plugins.training.placing.regression import Regression, RidgeRegression
+from enhancer_plugins.training.placing.regression import PENALTIES, Regression, RidgeRegression
 from enhancer_plugins.training.placing.systems import Dual, inverse_factor
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class GramRegression(Regression):
             leave-one-out.
         weights: float64 ``[n]``, positive.
     """
+
+    first = PENALTIES.index(0.1)
+    least = PENALTIES.index(0.01)
+    """Below, little changes: the distance between different entities keeps the solution smooth."""
 
     def __init__(self, gram: NDArray[np.float64], *, ridge: float | None, weights: NDArray[np.float64]) -> None:
         super().__init__(weights, ridge)
@@ -120,15 +124,15 @@ class KernelRegression:
             last = Dense((self._basis.T @ last.weight).astype(np.float32), last.bias)
         return self._kernel, last
 
-    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Predict some rows of a target ``[n, k]`` from all other rows, float64 ``[m, k]``.
+    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Predict some rows of a target ``[n, k]`` from all other rows, ``[m, k]`` of the dtype of ``y``.
 
         A row without weight gets the prediction of the fit.
         """
         place = np.full(len(y), -1)
         place[self._rows] = np.arange(len(self._rows))
         used = place[rows] >= 0
-        predicted = np.empty((len(rows), y.shape[1]))
+        predicted = np.empty((len(rows), y.shape[1]), y.dtype)
         predicted[used] = self._inner.left_out(y[self._rows], place[rows[used]])
         if not used.all():
             kernel, last = self.layers(y)

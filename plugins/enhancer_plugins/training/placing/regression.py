@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 1 << 17
 """Largest number of rows that a regression is fitted to; of more, as many are taken, spread evenly."""
-_PENALTIES = tuple(float(f"{digit}e{power}") for power in range(-4, 3) for digit in (1, 3))
+PENALTIES = tuple(float(f"{digit}e{power}") for power in range(-4, 3) for digit in (1, 3))
 """Penalties that leave-one-out chooses from, ascending."""
-_FIRST = _PENALTIES.index(0.1)
-"""Index of the penalty at which a search begins."""
 _SAMPLE = 1024
 """Largest number of rows whose leave-one-out errors choose the penalty, if there are more rows than columns."""
 
@@ -49,14 +47,19 @@ class Regression(ABC):
         chosen: Penalty and explained variance of the last fit.
     """
 
+    first: ClassVar[int] = PENALTIES.index(1.0)
+    """Index of the penalty at which a search begins."""
+    least: ClassVar[int] = 0
+    """Index of the smallest penalty that is tried."""
+
     def __init__(self, weights: NDArray[np.float64], ridge: float | None) -> None:
         rows = np.flatnonzero(weights)
         self._rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_ROWS)).astype(np.int64)]
         self._ridge = ridge
         self._roots = np.sqrt(weights[self._rows])
         self._shares = weights[self._rows] / weights[self._rows].sum()
-        self._start = _FIRST
-        self.chosen = Choice(ridge or _PENALTIES[_FIRST], 0.0)
+        self._start = self.first
+        self.chosen = Choice(ridge or PENALTIES[self.first], 0.0)
         self._system: System
         self._columns: int
         """Number of elements of the system's trace, whose mean is the unit of penalties."""
@@ -65,7 +68,7 @@ class Regression(ABC):
         """Use the penalty of the last fit for all later ones."""
         self._ridge = self.chosen.ridge
 
-    def _solved(self, y: NDArray[np.floating]) -> _Solved:
+    def _solved(self, y: NDArray[np.floating]) -> Solved:
         """Choose the penalty for a target ``[n, k]``, and solve for its coefficients."""
         some = y[self._rows].astype(np.float64)
         mean = self._shares @ some
@@ -84,21 +87,22 @@ class Regression(ABC):
 
         ridge = self._ridge
         if ridge is None:
-            self._start = _descend(lambda place: error(_PENALTIES[place]), self._start, len(_PENALTIES))
-            ridge = _PENALTIES[self._start]
+            tried = self.least, len(PENALTIES)
+            self._start = _descend(lambda place: error(PENALTIES[place]), self._start, *tried)
+            ridge = PENALTIES[self._start]
         spread = max(float(np.square(target[sample]).sum()), 1e-300)
         self.chosen = Choice(ridge, 1 - error(ridge) / spread)
-        return _Solved(mean, target, solutions[ridge], ridge * unit)
+        return Solved(mean, target, solutions[ridge], ridge * unit)
 
     @abstractmethod
     def layers(self, y: NDArray[np.floating]) -> tuple[Layer, ...]:
         """Fit one target, float ``[n, k]``; return the layers that map inputs to it."""
 
-    def _fitted(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return what a fit predicts for some rows that it does not use. Override it if there can be such rows."""
+    def _fitted(self, solved: Solved, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Return what a fit predicts for rows that it does not use. Override it if there can be such rows."""
         raise NotImplementedError
 
-    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
+    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.floating]:
         """Predict some rows of a target from all other rows.
 
         Args:
@@ -106,27 +110,34 @@ class Regression(ABC):
             rows: int ``[m]``: rows to predict. One that the fit does not use gets the prediction of the fit.
 
         Returns:
-            float64 ``[m, k]``.
+            ``[m, k]``, of the dtype of ``y``.
         """
         solved = self._solved(y)
         place = np.full(len(y), -1)
         place[self._rows] = np.arange(len(self._rows))
-        own, used = place[rows], place[rows] >= 0
-        predicted = np.empty((len(rows), y.shape[1]))
-        residuals = self._system.left_out(solved.target, solved.solution, solved.penalty, own[used])
-        predicted[used] = y[rows[used]] - residuals / self._roots[own[used]][:, None]
-        if not used.all():
-            predicted[~used] = self._fitted(y, rows[~used])
+        predicted = np.empty((len(rows), y.shape[1]), y.dtype)
+        for numbers in blocks(len(rows)):
+            own = place[rows[numbers]]
+            used, others = numbers[own >= 0], numbers[own < 0]
+            own = own[own >= 0]
+            residuals = self._system.left_out(solved.target, solved.solution, solved.penalty, own)
+            predicted[used] = y[rows[used]] - residuals / self._roots[own][:, None]
+            if len(others):
+                predicted[others] = self._fitted(solved, rows[others])
         return predicted
 
 
-class _Solved(NamedTuple):
+class Solved(NamedTuple):
+    """A fit of one target."""
+
     mean: NDArray[np.float64]
     """float64 ``[k]``: weighted mean of the target."""
     target: NDArray[np.float64]
     """float64 ``[n, k]``: centred and weighted target."""
     solution: NDArray[np.float64]
+    """Coefficients of the system."""
     penalty: float
+    """Penalty, without its unit."""
 
 
 class RidgeRegression(Regression):
@@ -177,7 +188,9 @@ class RidgeRegression(Regression):
         Returns:
             Slope ``[w, k]`` and intercept ``[k]``.
         """
-        solved = self._solved(y)
+        return self._map(self._solved(y))
+
+    def _map(self, solved: Solved) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         slope = solved.solution
         if isinstance(self._system, Dual):
             slope = self._inputs(np.arange(len(self._rows))).T @ solved.solution
@@ -189,18 +202,15 @@ class RidgeRegression(Regression):
         slope, intercept = self.fit(y)
         return (Dense(slope.astype(np.float32), intercept.astype(np.float32)),)
 
-    def _fitted(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
-        slope, intercept = self.fit(y)
-        predicted = np.empty((len(rows), y.shape[1]))
-        for places in blocks(len(rows)):
-            predicted[places] = self._x[rows[places]].astype(np.float64) @ slope + intercept
-        return predicted
+    def _fitted(self, solved: Solved, rows: NDArray[np.integer]) -> NDArray[np.float64]:
+        slope, intercept = self._map(solved)
+        return np.asarray(self._x[rows].astype(np.float64) @ slope + intercept, np.float64)
 
 
-def _descend(error: Callable[[int], float], place: int, n: int) -> int:
+def _descend(error: Callable[[int], float], place: int, first: int, stop: int) -> int:
     """Return the minimum of a sequence with one minimum, found by walking downhill from ``place``."""
     for step in (1, -1):
-        while 0 <= place + step < n and error(place + step) < error(place):
+        while first <= place + step < stop and error(place + step) < error(place):
             place += step
     return place
 

@@ -88,8 +88,8 @@ class ViewRegression:
         """Fit one target, float ``[n, k]``; return the layers that map vectors to it."""
         return self._decided(y).layers(y)
 
-    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Predict some rows of a target ``[n, k]`` from all other rows, float64 ``[m, k]``."""
+    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Predict some rows of a target ``[n, k]`` from all other rows, ``[m, k]`` of the dtype of ``y``."""
         return self._decided(y).left_out(y, rows)
 
     def _decided(self, y: NDArray[np.floating]) -> RidgeRegression | KernelRegression:

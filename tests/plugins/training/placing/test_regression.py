@@ -1,9 +1,12 @@
 """Ridge regression whose penalty is chosen by leave-one-out."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from enhancer_plugins.training.placing import regression as module
 from enhancer_plugins.training.placing.regression import RidgeRegression
 
 PENALTIES = [digit * 10.0**power for power in range(-4, 3) for digit in (1, 3)]
@@ -72,3 +75,32 @@ def test_a_wide_table_and_a_long_one_give_the_same():
     wide = RidgeRegression(np.concatenate([x, np.zeros((30, 3))], 1), ridge=0.1 * 32 / 29)
     long = RidgeRegression(x, ridge=0.1)
     np.testing.assert_allclose(wide.fit(y)[0][:29], long.fit(y)[0], rtol=1e-6, atol=1e-9)
+
+
+def test_memory_grows_with_columns_and_not_with_rows(monkeypatch):
+    """The inputs are read in blocks; of very many rows, some are used, and the others are predicted by the fit."""
+    monkeypatch.setattr(module, "MOST_ROWS", 4096)
+    random, n, width = np.random.default_rng(0), 40_000, 64
+    x = random.standard_normal((n, width), np.float32)
+    y = (x @ random.standard_normal((width, 2), np.float32)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        regression = RidgeRegression(x, ridge=None)
+        found = regression.left_out(y, np.arange(n))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < x.nbytes  # half of a copy in float64
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, y, atol=0.05)
+
+
+@pytest.mark.parametrize("n", [30, 60])
+def test_a_penalty_can_be_kept_for_later_targets(n):
+    x, y, weights = problem(n, 40, 0.1)
+    regression = RidgeRegression(x, ridge=None, weights=weights)
+    regression.fit(y)
+    first = regression.chosen.ridge
+    regression.keep_penalty()
+    regression.fit(np.random.default_rng(5).standard_normal(y.shape))
+    assert regression.chosen.ridge == first
