@@ -5,7 +5,8 @@
     python tests/benchmarks/evidence.py FOLDER --work WORK --write docs/explanation/evidence.md
 
 FOLDER holds ``lastfm`` (``train.tsv``, ``test.tsv``: user, item, play_count; ``items.jsonl``: item, name, profile).
-MovieLens-100k is fetched as ``enhancer demo`` does, with the profiles that come with enhancer. WORK keeps a project for each
+``item_notes.jsonl``: id, sound, scene, kin, mood, confidence). MovieLens-100k is fetched as ``enhancer demo`` does, with
+the profiles and notes that come with enhancer. WORK keeps a project for each
 data set, what was trained (a second run goes on), and the results, from which ``--write`` makes the page.
 
 Every option is at its default, but in ``lastfm-tuned``, where each arm gets twenty trials on validation.
@@ -20,7 +21,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,25 @@ SOFTMAX = 'loss = "softmax", similarity = "cosine"'
 MULTINOMIAL = 'loss = "multinomial"'
 
 
+FILM_NOTES = ("plot", "mood", "audience", "making")
+ARTIST_NOTES = ("sound", "scene", "kin", "mood")
+
+
 def arm(
-    name: str, fuser: str, *, text: bool = False, shuffle: bool = False, backbone: str = "", options: str = ""
+    name: str,
+    fuser: str,
+    *,
+    text: bool = False,
+    inputs: Sequence[str] = (),
+    join: str = "",
+    shuffle: bool = False,
+    backbone: str = "",
+    options: str = "",
 ) -> tuple[str, str]:
     """One arm: its name, and its table in ``enhancer.toml``."""
     rows = [f"[evaluation.arm.{json.dumps(name)}]", f'fuser = "{fuser}"']
-    rows += ['input = ["text"]'] if text else []
+    rows += [f"input = {json.dumps(['text'] if text else [*inputs])}"] if text or inputs else []
+    rows += [f'join = "{join}"'] if join else []
     rows += ["shuffle = true"] if shuffle else []
     rows += [f"backbone = {{ {backbone} }}"] if backbone else []
     rows += [f"options = {{ {options} }}"] if options else []
@@ -89,6 +103,35 @@ MACHINES = [
     *controlled("concat"),
     arm("adapter", "adapter"),
 ]
+
+
+def dense(notes: Sequence[str]) -> list[tuple[str, str]]:
+    """Arms of ``prior`` from nothing to everything there is about an item: single texts, joins, and what is fixed."""
+    everything = ("text", "profile", *notes)
+    fixed = 'ridge = 0.03, regression = "linear"'
+    return [
+        arm("none", "none"),
+        *(arm(name, "prior", inputs=[name]) for name in everything),
+        arm("text, profile", "prior", inputs=["text", "profile"]),
+        arm("notes", "prior", inputs=notes),
+        arm("notes-mean", "prior", inputs=notes, join="mean"),
+        arm("notes-as-one-text", "prior", inputs=notes, join="text"),
+        arm("notes-placebo", "prior", inputs=notes, shuffle=True),
+        arm("text, notes", "prior", inputs=["text", *notes]),
+        arm("everything", "prior", inputs=everything),
+        arm("everything-linear", "prior", inputs=everything, options='regression = "linear"'),
+        arm("everything-fixed", "prior", inputs=everything, options=fixed),
+        arm("everything-placebo", "prior", inputs=everything, shuffle=True),
+    ]
+
+
+def dense_by_epochs(notes: Sequence[str]) -> list[tuple[str, str]]:
+    """A selection of :func:`dense` for a backbone whose runs take minutes."""
+    kept = {"none", "text", "profile", "text, profile", "notes", "notes-placebo", "text, notes", "everything"}
+    kept |= {"everything-fixed", "everything-placebo"}
+    return [(name, f"{table}\nbackbone = {{ {MULTINOMIAL} }}") for name, table in dense(notes) if name in kept]
+
+
 EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     # name: data set, backbone, what is particular in [evaluation], arms
     "lastfm-warm": ("lastfm", "lightgcn", "", GRAPH),
@@ -101,6 +144,10 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     "lastfm-warm-als": ("lastfm", "als", "", FACTORS),
     "lastfm-als": ("lastfm", "als", "cold_items = 0.2", FACTORS),
     "movielens-als": ("movielens", "als", "cold_items = 0.2", FACTORS),
+    "movielens-notes-als": ("movielens-notes", "als", "cold_items = 0.2", dense(FILM_NOTES)),
+    "movielens-notes": ("movielens-notes", "lightgcn", "cold_items = 0.2", dense_by_epochs(FILM_NOTES)),
+    "lastfm-notes-als": ("lastfm-notes", "als", "cold_items = 0.2", dense(ARTIST_NOTES)),
+    "lastfm-notes": ("lastfm-notes", "lightgcn", "cold_items = 0.2", dense_by_epochs(ARTIST_NOTES)),
     "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
     "movielens-multinomial": ("movielens", "lightgcn", "cold_items = 0.2", NEW),
     "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
@@ -117,6 +164,10 @@ WORDS = {
     "lastfm-warm-als": "Last.fm, all artists in training, alternating least squares",
     "lastfm-als": "Last.fm, a fifth of the artists held out, alternating least squares",
     "movielens-als": "MovieLens-100k, a fifth of the films held out, alternating least squares",
+    "movielens-notes-als": "MovieLens-100k, notes of films, alternating least squares",
+    "movielens-notes": "MovieLens-100k, notes of films, the backbone trained by the multinomial likelihood",
+    "lastfm-notes-als": "Last.fm, notes of artists, alternating least squares",
+    "lastfm-notes": "Last.fm, notes of artists, the backbone trained by the multinomial likelihood",
     "movielens": "MovieLens-100k, a fifth of the films held out of training",
     "movielens-multinomial": "MovieLens-100k, a fifth of the films held out, the backbone trained by the multinomial likelihood",
     "lastfm-fm": "Last.fm, factorisation machine, a fifth of the artists held out",
@@ -138,6 +189,21 @@ required = ["profile"]
 type = "string"
 minLength = 1
 maxLength = 6000
+"""
+_NOTES_TEMPLATE = """\
+kind = "item"
+system = "Write notes about the artist."
+user = '''
+<data>
+{{ text }}
+</data>
+'''
+[aspects]
+profile = "What there is to say."
+sound = "Genre, instruments, voice, production."
+scene = "Country, decades, movement, how known."
+kin = "Three to five artists that the same listeners love."
+mood = "What listening feels like, and when."
 """
 _CONFIG = """\
 [data]
@@ -185,6 +251,26 @@ def lastfm(folder: Path, project: Path) -> tuple[str, str, str]:
     return data, '"item.toml"', f'split = "files"\ntest = {test}'
 
 
+def lastfm_notes(folder: Path, project: Path) -> tuple[str, str, str]:
+    """The same beside four notes on each artist."""
+    data, _, split = lastfm(folder, project)
+    found = [json.loads(line) for line in (folder / "item_notes.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (project / "notes.jsonl").open("w", encoding="utf-8") as file:
+        for row in found:
+            print(json.dumps({**row, "id": str(row["id"]), "kind": "item"}), file=file)
+    (project / "item.toml").write_text(_NOTES_TEMPLATE, encoding="utf-8")
+    aspects = json.dumps(["profile", *ARTIST_NOTES])
+    return data, f'"item.toml"\naspects = {aspects}\nknowledge = "open"', split
+
+
+def movielens_notes() -> tuple[str, str, str]:
+    """Have the tables; as :func:`movielens`, with the notes on films."""
+    data, _, split = movielens()
+    aspects = json.dumps(["profile", *FILM_NOTES])
+    notes = f'"item/films"\naspects = {aspects}\ntemplates = {{ profile = "item/v1" }}\nknowledge = "open"'
+    return data, notes, split
+
+
 def movielens() -> tuple[str, str, str]:
     """Have the tables; gives what stands in ``[data]``, the template and the split."""
     from enhancer_plugins.demo.movielens import fetch_movielens
@@ -213,7 +299,12 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
     data_set, backbone, particular, arms = EXPERIMENTS[name]
     project = work / data_set
     project.mkdir(parents=True, exist_ok=True)
-    data, template, split = lastfm(folder / "lastfm", project) if data_set == "lastfm" else movielens()
+    data, template, split = {
+        "lastfm": lambda: lastfm(folder / "lastfm", project),
+        "lastfm-notes": lambda: lastfm_notes(folder / "lastfm", project),
+        "movielens": movielens,
+        "movielens-notes": movielens_notes,
+    }[data_set]()
     config = _CONFIG.format(
         data=data,
         template=template,
@@ -227,8 +318,9 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
         tables="\n\n".join(table for _, table in arms),
     )
     (project / "enhancer.toml").write_text(config, encoding="utf-8")
-    if data_set == "lastfm" and not (project / "imported").exists():
-        enhancer(project, "store", "import", "profiles.jsonl")
+    if data_set.startswith("lastfm") and not (project / "imported").exists():
+        for file in sorted(project.glob("*.jsonl")):
+            enhancer(project, "store", "import", file.name)
         (project / "imported").touch()
     enhancer(project, "generate", "--yes")
     started = time.perf_counter()

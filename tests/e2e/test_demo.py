@@ -178,7 +178,7 @@ def test_the_whole_demo_and_again(invoke, home, written):
     shown = done.out
     for words in ("40 users, 60 films", "12 films are held out", "recorded answers of a large language model"):
         assert words in shown
-    for arm in ("none", "text", "prior", "both", "placebo", "prior-placebo"):
+    for arm in ("none", "text", "profile", "both", "prior", "placebo"):
         assert f"\n{arm} " in shown  # a line of the table
     assert "popularity" in shown
     assert "NDCG@10" in shown
@@ -186,7 +186,10 @@ def test_the_whole_demo_and_again(invoke, home, written):
     assert shown.count("is recommended (") == 2
     assert "similar to Film" in shown
     assert "A film held out of training: Film" in shown
-    assert "nearest to it by this profile" in shown
+    assert "nearest to it by text and notes" in shown
+    for words in ("text and four notes", "price of gpt-4o-mini", "$0.0", "no rating, but knows how these films fared"):
+        assert words in shown
+    assert "Plot: " in shown
     assert "enhancer init" in shown
     assert "--model openai/gpt-4o-mini" in shown
     page = (folder / "report.html").read_text()
@@ -200,8 +203,21 @@ def test_the_whole_demo_and_again(invoke, home, written):
     result = again.json()
     assert (result["generate"]["requests"], result["generate"]["cached"]) == (0, 60)
     assert {place: tree(folder / place) for place in before} == before  # nothing was trained anew
-    assert set(result["ablate"]["arms"]) == {"none", "text", "prior", "both", "placebo", "prior-placebo"}
+    # With so few ratings bestsellers are kept for ids alone, while the vectors go with als, whose ids are compared too.
+    arms = {"none", "none-als", "text", "profile", "both", "prior", "placebo"}
+    assert set(result["ablate"]["arms"]) == arms
     assert {"users", "similar", "cold"} == set(result["showcase"])
+    assert list(result["showcase"]["cold"]["notes"]) == ["plot", "mood", "audience", "making"]
+    rungs = {rung["arm"]: rung for rung in result["density"]["rungs"]}
+    assert list(rungs) == ["text", "profile", "both", "prior", "placebo"]
+    assert rungs["text"]["cost_usd"] == 0
+    assert 0 < rungs["profile"]["cost_usd"] == rungs["both"]["cost_usd"]
+    # Tokens of sixty profiles and of sixty answers with four notes, from a model at $0.15 and $0.60 per million.
+    for rung in (rungs["profile"], rungs["prior"]):
+        assert 60 * 100 < rung["prompt_tokens"] < 60 * 1000
+        assert 60 * 40 < rung["completion_tokens"] < 60 * 250
+        price = 0.15 * rung["prompt_tokens"] + 0.6 * rung["completion_tokens"]
+        assert rung["cost_usd"] == pytest.approx(price / 1e6)
 
     # What it leaves is a project like any other.
     config = ("--config", folder / "enhancer.toml")
@@ -213,13 +229,13 @@ def test_the_whole_demo_and_again(invoke, home, written):
 def test_a_live_model_is_priced_and_asked_about_first(invoke, home, llm_server, monkeypatch):
     done = invoke("demo", "--model", "openai/gpt-4o-mini", "--seeds", "1")
     assert done.code == 2, done.err
-    assert "60 calls for about $0.0" in done.err
+    assert "120 calls for about $0.0" in done.err  # the profile and the notes have prompts of their own
     assert "--yes" in done.err
     monkeypatch.setenv("ENHANCER_LLM__API_BASE", llm_server.url)
     done = invoke("demo", "--llm", "openai", "--model", "gpt-4o-mini", "--seeds", "1", "--yes")
     assert done.code == 0, done.err
-    assert llm_server.count == 60
-    assert "Profiles: a live model" in done.out
+    assert llm_server.count == 120
+    assert "profiles: a live model" in done.out
 
 
 def test_a_folder_that_is_somebody_elses_is_left_alone(invoke, home):

@@ -10,6 +10,7 @@ import typer
 
 from enhancer.cli.kit import ProgressView, consent, print_json, say
 from enhancer.project import Project
+from enhancer_plugins.demo.density import measure_density
 from enhancer_plugins.demo.movielens import cache_folder, fetch_movielens
 from enhancer_plugins.demo.output import next_steps, render, sections
 from enhancer_plugins.demo.project_file import write_project
@@ -55,14 +56,21 @@ def run(folder: Path, *, model: str | None, llm: str, seeds: int, yes: bool, qui
             generated = project.generate(listener=view, confirm=consent(yes, view))
             trained = project.train(listener=view, keep=True)
             ablation = project.ablate(listener=view, sections=examples, title="Does the feature help? MovieLens-100k")
+        density = measure_density(project, ablation, recorded=model is None)
     finally:
         project.close()
     seconds = time.perf_counter() - started
     if as_json:
         result = {"generate": generated.to_json(), "train": trained.to_json(), "ablate": ablation.to_json()}
         print_json(
-            {**result, "showcase": shown[0].to_json(), "report": str(folder / "report.html"), "seconds": seconds}
+            {
+                **result,
+                "density": density.to_json(),
+                "showcase": shown[0].to_json(),
+                "report": str(folder / "report.html"),
+                "seconds": seconds,
+            }
         )
         return
-    typer.echo(render(ablation, shown[0], recorded=model is None))
+    typer.echo(render(ablation, shown[0], density))
     typer.echo(next_steps(folder, seconds))

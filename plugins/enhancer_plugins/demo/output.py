@@ -6,21 +6,23 @@ from typing import TYPE_CHECKING
 
 from enhancer.cli.kit import duration, table
 from enhancer.evaluation.reporting.blocks import ReportLists, ReportSection, ReportTable
+from enhancer_plugins.demo.density import DATE, MODEL, PRICE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from enhancer.evaluation import Ablation
+    from enhancer_plugins.demo.density import Density, Rung
     from enhancer_plugins.demo.showcase import ColdCase, Showcase, UserCase
 
 ARMS = {
     "none": "no feature",
     "text": "raw text, no LLM, by prior",
-    "prior": "LLM profile, by prior",
+    "profile": "LLM profile, by prior",
     "both": "profile + text, by prior",
-    "placebo": "both, but shuffled, by prior",
-    "prior-placebo": "profile, but shuffled, by prior",
+    "prior": "text + four notes, by prior",
+    "placebo": "the same, but shuffled, by prior",
 }
 _COLUMNS = (
     ("all", "ndcg@10", "NDCG@10"),
@@ -32,17 +34,19 @@ _COLUMNS = (
 """Stratum, metric and heading of each column of the table."""
 
 
-def render(ablation: Ablation, showcase: Showcase, *, recorded: bool) -> str:
+def render(ablation: Ablation, showcase: Showcase, density: Density) -> str:
     """Return the results as text for the terminal."""
     facts = ablation.facts
-    origin = "recorded answers of a large language model" if recorded else "a live model"
+    origin = "recorded answers of a large language model" if density.recorded else "a live model"
     opening = (
         f"MovieLens-100k: {facts['users']:,} users, {facts['items']:,} films; {facts['train']:,} training ratings. "
         f"{facts['cold_items']} films are held out of training completely.\n"
-        f"Profiles: {origin}, from title, year and genres only. Means over {len(ablation.seeds)} "
-        f"{'seed' if len(ablation.seeds) == 1 else 'seeds'}, ± one standard deviation."
+        f"Notes (plot, mood, audience, making) and profiles: {origin}.\n"
+        "It has seen no rating, but knows how these films fared after people rated them in 1997 and 1998.\n"
+        f"Means over {len(ablation.seeds)} {'seed' if len(ablation.seeds) == 1 else 'seeds'}, "
+        "± one standard deviation."
     )
-    parts = ["", opening, _verdicts(ablation), _results(ablation), _legend(ablation)]
+    parts = ["", opening, _density(density), _verdicts(ablation), _results(ablation), _legend(ablation)]
     parts += [_user(case) for case in showcase.users]
     parts += [_similar(showcase), _cold(showcase.cold)]
     return "\n\n".join(parts)
@@ -73,7 +77,7 @@ def sections(showcase: Showcase) -> list[ReportSection]:
         ReportSection("Two users", _user_selection(), [ReportLists(people)]),
         ReportSection(
             f"Films similar to {similar.title}",
-            "By the cosine of profile vectors, without ratings.",
+            "By the cosine of the vectors of text and notes, without ratings.",
             [
                 ReportTable(
                     ["film", "cosine"], [[title or item, f"{score:.3f}"] for item, score, title in similar.items]
@@ -122,20 +126,26 @@ def _legend(ablation: Ablation) -> str:
 
 
 def _verdicts(ablation: Ablation) -> str:
-    words = [str(each) for each in ablation.verdict.values()]
-    return "\n\n".join([*words, *_profile_against_text(ablation)])
+    return "\n\n".join(str(each) for each in ablation.verdict.values())
 
 
-def _profile_against_text(ablation: Ablation) -> list[str]:
-    """Compare profile and raw text on held-out films, which the verdict does not cover."""
-    finding, metric = ablation.findings.get("cold"), "recall@20"
-    if finding is None or not {"prior", "text"} <= finding.per_seed.keys():
-        return []
-    profile, text = finding.mean("prior", metric), finding.mean("text", metric)
-    more, less = ("raw text", "the profile") if text > profile else ("the profile", "raw text")
-    reason = " (the release year is informative, and profiles seldom contain it)" if text > profile else ""
-    numbers = f"Recall@20 {max(text, profile):.4f} against {min(text, profile):.4f}"
-    return [f"With the same fuser, {more} finds more of the held-out films than {less}: {numbers}{reason}."]
+def _density(density: Density) -> str:
+    """Return a table of what each amount of text brought and costs."""
+    head = ["what there is about each film", "Recall@20, films held out", "from a live model"]
+    rows = [[rung.words, f"{rung.cold:.4f}", _price(rung)] for rung in density.rungs]
+    note = (
+        f"From a live model: tokens times the price of {MODEL} on {DATE}, ${PRICE.input:.2f} and ${PRICE.output:.2f} "
+        "per million.\nThe recorded answers are free."
+        if density.recorded
+        else "From a live model: what was paid."
+    )
+    return f"{table(head, rows, right=range(1, 3))}\n\n{note}"
+
+
+def _price(rung: Rung) -> str:
+    if rung.prompt_tokens == 0:
+        return "-"
+    return "unknown" if rung.cost_usd is None else f"${rung.cost_usd:.2f}"
 
 
 def _user_selection() -> str:
@@ -160,7 +170,7 @@ def _user(case: UserCase) -> str:
 def _similar(showcase: Showcase) -> str:
     similar = showcase.similar
     rows = [[title or item, f"{score:.3f}"] for item, score, title in similar.items]
-    return table([f"similar to {similar.title}, by profile", "cosine"], rows, right=[1])
+    return table([f"similar to {similar.title}, by text and notes", "cosine"], rows, right=[1])
 
 
 def _cold(case: ColdCase) -> str:
@@ -169,10 +179,11 @@ def _cold(case: ColdCase) -> str:
 
 def _describe_cold(case: ColdCase) -> str:
     near = _enumerate(case.neighbours)
+    notes = " ".join(f"{aspect.capitalize()}: {text}" for aspect, text in case.notes.items() if text)
     return (
-        f'Profile: "{case.profile}" The films nearest to it by this profile are {near}. Among the {case.held_out} '
-        f"held-out films, its median rank is {case.rank_for_watchers:g} for the {case.watchers} users who rated it, "
-        f"and {case.rank_for_others:g} for the others."
+        f"{notes} The trained films nearest to it by text and notes are {near}. Among the {case.held_out} held-out "
+        f"films, its median rank is {case.rank_for_watchers:g} for the {case.watchers} users who rated it, and "
+        f"{case.rank_for_others:g} for the others."
     )
 
 

@@ -29,8 +29,11 @@ interactions = {interactions}
 title = "movie_title"
 
 [prompts.item]
-template = "item/v1"
+template = "item/films"
 source = "llm"
+aspects = ["profile", "plot", "mood", "audience", "making"]
+templates = {{ profile = "item/v1" }}      # the profile has a prompt of its own
+knowledge = "open"             # notes may say what the model knows of a film beyond title, year and genres
 
 [prompts.user]
 source = "pool"                # a user vector is the mean over the films of the training history
@@ -40,7 +43,7 @@ source = "pool"                # a user vector is the mean over the films of the
 
 [embedder]
 use = "minilm"                 # all-MiniLM-L6-v2, from its package
-input = ["profile"]
+input = ["text", "plot", "mood", "audience", "making"]   # side by side
 
 [store]
 use = "lmdb"                   # or "sqlite"
@@ -58,14 +61,13 @@ split = "random"
 cold_items = 0.2               # share of films held out of training completely
 seeds = {seeds}
 workers = {workers}                    # concurrent training runs
-arms = ["none", "text", "prior", "both", "placebo"]
+arms = ["none", "text", "profile", "both", "prior", "placebo"]
 
-[evaluation.arm.both]          # concatenated vectors of profile and raw text
-input = ["profile", "text"]
+[evaluation.arm.profile]       # the two-sentence profile alone
+input = ["profile"]
 
-[evaluation.arm.placebo]       # as many dimensions as the widest arm
+[evaluation.arm.both]          # profile and raw text side by side
 input = ["profile", "text"]
-shuffle = true
 """
 
 _REPLAY = """\

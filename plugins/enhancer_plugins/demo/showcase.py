@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from enhancer.results import Similar
 
 LISTED = 5
+NOTES = ("plot", "mood", "audience", "making")
+"""Aspects of the notes on films."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class UserCase:
 
 @dataclass(frozen=True)
 class ColdCase:
-    """A film held out of training, placed by its profile."""
+    """A film held out of training, placed by its text and notes."""
 
     title: str
-    profile: str
+    notes: dict[str, str]
+    """What the model wrote of it, by aspect."""
     neighbours: list[str]
     """Nearest trained films in serving space."""
     held_out: int
@@ -112,16 +115,20 @@ def _cold_case(project: Project, ranker: Ranker, titles: dict[str, str]) -> Cold
     users = [split.train.user_ids[u] for u in np.unique(split.train.users)]
     watchers = {split.train.user_ids[u] for u in split.test.users[split.test.items == row]} & set(users)
     rank = _ranks(ranker, users, cold, item)
-    (record,) = project.store.get([item])
     return ColdCase(
         title=titles[item],
-        profile=record.profile if record is not None else "",
+        notes={aspect: _text(project, item, aspect) for aspect in NOTES},
         neighbours=[titles[other] for other in near],
         held_out=len(cold),
         rank_for_watchers=float(np.median([rank[user] for user in watchers])),
         rank_for_others=float(np.median([rank[user] for user in users if user not in watchers])),
         watchers=len(watchers),
     )
+
+
+def _text(project: Project, item: str, aspect: str) -> str:
+    (record,) = project.store.get([item], aspect=aspect)
+    return "" if record is None else record.profile
 
 
 def _ranks(ranker: Ranker, users: Sequence[str], cold: Sequence[str], item: str) -> dict[str, int]:
