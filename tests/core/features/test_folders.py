@@ -10,13 +10,14 @@ import pytest
 FEATURES = Path(__file__).parents[3] / "core" / "enhancer" / "features"
 GROUND = {"kind_spec", "stored_hash", "sources"}
 BELOW = {
-    "generating": {"surveying", "storing"} | GROUND,
+    "generating": {"surveying", "storing", "context"} | GROUND,
     "surveying": {"storing"} | GROUND,
     "storing": GROUND,
     "reading": {"sources"},
     "context": set(),
     **{module: GROUND - {module} for module in GROUND},
     "sources": (GROUND - {"sources"}) | {"context"},
+    "kind_spec": (GROUND - {"kind_spec"}) | {"context"},
 }
 
 
