@@ -11,10 +11,12 @@ from enhancer.contracts.options import Context
 from enhancer.errors import PluginError
 from enhancer.evaluation import Reference, Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
+from enhancer.evaluation.reporting.density_report import frontier_section
 from enhancer.evaluation.reporting.report import write_report
 from enhancer.evaluation.reporting.sections import left_out_section, memory_section
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.progress import Progress
+from enhancer.project.buying.remembered import remembered
 from enhancer.project.notes.known_items import known_items
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.profile_gallery import profile_gallery
@@ -98,6 +100,7 @@ def ablate(
             sections=[
                 *([] if ablation.left_out is None else [left_out_section(ablation.left_out)]),
                 *([] if ablation.memory is None else [memory_section(ablation.memory)]),
+                *([] if (weighed := remembered(parts)) is None else [frontier_section(weighed)]),
                 *([] if choice is None else [choice_section(choice)]),
                 *(() if sections is None else sections(ablation)),
             ],

@@ -94,6 +94,11 @@ def test_the_frontier_has_the_note_that_tells_what_users_like(invoke, shop):
     assert "on new items" in again.out
     assert "ndcg@10 on all" in again.out
     assert "wrote" in again.err
+    assert invoke("ablate", "-q", "--set", "evaluation.seeds=1").code == 0
+    assert "What does it bring, and at what price?" in (shop / "report.html").read_text()
+    other = ("--set", "evaluation.seeds=1", "--set", "evaluation.split_seed=1")
+    assert invoke("ablate", "-q", *other).code == 0
+    assert "What does it bring, and at what price?" not in (shop / "report.html").read_text()
 
 
 @pytest.mark.filterwarnings("ignore")  # warnings of libraries

@@ -123,6 +123,7 @@ def measure_density(
                 name=rung.name,
                 cost=cost_in(costs[rung.name], unit),
                 texts=bool(rung.generated),
+                vectors=bool(rung.inputs),
                 runs=runs[rung.name],
                 placebo=placebos.get(_control_of(rung), ()),
             )
@@ -138,6 +139,8 @@ def measure_density(
         shuffled = {key: replace(arms[rung.name], name=key, shuffle=True) for key, rung in controls.items()}
         found = _by_arm(executor, list(shuffled.values()), seeds, listener)
         placebos |= {key: found[arm.name] for key, arm in shuffled.items()}
+    # Where no verdict is given, placebos were not asked for: what none was run of is not proven.
+    standings |= {each.name: stand(measured, each, metric, proven=True) for each in strata if each.name not in PLACES}
     return Density(
         rungs=rungs,
         costs=costs,

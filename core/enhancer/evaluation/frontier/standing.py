@@ -31,6 +31,8 @@ class Measured:
     texts: bool
     """Whether an LLM wrote any of its texts."""
     runs: Sequence[ArmRun]
+    vectors: bool = True
+    """Whether it has vectors, which a placebo can shuffle."""
     placebo: Sequence[ArmRun] = ()
     """Runs with shuffled vectors; empty if they have not been needed."""
 
@@ -72,7 +74,7 @@ class Standing:
         }
 
 
-def stand(rungs: Sequence[Measured], stratum: Stratum, metric: str) -> Standing:
+def stand(rungs: Sequence[Measured], stratum: Stratum, metric: str, *, proven: bool = False) -> Standing:
     """Compare all rungs on one stratum.
 
     A rung is on the frontier if it gains over the best rung that costs less, or as much, and over its placebo, if that
@@ -84,6 +86,7 @@ def stand(rungs: Sequence[Measured], stratum: Stratum, metric: str) -> Standing:
         rungs: The first is that of nothing.
         stratum: The stratum.
         metric: Name such as ``ndcg@10``.
+        proven: Whether rungs whose placebo has not been run are kept off the frontier.
     """
     nothing, rest = rungs[0], sorted(rungs[1:], key=lambda rung: rung.cost)
     text = next((rung for rung in rest if rung.name == TEXT), None)
@@ -106,7 +109,8 @@ def stand(rungs: Sequence[Measured], stratum: Stratum, metric: str) -> Standing:
     for rung in sorted(rest, key=lambda each: (each.cost, -worth[each.name].over[IDS].delta)):
         step = gain_over(rung, frontier[-1].runs)
         placebo = worth[rung.name].over.get(PLACEBO)
-        if step.bound(alpha) > 0 and (placebo is None or placebo.bound(alpha) > 0):
+        unproven = proven and rung.vectors and placebo is None
+        if step.bound(alpha) > 0 and not unproven and (placebo is None or placebo.bound(alpha) > 0):
             frontier.append(rung)
             steps[rung.name] = step
     return Standing(

@@ -73,14 +73,14 @@ def render_density_report(result: Mapping[str, Any], *, title: str) -> str:
         metric=metric,
         overall=result["verdict"]["overall"],
         cards=[_card(result, name, metric) for name in _TITLES if name in result["verdict"]],
-        sections=[frontier_section(result), _numbers(result)],
+        sections=[frontier_section(result, verdict=False), _numbers(result)],
         facts=[(name, str(value)) for name, value in result["facts"].items()],
         duration=f"{seconds:.1f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes",
     )
 
 
-def frontier_section(result: Mapping[str, Any]) -> ReportSection:
-    """Return a section with a plot of gain against cost for every stratum shown."""
+def frontier_section(result: Mapping[str, Any], *, verdict: bool = True) -> ReportSection:
+    """Return a section with a plot of gain against cost for every stratum shown, and the verdict unless it is above."""
     metric = metric_label(result["metric"])
     figures = []
     for name, title in _TITLES.items():
@@ -93,6 +93,8 @@ def frontier_section(result: Mapping[str, Any]) -> ReportSection:
         "gains beyond chance over every cheaper one; the line shows the best that each amount buys. Hollow dots are "
         "vectors as wide, shuffled among the items. All rungs but nothing have the raw text, if there is any."
     )
+    if verdict:
+        text = f"{result['verdict']['overall']} {text}"
     return ReportSection("What does it bring, and at what price?", text, [ReportFigures(figures)])
 
 

@@ -22,6 +22,7 @@ from enhancer.evaluation.measuring.split_facts import split_facts
 from enhancer.evaluation.reporting.density_report import write_density_report
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.project.buying.prices import record_prices
+from enhancer.project.buying.remembered import remember
 from enhancer.project.parts import ProjectParts
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.run_setup import arm_trial, epoch_hook, experiment_over, require_fitting_task, run_cache
@@ -86,8 +87,10 @@ def density(
     facts = {**_facts(parts, arm_of(ladder.richest)), **split_facts(experiment.views), **origin}
     found = replace(found, facts=facts, missing=_missing(parts, ladder), seconds=time.perf_counter() - started)
     path = None if report is None else parts.root / report
+    result = found.to_json()
+    remember(parts, result)
     if path is not None:
-        write_density_report(path, found.to_json(), title="How much to generate?")
+        write_density_report(path, result, title="How much to generate?")
     run.finish(metrics=_metrics(found), artifact=path)
     return found
 
