@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -464,3 +465,71 @@ def test_a_store_that_fails_keeps_the_answers(
     report = bench.generate()
     assert report.requests == N - paid
     assert len(stored(bench)) == 2 * N
+
+
+# -- whatever the model does --------------------------------------------------------------------------------------
+
+
+def erratic(seed: int) -> Callable[[int, dict[str, Any]], Behaviour]:
+    """Return answers that are valid, invalid in part, or no answers at all, at random."""
+
+    def choose_answer(number: int, body: dict[str, Any]) -> Behaviour:
+        chance = random.Random(f"{seed} {number}")
+        names = asked_notes(body)
+        if chance.random() < 0.1:
+            return Behaviour(status=chance.choice([400, 500]))
+        if chance.random() < 0.15:
+            return Behaviour(answer=chance.choice(["no", "{}", '{"items": 3}', '{"plot": 1, "mood": null}']))
+        found = []
+        for id_ in asked_ids(body) or [film_of(body)]:
+            element: dict[str, Any] = {"id": id_, **notes_of(id_, names, chance.choice(["low", "high", "odd"]))}
+            for name in names:
+                if chance.random() < 0.25:
+                    element[name] = chance.choice(["short", 7, None, element[name] * 200])
+            if chance.random() < 0.1:
+                element.pop(chance.choice(names))
+            if chance.random() < 0.9 or not asked_ids(body):
+                found.append(element)
+        if not asked_ids(body):
+            return Behaviour(answer=json.dumps({k: v for k, v in found[0].items() if k != "id"}))
+        return Behaviour(answer=json.dumps({"items": found}))
+
+    return choose_answer
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_note_is_stored_or_quarantined_and_paid_for_once(
+    bench: GenerationProject, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    chance = random.Random(seed)
+    aspects = ["plot", "mood", "making"][: chance.randint(2, 3)]
+    samples, calls = chance.randint(1, 2), chance.choice(["together", "each"])
+    fallback = {"fallback": "closed"} if seed % 2 else {}
+    bench.llm.update(items_per_request=chance.choice([1, 3]), temperature=0.5, price={"input": 3.0, "output": 5.0})
+    bench.rows = [*entities(7), entity("twin", "title: film 3"), entity("empty", " ")]
+    choose(bench, *aspects, knowledge="open", samples=samples, calls=calls, **fallback)
+    llm_server.script = Script(choose=erratic(seed))
+    wanted = {f"{name}#{n}" if n > 1 else name for name in aspects for n in range(1, samples + 1)}
+    spent = 0.0
+    for _ in range(2):  # the second run asks again for what was deferred
+        report = bench.generate()
+        spent += report.cost_usd or 0.0
+        counted = report.cached + report.generated + report.quarantined + report.without_text + report.pending
+        assert report.entities == counted == len(bench.rows)
+        records, failed = stored(bench), quarantined(bench)
+        assert report.quarantined == len({id_ for id_, _ in failed})
+        assert set(records) | set(failed) == {(row.id, aspect) for row in bench.rows[:-1] for aspect in wanted}
+        assert not set(records) & set(failed)
+    opened = {one.note.aspect: one.note.version for one in bench.pipeline().spec("item").notes}  # type: ignore[union-attr]
+    for (id_, aspect), record in records.items():
+        assert record.profile == note(aspect.split("#")[0], "3" if id_ == "twin" else id_)
+        assert not (fallback and record.confidence == "low" and record.prompt_version == opened[aspect])
+    with Journal(bench.store.directory) as journal:
+        lines = journal.costs()
+        deferred = [one.id for one in journal.all_quarantined() if one.transient]
+    assert sum(line.cost_usd or 0.0 for line in lines) == pytest.approx(spent, rel=1e-9)
+    if not deferred:
+        plan = bench.plan()
+        assert (plan.requests, plan.to_generate, plan.quarantined) == (0, 0, report.quarantined)
+        assert bench.generate().requests == 0
