@@ -147,6 +147,15 @@ def test_another_template_does_not_hide_what_profiles_have_shown(invoke, project
     refused(invoke("train", "--set", "prompts.item.template=item/v1"))
 
 
+def test_a_stale_note_that_shows_no_reviews_leaks_none(invoke, project):  # noqa: F811
+    plain = ("--set", "prompts.item.template=item/v1")
+    assert invoke("generate", "-q", *plain).code == 0
+    items = (project / "items.csv").read_text()
+    (project / "items.csv").write_text(items.replace("A western", "The western"))
+    assert invoke("train", "-q", *plain).code == 0
+    refused(invoke("train"))
+
+
 def test_imported_profiles_prove_nothing(invoke, project):  # noqa: F811
     row = {"id": "1", "profile": "A film that everybody who saw it in the test split adored.", "tags": ["adored"]}
     (project / "own.jsonl").write_text(json.dumps(row) + "\n")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from enhancer.contracts.store import FeatureStore
+    from enhancer.data import Entity
     from enhancer.features.kind_spec import KindSpec, Renderers
     from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.prompts import Template
@@ -65,21 +66,23 @@ def trace(
     trained = set(ids)
     entities: set[str] = set()
     imported: dict[str, None] = {}
-    doubtful: list[dict[str, str]] = []
-    for note in spec.notes:
-        unexplained: dict[str, str] = {}
-        for chunk in _chunks(_expected(spec, note, ids)):
-            stamps = store.stamps([id_ for id_, _ in chunk], kind=spec.kind, aspect=note.note.aspect)
-            for (id_, expected), stamp in zip(chunk, stamps, strict=True):
+    doubtful: list[dict[str, str]] = [{} for _ in spec.notes]
+    for chunk, hashes_of in _expected(spec, ids):
+        for note, unexplained in zip(spec.notes, doubtful, strict=True):
+            expected = hashes_of(note)
+            stamps = store.stamps(chunk, kind=spec.kind, aspect=note.note.aspect)
+            for place, (id_, stamp) in enumerate(zip(chunk, stamps, strict=True)):
                 if stamp is None or id_ not in trained:
                     continue
                 entities.add(id_)
                 made_from = stamp.input_hash.removeprefix(LOW)
                 if made_from.startswith(ADOPTED):
                     imported[id_] = None
-                elif made_from not in expected:
+                elif all(made_from != hashes[place] for hashes in expected):
                     unexplained[id_] = made_from
-        doubtful.append(unexplained)
+    for note, unexplained in zip(spec.notes, doubtful, strict=True):
+        for id_ in _shown_nothing(spec, store, note, list(unexplained)):
+            del unexplained[id_]
     leaking: dict[str, int] = {}
     leaking_ids: dict[str, None] = {}
     for name, make in wider.items():
@@ -107,19 +110,47 @@ def trace(
     )
 
 
-def _expected(spec: KindSpec, note: PromptSpec, ids: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield the input hashes that the note of every entity may have; none for one of the split without a prompt."""
+def _expected(
+    spec: KindSpec, ids: Sequence[str]
+) -> Iterator[tuple[list[str], Callable[[PromptSpec], list[list[str]]]]]:
+    """Yield ids in chunks, and what returns the input hashes that a note of them may have, each in their order.
+
+    The hashes of entities of the split that have no prompt are none.
+    """
     known: set[str] = set()
-    hashes = [spec.hashes(spec=one) for one in (note, note.fallback) if one is not None]
-    for pairs in zip(*hashes, strict=True):
-        known.add(pairs[0][0])
-        yield pairs[0][0], tuple(input_hash for _, input_hash in pairs)
-    yield from ((id_, ()) for id_ in ids if id_ not in known)
+    entities = iter(spec.entities())
+    while chunk := list(islice(entities, _CHUNK)):
+        known.update(entity.id for entity in chunk)
+        yield [entity.id for entity in chunk], _hashes_of(spec, chunk)
+    rest = [id_ for id_ in ids if id_ not in known]
+    for start in range(0, len(rest), _CHUNK):
+        yield rest[start : start + _CHUNK], lambda _: []
 
 
-def _chunks(pairs: Iterator[tuple[str, tuple[str, ...]]]) -> Iterator[list[tuple[str, tuple[str, ...]]]]:
-    while chunk := list(islice(pairs, _CHUNK)):
-        yield chunk
+def _hashes_of(spec: KindSpec, chunk: Sequence[Entity]) -> Callable[[PromptSpec], list[list[str]]]:
+    rendered: dict[str, list[str]] = {}
+
+    def hashes(note: PromptSpec) -> list[list[str]]:
+        # Notes of one template share their prompts, which are the larger part of the work.
+        template = note.note.template.fingerprint
+        if template not in rendered:
+            rendered[template] = spec.prompts(chunk, note)[0]
+        return [one.keys.of_all(rendered[template]) for one in (note, note.fallback) if one is not None]
+
+    return hashes
+
+
+def _shown_nothing(spec: KindSpec, store: FeatureStore, note: PromptSpec, ids: Sequence[str]) -> Iterator[str]:
+    """Yield the ids whose note was made by a template that shows nothing from other tables."""
+    if note.note.template.context_names:
+        return
+    harmless = {one.note.version for one in (note, note.fallback) if one is not None}
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        records = store.get(chunk, kind=spec.kind, aspect=note.note.aspect)
+        for id_, record in zip(chunk, records, strict=True):
+            if record is not None and record.prompt_version in harmless:
+                yield id_
 
 
 def _matching(spec: KindSpec, note: PromptSpec, hashes: Mapping[str, str]) -> list[str]:
