@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
+from enhancer.contracts.record import Key
 from enhancer.errors import PluginError
 from enhancer.features.generating.connections import connect_caller, model_price
 from enhancer.features.generating.reports import Plan
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.llm import LLMProvider
+    from enhancer.contracts.record import Kind
     from enhancer.harness.questions.form import Form, Question
     from enhancer.progress import Listener
 
@@ -125,7 +127,9 @@ class Questions:
                         listener(Progress(stage, outcome.done, len(questions), detail))
 
                     asking.append(Questioner(caller, gate, journal, self._llm, on_progress=report))
-                    return await asking[0].ask(by_hash)
+                    outcome = await asking[0].ask(by_hash)
+                    _release(journal, outcome)
+                    return outcome
                 finally:
                     await provider.aclose()
 
@@ -153,7 +157,7 @@ class Questions:
         for question in questions:
             if question.form not in keys:
                 keys[question.form] = KeyMaker(
-                    cast("Any", question.form), self._llm, endpoint=planner.endpoint, sampling=planner.sampling
+                    question.form, self._llm, endpoint=planner.endpoint, sampling=planner.sampling
                 )
             found.setdefault(keys[question.form].of(question.text), []).append(question)
         return found
@@ -166,3 +170,14 @@ class Questions:
         enough = own.calls >= MIN_OBSERVED_CALLS
         ratio = token_ratio(own if enough else journal.observed_usage(self._llm.model))
         return ratio, own.completion_tokens / own.entities if enough and own.entities else form.answer_tokens
+
+
+def _release(journal: Journal, outcome: Outcome) -> None:
+    """Take questions that have an answer now, such as one of another model, out of quarantine."""
+    by_aspect: dict[tuple[Kind, str], list[str]] = {}
+    for key in outcome.answers:
+        by_aspect.setdefault((key.kind, key.aspect), []).append(key.id)
+    for (kind, aspect), ids in by_aspect.items():
+        known = journal.quarantined(kind, ids, aspect)
+        if settled := [(Key(kind, id_, aspect), one.input_hash) for id_, one in known.items()]:
+            journal.release_quarantine(settled, forget_answers=False)

@@ -110,12 +110,13 @@ class MemoryGains:
 
     @property
     def verdict(self) -> str:
-        """All gains in sentences."""
+        """The gain of each panel in a sentence: that over raw text, or else over ids alone."""
         head = (
             f"Without the {self.known:,} items that the LLM knows best, by {self.source}, the other {self.unknown:,}"
             " ranked among themselves: "
         )
-        return head + "; ".join(gain.words(self.metric) for gain in self.gains) + "."
+        told = {gain.panel: gain for gain in sorted(self.gains, key=lambda gain: gain.role == _ROLES["text"])}
+        return head + "; ".join(told[panel].words(self.metric) for panel in _PANELS if panel in told) + "."
 
     def to_json(self) -> dict[str, Any]:
         """Return source, sizes and gains as JSON values."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 MEMORY_FILE_NAME = "memory.json"
 """Name of the file in the folder of the store."""
 _FORMAT = 1
+_PARTNERS = 5_000
+"""Items from which those to compare with are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +66,23 @@ def memory_probes(parts: ProjectParts, sample: int) -> list[AskedProbe]:
     groups = popularity_groups(popularity)
     stratum = {train.item_ids[row]: name for name, mask in groups.items() for row in np.flatnonzero(mask).tolist()}
     count = dict(zip(train.item_ids, popularity.tolist(), strict=True))
-    items = [
-        item
-        for entity in parts.pipeline.entities("item")
-        if entity.id in stratum and (item := probed_item(entity, count[entity.id], stratum[entity.id])) is not None
-    ]
-    if not items:
+    drawn: dict[str, list[tuple[int, ProbedItem]]] = {}
+    others: list[tuple[int, ProbedItem]] = []
+    for entity in parts.pipeline.entities("item"):
+        if entity.id not in stratum:
+            continue
+        item = probed_item(entity, count[entity.id], stratum[entity.id])
+        if item is not None:
+            place = -draw_order(entity.id, parts.settings.seed)  # the smallest of a heap is the first to go
+            _keep(drawn.setdefault(item.stratum, []), (place, item), sample)
+            _keep(others, (place, item), _PARTNERS)
+    if not others:
         raise ConfigError(
             "there is nothing to probe: no item has a title",
             hint='name the column: [data.columns] title = "..."',
         )
-    return list(probes(_stratified(items, sample, parts.settings.seed), items))
+    by_stratum = [[item for _, item in sorted(some, reverse=True)] for some in drawn.values()]
+    return list(probes(_evenly(by_stratum, sample), [item for _, item in sorted(others, reverse=True)]))
 
 
 def memory_checks(
@@ -123,14 +131,17 @@ def _recalls(asked: Sequence[AskedProbe], answers: Mapping[Key, Mapping[str, Any
     return [(one, recalled(one, answers[one.question.key])) for one in asked if one.question.key in answers]
 
 
-def _stratified(items: Sequence[ProbedItem], sample: int, seed: int) -> list[ProbedItem]:
-    """Draw equally many items of each stratum, as far as there are; what one lacks goes to the others."""
-    by_stratum: dict[str, list[ProbedItem]] = {}
-    for item in items:
-        by_stratum.setdefault(item.stratum, []).append(item)
-    drawn: list[ProbedItem] = []
-    strata = sorted(by_stratum.values(), key=len)
-    for number, some in enumerate(strata):
-        share = max(0, sample - len(drawn)) // (len(strata) - number)
-        drawn += heapq.nsmallest(share, some, key=lambda item: draw_order(item.id, seed))
-    return drawn
+def _keep(heap: list[tuple[int, ProbedItem]], one: tuple[int, ProbedItem], size: int) -> None:
+    """Add an item to the largest ``size`` of a heap."""
+    if len(heap) < size:
+        heapq.heappush(heap, one)
+    elif one > heap[0]:
+        heapq.heapreplace(heap, one)
+
+
+def _evenly(strata: Sequence[Sequence[ProbedItem]], sample: int) -> list[ProbedItem]:
+    """Take equally many items of each stratum, as far as there are; what one lacks goes to the others."""
+    taken: list[ProbedItem] = []
+    for number, some in enumerate(sorted(strata, key=len)):
+        taken += some[: max(0, sample - len(taken)) // (len(strata) - number)]
+    return taken
