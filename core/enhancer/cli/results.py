@@ -24,6 +24,7 @@ def plan(result: Mapping[str, Any]) -> str:
             ("cached", count(result["cached"])),
             ("to generate", count(result["to_generate"])),
             *_notes(result, "notes to write"),
+            *([("joint texts to embed", count(result["joint_texts"]))] if "joint_texts" in result else []),
             ("in quarantine", count(result["quarantined"])),
             *_unless_zero(result),
             ("calls", count(result["requests"])),

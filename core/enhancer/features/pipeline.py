@@ -141,13 +141,15 @@ class Pipeline:
                 journal.close()
         self._total = plan.entities
         fingerprint = None if counter is None else self._make_embedder().fingerprint
+        joint_specs = self._joint_specs()
         outdated = 0
-        for spec in self._joint_specs():
+        for spec in joint_specs:
             for one in joint_texts(spec, self._store, fingerprint):
                 outdated += one.is_outdated
                 if counter is not None:
                     counter.add_joint(one)
-        return replace(plan, to_embed=plan.to_embed + outdated, reviews=_review_report(specs))
+        joint = outdated if joint_specs else None
+        return replace(plan, to_embed=plan.to_embed + outdated, joint_texts=joint, reviews=_review_report(specs))
 
     def generate(
         self, listener: Listener = silent, *, retry_quarantined: bool = False, limit: int | None = None

@@ -10,7 +10,7 @@ import pytest
 from generation import HashingEmbedder
 
 from enhancer.contracts import Context, FeatureStore
-from enhancer.errors import DataError
+from enhancer.errors import ConfigError, DataError
 from enhancer.features.storing.interchange import export_records, import_records
 from enhancer.features.storing.wide_rows import notes_of
 from enhancer.testing.store import as_tuple, make_record
@@ -118,6 +118,13 @@ def test_all_aspects_are_exported_and_come_back(store, tmp_path):
     assert import_records(other, tmp_path / "all.jsonl").records == 5
     assert [as_tuple(record) for record in other.scan()] == [as_tuple(record) for record in store.scan()]
     assert export_records(store, tmp_path / "moods.parquet", aspect="mood") == 1
+
+
+def test_a_format_of_one_vector_an_id_asks_which_note(store, tmp_path):
+    store.put([make_record("1", aspect="mood"), make_record("1", aspect="plot")])
+    with pytest.raises(ConfigError, match=r"neither profiles nor raw texts; choose an aspect, such as --aspect .mood."):
+        export_records(store, tmp_path / "x.itememb")
+    assert export_records(store, tmp_path / "x.itememb", aspect="plot") == 1
 
 
 def test_a_joint_text_of_another_embedder_is_made_by_generate(store, tmp_path):

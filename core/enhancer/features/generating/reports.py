@@ -43,6 +43,8 @@ class Plan:
     """Entities with neither text nor history; they are not asked about."""
     pending: int = 0
     """Entities in open batch jobs."""
+    joint_texts: int | None = None
+    """Joint texts to embed, of the notes that are stored by now; None if no input is a joint text."""
     notes: int | None = None
     """Notes to generate, of which an entity may have several; None if every entity has one."""
     review_notes: int | None = None
@@ -53,8 +55,8 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer plan --json`` prints.
 
-        ``without_text`` and ``pending`` are among them if they are not 0, ``notes`` if entities have several, and
-        ``review_notes`` and ``reviews`` if prompts show reviews.
+        ``without_text`` and ``pending`` are among them if they are not 0, ``notes`` if entities have several,
+        ``joint_texts`` if inputs are, and ``review_notes`` and ``reviews`` if prompts show reviews.
         """
         return _to_json(self, _PLAN)
 
@@ -109,6 +111,8 @@ def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[st
     for name in ("notes", "review_notes"):
         if (value := getattr(result, name)) is not None:
             some[name] = value
+    if isinstance(result, Plan) and result.joint_texts is not None:
+        some["joint_texts"] = result.joint_texts
     if result.reviews is not None:
         some["reviews"] = result.reviews.to_json()
     return {name: getattr(result, name) for name in names} | some

@@ -125,7 +125,7 @@ def export_records(
     of_format: dict[str, Kind] = {".itememb": "item", ".useremb": "user"}
     wanted = of_format.get(path.suffix.lower(), kind)
     if path.suffix.lower() in of_format and aspect is None:
-        aspect = _one_aspect(store, wanted)
+        aspect = _one_aspect(store, wanted, path)
     try:
         with atomic_replace(path) as draft:
             done = write(draft, store.scan(kind=wanted, aspect=aspect))
@@ -137,9 +137,17 @@ def export_records(
         raise ConfigError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-def _one_aspect(store: FeatureStore, kind: Kind | None) -> str:
+def _one_aspect(store: FeatureStore, kind: Kind | None, path: Path) -> str:
     """Return the aspect to export to a format that stores one vector for each id."""
-    return TEXT_ASPECT if next(store.scan(kind=kind, aspect=PROFILE_ASPECT), None) is None else PROFILE_ASPECT
+    for aspect in (PROFILE_ASPECT, TEXT_ASPECT):
+        if next(store.keys(kind=kind, aspect=aspect), None) is not None:
+            return aspect
+    if (other := next(store.keys(kind=kind), None)) is not None:
+        raise ConfigError(
+            f"{path}: this format holds one vector of each id, and there are neither profiles nor raw texts",
+            hint=f'choose an aspect, such as --aspect "{other.aspect}"',
+        )
+    return PROFILE_ASPECT
 
 
 def import_records(
