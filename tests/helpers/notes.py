@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from generation import asked_ids
+from loopback import Behaviour
 
 TEMPLATE = """
 system = "Write about films."
@@ -48,3 +50,30 @@ def answer_notes(body: Mapping[str, Any]) -> str:
     if ids := asked_ids(body):
         return json.dumps({"items": [{"id": id_, **notes_of(id_, names)} for id_ in ids]})
     return json.dumps(notes_of(film_of(body), names))
+
+
+def erratic(seed: int) -> Callable[[int, dict[str, Any]], Behaviour]:
+    """Return answers that are valid, invalid in part, or no answers at all, at random."""
+
+    def choose_answer(number: int, body: dict[str, Any]) -> Behaviour:
+        chance = random.Random(f"{seed} {number}")
+        names = asked_notes(body)
+        if chance.random() < 0.1:
+            return Behaviour(status=chance.choice([400, 500]))
+        if chance.random() < 0.15:
+            return Behaviour(answer=chance.choice(["no", "{}", '{"items": 3}', '{"plot": 1, "mood": null}']))
+        found = []
+        for id_ in asked_ids(body) or [film_of(body)]:
+            element: dict[str, Any] = {"id": id_, **notes_of(id_, names, chance.choice(["low", "high", "odd"]))}
+            for name in names:
+                if chance.random() < 0.25:
+                    element[name] = chance.choice(["short", 7, None, element[name] * 200])
+            if chance.random() < 0.1:
+                element.pop(chance.choice(names))
+            if chance.random() < 0.9 or not asked_ids(body):
+                found.append(element)
+        if not asked_ids(body):
+            return Behaviour(answer=json.dumps({k: v for k, v in found[0].items() if k != "id"}))
+        return Behaviour(answer=json.dumps({"items": found}))
+
+    return choose_answer

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from generation import GenerationProject, answer, asked_ids, entities, entity
 from loopback import Behaviour, LoopbackServer, Script
-from notes import TEMPLATE, answer_notes, asked_notes, film_of, note, notes_of
+from notes import TEMPLATE, answer_notes, asked_notes, erratic, film_of, note, notes_of
 from real_tokens import prompt_tokens, tokenizer
 
 from enhancer.errors import ConfigError, StoreError
@@ -468,33 +468,6 @@ def test_a_store_that_fails_keeps_the_answers(
 
 
 # -- whatever the model does --------------------------------------------------------------------------------------
-
-
-def erratic(seed: int) -> Callable[[int, dict[str, Any]], Behaviour]:
-    """Return answers that are valid, invalid in part, or no answers at all, at random."""
-
-    def choose_answer(number: int, body: dict[str, Any]) -> Behaviour:
-        chance = random.Random(f"{seed} {number}")
-        names = asked_notes(body)
-        if chance.random() < 0.1:
-            return Behaviour(status=chance.choice([400, 500]))
-        if chance.random() < 0.15:
-            return Behaviour(answer=chance.choice(["no", "{}", '{"items": 3}', '{"plot": 1, "mood": null}']))
-        found = []
-        for id_ in asked_ids(body) or [film_of(body)]:
-            element: dict[str, Any] = {"id": id_, **notes_of(id_, names, chance.choice(["low", "high", "odd"]))}
-            for name in names:
-                if chance.random() < 0.25:
-                    element[name] = chance.choice(["short", 7, None, element[name] * 200])
-            if chance.random() < 0.1:
-                element.pop(chance.choice(names))
-            if chance.random() < 0.9 or not asked_ids(body):
-                found.append(element)
-        if not asked_ids(body):
-            return Behaviour(answer=json.dumps({k: v for k, v in found[0].items() if k != "id"}))
-        return Behaviour(answer=json.dumps({"items": found}))
-
-    return choose_answer
 
 
 @pytest.mark.parametrize("seed", range(8))

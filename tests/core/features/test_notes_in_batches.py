@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from batch_project import BatchProject
 from generation import asked_ids, entities, entity
 from loopback import Behaviour, LoopbackServer, Script
 from loopback_batch import LoopbackBatches, Plan
-from notes import TEMPLATE, answer_notes, asked_notes, film_of, note, notes_of
+from notes import TEMPLATE, answer_notes, asked_notes, erratic, film_of, note, notes_of
+
+from enhancer.harness import Journal
 
 N = 6
 
@@ -129,3 +132,35 @@ def test_the_limit_and_the_budget_count_whole_entities(bench: BatchProject, batc
     batches.default = Plan(polls=10**6)
     assert bench.offline(wait=False).pending == 2
     bench.offline(abandon=True)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_note_is_stored_or_quarantined_and_paid_for_once(
+    bench: BatchProject, batches: LoopbackBatches, seed: int
+) -> None:
+    chance = random.Random(seed)
+    answers = erratic(seed)
+    numbers = iter(range(10**6))
+    batches.default = Plan(polls=1, answer=lambda _, body: answers(next(numbers), body))
+    samples, calls = chance.randint(1, 2), chance.choice(["together", "each"])
+    fallback = {"fallback": "closed"} if seed % 2 else {}
+    bench.llm.update(items_per_request=chance.choice([1, 3]), temperature=0.5, batch_requests=5)
+    bench.rows = [*entities(7), entity("twin", "title: film 3"), entity("empty", " ")]
+    choose(bench, "plot", "mood", knowledge="open", samples=samples, calls=calls, **fallback)
+    wanted = {f"{name}#{n}" if n > 1 else name for name in ("plot", "mood") for n in range(1, samples + 1)}
+    spent = 0.0
+    for _ in range(2):
+        report = bench.offline()
+        spent += report.cost_usd or 0.0
+        counted = report.cached + report.generated + report.quarantined + report.without_text + report.pending
+        assert report.entities == counted == len(bench.rows)
+        assert report.pending == 0
+        with Journal(bench.store.directory) as journal:
+            failed = {(one.id, one.aspect): one.transient for one in journal.all_quarantined()}
+        assert report.quarantined == len({id_ for id_, _ in failed})
+        assert set(stored(bench)) | set(failed) == {(row.id, aspect) for row in bench.rows[:-1] for aspect in wanted}
+    for (id_, aspect), record in stored(bench).items():
+        assert record.profile == note(aspect.split("#")[0], "3" if id_ == "twin" else id_)
+    assert bench.ledger()[1] == pytest.approx(spent, rel=1e-9)
+    if not any(failed.values()):
+        assert bench.offline().requests == 0
