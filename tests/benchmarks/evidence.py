@@ -283,7 +283,7 @@ def movielens() -> tuple[str, str, str]:
 def enhancer(project: Path, *command: str) -> str:
     """Run the command line in a project; gives what it prints on stdout."""
     done = subprocess.run(
-        [sys.executable, "-c", "from enhancer.cli.app import main; main()", *command],
+        [sys.executable, "-c", "from enhancer.cli.app import main; raise SystemExit(main())", *command],
         cwd=project,
         stdout=subprocess.PIPE,
         text=True,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from enhancer.cli.kit import duration, table
 from enhancer.evaluation.reporting.blocks import ReportLists, ReportSection, ReportTable
 from enhancer_plugins.demo.density import DATE, MODEL, PRICE
+from enhancer_plugins.demo.showcase import NOTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +109,7 @@ def _results(ablation: Ablation) -> str:
             f"{ablation.findings[stratum].mean(name, metric):.4f}         " if stratum == "cold" else ""
             for stratum, metric, _ in columns
         ]
-        rows.append([name, "content baseline", *cells])
+        rows.append([_short(name), "content baseline", *cells])
     return table(head, rows, right=range(2, len(head)))
 
 
@@ -126,7 +127,12 @@ def _legend(ablation: Ablation) -> str:
 
 
 def _verdicts(ablation: Ablation) -> str:
-    return "\n\n".join(str(each) for each in ablation.verdict.values())
+    return "\n\n".join(_short(str(each)) for each in ablation.verdict.values())
+
+
+def _short(words: str) -> str:
+    """Name the four notes together."""
+    return words.replace(" + ".join(NOTES), "notes")
 
 
 def _density(density: Density) -> str:
