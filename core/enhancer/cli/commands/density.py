@@ -58,12 +58,16 @@ def density(
 
 def render(result: Mapping[str, Any]) -> str:
     """Render the verdicts, and a table of all rungs. Takes what ``--json`` prints."""
+    from enhancer.evaluation.frontier.wording import added_notes
+
     shown = [name for name in _STRATA if name in result["strata"]]
     parts = [prose(words) for words in result["verdict"].values()]
     head = ["rung", "cost", "texts", *(f"{result['metric']} on {name}" if name == "all" else name for name in shown)]
     rows = [_row(rung, shown, result["unit"]) for rung in result["frontier"]]
     parts.append(table(head, rows, right=[1, 2]))
     parts.append(prose("Gains over nothing ± half of the 95% interval over users and seeds; * on the frontier."))
+    if (notes := added_notes(result)) is not None:
+        parts.append(prose(notes))
     parts += [prose(f"left out: {each['rung']}: {each['reason']}") for each in result["left_out"]]
     if result["missing"] is not None and result["missing"]["to_generate"]:
         missing = result["missing"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from enhancer.config.inputs import PROFILE, TEXT
 from enhancer.evaluation.frontier.ladder import NOTHING
@@ -10,6 +10,8 @@ from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.judging.wording import MINUS, enumerate_words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from enhancer.evaluation.frontier.ladder import Rung
     from enhancer.evaluation.frontier.standing import Standing
     from enhancer.evaluation.frontier.weighed import Unit, Weighed
@@ -85,6 +87,15 @@ def describe(rung: Rung) -> str:
         return what
     which = {"rarest": "the rarest ", "commonest": "the commonest ", "random": "a random "}[rung.kept.order]
     return f"{what} of {which}{rung.share:.0%} of the items"
+
+
+def added_notes(result: Mapping[str, Any]) -> str | None:
+    """Return in words which notes the rungs of several have; None if there are none. Takes the JSON of the result."""
+    counted = [rung for rung in result["frontier"] if rung["rung"].endswith(" notes")]
+    if not counted:
+        return None
+    names = [name for name in max(counted, key=lambda rung: len(rung["inputs"]))["inputs"] if name != TEXT]
+    return f"Notes are added in this order, the most telling first: {', '.join(names)}."
 
 
 def _sentence(weighed: Weighed, standing: Standing) -> str:

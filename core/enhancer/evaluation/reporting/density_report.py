@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.config.inputs import TEXT
 from enhancer.errors import EvaluationError
-from enhancer.evaluation.frontier.wording import format_cost, signed
+from enhancer.evaluation.frontier.wording import added_notes, format_cost, signed
 from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.reporting.blocks import ReportFigures, ReportSection, ReportTable
 from enhancer.evaluation.reporting.environment import template
@@ -176,6 +176,8 @@ def _numbers(result: Mapping[str, Any]) -> ReportSection:
         "Gain over interactions alone, with its 95% interval over users and seeds. ● on the frontier. Costs are those "
         "recorded, or tokens times the price of the model; an unknown cost is not counted as 0."
     )
+    if (notes := added_notes(result)) is not None:
+        text = f"{text} {notes}"
     return ReportSection("Every rung", text, tables)
 
 

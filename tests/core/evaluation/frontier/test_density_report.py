@@ -30,6 +30,7 @@ def test_the_page_says_what_to_buy_and_runs_nothing(result):
     assert "the note &#39;mood&#39; gains" in page
     assert "<script" not in page
     assert not re.search(r"(src|href)=", page)
+    assert "the most telling first: plot, mood, making." in page
     assert page == render_density_report(result, title="How much? <b>")
 
 
