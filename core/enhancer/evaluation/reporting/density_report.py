@@ -72,7 +72,7 @@ def render_density_report(result: Mapping[str, Any], *, title: str) -> str:
         seeds=len(result["seeds"]),
         metric=metric,
         overall=result["verdict"]["overall"],
-        cards=[_card(result, name, metric) for name in _TITLES if name in result["verdict"]],
+        cards=[_card(result, name, metric) for name in _shown(result) if name in result["verdict"]],
         sections=[frontier_section(result, verdict=False), _numbers(result)],
         facts=[(name, str(value)) for name, value in result["facts"].items()],
         duration=f"{seconds:.1f} seconds" if seconds < 100 else f"{seconds / 60:.1f} minutes",
@@ -83,15 +83,16 @@ def frontier_section(result: Mapping[str, Any], *, verdict: bool = True) -> Repo
     """Return a section with a plot of gain against cost for every stratum shown, and the verdict unless it is above."""
     metric = metric_label(result["metric"])
     figures = []
-    for name, title in _TITLES.items():
-        if name in result["strata"]:
-            label = f"{title}: gain in {metric} against cost"
-            svg = frontier_plot(_points(result, name), label, _UNITS[result["unit"]], f"gain in {metric}")
-            figures.append((title, result["strata"][name]["what"], svg_markup(svg)))
+    for name in _shown(result):
+        title = _TITLES[name]
+        label = f"{title}: gain in {metric} against cost"
+        svg = frontier_plot(_points(result, name), label, _UNITS[result["unit"]], f"gain in {metric}")
+        figures.append((title, result["strata"][name]["what"], svg_markup(svg)))
     text = (
         f"Gain in {metric} over interactions alone, against what the generated texts cost. A rung on the frontier "
         "gains beyond chance over every cheaper one; the line shows the best that each amount buys. Hollow dots are "
-        "vectors as wide, shuffled among the items. All rungs but nothing have the raw text, if there is any."
+        "vectors as wide, shuffled among the items; gains within the grey band may be chance. All rungs but nothing "
+        "have the raw text, if there is any."
     )
     if verdict:
         text = f"{result['verdict']['overall']} {text}"
@@ -117,6 +118,13 @@ def render_density_csv(result: Mapping[str, Any]) -> str:
             ]
             writer.writerow(["" if value is None else value for value in row])
     return out.getvalue()
+
+
+def _shown(result: Mapping[str, Any]) -> list[str]:
+    """Return the strata that are shown, those where generated texts pay first."""
+    order = list(_LEVELS)
+    shown = [name for name in _TITLES if name in result["strata"]]
+    return sorted(shown, key=lambda name: order.index(result["strata"][name]["level"]))
 
 
 def _points(result: Mapping[str, Any], stratum: str) -> list[FrontierPoint]:
@@ -145,16 +153,22 @@ def cost_of(rung: Mapping[str, Any], unit: str) -> float:
 
 
 def _card(result: Mapping[str, Any], stratum: str, metric: str) -> dict[str, str]:
+    """Return the verdict on a stratum; its number is what the best rung gains beyond what costs nothing."""
     about = result["strata"][stratum]
     badge, css = _LEVELS[about["level"]]
     best = next(rung for rung in result["frontier"] if rung["rung"] == about["frontier"][-1])
-    price = format_cost(cost_of(best, result["unit"]), result["unit"])
+    found, change, by = best["strata"][stratum], "0", f"{metric}, beyond chance"
+    if about["level"] != "nothing":
+        beyond = found["over"]["text"] if TEXT in about["frontier"][:-1] else found
+        over = "raw text" if beyond is not found else "interactions alone"
+        price = format_cost(cost_of(best, result["unit"]), result["unit"])
+        change, by = signed(beyond["gain"]), f"{metric} over {over}: {best['rung']}, {price}"
     return {
         "title": _TITLES[stratum],
         "badge": badge,
         "css": css,
-        "change": signed(best["strata"][stratum]["gain"]) if about["level"] != "nothing" else "0",
-        "by": f"{metric}, {best['rung']}, {price}" if about["level"] != "nothing" else f"{metric}, beyond chance",
+        "change": change,
+        "by": by,
         "words": result["verdict"][stratum],
     }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from enhancer.evaluation.reporting.svg import axis, cut, document, dot, segment, text, tick_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _WIDTH, _LEFT, _RIGHT = 460, 52, 14
 _TOP, _BOTTOM = 20, 214
@@ -40,7 +40,8 @@ def frontier_plot(points: Sequence[FrontierPoint], label: str, x_label: str, y_l
     """Draw rungs by cost and gain.
 
     A step line joins the rungs on the frontier, which are named; a hollow dot at the same cost is its placebo. Others
-    are pale, without interval, and named by their tooltip alone unless they are ``named``.
+    are pale, without interval, and named by their tooltip alone unless they are ``named``. The grey band around zero is
+    as wide as the median interval: what lies in it may be chance.
 
     Args:
         points: The rungs, that of nothing among them.
@@ -53,7 +54,7 @@ def frontier_plot(points: Sequence[FrontierPoint], label: str, x_label: str, y_l
     ends += [point.placebo for point in points if point.placebo is not None]
     x, x_ticks, x_decimals = axis(0.0, max(*(point.cost for point in points), 1e-9), _LEFT, _WIDTH - _RIGHT)
     y, y_ticks, y_decimals = axis(min(ends), max(ends), _BOTTOM, _TOP)
-    parts = []
+    parts = _band(points, y)
     for tick in y_ticks:
         parts.append(segment(_LEFT, y(tick), _WIDTH - _RIGHT, y(tick), "grid"))
         shown = tick_text(tick, y_decimals, signed=True)
@@ -86,6 +87,17 @@ def frontier_plot(points: Sequence[FrontierPoint], label: str, x_label: str, y_l
         f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_BOTTOM + 31}" text-anchor="end">{text(x_label)}</text>'
     )
     return document(parts, _BOTTOM + 36, label, width=_WIDTH)
+
+
+def _band(points: Sequence[FrontierPoint], y: Callable[[float], float]) -> list[str]:
+    """Return the band of gains that may be chance; none without intervals."""
+    halves = sorted((point.interval[1] - point.interval[0]) / 2 for point in points if point.interval is not None)
+    if not halves:
+        return []
+    half = halves[len(halves) // 2]
+    top, bottom = max(y(half), float(_TOP)), min(y(-half), float(_BOTTOM))
+    size = f'x="{_LEFT}" y="{top:.1f}" width="{_WIDTH - _RIGHT - _LEFT}" height="{max(bottom - top, 0.5):.1f}"'
+    return [f'<rect class="band" {size}><title>within {half:.4f}: may be chance</title></rect>']
 
 
 def _steps(points: Sequence[tuple[float, float]], end: float) -> str:

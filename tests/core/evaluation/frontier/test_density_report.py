@@ -85,3 +85,27 @@ def test_labels_of_close_rungs_do_not_cover_each_other():
 def test_names_of_rungs_are_escaped():
     point = FrontierPoint(label="<script>", cost=1.0, gain=0.1, interval=(0.0, 0.2), on_frontier=True)
     assert "<script>" not in frontier_plot([point], "<script>", "<script>", "<script>")
+
+
+def test_the_band_of_chance_is_the_median_interval():
+    points = [
+        FrontierPoint(label=str(half), cost=1.0, gain=0.5, interval=(0.5 - half, 0.5 + half), on_frontier=True)
+        for half in (0.1, 0.2, 0.4)
+    ]
+    assert "within 0.2000: may be chance" in frontier_plot(points, "label", "USD", "gain")
+    bare = FrontierPoint(label="one", cost=1.0, gain=0.5, interval=None, on_frontier=True)
+    assert 'class="band"' not in frontier_plot([bare], "label", "USD", "gain")
+
+
+def test_strata_where_generated_texts_pay_come_first():
+    found = weigh(lambda arm, stratum: 0.06 * (stratum == "cold" and "mood" in arm.inputs and arm.kept is None))[0]
+    (figures,) = frontier_section(found.to_json()).blocks
+    assert [title for title, _, _ in figures.figures] == ["New items", "All items", "Tail"]
+
+
+def test_the_number_of_a_verdict_is_what_money_adds():
+    found = weigh(lambda arm, stratum: 0.2 + 0.06 * ("mood" in arm.inputs and arm.kept is None))[0].to_json()
+    page = render_density_report(found, title="t")
+    changes = re.findall(r'<div class="change">\+(\.\d+)</div>\s*<div class="by">([^:]*)', page)
+    assert [over for _, over in changes] == ["NDCG@10 over raw text"] * 3
+    assert all(0.03 < float(value) < 0.09 for value, _ in changes)
