@@ -95,16 +95,16 @@ def joined(inputs: Sequence[Input], join: Join) -> tuple[Input, ...]:
 
 
 def without(inputs: Sequence[Input], left_out: Input) -> tuple[Input, ...]:
-    """Return the inputs without one text.
+    """Return the inputs without one text, each once.
 
     >>> without(["text", "mean(plot,mood)", "mood+plot"], "mood")
-    ('text', 'plot', 'plot')
+    ('text', 'plot')
     """
     kept: list[Input] = []
     for name in inputs:
         means = [joined([text for text in texts_of(one) if text != left_out], "text") for one in averaged(name)]
         kept += joined([one for each in means for one in each if one], "mean") if any(map(any, means)) else ()
-    return tuple(kept)
+    return tuple(dict.fromkeys(kept))
 
 
 def check_name(name: Input, known: Collection[Input], where: str) -> None:

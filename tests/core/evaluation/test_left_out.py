@@ -66,6 +66,7 @@ def test_descriptions_of_arms():
     assert described("text") == "raw text, no LLM"
     assert described("text+plot+mood") == "raw text, plot and mood as one text"
     assert described("mean(plot,mood)", "text") == "the mean of plot and mood beside raw text"
+    assert described("mean(plot,mood)", "kin") == "the mean of plot and mood, kin"
 
 
 @pytest.fixture(scope="module")

@@ -147,6 +147,21 @@ def test_a_mean_for_users_takes_the_parts_they_have_and_pools_the_rest(store):
     np.testing.assert_allclose(users, [unit(1, -1), unit(-1, 1)], atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("join", "wanted"),
+    [
+        ("side", ["text", "plot", "mood"]),
+        ("mean", ["text", "plot", "mood"]),
+        ("text", ["text+plot+mood", "text", "plot+mood", "text+mood", "text+plot"]),
+    ],
+)
+def test_what_arms_without_an_input_need_is_stored(join, wanted):
+    prompts = {"item": {"aspects": ["plot", "mood"]}}
+    evaluation = {"aspects": "leave-one-out", "arms": ["none", "align"]}
+    settings = Settings.model_validate({"prompts": prompts, "embedder": {"join": join}, "evaluation": evaluation})
+    assert inputs_wanted(settings) == wanted
+
+
 def test_an_aspect_that_is_not_stored_is_an_error_that_names_it(store):
     with pytest.raises(StoreError, match=r"no vectors of items for input kin; run `enhancer generate`"):
         read(store, ["plot", "kin"], item={"aspects": ["plot", "kin"]})

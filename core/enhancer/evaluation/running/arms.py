@@ -157,7 +157,8 @@ def described(inputs: Sequence[Input]) -> str:
     if set(inputs) == {PROFILE, TEXT}:
         return "LLM profiles and raw text"
     others = [name for name in inputs if name != TEXT]
-    found = enumerate_words([_described(name) for name in others])
+    pieces = [_described(name) for name in others]
+    found = ", ".join(pieces) if any(" and " in piece for piece in pieces) else enumerate_words(pieces)
     return f"{found} beside raw text" if len(others) < len(inputs) else found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.config.inputs import PROFILE, TEXT, all_texts, averaged, stored_inputs, texts_of
+from enhancer.config.inputs import PROFILE, TEXT, all_texts, averaged, stored_inputs, texts_of, without
 from enhancer.contracts.training import SemanticVectors, View
 from enhancer.errors import ConfigError, StoreError
 from enhancer.features.reading.pooling import pool
@@ -45,6 +45,8 @@ def inputs_wanted(settings: Settings) -> list[Input]:
             wanted += settings.joined_inputs(own.input, own.join) if own.input or own.join else ()
         elif name == TEXT:
             wanted.append(TEXT)
+    if evaluation.aspects is not None:  # joint texts without one of their parts are texts of their own
+        wanted += [name for text in all_texts(settings.inputs) for name in without(settings.inputs, text)]
     return list(stored_inputs(wanted))
 
 
