@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -246,3 +247,30 @@ def test_a_template_of_notes_can_show_reviews_alone(bench: GenerationProject) ->
     bench.prompts["item"]["condense"] = "item/v1"
     with pytest.raises(ConfigError, match=r"template 'item/v1' must show \{\{ reviews \}\} alone"):
         bench.plan()
+
+
+def test_two_runs_at_once_pay_for_each_note_once(
+    bench: GenerationProject, llm_server: LoopbackServer, said: Said
+) -> None:
+    whole = bench.plan().requests
+    other = GenerationProject(bench.folder, bench.url, bench.rows)
+    (bench.folder / "other").mkdir()
+    other.prompts, other.reviews = bench.prompts, index_of(said, bench.folder / "other")
+    llm_server.script = Script(default=Behaviour(answer=write, latency=0.02))
+    errors: list[BaseException] = []
+
+    def run(project: GenerationProject) -> None:
+        try:
+            project.generate()
+        except BaseException as error:  # noqa: BLE001 - raised below, in the thread of the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(project,)) for project in (bench, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert llm_server.count == whole
+    assert len(bench.stored()) == 3
+    other.store.close()
