@@ -190,3 +190,24 @@ def test_the_output_fits_a_narrow_terminal(invoke, project, monkeypatch):
     out = invoke("diagnose", "--judge", "--memory", "--yes").out
     assert max(map(len, out.splitlines())) <= 60
     assert "by the judgement of" in " ".join(out.split())
+
+
+def test_what_users_prompts_show_supports_their_notes(invoke, project, llm_server):
+    """The titles of a user's history are in the prompt, so a note may name them; a name from elsewhere is reported."""
+
+    names = (f"Zoe Quim{one}{two}" for one in "abcdef" for two in "abcdef")
+
+    def answer(body):
+        system, text = (message["content"] for message in body["messages"][:2])
+        shown = re.search(r"Film \S+ Story", text)
+        if not shown or "taste" not in system.lower():
+            return answered(body)
+        return json.dumps({"profile": f"A person who adored {shown[0]} and follows {next(names)}.", "tags": ["warm"]})
+
+    llm_server.script.default = Behaviour(answer=answer)
+    assert invoke("generate", "-q", "--yes", "--set", "prompts.user.source=llm").code == 0
+    done = invoke("diagnose", "--json", "--set", "prompts.user.source=llm")
+    assert done.code == 0, done.err
+    (check,) = [c for c in done.json()["checks"] if (c["topic"], c["kind"]) == ("facts", "user")]
+    assert check["values"]["unsupported"] == {"name": 30}
+    assert all(fact.startswith("Zoe Quim") for one in check["values"]["examples"] for fact in one["facts"])

@@ -20,6 +20,7 @@ _NAMES: Mapping[Probe, str] = {
     "year": "years named",
     "rank": "more popular of two named",
 }
+_STRATA = ("head", "middle", "tail", "cold")
 _Z = 1.959964
 
 
@@ -74,8 +75,7 @@ def recall_shares(recalls: Sequence[Recall], *, choices: int | None = None) -> d
         choices: Number of choices of each question. Without, chance is estimated by exchanging answers between items,
             over all pairs, which a model that always gives the same answer cannot beat.
     """
-    strata = dict.fromkeys(recall.stratum for recall in recalls)
-    groups = {"all": recalls} | {name: [one for one in recalls if one.stratum == name] for name in strata}
+    groups = {"all": recalls} | {name: [one for one in recalls if one.stratum == name] for name in _STRATA}
     return {
         name: RecallShare(
             asked=len(some),
