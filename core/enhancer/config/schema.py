@@ -122,7 +122,7 @@ class PromptConfig(Options):
     """Template of these calls: a bundled name or a path."""
     aspects: list[str] = Field(default=[])
     """Notes that the LLM writes of each entity, such as ``plot`` and ``mood``: each is stored and embedded by itself.
-    By default it writes one profile; list ``profile`` to have it beside other notes. Notes that are part of no input are
+    By default it writes one profile; list ``profile`` to have it beside other notes. Notes that no input names are
     not asked for."""
     knowledge: Literal["closed", "open"] = "closed"
     """``closed``: notes are written from the given text alone; ``open``: also from what the model knows."""
