@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from enhancer.prompts import Template
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
+_log = logging.getLogger(__name__)
 
 
 class Pipeline:
@@ -99,6 +101,7 @@ class Pipeline:
         self._on_record = on_record
         self._batch_providers = batch_providers
         self._total: int | None = None
+        self._warned = False
 
     # -- planning and generating ------------------------------------------------------------------------------------
 
@@ -388,7 +391,17 @@ class Pipeline:
             for one in notes:
                 spec.context(one.note.template)  # raises an error here rather than at the first entity
             specs.append(spec)
+            if kind == "item" and notes and reviews is None and self._sources.reviews is not None:
+                self._warn_of_unused_reviews()
         return specs
+
+    def _warn_of_unused_reviews(self) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "[data] reviews is set, but no template of [prompts.item] shows {{ reviews }}: profiles are written"
+                " without them (template = 'item/reviews' shows them)"
+            )
 
     def _services(
         self,

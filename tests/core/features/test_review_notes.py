@@ -243,6 +243,17 @@ def test_a_template_without_a_table_of_reviews_is_refused_before_any_call(
     assert bench.plan().requests == 3
 
 
+def test_reviews_that_no_prompt_shows_are_worth_one_warning(
+    bench: GenerationProject, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.prompts["item"]["template"] = "item/v1"
+    pipeline = bench.pipeline()
+    pipeline.plan()
+    report = pipeline.generate()
+    assert caplog.text.count("no template of [prompts.item] shows {{ reviews }}") == 1
+    assert (report.reviews, report.review_notes) == (None, None)
+
+
 def test_a_template_of_notes_can_show_reviews_alone(bench: GenerationProject) -> None:
     bench.prompts["item"]["condense"] = "item/v1"
     with pytest.raises(ConfigError, match=r"template 'item/v1' must show \{\{ reviews \}\} alone"):
