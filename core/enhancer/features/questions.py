@@ -123,7 +123,8 @@ class Questions:
 
                     def report(outcome: Outcome) -> None:
                         spent = caller.usage
-                        detail = {"failed": len(outcome.failed) + len(outcome.deferred), "cost_usd": spent.cost_usd}
+                        cost = None if spent.unknown_cost else spent.cost_usd
+                        detail = {"failed": len(outcome.failed) + len(outcome.deferred), "cost_usd": cost}
                         listener(Progress(stage, outcome.done, len(questions), detail))
 
                     asking.append(Questioner(caller, gate, journal, self._llm, on_progress=report))

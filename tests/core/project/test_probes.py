@@ -7,6 +7,7 @@ import json
 import pytest
 
 from enhancer.data import Entity
+from enhancer.errors import StoreError
 from enhancer.project.notes.memory import Memory, keep_memory, read_memory
 from enhancer.project.notes.probes import probed_item, probes, recalled
 from enhancer.project.notes.sample import drawn
@@ -95,5 +96,7 @@ def test_what_is_known_needs_every_answer_and_is_kept_by_model(tmp_path):
     assert read_memory(tmp_path).known("8") is None
     keep_memory(tmp_path, [], {}, "m2")
     assert read_memory(tmp_path) == Memory("m2", {})
+    with pytest.raises(StoreError, match="the answers are in the journal"):
+        keep_memory(tmp_path / "nowhere", [], {}, "m2")
     (tmp_path / "memory.json").write_text(json.dumps({"format": 99}))
     assert read_memory(tmp_path) is None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from enhancer.errors import ConfigError
+from enhancer.errors import ConfigError, StoreError
 from enhancer.evaluation.diagnosing.memory import PROBES, memory_check, recall_shares
 from enhancer.evaluation.measuring.strata import popularity_groups
 from enhancer.files import atomic_replace
@@ -104,7 +104,11 @@ def memory_checks(
 def keep_memory(
     folder: Path, asked: Sequence[AskedProbe], answers: Mapping[Key, Mapping[str, Any]], model: str
 ) -> None:
-    """Write what was recalled to the folder of the store, beside what earlier runs found of the same model."""
+    """Write what was recalled to the folder of the store, beside what earlier runs found of the same model.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
     before = read_memory(folder)
     items: dict[str, dict[str, bool]] = {}
     if before is not None and before.model == model:
@@ -112,8 +116,14 @@ def keep_memory(
     for one, recall in _recalls(asked, answers):
         items.setdefault(one.item.id, {})[one.probe] = recall.correct
     content = {"format": _FORMAT, "model": model, "items": items}
-    with atomic_replace(folder / MEMORY_FILE_NAME) as path:
-        path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    try:
+        with atomic_replace(folder / MEMORY_FILE_NAME) as path:
+            path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {folder / MEMORY_FILE_NAME}: {error.strerror}",
+            hint="the answers are in the journal: make room, and run the command again, which costs nothing",
+        ) from None
 
 
 def read_memory(folder: Path) -> Memory | None:
