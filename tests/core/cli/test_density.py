@@ -110,6 +110,23 @@ def test_what_is_not_stored_is_left_out_and_priced(invoke, shop):
     assert "Writing what is missing, 80 entities, would cost $" in done.out
 
 
+@pytest.mark.filterwarnings("ignore")  # warnings of libraries
+def test_a_note_that_few_items_have_is_weighed_with_a_warning_and_a_stale_one_is_left_out(invoke, shop):
+    from enhancer import Project
+
+    project = Project.load(shop / "enhancer.toml")
+    project.store.delete([str(n) for n in range(60)], aspect="plot")
+    moods = list(project.store.scan(kind="item", aspect="mood"))
+    for record in moods:
+        record.embedder = "another"
+    project.store.put(moods)
+    project.close()
+    done = invoke("density", "--shares", "", "--seeds", "1")
+    assert done.code == 0, done.err
+    assert "only 20 of 80 items have 'plot': its rungs are measured on these" in done.err
+    assert "left out: mood: another embedder made its vectors: run `enhancer generate`" in done.out
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

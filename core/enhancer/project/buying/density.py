@@ -59,10 +59,11 @@ def density(
     started = time.perf_counter()
     settings = parts.settings
     _check(parts, shares, seeds)
-    available = _available(parts)
+    available, stale = _available(parts)
     notes = _most_telling_first(parts, [name for name in settings.notes("item") if name in available])
     notes += [name for name in settings.notes("item") if name not in notes]
     ladder = make_ladder(available, notes, configured=settings.inputs, shares=shares, orders=orders)
+    ladder = replace(ladder, left_out={**ladder.left_out, **stale})
     if len(ladder.rungs) < 2:
         raise StoreError("the store has no vectors of items", hint="run `enhancer generate` first")
     origin = refuse_leaks(parts, list(dict.fromkeys(name for rung in ladder.rungs for name in rung.inputs)))
@@ -149,13 +150,27 @@ def _worker_experiment(settings: Settings, root: Path, tables: SharedVectors) ->
     return experiment_over(parts, read_once(tables.loading(parts.features)))
 
 
-def _available(parts: ProjectParts) -> list[str]:
-    """Return the inputs that items have in the store, the raw text alone if no notes are wanted."""
+def _available(parts: ProjectParts) -> tuple[list[str], dict[str, str]]:
+    """Return the inputs that items have in the store, the raw text alone if no notes are wanted; and what is stale."""
     if parts.settings.prompts.item.source == "text":
-        return [TEXT]
-    counts = parts.read_store.stats().by_kind
-    aspects = [name.partition("/")[2] for name in counts if name.partition("/")[0] == "item"]
-    return [PROFILE if aspect == PROFILE_ASPECT else aspect for aspect in aspects if "#" not in aspect]
+        return [TEXT], {}
+    store, n_items = parts.read_store, len(parts.split.train.item_ids)
+    available, stale = [], {}
+    for name, count in store.stats().by_kind.items():
+        kind, _, aspect = name.partition("/")
+        if kind != "item" or "#" in aspect:  # further samples of a note are read with the first
+            continue
+        text = PROFILE if aspect == PROFILE_ASPECT else aspect
+        first = next(iter(store.scan(kind="item", aspect=aspect)), None)
+        if first is not None and first.embedder != parts.embedder.fingerprint:
+            stale[text] = "another embedder made its vectors: run `enhancer generate`"
+            continue
+        available.append(text)
+        if count < n_items and text in parts.settings.notes("item"):
+            _log.warning(
+                "only %s of %s items have %r: its rungs are measured on these", f"{count:,}", f"{n_items:,}", text
+            )
+    return available, stale
 
 
 def _most_telling_first(parts: ProjectParts, notes: Sequence[str]) -> list[str]:
