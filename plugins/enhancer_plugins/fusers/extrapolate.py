@@ -81,8 +81,8 @@ class ExtrapolateOptions(RegressionOptions):
     retrieved: int = Field(default=10, ge=1)
     """Items retrieved for each user."""
     hidden: int = Field(default=64, ge=1)
-    """Width of the MLP's hidden layer. The authors use half the sum of vector and embedding length, which takes three
-    times as long."""
+    """Width of the MLP's hidden layer. The authors use half the sum of vector and embedding length, which takes
+    longer."""
     nodes_per_step: int = Field(default=128, ge=2)
     """Maximum number of nodes of a step in each contrastive term."""
     learning_rate: float = Field(default=1e-3, gt=0)
