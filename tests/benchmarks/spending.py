@@ -37,8 +37,8 @@ from generation import HashingEmbedder
 from planted_catalogue import PlantedCatalogue
 
 from enhancer.project import Project
-from enhancer.project.spending import deciding
 from enhancer.project.spending.campaign import Campaign
+from enhancer.project.spending.deciding import PILOT_ITEMS
 from enhancer.project.spending.shop import UnitCost
 
 PRICE = 0.001
@@ -118,7 +118,7 @@ class WideEmbedder(HashingEmbedder):
         return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
 
 
-def campaign(case: str, seed: int) -> dict[str, Any]:
+def campaign(case: str, seed: int, pilot: int) -> dict[str, Any]:
     """Run one campaign and summarise it."""
     catalogue = PlantedCatalogue.make(seed, users=600, items=1500, new=500, each=150 if case == "new" else 40)
     with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +127,7 @@ def campaign(case: str, seed: int) -> dict[str, Any]:
         overrides = ["embedder={use = 'sentence-transformers'}"]
         project = Project.load(Path(folder) / "enhancer.toml", overrides=overrides, environ={})
         tables = tables_of(catalogue, case)
-        report = Campaign(project.parts, 1e6, shop=PlantedShop(Path(folder), tables)).run()  # type: ignore[arg-type]
+        report = Campaign(project.parts, 1e6, shop=PlantedShop(Path(folder), tables), pilot=pilot).run()  # type: ignore[arg-type]
         project.close()
     worth = {one["stratum"]: one["worth"] for one in report.strata}
     bought = [
@@ -145,12 +145,13 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, action="append")
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--pilot", type=int, default=deciding.PILOT_ITEMS)
+    parser.add_argument("--pilot", type=int, default=PILOT_ITEMS)
     arguments = parser.parse_args()
-    deciding.pilot_sizes.__kwdefaults__["least"] = arguments.pilot
     for case in arguments.case or CASES:
         began = time.perf_counter()
-        runs = [campaign(case, seed) for seed in range(arguments.first, arguments.first + arguments.seeds)]
+        runs = [
+            campaign(case, seed, arguments.pilot) for seed in range(arguments.first, arguments.first + arguments.seeds)
+        ]
         found = Counter(name for run in runs for name in run["bought"])
         result = {
             "case": case,

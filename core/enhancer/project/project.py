@@ -193,12 +193,18 @@ class Project:
         return report
 
     def plan_spending(
-        self, budget: float | None = None, *, restart: bool = False, listener: Listener = silent
+        self,
+        budget: float | None = None,
+        *,
+        pilot: int = 40,
+        restart: bool = False,
+        listener: Listener = silent,
     ) -> SpendPlan:
         """Show what the pilot of :meth:`spend` would buy, and what everything would cost. Pays and writes nothing.
 
         Args:
             budget: Limit in USD; by default ``[llm] max_cost``.
+            pilot: Smallest number of items of a stratum that the pilot buys.
             restart: Plan a new campaign, even if one was begun.
             listener: Called with progress events.
 
@@ -207,13 +213,14 @@ class Project:
         """
         from enhancer.project.spending.verb import plan_spending
 
-        return plan_spending(self.parts, budget, restart=restart, listener=listener)
+        return plan_spending(self.parts, budget, pilot=pilot, restart=restart, listener=listener)
 
     def spend(
         self,
         budget: float | None = None,
         *,
         least_gain: float = 0.0,
+        pilot: int = 40,
         restart: bool = False,
         listener: Listener = silent,
         on_round: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -227,6 +234,7 @@ class Project:
         Args:
             budget: Limit in USD over all runs of the campaign; by default ``[llm] max_cost``, and never more than that.
             least_gain: Smallest gain that is worth buying, as a share of what interactions alone reach.
+            pilot: Smallest number of items of a stratum that the pilot buys; more find smaller gains.
             restart: Begin a new campaign. Profiles and paid answers are kept.
             listener: Called with progress events.
             on_round: Called after each round with what it bought and learnt.
@@ -244,6 +252,7 @@ class Project:
             self.parts,
             budget,
             least=least_gain,
+            pilot=pilot,
             restart=restart,
             listener=listener,
             on_round=on_round,

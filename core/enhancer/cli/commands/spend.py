@@ -47,6 +47,10 @@ def spend(
             help="Smallest gain that is worth buying, as a share of what interactions alone reach.",
         ),
     ] = 0.0,
+    pilot: Annotated[
+        int,
+        typer.Option("--pilot", metavar="ITEMS", help="Smallest number of items of a stratum that the pilot buys."),
+    ] = 40,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin a new campaign; profiles and paid answers are kept.")
     ] = False,
@@ -61,7 +65,7 @@ def spend(
     """
     if dry_run:
         with session.opened() as project, ProgressView(quiet=session.quiet) as view:
-            planned = project.plan_spending(budget, restart=restart, listener=view).to_json()
+            planned = project.plan_spending(budget, pilot=pilot, restart=restart, listener=view).to_json()
         if as_json:
             print_json(planned)
         else:
@@ -79,6 +83,7 @@ def spend(
             report = project.spend(
                 budget,
                 least_gain=least_gain,
+                pilot=pilot,
                 restart=restart,
                 listener=view,
                 on_round=on_round,

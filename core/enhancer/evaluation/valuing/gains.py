@@ -8,8 +8,9 @@ item's factors are regressions, by leave-one-out, of what a backbone has learnt 
     shuffled   T + c R(v')  the same, with the vectors of the items of a group exchanged at random
 
 with :math:`c \ge 0` by least squares. As in the fuser ``prior``, an item with :math:`n` training interactions is ranked
-by :math:`(n e + k P) / (n + k)`, with :math:`e` its own factors and :math:`P` one of the models, at the length of
-:math:`e`. It is ranked alone among all items with interactions, which keep their factors.
+by :math:`(n e + k P) / (n + k)`, with :math:`e` its own direction, :math:`P` one of the models, and for each model,
+shuffled ones as well, the :math:`k` that suits it best. It is ranked alone among all items with interactions, which
+keep their factors. Its scores keep their mean over all users, and have at least the spread of the average item.
 
 New items have no interactions to measure on. Items of all other groups stand in for them: they are ranked among
 themselves by :math:`P` alone, which knows nothing of their groups.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from enhancer.evaluation.valuing.bounds import Offer
     from enhancer.evaluation.valuing.models import Catalogue
 
+STRENGTHS = (1.0, 3.0, 10.0, 30.0)
+"""Weights of a model to choose from, in interactions."""
 LEAST = 8
 """Smallest number of bought items with validation pairs that say anything about a group."""
 
@@ -71,7 +73,12 @@ class Measured(ABC):
 
 
 class WarmItems(Measured):
-    """Items with interactions, each ranked alone among all others. A model draws their own factors to itself."""
+    """Items with interactions, each ranked alone among all others. A model draws their own directions to itself.
+
+    An item's scores keep their mean over all users: ranked alone, it would otherwise gain by being drawn to what is
+    popular, which all items together cannot. Under every model they have the spread of the item's own factors, or that
+    of the average item if it is larger: few interactions give short factors, with which no item is ranked high.
+    """
 
     def __init__(
         self,
@@ -83,19 +90,40 @@ class WarmItems(Measured):
     ) -> None:
         super().__init__(at, weight)
         self._positions = PositionsBeside(catalogue.factors, views, pairs)
-        rows = pairs.items.astype(np.int64)
-        self._factors = catalogue.factors.items[rows].astype(np.float64)
-        self._length = np.linalg.norm(self._factors, axis=1)
-        self._own = catalogue.trust(rows)[:, None]
-        self._direction = self._own * catalogue.directions[rows]
+        self._rows, first = np.unique(at, return_index=True)
+        items = pairs.items[first].astype(np.int64)
+        users = catalogue.factors.users[views.history > 0].astype(np.float64)
+        mean = users.mean(axis=0)
+        users = users - mean
+        self._spread = users.T @ users / len(users)
+        self._users = catalogue.factors.users[pairs.users].astype(np.float64) - mean
+        self._factors = catalogue.factors.items[items].astype(np.float64)
+        self._level = (self._factors @ mean)[self._item]
+        warm = catalogue.factors.items[views.warm_items].astype(np.float64)
+        self._deviation = np.maximum(self._deviation_of(self._factors), self._deviation_of(warm).mean())
+        self._direction = catalogue.directions[items]
+        self._count = catalogue.popularity[items].astype(np.float64)[:, None]
 
     def utilities(self, model: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """See :meth:`Measured.utilities`."""
         if model is None:
-            return self._positions.gains(self._factors)
-        items = self._direction + (1 - self._own) * model[self._at]
-        items *= (self._length / np.maximum(np.linalg.norm(items, axis=1), 1e-12))[:, None]
-        return self._positions.gains(items)
+            return self._gains(self._factors)
+        # Every model, a shuffled one as well, gets the weight that suits it best.
+        tried = [self._gains(self._drawn_to(model[self._rows], strength)) for strength in STRENGTHS]
+        return max(tried, key=self.mean)
+
+    def _drawn_to(self, model: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+        own = self._count / (self._count + strength)
+        items = own * self._direction + (1 - own) * model
+        items *= (self._deviation / np.maximum(self._deviation_of(items), 1e-12))[:, None]
+        return items
+
+    def _gains(self, items: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self._positions.gains(self._level + np.einsum("pk,pk->p", self._users, items[self._item]))
+
+    def _deviation_of(self, items: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the standard deviation of items' scores over all users."""
+        return np.asarray(np.sqrt(np.maximum(np.einsum("nk,nk->n", items @ self._spread, items), 0)), np.float64)
 
 
 class StandIns(Measured):

@@ -25,9 +25,9 @@ def discounted(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
 class PositionsBeside:
     """Positions of items among all items with interactions, one item at a time.
 
-    All other items keep their factors, so the difference between two factors of an item is what these alone change.
+    All other items keep their factors, so the difference between two scores of an item is what these alone change.
     Training items of a user are not ranked. With many users and items, ranks are estimated from a sample of the items,
-    the same for all factors. Equal scores share their ranks.
+    the same for all scores. Equal scores share their ranks.
 
     Args:
         factors: Factors of a backbone trained without vectors.
@@ -36,7 +36,6 @@ class PositionsBeside:
     """
 
     def __init__(self, factors: Factors, views: Views, pairs: PairList) -> None:
-        self._users = factors.users[pairs.users].astype(np.float64)
         owners, self._row = np.unique(pairs.users, return_inverse=True)
         warm = views.warm_items
         width = min(len(warm), max(64, _CELLS // max(len(owners), 1)))
@@ -59,14 +58,13 @@ class PositionsBeside:
         scores = self._mapped(np.sort(scores, axis=1), np.arange(len(owners))[:, None])
         self._flat = scores.ravel()
 
-    def gains(self, items: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the discounted gain of each pair if its item had these factors.
+    def gains(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the discounted gain of each pair if its item had this score.
 
         Args:
-            items: float ``[p, k]``: factors of the item of each pair.
+            scores: float64 ``[p]``.
         """
         row = self._row
-        scores = np.einsum("pk,pk->p", self._users, items)
         wanted = np.maximum(self._mapped(scores, row), 4.0 * row - 0.99)  # above items that are not ranked
         end = (row + 1) * self._width
         above = end - np.searchsorted(self._flat, wanted, side="right")

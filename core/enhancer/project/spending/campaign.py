@@ -25,6 +25,7 @@ from enhancer.evaluation.valuing.ids_alone import factors_without_vectors
 from enhancer.progress import silent
 from enhancer.project.spending.deciding import (
     LEAST_ITEMS,
+    PILOT_ITEMS,
     decide,
     next_orders,
     offers,
@@ -63,6 +64,7 @@ class Campaign:
         listener: Called with progress events.
         on_round: Called after each round.
         least: Smallest gain that is worth buying, as a share of the discounted gain without vectors.
+        pilot: Smallest number of items of a stratum that the pilot buys.
         restart: Begin a new campaign, whatever was begun before.
         shop: Sells the profiles; by default the project's model does.
     """
@@ -75,10 +77,11 @@ class Campaign:
         on_round: OnRound = lambda _: None,
         *,
         least: float = 0.0,
+        pilot: int = PILOT_ITEMS,
         restart: bool = False,
         shop: Shop | None = None,
     ) -> None:
-        self._parts, self._budget, self._least = parts, budget, least
+        self._parts, self._budget, self._least, self._pilot_items = parts, budget, least, pilot
         self._listener, self._on_round = listener, on_round
         self._shop = Shop(parts) if shop is None else shop
         self._aspects: tuple[Input, ...] = parts.settings.prompts.item.notes
@@ -96,7 +99,7 @@ class Campaign:
 
     def plan(self) -> SpendPlan:
         """Estimate costs. Pays nothing and writes nothing."""
-        sizes = pilot_sizes(self._strata) if not self._state.rounds else {}
+        sizes = pilot_sizes(self._strata, least=self._pilot_items) if not self._state.rounds else {}
         rows = []
         for stratum in self._strata:
             each, left = self._cost(stratum, self._aspects), len(stratum) - stratum.done(self._aspects)
@@ -160,7 +163,8 @@ class Campaign:
 
     def _pilot(self, money: float) -> list[Order]:
         known = [stratum for stratum in self._strata if stratum.name != NEW]
-        sizes, cost = pilot_sizes(known), {stratum.name: self._cost(stratum, self._aspects) for stratum in known}
+        sizes = pilot_sizes(known, least=self._pilot_items)
+        cost = {stratum.name: self._cost(stratum, self._aspects) for stratum in known}
         total = sum(sizes[name] * cost[name] for name in sizes)
         if total > _PILOT_MONEY * money:
             shrunk = _PILOT_MONEY * money / total

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.project.run_events import run_events
 from enhancer.project.spending.campaign import Campaign
+from enhancer.project.spending.deciding import LEAST_ITEMS
 from enhancer.project.spending.state import forget, locked
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from enhancer.project.spending.results import SpendPlan, SpendReport
 
 
-def plan_spending(parts: ProjectParts, budget: float | None, *, restart: bool, listener: Listener) -> SpendPlan:
+def plan_spending(
+    parts: ProjectParts, budget: float | None, *, pilot: int, restart: bool, listener: Listener
+) -> SpendPlan:
     """Plan a campaign; see :meth:`enhancer.Project.plan_spending`."""
-    return Campaign(parts, _limit(parts, budget), listener, restart=restart).plan()
+    return Campaign(parts, _limit(parts, budget), listener, pilot=_checked(pilot), restart=restart).plan()
 
 
 def spend(
@@ -29,6 +32,7 @@ def spend(
     budget: float | None,
     *,
     least: float,
+    pilot: int,
     restart: bool,
     listener: Listener,
     on_round: OnRound,
@@ -38,8 +42,7 @@ def spend(
     limit = _limit(parts, budget)
     if not 0 <= least < 1:
         raise ConfigError(f"a least gain of {least:g} is not a share", hint="pass a number from 0 to below 1")
-    campaign = Campaign(parts, limit, listener, on_round, restart=restart)
-    plan = campaign.plan()
+    plan = Campaign(parts, limit, listener, pilot=_checked(pilot), restart=restart).plan()
     if confirm is not None and not confirm(plan):
         raise EnhancerError("not confirmed: nothing was bought")
     folder = parts.store.directory
@@ -48,9 +51,17 @@ def spend(
         if restart:
             forget(folder)
         # Read again under the lock: another process may have bought meanwhile.
-        report = Campaign(parts, limit, listener, on_round, least=least, restart=restart).run()
+        report = Campaign(parts, limit, listener, on_round, least=least, pilot=pilot, restart=restart).run()
         run.finish(metrics={"rounds": float(len(report.rounds))}, cost_usd=report.spent_usd - plan.spent_usd)
     return report
+
+
+def _checked(pilot: int) -> int:
+    if pilot < LEAST_ITEMS:
+        raise ConfigError(
+            f"a pilot of {pilot} items of a stratum shows nothing", hint=f"pass at least --pilot {LEAST_ITEMS}"
+        )
+    return pilot
 
 
 def _limit(parts: ProjectParts, budget: float | None) -> float:

@@ -9,6 +9,8 @@ import numpy as np
 from enhancer.contracts import Factors
 from enhancer.evaluation.measuring.metrics import PairList
 from enhancer.evaluation.measuring.views import Views
+from enhancer.evaluation.valuing.measured import WarmItems
+from enhancer.evaluation.valuing.models import Catalogue
 from enhancer.evaluation.valuing.positions import PositionsAmong, PositionsBeside
 
 USERS, ITEMS = 9, 30
@@ -46,18 +48,19 @@ def expected(score, others):
     return 1 / np.log2(2 + np.sum(others > score) + 0.5 * np.sum(others == score))
 
 
-def test_an_item_with_other_factors_is_ranked_among_the_unchanged_others():
+def test_an_item_with_another_score_is_ranked_among_the_unchanged_others():
     rng, views, factors = world()
     pairs = PairList(views.warm_validation.users, views.warm_validation.items)
     positions = PositionsBeside(factors, views, pairs)
     seen = {*zip(views.split.train.users.tolist(), views.split.train.items.tolist(), strict=True)}
     for scale in (0.0, 1.0, 30.0):
         changed = factors.items[pairs.items] + scale * rng.standard_normal((len(pairs.users), 4))
-        found = positions.gains(changed)
-        for user, item, row, gain in zip(pairs.users, pairs.items, changed, found, strict=True):
+        mine = np.einsum("pk,pk->p", factors.users[pairs.users].astype(float), changed)
+        found = positions.gains(mine)
+        for user, item, score, gain in zip(pairs.users, pairs.items, mine, found, strict=True):
             others = [o for o in range(ITEMS) if o != item and (user, o) not in seen]
             scores = factors.items[others].astype(float) @ factors.users[user].astype(float)
-            assert np.isclose(gain, expected(float(factors.users[user].astype(float) @ row), scores))
+            assert np.isclose(gain, expected(score, scores))
 
 
 def test_items_are_ranked_among_one_another_and_ties_share_their_ranks():
@@ -73,3 +76,20 @@ def test_items_are_ranked_among_one_another_and_ties_share_their_ranks():
             others = [place for place, o in enumerate(rows) if o != item and (user, o) not in seen]
             scores = model @ factors.users[user].astype(float)
             assert np.isclose(gain, expected(scores[own], scores[others]))
+
+
+def test_a_model_moves_no_item_by_what_it_gives_to_all_users():
+    """A direction that all users like alike would lift an item that is ranked alone; its mean score is kept."""
+    rng, views, factors = world()
+    users = np.hstack([factors.users, np.ones((USERS, 1), np.float32)])
+    items = np.hstack([factors.items, np.zeros((ITEMS, 1), np.float32)])
+    directions = items / np.linalg.norm(items, axis=1, keepdims=True)
+    pairs = PairList(views.warm_validation.users, views.warm_validation.items)
+    catalogue = Catalogue(
+        Factors(users, items), directions, ["all"], np.zeros(ITEMS, int), views.popularity, np.ones(ITEMS, int)
+    )
+    measured = WarmItems(catalogue, views, pairs, pairs.items.astype(int), np.ones(len(pairs.users)))
+    alike = np.zeros((ITEMS, 5))
+    alike[:, 4] = 10.0
+    model = rng.standard_normal((ITEMS, 5))
+    np.testing.assert_allclose(measured.utilities(model), measured.utilities(model + alike), atol=1e-9)
