@@ -17,6 +17,7 @@ from notes import TEMPLATE, answer_notes, asked_notes, erratic, film_of, note, n
 from real_tokens import prompt_tokens, tokenizer
 
 from enhancer.errors import ConfigError, StoreError
+from enhancer.features.refresh import refresh
 from enhancer.harness import Journal
 
 N = 6
@@ -506,3 +507,19 @@ def test_every_note_is_stored_or_quarantined_and_paid_for_once(
         plan = bench.plan()
         assert (plan.requests, plan.to_generate, plan.quarantined) == (0, 0, report.quarantined)
         assert bench.generate().requests == 0
+
+
+def test_refresh_asks_for_what_is_missing_and_prunes_every_note(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.generate()
+    bench.rows = [*bench.rows[1:], entity("new")]
+    choose(bench, "plot", "mood", "making")
+    llm_server.reset_counts()
+    done = refresh(bench.pipeline(), bench.store, prune=True)
+    assert done.generated is not None
+    assert (done.generated.generated, done.generated.notes, done.pruned) == (N, N - 1 + 3, 2)
+    assert asked(llm_server) == {("making",): N - 1, ("plot", "mood", "making"): 1}
+    counted = {one.aspect: (one.fresh, one.new, one.vanished) for one in done.changes.differences}
+    assert counted == {"plot": (N - 1, 1, 1), "mood": (N - 1, 1, 1), "making": (0, N, 0)}
+    assert {id_ for id_, _ in stored(bench)} == {row.id for row in bench.rows}
