@@ -133,6 +133,7 @@ def _facts(parts: ProjectParts) -> dict[str, Any]:
         "backbone": settings.backbone.use if parts.auto is None else f"auto: {parts.auto.choice().winner.label}",
         "embedder": parts.embedder.fingerprint if settings.prompts.item.source != "none" else "none",
         "LLM": settings.llm.model if settings.prompts.item.source == "llm" else "none",
+        **({"knowledge of notes": settings.prompts.item.knowledge} if settings.notes("item") else {}),
         "rows read": read.rows,
         "rows with an unknown item": read.unknown_items,
         **{
