@@ -194,7 +194,7 @@ def render(found: Guess, choice: Choice, folder: Path) -> str:
         "[embedder]",
         f"use = {_quote(choice.embedder)}",
         *([f"model = {_quote(name)}"] if (name := _EMBEDDERS.get(choice.embedder)) else []),
-        'input = ["profile"]         # profile, text, aspects, or "*" for all: vectors side by side',
+        '# input = ["profile", "text"]   # vectors side by side; by default the profile, with aspects "*"',
         "",
         "[store]",
         f"use = {_quote(choice.store)}",
