@@ -118,6 +118,7 @@ def dense(notes: Sequence[str]) -> list[tuple[str, str]]:
         arm("notes-as-one-text", "prior", inputs=notes, join="text"),
         arm("notes-placebo", "prior", inputs=notes, shuffle=True),
         arm("text, notes", "prior", inputs=["text", *notes]),
+        arm("text, notes-placebo", "prior", inputs=["text", *notes], shuffle=True),
         arm("everything", "prior", inputs=everything),
         arm("everything-linear", "prior", inputs=everything, options='regression = "linear"'),
         arm("everything-fixed", "prior", inputs=everything, options=fixed),
@@ -127,8 +128,7 @@ def dense(notes: Sequence[str]) -> list[tuple[str, str]]:
 
 def dense_by_epochs(notes: Sequence[str]) -> list[tuple[str, str]]:
     """A selection of :func:`dense` for a backbone whose runs take minutes."""
-    kept = {"none", "text", "profile", "text, profile", "notes", "notes-placebo", "text, notes", "everything"}
-    kept |= {"everything-fixed", "everything-placebo"}
+    kept = {"none", "text", "profile", "everything", "everything-fixed", "everything-placebo"}
     return [(name, f"{table}\nbackbone = {{ {MULTINOMIAL} }}") for name, table in dense(notes) if name in kept]
 
 
@@ -330,7 +330,41 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
     results.mkdir(exist_ok=True)
     about = machine("enhancer", "torch", "numba")
     told = {"experiment": name, "machine": about, "seconds": seconds, "result": result}
+    if "notes" in data_set:
+        told["dollars"] = dollars(project, arms)
     (results / f"{name}.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
+
+
+PRICE = (0.15, 0.6)
+"""gpt-4o-mini on 30 November 2026: USD per million tokens of prompts and of answers."""
+
+
+def dollars(project: Path, arms: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Return what an LLM would take to write the texts of each arm for all items: estimated tokens times the price."""
+    from dataclasses import replace
+
+    from enhancer.contracts import Price
+    from enhancer.evaluation.frontier.prices import CostTable
+    from enhancer.project import Project
+    from enhancer.project.buying.prices import record_prices
+
+    opened = Project.load(project / "enhancer.toml")
+    try:
+        prices = replace(record_prices(opened.parts), price=Price(*PRICE))
+        ids = opened.parts.split.train.item_ids
+        cost: dict[str, float] = {"text": 0.0}
+        found = {}
+        for name, table in arms:
+            inputs = [line.removeprefix("input = ") for line in table.splitlines() if line.startswith("input = ")]
+            texts = json.loads(inputs[0]) if inputs else []
+            for text in texts:
+                if text not in cost:
+                    aspect = "" if text == "profile" else text
+                    cost[text] = CostTable.read(opened.store, ids, "item", [aspect], prices).sum().usd or 0.0
+            found[name] = sum(cost[text] for text in texts)
+    finally:
+        opened.close()
+    return found
 
 
 # -- the page -------------------------------------------------------------------------------------------------------
@@ -366,18 +400,23 @@ def section(told: Mapping[str, Any]) -> str:
     panels = [(key, title) for key, title in _PANELS if key in findings]
     out = [f"## {WORDS[told['experiment']]}", ""]
     columns = [f"{METRICS[0]}, {title}" for _, title in panels] + [f"{METRICS[1]}, {title}" for _, title in panels[:1]]
-    out.append("| arm | " + " | ".join(columns) + " | seconds a run |")
-    out.append("|---" * (len(columns) + 2) + "|")
+    dollars_of = told.get("dollars")
+    last = "seconds a run" if dollars_of is None else "seconds a run | dollars"
+    out.append("| arm | " + " | ".join(columns) + f" | {last} |")
+    out.append("|---" * (len(columns) + 2 + (dollars_of is not None)) + "|")
     for name in result["arms"]:
         cells = [_cell(findings[key], name, METRICS[0]) for key, _ in panels]
         cells += [_cell(findings[key], name, METRICS[1]) for key, _ in panels[:1]]
         runs = [run["seconds"] for run in result["runs"] if run["arm"] == name]
         seconds = f"{sum(runs) / len(runs):.0f}" if runs else "-"
-        out.append(f"| `{name}` | " + " | ".join(cells) + f" | {seconds} |")
+        cells += [seconds] if dollars_of is None else [seconds, f"{dollars_of[name]:.2f}"]
+        out.append(f"| `{name}` | " + " | ".join(cells) + " |")
     for line in result["reference"]:
         cells = [f"{findings[key]['reference'][line][METRICS[0]]:.4f}" for key, _ in panels]
         cells += [f"{findings[key]['reference'][line][METRICS[1]]:.4f}" for key, _ in panels[:1]]
-        out.append(f"| {line} (reference) | " + " | ".join(cells) + " | - |")
+        out.append(
+            f"| {line} (reference) | " + " | ".join([*cells, "-", *([] if dollars_of is None else ["-"])]) + " |"
+        )
     out += tuning(result.get("search") or {})
     out += ["", "The report's verdict:", "", *(f"- {words}" for words in result["verdict"].values()), ""]
     out.append(f"{len(result['seeds'])} seeds, {len(result['runs'])} training runs.")
