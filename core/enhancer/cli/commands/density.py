@@ -77,7 +77,7 @@ def render(result: Mapping[str, Any]) -> str:
                 f"{dollars(missing['cost_usd'])} (estimated)."
             )
         )
-    if result["unit"] != "usd":
+    if result["unit"] != "usd" and any(rung["records"] for rung in result["frontier"]):
         parts.append(
             prose("The price of these texts is not known: set input and output in [llm.price] to weigh dollars.")
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.errors import EnhancerError
 from enhancer.evaluation.frontier.prices import RecordPrices
-from enhancer.features.generating.connections import model_price
+from enhancer.features.generating.connections import configured_price
 from enhancer.harness.calls.token_estimate import TOKENS_PER_MESSAGE, estimate_tokens
 
 if TYPE_CHECKING:
@@ -43,11 +43,19 @@ def record_prices(parts: ProjectParts) -> RecordPrices:
 
 
 def _price(parts: ProjectParts) -> Price | None:
-    """Return the price of the project's model; None if unknown."""
+    """Return the price of the project's model; None if unknown.
+
+    A provider's own price of zero is that of replayed answers: what others cost, such as imported ones, is unknown.
+    """
+    llm = parts.settings.llm
+    configured = configured_price(llm)
+    if configured is not None:
+        return configured
     try:
-        return model_price(parts.provider(complete=False), parts.settings.llm)
+        found = parts.provider(complete=False).price(llm.model)
     except EnhancerError:  # the provider, or the library with its prices, is not installed
         return None
+    return found if found is not None and (found.input or found.output) else None
 
 
 def _mean_prompt(parts: ProjectParts, kind: Kind, aspect: str) -> float | None:
