@@ -114,6 +114,15 @@ def test_aspects_stand_side_by_side_and_views_name_their_columns(store):
     np.testing.assert_array_equal(items[2, views[2].columns], [0, 1])
 
 
+def test_inputs_of_other_widths_and_missing_ones_stand_side_by_side(store):
+    notes(store, "item", ITEMS, kin=[unit(1, 2, 2)] * 3)
+    aspects = {"aspects": ["profile", "plot", "kin", "mood"]}
+    _, items, views = read(store, ["profile", "plot", "kin", "mood"], item=aspects)  # no item has a profile
+    assert views == (View("plot", 0, 2), View("kin", 2, 5), View("mood", 5, 7))
+    np.testing.assert_allclose(items[0], [1, 0, 1 / 3, 2 / 3, 2 / 3, 2**-0.5, 2**-0.5], atol=1e-6)
+    assert items.flags.c_contiguous
+
+
 def test_a_mean_leaves_out_what_an_entity_lacks(store):
     _, items, views = read(store, ["mean(plot,mood)"])
     assert views == (View("mean(plot,mood)", 0, 2),)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,7 +102,8 @@ class Semantics:
                 hint='set source = "llm" or "text", or [fuser] use = "none" and [evaluation] arms = ["none"]',
             )
         own_users = prompts.user.source in ("llm", "text")
-        blocks: list[tuple[Input, Vectors | None, Vectors]] = []
+        users_table, items_table = _SideBySide(len(inputs)), _SideBySide(len(inputs))
+        views: list[View] = []
         for name in inputs:
             items = self._items(name)
             users = self._users(name) if own_users else None
@@ -115,22 +115,21 @@ class Semantics:
                     hint='run `enhancer generate` first, or set source = "pool"',
                 )
             if items.shape[1]:
-                blocks.append((name, users, items))
+                views.append(View(name, items_table.width, items_table.width + items.shape[1]))
+                items_table.add(items)
+                if users is not None:
+                    users_table.add(users)
             elif name not in (PROFILE, TEXT):  # a table may have no raw text at all
                 raise StoreError(
                     f"the store has no vectors of items for input {name}", hint="run `enhancer generate` first"
                 )
-        if not any(items.any() for _, _, items in blocks):
+        vectors = items_table.table
+        if vectors is None or not vectors.any():
             raise StoreError(
                 f"the store has no vectors of items for input {' + '.join(inputs)}",
                 hint="run `enhancer generate` first",
             )
-        edges = np.cumsum([0, *(items.shape[1] for _, _, items in blocks)]).tolist()
-        return SemanticVectors(
-            _side_by_side([users for _, users, _ in blocks if users is not None]) if own_users else None,
-            _side_by_side([items for _, _, items in blocks]),
-            tuple(View(name, *ends) for (name, _, _), ends in zip(blocks, pairwise(edges), strict=True)),
-        )
+        return SemanticVectors(users_table.table, vectors, tuple(views))
 
     def _items(self, name: Input) -> Vectors:
         (stored,) = self.settings.item_inputs([name])
@@ -161,5 +160,35 @@ class Semantics:
         return input_vectors(self.store, ids, kind, name, self.fingerprint, samples=samples)
 
 
-def _side_by_side(blocks: Sequence[Vectors]) -> Vectors:
-    return np.ascontiguousarray(blocks[0] if len(blocks) == 1 else np.hstack(blocks), np.float32)
+class _SideBySide:
+    """Vectors of several inputs in one table, which is filled as they are read: two copies of all are never in memory.
+
+    Args:
+        inputs: Largest number of inputs.
+    """
+
+    def __init__(self, inputs: int) -> None:
+        self.width = 0
+        self._inputs = inputs
+        self._table: Vectors | None = None
+
+    def add(self, block: Vectors) -> None:
+        """Add the vectors of one input, float32 ``[n, d]``."""
+        end = self.width + block.shape[1]
+        if self._inputs == 1:
+            self._table = block
+        else:
+            room = 0 if self._table is None else self._table.shape[1]
+            if end > room:  # at the first input all are taken to be as wide; memory that is not written is not used
+                wider = np.empty((len(block), max(end, block.shape[1] * self._inputs)), np.float32)
+                if self._table is not None:
+                    wider[:, : self.width] = self._table[:, : self.width]
+                self._table = wider
+            assert self._table is not None
+            self._table[:, self.width : end] = block
+        self.width = end
+
+    @property
+    def table(self) -> Vectors | None:
+        """The vectors, float32 ``[n, width]``; None without any."""
+        return None if self._table is None else np.ascontiguousarray(self._table[:, : self.width])
