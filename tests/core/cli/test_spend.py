@@ -15,6 +15,7 @@ from dists import ROOT
 from loopback import approximate_tokens, returns
 from planted_catalogue import INPUT_PRICE, OUTPUT_PRICE, PlantedCatalogue
 from processes import COMMAND_LINE, start
+from terminal import on_a_terminal
 
 BUDGET = ("--budget", "1000", "--yes", "--json", "--least-gain", "0.02")
 
@@ -132,6 +133,14 @@ def test_what_cannot_be_done_is_refused_before_the_first_call(invoke, shop, llm_
     done = invoke("spend", *flags)
     assert done.code == 2
     assert message in done.err
+    assert llm_server.count == 0
+
+
+def test_a_person_at_a_terminal_is_shown_the_plan_and_asked(shop, llm_server):
+    code, shown = on_a_terminal(shop, ["spend", "--budget", "20"], [("Spend up to $20.00?", "n")])
+    assert code == 1
+    assert "cost of pilot" in shown
+    assert "nothing was bought" in shown
     assert llm_server.count == 0
 
 

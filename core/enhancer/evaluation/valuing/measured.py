@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 """Weights of a model to choose from, in interactions."""
+_MOST_USERS = 50_000
+"""Users whose scores give the mean and spread of an item."""
 LEAST = 8
 """Smallest number of bought items with validation pairs that say anything about a group."""
 
@@ -92,7 +94,9 @@ class WarmItems(Measured):
         self._positions = PositionsBeside(catalogue.factors, views, pairs)
         self._rows, first = np.unique(at, return_index=True)
         items = pairs.items[first].astype(np.int64)
-        users = catalogue.factors.users[views.history > 0].astype(np.float64)
+        known = np.flatnonzero(views.history > 0)
+        known = known[np.linspace(0, len(known) - 1, min(len(known), _MOST_USERS)).astype(np.int64)]
+        users = catalogue.factors.users[known].astype(np.float64)
         mean = users.mean(axis=0)
         users = users - mean
         self._spread = users.T @ users / len(users)
