@@ -103,7 +103,7 @@ def register_commands(cli: typer.Typer) -> None:
 
 @hookspec
 def run_started(run: RunInfo) -> None:
-    """Event: a verb (``generate``, ``refresh``, ``train`` or ``ablate``) started."""
+    """Event: a verb (``generate``, ``refresh``, ``train``, ``ablate`` or ``density``) started."""
 
 
 @hookspec
