@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -175,6 +176,16 @@ def test_the_budget_is_never_passed_and_a_larger_one_continues(invoke, shop, llm
     assert report["spent_usd"] == pytest.approx(charged(llm_server))
     prompts = [request.body["messages"][1]["content"] for request in llm_server.requests]
     assert len(prompts) == len(set(prompts))
+
+
+@pytest.mark.parametrize(("budget", "concurrency"), [(4.5, 64), (6.0, 7)])
+def test_no_budget_is_passed_whatever_the_order_of_answers(invoke, shop, llm_server, catalogue, budget, concurrency):
+    answer, draw = catalogue.answer(lambda _: True), random.Random(concurrency)
+    llm_server.script.choose = lambda *_: returns(answer, latency=0.02 * draw.random())
+    done = invoke("spend", "--budget", budget, "--yes", "--json", "--set", f"llm.concurrency={concurrency}")
+    assert done.code == 4, done.err
+    assert 0.8 * budget < charged(llm_server) <= budget
+    assert done.json()["spent_usd"] == pytest.approx(charged(llm_server))
 
 
 def test_a_killed_run_continues_with_what_it_had_decided(invoke, shop, llm_server, catalogue):

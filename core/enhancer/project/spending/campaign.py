@@ -167,13 +167,15 @@ class Campaign:
         cost = {stratum.name: self._cost(stratum, self._aspects) for stratum in known}
         total = sum(sizes[name] * cost[name] for name in sizes)
         if total > _PILOT_MONEY * money:
+            largest = max(sizes.values())
             shrunk = _PILOT_MONEY * money / total
             sizes = {name: int(size * shrunk) for name, size in sizes.items()}
-            if max(sizes.values(), default=0) < LEAST_ITEMS:
+            if max(sizes.values()) < LEAST_ITEMS:
+                needed = 1.02 * total * LEAST_ITEMS / largest / _PILOT_MONEY
                 raise ConfigError(
-                    f"a budget of {money:.4g} USD is too small: a pilot that could show a gain buys at least "
-                    f"{LEAST_ITEMS} items of a stratum, and this one would cost {total:.4g} USD as a whole",
-                    hint="raise --budget, or choose a cheaper model",
+                    f"a budget of {money:.4g} USD is too small for a pilot of {LEAST_ITEMS} items of each stratum, "
+                    "which may cost half of it",
+                    hint=f"pass --budget {needed:.4g} or more, or choose a cheaper model",
                 )
         if not any(sizes.values()):
             raise EvaluationError(
