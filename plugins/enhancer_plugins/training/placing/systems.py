@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _KEPT_BYTES = 1 << 28
 """Memory for factors of systems with different penalties."""
 _MOST_KEPT = 4
+_REPAIRS = range(-12, -2)
+"""Powers of ten of the mean diagonal element that are added to the diagonal of an indefinite matrix, in turn."""
 _SMALL_FACTOR = 128
 """Rows of a triangle that is inverted at once."""
 _LEAST_SLACK = 1e-6
@@ -30,10 +32,24 @@ _BLOCK_ROWS = 4096
 
 
 def inverse_factor(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the inverse ``L⁻¹`` of the Cholesky factor of a positive definite matrix ``L Lᵀ``, both ``[n, n]``."""
-    factor = np.asarray(np.linalg.cholesky(matrix), np.float64)
+    """Return the inverse ``L⁻¹`` of the Cholesky factor of a matrix ``L Lᵀ``, both ``[n, n]``.
+
+    If rounding errors make the matrix indefinite, the smallest power of ten of its mean diagonal element that helps is
+    added to the diagonal.
+    """
+    factor = np.asarray(_factor(matrix), np.float64)
     _invert_triangle(factor)
     return factor
+
+
+def _factor(matrix: NDArray[np.float64]) -> NDArray[np.floating]:
+    for power in _REPAIRS:
+        try:
+            return np.linalg.cholesky(matrix)
+        except np.linalg.LinAlgError:
+            matrix = matrix.copy()
+            matrix[np.diag_indices_from(matrix)] += 10.0**power * np.trace(matrix) / len(matrix)
+    return np.linalg.cholesky(matrix)
 
 
 def _invert_triangle(factor: NDArray[np.float64]) -> None:

@@ -95,3 +95,12 @@ def test_a_view_that_an_entity_lacks_says_nothing_about_it():
     kernel, last = placement.layers
     np.testing.assert_array_equal(kernel(nothing), 0)
     np.testing.assert_allclose(placement(nothing), last.bias[None])
+
+
+@pytest.mark.parametrize("ridge", [1e-30, 1e-12])
+def test_equal_entities_and_next_to_no_penalty_are_no_error(ridge):
+    x, y, weights = problem()
+    x[1:4] = x[0]
+    regression = KernelRegression(x, edges=EDGES, shares=SHARES, ridge=ridge, weights=weights)
+    assert np.isfinite(regression.left_out(y, np.arange(len(x)))).all()
+    assert np.isfinite(Placement(regression.layers(y))(x)).all()
