@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.config.inputs import TEXT
 from enhancer.errors import ConfigError
 from enhancer.features import Pipeline
+from enhancer.features.generating.connections import model_price
 from enhancer.features.reading.table import input_vectors
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from enhancer.project.parts import ProjectParts
 
 T = TypeVar("T")
-_CAUTION = 4.0
-"""Factor from the mean prompt to the largest, for calls that may have been paid for without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +101,18 @@ class Shop:
         plan = self._pipeline(lambda: iter(some), aspects).plan()
         if not plan.requests:
             return UnitCost(0.0, 0.0)
-        llm, cost = self._parts.settings.llm, plan.cost_usd
-        if cost is None:
+        settings = self._parts.settings
+        llm, price = settings.llm, model_price(self._parts.provider(complete=False), settings.llm)
+        if plan.cost_usd is None or price is None:
             raise ConfigError(
                 f"a budget needs a price, and that of model {llm.model!r} is unknown",
                 hint="set [llm.price] input and output in USD per million tokens",
             )
-        # An answer that was cut off is asked for again with twice the tokens.
-        answer = 2 * llm.max_tokens * llm.items_per_request * len(aspects) * self._parts.settings.prompts.item.samples
-        answered = max(plan.completion_tokens / plan.requests, 1.0)
-        # The cost is linear in both counts, and no part of it is negative.
-        largest = max(_CAUTION, answer / answered) * cost / plan.requests
-        return UnitCost(cost / len(some), largest)
+        # A text may be as long as is allowed, a token for each character, and an answer that was cut off is asked for
+        # again with twice the tokens.
+        prompt = plan.prompt_tokens / plan.requests + llm.items_per_request * settings.data.max_text
+        answer = 2 * llm.max_tokens * llm.items_per_request * len(aspects) * settings.prompts.item.samples
+        return UnitCost(plan.cost_usd / len(some), price.cost(math.ceil(prompt), answer))
 
     # -- buying -----------------------------------------------------------------------------------------------------
 
