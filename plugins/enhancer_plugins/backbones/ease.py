@@ -29,6 +29,11 @@ _WORK = 2e13
 """Work that all fits may take, in floating-point operations; one takes about the cube of the number of items."""
 _FULL_CELLS = 250_000_000
 """Largest number of users times items for full scores by default."""
+_MOST_ROWS = 16_384
+"""Rows above which a matrix is inverted in blocks. OpenBLAS 0.3.30 ends the process with a segmentation fault where
+``spotrf`` gets 27,000 rows or more and two threads; 24,000 are still good."""
+_MIRRORED = 1_024
+"""Rows that are mirrored at a time."""
 _EXTRA, _ITERATIONS = 32, 3
 """Directions beside the wanted ones, and iterations, of the subspace iteration."""
 
@@ -74,9 +79,11 @@ class EASE(Backbone):
         users, items, n = data.n_users, data.n_items, len(data.users)
         width = min(items, self.options.rank + _EXTRA)
         kept = 2 if self.options.regularisation == "auto" else 1  # the best result so far, and the current one
+        square = items * items
+        blocks = 4 * square if items > _MOST_ROWS else 0
         if self._full(data):  # validation sorts and transposes the items, and checks the users
-            return 4 * (kept + 2) * items * items + 5 * users * items + 48 * n
-        return 4 * (items * items + (kept + 3) * (users + items) * width) + 48 * n
+            return 4 * (kept + 2) * square + blocks + 5 * users * items + 48 * n
+        return 4 * (square + (kept + 3) * (users + items) * width) + blocks + 48 * n
 
     def fit(self, data: TrainingData, fuser: Fuser, *, seed: int, monitor: Monitor) -> Fitted:
         """Invert the matrix of items; with ``regularisation = "auto"``, once for each penalty tried."""
@@ -126,25 +133,18 @@ class ItemWeights:
         Raises:
             DivergenceError: The matrix is singular in float32.
         """
-        from scipy.linalg import lapack
-
         from enhancer_plugins.training.compiled.item_gram import item_gram, weights_from_inverse
 
         data = self._data
         gram = item_gram(data.users, data.items, data.n_users, data.n_items)
         gram[np.diag_indices(data.n_items)] += np.float32(regularisation)
-        # Seen in Fortran's order, the upper triangle is the lower one; both steps work in place.
-        factor, failed = lapack.spotrf(gram.T, lower=1, clean=0, overwrite_a=1)
-        if not failed:
-            inverse, failed = lapack.spotri(factor, lower=1, overwrite_c=1)
-        if failed:
+        if not _invert(gram):
             raise DivergenceError(
                 f"{self._name}: the matrix of items is singular with regularisation = {regularisation:g}",
                 hint="raise [backbone] regularisation",
             )
-        found: NDArray[np.float32] = np.ascontiguousarray(inverse.T)
-        weights_from_inverse(found)
-        return found
+        weights_from_inverse(gram)
+        return gram
 
     def dense_histories(self) -> NDArray[np.float32]:
         """Return the matrix of users × items; users without an interaction have the mean of the others."""
@@ -185,3 +185,54 @@ class ItemWeights:
         if unseen.any():
             users[unseen] = users[~unseen].mean(axis=0)
         return Factors(users, basis @ first)
+
+
+def _invert(matrix: NDArray[np.float32]) -> bool:
+    """Invert a symmetric positive definite matrix in place; only its upper triangle is read, and only that is right.
+
+    Large matrices are inverted by the Schur complement of their first half.
+
+    Returns:
+        Whether the matrix is positive definite in float32.
+    """
+    n = len(matrix)
+    if n <= _MOST_ROWS:
+        return _invert_block(matrix)
+    half = n // 2
+    first, across, last = matrix[:half, :half], matrix[:half, half:], matrix[half:, half:]
+    if not _invert(first):
+        return False
+    _mirror(first)
+    solved = first @ across
+    last -= across.T @ solved
+    if not _invert(last):
+        return False
+    _mirror(last)
+    weighted = solved @ last
+    first += weighted @ solved.T
+    np.negative(weighted, out=across)
+    return True
+
+
+def _invert_block(matrix: NDArray[np.float32]) -> bool:
+    from scipy.linalg import lapack
+
+    block = np.ascontiguousarray(matrix)
+    # Seen in Fortran's order, the upper triangle is the lower one; both steps work in place.
+    inverse, failed = lapack.spotrf(block.T, lower=1, clean=0, overwrite_a=1)
+    if not failed:
+        inverse, failed = lapack.spotri(inverse, lower=1, overwrite_c=1)
+    if failed:
+        return False
+    if not np.shares_memory(inverse, matrix):
+        matrix[:] = inverse.T
+    return True
+
+
+def _mirror(matrix: NDArray[np.float32]) -> None:
+    """Copy the upper triangle to the lower one, in place."""
+    for start in range(0, len(matrix), _MIRRORED):
+        stop = start + _MIRRORED
+        corner = matrix[start:stop, start:stop]
+        corner[:] = np.triu(corner) + np.triu(corner, 1).T
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].T

@@ -7,13 +7,14 @@ from enhancer.contracts import Context, TrainingData
 from enhancer.contracts.options import build_options
 from enhancer.errors import ConfigError, DivergenceError, FusionError, MemoryLimitError
 from enhancer.testing.planted import PlainFuser, RecordingMonitor, planted
+from enhancer_plugins.backbones import ease
 from enhancer_plugins.backbones.ease import EASE, EASEOptions
 from enhancer_plugins.fusers.prior import Prior, PriorOptions
 
 
 def fit(data, monitor=None, **options):
-    ease = EASE(EASEOptions(**options), Context())
-    return ease.fit_checked(data, PlainFuser(), seed=0, monitor=monitor or RecordingMonitor())
+    made = EASE(EASEOptions(**options), Context())
+    return made.fit_checked(data, PlainFuser(), seed=0, monitor=monitor or RecordingMonitor())
 
 
 def by_definition(data, regularisation):
@@ -41,6 +42,25 @@ def test_full_scores_are_those_of_the_definition(n_users, n_items):
     known = x.any(axis=1)
     np.testing.assert_allclose((factors.users @ factors.items.T)[known], (x @ weights)[known], atol=2e-5)
     assert not np.diag(factors.items).any()
+
+
+def test_a_matrix_that_is_inverted_in_blocks_gives_the_same_scores(monkeypatch):
+    monkeypatch.setattr(ease, "_MOST_ROWS", 16)  # 131 items: four levels of halves
+    monkeypatch.setattr(ease, "_MIRRORED", 5)
+    data = random_data(150, 131, 900)
+    x, weights = by_definition(data, 20.0)
+    factors = fit(data, regularisation=20.0).factors
+    known = x.any(axis=1)
+    np.testing.assert_allclose((factors.users @ factors.items.T)[known], (x @ weights)[known], atol=2e-5)
+
+
+def test_memory_counts_the_blocks_of_a_large_matrix():
+    few, more = (
+        TrainingData(n_users=1, n_items=n, users=np.zeros(1, np.int32), items=np.zeros(1, np.int32))
+        for n in (ease._MOST_ROWS, ease._MOST_ROWS + 1)
+    )
+    made = EASE(EASEOptions(scores="full"), Context())
+    assert made.memory(more) - made.memory(few) > 4 * ease._MOST_ROWS**2
 
 
 def test_the_low_rank_form_is_the_best_approximation_of_the_scores():
