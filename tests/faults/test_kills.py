@@ -158,7 +158,7 @@ def test_notes_on_disk_at_a_kill_are_not_paid_for_again(
     (tmp_path / "films.toml").write_text(TEMPLATE)
     llm_server.script = Script(default=Behaviour(answer=answer_notes, latency=LATENCY))
     journal = tmp_path / "features.sqlite" / "journal.sqlite"
-    aspects, kills, films = ["plot", "mood"], 5, 60
+    aspects, kills, films = ["plot", "mood"], 5, 60 * group_size  # enough requests that no run ends by itself
     acknowledged = []
     for count in (2, 3):
         aspects = ["plot", "mood", "making"][:count]

@@ -73,15 +73,14 @@ def stats(
 ) -> None:
     """Count records, what the notes of each aspect cost, and how many are fresh, stale or vanished."""
     from enhancer.cli.commands.refresh import differences
-    from enhancer.project.inspecting.stored_notes import count_notes
 
     with session.opened() as project:
         result = project.store.stats()
         found = None if quick else _freshness(project)
-        notes = [] if quick else count_notes(project.store)
+        notes = None if quick else _counted_notes(project)
     if as_json:
         freshness = None if found is None else [one.to_json() for one in found]
-        aspects = None if quick else [one.to_json() for one in notes]
+        aspects = None if notes is None else [one.to_json() for one in notes]
         print_json({**asdict(result), "aspects": aspects, "freshness": freshness})
         return
     typer.echo(_stats(result))
@@ -97,6 +96,17 @@ def _freshness(project: Project) -> tuple[Difference, ...] | None:
         return project.parts.pipeline.differences()
     except EnhancerError as error:
         say(f"cannot compare the store with the tables: {error}")
+        return None
+
+
+def _counted_notes(project: Project) -> list[NoteCount] | None:
+    """Count the notes of each aspect; None if a record cannot be read."""
+    from enhancer.project.inspecting.stored_notes import count_notes
+
+    try:
+        return count_notes(project.store)
+    except EnhancerError as error:
+        say(f"cannot count what the notes of each aspect cost: {error}")
         return None
 
 
