@@ -30,8 +30,8 @@ _WORK = 2e13
 _FULL_CELLS = 250_000_000
 """Largest number of users times items for full scores by default."""
 _MOST_ROWS = 16_384
-"""Rows above which a matrix is inverted in blocks. OpenBLAS 0.3.30 ends the process with a segmentation fault where
-``spotrf`` gets 27,000 rows or more and two threads; 24,000 are still good."""
+"""Rows above which a matrix is inverted in blocks: OpenBLAS 0.3.30 does not survive the factorisation of much larger
+ones."""
 _MIRRORED = 1_024
 """Rows that are mirrored at a time."""
 _EXTRA, _ITERATIONS = 32, 3
