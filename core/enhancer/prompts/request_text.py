@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Knowledge = Literal["closed", "open"]
-"""What a model may write from: the given text alone, or also what it knows."""
+"""Source that a model may write from: the given text alone, or also what it knows."""
 CONFIDENCE = "confidence"
 """Key of an answer under which the model says how sure it is."""
 NOTE_SCHEMA: Mapping[str, Any] = {"type": "string", "minLength": 10, "maxLength": 4000}

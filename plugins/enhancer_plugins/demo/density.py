@@ -38,14 +38,14 @@ class Rung:
     cold: float
     """Mean Recall@20 on held-out films."""
     cost_usd: float | None
-    """What the LLM's part costs for all films; None if unknown."""
+    """Cost of the LLM's part for all films; None if unknown."""
     prompt_tokens: float | None
     completion_tokens: float | None
 
 
 @dataclass(frozen=True)
 class Density:
-    """What each amount of text brought and cost."""
+    """Recall and cost of each amount of text."""
 
     rungs: list[Rung]
     recorded: bool

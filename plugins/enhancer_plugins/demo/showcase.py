@@ -37,7 +37,7 @@ class ColdCase:
 
     title: str
     notes: dict[str, str]
-    """What the model wrote of it, by aspect."""
+    """Notes of the model on it, by aspect."""
     neighbours: list[str]
     """Nearest trained films in serving space."""
     held_out: int

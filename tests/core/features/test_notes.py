@@ -6,13 +6,14 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from generation import GenerationProject, answer, asked_ids, entities, entity
 from loopback import Behaviour, LoopbackServer, Script
+from note_projects import N, choose, opened_bench, replies, stored
 from notes import TEMPLATE, answer_notes, asked_notes, erratic, film_of, note, notes_of
 from real_tokens import prompt_tokens, tokenizer
 
@@ -20,34 +21,14 @@ from enhancer.errors import ConfigError, StoreError
 from enhancer.features.refresh import refresh
 from enhancer.harness import Journal
 
-N = 6
-
 
 @pytest.fixture
 def bench(tmp_path: Path, llm_server: LoopbackServer) -> Iterator[GenerationProject]:
-    llm_server.script = Script(default=Behaviour(answer=answer_notes))
-    (tmp_path / "films.toml").write_text(TEMPLATE)
-    made = GenerationProject(tmp_path, llm_server.url, entities(N))
-    choose(made, "plot", "mood")
-    yield made
-    made.store.close()
-
-
-def choose(bench: GenerationProject, *aspects: str, **more: Any) -> None:
-    bench.prompts = {"item": {"template": "films.toml", "aspects": list(aspects), **more}}
-    bench.inputs = list(aspects)
-
-
-def stored(bench: GenerationProject) -> dict[tuple[str, str], Any]:
-    return {(record.id, record.aspect): record for record in bench.store.scan()}
+    yield from opened_bench(tmp_path, llm_server)
 
 
 def asked(server: LoopbackServer) -> Counter[tuple[str, ...]]:
     return Counter(tuple(asked_notes(body)) for body in server.bodies)
-
-
-def replies(server: LoopbackServer, text: Callable[[dict[str, Any]], str]) -> None:
-    server.script = Script(default=Behaviour(answer=text))
 
 
 def quarantined(bench: GenerationProject) -> dict[tuple[str, str], str]:
@@ -347,88 +328,6 @@ def test_samples_are_records_of_their_own(bench: GenerationProject, llm_server: 
     assert aspects == {"plot", "mood", "plot#2", "mood#2", "plot#3", "mood#3"}
     assert Counter(body["seed"] for body in llm_server.bodies) == {5: N, 6: N, 7: N}
     assert bench.plan().requests == 0
-
-
-# -- knowledge and confidence -------------------------------------------------------------------------------------
-
-
-def unsure(body: dict[str, Any]) -> str:
-    """Answer with low confidence about odd films where the model may use what it knows."""
-    opened = "what you know" in body["messages"][0]["content"]
-    if ids := asked_ids(body):
-        return json.dumps({"items": [{"id": id_, **_unsure(id_, asked_notes(body), opened)} for id_ in ids]})
-    return json.dumps(_unsure(film_of(body), asked_notes(body), opened))
-
-
-def _unsure(id_: str, names: list[str], opened: bool) -> dict[str, str]:
-    low = opened and int(id_) % 2
-    subject = f"{id_} from memory" if opened else id_
-    return notes_of(subject, names, "low" if low else "high")
-
-
-@pytest.mark.parametrize("group_size", [1, 4])
-def test_notes_of_low_confidence_are_asked_for_again_closed(
-    bench: GenerationProject, llm_server: LoopbackServer, group_size: int
-) -> None:
-    bench.llm.update(items_per_request=group_size, price={"input": 3.0, "output": 5.0})
-    replies(llm_server, unsure)
-    choose(bench, "plot", "mood", knowledge="open", fallback="closed")
-    report = bench.generate()
-    assert (report.generated, report.notes, report.quarantined) == (N, 2 * N, 0)
-    records = stored(bench)
-    for (id_, aspect), record in records.items():
-        assert record.profile == note(aspect, id_ if int(id_) % 2 else f"{id_} from memory")
-        assert record.confidence == "high"
-    assert records["1", "mood"].prompt_version != records["2", "mood"].prompt_version
-    assert sum(record.cost_usd for record in records.values()) == pytest.approx(report.cost_usd, rel=1e-9)
-    assert bench.plan().requests == 0
-    assert bench.generate().requests == 0
-
-
-def test_a_fallback_that_is_added_asks_about_the_unsure_alone(
-    bench: GenerationProject, llm_server: LoopbackServer
-) -> None:
-    replies(llm_server, unsure)
-    choose(bench, "plot", "mood", knowledge="open")
-    bench.generate()
-    assert {record.confidence for record in stored(bench).values()} == {"low", "high"}
-    assert bench.plan().requests == bench.generate().requests == 0, "low confidence alone is no reason to ask again"
-    choose(bench, "plot", "mood", knowledge="open", fallback="closed")
-    plan = bench.plan()
-    assert (plan.to_generate, plan.requests, plan.notes) == (3, 3, 6)
-    report = bench.generate()
-    assert (report.generated, report.requests, report.cached) == (3, 3, N - 3)
-    assert {record.confidence for record in stored(bench).values()} == {"high"}
-    choose(bench, "plot", "mood", knowledge="closed")
-    assert bench.plan().requests == N - 3, "the notes of the fallback are closed ones"
-
-
-def test_a_crash_between_the_two_requests_pays_for_neither_again(
-    bench: GenerationProject, llm_server: LoopbackServer
-) -> None:
-    def text(body: dict[str, Any]) -> str:
-        return unsure(body) if "what you know" in body["messages"][0]["content"] else "no"
-
-    replies(llm_server, text)
-    choose(bench, "plot", "mood", knowledge="open", fallback="closed")
-    report = bench.generate()
-    assert (report.generated, report.quarantined) == (3, 3)
-    assert report.requests == N + 3 * 3
-    assert (bench.plan().quarantined, bench.generate().requests) == (3, 0)
-    replies(llm_server, unsure)
-    assert bench.plan(retry_quarantined=True).requests == 3
-    assert bench.generate(retry_quarantined=True).requests == 3, "the open answers are not asked for again"
-
-
-def test_open_profiles_have_keys_of_their_own(bench: GenerationProject, llm_server: LoopbackServer) -> None:
-    replies(llm_server, answer)
-    bench.inputs = ["profile"]
-    bench.prompts = {}
-    bench.generate()
-    bench.prompts = {"item": {"template": "item/v1", "knowledge": "closed"}}
-    assert bench.plan().requests == 0
-    bench.prompts = {"item": {"template": "item/v1", "knowledge": "open"}}
-    assert bench.plan().requests == N
 
 
 # -- configuration ------------------------------------------------------------------------------------------------

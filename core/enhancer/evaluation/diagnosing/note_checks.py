@@ -43,7 +43,7 @@ class Notes:
     vectors: Mapping[str, FloatMatrix] = field(default_factory=dict)
     """float32 ``[n, d]`` of aspects, in the same order; rows of zeros are missing."""
     knowledge: Literal["closed", "open"] = "closed"
-    """What the notes were to be written from."""
+    """Source that the notes were to be written from."""
 
 
 def note_checks(notes: Notes, *, seed: int = 0) -> list[DiagnosticCheck]:

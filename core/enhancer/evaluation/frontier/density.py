@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Density(Weighed):
-    """What every rung gains and costs, and what to make of it."""
+    """Gain and cost of every rung, and the conclusion."""
 
     seeds: list[int]
     left_out: dict[str, str]
     """Why a rung was not measured, by its name."""
     missing: dict[str, Any] | None = None
-    """What writing the texts that were left out would cost: ``to_generate`` and ``cost_usd``; None if none were."""
+    """Cost of writing the texts that were left out: ``to_generate`` and ``cost_usd``; None if none were."""
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     """Wall time."""

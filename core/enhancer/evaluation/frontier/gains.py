@@ -86,7 +86,7 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class SeedNoise:
-    """What training anew with another seed changes in the difference of two arms."""
+    """Change in the difference of two arms by training anew with another seed."""
 
     variance: float
     """Variance of the difference of one seed, averaged over users."""

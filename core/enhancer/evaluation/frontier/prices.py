@@ -1,4 +1,4 @@
-"""What stored records cost: as recorded, by their tokens and a price, or as estimated. An unknown cost is never 0.
+"""Costs of stored records: as recorded, by their tokens and a price, or as estimated. An unknown cost is never 0.
 
 >>> from enhancer.contracts.llm import Price
 >>> prices = RecordPrices(Price(input=0.15, output=0.6))

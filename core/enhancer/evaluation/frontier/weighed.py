@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from enhancer.evaluation.frontier.standing import Standing
 
 Unit = Literal["usd", "tokens", "records"]
-"""What the frontier counts cost in: dollars, or else tokens, or else the number of generated texts."""
+"""Unit of cost on the frontier: dollars, or else tokens, or else the number of generated texts."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Weighed:
-    """What every rung gains and costs."""
+    """Gain and cost of every rung."""
 
     rungs: list[Rung]
     costs: dict[str, Cost]

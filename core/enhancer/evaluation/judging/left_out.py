@@ -43,7 +43,7 @@ class InputGain:
 
     @property
     def worth(self) -> Worth:
-        """What the gain says about the input; nothing is decided by one seed, which shows no noise of training."""
+        """Conclusion about the input; nothing is decided by one seed, which shows no noise of training."""
         if len(self.gain.seeds) == 1:
             return "not decided"
         if self.p < ALPHA:

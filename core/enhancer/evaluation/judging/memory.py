@@ -58,7 +58,7 @@ class MemoryGain:
     arm: str
     against: str
     role: str
-    """What the control is: ``ids alone`` or ``raw text``."""
+    """Control: ``ids alone`` or ``raw text``."""
     whole: Gain
     without_known: Gain
     levels: tuple[float, float]

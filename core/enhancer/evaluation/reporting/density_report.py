@@ -10,14 +10,13 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from enhancer.config.inputs import TEXT
-from enhancer.errors import EvaluationError
 from enhancer.evaluation.frontier.wording import added_notes, format_cost, signed
 from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.reporting.blocks import ReportFigures, ReportSection, ReportTable
 from enhancer.evaluation.reporting.environment import template
 from enhancer.evaluation.reporting.frontier_plot import FrontierPoint, frontier_plot
+from enhancer.evaluation.reporting.page_files import write_page
 from enhancer.evaluation.reporting.sections import svg_markup
-from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,14 +51,7 @@ def write_density_report(path: Path, result: Mapping[str, Any], *, title: str) -
         EvaluationError: A file cannot be written.
     """
     page = render_density_report(result, title=title)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for file, text in ((path, page), (path.with_suffix(".csv"), render_density_csv(result))):
-            with atomic_replace(file) as draft:
-                draft.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise EvaluationError(f"cannot write {path}: {error.strerror}") from None
-    return path
+    return write_page(path, page, render_density_csv(result))
 
 
 def render_density_report(result: Mapping[str, Any], *, title: str) -> str:

@@ -6,12 +6,12 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
-from enhancer.errors import EvaluationError
 from enhancer.evaluation.judging.formatting import format_change, format_number, metric_label
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.reporting import plots
 from enhancer.evaluation.reporting.cards import verdict_card
 from enhancer.evaluation.reporting.environment import template
+from enhancer.evaluation.reporting.page_files import write_page
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
 from enhancer.evaluation.reporting.sections import (
     beyond_accuracy_table,
@@ -21,7 +21,6 @@ from enhancer.evaluation.reporting.sections import (
     search_table,
     svg_markup,
 )
-from enhancer.files import atomic_replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,14 +77,7 @@ def write_report(
         EvaluationError: A file cannot be written.
     """
     page = render_report(ablation, title=title, facts=facts, settings=settings, sections=sections, gallery=gallery)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for file, text in ((path, page), (path.with_suffix(".csv"), render_csv(ablation))):
-            with atomic_replace(file) as draft:
-                draft.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise EvaluationError(f"cannot write {path}: {error.strerror}") from None
-    return path
+    return write_page(path, page, render_csv(ablation))
 
 
 def render_report(

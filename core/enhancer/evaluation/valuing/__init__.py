@@ -1,1 +1,1 @@
-"""What vectors of some items are worth, measured on validation while most items have none."""
+"""Worth of the vectors of some items, measured on validation while most items have none."""

@@ -54,7 +54,7 @@ class Offer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Appraisal:
-    """What an offer gains, as discounted gain per validation pair. Without draws, too few items were measured."""
+    """Gain of an offer, as discounted gain per validation pair. Without draws, too few items were measured."""
 
     offer: Offer
     items: int = 0

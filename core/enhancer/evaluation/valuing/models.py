@@ -63,7 +63,7 @@ class Stage:
     """Directions by what is known already."""
     ridge: LeftOutRidge
     rest: NDArray[np.float64]
-    """What the base leaves of the directions."""
+    """Remainder of the directions after the base."""
 
     @classmethod
     def of(

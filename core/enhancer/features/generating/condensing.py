@@ -87,7 +87,7 @@ class ReviewCondenser:
         self._started = started
         self._waiting: dict[str, asyncio.Future[str | NoteFailure]] = {}
         self._usage: dict[str, EntityUsage] = {}
-        """What notes of the current slice have cost, by input hash, until the prompts that show them bear it."""
+        """Cost of the notes of the current slice, by input hash, until the prompts that show them bear it."""
         self._billed: set[int] = set()
         """Hashes of the ids of items whose records bear what notes from batch jobs have cost."""
         self.written = 0

@@ -76,7 +76,7 @@ class RunServices:
 
 
 class KnownSlice(NamedTuple):
-    """What the journal knows about the notes of a slice."""
+    """State of the notes of a slice in the journal."""
 
     claimed: set[str]
     """Input hashes that this run has claimed."""

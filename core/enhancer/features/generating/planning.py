@@ -189,7 +189,7 @@ def _tokens(sums: _Sums, request: _Request, journal: Journal | None, llm: LLMCon
 
 
 class _State:
-    """What a run would do about one entity."""
+    """Work of a run on one entity."""
 
     def __init__(self) -> None:
         self.asked: list[EntityTask] = []
@@ -203,7 +203,7 @@ class _State:
 
 
 class _Known:
-    """What the journal knows about the rows of a chunk."""
+    """State of the rows of a chunk in the journal."""
 
     def __init__(self, spec: KindSpec, rows: Sequence[ToAsk], journal: Journal | None) -> None:
         self._kind = spec.kind

@@ -117,7 +117,7 @@ class ObservedUsage(NamedTuple):
 
 
 class Spending(NamedTuple):
-    """What was paid after one completion."""
+    """Payments after one completion."""
 
     last: int
     """Number of the last completion."""

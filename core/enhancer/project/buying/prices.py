@@ -1,4 +1,4 @@
-"""What the records of a project cost, or would cost from its model."""
+"""Costs of the records of a project, or the price of its model for them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _PARTNERS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a model recalled of items."""
+    """Items that a model recalled."""
 
     model: str
     items: Mapping[str, Mapping[Probe, bool]]

@@ -16,7 +16,7 @@ not any more; ``complete``: all items have been bought."""
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a round learnt of one offer, and what follows."""
+    """Finding of a round about one offer, and the decision."""
 
     appraisal: Appraisal
     level: float
@@ -78,7 +78,7 @@ class SpendPlan:
 
     budget_usd: float
     spent_usd: float
-    """What the campaign has spent so far."""
+    """Spending of the campaign so far."""
     aspects: tuple[str, ...]
     strata: list[dict[str, Any]] = field(default_factory=list)
     """Of each: ``stratum``, ``items``, ``measurable``, ``pilot``, ``pilot_usd`` and ``everything_usd``."""
@@ -114,7 +114,7 @@ class SpendReport:
 
     budget_usd: float
     spent_usd: float
-    """What was paid, with ``lost_usd``."""
+    """Amount paid, with ``lost_usd``."""
     lost_usd: float
     """Upper bound of what calls cost that were in flight when earlier runs were stopped."""
     everything_usd: float

@@ -55,7 +55,7 @@ class CampaignState:
     """Everything that a restarted run needs to know, beside the store and the journal."""
 
     identity: dict[str, Any]
-    """What the campaign is about. A run with another identity does not continue it."""
+    """Identity of the campaign. A run with another identity does not continue it."""
     watermark: int
     """Number of the last completion in the journal before the campaign. What follows is paid by the campaign."""
     lost_usd: float = 0.0

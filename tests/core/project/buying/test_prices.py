@@ -1,4 +1,4 @@
-"""What the records of a project cost, or would have cost from its model."""
+"""Test the costs of the records of a project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a round decides, from appraisals that are made up."""
+"""Test the decisions of a round, from appraisals that are made up."""
 
 from __future__ import annotations
 
