@@ -59,6 +59,11 @@ class Completion:
     finish_reason: FinishReason = "stop"
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    """Tokens that the model generated, thought included."""
+    reasoning_tokens: int | None = None
+    """Part of ``completion_tokens`` that went into thought; None if the provider does not tell."""
+    cached_tokens: int | None = None
+    """Part of ``prompt_tokens`` that the provider read from its prompt cache; None if it does not tell."""
     cost_usd: float | None = None
     """Cost reported by the provider; None if it reports none."""
     model: str = ""
@@ -73,14 +78,20 @@ class Price:
 
     >>> Price(input=0.15, output=0.6).cost(1_000_000, 500_000)
     0.45
+    >>> Price(input=0.15, output=0.6, cached_input=0.05).cost(1_000_000, 500_000, 1_000_000)
+    0.35
     """
 
     input: float
     output: float
+    cached_input: float | None = None
+    """Price of prompt tokens read from the provider's cache; None if unknown, and they cost as much as others."""
 
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return the cost of one call in USD."""
-        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
+    def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
+        """Return the cost of one call in USD. ``cached_tokens`` are part of ``prompt_tokens``."""
+        cached = min(cached_tokens, prompt_tokens) if self.cached_input is not None else 0
+        rest = prompt_tokens - cached
+        return (rest * self.input + cached * (self.cached_input or 0.0) + completion_tokens * self.output) / 1e6
 
 
 class LLMProvider(ABC):
@@ -124,6 +135,13 @@ class LLMProvider(ABC):
     @abstractmethod
     def price(self, model: str) -> Price | None:
         """Return the price of a model; None if unknown. Makes no network request."""
+
+    def thinks(self, model: str) -> bool | None:  # noqa: ARG002
+        """Return whether the model thinks before it answers; None if unknown. Makes no network request.
+
+        The harness gives such a model room for thought in ``max_tokens``, beside the room for the answer.
+        """
+        return None
 
     def describe(self, model: str) -> str:
         """Return a short description of the model for display; by default its name."""
