@@ -79,7 +79,12 @@ def _notes(result: Mapping[str, Any], label: str) -> list[tuple[str, str]]:
 
 def _unless_zero(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the counts that are shown only if they are not 0, which they are for most projects."""
-    labels = {"without_text": "without text", "pending": "in batch jobs", "review_notes": "notes on reviews"}
+    labels = {
+        "without_text": "without text",
+        "pending": "in batch jobs",
+        "left": "left for later runs",
+        "review_notes": "notes on reviews",
+    }
     return [(label, count(result[name])) for name, label in labels.items() if result.get(name)]
 
 

@@ -106,12 +106,18 @@ class Pipeline:
     # -- planning and generating ------------------------------------------------------------------------------------
 
     def plan(
-        self, *, retry_quarantined: bool = False, batch: bool = False, counter: DifferenceCounter | None = None
+        self,
+        *,
+        retry_quarantined: bool = False,
+        limit: int | None = None,
+        batch: bool = False,
+        counter: DifferenceCounter | None = None,
     ) -> Plan:
         """Estimate what a run would do and cost. Calls no provider and writes nothing.
 
         Args:
             retry_quarantined: Include entities in quarantine.
+            limit: Largest number of entities to ask about.
             batch: Estimate at the price of batch jobs.
             counter: Counts differences during the survey. With it, vectors of another embedder count as to be
                 embedded.
@@ -136,13 +142,14 @@ class Pipeline:
                 llm,
                 price=price,
                 retry_quarantined=retry_quarantined,
+                limit=limit,
                 embedder=None if counter is None else self._make_embedder().fingerprint,
                 on_chunk=None if counter is None else counter.add,
             )
         finally:
             if journal is not None:
                 journal.close()
-        self._total = plan.entities
+        self._total = plan.entities - plan.left
         fingerprint = None if counter is None else self._make_embedder().fingerprint
         joint_specs = self._joint_specs()
         outdated = 0

@@ -102,14 +102,15 @@ class Project:
 
     # --- profiles and vectors ------------------------------------------------------------------------------------
 
-    def plan(self, *, batch: bool = False, retry_quarantined: bool = False) -> Plan:
+    def plan(self, *, batch: bool = False, retry_quarantined: bool = False, limit: int | None = None) -> Plan:
         """Estimate what :meth:`generate` would do and cost. Calls no provider and writes nothing.
 
         Args:
             batch: Estimate at the price of batch jobs.
             retry_quarantined: Include entities in quarantine.
+            limit: Largest number of entities to ask about.
         """
-        return self.parts.pipeline.plan(batch=batch, retry_quarantined=retry_quarantined)
+        return self.parts.pipeline.plan(batch=batch, retry_quarantined=retry_quarantined, limit=limit)
 
     def generate(
         self,
@@ -128,7 +129,7 @@ class Project:
             listener: Called with progress events.
             confirm: Called with the plan before anything that may cost money; any result but True stops the run.
             retry_quarantined: Ask again about entities in quarantine.
-            limit: Largest number of entities to generate for.
+            limit: Largest number of entities to ask about; a later run asks about the others.
             batch: Use the provider's batch jobs: cheaper, and done within a day.
             wait: With ``batch``: wait for all results; otherwise submit, collect what is done, and return.
             abandon: With ``batch``: cancel all jobs, collect what they have done, and submit nothing.
@@ -145,7 +146,7 @@ class Project:
         if (
             confirm is not None
             and not abandon
-            and not confirm(self.plan(batch=batch, retry_quarantined=retry_quarantined))
+            and not confirm(self.plan(batch=batch, retry_quarantined=retry_quarantined, limit=limit))
         ):
             raise EnhancerError("not confirmed: nothing was generated")
         with run_events(self.parts, "generate") as run:

@@ -149,3 +149,11 @@ def test_abandoned(invoke, project, batches):
     assert done.code == 0, done.err
     assert done.json()["generated"] == 3
     assert "still running" not in done.err
+
+
+def test_a_limit_bounds_what_is_submitted(invoke, project, batches):
+    done = invoke("generate", "--batch", "--limit", "2", "--yes", "--json", *PRICE, *QUICK)
+    assert (done.code, done.json()["generated"]) == (0, 2), done.err
+    assert sum(len(job.lines) for job in batches.jobs.values()) == 2
+    assert "4 entities left for later runs by --limit 2" in done.err
+    assert invoke("plan", "--batch", "--limit", "3", "--json").json()["left"] == 1

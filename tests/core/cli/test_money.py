@@ -125,3 +125,32 @@ def test_ctrl_c_at_the_question(project, llm_server):
     assert "interrupted" in shown
     assert "Traceback" not in shown
     assert llm_server.count == 0
+
+
+def test_a_limit_bounds_what_is_planned_and_paid_for(invoke, project, llm_server):
+    plan = invoke("plan", "--limit", "2", "--json", *PRICE).json()
+    whole = invoke("plan", "--json", *PRICE).json()
+    assert (plan["to_generate"], plan["requests"], plan["left"], plan["cached"]) == (2, 2, 4, 0)
+    assert plan["cost_usd"] < whole["cost_usd"] / 2
+    assert re.search(r"left for later runs +4", invoke("plan", "--limit", "2", *PRICE).out)
+    assert "2 calls for about $" in invoke("generate", "--limit", "2", *PRICE).err
+    done = invoke("generate", "--limit", "2", "--yes", "--json", *PRICE)
+    assert (done.code, done.json()["generated"], llm_server.count) == (0, 2, 2)
+    assert "4 entities left for later runs by --limit 2" in done.err
+    assert "generate  2/2 (100%)" in done.err
+    rest = invoke("generate", "--limit", "9", "--yes", *PRICE)
+    assert (rest.code, llm_server.count) == (0, 6)
+    assert "left for later" not in rest.err
+    assert invoke("generate", "--limit", "0").code == 2
+
+
+def test_a_limit_leaves_the_others_in_quarantine(invoke, project, llm_server):
+    llm_server.script.choose = lambda number, body: returns("not JSON")
+    assert invoke("generate", "--yes").code == 3
+    llm_server.script.choose = None
+    done = invoke("generate", "--yes", "--retry-quarantined", "--limit", "1", "--json")
+    assert (done.code, done.json()["generated"]) == (3, 1)
+    assert len(invoke("store", "quarantine", "--json").json()) == 5
+    paid = llm_server.count
+    assert invoke("generate", "--yes").code == 3
+    assert llm_server.count == paid

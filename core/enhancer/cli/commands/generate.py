@@ -16,6 +16,7 @@ from enhancer.errors import ConfigError, EnhancerError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from enhancer.features import Plan
     from enhancer.harness.journal.batch_jobs import BatchJob
     from enhancer.project import Project
 
@@ -41,10 +42,18 @@ RetryFlag = Annotated[
 ]
 
 
-def plan(session: Session, batch: BatchFlag = False, as_json: JsonFlag = False) -> None:
+LimitFlag = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", min=1, metavar="N", help="Ask about at most N entities; a later run asks about the others."
+    ),
+]
+
+
+def plan(session: Session, batch: BatchFlag = False, limit: LimitFlag = None, as_json: JsonFlag = False) -> None:
     """Show what would be generated and its estimated cost. Makes no calls."""
     with session.opened() as project:
-        result = project.plan(batch=batch).to_json()
+        result = project.plan(batch=batch, limit=limit).to_json()
     if as_json:
         print_json(result)
     else:
@@ -54,6 +63,7 @@ def plan(session: Session, batch: BatchFlag = False, as_json: JsonFlag = False) 
 def generate(
     session: Session,
     retry_quarantined: RetryFlag = False,
+    limit: LimitFlag = None,
     batch: BatchFlag = False,
     no_wait: NoWaitFlag = False,
     abandon: Annotated[
@@ -66,12 +76,21 @@ def generate(
 
     An interrupted run continues where it stopped. No answer is paid for twice.
     """
+    left = 0
+
+    def confirm(plan: Plan) -> bool:
+        nonlocal left
+        left = plan.left
+        return agreed(plan)
+
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
+        agreed = consent(yes, view)
         try:
             report = project.generate(
                 listener=view,
-                confirm=consent(yes, view),
+                confirm=confirm,
                 retry_quarantined=retry_quarantined,
+                limit=limit,
                 batch=batch,
                 wait=not no_wait,
                 abandon=abandon,
@@ -85,6 +104,8 @@ def generate(
     _print(result, as_json, results.generation)
     if jobs:
         _report_jobs(jobs)
+    if left:
+        say(f"{formatting.counted(left, 'entity')} left for later runs by --limit {limit}")
     _exit_if_quarantined(result)
 
 

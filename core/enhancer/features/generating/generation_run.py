@@ -362,22 +362,26 @@ class GenerationRun(ABC):
         quarantined = await self._in_thread(quarantined_rows, self._journal, kind, rows)
         if not quarantined:
             return list(rows), set()
-        kept, again, stale, failed = [], [], [], set()
+        kept: list[ToAsk] = []
+        again: list[tuple[Key, str]] = []
+        stale: list[tuple[Key, str]] = []
+        failed: set[str] = set()
+        # With a limit, no more leave quarantine than are asked about now.
+        left, may_ask = self._left_to_ask, set[str]()
         for row in rows:
             key = Key(kind, row.id, row.spec.note.aspect)
             known = quarantined.get((key.id, key.aspect))
-            if known is None:
-                kept.append(row)
-            elif known.input_hash in row.hashes and known.at >= self.counts.started:
-                failed.add(row.id)
-            elif known.input_hash not in row.hashes or known.transient:
+            if known is not None and known.input_hash in row.hashes:
+                is_new = known.at >= self.counts.started
+                released = self._retry_quarantined and (left is None or row.id in may_ask or len(may_ask) < left)
+                if is_new or not (known.transient or released):
+                    failed.add(row.id)
+                    continue
+                (stale if known.transient else again).append((key, known.input_hash))
+            elif known is not None:
                 stale.append((key, known.input_hash))
-                kept.append(row)
-            elif self._retry_quarantined:
-                again.append((key, known.input_hash))
-                kept.append(row)
-            else:
-                failed.add(row.id)
+            kept.append(row)
+            may_ask.add(row.id)
         if stale:
             await asyncio.wrap_future(self._journal.release_quarantine(stale, forget_answers=False))
         if again:

@@ -103,6 +103,7 @@ def make_plan(
     *,
     price: Price | None,
     retry_quarantined: bool,
+    limit: int | None = None,
     embedder: str | None = None,
     on_chunk: Callable[[SurveyChunk], None] | None = None,
 ) -> Plan:
@@ -115,10 +116,13 @@ def make_plan(
         llm: Configuration of the model.
         price: Its price; None if unknown.
         retry_quarantined: Whether entities in quarantine are asked about again.
+        limit: Largest number of entities to ask about; None without one.
         embedder: Fingerprint of the embedder, to count vectors of another one; None to compare contents only.
         on_chunk: Called with every chunk of the survey.
     """
     entities = to_generate = quarantined = without_text = to_embed = requests = pending = notes = review_notes = 0
+    left = 0
+    room = float("inf") if limit is None else limit
     prompt_tokens = completion_tokens = 0.0
     for spec in specs:
         sums = _Sums(llm.items_per_request)
@@ -134,6 +138,10 @@ def make_plan(
             known = _Known(spec, [row for row in found.to_ask if not row.empty], journal)
             for rows in found.asks():
                 state = known.decide(rows, retry_quarantined=retry_quarantined)
+                if state.asked and not room:
+                    left += 1
+                    to_embed += state.paid
+                    continue
                 # An entity counts once, by the first of these that any of its notes is.
                 to_generate += bool(state.asked)
                 pending += state.pending and not state.asked
@@ -144,7 +152,7 @@ def make_plan(
                 if spec.reviews is not None:
                     for note in notes_to_write(spec.reviews, state.asked, journal):
                         review_notes += sums.add([note], alone=True)
-                sums.add(state.asked)
+                room -= bool(sums.add(state.asked))
         for request in sums.entities:
             calls, (prompt, completion) = sums.calls(request), _tokens(sums, request, journal, llm)
             requests += calls
@@ -154,7 +162,7 @@ def make_plan(
     cost = 0.0 if not requests else None if price is None else price.cost(*tokens)
     return Plan(
         entities=entities,
-        cached=entities - to_generate - quarantined - without_text - pending,
+        cached=entities - to_generate - quarantined - without_text - pending - left,
         to_generate=to_generate,
         quarantined=quarantined,
         requests=requests,
@@ -164,6 +172,7 @@ def make_plan(
         to_embed=to_embed,
         without_text=without_text,
         pending=pending,
+        left=left,
         notes=notes if any(len(spec.notes) > 1 for spec in specs) else None,
         review_notes=review_notes if any(spec.reviews is not None for spec in specs) else None,
     )

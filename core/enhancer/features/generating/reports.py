@@ -20,7 +20,7 @@ _REPORT = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Result of a dry run. ``entities = cached + to_generate + quarantined + without_text + pending``."""
+    """Result of a dry run. ``entities = cached + to_generate + quarantined + without_text + pending + left``."""
 
     entities: int
     cached: int
@@ -43,6 +43,8 @@ class Plan:
     """Entities with neither text nor history; they are not asked about."""
     pending: int = 0
     """Entities in open batch jobs."""
+    left: int = 0
+    """Entities that a limit leaves for a later run."""
     joint_texts: int | None = None
     """Joint texts to embed, of the notes that are stored by now; None if no input is a joint text."""
     notes: int | None = None
@@ -55,7 +57,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer plan --json`` prints.
 
-        ``without_text`` and ``pending`` are among them if they are not 0, ``notes`` if entities have several,
+        ``without_text``, ``pending`` and ``left`` are among them if they are not 0, ``notes`` if entities have several,
         ``joint_texts`` if inputs are, and ``review_notes`` and ``reviews`` if prompts show reviews.
         """
         return _to_json(self, _PLAN)
@@ -108,6 +110,8 @@ class GenerationReport:
 
 def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
     some = {name: getattr(result, name) for name in ("without_text", "pending") if getattr(result, name)}
+    if isinstance(result, Plan) and result.left:
+        some["left"] = result.left
     for name in ("notes", "review_notes"):
         if (value := getattr(result, name)) is not None:
             some[name] = value
