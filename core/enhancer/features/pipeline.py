@@ -162,7 +162,12 @@ class Pipeline:
         return replace(plan, to_embed=plan.to_embed + outdated, joint_texts=joint, reviews=_review_report(specs))
 
     def generate(
-        self, listener: Listener = silent, *, retry_quarantined: bool = False, limit: int | None = None
+        self,
+        listener: Listener = silent,
+        *,
+        retry_quarantined: bool = False,
+        limit: int | None = None,
+        keep_going: bool = False,
     ) -> GenerationReport:
         """Generate features that are new or changed. May be called under a running event loop.
 
@@ -170,6 +175,7 @@ class Pipeline:
             listener: Called with progress events about ten times a second, in another thread.
             retry_quarantined: Ask again about entities in quarantine.
             limit: Largest number of entities to ask about.
+            keep_going: Go on although most of the first answers are not valid.
 
         Raises:
             EnhancerError: The error that stopped the run. Paid answers are kept; the error's ``report`` holds the
@@ -189,7 +195,9 @@ class Pipeline:
             def connect(run: DirectRun) -> LLMConnection:
                 # Created at the first question: a run that asks nothing needs no library of the provider.
                 provider, llm = self._make_provider(), self._settings.llm
-                return connect_llm(provider, llm, journal, on_answer=run.answered, on_failure=run.failed)
+                return connect_llm(
+                    provider, llm, journal, on_answer=run.answered, on_failure=run.failed, keep_going=keep_going
+                )
 
             def make() -> Coroutine[object, object, GenerationReport]:
                 run = DirectRun(services, connect=connect, limit=limit)

@@ -88,6 +88,7 @@ def refresh(
     retry_quarantined: bool = False,
     batch: bool = False,
     wait: bool = True,
+    keep_going: bool = False,
 ) -> RefreshReport:
     """Bring the store up to date. The tables are read once, and once more if anything changed.
 
@@ -103,6 +104,7 @@ def refresh(
         retry_quarantined: Ask again about entities in quarantine.
         batch: Use the provider's batch jobs; those of earlier runs are collected.
         wait: With ``batch``: wait for all results.
+        keep_going: Go on although most of the first answers are not valid.
 
     Raises:
         BudgetError: ``max_cost`` leaves no room for the next call; paid answers are kept.
@@ -123,7 +125,7 @@ def refresh(
         if batch:
             generated = pipeline.generate_offline(listener, retry_quarantined=retry_quarantined, wait=wait)
         else:
-            generated = pipeline.generate(listener, retry_quarantined=retry_quarantined)
+            generated = pipeline.generate(listener, retry_quarantined=retry_quarantined, keep_going=keep_going)
     pruned = 0
     if prune and changes.vanished:
         for one in changes.differences:

@@ -41,6 +41,7 @@ class Generator:
         llm: ``[llm]``.
         answered: Called with each task that has a valid answer. Returns a task to ask next, if any.
         failed: Called with each failed task, the reason, and whether the error is transient.
+        keep_going: Go on although most of the first answers are not valid.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Generator:
         *,
         answered: Callable[[EntityTask], Awaitable[EntityTask | None]],
         failed: Callable[[EntityTask, str, bool], Awaitable[None]],
+        keep_going: bool = False,
     ) -> None:
         self._caller = caller
         self._gate = gate
         self._llm = llm
         self._answered = answered
         self._failed = failed
+        self._keep_going = keep_going
         self._any_answer = False
         self._failed_groups = 0
         self._groups_work = False

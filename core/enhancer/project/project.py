@@ -122,6 +122,7 @@ class Project:
         batch: bool = False,
         wait: bool = True,
         abandon: bool = False,
+        keep_going: bool = False,
     ) -> GenerationReport:
         """Profile, validate, embed and store entities that are new or changed.
 
@@ -133,6 +134,7 @@ class Project:
             batch: Use the provider's batch jobs: cheaper, and done within a day.
             wait: With ``batch``: wait for all results; otherwise submit, collect what is done, and return.
             abandon: With ``batch``: cancel all jobs, collect what they have done, and submit nothing.
+            keep_going: Go on although most of the first answers are not valid.
 
         Raises:
             BudgetError: ``max_cost`` leaves no room for the next call; paid answers are kept.
@@ -155,7 +157,9 @@ class Project:
                     listener, retry_quarantined=retry_quarantined, limit=limit, wait=wait, abandon=abandon
                 )
             else:
-                report = pipeline.generate(listener, retry_quarantined=retry_quarantined, limit=limit)
+                report = pipeline.generate(
+                    listener, retry_quarantined=retry_quarantined, limit=limit, keep_going=keep_going
+                )
             finish_generation(run, report)
         return report
 
@@ -170,6 +174,7 @@ class Project:
         retry_quarantined: bool = False,
         batch: bool = False,
         wait: bool = True,
+        keep_going: bool = False,
     ) -> RefreshReport:
         """Bring the store up to date with the tables; see :func:`enhancer.features.refresh.refresh`."""
         from enhancer.features.refresh import refresh
@@ -189,6 +194,7 @@ class Project:
                 retry_quarantined=retry_quarantined,
                 batch=batch,
                 wait=wait,
+                keep_going=keep_going,
             )
             finish_generation(run, report.generated)
         return report
@@ -379,11 +385,13 @@ class Project:
         with run_events(self.parts, "density") as run, self.parts.pinned():
             return density(self.parts, run, listener=listener, seeds=seeds, shares=shares, orders=orders, report=report)
 
-    def run(self, *, listener: Listener = silent, confirm: Confirm | None = None) -> RunReport:
-        """Generate, train and ablate."""
+    def run(
+        self, *, listener: Listener = silent, confirm: Confirm | None = None, keep_going: bool = False
+    ) -> RunReport:
+        """Generate, train and ablate; see these."""
         from enhancer.project.results import RunReport
 
-        generated = self.generate(listener=listener, confirm=confirm)
+        generated = self.generate(listener=listener, confirm=confirm, keep_going=keep_going)
         trained = self.train(listener=listener)
         return RunReport(generate=generated, train=trained, ablate=self.ablate(listener=listener))
 

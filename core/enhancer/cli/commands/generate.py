@@ -42,6 +42,10 @@ RetryFlag = Annotated[
 ]
 
 
+KeepGoingFlag = Annotated[
+    bool, typer.Option("--keep-going", help="Go on although most of the first answers are not valid.")
+]
+
 LimitFlag = Annotated[
     int | None,
     typer.Option(
@@ -69,6 +73,7 @@ def generate(
     abandon: Annotated[
         bool, typer.Option("--abandon", help="With --batch: cancel open jobs, and collect the answers that they have.")
     ] = False,
+    keep_going: KeepGoingFlag = False,
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -94,6 +99,7 @@ def generate(
                 batch=batch,
                 wait=not no_wait,
                 abandon=abandon,
+                keep_going=keep_going,
             )
         except (KeyboardInterrupt, EnhancerError):
             with view.suspended():
@@ -127,10 +133,10 @@ def _report_jobs(jobs: Sequence[BatchJob]) -> None:
     )
 
 
-def run(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
+def run(session: Session, keep_going: KeepGoingFlag = False, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Run generate, train and ablate in this order."""
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
-        result = project.run(listener=view, confirm=consent(yes, view)).to_json()
+        result = project.run(listener=view, confirm=consent(yes, view), keep_going=keep_going).to_json()
     _print(result, as_json, _all_results)
     _exit_if_quarantined(result["generate"])
 

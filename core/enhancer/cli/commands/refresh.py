@@ -12,6 +12,7 @@ import typer
 from enhancer.cli import formatting, jsonlog, layout, results
 from enhancer.cli.commands.generate import (
     BatchFlag,
+    KeepGoingFlag,
     NoWaitFlag,
     RetryFlag,
     consent,
@@ -46,6 +47,7 @@ def refresh(
     retry_quarantined: RetryFlag = False,
     batch: BatchFlag = False,
     no_wait: NoWaitFlag = False,
+    keep_going: KeepGoingFlag = False,
     summary: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Write the changes and the result to FILE as JSON.")
     ] = None,
@@ -84,6 +86,7 @@ def refresh(
                     retry_quarantined=retry_quarantined,
                     batch=batch,
                     wait=not no_wait,
+                    keep_going=keep_going,
                 )
             finally:
                 if batch or known.get("plan", {}).get("pending"):

@@ -55,6 +55,7 @@ def connect_llm(
     *,
     on_answer: Callable[[EntityTask], Awaitable[EntityTask | None]],
     on_failure: Callable[[EntityTask, str, bool], Awaitable[None]],
+    keep_going: bool = False,
 ) -> LLMConnection:
     """Open the connection for direct calls.
 
@@ -64,6 +65,7 @@ def connect_llm(
         journal: Keeps answers.
         on_answer: Called with each case that has a valid answer. Returns a case to ask next, if any.
         on_failure: Called with each other case, the reason, and whether the failure is transient.
+        keep_going: Go on although most of the first answers are not valid.
 
     Raises:
         AuthenticationError: The provider's key is missing.
@@ -71,7 +73,9 @@ def connect_llm(
     """
     caller, gate = connect_caller(provider, llm, journal)
     return LLMConnection(
-        Generator(caller, gate, llm, answered=on_answer, failed=on_failure), caller.usage, provider.aclose
+        Generator(caller, gate, llm, answered=on_answer, failed=on_failure, keep_going=keep_going),
+        caller.usage,
+        provider.aclose,
     )
 
 
