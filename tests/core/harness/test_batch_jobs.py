@@ -67,7 +67,8 @@ def old(tmp_path):
 def test_a_journal_of_the_first_version_is_brought_up_to_date(tmp_path):
     old(tmp_path)
     with Journal(tmp_path) as journal:
-        assert journal.paid_answers(["h1"])["h1"][0].text == "{}"
+        paid = journal.paid_answers(["h1"])["h1"][0]
+        assert (paid.text, paid.reasoning_tokens) == ("{}", None)
         assert journal.costs()[0].cost_usd == 0.25
         submitted(journal, "a", asked("h2"))
     with Journal(tmp_path) as journal:

@@ -14,6 +14,7 @@ from processes import run
 from enhancer.contracts import Key
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.harness import JOURNAL_FILE_NAME, Journal, PaidCall
+from enhancer.harness.journal.journal import ObservedUsage
 from enhancer.harness.journal.owner_process import has_ended, owner_name
 
 
@@ -86,7 +87,21 @@ def test_the_ledger_sums_by_day_model_and_template(tmp_path: Path) -> None:
         assert [line.group for line in journal.costs("template")] == ["t@1"]
         assert len(journal.costs("day")[0].group) == 10
         assert journal.observed_usage("n").calls == 1
-        assert journal.observed_usage("nobody") == (0, 0, 0, 0, 0)
+        assert journal.observed_usage("nobody") == ObservedUsage(0, 0, 0, 0, 0)
+
+
+def test_observed_usage_holds_what_was_spent_on_thought(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.record(call("a", completion_tokens=400, reasoning_tokens=400, finish_reason="length"))
+        journal.record(call("a", completion_tokens=3000, reasoning_tokens=2900, attempt=2))
+        journal.record(call("b", completion_tokens=1000, reasoning_tokens=900))
+        journal.record(call("c", completion_tokens=5000, reasoning_tokens=5000, finish_reason="length"))
+        journal.record(call("d", completion_tokens=None, reasoning_tokens=7000)).result()
+        assert journal.paid_answers(["a"])["a"][1].reasoning_tokens == 2900
+        seen = journal.observed_usage("m")
+    # An answer of 400 tokens was cut off for want of room; one of 5,000 is what the model sometimes costs.
+    assert (seen.calls, seen.completion_tokens, seen.reasoning_tokens) == (2, 9000, 8800)
+    assert (seen.longest_thought, seen.longest_cut_thought) == (2900, 5000)
 
 
 def test_quarantine_holds_reason_and_raw_text_and_can_be_left(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ class Caller:
                         attempt=attempt,
                         hashes=hashes,
                         ids=ids,
+                        reasoning_tokens=completion.reasoning_tokens,
                     )
                 )
                 self._costs.settle(completion, cost, reserved=max_cost, max_cost=max_cost)

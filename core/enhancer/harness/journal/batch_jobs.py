@@ -289,6 +289,7 @@ class BatchJobLog:
                     attempt=row[4],
                     hashes=hashes,
                     ids=None if row[1] is None else tuple(json.loads(row[1])),
+                    reasoning_tokens=result.completion.reasoning_tokens,
                 )
                 write_call(connection, call, at)
                 _set_outcome(connection, job.token, result.number, "paid", "")

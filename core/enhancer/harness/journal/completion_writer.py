@@ -31,6 +31,8 @@ class PaidAnswer(NamedTuple):
     at: str
     notes: int = 1
     """Number of notes that the call asked for, over all entities."""
+    reasoning_tokens: int | None = None
+    """Part of the completion tokens that went into thought, for the whole call; None if unknown."""
 
 
 class PaidCall(NamedTuple):
@@ -50,6 +52,8 @@ class PaidCall(NamedTuple):
     """Input hashes of its notes: one for each entity and aspect."""
     ids: tuple[str, ...] | None = None
     """Id of the entity of each note, in the same order; None if all are of one entity."""
+    reasoning_tokens: int | None = None
+    """Part of the completion tokens that went into thought; None if unknown."""
 
 
 def write_call(connection: sqlite3.Connection, call: PaidCall, at: str) -> PaidAnswer:
@@ -79,16 +83,16 @@ def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]
             len(call.hashes),
             call.finish_reason,
         )
-        rows += (*counts, call.estimated_prompt_tokens, call.cost_usd, ids, text)
+        rows += (*counts, call.estimated_prompt_tokens, call.cost_usd, ids, text, call.reasoning_tokens)
         for place, hash_ in enumerate(call.hashes):
             answers += (hash_, number, place)
         seen = (number, 0, call.ids, text, call.finish_reason, *counts, call.cost_usd, call.model, at)
-        paid.append(PaidAnswer(*seen, len(call.hashes)))
+        paid.append(PaidAnswer(*seen, len(call.hashes), call.reasoning_tokens))
     _insert(
         connection,
         "completions (id, at, model, template, request, attempt, entities, finish_reason,"
-        " prompt_tokens, completion_tokens, estimated_prompt_tokens, cost_usd, ids, text)",
-        14,
+        " prompt_tokens, completion_tokens, estimated_prompt_tokens, cost_usd, ids, text, reasoning_tokens)",
+        15,
         rows,
     )
     _insert(connection, "answers (input_hash, completion, place)", 3, answers)

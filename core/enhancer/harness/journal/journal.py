@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 JOURNAL_FILE_NAME = "journal.sqlite"
 """Name of the file in the folder of the store."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LEASE_SECONDS = 60.0
 """Default lease of a claim in seconds."""
 _APPLICATION_ID = 0x656E686A  # "enhj"
@@ -60,7 +61,8 @@ CREATE TABLE completions (
   estimated_prompt_tokens INTEGER NOT NULL,
   cost_usd REAL,
   ids TEXT,
-  text TEXT NOT NULL
+  text TEXT NOT NULL,
+  reasoning_tokens INTEGER
 ) STRICT;
 CREATE TABLE answers (
   input_hash TEXT NOT NULL,
@@ -88,6 +90,7 @@ CREATE TABLE claims (
 """
 # The column `entities` counts the hashes of a call, of which an entity has several if several notes were asked for.
 _ENTITIES = "CASE WHEN ids IS NULL THEN 1 ELSE (SELECT count(DISTINCT value) FROM json_each(ids)) END"
+_ADD_REASONING = "ALTER TABLE completions ADD COLUMN reasoning_tokens INTEGER"
 _TABLES = frozenset({"completions", "answers", "quarantine", "claims"})
 
 
@@ -114,6 +117,13 @@ class ObservedUsage(NamedTuple):
     prompt_tokens: int
     estimated_prompt_tokens: int
     completion_tokens: int
+    """Those of answers that were cut off count if they are longer than the mean: shorter ones had too little room."""
+    reasoning_tokens: int = 0
+    """Part of the completion tokens that went into thought."""
+    longest_thought: int = 0
+    """Most tokens of thought in an answer that was not cut off."""
+    longest_cut_thought: int = 0
+    """Most tokens of thought in an answer that was cut off."""
 
 
 class Spending(NamedTuple):
@@ -170,7 +180,7 @@ class Journal:
             application_id=_APPLICATION_ID,
             version=SCHEMA_VERSION,
             tables=_TABLES | jobs.TABLES,
-            migrations={1: jobs.SCHEMA},
+            migrations={1: jobs.SCHEMA, 2: _ADD_REASONING},
         )
         self._submit = self._database.submit
         self._read = self._database.read
@@ -288,7 +298,7 @@ class Journal:
         for chunk in chunks(hashes):
             rows = self._read(
                 "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason,"  # noqa: S608
-                " c.prompt_tokens, c.completion_tokens, c.cost_usd, c.model, c.at, c.entities"
+                " c.prompt_tokens, c.completion_tokens, c.cost_usd, c.model, c.at, c.entities, c.reasoning_tokens"
                 " FROM answers a JOIN completions c ON c.id = a.completion"
                 f" WHERE a.void = 0 AND a.input_hash IN ({marks(chunk)}) ORDER BY c.id",
                 chunk,
@@ -346,18 +356,39 @@ class Journal:
         return Spending(*rows[0])
 
     def observed_usage(self, model: str, template: str | None = None) -> ObservedUsage:
-        """Return totals of the calls with known token counts, which correct token estimates."""
-        condition = "model=? AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL AND attempt=1"
-        parameters = [model]
+        """Return totals of the calls with known token counts, which correct token estimates.
+
+        Calls and entities are those of complete answers.
+        """
+        condition = "model=? AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL"
+        parameters: list[object] = [model]
         if template is not None:
             condition += " AND template=?"
             parameters.append(template)
-        rows = self._read(
+        complete = self._read(
             "SELECT count(*), sum(entities), sum(prompt_tokens), sum(estimated_prompt_tokens),"  # noqa: S608 - constants
-            f" sum(completion_tokens) FROM completions WHERE {condition}",
+            " sum(completion_tokens), sum(reasoning_tokens), max(reasoning_tokens)"
+            f" FROM completions WHERE {condition} AND finish_reason <> 'length'",
             parameters,
+        )[0]
+        calls, entities, prompt, estimated, completion, reasoning, longest = (value or 0 for value in complete)
+        mean = completion / calls if calls else math.inf
+        lost, lost_reasoning, longest_cut = self._read(
+            "SELECT sum(iif(completion_tokens > ?, completion_tokens, 0)),"  # noqa: S608 - constants
+            " sum(iif(completion_tokens > ?, reasoning_tokens, 0)), max(reasoning_tokens)"
+            f" FROM completions WHERE {condition} AND finish_reason = 'length'",
+            [mean, mean, *parameters],
+        )[0]
+        return ObservedUsage(
+            calls,
+            entities,
+            prompt,
+            estimated,
+            completion + (lost or 0),
+            reasoning + (lost_reasoning or 0),
+            longest,
+            longest_cut or 0,
         )
-        return ObservedUsage(*(value or 0 for value in rows[0]))
 
     # -- life -------------------------------------------------------------------------------------------------------
 
