@@ -6,6 +6,7 @@ import json
 
 import pytest
 from dists import cli, make_dist
+from loopback import Behaviour, fails, returns
 
 
 def checks(done):
@@ -186,3 +187,56 @@ def test_a_damaged_row_fails_and_is_named(invoke, tmp_path):
     (tmp_path / "items.csv").write_text("item_id,title\n1,Lamp\n2,Chair,red\n")
     found = checks(invoke("doctor", "--json"))["data.items"]
     assert (found["status"], found["detail"]) == ("fail", "items.csv, line 3: 3 fields, but the header has 2")
+
+
+PRICE = ("--set", "llm.price.input=1000.0", "--set", "llm.price.output=1000.0")
+
+
+@pytest.fixture
+def project(invoke, tables, hashing, llm_server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    flags = ("--llm", "openai", "--model", "loopback-model", "--api-base", llm_server.url)
+    assert invoke("init", "--yes", *flags, "--embedder", "hashing", "--store", "sqlite").code == 0
+    return tables
+
+
+def test_live_asks_first_where_the_call_costs(invoke, project, llm_server):
+    done = invoke("doctor", "--live", "--json", *PRICE)
+    assert done.code == 1
+    live = checks(done)["llm, live"]
+    assert "for at most $" in live["detail"]
+    assert "--yes" in live["mend"]
+    assert llm_server.count == 0
+    assert checks(invoke("doctor", "--json"))["embedder"]["status"] == "ok"
+    assert llm_server.count == 0
+
+
+def test_live_reports_one_call_whose_answer_generate_uses(invoke, project, llm_server):
+    llm_server.script.default = Behaviour(latency=0.05, usage_override={"completion_tokens": 90})
+    done = invoke("doctor", "--live", "--yes", "--json", *PRICE)
+    assert done.code == 0, done.out
+    seen = checks(done)["llm, live"]["measured"]
+    assert (seen["id"], seen["keeps_schema"], seen["valid"]) == ("1", True, True)
+    assert seen["completion_tokens"] == 90
+    assert seen["seconds"] >= 0.05
+    assert seen["cost_usd"] == pytest.approx((seen["prompt_tokens"] + 90) / 1000)
+    assert checks(done)["embedder, live"]["measured"]["dim"] > 1
+    assert llm_server.count == 1
+    ledger = invoke("store", "costs", "--json").json()
+    assert ledger["total"]["cost_usd"] == pytest.approx(seen["cost_usd"])
+    assert invoke("generate", "--yes", "--json", *PRICE).json()["requests"] == 5
+    assert invoke("doctor", "--live", "--yes").code == 0  # all is paid for: it asks about the first again
+    assert llm_server.count == 7
+
+
+def test_live_says_what_is_wrong_with_an_answer(invoke, project, llm_server):
+    llm_server.script.sequence = [returns('Sure! ```json\n{"profile": "x"}\n```'), fails(401, "bad key")]
+    done = invoke("doctor", "--live", "--yes", "--json", *PRICE)
+    assert done.code == 1
+    live = checks(done)["llm, live"]
+    assert (live["measured"]["keeps_schema"], live["measured"]["valid"]) == (False, False)
+    assert "tags" in live["mend"]
+    refused = checks(invoke("doctor", "--live", "--yes", "--json", *PRICE))["llm, live"]
+    assert refused["status"] == "fail"
+    assert "401" in refused["detail"]
+    assert "measured" not in refused

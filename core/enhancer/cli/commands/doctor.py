@@ -11,14 +11,14 @@ import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from enhancer.cli.commands.guess_tables import read_head
-from enhancer.cli.formatting import counted
+from enhancer.cli.formatting import count, counted, dollars, duration
 from enhancer.cli.layout import prose
-from enhancer.cli.session import JsonFlag, Session, print_json, with_session
+from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, with_session
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ class SetupCheck:
     detail: str
     mend: str | None = None
     """Remedy."""
+    measured: dict[str, Any] | None = None
+    """With ``--live``: what the call showed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the check to JSON values; ``measured`` is among them if anything was."""
+        return {name: value for name, value in asdict(self).items() if name != "measured" or value is not None}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,25 +55,50 @@ def add_to(app: typer.Typer) -> None:
     app.command("doctor")(with_session(doctor))
 
 
-def doctor(session: Session, as_json: JsonFlag = False) -> None:
+def doctor(
+    session: Session,
+    live: Annotated[
+        bool, typer.Option("--live", help="Also make one real call to the LLM, and embed two texts.")
+    ] = False,
+    yes: YesFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Check the setup and suggest fixes.
 
-    Checks libraries, plugins, configuration, data files, API key, store and observers. Calls no LLM. Exits with code 1
-    if a check fails.
+    Checks libraries, plugins, configuration, data files, API key, store and observers. Calls no LLM, except with
+    --live: then it reports what one call takes, costs and returns. Exits with code 1 if a check fails.
     """
-    checks = list(_checks(session))
+    checks = []
+    found = _Found()
+    for check in _checks(session, found):
+        checks.append(check)
+        if not as_json:
+            _show(check)
+    if live and found.parts is not None:
+        for check in _live(found.parts, yes=yes):
+            checks.append(check)
+            if not as_json:
+                _show(check)
     if as_json:
-        print_json([asdict(check) for check in checks])
-    else:
-        for check in checks:
-            typer.echo(prose(f"{check.name}: {check.detail}", f"{check.status:<4}  "))
-            if check.mend and check.status != "ok":
-                typer.echo(prose(check.mend, " " * 6))
+        print_json([check.to_json() for check in checks])
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 
 
-def _checks(session: Session) -> Iterator[SetupCheck]:
+def _show(check: SetupCheck) -> None:
+    typer.echo(prose(f"{check.name}: {check.detail}", f"{check.status:<4}  "))
+    if check.mend and check.status != "ok":
+        typer.echo(prose(check.mend, " " * 6))
+
+
+@dataclass
+class _Found:
+    """The project, once its configuration is known to be valid."""
+
+    parts: ProjectParts | None = None
+
+
+def _checks(session: Session, found: _Found) -> Iterator[SetupCheck]:
     yield _python()
     yield _libraries()
     yield from _plugins(session.plugins)
@@ -83,7 +114,8 @@ def _checks(session: Session) -> Iterator[SetupCheck]:
         return
     yield SetupCheck("configuration", "ok", f"valid, in {root.resolve()}")
     yield from _data(settings, root)
-    yield from _parts(ProjectParts(settings, root, session.plugins))
+    found.parts = ProjectParts(settings, root, session.plugins)
+    yield from _parts(found.parts)
 
 
 def _python() -> SetupCheck:
@@ -316,6 +348,58 @@ def _auto_pair(parts: ProjectParts, auto: AutoBackbone, *, features: list[str], 
             "backbone and fuser", "fail", f"{detail}; none of them works with the fuser {use}", "change [fuser] use"
         )
     return SetupCheck("backbone and fuser", "ok", f"{detail}; {use} works with {', '.join(accepting)}")
+
+
+def _live(parts: ProjectParts, *, yes: bool) -> Iterator[SetupCheck]:
+    """Make one real call to the LLM, and embed two texts."""
+    from enhancer.features import wants_profiles
+
+    try:
+        if wants_profiles(parts.settings):
+            yield _guarded("llm, live", lambda: _live_llm(parts, yes=yes))
+        yield _guarded("embedder, live", lambda: _live_embedder(parts))
+    finally:
+        parts.close()
+
+
+def _live_llm(parts: ProjectParts, *, yes: bool) -> SetupCheck:
+    from enhancer.project.live_check import LiveCall
+
+    call = LiveCall(parts)
+    cost = call.max_cost_usd
+    if not yes and cost != 0:
+        price = "at an unknown price" if cost is None else f"for at most {dollars(cost)}"
+        if not is_terminal():
+            raise ConfigError(
+                f"the call would be made {price}, and there is no terminal to ask for confirmation",
+                hint="pass --yes to make it without confirmation",
+            )
+        if not ask(f"Ask {parts.settings.llm.model} about one entity {price}?"):
+            return SetupCheck("llm, live", "warn", "not asked")
+    found = call.ask()
+    seen = found.completion
+    detail = f"answered about {found.key.id!r} in {duration(found.seconds)}"
+    tokens = f"{count(seen.prompt_tokens)} prompt and {count(seen.completion_tokens)} completion tokens"
+    thought = "" if seen.reasoning_tokens is None else f", {count(seen.reasoning_tokens)} of them thought"
+    kept = "the answer keeps to the schema" if found.keeps_schema else "the answer does not keep to the schema"
+    told = f"{detail}; {tokens}{thought}; {dollars(found.cost_usd)} for one; {kept}"
+    if found.problem:
+        mend = f"its answer is not valid ({found.problem}): raise max_tokens, or choose another model in [llm]"
+        return SetupCheck("llm, live", "fail", told, mend, found.to_json())
+    if not found.keeps_schema:
+        mend = "it was read nevertheless; a model or server with structured output needs fewer calls"
+        return SetupCheck("llm, live", "warn", told, mend, found.to_json())
+    return SetupCheck("llm, live", "ok", told, measured=found.to_json())
+
+
+def _live_embedder(parts: ProjectParts) -> SetupCheck:
+    from enhancer.project.live_check import embed_once
+
+    found = embed_once(parts)
+    detail = (
+        f"{duration(found.seconds)} for the first text, {found.seconds_again:.3f}s for the second; {found.dim} numbers"
+    )
+    return SetupCheck("embedder, live", "ok", detail, measured=found.to_json())
 
 
 def _observer(parts: ProjectParts, name: str) -> SetupCheck:

@@ -1,0 +1,246 @@
+"""Make one real call to the model and embed one real text, to see what a run would meet: ``enhancer doctor --live``.
+
+The call goes through the harness like those of ``generate``: within the budget, and written to the journal. It asks for
+the notes of an entity that has none yet, so that ``generate`` uses the answer and pays for nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+from referencing import Registry
+
+from enhancer.contracts.llm import LLMProvider
+from enhancer.contracts.record import Key
+from enhancer.errors import ConfigError
+from enhancer.features.generating.connections import connect_caller, model_price
+from enhancer.features.generating.grouping import bundles
+from enhancer.features.generating.run_in_thread import run_in_thread
+from enhancer.harness.answers.entity_task import EntityTask
+from enhancer.harness.calls.entity_request import call_version, entity_request
+from enhancer.harness.calls.token_estimate import upper_bound
+from enhancer.harness.journal.journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from enhancer.contracts.llm import Completion, Price, Request
+    from enhancer.contracts.record import Kind
+    from enhancer.features.kind_spec import KindSpec
+    from enhancer.harness.journal.completion_writer import PaidAnswer
+    from enhancer.project.parts import ProjectParts
+
+_TRIED = 64
+"""Entities among which one without an answer is looked for."""
+_KINDS: tuple[Kind, ...] = ("item", "user")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveAnswer:
+    """What one call to the model showed."""
+
+    key: Key
+    """Entity that was asked about."""
+    seconds: float
+    """Time from the request to the answer."""
+    completion: Completion
+    cost_usd: float | None
+    keeps_schema: bool
+    """Whether the answer is a JSON object of the requested schema and nothing else."""
+    problem: str
+    """Why the answer is not valid; empty if it is."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the answer to JSON values."""
+        return {
+            "id": self.key.id,
+            "seconds": round(self.seconds, 3),
+            "prompt_tokens": self.completion.prompt_tokens,
+            "completion_tokens": self.completion.completion_tokens,
+            "thought_tokens": self.completion.reasoning_tokens,
+            "keeps_schema": self.keeps_schema,
+            "valid": not self.problem,
+            "cost_usd": self.cost_usd,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveVector:
+    """What embedding one text showed."""
+
+    seconds: float
+    """Time of the first text, in which the model is loaded."""
+    seconds_again: float
+    """Time of the second text."""
+    dim: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the figures to JSON values."""
+        return {"seconds": round(self.seconds, 3), "seconds_again": round(self.seconds_again, 3), "dim": self.dim}
+
+
+class LiveCall:
+    """One call to the configured model.
+
+    Args:
+        parts: The project.
+
+    Raises:
+        AuthenticationError: The provider's key is missing.
+        ConfigError: The model is not available, ``max_cost`` is set and the price is unknown, or there is no entity to
+            ask about.
+    """
+
+    def __init__(self, parts: ProjectParts) -> None:
+        self._parts = parts
+        self._llm = parts.settings.llm
+        provider = parts.provider()
+        provider.check(self._llm.model)
+        self._price: Price | None = model_price(provider, self._llm)
+        self._candidates = list(_candidates(parts))
+        if not self._candidates:
+            raise ConfigError("there is no entity with text to ask about", hint="check [data] items")
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """Largest cost of the call in USD; None if the price is unknown."""
+        if self._price is None:
+            return None
+        requests = [entity_request(tasks, self._llm) for tasks in self._candidates]
+        return max(self._price.cost(upper_bound(each), each.max_tokens or 0) for each in requests)
+
+    def ask(self) -> LiveAnswer:
+        """Make the call. May be called under a running event loop.
+
+        Raises:
+            ProviderError: The call failed.
+            BudgetError: It does not fit into ``max_cost``.
+        """
+        with Journal(self._parts.store.directory) as journal:
+            tasks, asked_before = self._choose(journal)
+            hashes = tuple(task.input_hash for task in tasks)
+            request = entity_request(tasks, self._llm)
+
+            async def main() -> tuple[PaidAnswer, _Observed]:
+                provider = _Observed(self._parts.provider())
+                try:
+                    caller, _ = connect_caller(provider, self._llm, journal)
+                    template = call_version(tasks)
+                    paid = await caller.call(
+                        request, hashes=hashes, ids=None, attempt=asked_before + 1, template=template
+                    )
+                    return paid, provider
+                finally:
+                    await provider.aclose()
+
+            try:
+                paid, seen = run_in_thread(main, lambda _: None)
+            finally:
+                journal.unclaim(hashes)
+        judged = [(task, task.receive(paid._replace(position=place))) for place, task in enumerate(tasks)]
+        problems = [task.error for task, status in judged if status != "valid"]
+        assert seen.completion is not None
+        return LiveAnswer(
+            key=tasks[0].key,
+            seconds=seen.seconds,
+            completion=seen.completion,
+            cost_usd=paid.cost_usd,
+            keeps_schema=_keeps_schema(paid.text, request),
+            problem=problems[0] if problems else "",
+        )
+
+    def _choose(self, journal: Journal) -> tuple[list[EntityTask], int]:
+        """Claim an entity without an answer, or else take the first; return its tasks and how often it was asked."""
+        for tasks in self._candidates:
+            hashes = [task.input_hash for task in tasks]
+            if not journal.paid_answers(hashes) and journal.claim(hashes).result().issuperset(hashes):
+                return tasks, 0
+        first = self._candidates[0]
+        return first, max(map(len, journal.paid_answers([task.input_hash for task in first]).values()), default=0)
+
+
+def embed_once(parts: ProjectParts) -> LiveVector:
+    """Embed two short texts with the configured embedder.
+
+    Raises:
+        EnhancerError: The embedder failed.
+    """
+    embedder = parts.embedder
+    times = []
+    for text in ("a quiet film about the sea", "a loud film about the city"):
+        began = time.perf_counter()
+        vectors = embedder.encode([text])
+        times.append(time.perf_counter() - began)
+    return LiveVector(seconds=times[0], seconds_again=times[1], dim=int(vectors.shape[1]))
+
+
+def _candidates(parts: ProjectParts) -> Iterator[list[EntityTask]]:
+    """Yield the notes that the first call about each of some entities would ask for."""
+    for kind in _KINDS:
+        spec = parts.pipeline.spec(kind)
+        if spec is None:
+            continue
+        found = list(_tasks(parts, kind, spec))
+        yield from found
+        if found:
+            return
+
+
+def _tasks(parts: ProjectParts, kind: Kind, spec: KindSpec) -> Iterator[list[EntityTask]]:
+    entities = [entity for entity in islice(spec.entities(), _TRIED) if entity.text.strip() or spec.shows_context]
+    prompts = {note: parts.pipeline.prompts(spec, entities, note) for note in spec.notes}
+    for place, entity in enumerate(entities):
+        tasks = [
+            EntityTask(Key(kind, entity.id, note.note.aspect), note.keys.of(texts[place]), texts[place], note)
+            for note, texts in prompts.items()
+        ]
+        yield bundles(tasks)[0]
+
+
+def _keeps_schema(text: str, request: Request) -> bool:
+    """Check whether an answer is a JSON object of the requested schema and nothing else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return request.schema is None or Draft202012Validator(dict(request.schema), registry=Registry()).is_valid(value)
+
+
+class _Observed(LLMProvider):
+    """A provider that keeps the last completion of another, and the time that it took."""
+
+    def __init__(self, provider: LLMProvider) -> None:
+        self._provider = provider
+        self.completion: Completion | None = None
+        self.seconds = 0.0
+
+    @property
+    def endpoint(self) -> str:
+        return self._provider.endpoint
+
+    @property
+    def capacity(self) -> int | None:
+        return self._provider.capacity
+
+    async def complete(self, request: Request) -> Completion:
+        began = time.perf_counter()
+        self.completion = await self._provider.complete(request)
+        self.seconds = time.perf_counter() - began
+        return self.completion
+
+    def price(self, model: str) -> Price | None:
+        return self._provider.price(model)
+
+    def thinks(self, model: str) -> bool | None:
+        return self._provider.thinks(model)
+
+    def check(self, model: str) -> None:
+        self._provider.check(model)
+
+    async def aclose(self) -> None:
+        await self._provider.aclose()
