@@ -1,8 +1,7 @@
-"""Find and load models from folders, the local cache or the Hugging Face hub; hash them for fingerprints."""
+"""Find and load models from folders, the local cache or the Hugging Face hub."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from enhancer.errors import ConfigError, PluginError
+from enhancer_plugins.embedders.model_folder import check_weights, names_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,21 +39,6 @@ def local_folder(model: str, root: Path) -> Path | None:
     return None
 
 
-def folder_digest(folder: Path) -> str:
-    """Return a hash of the content of a model folder, independent of its path."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and (file.suffix in {".safetensors", ".bin"} or file.name in _HASHED_FILES):
-            digest.update(file.relative_to(folder).as_posix().encode() + b"\0")
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:12]
-
-
-_HASHED_FILES = {"config.json", "modules.json", "sentence_bert_config.json", "tokenizer.json", "vocab.txt"}
-"""Files other than the weights that affect vectors."""
-
-
 def require_reachable(model: str, revision: str | None) -> None:
     """Check that a model is in the local cache or that the hub can be reached. The libraries would retry for a minute.
 
@@ -79,6 +64,38 @@ def require_reachable(model: str, revision: str | None) -> None:
             f"[embedder] model {model!r} is not on this machine, and {host.hostname} cannot be reached ({error})",
             hint=_HINT,
         ) from None
+
+
+def check_hub_weights(model: str, revision: str | None) -> None:
+    """Check that a model on the hub, or of the local cache, has no pickled weights alone.
+
+    Raises:
+        ConfigError: It has.
+    """
+    names = _cached_files(model, revision) or _hub_files(model, revision)
+    check_weights(names, repr(model))
+
+
+def _cached_files(model: str, revision: str | None) -> list[str]:
+    """Return the files of a model in the local cache; none if no weights are among them."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in ("config.json", "modules.json"):
+        found = try_to_load_from_cache(model, name, revision=revision)
+        if isinstance(found, str):
+            names = names_in(Path(found).parent)
+            return names if any(name.endswith((".safetensors", ".bin", ".onnx")) for name in names) else []
+    return []
+
+
+def _hub_files(model: str, revision: str | None) -> list[str]:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return HfApi().list_repo_files(model, revision=revision)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError):
+        return []  # loading fails for the same reason, and tells it
 
 
 def unavailable(model: str, error: Exception) -> ConfigError:
