@@ -7,7 +7,11 @@ input                   its vector
 ``plot``                that of the aspect ``plot``
 ``plot+mood``           that of one text: the texts of both, one after another
 ``mean(plot,mood)``     the normalised mean of the vectors of both
+``plot:closed``         that of ``plot`` as written from the given text alone, with ``knowledge = "both"``
 ======================  ====================================================================================
+
+No name of an aspect holds a colon, so ``plot:closed`` is the name of no aspect, and it is a text like any other within
+the grammar above.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from enhancer.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 Input = str
 """Name of an input."""
@@ -40,6 +44,8 @@ RESERVED: Final = frozenset(
 )
 """Names that no aspect may have: the raw text, and the other fields of records and answers."""
 _MEAN = re.compile(r"mean\(([^()]*)\)")
+_CLOSED: Final = ":closed"
+_TEXT_NAME = re.compile(rf"{ASPECT_NAME.pattern}({_CLOSED})?")
 
 
 def aspect_of(name: Input, sample: int = 1) -> str:
@@ -50,6 +56,35 @@ def aspect_of(name: Input, sample: int = 1) -> str:
     """
     aspect = "" if name == PROFILE else name
     return aspect if sample == 1 else f"{aspect}#{sample}"
+
+
+def closed_version(note: str) -> Input:
+    """Return the name of a note's version that is written from the given text alone.
+
+    >>> closed_version("mood"), note_of("mood:closed"), note_of("mood")
+    ('mood:closed', 'mood', 'mood')
+    """
+    return f"{note}{_CLOSED}"
+
+
+def note_of(text: Input) -> str:
+    """Return the name of the note that a text is, or is a version of."""
+    return text.removesuffix(_CLOSED)
+
+
+def is_closed_version(text: Input) -> bool:
+    """Return whether a text is a note's version from the given text alone."""
+    return text.endswith(_CLOSED)
+
+
+def renamed(name: Input, names: Mapping[Input, Input]) -> Input:
+    """Return an input with other texts in the places of some of its own.
+
+    >>> renamed("mean(plot,mood+text)", {"mood": "mood:closed"})
+    'mean(plot,mood:closed+text)'
+    """
+    means = ["+".join(names.get(text, text) for text in texts_of(one)) for one in averaged(name)]
+    return means[0] if len(means) == 1 else f"mean({','.join(means)})"
 
 
 def averaged(name: Input) -> tuple[Input, ...]:
@@ -121,10 +156,15 @@ def check_name(name: Input, known: Collection[Input], where: str) -> None:
     for text in (text for one in averaged(name) for text in texts_of(one)):
         if text in known:
             continue
-        if not ASPECT_NAME.fullmatch(text):
+        if not _TEXT_NAME.fullmatch(text):
             raise ValueError(
                 f"{where}: {name!r} is not an input: name a text, such as 'plot', several as one text, such as"
                 " 'plot+mood', or the mean of their vectors, such as 'mean(plot,mood)'"
+            )
+        if is_closed_version(text) and note_of(text) in known:
+            raise ValueError(
+                f"{where}: {text!r} is {note_of(text)!r} as written from the given text alone, beside what the model"
+                " knows: set [prompts.item] knowledge = 'both' to have both"
             )
         if text == PROFILE:
             raise ValueError(

@@ -22,7 +22,9 @@ from enhancer.config.inputs import (
     check_aspects,
     check_distinct,
     check_name,
+    closed_version,
     joined,
+    renamed,
 )
 from enhancer.contracts.options import Options
 from enhancer.errors import did_you_mean
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from enhancer.contracts.record import Kind
+
+
+_KINDS: tuple[Kind, ...] = ("item", "user")
 
 
 class ColumnsConfig(Options):
@@ -124,10 +129,13 @@ class PromptConfig(Options):
     """Notes that the LLM writes of each entity, such as ``plot`` and ``mood``: each is stored and embedded by itself.
     By default it writes one profile; list ``profile`` to have it beside other notes. Notes that no input names are
     not asked for."""
-    knowledge: Literal["closed", "open"] = "closed"
-    """``closed``: notes are written from the given text alone; ``open``: also from what the model knows."""
+    knowledge: Literal["closed", "open", "both"] = "closed"
+    """``closed``: notes are written from the given text alone; ``open``: also from what the model knows; ``both``: each
+    note is written twice, the open one under its name and the closed one as ``NAME:closed``, and the ablation compares
+    them."""
     fallback: Literal["closed"] | None = None
-    """With ``knowledge = "open"``: notes of low confidence are asked for again, from the given text alone."""
+    """With ``knowledge = "open"`` or ``"both"``: open notes of low confidence are asked for again, from the given text
+    alone."""
     samples: int = Field(default=1, ge=1, le=20)
     """Answers of each entity. The vectors of several are averaged; they need a temperature above 0."""
     calls: Literal["together", "each"] = "together"
@@ -141,7 +149,7 @@ class PromptConfig(Options):
         for name in self.templates:
             if name not in self.aspects:
                 raise ValueError(f"templates: {name!r} is not among the aspects; {did_you_mean(name, self.aspects)}")
-        if self.fallback is not None and self.knowledge != "open":
+        if self.fallback is not None and self.knowledge == "closed":
             raise ValueError("fallback needs knowledge = 'open': without it, no note is from what the model knows")
         return self
 
@@ -149,6 +157,11 @@ class PromptConfig(Options):
     def notes(self) -> tuple[str, ...]:
         """Names of the notes that an LLM writes: the aspects, or ``profile`` without any."""
         return tuple(self.aspects) or (PROFILE,)
+
+    @property
+    def closed_notes(self) -> tuple[str, ...]:
+        """Names of the closed versions that stand beside the notes; none unless ``knowledge`` is ``both``."""
+        return tuple(map(closed_version, self.notes)) if self.knowledge == "both" else ()
 
 
 class PromptsConfig(Options):
@@ -377,6 +390,26 @@ class Settings(Options):
         prompt: PromptConfig = getattr(self.prompts, kind)
         return prompt.notes if prompt.source == "llm" else ()
 
+    def closed_notes(self, kind: Kind) -> tuple[Input, ...]:
+        """Return the closed versions that an LLM writes beside the notes of a kind, with ``knowledge = "both"``."""
+        prompt: PromptConfig = getattr(self.prompts, kind)
+        return prompt.closed_notes if prompt.source == "llm" else ()
+
+    def closed_inputs(self, inputs: Sequence[Input]) -> tuple[Input, ...]:
+        """Return inputs with the closed versions of their notes, as far as there are any."""
+        versions = {
+            note: closed_version(note)
+            for kind in _KINDS
+            for note in self.notes(kind)
+            if closed_version(note) in self.closed_notes(kind)
+        }
+        return tuple(renamed(name, versions) for name in inputs)
+
+    def input_of(self, kind: Kind, name: Input) -> Input:
+        """Return an input as entities of a kind have it: notes without a closed version of their own stand for it."""
+        own = {closed_version(note): note for note in self.notes(kind)}
+        return renamed(name, own if not self.closed_notes(kind) else {})
+
     @property
     def _profiles_users(self) -> bool:
         return self.prompts.user.source == "llm"
@@ -384,11 +417,24 @@ class Settings(Options):
     @model_validator(mode="after")
     def _inputs_exist(self) -> Self:
         known = {TEXT, *self.prompts.item.notes, *self.notes("user")}
+        known |= {*self.closed_notes("item"), *self.closed_notes("user")}
         chosen = {"embedder": self.embedder} | {f"evaluation.arm.{k}": arm for k, arm in self.evaluation.arm.items()}
         for table, one in chosen.items():
             for name in one.input or ():
                 if name != EVERYTHING:
                     check_name(name, known, f"[{table}] input")
+        return self
+
+    @model_validator(mode="after")
+    def _closed_notes_are_closed(self) -> Self:
+        for kind, other in zip(_KINDS, reversed(_KINDS), strict=True):
+            knows = getattr(self.prompts, other).knowledge == "open" and bool(self.notes(other))
+            if self.closed_notes(kind) and knows:
+                raise ValueError(
+                    f"[prompts.{kind}] knowledge is 'both' and [prompts.{other}] knowledge is 'open', so that the arm"
+                    f" with closed notes of {kind}s would have open ones of {other}s: set [prompts.{other}] knowledge"
+                    " to 'both' or 'closed'"
+                )
         return self
 
     @model_validator(mode="after")
@@ -406,7 +452,7 @@ class Settings(Options):
     def _profiles_of_users_are_used(self) -> Self:
         arms = [self.joined_inputs(arm.input, arm.join) for arm in self.evaluation.arm.values()]
         inputs = all_texts([name for chosen in (self.joined_inputs(None), *arms) for name in chosen])
-        if self._profiles_users and {*inputs}.isdisjoint(self.prompts.user.notes):
+        if self._profiles_users and {*inputs}.isdisjoint({*self.notes("user"), *self.closed_notes("user")}):
             own = self.prompts.user.notes[0]
             raise ValueError(
                 f"prompts.user.source is 'llm', but no input is {own!r}, so profiles of users would not be used: add"

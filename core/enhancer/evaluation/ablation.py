@@ -13,6 +13,7 @@ from enhancer.errors import ConfigError, EvaluationError, did_you_mean
 from enhancer.evaluation.executor import Executor, check_arms
 from enhancer.evaluation.judging.comparing import compare_arms
 from enhancer.evaluation.judging.controls import controls_by_arm
+from enhancer.evaluation.judging.knowledge import compare_knowledge
 from enhancer.evaluation.judging.left_out import compare_left_out
 from enhancer.evaluation.judging.new_items import EVERYTHING, NewItems
 from enhancer.evaluation.judging.result import Ablation
@@ -92,7 +93,7 @@ def run_ablation(
         searched = _search(executor, arms, search, seed=max(seeds) + 1, listener=listener)
         arms = [each.arm for each in searched]
     # Seeds are the outer loop, so an ablation that is interrupted half-way can already compare all arms.
-    compared = [arm for arm in arms if arm.left_out is None]
+    compared = [arm for arm in arms if arm.is_competitor]
     inputs = content_inputs(compared, experiment.panels)
     bare = _without_vectors(arms, baseline)
     requests = [RunRequest(arm, seed, ridges=inputs if arm.name == bare else ()) for seed in seeds for arm in arms]
@@ -125,6 +126,7 @@ def run_ablation(
         verdicts=verdicts(findings, compared, controls, baseline, metrics[0], validation=validation, shares=shares),
         new_items=shares,
         left_out=compare_left_out(arms, runs, findings, metrics),
+        knowledge=compare_knowledge(arms, runs, findings, controls, metrics[0]),
         facts=split_facts(experiment.views),
         searched={each.arm.name: each for each in searched},
         seconds=time.perf_counter() - started,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from enhancer.config.inputs import PROFILE
+from enhancer.config.inputs import PROFILE, is_closed_version, note_of
 from enhancer.data import Entity
 from enhancer.errors import ConfigError, did_you_mean
 from enhancer.features.context.reviews import ReviewContext, ReviewNotes
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.llm import LLMProvider
     from enhancer.contracts.record import Kind
     from enhancer.data.reviews.index import ReviewIndex
+    from enhancer.prompts.request_text import Knowledge
 
 
 def note_specs(
@@ -32,7 +33,7 @@ def note_specs(
     Args:
         kind: The kind.
         prompt: ``[prompts.KIND]``.
-        names: Names of the notes.
+        names: Names of the notes, closed versions among them.
         llm: ``[llm]``.
         provider: The provider, whose endpoint and sampling options are part of the cache keys.
         root: Folder that paths of templates are resolved against.
@@ -40,6 +41,9 @@ def note_specs(
     Raises:
         ConfigError: A template does not exist or is not valid, or lacks an aspect.
     """
+
+    def knowledge(name: str) -> Knowledge:
+        return "closed" if prompt.knowledge == "closed" or is_closed_version(name) else "open"
 
     def spec(note: Note) -> PromptSpec:
         keys = KeyMaker(note, llm, endpoint=provider.endpoint, sampling=provider.sampling, sample=note.sample)
@@ -50,7 +54,7 @@ def note_specs(
 
     notes = _by_template(kind, prompt, names, root)
     return tuple(
-        spec(replace(note, knowledge=prompt.knowledge, sample=sample))
+        spec(replace(note, knowledge=knowledge(note.name), sample=sample))
         for sample in range(1, prompt.samples + 1)
         for note in notes
     )
@@ -91,11 +95,12 @@ def _by_template(kind: Kind, prompt: PromptConfig, names: Sequence[str], root: P
     shared = Template.load(prompt.template, root)
     notes = []
     for name in names:
-        own = prompt.templates.get(name)
+        aspect = note_of(name)
+        own = prompt.templates.get(aspect)
         template = shared if own is None else Template.load(own, root)
         # A template without aspects writes one text, which may be that of any aspect that has the template to itself.
-        if name not in template.aspects and (template.aspects or (own is None and name != PROFILE)):
-            raise _lacking(kind, prompt, template, name)
+        if aspect not in template.aspects and (template.aspects or (own is None and aspect != PROFILE)):
+            raise _lacking(kind, prompt, template, aspect)
         notes.append(Note(template, name, alone=own is not None or prompt.calls == "each"))
     return notes
 

@@ -364,13 +364,16 @@ class Pipeline:
     def _notes(self, kind: Kind) -> list[Input]:
         """Return the notes that an LLM writes: those of the kind that any input consists of."""
         needs = self._needs(kind)
-        return [name for name in self._settings.notes(kind) if name in needs]
+        return [name for name in self._written(kind) if name in needs]
+
+    def _written(self, kind: Kind) -> tuple[Input, ...]:
+        return (*self._settings.notes(kind), *self._settings.closed_notes(kind))
 
     def _joint_specs(self) -> list[JointSpec]:
         """Return the joint texts of each kind that has notes of its own among their parts."""
         found = []
         for kind in _KINDS:
-            notes, entities = {*self._settings.notes(kind)}, self._sources.of(kind)
+            notes, entities = {*self._written(kind)}, self._sources.of(kind)
             names = tuple(name for name in self._joint if not notes.isdisjoint(texts_of(name)))
             if names and entities is not None:
                 found.append(JointSpec(kind, entities, names))

@@ -13,7 +13,7 @@ from enhancer.evaluation import Reference, Workers, resolve_arms, resolve_baseli
 from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.density_report import frontier_section
 from enhancer.evaluation.reporting.report import write_report
-from enhancer.evaluation.reporting.sections import left_out_section, memory_section
+from enhancer.evaluation.reporting.sections import knowledge_section, left_out_section, memory_section
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.progress import Progress
 from enhancer.project.buying.remembered import remembered
@@ -100,6 +100,7 @@ def ablate(
             sections=[
                 *([] if ablation.left_out is None else [left_out_section(ablation.left_out)]),
                 *([] if ablation.memory is None else [memory_section(ablation.memory)]),
+                *([] if ablation.knowledge is None else [knowledge_section(ablation.knowledge)]),
                 *([] if (weighed := remembered(parts)) is None else [frontier_section(weighed)]),
                 *([] if choice is None else [choice_section(choice)]),
                 *(() if sections is None else sections(ablation)),

@@ -78,7 +78,8 @@ def diagnose_profiles(parts: ProjectParts, asked: Sequence[DiagnosticCheck] = ()
         vectors = _vectors(parts, kind, ids)
         if not vectors and kind == "item":
             parts.features(settings.inputs)  # raises the error that says which vectors are missing
-        notes = {name: _notes_and_texts(parts, kind, name) for name in settings.notes(kind)}
+        names = (*settings.notes(kind), *settings.closed_notes(kind))
+        notes = {name: _notes_and_texts(parts, kind, name) for name in names}
         profiles = notes.pop(PROFILE, None)
         inputs.append(DiagnosisInput(kind=kind, ids=ids, vectors=vectors, profiles=profiles, notes=notes))
     if not inputs:
@@ -124,7 +125,7 @@ def _refuse_leaking_reviews(parts: ProjectParts) -> dict[str, str]:
 def _refuse_leaking_users(parts: ProjectParts, inputs: Collection[Input]) -> dict[str, str]:
     if parts.settings.prompts.user.source == "text":
         return _refuse_leaking_texts(parts, inputs)
-    own = {*parts.settings.notes("user")}
+    own = {*parts.settings.notes("user"), *parts.settings.closed_notes("user")}
     found = None if own.isdisjoint(all_texts(list(inputs))) else _provenance(parts)
     if found is None or not found.entities:
         return {}
@@ -327,6 +328,7 @@ def _vectors(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArr
     found: dict[str, NDArray[np.float32]] = {}
     settings = parts.settings
     candidates = [settings.inputs, *((name,) for name in settings.notes("item")), ("text",)]
+    candidates += [(name,) for name in settings.closed_notes(kind)]
     for names in dict.fromkeys(tuple(settings.item_inputs(c)) if kind == "item" else c for c in candidates):
         table = feature_table(parts.read_store, ids, kind, names, parts.embedder.fingerprint)
         if table.any():

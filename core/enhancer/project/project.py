@@ -460,5 +460,5 @@ class Project:
             k,
             self.parts.titles,
             samples=prompt.samples,
-            known=() if by is None else (TEXT, *prompt.notes),
+            known=() if by is None else (TEXT, *prompt.notes, *prompt.closed_notes),
         )

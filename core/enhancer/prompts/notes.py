@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from enhancer.config.inputs import PROFILE, aspect_of
+from enhancer.config.inputs import PROFILE, aspect_of, note_of
 from enhancer.prompts.request_text import NOTE_SCHEMA
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class Note:
 
     Attributes:
         template: The template that asks for it.
-        name: Its name: ``profile``, or that of an aspect.
+        name: Its name: ``profile``, or that of an aspect; with ``:closed`` after it, if it is the version from the
+            given text alone beside another one.
         knowledge: What the model may write from.
         sample: Number of the sample, from 1.
         alone: Whether it has requests of its own, even if the template asks for other notes.
@@ -44,7 +45,7 @@ class Note:
     @property
     def field(self) -> str:
         """Key of its text in an answer."""
-        return self.name if self.template.aspects else PROFILE
+        return note_of(self.name) if self.template.aspects else PROFILE
 
     @property
     def aspect(self) -> str:

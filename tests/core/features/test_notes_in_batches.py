@@ -164,3 +164,18 @@ def test_every_note_is_stored_or_quarantined_and_paid_for_once(
     assert bench.ledger()[1] == pytest.approx(spent, rel=1e-9)
     if not any(failed.values()):
         assert bench.offline().requests == 0
+
+
+def test_both_versions_of_a_note_are_asked_for_once(bench: BatchProject, batches: LoopbackBatches) -> None:
+    def unsure(body: dict[str, Any]) -> str:
+        is_open = "what you know" in body["messages"][0]["content"]
+        source = "memory" if is_open else "text"
+        return json.dumps(notes_of(f"{film_of(body)} from {source}", asked_notes(body), "low" if is_open else "high"))
+
+    bench.server.script = Script(default=Behaviour(answer=unsure))
+    choose(bench, "plot", knowledge="both", fallback="closed")
+    bench.inputs = ["plot", "plot:closed"]
+    report = bench.offline()
+    assert (report.generated, report.quarantined, report.requests) == (N, 0, 2 * N)
+    assert len(batches.bodies) == 2 * N, "the closed version serves as the fallback of the open one"
+    assert {record.profile for record in stored(bench).values()} == {note("plot", f"{n} from text") for n in range(N)}

@@ -182,7 +182,7 @@ def render(found: Guess, choice: Choice, folder: Path) -> str:
         '# music, games, shop and news, and item/v2 for anything else. With them, [embedder] input is "*".',
         '# template = "item/v2"',
         '# aspects = ["content", "character", "audience", "making"]',
-        '# knowledge = "open"        # closed: from the text alone | open: what the model knows, too',
+        '# knowledge = "open"        # closed: from the text alone | open: what the model knows, too | both',
         "",
         "# A user's vector is the mean of the vectors of their training items. To have the LLM write user profiles:",
         "# [prompts.user]",

@@ -233,7 +233,10 @@ def import_(
             project.parts.embedder,
             validate=rules.validate,
             complete=rules.complete,
-            aspects={"item": prompts.item.notes, "user": prompts.user.notes},
+            aspects={
+                kind: (*prompt.notes, *prompt.closed_notes)
+                for kind, prompt in (("item", prompts.item), ("user", prompts.user))
+            },
             strict=strict,
         )
     message = f"{counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"

@@ -73,6 +73,13 @@ class Gain:
         tail, _ = students_t()
         return float(tail(self.df, -self.delta / self.error))
 
+    @property
+    def p_of_difference(self) -> float | None:
+        """Two-sided p-value of there being no difference; None if unknown."""
+        if self.error is None:
+            return None
+        return 1.0 if abs(self.delta) <= _ROUNDING else 2 * min(self.p, 1 - self.p)
+
     def to_json(self) -> dict[str, Any]:
         """Return gain, interval and p-value as JSON values."""
         interval = self.interval()

@@ -26,8 +26,6 @@ PANELS = ("all", "tail", "cold")
 """Panels on which inputs are judged."""
 SMALLEST = 0.01
 """Smallest gain that counts, as a share of the value with all inputs."""
-_ROUNDING = 1e-12
-"""Gain that is taken to be none."""
 _PLACES = {"all": "over all items", "tail": "on the tail", "cold": "on held-out items"}
 
 
@@ -179,7 +177,7 @@ def compare_left_out(
                 continue
             found = [gain_between(by_arm[whole.name], by_arm[arm.name], panel, metric) for arm in parts.values()]
             level = findings[panel].mean(whole.name, metric)
-            adjusted = holm([_two_sided(gain) for gain in found])
+            adjusted = holm([gain.p_of_difference for gain in found])
             for name, gain, p in zip(parts, found, adjusted, strict=True):
                 interval = gain.interval()
                 relative = (interval[0] / level, interval[1] / level) if interval is not None and level > 0 else None
@@ -191,12 +189,6 @@ def compare_left_out(
         gains=gains,
         metric=metrics[0],
     )
-
-
-def _two_sided(gain: Gain) -> float | None:
-    if gain.error is None:
-        return None
-    return 1.0 if abs(gain.delta) <= _ROUNDING else 2 * min(gain.p, 1 - gain.p)
 
 
 def _lacks_one(part: Arm, whole: Arm) -> bool:

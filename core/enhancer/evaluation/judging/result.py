@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.choosing.choice import BackboneChoice
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Finding
+    from enhancer.evaluation.judging.knowledge import KnowledgeGains
     from enhancer.evaluation.judging.left_out import LeftOut
     from enhancer.evaluation.judging.memory import KnownItems, MemoryGains
     from enhancer.evaluation.judging.new_items import NewItems
@@ -43,6 +44,8 @@ class Ablation:
     """Shares of new items in the lists of each arm; None without held-out items."""
     memory: MemoryGains | None = None
     """Gains without the items that the LLM knows best; None if nothing tells them apart."""
+    knowledge: KnowledgeGains | None = None
+    """The arm with open notes against the same arm with closed ones; None unless the project has both."""
     left_out: LeftOut | None = None
     """Arms that lack an input against the arm with all of them; None without ``[evaluation] aspects``."""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -66,8 +69,11 @@ class Ablation:
 
     @property
     def verdict(self) -> dict[str, str]:
-        """The verdicts as sentences, by panel; ``inputs`` is about inputs left out, ``memory`` about known items."""
-        more = {"inputs": self.left_out, "memory": self.memory}
+        """The verdicts as sentences, by panel.
+
+        ``inputs`` is about inputs left out, ``memory`` about known items, ``knowledge`` about closed notes.
+        """
+        more = {"inputs": self.left_out, "memory": self.memory, "knowledge": self.knowledge}
         return {name: verdict.text for name, verdict in self.verdicts.items()} | {
             name: one.verdict for name, one in more.items() if one is not None
         }
@@ -132,6 +138,7 @@ class Ablation:
             **({"search": {name: each.to_json() for name, each in self.searched.items()}} if self.searched else {}),
             **({} if self.left_out is None else {"left_out": self.left_out.to_json()}),
             **({} if self.memory is None else {"memory": self.memory.to_json()}),
+            **({} if self.knowledge is None else {"knowledge": self.knowledge.to_json()}),
             **({} if self.choice is None else self._choice_json(self.choice)),
             "facts": self.facts,
             "seconds": self.seconds,

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
+    from enhancer.evaluation.frontier.gains import Gain
     from enhancer.evaluation.judging.findings import Comparison
+    from enhancer.evaluation.judging.knowledge import KnowledgeGains
     from enhancer.evaluation.judging.left_out import LeftOut
     from enhancer.evaluation.judging.memory import MemoryGains
     from enhancer.evaluation.judging.result import Ablation
@@ -65,9 +67,7 @@ def left_out_section(found: LeftOut) -> ReportSection:
         cells = []
         for panel in panels:
             one = by_panel[panel][found.metric]
-            interval = one.gain.interval()
-            between = "" if interval is None else f" ({signed(interval[0])} to {signed(interval[1])})"
-            cells.append(f"{signed(one.gain.delta)}{between}: {one.worth}")
+            cells.append(f"{_with_interval(one.gain)}: {one.worth}")
         rows.append([name, *cells, found.worth(name)])
     text = (
         f"{found.verdict} Each number is what {found.whole} gains over the same arm without the input, with its 95% "
@@ -82,11 +82,7 @@ def memory_section(found: MemoryGains) -> ReportSection:
     """Return the table of gains with and without the items that the LLM knows best."""
     rows = []
     for gain in found.gains:
-        cells = []
-        for one in (gain.whole, gain.without_known):
-            interval = one.interval()
-            between = "" if interval is None else f" ({signed(interval[0])} to {signed(interval[1])})"
-            cells.append(f"{signed(one.delta)}{between}")
+        cells = [_with_interval(one) for one in (gain.whole, gain.without_known)]
         rows.append([gain.panel, gain.arm, gain.against, *cells, {True: "yes", False: "no", None: "?"}[gain.stands]])
     text = (
         f"{found.verdict} A model knows how things were received after the interactions of an old data set were "
@@ -96,6 +92,43 @@ def memory_section(found: MemoryGains) -> ReportSection:
     label = metric_label(found.metric)
     columns = ["panel", "arm", "over", f"gain in {label}", "without known items", "stands"]
     return ReportSection("How much is memory?", text, [ReportTable(columns, rows)])
+
+
+def knowledge_section(found: KnowledgeGains) -> ReportSection:
+    """Return the tables of what closed notes gain, and of what open ones gain over them."""
+    gains = [
+        [
+            gain.panel,
+            gain.against,
+            *(_with_interval(one) for one in (gain.open, gain.closed)),
+            "" if gain.share is None else f"{gain.share:.0%}",
+            {True: "yes", False: "no", None: "?"}[gain.stands],
+        ]
+        for gain in found.gains
+    ]
+    differences = [
+        [panel, _with_interval(one.gain), "" if one.p is None else format_number(one.p, 3)]
+        for panel, one in found.differences.items()
+    ]
+    text = (
+        f"{found.verdict} Both arms have the same split, seeds, fuser and options; their notes differ in what the "
+        "model was told to write from. Closed notes hold no hindsight, as far as the model does what it was told: "
+        "`enhancer diagnose` finds names, years and numbers in them that the text does not have."
+    )
+    label = metric_label(found.metric)
+    return ReportSection(
+        "How much stands without what the model knows?",
+        text,
+        [
+            ReportTable(["panel", "over", f"gain in {label}, open", "closed", "share", "stands"], gains),
+            ReportTable(["panel", f"open over closed, {label}", "p"], differences),
+        ],
+    )
+
+
+def _with_interval(gain: Gain) -> str:
+    interval = gain.interval()
+    return signed(gain.delta) + ("" if interval is None else f" ({signed(interval[0])} to {signed(interval[1])})")
 
 
 def search_table(ablation: Ablation) -> list[dict[str, Any]]:

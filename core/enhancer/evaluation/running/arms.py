@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from enhancer.config.inputs import PROFILE, TEXT, all_texts, averaged, texts_of, without
+from enhancer.config.inputs import PROFILE, TEXT, all_texts, averaged, is_closed_version, note_of, texts_of, without
 from enhancer.errors import ConfigError, did_you_mean
 from enhancer.evaluation.judging.wording import enumerate_words
 
@@ -41,6 +41,9 @@ class Arm:
     """Name of the backbone, if it was chosen for this arm; None for that of ``[backbone]``."""
     left_out: Input | None = None
     """The text that it lacks of the inputs of ``[embedder]``; None for an arm of its own."""
+    opened: tuple[Input, ...] | None = None
+    """If it has the closed versions of the notes of another arm, the inputs of that one, which it is compared with
+    alone."""
     kept: CatalogueShare | None = None
     """Items that keep their generated texts; the others have their raw text alone. None for all items."""
 
@@ -48,6 +51,11 @@ class Arm:
     def configured(self) -> Arm:
         """The arm as configured. Arms are matched by these options, because a search changes those of every arm."""
         return self.untuned or self
+
+    @property
+    def is_competitor(self) -> bool:
+        """Whether it is compared with the baseline; the others tell something of one arm alone."""
+        return self.left_out is None and self.opened is None
 
     @property
     def description(self) -> str:
@@ -84,7 +92,8 @@ def resolve_arms(
     ``[evaluation] controls``, arms are appended that are not listed: the configured fuser, which ``enhancer train``
     would train, with a placebo of its own; ``text``; and ``placebo``. None is appended that would repeat an arm, or if
     no listed arm uses vectors. With ``[evaluation] aspects``, an arm without each of the inputs follows, and the arm
-    with all of them if no other is.
+    with all of them if no other is. With closed versions of notes beside open ones, an arm with the closed ones
+    follows, as far as ``controls`` allows.
 
     Args:
         settings: The configuration.
@@ -117,7 +126,20 @@ def resolve_arms(
     arms = [arm for arm in arms if arm.name != TEXT_ARM or not any(_repeats(arm, other) for other in arms)]
     if evaluation.aspects is not None:
         arms += _leave_one_out(arms, settings, primary, uses_semantics)
+    if evaluation.controls and primary is not None and settings.closed_inputs(settings.inputs) != settings.inputs:
+        arms += _closed(arms, settings, primary, uses_semantics)
     return arms
+
+
+def _closed(
+    arms: Collection[Arm], settings: Settings, primary: str, uses_semantics: Callable[[str], bool]
+) -> list[Arm]:
+    """Return an arm with closed versions of the notes, after the arm with the notes themselves unless it is there."""
+    free = _free_names(arms, settings)
+    options = settings.fuser.options if primary == settings.fuser.use else {}
+    whole = Arm(free(primary), primary, options, settings.inputs, semantic=uses_semantics(primary))
+    closed = replace(whole, name=free("closed"), inputs=settings.closed_inputs(settings.inputs), opened=whole.inputs)
+    return [closed] if any(arm.same_recipe(whole) for arm in arms) else [whole, closed]
 
 
 def _leave_one_out(
@@ -132,11 +154,7 @@ def _leave_one_out(
             f"[evaluation] aspects = {settings.evaluation.aspects!r} compares inputs with each left out, but {what}",
             hint='name several, such as input = ["*"], or remove the key',
         )
-    taken = {arm.name for arm in arms} | {*settings.evaluation.arm}
-
-    def free(name: str) -> str:
-        return name if name not in taken else free(f"{name}-again")
-
+    free = _free_names(arms, settings)
     options = settings.fuser.options if primary == settings.fuser.use else {}
     whole = Arm(free(primary), primary, options, inputs, semantic=uses_semantics(primary))
     known = next((arm for arm in arms if arm.same_recipe(whole)), None)
@@ -144,6 +162,16 @@ def _leave_one_out(
         replace(whole, name=free(f"without-{text}"), inputs=without(inputs, text), left_out=text) for text in texts
     ]
     return parts if known is not None else [whole, *parts]
+
+
+def _free_names(arms: Collection[Arm], settings: Settings) -> Callable[[str], str]:
+    """Return a function that changes a name that is taken."""
+    taken = {arm.name for arm in arms} | {*settings.evaluation.arm}
+
+    def free(name: str) -> str:
+        return name if name not in taken else free(f"{name}-again")
+
+    return free
 
 
 def described(inputs: Sequence[Input]) -> str:
@@ -166,8 +194,14 @@ def _described(name: Input) -> str:
     means = averaged(name)
     if len(means) > 1:
         return f"the mean of {enumerate_words([_described(one) for one in means])}"
-    texts = ["LLM profiles" if text == PROFILE else "raw text" if text == TEXT else text for text in texts_of(name)]
+    texts = [_text_described(text) for text in texts_of(name)]
     return enumerate_words(texts) + (" as one text" if len(texts) > 1 else "")
+
+
+def _text_described(text: Input) -> str:
+    known = {PROFILE: "LLM profiles", TEXT: "raw text"}
+    note = known.get(note_of(text), note_of(text))
+    return f"{note} (closed)" if is_closed_version(text) else note
 
 
 def _named_arm(

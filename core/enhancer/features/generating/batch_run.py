@@ -21,7 +21,7 @@ from enhancer.errors import BudgetError, StoreError
 from enhancer.features.generating.condensing import NoteFailure
 from enhancer.features.generating.generation_run import LONGEST_WAIT, SHORTEST_WAIT, GenerationRun
 from enhancer.features.generating.grouping import bundles
-from enhancer.features.generating.known_answers import settle
+from enhancer.features.generating.known_answers import leave_claims, settle
 from enhancer.harness.batches.submission import OverBudgetError, RequestTooLargeError
 from enhancer.harness.calls.entity_request import by_entity
 
@@ -230,7 +230,8 @@ class BatchRun(GenerationRun):
             if status == "ask_again" and failure is None:
                 to_ask.append(case)
                 continue
-            entity.take(case.claims)
+            entity.take(case.key.aspect)
+            leave_claims(case, rows)
             if status == "valid":
                 is_new = case.at >= self.counts.started
                 await self._store_answer(case, is_new=is_new)
@@ -259,10 +260,10 @@ class BatchRun(GenerationRun):
         if is_new and self._new_left is not None:
             self._new_left -= 1
         entity.pending = True
-        for case in cases:
-            known.taken.add(case.input_hash)
-            # The job replaces the claim on what it asks for; a later round decides about the request that may follow.
-            self._journal.unclaim([input_hash for input_hash in case.claims if input_hash != case.input_hash])
+        asked = {case.input_hash for case in cases}
+        known.taken.update(asked)
+        # The job replaces the claim on what it asks for; a later round decides about the requests that may follow.
+        self._journal.unclaim([input_hash for case in cases for input_hash in case.claims if input_hash not in asked])
         for was_asked in (False, True):
             some = [case for case, before in zip(cases, asked_before, strict=True) if before == was_asked]
             for bundle in bundles(some):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.features.generating.generation_run import LONGEST_WAIT, SHORTEST_WAIT, GenerationRun
 from enhancer.features.generating.grouping import bundles
-from enhancer.features.generating.known_answers import settle
+from enhancer.features.generating.known_answers import leave_claims, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +142,9 @@ class DirectRun(GenerationRun):
                 entity.unfinished = True
                 self._journal.unclaim(case.claims)
                 continue
-            entity.take(case.claims)
+            entity.take(case.key.aspect)
+            if status != "ask_again":
+                leave_claims(case, rows)
             if status == "valid":
                 await self._store_answer(case, is_new=False)
             elif status == "ask_again":

@@ -316,7 +316,7 @@ class GenerationRun(ABC):
                 failure, rows = filled.failed.get(id_, (None, []))
                 for row in rows:
                     assert failure is not None
-                    entity.take(row.hashes)
+                    entity.take(row.spec.note.aspect)
                     await self._quarantine(
                         settle(kind, row, known.paid)[0], failure.reason, transient=failure.transient
                     )
@@ -328,8 +328,9 @@ class GenerationRun(ABC):
         """Check whether this run may decide about a note now; if not, the next pass does."""
         if known.claimed.issuperset(row.hashes) and known.taken.isdisjoint(row.hashes):
             return True
-        if entity.in_flight.isdisjoint(row.hashes):
-            # Another run asks, or one of several equal prompts is asked, whose answer will serve here too.
+        if row.spec.note.aspect not in entity.in_flight:
+            # Another run asks, or another note whose request is or may become the same is asked for: its answer will
+            # serve here too.
             entity.unfinished = True
             self._journal.unclaim(known.claimed.intersection(row.hashes) - known.taken)
         return False

@@ -34,6 +34,15 @@ def quarantined_rows(journal: Journal, kind: Kind, rows: Sequence[ToAsk]) -> dic
     }
 
 
+def leave_claims(task: EntityTask, rows: Iterable[ToAsk]) -> None:
+    """Leave claims on requests that other notes of the entity ask for to these notes.
+
+    The request that would follow an open note of low confidence may be that for its closed version.
+    """
+    others = {row.input_hash for row in rows if row.spec.note.aspect != task.key.aspect}
+    task.claims = tuple(one for one in task.claims if one not in others)
+
+
 def settle(kind: Kind, row: ToAsk, paid: Mapping[str, Sequence[PaidAnswer]]) -> tuple[EntityTask, AnswerStatus]:
     """Judge the answers that were paid for; after one of low confidence, those to the request that follows it."""
     key = Key(kind, row.id, row.spec.note.aspect)

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from enhancer.contracts.record import Key, Kind
     from enhancer.features.generating.run_counts import RunCounts
 
@@ -30,7 +28,7 @@ class EntityState:
     unstored: int = 0
     """Notes that wait for their vector."""
     in_flight: set[str] = field(default_factory=set)
-    """Input hashes that this run has claimed for its notes. A later pass leaves them alone."""
+    """Aspects of its notes that this run has taken. A later pass leaves them alone."""
     new: bool = False
     """Whether any note was answered in this run."""
     failed: bool = False
@@ -43,10 +41,10 @@ class EntityState:
     """Whether any note is left for a later pass or run."""
     answer_counted: bool = False
 
-    def take(self, claims: Iterable[str]) -> None:
+    def take(self, aspect: str) -> None:
         """Count a note whose answer is known or about to be asked for."""
         self.unanswered += 1
-        self.in_flight.update(claims)
+        self.in_flight.add(aspect)
 
 
 class EntityTally:

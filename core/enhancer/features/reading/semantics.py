@@ -44,6 +44,8 @@ def inputs_wanted(settings: Settings) -> list[Input]:
             wanted += settings.joined_inputs(own.input, own.join) if own.input or own.join else ()
         elif name == TEXT:
             wanted.append(TEXT)
+    if evaluation.controls and set(settings.listed_arms) != {"none"}:  # the arm that tells what open knowledge gains
+        wanted += settings.closed_inputs(settings.inputs)
     if evaluation.aspects is not None:  # joint texts without one of their parts are texts of their own
         wanted += [name for text in all_texts(settings.inputs) for name in without(settings.inputs, text)]
     return list(stored_inputs(wanted))
@@ -52,7 +54,7 @@ def inputs_wanted(settings: Settings) -> list[Input]:
 def wants_profiles(settings: Settings) -> bool:
     """Return whether an LLM writes notes of items or users."""
     texts = all_texts(inputs_wanted(settings))
-    return any(not {*settings.notes(kind)}.isdisjoint(texts) for kind in _KINDS)
+    return any(not {*settings.notes(kind), *settings.closed_notes(kind)}.isdisjoint(texts) for kind in _KINDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +134,7 @@ class Semantics:
         return SemanticVectors(users_table.table, vectors, tuple(views))
 
     def _items(self, name: Input) -> Vectors:
-        (stored,) = self.settings.item_inputs([name])
+        (stored,) = self.settings.item_inputs([self.settings.input_of("item", name)])
         return self._stored("item", stored)
 
     def _users(self, name: Input) -> Vectors:
@@ -143,9 +145,10 @@ class Semantics:
         settings = self.settings
         if settings.prompts.user.source == "text" and name in (PROFILE, TEXT):
             return self._stored("user", TEXT)
-        if {*settings.notes("user")}.isdisjoint(texts_of(name)):
+        stored = settings.input_of("user", name)
+        if {*settings.notes("user"), *settings.closed_notes("user")}.isdisjoint(texts_of(stored)):
             return self.pool(self._items(name))
-        own = self._stored("user", name)
+        own = self._stored("user", stored)
         missing = ~own.any(axis=1)
         if name == PROFILE or settings.prompts.item.source == "text" or not missing.any():
             return own

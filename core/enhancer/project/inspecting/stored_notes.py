@@ -62,9 +62,8 @@ def records_of(parts: ProjectParts, kind: Kind, id_: str) -> list[Record]:
     from enhancer.features import inputs_wanted
 
     prompt = getattr(parts.settings.prompts, kind)
-    wanted = [
-        aspect_of(name) for name in stored_inputs([PROFILE, *prompt.aspects, TEXT, *inputs_wanted(parts.settings)])
-    ]
+    named = [PROFILE, *prompt.aspects, *prompt.closed_notes, TEXT, *inputs_wanted(parts.settings)]
+    wanted = [aspect_of(name) for name in stored_inputs(named)]
     notes = [aspect for aspect in wanted if holds_note(aspect)]
     samples = [f"{aspect}#{sample}" for aspect in notes for sample in range(2, prompt.samples + 1)]
     texts = [aspect for aspect in wanted if not holds_note(aspect)]

@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import json
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind, Record
     from enhancer.data import Entity
     from enhancer.evaluation.running.vectors import FloatMatrix
+    from enhancer.features.kind_spec import KindSpec
     from enhancer.project.parts import ProjectParts
 
 _KINDS: tuple[Kind, ...] = ("item", "user")
@@ -33,31 +34,40 @@ def sampled_notes(parts: ProjectParts, *, sample: int = SAMPLE) -> Iterator[Note
         parts: The project.
         sample: Maximum number of entities of a kind; of more with a note, a sample is drawn by the project's seed.
     """
+    settings = parts.settings
     for kind in _KINDS:
-        names = parts.settings.notes(kind)
-        spec = parts.pipeline.spec(kind) if names else None
-        if spec is None:
+        knowledge = getattr(settings.prompts, kind).knowledge
+        written: list[tuple[Sequence[str], Literal["closed", "open"]]] = [
+            (settings.notes(kind), "closed" if knowledge == "closed" else "open"),
+            (settings.closed_notes(kind), "closed"),
+        ]
+        spec = parts.pipeline.spec(kind) if written[0][0] else None
+        for names, source in written:
+            found = None if spec is None or not names else _notes_of(parts, spec, names, source, sample)
+            if found is not None:
+                yield found
+
+
+def _notes_of(
+    parts: ProjectParts, spec: KindSpec, names: Sequence[str], knowledge: Literal["closed", "open"], sample: int
+) -> Notes | None:
+    """Return the stored notes with some names of a sample of the entities; None without any."""
+    kind, aspects = spec.kind, [aspect_of(name) for name in names]
+    entities = drawn(_with_notes(parts, kind, aspects), sample, parts.settings.seed)
+    asked = {one.note.aspect: one for one in reversed(spec.notes)}
+    ids = [entity.id for entity in entities]
+    by_aspect, vectors = {}, {}
+    for name, aspect in zip(names, aspects, strict=True):
+        records = parts.read_store.get(ids, kind=kind, aspect=aspect)
+        if not any(records):
             continue
-        aspects = [aspect_of(name) for name in names]
-        entities = drawn(_with_notes(parts, kind, aspects), sample, parts.settings.seed)
-        if not entities:
-            continue
-        asked = {one.note.aspect: one for one in reversed(spec.notes)}
-        ids = [entity.id for entity in entities]
-        by_aspect, vectors = {}, {}
-        for name, aspect in zip(names, aspects, strict=True):
-            records = parts.read_store.get(ids, kind=kind, aspect=aspect)
-            if not any(records):
-                continue
-            shown = parts.pipeline.prompts(spec, entities, asked.get(aspect))
-            by_aspect[name] = [
-                ProfileAndText(id_, "" if record is None else record.profile, text)
-                for id_, record, text in zip(ids, records, shown, strict=True)
-            ]
-            vectors[name] = _vectors(records)
-        if by_aspect:
-            knowledge = getattr(parts.settings.prompts, kind).knowledge
-            yield Notes(kind=kind, by_aspect=by_aspect, vectors=vectors, knowledge=knowledge)
+        shown = parts.pipeline.prompts(spec, entities, asked.get(aspect))
+        by_aspect[name] = [
+            ProfileAndText(id_, "" if record is None else record.profile, text)
+            for id_, record, text in zip(ids, records, shown, strict=True)
+        ]
+        vectors[name] = _vectors(records)
+    return Notes(kind=kind, by_aspect=by_aspect, vectors=vectors, knowledge=knowledge) if by_aspect else None
 
 
 def _with_notes(parts: ProjectParts, kind: Kind, aspects: Sequence[str]) -> Iterator[Entity]:
