@@ -329,7 +329,8 @@ class LoopbackServer:
 
     # -- routes -----------------------------------------------------------------------------------------------------
 
-    def _record(self, request: web.Request, body: Body | None) -> None:
+    def record(self, request: web.Request, body: Body | None) -> None:
+        """Record a request."""
         if self._keep:
             headers = {name.lower(): value for name, value in request.headers.items()}
             self.requests.append(
@@ -340,7 +341,7 @@ class LoopbackServer:
         return web.json_response({"count": self._completions, "max_in_flight": self.max_in_flight})
 
     async def _models(self, request: web.Request) -> web.Response:
-        self._record(request, None)
+        self.record(request, None)
         return web.json_response({"object": "list", "data": [{"id": m, "object": "model"} for m in self.script.models]})
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
@@ -350,7 +351,7 @@ class LoopbackServer:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             body = json.loads(await request.read())
-            self._record(request, body)
+            self.record(request, body)
             script = self.script
             behaviour = script.choose(number, body) if script.choose else None
             if behaviour is None:

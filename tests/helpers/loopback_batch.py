@@ -130,6 +130,59 @@ class LoopbackBatches:
     async def _stats(self, _: web.Request) -> web.Response:
         return web.json_response({"jobs": len(self.jobs), "submitted": self.submitted, "uploads": self.uploads})
 
+    # -- what other dialects replace --------------------------------------------------------------------------------
+
+    def key_of(self, request: web.Request) -> str:
+        """Return the header with the API key."""
+        return request.headers.get("Authorization", "")
+
+    def error(self, status: int, message: str) -> web.Response:
+        """Return an error of the server."""
+        error = {"message": message, "type": "loopback_error", "param": None, "code": None}
+        return web.json_response({"error": error}, status=status)
+
+    def page(self, request: web.Request, newest: list[Job]) -> Body:
+        """Return a page of the list of jobs."""
+        if after := request.query.get("after"):
+            newest = newest[[job.id for job in newest].index(after) + 1 :]
+        page = newest[: int(request.query.get("limit", "20"))]
+        return {"object": "list", "data": [self._job_json(job) for job in page], "has_more": len(page) < len(newest)}
+
+    def ended_line(self, line: Body, code: str) -> Body:
+        """Return the result of a request that was not processed: ``batch_expired`` or ``batch_cancelled``."""
+        message = {
+            "batch_expired": "This request could not be executed before the completion window expired.",
+            "batch_cancelled": "This request was not executed because the batch was cancelled.",
+        }[code]
+        return {
+            "id": "r",
+            "custom_id": line["custom_id"],
+            "response": None,
+            "error": {"code": code, "message": message},
+        }
+
+    def answered_line(self, line: Body, behaviour: Behaviour, number: int) -> Body:
+        """Return the result of a request that was processed."""
+        good = behaviour.status == 200
+        answer = json.loads(completion_body(behaviour, line["body"], number)) if good else {"error": behaviour.error}
+        response = {"status_code": behaviour.status, "request_id": f"req-{number}", "body": answer}
+        return {"id": "r", "custom_id": line["custom_id"], "response": response, "error": None}
+
+    def stranger(self) -> Body:
+        """Return the result of a request of another job."""
+        return {"custom_id": f"{'0' * 32}-0", "response": {"status_code": 200, "body": {}}, "error": None}
+
+    # -- the server -------------------------------------------------------------------------------------------------
+
+    def begin(self, body: Body, lines: list[Body]) -> Job:
+        """Create a job with the next plan."""
+        with self._lock:
+            plan = self.plans.pop(0) if self.plans else self.default
+            job = Job(f"batch_{len(self.jobs)}", body, plan, lines, time.monotonic())
+            self.jobs[job.id] = job
+        job.errors = list(plan.refused)
+        return job
+
     def _next_failure(self, route: Route) -> Failure | None:
         self.calls[route] += 1
         waiting = self.failures.get(route)
@@ -151,12 +204,12 @@ class LoopbackBatches:
         return web.Response(body=body, content_type="application/json")
 
     def _fail_early(self, request: web.Request, failure: Failure | None) -> web.Response | None:
-        self.keys.add(request.headers.get("Authorization", ""))
+        self.keys.add(self.key_of(request))
         if failure == "reset":
             _reset(request)
             return web.Response()
         if isinstance(failure, int):
-            return _error(failure, f"loopback says {failure} to {request.headers.get('Authorization')}")
+            return self.error(failure, f"loopback says {failure} to {self.key_of(request)}")
         return None
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
@@ -171,7 +224,7 @@ class LoopbackBatches:
             elif part.name == "file" and part.filename:
                 content = bytes(await part.read())
         if purpose != "batch" or content is None:
-            return _error(400, "purpose must be 'batch', with a file")
+            return self.error(400, "purpose must be 'batch', with a file")
         self.uploads.append(len(content))
         name = f"file-{len(self.files)}"
         self.files[name] = content
@@ -183,7 +236,7 @@ class LoopbackBatches:
             return early
         content = self.files.get(request.match_info["id"])
         if content is None:
-            return _error(404, f"No such File object: {request.match_info['id']}")
+            return self.error(404, f"No such File object: {request.match_info['id']}")
         return await self._answer(request, failure, content)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
@@ -192,14 +245,11 @@ class LoopbackBatches:
             return early
         body = await request.json()
         if body.get("endpoint") != "/v1/chat/completions" or body.get("completion_window") != "24h":
-            return _error(400, "Invalid value for endpoint or completion_window")
+            return self.error(400, "Invalid value for endpoint or completion_window")
         if (content := self.files.get(body.get("input_file_id"))) is None:
-            return _error(400, f"Invalid file id: {body.get('input_file_id')}")
-        with self._lock:
-            plan = self.plans.pop(0) if self.plans else self.default
-            job = Job(f"batch_{len(self.jobs)}", body, plan, [], time.monotonic())
-            self.jobs[job.id] = job
-        job.errors = list(plan.refused) or self._validate(job, content)
+            return self.error(400, f"Invalid file id: {body.get('input_file_id')}")
+        job = self.begin(body, [])
+        job.errors = job.errors or self._validate(job, content)
         return await self._answer(request, failure, self._job_json(job))
 
     def _validate(self, job: Job, content: bytes) -> list[Mapping[str, Any]]:
@@ -232,13 +282,9 @@ class LoopbackBatches:
         if (early := self._fail_early(request, failure)) is not None:
             return early
         if not self.has_list_route:
-            return _error(404, "Not Found")
+            return self.error(404, "Not Found")
         newest = list(reversed(self.jobs.values()))
-        if after := request.query.get("after"):
-            newest = newest[[job.id for job in newest].index(after) + 1 :]
-        page = newest[: int(request.query.get("limit", "20"))]
-        listing = {"object": "list", "data": [self._job_json(job) for job in page], "has_more": len(page) < len(newest)}
-        return await self._answer(request, failure, listing)
+        return await self._answer(request, failure, self.page(request, newest))
 
     async def _retrieve(self, request: web.Request) -> web.StreamResponse:
         failure = self._next_failure("poll")
@@ -246,7 +292,7 @@ class LoopbackBatches:
             return early
         job = self.jobs.get(request.match_info["id"])
         if job is None:
-            return _error(404, f"No batch found with id '{request.match_info['id']}'.")
+            return self.error(404, f"No batch found with id '{request.match_info['id']}'.")
         job.polls += 1
         self._advance(job)
         return await self._answer(request, failure, self._job_json(job))
@@ -257,9 +303,9 @@ class LoopbackBatches:
             return early
         job = self.jobs.get(request.match_info["id"])
         if job is None:
-            return _error(404, f"No batch found with id '{request.match_info['id']}'.")
+            return self.error(404, f"No batch found with id '{request.match_info['id']}'.")
         if job.status in ("completed", "failed", "expired", "cancelled"):
-            return _error(409, f"Cannot cancel a batch with status '{job.status}'.")
+            return self.error(409, f"Cannot cancel a batch with status '{job.status}'.")
         job.status = "cancelling"
         return await self._answer(request, failure, self._job_json(job))
 
@@ -285,27 +331,22 @@ class LoopbackBatches:
                 continue
             code = None
             if plan.expires_from is not None and number >= plan.expires_from:
-                code, message = (
-                    "batch_expired",
-                    "This request could not be executed before the completion window expired.",
-                )
+                code = "batch_expired"
             if cancelled_from is not None and number >= cancelled_from:
-                code, message = "batch_cancelled", "This request was not executed because the batch was cancelled."
+                code = "batch_cancelled"
             if code is not None:
-                whole = {"custom_id": line["custom_id"], "response": None, "error": {"code": code, "message": message}}
-                errors.append(json.dumps({"id": f"batch_req_{number}", **whole}).encode())
+                errors.append(json.dumps(self.ended_line(line, code)).encode())
                 continue
             for _ in range(2 if number in plan.doubled else 1):
                 self._line(job, number, line, outputs, errors)
         if plan.shuffled:
             random.Random(7).shuffle(outputs)
         if plan.junk:
-            stranger = {"custom_id": f"{'0' * 32}-0", "response": {"status_code": 200, "body": {}}, "error": None}
             outputs[1:1] = [
                 b"not json",
                 b"[1, 2]",
                 b'{"custom_id": 3}',
-                json.dumps(stranger).encode(),
+                json.dumps(self.stranger()).encode(),
                 b"\xff\xfe",
                 b"",
             ]
@@ -327,11 +368,8 @@ class LoopbackBatches:
         body = line["body"]
         behaviour = job.plan.answer(number, body) if job.plan.answer else None
         behaviour = behaviour or self._server.script.default
-        good = behaviour.status == 200
-        answer = json.loads(completion_body(behaviour, body, len(outputs))) if good else {"error": behaviour.error}
-        response = {"status_code": behaviour.status, "request_id": f"req-{number}", "body": answer}
-        whole = {"id": f"batch_req_{number}", "custom_id": line["custom_id"], "response": response, "error": None}
-        (outputs if good else errors).append(json.dumps(whole).encode())
+        whole = self.answered_line(line, behaviour, len(outputs))
+        (outputs if behaviour.status == 200 else errors).append(json.dumps(whole).encode())
 
     def _job_json(self, job: Job) -> Body:
         ended = job.status in ("completed", "expired", "cancelled")
@@ -348,11 +386,6 @@ class LoopbackBatches:
             "request_counts": {"total": len(job.lines), "completed": len(job.lines) if ended else 0, "failed": 0},
             "metadata": job.body.get("metadata"),
         }
-
-
-def _error(status: int, message: str) -> web.Response:
-    error = {"message": message, "type": "loopback_error", "param": None, "code": None}
-    return web.json_response({"error": error}, status=status)
 
 
 def main() -> None:

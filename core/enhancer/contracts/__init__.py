@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.batch import (
         BatchProvider as BatchProvider,
         JobStatus as JobStatus,
+        LostJob as LostJob,
         OffersBatches as OffersBatches,
     )
     from enhancer.contracts.embedder import Embedder as Embedder
@@ -79,7 +80,7 @@ __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
         "enhancer.contracts.backbone": "Backbone",
-        "enhancer.contracts.batch": "BatchProvider JobStatus OffersBatches",
+        "enhancer.contracts.batch": "BatchProvider JobStatus LostJob OffersBatches",
         "enhancer.contracts.embedder": "Embedder",
         "enhancer.contracts.features": "SideFeatures Sides",
         "enhancer.contracts.fuser": "Batch Expectation Fuser Fusion TrainingStep WideInput",

@@ -46,6 +46,18 @@ class JobStatus:
     """Data that :meth:`BatchProvider.fetch` needs to find the results; opaque to the harness."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostJob:
+    """What the journal knows of a job whose creation was begun, and perhaps completed."""
+
+    requests: int
+    """Number of its requests."""
+    begun: str
+    """Time before the creation, by the clock of this machine: UTC, ISO 8601."""
+    others: frozenset[str] = frozenset()
+    """Identifiers of the other jobs in the journal, at the same endpoint."""
+
+
 class BatchProvider(ABC):
     """Client of a provider's batch API. It uses the provider's event loop and is closed with the provider.
 
@@ -57,6 +69,8 @@ class BatchProvider(ABC):
     """Maximum number of requests in a job."""
     max_bytes: ClassVar[int] = 200_000_000
     """Maximum size of a job's file in bytes."""
+    endpoint: str | None = None
+    """Name of the endpoint under which jobs are recorded; None for that of the LLM provider."""
 
     @abstractmethod
     def line(self, custom_id: str, request: Request) -> bytes:
@@ -69,7 +83,10 @@ class BatchProvider(ABC):
 
     @abstractmethod
     async def upload(self, file: Path) -> str:
-        """Upload the file as a stream and return its identifier. Uploading is free of charge."""
+        """Upload the file as a stream and return its identifier. Uploading is free of charge.
+
+        Where the API has no upload, the identifier is the path of the file, which is kept until the job is created.
+        """
 
     @abstractmethod
     async def create(self, upload: str, token: str) -> JobStatus:
@@ -81,11 +98,16 @@ class BatchProvider(ABC):
         """
 
     @abstractmethod
-    async def find(self, token: str) -> JobStatus | None:
+    async def find(self, token: str, lost: LostJob | None = None) -> JobStatus | None:
         """Return the job that was created with this token; None if there is none.
+
+        Args:
+            token: The token.
+            lost: What else is known of the job, for providers whose jobs carry no token.
 
         Raises:
             RequestError: The provider does not support the search.
+            ProviderError: It cannot be told yet whether the job exists; the message says until when.
         """
 
     @abstractmethod
@@ -117,5 +139,9 @@ class BatchProvider(ABC):
 class OffersBatches(Protocol):
     """LLM provider that supports batch jobs."""
 
-    def batches(self) -> BatchProvider:
-        """Return a client of the provider's batch API. Opens no connection."""
+    def batches(self, model: str) -> BatchProvider:
+        """Return a client of the batch API that has the model. Opens no connection.
+
+        Raises:
+            ConfigError: There is none for the model.
+        """

@@ -242,7 +242,7 @@ class Pipeline:
         planner = self._planner()
         if planner is None:
             return self.generate(listener, limit=limit)
-        require_batches(planner, llm, self._batch_providers)
+        endpoint = require_batches(planner, llm, self._batch_providers).endpoint or planner.endpoint
         embedder = self._make_embedder()
         specs = self._specs(planner)
         runs: list[BatchRun] = []
@@ -264,9 +264,7 @@ class Pipeline:
                 run = BatchRun(
                     services,
                     connect=connect,
-                    any_open=lambda: any(
-                        job.endpoint == planner.endpoint for job in journal.batch_jobs.unfinished_jobs()
-                    ),
+                    any_open=lambda: any(job.endpoint == endpoint for job in journal.batch_jobs.unfinished_jobs()),
                     rounds=llm.batch_rounds,
                     interval=PollInterval(llm.batch_poll),
                     wait=wait,

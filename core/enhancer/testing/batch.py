@@ -57,7 +57,7 @@ class BatchConformance:
             provider = make_provider()
             assert isinstance(provider, OffersBatches)
             try:
-                await act(provider, provider.batches())
+                await act(provider, provider.batches(self.model))
             finally:
                 await provider.aclose()
 

@@ -31,7 +31,11 @@ from enhancer_plugins.llm._hosts import checked_base, is_local_url
 from enhancer_plugins.llm._prices import list_price
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+    import aiohttp
+
+    from enhancer.contracts import BatchProvider
 
 # Their credentials need not be environment variables, so that their absence cannot be checked in advance.
 _CLOUDS = frozenset({"azure", "azure_ai", "bedrock", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
@@ -64,6 +68,7 @@ class LiteLLM(LLMProvider):
         self._local = self._base is not None and is_local_url(self._base)
         self._scrub = _wire.Scrubber(v for k, v in os.environ.items() if len(v) >= 8 and _SECRET_NAMES.search(k))
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     @property
     def endpoint(self) -> str:
@@ -112,8 +117,39 @@ class LiteLLM(LLMProvider):
         except Exception as error:  # noqa: BLE001 - the library passes on the errors of its providers
             raise self._error(error, request) from None
 
+    def batches(self, model: str) -> BatchProvider:
+        """Return a client of the batch API of the model's provider: Anthropic's.
+
+        Jobs are recorded under the name of that provider, so that a job of one is never looked for at another.
+        """
+        from enhancer_plugins.llm.batching.channel import Channel
+        from enhancer_plugins.llm.batching.dialects import DIALECTS, client_of
+        from enhancer_plugins.llm.batching.recorder import Recorder
+
+        prefix = model.partition("/")[0]
+        name = prefix if prefix in DIALECTS else self._provider(model)
+        if name not in DIALECTS:
+            raise ConfigError(
+                f"[llm] model: litellm has no batch API for {model!r}, so --batch cannot be used with it",
+                hint=f'it has one for models of {", ".join(sorted(DIALECTS))}; for OpenAI\'s set [llm] use = "openai"',
+            )
+        channel = Channel(
+            model,
+            self._base or f"litellm/{name}",
+            Recorder(lambda **arguments: _library().completion(**arguments), _recording_client, self._arguments),
+            refusal=self._error,
+            session=self._open_session,
+            scrub=self._scrub,
+            scrub_exactly=self._scrub.exact,
+            error=self._batch_error,
+        )
+        return client_of(name, channel)
+
     async def aclose(self) -> None:
         """Close the library's connections if this is the last provider of the event loop."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
         loop, self._loop = self._loop, None
         if loop is None:
             return
@@ -184,6 +220,18 @@ class LiteLLM(LLMProvider):
     def _where(self, request: Request) -> str:
         return self._base or request.model
 
+    def _open_session(self) -> aiohttp.ClientSession:
+        from enhancer_plugins.llm.batching.connection import open_session
+
+        self._enter()
+        if self._session is None:
+            self._session = open_session()
+        return self._session
+
+    def _batch_error(self, status: int, message: str, code: str, headers: dict[str, str], where: str) -> ProviderError:
+        wait = _wire.retry_after(headers)
+        return _wire.error_for(status, self._scrub(message), code=code, wait=wait, where=where)
+
     # -- the answer -------------------------------------------------------------------------------------------------
 
     def _completion(self, response: Any) -> Completion:
@@ -226,6 +274,19 @@ class LiteLLM(LLMProvider):
         # The library drops the code; the error that caused this one has it.
         code = "insufficient_quota" if any("insufficient_quota" in str(e) for e in _chain(error)) else ""
         return _wire.error_for(status, message, code=code, wait=_wire.retry_after(headers), where=where)
+
+
+def _recording_client(receive: Callable[[Any], None]) -> Any:
+    """Return a client of the library that hands each request to ``receive`` and sends none."""
+    _library()
+    import httpx
+    from litellm.llms.custom_httpx.http_handler import HTTPHandler
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        receive(request)
+        return httpx.Response(400, json={"error": {"message": "recorded"}})
+
+    return HTTPHandler(client=httpx.Client(transport=httpx.MockTransport(refuse)))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

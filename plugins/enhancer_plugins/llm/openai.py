@@ -132,22 +132,21 @@ class OpenAI(LLMProvider):
             return self._fail(status, {name.lower(): value for name, value in headers.items()}, body)
         return self._completion(body, _wire.rate_limits(headers.items()))
 
-    def batches(self) -> OpenAIBatches:
+    def batches(self, model: str) -> OpenAIBatches:  # noqa: ARG002 - any model may be in a job
         """Return a client of OpenAI's batch API."""
         from enhancer_plugins.llm._openai_batch import OpenAIBatches, Transport
+        from enhancer_plugins.llm.batching.connection import Connection
 
-        transport = Transport(
+        connection = Connection(
             base=self._base,
-            payload=self._payload,
-            completion=self._completion,
-            error=self._error,
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             session=self._open,
-            key=self._key,
-            proxy=self._proxy,
+            error=self._error,
             scrub=self._scrub,
+            proxy=self._proxy,
             max_body=self._options.max_body,
         )
-        return OpenAIBatches(transport)
+        return OpenAIBatches(Transport(connection=connection, payload=self._payload, completion=self._completion))
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -12,7 +12,7 @@ from loopback_batch import LoopbackBatches, Plan
 from enhancer.contracts import Context, OffersBatches
 from enhancer.errors import ServerError
 from enhancer.testing.batch import BatchConformance
-from enhancer_plugins.llm._openai_batch import _lines
+from enhancer_plugins.llm.batching.connection import read_lines
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
 from enhancer_plugins.llm.replay import Replay
 
@@ -50,7 +50,7 @@ def test_a_token_is_looked_for_on_every_page(server, batches, monkeypatch, tmp_p
 
     async def act():
         provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
-        offline = provider.batches()
+        offline = provider.batches("loopback-model")
         (tmp_path / "r.jsonl").write_bytes(offline.line("a", TestOpenAI().entity_request("a")))
         upload = await offline.upload(tmp_path / "r.jsonl")
         for n in range(5):
@@ -71,7 +71,7 @@ def test_a_job_that_is_none_is_a_fault_of_the_server(server, batches, monkeypatc
         provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
         batches.files["f"] = b"{}"
         try:
-            await provider.batches().create("f", "token")
+            await provider.batches("loopback-model").create("f", "token")
         finally:
             await provider.aclose()
 
@@ -80,17 +80,17 @@ def test_a_job_that_is_none_is_a_fault_of_the_server(server, batches, monkeypatc
 
 
 def test_lines_of_absurd_length_are_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("enhancer_plugins.llm._openai_batch._MAX_LINE_BYTES", 16)
+    monkeypatch.setattr("enhancer_plugins.llm.batching.connection._MAX_LINE_BYTES", 16)
     file = tmp_path / "f"
     file.write_bytes(b"one\n\n" + b"x" * 40 + b"\ntwo\n" + b"y" * 16 + b"\nthree")
     with file.open("rb") as lines:
-        assert [line.strip() for line in _lines(lines)] == [b"one", b"two", b"three"]
+        assert [line.strip() for line in read_lines(lines)] == [b"one", b"two", b"three"]
 
 
 def test_each_line_asks_what_a_direct_call_would_post(server):
     provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
     request = TestOpenAI().entity_request("x")
-    line = json.loads(provider.batches().line("id-1", request))
+    line = json.loads(provider.batches("loopback-model").line("id-1", request))
     asyncio.run(_complete(provider, request))
     assert line["body"] == server.bodies[0]
     assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")

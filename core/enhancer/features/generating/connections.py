@@ -132,7 +132,7 @@ def connect_batches(
         model=llm.model,
         price_of=provider.price,
     )
-    endpoint = provider.endpoint
+    endpoint = batches.endpoint or provider.endpoint
     return BatchConnection(
         Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, costs=spending, folder=folder),
         Collector(batches, journal, llm, endpoint=endpoint, costs=spending, folder=folder),
@@ -150,10 +150,10 @@ def require_batches(provider: LLMProvider, llm: LLMConfig, others: Callable[[], 
         others: Returns names of providers that have a batch API.
 
     Raises:
-        ConfigError: The provider has none.
+        ConfigError: The provider has none, or none with the model.
     """
     if isinstance(provider, OffersBatches):
-        return provider.batches()
+        return provider.batches(llm.model)
     able = others()
     named = " or ".join(f'"{name}"' for name in able)
     raise ConfigError(

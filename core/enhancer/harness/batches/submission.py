@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
+from enhancer.contracts.batch import LostJob
 from enhancer.errors import RequestError
+from enhancer.harness import clock
 from enhancer.harness.calls.cache_key import request_hash
 from enhancer.harness.calls.entity_request import call_version, entity_request, request_ids
 from enhancer.harness.calls.retry import with_retries
@@ -194,7 +196,8 @@ class Submitter:
         self._reserved += self._draft_cost
         self._draft_cost = 0.0
         await asyncio.wrap_future(self._jobs.mark_ready(draft.token))
-        job = BatchJob(draft.token, self._endpoint, self._llm.model, "ready", None, None, "", draft.requests, "")
+        begun = clock.now()
+        job = BatchJob(draft.token, self._endpoint, self._llm.model, "ready", None, None, "", draft.requests, begun)
         await self._submit(job, resumed=False)
 
     async def close(self) -> None:
@@ -267,8 +270,11 @@ class Submitter:
             ) from None
 
     async def _find(self, job: BatchJob) -> JobStatus | None:
+        others = self._jobs.provider_ids(self._endpoint)
         try:
-            return await self._batches.find(job.token)
+            return await self._batches.find(
+                job.token, LostJob(requests=job.requests, begun=job.at, others=frozenset(others))
+            )
         except RequestError as error:
             _log.warning("the provider does not list batch jobs, so a job may be submitted twice: %s", error.message)
             return None

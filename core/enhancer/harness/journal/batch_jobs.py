@@ -337,6 +337,11 @@ class BatchJobLog:
         rows = self._read(f"SELECT {_COLUMNS} FROM jobs WHERE state != 'closed'", ())  # noqa: S608
         return [BatchJob(*row) for row in rows]
 
+    def provider_ids(self, endpoint: str) -> set[str]:
+        """Return the provider's ids of all jobs at an endpoint, also of closed ones."""
+        sql = "SELECT provider_id FROM jobs WHERE endpoint=? AND provider_id IS NOT NULL"
+        return {row[0] for row in self._read(sql, (endpoint,))}
+
     def pending_tokens(self) -> set[str]:
         """Return the tokens of jobs whose file may still be needed."""
         return {row[0] for row in self._read("SELECT token FROM jobs WHERE state IN ('writing', 'ready')", ())}

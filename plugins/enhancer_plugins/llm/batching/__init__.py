@@ -1,0 +1,1 @@
+"""Batch APIs of the network providers, one module for each dialect."""
