@@ -7,9 +7,9 @@ in ``options`` and validated by the plugin's options class.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from enhancer.config.evaluation import EvaluationConfig
 from enhancer.config.inputs import (
@@ -30,7 +30,7 @@ from enhancer.contracts.options import Options
 from enhancer.errors import did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from enhancer.contracts.record import Kind
 
@@ -207,6 +207,15 @@ class UseConfig(Options):
         return data
 
 
+def _none_if(word: str) -> Callable[[object], object]:
+    """Return a validator that turns a word into None, which TOML cannot express."""
+    return lambda value: None if value == word else value
+
+
+def _price_or_free(value: object) -> object:
+    return {"input": 0.0, "output": 0.0} if value == "free" else value
+
+
 class PriceConfig(Options):
     """``[llm.price]``: price in USD per million tokens."""
 
@@ -214,6 +223,8 @@ class PriceConfig(Options):
     """Price of prompt tokens."""
     output: float = Field(ge=0)
     """Price of completion tokens."""
+    cached_input: float | None = Field(default=None, ge=0)
+    """Price of prompt tokens that the provider reads from its cache; by default that of other prompt tokens."""
 
 
 class LLMConfig(UseConfig):
@@ -224,14 +235,19 @@ class LLMConfig(UseConfig):
     """Name of the model at the provider."""
     timeout: float = Field(default=60.0, gt=0)
     """Timeout of a whole call, in seconds."""
-    temperature: float | None = Field(default=0.0, ge=0)
-    """Sampling temperature; None uses the provider's default."""
+    temperature: Annotated[float | None, BeforeValidator(_none_if("default"))] = Field(default=0.0, ge=0)
+    """Sampling temperature; ``"default"`` leaves it to the provider."""
     top_p: float | None = Field(default=None, gt=0, le=1)
     """Probability mass of nucleus sampling."""
     seed: int | None = None
     """Sampling seed, for providers that support one."""
     max_tokens: int = Field(default=400, ge=1)
-    """Largest number of completion tokens for one profile or note of an entity."""
+    """Largest number of completion tokens for one profile or note of an entity, without thought."""
+    reasoning_effort: str | None = Field(default=None, min_length=1, max_length=40)
+    """How much a reasoning model thinks, such as ``low``; by default the provider decides."""
+    thought_tokens: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
+    """Room for thought, in tokens on top of ``max_tokens``. ``auto``: for models that are known to think, or seen to,
+    as much as they need."""
     concurrency: int = Field(default=32, ge=1)
     """Largest number of concurrent calls."""
     items_per_request: int = Field(default=1, ge=1)
@@ -254,8 +270,8 @@ class LLMConfig(UseConfig):
     """Largest number of requests in one batch job; a lower limit of the provider applies."""
     batch_bytes: int = Field(default=200_000_000, ge=1)
     """Largest file of one batch job, in bytes; a lower limit of the provider applies."""
-    price: PriceConfig | None = None
-    """Price that overrides the provider's price table."""
+    price: Annotated[PriceConfig | None, BeforeValidator(_price_or_free)] = None
+    """Price that overrides the provider's price table; ``"free"`` for a model that costs nothing."""
 
 
 class EmbedderConfig(UseConfig):

@@ -36,7 +36,9 @@ class Request:
     temperature: float | None = 0.0
     top_p: float | None = None
     max_tokens: int | None = None
-    """Maximum length of the answer in tokens."""
+    """Maximum length of the answer in tokens, thought included."""
+    reasoning_effort: str | None = None
+    """How much a reasoning model thinks, such as ``low``; None leaves it to the provider."""
     seed: int | None = None
     subjects: tuple[Key, ...] = ()
     """Entities of the request, in order. Not part of the cache key; used by recorded answers."""

@@ -163,7 +163,7 @@ class Generator:
         grouped = (ids := request_ids(tasks)) is not None
         try:
             paid = await self._caller.call(
-                entity_request(tasks, self._llm),
+                entity_request(tasks, self._llm, self._caller.room),
                 hashes=tuple(task.input_hash for task in tasks),
                 ids=ids,
                 attempt=max(task.answer_count for task in tasks) + 1,

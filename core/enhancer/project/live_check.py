@@ -23,6 +23,7 @@ from enhancer.features.generating.grouping import bundles
 from enhancer.features.generating.run_in_thread import run_in_thread
 from enhancer.harness.answers.entity_task import EntityTask
 from enhancer.harness.calls.entity_request import call_version, entity_request
+from enhancer.harness.calls.thought_room import ThoughtRoom
 from enhancer.harness.calls.token_estimate import upper_bound
 from enhancer.harness.journal.journal import Journal
 
@@ -102,6 +103,7 @@ class LiveCall:
         provider = parts.provider()
         provider.check(self._llm.model)
         self._price: Price | None = model_price(provider, self._llm)
+        self._room = ThoughtRoom.of(provider, self._llm)
         self._candidates = list(_candidates(parts))
         if not self._candidates:
             raise ConfigError("there is no entity with text to ask about", hint="check [data] items")
@@ -111,7 +113,7 @@ class LiveCall:
         """Largest cost of the call in USD; None if the price is unknown."""
         if self._price is None:
             return None
-        requests = [entity_request(tasks, self._llm) for tasks in self._candidates]
+        requests = [entity_request(tasks, self._llm, self._room) for tasks in self._candidates]
         return max(self._price.cost(upper_bound(each), each.max_tokens or 0) for each in requests)
 
     def ask(self) -> LiveAnswer:
@@ -124,7 +126,7 @@ class LiveCall:
         with Journal(self._parts.store.directory) as journal:
             tasks, asked_before = self._choose(journal)
             hashes = tuple(task.input_hash for task in tasks)
-            request = entity_request(tasks, self._llm)
+            request = entity_request(tasks, self._llm, self._room)
 
             async def main() -> tuple[PaidAnswer, _Observed]:
                 provider = _Observed(self._parts.provider())

@@ -88,17 +88,19 @@ def test_a_refused_batch_spoils_nobody_but_whom_it_is_about(
     assert quarantine(bench)["2"] == ("the model refused", "I cannot help with that.")
 
 
-def test_more_room_is_given_once_and_no_more(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+def test_more_room_is_given_twice_and_no_more(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.rows = entities(1)
     llm_server.script.choose = lambda number, _: (
         Behaviour(answer=GOOD_TEXT[:30], finish_reason="length") if number < 20 else None
     )
     report = bench.generate()
     complete(bench, report)
-    assert (report.generated, report.quarantined, report.requests) == (0, 1, 4)
+    assert (report.generated, report.quarantined, report.requests) == (0, 1, 3)
     rooms = [body.get("max_tokens") or body["max_completion_tokens"] for body in llm_server.bodies]
-    assert rooms == [rooms[0]] + 3 * [2 * rooms[0]]
-    assert "not complete" in quarantine(bench)["0"][0]
+    assert rooms == [rooms[0], 2 * rooms[0], 4 * rooms[0]]
+    reason = quarantine(bench)["0"][0]
+    assert "cut off" in reason
+    assert "[llm] max_tokens" in reason
 
 
 def test_a_model_that_cannot_answer_about_several_is_asked_about_each_alone(

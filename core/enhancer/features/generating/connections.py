@@ -14,6 +14,7 @@ from enhancer.harness.calls.budget import Budget
 from enhancer.harness.calls.caller import Caller
 from enhancer.harness.calls.cost_tracking import CostTracker
 from enhancer.harness.calls.gate import Gate
+from enhancer.harness.calls.thought_room import ThoughtRoom
 from enhancer.harness.calls.token_estimate import token_ratio
 from enhancer.harness.generator import Generator
 
@@ -88,6 +89,7 @@ def connect_caller(provider: LLMProvider, llm: LLMConfig, journal: Journal) -> t
     """
     provider.check(llm.model)
     budget = Budget(llm.max_cost, model_price(provider, llm), model=llm.model)
+    observed = journal.observed_usage(llm.model)
     gate = Gate(
         # A call that waits inside the provider would spend its time-out there.
         min(llm.concurrency, provider.capacity or llm.concurrency),
@@ -102,7 +104,8 @@ def connect_caller(provider: LLMProvider, llm: LLMConfig, journal: Journal) -> t
         budget,
         max_attempts=llm.max_attempts,
         price_override=configured_price(llm),
-        token_ratio=token_ratio(journal.observed_usage(llm.model)),
+        token_ratio=token_ratio(observed),
+        room=ThoughtRoom.of(provider, llm, observed),
     )
     return caller, gate
 
@@ -131,6 +134,7 @@ def connect_batches(
         share=1.0 - llm.batch_discount,
         model=llm.model,
         price_of=provider.price,
+        room=ThoughtRoom.of(provider, llm, journal.observed_usage(llm.model)),
     )
     endpoint = batches.endpoint or provider.endpoint
     return BatchConnection(
@@ -164,7 +168,8 @@ def require_batches(provider: LLMProvider, llm: LLMConfig, others: Callable[[], 
 
 def configured_price(llm: LLMConfig) -> Price | None:
     """Return the price of ``[llm.price]``; None if it is not set."""
-    return None if llm.price is None else Price(llm.price.input, llm.price.output)
+    price = llm.price
+    return None if price is None else Price(price.input, price.output, price.cached_input)
 
 
 def model_price(provider: LLMProvider, llm: LLMConfig) -> Price | None:
@@ -176,4 +181,15 @@ def model_price(provider: LLMProvider, llm: LLMConfig) -> Price | None:
 def discounted(price: Price, llm: LLMConfig) -> Price:
     """Return the price of batch jobs."""
     share = 1.0 - llm.batch_discount
-    return Price(price.input * share, price.output * share)
+    cached = None if price.cached_input is None else price.cached_input * share
+    return Price(price.input * share, price.output * share, cached)
+
+
+def check_price(provider: LLMProvider, llm: LLMConfig) -> None:
+    """Refuse a cost limit that cannot be kept, before anything is read, embedded or asked.
+
+    Raises:
+        ConfigError: ``max_cost`` is set and the price is unknown.
+    """
+    if llm.max_cost is not None:
+        Budget(llm.max_cost, model_price(provider, llm), model=llm.model)

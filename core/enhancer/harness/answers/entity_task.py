@@ -11,6 +11,7 @@ from enhancer.contracts.llm import Message
 from enhancer.harness.answers.group_reply import GroupReply, match_group_reply
 from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
 from enhancer.harness.answers.usage import EntityUsage, token_share
+from enhancer.harness.calls.thought_room import cut_off_reason, is_last_cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -62,8 +63,8 @@ class EntityTask:
     """Number of answers received, including group replies."""
     invalid_answers: int = 0
     """Number of answers in which this note was not valid."""
-    raise_max_tokens: bool = False
-    """Whether an answer was truncated, so the next request allows more tokens."""
+    cut_offs: int = 0
+    """Number of answers that were cut off, after each of which the next request allows more tokens."""
     error: str = ""
     """Error of the last answer that was not valid."""
     raw: str = ""
@@ -100,10 +101,10 @@ class EntityTask:
             return "ask_again"
         except InvalidAnswerError as error:
             self.error = str(error)
-            if paid.finish_reason == "length" and not self.raise_max_tokens:
-                self.raise_max_tokens = True
-                self.error = "the answer was cut off"
-                return "ask_again"
+            if paid.finish_reason == "length":
+                self.cut_offs += 1
+                self.error = cut_off_reason(paid)
+                return "exhausted" if is_last_cut_off(paid, self.cut_offs) else "ask_again"
             self.invalid_answers += 1
             return "exhausted" if self.invalid_answers > RE_ASKS else "ask_again"
         return "valid"

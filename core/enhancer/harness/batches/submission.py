@@ -152,7 +152,7 @@ class Submitter:
             RequestTooLargeError: The request exceeds the size limit of a file.
             OverBudgetError: The request does not fit under ``max_cost`` beside the maximum cost of open jobs.
         """
-        request = entity_request(tasks, self._llm)
+        request = entity_request(tasks, self._llm, self._costs.room)
         max_cost = self._costs.max_cost(request)  # recorded without a limit, too: a later run may have one
         if not self._budget.fits(self._reserved + self._draft_cost + max_cost):
             raise OverBudgetError(max_cost)

@@ -33,9 +33,9 @@ class KeyMaker:
     """Computes cache keys of rendered texts for one prompt, model, endpoint and set of sampling parameters.
 
     The key covers the template fingerprint, schema, rendered text, model, endpoint, temperature, top_p, seed,
-    max_tokens, the provider's own sampling options, and the key version. It does not cover concurrency, time-outs,
-    retry settings, the size of groups, the notes that share a request, or the id of the entity, so equal prompts are
-    paid for once.
+    max_tokens, reasoning_effort if it is set, the provider's own sampling options, and the key version. It does not
+    cover concurrency, time-outs, retry settings, room for thought, the size of groups, the notes that share a request,
+    or the id of the entity, so equal prompts are paid for once.
 
     The constant part is hashed once; a million unchanged rows take seconds.
 
@@ -69,6 +69,8 @@ class KeyMaker:
                 "max_tokens": llm.max_tokens,
                 "sampling": dict(sampling or {}),
                 **({"sample": sample} if sample > 1 else {}),
+                # Only if it is set: keys of before there was such an option stay valid.
+                **({} if llm.reasoning_effort is None else {"reasoning_effort": llm.reasoning_effort}),
             },
             sort_keys=True,
             separators=(",", ":"),

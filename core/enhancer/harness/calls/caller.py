@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.llm import Completion, LLMProvider, Price, Request
     from enhancer.harness.calls.budget import Budget
     from enhancer.harness.calls.gate import Gate, Ticket
+    from enhancer.harness.calls.thought_room import ThoughtRoom
     from enhancer.harness.journal.completion_writer import PaidAnswer
     from enhancer.harness.journal.journal import Journal
 
@@ -39,10 +40,12 @@ class Caller:
         max_attempts: Maximum number of attempts per call.
         price_override: Price that takes precedence over the cost reported by the provider.
         token_ratio: Actual tokens of the model per estimated token.
+        room: Room for thought in requests, which learns from the answers.
         sleep: Waits between attempts.
 
     Attributes:
         usage: Tokens and cost of the answers so far.
+        room: Room for thought in the next requests.
         stopping: Whether further calls are forbidden.
         idle: Tasks that only wait (for work, the rate limiter, the budget or the next attempt). They can be cancelled
             without losing an answer.
@@ -58,6 +61,7 @@ class Caller:
         max_attempts: int = 6,
         price_override: Price | None = None,
         token_ratio: float = 1.0,
+        room: ThoughtRoom | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._provider = provider
@@ -66,7 +70,8 @@ class Caller:
         self._budget = budget
         self._sleep = sleep
         self._retry = retrying(max_attempts, sleep=self._pause)
-        self._costs = CostTracker(budget, own_price=price_override)
+        self._costs = CostTracker(budget, own_price=price_override, room=room)
+        self.room = self._costs.room
         self._ratio = token_ratio
         self.usage = self._costs.usage
         self.stopping = False
@@ -91,7 +96,7 @@ class Caller:
             StoppedError: The run is stopping.
         """
         estimated = estimate_messages(request.messages)
-        expected = estimated * self._ratio + (request.max_tokens or 0) / 3
+        expected = estimated * self._ratio + self.room.expected_completion(request)
         max_cost = self._costs.amount_to_reserve(request)
 
         async def attempt_once() -> PaidAnswer:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from enhancer.harness.calls.thought_room import ThoughtRoom
 from enhancer.harness.calls.token_estimate import upper_bound
 
 if TYPE_CHECKING:
@@ -50,9 +51,11 @@ class CostTracker:
         share: Share of the price that is charged; less than 1 for batch jobs.
         model: Model that both prices apply to.
         price_of: Returns the price of another model: a batch job may be collected after the model was changed.
+        room: Room for thought, which learns from the answers; by default that of a model of which nothing is known.
 
     Attributes:
         usage: Tokens and cost of the answers so far.
+        room: Room for thought.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class CostTracker:
         share: float = 1.0,
         model: str = "",
         price_of: Callable[[str], Price | None] = lambda _: None,
+        room: ThoughtRoom | None = None,
     ) -> None:
         self._budget = budget
         self._own_price = own_price
@@ -70,6 +74,7 @@ class CostTracker:
         self._model = model
         self._price_of = price_of
         self.usage = UsageTotals()
+        self.room = ThoughtRoom() if room is None else room
 
     def amount_to_reserve(self, request: Request) -> float:
         """Return the maximum cost of a request in USD, or 0 if there is no limit to reserve from."""
@@ -82,13 +87,15 @@ class CostTracker:
         )
 
     def priced(self, completion: Completion, model: str | None = None) -> tuple[Completion, float | None]:
-        """Return the completion without implausible counts, and its cost in USD (None if unknown).
+        """Return the completion with plausible counts, those of thought among them, and its cost in USD.
+
+        The cost is None if it is unknown.
 
         Args:
             completion: Completion of the provider.
             model: Model that answered, if it is not the model of this run.
         """
-        completion = _without_implausible_counts(completion)
+        completion = _with_thought(_without_implausible_counts(completion))
         own, listed = self._own_price, self._budget.price
         if model is not None and model != self._model:
             own, listed = None, self._price_of(model)
@@ -97,7 +104,8 @@ class CostTracker:
         price = own or listed
         if price is None or completion.prompt_tokens is None or completion.completion_tokens is None:
             return completion, None
-        return completion, self._share * price.cost(completion.prompt_tokens, completion.completion_tokens)
+        cost = price.cost(completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens or 0)
+        return completion, self._share * cost
 
     def settle(self, completion: Completion, cost: float | None, *, reserved: float, max_cost: float) -> None:
         """Add an answered call to the totals and settle it with the budget.
@@ -117,7 +125,8 @@ class CostTracker:
             usage.unknown_cost += 1
         else:
             usage.cost_usd += cost
-        self._budget.settle(reserved, max_cost if cost is None else cost)
+        self.room.saw(completion)
+        self._budget.settle(reserved, max_cost if cost is None else cost, bound=max_cost)
 
 
 def _without_implausible_counts(completion: Completion) -> Completion:
@@ -129,6 +138,17 @@ def _without_implausible_counts(completion: Completion) -> Completion:
         answer = None
     if cost is not None and not (math.isfinite(cost) and cost >= 0.0):
         cost = None
-    if (prompt, answer, cost) == (completion.prompt_tokens, completion.completion_tokens, completion.cost_usd):
-        return completion
-    return replace(completion, prompt_tokens=prompt, completion_tokens=answer, cost_usd=cost)
+    cached = completion.cached_tokens
+    if cached is not None and not (prompt is not None and 0 <= cached <= prompt):
+        cached = None
+    return replace(completion, prompt_tokens=prompt, completion_tokens=answer, cost_usd=cost, cached_tokens=cached)
+
+
+def _with_thought(completion: Completion) -> Completion:
+    """Fill in the tokens of thought as far as the provider or the text tells them."""
+    answer, thought, text = completion.completion_tokens, completion.reasoning_tokens, completion.text
+    if answer is None or (thought is not None and 0 < thought <= answer):
+        return completion if answer is not None else replace(completion, reasoning_tokens=None)
+    if thought is None and completion.finish_reason == "length" and not text.strip():
+        thought = answer
+    return replace(completion, reasoning_tokens=None if thought is None else min(max(thought, 0), answer))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import LLMConfig
     from enhancer.harness.answers.entity_task import EntityTask
+    from enhancer.harness.calls.thought_room import ThoughtRoom
 
 
 def by_entity(tasks: Sequence[EntityTask]) -> dict[str, list[EntityTask]]:
@@ -35,25 +36,27 @@ def call_version(tasks: Sequence[EntityTask]) -> str:
     return note.template.request(note.field, knowledge=note.knowledge).version
 
 
-def entity_request(tasks: Sequence[EntityTask], llm: LLMConfig) -> Request:
+def entity_request(tasks: Sequence[EntityTask], llm: LLMConfig, room: ThoughtRoom) -> Request:
     """Build a request.
 
     Args:
         tasks: Notes of one entity, or the same notes of several entities of one kind. All belong to one lane (see
             :attr:`~enhancer.prompts.Note.lane`). A request about one entity is a re-ask after invalid answers.
         llm: ``[llm]``.
+        room: Room for thought, on top of ``max_tokens``.
     """
     entities = by_entity(tasks)
     first = next(iter(entities.values()))
     note = first[0].spec.note
     text = note.template.request(*(task.spec.note.field for task in first), knowledge=note.knowledge)
+    cut_offs = max(task.cut_offs for task in tasks)
+    max_tokens = llm.max_tokens * len(tasks) * 2**cut_offs + room.tokens(cut_offs)
     if len(entities) == 1:
-        raised = 2 if any(task.raise_max_tokens for task in tasks) else 1
         return Request(
             messages=request_messages(tasks),
             schema=text.schema,
             subjects=(_subject(first),),
-            max_tokens=llm.max_tokens * len(tasks) * raised,
+            max_tokens=max_tokens,
             **_sampling(llm, note.sample),
         )
     return Request(
@@ -62,7 +65,7 @@ def entity_request(tasks: Sequence[EntityTask], llm: LLMConfig) -> Request:
         schema_name="profiles",
         subjects=tuple(_subject(own) for own in entities.values()),
         grouped=True,
-        max_tokens=llm.max_tokens * len(tasks),
+        max_tokens=max_tokens,
         **_sampling(llm, note.sample),
     )
 
@@ -78,6 +81,7 @@ def _sampling(llm: LLMConfig, sample: int) -> dict[str, Any]:
         "model": llm.model,
         "temperature": llm.temperature,
         "top_p": llm.top_p,
+        "reasoning_effort": llm.reasoning_effort,
         # With one seed for all, the samples of a note would be alike.
         "seed": None if llm.seed is None else llm.seed + sample - 1,
         "timeout": llm.timeout,

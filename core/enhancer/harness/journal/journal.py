@@ -123,7 +123,7 @@ class ObservedUsage(NamedTuple):
     longest_thought: int = 0
     """Most tokens of thought in an answer that was not cut off."""
     longest_cut_thought: int = 0
-    """Most tokens of thought in an answer that was cut off."""
+    """Most tokens of thought in an answer that was cut off and is mostly thought."""
 
 
 class Spending(NamedTuple):
@@ -375,7 +375,8 @@ class Journal:
         mean = completion / calls if calls else math.inf
         lost, lost_reasoning, longest_cut = self._read(
             "SELECT sum(iif(completion_tokens > ?, completion_tokens, 0)),"  # noqa: S608 - constants
-            " sum(iif(completion_tokens > ?, reasoning_tokens, 0)), max(reasoning_tokens)"
+            " sum(iif(completion_tokens > ?, reasoning_tokens, 0)),"
+            " max(iif(2 * reasoning_tokens >= completion_tokens, reasoning_tokens, 0))"
             f" FROM completions WHERE {condition} AND finish_reason = 'length'",
             [mean, mean, *parameters],
         )[0]

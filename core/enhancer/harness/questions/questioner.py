@@ -15,6 +15,7 @@ from enhancer.errors import AuthenticationError, ProviderError, RequestError, St
 from enhancer.harness.answers.parse import InvalidAnswerError
 from enhancer.harness.calls.caller import StoppedError
 from enhancer.harness.calls.retry import is_transient
+from enhancer.harness.calls.thought_room import cut_off_reason, is_last_cut_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Key
     from enhancer.harness.calls.caller import Caller
     from enhancer.harness.calls.gate import Gate
+    from enhancer.harness.calls.thought_room import ThoughtRoom
     from enhancer.harness.journal.completion_writer import PaidAnswer
     from enhancer.harness.journal.journal import Journal
     from enhancer.harness.questions.form import Question
@@ -49,8 +51,8 @@ class QuestionState:
     answers: int = 0
     """Number of answers received."""
     invalid: int = 0
-    truncated: bool = False
-    """Whether an answer was cut off, so that the next request allows more tokens."""
+    cut_offs: int = 0
+    """Number of answers that were cut off, after each of which the next request allows more tokens."""
     error: str = ""
     raw: str = ""
 
@@ -65,10 +67,10 @@ class QuestionState:
             self.answer = self.question.form.parse(paid.text)
         except InvalidAnswerError as error:
             self.error = str(error)
-            if paid.finish_reason == "length" and not self.truncated:
-                self.truncated = True
-                self.error = "the answer was cut off"
-                return "ask_again"
+            if paid.finish_reason == "length":
+                self.cut_offs += 1
+                self.error = cut_off_reason(paid)
+                return "failed" if is_last_cut_off(paid, self.cut_offs) else "ask_again"
             self.invalid += 1
             return "failed" if self.invalid > RE_ASKS else "ask_again"
         return "valid"
@@ -82,8 +84,8 @@ class QuestionState:
                 break
         return status
 
-    def request(self, llm: LLMConfig) -> Request:
-        """Build the next request."""
+    def request(self, llm: LLMConfig, room: ThoughtRoom) -> Request:
+        """Build the next request, with room for thought on top of that for the answer."""
         form = self.question.form
         messages = form.messages(self.question.text)
         if self.invalid:
@@ -100,7 +102,8 @@ class QuestionState:
             temperature=llm.temperature,
             top_p=llm.top_p,
             seed=llm.seed,
-            max_tokens=max(llm.max_tokens, form.max_tokens) * (2 if self.truncated else 1),
+            max_tokens=max(llm.max_tokens, form.max_tokens) * 2**self.cut_offs + room.tokens(self.cut_offs),
+            reasoning_effort=llm.reasoning_effort,
             subjects=(self.question.key,),
             timeout=llm.timeout,
         )
@@ -205,7 +208,7 @@ class Questioner:
         while True:
             try:
                 paid = await self._caller.call(
-                    state.request(self._llm),
+                    state.request(self._llm, self._caller.room),
                     hashes=(state.input_hash,),
                     ids=None,
                     attempt=state.answers + 1,
