@@ -157,6 +157,8 @@ class BatchRun(GenerationRun):
         while True:
             ended = moved = False
             if self._connection is not None:
+                if not first:  # the owner of an unfinished submission may have ended meanwhile
+                    await self._connection.submitter.resume()
                 ended, moved = await self._connection.collector.poll()
             if fresh or ended or deferred:
                 before, deferred = deferred, await self._round(first=first)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from enhancer.harness import clock
 from enhancer.harness.journal.completion_writer import PaidCall, chunks, marks, write_call
-from enhancer.harness.journal.owner_process import has_ended
+from enhancer.harness.journal.leases import LeaseWatch
 
 if TYPE_CHECKING:
     import sqlite3
@@ -152,6 +152,7 @@ class BatchJobLog:
         self._read = database.read
         self._owner = owner
         self._lease = lease
+        self._leases = LeaseWatch(lease)
 
     # -- submission -------------------------------------------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class BatchJobLog:
         return self._submit(lambda connection: _delete_job(connection, token))
 
     def take_over(self, endpoint: str) -> Future[list[BatchJob]]:
-        """Take over unfinished submissions of ended or expired owners. The future holds these jobs."""
+        """Take over unfinished submissions of other owners that have ended or expired. The future holds these jobs."""
 
         def operation(connection: sqlite3.Connection) -> list[BatchJob]:
             now = clock.lease_clock()
@@ -220,8 +221,12 @@ class BatchJobLog:
                 f"SELECT {_COLUMNS}, owner, expires FROM jobs WHERE state IN ('writing', 'ready') AND endpoint=?",  # noqa: S608
                 (endpoint,),
             ).fetchall()
+            ends: dict[str, float] = {}
+            for *_, owner, expires in rows:
+                ends[owner] = max(expires, ends.get(owner, expires))
+            held = self._leases.held(ends)
             for *columns, owner, expires in rows:
-                if owner != self._owner and now < expires <= now + 10 * self._lease and not has_ended(owner):
+                if owner == self._owner or (owner in held and expires > 0):  # 0: released by its owner
                     continue
                 job = BatchJob(*columns)
                 connection.execute(

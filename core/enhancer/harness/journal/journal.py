@@ -32,7 +32,8 @@ from enhancer.harness.journal import batch_jobs as jobs
 from enhancer.harness.journal.batch_jobs import BatchJobLog
 from enhancer.harness.journal.completion_writer import PaidAnswer, PaidCall, chunks, marks, storable, write_calls
 from enhancer.harness.journal.database import Database
-from enhancer.harness.journal.owner_process import has_ended, owner_name
+from enhancer.harness.journal.leases import LeaseWatch
+from enhancer.harness.journal.owner_process import owner_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -184,6 +185,7 @@ class Journal:
         )
         self._submit = self._database.submit
         self._read = self._database.read
+        self._leases = LeaseWatch(self.lease)
         self.batch_jobs = BatchJobLog(self._database, self.owner, self.lease)
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -239,21 +241,23 @@ class Journal:
     def claim(self, hashes: Sequence[str]) -> Future[set[str]]:
         """Claim input hashes. The future holds those that this run now owns.
 
-        Claims whose lease has expired, or whose process is known to have ended, are taken over. Input hashes in open
-        batch jobs cannot be claimed.
+        Claims whose owner no longer renews them, or whose process is known to have ended, are taken over. Input hashes
+        in open batch jobs cannot be claimed.
         """
         requested = list(dict.fromkeys(hashes))
 
         def operation(connection: sqlite3.Connection) -> set[str]:
             now = clock.lease_clock()
-            held = connection.execute(
-                "SELECT input_hash, owner, expires FROM claims"
-                " WHERE input_hash IN (SELECT value FROM json_each(?)) AND expires > ? AND expires <= ?",
-                # A lease that ends implausibly late was written before the machine was restarted.
-                (json.dumps(requested), now, now + 10 * self.lease),
+            found = connection.execute(
+                "SELECT input_hash, owner FROM claims WHERE input_hash IN (SELECT value FROM json_each(?))",
+                (json.dumps(requested),),
             ).fetchall()
-            ended = {owner: has_ended(owner) for owner in {row[1] for row in held}}
-            theirs = {hash_ for hash_, owner, _ in held if not ended[owner]}
+            ends = connection.execute(
+                "SELECT owner, max(expires) FROM claims WHERE owner IN (SELECT value FROM json_each(?)) GROUP BY owner",
+                (json.dumps(list({owner for _, owner in found})),),
+            ).fetchall()
+            held = self._leases.held(dict(ends))
+            theirs = {hash_ for hash_, owner in found if owner in held}
             theirs |= jobs.outstanding_among(connection, requested)
             ours = [hash_ for hash_ in requested if hash_ not in theirs]
             connection.execute(

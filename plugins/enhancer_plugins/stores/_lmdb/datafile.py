@@ -307,5 +307,8 @@ def error_code(error: Exception) -> int | None:
     code = getattr(error, "code", None) or getattr(error, "errno", None)
     if isinstance(code, int):
         return code
-    known = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+    known = (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG),
+        *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EAGAIN),
+    )
     return next((number for number in known if str(error).endswith(os.strerror(number))), None)

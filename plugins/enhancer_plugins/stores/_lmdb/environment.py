@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import logging
 import os
 import threading
 import time
@@ -29,8 +30,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 MEBIBYTE: Final = 1 << 20
 _READERS: Final = 512
+PATIENCE: float = 60.0
+"""Seconds to wait for a process of another container that has the same process id."""
 _ATTEMPTS: Final = 10
 """Attempts, 10 ms apart, while a file is shorter than its last transaction."""
 
@@ -229,7 +233,7 @@ class SharedEnvironment:
         with translate_errors(self.path):
             try:
                 datafile.reserve_lock_file(self.path)
-                environment = lmdb.open(str(self.path), **options)
+                environment = self._open_once_alone(options)
             except (lmdb.Error, OSError) as error:
                 if not _means_read_only(error):
                     raise
@@ -248,6 +252,31 @@ class SharedEnvironment:
             self._min_size = 2 * self._page_size
             self._needed = 0
             return environment
+
+    def _open_once_alone(self, options: dict[str, Any]) -> lmdb.Environment:
+        """Open the file once no process of another PID namespace that has the same process id uses it.
+
+        LMDB tells the processes in its table of readers apart by their ids, and in two containers they may be equal.
+        """
+        until = time.monotonic() + PATIENCE
+        told = False
+        while True:
+            try:
+                return lmdb.open(str(self.path), **options)
+            except (lmdb.Error, OSError) as error:
+                if not _is_taken(error):
+                    raise
+                if time.monotonic() > until:
+                    raise StoreError(
+                        f"{self.path} is in use in another container by a process that has the same id as this one"
+                        f" ({os.getpid()}), and LMDB cannot tell the two apart",
+                        hint="wait for it to end, let the containers share one PID namespace, or keep the features in"
+                        " a store of another kind",
+                    ) from None
+            if not told:
+                told = True
+                _log.warning("%s: waiting for another container, whose process has the same id as this one", self.path)
+            time.sleep(0.2)
 
     def _after_fork(self) -> None:
         """Reopen the file in a forked child, which must not use the environment of its parent."""
@@ -430,6 +459,11 @@ class Pinned:
         if self._transaction is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._transaction))
             self._transaction = None
+
+
+def _is_taken(error: Exception) -> bool:
+    """Check whether another process holds the lock of this process's id in the table of readers."""
+    return error_code(error) == errno.EAGAIN and "mdb_txn_begin" in str(error)
 
 
 def _means_read_only(error: Exception) -> bool:
