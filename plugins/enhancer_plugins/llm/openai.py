@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import re
-import zlib
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -28,6 +27,7 @@ from enhancer.errors import (
 )
 from enhancer_plugins.llm import _wire
 from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
+from enhancer_plugins.llm._post import Poster
 from enhancer_plugins.llm._prices import list_price
 
 if TYPE_CHECKING:
@@ -79,13 +79,19 @@ class OpenAI(LLMProvider):
         self._keeps_prefix = host == "openrouter.ai"
         self._official = host == "api.openai.com"
         self._key = os.environ.get(options.api_key_env, "").strip()
-        self._url = f"{self._base}/chat/completions"
         self._proxy = proxy_for(self._base)
         self._scrub = _wire.Scrubber([self._key, (urlsplit(self._proxy).password if self._proxy else None) or ""])
         self._schema: Mapping[str, Any] | None = None
         self._strict: Any = None
         self._constant: tuple[Mapping[str, Any] | None, tuple[object, ...], str] | None = None
-        self._headers = {**_HEADERS, **({"Authorization": f"Bearer {self._key}"} if self._key else {})}
+        self._poster = Poster(
+            f"{self._base}/chat/completions",
+            base=self._base,
+            headers={**_HEADERS, **({"Authorization": f"Bearer {self._key}"} if self._key else {})},
+            proxy=self._proxy,
+            scrub=self._scrub,
+            max_body=options.max_body,
+        )
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -123,7 +129,7 @@ class OpenAI(LLMProvider):
         payload = self._body(request)
         try:
             async with asyncio.timeout(request.timeout) as deadline:
-                status, headers, body = await self._post(payload)
+                status, headers, body = await self._poster.post(payload)
         except TimeoutError:
             if not deadline.expired():  # a timeout of the operating system, such as for the connection
                 raise ConnectionFailedError(f"{self._base} timed out while connecting") from None
@@ -150,6 +156,7 @@ class OpenAI(LLMProvider):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._poster.aclose()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -207,52 +214,6 @@ class OpenAI(LLMProvider):
         elif request.schema is not None and self._options.structured == "json_object":
             payload["response_format"] = {"type": "json_object"}
         return payload
-
-    async def _post(self, payload: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        aiohttp = _aiohttp()
-        session = self._open()
-        try:
-            # A redirect would send the API key to another host.
-            async with session.post(
-                self._url, data=payload, headers=self._headers, allow_redirects=False, proxy=self._proxy
-            ) as response:
-                received = response.headers  # case-insensitive
-                encoding = received.get("Content-Encoding", "")
-                return response.status, received, await self._read(response.content, encoding)
-        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            why = self._scrub(_wire.shorten(str(error))) or type(error).__name__
-            raise ConnectionFailedError(f"the connection to {self._base} failed: {why}") from None
-        except aiohttp.ClientError as error:
-            why = self._scrub(_wire.shorten(str(error))) or type(error).__name__
-            raise ServerError(f"{self._base} sent an invalid HTTP response: {why}") from None
-        except ValueError as error:
-            raise ServerError(
-                f"{self._base} sent a response that cannot be read: {self._scrub(_wire.shorten(str(error)))}"
-            ) from None
-
-    async def _read(self, content: aiohttp.StreamReader, encoding: str) -> bytes:
-        """Read and decompress the whole body, up to ``max_body`` bytes."""
-        limit = self._options.max_body
-        parts: list[bytes] = []
-        size = 0
-        async for part in content.iter_any():
-            size += len(part)
-            if size > limit:
-                raise ServerError(f"{self._base} sent a response of more than {limit:,} bytes")
-            parts.append(part)
-        body = b"".join(parts)
-        encoding = encoding.strip().lower()
-        if encoding in {"", "identity"}:
-            return body
-        if encoding not in {"gzip", "x-gzip", "deflate"}:
-            raise ServerError(f"{self._base} sent a response compressed by {encoding!r}, which was not requested")
-        try:
-            body = zlib.decompressobj(wbits=47 if "gzip" in encoding else 15).decompress(body, limit + 1)
-        except zlib.error:
-            raise ServerError(f"{self._base} sent a damaged compressed response") from None
-        if len(body) > limit:
-            raise ServerError(f"{self._base} sent a response of more than {limit:,} bytes, decompressed")
-        return body
 
     def _open(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
