@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def register_llm_providers(register: Register) -> None:
     """Register the LLM providers."""
     register("litellm", "enhancer_plugins.llm.litellm:LiteLLM", extra="openai", requires=("litellm",))
-    register("openai", "enhancer_plugins.llm.openai:OpenAI", extra="openai", requires=("aiohttp",))
+    register("openai", "enhancer_plugins.llm.openai:OpenAI", extra="openai", requires=("aiohttp", "pyreqwest"))
     register("replay", "enhancer_plugins.llm.replay:Replay")
 
 

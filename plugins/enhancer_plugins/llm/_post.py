@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import time
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 _IDLE_CONNECTIONS = 65_536
 """Connections kept open; the harness limits how many calls are in flight."""
+
+_LAST_BREATH = 0.1
+"""Seconds that the interpreter waits at its end for pyreqwest's thread."""
 
 
 class Reply(NamedTuple):
@@ -74,11 +79,11 @@ class Poster:
                 encoding = received.get("content-encoding", "")
                 body = await self._read(response.body_reader)
                 return Reply(response.status, received, self._decompressed(body, encoding))
-        except (failures.NetworkError, failures.RequestTimeoutError) as error:
-            raise ConnectionFailedError(f"the connection to {self._base} failed: {self._why(error)}") from None
         except failures.RequestError as error:
-            if _was_closed(error):
-                raise ConnectionFailedError(f"the connection to {self._base} failed: {self._why(error)}") from None
+            if isinstance(error, failures.NetworkError | failures.RequestTimeoutError) or _was_closed(error):
+                why = self._why(error)
+                message = f"the connection to {self._base} failed: {why}"
+                raise ConnectionFailedError(message, hint=_certificate_hint(why)) from None
             raise ServerError(f"{self._base} sent an invalid HTTP response: {self._why(error)}") from None
         except ValueError as error:
             why = self._scrub(_wire.shorten(str(error)))
@@ -131,6 +136,10 @@ class Poster:
         return self._client
 
     def _built(self) -> Any:
+        # pyreqwest 0.15.1: its thread may still let go of the last answer when the event loop has gone on.
+        # An interpreter that ends in this instant is aborted, with exit code 134 in place of the command's own.
+        atexit.unregister(_wait_for_thread)
+        atexit.register(_wait_for_thread)
         try:
             from pyreqwest.client import ClientBuilder
             from pyreqwest.proxy import ProxyBuilder
@@ -142,6 +151,21 @@ class Poster:
         builder = builder.gzip(False).deflate(False).brotli(False).zstd(False).pool_max_idle_per_host(_IDLE_CONNECTIONS)
         builder = builder.no_proxy() if self._proxy is None else builder.proxy(ProxyBuilder.all(self._proxy))
         return builder.build()
+
+
+def _wait_for_thread() -> None:
+    time.sleep(_LAST_BREATH)
+
+
+def _certificate_hint(why: str) -> str | None:
+    if "CaUsedAsEndEntity" in why:
+        return (
+            "the server shows the certificate of an authority (openssl's default for a self-signed one): let that issue"
+            " another to the server, with basicConstraints=CA:FALSE, and set SSL_CERT_FILE to the authority's"
+        )
+    if "certificate" in why:
+        return "if the server's certificate is from an authority of your own, set SSL_CERT_FILE to its certificate"
+    return None
 
 
 def _was_closed(error: Any) -> bool:

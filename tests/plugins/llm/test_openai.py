@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import tracemalloc
 
 import pytest
@@ -300,3 +302,21 @@ def test_how_the_schema_is_asked_for_is_in_the_cache_key_only_where_it_is_not_th
     assert sampling() == sampling(structured="json_schema") == {}, "older keys hold"
     assert sampling(structured="none") == {"structured": "none"}
     assert sampling(structured="json_object", max_body=10_000) == {"structured": "json_object"}
+
+
+def test_a_process_may_end_right_after_its_last_answer(llm_server):
+    code = f"""
+import asyncio
+from enhancer.contracts import Context, Message, Request
+from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
+
+async def ask():
+    provider = OpenAI(OpenAIOptions(api_base={llm_server.url!r}), Context())
+    request = Request(messages=(Message("user", "hi"),), model="m")
+    await asyncio.gather(*(provider.complete(request) for _ in range(8)))
+    await provider.aclose()
+
+asyncio.run(ask())
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
