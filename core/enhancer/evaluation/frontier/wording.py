@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from enhancer.config.inputs import PROFILE, TEXT
-from enhancer.evaluation.frontier.ladder import NOTHING
+from enhancer.config.inputs import PROFILE, TEXT, is_closed_version, note_of
+from enhancer.evaluation.frontier.ladder import NOTHING, ONE_TEXT
 from enhancer.evaluation.judging.formatting import format_number, metric_label
 from enhancer.evaluation.judging.wording import MINUS, enumerate_words
 
@@ -70,7 +70,7 @@ def describe(rung: Rung) -> str:
     """
     if rung.name == TEXT:
         return "raw text"
-    texts = rung.generated
+    texts = tuple(map(note_of, rung.generated))
     if not texts:
         return rung.name
     if texts == (PROFILE,):
@@ -82,7 +82,12 @@ def describe(rung: Rung) -> str:
     else:
         others = len([text for text in texts if text != PROFILE])
         what = f"the {others} notes" + (" and the profile" if PROFILE in texts else "")
-        what += " as one text" if len(rung.inputs) == 1 or any("+" in name for name in rung.inputs) else ""
+    if len(texts) > 1 and any("+" in name for name in rung.inputs):
+        what += f" {ONE_TEXT}"
+    if any(map(is_closed_version, rung.generated)):
+        what += ", closed"
+    if rung.reviews:
+        what += ", made from reviews"
     if rung.kept is None:
         return what
     which = {"rarest": "the rarest ", "commonest": "the commonest ", "random": "a random "}[rung.kept.order]

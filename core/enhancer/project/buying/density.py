@@ -15,7 +15,7 @@ from enhancer.evaluation import Arm, Views, Workers
 from enhancer.evaluation.diagnosing.agreement import interaction_columns, measure_agreement
 from enhancer.evaluation.executor import Executor, check_arms
 from enhancer.evaluation.frontier.density import measure_density
-from enhancer.evaluation.frontier.ladder import NOTHING, Rung, make_ladder
+from enhancer.evaluation.frontier.ladder import NOTHING, ONE_TEXT, Rung, make_ladder
 from enhancer.evaluation.frontier.prices import Cost, CostTable
 from enhancer.evaluation.frontier.read_once import read_once
 from enhancer.evaluation.measuring.split_facts import split_facts
@@ -26,12 +26,14 @@ from enhancer.project.buying.remembered import remember
 from enhancer.project.parts import ProjectParts
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.run_setup import arm_trial, epoch_hook, experiment_over, require_fitting_task, run_cache
+from enhancer.prompts import Template, bundled_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from enhancer.config import Settings
+    from enhancer.config.inputs import Input
     from enhancer.contracts.record import Kind
     from enhancer.evaluation import Experiment
     from enhancer.evaluation.frontier.density import Density
@@ -62,7 +64,14 @@ def density(
     available, stale = _available(parts)
     notes = _most_telling_first(parts, [name for name in settings.notes("item") if name in available])
     notes += [name for name in settings.notes("item") if name not in notes]
-    ladder = make_ladder(available, notes, configured=settings.inputs, shares=shares, orders=orders)
+    ladder = make_ladder(
+        available,
+        notes,
+        configured=settings.inputs,
+        reviews=_from_reviews(parts, available),
+        shares=shares,
+        orders=orders,
+    )
     ladder = replace(ladder, left_out={**ladder.left_out, **stale})
     if len(ladder.rungs) < 2:
         raise StoreError("the store has no vectors of items", hint="run `enhancer generate` first")
@@ -128,7 +137,7 @@ def _facts(parts: ProjectParts, arm: Arm) -> dict[str, Any]:
 
 def _missing(parts: ProjectParts, ladder: Ladder) -> dict[str, Any] | None:
     """Return what `enhancer generate` would write and what that costs, if texts are missing; None otherwise."""
-    if not ladder.left_out:
+    if not {*ladder.left_out} - {ONE_TEXT}:
         return None
     try:
         plan = parts.pipeline.plan()
@@ -171,6 +180,27 @@ def _available(parts: ProjectParts) -> tuple[list[str], dict[str, str]]:
                 "only %s of %s items have %r: its rungs are measured on these", f"{count:,}", f"{n_items:,}", text
             )
     return available, stale
+
+
+def _from_reviews(parts: ProjectParts, available: Sequence[Input]) -> set[Input]:
+    """Return the stored notes that were made from reviews, by the template that their records name."""
+    showing: dict[str, bool] = {}
+    try:
+        spec = parts.pipeline.spec("item")
+    except EnhancerError as error:  # such as a template that is gone: notes are told by bundled ones alone
+        _log.info("which notes are made from reviews is not known for sure: %s", error)
+        spec = None
+    for one in () if spec is None else spec.notes:
+        showing[one.note.template.name] = "reviews" in one.note.template.context_names
+    found = set()
+    for name in available:
+        first = next(iter(parts.read_store.scan(kind="item", aspect=aspect_of(name))), None)
+        template = "" if first is None else first.prompt_version.partition("@")[0]
+        if template in bundled_names() and template not in showing:
+            showing[template] = "reviews" in Template.load(template).context_names
+        if showing.get(template):
+            found.add(name)
+    return found
 
 
 def _most_telling_first(parts: ProjectParts, notes: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from enhancer.evaluation.frontier.density import measure_density
 from enhancer.evaluation.frontier.ladder import make_ladder
 from enhancer.evaluation.frontier.prices import Cost
 from enhancer.evaluation.frontier.shares import CatalogueShare, without_unbought
+from enhancer.evaluation.frontier.wording import describe
 
 INPUTS = ("text", "plot", "mood")
 
@@ -102,6 +103,7 @@ def test_the_ladder_has_every_rung_and_names_what_is_left_out():
     assert {rung.inputs for rung in ladder.rungs if rung.kept is not None} == {("text", "plot", "mood")}
     assert sum(rung.kept is not None for rung in ladder.rungs) == 9
     assert list(ladder.left_out) == ["making"]
+    assert "as one text" in make_ladder(["text", "plot", "mood"], ["plot", "mood"]).left_out
     assert ladder.richest.name == "everything"
 
 
@@ -111,3 +113,44 @@ def test_without_notes_a_ladder_has_shares_of_the_profile_and_what_is_configured
     assert list(ladder.left_out) == ["text"]
     meant = make_ladder(["text", "plot", "mood"], ["plot", "mood"], configured=("mean(text,plot,mood)",), shares=())
     assert meant.rungs[-1].name == "configured"
+
+
+def rungs_of(available, notes, **more):
+    ladder = make_ladder(available, notes, shares=(), **more)
+    return {rung.name: rung.inputs for rung in ladder.rungs}, ladder
+
+
+def test_long_texts_and_notes_of_other_configurations_are_rungs_where_they_are_stored():
+    stored = ["text", "plot", "mood", "text+plot+mood", "plot+making", "making", "profile"]
+    rungs, _ = rungs_of(stored, ["plot", "mood"])
+    assert rungs["as one text"] == ("text+plot+mood",)
+    assert rungs["plot + making, as one text"] == ("text", "plot+making")
+    assert rungs["making"] == ("text", "making")
+    assert rungs["2 notes"] == ("text", "plot", "mood"), "notes that are not configured are not counted"
+
+
+def test_notes_from_reviews_are_told_apart_from_others():
+    rungs, ladder = rungs_of(
+        ["text", "plot", "mood", "praise", "blame"], ["plot", "praise", "mood", "blame"], reviews=["praise", "blame"]
+    )
+    assert rungs["praise (reviews)"] == ("text", "praise")
+    assert rungs["2 notes"] == ("text", "plot", "mood")
+    assert rungs["reviews"] == ("text", "praise", "blame")
+    assert rungs["everything"] == ladder.richest.inputs == ("text", "plot", "praise", "mood", "blame")
+    words = {rung.name: describe(rung) for rung in ladder.rungs}
+    assert words["praise (reviews)"] == "the note 'praise', made from reviews"
+    assert words["reviews"] == "the notes 'praise' and 'blame', made from reviews"
+    only, _ = rungs_of(["text", "praise", "blame"], ["praise", "blame"], reviews=["praise", "blame"])
+    assert "reviews" not in only
+    assert only["2 notes"] == ("text", "praise", "blame")
+    assert list(rungs_of(["profile"], ["profile"], reviews=["profile"])[0]) == ["nothing", "profile (reviews)"]
+
+
+def test_closed_versions_are_a_rung_of_their_own():
+    stored = ["text", "plot", "mood", "plot:closed", "mood:closed", "plot+mood", "plot:closed+mood:closed"]
+    rungs, ladder = rungs_of(stored, ["plot", "mood"])
+    assert rungs["2 notes, closed"] == ("text", "plot:closed", "mood:closed")
+    assert rungs["as one text, closed"] == ("text", "plot:closed+mood:closed")
+    assert len(rungs) == 8
+    assert describe(ladder.rungs[-1]) == "the notes 'plot' and 'mood' as one text, closed"
+    assert "2 notes, closed" not in rungs_of(["text", "plot", "mood", "plot:closed"], ["plot", "mood"])[0]
