@@ -76,7 +76,7 @@ def test_fences_and_prose_are_tolerated(text: str) -> None:
         ("{x} " * 150 + TEXT, "too many braces"),
         (TEXT + " {x}" * 150, "too many braces"),
         (f"```json\n{TEXT}\n```\n```json\n{TEXT}\n```", "more than one"),
-        ('{"a": "\t"}', "not valid"),
+        ('{"a": "\x0b"}', "not valid"),
         ('{"a": 01}', "not valid"),
         ('{"a": 1e400, "b": -1e400}', "out of range"),
     ],
@@ -141,7 +141,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
-def test_what_is_read_stood_there_as_strict_json(text: str) -> None:
+def test_what_is_read_stood_there_as_json(text: str) -> None:
     try:
         found = parse_object(text)
     except InvalidAnswerError:
@@ -154,7 +154,7 @@ def test_what_is_read_stood_there_as_strict_json(text: str) -> None:
 
 def _reads_as(text: str, value: Any) -> bool:
     try:
-        return bool(json.loads(text) == value)
+        return bool(json.loads(text, strict=False) == value)
     except ValueError:
         return False
 
@@ -234,6 +234,59 @@ def test_an_echo_is_none_the_less_for_being_short_or_introduced(
 ) -> None:
     with pytest.raises(InvalidAnswerError, match="word for word"):
         validator.validate({**GOOD, "profile": profile}, f"<data>\n{asked}\n</data>")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"profile": "two sentences, short, lower-case"},
+        {"profile": "Two sentences: themes, mood, and who would love it."},
+        {"tags": ["tag", "tag"]},
+        {"tags": ["tag"]},
+        {"tags": ["Tag1", "tag 2", "tag-3"]},
+    ],
+)
+def test_the_example_of_the_prompt_is_no_profile(validator: AnswerValidator, change: dict[str, Any]) -> None:
+    with pytest.raises(InvalidAnswerError, match="repeats the example of the prompt"):
+        validator.validate({**GOOD, **change}, PROMPT)
+    validator.validate({**GOOD, **change}, PROMPT, earlier_rules=True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {
+            "profile": "Two sentences could never hold this saga of a family of vintners; yet those who love wine will try."
+        },
+        {"tags": ["tag", "children-play"]},
+        {"tags": ["short", "lower-case"]},
+    ],
+)
+def test_words_of_the_example_are_no_echo_of_it(validator: AnswerValidator, change: dict[str, Any]) -> None:
+    validator.validate({**GOOD, **change}, PROMPT)
+
+
+def test_an_example_with_real_tags_leaves_them_free() -> None:
+    own = AnswerValidator(
+        PROFILE_SCHEMA, 'Answer like this: {"profile": "A tale.", "tags": ["dark", "slow", "sea"]} {oh'
+    )
+    own.validate({**GOOD, "tags": ["slow", "dark"]}, PROMPT)
+    with pytest.raises(InvalidAnswerError, match="repeats the example"):
+        own.validate({**GOOD, "tags": ["dark", "slow", "sea"]}, PROMPT)
+
+
+def test_multiples_of_decimals_are_exact() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"profile": {"type": "string"}, "stars": {"type": "number", "multipleOf": 0.1}},
+    }
+    judge = AnswerValidator(schema, "")
+    for n in range(101):
+        judge.validate_text(f'{{"profile": "five stars, or so", "stars": {n // 10}.{n % 10}}}', "")
+        judge.validate_text(f'{{"profile": "five stars, or so", "stars": {n / 10!r}}}', "")
+    for wrong in ("0.05", "9.99", "1e-9", "0.30000000000000004"):
+        with pytest.raises(InvalidAnswerError, match=r"not a multiple of 0\.1"):
+            judge.validate_text(f'{{"profile": "five stars, or so", "stars": {wrong}}}', "")
 
 
 def test_missing_keys_are_named(validator: AnswerValidator) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable
 from typing import Any
 
@@ -171,3 +173,46 @@ def test_a_batch_is_sorted_out_by_id(
     assert report.generated == 6
     for record in bench.stored().values():
         assert record.profile == profile_of(f"number {record.id}")["profile"]
+
+
+UNFINISHED = '<think>Maybe {"profile": "a mere draft of a film", "tags": ["draft"]} but'
+
+
+@pytest.mark.parametrize("reason", ["stop", "length", "MAX_TOKENS"])
+@pytest.mark.parametrize("mark", ["<think>", "<|channel>thought\n", "<|channel|>analysis<|message|>", ""])
+def test_an_unfinished_thought_is_never_a_profile(
+    bench: GenerationProject, llm_server: LoopbackServer, mark: str, reason: str
+) -> None:
+    if not mark and reason == "stop":
+        pytest.skip("without tags, only the cut tells that it was a thought")
+    bench.rows = entities(2)
+    unfinished = Behaviour(answer=UNFINISHED.replace("<think>", mark), finish_reason=reason)
+    llm_server.script.choose = lambda _, b: unfinished if "film 1" in json.dumps(b) else None
+    report = bench.generate()
+    complete(bench, report)
+    assert (report.generated, report.quarantined) == (1, 1)
+    again = [b["messages"] for b in llm_server.bodies if len(b["messages"]) == 4]
+    assert mark == "" or all(messages[2]["content"] == "{}" for messages in again), "no thought is shown"
+
+
+def test_answers_that_an_earlier_release_has_judged_stay_as_they_were(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.rows = entities(1)
+    echo = {"profile": "two sentences, short, lower-case", "tags": ["tag", "tag"]}
+    llm_server.script.default = returns(f"<think>{json.dumps(echo)}")
+    bench.generate()
+    assert llm_server.count == 3
+    assert set(bench.stored()) == set()
+    with contextlib.closing(sqlite3.connect(bench.store.directory / "journal.sqlite")) as journal:
+        journal.execute("DELETE FROM quarantine")
+        journal.execute("UPDATE answers SET void = completion > 1")
+        journal.execute("DROP TABLE rules")
+        journal.execute("PRAGMA user_version = 2")
+        journal.commit()
+    report = bench.generate()
+    assert (report.cached, report.requests, llm_server.count) == (1, 0, 3)
+    assert bench.stored()["0"].profile == echo["profile"]
+    bench.rows = entities(2)
+    llm_server.script.default = returns(f"<think>{json.dumps(echo)}")
+    assert bench.generate().quarantined == 1, "new answers are judged by the rules of today"

@@ -6,12 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
-from referencing import Registry
-
 from enhancer.contracts.record import CONFIDENCES
+from enhancer.harness.answers.exact_schema import schema_validator
 from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
 from enhancer.harness.answers.plain_schema import compile_plain_schema
+from enhancer.harness.answers.prompt_example import PromptExample
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,10 +51,10 @@ class AnswerValidator:
     def __init__(self, schema: Mapping[str, Any], system: str, field: str | None = None) -> None:
         self._field = field
         self._keeps_confidence = _CONFIDENCE in schema.get("properties", {})
-        # With an empty registry, a reference to another document is an error instead of a download.
-        self._validator = Draft202012Validator(dict(schema), registry=Registry())
+        self._validator = schema_validator(schema)
         self._is_surely_valid = compile_plain_schema(schema) or _never
         self._system = _plain(system)
+        self._example = PromptExample(system)
 
     @classmethod
     def of(cls, note: Note) -> AnswerValidator:
@@ -65,20 +64,22 @@ class AnswerValidator:
             return cls(note.template.schema, note.text.system)
         return cls(part, note.text.system, note.field)
 
-    def validate_text(self, text: str, prompt: str) -> Answer:
-        """Parse and validate the answer about one entity.
+    def validate_text(self, text: str, prompt: str, *, cut_off: bool = False, earlier_rules: bool = False) -> Answer:
+        """Parse and validate the answer about one entity; see :func:`~enhancer.harness.answers.parse.parse_object`.
 
         Raises:
             InvalidAnswerError: The answer is not valid. The message is for the model.
         """
-        return self.validate(parse_object(text), prompt)
+        value = parse_object(text, cut_off=cut_off, earlier_rules=earlier_rules)
+        return self.validate(value, prompt, earlier_rules=earlier_rules)
 
-    def validate(self, value: Mapping[str, Any], prompt: str) -> Answer:
+    def validate(self, value: Mapping[str, Any], prompt: str, *, earlier_rules: bool = False) -> Answer:
         """Validate a parsed answer.
 
         Args:
             value: The JSON object.
             prompt: Rendered user text that it answers.
+            earlier_rules: Whether to judge as releases up to 0.5 did, which accepted the example of the prompt.
 
         Raises:
             InvalidAnswerError: The answer is not valid. The message is for the model.
@@ -103,6 +104,8 @@ class AnswerValidator:
             if _UNSAFE.search(text):
                 raise InvalidAnswerError(f"{key!r} holds a control character or half a Unicode character")
         self._refuse_echo(name, profile, prompt)
+        if not earlier_rules:
+            self._refuse_example(name, profile, tags)
         return Answer(profile, tuple(tag.strip() for tag in tags if tag.strip()), confidence)
 
     def _refuse_echo(self, name: str, profile: str, prompt: str) -> None:
@@ -121,6 +124,12 @@ class AnswerValidator:
         opening = self._system[:_ECHO_LENGTH]
         if len(opening) >= _ECHO_LENGTH and opening in plain:
             raise InvalidAnswerError(f"{name!r} repeats the instructions; write a {kind}")
+
+    def _refuse_example(self, name: str, profile: str, tags: Sequence[str]) -> None:
+        if self._example.has_text(name, profile):
+            raise InvalidAnswerError(f"{name!r} repeats the example of the prompt; write one about the data")
+        if tags and self._example.has_tags(tags):
+            raise InvalidAnswerError("'tags' repeats the example of the prompt; give tags of your own")
 
 
 def _confidence(value: object) -> Confidence:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from enhancer.contracts.llm import Message
 from enhancer.harness.answers.group_reply import GroupReply, match_group_reply
 from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
+from enhancer.harness.answers.thought import without_thought
 from enhancer.harness.answers.usage import EntityUsage, token_share
 from enhancer.harness.calls.thought_room import cut_off_reason, is_last_cut_off
 
@@ -134,7 +135,8 @@ class EntityTask:
             return self._validate_single(paid)
         note = self.spec.note
         try:
-            reply = _match(paid.text, tuple(dict.fromkeys(paid.ids)), None if note.template.aspects else note.field)
+            field = None if note.template.aspects else note.field
+            reply = _match(paid.text, tuple(dict.fromkeys(paid.ids)), field, _is_cut_off(paid), paid.earlier_rules)
         except InvalidAnswerError as error:
             # The reply as a whole is not valid: the group is split, and no entity has an invalid answer.
             raise _NotInReplyError from error
@@ -146,7 +148,7 @@ class EntityTask:
             raise _NotInReplyError
         element = reply.found[id_]
         try:
-            return self.spec.validator.validate(element, self.prompt)
+            return self.spec.validator.validate(element, self.prompt, earlier_rules=paid.earlier_rules)
         except InvalidAnswerError:
             self.raw = self._own_part(element)
             raise
@@ -154,10 +156,12 @@ class EntityTask:
     def _validate_single(self, paid: PaidAnswer) -> Answer:
         self.raw = paid.text
         if paid.notes == 1:
-            return self.spec.validator.validate_text(paid.text, self.prompt)
-        value = _parse(paid.text)
+            return self.spec.validator.validate_text(
+                paid.text, self.prompt, cut_off=_is_cut_off(paid), earlier_rules=paid.earlier_rules
+            )
+        value = _parse(paid.text, _is_cut_off(paid), paid.earlier_rules)
         self.raw = self._own_part(value)
-        return self.spec.validator.validate(value, self.prompt)
+        return self.spec.validator.validate(value, self.prompt, earlier_rules=paid.earlier_rules)
 
     def _own_part(self, value: Mapping[str, Any]) -> str:
         """Return what an answer says about this note, as JSON: a re-ask shows it without the notes that are valid."""
@@ -200,9 +204,9 @@ def request_messages(tasks: Sequence[EntityTask]) -> tuple[Message, ...]:
 
 
 def _shown(answers: Sequence[str]) -> str:
-    """Return the invalid answers as one: the only one, or the object of their parts."""
+    """Return the invalid answers as one, without thoughts: the only one, or the object of their parts."""
     if len(set(answers)) == 1:
-        return answers[0]
+        return (without_thought(answers[0]) or "").strip()
     whole: dict[str, Any] = {}
     for answer in answers:
         try:
@@ -212,13 +216,23 @@ def _shown(answers: Sequence[str]) -> str:
     return json.dumps(whole)
 
 
+def _is_cut_off(paid: PaidAnswer) -> bool:
+    return paid.finish_reason == "length"
+
+
 @lru_cache(maxsize=64)
-def _match(text: str, ids: tuple[str, ...], field: str | None) -> GroupReply:
+def _match(
+    text: str,
+    ids: tuple[str, ...],
+    field: str | None,
+    cut_off: bool,
+    earlier_rules: bool,
+) -> GroupReply:
     """Match a reply. Cached, because all notes of a group read the same reply."""
-    return match_group_reply(text, ids, field)
+    return match_group_reply(text, ids, field, cut_off=cut_off, earlier_rules=earlier_rules)
 
 
 @lru_cache(maxsize=64)
-def _parse(text: str) -> dict[str, Any]:
+def _parse(text: str, cut_off: bool = False, earlier_rules: bool = False) -> dict[str, Any]:
     """Parse an answer. Cached, because all notes of an entity read the same answer."""
-    return parse_object(text)
+    return parse_object(text, cut_off=cut_off, earlier_rules=earlier_rules)

@@ -23,7 +23,14 @@ class GroupReply:
     """Ids without a usable element."""
 
 
-def match_group_reply(text: str, ids: Sequence[str], field: str | None = "profile") -> GroupReply:
+def match_group_reply(
+    text: str,
+    ids: Sequence[str],
+    field: str | None = "profile",
+    *,
+    cut_off: bool = False,
+    earlier_rules: bool = False,
+) -> GroupReply:
     """Match the elements of a reply to the requested ids.
 
     Elements may be in any order. An id that became a number is accepted if it can mean only one requested id. Elements
@@ -35,11 +42,13 @@ def match_group_reply(text: str, ids: Sequence[str], field: str | None = "profil
         text: The reply.
         ids: The requested ids, without duplicates.
         field: Key of the profile; None if an element holds several notes, which are then compared together.
+        cut_off: See :func:`~enhancer.harness.answers.parse.parse_object`.
+        earlier_rules: See :func:`~enhancer.harness.answers.parse.parse_object`.
 
     Raises:
         InvalidAnswerError: The reply as a whole is not valid.
     """
-    reply = parse_object(text)
+    reply = parse_object(text, cut_off=cut_off, earlier_rules=earlier_rules)
     elements = reply.get("items")
     if not isinstance(elements, list):
         raise InvalidAnswerError("the object must have one key, 'items', that holds a list")

@@ -33,6 +33,8 @@ class PaidAnswer(NamedTuple):
     """Number of notes that the call asked for, over all entities."""
     reasoning_tokens: int | None = None
     """Part of the completion tokens that went into thought, for the whole call; None if unknown."""
+    earlier_rules: bool = False
+    """Whether a release up to 0.5 has judged it, so that it is judged by the same rules again."""
 
 
 class PaidCall(NamedTuple):

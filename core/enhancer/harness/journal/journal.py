@@ -9,6 +9,7 @@ Tables::
     completions   one row per paid call: raw text, tokens, cost, model, template, time
     answers       the notes (by input hash) that each completion answers: a profile, or an aspect of an entity
     quarantine    notes without a valid answer, with the reason and the raw text
+    rules         the last completion that releases up to 0.5 have judged
     claims        the run that is working on an input hash, so that two processes do not pay twice
     jobs          batch jobs, from before their creation until their results are collected
     job_requests  requests of these jobs that are open or have no answer
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 JOURNAL_FILE_NAME = "journal.sqlite"
 """Name of the file in the folder of the store."""
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 LEASE_SECONDS = 60.0
 """Default lease of a claim in seconds."""
 _APPLICATION_ID = 0x656E686A  # "enhj"
@@ -89,10 +90,14 @@ CREATE TABLE claims (
   expires REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+_RULES = """
+CREATE TABLE rules (earlier INTEGER NOT NULL) STRICT;
+INSERT INTO rules SELECT coalesce(max(id), 0) FROM completions;
+"""
 # The column `entities` counts the hashes of a call, of which an entity has several if several notes were asked for.
 _ENTITIES = "CASE WHEN ids IS NULL THEN 1 ELSE (SELECT count(DISTINCT value) FROM json_each(ids)) END"
 _ADD_REASONING = "ALTER TABLE completions ADD COLUMN reasoning_tokens INTEGER"
-_TABLES = frozenset({"completions", "answers", "quarantine", "claims"})
+_TABLES = frozenset({"completions", "answers", "quarantine", "claims", "rules"})
 
 
 class Quarantined(NamedTuple):
@@ -177,15 +182,16 @@ class Journal:
         self.lease = lease
         self._database = Database(
             self.path,
-            _SCHEMA + jobs.SCHEMA,
+            _SCHEMA + _RULES + jobs.SCHEMA,
             application_id=_APPLICATION_ID,
             version=SCHEMA_VERSION,
             tables=_TABLES | jobs.TABLES,
-            migrations={1: jobs.SCHEMA, 2: _ADD_REASONING},
+            migrations={1: jobs.SCHEMA, 2: _ADD_REASONING, 3: _RULES},
         )
         self._submit = self._database.submit
         self._read = self._database.read
         self._leases = LeaseWatch(self.lease)
+        self._earlier_rules: int = self._read("SELECT max(earlier) FROM rules", ())[0][0] or 0
         self.batch_jobs = BatchJobLog(self._database, self.owner, self.lease)
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -309,7 +315,9 @@ class Journal:
             )
             for row in rows:
                 ids = None if row[3] is None else tuple(json.loads(row[3]))
-                found.setdefault(row[0], []).append(PaidAnswer(row[1], row[2], ids, *row[4:]))
+                found.setdefault(row[0], []).append(
+                    PaidAnswer(row[1], row[2], ids, *row[4:], earlier_rules=row[1] <= self._earlier_rules)
+                )
         return found
 
     def quarantined(self, kind: str, ids: Sequence[str], aspect: str = "") -> dict[str, Quarantined]:

@@ -6,11 +6,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
-from referencing import Registry
 
 from enhancer.contracts.llm import Message
+from enhancer.harness.answers.exact_schema import schema_validator
 from enhancer.harness.answers.parse import InvalidAnswerError, parse_object
 
 if TYPE_CHECKING:
@@ -44,8 +43,7 @@ class Form:
         self.schema = schema
         self.answer_tokens = answer_tokens
         self.max_tokens = max_tokens
-        # With an empty registry, a reference to another document is an error instead of a download.
-        self._validator = Draft202012Validator(dict(schema), registry=Registry())
+        self._validator = schema_validator(schema)
         content = {"system": self.system, "schema": schema, "max_tokens": max_tokens}
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         self.fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
@@ -55,13 +53,13 @@ class Form:
         """Return the messages of a question."""
         return Message("system", self.system), Message("user", text)
 
-    def parse(self, text: str) -> dict[str, Any]:
-        """Parse and validate an answer.
+    def parse(self, text: str, *, cut_off: bool = False, earlier_rules: bool = False) -> dict[str, Any]:
+        """Parse and validate an answer; see :func:`~enhancer.harness.answers.parse.parse_object`.
 
         Raises:
             InvalidAnswerError: The answer does not fit the schema. The message is for the model.
         """
-        answer = parse_object(text)
+        answer = parse_object(text, cut_off=cut_off, earlier_rules=earlier_rules)
         error = best_match(self._validator.iter_errors(answer))
         if error is not None:
             path = ".".join(map(str, error.absolute_path)) or "the object"

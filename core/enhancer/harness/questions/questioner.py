@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from enhancer.contracts.llm import Message, Request
 from enhancer.errors import AuthenticationError, ProviderError, RequestError, StoreError
 from enhancer.harness.answers.parse import InvalidAnswerError
+from enhancer.harness.answers.thought import without_thought
 from enhancer.harness.calls.caller import StoppedError
 from enhancer.harness.calls.retry import is_transient
 from enhancer.harness.calls.thought_room import cut_off_reason, is_last_cut_off
@@ -64,10 +65,11 @@ class QuestionState:
             self.error = "the model refused" if paid.finish_reason == "refusal" else "stopped by a content filter"
             return "failed"
         try:
-            self.answer = self.question.form.parse(paid.text)
+            cut_off = paid.finish_reason == "length"
+            self.answer = self.question.form.parse(paid.text, cut_off=cut_off, earlier_rules=paid.earlier_rules)
         except InvalidAnswerError as error:
             self.error = str(error)
-            if paid.finish_reason == "length":
+            if cut_off:
                 self.cut_offs += 1
                 self.error = cut_off_reason(paid)
                 return "failed" if is_last_cut_off(paid, self.cut_offs) else "ask_again"
@@ -93,7 +95,8 @@ class QuestionState:
                 f"That answer cannot be used: {self.error}. Answer again, with one JSON object that fits the schema and"
                 " nothing else."
             )
-            messages = (*messages, Message("assistant", self.raw[:_MAX_SHOWN] or "{}"), Message("user", again))
+            shown = (without_thought(self.raw) or "").strip()[:_MAX_SHOWN]
+            messages = (*messages, Message("assistant", shown or "{}"), Message("user", again))
         return Request(
             messages=messages,
             model=llm.model,
