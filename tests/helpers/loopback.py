@@ -83,6 +83,10 @@ class Behaviour:
     """Entries of ``usage`` that replace or extend the server's counts, or a function of the request's JSON."""
     cost: float | None = None
     """``usage.cost``, which some gateways report."""
+    message: Any = None
+    """Message of the choice, in place of the assistant's message with ``answer``."""
+    body: Mapping[str, Any] | Callable[[Body], Mapping[str, Any]] | None = None
+    """Entries that replace those of the response, or a function of the request's JSON."""
     drip_every: float = 0.3
     """Seconds between bytes of the fault ``drip``."""
     bomb_bytes: int = 64 * 1024 * 1024
@@ -200,7 +204,13 @@ def completion_body(behaviour: Behaviour, body: Body, number: int) -> bytes:
             completion["usage"]["cost"] = behaviour.cost
     if (override := behaviour.usage_override) is not None:
         changes = override(body) if callable(override) else override
-        completion["usage"] = {**completion.get("usage", {}), **changes}
+        usage = completion["usage"] = {**completion.get("usage", {}), **changes}
+        if "total_tokens" not in changes and {"prompt_tokens", "completion_tokens"} & changes.keys():
+            usage.pop("total_tokens", None)
+    if behaviour.message is not None:
+        completion["choices"][0]["message"] = behaviour.message
+    if (changes := behaviour.body) is not None:
+        completion = {**completion, **(changes(body) if callable(changes) else changes)}
     return json.dumps(completion).encode()
 
 

@@ -15,8 +15,6 @@ from enhancer.errors import AuthenticationError, ProviderError, RateLimitError, 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from enhancer.contracts import FinishReason
-
 MAX_RETRY_AFTER = 3600.0
 """Upper limit for Retry-After in seconds, so that a wrong header cannot stop a run for a year."""
 _MESSAGE_LENGTH = 500
@@ -27,25 +25,10 @@ _NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached", "bill
 _KEY_SHAPES = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_A-Za-z0-9*]{10,}|(?i:bearer\s+)[^\s\"',}]+")
 _LIMIT = re.compile("x-ratelimit-", re.IGNORECASE)
 _UNSUPPORTED = frozenset({"$schema", "$id", "minLength", "maxLength", "uniqueItems", "default", "examples"})
-_FINISH: Mapping[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "content_filter": "content_filter",
-    "refusal": "refusal",
-}
-
-
-def finish_reason(value: object) -> FinishReason:
-    """Translate a provider's finish reason.
-
-    >>> finish_reason("end_turn"), finish_reason(None)
-    ('stop', 'other')
-    """
-    return _FINISH.get(value, "other") if isinstance(value, str) else "other"
+_TRANSIENT_CODES = frozenset({"json_validate_failed", "tool_use_failed", "output_parse_failed"})
+"""Codes of requests that Groq refuses because the answer, which it samples, did not fit the schema."""
+_LASTING = frozenset({401, 402, 403, 408, 409, 425, 429})
+"""Statuses that mean the same in the body of a response with status 200."""
 
 
 def tokens(value: object) -> int | None:
@@ -58,6 +41,14 @@ def dollars(value: object) -> float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
         return float(value)
     return None
+
+
+def dollars_in(text: str | None) -> float | None:
+    """Return the amount in a header, like :func:`dollars`."""
+    try:
+        return dollars(float(text)) if text else None
+    except ValueError:
+        return None
 
 
 def strict_schema(schema: Any) -> Any:
@@ -186,6 +177,24 @@ def shorten(text: str) -> str:
     return line if len(line) <= _MESSAGE_LENGTH else line[: _MESSAGE_LENGTH - 1] + "…"
 
 
+def status_in_success(code: str) -> int:
+    """Return the status that an error in a response with status 200 stands for.
+
+    It comes from behind the gateway, which took the request, so a later attempt may succeed unless the account is at
+    fault.
+
+    >>> status_in_success("502"), status_in_success("403"), status_in_success("400"), status_in_success("upstream")
+    (502, 403, 500, 500)
+    """
+    status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 500
+    return status if status >= 500 or status in _LASTING else 500
+
+
+def is_transient_refusal(text: str) -> bool:
+    """Check whether the text of an error, or its code, is a refusal that a later attempt may escape."""
+    return any(code in text for code in _TRANSIENT_CODES)
+
+
 def error_for(
     status: int, message: str, *, code: str = "", wait: float | None = None, where: str = "", key_name: str = ""
 ) -> ProviderError:
@@ -201,6 +210,8 @@ def error_for(
     """
     text = f"{where} answered {status}" + (f": {message}" if message else "")
     hint = f"check {key_name}" if key_name else None
+    if code in _TRANSIENT_CODES:
+        return ServerError(text, retry_after=wait, status=status)
     if code in _NO_QUOTA or status == 402:
         return AuthenticationError(
             f"{text} (no quota is left)", hint=f"check the account of {key_name or 'the key'}", status=status

@@ -7,6 +7,8 @@ The library is imported on first use, which takes seconds. It reads whole respon
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 import os
 import re
@@ -26,7 +28,7 @@ from enhancer.errors import (
     ServerError,
     did_you_mean,
 )
-from enhancer_plugins.llm import _wire
+from enhancer_plugins.llm import _reply, _wire
 from enhancer_plugins.llm._hosts import checked_base, is_local_url
 from enhancer_plugins.llm._prices import list_price
 
@@ -109,7 +111,7 @@ class LiteLLM(LLMProvider):
         try:
             async with asyncio.timeout(request.timeout):
                 response = await library.acompletion(**self._arguments(request))
-            return self._completion(response)
+            return self._completion(response, self._where(request))
         except EnhancerError:
             raise
         except TimeoutError:
@@ -234,28 +236,26 @@ class LiteLLM(LLMProvider):
 
     # -- the answer -------------------------------------------------------------------------------------------------
 
-    def _completion(self, response: Any) -> Completion:
+    def _completion(self, response: Any, where: str) -> Completion:
         try:
-            choice = response.choices[0]
-            text = choice.message.content or ""
-            reason = _wire.finish_reason(choice.finish_reason)
-            refusal = getattr(choice.message, "refusal", None) or (
-                getattr(choice.message, "provider_specific_fields", None) or {}
-            ).get("refusal")
-        except (AttributeError, IndexError, TypeError):
-            raise ServerError("the response is not a chat completion") from None
-        if isinstance(refusal, str) and refusal:
-            text, reason = refusal, "refusal"
-        usage = getattr(response, "usage", None)
+            data = response.model_dump(warnings=False)
+        except Exception:  # noqa: BLE001 - not an object of the library
+            raise ServerError(f"{where} sent a response that is not a chat completion") from None
         headers = getattr(response, "_response_headers", None) or {}
-        return Completion(
-            text=self._scrub.exact(text),
-            finish_reason=reason,
-            # The library reports zeros, or its own counts, if the server sends none.
-            prompt_tokens=_wire.tokens(getattr(usage, "prompt_tokens", None)) or None,
-            completion_tokens=_wire.tokens(getattr(usage, "completion_tokens", None)) or None,
-            model=self._scrub.exact(str(getattr(response, "model", "") or "")),
+        if not isinstance(data, dict):
+            raise ServerError(f"{where} sent a response that is not a chat completion")
+        if data.get("error"):
+            message, code = _wire.provider_message(json.dumps({"error": data["error"]}, default=str))
+            raise _wire.error_for(_wire.status_in_success(code), self._scrub(message), code=code, where=where)
+        told = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
+        return _reply.completion(
+            data,
+            where=where,
+            scrub=self._scrub.exact,
             headers=_wire.rate_limits(dict(headers).items()),
+            # The library computes it from the list price. It is 0 for models that the list does not have.
+            told_cost=_wire.dollars(told) or None,
+            zero_is_unknown=True,
         )
 
     def _error(self, error: Exception, request: Request) -> ProviderError:
@@ -272,7 +272,10 @@ class LiteLLM(LLMProvider):
         received = getattr(error, "litellm_response_headers", None) or {}
         headers = {str(name).lower(): str(value) for name, value in dict(received).items()}
         # The library drops the code; the error that caused this one has it.
-        code = "insufficient_quota" if any("insufficient_quota" in str(e) for e in _chain(error)) else ""
+        told = " ".join(str(e) for e in _chain(error))
+        code = "insufficient_quota" if "insufficient_quota" in told else ""
+        if _wire.is_transient_refusal(told):
+            return ServerError(f"{where} answered {status}: {message}", status=status)
         return _wire.error_for(status, message, code=code, wait=_wire.retry_after(headers), where=where)
 
 
@@ -307,6 +310,13 @@ def _is_connection(error: BaseException) -> bool:
     return bool(kinds & {"httpx.TransportError", "aiohttp.ClientConnectionError", "aiohttp.ClientPayloadError"})
 
 
+def _widen(message: Any) -> None:
+    """Let messages of the library have content in any form: it refuses lists of parts and objects otherwise."""
+    with contextlib.suppress(AttributeError, KeyError, TypeError):  # another version may be built differently
+        message.model_fields["content"].annotation = message.__annotations__["content"] = Any
+        message.model_rebuild(force=True)
+
+
 def _library() -> Any:
     """Import the library, configured without network look-ups, prints and retries."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -317,12 +327,14 @@ def _library() -> Any:
             import litellm
 
             if not litellm.suppress_debug_info:
+                _widen(litellm.Message)
                 litellm.ModelResponse()  # builds the models of the library, which warn
     except ImportError:
         raise PluginError("llm 'litellm' needs the library litellm", hint='pip install "enhancer[openai]"') from None
     if not litellm.suppress_debug_info:
         litellm.suppress_debug_info = True
         litellm.telemetry = False
+        warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)  # about such content
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return litellm

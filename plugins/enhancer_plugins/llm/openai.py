@@ -25,7 +25,7 @@ from enhancer.errors import (
     RequestError,
     ServerError,
 )
-from enhancer_plugins.llm import _wire
+from enhancer_plugins.llm import _reply, _wire
 from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
 from enhancer_plugins.llm._post import Poster
 from enhancer_plugins.llm._prices import list_price
@@ -136,7 +136,9 @@ class OpenAI(LLMProvider):
             raise DeadlineError(f"{self._base} did not answer within {request.timeout:g} s") from None
         if status != 200:
             return self._fail(status, {name.lower(): value for name, value in headers.items()}, body)
-        return self._completion(body, _wire.rate_limits(headers.items()))
+        # The gateway of litellm tells the cost in a header.
+        cost = _wire.dollars_in(headers.get("x-litellm-response-cost"))
+        return self._completion(body, _wire.rate_limits(headers.items()), cost)
 
     def batches(self, model: str) -> OpenAIBatches:  # noqa: ARG002 - any model may be in a job
         """Return a client of OpenAI's batch API."""
@@ -253,7 +255,7 @@ class OpenAI(LLMProvider):
             key_name=self._options.api_key_env,
         )
 
-    def _completion(self, body: bytes, limits: dict[str, str]) -> Completion:
+    def _completion(self, body: bytes, limits: dict[str, str], cost: float | None = None) -> Completion:
         try:
             data = json.loads(body.decode("utf-8"))
         except UnicodeDecodeError as error:
@@ -264,42 +266,8 @@ class OpenAI(LLMProvider):
         if isinstance(data, dict) and data.get("error"):
             # Some gateways report upstream failures with status 200.
             message, code = _wire.provider_message(body)
-            status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 500
-            raise self._error(status, message, code, {})
-        try:
-            choice = data["choices"][0]
-            message = choice["message"]
-            refusal = message.get("refusal")
-            text = _text(message.get("content"))
-            usage = data.get("usage")
-            reason = _wire.finish_reason(choice.get("finish_reason"))
-            model = data.get("model")
-        except (KeyError, IndexError, TypeError, AttributeError):
-            raise ServerError(f"{self._base} sent JSON that is not a chat completion") from None
-        if isinstance(refusal, str) and refusal:
-            text, reason = refusal, "refusal"
-        usage = usage if isinstance(usage, dict) else {}
-        return Completion(
-            text=self._scrub.exact(text),
-            finish_reason=reason,
-            prompt_tokens=_wire.tokens(usage.get("prompt_tokens")),
-            completion_tokens=_wire.tokens(usage.get("completion_tokens")),
-            cost_usd=_wire.dollars(usage.get("cost")),
-            model=self._scrub.exact(model) if isinstance(model, str) else "",
-            headers=limits,
-        )
-
-
-def _text(content: object) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, list):
-        return "".join(
-            part.get("text", "") for part in content if isinstance(part, dict) and part.get("type") == "text"
-        )
-    if not isinstance(content, str):
-        raise TypeError
-    return content
+            raise self._error(_wire.status_in_success(code), message, code, {})
+        return _reply.completion(data, where=self._base, scrub=self._scrub.exact, headers=limits, told_cost=cost)
 
 
 def _aiohttp() -> Any:

@@ -178,13 +178,18 @@ def test_a_batch_is_sorted_out_by_id(
 UNFINISHED = '<think>Maybe {"profile": "a mere draft of a film", "tags": ["draft"]} but'
 
 
-@pytest.mark.parametrize("reason", ["stop", "length", "MAX_TOKENS"])
-@pytest.mark.parametrize("mark", ["<think>", "<|channel>thought\n", "<|channel|>analysis<|message|>", ""])
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [
+        *(("<think>", reason) for reason in ("stop", "length", "MAX_TOKENS")),
+        ("<|channel>thought\n", "length"),
+        ("<|channel|>analysis<|message|>", "length"),
+        ("", "length"),  # without tags, only the cut tells that it was a thought
+    ],
+)
 def test_an_unfinished_thought_is_never_a_profile(
     bench: GenerationProject, llm_server: LoopbackServer, mark: str, reason: str
 ) -> None:
-    if not mark and reason == "stop":
-        pytest.skip("without tags, only the cut tells that it was a thought")
     bench.rows = entities(2)
     unfinished = Behaviour(answer=UNFINISHED.replace("<think>", mark), finish_reason=reason)
     llm_server.script.choose = lambda _, b: unfinished if "film 1" in json.dumps(b) else None
@@ -208,7 +213,7 @@ def test_answers_that_an_earlier_release_has_judged_stay_as_they_were(
         journal.execute("DELETE FROM quarantine")
         journal.execute("UPDATE answers SET void = completion > 1")
         journal.execute("DROP TABLE rules")
-        journal.execute("PRAGMA user_version = 2")
+        journal.execute("PRAGMA user_version = 3")
         journal.commit()
     report = bench.generate()
     assert (report.cached, report.requests, llm_server.count) == (1, 0, 3)
