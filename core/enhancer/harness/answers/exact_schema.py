@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-def schema_validator(schema: Mapping[str, Any]) -> Draft202012Validator:
-    """Return the validator of a schema.
+def schema_validator(schema: Mapping[str, Any]) -> Any:
+    """Return the validator of a schema, with the methods of ``jsonschema``'s validators.
 
     ``multipleOf`` compares the decimals as written: 0.3 is a multiple of 0.1. A reference to another document is an
     error instead of a download.
@@ -36,4 +36,4 @@ def _multiple_of(
         yield ValidationError(f"{value!r} is not a multiple of {divisor}")
 
 
-_Validator: Any = extend(Draft202012Validator, {"multipleOf": _multiple_of})
+_Validator: Any = extend(Draft202012Validator, {"multipleOf": _multiple_of})  # type: ignore[no-untyped-call]

@@ -191,7 +191,6 @@ class Journal:
         self._submit = self._database.submit
         self._read = self._database.read
         self._leases = LeaseWatch(self.lease)
-        self._earlier_rules: int = self._read("SELECT max(earlier) FROM rules", ())[0][0] or 0
         self.batch_jobs = BatchJobLog(self._database, self.owner, self.lease)
 
     # -- writing ----------------------------------------------------------------------------------------------------
@@ -308,16 +307,15 @@ class Journal:
         for chunk in chunks(hashes):
             rows = self._read(
                 "SELECT a.input_hash, c.id, a.place, c.ids, c.text, c.finish_reason,"  # noqa: S608
-                " c.prompt_tokens, c.completion_tokens, c.cost_usd, c.model, c.at, c.entities, c.reasoning_tokens"
+                " c.prompt_tokens, c.completion_tokens, c.cost_usd, c.model, c.at, c.entities, c.reasoning_tokens,"
+                " c.id <= (SELECT max(earlier) FROM rules)"
                 " FROM answers a JOIN completions c ON c.id = a.completion"
                 f" WHERE a.void = 0 AND a.input_hash IN ({marks(chunk)}) ORDER BY c.id",
                 chunk,
             )
             for row in rows:
                 ids = None if row[3] is None else tuple(json.loads(row[3]))
-                found.setdefault(row[0], []).append(
-                    PaidAnswer(row[1], row[2], ids, *row[4:], earlier_rules=row[1] <= self._earlier_rules)
-                )
+                found.setdefault(row[0], []).append(PaidAnswer(row[1], row[2], ids, *row[4:]))
         return found
 
     def quarantined(self, kind: str, ids: Sequence[str], aspect: str = "") -> dict[str, Quarantined]:

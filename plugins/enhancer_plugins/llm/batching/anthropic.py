@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts import BatchProvider, Completion, JobStatus
 from enhancer.errors import DeadlineError, ProviderError, RequestError, ServerError
-from enhancer_plugins.llm import _wire
+from enhancer_plugins.llm import _reply, _wire
 from enhancer_plugins.llm.batching.connection import PAGES, upload_seconds
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def completion(message: Mapping[str, Any], scrub: Any = str) -> Completion:
     """
     text = "".join(block["text"] for block in message["content"] if block["type"] == "text")
     answers = [block["input"] for block in message["content"] if block["type"] == "tool_use" and block["name"] == _TOOL]
-    reason = _wire.finish_reason(message.get("stop_reason"))
+    reason = _reply.ending(message.get("stop_reason"))
     if answers:
         answer = answers[0]
         wrapped = answer.get("values") if isinstance(answer, dict) else None
