@@ -14,6 +14,7 @@
     │   ├── ServerError                         5xx or invalid response; may carry ``retry_after``
     │   ├── ConnectionFailedError               connection refused or reset, DNS failure
     │   └── DeadlineError                       total deadline of a call passed
+    ├── EmbedderError                  exit 1   the embedder failed, whatever the text
     ├── CircuitOpenError               exit 1   all recent calls failed: the run stops
     ├── BudgetError                    exit 4   the next call could exceed ``max_cost``
     ├── StoreError                     exit 1
@@ -122,6 +123,10 @@ class ConnectionFailedError(ProviderError):
 
 class DeadlineError(ProviderError):
     """The total deadline of a call passed."""
+
+
+class EmbedderError(EnhancerError):
+    """The embedder failed, whatever the text; the message names it. A text that it refuses is quarantined instead."""
 
 
 class CircuitOpenError(EnhancerError):

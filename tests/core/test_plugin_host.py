@@ -21,7 +21,7 @@ from enhancer.plugin_host import KINDS, PluginManager, load_plugins
 
 BUNDLED = {
     "llm": {"litellm", "openai", "replay"},
-    "embedder": {"sentence-transformers", "bge", "minilm"},
+    "embedder": {"sentence-transformers", "bge", "minilm", "openai"},
     "store": {"lmdb", "sqlite"},
     "backbone": {"als", "ease", "fm", "lightgcn", "popularity"},
     "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "extrapolate", "prior"},

@@ -96,7 +96,8 @@ class GenerationProject:
         self.llm: dict[str, Any] = {"use": "openai", "model": "loopback-model", "concurrency": 8, "timeout": 5.0, **llm}
         self.prompts: dict[str, Any] = {}
         self.inputs: list[str] = ["profile"]
-        self.embedder = HashingEmbedder()
+        self.embedder: Any = HashingEmbedder()
+        self.embedding: dict[str, Any] = {}
         self.store: FeatureStore = self.open_store()
         self.seen: list[Any] = []
 
@@ -107,7 +108,9 @@ class GenerationProject:
         return OpenAI(OpenAIOptions(api_base=self.url), Context(self.folder))
 
     def settings(self) -> Settings:
-        return Settings.model_validate({"llm": self.llm, "prompts": self.prompts, "embedder": {"input": self.inputs}})
+        return Settings.model_validate(
+            {"llm": self.llm, "prompts": self.prompts, "embedder": {"input": self.inputs, **self.embedding}}
+        )
 
     def pipeline(self, **more: Any) -> Pipeline:
         context = {"user": {} if self.history is None else {"history": self.history}, "item": self.item_context}

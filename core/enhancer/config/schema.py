@@ -283,6 +283,16 @@ class EmbedderConfig(UseConfig):
     ``plot+mood`` is one text of two. By default ``profile``, or ``*`` if items have aspects."""
     join: Join = "side"
     """How several inputs are joined: vectors ``side`` by side, their ``mean``, or all texts as one ``text``."""
+    price: Annotated[float, Field(ge=0)] | Literal["free"] | None = None
+    """Price of a remote embedder in USD per million tokens, or ``free``; by default its list price."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Largest number of concurrent requests to a remote embedder; by default 8."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Rate limit on requests to a remote embedder."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """Rate limit on tokens sent to a remote embedder."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Timeout of a whole request to a remote embedder, in seconds; by default 60."""
 
     @model_validator(mode="after")
     def _inputs_are_distinct(self) -> Self:

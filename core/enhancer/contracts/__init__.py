@@ -28,7 +28,11 @@ if TYPE_CHECKING:
         LostJob as LostJob,
         OffersBatches as OffersBatches,
     )
-    from enhancer.contracts.embedder import Embedder as Embedder
+    from enhancer.contracts.embedder import (
+        Embedder as Embedder,
+        Embeddings as Embeddings,
+        RemoteEmbedder as RemoteEmbedder,
+    )
     from enhancer.contracts.features import SideFeatures as SideFeatures, Sides as Sides
     from enhancer.contracts.fuser import (
         Batch as Batch,
@@ -81,7 +85,7 @@ __getattr__, __dir__, __all__ = lazy_face(
     {
         "enhancer.contracts.backbone": "Backbone",
         "enhancer.contracts.batch": "BatchProvider JobStatus LostJob OffersBatches",
-        "enhancer.contracts.embedder": "Embedder",
+        "enhancer.contracts.embedder": "Embedder Embeddings RemoteEmbedder",
         "enhancer.contracts.features": "SideFeatures Sides",
         "enhancer.contracts.fuser": "Batch Expectation Fuser Fusion TrainingStep WideInput",
         "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from enhancer.config.inputs import all_texts, stored_inputs, texts_of
+from enhancer.contracts.embedder import RemoteEmbedder
 from enhancer.errors import PluginError
 from enhancer.features.generating.condensing import with_written_notes
 from enhancer.features.generating.connections import (
@@ -16,6 +17,7 @@ from enhancer.features.generating.connections import (
     discounted,
     model_price,
     require_batches,
+    run_budget,
 )
 from enhancer.features.generating.planning import make_plan
 from enhancer.features.kind_spec import KindSpec
@@ -26,6 +28,7 @@ from enhancer.features.storing.joint_texts import JointSpec, embed_joint_texts, 
 from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.batches.submission import BATCH_FOLDER
+from enhancer.harness.embedding.connections import check_embedder, connect_texts, encoder, unlimited
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 from enhancer.progress import silent
 
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from enhancer.features.kind_spec import Renderers
     from enhancer.features.surveying.difference import Difference
     from enhancer.harness.answers.entity_task import PromptSpec
+    from enhancer.harness.calls.budget import Budget
     from enhancer.harness.journal.batch_jobs import BatchJob
     from enhancer.progress import Listener
     from enhancer.prompts import Template
@@ -184,19 +188,26 @@ class Pipeline:
                 second Ctrl-C).
         """
         from enhancer.features.generating.direct_run import DirectRun
-        from enhancer.features.generating.run_in_thread import run_in_thread
+        from enhancer.features.generating.run_in_thread import report_at_interrupt, run_in_thread
 
-        embedder = self._make_embedder()
-        specs = self._specs(self._planner())
+        embedder, planner = self._make_embedder(), self._planner()
+        budget = self._shared_budget(embedder, planner)
+        specs = self._specs(planner)
         runs: list[DirectRun] = []
         with Journal(self._store.directory) as journal:
-            services = self._services(specs, journal, embedder, listener, retry_quarantined=retry_quarantined)
+            services = self._services(specs, journal, embedder, budget, listener, retry_quarantined=retry_quarantined)
 
             def connect(run: DirectRun) -> LLMConnection:
                 # Created at the first question: a run that asks nothing needs no library of the provider.
                 provider, llm = self._make_provider(), self._settings.llm
                 return connect_llm(
-                    provider, llm, journal, on_answer=run.answered, on_failure=run.failed, keep_going=keep_going
+                    provider,
+                    llm,
+                    journal,
+                    budget=budget,
+                    on_answer=run.answered,
+                    on_failure=run.failed,
+                    keep_going=keep_going,
                 )
 
             def make() -> Coroutine[object, object, GenerationReport]:
@@ -207,8 +218,9 @@ class Pipeline:
             def interrupt(times: int) -> None:
                 runs[0].interrupt(times)
 
-            report = _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
-        return replace(self._with_joint_texts(report, embedder, listener), reviews=_review_report(specs))
+            report = report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
+            report = self._with_joint_texts(report, embedder, journal, budget, listener)
+        return replace(report, reviews=_review_report(specs))
 
     def generate_offline(
         self,
@@ -236,7 +248,7 @@ class Pipeline:
             KeyboardInterrupt: At Ctrl-C. Open jobs continue.
         """
         from enhancer.features.generating.batch_run import BatchRun, PollInterval
-        from enhancer.features.generating.run_in_thread import run_in_thread
+        from enhancer.features.generating.run_in_thread import report_at_interrupt, run_in_thread
 
         llm = self._settings.llm
         planner = self._planner()
@@ -244,17 +256,19 @@ class Pipeline:
             return self.generate(listener, limit=limit)
         endpoint = require_batches(planner, llm, self._batch_providers).endpoint or planner.endpoint
         embedder = self._make_embedder()
+        budget = self._shared_budget(embedder, planner)
         specs = self._specs(planner)
         runs: list[BatchRun] = []
         opened: list[LLMProvider] = []
         with Journal(self._store.directory) as journal:
-            services = self._services(specs, journal, embedder, listener, retry_quarantined=retry_quarantined)
+            services = self._services(specs, journal, embedder, budget, listener, retry_quarantined=retry_quarantined)
 
             def connect() -> BatchConnection:
                 provider = self._make_provider()
                 opened.append(provider)
                 batches = require_batches(provider, llm, self._batch_providers)
-                return connect_batches(provider, batches, llm, journal, self._store.directory / BATCH_FOLDER)
+                folder = self._store.directory / BATCH_FOLDER
+                return connect_batches(provider, batches, llm, journal, folder, budget)
 
             async def close() -> None:
                 for provider in opened:
@@ -278,8 +292,9 @@ class Pipeline:
             def interrupt(times: int) -> None:
                 runs[0].interrupt(times)
 
-            report = _report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
-        return replace(self._with_joint_texts(report, embedder, listener), reviews=_review_report(specs))
+            report = report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
+            report = self._with_joint_texts(report, embedder, journal, budget, listener)
+        return replace(report, reviews=_review_report(specs))
 
     def open_jobs(self) -> list[BatchJob]:
         """Return the open batch jobs. Calls no provider."""
@@ -377,10 +392,31 @@ class Pipeline:
                 found.append(JointSpec(kind, entities, names))
         return found
 
-    def _with_joint_texts(self, report: GenerationReport, embedder: Embedder, listener: Listener) -> GenerationReport:
+    def _shared_budget(self, embedder: Embedder, provider: LLMProvider | None) -> Budget | None:
+        """Return the budget that calls and embeddings share; None if only calls cost anything.
+
+        Raises:
+            ConfigError: ``max_cost`` is set, and a price is unknown.
+        """
+        llm = self._settings.llm
+        check_embedder(embedder, self._settings.embedder, llm.max_cost)
+        return run_budget(provider, llm) if isinstance(embedder, RemoteEmbedder) else None
+
+    def _with_joint_texts(
+        self,
+        report: GenerationReport,
+        embedder: Embedder,
+        journal: Journal,
+        budget: Budget | None,
+        listener: Listener,
+    ) -> GenerationReport:
         """Embed the joint texts of what is stored by now, and count them."""
-        embedded = embed_joint_texts(self._joint_specs(), self._store, embedder, listener)
-        return replace(report, embedded=report.embedded + embedded)
+        specs = self._joint_specs()
+        if not specs:
+            return report
+        with encoder(embedder, self._settings.embedder, journal.vectors, budget) as texts:
+            done = embed_joint_texts(specs, self._store, texts, journal, listener)
+        return report.with_embedded(done.embedded, done.failed, done.usage)
 
     def _planner(self) -> LLMProvider | None:
         return self._make_planner() if any(map(self._notes, _KINDS)) else None
@@ -424,17 +460,21 @@ class Pipeline:
         specs: Sequence[KindSpec],
         journal: Journal,
         embedder: Embedder,
+        budget: Budget | None,
         listener: Listener,
         *,
         retry_quarantined: bool,
     ) -> RunServices:
         from enhancer.features.generating.generation_run import RunServices
 
+        config = self._settings.embedder
+
         return RunServices(
             specs=specs,
             store=self._store,
             journal=journal,
             embedder=embedder,
+            texts=lambda: connect_texts(embedder, config, journal.vectors, budget or unlimited()),
             group_size=self._settings.llm.items_per_request,
             concurrency=self._settings.llm.concurrency,
             listener=listener,
@@ -446,17 +486,3 @@ class Pipeline:
 
 def _review_report(specs: Sequence[KindSpec]) -> ReviewReport | None:
     return next((spec.reviews.context.report for spec in specs if spec.reviews is not None), None)
-
-
-class _Reports(Protocol):
-    def report(self) -> GenerationReport: ...
-
-
-def _report_at_interrupt(runs: Sequence[_Reports], run: Callable[[], GenerationReport]) -> GenerationReport:
-    """Run; at Ctrl-C set ``report`` of the exception to the counts so far."""
-    try:
-        return run()
-    except KeyboardInterrupt as stop:
-        if runs:
-            setattr(stop, "report", runs[0].report())  # noqa: B010  the type declares no such attribute
-        raise

@@ -13,3 +13,12 @@ configured, such a note is asked for again."""
 def is_current(stored: str, wanted: str) -> bool:
     """Check whether a record with the input hash ``stored`` answers the prompt with the input hash ``wanted``."""
     return stored in (wanted, LOW + wanted, ADOPTED + wanted)
+
+
+def plain_hash(stored: str) -> str:
+    """Return the input hash of a stored record without its prefix.
+
+    >>> plain_hash("low:abc"), plain_hash("abc")
+    ('abc', 'abc')
+    """
+    return stored.removeprefix(LOW).removeprefix(ADOPTED)

@@ -238,6 +238,7 @@ def import_(
                 for kind, prompt in (("item", prompts.item), ("user", prompts.user))
             },
             strict=strict,
+            config=project.settings.embedder,
         )
     message = f"{counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
     _output({"file": str(file), **report.to_json()}, message, as_json)

@@ -54,6 +54,7 @@ def connect_llm(
     llm: LLMConfig,
     journal: Journal,
     *,
+    budget: Budget | None = None,
     on_answer: Callable[[EntityTask], Awaitable[EntityTask | None]],
     on_failure: Callable[[EntityTask, str, bool], Awaitable[None]],
     keep_going: bool = False,
@@ -64,6 +65,7 @@ def connect_llm(
         provider: The provider.
         llm: The configuration.
         journal: Keeps answers.
+        budget: Budget of the run, which also pays for embeddings; by default one of the configuration.
         on_answer: Called with each case that has a valid answer. Returns a case to ask next, if any.
         on_failure: Called with each other case, the reason, and whether the failure is transient.
         keep_going: Go on although most of the first answers are not valid.
@@ -72,7 +74,7 @@ def connect_llm(
         AuthenticationError: The provider's key is missing.
         ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
     """
-    caller, gate = connect_caller(provider, llm, journal)
+    caller, gate = connect_caller(provider, llm, journal, budget)
     return LLMConnection(
         Generator(caller, gate, llm, answered=on_answer, failed=on_failure, keep_going=keep_going),
         caller.usage,
@@ -80,7 +82,9 @@ def connect_llm(
     )
 
 
-def connect_caller(provider: LLMProvider, llm: LLMConfig, journal: Journal) -> tuple[Caller, Gate]:
+def connect_caller(
+    provider: LLMProvider, llm: LLMConfig, journal: Journal, budget: Budget | None = None
+) -> tuple[Caller, Gate]:
     """Return what makes direct calls, with the limits of the configuration, and its rate limiter.
 
     Raises:
@@ -88,7 +92,7 @@ def connect_caller(provider: LLMProvider, llm: LLMConfig, journal: Journal) -> t
         ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
     """
     provider.check(llm.model)
-    budget = Budget(llm.max_cost, model_price(provider, llm), model=llm.model)
+    budget = run_budget(provider, llm) if budget is None else budget
     observed = journal.observed_usage(llm.model)
     gate = Gate(
         # A call that waits inside the provider would spend its time-out there.
@@ -111,7 +115,12 @@ def connect_caller(provider: LLMProvider, llm: LLMConfig, journal: Journal) -> t
 
 
 def connect_batches(
-    provider: LLMProvider, batches: BatchProvider, llm: LLMConfig, journal: Journal, folder: Path
+    provider: LLMProvider,
+    batches: BatchProvider,
+    llm: LLMConfig,
+    journal: Journal,
+    folder: Path,
+    budget: Budget | None = None,
 ) -> BatchConnection:
     """Open the connection to the batch API.
 
@@ -121,13 +130,14 @@ def connect_batches(
         llm: The configuration.
         journal: Keeps jobs and answers.
         folder: Folder of the files that are sent and received.
+        budget: Budget of the run, which also pays for embeddings; by default one of the configuration.
 
     Raises:
         AuthenticationError: The provider's key is missing.
         ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
     """
     provider.check(llm.model)
-    budget = Budget(llm.max_cost, model_price(provider, llm), model=llm.model)
+    budget = run_budget(provider, llm) if budget is None else budget
     spending = CostTracker(
         budget,
         own_price=configured_price(llm),
@@ -143,6 +153,20 @@ def connect_batches(
         spending.usage,
         budget,
     )
+
+
+def run_budget(provider: LLMProvider | None, llm: LLMConfig) -> Budget:
+    """Return the budget of one run, for its calls and embeddings.
+
+    Args:
+        provider: The provider; None if no LLM is called.
+        llm: The configuration.
+
+    Raises:
+        ConfigError: ``max_cost`` is set and the price is unknown.
+    """
+    price = Price(0.0, 0.0) if provider is None else model_price(provider, llm)
+    return Budget(llm.max_cost, price, model=llm.model)
 
 
 def require_batches(provider: LLMProvider, llm: LLMConfig, others: Callable[[], Sequence[str]]) -> BatchProvider:

@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from enhancer.contracts.record import Key
+from enhancer.contracts.record import TEXT_ASPECT, Key
 from enhancer.errors import StoreError
 from enhancer.features.generating.condensing import FilledRows, NoteFailure, ReviewCondenser
 from enhancer.features.generating.grouping import Grouping
 from enhancer.features.generating.known_answers import all_hashes, quarantined_rows, settle
 from enhancer.features.generating.run_counts import RunCounts
 from enhancer.features.generating.tally import EntityTally
+from enhancer.features.generating.text_quarantine import TextQuarantine
 from enhancer.features.storing.embedding_stage import EmbeddingStage
 from enhancer.features.storing.records import note_record, reembedded_record, text_record
 from enhancer.features.surveying.survey import rows_by_entity, survey
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from enhancer.features.surveying.survey import SurveyChunk, ToAsk
     from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.cost_tracking import UsageTotals
+    from enhancer.harness.embedding.local_texts import LocalTexts
+    from enhancer.harness.embedding.remote_texts import RemoteTexts
     from enhancer.harness.generator import Generator
     from enhancer.harness.journal.completion_writer import PaidAnswer
     from enhancer.harness.journal.journal import Journal
@@ -63,6 +66,8 @@ class RunServices:
     store: FeatureStore
     journal: Journal
     embedder: Embedder
+    texts: Callable[[], LocalTexts | RemoteTexts]
+    """Makes what embeds texts; called once, in the event loop of the run."""
     group_size: int
     """Entities in one request."""
     concurrency: int
@@ -103,7 +108,8 @@ class GenerationRun(ABC):
         self._specs = services.specs
         self._store = services.store
         self._journal = services.journal
-        self._embedder = services.embedder
+        self._make_texts = services.texts
+        self._texts: LocalTexts | RemoteTexts | None = None
         self._fingerprint = services.embedder.fingerprint
         self._slice = max(64, 2 * services.concurrency * services.group_size)
         self._listener = services.listener
@@ -113,6 +119,7 @@ class GenerationRun(ABC):
         self.counts = RunCounts()
         self.counts.notes = 0 if any(len(spec.notes) > 1 for spec in services.specs) else None
         self._tally = EntityTally(self.counts)
+        self._text_quarantine = TextQuarantine(self._journal, self.counts, self._tally)
         notes = next((spec.reviews for spec in services.specs if spec.reviews is not None), None)
         self._condenser: ReviewCondenser | None = None
         if notes is not None:
@@ -138,7 +145,14 @@ class GenerationRun(ABC):
         Raises:
             EnhancerError: The error that stopped the run; its ``report`` holds the counts so far.
         """
-        self._stage = EmbeddingStage(self._embedder, self._store, on_stored=self._count_stored, on_error=self._stop)
+        self._texts = self._make_texts()
+        self._stage = EmbeddingStage(
+            self._texts,
+            self._store,
+            on_stored=self._count_stored,
+            on_failed=self._text_quarantine.add,
+            on_error=self._stop,
+        )
         ticker = asyncio.create_task(self._tick())
         finder = asyncio.create_task(self._find_work())
         stopped = asyncio.create_task(self._stopped.wait())
@@ -179,7 +193,7 @@ class GenerationRun(ABC):
     def report(self) -> GenerationReport:
         """Return the counts so far."""
         stopped = self._error is not None or self._stopped.is_set() or self._incomplete
-        report = self.counts.report(self._spent, finished=not stopped)
+        report = self.counts.report(self._spent, finished=not stopped, embedding=self._embedding)
         return report if self._condenser is None else replace(report, review_notes=self._condenser.written)
 
     # -- for subclasses ---------------------------------------------------------------------------------------------
@@ -248,7 +262,12 @@ class GenerationRun(ABC):
 
     def _details(self) -> dict[str, Detail]:
         """Return the details of progress events."""
-        return self.counts.details(self._spent)
+        return self.counts.details(self._spent, self._embedding)
+
+    @property
+    def _embedding(self) -> UsageTotals | None:
+        """Tokens and cost of a remote embedder; None without one."""
+        return None if self._texts is None else self._texts.usage
 
     # -- finding work -----------------------------------------------------------------------------------------------
 
@@ -275,6 +294,7 @@ class GenerationRun(ABC):
             counts.cached += found.entities - (changed if text_only else sum(1 for _ in found.asks()))
             for aspect, ids in found.to_reembed.items():
                 await self._reembed(spec, aspect, ids)
+            await self._text_quarantine.release(spec.kind, TEXT_ASPECT, [row.id for row in found.to_embed])
             for row in found.to_embed:
                 # The text of an entity that also has notes does not count as another entity.
                 is_new = text_only and row.changed
@@ -354,6 +374,7 @@ class GenerationRun(ABC):
 
     async def _reembed(self, spec: KindSpec, aspect: str, ids: Sequence[str]) -> None:
         get = self._store.get
+        await self._text_quarantine.release(spec.kind, aspect, ids)
         for record in await self._in_thread(lambda: get(ids, kind=spec.kind, aspect=aspect)):
             if record is not None:
                 await self._embed(reembedded_record(record))
@@ -453,7 +474,7 @@ class GenerationRun(ABC):
         try:
             self._listener(Progress("generate", counts.done, self._total, self._details()))
             if counts.to_embed:
-                self._listener(Progress("embed", counts.embedded, counts.to_embed, {}))
+                self._listener(Progress("embed", counts.embedded + counts.not_embedded, counts.to_embed, {}))
         except Exception as error:  # noqa: BLE001 - raised by main, after cleaning up
             self._listener = silent
             self._stop(error)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from enhancer.data.reviews.report import ReviewReport
+    from enhancer.harness.calls.cost_tracking import UsageTotals
 
 _PLAN = (
     *("entities", "cached", "to_generate", "quarantined", "requests", "prompt_tokens", "completion_tokens"),
@@ -16,6 +17,7 @@ _REPORT = (
     *("entities", "cached", "generated", "quarantined", "requests", "prompt_tokens", "completion_tokens", "cost_usd"),
     *("seconds", "embedded"),
 )
+_EMBEDDING = ("embedding_requests", "embedding_tokens", "embedding_cost_usd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Plan:
     completion_tokens: int
     """Estimated completion tokens."""
     cost_usd: float | None
-    """Estimated cost; None if the price is unknown."""
+    """Estimated cost, that of a remote embedder too; None if a price is unknown."""
     to_embed: int = 0
     """Records to embed; if no embedder was compared, only those with new content."""
     without_text: int = 0
@@ -53,12 +55,19 @@ class Plan:
     """Calls that condense reviews, among ``requests``; None if prompts show no reviews."""
     reviews: ReviewReport | None = None
     """Counts of the reviews, by whether prompts may show them; None if prompts show none."""
+    embedding_requests: int | None = None
+    """Requests to a remote embedder; None without one."""
+    embedding_tokens: int | None = None
+    """Estimated tokens of the texts that it would embed; None without one."""
+    embedding_cost_usd: float | None = None
+    """Their estimated cost, part of ``cost_usd``; None without one, or if its price is unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer plan --json`` prints.
 
         ``without_text``, ``pending`` and ``left`` are among them if they are not 0, ``notes`` if entities have several,
-        ``joint_texts`` if inputs are, and ``review_notes`` and ``reviews`` if prompts show reviews.
+        ``joint_texts`` if inputs are, ``review_notes`` and ``reviews`` if prompts show reviews, and those of embeddings
+        with a remote embedder.
         """
         return _to_json(self, _PLAN)
 
@@ -83,7 +92,7 @@ class GenerationReport:
     completion_tokens: int | None
     """Completion tokens of the calls that report them; None if none does."""
     cost_usd: float | None
-    """Cost; None if the cost of any call is unknown."""
+    """Cost of all calls, to a remote embedder too; None if any of it is unknown."""
     seconds: float
     """Wall time."""
     embedded: int = 0
@@ -98,14 +107,56 @@ class GenerationReport:
     """New notes on reviews, which prompts show; None if prompts show no reviews."""
     reviews: ReviewReport | None = None
     """Counts of the reviews, by whether prompts may show them; None if prompts show none."""
+    embedding_requests: int | None = None
+    """Requests that a remote embedder answered; None without one."""
+    embedding_tokens: int | None = None
+    """Tokens that it embedded; None without one, or if it reports none."""
+    embedding_cost_usd: float | None = None
+    """Their cost, part of ``cost_usd``; None without one, or if it is unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer generate --json`` prints.
 
-        ``without_text`` and ``pending`` are among them if they are not 0, ``notes`` if entities have several, and
-        ``review_notes`` and ``reviews`` if prompts show reviews.
+        ``without_text`` and ``pending`` are among them if they are not 0, ``notes`` if entities have several,
+        ``review_notes`` and ``reviews`` if prompts show reviews, and those of embeddings with a remote embedder.
         """
         return _to_json(self, _REPORT)
+
+    def with_embedded(self, records: int, failed: int, usage: UsageTotals | None) -> GenerationReport:
+        """Add records that were embedded after the run.
+
+        Args:
+            records: Their number.
+            failed: Entities with a text that has no vector.
+            usage: Tokens and cost of a remote embedder; None without one.
+        """
+        of_cached = min(failed, self.cached)
+        of_new = min(failed - of_cached, self.generated)
+        added = replace(
+            self,
+            embedded=self.embedded + records,
+            cached=self.cached - of_cached,
+            generated=self.generated - of_new,
+            quarantined=self.quarantined + of_cached + of_new,
+        )
+        if usage is None:
+            return added
+        more = None if usage.unknown_cost else usage.cost_usd
+        return replace(
+            added,
+            cost_usd=_sum(self.cost_usd, more),
+            embedding_requests=(self.embedding_requests or 0) + usage.calls,
+            embedding_tokens=_sum(self.embedding_tokens, usage.tokens[0]),
+            embedding_cost_usd=_sum(self.embedding_cost_usd, more),
+        )
+
+
+N = TypeVar("N", int, float)
+
+
+def _sum(one: N | None, other: N | None) -> N | None:
+    """Return a sum; None if a part of it is unknown."""
+    return None if one is None or other is None else round(one + other, 12)
 
 
 def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
@@ -117,6 +168,8 @@ def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[st
             some[name] = value
     if isinstance(result, Plan) and result.joint_texts is not None:
         some["joint_texts"] = result.joint_texts
+    if result.embedding_requests is not None:
+        some |= {name: getattr(result, name) for name in _EMBEDDING}
     if result.reviews is not None:
         some["reviews"] = result.reviews.to_json()
     return {name: getattr(result, name) for name in names} | some

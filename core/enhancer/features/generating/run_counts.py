@@ -29,6 +29,10 @@ class RunCounts:
     """Records handed to the embedding stage."""
     embedded: int = 0
     """Records embedded and stored."""
+    not_embedded: int = 0
+    """Records whose text has no vector."""
+    texts_failed: int = 0
+    """Entities with such a record, beside those among ``quarantined``."""
     quarantined: int = 0
     """Entities in quarantine, in the current pass over the tables."""
     without_text: int = 0
@@ -45,44 +49,50 @@ class RunCounts:
     @property
     def done(self) -> int:
         """Entities that need no further call."""
-        return self.cached + self.answered + self.quarantined + self.without_text
+        return self.cached + self.answered + self.quarantined + self.texts_failed + self.without_text
 
-    def details(self, spent: UsageTotals | None) -> dict[str, Detail]:
+    def details(self, spent: UsageTotals | None, embedding: UsageTotals | None = None) -> dict[str, Detail]:
         """Return the details of progress events."""
         return {
             "cached": self.cached,
             "generated": self.answered,
             "failed": self.newly_quarantined,
             "tokens": _tokens(spent),
-            "cost_usd": _cost(spent),
+            "cost_usd": _total(spent, embedding),
         }
 
-    def report(self, spent: UsageTotals | None, *, finished: bool) -> GenerationReport:
+    def report(
+        self, spent: UsageTotals | None, *, finished: bool, embedding: UsageTotals | None = None
+    ) -> GenerationReport:
         """Return the report.
 
         Args:
             spent: Tokens and cost of the calls; None without calls.
+            embedding: Tokens and cost of a remote embedder; None without one.
             finished: Whether all entities were surveyed. Then every entity in no other count is cached, including
                 those that another process paid for meanwhile.
         """
-        cached = self.cached
+        cached, quarantined = self.cached, self.quarantined + self.texts_failed
         if finished:
-            cached = self.entities - self.generated - self.quarantined - self.without_text - self.pending
+            cached = self.entities - self.generated - quarantined - self.without_text - self.pending
         prompt_tokens, completion_tokens = spent.tokens if spent else (0, 0)
         return GenerationReport(
             entities=self.entities,
             cached=max(0, cached),
             generated=self.generated,
-            quarantined=self.quarantined,
+            quarantined=quarantined,
             requests=spent.calls if spent else 0,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            cost_usd=_cost(spent),
+            cost_usd=_total(spent, embedding),
             seconds=round(time.monotonic() - self.began, 3),
             embedded=self.embedded,
             without_text=self.without_text,
             pending=self.pending,
             notes=self.notes,
+            embedding_requests=None if embedding is None else embedding.calls,
+            embedding_tokens=None if embedding is None else embedding.tokens[0],
+            embedding_cost_usd=_cost(embedding) if embedding is not None else None,
         )
 
 
@@ -97,3 +107,9 @@ def _cost(spent: UsageTotals | None) -> float | None:
         return 0.0
     # Rounding removes the floating-point error of a long sum.
     return None if spent.unknown_cost else round(spent.cost_usd, 12)
+
+
+def _total(spent: UsageTotals | None, embedding: UsageTotals | None) -> float | None:
+    """Return the cost of calls and embeddings in USD; None if any of it is unknown."""
+    one, other = _cost(spent), _cost(embedding)
+    return None if one is None or other is None else round(one + other, 12)

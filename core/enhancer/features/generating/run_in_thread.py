@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from enhancer.features.generating.reports import GenerationReport
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.5
@@ -64,3 +66,20 @@ def run_in_thread(make: Callable[[], Coroutine[object, object, T]], interrupt: C
     if failure:
         raise failure[0]
     return result[0]
+
+
+class Reports(Protocol):
+    """A run that can tell its counts."""
+
+    def report(self) -> GenerationReport:
+        """Return the counts so far."""
+
+
+def report_at_interrupt(runs: Sequence[Reports], run: Callable[[], GenerationReport]) -> GenerationReport:
+    """Run; at Ctrl-C set ``report`` of the exception to the counts so far."""
+    try:
+        return run()
+    except KeyboardInterrupt as stop:
+        if runs:
+            setattr(stop, "report", runs[0].report())  # noqa: B010  the type declares no such attribute
+        raise

@@ -40,6 +40,8 @@ class EntityState:
     unfinished: bool = False
     """Whether any note is left for a later pass or run."""
     answer_counted: bool = False
+    counted_new: bool | None = None
+    """Whether its answers count as new; None while they count neither as new nor as cached."""
 
     def take(self, aspect: str) -> None:
         """Count a note whose answer is known or about to be asked for."""
@@ -94,6 +96,20 @@ class EntityTally:
             entity.unstored -= 1
             self._settle((key.kind, key.id))
 
+    def not_embedded(self, key: Key) -> bool:
+        """Count a record that was put into quarantine because its text has no vector.
+
+        Returns:
+            Whether its entity is in flight; otherwise it is not counted.
+        """
+        entity = self._open.get((key.kind, key.id))
+        if entity is None:
+            return False
+        self._counts.newly_quarantined += not entity.failed_now
+        entity.failed = entity.failed_now = True
+        self._uncount(entity)
+        return True
+
     def failed(self, key: Key, *, pending: bool = False) -> None:
         """Count a note that was put into quarantine.
 
@@ -123,6 +139,7 @@ class EntityTally:
             new = entity.new or hash(place) in self._partly_new
             counts.answered += done and new
             counts.cached += done and not new
+            entity.counted_new = new if done else None
         if entity.unstored:
             return
         del self._open[place]
@@ -137,3 +154,10 @@ class EntityTally:
                 self._partly_new.add(hash(place))
             else:
                 counts.generated += 1
+
+    def _uncount(self, entity: EntityState) -> None:
+        """Take back that an entity is done."""
+        if entity.counted_new is not None:
+            self._counts.answered -= entity.counted_new
+            self._counts.cached -= not entity.counted_new
+            entity.counted_new = None

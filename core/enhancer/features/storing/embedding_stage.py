@@ -1,30 +1,27 @@
-"""Embed and store records in chunks, in a thread of its own, while LLM calls are in flight."""
+"""Embed and store records in chunks while LLM calls are in flight."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from enhancer.errors import StoreError
+from enhancer.harness.embedding.outcomes import NoVector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from enhancer.contracts.embedder import Embedder
+    from enhancer.contracts.record import Record
     from enhancer.contracts.store import FeatureStore
     from enhancer.features.storing.records import UnembeddedRecord
+    from enhancer.harness.embedding.local_texts import LocalTexts
+    from enhancer.harness.embedding.remote_texts import RemoteTexts
 
-CHUNK = 128
-"""Records that fill a chunk."""
-_MAX_WAITING = 4 * CHUNK
-"""Largest number of waiting records; all of them enter the next chunk."""
-_INTERRUPT_GRACE = 1.0
-"""Seconds to wait for the current chunk after an interrupt: loading a model can take much longer."""
+_LEAST_WAITING = 512
+"""Smallest limit of waiting records."""
+_MOST_WRITTEN = 1024
+"""Largest number of records in one call of the store."""
 _FILL_SECONDS = 0.25
 """Seconds to wait for a chunk to fill up."""
 
@@ -32,53 +29,69 @@ _FILL_SECONDS = 0.25
 class EmbeddingStage:
     """Embeds records and stores them. Belongs to one event loop.
 
+    A chunk is embedded while earlier ones are being stored; a server embeds several at once.
+
     Args:
-        embedder: Makes the vectors.
+        texts: Makes the vectors.
         store: Receives the records.
-        on_stored: Called in the event loop with each chunk that is on disk.
+        on_stored: Called in the event loop with records that are on disk.
+        on_failed: Called with a record whose text has no vector, and the reason.
         on_error: Called once if embedding or storing fails. Later records are dropped; their answers are in the
             journal.
     """
 
     def __init__(
         self,
-        embedder: Embedder,
+        texts: LocalTexts | RemoteTexts,
         store: FeatureStore,
         *,
         on_stored: Callable[[Sequence[UnembeddedRecord]], None],
+        on_failed: Callable[[UnembeddedRecord, str], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
-        self._embedder = embedder
+        self._texts = texts
         self._store = store
         self._on_stored = on_stored
+        self._on_failed = on_failed
         self._on_error = on_error
+        self._most_waiting = max(_LEAST_WAITING, 2 * texts.size * texts.parallel)
         self._waiting: list[UnembeddedRecord] = []
+        self._embedded: list[UnembeddedRecord] = []
+        """Records with a vector that are to be stored."""
         self._ended = False
-        # Set when a record waits, when a chunk need not fill up any further, and when there is room for more records.
-        self._some, self._full, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "enhancer-embed")
+        # Set when a record waits, when a chunk need not fill up any further, when there is room for more records, and
+        # when there are records to store.
+        self._some, self._full, self._room, self._ready = (asyncio.Event() for _ in range(4))
+        self._chunks: set[asyncio.Task[None]] = set()
+        self._thread = ThreadPoolExecutor(1, "enhancer-store")
         self._discard = False
-        self._grace_over = asyncio.Event()
-        self._abandoned = False
-        self._storing = threading.Lock()
-        self._task = asyncio.create_task(self._run())
+        self._storer = asyncio.create_task(self._store_all())
+        self._task = asyncio.create_task(self._embed_all())
 
     async def put(self, one: UnembeddedRecord) -> None:
         """Add a record; wait while too many are waiting."""
-        while len(self._waiting) >= _MAX_WAITING:
+        while len(self._waiting) + len(self._embedded) >= self._most_waiting and not self._discard:
             self._room.clear()
             await self._room.wait()
         self._waiting.append(one)
         if len(self._waiting) == 1:
             self._some.set()
-        if len(self._waiting) == CHUNK:
+        if len(self._waiting) >= self._texts.size:
             self._full.set()
 
     def discard(self) -> None:
-        """Drop the waiting records, to end an interrupted run quickly; the next run embeds them from the journal."""
+        """Drop the waiting records, to end an interrupted run quickly; the next run embeds them from the journal.
+
+        Chunks that are being embedded are stored if that takes no longer than their time of grace.
+        """
         self._discard = True
         self._full.set()
-        asyncio.get_running_loop().call_later(_INTERRUPT_GRACE, self._grace_over.set)
+        self._room.set()
+        asyncio.get_running_loop().call_later(self._texts.grace, self._give_up)
+
+    def _give_up(self) -> None:
+        for task in self._chunks:
+            task.cancel()
 
     async def finish(self) -> None:
         """Wait until all records are stored."""
@@ -86,60 +99,83 @@ class EmbeddingStage:
         self._some.set()
         self._full.set()
         await self._task
-        self._thread.shutdown(wait=not self._abandoned)
+        self._ready.set()
+        await self._storer
+        self._thread.shutdown()
+        with contextlib.suppress(Exception):  # the connections are of no further use
+            await self._texts.aclose()
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while chunk := await self._next_chunk():
+    async def _embed_all(self) -> None:
+        while True:
+            while len(self._chunks) >= self._texts.parallel:
+                await asyncio.wait(self._chunks, return_when=asyncio.FIRST_COMPLETED)
+            chunk = await self._next_chunk()
+            if not chunk:
+                break
             if self._discard:
                 continue
-            try:
-                work = loop.run_in_executor(self._thread, self._embed_and_store, chunk)
-                if await self._is_stored(work):
-                    self._on_stored(chunk)
-            except Exception as error:  # noqa: BLE001 - raised again by the run
-                self._discard = True
-                self._on_error(error)
-
-    async def _is_stored(self, work: asyncio.Future[None]) -> bool:
-        """Wait for the current chunk. Returns False if the run was interrupted and the chunk took too long."""
-        grace_over = asyncio.ensure_future(self._grace_over.wait())
-        either: set[asyncio.Future[Any]] = {work, grace_over}
-        try:
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            grace_over.cancel()
-        if not work.done():
-            with self._storing:  # let a write that has begun finish: afterwards the store may be closed
-                self._abandoned = not work.done()
-        if self._abandoned:
-            work.cancel()
-            return False
-        await work
-        return True
+            task = asyncio.create_task(self._embed(chunk))
+            self._chunks.add(task)
+            task.add_done_callback(self._chunks.discard)
+        if self._chunks:
+            await asyncio.wait(self._chunks)
 
     async def _next_chunk(self) -> list[UnembeddedRecord]:
         """Return the records of the next chunk; empty at the end."""
         while not self._waiting and not self._ended:
             self._some.clear()
             await self._some.wait()
-        if len(self._waiting) < CHUNK and not self._ended and not self._discard:
+        size = self._texts.size
+        if len(self._waiting) < size and not self._ended and not self._discard:
             self._full.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FILL_SECONDS):
                     await self._full.wait()
-        chunk, self._waiting = self._waiting, []
+        if self._discard:
+            size = len(self._waiting)
+        chunk, self._waiting = self._waiting[:size], self._waiting[size:]
         self._room.set()
         return chunk
 
-    def _embed_and_store(self, chunk: Sequence[UnembeddedRecord]) -> None:
-        vectors = self._embedder.encode([one.text for one in chunk])
-        if vectors.shape[0] != len(chunk):
-            raise StoreError(f"the embedder returned {vectors.shape[0]} vectors for {len(chunk)} texts")
-        fingerprint = self._embedder.fingerprint
-        for one, vector in zip(chunk, vectors, strict=True):
-            one.record.vector = np.ascontiguousarray(vector, np.float32)
-            one.record.embedder = fingerprint
-        with self._storing:
-            if not self._abandoned:
-                self._store.put([one.record for one in chunk])
+    async def _embed(self, chunk: Sequence[UnembeddedRecord]) -> None:
+        try:
+            outcomes = await self._texts.embed([one.text for one in chunk])
+            fingerprint = self._texts.fingerprint
+            for one, outcome in zip(chunk, outcomes, strict=True):
+                if isinstance(outcome, NoVector):
+                    self._on_failed(one, outcome.reason)
+                    continue
+                one.record.vector, one.record.embedder = outcome, fingerprint
+                self._embedded.append(one)
+            self._ready.set()
+        except asyncio.CancelledError:
+            pass  # given up after an interrupt
+        except Exception as error:  # noqa: BLE001 - raised again by the run
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._discard:
+            self._discard = True
+            self._full.set()
+            self._room.set()
+            asyncio.get_running_loop().call_later(self._texts.grace, self._give_up)
+            self._on_error(error)
+
+    async def _store_all(self) -> None:
+        """Store what is embedded, all that has gathered meanwhile at once."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while not self._embedded and not self._task.done():
+                self._ready.clear()
+                await self._ready.wait()
+            if not self._embedded:
+                return
+            chunk, self._embedded = self._embedded[:_MOST_WRITTEN], self._embedded[_MOST_WRITTEN:]
+            records: list[Record] = [one.record for one in chunk]
+            try:
+                await loop.run_in_executor(self._thread, self._store.put, records)
+            except Exception as error:  # noqa: BLE001 - raised again by the run
+                self._fail(error)
+            else:
+                self._on_stored(chunk)
+            self._room.set()

@@ -14,16 +14,18 @@ extension           content                                                     
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from enhancer.contracts.embedder import RemoteEmbedder
 from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Record, holds_note
 from enhancer.errors import ConfigError, DataError, EnhancerError, did_you_mean
 from enhancer.features.storing.arrow import read_parquet, write_parquet
@@ -39,14 +41,21 @@ from enhancer.features.storing.records import embedding_text
 from enhancer.features.storing.wide_rows import notes_of, read_delimited
 from enhancer.files import atomic_replace, check_output_path
 from enhancer.harness import clock
+from enhancer.harness.embedding.connections import encoder
+from enhancer.harness.embedding.outcomes import NoVector
+from enhancer.harness.journal.journal import Journal
+from enhancer.progress import Progress, silent
 from enhancer.storekit.codec import check_vector, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from enhancer.config.schema import EmbedderConfig
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
+    from enhancer.harness.embedding.outcomes import Encoder
+    from enhancer.progress import Listener
 
 __all__ = ["FIELDS", "ImportReport", "RejectedRow", "export_records", "import_records", "record_to_json"]
 
@@ -159,6 +168,8 @@ def import_records(
     complete: Complete | None = None,
     aspects: Mapping[str, Collection[str]] | None = None,
     strict: bool = True,
+    config: EmbedderConfig | None = None,
+    listener: Listener = silent,
 ) -> ImportReport:
     """Write the records of a file to a store as a stream, replacing records with the same key.
 
@@ -173,6 +184,10 @@ def import_records(
         aspects: Names of the notes of each kind. A row may have a column for each of them instead of an ``aspect`` and
             a ``profile``: every column becomes a record. By default no row does.
         strict: Refuse the whole file if a row is not valid; otherwise leave such rows out. The file is then read twice.
+            A row whose text has no vector is left out either way.
+        config: ``[embedder]``: limits and price of a remote embedder, whose vectors are kept in the journal of the
+            store.
+        listener: Called with progress: stage ``embed``.
 
     Returns:
         Numbers of records, of those that were embedded, and of rejected rows.
@@ -210,16 +225,59 @@ def import_records(
 
     rows = _records(_notes(read(path), aspects, reject), embedder, validate, complete, reject=reject)
     done = embedded = 0
-    while chunk := list(islice(rows, _CHUNK)):
-        lacking = [record for record, has_vector in chunk if not has_vector]
-        if lacking:
-            assert embedder is not None
-            vectors = embedder.encode([embedding_text(record.profile, record.tags) for record in lacking])
-            for record, vector in zip(lacking, vectors, strict=True):
-                record.vector, record.embedder = vector, embedder.fingerprint
-        store.put([record for record, _ in chunk])
-        done, embedded = done + len(chunk), embedded + len(lacking)
+    with _texts(embedder, config, store) as texts:
+        while chunk := list(islice(rows, _CHUNK)):
+            # What is to be embedded is stored part by part, so that Ctrl-C keeps what is embedded.
+            complete_rows = texts is None or all(one.has_vector for one in chunk)
+            size = len(chunk) if complete_rows or texts is None else texts.size
+            for start in range(0, len(chunk), size):
+                part = chunk[start : start + size]
+                lacking = [one for one in part if not one.has_vector]
+                failed = _embed(lacking, texts) if texts is not None else {}
+                for one in lacking:
+                    if one.number in failed:
+                        reject(one.number, {"id": one.record.id}, DataError(failed[one.number]))
+                put = [one.record for one in part if one.number not in failed]
+                store.put(put)
+                done, embedded = done + len(put), embedded + len(lacking) - len(failed)
+                if lacking:
+                    listener(Progress("embed", embedded, None, {}))
     return ImportReport(done, embedded, n_rejected, tuple(rejected))
+
+
+def _embed(rows: Sequence[_Imported], texts: Encoder) -> dict[int, str]:
+    """Set the vectors of rows; return why some have none, by the number of the row."""
+    outcomes = texts.encode([embedding_text(one.record.profile, one.record.tags) for one in rows])
+    failed = {}
+    for one, outcome in zip(rows, outcomes, strict=True):
+        if isinstance(outcome, NoVector):
+            failed[one.number] = outcome.reason
+        else:
+            one.record.vector, one.record.embedder = outcome, texts.fingerprint
+    return failed
+
+
+@contextlib.contextmanager
+def _texts(embedder: Embedder | None, config: EmbedderConfig | None, store: FeatureStore) -> Iterator[Encoder | None]:
+    """Provide what embeds texts; None without an embedder."""
+    if embedder is None:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        vectors = None
+        if isinstance(embedder, RemoteEmbedder):
+            vectors = stack.enter_context(Journal(store.directory)).vectors
+        yield stack.enter_context(encoder(embedder, config, vectors))
+
+
+class _Imported(NamedTuple):
+    """The record of a row."""
+
+    number: int
+    """Number of the row."""
+    record: Record
+    has_vector: bool
+    """Whether it keeps its vector."""
 
 
 Reject = Callable[[int, Any, EnhancerError], None]
@@ -257,8 +315,8 @@ def _records(
     complete: Complete | None,
     *,
     reject: Reject,
-) -> Iterator[tuple[Record, bool]]:
-    """Yield records, each with whether it keeps its vector."""
+) -> Iterator[_Imported]:
+    """Yield the records of valid rows."""
     now = clock.now()
     for number, values in rows:
         try:
@@ -277,7 +335,7 @@ def _records(
                 error.message = f"{values['aspect']}: {error.message}"
             reject(number, values, error)
         else:
-            yield record, has_vector
+            yield _Imported(number, record, has_vector)
 
 
 _ANY_VECTOR = np.ones(1, np.float32)

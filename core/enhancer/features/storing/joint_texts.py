@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from enhancer.config.inputs import TEXT, aspect_of, texts_of
-from enhancer.contracts.record import Record
-from enhancer.features.storing.embedding_stage import CHUNK
+from enhancer.contracts.record import Key, Record
 from enhancer.features.storing.records import embedding_text
 from enhancer.harness.calls.cache_key import text_hash
 from enhancer.harness.clock import now
+from enhancer.harness.embedding.outcomes import NoVector
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.config.inputs import Input
-    from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
+    from enhancer.harness.calls.cost_tracking import UsageTotals
+    from enhancer.harness.embedding.outcomes import Encoder
+    from enhancer.harness.journal.journal import Journal
     from enhancer.progress import Listener
 
 
@@ -107,26 +109,61 @@ def _joined(texts: Mapping[Input, Sequence[str]], name: Input, place: int) -> st
     return "\n".join(text for part in texts_of(name) if (text := texts[part][place].strip()))
 
 
+@dataclass(frozen=True, slots=True)
+class EmbeddedJointTexts:
+    """What became of the joint texts that were new or changed."""
+
+    embedded: int
+    failed: int
+    """Entities with a joint text without a vector, all of whose parts have one. The text is in quarantine."""
+    usage: UsageTotals | None
+    """Tokens and cost of a remote embedder; None without one."""
+
+
 def embed_joint_texts(
-    specs: Sequence[JointSpec], store: FeatureStore, embedder: Embedder, listener: Listener = silent
-) -> int:
-    """Embed and store the joint texts that are new or changed; return their number.
+    specs: Sequence[JointSpec], store: FeatureStore, texts: Encoder, journal: Journal, listener: Listener = silent
+) -> EmbeddedJointTexts:
+    """Embed and store the joint texts that are new or changed.
 
     Args:
         specs: The joint texts of each kind.
         store: The store of the parts, which receives the records.
-        embedder: Makes the vectors.
+        texts: Makes the vectors.
+        journal: Keeps the quarantine of texts without a vector.
         listener: Called with progress: stage ``embed``.
     """
     done = 0
+    failed: set[tuple[Kind, str]] = set()
     for spec in specs:
-        outdated = (one for one in joint_texts(spec, store, embedder.fingerprint) if one.is_outdated)
-        while chunk := list(islice(outdated, CHUNK)):
-            vectors = embedder.encode([one.text for one in chunk])
-            store.put([_record(one, vector, embedder.fingerprint) for one, vector in zip(chunk, vectors, strict=True)])
-            done += len(chunk)
+        outdated = (one for one in joint_texts(spec, store, texts.fingerprint) if one.is_outdated)
+        while chunk := list(islice(outdated, texts.size)):
+            outcomes = texts.encode([one.text for one in chunk])
+            records = []
+            for one, outcome in zip(chunk, outcomes, strict=True):
+                if isinstance(outcome, NoVector):
+                    parts = map(aspect_of, texts_of(one.name))
+                    if not any(journal.quarantined(one.kind, [one.id], part) for part in parts):
+                        failed.add((one.kind, one.id))
+                    key = Key(one.kind, one.id, aspect_of(one.name))
+                    journal.quarantine(key, one.input_hash, reason=outcome.reason, raw=one.text, transient=True)
+                else:
+                    records.append(_record(one, outcome, texts.fingerprint))
+            _release(journal, [record.key for record in records])
+            store.put(records)
+            done += len(records)
             listener(Progress("embed", done, None, {}))
-    return done
+    return EmbeddedJointTexts(done, len(failed), texts.usage)
+
+
+def _release(journal: Journal, keys: Sequence[Key]) -> None:
+    """Release joint texts from quarantine that have a vector now."""
+    for aspect in dict.fromkeys(key.aspect for key in keys):
+        for kind in dict.fromkeys(key.kind for key in keys):
+            ids = [key.id for key in keys if (key.kind, key.aspect) == (kind, aspect)]
+            known = journal.quarantined(kind, ids, aspect)
+            if known:
+                pairs = [(Key(kind, id_, aspect), one.input_hash) for id_, one in known.items()]
+                journal.release_quarantine(pairs, forget_answers=False).result()
 
 
 def _record(one: JointText, vector: NDArray[np.float32], embedder: str) -> Record:

@@ -72,6 +72,7 @@ class Gate:
         tokens_per_minute: Limit of tokens, or None.
         patience: Seconds without a success after which the circuit breaker may open. Pauses that the provider asked
             for do not count.
+        subject: What is called, for the message of the circuit breaker.
         clock: Returns monotonic seconds.
         sleep: Waits.
         random_number: Returns random numbers from 0 to 1 for jitter.
@@ -88,6 +89,7 @@ class Gate:
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         patience: float = 120.0,
+        subject: str = "the LLM",
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random_number: Callable[[], float] = random.random,
@@ -102,6 +104,7 @@ class Gate:
         self._tokens_in_flight = 0.0
         self._random_number = random_number
         self._patience = patience
+        self._subject = subject
         self._clock = clock
         self._sleep = sleep
         self._queue: deque[tuple[asyncio.Future[Ticket], float]] = deque()
@@ -319,7 +322,7 @@ class Gate:
         if self._error is not None:
             return
         self._error = CircuitOpenError(
-            f"the LLM cannot be reached: {self._failures} attempts failed without a success in between;"
+            f"{self._subject} cannot be reached: {self._failures} attempts failed without a success in between;"
             f" last error: {error.message}",
             hint="paid answers are kept; run again when the provider answers",
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterator, Sequence, Sized
 
+V = TypeVar("V")
 MAX_PARAMETERS = 900
 """Maximum number of values in a statement; older builds of SQLite accept 999."""
 
@@ -123,7 +124,7 @@ def marks(values: Sized) -> str:
     return ",".join("?" * len(values))
 
 
-def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+def chunks(values: Sequence[V]) -> Iterator[Sequence[V]]:
     """Yield parts of ``values`` that fit in one statement."""
     for start in range(0, len(values), MAX_PARAMETERS):
         yield values[start : start + MAX_PARAMETERS]

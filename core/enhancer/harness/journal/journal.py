@@ -35,6 +35,7 @@ from enhancer.harness.journal.completion_writer import PaidAnswer, PaidCall, chu
 from enhancer.harness.journal.database import Database
 from enhancer.harness.journal.leases import LeaseWatch
 from enhancer.harness.journal.owner_process import owner_name
+from enhancer.harness.journal.paid_vectors import VectorJournal
 
 if TYPE_CHECKING:
     import sqlite3
@@ -174,6 +175,7 @@ class Journal:
         owner: Unique name of this run.
         lease: Seconds after its last renewal at which a claim expires.
         batch_jobs: Log of batch jobs.
+        vectors: Vectors that a server was paid for.
     """
 
     def __init__(self, directory: Path, *, lease: float = LEASE_SECONDS) -> None:
@@ -192,6 +194,7 @@ class Journal:
         self._read = self._database.read
         self._leases = LeaseWatch(self.lease)
         self.batch_jobs = BatchJobLog(self._database, self.owner, self.lease)
+        self.vectors = VectorJournal(self._database)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 

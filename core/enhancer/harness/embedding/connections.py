@@ -1,0 +1,172 @@
+"""Choose how texts are embedded: by a model in this process, or by a server, with its limits and its price."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from enhancer.contracts.embedder import RemoteEmbedder
+from enhancer.contracts.llm import Price
+from enhancer.errors import ConfigError
+from enhancer.harness.calls.budget import Budget
+from enhancer.harness.calls.gate import Gate
+from enhancer.harness.embedding.local_texts import LocalTexts
+from enhancer.harness.embedding.remote_texts import RemoteTexts
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator, Sequence
+    from typing import Any
+
+    from enhancer.config.schema import EmbedderConfig
+    from enhancer.contracts.embedder import Embedder
+    from enhancer.harness.embedding.outcomes import Encoder, Outcome
+    from enhancer.harness.journal.paid_vectors import VectorJournal
+
+T = TypeVar("T")
+_CONCURRENCY, _TIMEOUT = 8, 60.0
+_OF_SERVERS = ("price", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout")
+
+
+def embedding_price(embedder: Embedder, config: EmbedderConfig) -> float | None:
+    """Return the price of an embedder in USD per million tokens: 0 if it costs nothing, None if it is unknown."""
+    if not isinstance(embedder, RemoteEmbedder) or config.price == "free":
+        return 0.0
+    return embedder.price() if config.price is None else config.price
+
+
+def check_embedder(embedder: Embedder, config: EmbedderConfig, max_cost: float | None) -> None:
+    """Check that an embedder can be called as configured. Calls no server.
+
+    Raises:
+        AuthenticationError: The API key is missing.
+        ConfigError: An option has no effect, or there is a limit on the cost but no price.
+    """
+    if not isinstance(embedder, RemoteEmbedder):
+        for name in _OF_SERVERS:
+            if getattr(config, name) is not None:
+                raise ConfigError(
+                    f"[embedder] {name} is set, but {config.use!r} calls no server",
+                    hint="it would be ignored: remove it",
+                )
+        return
+    embedder.check()
+    if max_cost is not None and embedding_price(embedder, config) is None:
+        raise ConfigError(
+            f"[llm] max_cost is set, but the price of the embedder's model {embedder.model!r} is unknown",
+            hint='set [embedder] price in USD per million tokens, or price = "free"',
+        )
+
+
+def connect_texts(
+    embedder: Embedder, config: EmbedderConfig, vectors: VectorJournal | None, budget: Budget
+) -> LocalTexts | RemoteTexts:
+    """Return what embeds texts in an event loop.
+
+    Args:
+        embedder: The embedder.
+        config: ``[embedder]``.
+        vectors: Journal of paid vectors; not used if nothing is charged.
+        budget: Budget of the run.
+
+    Raises:
+        AuthenticationError: The API key is missing.
+        ConfigError: An option has no effect, or there is a limit on the cost but no price.
+    """
+    check_embedder(embedder, config, 0.0 if budget.capped else None)
+    if not isinstance(embedder, RemoteEmbedder):
+        return LocalTexts(embedder, config.use)
+    price, timeout = embedding_price(embedder, config), config.timeout or _TIMEOUT
+    concurrency = config.concurrency or _CONCURRENCY
+    gate = Gate(
+        min(concurrency, embedder.capacity or concurrency),
+        requests_per_minute=config.requests_per_minute,
+        tokens_per_minute=config.tokens_per_minute,
+        patience=max(120.0, 2 * timeout),
+        subject=f"the embedder {config.use!r} at {embedder.endpoint}",
+    )
+    return RemoteTexts(
+        embedder,
+        None if price == 0 else vectors,
+        gate,
+        budget,
+        price=price,
+        own_price=config.price is not None,
+        concurrency=concurrency,
+        timeout=timeout,
+        name=config.use,
+    )
+
+
+def unlimited() -> Budget:
+    """Return a budget without a limit."""
+    return Budget(None, Price(0.0, 0.0))
+
+
+@contextlib.contextmanager
+def encoder(
+    embedder: Embedder, config: EmbedderConfig | None, vectors: VectorJournal | None, budget: Budget | None = None
+) -> Iterator[Encoder]:
+    """Provide what embeds texts for code without an event loop.
+
+    Args:
+        embedder: The embedder.
+        config: ``[embedder]``; None for the defaults.
+        vectors: Journal of paid vectors.
+        budget: Budget to pay from; by default one without a limit.
+    """
+    if config is None:
+        from enhancer.config.schema import EmbedderConfig as Config
+
+        config = Config(use=type(embedder).__name__)
+    budget = unlimited() if budget is None else budget
+    texts = connect_texts(embedder, config, vectors, budget)
+    if isinstance(texts, LocalTexts):
+        yield texts
+        return
+    with _LoopThread() as loop:
+        try:
+            yield _Waiting(texts, loop)
+        finally:
+            loop.run(texts.aclose())
+
+
+class _Waiting:
+    """Embeds texts in an event loop of another thread, and waits for them."""
+
+    def __init__(self, texts: RemoteTexts, loop: _LoopThread) -> None:
+        self._texts = texts
+        self._loop = loop
+        self.fingerprint = texts.fingerprint
+        self.size = texts.size * texts.parallel
+        self.usage = texts.usage
+
+    def encode(self, texts: Sequence[str]) -> list[Outcome]:
+        return self._loop.run(self._texts.embed(texts))
+
+
+class _LoopThread:
+    """An event loop in a thread of its own, so that a caller may have a running loop."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="enhancer-embed", daemon=True)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine and wait for it; at Ctrl-C, cancel it."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

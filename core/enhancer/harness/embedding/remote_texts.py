@@ -1,0 +1,359 @@
+"""Embed texts by a server: rate limits, budget, deadline, retries and journal, as for calls to an LLM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.errors import (
+    AuthenticationError,
+    CircuitOpenError,
+    ConnectionFailedError,
+    DeadlineError,
+    EmbedderError,
+    ProviderError,
+    RequestError,
+    ServerError,
+)
+from enhancer.harness.calls.cache_key import text_hash
+from enhancer.harness.calls.cost_tracking import UsageTotals
+from enhancer.harness.calls.retry import TRANSIENT, is_transient, retrying
+from enhancer.harness.calls.token_estimate import estimate_tokens
+from enhancer.harness.embedding.outcomes import NoVector, Worth, usable_rows
+from enhancer.harness.journal.paid_vectors import PaidVectors, vector_key
+from enhancer.harness.redact import redact
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from enhancer.contracts.embedder import Embeddings, RemoteEmbedder
+    from enhancer.harness.calls.budget import Budget
+    from enhancer.harness.calls.gate import Gate, Ticket
+    from enhancer.harness.embedding.outcomes import Outcome
+    from enhancer.harness.journal.paid_vectors import VectorJournal
+
+_MAX_ATTEMPTS = 6
+_ATTEMPTS_AT_PART = 2
+"""Attempts at a part of a request that the server failed at."""
+_MAX_REFUSED = 10
+"""Texts that the server refuses in a row, with no answer between, before the run stops."""
+_PER_CALL = 3
+"""Requests under way for each that may be at the server: others wait for the journal or the store meanwhile."""
+_HINT = "vectors and profiles that were paid for are kept: run again when it answers"
+
+
+class RemoteTexts:
+    """Embeds texts by a server. For one event loop.
+
+    A text that is in the journal, or in another request at the moment, is not sent. If the server refuses a request, or
+    fails at it again and again, the texts are halved until the one that is at fault is found.
+
+    Args:
+        embedder: Client of the server.
+        vectors: Journal of paid vectors; None to keep none.
+        gate: Rate limiter of every attempt.
+        budget: Budget that pays for every attempt.
+        price: USD per million tokens; None if unknown.
+        own_price: Whether the price is configured, so that it takes precedence over the cost that the server reports.
+        concurrency: Largest number of requests at the server.
+        timeout: Seconds for a whole request.
+        name: Name of the embedder, for messages.
+        sleep: Waits between attempts.
+
+    Attributes:
+        usage: Tokens and cost of the answers so far.
+        parallel: Number of calls of :meth:`embed` that may be in progress.
+        size: Number of texts to hand over at once.
+        grace: Seconds to wait for them after an interrupt.
+    """
+
+    grace = 5.0
+
+    def __init__(
+        self,
+        embedder: RemoteEmbedder,
+        vectors: VectorJournal | None,
+        gate: Gate,
+        budget: Budget,
+        *,
+        price: float | None,
+        own_price: bool = False,
+        concurrency: int,
+        timeout: float = 60.0,
+        name: str = "",
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._embedder = embedder
+        self._vectors = vectors
+        self._gate = gate
+        self._budget = budget
+        self._price = price
+        self._own_price = own_price
+        self._timeout = timeout
+        self._name = name or type(embedder).__name__
+        self._sleep = sleep
+        self._worth = Worth(self._name)
+        self._answered = False
+        self._refused = 0
+        self._dim: int | None = None
+        self._in_flight: dict[bytes, asyncio.Future[Outcome]] = {}
+        self._reader = ThreadPoolExecutor(1, "enhancer-vectors")
+        self.fingerprint = embedder.fingerprint
+        self.size = embedder.max_texts
+        self.parallel = _PER_CALL * concurrency + 1
+        self.usage = UsageTotals()
+
+    async def embed(self, texts: Sequence[str]) -> list[Outcome]:
+        """Return the vector of each text, float32 ``[dim]``, or why it has none. What was paid for is on disk then.
+
+        Raises:
+            EmbedderError: The server cannot be reached, or refuses whatever it is sent.
+            AuthenticationError: The API key is missing or was rejected.
+            BudgetError: The next request does not fit in the budget.
+        """
+        keys = [vector_key(self.fingerprint, text_hash(text)) for text in texts]
+        futures: dict[bytes, asyncio.Future[Outcome]] = {}
+        mine: dict[bytes, str] = {}
+        loop = asyncio.get_running_loop()
+        for key, text in zip(keys, texts, strict=True):
+            if key not in futures:
+                known = self._in_flight.get(key)
+                if known is None:
+                    known = self._in_flight[key] = loop.create_future()
+                    mine[key] = text
+                futures[key] = known
+        try:
+            await self._settle(mine)
+        except BaseException as error:
+            for key in mine:
+                if not futures[key].done():
+                    futures[key].set_exception(error if isinstance(error, Exception) else _AbandonedError())
+                    futures[key].exception()  # mark it as seen: nobody may be waiting
+            raise
+        finally:
+            for key in mine:
+                del self._in_flight[key]
+        return [await futures[key] for key in keys]
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        self._reader.shutdown(wait=False)
+        await self._embedder.aclose()
+
+    async def _settle(self, texts: dict[bytes, str]) -> None:
+        """Resolve the futures of these texts."""
+        if self._vectors is not None and texts:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._reader, self._vectors.get, list(texts))
+            for key, row in found.items():
+                self._in_flight[key].set_result(row)
+        else:
+            found = {}
+        batches = list(self._batches([(key, text) for key, text in texts.items() if key not in found]))
+        if len(batches) == 1:
+            await self._resolve(batches[0])
+            return
+        # The others go on if one fails: what they are paid for is kept.
+        for result in await asyncio.gather(*map(self._resolve, batches), return_exceptions=True):
+            if result is not None:
+                raise result
+
+    def _batches(self, texts: Sequence[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
+        """Divide texts into requests."""
+        most, most_tokens = self._embedder.max_texts, self._embedder.max_tokens
+        batch: list[tuple[bytes, str]] = []
+        tokens = 0
+        for one in texts:
+            more = estimate_tokens(one[1]) if most_tokens is not None else 0
+            if batch and (len(batch) == most or (most_tokens is not None and tokens + more > most_tokens)):
+                yield batch
+                batch, tokens = [], 0
+            batch.append(one)
+            tokens += more
+        if batch:
+            yield batch
+
+    async def _resolve(self, batch: Sequence[tuple[bytes, str]], attempts: int = _MAX_ATTEMPTS) -> None:
+        """Resolve the futures of the texts of one request, by several if the server does not answer it."""
+        try:
+            outcomes = await self._call(batch, attempts)
+        except ProviderError as error:
+            if not self._is_about_a_text(error):
+                raise self._named(error) from error
+            if len(batch) > 1:
+                half = len(batch) // 2
+                await self._resolve(batch[:half], _ATTEMPTS_AT_PART)
+                await self._resolve(batch[half:], _ATTEMPTS_AT_PART)
+                return
+            outcomes = [self._refusal(error)]
+        for (key, _), outcome in zip(batch, outcomes, strict=True):
+            self._in_flight[key].set_result(outcome)
+
+    def _is_about_a_text(self, error: ProviderError) -> bool:
+        """Check whether the server may answer without one of the texts."""
+        if isinstance(error, AuthenticationError):
+            return error.status == 403 and self._answered
+        if isinstance(error, RequestError):
+            return self._answered or error.status != 404  # a wrong address or model, as a rule
+        return isinstance(error, ServerError) and error.status in (None, 200, 500)
+
+    def _refusal(self, error: ProviderError) -> NoVector:
+        self._refused += 1
+        if self._refused >= _MAX_REFUSED:
+            raise EmbedderError(
+                f"the embedder {self._name!r} refused {self._refused} texts in a row; the last time: {error.message}",
+                hint=error.hint or _HINT,
+            )
+        return NoVector(f"the embedder {self._name!r} refused its text: {error.message}")
+
+    def _named(self, error: ProviderError) -> Exception:
+        """Return an error that names the embedder; a rejected key keeps its type, and so its exit code."""
+        message = f"the embedder {self._name!r} failed: {error.message}"
+        if isinstance(error, AuthenticationError):
+            return AuthenticationError(message, hint=error.hint, status=error.status)
+        return EmbedderError(message, hint=error.hint or _HINT)
+
+    async def _call(self, batch: Sequence[tuple[bytes, str]], attempts: int) -> list[Outcome]:
+        """Send a request until it is answered. Its vectors are in the journal when this method returns."""
+        texts = [text for _, text in batch]
+        size = sum(map(len, texts))
+        # Where nothing is charged, the number of tokens matters to no one, and a rough one will do.
+        estimated = sum(map(estimate_tokens, texts)) if self._price else size // 4
+        most = 0.0
+        if self._price and self._budget.capped:  # a token is at least one byte
+            most = self._price * sum(len(text.encode("utf-8", "surrogatepass")) + 8 for text in texts) / 1e6
+
+        async def once() -> list[Outcome]:
+            ticket = await self._acquire(float(estimated), most)
+            answer = await self._send(texts, ticket, most)
+            cost = self._cost(answer)
+            self._count(answer, cost)
+            self._budget.settle(most, most if cost is None else cost)
+            self._gate.succeeded(ticket, answer.headers, None if answer.tokens is None else float(answer.tokens))
+            await self._write(batch, answer, estimated, cost)
+            return self._worth.outcomes(answer.vectors)
+
+        async def again() -> list[Outcome]:
+            # A request that is answered at once never enters the retry layer, whose first attempt repeats the error.
+            if first:
+                raise first.pop()
+            return await once()
+
+        try:
+            return await once()
+        except CircuitOpenError as error:
+            raise EmbedderError(error.message, hint=_HINT) from None
+        except TRANSIENT as error:
+            first: list[ProviderError] = [error]
+        try:
+            return await retrying(attempts, sleep=self._sleep)(again)
+        except CircuitOpenError as error:
+            raise EmbedderError(error.message, hint=_HINT) from None
+        except TRANSIENT as error:
+            if not self._is_about_a_text(error):
+                with contextlib.suppress(CircuitOpenError):  # raised for the others; this one ends the run by itself
+                    self._gate.exhausted(error)
+            raise
+
+    async def _acquire(self, tokens: float, most: float) -> Ticket:
+        ticket = self._gate.enter_now(tokens)
+        if ticket is None:
+            ticket = await self._gate.enter(tokens)
+        if not self._budget.reserve_now(most):
+            try:
+                await self._budget.reserve(most)
+            except BaseException:
+                self._gate.abandoned(ticket)
+                raise
+        return ticket
+
+    async def _send(self, texts: Sequence[str], ticket: Ticket, most: float) -> Embeddings:
+        """Return the answer of the server. On failure, release the ticket and the reservation."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self._embedder.embed(texts)
+            self._check_shape(answer.vectors, len(texts))
+        except TimeoutError:
+            failure: ProviderError = DeadlineError(f"no answer within [embedder] timeout = {self._timeout:g} seconds")
+        except ProviderError as error:
+            failure = error
+            failure.message = redact(failure.message)
+            failure.args = (failure.message,)
+        except asyncio.CancelledError:
+            # It may have been answered and charged, so the budget counts it as such.
+            self._budget.settle(most, most)
+            self._gate.abandoned(ticket)
+            raise
+        except EmbedderError:
+            self._budget.settle(most, most)
+            self._gate.refused(ticket)
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in a plugin
+            failure = ProviderError(redact(f"{type(error).__name__}: {str(error)[:300]}"))
+        else:
+            self._answered, self._refused = True, 0
+            return answer
+        maybe_charged = isinstance(failure, DeadlineError | ConnectionFailedError)
+        self._budget.settle(most, most if maybe_charged else 0.0)
+        if is_transient(failure):
+            self._gate.failed(ticket, failure)
+        else:
+            self._gate.refused(ticket)
+        raise failure
+
+    def _check_shape(self, table: NDArray[np.float32], texts: int) -> None:
+        if table.ndim != 2 or len(table) != texts:
+            raise ServerError(f"{self._embedder.endpoint} sent an array of shape {list(table.shape)} for {texts} texts")
+        if self._dim is None:
+            self._dim = table.shape[1]
+        if table.shape[1] != self._dim:
+            raise EmbedderError(
+                f"the embedder {self._name!r} sent vectors of {self._dim:,} numbers, and then of {table.shape[1]:,}",
+                hint="the model was exchanged while it was in use: run again",
+            )
+
+    def _cost(self, answer: Embeddings) -> float | None:
+        if self._price == 0:
+            return 0.0
+        if answer.cost_usd is not None and not self._own_price:
+            return answer.cost_usd
+        if self._price is None or answer.tokens is None:
+            return None
+        return self._price * answer.tokens / 1e6
+
+    def _count(self, answer: Embeddings, cost: float | None) -> None:
+        usage = self.usage
+        usage.calls += 1
+        usage.uncounted += answer.tokens is None
+        usage.prompt_tokens += answer.tokens or 0
+        if cost is None:
+            usage.unknown_cost += 1
+        else:
+            usage.cost_usd += cost
+
+    async def _write(
+        self, batch: Sequence[tuple[bytes, str]], answer: Embeddings, estimated: int, cost: float | None
+    ) -> None:
+        if self._vectors is None:
+            return
+        good = np.flatnonzero(usable_rows(answer.vectors)).tolist()
+        paid = PaidVectors(
+            [batch[row][0] for row in good],
+            answer.vectors if len(good) == len(batch) else answer.vectors[good],
+            len(batch),
+            answer.tokens,
+            estimated,
+            cost,
+            self._embedder.model,
+        )
+        await self._vectors.record_soon(paid)
+
+
+class _AbandonedError(Exception):
+    """The request that another one waits for was cancelled."""

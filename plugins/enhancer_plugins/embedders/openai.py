@@ -1,0 +1,270 @@
+"""Client of the embeddings of the OpenAI protocol: OpenAI, TEI, infinity, vLLM, Ollama, llama.cpp, and gateways.
+
+Each request is one POST of many texts over a shared connection pool, without an intermediate library.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+from pydantic import Field
+
+from enhancer.contracts import Context, Embeddings, Options, RemoteEmbedder
+from enhancer.errors import AuthenticationError, ConfigError, ProviderError, RequestError, ServerError
+from enhancer_plugins.network import common
+from enhancer_plugins.network.json_client import JsonClient
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_OFFICIAL = "https://api.openai.com/v1"
+_MAX_TEXT = 8000
+_DIMS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class OpenAIOptions(Options):
+    """``[embedder]`` with ``use = "openai"``."""
+
+    model: str = "text-embedding-3-small"
+    """Name of the model at the server."""
+    api_base: str | None = None
+    """Base URL; by default OPENAI_BASE_URL, else https://api.openai.com/v1."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Name of the environment variable with the API key. Servers on this machine or network need none."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Number of dimensions to ask for, of models that can shorten their vectors."""
+    prefix: str = ""
+    """Text in front of every text, such as ``passage: `` for models of the E5 family."""
+    max_text: int = Field(default=_MAX_TEXT, ge=1)
+    """Largest number of characters of a text; longer ones are cut."""
+    batch_size: int | None = Field(default=None, ge=1, le=2048)
+    """Texts in one request; by default 256 for OpenAI, else 32, the default limit of TEI."""
+    encoding: Literal["auto", "base64", "float"] = "auto"
+    """Form of the vectors in responses: ``auto`` asks for base64, and for numbers from a server that refuses that."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Further parameters of a request, such as ``input_type``."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Further headers. ``${NAME}`` stands for an environment variable, the only place for a secret."""
+    server: str | None = None
+    """Name of the server in the fingerprint, in place of its address: with it, a server that moves makes no vector
+    stale."""
+    max_body: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """Largest response in bytes, decompressed."""
+
+
+class OpenAI(RemoteEmbedder):
+    """Client of ``{api_base}/embeddings``."""
+
+    options_class = OpenAIOptions
+
+    def __init__(self, options: Options, context: Context) -> None:  # noqa: ARG002 - no option is a path
+        assert isinstance(options, OpenAIOptions)
+        self._options = options
+        base = options.api_base or os.environ.get("OPENAI_BASE_URL", "").strip() or _OFFICIAL
+        try:
+            self._base = common.checked_base(base).removesuffix("/embeddings")
+        except ConfigError as error:
+            raise ConfigError(error.message.replace("[llm]", "[embedder]"), hint=error.hint) from None
+        host = urlsplit(self._base).hostname or ""
+        self._local = common.is_local(host)
+        self._official = host == "api.openai.com"
+        self._key = os.environ.get(options.api_key_env, "").strip()
+        proxy = common.proxy_for(self._base)
+        own, secrets, self._unset = _headers(options.headers)
+        password = (urlsplit(proxy).password if proxy else None) or ""
+        self._scrub = common.Scrubber([self._key, password, *secrets])
+        self._http = JsonClient(
+            self._base,
+            {**({"Authorization": f"Bearer {self._key}"} if self._key else {}), **own},
+            proxy=proxy,
+            scrub=self._scrub,
+            max_body=options.max_body,
+            needed_by="embedder 'openai'",
+        )
+        self._base64 = options.encoding != "float"
+        self._width = options.dimensions or (_DIMS.get(self.model) if self._official else None)
+
+    @property
+    def endpoint(self) -> str:
+        """Base URL."""
+        return self._base
+
+    @property
+    def model(self) -> str:
+        """Name of the model, without the prefix of litellm's notation."""
+        return self._options.model.removeprefix("openai/")
+
+    @property
+    def fingerprint(self) -> str:
+        """Model, server, and the options that affect a vector."""
+        options = self._options
+        shaping: dict[str, Any] = {
+            "dimensions": options.dimensions,
+            "prefix": json.dumps(options.prefix) if options.prefix else None,
+            "max_text": options.max_text if options.max_text != _MAX_TEXT else None,
+        }
+        if options.extra_body:
+            body = json.dumps(options.extra_body, sort_keys=True).encode()
+            shaping["extra_body"] = hashlib.blake2b(body, digest_size=6).hexdigest()
+        set_ones = "".join(f";{name}={value}" for name, value in shaping.items() if value is not None)
+        return f"openai:{self.model}@{options.server or self._base}{set_ones}"
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors. Embeds a word to find out, unless it is known."""
+        if self._width is None:
+            self.encode(["dimension"])
+        assert self._width is not None
+        return self._width
+
+    @property
+    def max_texts(self) -> int:
+        """Largest number of texts in a request."""
+        return self._options.batch_size or (256 if self._official else 32)
+
+    @property
+    def max_tokens(self) -> int | None:
+        """OpenAI's limit on the tokens of a request, with a margin."""
+        return 200_000 if self._official else None
+
+    def price(self) -> float | None:
+        """Return OpenAI's list price by the model's name, on any server; None for models of others."""
+        listed = common.list_price(f"openai/{self.model}")
+        return None if listed is None else listed.input
+
+    def check(self) -> None:
+        """Raise an error for a missing model, and for a missing or malformed API key."""
+        if not self.model.strip():
+            raise ConfigError("[embedder] model is empty", hint="name the model, such as 'text-embedding-3-small'")
+        name = self._options.api_key_env
+        if not self._key and not self._local and not self._options.headers:
+            raise AuthenticationError(f"no API key for {self._base}: {name} is not set", hint=f"export {name}=...")
+        if self._unset:
+            raise AuthenticationError(
+                f"[embedder] headers name the environment variable {self._unset[0]}, which is not set",
+                hint=f"export {self._unset[0]}=...",
+            )
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise AuthenticationError(
+                f"{name} contains a character that API keys cannot have", hint="set it again, on one line"
+            )
+
+    async def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Send one POST and read the response."""
+        self.check()
+        with_base64 = self._base64
+        status, headers, body = await self._http.post(f"{self._base}/embeddings", self._payload(texts, with_base64))
+        if status in {400, 422} and with_base64 and self._options.encoding == "auto" and b"encoding_format" in body:
+            self._base64 = False
+            status, headers, body = await self._http.post(f"{self._base}/embeddings", self._payload(texts, False))
+        if status != 200:
+            raise self._failure(status, {name.lower(): value for name, value in headers.items()}, body)
+        return self._embeddings(body, len(texts), common.rate_limits(headers.items()))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _payload(self, texts: Sequence[str], with_base64: bool) -> bytes:
+        options = self._options
+        # OpenAI refuses an empty text, and some servers a blank one.
+        inputs = [(options.prefix + text)[: options.max_text] or " " for text in texts]
+        payload: dict[str, Any] = {"model": self.model, "input": inputs}
+        if options.encoding != "auto" or with_base64:
+            payload["encoding_format"] = "base64" if with_base64 else "float"
+        if options.dimensions is not None:
+            payload["dimensions"] = options.dimensions
+        return json.dumps({**payload, **options.extra_body}).encode("utf-8", "surrogatepass")
+
+    def _failure(self, status: int, headers: dict[str, str], body: bytes) -> ProviderError:
+        if 300 <= status < 400:
+            where = self._scrub(headers.get("location", "nowhere"))
+            return RequestError(f"{self._base} redirects to {where}", hint="set [embedder] api_base to that URL")
+        message, code = common.provider_message(body)
+        error = common.error_for(
+            status,
+            self._scrub(message),
+            code=code,
+            wait=common.retry_after(headers),
+            where=self._base,
+            key_name=self._options.api_key_env,
+        )
+        if error.hint is not None:
+            error.hint = error.hint.replace("[llm]", "[embedder]")
+        return error
+
+    def _embeddings(self, body: bytes, texts: int, limits: dict[str, str]) -> Embeddings:
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError):
+            start = self._scrub(common.shorten(body[:200].decode("utf-8", "replace")))
+            raise ServerError(f"{self._base} sent a response that is not JSON: {start!r}") from None
+        if isinstance(data, dict) and data.get("error"):  # with status 200, by some gateways
+            message, code = common.provider_message(body)
+            status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 500
+            raise common.error_for(status, self._scrub(message), code=code, where=self._base)
+        try:
+            rows: list[Any] = [None] * texts
+            for place, one in enumerate(data["data"]):
+                index = one.get("index", place)
+                if rows[index] is not None or index < 0:
+                    raise ServerError(f"{self._base} sent two vectors of text {index}")
+                rows[index] = _vector(one["embedding"])
+            usage = data.get("usage")
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, binascii.Error):
+            raise ServerError(f"{self._base} sent JSON that is not a list of {texts} embeddings") from None
+        if missing := sum(row is None for row in rows):
+            raise ServerError(f"{self._base} sent {texts - missing} vectors for {texts} texts")
+        usage = usage if isinstance(usage, dict) else {}
+        counts = [one for name in ("prompt_tokens", "total_tokens") if (one := common.tokens(usage.get(name)))]
+        return Embeddings(
+            vectors=self._table(rows),
+            tokens=max(counts, default=None),
+            cost_usd=common.dollars(usage.get("cost")),
+            headers=limits,
+        )
+
+    def _table(self, rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        width = max(map(len, rows))
+        if any(len(row) not in (0, width) for row in rows) or not width:
+            raise ServerError(f"{self._base} sent vectors of different lengths")
+        table = np.full((len(rows), width), np.nan, np.float32)
+        for place, row in enumerate(rows):
+            if len(row):
+                table[place] = row
+        self._width = width
+        with np.errstate(all="ignore"):
+            lengths = np.linalg.norm(table, axis=1, keepdims=True)
+            np.divide(table, lengths, out=table, where=lengths > 0)
+        return table
+
+
+def _vector(value: object) -> NDArray[np.float32]:
+    """Return a vector that was sent as base64 or as numbers; an empty one for null."""
+    if value is None:
+        return np.empty(0, np.float32)
+    if isinstance(value, str):
+        return np.frombuffer(base64.b64decode(value, validate=True), "<f4").astype(np.float32, copy=False)
+    if not isinstance(value, list) or not value:
+        raise TypeError
+    return np.array([np.nan if one is None else one for one in value] if None in value else value, np.float32)
+
+
+def _headers(headers: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return the headers with environment variables in place, the values of these, and names of those not set."""
+    values = {name: os.environ.get(name, "").strip() for text in headers.values() for name in _VARIABLE.findall(text)}
+    filled = {name: _VARIABLE.sub(lambda match: values[match[1]], text) for name, text in headers.items()}
+    return filled, [value for value in values.values() if value], [name for name, value in values.items() if not value]

@@ -1,0 +1,1 @@
+"""What clients of servers share, whatever they ask for."""

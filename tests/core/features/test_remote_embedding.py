@@ -1,0 +1,228 @@
+"""Remote embedders under the harness: paid for once, within the budget, with retries, one bad text at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from generation import GenerationProject, HashingEmbedder, answer, entities, entity
+from loopback import Script, returns
+from loopback_embeddings import EmbeddingServer, embedding_server
+
+from enhancer.contracts import Context
+from enhancer.errors import AuthenticationError, BudgetError, ConfigError, EmbedderError
+from enhancer.features.storing.interchange import import_records
+from enhancer.harness import Journal
+from enhancer_plugins.embedders.openai import OpenAI, OpenAIOptions
+from enhancer_plugins.stores.lmdb import LMDBStore
+
+CURSED = "number 7,"
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddingServer]:
+    with embedding_server() as running:
+        running.chat.script = Script(default=returns(answer))
+        yield running
+
+
+@pytest.fixture
+def project(tmp_path, server) -> GenerationProject:
+    made = GenerationProject(tmp_path, server.url, entities(20))
+    made.llm["price"] = {"input": 1.0, "output": 2.0}
+    made.embedding = {"use": "openai", "price": 100.0, "concurrency": 4}
+    made.embedder = OpenAI(OpenAIOptions(model="m", api_base=server.url, batch_size=4), Context())
+    return made
+
+
+def quarantined(project: GenerationProject) -> dict[str, str]:
+    with Journal(project.store.directory) as journal:
+        return {one.id: one.reason for one in journal.all_quarantined()}
+
+
+def with_another_store(project: GenerationProject) -> None:
+    project.store = LMDBStore(LMDBStore.options_class(path=Path("features.sqlite")), Context(project.folder))
+
+
+def test_the_report_and_the_ledger_tell_what_embeddings_cost(project, server):
+    report = project.generate()
+    assert (report.generated, report.embedded) == (20, 20)
+    tokens = sum(len(text.split()) for text in server.texts)
+    assert report.embedding_requests == len(server.bodies)
+    assert report.embedding_tokens == tokens
+    assert report.embedding_cost_usd == pytest.approx(tokens * 100e-6)
+    assert report.cost_usd == pytest.approx(
+        report.prompt_tokens * 1e-6 + report.completion_tokens * 2e-6 + tokens * 100e-6
+    )
+    assert report.to_json()["embedding_tokens"] == tokens
+    with Journal(project.store.directory) as journal:
+        lines = {line.group: line for line in journal.costs("template")}
+        assert lines["embedding"].calls == len(server.bodies)
+        assert lines["embedding"].prompt_tokens == tokens
+        assert lines["embedding"].cost_usd == pytest.approx(tokens * 100e-6)
+        assert journal.spending_after(0).cost_usd == pytest.approx(report.cost_usd)
+        assert journal.vectors.count() == 20
+
+
+def test_a_vector_that_was_paid_for_is_never_paid_for_again(project, server):
+    project.generate()
+    before, paid = project.stored(), len(server.bodies)
+    with_another_store(project)
+    report = project.generate()
+    assert report.embedded == 20
+    assert (report.embedding_requests, report.embedding_cost_usd) == (0, 0.0)
+    assert len(server.bodies) == paid
+    for id_, record in project.stored().items():
+        np.testing.assert_array_equal(record.vector, before[id_].vector)
+
+
+def test_a_free_embedder_leaves_no_copies_in_the_journal(project, server):
+    project.embedding["price"] = "free"
+    assert project.generate().embedding_cost_usd == 0
+    with Journal(project.store.directory) as journal:
+        assert journal.vectors.count() == 0
+
+
+def test_an_unknown_price_is_never_zero(project, server):
+    del project.embedding["price"]
+    report = project.generate()
+    assert report.cost_usd is None
+    assert report.embedding_cost_usd is None
+    with Journal(project.store.directory) as journal:
+        assert journal.vectors.count() == 20  # it may have cost something
+    project.llm["max_cost"] = 5.0
+    with pytest.raises(ConfigError, match=r"price of the embedder's model 'm' is unknown"):
+        project.generate()
+
+
+def test_equal_texts_are_sent_once(project, server):
+    project.prompts = {"item": {"source": "text"}}
+    project.inputs = ["text"]
+    project.rows = [entity(str(n), "one and the same") for n in range(20)]
+    assert project.generate().embedded == 20
+    assert server.texts == ["one and the same"]
+
+
+@pytest.mark.parametrize("fault", ["refuse", "crash", "nan", "flag"])
+def test_a_text_that_the_server_cannot_embed_is_quarantined_alone(project, server, fault, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    server.bad[CURSED] = fault
+    report = project.generate()
+    assert (report.generated, report.quarantined) == (19, 1)
+    assert list(quarantined(project)) == ["7"]
+    assert "the embedder 'openai'" in quarantined(project)["7"]
+    chats = server.chat.count
+    server.bad.clear()
+    assert project.generate().quarantined == 0
+    assert len(project.stored()) == 20
+    assert server.chat.count == chats
+
+
+def test_a_batch_that_is_too_large_is_halved(project, server):
+    server.max_batch = 3
+    assert project.generate().generated == 20
+    assert max(len(body["input"]) for body in server.bodies) == 4
+
+
+def test_transient_errors_are_retried(project, server, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    slow_down = (429, {"Retry-After": "0.05"}, {"error": {"message": "slow down"}})
+    server.sequence = [slow_down, (503, {}, {"error": "busy"}), (502, {}, {"error": "bad gateway"})]
+    assert project.generate().embedded == 20
+
+
+def test_a_server_that_refuses_everything_stops_the_run(project, server):
+    server.bad[""] = "refuse"
+    with pytest.raises(EmbedderError, match="the embedder 'openai' refused 10 texts in a row"):
+        project.generate()
+    assert len(server.bodies) < 60
+    assert quarantined(project) == {} or len(quarantined(project)) < 10
+
+
+def test_a_wrong_model_stops_the_run_at_once(project, server):
+    server.choose = lambda *_: (404, {}, {"error": {"message": "no such model"}})
+    with pytest.raises(EmbedderError, match=r"the embedder 'openai' failed.*no such model"):
+        project.generate()
+    assert len(server.bodies) <= 5
+
+
+def test_a_rejected_key_stops_the_run_at_once(project, server):
+    server.choose = lambda *_: (401, {}, {"error": {"message": "bad key"}})
+    with pytest.raises(AuthenticationError, match=r"the embedder 'openai' failed.*bad key"):
+        project.generate()
+
+
+def test_a_dead_embedder_is_named_and_paid_answers_are_kept(project, server, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    with embedding_server() as other:
+        dead = other.url
+    project.embedder = OpenAI(OpenAIOptions(model="m", api_base=dead), Context())
+    with pytest.raises(EmbedderError, match=r"the embedder 'openai'.*127\.0\.0\.1.*"):
+        project.generate()
+    chats = server.chat.count
+    project.embedder = OpenAI(OpenAIOptions(model="m", api_base=server.url), Context())
+    project.generate()
+    assert len(project.stored()) == 20
+    assert server.chat.count <= max(chats, 20)
+
+
+def test_the_budget_is_shared_and_never_passed(project, server):
+    project.prompts = {"item": {"source": "text"}}
+    project.inputs = ["text"]
+    project.rows = entities(200)
+    project.llm["max_cost"] = 0.02
+    project.embedding["price"] = 50.0
+    with pytest.raises(BudgetError):
+        project.generate()
+    with Journal(project.store.directory) as journal:
+        spent = journal.spending_after(0).cost_usd
+    assert 0 < spent <= 0.02
+    assert 0 < len(list(project.store.scan(kind="item", aspect="text"))) < 200
+
+
+def test_the_limit_of_requests_in_flight_is_kept(project, server):
+    project.prompts = {"item": {"source": "text"}}
+    project.inputs = ["text"]
+    project.rows = entities(80)
+    server.latency = 0.01
+    project.generate()
+    assert server.max_in_flight == 4
+
+
+def test_an_exchanged_model_is_noticed(project, server):
+    project.rows = entities(60)
+
+    def wider(number: int, body: dict[str, Any]) -> None:
+        server.dim = 16 if number < 3 else 24
+
+    server.choose = wider
+    with pytest.raises(EmbedderError, match="sent vectors of 16 numbers, and then of 24"):
+        project.generate()
+
+
+def test_options_of_servers_are_refused_for_other_embedders(project):
+    project.embedder = HashingEmbedder()
+    project.embedding = {"use": "hashing", "concurrency": 4}
+    with pytest.raises(ConfigError, match=r"\[embedder\] concurrency is set, but 'hashing' calls no server"):
+        project.generate()
+
+
+def test_joint_texts_and_imports_are_paid_for_once_too(project, server, tmp_path):
+    project.inputs = ["profile", "profile+text"]
+    assert project.generate().embedding_requests == len(server.bodies)
+    paid = len(server.bodies)
+    with_another_store(project)
+    assert project.generate().embedding_requests == 0
+    rows = "".join(
+        f'{{"id": "x{n}", "profile": "{one.profile}", "tags": ["a"]}}\n'
+        for n, one in enumerate(project.stored().values())
+    )
+    (tmp_path / "x.jsonl").write_text(rows)
+    config = project.settings().embedder
+    for _ in range(2):
+        assert import_records(project.store, tmp_path / "x.jsonl", project.embedder, config=config).embedded == 20
+        texts = server.texts[sum(len(body["input"]) for body in server.bodies[:paid]) :]
+        assert sorted(texts) == sorted(f"{one.profile} a" for one in project.stored().values() if one.id[0] != "x")
