@@ -17,7 +17,7 @@ def plan(result: Mapping[str, Any]) -> str:
     """Render what would be generated and its estimated cost."""
     cost = dollars(result["cost_usd"])
     if result["cost_usd"] is None:
-        cost += " (the price of this model is not known; set input and output in [llm.price])"
+        cost += f" (the price of this model is not known; {_price_to_set(result)})"
     return pairs(
         [
             ("entities", count(result["entities"])),
@@ -30,6 +30,7 @@ def plan(result: Mapping[str, Any]) -> str:
             ("calls", count(result["requests"])),
             ("prompt tokens", f"{count(result['prompt_tokens'])} (estimated)"),
             ("completion tokens", f"{count(result['completion_tokens'])} (estimated)"),
+            *_embedding(result, " (estimated)"),
             ("cost", cost),
         ]
     )
@@ -66,10 +67,31 @@ def generation(result: Mapping[str, Any]) -> str:
             ("calls", count(result["requests"])),
             ("prompt tokens", count(result["prompt_tokens"])),
             ("completion tokens", count(result["completion_tokens"])),
+            *_embedding(result),
             ("cost", dollars(result["cost_usd"])),
             ("time", duration(result["seconds"])),
         ]
     )
+
+
+def _price_to_set(result: Mapping[str, Any]) -> str:
+    """Name the key of the price that is not known."""
+    if result.get("embedding_requests") and result["embedding_cost_usd"] is None:
+        return 'set [embedder] price, or price = "free"'
+    return "set input and output in [llm.price]"
+
+
+def _embedding(result: Mapping[str, Any], how: str = "") -> list[tuple[str, str]]:
+    """Return what a remote embedder is sent and what that costs; nothing without one."""
+    if "embedding_requests" not in result:
+        return []
+    texts = [("texts to embed", count(result["embedding_texts"]))] if "embedding_texts" in result else []
+    return [
+        *texts,
+        ("requests to the embedder", count(result["embedding_requests"])),
+        ("tokens embedded", f"{count(result['embedding_tokens'])}{how}"),
+        ("cost of embedding", dollars(result["embedding_cost_usd"])),
+    ]
 
 
 def _notes(result: Mapping[str, Any], label: str) -> list[tuple[str, str]]:

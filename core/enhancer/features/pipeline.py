@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import replace
 from functools import partial
@@ -29,6 +30,7 @@ from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.batches.submission import BATCH_FOLDER
 from enhancer.harness.embedding.connections import check_embedder, connect_texts, encoder, unlimited
+from enhancer.harness.embedding.estimate import embedding_estimate
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 from enhancer.progress import silent
 
@@ -71,7 +73,7 @@ class Pipeline:
             and only if something is asked.
         planner: Creates the provider for planning, which may lack the libraries that calls need; by default
             ``provider``.
-        embedder: Returns the embedder. Not called by :meth:`plan` without a difference counter.
+        embedder: Returns the embedder.
         sources: The entities; by default those of ``[data]``.
         inputs: Inputs to store; by default ``[embedder] input``.
         on_record: Called with each record once it is on disk.
@@ -137,8 +139,13 @@ class Pipeline:
             price = None
         if price is not None and batch:
             price = discounted(price, llm)
-        journal = Journal(self._store.directory) if (self._store.directory / JOURNAL_FILE_NAME).exists() else None
-        try:
+        with contextlib.ExitStack() as stack:
+            journal = None
+            if (self._store.directory / JOURNAL_FILE_NAME).exists():
+                journal = stack.enter_context(Journal(self._store.directory))
+            embedding = embedding_estimate(self._make_embedder, self._settings.embedder, llm.max_cost, journal)
+            compares = counter is not None or embedding is not None
+            fingerprint = self._make_embedder().fingerprint if compares else None
             plan = make_plan(
                 specs,
                 self._store,
@@ -147,23 +154,23 @@ class Pipeline:
                 price=price,
                 retry_quarantined=retry_quarantined,
                 limit=limit,
-                embedder=None if counter is None else self._make_embedder().fingerprint,
+                embedder=fingerprint,
+                embedding=embedding,
                 on_chunk=None if counter is None else counter.add,
             )
-        finally:
-            if journal is not None:
-                journal.close()
+            outdated = 0
+            joint_specs = self._joint_specs()
+            for spec in joint_specs:
+                for one in joint_texts(spec, self._store, fingerprint):
+                    outdated += one.is_outdated
+                    if embedding is not None and one.is_outdated:
+                        embedding.add([one.text])
+                    if counter is not None:
+                        counter.add_joint(one)
         self._total = plan.entities - plan.left
-        fingerprint = None if counter is None else self._make_embedder().fingerprint
-        joint_specs = self._joint_specs()
-        outdated = 0
-        for spec in joint_specs:
-            for one in joint_texts(spec, self._store, fingerprint):
-                outdated += one.is_outdated
-                if counter is not None:
-                    counter.add_joint(one)
         joint = outdated if joint_specs else None
-        return replace(plan, to_embed=plan.to_embed + outdated, joint_texts=joint, reviews=_review_report(specs))
+        plan = replace(plan, to_embed=plan.to_embed + outdated, joint_texts=joint, reviews=_review_report(specs))
+        return plan if embedding is None else plan.with_embedding(embedding)
 
     def generate(
         self,

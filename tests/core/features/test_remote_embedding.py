@@ -15,6 +15,7 @@ from loopback_embeddings import EmbeddingServer, embedding_server
 from enhancer.contracts import Context
 from enhancer.errors import AuthenticationError, BudgetError, ConfigError, EmbedderError
 from enhancer.features.storing.interchange import import_records
+from enhancer.features.storing.unused_vectors import remove_unused_vectors
 from enhancer.harness import Journal
 from enhancer_plugins.embedders.openai import OpenAI, OpenAIOptions
 from enhancer_plugins.stores.lmdb import LMDBStore
@@ -226,3 +227,62 @@ def test_joint_texts_and_imports_are_paid_for_once_too(project, server, tmp_path
         assert import_records(project.store, tmp_path / "x.jsonl", project.embedder, config=config).embedded == 20
         texts = server.texts[sum(len(body["input"]) for body in server.bodies[:paid]) :]
         assert sorted(texts) == sorted(f"{one.profile} a" for one in project.stored().values() if one.id[0] != "x")
+
+
+def test_a_plan_tells_what_is_to_be_embedded_and_what_that_costs(project, server):
+    plan = project.plan()
+    assert (plan.to_embed, plan.embedding_texts, plan.embedding_requests) == (20, 20, 5)
+    assert plan.embedding_cost_usd == pytest.approx(plan.embedding_tokens * 100e-6)
+    llm = plan.prompt_tokens * 1e-6 + plan.completion_tokens * 2e-6
+    assert plan.cost_usd == pytest.approx(llm + plan.embedding_cost_usd)
+    assert plan.to_json()["embedding_texts"] == 20
+    assert server.bodies == []
+    # Profile and tags are most of the JSON that the LLM is expected to write.
+    assert 0.5 * plan.completion_tokens < plan.embedding_tokens < plan.completion_tokens
+    project.generate()
+    assert project.plan().embedding_texts == 0
+
+
+def test_a_plan_knows_which_vectors_are_paid_for(project, server):
+    project.generate()
+    with_another_store(project)
+    plan = project.plan()
+    assert (plan.to_embed, plan.embedding_texts, plan.embedding_cost_usd, plan.cost_usd) == (20, 0, 0.0, 0.0)
+    project.embedder = OpenAI(OpenAIOptions(model="another", api_base=server.url), Context())
+    assert project.plan().embedding_texts == 20
+    project.generate()
+    project.embedder = OpenAI(OpenAIOptions(model="third", api_base=server.url), Context())
+    plan = project.plan()
+    texts = [f"{one.profile} {', '.join(one.tags)}" for one in project.stored().values()]
+    assert (plan.to_embed, plan.embedding_texts) == (20, 20)
+    assert plan.embedding_tokens == pytest.approx(sum(len(text.split()) for text in texts), rel=0.35)
+
+
+def test_a_plan_refuses_a_limit_without_a_price(project):
+    del project.embedding["price"]
+    project.llm["max_cost"] = 5.0
+    with pytest.raises(ConfigError, match=r"set \[embedder\] price"):
+        project.plan()
+
+
+def test_vectors_of_no_record_can_be_removed(project, server):
+    project.generate()
+    paid = len(server.bodies)
+    project.embedder = OpenAI(OpenAIOptions(model="another", api_base=server.url), Context())
+    project.generate()
+    found = remove_unused_vectors(project.store, max_share=0.4)
+    assert found == (40, 20, 0)
+    assert remove_unused_vectors(project.store, max_share=0.5, dry_run=True) == (40, 20, 0)
+    assert remove_unused_vectors(project.store, max_share=0.5) == (40, 20, 20)
+    with_another_store(project)
+    count = len(server.bodies)
+    assert count > paid
+    assert project.generate().embedding_requests == 0
+    with_another_store(project)
+    assert remove_unused_vectors(project.store, max_share=0.5) == (20, 0, 0)
+
+
+def test_vectors_of_an_empty_store_are_kept(project, server):
+    project.generate()
+    with_another_store(project)
+    assert remove_unused_vectors(project.store, max_share=0.5) == (20, 20, 0)

@@ -219,7 +219,8 @@ def consent(
 
     def confirm(plan: Any) -> bool:
         result = plan.to_json()
-        if not result["requests"] or result["cost_usd"] == 0:
+        requests = result["requests"] + result.get("embedding_requests", 0)
+        if not requests or result["cost_usd"] == 0:
             return True
         with view.suspended():
             if not (yes and view.quiet):
@@ -230,7 +231,7 @@ def consent(
                 cost = result["cost_usd"]
                 price = "at an unknown price" if cost is None else f"for about {formatting.dollars(cost)}"
                 raise ConfigError(
-                    f"this would make {formatting.counted(result['requests'], 'call')} {price}, and there is no "
+                    f"this would make {formatting.counted(requests, 'call')} {price}, and there is no "
                     "terminal to ask for confirmation",
                     hint="pass --yes to continue without confirmation",
                 )

@@ -324,10 +324,12 @@ def gc(
 ) -> None:
     """Remove records of entities that are no longer in the tables.
 
-    Paid answers stay in the journal, so an entity that comes back costs nothing. Open snapshots still contain removed
-    records. As a guard against truncated tables, removing more than half of the records of a kind is an error.
+    Paid answers stay in the journal, so an entity that comes back costs nothing. Vectors that a remote embedder was
+    paid for and that no record has any more are removed from it. Open snapshots still contain removed records. As a
+    guard against truncated tables, removing more than half of the records of a kind is an error.
     """
     from enhancer.features.refresh import refuse_mass_removal, remove_records
+    from enhancer.features.storing.unused_vectors import remove_unused_vectors
 
     with session.opened() as project:
         seen = project.parts.pipeline.difference_counter()
@@ -343,9 +345,22 @@ def gc(
                 say("nothing was removed")
                 raise typer.Exit(1)
             removed = remove_records(project.store, project.parts.pipeline.vanished(seen))
-    result = {"removed": removed, "orphaned": total, "by_kind": dict(sorted(orphans.items())), "dry_run": dry_run}
+        vectors = remove_unused_vectors(project.store, max_share=prune_at_most, dry_run=dry_run)
+    result: dict[str, Any] = {
+        "removed": removed,
+        "orphaned": total,
+        "by_kind": dict(sorted(orphans.items())),
+        "dry_run": dry_run,
+    }
+    result["vectors"] = vectors.unused if dry_run else vectors.removed
     message = f"{counted(total if dry_run else removed, 'record')} {'would be ' if dry_run else ''}removed"
-    _output(result, f"{message} ({by_name})" if total else message, as_json)
+    message = f"{message} ({by_name})" if total else message
+    if result["vectors"]:
+        message += f", and {counted(result['vectors'], 'paid vector')} of no record"
+    _output(result, message, as_json)
+    if vectors.unused and not vectors.removed and not dry_run:
+        kept = f"{vectors.unused:,} of {counted(vectors.vectors, 'paid vector')} are of no record"
+        say(f"{kept}: too many to remove unseen; if the store is complete, use --prune-at-most 1")
 
 
 def _name(key: Key) -> str:
@@ -353,7 +368,7 @@ def _name(key: Key) -> str:
 
 
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
-    """List entities whose answers were never valid; of several notes, each that is invalid."""
+    """List entities without a valid answer, or without a vector of it; of several notes, each of these."""
     from enhancer.contracts import Key
     from enhancer.harness import JOURNAL_FILE_NAME, Journal
 
@@ -378,7 +393,7 @@ def costs(
     by: Annotated[Literal["day", "model", "template"], typer.Option("--by", help="How calls are grouped.")] = "day",
     as_json: JsonFlag = False,
 ) -> None:
-    """Sum the tokens and the cost of all answered calls.
+    """Sum the tokens and the cost of all answered calls, to the LLM and to a remote embedder.
 
     Grouped by day (UTC), model or template, with a total. If the price of a call is not known, neither is the sum; the
     known part is then shown with the number of calls that are missing from it.
@@ -390,9 +405,11 @@ def costs(
     if as_json:
         print_json({"by": by, "lines": lines, "total": total})
     elif lines:
-        head = [by, "calls", "entities", "prompt tokens", "completion tokens", "cost"]
-        rows = [[str(line["group"]), *_cells(line)] for line in lines]
-        typer.echo(table(head, [*rows, ["total", *_cells(total)]], right=range(1, 6)))
+        counted_as = ["calls", "entities", *(["texts embedded"] if total["texts"] else [])]
+        head = [by, *counted_as, "prompt tokens", "completion tokens", "cost"]
+        rows = [[str(line["group"]), *_cells(line, texts=bool(total["texts"]))] for line in lines]
+        rows.append(["total", *_cells(total, texts=bool(total["texts"]))])
+        typer.echo(table(head, rows, right=range(1, len(head))))
     else:
         typer.echo("no calls have been paid for")
 
@@ -408,7 +425,7 @@ def _paid(project: Project, by: Literal["day", "model", "template"]) -> list[Cos
         return journal.costs(by)
 
 
-_SUMMED = ("calls", "entities", "prompt_tokens", "completion_tokens", "known_cost_usd", "unknown")
+_SUMMED = ("calls", "entities", "texts", "prompt_tokens", "completion_tokens", "known_cost_usd", "unknown")
 
 
 def _cost(line: CostLine) -> dict[str, Any]:
@@ -416,6 +433,7 @@ def _cost(line: CostLine) -> dict[str, Any]:
         "group": line.group,
         "calls": line.calls,
         "entities": line.entities,
+        "texts": line.texts,
         "prompt_tokens": line.prompt_tokens,
         "completion_tokens": line.completion_tokens,
         "cost_usd": None if line.calls_of_unknown_cost else line.cost_usd,
@@ -424,12 +442,13 @@ def _cost(line: CostLine) -> dict[str, Any]:
     }
 
 
-def _cells(line: dict[str, Any]) -> list[str]:
+def _cells(line: dict[str, Any], *, texts: bool) -> list[str]:
     """Format counts and cost; a cost that is unknown in part is never shown as a number alone."""
     cost = dollars(line["cost_usd"])
     if line["unknown"] and line["known_cost_usd"]:
         cost = f"unknown ({counted(line['unknown'], 'call')}; the others {dollars(line['known_cost_usd'])})"
-    counts = [count(line[name]) for name in ("calls", "entities", "prompt_tokens", "completion_tokens")]
+    names = ("calls", "entities", *(["texts"] if texts else []), "prompt_tokens", "completion_tokens")
+    counts = [count(line[name]) for name in names]
     return [*counts, cost]
 
 

@@ -8,6 +8,7 @@ from enhancer.features.generating.condensing import notes_to_write
 from enhancer.features.generating.grouping import bundles
 from enhancer.features.generating.known_answers import all_hashes, quarantined_rows, settle
 from enhancer.features.generating.reports import Plan
+from enhancer.features.storing.records import embedding_text
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.calls.entity_request import call_version
 from enhancer.harness.calls.token_estimate import (
@@ -22,7 +23,7 @@ from enhancer.harness.calls.token_estimate import (
 from enhancer.prompts import contains_instructions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.llm import Price
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from enhancer.features.kind_spec import KindSpec
     from enhancer.features.surveying.survey import SurveyChunk, ToAsk
     from enhancer.harness.answers.entity_task import EntityTask
+    from enhancer.harness.embedding.estimate import EmbeddingEstimate
     from enhancer.harness.journal.journal import Journal
     from enhancer.prompts import Note
 
@@ -105,6 +107,7 @@ def make_plan(
     retry_quarantined: bool,
     limit: int | None = None,
     embedder: str | None = None,
+    embedding: EmbeddingEstimate | None = None,
     on_chunk: Callable[[SurveyChunk], None] | None = None,
 ) -> Plan:
     """Survey all entities and estimate calls, tokens and cost. Entities in open batch jobs are not counted again.
@@ -118,6 +121,7 @@ def make_plan(
         retry_quarantined: Whether entities in quarantine are asked about again.
         limit: Largest number of entities to ask about; None without one.
         embedder: Fingerprint of the embedder, to count vectors of another one; None to compare contents only.
+        embedding: Receives the texts to embed; None without a remote embedder.
         on_chunk: Called with every chunk of the survey.
     """
     entities = to_generate = quarantined = without_text = to_embed = requests = pending = notes = review_notes = 0
@@ -125,12 +129,14 @@ def make_plan(
     room = float("inf") if limit is None else limit
     prompt_tokens = completion_tokens = 0.0
     for spec in specs:
-        sums = _Sums(llm.items_per_request)
+        sums, condensing = _Sums(llm.items_per_request), _Sums(1)
         for found in survey(spec, store, embedder):
             if on_chunk is not None:
                 on_chunk(found)
             entities += found.entities
             to_embed += len(found.to_embed) + sum(map(len, found.to_reembed.values()))
+            if embedding is not None:
+                embedding.add(_known_texts(found, store))
             if not spec.notes:
                 to_generate += sum(row.changed for row in found.to_embed)
                 without_text += len(found.empty_texts)
@@ -138,6 +144,8 @@ def make_plan(
             known = _Known(spec, [row for row in found.to_ask if not row.empty], journal)
             for rows in found.asks():
                 state = known.decide(rows, retry_quarantined=retry_quarantined)
+                if embedding is not None:
+                    embedding.add(state.paid_texts)
                 if state.asked and not room:
                     left += 1
                     to_embed += state.paid
@@ -151,13 +159,15 @@ def make_plan(
                 notes += len(state.asked)
                 if spec.reviews is not None:
                     for note in notes_to_write(spec.reviews, state.asked, journal):
-                        review_notes += sums.add([note], alone=True)
+                        review_notes += condensing.add([note], alone=True)
                 room -= bool(sums.add(state.asked))
-        for request in sums.entities:
-            calls, (prompt, completion) = sums.calls(request), _tokens(sums, request, journal, llm)
+        for part, request in ((one, request) for one in (condensing, sums) for request in one.entities):
+            calls, (prompt, completion) = part.calls(request), _tokens(part, request, journal, llm)
             requests += calls
             prompt_tokens += prompt
             completion_tokens += completion
+            if embedding is not None and part is sums:
+                embedding.add_notes(sums.entities[request] * len(request.names), completion)
     tokens = round(prompt_tokens), round(completion_tokens)
     cost = 0.0 if not requests else None if price is None else price.cost(*tokens)
     return Plan(
@@ -176,6 +186,15 @@ def make_plan(
         notes=notes if any(len(spec.notes) > 1 for spec in specs) else None,
         review_notes=review_notes if any(spec.reviews is not None for spec in specs) else None,
     )
+
+
+def _known_texts(found: SurveyChunk, store: FeatureStore) -> Iterator[str]:
+    """Yield the texts of a chunk that are to be embedded and need no LLM."""
+    yield from (row.text for row in found.to_embed)
+    for aspect, ids in found.to_reembed.items():
+        for record in store.get(ids, kind=found.spec.kind, aspect=aspect):
+            if record is not None:
+                yield embedding_text(record.profile, record.tags)
 
 
 def _tokens(sums: _Sums, request: _Request, journal: Journal | None, llm: LLMConfig) -> tuple[float, float]:
@@ -207,8 +226,13 @@ class _State:
         """Whether any note is in quarantine, or would go there."""
         self.pending = False
         """Whether any note is in an open batch job."""
-        self.paid = 0
+        self.paid_texts: list[str] = []
+        """Texts to embed of the notes that are paid for."""
+
+    @property
+    def paid(self) -> int:
         """Number of notes that are paid for."""
+        return len(self.paid_texts)
 
 
 class _Known:
@@ -241,7 +265,8 @@ class _Known:
                 answers = {row.input_hash: self._answers.get(row.input_hash, [])}
             task, status = settle(self._kind, row, answers)
             if status == "valid":
-                state.paid += 1
+                assert task.answer is not None
+                state.paid_texts.append(embedding_text(task.answer.profile, task.answer.tags))
             elif status == "ask_again":
                 state.asked.append(task)
             else:

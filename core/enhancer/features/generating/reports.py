@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from enhancer.data.reviews.report import ReviewReport
     from enhancer.harness.calls.cost_tracking import UsageTotals
+    from enhancer.harness.embedding.estimate import EmbeddingEstimate
 
 _PLAN = (
     *("entities", "cached", "to_generate", "quarantined", "requests", "prompt_tokens", "completion_tokens"),
@@ -55,8 +56,10 @@ class Plan:
     """Calls that condense reviews, among ``requests``; None if prompts show no reviews."""
     reviews: ReviewReport | None = None
     """Counts of the reviews, by whether prompts may show them; None if prompts show none."""
+    embedding_texts: int | None = None
+    """Texts that a remote embedder would be sent: those whose vector is not paid for; None without one."""
     embedding_requests: int | None = None
-    """Requests to a remote embedder; None without one."""
+    """Requests to it; None without one."""
     embedding_tokens: int | None = None
     """Estimated tokens of the texts that it would embed; None without one."""
     embedding_cost_usd: float | None = None
@@ -70,6 +73,17 @@ class Plan:
         with a remote embedder.
         """
         return _to_json(self, _PLAN)
+
+    def with_embedding(self, embedding: EmbeddingEstimate) -> Plan:
+        """Add what a remote embedder will be sent."""
+        return replace(
+            self,
+            cost_usd=_sum(self.cost_usd, embedding.cost_usd),
+            embedding_texts=embedding.texts,
+            embedding_requests=embedding.requests,
+            embedding_tokens=embedding.tokens,
+            embedding_cost_usd=embedding.cost_usd,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +184,8 @@ def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[st
         some["joint_texts"] = result.joint_texts
     if result.embedding_requests is not None:
         some |= {name: getattr(result, name) for name in _EMBEDDING}
+        if isinstance(result, Plan):
+            some |= {"to_embed": result.to_embed, "embedding_texts": result.embedding_texts}
     if result.reviews is not None:
         some["reviews"] = result.reviews.to_json()
     return {name: getattr(result, name) for name in names} | some

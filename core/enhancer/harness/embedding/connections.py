@@ -36,6 +36,19 @@ def embedding_price(embedder: Embedder, config: EmbedderConfig) -> float | None:
     return embedder.price() if config.price is None else config.price
 
 
+def check_price(embedder: RemoteEmbedder, config: EmbedderConfig, max_cost: float | None) -> None:
+    """Refuse a limit on the cost without a price.
+
+    Raises:
+        ConfigError: There is a limit, and the price is unknown.
+    """
+    if max_cost is not None and embedding_price(embedder, config) is None:
+        raise ConfigError(
+            f"[llm] max_cost is set, but the price of the embedder's model {embedder.model!r} is unknown",
+            hint='set [embedder] price in USD per million tokens, or price = "free"',
+        )
+
+
 def check_embedder(embedder: Embedder, config: EmbedderConfig, max_cost: float | None) -> None:
     """Check that an embedder can be called as configured. Calls no server.
 
@@ -52,11 +65,7 @@ def check_embedder(embedder: Embedder, config: EmbedderConfig, max_cost: float |
                 )
         return
     embedder.check()
-    if max_cost is not None and embedding_price(embedder, config) is None:
-        raise ConfigError(
-            f"[llm] max_cost is set, but the price of the embedder's model {embedder.model!r} is unknown",
-            hint='set [embedder] price in USD per million tokens, or price = "free"',
-        )
+    check_price(embedder, config, max_cost)
 
 
 def connect_texts(

@@ -35,7 +35,7 @@ from enhancer.harness.journal.completion_writer import PaidAnswer, PaidCall, chu
 from enhancer.harness.journal.database import Database
 from enhancer.harness.journal.leases import LeaseWatch
 from enhancer.harness.journal.owner_process import owner_name
-from enhancer.harness.journal.paid_vectors import VectorJournal
+from enhancer.harness.journal.paid_vectors import TEMPLATE, VectorJournal
 
 if TYPE_CHECKING:
     import sqlite3
@@ -157,6 +157,8 @@ class CostLine:
     cost_usd: float | None
     """Sum of the known costs in USD; None if no cost is known."""
     calls_of_unknown_cost: int
+    texts: int = 0
+    """Texts embedded by a remote embedder, which are not among the entities."""
 
     def to_json(self) -> dict[str, Any]:
         """Convert the line to JSON values."""
@@ -353,9 +355,9 @@ class Journal:
         column = {"day": "substr(at, 1, 10)", "model": "model", "template": "template"}[by]
         rows = self._read(
             f"SELECT {column}, count(*), sum({_ENTITIES}), coalesce(sum(prompt_tokens), 0),"  # noqa: S608 - one of three
-            " coalesce(sum(completion_tokens), 0), sum(cost_usd), count(*) - count(cost_usd)"
-            " FROM completions GROUP BY 1 ORDER BY 1",
-            (),
+            " coalesce(sum(completion_tokens), 0), sum(cost_usd), count(*) - count(cost_usd),"
+            " sum(CASE WHEN template = ? THEN entities ELSE 0 END) FROM completions GROUP BY 1 ORDER BY 1",
+            (TEMPLATE,),
         )
         return [CostLine(*row) for row in rows]
 
