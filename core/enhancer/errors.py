@@ -16,6 +16,7 @@
     │   └── DeadlineError                       total deadline of a call passed
     ├── EmbedderError                  exit 1   the embedder failed, whatever the text
     ├── CircuitOpenError               exit 1   all recent calls failed: the run stops
+    ├── FutileRunError                 exit 1   most of the first answers are not valid: the run stops
     ├── BudgetError                    exit 4   the next call could exceed ``max_cost``
     ├── StoreError                     exit 1
     │   ├── StoreCorruptError                   damaged file or record
@@ -131,6 +132,10 @@ class EmbedderError(EnhancerError):
 
 class CircuitOpenError(EnhancerError):
     """All recent calls failed; the run stops instead of waiting indefinitely."""
+
+
+class FutileRunError(EnhancerError):
+    """Most of the first answers are not valid; the run stops before it has paid for the rest."""
 
 
 class BudgetError(EnhancerError):

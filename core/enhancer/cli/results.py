@@ -64,7 +64,7 @@ def generation(result: Mapping[str, Any]) -> str:
             ("embedded", count(result["embedded"])),
             ("in quarantine", count(result["quarantined"])),
             *_unless_zero(result),
-            ("calls", count(result["requests"])),
+            ("calls", _calls(result)),
             ("prompt tokens", count(result["prompt_tokens"])),
             ("completion tokens", count(result["completion_tokens"])),
             *_embedding(result),
@@ -92,6 +92,11 @@ def _embedding(result: Mapping[str, Any], how: str = "") -> list[tuple[str, str]
         ("tokens embedded", f"{count(result['embedding_tokens'])}{how}"),
         ("cost of embedding", dollars(result["embedding_cost_usd"])),
     ]
+
+
+def _calls(result: Mapping[str, Any]) -> str:
+    failed = result.get("failed_requests", 0)
+    return count(result["requests"]) + (f", and {count(failed)} without an answer" if failed else "")
 
 
 def _notes(result: Mapping[str, Any], label: str) -> list[tuple[str, str]]:

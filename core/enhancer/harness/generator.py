@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import deque
 from typing import TYPE_CHECKING
 
-from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
+from enhancer.errors import CircuitOpenError, DeadlineError, ProviderError
+from enhancer.harness.answers.first_answers import FirstAnswers
 from enhancer.harness.calls.caller import StoppedError
 from enhancer.harness.calls.entity_request import by_entity, call_version, entity_request, request_ids
+from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found
 from enhancer.harness.calls.retry import is_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from enhancer.config.schema import LLMConfig
     from enhancer.harness.answers.entity_task import EntityTask
@@ -22,11 +23,8 @@ if TYPE_CHECKING:
     from enhancer.harness.calls.gate import Gate
 
 _log = logging.getLogger(__name__)
-_MAX_REFUSED_AT_START = 5
-"""If the first requests, up to this number, are all refused, the run stops instead of quarantining every entity."""
 _MAX_FAILED_GROUPS = 5
 """After this many group requests without any profile, each entity is asked about on its own."""
-_MODEL_NOT_FOUND = re.compile(r"model[^.]{0,80}(?:not found|does not exist|not exist)", re.IGNORECASE)
 
 Group = list["EntityTask"]
 """Notes of one entity, or the same notes of several entities, that share a request."""
@@ -59,11 +57,10 @@ class Generator:
         self._llm = llm
         self._answered = answered
         self._failed = failed
-        self._keep_going = keep_going
-        self._any_answer = False
+        self._first_answers = None if keep_going else FirstAnswers()
         self._failed_groups = 0
         self._groups_work = False
-        self._refused: list[tuple[Group, RequestError]] = []
+        self._refusals: Refusals[Group] = Refusals(llm.concurrency, keep_going=keep_going)
         self._unreached: list[tuple[EntityTask, ProviderError]] = []
         """Tasks without an answer while no call was answered yet. They are few, because the gate soon stops the run."""
         self._workers: list[asyncio.Task[None]] = []
@@ -115,8 +112,8 @@ class Generator:
 
     @property
     def undecided(self) -> list[EntityTask]:
-        """Tasks without an answer that are held back, because no call of the run was answered yet."""
-        return [*(task for task, _ in self._unreached), *(task for tasks, _ in self._refused for task in tasks)]
+        """Tasks without an answer that are held back, because the cause is not known yet."""
+        return [*(task for task, _ in self._unreached), *(task for tasks in self._refusals for task in tasks)]
 
     async def decide(self) -> None:
         """Decide about the tasks that are held back, as at the end of the run: they fail, or the run stops."""
@@ -161,30 +158,37 @@ class Generator:
     async def _ask(self, tasks: Group) -> list[Group]:
         """Ask for notes; return the groups that need another request."""
         grouped = (ids := request_ids(tasks)) is not None
+        version = call_version(tasks)
+        number = self._refusals.send()
         try:
             paid = await self._caller.call(
                 entity_request(tasks, self._llm, self._caller.room),
                 hashes=tuple(task.input_hash for task in tasks),
                 ids=ids,
                 attempt=max(task.answer_count for task in tasks) + 1,
-                template=call_version(tasks),
+                template=version,
             )
         except ProviderError as error:
             if not grouped:
-                await self._handle_error(tasks, error)
+                await self._handle_error(tasks, error, number)
                 return []
-            if isinstance(error, RequestError | DeadlineError) and not _model_not_found(error):
+            too_slow = isinstance(error, DeadlineError)
+            if not too_slow:
+                self._raise_if_fatal(error)
+            if too_slow or is_refusal(error):
+                self._refusals.add_group(number, error)
                 self._count_failed_group()
                 return _halves(tasks)
-            self._raise_if_fatal(error)
-            for task in tasks:
-                await self._unanswered(task, error)
+            await self._defer(tasks, error, number)
             return []
-        await self._mark_reachable()
+        await self._mark_reachable(number)
         again: Group = []
         follow_ups: Group = []
         for position, task in enumerate(tasks):
             status = task.receive(paid._replace(position=position))
+            # A group reply that does not mention a note says nothing about it.
+            if self._first_answers is not None and (not grouped or status != "ask_again" or task.invalid_answers):
+                self._first_answers.count(version, task, status)
             if status == "valid":
                 self._groups_work = self._groups_work or grouped
                 if (follow_up := await self._answered(task)) is not None:
@@ -193,6 +197,8 @@ class Generator:
                 again.append(task)
             else:
                 await self._failed(task, task.error, False)
+        if self._first_answers is not None:
+            self._first_answers.check(version)
         return [*(self._regroup(tasks, again) if grouped else _entities(again)), *_alike(follow_ups)]
 
     def _regroup(self, asked: Group, again: Group) -> list[Group]:
@@ -208,38 +214,37 @@ class Generator:
 
     def _raise_if_fatal(self, error: ProviderError) -> None:
         """Raise the error if no single entity is the cause, which stops the run."""
-        if isinstance(error, AuthenticationError) or not (isinstance(error, RequestError) or is_transient(error)):
+        if not (is_refusal(error) or is_transient(error)):
             raise error
-        if isinstance(error, RequestError) and _model_not_found(error):
+        if is_refusal(error) and model_not_found(error) and not self._refusals.any_answer:
             raise error
         if is_transient(error):
             self._gate.exhausted(error)
 
-    async def _handle_error(self, tasks: Group, error: ProviderError) -> None:
+    async def _handle_error(self, tasks: Group, error: ProviderError, number: int) -> None:
         """Handle the error of a request about one entity."""
         self._raise_if_fatal(error)
-        if not isinstance(error, RequestError):
-            for task in tasks:
-                await self._unanswered(task, error)
-        elif self._any_answer:
-            for task in tasks:
-                await self._failed(task, str(error), False)
+        if is_refusal(error):
+            await self._refuse(self._refusals.add(number, tasks, error))
         else:
-            # Before the first answer it is unknown whether the entity or the settings are the cause.
-            self._refused.append((tasks, error))
-            if len(self._refused) >= _MAX_REFUSED_AT_START:
-                raise self._all_refused()
+            await self._defer(tasks, error, number)
+
+    async def _defer(self, tasks: Group, error: ProviderError, number: int) -> None:
+        """Leave tasks to a later run."""
+        await self._refuse(self._refusals.unanswered(number))
+        for task in tasks:
+            await self._unanswered(task, error)
 
     async def _unanswered(self, task: EntityTask, error: ProviderError) -> None:
         """Defer the task; a later run retries it. Before the first answer, wait: the whole run may be failing."""
-        if self._any_answer:
+        if self._refusals.any_answer:
             await self._failed(task, str(error), True)
         else:
             self._unreached.append((task, error))
 
     async def _end_unreached(self) -> None:
         """If no call was answered, fail the run without quarantining any entity."""
-        if self._unreached and not self._any_answer and not self._refused:
+        if self._unreached and not self._refusals.any_answer and not len(self._refusals):
             error = self._unreached[-1][1]
             self._error = CircuitOpenError(
                 f"the LLM cannot be reached: {error.message}",
@@ -253,37 +258,24 @@ class Generator:
         for task, error in unreached:
             await self._failed(task, str(error), True)
 
-    async def _mark_reachable(self) -> None:
-        if self._any_answer:
-            return
-        self._any_answer = True
-        await self._flush_unreached()
-        await self._flush_refused()
+    async def _mark_reachable(self, number: int) -> None:
+        refused = self._refusals.answered(number)
+        if self._unreached:
+            await self._flush_unreached()
+        if refused:
+            await self._refuse(refused)
 
-    async def _flush_refused(self) -> None:
-        refused, self._refused = self._refused, []
+    async def _refuse(self, refused: Sequence[tuple[Group, ProviderError]]) -> None:
+        """Fail the tasks that the provider refused for good."""
         for tasks, error in refused:
             for task in tasks:
-                await self._failed(task, str(error), False)
+                await self._failed(task, error.message, False)
 
     async def _end_refused(self) -> None:
-        if len(self._refused) > 1 and len({str(error) for _, error in self._refused}) == 1:
-            self._error = self._all_refused()
-        else:
-            await self._flush_refused()
-
-    def _all_refused(self) -> RequestError:
-        error = self._refused[0][1]
-        return RequestError(
-            f"the provider refused all of the first {len(self._refused)} requests: {error.message}",
-            hint=error.hint or "the cause seems to be the settings, not the entities; check [llm]",
-            status=error.status,
-        )
-
-
-def _model_not_found(error: ProviderError) -> bool:
-    """Check whether the model or the endpoint does not exist."""
-    return error.status in (404, 405) or bool(_MODEL_NOT_FOUND.search(error.message))
+        try:
+            await self._refuse(self._refusals.at_end())
+        except ProviderError as error:
+            self._error = error
 
 
 def _entities(tasks: Group) -> list[Group]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from generation import GenerationProject, entities
@@ -107,3 +108,113 @@ def test_a_refusal_is_final_and_kept(
     report = bench.generate(retry_quarantined=True)
     assert (report.generated, report.quarantined, llm_server.count) == (1, 0, 7)
     assert quarantine(bench) == {}
+
+
+# -- refusals of single texts -------------------------------------------------------------------------------------
+
+
+def _asks_about(body: Any, *films: int) -> bool:
+    return any(f"film {film}\\n" in json.dumps(body) for film in films)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 413, 422])
+def test_one_flagged_text_never_stops_the_rest(
+    bench: GenerationProject, llm_server: LoopbackServer, status: int
+) -> None:
+    bench.rows = entities(20)
+    refusal = fails(status, "flagged by moderation")
+    llm_server.script.choose = lambda _, b: refusal if _asks_about(b, 7, 13) else None
+    report = bench.generate()
+    complete(bench, report)
+    assert (report.generated, report.failed_requests, llm_server.count) == (18, 2, 20)
+    failed = quarantine(bench)
+    assert set(failed) == {"7", "13"}
+    assert "flagged by moderation" in failed["7"][0]
+    assert "OPENAI_API_KEY" not in failed["7"][0]
+
+
+@pytest.mark.parametrize("films", [(0,), (0, 1, 2, 3)])
+def test_flagged_texts_at_the_start_wait_for_the_first_answer(
+    bench: GenerationProject, llm_server: LoopbackServer, films: tuple[int, ...]
+) -> None:
+    bench.llm["concurrency"] = 1
+    bench.rows = entities(10)
+    llm_server.script.choose = lambda _, b: fails(403, "flagged") if _asks_about(b, *films) else None
+    report = bench.generate()
+    complete(bench, report)
+    assert set(quarantine(bench)) == set(map(str, films))
+
+
+def test_one_flagged_text_in_a_group_never_stops_the_rest(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+    bench.rows = entities(12)
+    bench.llm["items_per_request"] = 6
+    llm_server.script.choose = lambda _, b: fails(403, "flagged") if _asks_about(b, 3) else None
+    report = bench.generate()
+    complete(bench, report)
+    assert set(quarantine(bench)) == {"3"}
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_a_key_that_may_nothing_stops_groups_too(
+    bench: GenerationProject, llm_server: LoopbackServer, group: int
+) -> None:
+    bench.rows = entities(200)
+    bench.llm["items_per_request"] = group
+    llm_server.script.default = fails(403, "no access")
+    with pytest.raises(AuthenticationError, match="no access"):
+        bench.generate()
+    assert llm_server.count < 15
+    assert quarantine(bench) == {}
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, AuthenticationError), (400, RequestError), (404, RequestError)])
+def test_ten_refusals_in_a_row_stop_the_run(
+    bench: GenerationProject, llm_server: LoopbackServer, status: int, kind: type[Exception]
+) -> None:
+    bench.rows = entities(100)
+    bench.llm["concurrency"] = 2
+    llm_server.script.choose = lambda number, _: fails(status, "this key is revoked") if number >= 20 else None
+    with pytest.raises(kind, match=r"refused 1\d requests in a row, .*this key is revoked"):
+        bench.generate()
+    assert llm_server.count < 20 + 15
+    assert quarantine(bench) == {}, "the key was at fault, and no text"
+    llm_server.script.choose = None
+    assert bench.generate().generated == 80
+
+
+def test_nine_refusals_in_a_row_do_not(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+    bench.rows = entities(40)
+    bench.llm["concurrency"] = 1
+    llm_server.script.choose = lambda _, b: fails(403, "flagged") if _asks_about(b, *range(20, 29)) else None
+    report = bench.generate()
+    complete(bench, report)
+    assert report.quarantined == 9
+
+
+def test_a_stretch_of_flagged_texts_is_passed_by_keep_going(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.rows = entities(40)
+    bench.llm["concurrency"] = 1
+    llm_server.script.choose = lambda _, b: fails(400, "flagged") if _asks_about(b, *range(25)) else None
+    with pytest.raises(RequestError, match="all of the first 5"):
+        bench.generate()
+    report = bench.generate(keep_going=True)
+    complete(bench, report)
+    assert (report.generated, report.quarantined) == (15, 25)
+
+
+def test_a_filter_by_whatever_name_is_asked_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+    filtered = Behaviour(answer="", finish_reason="PROHIBITED_CONTENT")
+    llm_server.script.choose = lambda _, b: filtered if "film 2" in json.dumps(b) else None
+    complete(bench, bench.generate())
+    assert (llm_server.count, set(quarantine(bench))) == (6, {"2"})
+
+
+def test_an_answer_that_groq_could_not_validate_is_sampled_again(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    llm_server.script.sequence = [fails(400, "Failed to validate JSON.", code="json_validate_failed")] * 2
+    report = bench.generate()
+    complete(bench, report)
+    assert (report.generated, report.failed_requests) == (6, 2)

@@ -115,6 +115,8 @@ class GenerationReport:
     """Entities with neither text nor history; they were not asked about and have no record."""
     pending: int = 0
     """Entities in open batch jobs."""
+    failed_requests: int = 0
+    """Requests without an answer beside ``requests``: refused, failed, or out of time."""
     notes: int | None = None
     """New notes that are stored, of which an entity may have several; None if every entity has one."""
     review_notes: int | None = None
@@ -131,8 +133,9 @@ class GenerationReport:
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer generate --json`` prints.
 
-        ``without_text`` and ``pending`` are among them if they are not 0, ``notes`` if entities have several,
-        ``review_notes`` and ``reviews`` if prompts show reviews, and those of embeddings with a remote embedder.
+        ``without_text``, ``pending`` and ``failed_requests`` are among them if they are not 0, ``notes`` if entities
+        have several, ``review_notes`` and ``reviews`` if prompts show reviews, and those of embeddings with a remote
+        embedder.
         """
         return _to_json(self, _REPORT)
 
@@ -174,7 +177,8 @@ def _sum(one: N | None, other: N | None) -> N | None:
 
 
 def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
-    some = {name: getattr(result, name) for name in ("without_text", "pending") if getattr(result, name)}
+    counts = ("without_text", "pending", "failed_requests")
+    some = {name: value for name in counts if (value := getattr(result, name, 0))}
     if isinstance(result, Plan) and result.left:
         some["left"] = result.left
     for name in ("notes", "review_notes"):

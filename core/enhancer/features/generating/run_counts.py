@@ -82,6 +82,7 @@ class RunCounts:
             generated=self.generated,
             quarantined=quarantined,
             requests=spent.calls if spent else 0,
+            failed_requests=spent.failed if spent else 0,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cost_usd=_total(spent, embedding),

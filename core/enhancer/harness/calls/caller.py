@@ -207,6 +207,7 @@ class Caller:
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a provider plugin
             failure = ProviderError(redact(f"the LLM provider failed by {type(error).__name__}: {str(error)[:300]}"))
+        self.usage.failed += 1
         self._budget.settle(max_cost, max_cost if _may_be_charged(failure) else 0.0)
         if is_transient(failure):
             self._gate.failed(ticket, failure)

@@ -26,6 +26,8 @@ class UsageTotals:
     """Tokens and cost of the calls of a run."""
 
     calls: int = 0
+    failed: int = 0
+    """Number of requests without an answer: refused, failed, or out of time."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float = 0.0

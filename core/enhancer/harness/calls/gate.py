@@ -2,6 +2,8 @@
 
 The concurrency limit is adaptive (additive increase, multiplicative decrease): it grows by one per round of answers and
 halves when the provider reports overload, once for all calls in flight at that moment. A Retry-After pauses all calls.
+A call that runs out of time is a sign of overload too, unless as many others as are in flight were answered meanwhile:
+the limit falls to what the server answers within the deadline, and grows again only while answers take much less.
 Limits of requests and tokens per minute come from the configuration and from ``x-ratelimit-*`` headers. If no call
 succeeds for a long time, the circuit breaker opens and the run stops; a few transient errors never open it.
 """
@@ -14,7 +16,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from enhancer.errors import CircuitOpenError, ProviderError, RateLimitError, ServerError
+from enhancer.errors import CircuitOpenError, DeadlineError, ProviderError, RateLimitError, ServerError
 from enhancer.harness.calls.rate_headers import Allowance, remaining
 
 if TYPE_CHECKING:
@@ -30,12 +32,20 @@ _MIN_WAIT = 1e-6
 """Shortest wait in seconds; anything less is a rounding error."""
 _OVERLOAD_PAUSE = 0.25
 """Seconds to pause after an overload error without Retry-After."""
+_BEARABLE = 0.75
+"""Calls in flight, as a share of those that the server answers within the deadline of one."""
+_GROWING = 0.8
+"""Share of the deadline that answers may take with one more call in flight, once calls have run out of time."""
 _MIN_FAILURES = 10
 """Failures without a success in between that open the circuit breaker."""
 _MIN_FAILURES_AT_START = 5
 """The same before the first success of the run."""
 _MIN_EXHAUSTED = 3
 """Calls that used up their attempts that open the circuit breaker."""
+
+
+_WAIT = "paid answers are kept; run again when the provider answers"
+_TOO_SLOW = "paid answers are kept; raise the timeout, or lower the concurrency to what the server bears"
 
 
 class _MinuteLimit:
@@ -56,11 +66,12 @@ class _MinuteLimit:
 class Ticket:
     """Permission for one call."""
 
-    __slots__ = ("epoch", "tokens")
+    __slots__ = ("epoch", "started", "tokens")
 
-    def __init__(self, tokens: float, epoch: int) -> None:
+    def __init__(self, tokens: float, epoch: int, started: float) -> None:
         self.tokens = tokens
         self.epoch = epoch
+        self.started = started
 
 
 class Gate:
@@ -115,6 +126,10 @@ class Gate:
         self._failures = 0
         self._exhausted = 0
         self._last_success = clock()
+        self._successes_at: deque[float] = deque(maxlen=2 * concurrency)
+        """Times of the last successes."""
+        self._deadline: float | None = None
+        """Seconds after which a call ran out of time."""
         self._paused_seconds = 0.0
         self._error: CircuitOpenError | None = None
 
@@ -173,7 +188,8 @@ class Gate:
         """
         self._successes += 1
         self._reset_failures()
-        if ticket.epoch == self._epoch and self.limit < self._max_concurrency:
+        self._successes_at.append(self._last_success)
+        if ticket.epoch == self._epoch and self.limit < self._max_concurrency and self._may_grow(ticket):
             self.limit = min(self._max_concurrency, self.limit + 1.0 / max(self.limit, 1.0))
         if self._token_limit is not None and tokens is not None:
             self._token_limit.take(tokens - ticket.tokens, self._clock())
@@ -193,6 +209,8 @@ class Gate:
         if overloaded and ticket.epoch == self._epoch:
             self._epoch += 1
             self.limit = max(1.0, self.limit / 2)
+        elif isinstance(error, DeadlineError):
+            self._fit_deadline(ticket)
         if error.retry_after is not None:
             self._pause(min(max(error.retry_after, 0.0), MAX_PAUSE))
         elif overloaded:
@@ -228,6 +246,21 @@ class Gate:
         self._last_success = self._clock()
         self._paused_seconds = 0.0
 
+    def _may_grow(self, ticket: Ticket) -> bool:
+        """Check whether an answer would come well before the deadline with one more call in flight."""
+        if self._deadline is None:
+            return True
+        took = self._last_success - ticket.started
+        return took * (self.limit + 1.0) / self.limit <= _GROWING * self._deadline
+
+    def _fit_deadline(self, ticket: Ticket) -> None:
+        """Lower the limit to what the server answers within the time that a call has run out of."""
+        self._deadline = self._clock() - ticket.started
+        bearable = max(1.0, _BEARABLE * sum(at > ticket.started for at in self._successes_at))
+        if ticket.epoch == self._epoch and bearable < self.limit:
+            self._epoch += 1
+            self.limit = bearable
+
     def _has_room(self) -> bool:
         return self.in_flight < max(1, int(self.limit))
 
@@ -257,7 +290,7 @@ class Gate:
             self._provider_tokens.take(tokens, now)
         self._tokens_in_flight += tokens
         self.in_flight += 1
-        return Ticket(tokens, self._epoch)
+        return Ticket(tokens, self._epoch, now)
 
     def _leave(self, ticket: Ticket) -> None:
         self.in_flight -= 1
@@ -324,7 +357,7 @@ class Gate:
         self._error = CircuitOpenError(
             f"{self._subject} cannot be reached: {self._failures} attempts failed without a success in between;"
             f" last error: {error.message}",
-            hint="paid answers are kept; run again when the provider answers",
+            hint=_TOO_SLOW if isinstance(error, DeadlineError) else _WAIT,
         )
         queue, self._queue = self._queue, deque()
         for future, _ in queue:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from enhancer.contracts.llm import Message, Request
-from enhancer.errors import AuthenticationError, ProviderError, RequestError, StoreError
+from enhancer.errors import ProviderError, StoreError
 from enhancer.harness.answers.parse import InvalidAnswerError
 from enhancer.harness.answers.thought import without_thought
 from enhancer.harness.calls.caller import StoppedError
+from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found
 from enhancer.harness.calls.retry import is_transient
 from enhancer.harness.calls.thought_room import cut_off_reason, is_last_cut_off
 
@@ -34,9 +35,6 @@ RE_ASKS = 2
 """Maximum number of re-asks after an invalid answer, each with the error shown."""
 _MAX_SHOWN = 4000
 """Maximum length of an invalid answer in a re-ask."""
-_MAX_REFUSED_AT_START = 5
-"""If the first requests, up to this number, are all refused, asking stops."""
-_NO_SUCH_MODEL = (404, 405)
 _RENEWALS = 4
 """Renewals of claims during one lease."""
 _Status = Literal["valid", "ask_again", "failed"]
@@ -150,8 +148,7 @@ class Questioner:
         self._llm = llm
         self._on_progress = on_progress
         self._workers: list[asyncio.Task[None]] = []
-        self._refused = 0
-        self._any_answer = False
+        self._refusals: Refusals[tuple[QuestionState, Sequence[Question]]] = Refusals(llm.concurrency)
         self._error: BaseException | None = None
         self.outcome = Outcome()
 
@@ -174,6 +171,8 @@ class Questioner:
         self._workers = [asyncio.create_task(self._work(queue, questions)) for _ in range(self._llm.concurrency)]
         try:
             await asyncio.wait(self._workers)
+            if self._error is None:
+                await self._refuse(self._refusals.at_end())
         finally:
             renewing.cancel()
             for worker in self._workers:
@@ -209,6 +208,7 @@ class Questioner:
 
     async def _ask_one(self, state: QuestionState, same: Sequence[Question]) -> None:
         while True:
+            number = self._refusals.send()
             try:
                 paid = await self._caller.call(
                     state.request(self._llm, self._caller.room),
@@ -218,9 +218,9 @@ class Questioner:
                     template=state.question.form.version,
                 )
             except ProviderError as error:
-                await self._unanswered(state, same, error)
+                await self._unanswered(state, same, error, number)
                 return
-            self._any_answer = True
+            await self._refuse(self._refusals.answered(number))
             status = state.receive(paid)
             if status == "valid":
                 assert state.answer is not None
@@ -230,24 +230,23 @@ class Questioner:
                 await self._quarantine(state, same, state.error)
                 return
 
-    async def _unanswered(self, state: QuestionState, same: Sequence[Question], error: ProviderError) -> None:
+    async def _unanswered(
+        self, state: QuestionState, same: Sequence[Question], error: ProviderError, number: int
+    ) -> None:
         """Defer or quarantine a question, or raise an error that concerns all questions."""
         if is_transient(error):
             self._gate.exhausted(error)
+            await self._refuse(self._refusals.unanswered(number))
             self._settle(same, self.outcome.deferred, str(error))
             return
-        if isinstance(error, AuthenticationError) or not isinstance(error, RequestError):
+        if not is_refusal(error) or (model_not_found(error) and not self._refusals.any_answer):
             raise error
-        self._refused += 1
-        if error.status in _NO_SUCH_MODEL:
-            raise error
-        if not self._any_answer and self._refused >= _MAX_REFUSED_AT_START:
-            raise RequestError(
-                f"the provider refused all of the first {self._refused} requests: {error.message}",
-                hint=error.hint or "the cause seems to be the settings; check [llm]",
-                status=error.status,
-            )
-        await self._quarantine(state, same, str(error))
+        await self._refuse(self._refusals.add(number, (state, same), error))
+
+    async def _refuse(self, refused: Sequence[tuple[tuple[QuestionState, Sequence[Question]], ProviderError]]) -> None:
+        """Quarantine the questions that the provider refused for good."""
+        for (state, same), error in refused:
+            await self._quarantine(state, same, error.message)
 
     async def _quarantine(self, state: QuestionState, same: Sequence[Question], reason: str) -> None:
         for question in same:

@@ -1,0 +1,120 @@
+"""Notice that a run is in vain: most of its first answers are not valid, and asking again does not help."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from enhancer.errors import FutileRunError
+
+if TYPE_CHECKING:
+    from enhancer.harness.answers.entity_task import AnswerStatus, EntityTask
+
+_MIN_ANSWERS = 20
+"""Number of answers before which no run is in vain."""
+_MIN_HOPELESS = 5
+"""Number of answers that must have been refusals, or invalid although the model was told why the one before was."""
+_FEW = 20
+"""Notes up to which two thirds of them must be without a valid answer, and not just most."""
+_SHOWN = 160
+"""Length of the reason that is shown."""
+_WEAK = (
+    "the model may be too weak for the prompt, or [llm] structured not what it supports: try another on a few items"
+    " by `enhancer generate --limit 20`; --keep-going goes on regardless"
+)
+_CUT_OFF = "raise [llm] max_tokens, or choose a model that thinks less; --keep-going goes on regardless"
+_REFUSES = "choose another model or prompt; --keep-going goes on regardless"
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts of the notes of one prompt."""
+
+    answers: int = 0
+    valid: int = 0
+    lost: int = 0
+    open: set[str] = field(default_factory=set)
+    """Input hashes of notes whose last answer was not valid, and that are asked for again."""
+    hopeless: int = 0
+    helped: int = 0
+    """Notes with a valid answer after one that was not."""
+    refused: int = 0
+    cut_off: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def bad(self) -> int:
+        return self.lost + len(self.open)
+
+
+class FirstAnswers:
+    """Counts valid and other answers of one run, by prompt.
+
+    Args:
+        re_asks: Whether to wait for answers to re-asks before a run is in vain. Without them, as in a batch job, the
+            first answers alone decide.
+    """
+
+    def __init__(self, *, re_asks: bool = True) -> None:
+        self._re_asks = re_asks
+        self._tallies: dict[str, _Tally] = {}
+
+    def count(self, version: str, task: EntityTask, status: AnswerStatus) -> None:
+        """Count an answer about a note.
+
+        Args:
+            version: Version of the prompt.
+            task: The note, which has received the answer.
+            status: Result of receiving it.
+        """
+        tally = self._tallies.setdefault(version, _Tally())
+        tally.answers += 1
+        again = task.input_hash in tally.open
+        if status == "valid":
+            tally.valid += 1
+            tally.helped += again
+            tally.open.discard(task.input_hash)
+            return
+        tally.hopeless += again or status == "refused"
+        tally.refused += status == "refused"
+        tally.cut_off += task.cut_offs > 0 and not task.invalid_answers
+        tally.reasons[task.error[:_SHOWN]] += 1
+        if status == "ask_again":
+            tally.open.add(task.input_hash)
+        else:
+            tally.open.discard(task.input_hash)
+            tally.lost += 1
+
+    def check(self, version: str) -> None:
+        """Raise an error if the run is in vain.
+
+        Raises:
+            FutileRunError: Most of the first answers are not valid.
+        """
+        tally = self._tallies.get(version)
+        if tally is None or tally.answers < _MIN_ANSWERS:
+            return
+        judged = tally.valid + tally.bad
+        if 3 * tally.bad < 2 * judged if judged < _FEW else 2 * tally.bad <= judged:
+            return
+        if self._re_asks and (tally.hopeless < _MIN_HOPELESS or tally.hopeless <= tally.helped):
+            return
+        if not self._re_asks and 2 * tally.cut_off > tally.bad + tally.cut_off:
+            return  # the next request allows more tokens
+        reason, _ = tally.reasons.most_common(1)[0]
+        hint = _WEAK
+        if 2 * tally.refused > tally.bad:
+            hint = _REFUSES
+        elif 2 * tally.cut_off > sum(tally.reasons.values()):
+            hint = _CUT_OFF
+        raise FutileRunError(
+            f"stopped after {tally.answers} answers: {tally.bad} of the first {judged} notes have no valid one"
+            f" (most often: {reason})",
+            hint=hint,
+        )
+
+    def check_all(self) -> None:
+        """Raise an error if the run is in vain for any of its prompts; see :meth:`check`."""
+        for version in self._tallies:
+            self.check(version)
