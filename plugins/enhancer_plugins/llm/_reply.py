@@ -234,7 +234,10 @@ def _ending_name(value: object) -> str:
 
 
 def _first(values: Mapping[str, Any], names: Iterable[str]) -> Any:
-    return next((value for name in names if (value := values.get(name)) is not None), None)
+    for name in names:
+        if (value := values.get(name)) is not None:
+            return value
+    return None
 
 
 def _blocked_prompt(data: Mapping[str, Any]) -> bool:
@@ -283,7 +286,7 @@ class _Used(NamedTuple):
         if zero_is_unknown:
             prompt, answer = prompt or None, answer or None
         cost = _wire.dollars(usage.get("cost"))
-        if cost is None and counts({**usage, "total_tokens": None}) == (prompt, answer):
+        if cost is None and told_cost is not None and counts({**usage, "total_tokens": None}) == (prompt, answer):
             cost = told_cost  # computed from counts that do not contradict each other
         return cls(prompt, answer, _detail(usage, _REASONING_COUNTS), _detail(usage, _CACHED_COUNTS), cost)
 
@@ -312,6 +315,8 @@ def counts(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
 def _detail(usage: Mapping[str, Any], places: Iterable[tuple[str, ...]]) -> int | None:
     """Return the first count that is told in any of the places."""
     for place in places:
+        if place[0] not in usage:
+            continue
         value: Any = usage
         for name in place:
             value = value.get(name) if isinstance(value, dict) else None

@@ -92,6 +92,8 @@ class OpenAI(LLMProvider):
             scrub=self._scrub,
             max_body=options.max_body,
         )
+        self._checked = ""
+        """Model that :meth:`check` has passed."""
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -125,7 +127,9 @@ class OpenAI(LLMProvider):
 
     async def complete(self, request: Request) -> Completion:
         """Send one POST and read the response, within ``request.timeout`` seconds in total."""
-        self.check(request.model)
+        if request.model != self._checked:
+            self.check(request.model)
+            self._checked = request.model
         payload = self._body(request)
         try:
             async with asyncio.timeout(request.timeout) as deadline:

@@ -27,13 +27,18 @@ class PromptExample:
     def __init__(self, system: str) -> None:
         self._words = set(_WORD.findall(system.casefold()))
         self._texts: dict[str, set[str]] = {}
-        self._tags: set[tuple[str, ...]] = set()
+        self._whole: set[tuple[str, ...]] = set()
+        self._placeholders: set[str] = set()
         for example in _objects(system):
             for key, value in example.items():
                 if isinstance(value, str):
                     self._texts.setdefault(key, set()).add(_plain(value))
                 elif isinstance(value, list) and value and all(isinstance(tag, str) for tag in value):
-                    self._tags.add(tuple(map(_plain, value)))
+                    tags = tuple(map(_plain, value))
+                    if len(set(tags)) == 1:
+                        self._placeholders.add(_NUMBERING.sub("", tags[0]))
+                    if len(tags) >= _MIN_TAGS:
+                        self._whole.add(tags)
 
     def has_text(self, key: str, text: str) -> bool:
         """Check whether a text is the example's own, or begins with it and goes on in words of the prompt."""
@@ -47,13 +52,10 @@ class PromptExample:
     def has_tags(self, tags: Sequence[str]) -> bool:
         """Check whether tags are the example's placeholder, or all of its tags in their order."""
         plain = tuple(map(_plain, tags))
-        words = {_NUMBERING.sub("", tag) for tag in plain}
-        for example in self._tags:
-            if len(set(example)) == 1 and words == {_NUMBERING.sub("", example[0])}:
-                return True
-            if len(example) >= _MIN_TAGS and plain == example:
-                return True
-        return False
+        return plain in self._whole or any(
+            all(tag.startswith(placeholder) and _NUMBERING.sub("", tag) == placeholder for tag in plain)
+            for placeholder in self._placeholders
+        )
 
 
 def _objects(system: str) -> Iterator[dict[str, Any]]:

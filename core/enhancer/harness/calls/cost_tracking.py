@@ -143,6 +143,9 @@ def _without_implausible_counts(completion: Completion) -> Completion:
     cached = completion.cached_tokens
     if cached is not None and not (prompt is not None and 0 <= cached <= prompt):
         cached = None
+    found = (prompt, answer, cost, cached)
+    if found == (completion.prompt_tokens, completion.completion_tokens, completion.cost_usd, completion.cached_tokens):
+        return completion
     return replace(completion, prompt_tokens=prompt, completion_tokens=answer, cost_usd=cost, cached_tokens=cached)
 
 
@@ -153,4 +156,6 @@ def _with_thought(completion: Completion) -> Completion:
         return completion if answer is not None else replace(completion, reasoning_tokens=None)
     if thought is None and completion.finish_reason == "length" and not text.strip():
         thought = answer
-    return replace(completion, reasoning_tokens=None if thought is None else min(max(thought, 0), answer))
+    if thought is None:
+        return completion
+    return replace(completion, reasoning_tokens=min(max(thought, 0), answer))

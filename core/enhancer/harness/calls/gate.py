@@ -11,6 +11,7 @@ succeeds for a long time, the circuit breaker opens and the run stops; a few tra
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections import deque
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_PAUSE = 120.0
 """Longest pause by Retry-After in seconds."""
+_HEADERS_INTERVAL = 0.02
+"""Seconds for which the headers of further answers are not read while no limit is near."""
 _JITTER = 0.05
 """Maximum share of a pause that is added at random, so that several processes do not resume at once."""
 _MIN_SHOWN_PAUSE = 1.0
@@ -112,6 +115,7 @@ class Gate:
         self._token_limit = _MinuteLimit(tokens_per_minute) if tokens_per_minute else None
         self._provider_requests: Allowance | None = None
         self._provider_tokens: Allowance | None = None
+        self._headers_due = -math.inf
         self._tokens_in_flight = 0.0
         self._random_number = random_number
         self._patience = patience
@@ -328,10 +332,12 @@ class Gate:
 
     def _apply_headers(self, headers: Mapping[str, str], ticket: Ticket) -> None:
         """Spread the remaining calls until the reset; pause until the reset if none remain."""
+        now = self._clock()
+        if now < self._headers_due:
+            return
         reported = remaining(headers)
         if reported is None:
             return
-        now = self._clock()
         if reported.requests is not None or reported.requests_limit is not None:
             self._provider_requests = self._provider_requests or Allowance()
             self._provider_requests.update(
@@ -350,6 +356,10 @@ class Gate:
         for count, reset in ((reported.requests, reported.requests_reset), (reported.tokens, reported.tokens_reset)):
             if count is not None and count <= 0 and reset:
                 self._pause(min(reset, MAX_PAUSE))
+        allowances = (self._provider_requests, self._provider_tokens)
+        plenty = 0 not in reported[:2] and not any(one.paces(now) for one in allowances if one is not None)
+        # Of limits that are far away, a few dozen answers a second tell enough.
+        self._headers_due = now + _HEADERS_INTERVAL if plenty else -math.inf
 
     def _open(self, error: ProviderError) -> None:
         if self._error is not None:

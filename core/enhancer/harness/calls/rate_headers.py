@@ -111,6 +111,10 @@ class Allowance:
         self._left, self._until = max(left - in_flight, 1.0), now + reset
         self._next = min(self._next, self._until)
 
+    def paces(self, now: float) -> bool:
+        """Check whether calls are paced, so that each answer's headers count."""
+        return self._rate is not None or now < self._until
+
     def wait(self, now: float) -> float:
         """Return the seconds until the next call may start."""
         return self._next - now if self._next > now else 0.0
