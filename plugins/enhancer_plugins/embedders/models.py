@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from enhancer.errors import ConfigError, PluginError
-from enhancer_plugins.embedders.model_folder import check_weights, names_in
+from enhancer_plugins.embedders.model_folder import check_length, check_weights, names_in, positions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -134,7 +137,7 @@ def load_sentence_transformer(
 
     Raises:
         PluginError: The library is not installed.
-        ConfigError: The model cannot be loaded.
+        ConfigError: The model cannot be loaded, or does not have that many positions.
     """
     try:
         from sentence_transformers import SentenceTransformer
@@ -146,9 +149,60 @@ def load_sentence_transformer(
         loaded = SentenceTransformer(str(model), device=pick_device(device), trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         raise unavailable(str(model), error) from error
-    if max_length is not None:
-        loaded.max_seq_length = max_length
+    config = getattr(_transformer(loaded), "config", None)
+    config = config.to_dict() if config is not None else {}
+    check_length(max_length, config, "max_seq_length", str(model))
+    limits = [limit for limit in (max_length or loaded.max_seq_length, positions(config)) if limit is not None]
+    if limits and loaded.max_seq_length != min(limits):
+        loaded.max_seq_length = min(limits)
     return loaded
+
+
+def _transformer(loaded: Any) -> Any:
+    """Return the transformers model of a ``SentenceTransformer``; None if it has none."""
+    return getattr(loaded[0], "auto_model", None)
+
+
+def accelerate(loaded: Any, *, mixed: bool) -> None:
+    """Replace the transformers model of a ``SentenceTransformer`` on a CPU by a faster equivalent, if there is one."""
+    model = _transformer(loaded)
+    if model is None or loaded.device.type != "cpu":
+        return
+    from enhancer_plugins.embedders.encoder import faster
+
+    attribute = "model" if "model" in loaded[0]._modules else "auto_model"  # noqa: SLF001  # by version of the library
+    setattr(loaded[0], attribute, faster(model, mixed=mixed))
+
+
+def autocast(model: Any) -> Any:
+    """Return a context in which a model multiplies matrices in bfloat16; one without effect if it does so by itself.
+
+    Args:
+        model: A ``SentenceTransformer``, or a transformers model.
+    """
+    import torch
+
+    from enhancer_plugins.embedders.encoder import Encoder
+
+    if any(isinstance(module, Encoder) for module in model.modules()):
+        return nullcontext()
+    return torch.autocast(model.device.type, dtype=torch.bfloat16)
+
+
+def set_pooling(loaded: Any, pooling: str | None) -> None:
+    """Change how a ``SentenceTransformer`` pools token vectors: ``cls``, ``mean`` or ``last``; None changes nothing.
+
+    Raises:
+        ConfigError: The model does not pool.
+    """
+    if pooling is None:
+        return
+    index = next((place for place, module in enumerate(loaded) if type(module).__name__ == "Pooling"), None)
+    if index is None:
+        raise ConfigError("[embedder] pooling: the model does not pool token vectors", hint="leave the key out")
+    width = loaded[index].get_config_dict()
+    width = width.get("embedding_dimension") or width["word_embedding_dimension"]
+    loaded[index] = type(loaded[index])(width, "lasttoken" if pooling == "last" else pooling)
 
 
 def width(model: Any) -> int:
@@ -157,9 +211,27 @@ def width(model: Any) -> int:
     return int(dimension())
 
 
-def embed(model: Any, texts: list[str]) -> NDArray[np.float32]:
+def embed(model: Any, texts: list[str], prompt_name: str | None = None) -> NDArray[np.float32]:
     """Embed one batch with a ``SentenceTransformer``. Returns float32 ``[len(texts), dim]``."""
-    vectors: NDArray[np.float32] = model.encode(
-        texts, batch_size=len(texts), show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+    vectors: Any = model.encode(
+        texts, prompt_name=prompt_name, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True
     )
-    return vectors
+    numbers: NDArray[np.float32] = vectors.float().cpu().numpy()
+    return numbers
+
+
+def download(model: str, revision: str | None, files: Sequence[str]) -> Path:
+    """Return the folder of a model of the hub in the local cache, after downloading what it lacks.
+
+    Args:
+        model: Name on the hub.
+        revision: Branch, tag or commit.
+        files: Patterns of the weights to download beside all JSON and text files.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=["*.json", "*.txt", "*.model", *files]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise unavailable(model, error) from error
