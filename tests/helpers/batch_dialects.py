@@ -8,7 +8,9 @@ from typing import Any
 
 from batch_project import BatchProject
 from loopback_batch import LoopbackBatches
+from loopback_generate import LoopbackGemini
 from loopback_messages import LoopbackMessageBatches
+from loopback_mistral import LoopbackMistral
 
 from enhancer.contracts import Context
 from enhancer_plugins.llm.litellm import LiteLLM, LiteLLMOptions
@@ -24,6 +26,8 @@ class Dialect:
     server: Callable[[], LoopbackBatches]
     base: Callable[[str], str]
     """Base URL for LiteLLM, given the server's URL."""
+    keeps_partial: bool = True
+    """Whether jobs that expired or were cancelled have the results of what was done."""
 
 
 DIALECTS = {
@@ -33,6 +37,14 @@ DIALECTS = {
         LoopbackMessageBatches,
         lambda url: url.removesuffix("/v1"),
     ),
+    "gemini": Dialect(
+        "gemini/gemini-2.5-flash",
+        "GEMINI_API_KEY",
+        LoopbackGemini,
+        lambda url: url + "beta",
+        keeps_partial=False,
+    ),
+    "mistral": Dialect("mistral/mistral-small-latest", "MISTRAL_API_KEY", LoopbackMistral, lambda url: url),
 }
 
 

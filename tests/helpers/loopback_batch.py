@@ -87,6 +87,7 @@ class LoopbackBatches:
         failures: Failures of the next calls of each route, one per call.
         jobs: Created jobs by id, in order.
         has_list_route: Whether ``GET /batches`` exists.
+        endpoint: Its name of the endpoint; Azure's is ``/chat/completions``.
         max_running: Maximum number of running jobs; further ones fail with ``token_limit_exceeded``.
     """
 
@@ -100,6 +101,7 @@ class LoopbackBatches:
         self.calls: Counter[str] = Counter()
         self.keys: set[str] = set()
         self.has_list_route = True
+        self.endpoint = "/v1/chat/completions"
         self.max_running: int | None = None
         self._server: LoopbackServer | None = None
         self._lock = threading.Lock()
@@ -244,7 +246,7 @@ class LoopbackBatches:
         if (early := self._fail_early(request, failure)) is not None:
             return early
         body = await request.json()
-        if body.get("endpoint") != "/v1/chat/completions" or body.get("completion_window") != "24h":
+        if body.get("endpoint") != self.endpoint or body.get("completion_window") != "24h":
             return self.error(400, "Invalid value for endpoint or completion_window")
         if (content := self.files.get(body.get("input_file_id"))) is None:
             return self.error(400, f"Invalid file id: {body.get('input_file_id')}")
@@ -264,7 +266,7 @@ class LoopbackBatches:
             try:
                 line = json.loads(raw)
                 assert line["method"] == "POST"
-                assert line["url"] == "/v1/chat/completions"
+                assert line["url"] == self.endpoint
                 assert line["custom_id"] not in seen
                 assert len(line["custom_id"]) <= 64
                 assert line["body"]["messages"]

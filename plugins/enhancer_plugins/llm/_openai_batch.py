@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from enhancer.contracts.batch import JobState, LostJob
     from enhancer_plugins.llm.batching.connection import Connection
 
-_ENDPOINT = "/v1/chat/completions"
 _TOKEN = "enhancer_job"  # noqa: S105 - name of a metadata field
 _PAGE = 100
 _STATES: Mapping[str, JobState] = {
@@ -40,6 +39,8 @@ class Transport:
     connection: Connection
     payload: Callable[[Request], dict[str, Any]]
     completion: Callable[[bytes, dict[str, str]], Completion]
+    endpoint: str = "/v1/chat/completions"
+    """Path of direct calls, by the name that the batch API has for it."""
 
 
 class OpenAIBatches(BatchProvider):
@@ -47,11 +48,19 @@ class OpenAIBatches(BatchProvider):
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._connection = transport.connection
+
+    @property
+    def _connection(self) -> Connection:
+        return self._transport.connection
 
     def line(self, custom_id: str, request: Request) -> bytes:
-        """Return the request in the form of ``/v1/chat/completions``."""
-        line = {"custom_id": custom_id, "method": "POST", "url": _ENDPOINT, "body": self._transport.payload(request)}
+        """Return the request in the form of a direct call."""
+        line = {
+            "custom_id": custom_id,
+            "method": "POST",
+            "url": self._transport.endpoint,
+            "body": self._transport.payload(request),
+        }
         return json.dumps(line, separators=(",", ":")).encode() + b"\n"
 
     async def upload(self, file: Path) -> str:
@@ -70,7 +79,7 @@ class OpenAIBatches(BatchProvider):
         """Post the job, with the token in its metadata."""
         body = {
             "input_file_id": upload,
-            "endpoint": _ENDPOINT,
+            "endpoint": self._transport.endpoint,
             "completion_window": "24h",
             "metadata": {_TOKEN: token},
         }
@@ -136,7 +145,7 @@ class OpenAIBatches(BatchProvider):
             raw = json.dumps(body).encode()
             if status == 200:
                 try:
-                    return custom_id, self._transport.completion(raw, {})
+                    return custom_id, self._completion(raw)
                 except ProviderError as failure:
                     return custom_id, failure
             message, code = _wire.provider_message(raw)
@@ -147,6 +156,10 @@ class OpenAIBatches(BatchProvider):
         text = self._connection.scrub(f"{code}: {message}" if code else message)
         failed = ServerError(f"the batch job failed for this request: {text}")
         return custom_id, DeadlineError(text) if code in _EXPIRED else failed
+
+    def _completion(self, body: bytes) -> Completion:
+        """Return the completion in the body of a result."""
+        return self._transport.completion(body, {})
 
     # -- states -----------------------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class LiteLLM(LLMProvider):
             raise self._error(error, request) from None
 
     def batches(self, model: str) -> BatchProvider:
-        """Return a client of the batch API of the model's provider: Anthropic's.
+        """Return a client of the batch API of the model's provider: Anthropic's, Gemini's or Mistral's.
 
         Jobs are recorded under the name of that provider, so that a job of one is never looked for at another.
         """

@@ -59,6 +59,8 @@ class OpenAIOptions(Options):
     """Name of the environment variable with the API key. Servers on this machine or network need none."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     """Way of requesting the schema: enforced by the server, as any JSON object, or only in the prompt."""
+    batch_endpoint: str = Field(default="/v1/chat/completions", pattern="^/[A-Za-z0-9_./-]+$")
+    """Name of the endpoint in batch jobs; Azure's is ``/chat/completions``."""
     max_body: int = Field(default=8 * 1024 * 1024, ge=1024)
     """Maximum size of a response in bytes, decompressed."""
 
@@ -158,7 +160,14 @@ class OpenAI(LLMProvider):
             proxy=self._proxy,
             max_body=self._options.max_body,
         )
-        return OpenAIBatches(Transport(connection=connection, payload=self._payload, completion=self._completion))
+        return OpenAIBatches(
+            Transport(
+                connection=connection,
+                payload=self._payload,
+                completion=self._completion,
+                endpoint=self._options.batch_endpoint,
+            )
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""

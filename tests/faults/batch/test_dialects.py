@@ -119,8 +119,13 @@ def test_a_job_refused_as_a_whole_shows_the_providers_words(bench, batches):
     whole(bench, bench.offline())
 
 
-@pytest.mark.parametrize("trouble", [429, 500, "reset", "lost", "half"])
-@pytest.mark.parametrize("where", ["upload", "create", "poll", "content"])
+@pytest.mark.parametrize(
+    ("where", "trouble"),
+    [
+        *[("create", trouble) for trouble in (429, 500, "reset", "lost", "half")],
+        *[("upload", "lost"), ("poll", "half"), ("content", "half")],
+    ],
+)
 def test_no_trouble_of_the_network_submits_twice(bench, batches, where, trouble):
     batches.default = Plan(polls=1)
     batches.failures[where] = [trouble] * 2
@@ -163,17 +168,17 @@ def test_a_job_cancelled_at_the_provider_stops_the_run_and_keeps_what_it_had(ben
     with pytest.raises(RequestError, match="was cancelled at the provider"):
         bench.offline()
     whole(bench, bench.offline())
-    assert sizes(batches) == [8, 3]
+    assert sizes(batches) == [8, 3 if bench.dialect.keeps_partial else 8]
 
 
 def test_abandon_ends_what_is_out_and_keeps_what_it_had(bench, batches):
     batches.default = Plan(polls=10**6)
     assert bench.offline(wait=False).pending == 8
     report = bench.offline(abandon=True)
-    assert (report.generated, report.pending) == (4, 0)
+    assert (report.generated, report.pending) == (4 if bench.dialect.keeps_partial else 0, 0)
     batches.default = Plan()
     whole(bench, bench.offline())
-    assert sizes(batches) == [8, 4]
+    assert sizes(batches) == [8, 4 if bench.dialect.keeps_partial else 8]
 
 
 def test_a_job_that_the_provider_does_not_know(bench, batches):

@@ -172,6 +172,28 @@ def test_where_jobs_are_not_listed_a_lost_creation_is_the_only_one_repeated(benc
     assert len(batches.jobs) == 2
 
 
+def test_a_job_that_was_not_created_is_dropped_when_the_model_is_another_one_by_now(bench, batches):
+    bench.llm["max_attempts"] = 1
+    batches.failures["create"] = ["reset"]
+    with pytest.raises(ProviderError):
+        bench.offline()
+    bench.llm["model"] = "another-one"
+    whole(bench, bench.offline())
+    assert len(batches.jobs) == 1
+    assert {body["model"] for body in batches.bodies} == {"another-one"}
+
+
+def test_a_job_that_was_created_is_collected_though_the_model_is_another_one_by_now(bench, batches):
+    bench.llm["max_attempts"] = 1
+    batches.failures["create"] = ["lost"]
+    with pytest.raises(ProviderError):
+        bench.offline()
+    bench.llm["model"] = "another-one"
+    whole(bench, bench.offline())
+    assert [job.lines[0]["body"]["model"] for job in batches.jobs.values()] == ["loopback-model", "another-one"]
+    assert bench.ledger()[0] == 16
+
+
 def test_an_interrupted_run_leaves_the_job_going(bench, batches):
     batches.default = Plan(polls=10**6)
     seen: list[int] = []

@@ -8,6 +8,7 @@ import json
 import pytest
 from loopback import LoopbackServer
 from loopback_batch import LoopbackBatches, Plan
+from pydantic import ValidationError
 
 from enhancer.contracts import Context, OffersBatches
 from enhancer.errors import ServerError
@@ -94,6 +95,23 @@ def test_each_line_asks_what_a_direct_call_would_post(server):
     asyncio.run(_complete(provider, request))
     assert line["body"] == server.bodies[0]
     assert (line["method"], line["url"]) == ("POST", "/v1/chat/completions")
+
+
+class TestAzure(BatchConformance):
+    model = "my-deployment"
+    secret = KEY
+
+    @pytest.fixture
+    def make_provider(self, server, batches):
+        batches.endpoint = "/chat/completions"
+        return lambda: OpenAI(OpenAIOptions(api_base=server.url, batch_endpoint="/chat/completions"), Context())
+
+
+def test_the_name_of_the_endpoint_is_a_path_and_no_part_of_cache_keys():
+    with pytest.raises(ValidationError):
+        OpenAIOptions(batch_endpoint="chat completions")
+    azure = OpenAI(OpenAIOptions(batch_endpoint="/chat/completions"), Context())
+    assert azure.sampling == OpenAI(OpenAIOptions(), Context()).sampling
 
 
 async def _complete(provider, request):

@@ -7,12 +7,13 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from batch_dialects import DIALECTS
 from loopback import Behaviour, LoopbackServer
 from loopback_batch import Plan
 from loopback_messages import LoopbackMessageBatches
 
 from enhancer.contracts import Completion, Context, LostJob
-from enhancer.errors import AuthenticationError, ConfigError, ProviderError, RequestError, ServerError
+from enhancer.errors import AuthenticationError, ConfigError, ProviderError, RateLimitError, RequestError, ServerError
 from enhancer.testing.batch import BatchConformance
 from enhancer_plugins.llm.litellm import LiteLLM, LiteLLMOptions
 
@@ -49,6 +50,31 @@ class TestToolAsForm(AnthropicSuite):
 
 class TestStructuredOutput(AnthropicSuite):
     model = "anthropic/claude-sonnet-4-5"
+
+
+class OtherSuite(BatchConformance):
+    secret = KEY
+    dialect = ""
+
+    @pytest.fixture
+    def make_provider(self, monkeypatch):
+        spoken = DIALECTS[self.dialect]
+        monkeypatch.setenv(spoken.key, KEY)
+        batches = spoken.server()
+        batches.default = Plan(polls=1)
+        with LoopbackServer(add_routes=batches.add_routes) as running:
+            yield lambda: LiteLLM(LiteLLMOptions(api_base=spoken.base(running.url)), Context())
+        assert batches.keys <= {KEY, f"Bearer {KEY}"}
+
+
+class TestGemini(OtherSuite):
+    dialect = "gemini"
+    model = DIALECTS["gemini"].model
+
+
+class TestMistral(OtherSuite):
+    dialect = "mistral"
+    model = DIALECTS["mistral"].model
 
 
 def using(server, model, act):
@@ -227,6 +253,140 @@ def test_a_message_is_read_as_by_a_direct_call(anthropic, messages, monkeypatch,
     )
     if content not in ("tool", "wrapped"):  # then the library says "stop", whatever the provider said
         assert direct.finish_reason == {"refusal": "content_filter"}.get(found.finish_reason, found.finish_reason)
+
+
+# -- Gemini and Mistral ------------------------------------------------------------------------------------------------
+
+
+def job_of(name, monkeypatch, tmp_path, reply, act):
+    """Answer one request of a job, and a direct call, with the same reply; return what was read of both."""
+    spoken = DIALECTS[name]
+    monkeypatch.setenv(spoken.key, KEY)
+    batches = spoken.server()
+    suite = TestToolAsForm()
+    suite.model = spoken.model
+    reply(batches)
+
+    async def whole(url):
+        provider = LiteLLM(LiteLLMOptions(api_base=spoken.base(url)), Context())
+        try:
+            return await act(suite, provider, provider.batches(spoken.model))
+        finally:
+            await provider.aclose()
+
+    with LoopbackServer(add_routes=batches.add_routes) as server:
+        return asyncio.run(whole(server.url))
+
+
+GENERATED = {
+    "thought": ([{"text": "hm", "thought": True}, {"text": "{}"}], "STOP"),
+    "long": ([{"text": "{"}], "MAX_TOKENS"),
+    "unsafe": (None, "SAFETY"),
+    "blocked": (None, None),
+}
+
+
+@pytest.mark.parametrize("case", list(GENERATED))
+def test_a_response_of_gemini_is_read_as_by_a_direct_call(monkeypatch, tmp_path, case):
+    parts, ending = GENERATED[case]
+    response = {
+        "candidates": [
+            {"finishReason": ending, "index": 0, **({"content": {"role": "model", "parts": parts}} if parts else {})}
+        ],
+        "usageMetadata": {
+            "promptTokenCount": 100,
+            "candidatesTokenCount": 20,
+            "thoughtsTokenCount": 300,
+            "totalTokenCount": 420,
+            "cachedContentTokenCount": 60,
+        },
+        "modelVersion": "m",
+    }
+    if case == "blocked":
+        del response["candidates"]
+        response["promptFeedback"] = {"blockReason": "PROHIBITED_CONTENT"}
+    monkeypatch.setattr("loopback_generate.response_of", lambda *_: response)
+
+    async def act(suite, provider, batches):
+        done = await suite.wait(batches, (await suite.submit(batches, tmp_path, ["a"], "t")).id)
+        (result,) = [result async for _, result in batches.fetch(done, tmp_path)]
+        return result, await provider.complete(suite.entity_request("a"))
+
+    found, direct = job_of("gemini", monkeypatch, tmp_path, lambda _: None, act)
+    assert (found.prompt_tokens, found.completion_tokens, found.reasoning_tokens) == (100, 320, 300)
+    assert found.cached_tokens == 60
+    assert (found.text, found.finish_reason) == (direct.text, direct.finish_reason)
+    if case != "blocked":  # the library tells no tokens then
+        assert (found.prompt_tokens, found.completion_tokens) == (direct.prompt_tokens, direct.completion_tokens)
+
+
+@pytest.mark.parametrize("name", ["gemini", "mistral"])
+def test_a_line_asks_what_a_direct_call_posts(monkeypatch, tmp_path, name):
+    spoken, suite = DIALECTS[name], TestToolAsForm()
+    monkeypatch.setenv(spoken.key, KEY)
+    suite.model = spoken.model
+    batches = spoken.server()
+
+    async def act(url):
+        provider = LiteLLM(LiteLLMOptions(api_base=spoken.base(url)), Context())
+        written = provider.batches(spoken.model)
+        lines = [json.loads(written.line(f"id-{n}", suite.entity_request(f'x{n}"\n'))) for n in range(3)]
+        for n in range(3):
+            await provider.complete(suite.entity_request(f'x{n}"\n'))
+        await provider.aclose()
+        return lines
+
+    with LoopbackServer(add_routes=batches.add_routes) as server:
+        lines = asyncio.run(act(server.url))
+        posted = server.bodies
+    if name == "gemini":
+        assert [line["request"] for line in lines] == posted
+    else:
+        assert [{"model": "mistral-small-latest", **line["body"]} for line in lines] == posted
+
+
+@pytest.mark.parametrize("name", ["gemini", "mistral"])
+def test_a_token_is_looked_for_on_every_page(monkeypatch, tmp_path, name):
+    monkeypatch.setattr(f"enhancer_plugins.llm.batching.{name}._PAGE", 2)
+
+    async def act(suite, _, batches):
+        made = [(await suite.submit(batches, tmp_path, ["a"], f"token{n}")).id for n in range(5)]
+        found = [(await batches.find(f"token{n}")).id for n in range(5)]
+        return made, found, await batches.find("none")
+
+    made, found, none = job_of(name, monkeypatch, tmp_path, lambda _: None, act)
+    assert made == found
+    assert none is None
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"), [(3, RequestError), (400, RequestError), (8, RateLimitError), (13, ServerError)]
+)
+def test_codes_of_gemini_are_of_either_kind(monkeypatch, tmp_path, code, kind):
+    def reply(batches):
+        batches.answered_line = lambda line, *_: {"key": line["key"], "error": {"code": code, "message": "no " + KEY}}
+
+    async def act(suite, _, batches):
+        done = await suite.wait(batches, (await suite.submit(batches, tmp_path, ["a"], "t")).id)
+        return [result async for _, result in batches.fetch(done, tmp_path)]
+
+    (error,) = job_of("gemini", monkeypatch, tmp_path, reply, act)
+    assert type(error) is kind
+    assert "no [secret]" in str(error)
+
+
+def test_a_failed_job_of_mistral_with_results_keeps_them(monkeypatch, tmp_path):
+    def reply(batches):
+        told = batches._job_json
+        batches._job_json = lambda job: {**told(job), **({"status": "FAILED"} if job.output else {})}
+
+    async def act(suite, _, batches):
+        done = await suite.wait(batches, (await suite.submit(batches, tmp_path, ["a"], "t")).id)
+        return done.said, [result async for _, result in batches.fetch(done, tmp_path)]
+
+    said, (result,) = job_of("mistral", monkeypatch, tmp_path, reply, act)
+    assert said == "FAILED"
+    assert isinstance(result, Completion)
 
 
 # -- models without a batch API ---------------------------------------------------------------------------------------

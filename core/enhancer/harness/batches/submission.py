@@ -227,6 +227,10 @@ class Submitter:
         path = self._folder / f"{job.token}.jsonl"
         status = await self._with_retries(lambda: self._find(job)) if resumed and job.upload is not None else None
         upload = job.upload
+        if status is None and job.model != self._llm.model:
+            _log.info("a batch job of the model %s was not created, and the model is another one by now", job.model)
+            await self._withdraw(job)
+            return
         if status is None and upload is None:
             if not path.exists():
                 _log.warning("the file of an unfinished batch job is missing; its requests are written again")

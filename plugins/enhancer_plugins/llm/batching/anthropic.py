@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from enhancer.contracts import BatchProvider, Completion, JobStatus
 from enhancer.errors import DeadlineError, ProviderError, RequestError, ServerError
 from enhancer_plugins.llm import _reply, _wire
-from enhancer_plugins.llm.batching.connection import PAGES, upload_seconds
+from enhancer_plugins.llm.batching.connection import PAGES, answers_first, upload_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -128,18 +128,10 @@ class AnthropicBatches(BatchProvider):
 
     async def fetch(self, job: JobStatus, folder: Path) -> AsyncIterator[tuple[str, Completion | ProviderError]]:
         """Download the results to disk and read them line by line, those that succeeded first."""
-        later: list[tuple[str, ProviderError]] = []
         # The documented path, and not `results_url`: the key goes to no other host.
-        async for line in self._connection.lines(f"/messages/batches/{job.id}/results", folder):
-            result = self._result(line)
-            if result is None:
-                continue
-            if isinstance(result[1], Completion):
-                yield result[0], result[1]
-            else:
-                later.append((result[0], result[1]))
-        for failed in later:
-            yield failed
+        lines = self._connection.lines(f"/messages/batches/{job.id}/results", folder)
+        async for result in answers_first(lines, self._result):
+            yield result
 
     # -- the list ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts import Message, Request
 from enhancer_plugins.llm._hosts import proxy_for
@@ -57,9 +57,20 @@ class Channel:
         self._recorder = recorder
         self._refusal = refusal
         self._session = session
-        self._scrub = scrub
+        self.scrub = scrub
         self._error = error
         self._connection: Connection | None = None
+        self._direct: SentRequest | None = None
+
+    @property
+    def direct_url(self) -> str:
+        """URL of direct calls."""
+        return self._probe().url
+
+    @property
+    def direct_body(self) -> Any:
+        """Body of some direct call."""
+        return self._probe().body
 
     def connect(self, base: Callable[[str], str], *, drop: Sequence[str] = ()) -> Connection:
         """Return the connection to the API.
@@ -77,7 +88,7 @@ class Channel:
                 headers=headers,
                 session=self._session,
                 error=lambda status, message, code, received: self._error(status, message, code, received, where),
-                scrub=self._scrub,
+                scrub=self.scrub,
                 proxy=proxy_for(where),
             )
         return self._connection
@@ -90,8 +101,10 @@ class Channel:
             raise self._refusal(error, request) from None
 
     def _probe(self) -> SentRequest:
-        request = Request(messages=(Message("user", "enhancer"),), model=self.model, max_tokens=1)
-        try:
-            return self._recorder.record(request)
-        except Exception as error:  # noqa: BLE001 - the library passes on the errors of its providers
-            raise self._refusal(error, request) from None
+        if self._direct is None:
+            request = Request(messages=(Message("user", "enhancer"),), model=self.model, max_tokens=1)
+            try:
+                self._direct = self._recorder.record(request)
+            except Exception as error:  # noqa: BLE001 - the library passes on the errors of its providers
+                raise self._refusal(error, request) from None
+        return self._direct

@@ -8,6 +8,7 @@ import json
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from enhancer.errors import ConnectionFailedError, DeadlineError, PluginError, ProviderError, RequestError, ServerError
 from enhancer_plugins.llm import _wire
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import aiohttp
+
+    from enhancer.contracts import Completion
 
 CALL_SECONDS = 60.0
 """Time limit of a call that sends no file."""
@@ -113,6 +116,11 @@ class Connection:
             raise ServerError(f"{self.base} sent a response without a valid {name}")
         return value
 
+    @property
+    def _host(self) -> str:
+        parts = urlsplit(self.base)
+        return f"{parts.scheme}://{parts.netloc}"
+
     async def _part(self, response: aiohttp.ClientResponse, path: str) -> bytes:
         try:
             async with asyncio.timeout(_STALL_SECONDS):
@@ -122,14 +130,28 @@ class Connection:
 
     @contextlib.asynccontextmanager
     async def _request(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, at_host: bool = False, **more: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Make a request.
+
+        Args:
+            method: HTTP method.
+            path: Path below the base URL.
+            headers: Headers beside those of the connection.
+            at_host: The path begins at the host of the base URL.
+            **more: Arguments of ``aiohttp.ClientSession.request``.
+        """
         import aiohttp
 
         # Uncompressed: files are written to disk as received.
         send = {"Accept-Encoding": "identity", "User-Agent": "enhancer", **self.headers, **(headers or {})}
         call: AbstractAsyncContextManager[aiohttp.ClientResponse] = self.session().request(
-            method, self.base + path, headers=send, allow_redirects=False, proxy=self.proxy, **more
+            method,
+            (self._host if at_host else self.base) + path,
+            headers=send,
+            allow_redirects=False,
+            proxy=self.proxy,
+            **more,
         )
         try:
             async with call as response:
@@ -158,6 +180,23 @@ class Connection:
             raise RequestError(f"{self.base} redirects to {self.scrub(headers.get('location', 'nowhere'))}")
         message, code = _wire.provider_message(await self._body(response))
         raise self.error(response.status, message, code, headers)
+
+
+async def answers_first(
+    lines: AsyncIterator[bytes], parse: Callable[[bytes], tuple[str, Completion | ProviderError] | None]
+) -> AsyncIterator[tuple[str, Completion | ProviderError]]:
+    """Yield the results in the lines of one file: completions, and then errors."""
+    errors: list[tuple[str, Completion | ProviderError]] = []
+    async for line in lines:
+        result = parse(line)
+        if result is None:
+            continue
+        if isinstance(result[1], ProviderError):
+            errors.append(result)
+        else:
+            yield result
+    for failed in errors:
+        yield failed
 
 
 def open_session() -> aiohttp.ClientSession:
