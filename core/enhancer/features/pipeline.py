@@ -237,6 +237,7 @@ class Pipeline:
         limit: int | None = None,
         wait: bool = True,
         abandon: bool = False,
+        keep_going: bool = False,
     ) -> GenerationReport:
         """Generate features by the provider's batch jobs: within a day, at a lower price; see :meth:`generate`.
 
@@ -248,6 +249,8 @@ class Pipeline:
             limit: Largest number of new entities to ask about.
             wait: Whether to wait for all results; otherwise the run collects what is done, submits, and returns.
             abandon: Whether to cancel all jobs, collect what they have done, and submit nothing.
+            keep_going: Go on although most of the first answers are not valid. Without it, a run that waits submits
+                the first entities of a model that has never answered in a job of their own.
 
         Raises:
             ConfigError: The provider has no batch API.
@@ -260,7 +263,7 @@ class Pipeline:
         llm = self._settings.llm
         planner = self._planner()
         if planner is None:
-            return self.generate(listener, limit=limit)
+            return self.generate(listener, limit=limit, keep_going=keep_going)
         endpoint = require_batches(planner, llm, self._batch_providers).endpoint or planner.endpoint
         embedder = self._make_embedder()
         budget = self._shared_budget(embedder, planner)
@@ -292,6 +295,8 @@ class Pipeline:
                     abandon=abandon,
                     close_provider=close,
                     limit=limit,
+                    trial=wait and not keep_going and not journal.observed_usage(llm.model).calls,
+                    keep_going=keep_going,
                 )
                 runs.append(run)
                 return run.main()

@@ -123,7 +123,9 @@ def refresh(
         if confirm is not None and not confirm(plan):
             raise EnhancerError("not confirmed: nothing was generated")
         if batch:
-            generated = pipeline.generate_offline(listener, retry_quarantined=retry_quarantined, wait=wait)
+            generated = pipeline.generate_offline(
+                listener, retry_quarantined=retry_quarantined, wait=wait, keep_going=keep_going
+            )
         else:
             generated = pipeline.generate(listener, retry_quarantined=retry_quarantined, keep_going=keep_going)
     pruned = 0

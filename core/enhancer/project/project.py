@@ -154,7 +154,12 @@ class Project:
         with run_events(self.parts, "generate") as run:
             if batch:
                 report = pipeline.generate_offline(
-                    listener, retry_quarantined=retry_quarantined, limit=limit, wait=wait, abandon=abandon
+                    listener,
+                    retry_quarantined=retry_quarantined,
+                    limit=limit,
+                    wait=wait,
+                    abandon=abandon,
+                    keep_going=keep_going,
                 )
             else:
                 report = pipeline.generate(

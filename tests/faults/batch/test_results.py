@@ -13,6 +13,7 @@ from loopback_batch import Plan
 
 from enhancer.errors import (
     AuthenticationError,
+    FutileRunError,
     RequestError,
 )
 
@@ -212,3 +213,82 @@ def test_equal_questions_are_asked_once(bench, batches):
     bench.rows = [entity(str(n), "title: film 0") for n in range(5)]
     report = bench.offline()
     assert (len(bench.stored()), batches.submitted, report.generated) == (5, 1, 5)
+
+
+# -- refusals, and runs in vain ------------------------------------------------------------------------------------
+
+
+def test_a_denied_text_is_quarantined_and_the_rest_is_not(bench, batches):
+    batches.default = Plan(answer=lambda n, _: fails(403, "flagged by moderation") if n == 2 else None)
+    report = bench.offline()
+    whole(bench, report, quarantined=1)
+    ((reason, transient),) = bench.quarantine().values()
+    assert "flagged by moderation" in reason
+    assert "OPENAI_API_KEY" not in reason
+    assert not transient
+    assert report.failed_requests == 1
+
+
+def test_a_key_denied_for_all_lines_stops_the_run(bench, batches):
+    batches.default = Plan(answer=lambda *_: fails(403, "no access"))
+    with pytest.raises(AuthenticationError, match="no access"):
+        bench.offline()
+    assert not bench.quarantine()
+
+
+def test_ten_denied_lines_in_a_row_are_a_revoked_key(bench, batches):
+    bench.rows = entities(30)
+    batches.plans = [Plan(shuffled=True, answer=lambda n, _: fails(403, "key revoked") if n >= 20 else None)]
+    with pytest.raises(AuthenticationError, match=r"10 requests of a batch job in a row .*key revoked"):
+        bench.offline()
+    assert not bench.quarantine()
+    whole(bench, bench.offline())
+    assert [len(job.lines) for job in batches.jobs.values()] == [30, 10]
+
+
+def test_ten_denied_lines_that_are_not_in_a_row_are_texts(bench, batches):
+    bench.rows = entities(30)
+    batches.default = Plan(answer=lambda n, _: fails(403, "flagged") if n % 2 else None)
+    whole(bench, bench.offline(), quarantined=15)
+
+
+def test_an_answer_that_could_not_be_validated_is_submitted_again(bench, batches):
+    refused = fails(400, "Failed to validate JSON.", code="json_validate_failed")
+    batches.plans = [Plan(answer=lambda n, _: refused if n == 0 else None)]
+    whole(bench, bench.offline())
+    assert [len(job.lines) for job in batches.jobs.values()] == [8, 1]
+
+
+def test_a_model_that_never_answered_is_tried_by_a_small_job(bench, batches):
+    bench.rows = entities(130)
+    whole(bench, bench.offline())
+    assert [len(job.lines) for job in batches.jobs.values()] == [100, 30]
+    bench.rows = entities(260)
+    whole(bench, bench.offline())
+    assert [len(job.lines) for job in batches.jobs.values()] == [100, 30, 130]
+
+
+@pytest.mark.parametrize("more", [{"keep_going": True}, {"wait": False}])
+def test_all_is_submitted_at_once_if_told_so_or_if_nobody_waits(bench, batches, more):
+    bench.rows = entities(130)
+    bench.offline(**more)
+    assert [len(job.lines) for job in batches.jobs.values()] == [130]
+
+
+def test_a_job_in_vain_ends_before_the_rest_is_submitted(bench, batches):
+    bench.rows = entities(130)
+    batches.default = Plan(answer=lambda *_: returns("no"))
+    with pytest.raises(FutileRunError, match="100 of the first 100 notes") as caught:
+        bench.offline()
+    assert [len(job.lines) for job in batches.jobs.values()] == [100]
+    assert caught.value.report.requests == 100
+    assert not bench.quarantine()
+    batches.default = Plan()
+    whole(bench, bench.offline())
+
+
+def test_cut_off_answers_of_the_first_job_are_asked_again(bench, batches):
+    bench.rows = entities(30)
+    batches.plans = [Plan(answer=lambda *_: returns('{"profile": "A wa', finish_reason="length"))]
+    whole(bench, bench.offline())
+    assert [len(job.lines) for job in batches.jobs.values()] == [30, 30]

@@ -22,8 +22,9 @@ from enhancer.features.generating.condensing import NoteFailure
 from enhancer.features.generating.generation_run import LONGEST_WAIT, SHORTEST_WAIT, GenerationRun
 from enhancer.features.generating.grouping import bundles
 from enhancer.features.generating.known_answers import leave_claims, settle
+from enhancer.harness.answers.first_answers import FirstAnswers
 from enhancer.harness.batches.submission import OverBudgetError, RequestTooLargeError
-from enhancer.harness.calls.entity_request import by_entity
+from enhancer.harness.calls.entity_request import by_entity, call_version
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from enhancer.features.generating.reports import GenerationReport
     from enhancer.features.generating.tally import EntityState
     from enhancer.features.surveying.survey import ToAsk
-    from enhancer.harness.answers.entity_task import EntityTask
+    from enhancer.harness.answers.entity_task import AnswerStatus, EntityTask
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.journal.batch_jobs import FailedRequest
     from enhancer.progress import Detail
@@ -43,6 +44,8 @@ _SLOWEST = 10.0
 """Largest wait between two polls, in configured intervals."""
 _MAX_IDLE_PASSES = 10
 """Passes without a change after which a run that does not wait ends."""
+_TRIAL = 100
+"""Entities in the first job of a model that has never answered."""
 _TOO_LARGE = "its request is larger than the file of a batch job may be"
 
 
@@ -78,6 +81,8 @@ class BatchRun(GenerationRun):
         abandon: Whether to cancel all jobs, collect what they have done, and submit nothing.
         close_provider: Closes the provider's connections.
         limit: Largest number of new entities to ask about.
+        trial: Whether the first job holds few entities, and the others follow once it is collected.
+        keep_going: Whether to go on although most of the first answers are not valid.
     """
 
     _waits_for_notes = False
@@ -94,6 +99,8 @@ class BatchRun(GenerationRun):
         abandon: bool,
         close_provider: Callable[[], Awaitable[None]],
         limit: int | None,
+        trial: bool = False,
+        keep_going: bool = False,
     ) -> None:
         super().__init__(services)
         self._connect = connect
@@ -104,6 +111,11 @@ class BatchRun(GenerationRun):
         self._abandon = abandon
         self._close_provider = close_provider
         self._new_left = limit
+        self._first_answers = None if keep_going else FirstAnswers(re_asks=False)
+        self._judged: dict[str, int] = {}
+        """Answers that were counted of notes without a valid one, by input hash."""
+        self._trial_left = _TRIAL if trial else None
+        """Entities that the job of a trial still takes; None if there is no trial, or it is over."""
         self._connection: BatchConnection | None = None
         self._deferred_requests = 0
         self._failed_requests: dict[str, list[FailedRequest]] = {}
@@ -160,6 +172,8 @@ class BatchRun(GenerationRun):
                 if not first:  # the owner of an unfinished submission may have ended meanwhile
                     await self._connection.submitter.resume()
                 ended, moved = await self._connection.collector.poll()
+            if ended:
+                self._trial_left = None
             if fresh or ended or deferred:
                 before, deferred = deferred, await self._round(first=first)
                 fresh = first = False
@@ -199,6 +213,8 @@ class BatchRun(GenerationRun):
         if self._connection is not None:
             self._connection.submitter.refresh_reserved()
         deferred = await self._survey_all(first=first)
+        if self._first_answers is not None:
+            self._first_answers.check_all()
         if self._connection is not None:
             await self._connection.submitter.send()
         return deferred
@@ -227,6 +243,7 @@ class BatchRun(GenerationRun):
                 revisit = True
                 continue
             case, status = settle(kind, row, known.paid)
+            self._count_answer(case, status)
             past = self._failed_requests.get(case.input_hash, [])
             failure = _permanent_failure(past, self._rounds) if status == "ask_again" else None
             if status == "ask_again" and failure is None:
@@ -248,6 +265,17 @@ class BatchRun(GenerationRun):
             await self._write(to_ask, known, entity)
         return revisit
 
+    def _count_answer(self, case: EntityTask, status: AnswerStatus) -> None:
+        """Count the last answer about a note, if this run has collected it."""
+        is_new = case.answer_count > self._judged.get(case.input_hash, 0) and case.at >= self.counts.started
+        if self._first_answers is None or not is_new:
+            return
+        self._first_answers.count(call_version([case]), case, status)
+        if status == "ask_again":
+            self._judged[case.input_hash] = case.answer_count
+        else:
+            self._judged.pop(case.input_hash, None)
+
     # -- writing ----------------------------------------------------------------------------------------------------
 
     async def _write(self, cases: Sequence[EntityTask], known: KnownSlice, entity: EntityState) -> None:
@@ -255,12 +283,14 @@ class BatchRun(GenerationRun):
         asked_before = [bool(case.answer_count or self._failed_requests.get(case.input_hash)) for case in cases]
         is_new = not any(asked_before)
         congested = self._connection is not None and self._connection.collector.queue_full
-        if self._abandon or congested or (is_new and self._new_left == 0):
+        if self._abandon or congested or (is_new and 0 in (self._new_left, self._trial_left)):
             entity.unfinished = True
             await self._defer(cases)
             return
         if is_new and self._new_left is not None:
             self._new_left -= 1
+        if is_new and self._trial_left is not None:
+            self._trial_left -= 1
         entity.pending = True
         asked = {case.input_hash for case in cases}
         known.taken.update(asked)

@@ -52,8 +52,8 @@ class FirstAnswers:
     """Counts valid and other answers of one run, by prompt.
 
     Args:
-        re_asks: Whether to wait for answers to re-asks before a run is in vain. Without them, as in a batch job, the
-            first answers alone decide.
+        re_asks: Whether a run is in vain only once answers to re-asks are known. Otherwise, as for batch jobs, whose
+            re-asks would be for all of them at once, the first answers alone decide.
     """
 
     def __init__(self, *, re_asks: bool = True) -> None:
@@ -68,6 +68,8 @@ class FirstAnswers:
             task: The note, which has received the answer.
             status: Result of receiving it.
         """
+        if not self._re_asks and status == "ask_again" and task.cut_offs == 1 and not task.invalid_answers:
+            return  # the next request allows more tokens
         tally = self._tallies.setdefault(version, _Tally())
         tally.answers += 1
         again = task.input_hash in tally.open
@@ -100,8 +102,6 @@ class FirstAnswers:
             return
         if self._re_asks and (tally.hopeless < _MIN_HOPELESS or tally.hopeless <= tally.helped):
             return
-        if not self._re_asks and 2 * tally.cut_off > tally.bad + tally.cut_off:
-            return  # the next request allows more tokens
         reason, _ = tally.reasons.most_common(1)[0]
         hint = _WEAK
         if 2 * tally.refused > tally.bad:

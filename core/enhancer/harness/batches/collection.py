@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from enhancer.contracts.llm import Completion
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.batches.submission import ROWS_PER_WRITE
+from enhancer.harness.calls.refusals import MAX_IN_ROW, is_denial
 from enhancer.harness.calls.retry import TRANSIENT, with_retries
 from enhancer.harness.journal.batch_jobs import BatchResult
 from enhancer.harness.redact import redact
@@ -145,14 +146,14 @@ class Collector:
         if status.state == "failed":
             await self._handle_failed_job(job, status)
             return
-        answered, seen = 0, 0
-        denied: list[AuthenticationError] = []
+        tally = _ResultTally()
         try:
-            answered, seen, denied = await self._with_retries(lambda: self._fetch(job, status))
+            tally = await self._with_retries(lambda: self._fetch(job, status))
         except RequestError as error:
             if error.status != 404:
                 raise
             _log.warning("the results of batch job %s are gone: %s", status.id, error.message)
+        self._costs.usage.failed += tally.seen - len(tally.answered)
         outcomes: dict[str, tuple[Outcome, str]] = {
             "completed": ("missing", "the batch job ended without a result for it"),
             "expired": ("expired", "the batch job expired before it was processed"),
@@ -160,30 +161,25 @@ class Collector:
         }
         outcome, message = outcomes[status.state]
         refusals = self._jobs.refusals(job.token)
-        if denied or (not answered and seen == job.requests and self._settings_are_wrong(job, seen, refusals)):
+        never_answered = not (self._costs.usage.calls or self._journal.observed_usage(job.model).calls)
+        denied = tally.fatal or tally.key_denied(never_answered=never_answered)
+        all_refused = not tally.answered and tally.seen == job.requests and never_answered
+        if denied or (all_refused and _settings_are_wrong(tally.seen, refusals)):
             await asyncio.wrap_future(self._jobs.withdraw_refusals(job.token))
             await self._close(job, status, outcome, message)
             if denied:
-                raise denied[0]
-            if refusals:
-                raise RequestError(
-                    f"the provider refused all {seen} requests of batch job {status.id}: {refusals[0]}",
-                    hint="the cause seems to be the settings, not the entities; check [llm]",
-                )
-        else:
-            await self._close(job, status, outcome, message)
+                raise denied
+            raise RequestError(
+                f"the provider refused all {tally.seen} requests of batch job {status.id}: {refusals[0]}",
+                hint="the cause seems to be the settings, not the entities; check [llm]",
+            )
+        await self._close(job, status, outcome, message)
         self.queue_full, self._one_ended = False, True
         if status.state == "cancelled" and not self._abandoning:
             raise RequestError(
                 f"batch job {status.id} was cancelled at the provider; its answers are kept",
                 hint="run the same command to submit the rest again",
             )
-
-    def _settings_are_wrong(self, job: BatchJob, seen: int, refusals: Sequence[str]) -> bool:
-        """Check whether the settings caused the refusal of a whole job: this model has never answered."""
-        if not refusals or self._costs.usage.calls or self._journal.observed_usage(job.model).calls:
-            return False
-        return seen >= _MIN_REFUSED or (seen > 1 and len(refusals) == 1)
 
     def expect_cancelled(self) -> None:
         """Do not treat cancelled jobs as an error from here on, because this run cancels them."""
@@ -207,14 +203,10 @@ class Collector:
         hint = "set [llm] batch_requests to submit smaller jobs" if status.congested else None
         raise RequestError(f"the provider refused batch job {status.id} as a whole: {message}", hint=hint)
 
-    async def _fetch(self, job: BatchJob, status: JobStatus) -> tuple[int, int, list[AuthenticationError]]:
-        """Journal the results of a job.
-
-        Returns:
-            Number of answers, number of results, and the first authentication error.
-        """
-        answered = seen = unknown = 0
-        denied: list[AuthenticationError] = []
+    async def _fetch(self, job: BatchJob, status: JobStatus) -> _ResultTally:
+        """Journal the results of a job; return what they were."""
+        tally = _ResultTally()
+        unknown = 0
         pending: list[BatchResult] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         async for custom_id, result in self._batches.fetch(status, self._folder):
@@ -222,22 +214,20 @@ class Collector:
             if name is None or name[1] != job.token or int(name[2]) >= job.requests:
                 unknown += 1
                 continue
-            seen += 1
+            number = int(name[2])
+            tally.count(number, result)
             if isinstance(result, Completion):
-                answered += 1
-                pending.append(BatchResult(int(name[2]), *self._costs.priced(result, job.model)))
+                pending.append(BatchResult(number, *self._costs.priced(result, job.model)))
             else:
-                outcome = _outcome_of(result)
-                if isinstance(result, AuthenticationError):
-                    denied.append(result) if not denied else None
-                pending.append(BatchResult(int(name[2]), None, None, outcome, redact(str(result))))
+                reason = result.message if is_denial(result) else str(result)
+                pending.append(BatchResult(number, None, None, _outcome_of(result), redact(reason)))
             if len(pending) >= ROWS_PER_WRITE:
                 await self._settle(job, pending)
                 pending = []
         await self._settle(job, pending)
         if unknown:
             _log.warning("batch job %s: %d results belong to no request", status.id, unknown)
-        return answered, seen, denied
+        return tally
 
     async def _settle(self, job: BatchJob, returned: Sequence[BatchResult]) -> None:
         """Write results with their costs to the journal before they are used."""
@@ -256,6 +246,61 @@ class Collector:
                 f"the batch API cannot be reached: {self._failed_polls} polls failed; last error: {error.message}",
                 hint="the jobs continue; run `enhancer generate --batch` when the provider answers",
             )
+
+
+class _ResultTally:
+    """Results of a job, by the number of their request.
+
+    Attributes:
+        seen: Number of results.
+        answered: Numbers of the requests that were answered.
+        fatal: First error that concerns all requests, such as a refused key.
+    """
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.answered: list[int] = []
+        self.fatal: AuthenticationError | None = None
+        self._denied: dict[int, AuthenticationError] = {}
+
+    def count(self, number: int, result: Completion | ProviderError) -> None:
+        """Count a result."""
+        self.seen += 1
+        if isinstance(result, Completion):
+            self.answered.append(number)
+        elif isinstance(result, AuthenticationError):
+            if is_denial(result):
+                self._denied[number] = result
+            else:
+                self.fatal = self.fatal or result
+
+    def key_denied(self, *, never_answered: bool) -> AuthenticationError | None:
+        """Return the error of a key that may not be used, or not any more; None if single texts were denied.
+
+        Args:
+            never_answered: Whether the model has never answered, in this job or before.
+        """
+        if not self._denied:
+            return None
+        if never_answered:
+            return next(iter(self._denied.values()))
+        in_row = 0
+        for number, was_denied in sorted([*((n, True) for n in self._denied), *((n, False) for n in self.answered)]):
+            in_row = in_row + 1 if was_denied else 0
+            if in_row >= MAX_IN_ROW:
+                error = self._denied[number]
+                return AuthenticationError(
+                    f"{in_row} requests of a batch job in a row were refused, with no answer in between:"
+                    f" {error.message}",
+                    hint=f"{error.hint or 'check the API key'}: it may be revoked; nothing was quarantined for it",
+                    status=error.status,
+                )
+        return None
+
+
+def _settings_are_wrong(seen: int, refusals: Sequence[str]) -> bool:
+    """Check whether the settings caused the refusal of a whole job of a model that has never answered."""
+    return bool(refusals) and (seen >= _MIN_REFUSED or (seen > 1 and len(refusals) == 1))
 
 
 def _outcome_of(error: ProviderError) -> Outcome:
