@@ -132,6 +132,9 @@ def dense_by_epochs(notes: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, f"{table}\nbackbone = {{ {MULTINOMIAL} }}") for name, table in dense(notes) if name in kept]
 
 
+LEFT_OUT = [arm("none", "none")]
+"""The arms with all texts, and without each, are made by ``aspects = "leave-one-out"``."""
+
 EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     # name: data set, backbone, what is particular in [evaluation], arms
     "lastfm-warm": ("lastfm", "lightgcn", "", GRAPH),
@@ -148,6 +151,8 @@ EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
     "movielens-notes": ("movielens-notes", "lightgcn", "cold_items = 0.2", dense_by_epochs(FILM_NOTES)),
     "lastfm-notes-als": ("lastfm-notes", "als", "cold_items = 0.2", dense(ARTIST_NOTES)),
     "lastfm-notes": ("lastfm-notes", "lightgcn", "cold_items = 0.2", dense_by_epochs(ARTIST_NOTES)),
+    "movielens-aspects": ("movielens-notes", "als", 'cold_items = 0.2\naspects = "leave-one-out"', LEFT_OUT),
+    "lastfm-aspects": ("lastfm-notes", "als", 'cold_items = 0.2\naspects = "leave-one-out"', LEFT_OUT),
     "movielens": ("movielens", "lightgcn", "cold_items = 0.2", GRAPH),
     "movielens-multinomial": ("movielens", "lightgcn", "cold_items = 0.2", NEW),
     "lastfm-fm": ("lastfm", "fm", "cold_items = 0.2", MACHINES),
@@ -168,6 +173,8 @@ WORDS = {
     "movielens-notes": "MovieLens-100k, notes of films, the backbone trained by the multinomial likelihood",
     "lastfm-notes-als": "Last.fm, notes of artists, alternating least squares",
     "lastfm-notes": "Last.fm, notes of artists, the backbone trained by the multinomial likelihood",
+    "movielens-aspects": "MovieLens-100k, notes of films, each left out in turn, alternating least squares",
+    "lastfm-aspects": "Last.fm, notes of artists, each left out in turn, alternating least squares",
     "movielens": "MovieLens-100k, a fifth of the films held out of training",
     "movielens-multinomial": "MovieLens-100k, a fifth of the films held out, the backbone trained by the multinomial likelihood",
     "lastfm-fm": "Last.fm, factorisation machine, a fifth of the artists held out",
@@ -218,10 +225,11 @@ path = "movielens-100k"
 model = "recorded"
 [embedder]
 use = "minilm"
+{inputs}
 [backbone]
 use = "{backbone}"
 [fuser]
-use = "align"
+use = "{fuser}"
 [evaluation]
 metrics = {metrics}
 {split}
@@ -305,8 +313,12 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
         "movielens": movielens,
         "movielens-notes": movielens_notes,
     }[data_set]()
+    leaves_out = "aspects" in particular  # of the configured inputs and fuser; elsewhere arms have their own
+    notes = FILM_NOTES if data_set == "movielens-notes" else ARTIST_NOTES
     config = _CONFIG.format(
         data=data,
+        inputs=f"input = {json.dumps(['text', 'profile', *notes])}" if leaves_out else "",
+        fuser="prior" if leaves_out else "align",
         template=template,
         backbone=backbone,
         metrics=json.dumps(METRICS),
@@ -330,7 +342,7 @@ def run(name: str, folder: Path, work: Path, seeds: int, workers: int) -> None:
     results.mkdir(exist_ok=True)
     about = machine("enhancer", "torch", "numba")
     told = {"experiment": name, "machine": about, "seconds": seconds, "result": result}
-    if "notes" in data_set:
+    if "notes" in data_set and not leaves_out:
         told["dollars"] = dollars(project, arms)
     (results / f"{name}.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
 
@@ -418,9 +430,28 @@ def section(told: Mapping[str, Any]) -> str:
             f"| {line} (reference) | " + " | ".join([*cells, "-", *([] if dollars_of is None else ["-"])]) + " |"
         )
     out += tuning(result.get("search") or {})
+    out += left_out(result.get("left_out"))
     out += ["", "The report's verdict:", "", *(f"- {words}" for words in result["verdict"].values()), ""]
     out.append(f"{len(result['seeds'])} seeds, {len(result['runs'])} training runs.")
     return "\n".join(out)
+
+
+def left_out(found: Mapping[str, Any] | None) -> list[str]:
+    """Return what the arm with all inputs gains over the arm without each, as a table; nothing without such arms."""
+    if not found:
+        return []
+    metric = found["metric"]
+    places = [(key, title) for key, title in _PANELS if key in next(iter(found["inputs"].values()))["panels"]]
+    out = ["", f"| {metric}, gain of | " + " | ".join(title for _, title in places) + " | |"]
+    out.append("|---" * (len(places) + 2) + "|")
+    for name, one in found["inputs"].items():
+        cells = []
+        for key, _ in places:
+            gain = one["panels"][key][metric]
+            low, high = gain["interval"]
+            cells.append(f"{gain['gain']:+.4f} ({low:+.4f} to {high:+.4f})".replace("-", "−"))
+        out.append(f"| `{name}` | " + " | ".join(cells) + f" | {one['worth']} |")
+    return out
 
 
 def tuning(search: Mapping[str, Any]) -> list[str]:
