@@ -132,7 +132,7 @@ def dense_by_epochs(notes: Sequence[str]) -> list[tuple[str, str]]:
     return [(name, f"{table}\nbackbone = {{ {MULTINOMIAL} }}") for name, table in dense(notes) if name in kept]
 
 
-LEFT_OUT = [arm("none", "none")]
+LEFT_OUT = [arm("none", "none"), arm("text", "prior", text=True), arm("prior-placebo", "prior", shuffle=True)]
 """The arms with all texts, and without each, are made by ``aspects = "leave-one-out"``."""
 
 EXPERIMENTS: Mapping[str, tuple[str, str, str, list[tuple[str, str]]]] = {
