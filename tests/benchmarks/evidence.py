@@ -449,7 +449,7 @@ def left_out(found: Mapping[str, Any] | None) -> list[str]:
         for key, _ in places:
             gain = one["panels"][key][metric]
             low, high = gain["interval"]
-            cells.append(f"{gain['gain']:+.4f} ({low:+.4f} to {high:+.4f})".replace("-", "−"))
+            cells.append(f"{gain['gain']:+.4f} ({low:+.4f} to {high:+.4f})".replace("-", "\N{MINUS SIGN}"))
         out.append(f"| `{name}` | " + " | ".join(cells) + f" | {one['worth']} |")
     return out
 
