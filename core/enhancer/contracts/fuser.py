@@ -13,6 +13,7 @@ overridden method                     need
 :meth:`Fusion.ranking_loss`           ``"ranking"``
 :meth:`Fusion.settle`                 ``"served"``
 :meth:`Fusion.place`                  none
+:meth:`Fusion.weigh`                  none
 ====================================  ====================
 
 A fuser that trains on final embeddings of neighbours needs ``"propagation"`` as well.
@@ -28,7 +29,7 @@ from enhancer.contracts.options import Context, Options
 from enhancer.errors import DataError, FusionError, PluginError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     import torch
@@ -76,6 +77,18 @@ class AcceptsFusers(Protocol):
     @property
     def display_name(self) -> str:
         """Name for error messages."""
+
+
+class Judge(Protocol):
+    """Judges rows of entities that a map has not seen, by validation."""
+
+    def __call__(self, rows: NDArray[np.int64], placed: NDArray[np.float32]) -> float:
+        """Return the validation metric of some entities ranked among themselves, higher is better.
+
+        Args:
+            rows: int64 ``[r]``: row numbers of the entities.
+            placed: float32 ``[r, d]``: their rows, as a placement would return them.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +255,25 @@ class Fusion:
             backbone puts the result beside a mean embedding. None if this fusion cannot place unseen entities.
         """
         del kind, embeddings
+        return None
+
+    def weigh(
+        self, kind: Kind, embeddings: NDArray[np.float32], folds: Sequence[NDArray[np.int64]], judge: Judge
+    ) -> Placement | None:
+        """Choose by validation how :meth:`place` weighs what it reads, and return it anew.
+
+        Later calls of :meth:`left_out` follow the choice.
+
+        Args:
+            kind: ``"user"`` or ``"item"``.
+            embeddings: As for :meth:`place`.
+            folds: int ``[r]`` each: row numbers of trained entities with a vector; no row is in two folds.
+            judge: Returns the validation metric of such rows.
+
+        Returns:
+            The placement; None if there is nothing to choose, or nothing is better than what is.
+        """
+        del kind, embeddings, folds, judge
         return None
 
     def state(self) -> dict[str, torch.Tensor]:

@@ -168,5 +168,6 @@ class LightGCNModel(RankingModel):
             if wide is not None:
                 rows = np.concatenate([rows, wide[number]], axis=1)
             left_out = None if wide is not None else partial(self.fusion.left_out, kind, own[number][mask])
-            served[kind] = ServedRows(rows, placement, left_out=left_out)
+            weigh = None if wide is not None else partial(self.fusion.weigh, kind, own[number][mask])
+            served[kind] = ServedRows(rows, placement, left_out=left_out, weigh=weigh)
         return served

@@ -15,12 +15,13 @@ from enhancer.contracts import Fuser, Fusion, Placement
 from enhancer_plugins.training.placing.options import RegressionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import torch
     from numpy.typing import NDArray
 
     from enhancer.contracts import TrainingData, TrainingStep
+    from enhancer.contracts.fuser import Judge
     from enhancer.contracts.record import Kind
 
 _TOGETHER = 256
@@ -148,6 +149,15 @@ class _Alignment(Fusion):
             norm = (self._options.unseen_length or 1.0) * float(np.linalg.norm(embeddings, axis=1).mean())
             return Placement(self._semantics.of_raw(self._map.layers()), norm=norm)
         return self._semantics.host.fitted_placement(kind, embeddings, length=self._options.unseen_length)
+
+    def weigh(
+        self, kind: Kind, embeddings: NDArray[np.float32], folds: Sequence[NDArray[np.int64]], judge: Judge
+    ) -> Placement | None:
+        if self._options.unseen == "mlp":
+            return None
+        return self._semantics.host.weighed_placement(
+            kind, embeddings, folds, judge, length=self._options.unseen_length
+        )
 
     def state(self) -> dict[str, torch.Tensor]:
         import torch

@@ -45,12 +45,13 @@ from enhancer.errors import FusionError
 from enhancer_plugins.training.placing.options import RegressionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import torch
     from numpy.typing import NDArray
 
     from enhancer.contracts import Placement, TrainingData, TrainingStep
+    from enhancer.contracts.fuser import Judge
     from enhancer.contracts.record import Kind
 
 _LEAST_CONFIDENCE = 0.1
@@ -318,6 +319,13 @@ class _Mixing(Fusion):
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         length = self._options.unseen_length
         return self._semantics.host.fitted_placement(kind, self._trained(kind, embeddings), length=length)
+
+    def weigh(
+        self, kind: Kind, embeddings: NDArray[np.float32], folds: Sequence[NDArray[np.int64]], judge: Judge
+    ) -> Placement | None:
+        return self._semantics.host.weighed_placement(
+            kind, self._trained(kind, embeddings), folds, judge, length=self._options.unseen_length
+        )
 
     def state(self) -> dict[str, torch.Tensor]:
         return {**self._mlp.state(), "random": self._random.get_state()}

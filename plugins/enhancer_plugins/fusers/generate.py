@@ -14,13 +14,14 @@ from enhancer.contracts import Fuser, Fusion
 from enhancer_plugins.training.placing.options import RegressionOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
     from enhancer.contracts import Placement, TrainingData, TrainingStep
+    from enhancer.contracts.fuser import Judge
     from enhancer.contracts.record import Kind
 
 
@@ -116,6 +117,13 @@ class _Reconstruction(Fusion):
 
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         return self._semantics.host.fitted_placement(kind, embeddings, length=self._options.unseen_length)
+
+    def weigh(
+        self, kind: Kind, embeddings: NDArray[np.float32], folds: Sequence[NDArray[np.int64]], judge: Judge
+    ) -> Placement | None:
+        return self._semantics.host.weighed_placement(
+            kind, embeddings, folds, judge, length=self._options.unseen_length
+        )
 
     def state(self) -> dict[str, torch.Tensor]:
         return {**self._mlp.state(), "token": self._token.detach(), "random": self._random.get_state()}

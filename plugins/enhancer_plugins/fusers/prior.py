@@ -29,9 +29,12 @@ from enhancer.contracts import Expectation, Fuser, Fusion
 from enhancer_plugins.training.placing.options import RegressionOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from enhancer.contracts import Placement, TrainingData
+    from enhancer.contracts.fuser import Judge
     from enhancer.contracts.record import Kind
 
 
@@ -123,6 +126,18 @@ class _Regression(Fusion):
     def place(self, kind: Kind, embeddings: NDArray[np.float32]) -> Placement:
         return self._semantics.fitted_placement(
             kind, embeddings, prior_strength=self._weight(kind), length=self._options.unseen_length
+        )
+
+    def weigh(
+        self, kind: Kind, embeddings: NDArray[np.float32], folds: Sequence[NDArray[np.int64]], judge: Judge
+    ) -> Placement | None:
+        return self._semantics.weighed_placement(
+            kind,
+            embeddings,
+            folds,
+            judge,
+            prior_strength=self._weight(kind),
+            length=self._options.unseen_length,
         )
 
     def _weight(self, kind: Kind) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -70,6 +71,7 @@ def finish(
             lambda rows: fusion.left_out("item", embeddings["item"][seen_items], rows),
             monitor.validate,
             seed=seed,
+            weigh=partial(fusion.weigh, "item", embeddings["item"][seen_items]),
         )
     fill(item_rows, seen_items, data.item_vectors, place_items, seed=seed)
     return Fitted(factors=Factors(user_rows, item_rows), place_users=placements["user"], place_items=place_items)

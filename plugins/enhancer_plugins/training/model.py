@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from enhancer.contracts import Fuser, Monitor, Placement, TrainingData, TrainingStep
     from enhancer.contracts.record import Kind
     from enhancer_plugins.training.loop import Outcome
+    from enhancer_plugins.training.placing.calibration import Weigh
     from enhancer_plugins.training.run import Engine
 
     Loss = float | torch.Tensor
@@ -108,6 +109,8 @@ class ServedRows:
     left_out: Callable[[NDArray[np.int64]], NDArray[np.float32] | None] | None = None
     """Returns the rows at which trained entities would be placed without having been seen, float32 ``[r, k]`` without
     the constant tail of ``placement``; None if that is unknown."""
+    weigh: Weigh | None = None
+    """Chooses by validation how the placement weighs what it reads; None if there is nothing to choose."""
 
 
 class RankingModel(ABC):
@@ -340,7 +343,9 @@ class RankingModel(ABC):
         place_items, vectors = item.placement, self.data.item_vectors
         if place_items is not None and item.left_out is not None and vectors is not None:
             known = self.trained[1] & vectors.any(axis=1)
-            place_items = calibrate(place_items, factors, known, item.left_out, monitor.validate, seed=self._seed)
+            place_items = calibrate(
+                place_items, factors, known, item.left_out, monitor.validate, seed=self._seed, weigh=item.weigh
+            )
             unseen.fill(item.rows, self.trained[1], vectors, place_items, seed=self._seed, placed=item.placed)
         return Fitted(
             factors=factors,

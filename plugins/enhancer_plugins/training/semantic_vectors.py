@@ -12,9 +12,12 @@ from enhancer_plugins.training.placing.options import RegressionOptions
 from enhancer_plugins.training.placing.views import ViewRegression
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from enhancer.contracts import TrainingData
+    from enhancer.contracts.fuser import Judge
     from enhancer.contracts.record import Kind
 
 
@@ -109,6 +112,36 @@ class SemanticVectors:
             return Placement((Dense(np.zeros((self.dim, d), np.float32), np.zeros(d, np.float32)),))
         regression = self.regression(kind, prior_strength)
         return Placement(regression.layers(self._target(kind, embeddings)), norm=norm)
+
+    def weighed_placement(
+        self,
+        kind: Kind,
+        embeddings: NDArray[np.float32],
+        folds: Sequence[NDArray[np.int64]],
+        judge: Judge,
+        *,
+        prior_strength: float = 1.0,
+        length: float | None = None,
+    ) -> Placement | None:
+        """Return :meth:`fitted_placement` with weights of the views that are chosen on validation.
+
+        Args:
+            kind: ``"user"`` or ``"item"``.
+            embeddings: float32 ``[m, d]``: embeddings of the entities with a training interaction, in row order.
+            folds: int64 ``[r]`` each: trained entities with a vector.
+            judge: Returns the validation metric of predicted rows.
+            prior_strength: See :meth:`fitted_placement`.
+            length: See :meth:`fitted_placement`.
+
+        Returns:
+            None without ``views = "gate"``, or if no other weights are better.
+        """
+        if not self.known[kind].any():
+            return None
+        regression = self.regression(kind, prior_strength)
+        if not regression.reweigh(self._target(kind, embeddings), folds, judge):
+            return None
+        return self.fitted_placement(kind, embeddings, prior_strength=prior_strength, length=length)
 
     def left_out(
         self,

@@ -232,7 +232,8 @@ class FMModel(RankingModel):
             mean_bias = float(bias[torch.from_numpy(mask).to(self.device)].mean())
             tail = (mean_bias, 1.0) if kind == "item" else (1.0, mean_bias)
             left_out = partial(self.fusion.left_out, kind, embeddings[mask])
-            return ServedRows(rows, Placement(placement.layers, placement.norm, tail), placed, left_out)
+            weigh = partial(self.fusion.weigh, kind, embeddings[mask])
+            return ServedRows(rows, Placement(placement.layers, placement.norm, tail), placed, left_out, weigh)
         return ServedRows(rows, self._through_dense_fields(kind, placement, wide), placed)
 
     def _mean_id(self, kind: Kind) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -16,9 +16,13 @@ import numpy as np
 from enhancer.contracts import Dense, Factors, Placement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
+
+    from enhancer.contracts.fuser import Judge
+
+    Weigh = Callable[[Sequence[NDArray[np.int64]], Judge], Placement | None]
 
 _SCALES = (1.3, 1.15, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 """Factors of placed rows to try. Of equally good ones the first is kept."""
@@ -43,27 +47,32 @@ def calibrate(
     validate: Callable[[Factors], float | None],
     *,
     seed: int,
+    weigh: Weigh | None = None,
 ) -> Placement:
-    """Scale the rows of unseen items, and shift their scores, by what is best on validation.
+    """Weigh the views of unseen items, scale their rows, and shift their scores, by what is best on validation.
 
     Args:
-        placement: Maps vectors to rows of items. One with a fixed length is returned as it is.
+        placement: Maps vectors to rows of items. One with a fixed length keeps it.
         factors: Trained factors.
         known: bool ``[n_items]``: trained items with a vector.
         left_out: Returns the rows at which trained items would be placed without having been seen, float32 ``[r, d]``
             without the constant tail of ``placement``; None if that is unknown.
         validate: Returns the validation metric, higher is better; None without a validation part.
         seed: Draws the items that are placed.
+        weigh: Returns a better placement, given folds of trained items and what judges their rows; None to keep it.
 
     Returns:
         The calibrated placement; ``placement`` itself if there is nothing to calibrate it by.
     """
     rows = np.flatnonzero(known)
     size = min(len(rows) // _SHARE, _LARGEST_FOLD)
-    if placement.norm is not None or size < _SMALLEST_FOLD or validate(factors) is None:
+    if (placement.norm is not None and weigh is None) or size < _SMALLEST_FOLD or validate(factors) is None:
         return placement
     drawn = np.random.default_rng([seed & 0xFFFFFFFF, 7]).permutation(rows)[: _FOLDS * size]
-    placed = left_out(drawn)
+    chosen = None if weigh is None else weigh(np.split(drawn, _FOLDS), _judge(placement, factors, validate))
+    if chosen is not None:
+        placement = replace(placement, layers=chosen.layers, norm=chosen.norm)
+    placed = None if placement.norm is not None else left_out(drawn)
     if placed is None:
         return placement
     if placement.tail:
@@ -91,6 +100,29 @@ def calibrate(
         if offset == before:
             break
     return _moved(placement, scale, (offset * deviation * direction).astype(np.float32))
+
+
+def _judge(placement: Placement, factors: Factors, validate: Callable[[Factors], float | None]) -> Judge:
+    """Return what validates placed rows, ranked among themselves, above the trained rows of all other items.
+
+    Among trained rows, few placed ones enter a list, and the metric would hardly tell one placement from another.
+    """
+    tail = np.asarray(placement.tail, np.float32)
+    users = np.concatenate([factors.users, np.ones((len(factors.users), 1), np.float32)], axis=1)
+    longest = float(np.linalg.norm(factors.users, axis=1).max())
+
+    def judge(rows: NDArray[np.int64], placed: NDArray[np.float32]) -> float:
+        if placement.norm is not None:
+            lengths = np.linalg.norm(placed, axis=1, keepdims=True)
+            placed = placed * np.float32(placement.norm) / np.maximum(lengths, np.float32(1e-12))
+        items = np.zeros((len(factors.items), users.shape[1]), np.float32)
+        items[rows, : placed.shape[1]] = placed
+        items[rows, placed.shape[1] : -1] = tail
+        # One column lifts them above all others, whose scores are zero.
+        items[rows, -1] = 2 * longest * float(np.linalg.norm(items[rows], axis=1).max())
+        return validate(Factors(users, items)) or 0.0
+
+    return judge
 
 
 def _constant_score(factors: Factors, rows: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:

@@ -20,4 +20,5 @@ class RegressionOptions(Options):
     inputs; with more than 32,768 trained entities it is linear in the vectors, too."""
     views: Literal["equal", "gate"] = "equal"
     """``"equal"``: the regression gives all inputs the same weight. ``"gate"``: weights with a small leave-one-out
-    error, 0 for an input that explains nothing beside the others."""
+    error, 0 for an input that explains nothing beside the others, and for unseen items weights that rank best on
+    validation."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from enhancer.contracts import Dense
 from enhancer_plugins.training.placing.kernel import (
     MOST_KERNEL_ROWS,
     GramRegression,
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.contracts import View
+    from enhancer.contracts.fuser import Judge
     from enhancer.contracts.placement import Layer
     from enhancer_plugins.training.placing.regression import Choice
 
 Form = Literal["kernel", "linear"]
 """Linear in similarities to trained entities, or in the vectors."""
 Weighing = Literal["equal", "gate"]
-"""Whether all views have the same weight, or weights that leave-one-out chooses."""
+"""Whether all views have the same weight, or weights that leave-one-out and validation choose."""
 _SAMPLE = 512
 """Largest number of rows that weights are chosen on, spread evenly."""
 _FEWEST = 8
@@ -38,6 +40,8 @@ _FACTORS = (4.0, 0.25, 0.0)
 _ROUNDS = 2
 _LEAST_GAIN = 1e-3
 """Share of the target's variance that a change of weights has to explain beside, so that noise changes nothing."""
+_LEAST_RISE = 5e-3
+"""Share by which a change of weights has to raise the validation metric, which it must lower in no fold."""
 
 
 class ViewRegression:
@@ -70,6 +74,7 @@ class ViewRegression:
         self._edges = (*(view.start for view in views), x.shape[1])
         self._form, self._weighing = form, weighing
         self._inner: RidgeRegression | KernelRegression | None = None
+        self._known = np.flatnonzero(weights)
         self.shares: tuple[float, ...] = (1.0,) * len(views)
         """Weight of each view, of which the largest is 1."""
 
@@ -83,6 +88,7 @@ class ViewRegression:
         """Use the penalty of the last fit for all later ones."""
         assert self._inner is not None
         self._inner.keep_penalty()
+        self._ridge = self._inner.chosen.ridge
 
     def layers(self, y: NDArray[np.floating]) -> tuple[Layer, ...]:
         """Fit one target, float ``[n, k]``; return the layers that map vectors to it."""
@@ -93,25 +99,91 @@ class ViewRegression:
         return self._decided(y).left_out(y, rows)
 
     def _decided(self, y: NDArray[np.floating]) -> RidgeRegression | KernelRegression:
+        known = self._known
         if self._inner is None:
-            known = np.flatnonzero(self._weights)
             if len(known) > MOST_KERNEL_ROWS or len(known) < _FEWEST:
                 self._form = "linear"
-            if self._weighing == "gate" and len(self.shares) > 1 and len(known) >= _FEWEST:
-                sample = known[np.linspace(0, len(known) - 1, min(len(known), _SAMPLE)).astype(np.int64)]
+            if self._gates:
+                sample = _spread(known)
                 self.shares = self._gate(sample, y[sample])
-            if self._form == "kernel":
-                self._inner = KernelRegression(
-                    self._x, edges=self._edges, shares=self.shares, ridge=self._ridge, weights=self._weights
-                )
-            else:
-                scale = None if len(self.shares) == 1 else self._scale(known)
-                self._inner = RidgeRegression(self._x, ridge=self._ridge, weights=self._weights, scale=scale)
+            self._inner = self._regression()
         return self._inner
+
+    @property
+    def _gates(self) -> bool:
+        return self._weighing == "gate" and len(self.shares) > 1 and len(self._known) >= _FEWEST
+
+    def _regression(self) -> RidgeRegression | KernelRegression:
+        if self._form == "kernel":
+            return KernelRegression(
+                self._x, edges=self._edges, shares=self.shares, ridge=self._ridge, weights=self._weights
+            )
+        scale = None if len(self.shares) == 1 else self._scale(self._known)
+        return RidgeRegression(self._x, ridge=self._ridge, weights=self._weights, scale=scale)
+
+    def reweigh(self, y: NDArray[np.floating], folds: Sequence[NDArray[np.int64]], judge: Judge) -> bool:
+        """Change the weights of views as long as the rows of entities that a fit has not seen rank better.
+
+        Each fold is predicted by regressions on the rows outside it, of which at most 512 are used. A change must raise
+        the sum of the validation metric over folds, and lower it in none.
+
+        Args:
+            y: The target, float ``[n, k]``.
+            folds: int64 ``[r]`` each: rows with a weight.
+            judge: Returns the validation metric of predicted rows.
+
+        Returns:
+            Whether the weights have changed; later fits follow them. Never without ``weighing="gate"``.
+        """
+        self._decided(y)
+        if not self._gates or len(self._known) < _FEWEST * len(folds):
+            return False
+        shares = self._ranked(y, folds, judge)
+        if shares == self.shares:
+            return False
+        self.shares = shares
+        self._inner = self._regression()
+        return True
+
+    def _ranked(self, y: NDArray[np.floating], folds: Sequence[NDArray[np.int64]], judge: Judge) -> tuple[float, ...]:
+        """Return the weights that rank predicted rows best, found by changing one after another."""
+        samples = [_spread(np.setdiff1d(self._known, fold)) for fold in folds]
+        grams = [self._grams(sample, fold) for sample, fold in zip(samples, folds, strict=True)]
+
+        def values(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+            found = []
+            for sample, fold, (among, across) in zip(samples, folds, grams, strict=True):
+                part = shares / shares.sum()
+                gram = np.tensordot(part, among, 1)
+                (last,) = GramRegression(gram, ridge=self._ridge, weights=self._weights[sample]).layers(y[sample])
+                assert isinstance(last, Dense)
+                found.append(judge(fold, last(np.tensordot(part, across, 1).astype(np.float32))))
+            return np.array(found)
+
+        shares = np.array(self.shares)
+        best = values(shares)
+
+        def better(other: NDArray[np.float64]) -> NDArray[np.float64] | None:
+            found = values(other)
+            rises = found.sum() > best.sum() + _LEAST_RISE * abs(best.sum())
+            return found if rises and (found >= best).all() else None
+
+        if (found := better(np.ones(len(shares)))) is not None:
+            best, shares = found, np.ones(len(shares))
+        for _ in range(_ROUNDS):
+            before = best
+            for view, factor in itertools.product(range(len(shares)), _FACTORS):
+                other = shares.copy()
+                other[view] *= factor
+                if other.any() and not np.array_equal(other, shares) and (found := better(other)) is not None:
+                    best, shares = found, other
+            if best is before:
+                break
+        return tuple(float(share) for share in shares / shares.max())
 
     def _gate(self, sample: NDArray[np.int64], y: NDArray[np.floating]) -> tuple[float, ...]:
         """Return weights of the views that explain a sample well, found by changing one after another."""
-        weights, grams = self._weights[sample], self._grams(sample)
+        weights, (grams, _) = self._weights[sample], self._grams(sample)
 
         def explained(shares: NDArray[np.float64]) -> float:
             gram = np.tensordot(shares / shares.sum(), grams, 1)
@@ -132,19 +204,34 @@ class ViewRegression:
                 break
         return tuple(float(share) for share in shares / shares.max())
 
-    def _grams(self, sample: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the kernel matrix of each view, float64 ``[views, m, m]``, all of one scale."""
-        rows = self._x[sample]
+    def _grams(
+        self, sample: NDArray[np.int64], others: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the kernel matrix of each view, all of one scale.
+
+        Args:
+            sample: ``[m]`` rows.
+            others: ``[r]`` other rows; None for none.
+
+        Returns:
+            Among the sample, float64 ``[views, m, m]``; of the others with the sample, float64 ``[views, r, m]``.
+        """
+        rows, further = self._x[sample], self._x[[] if others is None else others]
         found = np.empty((len(self.shares), len(rows), len(rows)))
+        across = np.empty((len(self.shares), len(further), len(rows)))
         for view, (start, stop) in enumerate(itertools.pairwise(self._edges)):
             part = np.ascontiguousarray(rows[:, start:stop])
+            more = np.ascontiguousarray(further[:, start:stop])
             if self._form == "kernel":
-                found[view] = landmark_kernel(part, np.arange(len(part)), (0, stop - start), (1.0,))(part)
+                kernel = landmark_kernel(part, np.arange(len(part)), (0, stop - start), (1.0,))
+                found[view], across[view] = kernel(part), kernel(more)
                 continue
-            centred = part.astype(np.float64) - part.mean(axis=0, dtype=np.float64)
-            found[view] = centred @ centred.T
-            found[view] /= max(float(np.trace(found[view])) / len(part), 1e-12)
-        return found
+            mean = part.mean(axis=0, dtype=np.float64)
+            centred = part.astype(np.float64) - mean
+            scale = max(float(np.square(centred).sum()) / len(part), 1e-12)
+            found[view] = centred @ centred.T / scale
+            across[view] = (more.astype(np.float64) - mean) @ centred.T / scale
+        return found, across
 
     def _scale(self, known: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return a factor for each column that gives the columns of each view its weight as their variance in all."""
@@ -160,3 +247,8 @@ class ViewRegression:
             spread = float(variance[start:stop].sum())
             scale[start:stop] = np.sqrt(share / spread) if spread > 0 else 0
         return scale
+
+
+def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return some of the rows, spread evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)]

@@ -99,3 +99,49 @@ def test_a_layer_that_is_not_linear_is_followed_by_one_that_scales(world):
     curved = Placement((Dense(np.eye(D, dtype=np.float32), np.zeros(D, np.float32), "tanh"),))
     found = calibrated(curved, factors, metric, lambda rows: factors.items[rows] * np.float32(2))
     np.testing.assert_allclose(found(factors.items), 0.5 * np.tanh(factors.items), rtol=1e-5)
+
+
+def test_views_are_weighed_by_how_placed_items_rank_among_themselves(world):
+    factors, _ = world
+    seen = []
+
+    def metric(found):
+        scores = found.users @ found.items.T
+        seen.append((np.flatnonzero(found.items.any(axis=1)), scores.argmax(axis=1)))
+        return 1.0
+
+    told = []
+
+    def weigh(folds, judge):
+        told.extend(folds)
+        seen.clear()
+        judge(folds[0], factors.items[folds[0]])
+        placed, best = seen[-1]
+        assert set(placed) == set(folds[0])
+        own = (factors.users @ factors.items[folds[0]].T).argmax(axis=1)
+        assert (best == folds[0][own]).all(), "the order among them is theirs"
+        return placement(3.0)
+
+    found = calibrate(
+        placement(1.0), factors, np.ones(N_ITEMS, np.bool_), lambda rows: None, metric, seed=0, weigh=weigh
+    )
+    np.testing.assert_allclose(found(factors.items), 3 * factors.items, rtol=1e-6)
+    assert not {*told[0]} & {*told[1]}
+    fixed = calibrate(
+        placement(1.0, norm=2.0),
+        factors,
+        np.ones(N_ITEMS, np.bool_),
+        lambda rows: None,
+        metric,
+        seed=0,
+        weigh=lambda folds, judge: placement(3.0, norm=2.0) if judge(folds[0], factors.items[folds[0]]) else None,
+    )
+    np.testing.assert_allclose(np.linalg.norm(fixed(factors.items), axis=1), 2.0, rtol=1e-5)
+    assert (
+        calibrate(
+            placement(1.0), factors, np.ones(N_ITEMS, np.bool_), lambda rows: None, lambda _: None, seed=0, weigh=weigh
+        )
+        .layers[0]
+        .weight[0, 0]
+        == 1
+    ), "nothing is chosen without a validation part"

@@ -81,3 +81,70 @@ def test_one_entity_is_enough():
     weights[1:] = 0
     _, layers = fitted(x, y, weights)
     np.testing.assert_allclose(Placement(layers)(x), np.tile(y[0], (len(x), 1)), rtol=1e-5)
+
+
+def gated(form="kernel", *, weighing="gate", seed=0):
+    """A gated regression whose target has many columns that ``plot`` tells, and one that ``mood`` tells."""
+    random = np.random.default_rng(seed)
+    x, _, weights = problem(120, seed=seed)
+    told = np.hstack([x[:, :6] @ random.standard_normal((6, 5)), x[:, 6:10] @ random.standard_normal((4, 1))])
+    y = told / told.std(axis=0) + 0.4 * random.standard_normal((120, 6))
+    return ViewRegression(x, VIEWS, weights=weights, form=form, weighing=weighing), y
+
+
+def folds_of(n=120, size=24):
+    return np.split(np.random.default_rng(3).permutation(n)[: 2 * size], 2)
+
+
+def errors_in(column, y, asked):
+    """A judge to whom one column of the target matters."""
+
+    def judge(rows, placed):
+        asked.append(rows)
+        return 1 / float(np.square(placed[:, column] - y[rows, column]).mean())
+
+    return judge
+
+
+@pytest.mark.parametrize("form", ["linear", "kernel"])
+def test_what_ranks_well_decides_on_weights_in_the_end(form):
+    regression, y = gated(form)
+    some = np.arange(5)
+    before = regression.left_out(y, some)
+    first = regression.shares
+    assert first[0] == 1
+    asked = []
+    folds = folds_of()
+    assert regression.reweigh(y, folds, errors_in(5, y, asked))
+    assert regression.shares[1] == 1
+    assert regression.shares[0] < min(first[0] / first[1], 0.5)
+    assert {tuple(rows) for rows in asked} == {tuple(fold) for fold in folds}
+    after = regression.left_out(y, some)
+    assert not np.allclose(before[:, 5], after[:, 5])
+
+
+def test_weights_stay_where_nothing_ranks_better():
+    regression, y = gated()
+    assert not regression.reweigh(y, folds_of(), lambda rows, placed: 1.0)
+    shares = regression.shares
+    worse = iter([2.0, 2.0])
+    assert not regression.reweigh(y, folds_of(), lambda rows, placed: next(worse, 1.0))
+    one_fold = iter([1.0, 1.0])  # the first fold alone gains
+    first = folds_of()[0]
+    assert not regression.reweigh(y, folds_of(), lambda rows, _: next(one_fold, 9.0 if rows is first else 0.9))
+    assert regression.shares == shares
+
+
+def test_without_a_gate_nobody_is_asked():
+    regression, y = gated(weighing="equal")
+    assert not regression.reweigh(y, folds_of(), lambda rows, placed: pytest.fail("asked"))
+
+
+def test_a_penalty_that_is_kept_stays_with_other_weights():
+    regression, y = gated()
+    regression.left_out(y, np.arange(5))
+    regression.keep_penalty()
+    kept = regression.chosen.ridge
+    assert regression.reweigh(y, folds_of(), errors_in(5, y, []))
+    regression.left_out(0.1 * y + np.random.default_rng(1).standard_normal(y.shape), np.arange(5))
+    assert regression.chosen.ridge == kept
