@@ -54,6 +54,14 @@ class Embedder(ABC):
             entity into quarantine.
         """
 
+    def truncates(self, texts: Sequence[str]) -> Sequence[bool] | None:
+        """Return which texts are longer than the model reads, so that their ends do not count; None if unknown.
+
+        May load the model. Every text to embed is asked about, so it must be much faster than :meth:`encode`.
+        """
+        del texts
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer.contracts.embedder import Embedder
-from enhancer.errors import EnhancerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 _LOADING = threading.Lock()
 """Models are loaded one at a time, because imports and settings of the libraries are global."""
+_TOKENIZED = 256
+"""Texts that are tokenized at once to find their lengths."""
 _LOGGERS = ("transformers", "sentence_transformers", "huggingface_hub", "FlagEmbedding")
 
 
@@ -70,13 +71,41 @@ class BatchedEmbedder(Embedder):
                 rows = order[start : start + self._batch_size]
                 table[rows] = self._forward(model, [self._prefix + texts[row] for row in rows])
         length = np.linalg.norm(table, axis=1, keepdims=True)
-        if not (np.isfinite(length).all() and (length > 0).all()):
-            row = int(np.flatnonzero(~(np.isfinite(length) & (length > 0)).ravel())[0])
-            raise EnhancerError(
-                f"embedder {self.fingerprint}: text {row} ({texts[row][:40]!r}…) has a zero or infinite vector"
-            )
-        table /= length
-        return table
+        usable = np.isfinite(length) & (length > 0)
+        vectors: NDArray[np.float32] = np.where(usable, table / np.where(usable, length, 1), np.float32(0))
+        return vectors
+
+    def truncates(self, texts: Sequence[str]) -> list[bool] | None:
+        """See :meth:`Embedder.truncates`."""
+        model = self._model
+        limit = self._longest(model)
+        if limit is None:
+            return None
+        prefix = self._before(model)
+        # A token is at least one byte of the text. Normalisation rarely makes a text longer; a quarter is to spare.
+        sizes = [len((prefix + text).encode("utf-8", "surrogatepass")) for text in texts]
+        long = [row for row, size in enumerate(sizes) if 1.25 * size + 8 > limit]
+        found = [False] * len(texts)
+        with quiet():
+            for start in range(0, len(long), _TOKENIZED):
+                rows = long[start : start + _TOKENIZED]
+                batch = self._tokenizer(model)([prefix + texts[row] for row in rows], truncation=False)
+                for row, ids in zip(rows, batch["input_ids"], strict=True):
+                    found[row] = len(ids) > limit
+        return found
+
+    @abstractmethod
+    def _tokenizer(self, model: Any) -> Any:
+        """Return the tokenizer, of the library transformers."""
+
+    @abstractmethod
+    def _longest(self, model: Any) -> int | None:
+        """Return the maximum length of a text in tokens; None without a limit."""
+
+    def _before(self, model: Any) -> str:
+        """Return what is put before every text."""
+        del model
+        return self._prefix
 
 
 @contextlib.contextmanager

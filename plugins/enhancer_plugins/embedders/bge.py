@@ -173,6 +173,13 @@ class BGE(BatchedEmbedder):
     def _width(self, model: Any) -> int:
         return int(model.model.config.hidden_size)
 
+    def _tokenizer(self, model: Any) -> Any:
+        return model.tokenizer
+
+    def _longest(self, model: Any) -> int | None:
+        del model
+        return self._max_length
+
     def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
         import torch
 

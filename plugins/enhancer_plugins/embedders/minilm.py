@@ -79,6 +79,12 @@ class MiniLM(BatchedEmbedder):
     def _width(self, model: Any) -> int:
         return models.width(model)
 
+    def _tokenizer(self, model: Any) -> Any:
+        return model.tokenizer
+
+    def _longest(self, model: Any) -> int | None:
+        return models.longest(model)
+
     def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
         with models.autocast(model) if self._options.dtype == "mixed" else nullcontext():
             return models.embed(model, texts)

@@ -205,6 +205,17 @@ def set_pooling(loaded: Any, pooling: str | None) -> None:
     loaded[index] = type(loaded[index])(width, "lasttoken" if pooling == "last" else pooling)
 
 
+def longest(model: Any) -> int | None:
+    """Return the maximum length of a text of a ``SentenceTransformer`` in tokens; None without a limit."""
+    limit = model.max_seq_length
+    return None if limit is None or limit > 10**9 or not callable(model.tokenizer) else int(limit)
+
+
+def prompt(model: Any, name: str | None) -> str:
+    """Return what a ``SentenceTransformer`` puts before every text."""
+    return str(model.prompts.get(name or model.default_prompt_name) or "")
+
+
 def width(model: Any) -> int:
     """Return the dimension of the vectors of a ``SentenceTransformer``."""
     dimension = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension

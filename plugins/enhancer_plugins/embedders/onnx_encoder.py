@@ -82,7 +82,7 @@ class OnnxEncoder:
             )
         settings = read_object(folder / "config_sentence_transformers.json")
         default = (settings.get("prompts") or {}).get(settings.get("default_prompt_name")) or ""
-        self._prompt = default if prompt is None else prompt
+        self.prompt = default if prompt is None else prompt
         self._truncate = truncate_dim or settings.get("truncate_dim")
         self._pooling = pooling
         self._dense = _dense_layers(folder)
@@ -104,7 +104,7 @@ class OnnxEncoder:
     def encode(self, texts: list[str]) -> NDArray[np.float32]:
         """Embed one batch. Returns float32 ``[len(texts), dim]``, not normalised."""
         batch = self.tokenizer(
-            [self._prompt + text for text in texts],
+            [self.prompt + text for text in texts],
             padding=True,
             truncation=True,
             max_length=self.max_length,

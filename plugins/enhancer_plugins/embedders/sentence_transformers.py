@@ -195,6 +195,16 @@ class SentenceTransformers(BatchedEmbedder):
     def _width(self, model: Any) -> int:
         return int(model.dim) if self._options.backend == "onnx" else models.width(model)
 
+    def _tokenizer(self, model: Any) -> Any:
+        return model.tokenizer
+
+    def _longest(self, model: Any) -> int | None:
+        return int(model.max_length) if self._options.backend == "onnx" else models.longest(model)
+
+    def _before(self, model: Any) -> str:
+        prompt = model.prompt if self._options.backend == "onnx" else models.prompt(model, self._options.prompt_name)
+        return f"{prompt}{self._prefix}"
+
     def _forward(self, model: Any, texts: list[str]) -> NDArray[np.float32]:
         if self._options.backend == "onnx":
             vectors: NDArray[np.float32] = model.encode(texts)
