@@ -5,7 +5,6 @@ Each request is one POST of many texts over a shared connection pool, without an
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import json
@@ -248,30 +247,28 @@ class OpenAI(RemoteEmbedder):
             headers=limits,
         )
 
-    def _table(self, rows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    def _table(self, rows: Sequence[bytes]) -> NDArray[np.float32]:
         width = max(map(len, rows))
-        if any(len(row) not in (0, width) for row in rows) or not width:
+        if any(len(row) not in (0, width) for row in rows) or not width or width % 4:
             raise ServerError(f"{self._base} sent vectors of different lengths")
-        table = np.full((len(rows), width), np.nan, np.float32)
-        for place, row in enumerate(rows):
-            if len(row):
-                table[place] = row
-        self._width = width
+        lost = np.full(width // 4, np.nan, "<f4").tobytes()
+        table = np.frombuffer(b"".join([row or lost for row in rows]), "<f4").astype(np.float32).reshape(len(rows), -1)
+        self._width = table.shape[1]
         with np.errstate(all="ignore"):
             lengths = np.linalg.norm(table, axis=1, keepdims=True)
             np.divide(table, lengths, out=table, where=lengths > 0)
         return table
 
 
-def _vector(value: object) -> NDArray[np.float32]:
-    """Return a vector that was sent as base64 or as numbers; an empty one for null."""
+def _vector(value: object) -> bytes:
+    """Return the float32 bytes of a vector that was sent as base64 or as numbers; none for null."""
     if value is None:
-        return np.empty(0, np.float32)
+        return b""
     if isinstance(value, str):
-        return np.frombuffer(base64.b64decode(value, validate=True), "<f4").astype(np.float32, copy=False)
+        return binascii.a2b_base64(value, strict_mode=True)
     if not isinstance(value, list) or not value:
         raise TypeError
-    return np.array([np.nan if one is None else one for one in value] if None in value else value, np.float32)
+    return np.array([np.nan if one is None else one for one in value] if None in value else value, "<f4").tobytes()
 
 
 def _headers(headers: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:

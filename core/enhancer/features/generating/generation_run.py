@@ -26,6 +26,7 @@ from enhancer.features.generating.text_quarantine import TextQuarantine
 from enhancer.features.storing.embedding_stage import EmbeddingStage
 from enhancer.features.storing.records import note_record, reembedded_record, text_record
 from enhancer.features.surveying.survey import rows_by_entity, survey
+from enhancer.harness.clock import now
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -295,10 +296,11 @@ class GenerationRun(ABC):
             for aspect, ids in found.to_reembed.items():
                 await self._reembed(spec, aspect, ids)
             await self._text_quarantine.release(spec.kind, TEXT_ASPECT, [row.id for row in found.to_embed])
+            at = now()
             for row in found.to_embed:
                 # The text of an entity that also has notes does not count as another entity.
                 is_new = text_only and row.changed
-                await self._embed(text_record(spec.kind, row.id, row.text, row.input_hash, is_new=is_new))
+                await self._embed(text_record(spec.kind, row.id, row.text, row.input_hash, at, is_new=is_new))
             await self._skip_empty(spec, found)
         entities = [rows for own in found.asks() if (rows := [row for row in own if not row.empty])]
         deferred = 0

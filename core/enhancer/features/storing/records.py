@@ -9,7 +9,6 @@ import numpy as np
 
 from enhancer.contracts.record import TEXT_ASPECT, Record
 from enhancer.features.stored_hash import LOW
-from enhancer.harness.clock import now
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,8 +66,8 @@ def note_record(case: EntityTask, *, is_new: bool) -> UnembeddedRecord:
     return UnembeddedRecord(record, embedding_text(answer.profile, answer.tags), is_new, case.claims)
 
 
-def text_record(kind: Kind, id_: str, text: str, input_hash: str, *, is_new: bool) -> UnembeddedRecord:
-    """Build the record of a raw text."""
+def text_record(kind: Kind, id_: str, text: str, input_hash: str, at: str, *, is_new: bool) -> UnembeddedRecord:
+    """Build the record of a raw text, as of the time ``at``."""
     record = Record(
         id=id_,
         kind=kind,
@@ -76,7 +75,7 @@ def text_record(kind: Kind, id_: str, text: str, input_hash: str, *, is_new: boo
         profile="",
         vector=_NO_VECTOR,
         embedder="",
-        generated_at=now(),
+        generated_at=at,
         input_hash=input_hash,
     )
     return UnembeddedRecord(record, text, is_new)
