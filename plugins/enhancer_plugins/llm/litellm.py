@@ -14,6 +14,7 @@ import os
 import re
 import warnings
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from enhancer.contracts import Completion, Context, LLMProvider, Options, Price, Request
@@ -111,7 +112,7 @@ class LiteLLM(LLMProvider):
         try:
             async with asyncio.timeout(request.timeout):
                 response = await library.acompletion(**self._arguments(request))
-            return self._completion(response, self._where(request))
+            return _cut_off(self._completion(response, self._where(request)), request.max_tokens)
         except EnhancerError:
             raise
         except TimeoutError:
@@ -290,6 +291,14 @@ def _recording_client(receive: Callable[[Any], None]) -> Any:
         return httpx.Response(400, json={"error": {"message": "recorded"}})
 
     return HTTPHandler(client=httpx.Client(transport=httpx.MockTransport(refuse)))
+
+
+def _cut_off(completion: Completion, max_tokens: int | None) -> Completion:
+    """Let an answer that used up its tokens end by ``length``: the library calls many other endings "stop"."""
+    used_up = max_tokens is not None and (completion.completion_tokens or 0) >= max_tokens
+    if used_up and completion.finish_reason in ("stop", "other"):
+        return replace(completion, finish_reason="length")
+    return completion
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -26,7 +26,7 @@ def call(name: str, arguments: Any) -> dict[str, Any]:
     return {"id": name, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
-def ask(url: str, client: str = "openai") -> Completion:
+def ask(url: str, client: str = "openai", max_tokens: int | None = None) -> Completion:
     async def one() -> Completion:
         provider: LLMProvider
         if client == "openai":
@@ -35,7 +35,8 @@ def ask(url: str, client: str = "openai") -> Completion:
             provider = LiteLLM(LiteLLMOptions(api_base=url), Context())
         try:
             model = "loopback-model" if client == "openai" else "openai/loopback-model"
-            return await provider.complete(Request(messages=(Message("user", "?"),), model=model, timeout=10.0))
+            messages = (Message("user", "?"),)
+            return await provider.complete(Request(messages=messages, model=model, max_tokens=max_tokens, timeout=10.0))
         finally:
             await provider.aclose()
 
@@ -161,6 +162,12 @@ def test_endings_by_whatever_name(llm_server: Any, said: str | None, meant: str)
 def test_endings_that_the_library_does_not_know(llm_server: Any, said: str, meant: str) -> None:
     llm_server.script.default = Behaviour(answer=PROFILE, finish_reason=said)
     assert ask(llm_server.url, "litellm").finish_reason == meant
+
+
+def test_an_answer_of_the_library_that_used_up_its_tokens_is_cut_off(llm_server: Any) -> None:
+    llm_server.script.default = Behaviour(answer=PROFILE, usage_override={"completion_tokens": 50})
+    assert ask(llm_server.url, "litellm", max_tokens=50).finish_reason == "length"
+    assert ask(llm_server.url, "litellm", max_tokens=51).finish_reason == "stop"
 
 
 @pytest.mark.parametrize("client", ["openai", "litellm"])
