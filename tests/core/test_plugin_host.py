@@ -21,7 +21,7 @@ from enhancer.plugin_host import KINDS, PluginManager, load_plugins
 
 BUNDLED = {
     "llm": {"litellm", "openai", "replay"},
-    "embedder": {"sentence-transformers", "bge", "minilm", "openai"},
+    "embedder": {"sentence-transformers", "bge", "minilm", "litellm", "openai"},
     "store": {"lmdb", "sqlite"},
     "backbone": {"als", "ease", "fm", "lightgcn", "popularity"},
     "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "extrapolate", "prior"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
+from enhancer_plugins.llm._hosts import checked_base, is_local, is_local_url, proxy_for
 from enhancer_plugins.llm._post import Poster
 from enhancer_plugins.llm._prices import list_price
 from enhancer_plugins.llm._wire import (
@@ -23,6 +23,7 @@ __all__ = [
     "dollars",
     "error_for",
     "is_local",
+    "is_local_url",
     "list_price",
     "provider_message",
     "proxy_for",

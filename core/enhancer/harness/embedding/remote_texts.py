@@ -12,6 +12,7 @@ import numpy as np
 from enhancer.errors import (
     AuthenticationError,
     CircuitOpenError,
+    ConfigError,
     ConnectionFailedError,
     DeadlineError,
     EmbedderError,
@@ -290,7 +291,7 @@ class RemoteTexts:
             self._budget.settle(most, most)
             self._gate.abandoned(ticket)
             raise
-        except EmbedderError:
+        except (EmbedderError, ConfigError):
             self._budget.settle(most, most)
             self._gate.refused(ticket)
             raise
