@@ -76,6 +76,8 @@ def test_a_vector_is_pooled_as_told(folder, pooling, rows):
 
 def test_a_long_text_is_cut_and_told(folder):
     embedder = make(folder, pooling="mean")
+    assert embedder.truncates(["toy"]) is None  # that would load the model
+    assert embedder.dim == 16
     assert embedder.truncates(["toy " * 6, "toy " * 7, ""]) == [False, True, False]
     np.testing.assert_allclose(*embedder.encode(["toy " * 6, "toy " * 60]), atol=1e-6)
 

@@ -111,6 +111,7 @@ def _unless_zero(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         "pending": "in batch jobs",
         "left": "left for later runs",
         "review_notes": "notes on reviews",
+        "truncated": "texts longer than the embedder reads",
     }
     return [(label, count(result[name])) for name, label in labels.items() if result.get(name)]
 
@@ -156,6 +157,7 @@ _TOPICS = {
     "duplicates": "duplicates",
     "near-duplicates": "near-duplicates",
     "echo": "echo of the text",
+    "length": "texts that are cut off",
     "facts": "facts not in the text",
     "frames": "shared frames",
     "aspects": "aspects that repeat each other",

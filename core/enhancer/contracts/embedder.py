@@ -57,7 +57,8 @@ class Embedder(ABC):
     def truncates(self, texts: Sequence[str]) -> Sequence[bool] | None:
         """Return which texts are longer than the model reads, so that their ends do not count; None if unknown.
 
-        May load the model. Every text to embed is asked about, so it must be much faster than :meth:`encode`.
+        Must not use the network and must not load weights: the answer is None if it takes them, and they are not loaded
+        yet. Every text to embed is asked about, so it must be much faster than :meth:`encode`.
         """
         del texts
         return None

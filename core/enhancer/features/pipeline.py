@@ -428,7 +428,7 @@ class Pipeline:
             return report
         with encoder(embedder, self._settings.embedder, journal.vectors, budget) as texts:
             done = embed_joint_texts(specs, self._store, texts, journal, listener)
-        return report.with_embedded(done.embedded, done.failed, done.usage)
+        return report.with_embedded(done.embedded, done.failed, done.usage, truncated=done.truncated)
 
     def _planner(self) -> LLMProvider | None:
         return self._make_planner() if any(map(self._notes, _KINDS)) else None

@@ -18,6 +18,7 @@ from enhancer.evaluation.measuring.views import Views
 from enhancer.features import Sources, feature_table
 from enhancer.features.storing.records import embedding_text
 from enhancer.features.surveying.provenance import trace
+from enhancer.project.inspecting.long_texts import length_checks
 from enhancer.project.notes.sample import sampled_notes
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def diagnose_profiles(parts: ProjectParts, asked: Sequence[DiagnosticCheck] = ()
     if not inputs:
         raise ConfigError("there is nothing to diagnose: no entity has a profile or a text", hint="see [prompts.item]")
     more = [check for notes in sampled_notes(parts) for check in note_checks(notes, seed=settings.seed)]
-    more += [*asked, *_leak_check(parts)]
+    more += [*length_checks(parts), *asked, *_leak_check(parts)]
     return diagnose(inputs, Views(split), pool=parts.semantics.pool, more_checks=more, seed=settings.seed)
 
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer.contracts.embedder import Embedder
+from enhancer_plugins.embedders.model_folder import token_count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -77,22 +79,37 @@ class BatchedEmbedder(Embedder):
 
     def truncates(self, texts: Sequence[str]) -> list[bool] | None:
         """See :meth:`Embedder.truncates`."""
-        model = self._model
-        limit = self._longest(model)
+        count: Callable[[list[str]], list[int]]
+        if self._loaded is not None:
+            count, limit, prefix = self._loaded_count, self._longest(self._loaded), self._before(self._loaded)
+        elif (folder := self._files()) is not None and (found := token_count(folder)) is not None:
+            count, limit, prefix = found, self._limit(folder), self._prefix
+        else:
+            return None
         if limit is None:
             return None
-        prefix = self._before(model)
         # A token is at least one byte of the text. Normalisation rarely makes a text longer; a quarter is to spare.
         sizes = [len((prefix + text).encode("utf-8", "surrogatepass")) for text in texts]
         long = [row for row, size in enumerate(sizes) if 1.25 * size + 8 > limit]
-        found = [False] * len(texts)
+        cut = [False] * len(texts)
+        for start in range(0, len(long), _TOKENIZED):
+            rows = long[start : start + _TOKENIZED]
+            for row, tokens in zip(rows, count([prefix + texts[row] for row in rows]), strict=True):
+                cut[row] = tokens > limit
+        return cut
+
+    def _loaded_count(self, texts: list[str]) -> list[int]:
         with quiet():
-            for start in range(0, len(long), _TOKENIZED):
-                rows = long[start : start + _TOKENIZED]
-                batch = self._tokenizer(model)([prefix + texts[row] for row in rows], truncation=False)
-                for row, ids in zip(rows, batch["input_ids"], strict=True):
-                    found[row] = len(ids) > limit
-        return found
+            batch = self._tokenizer(self._loaded)(texts, truncation=False)
+        return [len(ids) for ids in batch["input_ids"]]
+
+    @abstractmethod
+    def _files(self) -> Path | None:
+        """Return the folder of the model on this machine, without loading it; None if it is not known."""
+
+    @abstractmethod
+    def _limit(self, folder: Path) -> int | None:
+        """Return the maximum length of a text in tokens by the files of a folder; None without a limit."""
 
     @abstractmethod
     def _tokenizer(self, model: Any) -> Any:

@@ -173,6 +173,13 @@ class BGE(BatchedEmbedder):
     def _width(self, model: Any) -> int:
         return int(model.model.config.hidden_size)
 
+    def _files(self) -> Path | None:
+        return self._folder or models.cached_folder(self._options.model, None)
+
+    def _limit(self, folder: Path) -> int | None:
+        del folder
+        return self._max_length
+
     def _tokenizer(self, model: Any) -> Any:
         return model.tokenizer
 

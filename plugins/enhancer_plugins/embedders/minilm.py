@@ -79,6 +79,13 @@ class MiniLM(BatchedEmbedder):
     def _width(self, model: Any) -> int:
         return models.width(model)
 
+    def _files(self) -> Path | None:
+        return _folder()
+
+    def _limit(self, folder: Path) -> int | None:
+        del folder
+        return self._options.max_seq_length
+
     def _tokenizer(self, model: Any) -> Any:
         return model.tokenizer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from enhancer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 _FIRST: Final = frozenset(
@@ -204,6 +205,27 @@ def positions(config: dict[str, Any]) -> int | None:
     if config.get("model_type") in _OFFSET_BY_PADDING:
         return limit - int(config.get("pad_token_id") or 0) - 1
     return limit
+
+
+def longest_text(folder: Path) -> int | None:
+    """Return the maximum length of a text in tokens by the files of a folder: of module, tokenizer or positions."""
+    own = read_object(folder / "sentence_bert_config.json").get("max_seq_length")
+    limit = own or read_object(folder / "tokenizer_config.json").get("model_max_length")
+    known = [number for number in (limit, positions(read_object(folder / "config.json"))) if isinstance(number, int)]
+    return min(known) if known and min(known) < 10**9 else None
+
+
+def token_count(folder: Path) -> Callable[[list[str]], list[int]] | None:
+    """Return a function that counts the tokens of texts, special ones included; None without ``tokenizer.json``."""
+    file = folder / "tokenizer.json"
+    if not file.is_file() or importlib.util.find_spec("tokenizers") is None:
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda texts: [len(one.ids) for one in tokenizer.encode_batch(texts)]
 
 
 def check_length(wanted: int | None, config: dict[str, Any], key: str, model: str) -> None:

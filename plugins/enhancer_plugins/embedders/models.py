@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 from contextlib import nullcontext
@@ -79,16 +80,24 @@ def check_hub_weights(model: str, revision: str | None) -> None:
     check_weights(names, repr(model))
 
 
-def _cached_files(model: str, revision: str | None) -> list[str]:
-    """Return the files of a model in the local cache; none if no weights are among them."""
+def cached_folder(model: str, revision: str | None) -> Path | None:
+    """Return the folder of a model of the hub in the local cache; None if it is not there."""
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return None
     from huggingface_hub import try_to_load_from_cache
 
     for name in ("config.json", "modules.json"):
         found = try_to_load_from_cache(model, name, revision=revision)
         if isinstance(found, str):
-            names = names_in(Path(found).parent)
-            return names if any(name.endswith((".safetensors", ".bin", ".onnx")) for name in names) else []
-    return []
+            return Path(found).parent
+    return None
+
+
+def _cached_files(model: str, revision: str | None) -> list[str]:
+    """Return the files of a model in the local cache; none if no weights are among them."""
+    folder = cached_folder(model, revision)
+    names = [] if folder is None else names_in(folder)
+    return names if any(name.endswith((".safetensors", ".bin", ".onnx")) for name in names) else []
 
 
 def _hub_files(model: str, revision: str | None) -> list[str]:

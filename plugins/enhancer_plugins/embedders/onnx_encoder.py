@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from enhancer.errors import ConfigError
-from enhancer_plugins.embedders.model_folder import positions, read_json, read_object
+from enhancer_plugins.embedders.model_folder import longest_text, read_json, read_object
 from enhancer_plugins.embedders.models import missing_library
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class OnnxEncoder:
             reason = str(error).strip().split("\n")[0]
             raise ConfigError(f"[embedder] model {file} cannot be loaded: {reason}") from error
         self._inputs = [one.name for one in self._session.get_inputs()]
-        self.max_length = max_length or _longest(folder, self.tokenizer)
+        self.max_length = max_length or longest_text(folder) or int(self.tokenizer.model_max_length)
 
     @cached_property
     def dim(self) -> int:
@@ -129,13 +129,6 @@ class OnnxEncoder:
         else:
             pooled = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
         return pooled
-
-
-def _longest(folder: Path, tokenizer: Any) -> int:
-    """Return the maximum length of a text in tokens: that of the module, the tokenizer or the positions."""
-    limit = read_object(folder / "sentence_bert_config.json").get("max_seq_length")
-    limits = [limit or tokenizer.model_max_length, positions(read_object(folder / "config.json"))]
-    return int(min(number for number in limits if number is not None))
 
 
 def _dense_layers(folder: Path) -> list[tuple[NDArray[np.float32], NDArray[np.float32], Any]]:

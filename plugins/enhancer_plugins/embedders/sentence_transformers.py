@@ -13,7 +13,14 @@ from enhancer.errors import ConfigError
 from enhancer_plugins.embedders import models
 from enhancer_plugins.embedders.batched_embedder import BatchedEmbedder
 from enhancer_plugins.embedders.families import is_bare, is_decoder, pooling_by_name, pooling_of
-from enhancer_plugins.embedders.model_folder import check_length, check_weights, folder_digest, names_in, read_object
+from enhancer_plugins.embedders.model_folder import (
+    check_length,
+    check_weights,
+    folder_digest,
+    longest_text,
+    names_in,
+    read_object,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,6 +201,12 @@ class SentenceTransformers(BatchedEmbedder):
 
     def _width(self, model: Any) -> int:
         return int(model.dim) if self._options.backend == "onnx" else models.width(model)
+
+    def _files(self) -> Path | None:
+        return self._folder or models.cached_folder(self._options.model, self._options.revision)
+
+    def _limit(self, folder: Path) -> int | None:
+        return self._options.max_seq_length or longest_text(folder)
 
     def _tokenizer(self, model: Any) -> Any:
         return model.tokenizer

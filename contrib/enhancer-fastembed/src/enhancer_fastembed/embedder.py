@@ -152,7 +152,9 @@ class FastEmbed(Embedder):
         return np.where(usable, vectors / np.where(usable, lengths, 1), 0)
 
     def truncates(self, texts: Sequence[str]) -> list[bool] | None:
-        """Return which texts are longer than the model reads; None for a model that does not tell its limit."""
+        """Return which texts are longer than the model reads; None before it is loaded, or if it has no limit."""
+        if self._loaded is None:
+            return None
         tokenizer = getattr(self._model.model, "tokenizer", None)
         if tokenizer is None or tokenizer.truncation is None:
             return None

@@ -96,8 +96,10 @@ class Model2Vec(Embedder):
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(lengths > 0, lengths, 1)
 
-    def truncates(self, texts: Sequence[str]) -> list[bool]:
-        """Return which texts are longer than ``max_length`` tokens."""
+    def truncates(self, texts: Sequence[str]) -> list[bool] | None:
+        """Return which texts are longer than ``max_length`` tokens; None before a model of the hub is loaded."""
+        if self._loaded is None and self._folder is None:
+            return None
         model, most = self._model, self._options.max_length
         characters = most * model.median_token_length  # model2vec cuts texts off there first
         prefixed = self._prefixed(texts)

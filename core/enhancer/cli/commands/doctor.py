@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from enhancer.config import Settings
     from enhancer.plugin_host import PluginManager
     from enhancer.project.backbone_choice import AutoBackbone
+    from enhancer.project.inspecting.long_texts import LongTexts
     from enhancer.project.parts import ProjectParts
 
 _LIBRARIES = ("numpy", "pydantic", "safetensors", "jinja2", "jsonschema", "lmdb", "tenacity")
@@ -273,7 +274,25 @@ def _embedder(parts: ProjectParts) -> SetupCheck:
     stored = dict.fromkeys(settings.item_inputs(settings.joined_inputs(None)))  # raw text may stand for profiles
     *others, last = stored
     named = f"{', '.join(others)} and {last}" if others else last
-    return SetupCheck("embedder", "ok", f"{chosen.use}, input {named}")
+    shown = f"{chosen.use}, input {named}"
+    try:
+        found = [f"{one.kind}s, {one.name}: {one.words}" for one in _long_texts(parts) if one.longer]
+    finally:
+        parts.close()
+    if found:
+        hint = "give the embedder a larger maximum length if the model has one, or embed profiles instead of raw text"
+        return SetupCheck("embedder", "warn", "; ".join([shown, *found]), hint)
+    return SetupCheck("embedder", "ok", shown)
+
+
+def _long_texts(parts: ProjectParts) -> Iterator[LongTexts]:
+    """Yield counts of texts that are longer than the embedder reads, if tables and store can be read."""
+    from enhancer.project.inspecting.long_texts import long_texts
+
+    target, options = parts.store_class_and_options()
+    stored = target.exists(options, parts.context)  # a check must not create it
+    with contextlib.suppress(Exception):  # other checks report what is wrong with tables and store
+        yield from long_texts(parts, stored=stored, draw=False)
 
 
 def _store(parts: ProjectParts) -> SetupCheck:

@@ -16,6 +16,7 @@ Topic = Literal[
     "duplicates",
     "near-duplicates",
     "echo",
+    "length",
     "spread",
     "agreement",
     "alone",

@@ -195,6 +195,7 @@ class GenerationRun(ABC):
         """Return the counts so far."""
         stopped = self._error is not None or self._stopped.is_set() or self._incomplete
         report = self.counts.report(self._spent, finished=not stopped, embedding=self._embedding)
+        report = replace(report, truncated=0 if self._texts is None else self._texts.truncated)
         return report if self._condenser is None else replace(report, review_notes=self._condenser.written)
 
     # -- for subclasses ---------------------------------------------------------------------------------------------

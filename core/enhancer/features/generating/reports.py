@@ -115,6 +115,8 @@ class GenerationReport:
     """Entities with neither text nor history; they were not asked about and have no record."""
     pending: int = 0
     """Entities in open batch jobs."""
+    truncated: int = 0
+    """Texts that were embedded without their end, because they are longer than the embedder reads."""
     failed_requests: int = 0
     """Requests without an answer beside ``requests``: refused, failed, or out of time."""
     notes: int | None = None
@@ -133,25 +135,29 @@ class GenerationReport:
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer generate --json`` prints.
 
-        ``without_text``, ``pending`` and ``failed_requests`` are among them if they are not 0, ``notes`` if entities
-        have several, ``review_notes`` and ``reviews`` if prompts show reviews, and those of embeddings with a remote
-        embedder.
+        ``without_text``, ``pending``, ``failed_requests`` and ``truncated`` are among them if they are not 0, ``notes``
+        if entities have several, ``review_notes`` and ``reviews`` if prompts show reviews, and those of embeddings with
+        a remote embedder.
         """
         return _to_json(self, _REPORT)
 
-    def with_embedded(self, records: int, failed: int, usage: UsageTotals | None) -> GenerationReport:
+    def with_embedded(
+        self, records: int, failed: int, usage: UsageTotals | None, *, truncated: int = 0
+    ) -> GenerationReport:
         """Add records that were embedded after the run.
 
         Args:
             records: Their number.
             failed: Entities with a text that has no vector.
             usage: Tokens and cost of a remote embedder; None without one.
+            truncated: Texts longer than the embedder reads.
         """
         of_cached = min(failed, self.cached)
         of_new = min(failed - of_cached, self.generated)
         added = replace(
             self,
             embedded=self.embedded + records,
+            truncated=self.truncated + truncated,
             cached=self.cached - of_cached,
             generated=self.generated - of_new,
             quarantined=self.quarantined + of_cached + of_new,
@@ -177,7 +183,7 @@ def _sum(one: N | None, other: N | None) -> N | None:
 
 
 def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
-    counts = ("without_text", "pending", "failed_requests")
+    counts = ("without_text", "pending", "failed_requests", "truncated")
     some = {name: value for name in counts if (value := getattr(result, name, 0))}
     if isinstance(result, Plan) and result.left:
         some["left"] = result.left

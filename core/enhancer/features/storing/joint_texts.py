@@ -118,6 +118,8 @@ class EmbeddedJointTexts:
     """Entities with a joint text without a vector, all of whose parts have one. The text is in quarantine."""
     usage: UsageTotals | None
     """Tokens and cost of a remote embedder; None without one."""
+    truncated: int = 0
+    """Texts longer than the model reads."""
 
 
 def embed_joint_texts(
@@ -152,7 +154,7 @@ def embed_joint_texts(
             store.put(records)
             done += len(records)
             listener(Progress("embed", done, None, {}))
-    return EmbeddedJointTexts(done, len(failed), texts.usage)
+    return EmbeddedJointTexts(done, len(failed), texts.usage, texts.truncated)
 
 
 def _release(journal: Journal, keys: Sequence[Key]) -> None:

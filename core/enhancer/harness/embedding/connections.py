@@ -150,6 +150,7 @@ class _Waiting:
         self.fingerprint = texts.fingerprint
         self.size = texts.size * texts.parallel
         self.usage = texts.usage
+        self.truncated = 0
 
     def encode(self, texts: Sequence[str]) -> list[Outcome]:
         return self._loop.run(self._texts.embed(texts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ class LocalTexts:
         parallel: Number of calls of :meth:`embed` that may be in progress.
         grace: Seconds to wait for them after an interrupt.
         usage: None: nothing is paid for.
+        truncated: Number of texts so far that are longer than the model reads.
     """
 
     parallel = 1
@@ -49,6 +51,7 @@ class LocalTexts:
         self._name = name or type(embedder).__name__
         self._worth = Worth(self._name)
         self._size = 2 * _FEWEST
+        self.truncated = 0
         self._thread: ThreadPoolExecutor | None = None
 
     @property
@@ -103,6 +106,8 @@ class LocalTexts:
             raise EmbedderError(
                 f"the embedder {self._name!r} returned an array of shape {list(table.shape)} for {len(texts)} texts"
             )
+        with contextlib.suppress(Exception):  # a plugin's fault in counting must not stop a run
+            self.truncated += sum(self._embedder.truncates(texts) or ())
         return self._worth.outcomes(table)
 
     def _check_that_it_works(self, error: Exception) -> None:

@@ -43,6 +43,10 @@ class Encoder(Protocol):
     def usage(self) -> UsageTotals | None:
         """Tokens and cost of a remote embedder; None without one."""
 
+    @property
+    def truncated(self) -> int:
+        """Number of texts so far that are longer than the model reads, where that is known."""
+
     def encode(self, texts: Sequence[str]) -> list[Outcome]:
         """Return the vector of each text, float32 ``[dim]``, or why it has none.
 

@@ -69,6 +69,7 @@ class RemoteTexts:
 
     Attributes:
         usage: Tokens and cost of the answers so far.
+        truncated: 0; a server that cuts texts off does not tell.
         parallel: Number of calls of :meth:`embed` that may be in progress.
         size: Number of texts to hand over at once.
         grace: Seconds to wait for them after an interrupt.
@@ -109,6 +110,7 @@ class RemoteTexts:
         self.size = embedder.max_texts
         self.parallel = _PER_CALL * concurrency + 1
         self.usage = UsageTotals()
+        self.truncated = 0
 
     async def embed(self, texts: Sequence[str]) -> list[Outcome]:
         """Return the vector of each text, float32 ``[dim]``, or why it has none. What was paid for is on disk then.
