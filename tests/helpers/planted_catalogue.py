@@ -63,6 +63,7 @@ class PlantedCatalogue:
         each: int = 40,
         new: int = 0,
         skew: float = 0.8,
+        common: int | None = None,
     ) -> PlantedCatalogue:
         """Draw a catalogue.
 
@@ -74,10 +75,13 @@ class PlantedCatalogue:
             each: Items that a user takes.
             new: Number of items, the last ones, that no one takes.
             skew: Exponent of popularity by rank; 0 for equally popular items.
+            common: Number of items that are taken about twenty times as often as the others; all by default.
         """
         rng = np.random.default_rng(seed)
         kinds, tastes = rng.standard_normal((items, traits)), rng.standard_normal((users, traits))
         appeal = 1.8 * tastes @ kinds.T / np.sqrt(traits) - skew * np.log1p(rng.permutation(items))
+        if common is not None:
+            appeal[:, rng.permutation(items)[common:]] -= 3
         appeal += rng.gumbel(size=appeal.shape)
         appeal[:, items - new :] = -np.inf
         chosen = np.argsort(-appeal, axis=1)[:, :each]

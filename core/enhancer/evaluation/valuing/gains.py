@@ -7,10 +7,12 @@ item's factors are regressions, by leave-one-out, of what a backbone has learnt 
     bought     T + c R(v)   and of what this leaves, on the bought vectors
     shuffled   T + c R(v')  the same, with the vectors of the items of a group exchanged at random
 
-with :math:`c \ge 0` by least squares. As in the fuser ``prior``, an item with :math:`n` training interactions is ranked
-by :math:`(n e + k P) / (n + k)`, with :math:`e` its own direction, :math:`P` one of the models, and for each model,
-shuffled ones as well, the :math:`k` that suits it best. It is ranked alone among all items with interactions, which
-keep their factors. Its scores keep their mean over all users, and have at least the spread of the average item.
+with :math:`c \ge 0` by least squares. Each group takes :math:`R` learnt from the rows of all groups or from its own,
+whichever errs less on left-out rows: vectors may mean something in one group alone. As in the fuser ``prior``, an item
+with :math:`n` training interactions is ranked by :math:`(n e + k P) / (n + k)`, with :math:`e` its own direction,
+:math:`P` one of the models, and for each model, shuffled ones as well, the :math:`k` that suits it best. It is ranked
+alone among all items with interactions, which keep their factors. Its scores keep their mean over all users, and have
+at least the spread of the average item.
 
 New items have no interactions to measure on. Items of all other groups stand in for them: they are ranked among
 themselves by :math:`P` alone, which knows nothing of their groups.
@@ -182,19 +184,26 @@ class Appraiser:
             repeated = np.hstack([vectors[name][rows] for name in first.given])
             base = Stage.of(catalogue, repeated, rows, base, new=new).predict()
         stage = Stage.of(catalogue, np.hstack([vectors[name][rows] for name in first.aspects]), rows, base, new=new)
-        models: dict[str, NDArray[np.float64] | None] = {"": stage.predict(), "ids": None}
+        mine = stage.predict()
+        models: dict[str, NDArray[np.float64] | None] = {"": mine, "ids": None}
         if repeated is not None:
             known = " + ".join(first.given) if first.given else "text"
             models[known] = base
             # The same regression on the same vectors once more: to repeat what is known is no gain.
             models[f"{known} twice"] = Stage.of(catalogue, repeated, rows, base, new=new).predict()
         measured = [self._measured(sample, stage, offer.group) for offer in offers]
-        draws = np.zeros((len(offers), self._shuffles))
+        numbers = [0 if new else catalogue.names.index(offer.group) for offer in offers]
+        draws, explained = np.zeros((len(offers), self._shuffles)), np.zeros((len(offers), 1 + self._shuffles))
+        explained[:, 0] = stage.explained(mine)[numbers]
         for turn in range(self._shuffles):
             shuffled = stage.predict(self._order(stage, turn))
+            explained[:, 1 + turn] = stage.explained(shuffled)[numbers]
             for number, one in enumerate(measured):
                 draws[number, turn] = one.mean(one.utilities(shuffled))
-        return [one.appraisal(offer, models, draw) for one, offer, draw in zip(measured, offers, draws, strict=True)]
+        return [
+            one.appraisal(offer, models, draw, share)
+            for one, offer, draw, share in zip(measured, offers, draws, explained, strict=True)
+        ]
 
     def _measured(self, sample: _Sample, stage: Stage, group: str) -> Measured:
         """Select the pairs of a group, or for new items those of all groups."""

@@ -54,7 +54,11 @@ class Measured(ABC):
         return float(self._weight @ utilities) / max(float(self._weight.sum()), 1e-300)
 
     def appraisal(
-        self, offer: Offer, models: Mapping[str, NDArray[np.float64] | None], draws: NDArray[np.float64]
+        self,
+        offer: Offer,
+        models: Mapping[str, NDArray[np.float64] | None],
+        draws: NDArray[np.float64],
+        explained: NDArray[np.float64],
     ) -> Appraisal:
         """Compare the model named ``""``, which has the vectors, with all others and with shuffled vectors.
 
@@ -62,6 +66,7 @@ class Measured(ABC):
             offer: The offer.
             models: Models by name.
             draws: float64 ``[shuffles]``: mean discounted gain with shuffled vectors.
+            explained: float64 ``[1 + shuffles]``: share that the vectors explain, then that of shuffled ones.
         """
         if self._items < LEAST:
             return Appraisal(offer, self._items)
@@ -71,7 +76,7 @@ class Measured(ABC):
             for name, model in models.items()
             if name
         }
-        return Appraisal(offer, self._items, len(self._at), over, self.mean(mine), draws)
+        return Appraisal(offer, self._items, len(self._at), over, self.mean(mine), draws, explained)
 
 
 class WarmItems(Measured):

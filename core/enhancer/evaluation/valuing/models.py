@@ -19,6 +19,8 @@ PRIOR_ITEMS = 3.0
 """Weight ``k`` of a vector, in interactions: the default of the fuser ``prior``."""
 _MOST_SCALE = 4.0
 """Largest ``c``: a ridge regression errs towards 0."""
+_LEAST_ROWS = 8
+"""Smallest number of rows of a group that get a regression of their own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,9 @@ class Stage:
     base: NDArray[np.float64]
     """Directions by what is known already."""
     ridge: LeftOutRidge
+    """The regression on the rows of all groups."""
+    own: list[tuple[NDArray[np.int64], LeftOutRidge]]
+    """Positions of the rows of a group, and the regression on these alone."""
     rest: NDArray[np.float64]
     """Remainder of the directions after the base."""
 
@@ -69,21 +74,50 @@ class Stage:
     def of(
         cls, catalogue: Catalogue, x: FloatMatrix, rows: NDArray[np.int64], base: NDArray[np.float64], *, new: bool
     ) -> Stage:
-        """Prepare the regression on ``x`` of what ``base`` leaves."""
+        """Prepare the regressions on ``x`` of what ``base`` leaves."""
         group = catalogue.group_of(rows, new=new)
         n = int(group.max()) + 1
         trust = np.bincount(group, catalogue.trust(rows), n) / np.maximum(np.bincount(group, minlength=n), 1)
         weights = np.maximum(trust[group], 1e-3)  # equal within a group, so that its vectors may be exchanged
         # The base has the mean of each group, known from all of its items: those bought are too few to learn it from.
         ridge = LeftOutRidge(x, weights, group, intercepts=False)
-        return cls(rows, group, base, ridge, catalogue.directions[rows] - base)
+        parts = [np.flatnonzero(group == number) for number in range(n)]
+        own = [
+            (part, LeftOutRidge(x[part], weights[part], np.zeros(len(part), np.int64), intercepts=False))
+            for part in parts
+            if _LEAST_ROWS <= len(part) < len(rows)
+        ]
+        return cls(rows, group, base, ridge, own, catalogue.directions[rows] - base)
 
     def predict(self, order: NDArray[np.integer] | None = None) -> NDArray[np.float64]:
-        """Return directions by the base and vectors, those of ``order``."""
+        """Return directions by the base and vectors, those of ``order``.
+
+        Vectors may mean something in one group and nothing in the others, whose rows then only blur the regression.
+        Each group takes the regression on all rows or that on its own, whichever errs less on left-out rows.
+        """
         predicted = self.ridge.predict(self.rest, order)
         n = int(self.group.max()) + 1
         both = np.bincount(self.group, np.einsum("nk,nk->n", predicted, self.rest), n)
-        own = np.bincount(self.group, np.einsum("nk,nk->n", predicted, predicted), n)
+        square = np.bincount(self.group, np.einsum("nk,nk->n", predicted, predicted), n)
         # Few rows of a group say little about its scale; all groups together say more.
-        scale: NDArray[np.float64] = np.clip((both + both.sum()) / np.maximum(own + own.sum(), 1e-300), 0, _MOST_SCALE)
-        return np.asarray(self.base + scale[self.group][:, None] * predicted, np.float64)
+        predicted *= _scale(both + both.sum(), square + square.sum())[self.group][:, None]
+        for part, ridge in self.own:
+            rest = self.rest[part]
+            alone = ridge.predict(rest, None if order is None else np.searchsorted(part, order[part]))
+            alone *= _scale(np.sum(alone * rest), np.sum(np.square(alone)))
+            if np.sum(np.square(rest - alone)) < np.sum(np.square(rest - predicted[part])):
+                predicted[part] = alone
+        return np.asarray(self.base + predicted, np.float64)
+
+    def explained(self, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the share of the remainder that a prediction explains, by group, float64 ``[groups]``."""
+        n = int(self.group.max()) + 1
+        left = self.base + self.rest - predicted
+        whole = np.bincount(self.group, np.einsum("nk,nk->n", self.rest, self.rest), n)
+        missed = np.bincount(self.group, np.einsum("nk,nk->n", left, left), n)
+        return np.asarray(1 - missed / np.maximum(whole, 1e-300), np.float64)
+
+
+def _scale(both: NDArray[np.float64] | np.float64, square: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
+    """Return ``c`` by least squares, from sums of products and of squares."""
+    return np.asarray(np.clip(both / np.maximum(square, 1e-300), 0, _MOST_SCALE), np.float64)

@@ -152,7 +152,8 @@ class Campaign:
         if not state.rounds:
             orders, short = self._pilot(money), False
         else:
-            orders, short = next_orders(self._strata, _rates(state.rounds[-1]), money, self._cost)
+            last = state.rounds[-1]
+            orders, short = next_orders(self._strata, _rates(last), money, self._cost, _looks(last))
         state.open, state.stopped, state.spent_before = orders or None, None, self._spent()
         if not orders:
             chained = [stratum for stratum in self._strata if stratum.chain]
@@ -359,6 +360,13 @@ def _rates(one: dict[str, Any]) -> dict[Offer, float]:
         )
         for gain in one["gains"]
     }
+
+
+def _looks(one: dict[str, Any]) -> list[Offer]:
+    """Return the offers that get another look after a round, the highest gain per dollar first."""
+    found = [gain for gain in one["gains"] if gain["decision"] == "look"]
+    found.sort(key=lambda gain: -(math.inf if gain["gain_per_usd"] is None else gain["gain_per_usd"]))
+    return [Offer(gain["stratum"], tuple(gain["aspects"]), tuple(gain["given"])) for gain in found]
 
 
 def _identity(parts: ProjectParts, views: Views) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from enhancer.evaluation.valuing.bounds import Offer
+from enhancer.evaluation.valuing.bounds import SHUFFLED, Offer
 from enhancer.evaluation.valuing.gains import NEW
 from enhancer.project.spending.results import Decision
 from enhancer.project.spending.state import Order
@@ -26,22 +26,26 @@ NEGLIGIBLE = 1e-6
 """Gain per pair below which a bound is rounding error."""
 LATER_LOOKS = 4
 """Number of rounds after the pilot that may still find a stratum worth buying that the pilot did not."""
+LOOKS = 3
+"""Number of times that a stratum may double, the pilot not counted, before a gain over all controls is certain."""
+LOOK_GAIN = 0.005
+"""Smallest gain that is worth another look, as a share of the discounted gain without vectors."""
 LEAST_ITEMS = 12
 """Number of items of a stratum below which a pilot is not worth its money."""
 
 
 def level_of(round_number: int, *, proven: bool) -> float:
-    """Return the level of a bound: half of :data:`ALPHA` is spent on the pilot, and the rest equally on later looks.
+    """Return the level of a bound: the pilot and each later look spend an equal part of :data:`ALPHA`.
 
-    An offer that has been found worth its money must stay so at the level of the pilot. That only ends purchases, so it
-    spends nothing.
+    An offer that has been found worth its money must stay so at half of it. That only ends purchases, so it spends
+    nothing.
 
-    >>> level_of(1, proven=False), level_of(3, proven=False), level_of(3, proven=True), level_of(9, proven=False)
-    (0.025, 0.00625, 0.025, 0.0)
+    >>> [level_of(number, proven=False) for number in (1, 3, 9)], level_of(3, proven=True)
+    ([0.01, 0.01, 0.0], 0.025)
     """
-    if proven or round_number == 1:
+    if proven:
         return ALPHA / 2
-    return ALPHA / 2 / LATER_LOOKS if round_number <= 1 + LATER_LOOKS else 0.0
+    return ALPHA / (1 + LATER_LOOKS) if round_number <= 1 + LATER_LOOKS else 0.0
 
 
 def pilot_sizes(strata: Sequence[Stratum], *, share: float = PILOT_SHARE, least: int = PILOT_ITEMS) -> dict[str, int]:
@@ -113,8 +117,11 @@ def decide(
         if best is not None:
             kept.append(best.appraisal.offer.aspects)
         stratum.chain = kept
+        looks = [one for one in judged if one.verdict == "look" and one.appraisal.offer.given == given]
+        look = None if broken or best is not None else max(looks, key=lambda one: one.gain_per_usd, default=None)
         for one in judged:
-            found[one.appraisal.offer] = _beside(one, best, kept) if one.verdict == "buy" else one
+            passed = one.verdict == "look" and one is not look
+            found[one.appraisal.offer] = _beside(one, best or look, kept) if one.verdict == "buy" or passed else one
     return [found[one.offer] for one in appraisals]
 
 
@@ -131,6 +138,9 @@ def _judge(
     verdict: Verdict
     if not appraisal.known:
         verdict, reason = "wait", f"{appraisal.items} measured items are too few to judge"
+    elif not appraisal.tells:
+        verdict = "stop" if proven else "wait"
+        reason = f"tells no more of items than {SHUFFLED}, as far as is certain"
     elif not level:
         verdict, reason = "wait", "was not found worth buying in time"
     elif (bound := appraisal.bound(level)) > max(least * appraisal.without, NEGLIGIBLE):
@@ -139,9 +149,13 @@ def _judge(
         verdict = "stop" if proven else "wait"
         reason = f"gains at least {bound:.5f} per pair, which is less than {least:g} of {appraisal.without:.5f}"
     else:
-        weakest = min(appraisal.bounds(level).items(), key=lambda pair: pair[1])[0]
+        bounds = appraisal.bounds(level)
+        weakest = min(bounds, key=lambda name: bounds[name])
         verdict = "stop" if proven else "wait"
         reason = f"a gain over {weakest} is {'no longer ' if proven else 'not '}certain"
+        if not proven and round_number <= LOOKS and _promising(appraisal, stratum, least):
+            verdict = "look"
+            reason = f"tells more of items than {SHUFFLED}, and a gain over {weakest} is not certain yet"
     return Decision(
         appraisal=appraisal,
         level=level,
@@ -152,8 +166,24 @@ def _judge(
     )
 
 
+def _promising(appraisal: Appraisal, stratum: Stratum, least: float) -> bool:
+    """Return whether vectors are certain to tell of items, and a gain that is worth buying is not out of reach.
+
+    Without the first, more items would be bought until chance makes a gain; without the second, wherever a model knows
+    items that interactions know, too.
+    """
+    worthwhile = max(least, LOOK_GAIN) * appraisal.without
+    more = stratum.done(appraisal.offer.aspects) < _most_looked_at(stratum)
+    return more and appraisal.tells and appraisal.reach > worthwhile
+
+
+def _most_looked_at(stratum: Stratum) -> int:
+    """Return how many items may be bought before a gain is certain: at most half, to have something to save."""
+    return min(stratum.measurable, len(stratum) // 2)
+
+
 def _beside(one: Decision, best: Decision | None, kept: Sequence[tuple[str, ...]]) -> Decision:
-    """Return a positive decision as it stands beside the one that was taken."""
+    """Return a decision to buy or to look as it stands beside the one that was taken."""
     if one.appraisal.offer.aspects in kept:
         return one
     why = "what was bought before it is no longer worth its price"
@@ -174,21 +204,24 @@ def next_orders(
     rates: Mapping[Offer, float],
     money: float,
     cost: Callable[[Stratum, tuple[str, ...]], float],
+    looks: Sequence[Offer] = (),
 ) -> tuple[list[Order], bool]:
     """Share money out: each stratum that is worth it doubles, those first whose least gain per dollar is highest.
 
-    Money to complete these is set aside before others get any.
+    Money to complete these is set aside before others get any. Last come strata that get another look. They double as
+    well, up to half of their items, and of those that can be measured.
 
     Args:
         strata: The strata, with chains that :func:`decide` has updated.
         rates: Least gain per dollar of each offer.
         money: What is left, in USD.
         cost: Returns the estimated cost of one further item.
+        looks: Offers that get another look.
 
     Returns:
         The orders, and whether more would have been ordered with more money.
     """
-    learning = any(stratum.chain and not stratum.complete() for stratum in strata if stratum.name != NEW)
+    learning = bool(looks) or any(one.chain and not one.complete() for one in strata if one.name != NEW)
     known = max((max(stratum.taken.values(), default=0) for stratum in strata if stratum.name != NEW), default=0)
     steps = []
     for stratum in strata:
@@ -214,4 +247,14 @@ def next_orders(
         if count > 0:
             orders.append(Order(stratum.name, list(step), start, start + count, count * each))
         money = max(0.0, money - (len(stratum) - start) * each)
+    by_name = {stratum.name: stratum for stratum in strata}
+    for offer in looks:
+        stratum = by_name[offer.group]
+        start, each = stratum.done(offer.aspects), cost(stratum, offer.aspects)
+        count = min(2 * start, _most_looked_at(stratum)) - start
+        if each > 0 and count * each > money:
+            count, short = int(money // each), True
+        if count > 0:
+            orders.append(Order(stratum.name, list(offer.aspects), start, start + count, count * each))
+            money -= count * each
     return orders, short

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from enhancer.evaluation.valuing.bounds import Appraisal
 
-Verdict = Literal["buy", "wait", "stop", "complete"]
-"""``buy``: the bound is positive; ``wait``: it is not, and may be with more evidence of other strata; ``stop``: it is
-not any more; ``complete``: all items have been bought."""
+Verdict = Literal["buy", "look", "wait", "stop"]
+"""``buy``: the bound is positive; ``look``: it is over shuffled vectors alone, and more items may show a gain over the
+other controls; ``wait``: it is not, and may be with more evidence of other strata; ``stop``: it is not any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """Return the decision as JSON values."""
-        offer, bounds = self.appraisal.offer, self.appraisal.bounds(self.level)
+        offer, bounds, explained = self.appraisal.offer, self.appraisal.bounds(self.level), self.appraisal.explained
         return {
             "stratum": offer.group,
             "aspects": list(offer.aspects),
@@ -57,6 +57,8 @@ class Decision:
             "pairs": self.appraisal.pairs,
             "gain": _finite(self.appraisal.gain),
             "bound": _finite(self.bound),
+            "explained": _finite(math.nan if explained is None else float(explained[0])),
+            "explained_bound": _finite(self.appraisal.explained_bound),
             "controls": {
                 name: {"gain": gain, "bound": _finite(bounds.get(name, math.nan))}
                 for name, gain in self.appraisal.gains.items()

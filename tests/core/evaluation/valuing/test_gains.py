@@ -117,6 +117,23 @@ def test_the_aspect_that_knows_the_items_is_told_from_the_one_that_does_not():
     assert beside <= 0
 
 
+def test_vectors_that_tell_of_one_group_alone_are_found_beside_groups_of_which_they_tell_nothing():
+    rng, kinds, views, factors = world(3)
+    few = np.arange(views.n_items) < 160
+    table = np.where(few[:, None], informed(rng, kinds), unit(rng.standard_normal((len(kinds), 12))))
+    groups = {"few": np.flatnonzero(few), "others": np.flatnonzero(~few)}
+    bought = np.zeros(views.n_items, np.bool_)
+    bought[:40] = bought[160:240] = True
+    offers = [Offer(name, ("profile",)) for name in groups]
+    appraiser = Appraiser(factors, views, groups, None, shuffles=99)
+    few_, others = appraiser.appraise({"profile": np.where(bought[:, None], table, 0)}, bought, offers)
+    assert few_.tells
+    assert not others.tells
+    assert (few_.share, others.share) == (1.0, 0.0)
+    assert few_.bound(LEVEL) > 0
+    assert others.bound(LEVEL) == -np.inf
+
+
 def test_too_few_items_say_nothing():
     one = appraised(0, lambda rng, kinds: {"profile": np.zeros_like(kinds, np.float32)})[Offer("all", ("profile",))]
     assert not one.known
@@ -134,7 +151,12 @@ def test_a_ratio_counts_items_and_not_pairs():
 def test_the_error_is_shared_by_groups_and_half_of_a_groups_share_goes_to_all_aspects_together():
     rng = np.random.default_rng(0)
     offers = [Offer("tail", ("a",)), Offer("tail", ("b",)), Offer("tail", ("a", "b")), Offer("head", ("a",))]
-    found = simultaneous([Appraisal(offer, 9, 9, {}, 0.0, rng.standard_normal(19)) for offer in offers])
+
+    def told(offer, share):
+        explained = np.r_[share, 0.01 * rng.standard_normal(19)]
+        return Appraisal(offer, 9, 9, {}, 0.0, rng.standard_normal(19), explained)
+
+    found = simultaneous([told(offer, 0.5) for offer in offers])
     assert [one.share for one in found] == [0.125, 0.125, 0.25, 0.5]
     excess = found[0].excess
     assert excess is not None

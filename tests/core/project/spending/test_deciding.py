@@ -23,14 +23,15 @@ def stratum(name, items=100, pairs=2.0, taken=0, chain=(), aspects=("profile",),
     return made
 
 
-def appraisal(offer, gain, error=0.001):
+def appraisal(offer, gain, error=0.001, *, without=0.0, tells=True):
     over = {"ids": Gain(delta=gain, error=error, df=60, users=61), "text": Gain(delta=gain, error=error, df=60)}
-    draws = 0.0001 * RNG.standard_normal(199)
-    return Appraisal(offer, 61, 400, over, gain, draws, 0.25, EXCESS)
+    draws = without + 0.0001 * RNG.standard_normal(199)
+    explained = np.r_[0.1 if tells else 0.0, 0.001 * RNG.standard_normal(199)]
+    return Appraisal(offer, 61, 400, over, without + gain, draws, explained, 0.25, EXCESS, EXCESS)
 
 
-def decided(strata, gains, round_number=1, cost=0.01):
-    appraisals = [appraisal(Offer(*offer), gain) for offer, gain in gains.items()]
+def decided(strata, gains, round_number=1, cost=0.01, **kinds):
+    appraisals = [appraisal(Offer(*offer), gain, **kinds) for offer, gain in gains.items()]
     costs = {(one.offer.group, one.offer.aspects): cost * len(one.offer.aspects) for one in appraisals}
     return decide(strata, appraisals, costs, round_number)
 
@@ -47,12 +48,57 @@ def test_a_pilot_buys_as_many_of_each_stratum_and_no_new_items():
 
 def test_strata_with_a_positive_bound_double_and_others_wait():
     strata = [stratum("head", taken=40), stratum("tail", 500, taken=40)]
-    found = decided(strata, {("head", ("profile",)): 0.001, ("tail", ("profile",)): 0.02})
+    found = decided(strata, {("head", ("profile",)): 0.001, ("tail", ("profile",)): 0.02}, without=0.8)
     assert [(one.verdict, one.bound > 0) for one in found] == [("wait", False), ("buy", True)]
     assert "not certain" in found[0].reason
     orders, short = next_orders(strata, rates(found), 100.0, lambda *_: 0.01)
     assert [(one.stratum, one.start, one.stop) for one in orders] == [("tail", 40, 80)]
     assert not short
+
+
+def looked(gain, *, taken=40, items=500, measurable=None, round_number=1, money=100.0, **kinds):
+    """Decide about the tail alone, and return the decision and the orders."""
+    strata = [stratum("tail", items, taken=taken, measurable=measurable)]
+    (one,) = decided(strata, {("tail", ("profile",)): gain}, round_number, **kinds)
+    looks = [one.appraisal.offer] if one.verdict == "look" else []
+    orders, short = next_orders(strata, rates([one]), money, lambda *_: 0.01, looks)
+    assert strata[0].chain == []
+    return one, [(order.start, order.stop) for order in orders], short
+
+
+def test_vectors_that_tell_of_items_get_another_look_where_a_gain_is_not_certain():
+    one, orders, _ = looked(0.001, without=0.12)
+    assert one.verdict == "look"
+    assert "tells more of items than placebo" in one.reason
+    assert one.to_json()["explained_bound"] > 0
+    assert orders == [(40, 80)]
+    # The gain may even be below 0, as long as its error does not rule out one that matters.
+    assert looked(-0.001, error=0.002, without=0.12)[1] == [(40, 80)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"tells": False}, "tells no more of items"),
+        ({"without": 0.6}, "not certain"),  # half a percent of 0.6 is beyond 0.001 and its error
+        ({"round_number": 4}, "not certain"),
+        ({"measurable": 40}, "not certain"),
+    ],
+)
+def test_no_other_look_is_bought_where_it_would_not_help(changed, words):
+    one, orders, _ = looked(0.001, **{"without": 0.12, **changed})
+    assert (one.verdict, orders) == ("wait", [])
+    assert words in one.reason
+
+
+def test_looks_leave_half_of_a_stratum_to_save_and_cost_no_more_than_there_is():
+    assert looked(0.001, items=100, without=0.12)[1:] == ([(40, 50)], False)
+    assert looked(0.001, without=0.12, money=0.305)[1:] == ([(40, 70)], True)
+
+
+def test_what_tells_nothing_is_not_bought_whatever_chance_gains():
+    one, orders, _ = looked(0.02, tells=False)
+    assert (one.verdict, orders) == ("wait", [])
 
 
 def test_new_items_begin_with_as_many_as_the_pilot():
@@ -92,8 +138,7 @@ def test_the_aspect_with_the_most_per_dollar_comes_first_and_another_must_gain_b
 
 def test_a_certain_gain_may_be_too_small_to_be_worth_its_price():
     strata = [stratum("tail", 500, taken=40)]
-    one = appraisal(Offer("tail", ("profile",)), 0.02)
-    one = Appraisal(one.offer, one.items, one.pairs, one.over, 0.42, one.draws + 0.4, 0.25, EXCESS)
+    one = appraisal(Offer("tail", ("profile",)), 0.02, without=0.4)
     for least, verdict in ((0.1, "wait"), (0.01, "buy")):
         (found,) = decide(strata, [one], {("tail", ("profile",)): 0.01}, 1, least)
         assert found.verdict == verdict
