@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import doctest
 import json
 import types
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 from loopback import Behaviour, fails
 
 from enhancer.contracts import Completion, Context, LLMProvider, Message, Request
@@ -292,3 +294,55 @@ def test_the_cost_that_the_library_computes() -> None:
 
 def test_statuses_in_a_success() -> None:
     assert doctest.testmod(_wire).failed == 0
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats()
+    | st.sampled_from(["", "x", PROFILE, "<think>", "stop"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "type",
+                    "text",
+                    "value",
+                    "content",
+                    "reasoning_content",
+                    "tool_calls",
+                    "function",
+                    "arguments",
+                    "refusal",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["choices", "usage", "model", "error", "promptFeedback"]), JSON), JSON, JSON, JSON
+)
+def test_any_response_is_a_completion_or_a_fault_of_the_server(
+    outer: Any, choice: Any, message: Any, ending: Any
+) -> None:
+    usage = {"prompt_tokens": ending, "total_tokens": message, "completion_tokens_details": choice, "cost": ending}
+    forms = [
+        outer,
+        {**outer, "choices": [choice], "usage": usage},
+        {**outer, "choices": [{"message": message, "finish_reason": ending}], "usage": usage},
+        {"choices": [{"message": {"content": message, "refusal": choice, "tool_calls": ending}}]},
+        {"choices": [{"text": message, "provider_specific_fields": choice, "error": ending, "finish_reason": "error"}]},
+    ]
+    for data in forms:
+        with contextlib.suppress(ServerError):
+            done = _reply.completion(data, where="x", scrub=lambda text: text, headers={})
+            assert isinstance(done.text, str)
+            assert done.finish_reason in ("stop", "length", "content_filter", "refusal", "other")
+            assert done.cost_usd is None or done.cost_usd >= 0

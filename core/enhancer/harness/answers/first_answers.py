@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 _MIN_ANSWERS = 20
 """Number of answers before which no run is in vain."""
 _MIN_HOPELESS = 5
-"""Number of answers that must have been refusals, or invalid although the model was told why the one before was."""
+"""Number of answers that must have been the last about their note, or not valid although one before was not."""
 _FEW = 20
 """Notes up to which two thirds of them must be without a valid answer, and not just most."""
-_SHOWN = 160
+_SHOWN = 300
 """Length of the reason that is shown."""
 _WEAK = (
     "the model may be too weak for the prompt, or [llm] structured not what it supports: try another on a few items"
@@ -78,7 +78,7 @@ class FirstAnswers:
             tally.helped += again
             tally.open.discard(task.input_hash)
             return
-        tally.hopeless += again or status == "refused"
+        tally.hopeless += again or status != "ask_again"
         tally.refused += status == "refused"
         tally.cut_off += task.cut_offs > 0 and not task.invalid_answers
         tally.reasons[task.error[:_SHOWN]] += 1
