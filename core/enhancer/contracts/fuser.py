@@ -14,6 +14,7 @@ overridden method                     need
 :meth:`Fusion.settle`                 ``"served"``
 :meth:`Fusion.place`                  none
 :meth:`Fusion.weigh`                  none
+:meth:`Fusion.trust`                  none
 ====================================  ====================
 
 A fuser that trains on final embeddings of neighbours needs ``"propagation"`` as well.
@@ -274,6 +275,17 @@ class Fusion:
             The placement; None if there is nothing to choose, or nothing is better than what is.
         """
         del kind, embeddings, folds, judge
+        return None
+
+    def trust(self, kind: Kind) -> NDArray[np.float32] | None:
+        """Return how far from the mean each unseen entity is placed, as a share of where :meth:`place` has it.
+
+        Called after :meth:`place`, for entities whose vectors are known to be uncertain.
+
+        Returns:
+            float32 ``[n]``; None to place all of them as they are.
+        """
+        del kind
         return None
 
     def state(self) -> dict[str, torch.Tensor]:

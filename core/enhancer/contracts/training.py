@@ -89,6 +89,9 @@ class TrainingData:
     views: tuple[View, ...] = ()
     """Columns of each input in both matrices of vectors, from left to right. An entity may lack a vector of one view:
     its columns are zero. Without a value, all columns are one view; empty without semantics."""
+    item_spread: NDArray[np.float32] | None = None
+    """float32 ``[n_items, n_views]``: variance of the vectors of the samples of each note around their mean, from 0
+    (alike) to about 1; NaN where fewer than two samples are there. None if notes have one sample."""
     user_features: SideFeatures | None = None
     """Side features of all users; only for a backbone that takes ``"features"``. None if none are configured."""
     item_features: SideFeatures | None = None
@@ -130,6 +133,12 @@ class TrainingData:
             low, high = int(rows.min()), int(rows.max())
             if low < 0 or high >= n:
                 raise DataError(f"training data contains {name} row {low if low < 0 else high}, but there are {n} rows")
+        spread, shape = self.item_spread, (self.n_items, len(self.views))
+        if spread is not None and spread.shape != shape:
+            raise DataError(
+                f"item_spread has shape {list(spread.shape)}, expected {list(shape)}: a row for each item and a column"
+                " for each view"
+            )
         edges = [0, *(view.stop for view in self.views)]
         for name, vectors in (("user", self.user_vectors), ("item", self.item_vectors)):
             if vectors is None or vectors.ndim != _MATRIX:

@@ -294,6 +294,16 @@ class ProjectParts:
         return self.semantics.tables(inputs)
 
     @property
+    def spread(self) -> Callable[[Sequence[Input]], Vectors] | None:
+        """Function that returns how much the samples of each item's notes differ; None if notes have one sample."""
+        prompt = self.settings.prompts.item
+        sampled = prompt.source == "llm" and prompt.samples > 1
+        return self._item_spread if sampled else None
+
+    def _item_spread(self, inputs: Sequence[Input]) -> Vectors:
+        return self.semantics.item_spread(inputs)  # opened at the first call, like the vectors
+
+    @property
     def pooling(self) -> Callable[[Vectors], Vectors] | None:
         """Function that makes user vectors from item vectors; None if users are not pooled."""
         return self._pooled if self.settings.prompts.user.source == "pool" else None

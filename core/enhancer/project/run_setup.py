@@ -79,6 +79,7 @@ def experiment_over(
         parts.fuser,
         metrics=parts.settings.evaluation.metrics,
         pool=parts.pooling,
+        spread=parts.spread,
         sides=parts.sides,
         references=references,
         groups=groups,

@@ -42,7 +42,16 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
         parts.auto.warn_if_behind(arm)
     chosen = _chosen(parts, arm)
     split, folder = parts.split, parts.root / settings.artifact
-    data = training_data(split, users, items, views, sides=parts.sides, labelled="labels" in backbone.takes)
+    spread = parts.spread if items is not None else None
+    data = training_data(
+        split,
+        users,
+        items,
+        views,
+        item_spread=None if spread is None else spread([view.name for view in views]),
+        sides=parts.sides,
+        labelled="labels" in backbone.takes,
+    )
     cache = run_cache(parts)
     run = cache.key(arm, seed, data, split, settings.evaluation.metrics, (backbone, fuser))
     share = NewItemShare(settings.serving.explore, settings.serving.new_items_cap)

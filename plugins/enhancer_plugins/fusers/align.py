@@ -159,6 +159,11 @@ class _Alignment(Fusion):
             kind, embeddings, folds, judge, length=self._options.unseen_length
         )
 
+    def trust(self, kind: Kind) -> NDArray[np.float32] | None:
+        if self._options.unseen == "mlp":
+            return None
+        return self._semantics.host.trust(kind)
+
     def state(self) -> dict[str, torch.Tensor]:
         import torch
 

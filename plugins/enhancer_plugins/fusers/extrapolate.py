@@ -327,6 +327,9 @@ class _Mixing(Fusion):
             kind, self._trained(kind, embeddings), folds, judge, length=self._options.unseen_length
         )
 
+    def trust(self, kind: Kind) -> NDArray[np.float32] | None:
+        return self._semantics.host.trust(kind)
+
     def state(self) -> dict[str, torch.Tensor]:
         return {**self._mlp.state(), "random": self._random.get_state()}
 

@@ -125,6 +125,9 @@ class _Reconstruction(Fusion):
             kind, embeddings, folds, judge, length=self._options.unseen_length
         )
 
+    def trust(self, kind: Kind) -> NDArray[np.float32] | None:
+        return self._semantics.host.trust(kind)
+
     def state(self) -> dict[str, torch.Tensor]:
         return {**self._mlp.state(), "token": self._token.detach(), "random": self._random.get_state()}
 

@@ -140,5 +140,8 @@ class _Regression(Fusion):
             length=self._options.unseen_length,
         )
 
+    def trust(self, kind: Kind) -> NDArray[np.float32] | None:
+        return self._semantics.trust(kind, prior_strength=self._weight(kind))
+
     def _weight(self, kind: Kind) -> float:
         return max(self._k[kind], 1.0)

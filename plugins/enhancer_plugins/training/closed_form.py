@@ -61,7 +61,7 @@ def finish(
         np.array(own if kind in under_prior else fusion.settle(kind, own), np.float32)
         for kind, own in embeddings.items()
     )
-    fill(user_rows, seen_users, data.user_vectors, placements["user"], seed=seed)
+    fill(user_rows, seen_users, data.user_vectors, placements["user"], seed=seed, trust=fusion.trust("user"))
     place_items = placements["item"]
     if monitor is not None and place_items is not None and data.item_vectors is not None:
         place_items = calibrate(
@@ -73,7 +73,7 @@ def finish(
             seed=seed,
             weigh=partial(fusion.weigh, "item", embeddings["item"][seen_items]),
         )
-    fill(item_rows, seen_items, data.item_vectors, place_items, seed=seed)
+    fill(item_rows, seen_items, data.item_vectors, place_items, seed=seed, trust=fusion.trust("item"))
     return Fitted(factors=Factors(user_rows, item_rows), place_users=placements["user"], place_items=place_items)
 
 

@@ -323,7 +323,10 @@ class RankingModel(ABC):
             served = self.served_rows(placements=placements)
         vectors = {"user": self.data.user_vectors, "item": self.data.item_vectors}
         for (kind, side), mask in zip(served.items(), self.trained, strict=True):
-            unseen.fill(side.rows, mask, vectors[kind], side.placement, seed=self._seed, placed=side.placed)
+            trust = None if side.placement is None else self.fusion.trust(kind)
+            unseen.fill(
+                side.rows, mask, vectors[kind], side.placement, seed=self._seed, placed=side.placed, trust=trust
+            )
         return served
 
     def factors(self) -> Factors:
@@ -346,7 +349,15 @@ class RankingModel(ABC):
             place_items = calibrate(
                 place_items, factors, known, item.left_out, monitor.validate, seed=self._seed, weigh=item.weigh
             )
-            unseen.fill(item.rows, self.trained[1], vectors, place_items, seed=self._seed, placed=item.placed)
+            unseen.fill(
+                item.rows,
+                self.trained[1],
+                vectors,
+                place_items,
+                seed=self._seed,
+                placed=item.placed,
+                trust=self.fusion.trust("item"),
+            )
         return Fitted(
             factors=factors,
             place_items=place_items,

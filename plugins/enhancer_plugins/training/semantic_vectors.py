@@ -9,6 +9,7 @@ import numpy as np
 from enhancer.contracts import Dense, Placement
 from enhancer_plugins.training.interactions import interaction_counts
 from enhancer_plugins.training.placing.options import RegressionOptions
+from enhancer_plugins.training.placing.spread import mean_spread
 from enhancer_plugins.training.placing.views import ViewRegression
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class SemanticVectors:
         }
         self.dim = int(self.vectors["item"].shape[1])
         self._views, self._options = data.views, options or RegressionOptions()
+        heeded = data.item_spread if self._options.sample_spread else None
+        self._spread: dict[Kind, NDArray[np.float64] | None] = {
+            "user": None,
+            "item": None if heeded is None else mean_spread(heeded),
+        }
         self._regressions: dict[tuple[Kind, float], ViewRegression] = {}
 
     def fitted_placement(
@@ -167,6 +173,19 @@ class SemanticVectors:
         regression = self.regression(kind, prior_strength)
         return regression.left_out(self._target(kind, embeddings), rows).astype(np.float32, copy=False)
 
+    def trust(self, kind: Kind, prior_strength: float = 1.0) -> NDArray[np.float32] | None:
+        """Return the factor of the distance from the mean at which each entity is placed; None if it is 1 for all.
+
+        Args:
+            kind: ``"user"`` or ``"item"``.
+            prior_strength: See :meth:`fitted_placement`.
+
+        Returns:
+            float32 ``[n]``.
+        """
+        found = self._regressions.get((kind, prior_strength))
+        return None if found is None else found.trust
+
     def regression(self, kind: Kind, prior_strength: float = 1.0) -> ViewRegression:
         """Return the regression on the vectors of a kind, always the same. Some entity of the kind must be known."""
         key = kind, prior_strength
@@ -179,6 +198,7 @@ class SemanticVectors:
                 ridge=None if own.ridge == "auto" else own.ridge,
                 form=own.regression,
                 weighing=own.views,
+                spread=self._spread[kind],
             )
         return self._regressions[key]
 

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from enhancer.contracts import Factors
-from enhancer.errors import ConfigError, EvaluationError, FusionError
-from enhancer.evaluation import Arm, RunCache, Views, evaluate, fit, training_data
+from enhancer.contracts import Factors, View
+from enhancer.errors import ConfigError, DataError, EvaluationError, FusionError
+from enhancer.evaluation import Arm, Experiment, RunCache, Views, evaluate, fit, training_data
 
 
 def test_the_json_has_the_keys_of_the_contract_and_no_nan(ablation):
@@ -251,3 +251,23 @@ def test_a_difference_without_chance_is_weighed_over_users_alone(ablation):
     text = verdicts({"cold": finding}, arms, controls_by_arm(arms), "none", "ndcg@10")["cold"].text
     assert "same for every seed" in text
     assert "95% interval over users is \N{MINUS SIGN}.0500 to .1000" in text
+
+
+def test_the_spread_of_samples_reaches_training_and_is_shuffled_with_the_vectors(world, toys):
+    split, vectors = world
+    experiment = Experiment.over(
+        split,
+        lambda inputs: (None, vectors, (View("profile", 0, vectors.shape[1]),)),
+        lambda arm: toys["SVD"](),
+        toys["make_fuser"],
+        metrics=["ndcg@10"],
+        pool=toys["pooling"](split),
+        spread=lambda inputs: np.arange(len(vectors), dtype=np.float32)[:, None],
+    )
+    plain = experiment.data(Arm("a", "beside"), 0, labelled=False)
+    mixed = experiment.data(Arm("b", "beside", shuffle=True), 0, labelled=False)
+    np.testing.assert_array_equal(plain.item_spread[:, 0], np.arange(len(vectors)))
+    np.testing.assert_array_equal(mixed.item_vectors, vectors[mixed.item_spread[:, 0].astype(int)])
+    assert experiment.data(Arm("c", "none", semantic=False), 0, labelled=False).item_spread is None
+    with pytest.raises(DataError, match="item_spread has shape"):
+        dataclasses.replace(plain, item_spread=np.zeros((3, 1), np.float32)).check()

@@ -10,6 +10,7 @@ import pytest
 from enhancer.contracts import Context, Record
 from enhancer.errors import StoreMismatchError
 from enhancer.features import feature_table, pool
+from enhancer.features.reading.table import sample_spread
 from enhancer_plugins.stores.sqlite import SQLiteStore
 
 
@@ -71,3 +72,23 @@ def test_pooling_equals_the_plain_loop() -> None:
         np.testing.assert_allclose(pooled[user], mean / np.linalg.norm(mean), atol=1e-5)
     assert not pooled[12].any()
     assert pool(np.zeros((3, 0), np.float32), users[:0], chosen[:0], 2).shape == (2, 0)
+
+
+def test_the_spread_of_samples_is_their_variance(store: SQLiteStore) -> None:
+    random = np.random.default_rng(0)
+    samples = random.standard_normal((3, 5))
+    samples /= np.linalg.norm(samples, axis=1, keepdims=True)
+    store.put(
+        [record("a", list(one), aspect) for one, aspect in zip(samples, ("mood", "mood#2", "mood#3"), strict=True)]
+    )
+    store.put([record("b", [1, 0, 0, 0, 0], "mood"), record("c", [1, 0, 0, 0, 0], "mood")])
+    store.put([record("c", [1, 0, 0, 0, 0], "mood#2"), record("a", [0, 1, 0, 0, 0], "text")])
+    found = sample_spread(store, ["a", "b", "c", "z"], "item", "mood", 3)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0], samples.var(axis=0, ddof=1).sum(), rtol=1e-5)
+    np.testing.assert_array_equal(found[1:], [np.nan, 0, np.nan])
+    two = sample_spread(store, ["a"], "item", "mood", 2)
+    np.testing.assert_allclose(two, samples[:2].var(axis=0, ddof=1).sum(), rtol=1e-5)
+    np.testing.assert_allclose(sample_spread(store, ["a"], "item", "mean(mood,text)", 3), found[:1] / 2)
+    np.testing.assert_array_equal(sample_spread(store, ["a"], "item", "text", 3), [0])
+    np.testing.assert_array_equal(sample_spread(store, ["a"], "item", "mood+text", 3), [0])

@@ -273,6 +273,7 @@ def training_data(
     item_vectors: NDArray[np.float32] | None = None,
     views: Sequence[View] = (),
     *,
+    item_spread: NDArray[np.float32] | None = None,
     sides: Sides | None = None,
     labelled: bool = False,
 ) -> TrainingData:
@@ -283,6 +284,7 @@ def training_data(
         user_vectors: float32 ``[n_users, dim]``; None for none.
         item_vectors: float32 ``[n_items, dim]``; None for none.
         views: Columns of each input in both; by default all are one view.
+        item_spread: float32 ``[n_items, n_views]``: variance of samples of notes; None without samples.
         sides: Side features of users and items; None for none.
         labelled: Whether to include negative interactions, with labels. By default only positive ones are included.
 
@@ -313,6 +315,7 @@ def training_data(
         user_vectors=user_vectors,
         item_vectors=item_vectors,
         views=tuple(views),
+        item_spread=item_spread,
         user_features=None if sides is None else sides.users,
         item_features=None if sides is None else sides.items,
         labels=labels if labelled else None,

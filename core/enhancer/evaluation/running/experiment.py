@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.measuring.strata import ItemGroup
     from enhancer.evaluation.measuring.views import SplitLike
     from enhancer.evaluation.running.arms import Arm
-    from enhancer.evaluation.running.vectors import Features, FloatMatrix
+    from enhancer.evaluation.running.vectors import Features, FloatMatrix, Spread
 
 KEPT_BYTES = 2 << 30
 """Largest size of the vectors that are kept for other arms, in bytes. Those of the present arm are kept in any case."""
@@ -49,6 +49,7 @@ class Experiment:
     panels: list[Panel]
     features: Features
     pool: Callable[[FloatMatrix], FloatMatrix] | None
+    spread: Spread | None
     make_backbone: Callable[[Arm], Backbone]
     make_fuser: Callable[[Arm], Fuser]
     metrics: list[str]
@@ -58,6 +59,7 @@ class Experiment:
     groups: tuple[ItemGroup, ...] = ()
     """Items that are measured apart."""
     _vectors: dict[tuple[Input, ...], SemanticVectors] = field(default_factory=dict, init=False, repr=False)
+    _spreads: dict[tuple[Input, ...], FloatMatrix] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def over(
@@ -69,6 +71,7 @@ class Experiment:
         *,
         metrics: Sequence[str],
         pool: Callable[[FloatMatrix], FloatMatrix] | None = None,
+        spread: Spread | None = None,
         sides: Sides | None = None,
         references: Mapping[str, Reference] | None = None,
         groups: Sequence[ItemGroup] = (),
@@ -84,6 +87,7 @@ class Experiment:
             metrics: Names such as ``ndcg@10``. The first one drives early stopping and the verdict.
             pool: Computes user vectors from item vectors, using training interactions only. None uses the user vectors
                 of ``features``.
+            spread: Returns how much the samples of each item's notes differ; None if notes have one sample.
             sides: Side features of users and items, the same for every arm.
             references: Backbones to show as reference lines, by name. The rates of labelled pairs need none.
             groups: Items that are measured apart.
@@ -107,6 +111,7 @@ class Experiment:
             panels=panels,
             features=features,
             pool=pool,
+            spread=spread,
             make_backbone=make_backbone,
             make_fuser=make_fuser,
             metrics=list(metrics),
@@ -131,9 +136,23 @@ class Experiment:
             users = None if users is None else shuffled(users, seed)
         if arm.kept is not None:
             items = self._bought(arm, items, views, seed)
+        spread = self._spread_of(views)
+        if spread is not None and arm.shuffle:
+            spread = shuffled(spread, seed, like=self._tables(arm.inputs).items)
         if self.pool is not None:
             users = self.pool(items)
-        return training_data(self.views.split, users, items, views, sides=self.sides, labelled=labelled)
+        return training_data(
+            self.views.split, users, items, views, item_spread=spread, sides=self.sides, labelled=labelled
+        )
+
+    def _spread_of(self, views: Sequence[View]) -> FloatMatrix | None:
+        """Return how much the samples of each item's notes differ, float32 ``[n_items, n_views]``."""
+        if self.spread is None:
+            return None
+        names = tuple(view.name for view in views)
+        if names not in self._spreads:
+            self._spreads[names] = self.spread(names)
+        return self._spreads[names]
 
     def item_vectors(self, inputs: tuple[Input, ...]) -> FloatMatrix:
         """Return the vectors of all items, float32 ``[n_items, d]``."""

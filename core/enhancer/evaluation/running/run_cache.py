@@ -108,6 +108,8 @@ class RunCache:
         if len(data.views) > 1:
             recipe.append([view.stop for view in data.views])
         digest.update(json.dumps(recipe, sort_keys=True, default=str).encode())
+        if data.item_spread is not None:
+            digest.update(b"spread" + np.ascontiguousarray(data.item_spread).data)
         for side in (data.user_features, data.item_features):
             for column in () if side is None else side.arrays():
                 digest.update(b"side" + np.ascontiguousarray(column).data)

@@ -11,7 +11,7 @@ from enhancer.config.inputs import PROFILE, TEXT, all_texts, averaged, stored_in
 from enhancer.contracts.training import SemanticVectors, View
 from enhancer.errors import ConfigError, StoreError
 from enhancer.features.reading.pooling import pool
-from enhancer.features.reading.table import input_vectors, mean_vectors
+from enhancer.features.reading.table import input_vectors, mean_vectors, sample_spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,6 +132,20 @@ class Semantics:
                 hint="run `enhancer generate` first",
             )
         return SemanticVectors(users_table.table, vectors, tuple(views))
+
+    def item_spread(self, inputs: Sequence[Input]) -> Vectors:
+        """Return how much the samples of each item's notes differ; see :func:`~.table.sample_spread`.
+
+        Args:
+            inputs: Inputs that the vectors come from.
+
+        Returns:
+            float32 ``[n_items, len(inputs)]``.
+        """
+        ids, samples = self.train.item_ids, self.settings.prompts.item.samples
+        names = self.settings.item_inputs([self.settings.input_of("item", name) for name in inputs])
+        found = [sample_spread(self.store, ids, "item", name, samples) for name in names]
+        return np.stack(found, axis=1) if found else np.zeros((len(ids), 0), np.float32)
 
     def _items(self, name: Input) -> Vectors:
         (stored,) = self.settings.item_inputs([self.settings.input_of("item", name)])

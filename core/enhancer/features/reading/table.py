@@ -87,6 +87,45 @@ def input_vectors(
     return mean_vectors(found)
 
 
+def sample_spread(
+    store: FeatureStore, ids: Sequence[str], kind: Kind, name: Input, samples: int
+) -> NDArray[np.float32]:
+    """Return how much the vectors of the samples of an input differ: their variance around their mean.
+
+    It is the sum over columns of the unbiased estimate, from 0 for samples that are alike to about 1 for samples that
+    have nothing in common. The spread of a mean of inputs is the mean of theirs.
+
+    Args:
+        store: Store of the records.
+        ids: Ids of the entities, in the order of the rows.
+        kind: ``"item"`` or ``"user"``.
+        name: The input.
+        samples: Largest number of samples of a note.
+
+    Returns:
+        float32 ``[len(ids)]``: NaN for an entity with fewer than two samples; 0 for an input without samples, such as
+        the raw text or a joint text.
+    """
+    parts = averaged(name)
+    total = np.zeros(len(ids))
+    for one in parts:
+        if one == TEXT or len(texts_of(one)) > 1:
+            continue
+        sums, squares, counts = None, np.zeros(len(ids)), np.zeros(len(ids))
+        for sample in range(1, samples + 1):
+            vectors = store.vectors(ids, kind=kind, aspect=aspect_of(one, sample)).astype(np.float64)
+            vectors[np.isnan(vectors).any(axis=1)] = 0
+            if vectors.shape[1]:
+                sums = vectors if sums is None else sums + vectors
+                squares += np.square(vectors).sum(axis=1)
+                counts += vectors.any(axis=1)
+        lengths = 0 if sums is None else np.square(sums).sum(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance = np.maximum(squares - lengths / counts, 0) / (counts - 1)
+        total += np.where(counts > 1, variance, np.nan)
+    return (total / len(parts)).astype(np.float32)
+
+
 def mean_vectors(tables: Sequence[Vectors]) -> Vectors:
     """Return the mean of vectors at unit length, row by row.
 

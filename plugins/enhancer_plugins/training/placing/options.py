@@ -18,6 +18,9 @@ class RegressionOptions(Options):
     regression: Literal["kernel", "linear"] = "kernel"
     """``"linear"``: in the vectors. ``"kernel"``: linear in similarities to trained entities, which are added up over
     inputs; with more than 32,768 trained entities it is linear in the vectors, too."""
+    sample_spread: bool = False
+    """Whether items whose notes have several samples that disagree count less in the regression, and are placed nearer
+    to the mean, by as much as leave-one-out finds right. Without samples nothing changes."""
     views: Literal["equal", "gate"] = "equal"
     """``"equal"``: the regression gives all inputs the same weight. ``"gate"``: weights with a small leave-one-out
     error, 0 for an input that explains nothing beside the others, and for unseen items weights that rank best on

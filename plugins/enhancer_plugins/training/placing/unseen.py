@@ -32,6 +32,7 @@ def fill(
     *,
     seed: int,
     placed: NDArray[np.bool_] | None = None,
+    trust: NDArray[np.float32] | None = None,
 ) -> None:
     """Write the rows of untrained entities in place.
 
@@ -42,6 +43,8 @@ def fill(
         placement: Maps ``ds`` to ``k`` columns.
         seed: Seed of the noise.
         placed: bool ``[n]``: untrained rows that are already placed and stay as they are.
+        trust: float32 ``[n]``: distance of placed rows from the mean of trained rows, as a share of where they are
+            placed; None to leave them there.
     """
     unseen = ~trained if placed is None else ~(trained | placed)
     if not unseen.any():
@@ -53,6 +56,8 @@ def fill(
         known = unseen & np.any(vectors != 0, axis=1)
         if known.any():
             rows[known] = placement(vectors[known])
+            if trust is not None:
+                rows[known] = mean + trust[known, None] * (rows[known] - mean)
 
 
 def _moments(rows: NDArray[np.float32], places: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

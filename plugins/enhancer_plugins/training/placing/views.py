@@ -15,6 +15,7 @@ from enhancer_plugins.training.placing.kernel import (
     landmark_kernel,
 )
 from enhancer_plugins.training.placing.regression import MOST_ROWS, RidgeRegression
+from enhancer_plugins.training.placing.spread import trust_factors, weight_factors
 from enhancer_plugins.training.placing.systems import blocks
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class ViewRegression:
         ridge: Penalty, as a multiple of the mean diagonal element of the system; None chooses it by leave-one-out.
         form: Form of the regression.
         weighing: How views are weighed.
+        spread: float64 ``[n]``: how unsure each vector is. Leave-one-out errors tell how much less such rows count,
+            and how much nearer to the mean they are predicted. None leaves all as they are.
     """
 
     def __init__(
@@ -69,12 +72,17 @@ class ViewRegression:
         ridge: float | None = None,
         form: Form = "kernel",
         weighing: Weighing = "equal",
+        spread: NDArray[np.float64] | None = None,
     ) -> None:
         self._x, self._weights, self._ridge = x, weights, ridge
         self._edges = (*(view.start for view in views), x.shape[1])
         self._form, self._weighing = form, weighing
         self._inner: RidgeRegression | KernelRegression | None = None
         self._known = np.flatnonzero(weights)
+        self._spread = spread
+        self.trust: NDArray[np.float32] | None = None
+        """float32 ``[n]``: factor of the distance from the mean of each prediction; None if it is 1 for all. Layers
+        lack it."""
         self.shares: tuple[float, ...] = (1.0,) * len(views)
         """Weight of each view, of which the largest is 1."""
 
@@ -96,7 +104,30 @@ class ViewRegression:
 
     def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.floating]:
         """Predict some rows of a target ``[n, k]`` from all other rows, ``[m, k]`` of the dtype of ``y``."""
-        return self._decided(y).left_out(y, rows)
+        found = self._decided(y).left_out(y, rows)
+        if self.trust is not None:
+            mean = self._mean(y).astype(y.dtype)
+            found = mean + self.trust[rows, None].astype(y.dtype) * (found - mean)
+        return found
+
+    def _mean(self, y: NDArray[np.floating]) -> NDArray[np.float64]:
+        mean: NDArray[np.float64] = np.average(y[self._known], axis=0, weights=self._weights[self._known])
+        return mean
+
+    def _heed_spread(self, y: NDArray[np.floating], spread: NDArray[np.float64]) -> None:
+        """Change weights, and then set the trust, by leave-one-out predictions."""
+        assert self._inner is not None
+        known, mean = self._known, self._mean(y)
+        target = y[known] - mean
+        errors = np.square(self._inner.left_out(y, known) - mean - target).mean(axis=1)
+        factors = weight_factors(errors.astype(np.float64), spread[known], self._weights[known])
+        self._weights = self._weights.copy()
+        self._weights[known] *= factors
+        self._inner = self._regression()
+        predicted = self._inner.left_out(y, known) - mean
+        self.trust = trust_factors(
+            predicted.astype(np.float64), target.astype(np.float64), spread, known, self._weights[known]
+        )
 
     def _decided(self, y: NDArray[np.floating]) -> RidgeRegression | KernelRegression:
         known = self._known
@@ -107,6 +138,8 @@ class ViewRegression:
                 sample = _spread(known)
                 self.shares = self._gate(sample, y[sample])
             self._inner = self._regression()
+            if self._spread is not None and len(known) >= _FEWEST:
+                self._heed_spread(y, self._spread)
         return self._inner
 
     @property
