@@ -23,6 +23,13 @@ class Progress:
     total: int | None = None
     """None if unknown."""
     detail: Mapping[str, Detail] = field(default_factory=dict)
+    growing: bool = False
+    """Whether the total is only what is known so far, and grows with the work."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the stage is done."""
+        return self.total is not None and not self.growing and self.done >= self.total
 
 
 Listener = Callable[[Progress], None]

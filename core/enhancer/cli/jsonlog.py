@@ -83,11 +83,10 @@ class ProgressWriter:
     def __call__(self, progress: Progress) -> None:
         """Handle an event."""
         at, last = self._written.get(progress.stage, (float("-inf"), None))
-        complete = progress.total is not None and progress.done >= progress.total
-        was_complete = last is not None and last.total is not None and last.done >= last.total
+        was_complete = last is not None and last.complete
         if progress == last:
             self._pending.pop(progress.stage, None)
-        elif self._clock() - at >= _EVERY or (complete and not was_complete):
+        elif self._clock() - at >= _EVERY or (progress.complete and not was_complete):
             self._write(progress)
         else:
             self._pending[progress.stage] = progress
@@ -100,14 +99,10 @@ class ProgressWriter:
     def _write(self, progress: Progress) -> None:
         self._written[progress.stage] = (self._clock(), progress)
         self._pending.pop(progress.stage, None)
-        emit(
-            "progress",
-            stream=self._stream,
-            stage=progress.stage,
-            done=progress.done,
-            total=progress.total,
-            detail=dict(progress.detail),
-        )
+        fields: dict[str, Any] = {"stage": progress.stage, "done": progress.done, "total": progress.total}
+        if progress.growing:
+            fields["growing"] = True
+        emit("progress", stream=self._stream, **fields, detail=dict(progress.detail))
 
 
 def plain(value: Any, text: Callable[[str], str] = str) -> Any:

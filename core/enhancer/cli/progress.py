@@ -65,7 +65,7 @@ class _Stage:
 
     @property
     def complete(self) -> bool:
-        return self.latest.total is not None and self.latest.done >= self.latest.total
+        return self.latest.complete
 
     @property
     def _done(self) -> float:
@@ -80,7 +80,7 @@ class _Stage:
     def remaining(self, now: float) -> float | None:
         """Estimate the seconds to go; None while there is too little to base an estimate on."""
         total = self.latest.total
-        if total is None or self.complete or len(self.past) < 2:
+        if total is None or self.latest.growing or self.complete or len(self.past) < 2:
             return None
         if self._runs:  # most runs stop long before their last epoch
             seconds = sum(self._runs) / len(self._runs) * (total - self.latest.done) - (now - self._run_ended_at)
@@ -110,10 +110,14 @@ def describe(progress: Progress, remaining: float | None = None, *, at_most: boo
     'generate  50/200 (25%)  cached 10  failed 0  tokens 1,234  $0.0021  12s left'
     >>> describe(Progress("train", 0, 5, {"run": "align/seed0", "epoch": 3, "epochs": 40, "loss": 0.5, "metric": 0.31}))
     'train  0/5 (0%)  align/seed0  epoch 3/40  loss 0.5000  metric 0.3100'
+    >>> describe(Progress("embed", 64, 200, growing=True))
+    'embed  64 of 200 so far'
     """
     parts = [progress.stage]
     if progress.total is None:
         parts.append(count(progress.done))
+    elif progress.growing:
+        parts.append(f"{count(progress.done)} of {count(progress.total)} so far")
     else:
         share = 100 * progress.done // progress.total if progress.total else 100
         parts.append(f"{count(progress.done)}/{count(progress.total)} ({share}%)")
@@ -202,7 +206,16 @@ class ProgressView:
         if not stage.stale:
             return
         stage.printed_at, stage.stale = now, False
-        print(describe(stage.latest, stage.remaining(now), at_most=stage.may_stop_early), file=self._stream, flush=True)
+        remaining = self._remaining(stage, now)
+        print(describe(stage.latest, remaining, at_most=stage.may_stop_early), file=self._stream, flush=True)
+
+    def _remaining(self, stage: _Stage, now: float) -> float | None:
+        """Estimate the seconds to go. Answers that wait for their vector are no end: embedding may take longer."""
+        own, embedding = stage.remaining(now), self._stages.get("embed")
+        if own is None or embedding is None or stage.latest.stage != "generate" or embedding.complete:
+            return own
+        other = embedding.remaining(now)
+        return None if other is None else max(own, other)
 
     def _start(self) -> None:
         from rich.console import Console
@@ -222,7 +235,7 @@ class ProgressView:
 
         now = self._clock()
         lines = [
-            describe(stage.latest, stage.remaining(now), at_most=stage.may_stop_early)
+            describe(stage.latest, self._remaining(stage, now), at_most=stage.may_stop_early)
             for stage in list(self._stages.values())
         ]
         return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")

@@ -27,6 +27,7 @@ from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.storing.import_rules import ImportRules
 from enhancer.features.storing.joint_texts import JointSpec, embed_joint_texts, joint_texts
 from enhancer.features.surveying.difference import DifferenceCounter
+from enhancer.features.surveying.lengths import with_one_length
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.batches.submission import BATCH_FOLDER
 from enhancer.harness.embedding.connections import check_embedder, connect_texts, encoder, unlimited
@@ -106,7 +107,7 @@ class Pipeline:
         self._joint = tuple(name for name in stored_inputs(chosen) if len(texts_of(name)) > 1)
         self._on_record = on_record
         self._batch_providers = batch_providers
-        self._total: int | None = None
+        self._expected: tuple[int | None, int | None] = (None, None)  # entities, and records to embed
         self._warned = False
 
     # -- planning and generating ------------------------------------------------------------------------------------
@@ -129,6 +130,8 @@ class Pipeline:
                 embedded.
         """
         llm = self._settings.llm
+        if counter is not None:
+            self._store = with_one_length(self._store, self._make_embedder())
         provider = self._planner()
         if batch and provider is not None:
             require_batches(provider, llm, self._batch_providers)
@@ -167,7 +170,7 @@ class Pipeline:
                         embedding.add([one.text])
                     if counter is not None:
                         counter.add_joint(one)
-        self._total = plan.entities - plan.left
+        self._expected = plan.entities - plan.left, plan.to_embed
         joint = outdated if joint_specs else None
         plan = replace(plan, to_embed=plan.to_embed + outdated, joint_texts=joint, reviews=_review_report(specs))
         return plan if embedding is None else plan.with_embedding(embedding)
@@ -207,14 +210,9 @@ class Pipeline:
             def connect(run: DirectRun) -> LLMConnection:
                 # Created at the first question: a run that asks nothing needs no library of the provider.
                 provider, llm = self._make_provider(), self._settings.llm
+                answered, failed = run.answered, run.failed
                 return connect_llm(
-                    provider,
-                    llm,
-                    journal,
-                    budget=budget,
-                    on_answer=run.answered,
-                    on_failure=run.failed,
-                    keep_going=keep_going,
+                    provider, llm, journal, budget=budget, on_answer=answered, on_failure=failed, keep_going=keep_going
                 )
 
             def make() -> Coroutine[object, object, GenerationReport]:
@@ -324,6 +322,7 @@ class Pipeline:
     def differences(self) -> tuple[Difference, ...]:
         """Count fresh, new, stale and vanished records. Calls no provider."""
         counter = self.difference_counter()
+        self._store = with_one_length(self._store, self._make_embedder())
         embedder = self._make_embedder().fingerprint
         for spec in self._specs(self._planner()):
             for chunk in survey(spec, self._store, embedder):
@@ -492,7 +491,8 @@ class Pipeline:
             listener=listener,
             on_record=self._on_record,
             retry_quarantined=retry_quarantined,
-            total=self._total,
+            total=self._expected[0],
+            to_embed=self._expected[1],
         )
 
 

@@ -178,3 +178,29 @@ def test_a_terminal_gets_live_lines_that_step_aside_for_a_question():
     assert "read  3" in text
     assert "Continue?" in text
     assert "[bold]not markup[/bold]" in text
+
+
+def test_a_total_that_grows_is_shown_as_such_and_foretells_nothing():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for second in range(0, 31, 10):
+            clock.now = second
+            view(Progress("embed", second, second + 10, growing=True))
+    assert stream.getvalue().splitlines()[-1] == "embed  30 of 40 so far"
+
+
+def test_answers_that_wait_for_their_vector_are_no_end():
+    stream, clock = io.StringIO(), Clock()
+    with ProgressView(stream=stream, clock=clock) as view:
+        for tenth in range(310):
+            clock.now = tenth / 10
+            asked = min(50 * tenth, 512 + 7 * tenth)  # embedding is slower, and asking waits for it once 512 wait
+            view(Progress("generate", asked, 20_000))
+            view(Progress("embed", 7 * tenth, 20_000))
+    left = [
+        int(minutes or 0) * 60 + int(seconds)
+        for minutes, seconds in re.findall(r"^generate .*?  (?:(\d+)m)?(\d+)s left", stream.getvalue(), re.MULTILINE)
+    ]
+    assert left
+    assert max(left) <= 20_000 / 70 + 2
+    assert min(left) > 200

@@ -12,6 +12,7 @@ from generation import GenerationProject, HashingEmbedder, answer, entities
 from loopback import LoopbackServer, Script, returns
 
 from enhancer.errors import EmbedderError
+from enhancer.features.refresh import refresh
 from enhancer.features.storing.interchange import import_records
 from enhancer.harness import Journal
 
@@ -142,3 +143,25 @@ def test_an_import_leaves_out_a_row_without_a_vector(project, tmp_path):
         assert report.rejected_rows[0].row == 8
         assert "not finite" in report.rejected_rows[0].reason
     assert len(project.stored()) == 19
+
+
+def test_vectors_of_another_length_are_mended_by_refresh(project):
+    project.embedder.fault = ""
+    project.generate()
+    wrong = [record for record in project.stored().values() if record.id in ("3", "11")]
+    for record in wrong:
+        record.vector = np.ones(5, np.float32)
+    project.store.put(wrong)
+    assert project.store.stats().dims == {5: 2, 16: 18}
+
+    pipeline = project.pipeline()
+    stale = {one.name: one.stale for one in pipeline.differences()}
+    assert sum(stale["item"].values()) == 2
+    chats = project.server.count
+    pipeline = project.pipeline()
+    report = refresh(pipeline, project.store)
+    assert report.changes.plan.to_embed == 2
+    assert report.generated.embedded == 2
+    assert project.store.stats().dims == {16: 20}
+    assert project.server.count == chats
+    assert refresh(project.pipeline(), project.store).generated is None

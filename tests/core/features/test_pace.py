@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import time
 import tracemalloc
@@ -134,3 +135,58 @@ def test_no_more_calls_are_out_than_allowed_and_hardly_fewer(
         embedder=Constant,
     ).generate()
     assert llm_server.max_in_flight == concurrency
+
+
+class Slow(Constant):
+    """Embedder that takes a while for each text."""
+
+    seconds = 0.01
+
+    def encode(self, texts: Any) -> Any:
+        time.sleep(self.seconds * len(texts))
+        return super().encode(texts)
+
+
+def slow_project(tmp_path: Path, count: int) -> Pipeline:
+    settings = Settings.model_validate({"prompts": {"item": {"source": "text"}}, "embedder": {"input": ["text"]}})
+    store = SQLiteStore(SQLiteStore.options_class(path=Path("features")), Context(tmp_path))
+    rows = [entity(str(n)) for n in range(count)]
+    return Pipeline(settings, tmp_path, store=store, provider=Instant, embedder=Slow, sources=Sources(lambda: rows))
+
+
+def test_embedding_tells_its_progress_within_a_second_and_its_total_once_it_is_known(tmp_path):
+    events: list[tuple[float, int, int | None, bool]] = []
+    began = time.monotonic()
+
+    def listen(event: Any) -> None:
+        if event.stage == "embed":
+            events.append((time.monotonic() - began, event.done, event.total, event.growing))
+
+    pipeline = slow_project(tmp_path, 150)
+    pipeline.generate(listen)
+    done = [event[1] for event in events]
+    assert events[0][0] < 1
+    assert sorted(done) == done
+    assert len(set(done)) >= 4
+    assert done[-1] == 150
+    assert not events[-1][3]
+    plan = slow_project(tmp_path / "other", 100)
+    plan.plan()
+    events.clear()
+    plan.generate(listen)
+    assert {(total, growing) for _, _, total, growing in events} == {(100, False)}
+
+
+def test_ctrl_c_keeps_every_batch_that_is_embedded(tmp_path):
+    pipeline = slow_project(tmp_path, 400)
+
+    def listen(event: Any) -> None:
+        if event.stage == "embed" and event.done >= 60:
+            _thread.interrupt_main()
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        pipeline.generate(listen)
+    report = stopped.value.report
+    stored = len(list(pipeline._store.keys()))
+    assert 60 <= stored < 400
+    assert report.embedded == stored

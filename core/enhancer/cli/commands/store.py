@@ -352,11 +352,13 @@ def gc(
         "by_kind": dict(sorted(orphans.items())),
         "dry_run": dry_run,
     }
-    result["vectors"] = vectors.unused if dry_run else vectors.removed
+    gone = vectors.unused if dry_run else vectors.removed
+    if vectors.vectors:
+        result["vectors"] = gone
     message = f"{counted(total if dry_run else removed, 'record')} {'would be ' if dry_run else ''}removed"
     message = f"{message} ({by_name})" if total else message
-    if result["vectors"]:
-        message += f", and {counted(result['vectors'], 'paid vector')} of no record"
+    if gone:
+        message += f", and {counted(gone, 'paid vector')} of no record"
     _output(result, message, as_json)
     if vectors.unused and not vectors.removed and not dry_run:
         kept = f"{vectors.unused:,} of {counted(vectors.vectors, 'paid vector')} are of no record"

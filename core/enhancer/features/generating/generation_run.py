@@ -79,6 +79,8 @@ class RunServices:
     """Whether to ask again for notes that failed with the same input."""
     total: int | None
     """Number of all entities, if it is known."""
+    to_embed: int | None = None
+    """Number of records to embed, if it is known."""
 
 
 class KnownSlice(NamedTuple):
@@ -117,6 +119,7 @@ class GenerationRun(ABC):
         self._on_record = services.on_record
         self._retry_quarantined = services.retry_quarantined
         self._total = services.total
+        self._to_embed = services.to_embed
         self.counts = RunCounts()
         self.counts.notes = 0 if any(len(spec.notes) > 1 for spec in services.specs) else None
         self._tally = EntityTally(self.counts)
@@ -165,6 +168,7 @@ class GenerationRun(ABC):
             if not finder.cancelled() and (error := finder.exception()) is not None:
                 self._stop(error)
             await self._finish_requests()
+            self._to_embed = self.counts.to_embed  # no more will come
             await self._stage.finish()
         finally:
             stopped.cancel()
@@ -477,7 +481,9 @@ class GenerationRun(ABC):
         try:
             self._listener(Progress("generate", counts.done, self._total, self._details()))
             if counts.to_embed:
-                self._listener(Progress("embed", counts.embedded + counts.not_embedded, counts.to_embed, {}))
+                done = counts.embedded + counts.not_embedded
+                total = max(counts.to_embed, self._to_embed or 0)
+                self._listener(Progress("embed", done, total, {}, growing=self._to_embed is None))
         except Exception as error:  # noqa: BLE001 - raised by main, after cleaning up
             self._listener = silent
             self._stop(error)
