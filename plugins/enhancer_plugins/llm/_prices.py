@@ -69,8 +69,8 @@ def list_price(model: str) -> Price | None:
         model: Name as litellm writes it, such as ``openai/gpt-4o-mini``. A dated name that is not listed has the price
             of the name without its date.
 
-    >>> list_price("openai/gpt-4o-mini-2024-07-18")
-    Price(input=0.15, output=0.6)
+    >>> list_price("openai/gpt-4o-mini-2024-07-18").output
+    0.6
     >>> list_price("openai/my-finetune") is None
     True
     """

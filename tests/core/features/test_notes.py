@@ -17,7 +17,7 @@ from note_projects import N, choose, opened_bench, replies, stored
 from notes import TEMPLATE, answer_notes, asked_notes, erratic, film_of, note, notes_of
 from real_tokens import prompt_tokens, tokenizer
 
-from enhancer.errors import ConfigError, StoreError
+from enhancer.errors import ConfigError, EmbedderError, StoreError
 from enhancer.features.refresh import refresh
 from enhancer.harness import Journal
 
@@ -227,7 +227,7 @@ def test_equal_notes_of_several_entities_are_asked_for_again_in_smaller_groups(
 
 def test_after_a_crash_nothing_is_paid_again(bench: GenerationProject, llm_server: LoopbackServer) -> None:
     bench.embedder.fail = RuntimeError("out of memory")
-    with pytest.raises(RuntimeError, match="out of memory"):
+    with pytest.raises(EmbedderError, match="out of memory"):
         bench.generate()
     paid = llm_server.count
     assert not stored(bench)

@@ -82,6 +82,7 @@ def test_the_ledger_sums_by_day_model_and_template(tmp_path: Path) -> None:
             "completion_tokens": 5,
             "cost_usd": 0.001,
             "calls_of_unknown_cost": 0,
+            "texts": 0,
         }
         assert (second.calls, second.entities, second.cost_usd, second.calls_of_unknown_cost) == (2, 3, None, 2)
         assert [line.group for line in journal.costs("template")] == ["t@1"]
