@@ -103,6 +103,17 @@ class Backbone(ABC):
         del data
         return None
 
+    def ignores_seed(self, data: TrainingData) -> bool:
+        """Return whether :meth:`fit` has the same result for every seed, with a fuser that ignores it as well.
+
+        Such a model is trained once for all seeds of an ablation.
+
+        Args:
+            data: Training data.
+        """
+        del data
+        return False
+
     def memory(self, data: TrainingData) -> int | None:
         """Estimate the peak memory of :meth:`fit` beside its data, in bytes; None if unknown.
 

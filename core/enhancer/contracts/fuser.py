@@ -309,6 +309,8 @@ class Fuser(ABC):
     built :class:`Fusion` overrides."""
     uses_semantics: ClassVar[bool] = True
     """Whether it uses semantic vectors. If False, none have to exist."""
+    ignores_seed: ClassVar[bool] = False
+    """Whether what it builds is the same for every seed; see :meth:`enhancer.contracts.Backbone.ignores_seed`."""
     carries_semantics: ClassVar[bool] = False
     """Whether the served factors contain semantic columns."""
     plugin_name: str = ""

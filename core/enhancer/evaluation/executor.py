@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from enhancer.evaluation.measuring.views import training_data
@@ -12,7 +12,7 @@ from enhancer.evaluation.running.prepared_run import PreparedRun
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from enhancer.evaluation.running.arms import Arm
     from enhancer.evaluation.running.experiment import Experiment
@@ -42,6 +42,8 @@ class Executor:
     def run(self, requests: Sequence[RunRequest], listener: Listener = silent) -> list[ArmRun]:
         """Return the runs in the order of the requests.
 
+        A model that is the same for every seed is trained with the first alone.
+
         Args:
             requests: Runs to load or train, with distinct names.
             listener: Called with progress after every epoch and run: runs done of all requests.
@@ -50,6 +52,8 @@ class Executor:
             EvaluationError: Training diverged, or a worker ended unexpectedly.
         """
         done: dict[str, ArmRun] = {}
+        copied, ready = self._copied(requests)
+        trained = [request for request in requests if request.name not in copied]
 
         def finish(request: RunRequest, run: ArmRun) -> None:
             done[request.name] = run
@@ -64,16 +68,16 @@ class Executor:
             listener(Progress(self.stage, len(done), len(requests), epoch._asdict()))
 
         if self.workers is not None and self.workers.count > 1:
-            for request, run in self._cached(requests):
+            for request, run in self._cached(trained, ready):
                 finish(request, run)
-            rest = [request for request in requests if request.name not in done]
+            rest = [request for request in trained if request.name not in done]
             if len(rest) > 1:
                 for request, run in self.workers.run(rest, self.cache, report):
                     finish(request, run)
-        for request in requests:
+        for request in trained:
             if request.name in done:
                 continue
-            prepared = PreparedRun.of(self.experiment, request, self.cache)
+            prepared = ready.pop(request.name, None) or PreparedRun.of(self.experiment, request, self.cache)
             cached = prepared.load()
             if cached is not None:
                 finish(request, cached)
@@ -89,14 +93,36 @@ class Executor:
                     runs=len(requests),
                 )
                 finish(request, prepared.train(monitor))
+        for request in requests:
+            if request.name in copied:
+                finish(request, replace(done[copied[request.name]], seed=request.seed))
         return [done[request.name] for request in requests]
 
-    def _cached(self, requests: Sequence[RunRequest]) -> Iterator[tuple[RunRequest, ArmRun]]:
+    def _copied(self, requests: Sequence[RunRequest]) -> tuple[dict[str, str], dict[str, PreparedRun]]:
+        """Return the names of runs that equal an earlier one, with that one's name; and what was prepared to know."""
+        first: dict[str, RunRequest] = {}
+        ready: dict[str, PreparedRun] = {}
+        copied = {}
+        for request in requests:
+            if not request.tested or request.arm.semantic:
+                continue
+            earlier = first.setdefault(request.arm.name, request)
+            if earlier is request or (earlier.arm, earlier.ridges) != (request.arm, request.ridges):
+                continue
+            if earlier.name not in ready:
+                ready[earlier.name] = PreparedRun.of(self.experiment, earlier, self.cache)
+            if ready[earlier.name].ignores_seed:
+                copied[request.name] = earlier.name
+        return copied, ready
+
+    def _cached(
+        self, requests: Sequence[RunRequest], ready: Mapping[str, PreparedRun]
+    ) -> Iterator[tuple[RunRequest, ArmRun]]:
         """Yield the requests whose runs are in the cache, so that no worker is started for them."""
         if self.cache is None:
             return
         for request in requests:
-            run = PreparedRun.of(self.experiment, request, self.cache).load()
+            run = (ready.get(request.name) or PreparedRun.of(self.experiment, request, self.cache)).load()
             if run is not None:
                 yield request, run
 

@@ -19,6 +19,7 @@ class PlainFuser(Fuser):
     """Fuser that adds nothing to a backbone."""
 
     uses_semantics = False
+    ignores_seed = True
 
     def __init__(self, options: Any = None, context: Context | None = None) -> None:
         super().__init__(options or Options(), context or Context())

@@ -14,7 +14,7 @@ from pydantic import Field
 from enhancer.contracts import Backbone, Factors, Fitted, Options
 from enhancer.errors import DivergenceError
 from enhancer_plugins.training.closed_form import Attempts, climb, finish
-from enhancer_plugins.training.interactions import interaction_counts
+from enhancer_plugins.training.interactions import interaction_counts, trained
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +73,10 @@ class EASE(Backbone):
             self.accepts = frozenset({"served"})
         elif options.scores == "full":
             self.memory_hint = f"set [backbone] scores = 'low-rank', {self.memory_hint}"
+
+    def ignores_seed(self, data: TrainingData) -> bool:
+        """Return whether nothing is drawn: in the low-rank form, entities that training has not seen are."""
+        return self._full(data) or all(seen.all() for seen in trained(data))
 
     def memory(self, data: TrainingData) -> int:
         """Estimate the peak memory of :meth:`fit`, in bytes."""

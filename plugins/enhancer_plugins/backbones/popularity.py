@@ -42,6 +42,11 @@ class Popularity(Backbone):
     candidates: ClassVar[tuple[Mapping[str, object], ...]] = ({},)
     reference: ClassVar[Mapping[str, Sequence[object]] | None] = {}
 
+    def ignores_seed(self, data: TrainingData) -> bool:
+        """Return True: items and users that training has not seen are not placed at random either."""
+        del data
+        return True
+
     def memory(self, data: TrainingData) -> int:
         """Estimate the peak memory of :meth:`fit`, in bytes."""
         return 24 * len(data.users) + 24 * (data.n_users + data.n_items)

@@ -20,6 +20,7 @@ class NoFusion(Fuser):
     options_class = NoFusionOptions
     options: NoFusionOptions
     uses_semantics = False
+    ignores_seed = True
 
     def build(self, data: TrainingData, dim: int, *, seed: int, device: str) -> Fusion:
         """Return a fusion that overrides nothing."""

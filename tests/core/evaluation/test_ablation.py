@@ -271,3 +271,45 @@ def test_the_spread_of_samples_reaches_training_and_is_shuffled_with_the_vectors
     assert experiment.data(Arm("c", "none", semantic=False), 0, labelled=False).item_spread is None
     with pytest.raises(DataError, match="item_spread has shape"):
         dataclasses.replace(plain, item_spread=np.zeros((3, 1), np.float32)).check()
+
+
+def test_a_model_that_is_the_same_for_every_seed_is_trained_once(world, toys):
+    split, vectors = world
+    fitted, told = [], []
+
+    class Same(toys["SVD"]):
+        def ignores_seed(self, data):
+            assert data.item_vectors is None
+            return True
+
+        def fit(self, data, fuser, *, seed, monitor):
+            fitted.append((type(fuser).__name__, seed))
+            return super().fit(data, fuser, seed=0, monitor=monitor)
+
+    class Plain(toys["Nothing"]):
+        ignores_seed = True
+
+    def ablated(backbone):
+        fitted.clear()
+        told.clear()
+        return toys["run_split"](
+            split,
+            lambda inputs: (None, vectors),
+            lambda arm: backbone(),
+            lambda arm: Plain() if arm.fuser == "none" else toys["make_fuser"](arm),
+            arms=[Arm("none", "none", semantic=False), Arm("beside", "beside"), Arm("placebo", "beside", shuffle=True)],
+            seeds=(3, 5, 7),
+            metrics=["ndcg@10"],
+            pool=toys["pooling"](split),
+            on_run=lambda arm, run: told.append((arm.name, run.seed)),
+        )
+
+    once = ablated(Same)
+    assert sorted(fitted) == sorted([("Plain", 3), *[("Beside", seed) for seed in (3, 3, 5, 5, 7, 7)]])
+    assert sorted(told) == sorted((arm, seed) for arm in ("none", "beside", "placebo") for seed in (3, 5, 7))
+    assert [run.seed for run in once.runs if run.arm == "none"] == [3, 5, 7]
+    each = ablated(type("Each", (Same,), {"ignores_seed": lambda self, data: False}))
+    assert len(fitted) == 9
+    assert once.to_json()["arms"] == each.to_json()["arms"]
+    assert once.to_json()["comparisons"] == each.to_json()["comparisons"]
+    assert once.to_json()["strata"] == each.to_json()["strata"]

@@ -51,6 +51,14 @@ class PreparedRun:
             experiment=experiment, request=request, data=data, backbone=backbone, fuser=fuser, cache=cache, key=key
         )
 
+    @property
+    def ignores_seed(self) -> bool:
+        """Whether the result is that of any other seed.
+
+        It is not with vectors: they may be shuffled by the seed, and validation draws items by it.
+        """
+        return not self.request.arm.semantic and self.fuser.ignores_seed and self.backbone.ignores_seed(self.data)
+
     def load(self) -> ArmRun | None:
         """Return the run from the cache, or None if it has not been finished before, or without the groups of items.
 
