@@ -36,7 +36,7 @@ class Model2VecOptions(Options):
 class Model2Vec(Embedder):
     """Static embeddings (Tulkens & van Dongen 2024, "Model2Vec"): a text is the mean of the vectors of its tokens.
 
-    A table is all that is computed with: tens of thousands of texts a second on one core. The order of words does not
+    A table is all that is computed with: thousands of texts a second on one core. The order of words does not
     count. A text without a known token has no vector.
     """
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FILE = "enhancer.toml"
 _MODELS = {"litellm": "openai/gpt-4o-mini", "openai": "gpt-4o-mini"}
+_DTYPE = 'dtype = "mixed"                 # fast products of matrices; or "float32"'
 _EMBEDDERS = {"minilm": None, "sentence-transformers": "BAAI/bge-small-en-v1.5", "bge": "BAAI/bge-small-en-v1.5"}
 
 
@@ -194,6 +195,7 @@ def render(found: Guess, choice: Choice, folder: Path) -> str:
         "[embedder]",
         f"use = {_quote(choice.embedder)}",
         *([f"model = {_quote(name)}"] if (name := _EMBEDDERS.get(choice.embedder)) else []),
+        *([_DTYPE] if choice.embedder in _EMBEDDERS else []),
         '# input = ["profile", "text"]   # vectors side by side; by default the profile, with aspects "*"',
         "",
         "[store]",
