@@ -338,8 +338,9 @@ def test_the_reference_has_every_bundled_plugin_and_its_options(generated):
     for line in manager.listing():
         if line.kind not in KINDS:
             continue
-        assert f"### `{line.name}`" in page
-        section = page.split(f"### `{line.name}`")[1].split("\n##")[0]
+        of_kind = page.split(f"\n## {BUILD.TITLES.get(line.kind, f'{line.kind.capitalize()}s')}\n")[1].split("\n## ")[0]
+        assert f"### `{line.name}`" in of_kind
+        section = of_kind.split(f"### `{line.name}`")[1].split("\n##")[0]
         for option in manager.get(line.kind, line.name, complete=False).options_class.model_fields:
             assert f"| `{option}` |" in section, (line.name, option)
 

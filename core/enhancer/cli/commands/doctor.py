@@ -268,13 +268,15 @@ def _llm(parts: ProjectParts) -> SetupCheck:
 
 
 def _embedder(parts: ProjectParts) -> SetupCheck:
-    _ = parts.embedder  # creates it, or raises
+    from enhancer.harness.embedding.connections import check_embedder
+
     chosen = parts.settings.embedder
+    check_embedder(parts.embedder, chosen, parts.settings.llm.max_cost)
     settings = parts.settings
     stored = dict.fromkeys(settings.item_inputs(settings.joined_inputs(None)))  # raw text may stand for profiles
     *others, last = stored
     named = f"{', '.join(others)} and {last}" if others else last
-    shown = f"{chosen.use}, input {named}"
+    shown = f"{chosen.use}, input {named}{_embedding_price(parts)}"
     try:
         found = [f"{one.kind}s, {one.name}: {one.words}" for one in _long_texts(parts) if one.longer]
     finally:
@@ -293,6 +295,19 @@ def _long_texts(parts: ProjectParts) -> Iterator[LongTexts]:
     stored = target.exists(options, parts.context)  # a check must not create it
     with contextlib.suppress(Exception):  # other checks report what is wrong with tables and store
         yield from long_texts(parts, stored=stored, draw=False)
+
+
+def _embedding_price(parts: ProjectParts) -> str:
+    """Return where a remote embedder is and what it charges; nothing for another one."""
+    from enhancer.contracts import RemoteEmbedder
+    from enhancer.harness.embedding.connections import embedding_price
+
+    embedder = parts.embedder
+    if not isinstance(embedder, RemoteEmbedder):
+        return ""
+    price = embedding_price(embedder, parts.settings.embedder)
+    known = "the price is not known" if price is None else f"${price:g} per million tokens"
+    return f"; {embedder.model} at {embedder.endpoint}: {known}"
 
 
 def _store(parts: ProjectParts) -> SetupCheck:
