@@ -29,7 +29,7 @@ def plan(result: Mapping[str, Any]) -> str:
             *_unless_zero(result),
             ("calls", count(result["requests"])),
             ("prompt tokens", f"{count(result['prompt_tokens'])} (estimated)"),
-            ("completion tokens", f"{count(result['completion_tokens'])} (estimated)"),
+            ("completion tokens", f"{count(result['completion_tokens'])} (estimated{_thought(result)})"),
             *_embedding(result, " (estimated)"),
             ("cost", cost),
         ]
@@ -40,14 +40,14 @@ def question_plan(result: Mapping[str, Any]) -> str:
     """Render how many questions would be asked and their estimated cost."""
     cost = dollars(result["cost_usd"])
     if result["cost_usd"] is None:
-        cost += " (the price of this model is not known; set input and output in [llm.price])"
+        cost += " (the price of this model is not known: set input and output in [llm.price], or price = 'free')"
     return pairs(
         [
             ("questions", count(result["entities"])),
             ("answered before", count(result["cached"])),
             ("calls", count(result["requests"])),
             ("prompt tokens", f"{count(result['prompt_tokens'])} (estimated)"),
-            ("completion tokens", f"{count(result['completion_tokens'])} (estimated)"),
+            ("completion tokens", f"{count(result['completion_tokens'])} (estimated{_thought(result)})"),
             ("cost", cost),
         ]
     )
@@ -78,7 +78,7 @@ def _price_to_set(result: Mapping[str, Any]) -> str:
     """Name the key of the price that is not known."""
     if result.get("embedding_requests") and result["embedding_cost_usd"] is None:
         return 'set [embedder] price, or price = "free"'
-    return "set input and output in [llm.price]"
+    return 'set input and output in [llm.price], or [llm] price = "free"'
 
 
 def _embedding(result: Mapping[str, Any], how: str = "") -> list[tuple[str, str]]:
@@ -102,6 +102,11 @@ def _calls(result: Mapping[str, Any]) -> str:
 def _notes(result: Mapping[str, Any], label: str) -> list[tuple[str, str]]:
     """Return the number of notes, if entities have several."""
     return [(label, count(result["notes"]))] if "notes" in result else []
+
+
+def _thought(result: Mapping[str, Any]) -> str:
+    """Return how many of the completion tokens go into thought, if any do."""
+    return f", {count(result['thought_tokens'])} of them thought" if result.get("thought_tokens") else ""
 
 
 def _unless_zero(result: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from enhancer.config.inputs import all_texts, stored_inputs, texts_of
 from enhancer.contracts.embedder import RemoteEmbedder
-from enhancer.errors import PluginError
 from enhancer.features.generating.condensing import with_written_notes
 from enhancer.features.generating.connections import (
     connect_batches,
     connect_llm,
     discounted,
-    model_price,
+    known_price,
     require_batches,
     run_budget,
 )
@@ -30,6 +29,7 @@ from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.lengths import with_one_length
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.batches.submission import BATCH_FOLDER
+from enhancer.harness.calls.thought_room import model_thinks
 from enhancer.harness.embedding.connections import check_embedder, connect_texts, encoder, unlimited
 from enhancer.harness.embedding.estimate import embedding_estimate
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
@@ -135,11 +135,8 @@ class Pipeline:
         provider = self._planner()
         if batch and provider is not None:
             require_batches(provider, llm, self._batch_providers)
+        price = known_price(provider, llm)
         specs = self._specs(provider)
-        try:
-            price = model_price(provider, llm) if provider is not None else None
-        except PluginError:  # the price list is part of a library that is not installed
-            price = None
         if price is not None and batch:
             price = discounted(price, llm)
         with contextlib.ExitStack() as stack:
@@ -155,6 +152,7 @@ class Pipeline:
                 journal,
                 llm,
                 price=price,
+                thinks=None if provider is None else model_thinks(provider, llm),
                 retry_quarantined=retry_quarantined,
                 limit=limit,
                 embedder=fingerprint,
@@ -410,6 +408,7 @@ class Pipeline:
             ConfigError: ``max_cost`` is set, and a price is unknown.
         """
         llm = self._settings.llm
+        known_price(provider, llm)
         check_embedder(embedder, self._settings.embedder, llm.max_cost)
         return run_budget(provider, llm) if isinstance(embedder, RemoteEmbedder) else None
 

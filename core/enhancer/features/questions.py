@@ -12,13 +12,16 @@ from enhancer.features.generating.connections import connect_caller, model_price
 from enhancer.features.generating.reports import Plan
 from enhancer.features.generating.run_in_thread import run_in_thread
 from enhancer.harness.calls.cache_key import KeyMaker
+from enhancer.harness.calls.thought_room import model_thinks, typical_thought
 from enhancer.harness.calls.token_estimate import (
     MIN_OBSERVED_CALLS,
     TOKENS_PER_MESSAGE,
+    ExpectedAnswer,
     estimate_tokens,
+    expected_answer,
     token_ratio,
 )
-from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
+from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal, ObservedUsage
 from enhancer.harness.questions.questioner import Outcome, Questioner, unanswered
 from enhancer.progress import Progress, silent
 
@@ -64,18 +67,22 @@ class Questions:
         outcome = Outcome()
         with self._journal() as journal:
             states = unanswered(self._by_hash(questions), journal, outcome)
-            prompt_tokens = completion_tokens = 0.0
+            prompt_tokens = completion_tokens = thought_tokens = 0.0
+            planner = self._make_planner() if states else None
             for form in dict.fromkeys(state.question.form for state in states):
                 texts = [state.question.text for state in states if state.question.form is form]
-                ratio, answer = self._observed(journal, form)
+                assert planner is not None
+                ratio, answer = self._observed(journal, form, thinks=model_thinks(planner, self._llm))
                 fixed = estimate_tokens(form.system) + 2 * TOKENS_PER_MESSAGE
                 prompt_tokens += ratio * (sum(map(estimate_tokens, texts)) + fixed * len(texts))
-                completion_tokens += answer * len(texts)
+                completion, thought = answer.total(len(texts), len(texts))
+                completion_tokens += completion
+                thought_tokens += thought
         tokens = round(prompt_tokens), round(completion_tokens)
         price = None
-        if states:
+        if planner is not None:
             try:
-                price = model_price(self._make_planner(), self._llm)
+                price = model_price(planner, self._llm)
             except PluginError:  # the price list is part of a library that is not installed
                 price = None
         return Plan(
@@ -86,6 +93,7 @@ class Questions:
             requests=len(states),
             prompt_tokens=tokens[0],
             completion_tokens=tokens[1],
+            thought_tokens=round(thought_tokens),
             cost_usd=0.0 if not states else None if price is None else price.cost(*tokens),
         )
 
@@ -163,14 +171,17 @@ class Questions:
             found.setdefault(keys[question.form].of(question.text), []).append(question)
         return found
 
-    def _observed(self, journal: Journal | None, form: Form) -> tuple[float, float]:
-        """Return tokens per estimated token, and completion tokens of an answer, from earlier calls if there are."""
-        if journal is None:
-            return 1.0, form.answer_tokens
-        own = journal.observed_usage(self._llm.model, form.version)
-        enough = own.calls >= MIN_OBSERVED_CALLS
-        ratio = token_ratio(own if enough else journal.observed_usage(self._llm.model))
-        return ratio, own.completion_tokens / own.entities if enough and own.entities else form.answer_tokens
+    def _observed(self, journal: Journal | None, form: Form, *, thinks: bool | None) -> tuple[float, ExpectedAnswer]:
+        """Return tokens per estimated token, and what an answer takes, from earlier calls if there are."""
+        own = overall = ObservedUsage(0, 0, 0, 0, 0)
+        if journal is not None:
+            own, overall = (
+                journal.observed_usage(self._llm.model, form.version),
+                journal.observed_usage(self._llm.model),
+            )
+        ratio = token_ratio(own if own.calls >= MIN_OBSERVED_CALLS else overall)
+        thought = typical_thought(self._llm.reasoning_effort) if thinks else 0.0
+        return ratio, expected_answer(own, overall, typical=form.answer_tokens, thought=thought)
 
 
 def _release(journal: Journal, outcome: Outcome) -> None:

@@ -257,12 +257,17 @@ def _unless_nothing_is_asked(check: SetupCheck, parts: ProjectParts) -> SetupChe
 
 
 def _llm(parts: ProjectParts) -> SetupCheck:
+    from enhancer.features.generating.connections import check_price, model_price
+
     llm, provider = parts.settings.llm, parts.provider()
     provider.check(llm.model)
-    price = llm.price or provider.price(llm.model)
+    price = model_price(provider, llm)
+    check_price(price, llm)
     if price is None:
-        mend = "set input and output in [llm.price]; max_cost requires a known price"
+        mend = "set input and output in [llm.price], or price = 'free'; max_cost requires a known price"
         return SetupCheck("llm", "warn", f"{llm.use}, {provider.describe(llm.model)}: the price is not known", mend)
+    if not (price.input or price.output):
+        return SetupCheck("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: calls cost nothing")
     cost = f"${price.input:g} per million input tokens, ${price.output:g} per million output tokens"
     return SetupCheck("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.contracts.batch import OffersBatches
 from enhancer.contracts.llm import Price
-from enhancer.errors import ConfigError
+from enhancer.errors import ConfigError, PluginError
 from enhancer.harness.batches.collection import Collector
 from enhancer.harness.batches.submission import Submitter
 from enhancer.harness.calls.budget import Budget
@@ -209,11 +209,26 @@ def discounted(price: Price, llm: LLMConfig) -> Price:
     return Price(price.input * share, price.output * share, cached)
 
 
-def check_price(provider: LLMProvider, llm: LLMConfig) -> None:
+def check_price(price: Price | None, llm: LLMConfig) -> None:
     """Refuse a cost limit that cannot be kept, before anything is read, embedded or asked.
 
     Raises:
         ConfigError: ``max_cost`` is set and the price is unknown.
     """
-    if llm.max_cost is not None:
-        Budget(llm.max_cost, model_price(provider, llm), model=llm.model)
+    Budget(llm.max_cost, price, model=llm.model)
+
+
+def known_price(provider: LLMProvider | None, llm: LLMConfig) -> Price | None:
+    """Return the price of the model; None if it is unknown, or if nothing is asked.
+
+    Raises:
+        ConfigError: ``max_cost`` is set and the price is unknown.
+    """
+    if provider is None:
+        return None
+    try:
+        price = model_price(provider, llm)
+    except PluginError:  # the price list is part of a library that is not installed
+        price = None
+    check_price(price, llm)
+    return price

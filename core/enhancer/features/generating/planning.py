@@ -11,13 +11,14 @@ from enhancer.features.generating.reports import Plan
 from enhancer.features.storing.records import embedding_text
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.calls.entity_request import call_version
+from enhancer.harness.calls.thought_room import typical_thought
 from enhancer.harness.calls.token_estimate import (
     MIN_OBSERVED_CALLS,
     TOKENS_PER_MESSAGE,
     TYPICAL_ANSWER,
     TYPICAL_NOTE,
     estimate_tokens,
-    expected_completion_tokens,
+    expected_answer,
     token_ratio,
 )
 from enhancer.prompts import contains_instructions
@@ -104,6 +105,7 @@ def make_plan(
     llm: LLMConfig,
     *,
     price: Price | None,
+    thinks: bool | None = None,
     retry_quarantined: bool,
     limit: int | None = None,
     embedder: str | None = None,
@@ -118,6 +120,7 @@ def make_plan(
         journal: Paid answers; None if there is no journal yet.
         llm: Configuration of the model.
         price: Its price; None if unknown.
+        thinks: Whether it thinks before it answers; None if unknown.
         retry_quarantined: Whether entities in quarantine are asked about again.
         limit: Largest number of entities to ask about; None without one.
         embedder: Fingerprint of the embedder, to count vectors of another one; None to compare contents only.
@@ -127,7 +130,7 @@ def make_plan(
     entities = to_generate = quarantined = without_text = to_embed = requests = pending = notes = review_notes = 0
     left = 0
     room = float("inf") if limit is None else limit
-    prompt_tokens = completion_tokens = 0.0
+    prompt_tokens = completion_tokens = thought_tokens = 0.0
     for spec in specs:
         sums, condensing = _Sums(llm.items_per_request), _Sums(1)
         for found in survey(spec, store, embedder):
@@ -162,12 +165,13 @@ def make_plan(
                         review_notes += condensing.add([note], alone=True)
                 room -= bool(sums.add(state.asked))
         for part, request in ((one, request) for one in (condensing, sums) for request in one.entities):
-            calls, (prompt, completion) = part.calls(request), _tokens(part, request, journal, llm)
-            requests += calls
+            requests += part.calls(request)
+            prompt, completion, thought = _tokens(part, request, journal, llm, thinks)
             prompt_tokens += prompt
             completion_tokens += completion
+            thought_tokens += thought
             if embedding is not None and part is sums:
-                embedding.add_notes(sums.entities[request] * len(request.names), completion)
+                embedding.add_notes(sums.entities[request] * len(request.names), completion - thought)
     tokens = round(prompt_tokens), round(completion_tokens)
     cost = 0.0 if not requests else None if price is None else price.cost(*tokens)
     return Plan(
@@ -178,6 +182,7 @@ def make_plan(
         requests=requests,
         prompt_tokens=tokens[0],
         completion_tokens=tokens[1],
+        thought_tokens=round(thought_tokens),
         cost_usd=cost,
         to_embed=to_embed,
         without_text=without_text,
@@ -197,23 +202,25 @@ def _known_texts(found: SurveyChunk, store: FeatureStore) -> Iterator[str]:
                 yield embedding_text(record.profile, record.tags)
 
 
-def _tokens(sums: _Sums, request: _Request, journal: Journal | None, llm: LLMConfig) -> tuple[float, float]:
-    """Return the expected prompt and completion tokens of all calls of one form."""
+def _tokens(
+    sums: _Sums, request: _Request, journal: Journal | None, llm: LLMConfig, thinks: bool | None
+) -> tuple[float, float, float]:
+    """Return the expected prompt and completion tokens of all calls of one form, and the part of these for thought."""
     from enhancer.harness.journal.journal import ObservedUsage
 
     entities = sums.entities[request]
     text = request.note.template.request(*request.names, knowledge=request.note.knowledge)
     system = estimate_tokens(text.group_system if request.grouped else text.system) + 2 * TOKENS_PER_MESSAGE
     prompt = sums.tokens[request] + system * sums.calls(request) + (_ENTRY * entities if request.grouped else 0)
+    own = overall = ObservedUsage(0, 0, 0, 0, 0)
+    if journal is not None:
+        own, overall = journal.observed_usage(llm.model, request.version), journal.observed_usage(llm.model)
+    # The error of the estimate differs between templates, so calls with this template are preferred.
+    ratio = token_ratio(own if own.calls >= MIN_OBSERVED_CALLS else overall)
     typical = TYPICAL_NOTE if request.note.template.aspects else TYPICAL_ANSWER
-    if journal is None:
-        ratio, answer = 1.0, expected_completion_tokens(ObservedUsage(0, 0, 0, 0, 0), typical)
-    else:
-        # The error of the estimate differs between templates, so calls with this template are preferred.
-        own = journal.observed_usage(llm.model, request.version)
-        ratio = token_ratio(own if own.calls >= MIN_OBSERVED_CALLS else journal.observed_usage(llm.model))
-        answer = expected_completion_tokens(own, typical)
-    return prompt * ratio, min(answer, llm.max_tokens) * entities * len(request.names)
+    thought = typical_thought(llm.reasoning_effort) if thinks else 0.0
+    answer = expected_answer(own, overall, typical=min(typical, llm.max_tokens), thought=thought)
+    return prompt * ratio, *answer.total(entities * len(request.names), sums.calls(request))
 
 
 class _State:

@@ -37,9 +37,11 @@ class Plan:
     prompt_tokens: int
     """Estimated prompt tokens, corrected by earlier calls of the model."""
     completion_tokens: int
-    """Estimated completion tokens."""
+    """Estimated completion tokens, with those of thought."""
     cost_usd: float | None
     """Estimated cost, that of a remote embedder too; None if a price is unknown."""
+    thought_tokens: int = 0
+    """Part of the completion tokens that goes into thought, as far as it is known."""
     to_embed: int = 0
     """Records to embed; if no embedder was compared, only those with new content."""
     without_text: int = 0
@@ -183,10 +185,8 @@ def _sum(one: N | None, other: N | None) -> N | None:
 
 
 def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
-    counts = ("without_text", "pending", "failed_requests", "truncated")
+    counts = ("without_text", "pending", "failed_requests", "truncated", "left", "thought_tokens")
     some = {name: value for name in counts if (value := getattr(result, name, 0))}
-    if isinstance(result, Plan) and result.left:
-        some["left"] = result.left
     for name in ("notes", "review_notes"):
         if (value := getattr(result, name)) is not None:
             some[name] = value

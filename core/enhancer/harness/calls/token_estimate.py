@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -27,6 +27,8 @@ TYPICAL_NOTE = 50.0
 """Completion tokens of a note of one sentence or two, one of several in an answer."""
 MIN_OBSERVED_CALLS = 20
 """Minimum number of calls in the ledger from which ratios are computed."""
+_MIN_THOUGHTS = 5
+"""Minimum number of calls in the ledger that show how much a model thinks."""
 _WORD_LENGTH = 9
 """Length up to which a word is usually one token."""
 
@@ -120,8 +122,36 @@ def token_ratio(observed: ObservedUsage) -> float:
     return min(max(observed.prompt_tokens / observed.estimated_prompt_tokens, 0.1), 10.0)
 
 
-def expected_completion_tokens(observed: ObservedUsage, typical: float = TYPICAL_ANSWER) -> float:
-    """Return the completion tokens per note: the observed mean, or a typical value until there are enough calls."""
-    if observed.calls < MIN_OBSERVED_CALLS or not observed.entities:
-        return typical
-    return observed.completion_tokens / observed.entities
+class ExpectedAnswer(NamedTuple):
+    """Completion tokens that calls are expected to take."""
+
+    per_note: float
+    """Tokens of the answer for each note."""
+    thought: float
+    """Tokens of thought for each call."""
+
+    def total(self, notes: int, calls: int) -> tuple[float, float]:
+        """Return the completion tokens of some calls, and the part of them that is thought."""
+        thought = self.thought * calls
+        return self.per_note * notes + thought, thought
+
+
+def expected_answer(
+    own: ObservedUsage, overall: ObservedUsage, *, typical: float = TYPICAL_ANSWER, thought: float = 0.0
+) -> ExpectedAnswer:
+    """Return what answers take: the observed means, or typical values until there are enough calls.
+
+    Args:
+        own: Earlier calls of the same kind.
+        overall: All earlier calls of the model, which show what it thinks before there are enough of the same kind.
+        typical: Typical tokens of a note, which hold no thought.
+        thought: Typical tokens of thought of a call.
+    """
+    if own.calls >= MIN_OBSERVED_CALLS and own.entities:
+        return ExpectedAnswer((own.completion_tokens - own.reasoning_tokens) / own.entities, _thought(own))
+    seen = next((one for one in (own, overall) if one.calls >= _MIN_THOUGHTS), None)
+    return ExpectedAnswer(typical, thought if seen is None else _thought(seen))
+
+
+def _thought(observed: ObservedUsage) -> float:
+    return observed.reasoning_tokens / observed.calls

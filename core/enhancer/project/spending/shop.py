@@ -11,6 +11,7 @@ from enhancer.errors import ConfigError
 from enhancer.features import Pipeline
 from enhancer.features.generating.connections import model_price
 from enhancer.features.reading.table import input_vectors
+from enhancer.harness.calls.thought_room import ThoughtRoom
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 
 if TYPE_CHECKING:
@@ -102,16 +103,19 @@ class Shop:
         if not plan.requests:
             return UnitCost(0.0, 0.0)
         settings = self._parts.settings
-        llm, price = settings.llm, model_price(self._parts.provider(complete=False), settings.llm)
+        llm, provider = settings.llm, self._parts.provider(complete=False)
+        price = model_price(provider, llm)
         if plan.cost_usd is None or price is None:
             raise ConfigError(
                 f"a budget needs a price, and that of model {llm.model!r} is unknown",
                 hint="set [llm.price] input and output in USD per million tokens",
             )
         # A text may be as long as is allowed, a token for each character, and an answer that was cut off is asked for
-        # again with twice the tokens.
+        # again with four times the tokens, beside the room for thought.
         prompt = plan.prompt_tokens / plan.requests + llm.items_per_request * settings.data.max_text
-        answer = 2 * llm.max_tokens * llm.items_per_request * len(aspects) * settings.prompts.item.samples
+        answer = 4 * llm.max_tokens * llm.items_per_request * len(aspects) * settings.prompts.item.samples
+        observed = self._journal(lambda journal: journal.observed_usage(llm.model), None)
+        answer += ThoughtRoom.of(provider, llm, observed).tokens()
         return UnitCost(plan.cost_usd / len(some), price.cost(math.ceil(prompt), answer))
 
     # -- buying -----------------------------------------------------------------------------------------------------
