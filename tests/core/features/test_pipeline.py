@@ -221,10 +221,14 @@ def test_a_cap_without_a_price_is_refused_before_the_first_call(
     bench: GenerationProject, llm_server: LoopbackServer
 ) -> None:
     bench.llm["max_cost"] = 1.0
-    with pytest.raises(ConfigError, match=r"\[llm.price\]"):
-        bench.generate()
-    assert llm_server.count == 0
-    assert bench.plan().cost_usd is None
+    bench.inputs = ["profile", "text"]
+    for attempt in (bench.generate, bench.plan):
+        with pytest.raises(ConfigError, match=r"\[llm.price\]"):
+            attempt()
+    assert (llm_server.count, bench.embedder.texts) == (0, [])
+    bench.llm["price"] = "free"
+    assert bench.plan().cost_usd == 0.0
+    assert bench.generate().cost_usd == 0.0
 
 
 def test_the_cap_is_never_passed_and_what_was_paid_is_kept(
