@@ -105,8 +105,9 @@ class Kernel:
     array([[1.   , 0.135]], dtype=float32)
     """
 
-    landmarks: NDArray[np.float32]
-    """float32 ``[outputs, inputs]``: centred, and of unit length in each view, or zero there."""
+    landmarks: NDArray[np.float32] | NDArray[np.float16]
+    """float32, or float16 to take half of the room, ``[outputs, inputs]``: centred, and of unit length in each view, or
+    zero there."""
     centre: NDArray[np.float32]
     """float32 ``[inputs]``: mean of each column."""
     edges: tuple[int, ...]
@@ -133,7 +134,7 @@ class Kernel:
             if weight == 0:
                 continue
             rows = centred_units(x[:, start:stop], self.centre[start:stop])
-            marks = self.landmarks[:, start:stop]
+            marks = self.landmarks[:, start:stop].astype(np.float32, copy=False)
             similar = rows @ marks.T
             similar -= np.float32(1)
             similar *= np.float32(1 / self.width)
@@ -205,16 +206,16 @@ class Placement:
             hidden = np.concatenate([hidden, columns], axis=1)
         return np.ascontiguousarray(hidden, dtype=np.float32)
 
-    def to_tensors(self, prefix: str) -> tuple[dict[str, NDArray[np.float32]], dict[str, object]]:
+    def to_tensors(self, prefix: str) -> tuple[dict[str, NDArray[Any]], dict[str, object]]:
         """Return arrays by name, for safetensors, and a description that can be written as JSON."""
-        tensors: dict[str, NDArray[np.float32]] = {}
+        tensors: dict[str, NDArray[Any]] = {}
         kinds: list[object] = []
         for number, layer in enumerate(self.layers):
             if isinstance(layer, Dense):
                 kinds.append(_put(tensors, f"{prefix}.{number}", layer))
                 continue
             if isinstance(layer, Kernel):
-                tensors[f"{prefix}.{number}.landmarks"] = np.ascontiguousarray(layer.landmarks, np.float32)
+                tensors[f"{prefix}.{number}.landmarks"] = np.ascontiguousarray(layer.landmarks)
                 tensors[f"{prefix}.{number}.centre"] = np.ascontiguousarray(layer.centre, np.float32)
                 own = {"edges": list(layer.edges), "weights": list(layer.weights), "width": layer.width}
                 kinds.append({"kernel": own})
@@ -230,7 +231,7 @@ class Placement:
 
     @classmethod
     def from_tensors(
-        cls, prefix: str, tensors: Mapping[str, NDArray[np.float32]], description: Mapping[str, object]
+        cls, prefix: str, tensors: Mapping[str, NDArray[Any]], description: Mapping[str, object]
     ) -> Placement:
         """Build a placement from the result of :meth:`to_tensors`.
 
@@ -245,13 +246,13 @@ class Placement:
         return cls(layers, None if norm is None else float(norm), tuple(float(number) for number in tail))
 
 
-def _put(tensors: dict[str, NDArray[np.float32]], place: str, layer: Dense) -> Activation:
+def _put(tensors: dict[str, NDArray[Any]], place: str, layer: Dense) -> Activation:
     tensors[f"{place}.weight"] = np.ascontiguousarray(layer.weight, dtype=np.float32)
     tensors[f"{place}.bias"] = np.ascontiguousarray(layer.bias, dtype=np.float32)
     return layer.activation
 
 
-def _take(tensors: Mapping[str, NDArray[np.float32]], place: str, kind: object) -> Layer:
+def _take(tensors: Mapping[str, NDArray[Any]], place: str, kind: object) -> Layer:
     if isinstance(kind, dict) and "kernel" in kind:
         return _kernel(tensors[f"{place}.landmarks"], tensors[f"{place}.centre"], kind["kernel"])
     if isinstance(kind, dict):
@@ -265,13 +266,13 @@ def _take(tensors: Mapping[str, NDArray[np.float32]], place: str, kind: object) 
     return _dense(tensors, place, kind)
 
 
-def _dense(tensors: Mapping[str, NDArray[np.float32]], place: str, activation: object) -> Dense:
+def _dense(tensors: Mapping[str, NDArray[Any]], place: str, activation: object) -> Dense:
     if activation not in get_args(Activation):
         raise ValueError(f"an unknown activation: {activation!r}")
     return Dense(tensors[f"{place}.weight"], tensors[f"{place}.bias"], cast("Activation", activation))
 
 
-def _kernel(landmarks: NDArray[np.float32], centre: NDArray[np.float32], own: Mapping[str, Any]) -> Kernel:
+def _kernel(landmarks: NDArray[Any], centre: NDArray[np.float32], own: Mapping[str, Any]) -> Kernel:
     edges, weights = tuple(int(edge) for edge in own["edges"]), tuple(float(weight) for weight in own["weights"])
     wide = landmarks.shape[-1]
     ordered = all(left < right for left, right in itertools.pairwise(edges))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
-_DTYPES: Final = {"F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1"}
+_DTYPES: Final = {"F16": "<f2", "F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1"}
 _RESERVED_KEYS: Final = ("format", "enhancer", "created_at", "tensors", "placements", "shape")
 _MAX_HEADER_BYTES: Final = 100 << 20
 

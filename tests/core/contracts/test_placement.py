@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,3 +107,16 @@ def test_what_no_placement_wrote_is_refused(kind):
     tensors |= {"items.0.gate.weight": np.eye(2, dtype=np.float32), "items.0.gate.bias": np.zeros(2, np.float32)}
     with pytest.raises((ValueError, KeyError)):
         Placement.from_tensors("items", tensors, {**description, "activations": [kind]})
+
+
+def test_landmarks_may_take_half_of_the_room():
+    rng = np.random.default_rng(0)
+    whole = kernel(rng)
+    half = Placement((replace(whole, landmarks=whole.landmarks.astype(np.float16)), dense(rng, 3, 2)))
+    tensors, description = half.to_tensors("items")
+    assert tensors["items.0.landmarks"].dtype == np.float16
+    x = rng.standard_normal((20, 5)).astype(np.float32)
+    again = Placement.from_tensors("items", tensors, description)
+    np.testing.assert_array_equal(again(x), half(x))
+    assert again(x).dtype == np.float32
+    np.testing.assert_allclose(half.layers[0](x), whole(x), atol=2e-3)

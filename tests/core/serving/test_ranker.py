@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from enhancer.contracts import Dense, Factors, Placement
+from enhancer.contracts import Dense, Factors, Kernel, Placement
 from enhancer.errors import ArtifactError, DataError
 from enhancer.serving import Ranker, write_artifact
 from enhancer.serving.ids import IdTable, pack_ids
@@ -179,6 +179,16 @@ def test_new_items_are_placed_and_recommended(ranker: Ranker) -> None:
         ranker.add_items(["new-d"], np.ones((1, 4), np.float32))
     with pytest.raises(DataError, match="'new-e' is zero or not finite"):
         ranker.add_items(["new-d", "new-e"], np.array([[1, 0, 0], [0, 0, 0]], np.float32))
+
+
+def test_landmarks_in_half_precision_are_read_from_the_artifact(tmp_path: Path) -> None:
+    marks = np.eye(4, 3, dtype=np.float16)
+    kernel = Kernel(marks, np.zeros(3, np.float32), (0, 3), (1.0,), 0.5)
+    place = Placement((kernel, Dense(np.eye(4, 8, dtype=np.float32), np.zeros(8, np.float32))))
+    ranker = Ranker.load(write(tmp_path / "a", place_items=place))
+    vector = np.array([[0, 2, 0]], np.float32)
+    ranker.add_items(["new"], vector)
+    np.testing.assert_allclose(ranker.score("u1", ["new"]), [place(vector)[0] @ U[1]], rtol=1e-5)
 
 
 def test_without_a_map_new_items_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Algorithms", JMLR, eq. 2). With many entities, the combination is of similaritie
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -117,12 +118,12 @@ class KernelRegression:
         self._inner.keep_penalty()
 
     def layers(self, y: NDArray[np.floating]) -> tuple[Layer, ...]:
-        """Fit one target, float ``[n, k]``; return the layers that map inputs to it."""
+        """Fit one target, float ``[n, k]``; return the layers that map inputs to it, with landmarks in float16."""
         (last,) = self._inner.layers(y[self._rows])
         if self._basis is not None:
             assert isinstance(last, Dense)
             last = Dense((self._basis.T @ last.weight).astype(np.float32), last.bias)
-        return self._kernel, last
+        return replace(self._kernel, landmarks=self._kernel.landmarks.astype(np.float16)), last
 
     def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.floating]:
         """Predict some rows of a target ``[n, k]`` from all other rows, ``[m, k]`` of the dtype of ``y``.
