@@ -424,7 +424,7 @@ class Pipeline:
         specs = self._joint_specs()
         if not specs:
             return report
-        with encoder(embedder, self._settings.embedder, journal.vectors, budget) as texts:
+        with encoder(embedder, self._settings.embedder, journal, budget) as texts:
             done = embed_joint_texts(specs, self._store, texts, journal, listener)
         return report.with_embedded(done.embedded, done.failed, done.usage, truncated=done.truncated)
 
@@ -484,7 +484,7 @@ class Pipeline:
             store=self._store,
             journal=journal,
             embedder=embedder,
-            texts=lambda: connect_texts(embedder, config, journal.vectors, budget or unlimited()),
+            texts=lambda: connect_texts(embedder, config, journal, budget or unlimited()),
             group_size=self._settings.llm.items_per_request,
             concurrency=self._settings.llm.concurrency,
             listener=listener,

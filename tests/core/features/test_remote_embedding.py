@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +287,17 @@ def test_vectors_of_an_empty_store_are_kept(project, server):
     project.generate()
     with_another_store(project)
     assert remove_unused_vectors(project.store, max_share=0.5) == (20, 20, 0)
+
+
+def test_two_runs_at_once_pay_for_each_text_once(project, server):
+    project.prompts = {"item": {"source": "text"}}
+    project.inputs = ["text"]
+    project.rows = entities(60)
+    server.latency = 0.05
+    embedders = [OpenAI(OpenAIOptions(model="m", api_base=server.url, batch_size=4), Context()) for _ in range(2)]
+    pipelines = [project.pipeline(embedder=lambda one=one: one) for one in embedders]
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda one: one.generate(), pipelines))
+    assert sorted(server.texts) == sorted(row.text for row in project.rows)
+    assert sum(report.embedding_requests for report in reports) == len(server.bodies)
+    assert len(list(project.store.scan(kind="item", aspect="text"))) == 60

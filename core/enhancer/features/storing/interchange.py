@@ -264,10 +264,9 @@ def _texts(embedder: Embedder | None, config: EmbedderConfig | None, store: Feat
         yield None
         return
     with contextlib.ExitStack() as stack:
-        vectors = None
-        if isinstance(embedder, RemoteEmbedder):
-            vectors = stack.enter_context(Journal(store.directory)).vectors
-        yield stack.enter_context(encoder(embedder, config, vectors))
+        remote = isinstance(embedder, RemoteEmbedder)
+        journal = stack.enter_context(Journal(store.directory)) if remote else None
+        yield stack.enter_context(encoder(embedder, config, journal))
 
 
 class _Imported(NamedTuple):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from enhancer.config.schema import EmbedderConfig
     from enhancer.contracts.embedder import Embedder
     from enhancer.harness.embedding.outcomes import Encoder, Outcome
-    from enhancer.harness.journal.paid_vectors import VectorJournal
+    from enhancer.harness.journal.journal import Journal
 
 T = TypeVar("T")
 _CONCURRENCY, _TIMEOUT = 8, 60.0
@@ -69,14 +69,14 @@ def check_embedder(embedder: Embedder, config: EmbedderConfig, max_cost: float |
 
 
 def connect_texts(
-    embedder: Embedder, config: EmbedderConfig, vectors: VectorJournal | None, budget: Budget
+    embedder: Embedder, config: EmbedderConfig, journal: Journal | None, budget: Budget
 ) -> LocalTexts | RemoteTexts:
     """Return what embeds texts in an event loop.
 
     Args:
         embedder: The embedder.
         config: ``[embedder]``.
-        vectors: Journal of paid vectors; not used if nothing is charged.
+        journal: Keeps paid vectors; not used if nothing is charged.
         budget: Budget of the run.
 
     Raises:
@@ -97,7 +97,7 @@ def connect_texts(
     )
     return RemoteTexts(
         embedder,
-        None if price == 0 else vectors,
+        None if price == 0 else journal,
         gate,
         budget,
         price=price,
@@ -115,14 +115,14 @@ def unlimited() -> Budget:
 
 @contextlib.contextmanager
 def encoder(
-    embedder: Embedder, config: EmbedderConfig | None, vectors: VectorJournal | None, budget: Budget | None = None
+    embedder: Embedder, config: EmbedderConfig | None, journal: Journal | None, budget: Budget | None = None
 ) -> Iterator[Encoder]:
     """Provide what embeds texts for code without an event loop.
 
     Args:
         embedder: The embedder.
         config: ``[embedder]``; None for the defaults.
-        vectors: Journal of paid vectors.
+        journal: Keeps paid vectors.
         budget: Budget to pay from; by default one without a limit.
     """
     if config is None:
@@ -130,7 +130,7 @@ def encoder(
 
         config = Config(use=type(embedder).__name__)
     budget = unlimited() if budget is None else budget
-    texts = connect_texts(embedder, config, vectors, budget)
+    texts = connect_texts(embedder, config, journal, budget)
     if isinstance(texts, LocalTexts):
         yield texts
         return

@@ -29,7 +29,7 @@ from enhancer.harness.journal.paid_vectors import PaidVectors, vector_key
 from enhancer.harness.redact import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from enhancer.harness.calls.budget import Budget
     from enhancer.harness.calls.gate import Gate, Ticket
     from enhancer.harness.embedding.outcomes import Outcome
-    from enhancer.harness.journal.paid_vectors import VectorJournal
+    from enhancer.harness.journal.journal import Journal
 
 _MAX_ATTEMPTS = 6
 _ATTEMPTS_AT_PART = 2
@@ -46,6 +46,8 @@ _MAX_REFUSED = 10
 """Texts that the server refuses in a row, with no answer between, before the run stops."""
 _PER_CALL = 3
 """Requests under way for each that may be at the server: others wait for the journal or the store meanwhile."""
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 3.0
+"""Seconds to wait for a text that another process has sent."""
 _HINT = "vectors and profiles that were paid for are kept: run again when it answers"
 
 
@@ -57,7 +59,7 @@ class RemoteTexts:
 
     Args:
         embedder: Client of the server.
-        vectors: Journal of paid vectors; None to keep none.
+        journal: Keeps paid vectors, and claims of texts that are sent; None to keep none.
         gate: Rate limiter of every attempt.
         budget: Budget that pays for every attempt.
         price: USD per million tokens; None if unknown.
@@ -80,7 +82,7 @@ class RemoteTexts:
     def __init__(
         self,
         embedder: RemoteEmbedder,
-        vectors: VectorJournal | None,
+        journal: Journal | None,
         gate: Gate,
         budget: Budget,
         *,
@@ -92,7 +94,8 @@ class RemoteTexts:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._embedder = embedder
-        self._vectors = vectors
+        self._journal = journal
+        self._vectors = None if journal is None else journal.vectors
         self._gate = gate
         self._budget = budget
         self._price = price
@@ -132,7 +135,7 @@ class RemoteTexts:
                     mine[key] = text
                 futures[key] = known
         try:
-            await self._settle(mine)
+            await self._settle(dict(mine))
         except BaseException as error:
             for key in mine:
                 if not futures[key].done():
@@ -151,14 +154,39 @@ class RemoteTexts:
 
     async def _settle(self, texts: dict[bytes, str]) -> None:
         """Resolve the futures of these texts."""
-        if self._vectors is not None and texts:
-            loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._reader, self._vectors.get, list(texts))
-            for key, row in found.items():
-                self._in_flight[key].set_result(row)
-        else:
-            found = {}
-        batches = list(self._batches([(key, text) for key, text in texts.items() if key not in found]))
+        wait = _SHORTEST_WAIT
+        while texts:
+            ours = await self._claim(texts)
+            try:
+                # Read after the claim: a process that held it before has written its vector by now.
+                for key, row in (await self._known(texts)).items():
+                    self._in_flight[key].set_result(row)
+                    del texts[key]
+                await self._resolve_all([(key, texts.pop(key)) for key in ours if key in texts])
+            finally:
+                self._unclaim(ours)
+            if texts:  # another process is asking for these
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _claim(self, texts: Mapping[bytes, str]) -> list[bytes]:
+        """Claim texts, so that no two processes pay for one; return those that may be sent."""
+        if self._journal is None or not self._price:
+            return list(texts)
+        ours = await asyncio.wrap_future(self._journal.claim([key.hex() for key in texts]))
+        return [key for key in texts if key.hex() in ours]
+
+    def _unclaim(self, keys: Sequence[bytes]) -> None:
+        if self._journal is not None and self._price and keys:
+            self._journal.unclaim([key.hex() for key in keys])
+
+    async def _known(self, texts: Mapping[bytes, str]) -> dict[bytes, NDArray[np.float32]]:
+        if self._vectors is None:
+            return {}
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._vectors.get, list(texts))
+
+    async def _resolve_all(self, texts: Sequence[tuple[bytes, str]]) -> None:
+        batches = list(self._batches(texts))
         if len(batches) == 1:
             await self._resolve(batches[0])
             return
