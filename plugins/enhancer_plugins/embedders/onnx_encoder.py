@@ -89,7 +89,10 @@ class OnnxEncoder:
         file = folder / onnx_files(folder, name)[0]
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-            self._session: Any = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+            session = onnxruntime.SessionOptions()
+            # Threads that spin while they wait take the cores from calls in flight, and from training beside it.
+            session.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            self._session: Any = onnxruntime.InferenceSession(str(file), session, providers=["CPUExecutionProvider"])
         except Exception as error:
             reason = str(error).strip().split("\n")[0]
             raise ConfigError(f"[embedder] model {file} cannot be loaded: {reason}") from error
