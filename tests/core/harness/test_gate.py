@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from enhancer.errors import CircuitOpenError, ConnectionFailedError, ProviderError, RateLimitError, ServerError
+from enhancer.errors import (
+    CircuitOpenError,
+    ConnectionFailedError,
+    DeadlineError,
+    ProviderError,
+    RateLimitError,
+    ServerError,
+)
 from enhancer.harness import Gate
 from enhancer.harness.calls.rate_headers import duration, remaining
 from enhancer.harness.calls.retry import retrying
@@ -362,3 +369,61 @@ async def test_permanent_failures_are_not() -> None:
 async def test_a_429_spends_a_tenth_of_an_attempt() -> None:
     assert (await attempts(RateLimitError("x"), 6, 40))[0] == 41
     assert (await attempts(RateLimitError("x"), 1, 99))[0] == -10
+
+
+# -- slow servers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slots", "rows", "gone_away_are_served"),
+    [
+        *((10.0, 1, 30, served) for served in (True, False)),
+        *((10.0, 4, 100, served) for served in (True, False)),
+        *((4.0, 1, 200, served) for served in (True, False)),
+        (25.0, 1, 40, False),
+    ],
+)
+def test_the_concurrency_that_a_slow_server_bears_is_found(
+    seconds: float, slots: int, rows: int, gone_away_are_served: bool
+) -> None:
+    """With 32 in flight at first, and a deadline of a minute."""
+    deadline = 60.0
+
+    async def body(time: FakeTime) -> None:
+        gate = make(time, 32)
+        queue: list[list[float]] = [[] for _ in range(slots)]
+        requests = 0
+
+        async def call() -> bool:
+            nonlocal requests
+            ticket = await gate.enter()
+            requests += 1
+            # A server with slots, which works in order of arrival.
+            slot = min(queue, key=lambda ends: max(ends, default=0.0))
+            slot[:] = [end for end in slot if end > time.now]
+            end = max(slot, default=time.now) + seconds
+            slot.append(end)
+            if end <= time.now + deadline:
+                await time.sleep(end - time.now)
+                gate.succeeded(ticket, {})
+                return True
+            if not gone_away_are_served:
+                slot.remove(end)
+            await time.sleep(deadline)
+            gate.failed(ticket, DeadlineError("too slow"))
+            return False
+
+        attempts = []
+
+        async def row() -> None:
+            tried = 1
+            while not await call():
+                tried += 1
+            attempts.append(tried)
+
+        await asyncio.gather(*(row() for _ in range(rows)))
+        assert max(attempts) <= 6
+        assert requests < rows + 3 * 32
+        assert time.now < 2.5 * rows * seconds / slots + 32 * seconds / slots
+
+    run(body)

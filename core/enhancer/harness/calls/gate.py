@@ -85,7 +85,7 @@ class Gate:
         requests_per_minute: Limit of requests, or None.
         tokens_per_minute: Limit of tokens, or None.
         patience: Seconds without a success after which the circuit breaker may open. Pauses that the provider asked
-            for do not count.
+            for do not count, and neither does the time in which a slow server works off calls that ran out of time.
         subject: What is called, for the message of the circuit breaker.
         clock: Returns monotonic seconds.
         sleep: Waits.
@@ -260,8 +260,12 @@ class Gate:
     def _fit_deadline(self, ticket: Ticket) -> None:
         """Lower the limit to what the server answers within the time that a call has run out of."""
         self._deadline = self._clock() - ticket.started
-        bearable = max(1.0, _BEARABLE * sum(at > ticket.started for at in self._successes_at))
+        answered = sum(at > ticket.started for at in self._successes_at)
+        bearable = max(1.0, _BEARABLE * answered)
         if ticket.epoch == self._epoch and bearable < self.limit:
+            if answered:
+                # A server may serve those who have gone away before it serves anybody else.
+                self._paused_seconds += self._deadline * self.limit / answered
             self._epoch += 1
             self.limit = bearable
 
