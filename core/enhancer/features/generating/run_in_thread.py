@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import queue
 import threading
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -15,18 +13,11 @@ if TYPE_CHECKING:
     from enhancer.features.generating.reports import GenerationReport
 
 T = TypeVar("T")
-_Task = tuple["Callable[[], None]", threading.Event]
-"""What to do, and the event to set when it is done."""
 _POLL_SECONDS = 0.5
-_idle: list[queue.SimpleQueue[_Task]] = []
-"""Queues of threads that have nothing to do. They never end: pyreqwest 0.15.1, whose allocator keeps memory for each
-thread, ends the process when it is used in a new thread after one in which it was used has ended."""
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)
 
 
 def run_in_thread(make: Callable[[], Coroutine[object, object, T]], interrupt: Callable[[int], None]) -> T:
-    """Run a coroutine in an event loop in another thread, and wait for it.
+    """Run a coroutine in an event loop in a thread of its own, and wait for it.
 
     Args:
         make: Makes the coroutine; called in that thread.
@@ -54,8 +45,11 @@ def run_in_thread(make: Callable[[], Coroutine[object, object, T]], interrupt: C
             asyncio.run(main())
         except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             failure.append(error)
+        finally:
+            ended.set()
 
-    _start(work, ended)
+    thread = threading.Thread(target=work, name="enhancer-generate", daemon=True)
+    thread.start()
     while not ended.is_set():
         try:
             # Not join(), which considers the thread ended when Ctrl-C interrupts it. The time-out makes the wait
@@ -66,30 +60,12 @@ def run_in_thread(make: Callable[[], Coroutine[object, object, T]], interrupt: C
             with contextlib.suppress(RuntimeError):  # the loop has just ended
                 if loops:
                     loops[0].call_soon_threadsafe(interrupt, len(interrupts))
+    thread.join()
     if interrupts:
         raise interrupts[0]
     if failure:
         raise failure[0]
     return result[0]
-
-
-def _start(work: Callable[[], None], ended: threading.Event) -> None:
-    """Begin to work in an idle thread, or in a new one."""
-    try:
-        tasks = _idle.pop()
-    except IndexError:
-        tasks = queue.SimpleQueue()
-        threading.Thread(target=_serve, args=(tasks,), name="enhancer-generate", daemon=True).start()
-    tasks.put((work, ended))
-
-
-def _serve(tasks: queue.SimpleQueue[_Task]) -> None:
-    while True:
-        work, ended = tasks.get()
-        work()
-        del work  # it refers to the results
-        _idle.append(tasks)
-        ended.set()
 
 
 class Reports(Protocol):
