@@ -27,7 +27,7 @@ NEGLIGIBLE = 1e-6
 LATER_LOOKS = 4
 """Number of rounds after the pilot that may still find a stratum worth buying that the pilot did not."""
 LOOKS = 3
-"""Number of times that a stratum may double, the pilot not counted, before a gain over all controls is certain."""
+"""Number of rounds, the pilot's the first, after which a stratum may get another look."""
 LOOK_GAIN = 0.005
 """Smallest gain that is worth another look, as a share of the discounted gain without vectors."""
 LEAST_ITEMS = 12
@@ -96,11 +96,10 @@ def decide(
         round_number: Number of the round, from 1.
         least: Smallest gain that is worth buying, as a share of the discounted gain without vectors.
     """
-    by_name = {stratum.name: stratum for stratum in strata}
     found: dict[Offer, Decision] = {}
     for stratum in strata:
         own = [one for one in appraisals if one.offer.group == stratum.name]
-        judged = [_judge(one, by_name[stratum.name], costs, round_number, least) for one in own]
+        judged = [_judge(one, strata, costs, round_number, least) for one in own]
         kept: list[tuple[str, ...]] = []
         given: tuple[str, ...] = ()
         for step in stratum.chain:
@@ -127,12 +126,13 @@ def decide(
 
 def _judge(
     appraisal: Appraisal,
-    stratum: Stratum,
+    strata: Sequence[Stratum],
     costs: Mapping[tuple[str, tuple[str, ...]], float],
     round_number: int,
     least: float,
 ) -> Decision:
     offer = appraisal.offer
+    stratum = next(one for one in strata if one.name == offer.group)
     proven = offer.aspects in stratum.chain
     level = level_of(round_number, proven=proven)
     verdict: Verdict
@@ -153,7 +153,7 @@ def _judge(
         weakest = min(bounds, key=lambda name: bounds[name])
         verdict = "stop" if proven else "wait"
         reason = f"a gain over {weakest} is {'no longer ' if proven else 'not '}certain"
-        if not proven and round_number <= LOOKS and _promising(appraisal, stratum, least):
+        if not proven and round_number <= LOOKS and _promising(appraisal, strata, least):
             verdict = "look"
             reason = f"tells more of items than {SHUFFLED}, and a gain over {weakest} is not certain yet"
     return Decision(
@@ -166,20 +166,31 @@ def _judge(
     )
 
 
-def _promising(appraisal: Appraisal, stratum: Stratum, least: float) -> bool:
+def _promising(appraisal: Appraisal, strata: Sequence[Stratum], least: float) -> bool:
     """Return whether vectors are certain to tell of items, and a gain that is worth buying is not out of reach.
 
     Without the first, more items would be bought until chance makes a gain; without the second, wherever a model knows
     items that interactions know, too.
     """
     worthwhile = max(least, LOOK_GAIN) * appraisal.without
-    more = stratum.done(appraisal.offer.aspects) < _most_looked_at(stratum)
-    return more and appraisal.tells and appraisal.reach > worthwhile
+    return appraisal.tells and appraisal.reach > worthwhile and bool(_look(strata, appraisal.offer))
 
 
-def _most_looked_at(stratum: Stratum) -> int:
-    """Return how many items may be bought before a gain is certain: at most half, to have something to save."""
-    return min(stratum.measurable, len(stratum) // 2)
+def _look(strata: Sequence[Stratum], offer: Offer) -> list[tuple[Stratum, int, int]]:
+    """Return the strata that another look at an offer doubles, with the first and last positions to buy.
+
+    That of new items doubles all others, which stand in for them. A look leaves something to save: it buys no more than
+    half of a stratum, and than half as many items as are new.
+    """
+    found, new = [], offer.group == NEW
+    for stratum in strata:
+        if stratum.name != NEW and (new or stratum.name == offer.group):
+            start = stratum.done(offer.aspects)
+            stop = min(2 * start, stratum.measurable, len(stratum) // 2)
+            if stop > start:
+                found.append((stratum, start, stop))
+    items = sum(stop - start for _, start, stop in found)
+    return [] if new and items > sum(len(one) for one in strata if one.name == NEW) // 2 else found
 
 
 def _beside(one: Decision, best: Decision | None, kept: Sequence[tuple[str, ...]]) -> Decision:
@@ -208,8 +219,8 @@ def next_orders(
 ) -> tuple[list[Order], bool]:
     """Share money out: each stratum that is worth it doubles, those first whose least gain per dollar is highest.
 
-    Money to complete these is set aside before others get any. Last come strata that get another look. They double as
-    well, up to half of their items, and of those that can be measured.
+    Money to complete these is set aside before others get any. Last come strata that get another look: they double as
+    well.
 
     Args:
         strata: The strata, with chains that :func:`decide` has updated.
@@ -247,14 +258,14 @@ def next_orders(
         if count > 0:
             orders.append(Order(stratum.name, list(step), start, start + count, count * each))
         money = max(0.0, money - (len(stratum) - start) * each)
-    by_name = {stratum.name: stratum for stratum in strata}
     for offer in looks:
-        stratum = by_name[offer.group]
-        start, each = stratum.done(offer.aspects), cost(stratum, offer.aspects)
-        count = min(2 * start, _most_looked_at(stratum)) - start
-        if each > 0 and count * each > money:
-            count, short = int(money // each), True
-        if count > 0:
-            orders.append(Order(stratum.name, list(offer.aspects), start, start + count, count * each))
-            money -= count * each
+        for stratum, start, stop in _look(strata, offer):
+            if any(one.stratum == stratum.name and {*one.aspects} & {*offer.aspects} for one in orders):
+                continue  # the stratum is bought for another offer
+            each, count = cost(stratum, offer.aspects), stop - start
+            if each > 0 and count * each > money:
+                count, short = int(money // each), True
+            if count > 0:
+                orders.append(Order(stratum.name, list(offer.aspects), start, start + count, count * each))
+                money -= count * each
     return orders, short

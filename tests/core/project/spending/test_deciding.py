@@ -96,6 +96,21 @@ def test_looks_leave_half_of_a_stratum_to_save_and_cost_no_more_than_there_is():
     assert looked(0.001, without=0.12, money=0.305)[1:] == ([(40, 70)], True)
 
 
+@pytest.mark.parametrize(("new", "orders"), [(300, {"head": (40, 80), "tail": (40, 60)}), (100, {})])
+def test_a_look_at_new_items_doubles_their_stand_ins_unless_there_are_few_new_ones(new, orders):
+    strata = [stratum("head", 500, taken=40), stratum("tail", 120, taken=40), stratum(NEW, new, measurable=0)]
+    offer = Offer(NEW, ("profile",))
+    (one,) = decided(strata, {tuple(offer): 0.001}, without=0.12)
+    assert one.verdict == ("look" if orders else "wait")
+    looks = [offer] if orders else []
+    found, short = next_orders(strata, rates([one]), 100.0, lambda *_: 0.01, looks)
+    assert {order.stratum: (order.start, order.stop) for order in found} == orders
+    assert not short
+    # A stratum that is bought or looked at anyway is not bought twice.
+    found, _ = next_orders(strata, rates([one]), 100.0, lambda *_: 0.01, [Offer("tail", ("profile",)), *looks])
+    assert [order.stratum for order in found] == ["tail", "head"][: 1 + len(looks)]
+
+
 def test_what_tells_nothing_is_not_bought_whatever_chance_gains():
     one, orders, _ = looked(0.02, tells=False)
     assert (one.verdict, orders) == ("wait", [])
