@@ -96,3 +96,15 @@ def test_a_misspelt_name_in_the_allow_list_is_told(invoke, project, monkeypatch)
     assert "did you mean 'enhancer-example-here'" in said
     monkeypatch.setenv("ENHANCER_PLUGINS", "enhancer,,Enhancer_Example_Here")
     assert "lists" not in invoke("plugins").err
+
+
+def test_a_run_in_vain_is_exit_1_and_goes_on_if_told_so(invoke, project, tables, llm_server):
+    rows = "".join(f"{n},film {n},Comedy,\n" for n in range(1, 41))
+    (tables / "movies.csv").write_text(f"movieId,title,genre,url\n{rows}")
+    llm_server.script = Script(default=returns("I cannot say."))
+    done = invoke("generate", "--yes")
+    assert done.code == 1
+    assert "no JSON object" in done.err
+    assert "--keep-going" in done.err
+    assert llm_server.count < 60
+    assert invoke("generate", "--yes", "--keep-going").code == 3

@@ -96,3 +96,12 @@ def test_json_has_neither_nan_nor_paths(capsys, tmp_path):
 
     print_json({"a": math.nan, "b": (1, tmp_path), "c": np.float32(0.5), "d": np.arange(2), "e": True})
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [1, str(tmp_path)], "c": 0.5, "d": [0, 1], "e": True}
+
+
+def test_requests_without_an_answer_are_told_beside_the_calls():
+    run = {
+        "entities": 3, "cached": 0, "generated": 3, "embedded": 3, "quarantined": 0, "requests": 3,
+        "prompt_tokens": 100, "completion_tokens": 50, "cost_usd": 0.0, "seconds": 1.0,
+    }  # fmt: skip
+    assert "without an answer" not in results.generation(run)
+    assert "3, and 104 without an answer" in results.generation({**run, "failed_requests": 104})

@@ -221,3 +221,18 @@ def test_answers_that_an_earlier_release_has_judged_stay_as_they_were(
     bench.rows = entities(2)
     llm_server.script.default = returns(f"<think>{json.dumps(echo)}")
     assert bench.generate().quarantined == 1, "new answers are judged by the rules of today"
+
+
+def test_a_thought_stays_in_the_journal_and_never_enters_the_store(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.rows = entities(2)
+    llm_server.script.default = returns(lambda body: f"<think>an inner monologue</think>{answer(body)}")
+    complete(bench, bench.generate())
+    assert all("monologue" not in repr(record) for record in bench.stored().values())
+    folder = bench.store.directory
+    with contextlib.closing(sqlite3.connect(folder / "journal.sqlite")) as journal:
+        texts = [text for (text,) in journal.execute("SELECT text FROM completions")]
+    assert all(text.startswith("<think>an inner monologue</think>") for text in texts)
+    others = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("journal")]
+    assert not any(b"monologue" in path.read_bytes() for path in others)
