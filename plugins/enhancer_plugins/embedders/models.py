@@ -163,7 +163,12 @@ def load_sentence_transformer(
     check_length(max_length, config, "max_seq_length", str(model))
     limits = [limit for limit in (max_length or loaded.max_seq_length, positions(config)) if limit is not None]
     if limits and loaded.max_seq_length != min(limits):
-        loaded.max_seq_length = min(limits)
+        try:
+            loaded.max_seq_length = min(limits)
+        except AttributeError:
+            raise ConfigError(
+                f"[embedder] max_seq_length: {model} has no maximum length that could be set", hint="leave the key out"
+            ) from None
     return loaded
 
 

@@ -13,6 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from enhancer.contracts import Context
 from enhancer.errors import ConfigError
+from enhancer_plugins.embedders import models
 from enhancer_plugins.embedders.batched_embedder import BatchedEmbedder, quiet
 from enhancer_plugins.embedders.bge import BGE, BGEOptions
 from enhancer_plugins.embedders.sentence_transformers import SentenceTransformers, SentenceTransformersOptions
@@ -111,6 +112,39 @@ def test_a_bare_folder_of_no_known_family_is_refused_until_told(made: Callable[[
         np.testing.assert_allclose(embedder.encode(TEXTS), reference(folder, TEXTS, pooling), atol=1e-5)
     # Such folders used to be pooled by the mean under this fingerprint: their vectors stay current.
     assert ";pooling=model;" in sentence(folder, pooling="mean").fingerprint
+
+
+@pytest.mark.parametrize(("name", "refused"), [("BAAI/bge-tiny", True), ("intfloat/e5-tiny", False), ("x/any", False)])
+def test_a_bare_model_of_the_hub_is_refused_if_its_family_pools_otherwise(
+    made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, name: str, refused: bool
+) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    with quiet():
+        loaded = SentenceTransformer(str(made("bert")), device="cpu")
+    monkeypatch.setattr(models, "require_reachable", lambda *_: None)
+    monkeypatch.setattr(models, "check_hub_weights", lambda *_: None)
+    monkeypatch.setattr(models, "load_sentence_transformer", lambda *_, **__: loaded)
+    embedder = sentence(Path(name))
+    if refused:
+        with pytest.raises(ConfigError, match=r"pooled as its family is not.*pooling = 'cls'"):
+            embedder.encode(TEXTS)
+    else:
+        np.testing.assert_allclose(embedder.encode(TEXTS), reference(made("bert"), TEXTS, "mean"), atol=1e-5)
+
+
+def test_a_model_without_a_maximum_length_says_so(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    tiny_models.tokenizer(tmp_path / "tokenizer", style="bert")
+    static = StaticEmbedding(Tokenizer.from_file(str(tmp_path / "tokenizer/tokenizer.json")), embedding_dim=16)
+    with quiet():
+        SentenceTransformer(modules=[static]).save(str(tmp_path / "static"))
+    assert sentence(tmp_path / "static").encode(TEXTS).shape == (3, 16)
+    with pytest.raises(ConfigError, match="no maximum length that could be set"):
+        sentence(tmp_path / "static", max_seq_length=8).encode(TEXTS)
 
 
 def test_what_a_folder_declares_counts_for_both(tmp_path: Path) -> None:
