@@ -104,6 +104,29 @@ def xlm_roberta(folder: Path) -> Path:
     )
 
 
+def mpnet(folder: Path) -> Path:
+    """Write a bare MPNet, the architecture of all-mpnet-base-v2, whose attention knows relative positions."""
+    import torch
+    from transformers import MPNetConfig, MPNetModel
+
+    torch.manual_seed(0)
+    size = tokenizer(folder, style="roberta")
+    config = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    model = MPNetModel(MPNetConfig(vocab_size=size, max_position_embeddings=66, initializer_range=0.2, **config))
+    return _save(folder, model)
+
+
+def distilbert(folder: Path) -> Path:
+    """Write a bare DistilBERT."""
+    import torch
+    from transformers import DistilBertConfig, DistilBertModel
+
+    torch.manual_seed(0)
+    size = tokenizer(folder, style="bert")
+    config = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "initializer_range": 0.2}
+    return _save(folder, DistilBertModel(DistilBertConfig(vocab_size=size, max_position_embeddings=64, **config)))
+
+
 def mistral(folder: Path) -> Path:
     """Write a Mistral decoder, the architecture of bge-en-icl and e5-mistral."""
     import torch

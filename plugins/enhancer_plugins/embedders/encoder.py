@@ -1,4 +1,4 @@
-"""Forward pass of BERT and RoBERTa encoders on a CPU, in float32 or with matrix products in bfloat16."""
+"""Forward pass of encoders like BERT on a CPU, in float32 or with matrix products in bfloat16."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.modeling_outputs import BaseModelOutput
 
-_FAMILIES: Final = frozenset({"BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel"})
+_FAMILIES: Final = frozenset(
+    {"BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel", "MPNetModel", "DistilBertModel"}
+)
 _AGREEMENT: Final = {torch.float32: 1e-8, torch.bfloat16: 1e-3}
 """Largest mean squared difference to the original model, relative to the mean square of its output."""
 
@@ -49,11 +51,12 @@ def _is_plain(model: Any) -> bool:
     """Return whether a model is an encoder in float32 without adapters and other additions."""
     config = model.config
     additions = ("is_decoder", "add_cross_attention", "output_hidden_states")
-    if config.hidden_act != "gelu" or any(getattr(config, name, False) for name in additions):
+    activation = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
+    if activation != "gelu" or any(getattr(config, name, False) for name in additions):
         return False
     if getattr(config, "position_embedding_type", None) not in {None, "absolute"}:
         return False
-    linear = (module for module in model.encoder.modules() if isinstance(module, nn.Linear))
+    linear = (module for module in model.modules() if isinstance(module, nn.Linear))
     return all(type(module) is nn.Linear for module in linear) and all(
         parameter.dtype == torch.float32 and parameter.device.type == "cpu" for parameter in model.parameters()
     )
@@ -76,7 +79,7 @@ class _Layer:
 
 
 class Encoder(nn.Module):
-    """BERT or RoBERTa for inference, with the weights of a transformers model.
+    """BERT, RoBERTa, MPNet or DistilBERT for inference, with the weights of a transformers model.
 
     Queries, keys and values are one product, and hidden states stay in float32. With ``mixed``, both factors of each
     product are rounded to bfloat16: cosines to vectors in float32 are about .9999.
@@ -90,7 +93,11 @@ class Encoder(nn.Module):
         # Without such instructions, products of rounded factors in float32 give the same sums, and sooner.
         self._dtype = torch.bfloat16 if mixed and has_bfloat16() else torch.float32
         self._heads = int(model.config.num_attention_heads)
-        self._layers = [self._packed(layer) for layer in model.encoder.layer]
+        body = getattr(model, "encoder", None) or model.transformer
+        self._layers = [self._packed(layer) for layer in body.layer]
+        self._has_types = hasattr(model.embeddings, "token_type_embeddings")
+        self._relative = getattr(body, "relative_attention_bias", None)
+        self._bucket = getattr(body, "relative_position_bucket", None)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -103,20 +110,32 @@ class Encoder(nn.Module):
         return torch.device("cpu")
 
     def _packed(self, layer: Any) -> _Layer:
-        own, inner = layer.attention.self, layer.intermediate.dense
-        output, outer = layer.attention.output, layer.output
-        parts = (own.query, own.key, own.value)
+        attention = layer.attention
+        if hasattr(layer, "ffn"):  # DistilBERT
+            parts, attended = (attention.q_lin, attention.k_lin, attention.v_lin), attention.out_lin
+            inner, outer = layer.ffn.lin1, layer.ffn.lin2
+            norms = layer.sa_layer_norm, layer.output_layer_norm
+        else:
+            inner, outer = layer.intermediate.dense, layer.output.dense
+            if hasattr(attention, "attn"):  # MPNet
+                own = attention.attn
+                parts, attended = (own.q, own.k, own.v), own.o
+                norms = attention.LayerNorm, layer.output.LayerNorm
+            else:
+                own = attention.self
+                parts, attended = (own.query, own.key, own.value), attention.output.dense
+                norms = attention.output.LayerNorm, layer.output.LayerNorm
         return _Layer(
             qkv=self._factor(torch.cat([part.weight.detach() for part in parts])),
             qkv_bias=torch.cat([part.bias.detach() for part in parts]).to(self._dtype),
-            attended=self._factor(output.dense.weight.detach()),
-            attended_bias=output.dense.bias.detach(),
-            attended_norm=output.LayerNorm,
+            attended=self._factor(attended.weight.detach()),
+            attended_bias=attended.bias.detach(),
+            attended_norm=norms[0],
             inner=self._factor(inner.weight.detach()),
             inner_bias=inner.bias.detach().to(self._dtype),
-            outer=self._factor(outer.dense.weight.detach()),
-            outer_bias=outer.dense.bias.detach(),
-            outer_norm=outer.LayerNorm,
+            outer=self._factor(outer.weight.detach()),
+            outer_bias=outer.bias.detach(),
+            outer_norm=norms[1],
         )
 
     def _factor(self, values: Tensor) -> Tensor:
@@ -134,12 +153,14 @@ class Encoder(nn.Module):
             token_type_ids: int64 ``[texts, tokens]``; zeros by default.
         """
         texts, tokens = input_ids.shape
-        hidden = self.embeddings(input_ids=input_ids, token_type_ids=token_type_ids)
+        types = {"token_type_ids": token_type_ids} if self._has_types else {}
+        hidden = self.embeddings(input_ids=input_ids, **types)
         width = hidden.shape[-1]
-        mask = None
+        mask = self._position_bias(tokens)
         if not bool(attention_mask.all()):
             padding = attention_mask[:, None, None, :] == 0
-            mask = torch.zeros(padding.shape, dtype=self._dtype).masked_fill_(padding, torch.finfo(self._dtype).min)
+            hides = torch.zeros(padding.shape, dtype=self._dtype).masked_fill_(padding, torch.finfo(self._dtype).min)
+            mask = hides if mask is None else torch.where(padding, hides, mask)
         hidden = hidden.reshape(texts * tokens, width)
         for layer in self._layers:
             qkv = functional.linear(self._factor(hidden), layer.qkv, layer.qkv_bias)
@@ -150,6 +171,14 @@ class Encoder(nn.Module):
             inner = functional.gelu(functional.linear(self._factor(hidden), layer.inner, layer.inner_bias))
             hidden = layer.outer_norm(hidden + self._product(self._factor(inner), layer.outer, layer.outer_bias))
         return BaseModelOutput(last_hidden_state=hidden.view(texts, tokens, width))
+
+    def _position_bias(self, tokens: int) -> Tensor | None:
+        """Return what MPNet adds to attention scores by relative position: ``[1, heads, tokens, tokens]``."""
+        if self._relative is None or self._bucket is None:
+            return None
+        places = torch.arange(tokens)
+        bias: Tensor = self._relative(self._bucket(places[None, :] - places[:, None], num_buckets=32))
+        return bias.permute(2, 0, 1)[None].to(self._dtype)
 
     def _product(self, factor: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
         """Return a product in float32. The bias is added in float32, too."""

@@ -51,8 +51,8 @@ class SentenceTransformersOptions(Options):
     """Number of leading components to keep, for models trained so (Matryoshka); by default all."""
     dtype: Literal["float32", "float16", "bfloat16", "mixed"] | None = None
     """Type of weights and activations; by default that of the model's files. ``mixed`` multiplies matrices in bfloat16
-    and adds up in float32: on a CPU with AMX or AVX-512 BF16, encoders of the BERT and RoBERTa families are more than
-    twice as fast, at cosines of .9999; other models gain less."""
+    and adds up in float32: on a CPU with AMX or AVX-512 BF16, encoders like BERT (RoBERTa, MPNet, DistilBERT) are more
+    than twice as fast, at cosines of .9999; other models gain less."""
     pooling: Literal["cls", "mean", "last"] | None = None
     """Pooling of token vectors: the first token, the mean, the last token. By default that of the model, or of its
     family if it has no ``modules.json``."""

@@ -183,7 +183,7 @@ def test_an_icl_model_reads_the_examples_first(made: Callable[[str], Path]) -> N
         bge(made("bert"), examples=[example])
 
 
-@pytest.mark.parametrize("architecture", ["bert", "xlm_roberta"])
+@pytest.mark.parametrize("architecture", ["bert", "xlm_roberta", "mpnet", "distilbert"])
 @pytest.mark.parametrize("make", [sentence, bge])
 def test_the_faster_forward_pass_agrees(
     made: Callable[[str], Path], architecture: str, make: Callable[..., BatchedEmbedder]

@@ -33,6 +33,28 @@ def test_three_ways_to_one_model_agree() -> None:
     np.testing.assert_allclose(bge(model=str(FOLDER), pooling="mean", max_length=256).encode(TEXTS), minilm, atol=1e-5)
 
 
+def test_mixed_precision_is_close_to_float32_and_has_a_fingerprint_of_its_own() -> None:
+    exact, mixed = (
+        MiniLM(MiniLMOptions(device="cpu"), Context()),
+        MiniLM(MiniLMOptions(device="cpu", dtype="mixed"), Context()),
+    )
+    cosines = (exact.encode(TEXTS) * mixed.encode(TEXTS)).sum(axis=1)
+    assert 0.9995 < cosines.min() < 1 - 1e-7
+    assert mixed.fingerprint == exact.fingerprint + ";dtype=mixed"
+
+
+def test_the_fingerprints_in_stores_have_not_changed() -> None:
+    assert MiniLM(MiniLMOptions(), Context()).fingerprint == (
+        "all-MiniLM-L6-v2@53aa51172d14;pooling=mean;prefix='';max_length=256"
+    )
+    assert sentence(revision="5c38ec7").fingerprint == (
+        "BAAI/bge-small-en-v1.5@5c38ec7;pooling=model;prefix='';max_length=model"
+    )
+    assert bge(use_fp16=True).fingerprint == ("BAAI/bge-small-en-v1.5@main;pooling=cls;prefix='';max_length=512;fp16")
+    digest = "local@9f2d139cd4b2"
+    assert sentence(model=str(FOLDER)).fingerprint == f"{digest};pooling=model;prefix='';max_length=model"
+
+
 def test_a_prefix_is_part_of_what_is_embedded() -> None:
     plain, prefixed = sentence(model=str(FOLDER)), sentence(model=str(FOLDER), prefix="passage: ")
     np.testing.assert_allclose(prefixed.encode(["x"]), plain.encode(["passage: x"]), atol=1e-5)
