@@ -88,7 +88,7 @@ class LoopbackBatches:
         jobs: Created jobs by id, in order.
         has_list_route: Whether ``GET /batches`` exists.
         endpoint: Its name of the endpoint; Azure's is ``/chat/completions``.
-        max_running: Maximum number of running jobs; further ones fail with ``token_limit_exceeded``.
+        max_running: Maximum number of running jobs; further ones fail with ``token_limit_exceeded``, or are not created.
     """
 
     def __init__(self, *, default: Plan | None = None, plans: list[Plan] | None = None) -> None:
@@ -176,6 +176,15 @@ class LoopbackBatches:
 
     # -- the server -------------------------------------------------------------------------------------------------
 
+    @property
+    def running(self) -> int:
+        """Number of jobs that have not ended."""
+        return sum(job.status not in ("completed", "failed", "expired", "cancelled") for job in self.jobs.values())
+
+    def full(self) -> web.Response | None:
+        """Return the refusal of a job that the queue has no room for, for APIs that refuse the creation."""
+        return self.error(429, "too many requests are queued") if self.running == self.max_running else None
+
     def begin(self, body: Body, lines: list[Body]) -> Job:
         """Create a job with the next plan."""
         with self._lock:
@@ -255,10 +264,7 @@ class LoopbackBatches:
         return await self._answer(request, failure, self._job_json(job))
 
     def _validate(self, job: Job, content: bytes) -> list[Mapping[str, Any]]:
-        running = sum(
-            other.status not in ("completed", "failed", "expired", "cancelled") for other in self.jobs.values()
-        )
-        if self.max_running is not None and running > self.max_running:
+        if self.max_running is not None and self.running > self.max_running:
             return [{"code": "token_limit_exceeded", "line": None, "message": "Enqueued token limit reached."}]
         errors: list[Mapping[str, Any]] = []
         seen: set[str] = set()

@@ -104,6 +104,8 @@ class LoopbackGemini(LoopbackBatches):
         failure = self._next_failure("create")
         if (early := self._fail_early(request, failure)) is not None:
             return early
+        if (full := self.full()) is not None:
+            return full
         batch = (await request.json())["batch"]
         if (content := self.files.get(batch["input_config"]["file_name"])) is None:
             return self.error(400, "no such file")

@@ -88,6 +88,8 @@ class LoopbackMessageBatches(LoopbackBatches):
         body = await request.json()
         if (early := self._fail_early(request, failure)) is not None:
             return early
+        if (full := self.full()) is not None:
+            return full
         self.uploads.append(request.content_length or 0)
         lines = body.get("requests")
         if not lines or any(set(line) != {"custom_id", "params"} or len(line["custom_id"]) > 64 for line in lines):

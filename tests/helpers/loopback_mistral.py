@@ -44,6 +44,8 @@ class LoopbackMistral(LoopbackBatches):
         failure = self._next_failure("create")
         if (early := self._fail_early(request, failure)) is not None:
             return early
+        if (full := self.full()) is not None:
+            return full
         body = await request.json()
         (name,) = body["input_files"]
         if body["endpoint"] != "/v1/chat/completions" or not body["model"] or name not in self.files:

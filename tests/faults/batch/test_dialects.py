@@ -190,6 +190,26 @@ def test_a_job_that_the_provider_does_not_know(bench, batches):
     assert bench.offline(abandon=True).pending == 0
 
 
+def test_a_full_queue_is_waited_for(bench, batches):
+    bench.llm["batch_requests"] = 3
+    batches.max_running = 1
+    batches.default = Plan(polls=1)
+    whole(bench, bench.offline())
+    assert (sum(sizes(batches)), max(sizes(batches))) == (8, 3)
+    assert bench.ledger()[0] == 8
+
+
+def test_what_a_full_queue_refuses_is_created_by_a_later_run(bench, batches):
+    bench.llm["batch_requests"] = 5
+    batches.max_running = 1
+    batches.default = Plan(polls=2)
+    assert bench.offline(wait=False).pending >= 5
+    for _ in range(8):
+        report = bench.offline(wait=False)
+    whole(bench, report)
+    assert sizes(batches) == [5, 3]
+
+
 def test_requests_and_bytes_a_job_are_bounded(bench, batches):
     bench.llm["batch_requests"] = 3
     whole(bench, bench.offline())

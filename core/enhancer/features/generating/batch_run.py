@@ -282,7 +282,8 @@ class BatchRun(GenerationRun):
         """Add the notes of an entity to the next job, in a group if that is configured."""
         asked_before = [bool(case.answer_count or self._failed_requests.get(case.input_hash)) for case in cases]
         is_new = not any(asked_before)
-        congested = self._connection is not None and self._connection.collector.queue_full
+        connection = self._connection
+        congested = connection is not None and (connection.collector.queue_full or connection.submitter.queue_full)
         if self._abandon or congested or (is_new and 0 in (self._new_left, self._trial_left)):
             entity.unfinished = True
             await self._defer(cases)
@@ -328,7 +329,8 @@ class BatchRun(GenerationRun):
         if failure is not None:
             await asyncio.wrap_future(jobs.clear_failed_requests([task.input_hash]))
             return NoteFailure(*failure)
-        congested = self._connection is not None and self._connection.collector.queue_full
+        connection = self._connection
+        congested = connection is not None and (connection.collector.queue_full or connection.submitter.queue_full)
         if self._abandon or congested or self._unaffordable is not None:
             await self._defer([task])
             return None

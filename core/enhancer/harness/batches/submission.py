@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.contracts.batch import LostJob
-from enhancer.errors import RequestError
+from enhancer.errors import RateLimitError, RequestError
 from enhancer.harness import clock
 from enhancer.harness.calls.cache_key import request_hash
 from enhancer.harness.calls.entity_request import call_version, entity_request, request_ids
@@ -49,6 +49,10 @@ _NO_BATCHES = "check whether this server has a batch API; without --batch it is 
 
 class RequestTooLargeError(Exception):
     """A single request exceeds the size limit of a job's file."""
+
+
+class _QueueFullError(Exception):
+    """The provider creates no further job while those that are out run."""
 
 
 class OverBudgetError(Exception):
@@ -93,6 +97,10 @@ class Submitter:
         costs: Computes the maximum cost of a request at the price of batch jobs.
         folder: Folder for the files of jobs that are not created yet.
         sleep: Waits between attempts.
+
+    Attributes:
+        queue_full: Whether the provider refused to create a job while others run. The job is created by a later
+            :meth:`resume`.
     """
 
     def __init__(
@@ -117,6 +125,8 @@ class Submitter:
         self._costs = costs
         self._max_requests = min(llm.batch_requests, batches.max_requests)
         self._max_bytes = min(llm.batch_bytes, batches.max_bytes)
+        self.queue_full = False
+        self._postponed: list[BatchJob] = []
         self._draft: _Draft | None = None
         self._draft_cost = 0.0
         self._reserved = 0.0
@@ -124,7 +134,14 @@ class Submitter:
     # -- recovery -------------------------------------------------------------------------------------------------
 
     async def resume(self) -> None:
-        """Finish submissions that an earlier run began, without submitting a job twice."""
+        """Finish submissions that an earlier run began, or that were put off, without submitting a job twice."""
+        self.queue_full = False
+        postponed, self._postponed = self._postponed, []
+        for number, job in enumerate(postponed):
+            if self.queue_full:
+                self._postponed += postponed[number:]
+                break
+            await self._submit(job, resumed=True)
         for job in await asyncio.wrap_future(self._jobs.take_over(self._endpoint)):
             if job.state == "writing":
                 await asyncio.wrap_future(self._jobs.forget(job.token))
@@ -249,7 +266,13 @@ class Submitter:
             await asyncio.wrap_future(self._jobs.mark_uploaded(job.token, upload))
         if status is None:
             assert upload is not None
-            status = await self._create(job, upload)
+            try:
+                status = await self._create(job, upload)
+            except _QueueFullError:
+                self.queue_full = True
+                self._postponed.append(job._replace(upload=upload))
+                _log.info("the provider's queue is full; a batch job waits until others have ended")
+                return
         await asyncio.wrap_future(self._jobs.mark_created(job.token, status.id, status.said))
         _log.info("batch job %s: %d requests", status.id, job.requests)
         path.unlink(missing_ok=True)
@@ -263,7 +286,12 @@ class Submitter:
             # The previous attempt may have created the job although its response was lost.
             if attempts > 1 and (status := await self._find(job)) is not None:
                 return status
-            return await self._batches.create(upload, job.token)
+            try:
+                return await self._batches.create(upload, job.token)
+            except RateLimitError:
+                if any(other.provider_id is not None for other in self._jobs.open_jobs(self._endpoint)):
+                    raise _QueueFullError from None
+                raise
 
         try:
             return await self._with_retries(attempt)
