@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FILE = "enhancer.toml"
 _MODELS = {"litellm": "openai/gpt-4o-mini", "openai": "gpt-4o-mini"}
-_DTYPE = 'dtype = "mixed"                 # fast products of matrices; or "float32"'
+_DTYPE = '# dtype = "mixed"               # twice as fast on a CPU with bfloat16, at cosines of .9999'
 _EMBEDDERS = {"minilm": None, "sentence-transformers": "BAAI/bge-small-en-v1.5", "bge": "BAAI/bge-small-en-v1.5"}
 
 
