@@ -8,8 +8,15 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize(("module", "suite"), [("llm", "LLMProviderConformance"), ("batch", "BatchConformance")])
-def test_a_suite_without_a_provider_fails_in_words(tmp_path, module, suite):
+@pytest.mark.parametrize(
+    ("module", "suite", "fixture"),
+    [
+        ("llm", "LLMProviderConformance", "make_provider"),
+        ("batch", "BatchConformance", "make_provider"),
+        ("remote_embedder", "RemoteEmbedderConformance", "make_embedder"),
+    ],
+)
+def test_a_suite_without_a_provider_fails_in_words(tmp_path, module, suite, fixture):
     (tmp_path / "test_mine.py").write_text(
         f"from enhancer.testing.{module} import {suite}\n\n\nclass TestMine({suite}):\n    pass\n"
     )
@@ -21,6 +28,6 @@ def test_a_suite_without_a_provider_fails_in_words(tmp_path, module, suite):
         cwd=tmp_path,
     )
     assert done.returncode == 1
-    assert "TestMine must override the fixture make_provider" in done.stdout
+    assert f"TestMine must override the fixture {fixture}" in done.stdout
     assert "Traceback" not in done.stdout
     assert " passed" not in done.stdout.splitlines()[-1]
