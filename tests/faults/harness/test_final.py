@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from generation import GenerationProject, entities
+from generation import GenerationProject, entities, entity
 from loopback import Behaviour, LoopbackServer, fails
 from run_outcomes import GOOD, SECRET, complete, quarantine
 
@@ -218,3 +218,14 @@ def test_an_answer_that_groq_could_not_validate_is_sampled_again(
     report = bench.generate()
     complete(bench, report)
     assert (report.generated, report.failed_requests) == (6, 2)
+
+
+def test_a_refused_text_that_two_entities_share_does_not_keep_the_run_waiting(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.llm["concurrency"] = 1
+    bench.rows = [*entities(3), entity("a", "title: cursed"), entity("b", "title: cursed")]
+    llm_server.script.choose = lambda _, body: fails(400, "flagged") if "cursed" in json.dumps(body) else GOOD
+    report = bench.generate()
+    assert (report.generated, report.quarantined) == (3, 2)
+    assert set(quarantine(bench)) >= {"a", "b"}

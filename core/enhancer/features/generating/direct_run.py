@@ -128,6 +128,10 @@ class DirectRun(GenerationRun):
             # Another process, or a worker of this one, is asking about the same; its answer will serve here too.
             wait = SHORTEST_WAIT if deferred != before else min(wait * 2, LONGEST_WAIT)
             first, before = False, deferred
+            held = [] if self._generator is None else self._generator.undecided
+            if self._generator is not None and held and len(held) == self._tally.unanswered:
+                # No answer that could decide about them is out, and notes with the same prompt wait for them.
+                await self._generator.decide()
             await asyncio.sleep(wait)
 
     async def _take_entity(self, kind: Kind, rows: Sequence[ToAsk], known: KnownSlice, entity: EntityState) -> bool:

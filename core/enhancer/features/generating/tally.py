@@ -63,6 +63,11 @@ class EntityTally:
         self._partly_new: set[int] = set()
         """Hashes of entities with a new note, which do not count yet because others of their notes are not done."""
 
+    @property
+    def unanswered(self) -> int:
+        """Number of notes that are asked for and have no answer yet."""
+        return sum(entity.unanswered for entity in self._open.values())
+
     def begin_pass(self) -> None:
         """Begin a pass over the tables: every entity that is not done comes by again."""
         self._pass += 1
