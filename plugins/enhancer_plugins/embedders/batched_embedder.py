@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 _LOADING = threading.Lock()
 """Models are loaded one at a time, because imports and settings of the libraries are global."""
+_CPU_TOKENS = 4096
+"""Tokens of a batch on a CPU, padding included."""
+_FEWEST = 8
+"""Texts of a batch on a CPU, however long they are, unless ``batch_size`` is smaller."""
+_CHARACTERS_PER_TOKEN = 4
 _TOKENIZED = 256
 """Texts that are tokenized at once to find their lengths."""
 _LOGGERS = ("transformers", "sentence_transformers", "huggingface_hub", "FlagEmbedding")
@@ -69,13 +74,28 @@ class BatchedEmbedder(Embedder):
         order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
         table = np.empty((len(texts), self._width(model)), dtype=np.float32)
         with quiet():
-            for start in range(0, len(order), self._batch_size):
-                rows = order[start : start + self._batch_size]
+            for rows in self._batches(model, texts, order):
                 table[rows] = self._forward(model, [self._prefix + texts[row] for row in rows])
         length = np.linalg.norm(table, axis=1, keepdims=True)
         usable = np.isfinite(length) & (length > 0)
         vectors: NDArray[np.float32] = np.where(usable, table / np.where(usable, length, 1), np.float32(0))
         return vectors
+
+    def _batches(self, model: Any, texts: Sequence[str], order: list[int]) -> Iterator[list[int]]:
+        """Yield the rows of each batch: ``batch_size`` texts, on a CPU fewer if they are long."""
+        start, limit = 0, self._longest(model) or _CPU_TOKENS
+        while start < len(order):
+            size = self._batch_size
+            if self._on_cpu(model):
+                # The longest text of the batch comes first. Larger batches than this leave the caches of a core.
+                tokens = min(1 + len(texts[order[start]]) // _CHARACTERS_PER_TOKEN, limit)
+                size = min(size, max(_FEWEST, _CPU_TOKENS // tokens))
+            yield order[start : start + size]
+            start += size
+
+    @abstractmethod
+    def _on_cpu(self, model: Any) -> bool:
+        """Return whether the model computes on a CPU."""
 
     def truncates(self, texts: Sequence[str]) -> list[bool] | None:
         """See :meth:`Embedder.truncates`."""

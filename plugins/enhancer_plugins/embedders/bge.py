@@ -173,6 +173,9 @@ class BGE(BatchedEmbedder):
     def _width(self, model: Any) -> int:
         return int(model.model.config.hidden_size)
 
+    def _on_cpu(self, model: Any) -> bool:
+        return bool(model.target_devices[0] == "cpu")
+
     def _files(self) -> Path | None:
         return self._folder or models.cached_folder(self._options.model, None)
 

@@ -79,6 +79,9 @@ class MiniLM(BatchedEmbedder):
     def _width(self, model: Any) -> int:
         return models.width(model)
 
+    def _on_cpu(self, model: Any) -> bool:
+        return bool(model.device.type == "cpu")
+
     def _files(self) -> Path | None:
         return _folder()
 

@@ -202,6 +202,9 @@ class SentenceTransformers(BatchedEmbedder):
     def _width(self, model: Any) -> int:
         return int(model.dim) if self._options.backend == "onnx" else models.width(model)
 
+    def _on_cpu(self, model: Any) -> bool:
+        return self._options.backend == "onnx" or bool(model.device.type == "cpu")
+
     def _files(self) -> Path | None:
         return self._folder or models.cached_folder(self._options.model, self._options.revision)
 

@@ -43,6 +43,18 @@ def test_mixed_precision_is_close_to_float32_and_has_a_fingerprint_of_its_own() 
     assert mixed.fingerprint == exact.fingerprint + ";dtype=mixed"
 
 
+def test_batches_of_long_texts_are_smaller_and_the_vectors_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = MiniLM(MiniLMOptions(device="cpu", batch_size=32), Context())
+    sizes: list[int] = []
+    forward = embedder._forward
+    monkeypatch.setattr(embedder, "_forward", lambda model, texts: sizes.append(len(texts)) or forward(model, texts))
+    short, long = ["a quiet film"] * 40, ["a quiet film about tea " * 80] * 20
+    vectors = embedder.encode([*short, *long])
+    assert sizes == [16, 16, 28]  # the longest first: 4,096 tokens at most
+    np.testing.assert_allclose(vectors[40:], np.tile(vectors[40], (20, 1)), atol=1e-5)
+    np.testing.assert_allclose(vectors[:40], np.tile(vectors[0], (40, 1)), atol=1e-5)
+
+
 def test_the_fingerprints_in_stores_have_not_changed() -> None:
     assert MiniLM(MiniLMOptions(), Context()).fingerprint == (
         "all-MiniLM-L6-v2@53aa51172d14;pooling=mean;prefix='';max_length=256"
