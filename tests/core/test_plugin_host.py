@@ -173,7 +173,7 @@ def test_a_third_partys_distribution_is_found_and_works(installed, tmp_path):
 
 def test_show_tells_the_tables_within_a_table():
     shown = cli_json("plugins", "show", "replay")
-    assert [option["name"] for option in shown["tables"]["llm.price"]] == ["input", "output"]
+    assert [option["name"] for option in shown["tables"]["llm.price"]] == ["input", "output", "cached_input"]
     assert "price" not in {option["name"] for option in shown["shared"]}
     text = cli("plugins", "show", "replay").stdout
     pattern = r"\[llm\.price\].*^  input: float, required\n +Price of prompt tokens"

@@ -12,7 +12,7 @@ import logging
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from enhancer.contracts import Price
 from enhancer_plugins.llm._wire import dollars
@@ -25,38 +25,57 @@ _MAP_FILES = "model_prices*.json"
 _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 
 SNAPSHOT_DATE = "2026-11-30"
-"""Date of the snapshot below: USD per million input and output tokens, by provider and model."""
-_SNAPSHOT = {
+"""Date of the snapshot below: USD per million input, output and cached input tokens, by provider and model."""
+_SNAPSHOT: Mapping[str, tuple[float, ...]] = {
     "openai/gpt-3.5-turbo": (0.5, 1.5),
+    "openai/gpt-4": (30, 60),
     "openai/gpt-4-turbo": (10, 30),
-    "openai/gpt-4o": (2.5, 10),
-    "openai/gpt-4o-mini": (0.15, 0.6),
-    "openai/gpt-4.1": (2, 8),
-    "openai/gpt-4.1-mini": (0.4, 1.6),
-    "openai/gpt-4.1-nano": (0.1, 0.4),
-    "openai/gpt-5": (1.25, 10),
-    "openai/gpt-5-mini": (0.25, 2),
-    "openai/gpt-5-nano": (0.05, 0.4),
-    "openai/gpt-5.1": (1.25, 10),
-    "openai/gpt-5.2": (1.75, 14),
-    "openai/gpt-5.4": (2.5, 15),
-    "openai/gpt-5.4-mini": (0.75, 4.5),
-    "openai/gpt-5.4-nano": (0.2, 1.25),
-    "openai/gpt-5.5": (5, 30),
-    "openai/o3": (2, 8),
-    "openai/o3-mini": (1.1, 4.4),
-    "openai/o4-mini": (1.1, 4.4),
+    "openai/gpt-4.1": (2, 8, 0.5),
+    "openai/gpt-4.1-mini": (0.4, 1.6, 0.1),
+    "openai/gpt-4.1-nano": (0.1, 0.4, 0.025),
+    "openai/gpt-4o": (2.5, 10, 1.25),
+    "openai/gpt-4o-mini": (0.15, 0.6, 0.075),
+    "openai/gpt-5": (1.25, 10, 0.125),
+    "openai/gpt-5.1": (1.25, 10, 0.125),
+    "openai/gpt-5.1-chat-latest": (1.25, 10, 0.125),
+    "openai/gpt-5.2": (1.75, 14, 0.175),
+    "openai/gpt-5.2-chat-latest": (1.75, 14, 0.175),
+    "openai/gpt-6-astra": (10, 50, 1),
+    "openai/gpt-6-sol": (2, 10, 0.2),
+    "openai/gpt-6-luna": (0.1, 0.5, 0.01),
+    "openai/gpt-5.6": (4, 20, 0.4),
+    "openai/gpt-5.6-sol": (4, 20, 0.4),
+    "openai/gpt-5.6-terra": (2, 12, 0.2),
+    "openai/gpt-5.6-luna": (0.2, 1.2, 0.02),
+    "openai/chat-latest": (5, 30, 0.5),
+    "openai/gpt-5.5": (5, 30, 0.5),
+    "openai/gpt-5.4": (2.5, 15, 0.25),
+    "openai/gpt-5.4-mini": (0.75, 4.5, 0.075),
+    "openai/gpt-5.4-nano": (0.2, 1.25, 0.02),
+    "openai/gpt-5-chat": (1.25, 10, 0.125),
+    "openai/gpt-5-chat-latest": (1.25, 10, 0.125),
+    "openai/gpt-5.3-chat-latest": (1.75, 14, 0.175),
+    "openai/gpt-5-mini": (0.25, 2, 0.025),
+    "openai/gpt-5-nano": (0.05, 0.4, 0.005),
+    "openai/o1": (15, 60, 7.5),
+    "openai/o3": (2, 8, 0.5),
+    "openai/o3-mini": (1.1, 4.4, 0.55),
+    "openai/o4-mini": (1.1, 4.4, 0.275),
+    "openai/gpt-6.1-sol": (2, 10, 0.1),
+    "anthropic/claude-haiku-4-5": (1, 5, 0.1),
+    "anthropic/claude-sonnet-4-5": (3, 15, 0.3),
+    "anthropic/claude-opus-4-5": (5, 25, 0.5),
+    "gemini/gemini-2.5-flash": (0.3, 2.5, 0.03),
+    "gemini/gemini-2.5-flash-lite": (0.1, 0.4, 0.01),
+    "gemini/gemini-2.5-pro": (1.25, 10, 0.125),
+    "mistral/mistral-small-latest": (0.15, 0.6, 0.015),
+    "mistral/mistral-large-latest": (0.5, 1.5, 0.05),
+    "deepseek/deepseek-chat": (0.28, 0.42, 0.028),
+    "deepseek/deepseek-reasoner": (0.28, 0.42, 0.028),
+    "anthropic/claude-sonnet-5": (2, 10, 0.2),
+    "anthropic/claude-opus-5": (5, 25, 0.5),
     "openai/text-embedding-3-small": (0.02, 0),
     "openai/text-embedding-3-large": (0.13, 0),
-    "anthropic/claude-haiku-4-5": (1, 5),
-    "anthropic/claude-sonnet-4-5": (3, 15),
-    "anthropic/claude-opus-4-5": (5, 25),
-    "gemini/gemini-2.5-flash": (0.3, 2.5),
-    "gemini/gemini-2.5-flash-lite": (0.1, 0.4),
-    "gemini/gemini-2.5-pro": (1.25, 10),
-    "mistral/mistral-small-latest": (0.15, 0.6),
-    "mistral/mistral-large-latest": (0.5, 1.5),
-    "deepseek/deepseek-chat": (0.28, 0.42),
 }
 
 
@@ -78,19 +97,43 @@ def list_price(model: str) -> Price | None:
     provider, _, name = model.partition("/")
     for known in dict.fromkeys((model, _DATE.sub("", model))):
         short = known.removeprefix(f"{provider}/")
-        if known in listed:
-            return listed[known][1]
+        found = listed.get(known)
+        if found is not None and found.price is not None:
+            return found.price
         # The map lists most models of large providers by their bare name.
-        if name and short in listed and listed[short][0].startswith(provider):  # such as bedrock_converse for bedrock
-            return listed[short][1]
+        found = listed.get(short) if name else None
+        # Such as bedrock_converse for bedrock.
+        if found is not None and found.price is not None and found.provider.startswith(provider):
+            return found.price
         if known in _SNAPSHOT:
             return Price(*map(float, _SNAPSHOT[known]))
     return None
 
 
+def model_facts(model: str) -> ModelFacts | None:
+    """Return what the map says about a model, whichever provider serves it; None if it does not list the name."""
+    listed = _price_map()
+    undated = _DATE.sub("", model)
+    parts = undated.split("/")
+    # Without the prefixes of gateways, one after the other.
+    names = [model, *("/".join(parts[start:]) for start in range(len(parts)))]
+    return next((listed[name] for name in names if name in listed), None)
+
+
+class ModelFacts(NamedTuple):
+    """What litellm's map says about a model."""
+
+    provider: str
+    price: Price | None
+    reasons: bool
+    """Whether the model can think before it answers."""
+    default_effort: str | None
+    """Effort of thought without a request for another, as far as the map knows."""
+
+
 @lru_cache(maxsize=1)
-def _price_map() -> Mapping[str, tuple[str, Price]]:
-    """Return provider and price by model, from litellm's file; empty if there is none that can be read."""
+def _price_map() -> Mapping[str, ModelFacts]:
+    """Return facts by model, from litellm's file; empty if there is none that can be read."""
     for path in _map_files():
         try:
             entries = json.loads(path.read_bytes())
@@ -109,9 +152,15 @@ def _map_files() -> Iterator[Path]:
         yield from sorted(Path(folder).glob(_MAP_FILES))
 
 
-def _read(entries: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, tuple[str, Price]]]:
+def _read(entries: Mapping[str, Mapping[str, object]]) -> Iterator[tuple[str, ModelFacts]]:
     for model, entry in entries.items():
-        sides = (dollars(entry.get(f"{side}_cost_per_token")) for side in ("input", "output"))
-        into, out = (None if side is None else round(side * 1e6, 9) for side in sides)
+        names = ("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
+        sides = (dollars(entry.get(name)) for name in names)
+        into, out, cached = (None if side is None else round(side * 1e6, 9) for side in sides)
+        price = None
         if into is not None and out is not None and into + out > 0:
-            yield model, (str(entry.get("litellm_provider", "")), Price(into, out))
+            price = Price(into, out, cached)
+        reasons, effort = entry.get("supports_reasoning") is True, entry.get("default_reasoning_effort")
+        if price is not None or reasons:
+            provider = str(entry.get("litellm_provider", ""))
+            yield model, ModelFacts(provider, price, reasons, effort if isinstance(effort, str) else None)

@@ -15,7 +15,8 @@ import re
 import warnings
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from enhancer.contracts import Completion, Context, LLMProvider, Options, Price, Request
 from enhancer.errors import (
@@ -30,8 +31,11 @@ from enhancer.errors import (
     did_you_mean,
 )
 from enhancer_plugins.llm import _reply, _wire
+from enhancer_plugins.llm._asking import AskingOptions, sends_credentials
+from enhancer_plugins.llm._dialect import MAX_CORRECTIONS, Dialect
 from enhancer_plugins.llm._hosts import checked_base, is_local_url
 from enhancer_plugins.llm._prices import list_price
+from enhancer_plugins.llm._thinkers import thinks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,19 +46,19 @@ if TYPE_CHECKING:
 
 # Their credentials need not be environment variables, so that their absence cannot be checked in advance.
 _CLOUDS = frozenset({"azure", "azure_ai", "bedrock", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
+# Their requests are passed on as OpenAI's protocol has them.
+_OPENAI_LIKE = frozenset({"openai", "azure", "openrouter", "deepseek", "hosted_vllm", "groq", "xai", "dashscope"})
 _SECRET_NAMES = re.compile(r"(_API_KEY|_KEY|_TOKEN|_SECRET|_PASSWORD|_KEY_ID)$")
 _PREFIX = re.compile(r"^(?:litellm\.\w+: ?)?(?:\w+: ?)?(?:\w+Exception ?-? ?)?(?:Error code: \d+ - )?")
 # The library caches clients by event loop for the whole process. The last provider of a loop closes them.
 _providers_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 
 
-class LiteLLMOptions(Options):
+class LiteLLMOptions(AskingOptions):
     """Options of ``litellm``."""
 
     api_base: str | None = None
     """Base URL of the endpoint; by default the provider's own."""
-    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """Way of requesting the schema: enforced by the server, as any JSON object, or only in the prompt."""
     drop_params: bool = True
     """Omit parameters that the model does not support (such as temperature) instead of failing."""
 
@@ -69,7 +73,15 @@ class LiteLLM(LLMProvider):
         self._options = options
         self._base = checked_base(options.api_base) if options.api_base else None
         self._local = self._base is not None and is_local_url(self._base)
-        self._scrub = _wire.Scrubber(v for k, v in os.environ.items() if len(v) >= 8 and _SECRET_NAMES.search(k))
+        secrets = [v for k, v in os.environ.items() if len(v) >= 8 and _SECRET_NAMES.search(k)]
+        self._scrub = _wire.Scrubber([*secrets, *options.header_secrets()])
+        self._headers = options.filled_headers()
+        self._dialect = Dialect(
+            urlsplit(self._base or "").hostname or "",
+            structured=options.structured,
+            max_tokens_parameter=options.max_tokens_parameter,
+            library=True,
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -80,18 +92,24 @@ class LiteLLM(LLMProvider):
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """Mode of structured output; omitted for the default, so that older cache keys stay valid."""
-        structured = self._options.structured
-        return {} if structured == "json_schema" else {"structured": structured}
+        """Mode of structured output and further parameters; empty for the defaults, so that older keys stay valid."""
+        return self._options.sampling
 
     def price(self, model: str) -> Price | None:
         """Return the list price from the price map of the library, which is not imported for it; None if unknown."""
         return list_price(model)
 
+    def thinks(self, model: str) -> bool | None:
+        """Return whether the model thinks, by its name, the price map and what ``extra_body`` asks for."""
+        return thinks(model, self._options.extra_body)
+
     def check(self, model: str) -> None:
         """Raise an error for a missing API key, naming its variable, and for a model of an unknown provider."""
         if not model.strip():
             raise ConfigError("[llm] model is empty", hint="name the model, such as 'openai/gpt-4o-mini'")
+        self._options.check_headers()
+        if sends_credentials(self._options.headers):
+            return
         if self._local or (model.startswith("openai/") and os.environ.get("OPENAI_API_KEY", "").strip()):
             return
         if model.startswith("openai/"):
@@ -111,7 +129,7 @@ class LiteLLM(LLMProvider):
         self._enter()
         try:
             async with asyncio.timeout(request.timeout):
-                response = await library.acompletion(**self._arguments(request))
+                response = await self._exchange(library, request)
             return _cut_off(self._completion(response, self._where(request)), request.max_tokens)
         except EnhancerError:
             raise
@@ -175,14 +193,22 @@ class LiteLLM(LLMProvider):
                 "this provider was opened in another event loop", hint="create one provider for each event loop"
             )
 
+    async def _exchange(self, library: Any, request: Request) -> Any:
+        """Send the request, again in another form as long as the server refuses a parameter that it can do without."""
+        for _ in range(MAX_CORRECTIONS):
+            version = self._dialect.version
+            try:
+                return await library.acompletion(**self._arguments(request))
+            except library.BadRequestError as error:
+                if not self._dialect.corrected(str(error), request.model, version):
+                    raise
+        return await library.acompletion(**self._arguments(request))
+
     def _arguments(self, request: Request) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "max_tokens": request.max_tokens,
-            "seed": request.seed,
+            **self._dialect.parameters(request, request.model),
             "timeout": request.timeout,
             "drop_params": self._options.drop_params,
             # One retry layer: the harness.
@@ -197,13 +223,22 @@ class LiteLLM(LLMProvider):
                 arguments["custom_llm_provider"] = "openai"
                 if self._local and not os.environ.get("OPENAI_API_KEY", "").strip():
                     arguments["api_key"] = "none"
-        if request.schema is not None and self._options.structured == "json_schema":
-            schema = _wire.strict_schema(dict(request.schema))
-            form = {"name": request.schema_name, "strict": True, "schema": schema}
-            arguments["response_format"] = {"type": "json_schema", "json_schema": form}
-        elif request.schema is not None and self._options.structured == "json_object":
-            arguments["response_format"] = {"type": "json_object"}
-        return {name: value for name, value in arguments.items() if value is not None}
+        if self._headers:
+            arguments["extra_headers"] = self._headers
+        if request.reasoning_effort is not None and "custom_llm_provider" in arguments:
+            # The library would leave it out for models that it does not know.
+            arguments["allowed_openai_params"] = ["reasoning_effort"]
+        if self._options.extra_body:
+            self._add_body(arguments)
+        return arguments
+
+    def _add_body(self, arguments: dict[str, Any]) -> None:
+        """Add the further parameters: as they are where the protocol is OpenAI's, else for the library to place."""
+        body = self._options.extra_body
+        if self._provider(arguments["model"]) in _OPENAI_LIKE:
+            arguments["extra_body"] = body
+        else:
+            arguments |= body
 
     def _provider(self, model: str) -> str:
         library = _library()

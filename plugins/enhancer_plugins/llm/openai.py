@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -25,14 +24,18 @@ from enhancer.errors import (
     ServerError,
 )
 from enhancer_plugins.llm import _reply, _wire
+from enhancer_plugins.llm._asking import AskingOptions, sends_credentials
+from enhancer_plugins.llm._dialect import MAX_CORRECTIONS, Dialect
 from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
 from enhancer_plugins.llm._post import Poster
 from enhancer_plugins.llm._prices import list_price
+from enhancer_plugins.llm._thinkers import thinks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enhancer_plugins.llm._openai_batch import OpenAIBatches
+    from enhancer_plugins.llm._post import Reply
 
 _OFFICIAL = "https://api.openai.com/v1"
 # Encodes a string as ASCII JSON, faster than json.dumps().
@@ -43,19 +46,17 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
     "User-Agent": "enhancer",
 }
-# Reasoning models reject sampling parameters.
-_REASONING = re.compile(r"^(o\d|gpt-5)(?!.*chat)")
+_REFUSED = (400, 422)
+"""Statuses of requests that the server understood and will not answer in this form."""
 
 
-class OpenAIOptions(Options):
+class OpenAIOptions(AskingOptions):
     """Options of ``openai``."""
 
     api_base: str | None = None
     """Base URL; by default OPENAI_BASE_URL, else https://api.openai.com/v1."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable with the API key. Servers on this machine or network need none."""
-    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """Way of requesting the schema: enforced by the server, as any JSON object, or only in the prompt."""
     batch_endpoint: str = Field(default="/v1/chat/completions", pattern="^/[A-Za-z0-9_./-]+$")
     """Name of the endpoint in batch jobs; Azure's is ``/chat/completions``."""
     max_body: int = Field(default=8 * 1024 * 1024, ge=1024)
@@ -76,17 +77,19 @@ class OpenAI(LLMProvider):
         host = urlsplit(self._base).hostname or ""
         self._local = is_local(host)
         self._keeps_prefix = host == "openrouter.ai"
-        self._official = host == "api.openai.com"
+        self._dialect = Dialect(host, structured=options.structured, max_tokens_parameter=options.max_tokens_parameter)
         self._key = os.environ.get(options.api_key_env, "").strip()
         self._proxy = proxy_for(self._base)
-        self._scrub = _wire.Scrubber([self._key, (urlsplit(self._proxy).password if self._proxy else None) or ""])
-        self._schema: Mapping[str, Any] | None = None
-        self._strict: Any = None
+        proxy_password = (urlsplit(self._proxy).password if self._proxy else None) or ""
+        self._scrub = _wire.Scrubber([self._key, proxy_password, *options.header_secrets()])
+        added = options.filled_headers()
+        own = self._key and not any(name.lower() == "authorization" for name in added)
+        self._credentials = {**({"Authorization": f"Bearer {self._key}"} if own else {}), **added}
         self._constant: tuple[Mapping[str, Any] | None, tuple[object, ...], str] | None = None
         self._poster = Poster(
             f"{self._base}/chat/completions",
             base=self._base,
-            headers={**_HEADERS, **({"Authorization": f"Bearer {self._key}"} if self._key else {})},
+            headers={**_HEADERS, **self._credentials},
             proxy=self._proxy,
             scrub=self._scrub,
             max_body=options.max_body,
@@ -101,19 +104,23 @@ class OpenAI(LLMProvider):
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """Mode of structured output; omitted for the default, so that older cache keys stay valid."""
-        structured = self._options.structured
-        return {} if structured == "json_schema" else {"structured": structured}
+        """Mode of structured output and further parameters; empty for the defaults, so that older keys stay valid."""
+        return self._options.sampling
 
     def price(self, model: str) -> Price | None:
         """Return OpenAI's list price by the model's name, on any endpoint; None for models of other providers."""
         return list_price(f"openai/{self._name(model)}")
 
+    def thinks(self, model: str) -> bool | None:
+        """Return whether the model thinks, by its name, the price map and what ``extra_body`` asks for."""
+        return thinks(model, self._options.extra_body)
+
     def check(self, model: str) -> None:
-        """Raise an error for a missing model, and for a missing or malformed API key."""
+        """Raise an error for a missing model, and for a missing or malformed API key or variable of a header."""
         if not self._name(model).strip():
             raise ConfigError("[llm] model is empty", hint="name the model, such as 'gpt-4o-mini'")
-        if not self._key and not self._local:
+        self._options.check_headers()
+        if not self._key and not self._local and not sends_credentials(self._options.headers):
             name = self._options.api_key_env
             raise AuthenticationError(f"no API key for {self._base}: {name} is not set", hint=f"export {name}=...")
         if not (self._key.isascii() and self._key.isprintable()):
@@ -127,10 +134,9 @@ class OpenAI(LLMProvider):
         if request.model != self._checked:
             self.check(request.model)
             self._checked = request.model
-        payload = self._body(request)
         try:
             async with asyncio.timeout(request.timeout) as deadline:
-                status, headers, body = await self._poster.post(payload)
+                status, headers, body = await self._exchange(request)
         except TimeoutError:
             if not deadline.expired():  # a timeout of the operating system, such as for the connection
                 raise ConnectionFailedError(f"{self._base} timed out while connecting") from None
@@ -148,7 +154,7 @@ class OpenAI(LLMProvider):
 
         connection = Connection(
             base=self._base,
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers=self._credentials,
             session=self._poster.session,
             error=self._error,
             scrub=self._scrub,
@@ -170,6 +176,18 @@ class OpenAI(LLMProvider):
 
     # -- the request ------------------------------------------------------------------------------------------------
 
+    async def _exchange(self, request: Request) -> Reply:
+        """Send the request, again in another form as long as the server refuses a parameter that it can do without."""
+        for _ in range(MAX_CORRECTIONS):
+            version = self._dialect.version
+            reply = await self._poster.post(self._body(request))
+            if reply.status not in _REFUSED:
+                return reply
+            message, _ = _wire.provider_message(reply.body)
+            if not self._dialect.corrected(message, self._name(request.model), version):
+                return reply
+        return await self._poster.post(self._body(request))
+
     def _name(self, model: str) -> str:
         # Accept litellm's notation, so that providers can be exchanged. The published name openai/gpt-oss is kept.
         if self._keeps_prefix or model.startswith("openai/gpt-oss"):
@@ -185,6 +203,8 @@ class OpenAI(LLMProvider):
             request.max_tokens,
             request.seed,
             request.schema_name,
+            request.reasoning_effort,
+            self._dialect.version,
         )
         known = self._constant
         if known is None or known[0] is not request.schema or known[1] != fixed:
@@ -199,28 +219,12 @@ class OpenAI(LLMProvider):
 
     def _payload(self, request: Request) -> dict[str, Any]:
         model = self._name(request.model)
-        payload: dict[str, Any] = {
+        return {
             "model": model,
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            **self._dialect.parameters(request, model),
+            **self._options.extra_body,
         }
-        if not (self._official and _REASONING.match(model)):
-            if request.temperature is not None:
-                payload["temperature"] = request.temperature
-            if request.top_p is not None:
-                payload["top_p"] = request.top_p
-        if request.max_tokens is not None:
-            # OpenAI renamed the parameter; other servers support only the older name.
-            payload["max_completion_tokens" if self._official else "max_tokens"] = request.max_tokens
-        if request.seed is not None:
-            payload["seed"] = request.seed
-        if request.schema is not None and self._options.structured == "json_schema":
-            if request.schema is not self._schema:  # usually the same for the whole run
-                self._schema, self._strict = request.schema, _wire.strict_schema(dict(request.schema))
-            schema = {"name": request.schema_name, "strict": True, "schema": self._strict}
-            payload["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif request.schema is not None and self._options.structured == "json_object":
-            payload["response_format"] = {"type": "json_object"}
-        return payload
 
     # -- the answer -------------------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ def test_a_provider_that_nobody_knows():
 
 def test_prices_are_known_or_none():
     provider = make()
-    assert provider.price("openai/gpt-4o-mini") == Price(0.15, 0.6)
+    assert provider.price("openai/gpt-4o-mini") == Price(0.15, 0.6, 0.075)
     haiku = provider.price("anthropic/claude-haiku-4-5")
     assert haiku is not None
     assert 0 < haiku.input < haiku.output

@@ -279,7 +279,7 @@ class TestKeys:
 
 def test_prices():
     provider = OpenAI(OpenAIOptions(api_base="http://localhost:1/v1"), Context())
-    assert provider.price("gpt-4o-mini") == provider.price("openai/gpt-4o-mini-2024-07-18") == Price(0.15, 0.6)
+    assert provider.price("gpt-4o-mini") == provider.price("openai/gpt-4o-mini-2024-07-18") == Price(0.15, 0.6, 0.075)
     assert provider.price("llama-3.1-8b-instruct") is None
 
 

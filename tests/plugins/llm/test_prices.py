@@ -33,7 +33,7 @@ def test_the_map_of_the_installed_library_agrees_with_the_snapshot():
     assert len(listed) > 1000
     for model in _prices._SNAPSHOT:
         assert list_price(model) is not None, model
-    assert list_price("openai/gpt-4o-mini") == Price(0.15, 0.6)
+    assert list_price("openai/gpt-4o-mini") == Price(0.15, 0.6, 0.075)
 
 
 def test_reading_the_map_does_not_import_the_library():
@@ -69,7 +69,7 @@ def test_names_are_found_with_and_without_their_provider(price_file):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 3}', "3", '{"a": {}}', "[" * 100_000])
 def test_a_damaged_map_leaves_the_snapshot(price_file, content):
     price_file(content)
-    assert list_price("openai/gpt-4o-mini-2024-07-18") == Price(0.15, 0.6)
+    assert list_price("openai/gpt-4o-mini-2024-07-18") == Price(0.15, 0.6, 0.075)
     assert list_price("openai/none-such") is None
 
 
@@ -77,7 +77,7 @@ def test_without_the_library_the_snapshot_serves(monkeypatch):
     monkeypatch.setattr(_prices, "_map_files", lambda: iter(()))
     _prices._price_map.cache_clear()
     try:
-        assert list_price("anthropic/claude-haiku-4-5") == Price(1.0, 5.0)
+        assert list_price("anthropic/claude-haiku-4-5") == Price(1.0, 5.0, 0.1)
         assert list_price("groq/llama") is None
     finally:
         _prices._price_map.cache_clear()

@@ -1,0 +1,155 @@
+"""Which parameters an endpoint and a model take: guessed from their names, and corrected by what the endpoint refuses.
+
+OpenAI's reasoning models refuse ``max_tokens`` and any temperature but their own, Azure hides the model behind the name
+of a deployment, DeepSeek refuses ``json_schema``. A refusal costs nothing and names the parameter.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from enhancer_plugins.llm import _wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from enhancer.contracts import Request
+    from enhancer_plugins.llm._asking import MaxTokensParameter, Structured
+
+MAX_CORRECTIONS = 5
+"""Largest number of times that one request is sent in another form."""
+_AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+_NO_SCHEMA_HOSTS = ("deepseek.com", "bigmodel.cn", "z.ai")
+_NO_SCHEMA_PROVIDERS = ("deepseek/",)
+_SEED_NAMES = {"api.mistral.ai": "random_seed"}
+_REASONING = re.compile(r"(?:^|[/:])(?:o[1-9]|gpt-[5-9]|gpt-\d\d)(?!\w)(?!.*chat)", re.IGNORECASE)
+"""OpenAI's models that think, also behind a gateway's or a fine-tuning prefix: they refuse sampling parameters."""
+_RENAMED = re.compile(r"(?:^|[/:])(?:o[1-9]|gpt-[5-9]|gpt-\d\d)(?!\w)", re.IGNORECASE)
+"""OpenAI's models that take ``max_completion_tokens`` alone."""
+_REFUSED = re.compile(
+    r"\b(?:un|not )support|does not support|\bunknown\b|unrecogni[sz]ed|unexpected|not permitted|not allowed"
+    r"|unavailable|not available|deprecated|only the default|extra inputs|invalid value",
+    re.IGNORECASE,
+)
+_PARAMETER = re.compile(
+    r"\b(max_completion_tokens|max_tokens|temperature|top_p|random_seed|seed|response_format|json_schema)\b"
+)
+_WEAKER: Mapping[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
+
+
+class Dialect:
+    """Form of the requests to one endpoint.
+
+    Args:
+        host: Host of the endpoint; empty if the model's name determines it.
+        structured: Option ``structured``.
+        max_tokens_parameter: Option ``max_tokens_parameter``.
+        library: Whether a library translates OpenAI's parameters for the models that it knows.
+
+    Attributes:
+        version: Number of corrections so far.
+    """
+
+    def __init__(
+        self, host: str, *, structured: Structured, max_tokens_parameter: MaxTokensParameter, library: bool = False
+    ) -> None:
+        self._host = host.lower()
+        self._library = library
+        self._renamed = self._host == "api.openai.com" or self._host.endswith(_AZURE)
+        self._structured = structured
+        self._max_tokens = max_tokens_parameter
+        self._weaker: Structured | None = None
+        self._learned_name: str | None = None
+        self._dropped: set[str] = set()
+        self._schema: Mapping[str, Any] | None = None
+        self._strict: Any = None
+        self.version = 0
+
+    def parameters(self, request: Request, model: str) -> dict[str, Any]:
+        """Return the parameters of a request that depend on the endpoint and the model.
+
+        Args:
+            request: The request.
+            model: Name of the model as it is sent.
+        """
+        found: dict[str, Any] = {}
+        if self._library or not _REASONING.search(model):
+            found |= {"temperature": request.temperature, "top_p": request.top_p}
+        found[self.max_tokens_name(model)] = request.max_tokens
+        found["seed" if self._library else _SEED_NAMES.get(self._host, "seed")] = request.seed
+        found["reasoning_effort"] = request.reasoning_effort
+        if request.schema is not None:
+            found["response_format"] = self._response_format(request, model)
+        return {name: value for name, value in found.items() if value is not None and name not in self._dropped}
+
+    def max_tokens_name(self, model: str) -> str:
+        """Return the name of the parameter that limits the tokens of an answer."""
+        if self._max_tokens != "auto":
+            return self._max_tokens
+        if self._learned_name is not None:
+            return self._learned_name
+        renamed = not self._library and (self._renamed or _RENAMED.search(model))
+        return "max_completion_tokens" if renamed else "max_tokens"
+
+    def structured(self, model: str) -> Structured:
+        """Return the form in which the schema is requested."""
+        if self._structured != "auto":
+            return self._structured
+        if self._weaker is not None:
+            return self._weaker
+        hosts = any(self._host == host or self._host.endswith(f".{host}") for host in _NO_SCHEMA_HOSTS)
+        return "json_object" if hosts or model.startswith(_NO_SCHEMA_PROVIDERS) else "json_schema"
+
+    def corrected(self, message: str, model: str, version: int) -> bool:
+        """Learn from a refusal; return whether to send the request again, in another form.
+
+        Args:
+            message: Message of a refusal with status 400 or 422.
+            model: Name of the model as it was sent.
+            version: :attr:`version` when the request was written.
+        """
+        if version != self.version:
+            return True  # another request has met the same refusal meanwhile
+        named = _PARAMETER.search(message)
+        if named is None or not _REFUSED.search(message):
+            return False
+        learned = self._learn(named[1], message, model)
+        self.version += learned
+        return learned
+
+    def _learn(self, name: str, message: str, model: str) -> bool:
+        if name in ("max_tokens", "max_completion_tokens"):
+            return self._rename(name, message, model)
+        if name in ("response_format", "json_schema"):
+            weaker = _WEAKER.get(self.structured(model))
+            if self._structured != "auto" or weaker is None or "schema for response_format" in message:
+                return False
+            self._weaker = weaker
+            return True
+        if name in self._dropped:
+            return False
+        self._dropped.add(name)
+        return True
+
+    def _rename(self, name: str, message: str, model: str) -> bool:
+        if self._max_tokens != "auto" or self._learned_name is not None or name != self.max_tokens_name(model):
+            return False
+        other = "max_tokens" if name == "max_completion_tokens" else "max_completion_tokens"
+        # "max_tokens is too large: this model supports at most 4096" names no other parameter.
+        if name == "max_tokens" and other not in message:
+            return False
+        self._learned_name = other
+        return True
+
+    def _response_format(self, request: Request, model: str) -> dict[str, Any] | None:
+        form = self.structured(model)
+        if form == "json_object":
+            return {"type": "json_object"}
+        if form == "none":
+            return None
+        if request.schema is not self._schema:  # usually the same for the whole run
+            assert request.schema is not None
+            self._schema, self._strict = request.schema, _wire.strict_schema(dict(request.schema))
+        schema = {"name": request.schema_name, "strict": True, "schema": self._strict}
+        return {"type": "json_schema", "json_schema": schema}
