@@ -350,11 +350,15 @@ DIALECTS = (
 
 
 class Interpreter:
-    """Speaks with a loopback server in each dialect."""
+    """Speaks with a loopback server in each dialect.
+
+    Attributes:
+        reply: JSON of the next replies.
+    """
 
     def __init__(self) -> None:
         self._received: list[tuple[str, Body]] = []
-        self._reply: Body = {}
+        self.reply: Body = {}
 
     def add_routes(self, app: web.Application, _: LoopbackServer) -> None:
         """Answer every POST below ``/x``."""
@@ -363,12 +367,12 @@ class Interpreter:
     async def _answer(self, request: web.Request) -> web.Response:
         raw = await request.read()
         self._received.append((request.path.removeprefix("/x"), json.loads(raw) if raw else {}))
-        return web.json_response(self._reply)
+        return web.json_response(self.reply)
 
     def ask(self, provider: LLMProvider, model: str, reply: Body) -> tuple[str, Body, Completion | ProviderError]:
         """Ask with one reply; return the path, the body that was sent, and what was read."""
         self._received.clear()
-        self._reply = reply
+        self.reply = reply
         messages = (Message("system", "You write profiles."), Message("user", "About the sea."))
 
         async def whole() -> Completion | ProviderError:

@@ -379,6 +379,8 @@ def _library() -> Any:
         litellm.suppress_debug_info = True
         litellm.telemetry = False
         warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)  # about such content
+        # About types of its own, which it builds at the first response of some providers.
+        warnings.filterwarnings("ignore", r"Items? .* on TypedDict class '_", UserWarning)
         for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     return litellm

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from loopback import Behaviour, LoopbackServer, fails, returns
+from provider_dialects import DIALECTS, Interpreter
 
 from enhancer.contracts import Context, Message, Price, Request
 from enhancer.errors import AuthenticationError, ConfigError, ConnectionFailedError, ServerError
@@ -154,6 +155,29 @@ def test_the_library_is_imported_late_and_fetches_nothing():
         "assert p.price('openai/none-such') is None; assert 'litellm' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_first_response_of_a_provider_prints_no_warning(monkeypatch):
+    monkeypatch.setenv("COHERE_API_KEY", KEY)
+    interpreter = Interpreter()
+    (cohere,) = [dialect for dialect in DIALECTS if dialect.name == "cohere_chat"]
+    code = (
+        "import asyncio, sys\n"
+        "from enhancer.contracts import Context, Message, Request\n"
+        "from enhancer_plugins.llm.litellm import LiteLLM, LiteLLMOptions\n"
+        "async def ask():\n"
+        "    p = LiteLLM(LiteLLMOptions(api_base=sys.argv[1]), Context())\n"
+        "    await p.complete(Request(messages=(Message('user', 'hi'),), model=sys.argv[2]))\n"
+        "    await p.aclose()\n"
+        "asyncio.run(ask())\n"
+    )
+    with LoopbackServer(add_routes=interpreter.add_routes) as server:
+        interpreter.reply = cohere.reply("COMPLETE")
+        base = server.url.removesuffix("/v1") + "/x"
+        done = subprocess.run(
+            [sys.executable, "-c", code, base, cohere.model], capture_output=True, text=True, timeout=60, check=False
+        )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
