@@ -13,6 +13,7 @@ from enhancer.harness.calls.caller import StoppedError
 from enhancer.harness.calls.entity_request import by_entity, call_version, entity_request, request_ids
 from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found
 from enhancer.harness.calls.retry import is_transient
+from enhancer.harness.calls.thought_room import is_thought
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.caller import Caller
     from enhancer.harness.calls.gate import Gate
+    from enhancer.harness.journal.completion_writer import PaidAnswer
 
 _log = logging.getLogger(__name__)
 _MAX_FAILED_GROUPS = 5
@@ -160,6 +162,7 @@ class Generator:
         grouped = (ids := request_ids(tasks)) is not None
         version = call_version(tasks)
         number = self._refusals.send()
+        room = self._caller.room.tokens()
         try:
             paid = await self._caller.call(
                 entity_request(tasks, self._llm, self._caller.room),
@@ -199,7 +202,13 @@ class Generator:
                 await self._failed(task, task.error, False)
         if self._first_answers is not None:
             self._first_answers.check(version)
+        if grouped and len(again) == len(tasks) and self._had_no_room(paid, room):
+            return [tasks]
         return [*(self._regroup(tasks, again) if grouped else _entities(again)), *_alike(follow_ups)]
+
+    def _had_no_room(self, paid: PaidAnswer, room: int) -> bool:
+        """Check whether thought cut off an answer that has more room for it now."""
+        return paid.finish_reason == "length" and is_thought(paid) and self._caller.room.tokens() > room
 
     def _regroup(self, asked: Group, again: Group) -> list[Group]:
         """Return the requests for the notes that a group reply did not answer."""

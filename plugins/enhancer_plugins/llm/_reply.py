@@ -288,7 +288,11 @@ class _Used(NamedTuple):
         cost = _wire.dollars(usage.get("cost"))
         if cost is None and told_cost is not None and counts({**usage, "total_tokens": None}) == (prompt, answer):
             cost = told_cost  # computed from counts that do not contradict each other
-        return cls(prompt, answer, _detail(usage, _REASONING_COUNTS), _detail(usage, _CACHED_COUNTS), cost)
+        thought = _detail(usage, _REASONING_COUNTS)
+        told = _wire.tokens(_first(usage, ("completion_tokens", "output_tokens")))
+        if not thought and answer is not None and told is not None and answer > told:
+            thought = answer - told  # left out of the completion tokens
+        return cls(prompt, answer, thought, _detail(usage, _CACHED_COUNTS), cost)
 
 
 def counts(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:

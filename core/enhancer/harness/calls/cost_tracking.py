@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from enhancer.harness.answers.thought import without_thought
 from enhancer.harness.calls.thought_room import ThoughtRoom
 from enhancer.harness.calls.token_estimate import upper_bound
 
@@ -154,8 +155,18 @@ def _with_thought(completion: Completion) -> Completion:
     answer, thought, text = completion.completion_tokens, completion.reasoning_tokens, completion.text
     if answer is None or (thought is not None and 0 < thought <= answer):
         return completion if answer is not None else replace(completion, reasoning_tokens=None)
-    if thought is None and completion.finish_reason == "length" and not text.strip():
-        thought = answer
+    if thought is None:
+        thought = _thought_in(text, answer, cut_off=completion.finish_reason == "length")
     if thought is None:
         return completion
     return replace(completion, reasoning_tokens=min(max(thought, 0), answer))
+
+
+def _thought_in(text: str, tokens: int, *, cut_off: bool) -> int | None:
+    """Return the tokens of thought in the text of an answer, by its share of the characters; None without any."""
+    if not text.strip():
+        return tokens if cut_off else None  # thought that the server keeps to itself
+    rest = without_thought(text)
+    if rest is None:
+        return tokens
+    return None if len(rest) == len(text) else round(tokens * (1 - len(rest) / len(text)))
