@@ -11,6 +11,7 @@ import time
 import pytest
 from loopback import LoopbackServer
 from loopback_batch import LoopbackBatches, Plan
+from loopback_messages import LoopbackMessageBatches
 
 PRICE = ("--set", "llm.price.input=1000.0", "--set", "llm.price.output=1000.0")
 QUICK = ("--set", "llm.batch_poll=0.02")
@@ -157,3 +158,19 @@ def test_a_limit_bounds_what_is_submitted(invoke, project, batches):
     assert sum(len(job.lines) for job in batches.jobs.values()) == 2
     assert "4 entities left for later runs by --limit 2" in done.err
     assert invoke("plan", "--batch", "--limit", "3", "--json").json()["left"] == 1
+
+
+def test_litellm_takes_batches_for_models_of_anthropic(invoke, tables, hashing, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0123456789abcdef")
+    batches = LoopbackMessageBatches(default=Plan(polls=1))
+    with LoopbackServer(add_routes=batches.add_routes) as server:
+        base = server.url.removesuffix("/v1")
+        flags = ("--llm", "litellm", "--model", "anthropic/claude-3-5-haiku-latest", "--api-base", base)
+        assert invoke("init", "--yes", *flags, "--embedder", "hashing", "--store", "sqlite").code == 0
+        done = invoke("generate", "--batch", "--yes", "--json", *PRICE, *QUICK)
+        assert done.code == 0, done.err
+        assert (done.json()["generated"], len(batches.jobs)) == (6, 1)
+        refused = invoke("plan", "--batch", "--set", "llm.model=groq/llama-3.1-8b-instant")
+        assert refused.code == 2
+        assert "litellm has no batch API for 'groq/llama-3.1-8b-instant'" in refused.err
+        assert "anthropic, gemini, mistral" in refused.err
