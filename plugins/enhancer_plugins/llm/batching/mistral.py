@@ -39,7 +39,7 @@ _STATES: Mapping[str, JobState] = {
 class MistralBatches(OpenAIBatches):
     """Client of ``/v1/batch/jobs``."""
 
-    max_requests = 1_000_000
+    max_requests = 100_000
     max_bytes = 500_000_000
 
     def __init__(self, channel: Channel) -> None:
