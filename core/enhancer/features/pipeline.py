@@ -30,7 +30,7 @@ from enhancer.features.surveying.lengths import with_one_length
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.batches.submission import BATCH_FOLDER
 from enhancer.harness.calls.thought_room import model_thinks
-from enhancer.harness.embedding.connections import check_embedder, connect_texts, encoder, unlimited
+from enhancer.harness.embedding.connections import check_embedder, connect_texts, embedding_budget, encoder
 from enhancer.harness.embedding.estimate import embedding_estimate
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 from enhancer.progress import silent
@@ -484,7 +484,7 @@ class Pipeline:
             store=self._store,
             journal=journal,
             embedder=embedder,
-            texts=lambda: connect_texts(embedder, config, journal, budget or unlimited()),
+            texts=lambda: connect_texts(embedder, config, journal, budget or embedding_budget()),
             group_size=self._settings.llm.items_per_request,
             concurrency=self._settings.llm.concurrency,
             listener=listener,

@@ -301,3 +301,13 @@ def test_two_runs_at_once_pay_for_each_text_once(project, server):
     assert sorted(server.texts) == sorted(row.text for row in project.rows)
     assert sum(report.embedding_requests for report in reports) == len(server.bodies)
     assert len(list(project.store.scan(kind="item", aspect="text"))) == 60
+
+
+def test_an_import_keeps_to_the_limit_and_what_it_has_embedded(project, server, tmp_path):
+    rows = "".join(f'{{"id": "x{n}", "profile": "a film about {n} friends and a dog"}}\n' for n in range(400))
+    (tmp_path / "x.jsonl").write_text(rows)
+    config = project.settings().embedder
+    with pytest.raises(BudgetError):
+        import_records(project.store, tmp_path / "x.jsonl", project.embedder, config=config, max_cost=0.2)
+    with Journal(project.store.directory) as journal:
+        assert 0 < journal.spending_after(0).cost_usd <= 0.2

@@ -239,6 +239,7 @@ def import_(
             },
             strict=strict,
             config=project.settings.embedder,
+            max_cost=project.settings.llm.max_cost,
         )
     message = f"{counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
     _output({"file": str(file), **report.to_json()}, message, as_json)

@@ -41,7 +41,7 @@ from enhancer.features.storing.records import embedding_text
 from enhancer.features.storing.wide_rows import notes_of, read_delimited
 from enhancer.files import atomic_replace, check_output_path
 from enhancer.harness import clock
-from enhancer.harness.embedding.connections import encoder
+from enhancer.harness.embedding.connections import embedding_budget, encoder
 from enhancer.harness.embedding.outcomes import NoVector
 from enhancer.harness.journal.journal import Journal
 from enhancer.progress import Progress, silent
@@ -169,6 +169,7 @@ def import_records(
     aspects: Mapping[str, Collection[str]] | None = None,
     strict: bool = True,
     config: EmbedderConfig | None = None,
+    max_cost: float | None = None,
     listener: Listener = silent,
 ) -> ImportReport:
     """Write the records of a file to a store as a stream, replacing records with the same key.
@@ -187,6 +188,7 @@ def import_records(
             A row whose text has no vector is left out either way.
         config: ``[embedder]``: limits and price of a remote embedder, whose vectors are kept in the journal of the
             store.
+        max_cost: Limit on the cost of a remote embedder in USD.
         listener: Called with progress: stage ``embed``.
 
     Returns:
@@ -196,6 +198,8 @@ def import_records(
         ConfigError: The extension is unknown or cannot be read, or the file does not exist.
         DataError: The file is damaged; or, with ``strict``, a row is not a record or its profile is not valid. The
             message names file and row. With ``strict`` nothing is written.
+        BudgetError: Embedding more could cost more than ``max_cost``. What is embedded is kept.
+        EmbedderError: The embedder failed, whatever the text. What is embedded is kept.
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], Iterator[tuple[int, Any]]]] = {
@@ -225,7 +229,7 @@ def import_records(
 
     rows = _records(_notes(read(path), aspects, reject), embedder, validate, complete, reject=reject)
     done = embedded = 0
-    with _texts(embedder, config, store) as texts:
+    with _texts(embedder, config, store, max_cost) as texts:
         while chunk := list(islice(rows, _CHUNK)):
             # What is to be embedded is stored part by part, so that Ctrl-C keeps what is embedded.
             complete_rows = texts is None or all(one.has_vector for one in chunk)
@@ -258,7 +262,9 @@ def _embed(rows: Sequence[_Imported], texts: Encoder) -> dict[int, str]:
 
 
 @contextlib.contextmanager
-def _texts(embedder: Embedder | None, config: EmbedderConfig | None, store: FeatureStore) -> Iterator[Encoder | None]:
+def _texts(
+    embedder: Embedder | None, config: EmbedderConfig | None, store: FeatureStore, max_cost: float | None
+) -> Iterator[Encoder | None]:
     """Provide what embeds texts; None without an embedder."""
     if embedder is None:
         yield None
@@ -266,7 +272,7 @@ def _texts(embedder: Embedder | None, config: EmbedderConfig | None, store: Feat
     with contextlib.ExitStack() as stack:
         remote = isinstance(embedder, RemoteEmbedder)
         journal = stack.enter_context(Journal(store.directory)) if remote else None
-        yield stack.enter_context(encoder(embedder, config, journal))
+        yield stack.enter_context(encoder(embedder, config, journal, embedding_budget(max_cost)))
 
 
 class _Imported(NamedTuple):

@@ -108,9 +108,9 @@ def connect_texts(
     )
 
 
-def unlimited() -> Budget:
-    """Return a budget without a limit."""
-    return Budget(None, Price(0.0, 0.0))
+def embedding_budget(max_cost: float | None = None) -> Budget:
+    """Return a budget of embeddings alone: with a limit in USD, or without one."""
+    return Budget(max_cost, Price(0.0, 0.0))
 
 
 @contextlib.contextmanager
@@ -129,7 +129,7 @@ def encoder(
         from enhancer.config.schema import EmbedderConfig as Config
 
         config = Config(use=type(embedder).__name__)
-    budget = unlimited() if budget is None else budget
+    budget = embedding_budget() if budget is None else budget
     texts = connect_texts(embedder, config, journal, budget)
     if isinstance(texts, LocalTexts):
         yield texts
