@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from loopback import Behaviour, fails
@@ -249,6 +251,37 @@ def test_models_that_think_are_known(model, body, expected):
 
 
 def test_the_map_says_which_models_do_not_think_by_default():
-    pytest.importorskip("litellm")
     assert thinks("gpt-5.1", {}) is False
     assert thinks("gemini/gemini-2.5-pro", {}) is True
+
+
+class _Ollama(BaseHTTPRequestHandler):
+    """Answers as Ollama's chat does."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        sent = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path == "/api/chat":  # not the questions of LiteLLM about the model
+            self.server.received = sent
+        message = {"role": "assistant", "content": "{}"}
+        told = {"model": "q", "message": message, "done": True, "prompt_eval_count": 5, "eval_count": 5}
+        body = json.dumps(told).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_ollama_gets_its_context_through_litellm():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Ollama)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        one = request(model="ollama_chat/q")
+        ask(url, one, provider=LiteLLM, options=LiteLLMOptions, extra_body={"num_ctx": 8192})
+        assert server.received["options"]["num_ctx"] == 8192
+    finally:
+        server.shutdown()
+        server.server_close()
