@@ -35,6 +35,8 @@ _REFUSED = re.compile(
 _PARAMETER = re.compile(
     r"\b(max_completion_tokens|max_tokens|temperature|top_p|random_seed|seed|response_format|json_schema)\b"
 )
+_LONGEST_ANSWER = re.compile(r"at most ([\d,]{1,12}) (?:completion|output) tokens", re.IGNORECASE)
+_CONTEXT = re.compile(r"(?:maximum )?context (?:length|window|size)(?: is| of)?:? ([\d,]{1,12})", re.IGNORECASE)
 _WEAKER: Mapping[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 
 
@@ -62,6 +64,7 @@ class Dialect:
         self._weaker: Structured | None = None
         self._learned_name: str | None = None
         self._dropped: set[str] = set()
+        self._most_tokens: int | None = None
         self._schema: Mapping[str, Any] | None = None
         self._strict: Any = None
         self.version = 0
@@ -76,7 +79,8 @@ class Dialect:
         found: dict[str, Any] = {}
         if self._library or not _REASONING.search(model):
             found |= {"temperature": request.temperature, "top_p": request.top_p}
-        found[self.max_tokens_name(model)] = request.max_tokens
+        limits = [limit for limit in (request.max_tokens, self._most_tokens) if limit is not None]
+        found[self.max_tokens_name(model)] = min(limits) if request.max_tokens is not None else None
         found["seed" if self._library else _SEED_NAMES.get(self._host, "seed")] = request.seed
         found["reasoning_effort"] = request.reasoning_effort
         if request.schema is not None:
@@ -101,22 +105,40 @@ class Dialect:
         hosts = any(self._host == host or self._host.endswith(f".{host}") for host in _NO_SCHEMA_HOSTS)
         return "json_object" if hosts or model.startswith(_NO_SCHEMA_PROVIDERS) else "json_schema"
 
-    def corrected(self, message: str, model: str, version: int) -> bool:
+    def corrected(self, message: str, model: str, version: int, max_tokens: int | None = None) -> bool:
         """Learn from a refusal; return whether to send the request again, in another form.
 
         Args:
             message: Message of a refusal with status 400 or 422.
             model: Name of the model as it was sent.
             version: :attr:`version` when the request was written.
+            max_tokens: Its limit of tokens.
         """
         if version != self.version:
             return True  # another request has met the same refusal meanwhile
+        if self._learn_most_tokens(message, max_tokens or 0):
+            self.version += 1
+            return True
         named = _PARAMETER.search(message)
         if named is None or not _REFUSED.search(message):
             return False
         learned = self._learn(named[1], message, model)
         self.version += learned
         return learned
+
+    def _learn_most_tokens(self, message: str, max_tokens: int) -> bool:
+        """Learn the longest answer that fits into the model: what it tells, or half of its context."""
+        longest, context = _LONGEST_ANSWER.search(message), _CONTEXT.search(message)
+        if longest is not None:
+            most = int(longest[1].replace(",", "") or 0)
+        elif context is not None:
+            most = int(context[1].replace(",", "") or 0) // 2
+        else:
+            return False
+        if not 0 < most < min(max_tokens, self._most_tokens or max_tokens):
+            return False
+        self._most_tokens = most
+        return True
 
     def _learn(self, name: str, message: str, model: str) -> bool:
         if name in ("max_tokens", "max_completion_tokens"):

@@ -200,7 +200,7 @@ class LiteLLM(LLMProvider):
             try:
                 return await library.acompletion(**self._arguments(request))
             except library.BadRequestError as error:
-                if not self._dialect.corrected(str(error), request.model, version):
+                if not self._dialect.corrected(str(error), request.model, version, request.max_tokens):
                     raise
         return await library.acompletion(**self._arguments(request))
 

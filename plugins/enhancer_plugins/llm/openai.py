@@ -184,7 +184,7 @@ class OpenAI(LLMProvider):
             if reply.status not in _REFUSED:
                 return reply
             message, _ = _wire.provider_message(reply.body)
-            if not self._dialect.corrected(message, self._name(request.model), version):
+            if not self._dialect.corrected(message, self._name(request.model), version, request.max_tokens):
                 return reply
         return await self._poster.post(self._body(request))
 

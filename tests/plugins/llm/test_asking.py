@@ -141,6 +141,24 @@ def test_what_is_learned_is_kept_for_all_calls(llm_server):
 
 
 @pytest.mark.parametrize(
+    ("message", "most"),
+    [
+        ("max_tokens is too large: 9000. This model supports at most 4096 completion tokens.", 4096),
+        ("This model's maximum context length is 8192 tokens and your request has 300 input tokens.", 4096),
+    ],
+)
+@pytest.mark.parametrize(("how", "model"), PROVIDERS)
+def test_room_that_does_not_fit_into_the_model_is_cut(llm_server, how, model, message, most):
+    llm_server.script.choose = refusing(lambda body: message if body["max_tokens"] > 5000 else None)
+    ask(llm_server.url, request(model=model, max_tokens=8592), **how)
+    assert [body["max_tokens"] for body in llm_server.bodies] == [8592, most]
+    llm_server.script.default = fails(400, message)
+    with pytest.raises(RequestError):  # the prompt alone is too long
+        ask(llm_server.url, request(model=model, max_tokens=400), **how)
+    assert llm_server.count == 3
+
+
+@pytest.mark.parametrize(
     "message",
     [
         "max_tokens is too large: 9000. This model supports at most 4096 completion tokens.",
