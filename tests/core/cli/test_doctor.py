@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from dists import cli, make_dist
@@ -240,3 +241,17 @@ def test_live_says_what_is_wrong_with_an_answer(invoke, project, llm_server):
     assert refused["status"] == "fail"
     assert "401" in refused["detail"]
     assert "measured" not in refused
+
+
+def test_a_limit_without_a_price_fails_and_a_free_model_is_told(invoke, project):
+    file = project / "enhancer.toml"
+    file.write_text(re.sub(r"\[llm\.price\][^\[]*", "", file.read_text()))
+    limit = ("--set", "llm.max_cost=1")
+    found = checks(invoke("doctor", "--json", *limit))
+    assert (found["llm"]["status"], "price" in found["llm"]["mend"]) == ("fail", True)
+    for verb in (("plan",), ("generate", "--yes")):
+        done = invoke(*verb, *limit)
+        assert (done.code, "[llm.price]" in done.err) == (2, True)
+    found = checks(invoke("doctor", "--json", "--set", "llm.price=free"))
+    assert found["llm"]["status"] == "ok"
+    assert "cost nothing" in found["llm"]["detail"]
