@@ -222,7 +222,7 @@ def test_requests_and_bytes_a_job_are_bounded(bench, batches):
 
 
 def test_the_budget_is_never_passed(bench, batches):
-    bench.llm["max_cost"] = 0.6
+    bench.llm |= {"max_cost": 0.6, "thought_tokens": 0}  # room for thought would not fit into it
     batches.default = Plan(polls=1)
     try:
         whole(bench, bench.offline())

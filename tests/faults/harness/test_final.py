@@ -74,7 +74,8 @@ def test_all_refused_stops_rather_than_quarantine_a_million(
     llm_server.script.default = fails(400, "unsupported parameter: seed")
     with pytest.raises(RequestError, match=r"refused all of the first .*unsupported parameter"):
         bench.generate()
-    assert llm_server.count < 12
+    # Refusals count in the order of sending: the fifth ends the run, and two waves may be out by then.
+    assert llm_server.count <= 5 + 2 * bench.llm["concurrency"]
     assert quarantine(bench) == {}
 
 
