@@ -43,7 +43,7 @@ class PlantedShop:
         for name in aspects:
             self._calls += np.count_nonzero(~self._bought[name][rows])
             self._bought[name][rows] = True
-        return SimpleNamespace(generated=len(ids), cached=0)
+        return SimpleNamespace(generated=len(ids), cached=0, unanswered_usd=0.0)
 
     def embed_texts(self, _: Any) -> None:
         pass

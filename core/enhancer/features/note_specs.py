@@ -45,12 +45,12 @@ def note_specs(
     def knowledge(name: str) -> Knowledge:
         return "closed" if prompt.knowledge == "closed" or is_closed_version(name) else "open"
 
-    def spec(note: Note) -> PromptSpec:
+    def spec(note: Note, *, is_fallback: bool = False) -> PromptSpec:
         keys = KeyMaker(note, llm, endpoint=provider.endpoint, sampling=provider.sampling, sample=note.sample)
         fallback = None
         if note.knowledge == "open" and prompt.fallback is not None:
-            fallback = spec(replace(note, knowledge=prompt.fallback))
-        return PromptSpec(note, AnswerValidator.of(note), keys, fallback)
+            fallback = spec(replace(note, knowledge=prompt.fallback), is_fallback=True)
+        return PromptSpec(note, AnswerValidator.of(note), keys, fallback, is_fallback)
 
     notes = _by_template(kind, prompt, names, root)
     return tuple(

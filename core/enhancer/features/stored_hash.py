@@ -9,10 +9,14 @@ LOW = "low:"
 """Prefix of the input hash of a note of low confidence that was written from what the model knows. If a fallback is
 configured, such a note is asked for again."""
 
+FALLBACK = "fallback:"
+"""Prefix of the input hash of a note that was asked for from the text alone, after one of low confidence: a note that
+was never asked for from what the model knows has none."""
+
 
 def is_current(stored: str, wanted: str) -> bool:
     """Check whether a record with the input hash ``stored`` answers the prompt with the input hash ``wanted``."""
-    return stored in (wanted, LOW + wanted, ADOPTED + wanted)
+    return stored in (wanted, LOW + wanted, ADOPTED + wanted, FALLBACK + wanted)
 
 
 def plain_hash(stored: str) -> str:
@@ -21,4 +25,4 @@ def plain_hash(stored: str) -> str:
     >>> plain_hash("low:abc"), plain_hash("abc")
     ('abc', 'abc')
     """
-    return stored.removeprefix(LOW).removeprefix(ADOPTED)
+    return stored.removeprefix(LOW).removeprefix(FALLBACK).removeprefix(ADOPTED)

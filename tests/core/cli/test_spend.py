@@ -222,6 +222,26 @@ def test_a_killed_run_continues_with_what_it_had_decided(invoke, shop, llm_serve
     assert charged(llm_server) <= report["spent_usd"]
 
 
+def test_calls_that_are_answered_after_an_interruption_are_not_lost(invoke, shop, llm_server, catalogue):
+    llm_server.script.default = returns(catalogue.answer(lambda _: True), latency=0.3)
+    paths = os.pathsep.join([str(shop / ".site"), str(ROOT / "contrib" / "enhancer-example" / "src")])
+    command = [sys.executable, "-c", COMMAND_LINE, "spend", *BUDGET]
+    with start(
+        command, cwd=shop, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not llm_server.count:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    state = json.loads((shop / "features" / "spend.json").read_text())
+    assert (state["lost_usd"], state["in_flight_usd"]) == (0, 0)
+    report = invoke("spend", *BUDGET).json()
+    assert report["lost_usd"] == 0
+    assert report["spent_usd"] == pytest.approx(charged(llm_server))
+
+
 def test_one_process_at_a_time(invoke, shop, llm_server):
     folder = shop / "features"
     folder.mkdir()

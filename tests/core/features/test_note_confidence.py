@@ -70,6 +70,21 @@ def test_a_fallback_that_is_added_asks_about_the_unsure_alone(
     assert bench.plan().requests == N - 3, "the notes of the fallback are closed ones"
 
 
+def test_closed_notes_of_an_earlier_configuration_are_no_answers_of_a_fallback(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    replies(llm_server, unsure)
+    choose(bench, "plot", "mood", knowledge="closed")
+    bench.generate()
+    choose(bench, "plot", "mood", knowledge="open", fallback="closed")
+    assert bench.plan().requests == N, "the model has not been asked what it knows"
+    report = bench.generate()
+    assert (report.requests, report.notes) == (N, 2 * N), "the closed answers are paid for"
+    for (id_, aspect), record in stored(bench).items():
+        assert record.profile == note(aspect, id_ if int(id_) % 2 else f"{id_} from memory")
+    assert bench.plan().requests == bench.generate().requests == 0
+
+
 def test_a_crash_between_the_two_requests_pays_for_neither_again(
     bench: GenerationProject, llm_server: LoopbackServer
 ) -> None:

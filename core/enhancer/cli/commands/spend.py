@@ -143,7 +143,7 @@ def plan_text(plan: Mapping[str, Any]) -> str:
         for one in plan["strata"]
     ]
     money = f"budget {dollars(plan['budget_usd'])}, of which {dollars(plan['spent_usd'])} is spent"
-    columns = ["stratum", "items", "bought", "pilot", "cost of pilot", "cost of the rest"]
+    columns = ["stratum", "items", "bought", "pilot", "cost of pilot", "cost of all left"]
     lines = [f"{money}; to buy: {' + '.join(plan['aspects'])}", table(columns, rows, right=range(1, 6))]
     if not plan["rounds"]:
         lines.append(
@@ -151,14 +151,18 @@ def plan_text(plan: Mapping[str, Any]) -> str:
             f"{dollars(plan['everything_usd'])}."
         )
     else:
-        lines.append(f"{counted(len(plan['rounds']), 'round')} done; the campaign continues.")
+        over = plan["stopped"] not in (None, "budget")
+        lines.append(
+            f"{counted(len(plan['rounds']), 'round')} done; the campaign {'is over' if over else 'continues'}. An item"
+            " counts as bought when it has all notes."
+        )
     return "\n".join(lines)
 
 
 def round_text(one: Mapping[str, Any]) -> str:
     """Render what a round bought and learnt."""
-    items = sum(order["items"] for order in one["orders"])
-    bought = ", ".join(f"{count(order['items'])} {order['stratum']}" for order in one["orders"])
+    items = sum(order["bought"] for order in one["orders"])
+    bought = ", ".join(f"{count(order['bought'])} {order['stratum']}" for order in one["orders"])
     name = "round 1, the pilot" if one["round"] == 1 else f"round {one['round']}"
     head = (
         f"{name}: {counted(items, 'item')} ({bought}) for {dollars(one['spent_usd'])}; "

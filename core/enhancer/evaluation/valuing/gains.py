@@ -177,6 +177,11 @@ class Appraiser:
         catalogue, first, new = self._catalogue, offers[0], offers[0].group == NEW
         complete = np.all([vectors[name].any(axis=1) for name in (*first.aspects, *first.given)], axis=0)
         rows = self._some(np.flatnonzero(complete & (catalogue.group >= 0)))
+        if not new:  # a purchase that was cut short may have come to some groups alone
+            bought = {catalogue.names[number] for number in np.unique(catalogue.group[rows])}
+            if absent := [Appraisal(offer) for offer in offers if offer.group not in bought]:
+                rest = [offer for offer in offers if offer.group in bought]
+                return [*absent, *(self._appraised(sample, vectors, rest) if rest else ())]
         if len(rows) < LEAST:
             return [Appraisal(offer) for offer in offers]
         base, repeated = self._by_text(rows, new=new), None if self._texts is None else self._texts[rows]

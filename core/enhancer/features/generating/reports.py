@@ -121,6 +121,8 @@ class GenerationReport:
     """Texts that were embedded without their end, because they are longer than the embedder reads."""
     failed_requests: int = 0
     """Requests without an answer beside ``requests``: refused, failed, or out of time."""
+    unanswered_usd: float = 0.0
+    """Largest cost of those that may have been charged nevertheless, if there is a limit. Not part of ``cost_usd``."""
     notes: int | None = None
     """New notes that are stored, of which an entity may have several; None if every entity has one."""
     review_notes: int | None = None

@@ -83,6 +83,7 @@ class RunCounts:
             quarantined=quarantined,
             requests=spent.calls if spent else 0,
             failed_requests=spent.failed if spent else 0,
+            unanswered_usd=spent.unanswered_usd if spent else 0.0,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cost_usd=_total(spent, embedding),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.contracts.record import TEXT_ASPECT, Record
-from enhancer.features.stored_hash import LOW
+from enhancer.features.stored_hash import FALLBACK, LOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +46,7 @@ def note_record(case: EntityTask, *, is_new: bool) -> UnembeddedRecord:
     answer, usage, note = case.answer, case.usage, case.spec.note
     assert answer is not None
     doubtful = note.knowledge == "open" and answer.confidence == "low"
+    mark = FALLBACK if case.spec.is_fallback else LOW if doubtful else ""
     record = Record(
         id=case.key.id,
         kind=case.key.kind,
@@ -57,7 +58,7 @@ def note_record(case: EntityTask, *, is_new: bool) -> UnembeddedRecord:
         model=case.model,
         embedder="",
         generated_at=case.at,
-        input_hash=LOW + case.input_hash if doubtful else case.input_hash,
+        input_hash=mark + case.input_hash,
         confidence=answer.confidence,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,

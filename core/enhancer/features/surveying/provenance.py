@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from enhancer.features.stored_hash import ADOPTED, LOW
+from enhancer.features.stored_hash import ADOPTED, FALLBACK, LOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,7 +75,7 @@ def trace(
                 if stamp is None or id_ not in trained:
                     continue
                 entities.add(id_)
-                made_from = stamp.input_hash.removeprefix(LOW)
+                made_from = stamp.input_hash.removeprefix(LOW).removeprefix(FALLBACK)
                 if made_from.startswith(ADOPTED):
                     imported[id_] = None
                 elif all(made_from != hashes[place] for hashes in expected):

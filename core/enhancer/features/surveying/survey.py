@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from enhancer.contracts.record import TEXT_ASPECT
 from enhancer.features.kind_spec import CHUNK
-from enhancer.features.stored_hash import LOW, is_current
+from enhancer.features.stored_hash import FALLBACK, LOW, is_current
 from enhancer.harness.calls.cache_key import text_hash
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def _is_answered(stored: str, wanted: str, fallback: str | None) -> bool:
     """Check whether a stored note is current: that of the prompt or, with a fallback, that of the fallback."""
     if fallback is None:
         return is_current(stored, wanted)
-    return (stored != LOW + wanted and is_current(stored, wanted)) or is_current(stored, fallback)
+    # A note from the text alone that an earlier configuration asked for is none: the model was not asked what it knows.
+    return (stored != LOW + wanted and is_current(stored, wanted)) or stored == FALLBACK + fallback
 
 
 def _compare_texts(

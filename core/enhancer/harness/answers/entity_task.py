@@ -41,6 +41,8 @@ class PromptSpec:
     """Computes the input hash of a rendered text."""
     fallback: PromptSpec | None = None
     """How the note is asked for again if the model says that its confidence is low; None to keep it."""
+    is_fallback: bool = False
+    """Whether it is the ``fallback`` of another."""
 
 
 @dataclass(slots=True, eq=False)

@@ -203,12 +203,15 @@ class Caller:
         except asyncio.CancelledError:
             # It may have been answered and charged, so the budget counts it as such.
             self._budget.settle(max_cost, max_cost)
+            self.usage.unanswered_usd += max_cost
             self._gate.abandoned(ticket)
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a provider plugin
             failure = ProviderError(redact(f"the LLM provider failed by {type(error).__name__}: {str(error)[:300]}"))
         self.usage.failed += 1
-        self._budget.settle(max_cost, max_cost if _may_be_charged(failure) else 0.0)
+        charged = max_cost if _may_be_charged(failure) else 0.0
+        self._budget.settle(max_cost, charged)
+        self.usage.unanswered_usd += charged
         if is_transient(failure):
             self._gate.failed(ticket, failure)
         else:

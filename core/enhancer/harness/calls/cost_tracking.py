@@ -36,6 +36,8 @@ class UsageTotals:
     """Number of calls whose tokens the provider did not report."""
     unknown_cost: int = 0
     """Number of calls whose cost is unknown."""
+    unanswered_usd: float = 0.0
+    """Largest cost of the calls without an answer that may have been charged nevertheless, if there is a limit."""
 
     @property
     def tokens(self) -> tuple[int, int] | tuple[None, None]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from enhancer.errors import BudgetError, ConfigError, EvaluationError
+from enhancer.errors import BudgetError, ConfigError, EnhancerError, EvaluationError
 from enhancer.evaluation import Views
 from enhancer.evaluation.running.run_cache import entity_ids
 from enhancer.evaluation.valuing.bounds import Offer
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.config.inputs import Input
+    from enhancer.features.generating.reports import GenerationReport
     from enhancer.progress import Listener
     from enhancer.project.parts import ProjectParts
     from enhancer.project.spending.results import Decision
@@ -98,8 +99,13 @@ class Campaign:
     # -- the plan ---------------------------------------------------------------------------------------------------
 
     def plan(self) -> SpendPlan:
-        """Estimate costs. Pays nothing and writes nothing."""
-        sizes = pilot_sizes(self._strata, least=self._pilot_items) if not self._state.rounds else {}
+        """Estimate costs. Pays nothing and writes nothing.
+
+        Raises:
+            ConfigError: The budget is too small for a pilot.
+        """
+        orders = [] if self._state.rounds else self._pilot(self._budget - self._spent())
+        sizes = {order.stratum: order.stop for order in orders}
         rows = []
         for stratum in self._strata:
             each, left = self._cost(stratum, self._aspects), len(stratum) - stratum.done(self._aspects)
@@ -121,6 +127,7 @@ class Campaign:
             aspects=self._aspects,
             strata=rows,
             rounds=self._state.rounds,
+            stopped=self._state.stopped,
         )
 
     # -- the rounds -------------------------------------------------------------------------------------------------
@@ -199,21 +206,33 @@ class Campaign:
             ids = [self._ids[row] for row in stratum.rows[order.start : order.stop].tolist()]
             self._cost(stratum, aspects)  # notes the largest call, too
             state.largest_call_usd = max(state.largest_call_usd, self._largest)
-            state.in_flight_usd = self._parts.settings.llm.concurrency * state.largest_call_usd
             money = max(self._budget - self._spent(), 0.0)
+            # What a run that is killed may leave unanswered; no run has more in flight than the money allows.
+            state.in_flight_usd = min(self._parts.settings.llm.concurrency * state.largest_call_usd, money)
             self._save()
             try:
                 report = self._shop.buy(ids, aspects, money, self._listener)
             except BudgetError as error:
-                state.in_flight_usd, state.stopped = 0.0, "budget"
+                self._note(error.report)
+                state.stopped = "budget"
                 order.bought = error.report.generated + error.report.cached
                 self._save()
                 return
+            except (KeyboardInterrupt, EnhancerError) as stop:
+                if (ended := getattr(stop, "report", None)) is not None:
+                    self._note(ended)
+                    self._save()
+                raise
+            self._note(report)
             order.done, order.bought = True, report.generated + report.cached
-            state.in_flight_usd = 0.0
             for name in aspects:
                 stratum.taken[name] = max(stratum.taken.get(name, 0), order.stop)
             self._save()
+
+    def _note(self, report: GenerationReport) -> None:
+        """Count what a run that has ended may have been charged for without an answer."""
+        self._state.in_flight_usd = 0.0
+        self._state.lost_usd += report.unanswered_usd
 
     def _finish_round(self) -> None:
         """Say what the round has taught. One that the budget has cut short decides nothing, and stays open."""

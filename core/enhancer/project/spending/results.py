@@ -86,6 +86,8 @@ class SpendPlan:
     """Of each: ``stratum``, ``items``, ``measurable``, ``pilot``, ``pilot_usd`` and ``everything_usd``."""
     rounds: list[dict[str, Any]] = field(default_factory=list)
     """Rounds of the campaign so far."""
+    stopped: str | None = None
+    """Why the campaign has stopped; None if it has not."""
 
     @property
     def pilot_usd(self) -> float:
@@ -107,6 +109,7 @@ class SpendPlan:
             "everything_usd": self.everything_usd,
             "strata": self.strata,
             "rounds": self.rounds,
+            "stopped": self.stopped,
         }
 
 

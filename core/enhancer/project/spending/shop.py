@@ -89,7 +89,7 @@ class Shop:
         self._entities = {entity.id: entity for entity in self._all() if entity.id in wanted}
 
     def unit_cost(self, ids: Sequence[str], aspects: tuple[Input, ...]) -> UnitCost:
-        """Estimate the mean cost of an item by some examples. Those that have been bought cost nothing.
+        """Estimate the mean cost of an item that has not been bought, by some examples; 0 if all have been.
 
         Args:
             ids: Ids of the examples.
@@ -116,7 +116,8 @@ class Shop:
         answer = 4 * llm.max_tokens * llm.items_per_request * len(aspects) * settings.prompts.item.samples
         observed = self._journal(lambda journal: journal.observed_usage(llm.model), None)
         answer += ThoughtRoom.of(provider, llm, observed).tokens()
-        return UnitCost(plan.cost_usd / len(some), price.cost(math.ceil(prompt), answer))
+        # Of items that lack a note: those that have been bought cost nothing, and say nothing of the others.
+        return UnitCost(plan.cost_usd / max(plan.to_generate, 1), price.cost(math.ceil(prompt), answer))
 
     # -- buying -----------------------------------------------------------------------------------------------------
 

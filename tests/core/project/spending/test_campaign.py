@@ -7,6 +7,7 @@ import pytest
 from planted_catalogue import PlantedCatalogue
 from planted_shop import PRICE, PlantedShop, WideEmbedder
 
+from enhancer.errors import BudgetError
 from enhancer.evaluation.measuring.strata import popularity_groups
 from enhancer.project import Project
 from enhancer.project.spending.campaign import Campaign
@@ -70,6 +71,22 @@ def test_a_gain_of_the_tail_alone_is_found_after_another_look(project, shop):
     assert pilot["tail"]["explained"] > pilot["tail"]["explained_bound"] > 0
     assert pilot["head"]["explained_bound"] <= 0
     assert report.spent_usd < 0.5 * len(CATALOGUE.traits) * PRICE
+
+
+def test_a_pilot_that_the_budget_cuts_short_before_some_groups_decides_nothing_of_them(project, shop):
+    def buy(ids, aspects, money, *rest):
+        report = PlantedShop.buy(shop, ids, aspects, money, *rest)
+        error = BudgetError("the next call does not fit")
+        error.report = report
+        raise error
+
+    shop.buy = buy
+    with pytest.raises(BudgetError) as caught:
+        Campaign(project.parts, 100.0, shop=shop, pilot=PILOT).run()
+    (one,) = caught.value.report.rounds
+    assert not one["finished"]
+    measured = {gain["stratum"] for gain in one["gains"] if gain["gain"] is not None}
+    assert len(measured) <= 1
 
 
 def test_a_look_that_was_killed_continues_with_the_same_items(project, shop):
