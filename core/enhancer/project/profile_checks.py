@@ -174,7 +174,7 @@ def _review_check(parts: ProjectParts) -> list[DiagnosticCheck]:
         words = _review_words(found)
     elif report.has_users:
         words = (
-            f"all {found.entities:,} profiles of items were made from reviews of this split's training interactions;"
+            f"no note on the {found.entities:,} items that have one shows reviews of held-out interactions;"
             f" {report.held_out:,} of {report.rows:,} reviews are of held-out ones and were left out"
         )
     else:

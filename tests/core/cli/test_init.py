@@ -93,6 +93,14 @@ def test_it_never_overwrites_by_itself(invoke, tables):
         ),
         (
             {
+                "items.csv": "item_id,title\n1,Tea\n",
+                "ratings.csv": "user_id,item_id,rating\n1,1,4\n",
+                "reviews.csv": "user_id,item_id,rating,text\n" + "1,1,4,a long review\n" * 50,
+            },
+            {"items": "items.csv", "interactions": "ratings.csv"},
+        ),
+        (
+            {
                 "items.csv": "item_id,text\n1,a\n",
                 "train.csv": "user_id,item_id\n1,1\n",
                 "test.csv": "user_id,item_id\n" + "1,1\n" * 50,

@@ -54,6 +54,8 @@ def test_a_note_that_nothing_has_is_an_error_with_the_nearest_name(store):
         near(store, "a", "mood", known=("text", "plot", "mood"))
     with pytest.raises(DataError, match="no vector for item 'b' by plot"):
         near(store, "b", "plot", known=("text", "plot"))
+    with pytest.raises(DataError, match="no vector for item 'b' by plot; `enhancer store get b`"):
+        nearest_items(store, "b", ("plot",), 5, {"b": "Heat"}, known=("text", "plot"))
 
 
 def test_the_reason_is_the_note_that_stands_out(store):

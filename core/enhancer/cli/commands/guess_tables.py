@@ -24,6 +24,7 @@ _ITEM = [*(f"{thing}id" for thing in _THINGS), "parentasin", "asin", "isbn", "sk
 _USER = [*(f"{person}id" for person in _PEOPLE), "uid", *_PEOPLE[:6]]
 _RATING = ["rating", "ratings", "stars", "overall", "score", "rate", "bookrating", "reviewscore"]
 _TIME = ["timestamp", "unixreviewtime", "time", "ts", "unixtime", "date"]
+_REVIEW = ["reviewtext", "review", "text", "reviewbody", "body", "comment", "content"]
 _TITLE = ["title", "name", *(f"{thing}{end}" for thing in _THINGS for end in ("title", "name"))]
 _INTERACTIONS_NAMED = re.compile(r"rating|interaction|review|inter|event|click|purchase|order|train", re.IGNORECASE)
 _HELD_OUT_NAMED = re.compile(r"test|valid|dev|holdout|sample", re.IGNORECASE)
@@ -209,10 +210,12 @@ def _settle_item_id(chosen: Guess, table: TableHead) -> None:
 def _best_interactions(tables: list[TableHead]) -> TableHead | None:
     candidates = [table for table in tables if table.first(_ITEM) and table.first(_USER)]
 
-    def rank(table: TableHead) -> tuple[bool, bool, int]:
+    def rank(table: TableHead) -> tuple[bool, bool, bool, int]:
         name = table.path.name
         held_out = bool(_HELD_OUT_NAMED.search(name))
-        return (not held_out, bool(_INTERACTIONS_NAMED.search(name)), table.path.stat().st_size)
+        # Reviews are of those interactions that somebody wrote about; a table without their texts has all of them.
+        plain = table.first([*_RATING, *_TIME]) is not None and table.first(_REVIEW) is None
+        return (not held_out, plain, bool(_INTERACTIONS_NAMED.search(name)), table.path.stat().st_size)
 
     return max(candidates, key=rank, default=None)
 

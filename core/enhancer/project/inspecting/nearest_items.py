@@ -56,7 +56,9 @@ def nearest_items(
             others = None if set(inputs) <= set(known) else did_you_mean(inputs[0], known)
             hint = others or "run `enhancer generate` first"
             raise StoreError(f"the store has no vectors of items{by}", hint=hint)
-        raise DataError(f"the store has no vector for item {item_id!r}{by}", hint=did_you_mean(item_id, ids[:10_000]))
+        lacks = f"`enhancer store get {item_id}` shows what it has; `enhancer generate` writes what is missing"
+        hint_of_item = lacks if known and item_id in titles else did_you_mean(item_id, ids[:10_000])
+        raise DataError(f"the store has no vector for item {item_id!r}{by}", hint=hint_of_item)
 
     def blocks(chosen: Sequence[str]) -> list[NDArray[np.float32]]:
         return [input_vectors(store, chosen, "item", name, samples=samples) for name in inputs]
