@@ -29,6 +29,7 @@ from enhancer.cli.commands import (
 )
 from enhancer.cli.failures import INTERRUPTED, guarded, scrub
 from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
+from enhancer.cli.streams import clean, cleaned
 from enhancer.plugin_host import load_plugins
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         own_process()
     if argv is None and threading.current_thread() is threading.main_thread():
-        # SIGTERM, which stops containers and services, acts like Ctrl-C: answers in flight are still received.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _stop_gently()
 
     def run() -> None:
         app = build_app(load_plugins())
@@ -109,10 +109,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         with command.make_context("enhancer", arguments) as context:
             command.invoke(context)
 
-    code = guarded(run)
+    with cleaned():
+        code = guarded(run)
     if argv is None and code == INTERRUPTED:
         _exit_now(code)
     return code
+
+
+def _stop_gently() -> None:
+    """Let the signals that stop containers and services, or close a terminal, act like Ctrl-C.
+
+    Answers in flight are still received. A signal that ``nohup`` ignores stays ignored.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # there is no SIGHUP on Windows
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _exit_now(code: int) -> None:
@@ -133,7 +145,7 @@ class _StderrHandler(logging.Handler):
                 level = {"critical": "error"}.get(record.levelname.lower(), record.levelname.lower())
                 jsonlog.emit("log", level=level, logger=record.name, message=logging.Formatter().format(record))
                 return
-            sys.stderr.write(scrub(self.format(record)) + "\n")
+            sys.stderr.write(clean(scrub(self.format(record))) + "\n")
         except Exception:  # noqa: BLE001  logging must not raise
             self.handleError(record)
 
@@ -152,3 +164,6 @@ def _log_to_stderr() -> None:
     log.addHandler(handler)
     log.setLevel(logging.WARNING)
     log.propagate = False
+    others = _StderrHandler(logging.WARNING)  # for loggers without a handler, such as those of plugins
+    others.setFormatter(_Formatter())
+    logging.lastResort = others

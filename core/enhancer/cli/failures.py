@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from enhancer.cli import jsonlog
+from enhancer.cli.streams import discard
 from enhancer.errors import EnhancerError
 
 if TYPE_CHECKING:
@@ -154,9 +155,7 @@ def _print_traceback(error: BaseException) -> bool:
 
 
 def _pipe_closed() -> int:
-    """Redirect stdout to the null device, so that the flush at exit does not fail again."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard(sys.stdout)
     return PIPE_CLOSED
 
 

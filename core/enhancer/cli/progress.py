@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from enhancer.cli import jsonlog
 from enhancer.cli.formatting import count, dollars, duration, number
+from enhancer.cli.streams import clean, raw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -221,13 +222,14 @@ class ProgressView:
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(file=self._stream)
+        console = Console(file=raw(self._stream))
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=6)
         self._live.start()
 
     def _stop(self) -> None:
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):  # the terminal was closed
+                self._live.stop()
             self._live = None
 
     def _render(self) -> Any:
@@ -235,7 +237,7 @@ class ProgressView:
 
         now = self._clock()
         lines = [
-            describe(stage.latest, self._remaining(stage, now), at_most=stage.may_stop_early)
+            clean(describe(stage.latest, self._remaining(stage, now), at_most=stage.may_stop_early))
             for stage in list(self._stages.values())
         ]
         return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")

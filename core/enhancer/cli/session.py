@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from enhancer.cli import jsonlog
+from enhancer.cli.streams import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,7 +114,7 @@ def with_session(command: Callable[..., None]) -> Callable[..., None]:
 
 def print_json(value: Any) -> None:
     """Print a result to stdout as one JSON document; NaN becomes null."""
-    typer.echo(json.dumps(jsonlog.plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(escape(json.dumps(jsonlog.plain(value), indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def say(message: str) -> None:
