@@ -80,8 +80,8 @@ class TrainingData:
     ratings: NDArray[np.float32] | None = None
     """float32 ``[n]``: rating of each training interaction; None without ratings."""
     timestamps: NDArray[np.int64] | None = None
-    """int64 ``[n]``: time of each training interaction, in the unit of the file (seconds for dates). None without
-    timestamps."""
+    """int64 ``[n]``: time of each training interaction, in the unit of the file (seconds for dates), or a power of
+    ten finer if the file has fractions. None without timestamps."""
     user_vectors: NDArray[np.float32] | None = None
     """float32 ``[n_users, ds]``: semantic vectors; a zero row means no vector. None without semantics."""
     item_vectors: NDArray[np.float32] | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.data.column_values import BlockLocation, parse_ids, parse_numbers, parse_times, shown
+from enhancer.data.column_values import BlockLocation, align_times, parse_exact_times, parse_ids, parse_numbers, shown
 from enhancer.data.interaction_labels import LabelRule, parse_label_rule
 from enhancer.data.readers import BLANK, TableReader, open_table
 from enhancer.errors import ConfigError, DataError
@@ -90,10 +90,12 @@ class Interactions:
     ratings: NDArray[np.float32] | None = None
     """float32 ``[n]``, finite."""
     timestamps: NDArray[np.int64] | None = None
-    """int64 ``[n]``: seconds, or the unit of the file."""
+    """int64 ``[n]``: seconds or the unit of the file, times 10 to the power of ``time_decimals``."""
     report: ReadReport = field(default_factory=ReadReport)
     labels: NDArray[np.float32] | None = None
     """float32 ``[n]``: 1 for a positive interaction, 0 for a negative one; None if all are positive."""
+    time_decimals: int = 0
+    """Decimals of the finest time: 3 for milliseconds in a file of seconds."""
 
     def __len__(self) -> int:
         return len(self.users)
@@ -113,6 +115,7 @@ class Interactions:
             None if self.timestamps is None else self.timestamps[index],
             self.report,
             None if self.labels is None else self.labels[index],
+            self.time_decimals,
         )
 
 
@@ -219,7 +222,8 @@ def _read(
     wanted = (user_column, item_column, rating, time, None if label is None else label.column)
     names = list(dict.fromkeys(name for name in wanted if name is not None))
     user_vocabulary, item_vocabulary = _Vocabulary(user_ids), _Vocabulary(item_ids)
-    parts: list[list[NDArray[np.generic]]] = [[], [], [], [], []]
+    parts: list[list[NDArray[np.generic]]] = [[], [], [], []]
+    times: list[tuple[NDArray[np.int64], int]] = []
     rows = unknown_users = unknown_items = 0
     for first, block in table.blocks(names):
         present = None
@@ -238,11 +242,13 @@ def _read(
         if rating is not None:
             parts[2].append(_ratings(block[names.index(rating)], rating, location)[known])
         if time is not None:
-            parts[3].append(parse_times(block[names.index(time)], time, location)[known])
+            moments, decimals = parse_exact_times(block[names.index(time)], time, location)
+            times.append((moments[known], decimals))
         if label is not None:
-            parts[4].append(_labels(block[names.index(label.column)], label, location)[known])
+            parts[3].append(_labels(block[names.index(label.column)], label, location)[known])
     if not rows:
         raise DataError(f"{table.path} has a header but no rows", hint="check the path in [data]")
+    aligned, time_decimals = align_times(times)
     report = ReadReport(
         rows=rows,
         unknown_items=unknown_items,
@@ -256,9 +262,10 @@ def _read(
         np.concatenate(parts[0]).astype(np.int32, copy=False),
         np.concatenate(parts[1]).astype(np.int32, copy=False),
         np.concatenate(parts[2]).astype(np.float32, copy=False) if rating is not None else None,
-        np.concatenate(parts[3]).astype(np.int64, copy=False) if time is not None else None,
+        np.concatenate(aligned) if time is not None else None,
         report,
-        np.concatenate(parts[4]).astype(np.float32, copy=False) if label is not None else None,
+        np.concatenate(parts[3]).astype(np.float32, copy=False) if label is not None else None,
+        time_decimals,
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from enhancer.data.column_values import align_times
 from enhancer.data.interactions import Interactions, read_interactions
 from enhancer.data.unseen_entities import find_unseen_entities
 from enhancer.errors import ConfigError, DataError
@@ -292,12 +293,18 @@ def _joined(first: Interactions, second: Interactions) -> Interactions:
     if not len(second):
         return first
     ratings = (first.ratings, second.ratings)
-    times = (first.timestamps, second.timestamps)
+    times: NDArray[np.int64] | None = None
+    time_decimals = first.time_decimals
+    if first.timestamps is not None and second.timestamps is not None:
+        parts = [(first.timestamps, first.time_decimals), (second.timestamps, second.time_decimals)]
+        aligned, time_decimals = align_times(parts)
+        times = np.concatenate(aligned)
     return replace(
         first,
         users=np.concatenate([first.users, second.users]),
         items=np.concatenate([first.items, second.items]),
         ratings=None if ratings[0] is None or ratings[1] is None else np.concatenate([ratings[0], ratings[1]]),
-        timestamps=None if times[0] is None or times[1] is None else np.concatenate([times[0], times[1]]),
+        timestamps=times,
+        time_decimals=time_decimals,
         labels=None if first.labels is None or second.labels is None else np.concatenate([first.labels, second.labels]),
     )

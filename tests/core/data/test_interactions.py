@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 
 from enhancer.config import ColumnsConfig
 from enhancer.data import Histories, Interactions, read_interactions
+from enhancer.data.column_values import align_times
 from enhancer.errors import ConfigError, DataError
 
 
@@ -95,6 +96,44 @@ def test_times_of_many_forms(read):
 
 def test_nanoseconds_are_exact(read):
     assert read("user_id,item_id,timestamp\nu,a,1700000000123456789\n").timestamps.tolist() == [1700000000123456789]
+
+
+@pytest.mark.parametrize(
+    ("given", "times", "decimals"),
+    [
+        (["100.9", "100.1", "100"], [1009, 1001, 1000], 1),
+        (["0.1", "0.25", "1"], [10, 25, 100], 2),
+        (["1700000000123456789", "1700000000123456788.0"], [1700000000123456789, 1700000000123456788], 0),
+        (["1970-01-01T00:00:01.000000002", "1970-01-01T01:00:01.5+01:00"], [1_000_000_002, 1_500_000_000], 9),
+        (["-0.5", "1969-12-31T23:59:59.25Z"], [-50, -75], 2),
+    ],
+)
+def test_times_keep_their_resolution(read, given, times, decimals):
+    found = read("user_id,item_id,timestamp\n" + "".join(f"u,i{n},{time}\n" for n, time in enumerate(given)))
+    assert (found.timestamps.tolist(), found.time_decimals) == (times, decimals)
+
+
+def test_latest_of_a_pair_is_told_by_fractions(read):
+    found = read("user_id,item_id,rating,timestamp\nu,i,5,100.9\nu,i,1,100.1\n")
+    assert (found.ratings.tolist(), found.timestamps.tolist()) == ([5.0], [1009])
+
+
+def test_blocks_of_other_resolution_are_aligned():
+    parts = [(np.array([100, 101]), 0), (np.array([1005]), 1)]
+    aligned, decimals = align_times(parts)
+    assert ([part.tolist() for part in aligned], decimals) == ([[1000, 1010], [1005]], 1)
+
+
+@pytest.mark.parametrize("tz", [None, "UTC", "+02:00"])
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_parquet_times_are_exact(tmp_path, unit, tz):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    second = {"ms": 10**3, "us": 10**6, "ns": 10**9}[unit]
+    given = [1_700_000_000 * second + 9, 1_700_000_000 * second + 1, -1]
+    when = pa.array(given, pa.timestamp(unit, tz))
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table({"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "timestamp": when}), path)
+    assert read_interactions(path, ColumnsConfig(), item_ids=None).timestamps.tolist() == given
 
 
 def test_recbole_json_and_parquet(tmp_path, read):

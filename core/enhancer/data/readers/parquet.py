@@ -47,7 +47,7 @@ class ParquetReader(TableReader):
             with self._open(self.path) as file:
                 for batch in file.iter_batches(batch_size=8 * BLOCK_ROWS, columns=list(names)):
                     if batch.num_rows:
-                        values = [[_text(v) for v in batch.column(name).to_pylist()] for name in names]
+                        values = [_texts(batch.column(name)) for name in names]
                         yield first, values
                         first += batch.num_rows
         except self._error as error:
@@ -56,6 +56,29 @@ class ParquetReader(TableReader):
     def location(self, row: int) -> str:
         """Return the row."""
         return f"row {row + 1}"
+
+
+def _texts(column: Any) -> list[str]:
+    import pyarrow as pa
+
+    if not pa.types.is_timestamp(column.type) or column.type.unit != "ns":
+        return [_text(value) for value in column.to_pylist()]
+    # A datetime has no nanoseconds, and pyarrow needs pandas for them.
+    nanoseconds = column.cast(pa.int64()).to_pylist()
+    microseconds = [None if value is None else value // 1000 for value in nanoseconds]
+    moments = pa.array(microseconds, pa.timestamp("us", column.type.tz)).to_pylist()
+    return [
+        "" if moment is None else _with_nanoseconds(moment, value % 1000)
+        for moment, value in zip(moments, nanoseconds, strict=True)
+    ]
+
+
+def _with_nanoseconds(moment: dt.datetime, rest: int) -> str:
+    if not rest:
+        return moment.isoformat()
+    text = moment.isoformat(timespec="microseconds")
+    end = text.index(".") + 7
+    return f"{text[:end]}{rest:03}{text[end:]}"
 
 
 def _text(value: object) -> str:
