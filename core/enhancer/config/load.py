@@ -83,8 +83,10 @@ def _find(path: Path | None) -> Path:
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not TOML, not UTF-8, or an integer of thousands of digits
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply to be read") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
@@ -111,6 +113,10 @@ def _assign(tree: dict[str, Any], keys: list[str], text: str, where: str) -> Non
         node[keys[-1]] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         node[keys[-1]] = text
+    except ValueError as error:  # an integer of thousands of digits
+        raise ConfigError(f"{where} {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{where} the value is nested too deeply to be read") from None
 
 
 def _build(tree: dict[str, Any], path: Path) -> Settings:
