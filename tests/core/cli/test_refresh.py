@@ -200,6 +200,30 @@ def test_gc_looks_before_it_removes(project, invoke):  # noqa: F811
     assert invoke("store", "gc").out == "0 records removed\n"
 
 
+def test_gc_drops_joint_texts_that_no_input_names(project, invoke):  # noqa: F811
+    """Those of a mean's part are named; those of a vanished entity are counted once."""
+    both = ("--set", 'embedder.input=["text+profile", "mean(profile,profile+text)"]')
+    one = ("--set", 'embedder.input=["mean(profile,profile+text)"]')
+    invoke("generate", "--yes", *both)
+    named = invoke("store", "gc", "--dry-run", "--json", *both).json()
+    assert named == {"removed": 0, "orphaned": 0, "by_kind": {}, "dry_run": True}
+    write(project, {n: f"a story of {n} friends" for n in range(1, 10)})
+    dry = invoke("store", "gc", "--dry-run", "--json", *one).json()
+    vanished = {"item": 1, "item/profile+text": 1, "item/text": 1}
+    unnamed = {"item/text+profile": 10}
+    assert dry == {"removed": 0, "orphaned": 3, "by_kind": vanished, "dry_run": True, "unnamed": unnamed}
+    before = invoke("store", "stats", "--quick", "--json").json()["records"]
+    said = invoke("store", "gc", "--dry-run", *one).out
+    assert said == (
+        "13 records would be removed (item 1; item/profile+text 1; item/text 1;"
+        " item/text+profile 10, which no input names)\n"
+    )
+    assert invoke("store", "gc", "--json", *one).json()["removed"] == 13
+    assert invoke("store", "stats", "--quick", "--json").json()["records"] == before - 13 == 27
+    assert invoke("store", "gc", *one).out == "0 records removed\n"
+    assert invoke("generate", "--yes", "--json", *both).json()["embedded"] == 9
+
+
 def test_what_a_snapshot_sees_outlives_gc(project, invoke):  # noqa: F811
     import enhancer
 

@@ -323,20 +323,29 @@ def gc(
     yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Remove records of entities that are no longer in the tables.
+    """Remove records of entities that are no longer in the tables, and joint texts that no input names any longer.
 
-    Paid answers stay in the journal, so an entity that comes back costs nothing. Vectors that a remote embedder was
-    paid for and that no record has any more are removed from it. Open snapshots still contain removed records. As a
-    guard against truncated tables, removing more than half of the records of a kind is an error.
+    Paid answers stay in the journal, so an entity that comes back costs nothing. A joint text, such as plot+mood, is
+    embedded again once an input names it. Vectors that a remote embedder was paid for and that no record has any more
+    are removed from it. Open snapshots still contain removed records. As a guard against truncated tables, removing
+    more than half of the records of a kind is an error, unless no input names them.
     """
+    from enhancer.features import inputs_wanted
     from enhancer.features.refresh import refuse_mass_removal, remove_records
+    from enhancer.features.storing.joint_texts import unnamed_joint_texts
     from enhancer.features.storing.unused_vectors import remove_unused_vectors
 
     with session.opened() as project:
         seen = project.parts.pipeline.difference_counter()
+        inputs = inputs_wanted(project.settings)
+        unnamed = Counter(map(_name, unnamed_joint_texts(project.store, inputs)))
         orphans = Counter(map(_name, project.parts.pipeline.vanished(seen)))
-        total = sum(orphans.values())
-        by_name = ", ".join(f"{name} {number:,}" for name, number in sorted(orphans.items()))
+        for name in unnamed:
+            del orphans[name]  # each record is counted once
+        total = sum(orphans.values()) + sum(unnamed.values())
+        parts = [f"{name} {number:,}" for name, number in sorted(orphans.items())]
+        parts += [f"{name} {number:,}, which no input names" for name, number in sorted(unnamed.items())]
+        by_name = "; ".join(parts) if unnamed else ", ".join(parts)
         removed = 0
         if total and not dry_run:
             stored = Counter(map(_name, project.store.keys()))
@@ -345,14 +354,17 @@ def gc(
             if not yes and is_terminal() and not ask(f"Remove {counted(total, 'record')} ({by_name})?"):
                 say("nothing was removed")
                 raise typer.Exit(1)
-            removed = remove_records(project.store, project.parts.pipeline.vanished(seen))
+            removed = remove_records(project.store, list(unnamed_joint_texts(project.store, inputs)))
+            removed += remove_records(project.store, project.parts.pipeline.vanished(seen))
         vectors = remove_unused_vectors(project.store, max_share=prune_at_most, dry_run=dry_run)
     result: dict[str, Any] = {
         "removed": removed,
-        "orphaned": total,
+        "orphaned": sum(orphans.values()),
         "by_kind": dict(sorted(orphans.items())),
         "dry_run": dry_run,
     }
+    if unnamed:
+        result["unnamed"] = dict(sorted(unnamed.items()))
     gone = vectors.unused if dry_run else vectors.removed
     if vectors.vectors:
         result["vectors"] = gone

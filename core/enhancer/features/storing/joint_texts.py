@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from enhancer.config.inputs import TEXT, aspect_of, texts_of
+from enhancer.config.inputs import TEXT, aspect_of, stored_inputs, texts_of
 from enhancer.contracts.record import Key, Record
 from enhancer.features.storing.records import embedding_text
 from enhancer.harness.calls.cache_key import text_hash
@@ -98,6 +98,19 @@ def joint_texts(
                 else:
                     state = "fresh" if embedder in (None, stamp.embedder) else "embedder"
                 yield JointText(spec.kind, ids[place], name, text, input_hash, state)
+
+
+def unnamed_joint_texts(store: FeatureStore, inputs: Sequence[Input]) -> Iterator[Key]:
+    """Yield the keys of stored joint texts that no input consists of any longer.
+
+    Args:
+        store: The stored records.
+        inputs: All inputs of the configuration, such as ``plot+mood`` or ``mean(plot,mood+text)``.
+    """
+    named = {aspect_of(name) for name in stored_inputs(inputs)}
+    for key in store.keys():  # noqa: SIM118 - a store is no mapping
+        if len(texts_of(key.aspect)) > 1 and key.aspect not in named:
+            yield key
 
 
 def _note_texts(store: FeatureStore, kind: Kind, ids: Sequence[str], part: Input) -> list[str]:
