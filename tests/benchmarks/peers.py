@@ -148,9 +148,10 @@ def pipeline(use: str, url: str, calls: int, in_flight: int) -> Callable[[], int
         {"data": {"items": "items.csv"}, "llm": llm, "prompts": {"user": {"source": "none"}}}
     )
     if use == "openai":
-        from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions, _aiohttp
+        import aiohttp  # noqa: F401 - not on the clock
 
-        _aiohttp()
+        from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
+
         provider: Any = lambda: OpenAI(OpenAIOptions(api_base=url), Context(folder))  # noqa: E731
     else:
         from enhancer_plugins.llm.litellm import LiteLLM, LiteLLMOptions, _library
