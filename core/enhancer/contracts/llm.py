@@ -72,6 +72,8 @@ class Completion:
     """Name of the model that answered, as reported by the provider."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Rate-limit headers (lower-case ``x-ratelimit-*``), for the rate limiter."""
+    total_tokens: int | None = None
+    """All tokens of the call, for calls whose other counts are unknown or impossible. They count by the dearer price."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,6 +124,7 @@ def _made(
         finish_reason=reason,
         prompt_tokens=used.prompt,
         completion_tokens=used.answer,
+        total_tokens=used.total,
         reasoning_tokens=used.thought,
         cached_tokens=used.cached,
         cost_usd=used.cost,
@@ -275,6 +276,7 @@ class _Used(NamedTuple):
 
     prompt: int | None
     answer: int | None
+    total: int | None
     thought: int | None
     cached: int | None
     cost: float | None
@@ -286,19 +288,22 @@ class _Used(NamedTuple):
         if zero_is_unknown:
             prompt, answer = prompt or None, answer or None
         cost = _wire.dollars(usage.get("cost"))
-        if cost is None and told_cost is not None and counts({**usage, "total_tokens": None}) == (prompt, answer):
+        consistent = not _has_impossible_prompt(usage) and counts({**usage, "total_tokens": None}) == (prompt, answer)
+        if cost is None and consistent:
             cost = told_cost  # computed from counts that do not contradict each other
         thought = _detail(usage, _REASONING_COUNTS)
         told = _wire.tokens(_first(usage, ("completion_tokens", "output_tokens")))
         if not thought and answer is not None and told is not None and answer > told:
             thought = answer - told  # left out of the completion tokens
-        return cls(prompt, answer, thought, _detail(usage, _CACHED_COUNTS), cost)
+        total = _wire.tokens(usage.get("total_tokens"))
+        return cls(prompt, answer, total or None, thought, _detail(usage, _CACHED_COUNTS), cost)
 
 
 def counts(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Return prompt and completion tokens. Counts that contradict each other count as the larger.
 
-    Some servers leave thought out of the completion tokens, but not out of the total.
+    Some servers leave thought out of the completion tokens, but not out of the total. An impossible number of prompt
+    tokens is unknown, and so is which part of the total they are.
 
     >>> counts({"prompt_tokens": 200, "completion_tokens": 50, "total_tokens": 3250})
     (200, 3050)
@@ -306,6 +311,8 @@ def counts(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
     prompt = _wire.tokens(_first(usage, ("prompt_tokens", "input_tokens")))
     answer = _wire.tokens(_first(usage, ("completion_tokens", "output_tokens")))
     total, thought = _wire.tokens(usage.get("total_tokens")), _detail(usage, _REASONING_COUNTS)
+    if _has_impossible_prompt(usage):
+        return None, answer
     if total is not None and (prompt is None) != (answer is None):
         prompt, answer = prompt or total - (answer or 0), answer or total - (prompt or 0)
     if prompt is not None and answer is not None:
@@ -314,6 +321,11 @@ def counts(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
         if thought is not None and thought > answer:
             answer += thought
     return prompt, answer
+
+
+def _has_impossible_prompt(usage: Mapping[str, Any]) -> bool:
+    told = _first(usage, ("prompt_tokens", "input_tokens"))
+    return told is not None and _wire.tokens(told) is None
 
 
 def _detail(usage: Mapping[str, Any], places: Iterable[tuple[str, ...]]) -> int | None:

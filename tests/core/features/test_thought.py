@@ -153,3 +153,30 @@ def test_a_limit_holds_where_usage_contradicts_itself(bench: GenerationProject, 
     assert real <= 0.02
     assert llm_server.count >= 8
     assert caught.value.report.cost_usd == pytest.approx(real)
+
+
+@pytest.mark.parametrize("price", [PRICE, {"input": 0.6, "output": 0.15}], ids=["dear answers", "dear prompts"])
+@pytest.mark.parametrize("prompt", [-200, 0, "many", 10**12])
+def test_an_impossible_prompt_leaves_the_total_to_the_dearer_price(
+    bench: GenerationProject, llm_server: LoopbackServer, prompt: object, price: dict[str, float]
+) -> None:
+    usage = {"prompt_tokens": prompt, "completion_tokens": 50, "total_tokens": 3250}
+    llm_server.script.choose = lambda _, body: Behaviour(answer=answer(body), usage_override=usage)
+    bench.llm |= {"max_cost": 0.02, "concurrency": 32, "price": price}
+    with pytest.raises(Exception, match="max_cost") as caught:
+        bench.generate()
+    at_most = llm_server.count * 3250 * 0.6 / 1e6
+    assert at_most <= 0.02
+    assert llm_server.count >= 8
+    assert caught.value.report.cost_usd == pytest.approx(at_most)
+
+
+def test_an_answer_beside_an_impossible_prompt_counts_against_the_limit(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    usage = {"prompt_tokens": -200, "completion_tokens": 3050}
+    llm_server.script.choose = lambda _, body: Behaviour(answer=answer(body), usage_override=usage)
+    bench.llm |= {"max_cost": 0.02, "concurrency": 32}
+    with pytest.raises(Exception, match="max_cost"):
+        bench.generate()
+    assert llm_server.count * 3050 * 0.6 / 1e6 <= 0.02

@@ -107,8 +107,13 @@ class CostTracker:
         if own is None and completion.cost_usd is not None:
             return completion, completion.cost_usd
         price = own or listed
-        if price is None or completion.prompt_tokens is None or completion.completion_tokens is None:
+        if price is None:
             return completion, None
+        if completion.prompt_tokens is None or completion.completion_tokens is None:
+            if completion.total_tokens is None:
+                return completion, None
+            tokens = max(completion.total_tokens, completion.prompt_tokens or completion.completion_tokens or 0)
+            return completion, self._share * tokens * max(price.input, price.output) / 1e6
         cost = price.cost(completion.prompt_tokens, completion.completion_tokens, completion.cached_tokens or 0)
         return completion, self._share * cost
 
@@ -119,7 +124,8 @@ class CostTracker:
             completion: Completion returned by :meth:`priced`.
             cost: Cost returned by :meth:`priced`.
             reserved: Amount reserved for the call, which is released.
-            max_cost: Maximum cost of the call, which the budget counts if the cost is unknown.
+            max_cost: Maximum cost of the call. If the cost is unknown, the budget counts it, or the cost of the answer
+                if that is larger.
         """
         usage = self.usage
         usage.calls += 1
@@ -131,7 +137,11 @@ class CostTracker:
         else:
             usage.cost_usd += cost
         self.room.saw(completion)
-        self._budget.settle(reserved, max_cost if cost is None else cost, bound=max_cost)
+        if cost is None:
+            # A provider that tells only the tokens of the answer may have charged for more than were allowed.
+            known = self._share * self._budget.call_cost(0, completion.completion_tokens or 0)
+            cost = max(max_cost, known)
+        self._budget.settle(reserved, cost, bound=max_cost)
 
 
 def _without_implausible_counts(completion: Completion) -> Completion:
@@ -146,10 +156,21 @@ def _without_implausible_counts(completion: Completion) -> Completion:
     cached = completion.cached_tokens
     if cached is not None and not (prompt is not None and 0 <= cached <= prompt):
         cached = None
-    found = (prompt, answer, cost, cached)
-    if found == (completion.prompt_tokens, completion.completion_tokens, completion.cost_usd, completion.cached_tokens):
-        return completion
-    return replace(completion, prompt_tokens=prompt, completion_tokens=answer, cost_usd=cost, cached_tokens=cached)
+    total = completion.total_tokens
+    if total is not None and not 0 < total < _MAX_PLAUSIBLE_TOKENS:
+        total = None
+    told = completion
+    if (prompt, answer, cost, cached, total) == (
+        told.prompt_tokens,
+        told.completion_tokens,
+        told.cost_usd,
+        told.cached_tokens,
+        told.total_tokens,
+    ):
+        return told
+    return replace(
+        told, prompt_tokens=prompt, completion_tokens=answer, cost_usd=cost, cached_tokens=cached, total_tokens=total
+    )
 
 
 def _with_thought(completion: Completion) -> Completion:

@@ -210,6 +210,7 @@ def completion(response: Mapping[str, Any], scrub: Callable[[str], str] = str) -
         completion_tokens=answer,
         reasoning_tokens=thought,
         cached_tokens=_wire.tokens(usage.get("cachedContentTokenCount")),
+        total_tokens=_wire.tokens(usage.get("totalTokenCount")),
         model=scrub(str(response.get("modelVersion") or "")),
     )
 
