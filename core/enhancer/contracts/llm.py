@@ -73,7 +73,7 @@ class Completion:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Rate-limit headers (lower-case ``x-ratelimit-*``), for the rate limiter."""
     total_tokens: int | None = None
-    """All tokens of the call, for calls whose other counts are unknown or impossible. They count by the dearer price."""
+    """All tokens of the call, for calls with counts that are unknown or impossible. They count by the dearer price."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,10 +208,7 @@ class Pipeline:
             def connect(run: DirectRun) -> LLMConnection:
                 # Created at the first question: a run that asks nothing needs no library of the provider.
                 provider, llm = self._make_provider(), self._settings.llm
-                answered, failed = run.answered, run.failed
-                return connect_llm(
-                    provider, llm, journal, budget=budget, on_answer=answered, on_failure=failed, keep_going=keep_going
-                )
+                return connect_llm(provider, llm, journal, run, budget=budget, keep_going=keep_going)
 
             def make() -> Coroutine[object, object, GenerationReport]:
                 run = DirectRun(services, connect=connect, limit=limit)

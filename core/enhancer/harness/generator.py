@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from enhancer.errors import CircuitOpenError, DeadlineError, ProviderError
 from enhancer.harness.answers.first_answers import FirstAnswers
@@ -32,6 +32,19 @@ Group = list["EntityTask"]
 """Notes of one entity, or the same notes of several entities, that share a request."""
 
 
+class Outcomes(Protocol):
+    """Receiver of the tasks of a run that are done."""
+
+    async def answered(self, case: EntityTask, /) -> EntityTask | None:
+        """Take a valid answer; return a task to ask next, if any."""
+
+    async def failed(self, case: EntityTask, reason: str, transient: bool, /) -> None:
+        """Take a failure; a later run retries a transient one."""
+
+    async def excused(self, case: EntityTask, reason: str, /) -> None:
+        """Leave to a later run a task that has failed for good, because the reason concerns all calls."""
+
+
 class Generator:
     """Runs the workers that generate profiles. For one event loop.
 
@@ -39,8 +52,7 @@ class Generator:
         caller: Makes the calls.
         gate: Notified when a call has used up its attempts.
         llm: ``[llm]``.
-        answered: Called with each task that has a valid answer. Returns a task to ask next, if any.
-        failed: Called with each failed task, the reason, and whether the error is transient.
+        outcomes: Told about each task.
         keep_going: Go on although most of the first answers are not valid.
     """
 
@@ -49,16 +61,18 @@ class Generator:
         caller: Caller,
         gate: Gate,
         llm: LLMConfig,
+        outcomes: Outcomes,
         *,
-        answered: Callable[[EntityTask], Awaitable[EntityTask | None]],
-        failed: Callable[[EntityTask, str, bool], Awaitable[None]],
         keep_going: bool = False,
     ) -> None:
         self._caller = caller
         self._gate = gate
         self._llm = llm
-        self._answered = answered
-        self._failed = failed
+        self._answered = outcomes.answered
+        self._failed = outcomes.failed
+        self._excused = outcomes.excused
+        self._ended: list[tuple[EntityTask, ProviderError]] = []
+        """Tasks that failed for good because their text was refused."""
         self._first_answers = None if keep_going else FirstAnswers()
         self._failed_groups = 0
         self._groups_work = False
@@ -90,6 +104,7 @@ class Generator:
         if self._error is None:
             await self._end_refused()
         if self._error is not None:
+            await self._excuse_refused()
             raise self._error
 
     @property
@@ -279,6 +294,18 @@ class Generator:
         for tasks, error in refused:
             for task in tasks:
                 await self._failed(task, error.message, False)
+                self._ended.append((task, error))
+
+    async def _excuse_refused(self) -> None:
+        """Leave to a later run what was refused for the reason that stopped this one.
+
+        Calls in flight do not lose access in the order in which they were sent. Those that are still answered make
+        refusals of earlier ones look like those of single texts.
+        """
+        cause = None if self._error is None else self._error.__cause__
+        for task, error in self._ended:
+            if isinstance(cause, ProviderError) and error.message == cause.message:
+                await self._excused(task, error.message)
 
     async def _end_refused(self) -> None:
         try:

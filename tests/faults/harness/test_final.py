@@ -11,6 +11,7 @@ from loopback import Behaviour, LoopbackServer, fails
 from run_outcomes import GOOD, SECRET, complete, quarantine
 
 from enhancer.errors import AuthenticationError, EnhancerError, RequestError
+from enhancer.harness import Journal
 
 
 def test_a_refused_key_stops_at_once_and_is_told_without_the_key(
@@ -181,6 +182,35 @@ def test_ten_refusals_in_a_row_stop_the_run(
     assert quarantine(bench) == {}, "the key was at fault, and no text"
     llm_server.script.choose = None
     assert bench.generate().generated == 80
+
+
+@pytest.mark.parametrize(("status", "kind"), [(403, AuthenticationError), (400, RequestError)])
+def test_what_was_refused_before_the_run_stopped_for_it_is_asked_again(
+    bench: GenerationProject, llm_server: LoopbackServer, status: int, kind: type[Exception]
+) -> None:
+    bench.rows = entities(100)
+    bench.llm["concurrency"] = 8
+    flagged = fails(status, "this text is flagged")
+
+    def choose(number: int, body: dict[str, Any]) -> Behaviour | None:
+        if _asks_about(body, 2):
+            return flagged
+        # Some calls are still answered after the key is revoked.
+        return fails(status, "this key is revoked") if number >= 20 and number not in {24, 26} else None
+
+    llm_server.script.choose = choose
+    with pytest.raises(kind, match="this key is revoked"):
+        bench.generate()
+    with Journal(bench.store.directory) as journal:
+        found = {entry.id: (entry.reason, entry.transient) for entry in journal.all_quarantined()}
+    reason, transient = found.pop("2")
+    assert "this text is flagged" in reason
+    assert not transient
+    assert found, "an answer after them made some refusals look like those of texts"
+    assert all("this key is revoked" in reason and transient for reason, transient in found.values())
+    llm_server.script.choose = None
+    report = bench.generate()
+    assert (len(bench.stored()), report.quarantined) == (99, 1)
 
 
 def test_nine_refusals_in_a_row_do_not(bench: GenerationProject, llm_server: LoopbackServer) -> None:

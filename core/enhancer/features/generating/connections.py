@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.batch import BatchProvider
     from enhancer.contracts.llm import LLMProvider
-    from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.cost_tracking import UsageTotals
+    from enhancer.harness.generator import Outcomes
     from enhancer.harness.journal.journal import Journal
 
 
@@ -53,10 +53,9 @@ def connect_llm(
     provider: LLMProvider,
     llm: LLMConfig,
     journal: Journal,
+    outcomes: Outcomes,
     *,
     budget: Budget | None = None,
-    on_answer: Callable[[EntityTask], Awaitable[EntityTask | None]],
-    on_failure: Callable[[EntityTask, str, bool], Awaitable[None]],
     keep_going: bool = False,
 ) -> LLMConnection:
     """Open the connection for direct calls.
@@ -65,9 +64,8 @@ def connect_llm(
         provider: The provider.
         llm: The configuration.
         journal: Keeps answers.
+        outcomes: Told about each case.
         budget: Budget of the run, which also pays for embeddings; by default one of the configuration.
-        on_answer: Called with each case that has a valid answer. Returns a case to ask next, if any.
-        on_failure: Called with each other case, the reason, and whether the failure is transient.
         keep_going: Go on although most of the first answers are not valid.
 
     Raises:
@@ -76,7 +74,7 @@ def connect_llm(
     """
     caller, gate = connect_caller(provider, llm, journal, budget)
     return LLMConnection(
-        Generator(caller, gate, llm, answered=on_answer, failed=on_failure, keep_going=keep_going),
+        Generator(caller, gate, llm, outcomes, keep_going=keep_going),
         caller.usage,
         provider.aclose,
     )

@@ -87,6 +87,14 @@ class DirectRun(GenerationRun):
             return
         await self._quarantine(case, reason, transient=transient)
 
+    async def excused(self, case: EntityTask, reason: str) -> None:
+        """Have the next run ask again for a note in quarantine: its text was not the cause."""
+        key = case.key
+        known = self._journal.quarantined(key.kind, [key.id], key.aspect).get(key.id)
+        if known is not None and known.input_hash == case.input_hash:
+            written = self._journal.quarantine(key, case.input_hash, reason=reason, raw=case.raw, transient=True)
+            await asyncio.wrap_future(written)
+
     @property
     def _spent(self) -> UsageTotals | None:
         return self._connection.spent if self._connection is not None else None

@@ -158,4 +158,6 @@ class Refusals(Generic[T]):
             hint = f"{error.hint or 'check the API key'}: it may have been revoked"
         else:
             hint = error.hint or hint
-        return type(error)(message, hint=hint, status=error.status)
+        stopped = type(error)(message, hint=hint, status=error.status)
+        stopped.__cause__ = error
+        return stopped
