@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from enhancer.cli import jsonlog
-from enhancer.cli.streams import escape
+from enhancer.cli.streams import clean, escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,7 +122,7 @@ def say(message: str) -> None:
     if jsonlog.enabled():
         jsonlog.emit("message", message=message)
     else:
-        typer.echo(message, err=True)
+        typer.echo(clean(message), err=True)  # a live display replaces the stream
 
 
 def ask(question: str, *, default: bool = False) -> bool:

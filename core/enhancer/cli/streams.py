@@ -15,24 +15,24 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, positions of the cursor
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)"  # titles, links, strings
-    r"|\x1b[ -/]*[0-~]"
-)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 """Control characters, except tab and newline; separators of lines; characters that reverse the direction of text."""
 
 
 def clean(text: str) -> str:
-    r"""Remove control sequences, and replace other control characters by spaces; newlines and tabs are kept.
+    r"""Replace control characters by visible escapes; newlines and tabs are kept.
 
-    >>> clean("\x1b[31mred\x1b[0m\tand\x07\nnot \x9b31mred \u202e")
-    'red\tand \nnot red  '
+    >>> clean("\x1b[31mred\tand\x07\nnot \x9b31mred \u202e")
+    '\\x1b[31mred\tand\\x07\nnot \\x9b31mred \\u202e'
     """
     if text.isascii() and text.isprintable():  # fast
         return text
-    return _CONTROL.sub(" ", _SEQUENCE.sub("", text))
+    return _CONTROL.sub(_visible, text.replace("\r\n", "\n"))
+
+
+def _visible(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def escape(json_text: str) -> str:
@@ -57,7 +57,7 @@ class CleanStream:
         self._lossy = lossy
 
     def write(self, text: str) -> int:
-        """Write text without control sequences."""
+        """Write text with control characters escaped."""
         with self._errors():
             self.raw.write(clean(text))
         return len(text)
