@@ -82,6 +82,18 @@ def test_three_items_get_valid_profiles_and_are_not_asked_about_again(enhancer, 
     assert plan["to_generate"] == 0, "what does not is not"
 
 
+def test_doctor_names_what_is_not_enforced(enhancer, tmp_path):
+    _, checks, _ = enhancer("doctor")
+    (llm,) = (check for check in checks if check["name"] == "llm")
+    assert llm["detail"] == "llamacpp, SmolLM2-135M-Instruct.Q4_1: calls cost nothing"
+    template = tmp_path / "short.toml"
+    template.write_text(template.read_text(encoding="utf-8") + "uniqueItems = true\n", encoding="utf-8")
+    _, checks, _ = enhancer("doctor")
+    (llm,) = (check for check in checks if check["name"] == "llm")
+    assert llm["status"] == "ok"
+    assert llm["detail"].endswith("not enforced while the model writes, only checked afterwards: uniqueItems")
+
+
 def test_an_answer_without_room_ends_in_quarantine_with_its_text(enhancer, tmp_path):
     items = (tmp_path / "items.csv").read_text(encoding="utf-8").splitlines()
     (tmp_path / "items.csv").write_text("\n".join(items[:2]), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import re
 import struct
 import time
 
@@ -136,3 +137,47 @@ async def test_a_damaged_model_is_refused_by_name(smollm2, tmp_path):
             await provider.complete(SHORT)
     finally:
         await provider.aclose()
+
+
+RULES = {
+    "type": "object",
+    "$defs": {"word": {"type": "string"}},
+    "properties": {
+        "score": {"type": "number", "minimum": 0.2, "maximum": 0.4, "multipleOf": 0.1},
+        "code": {"type": "string", "pattern": "[0-9]", "maxLength": 12},
+        "word": {"$ref": "#/$defs/word", "maxLength": 3},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 2, "maxItems": 2, "uniqueItems": True},
+        "not": {"type": "string", "pattern": "^(?!x)", "maxLength": 4, "format": "isbn"},
+    },
+    "required": ["score", "code", "word", "tags", "not"],
+    "additionalProperties": False,
+}
+
+
+async def test_rules_are_held_beside_keywords_that_no_grammar_has(provider, capfd, caplog):
+    assert provider.unenforced(RULES) == ('format = "isbn"', 'pattern = "^(?!x)"', "uniqueItems")
+    asked = dataclasses.replace(SHORT, max_tokens=120, schema=RULES)
+    answer = json.loads((await provider.complete(asked)).text)
+    assert answer["score"] in (0.2, 0.3, 0.4)
+    assert re.search("[0-9]", answer["code"])
+    assert len(answer["code"]) <= 12
+    assert len(answer["word"]) <= 3
+    assert len(answer["tags"]) == 2
+    assert len(answer["not"]) <= 4
+    assert (capfd.readouterr().err, caplog.records) == ("", [])
+
+
+async def test_a_schema_that_llguidance_refuses_is_left_to_llamacpp_with_a_warning(provider, caplog):
+    """Nothing has a property that is required and not allowed, so llguidance would be off in silence."""
+    some = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 4}}, "required": ["a", "z"]}
+    asked = dataclasses.replace(SHORT, max_tokens=40, schema={**some, "additionalProperties": False})
+    for _ in range(2):
+        assert (await provider.complete(asked)).text.startswith("{")
+    assert len(caplog.records) == 1
+    assert "enforces it in part" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"])
+async def test_known_formats_keep_the_grammar_on(provider, form, caplog):
+    await provider.complete(dataclasses.replace(SHORT, schema={"type": "string", "format": form}))
+    assert not caplog.records

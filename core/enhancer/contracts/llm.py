@@ -151,6 +151,13 @@ class LLMProvider(ABC):
         """Return a short description of the model for display; by default its name."""
         return model
 
+    def unenforced(self, schema: Mapping[str, Any]) -> tuple[str, ...]:  # noqa: ARG002
+        """Return keywords of a schema that are known not to be enforced while the model writes, for display.
+
+        By default none. The harness validates every answer against the whole schema.
+        """
+        return ()
+
     def check(self, model: str) -> None:
         """Raise an error if calls cannot succeed, such as for a missing API key. Makes no network request.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import secrets
 from dataclasses import dataclass
@@ -9,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts import Completion
 from enhancer.errors import ConfigError, ProviderError, RequestError, ServerError
+from enhancer_llamacpp.schema import enforceable, pin_ids
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from enhancer.contracts.llm import FinishReason
 
+_log = logging.getLogger("enhancer.llamacpp")
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
@@ -76,6 +81,45 @@ class Engine:
                 " or of an architecture that this version does not support",
             ) from None
         self._name = options.path.stem
+        self._convert: Any = xllamacpp.json_schema_to_grammar
+        self._held: dict[str, bool] = {}
+
+    def constraint(
+        self, schema: Mapping[str, Any], stop: threading.Event, *, ids: Sequence[str] = (), name: str = "answer"
+    ) -> dict[str, Any]:
+        """Return the parameters of a request that make llama.cpp enforce a schema.
+
+        They hold a grammar of llguidance, which enforces more than ``response_format`` does. Without an error,
+        llama.cpp ignores a grammar that llguidance does not accept, so each schema is tried once, with one token. One
+        that is not accepted is left to ``response_format``.
+
+        Args:
+            schema: The schema.
+            stop: Ends the trial.
+            ids: Ids of the entities, for a schema of several.
+            name: Name of the schema.
+
+        Raises:
+            ProviderError: The trial failed.
+        """
+        key = json.dumps(schema)
+        held = self._held.get(key)
+        if held is None:
+            held = self._holds(self._convert(enforceable(schema)), stop)
+            if not held and not stop.is_set():
+                _log.warning("llguidance does not accept the schema %s: llama.cpp enforces it in part", name)
+            if not stop.is_set():
+                self._held[key] = held
+        whole = pin_ids(dict(schema), ids)
+        if held:
+            return {"grammar": self._convert(enforceable(whole))}
+        form = {"name": name, "strict": True, "schema": whole}
+        return {"response_format": {"type": "json_schema", "json_schema": form}}
+
+    def _holds(self, grammar: str, stop: threading.Event) -> bool:
+        """Return whether a grammar is enforced: whether it keeps a strongly favoured ``Z`` from being the answer."""
+        asked = {"messages": [{"role": "user", "content": "Z"}], "temperature": 0.0, "max_tokens": 1}
+        return "Z" not in self.ask({**asked, "logit_bias": [["Z", 100.0]], "grammar": grammar}, stop).text
 
     def ask(self, payload: dict[str, Any], stop: threading.Event) -> Completion:
         """Generate one completion. Blocks, and ends at the next token after ``stop`` is set.

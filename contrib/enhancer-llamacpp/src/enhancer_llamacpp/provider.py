@@ -17,7 +17,7 @@ from enhancer.contracts import Completion, Context, LLMProvider, Options, Price,
 from enhancer.errors import ConfigError, DeadlineError, PluginError, RequestError
 from enhancer_llamacpp import gguf
 from enhancer_llamacpp.engine import Engine, EngineOptions, usable_cores
-from enhancer_llamacpp.schema import pin_ids
+from enhancer_llamacpp.schema import unenforced
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -94,7 +94,10 @@ class LlamaCpp(LLMProvider):
 
     @property
     def sampling(self) -> Mapping[str, Any]:
-        """Options that affect answers. Only those that are set, so that new options keep existing cache keys valid."""
+        """Options that affect answers. Only those that are set, so that new options keep existing cache keys valid.
+
+        How the schema is enforced is no part of it: an answer that was valid under a weaker grammar is valid still.
+        """
         options = self._options
         found = options.model_dump(include={"merge_system", "top_k", "min_p", "repeat_penalty"}, exclude_defaults=True)
         if options.chat_template is not None:
@@ -123,6 +126,10 @@ class LlamaCpp(LLMProvider):
                 hint=f'set [llm] model = "{path.stem}", or another name',
             )
 
+    def unenforced(self, schema: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the keywords that the grammar of llguidance leaves out."""
+        return unenforced(schema)
+
     async def complete(self, request: Request) -> Completion:
         """Generate a completion within ``request.timeout`` seconds.
 
@@ -134,7 +141,7 @@ class LlamaCpp(LLMProvider):
             self._pool = ThreadPoolExecutor(self._options.slots, thread_name_prefix="llamacpp")
         stop = threading.Event()
         self._calls.add(stop)
-        work = asyncio.get_running_loop().run_in_executor(self._pool, self._work, payload, stop)
+        work = asyncio.get_running_loop().run_in_executor(self._pool, self._work, payload, request, stop)
         try:
             async with asyncio.timeout(max(request.timeout - _MARGIN, 0.0)) as deadline:
                 completion = await work
@@ -164,7 +171,7 @@ class LlamaCpp(LLMProvider):
 
     # -- internals---------------------------------------------------------------------------------------------------
 
-    def _work(self, payload: dict[str, Any], stop: threading.Event) -> Completion:
+    def _work(self, payload: dict[str, Any], request: Request, stop: threading.Event) -> Completion:
         """Generate one completion in a thread of the pool."""
         with self._loading:
             if self._engine is None and not stop.is_set():
@@ -172,6 +179,9 @@ class LlamaCpp(LLMProvider):
             engine = self._engine
         if engine is None:  # cancelled before it started
             raise RequestError("the call was cancelled")
+        if request.schema is not None:
+            ids = [subject.id for subject in request.subjects] if request.grouped else []
+            payload |= engine.constraint(request.schema, stop, ids=ids, name=request.schema_name)
         return engine.ask(payload, stop)
 
     def _file(self) -> Path:
@@ -224,11 +234,4 @@ class LlamaCpp(LLMProvider):
             "min_p": options.min_p,
             "repeat_penalty": options.repeat_penalty,
         }
-        payload: dict[str, Any] = {"messages": messages, **{k: v for k, v in parameters.items() if v is not None}}
-        if request.schema is not None:
-            schema = dict(request.schema)
-            if request.grouped:
-                schema = pin_ids(schema, [subject.id for subject in request.subjects])
-            form = {"name": request.schema_name, "strict": True, "schema": schema}
-            payload["response_format"] = {"type": "json_schema", "json_schema": form}
-        return payload
+        return {"messages": messages, **{k: v for k, v in parameters.items() if v is not None}}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from enhancer.config import Settings
+    from enhancer.contracts import Kind, LLMProvider
     from enhancer.plugin_host import PluginManager
     from enhancer.project.backbone_choice import AutoBackbone
     from enhancer.project.inspecting.long_texts import LongTexts
@@ -267,9 +268,26 @@ def _llm(parts: ProjectParts) -> SetupCheck:
         mend = "set input and output in [llm.price], or price = 'free'; max_cost requires a known price"
         return SetupCheck("llm", "warn", f"{llm.use}, {provider.describe(llm.model)}: the price is not known", mend)
     if not (price.input or price.output):
-        return SetupCheck("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: calls cost nothing")
-    cost = f"${price.input:g} per million input tokens, ${price.output:g} per million output tokens"
-    return SetupCheck("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}")
+        cost = "calls cost nothing"
+    else:
+        cost = f"${price.input:g} per million input tokens, ${price.output:g} per million output tokens"
+    return SetupCheck("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}{_unenforced(parts, provider)}")
+
+
+def _unenforced(parts: ProjectParts, provider: LLMProvider) -> str:
+    """Return words on keywords of the schemas that the provider does not enforce; empty if there are none."""
+    kinds: tuple[Kind, ...] = ("item", "user")
+    try:
+        specs = [spec for kind in kinds if (spec := parts.pipeline.spec(kind)) is not None]
+    except EnhancerError:  # of tables or templates: nothing to say about the LLM
+        return ""
+    finally:
+        parts.close()
+    schemas = [each.note.schema for spec in specs for each in spec.notes]
+    found = dict.fromkeys(keyword for schema in schemas for keyword in provider.unenforced(schema))
+    if not found:
+        return ""
+    return f"; not enforced while the model writes, only checked afterwards: {', '.join(found)}"
 
 
 def _embedder(parts: ProjectParts) -> SetupCheck:
