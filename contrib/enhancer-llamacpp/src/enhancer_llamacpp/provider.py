@@ -65,8 +65,8 @@ class LlamaCppOptions(Options):
 class LlamaCpp(LLMProvider):
     """Runs the model in threads, without blocking the event loop.
 
-    llama.cpp enforces the schema during generation. In a request for several entities, the schema fixes their ids: the
-    answer contains each entity once, in order.
+    llama.cpp enforces the schema during generation, but for what :meth:`unenforced` names. In a request for several
+    entities, the schema fixes their ids: the answer contains each entity once, in order.
     """
 
     options_class = LlamaCppOptions

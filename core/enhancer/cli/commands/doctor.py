@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from enhancer.config import Settings
-    from enhancer.contracts import Kind, LLMProvider
+    from enhancer.contracts import LLMProvider
+    from enhancer.contracts.record import Kind
     from enhancer.plugin_host import PluginManager
     from enhancer.project.backbone_choice import AutoBackbone
     from enhancer.project.inspecting.long_texts import LongTexts
