@@ -150,6 +150,7 @@ def pipeline(use: str, url: str, calls: int, in_flight: int) -> Callable[[], int
     if use == "openai":
         import aiohttp  # noqa: F401 - not on the clock
 
+        import enhancer.features.generating.direct_run  # noqa: F401 - neither is this
         from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
 
         provider: Any = lambda: OpenAI(OpenAIOptions(api_base=url), Context(folder))  # noqa: E731

@@ -42,6 +42,18 @@ _BARE_ANALYSIS = re.compile(r"\s*(?:assistant)?analysis(?=[A-Z])")
 _BARE_FINAL = "assistantfinal"
 
 
+_IN_BRACKETS = tuple(f"[{slash}{name}" for slash in ("", "/") for name in ("think", "thought", "reasoning"))
+_IN_WORDS = ("my thought process:", "my response:")
+
+
+def _may_hold_mark(text: str) -> bool:
+    """Check whether a search for marks may find any: nearly all answers have none, and the search takes its time."""
+    if "<" in text or "◁" in text:
+        return True
+    lower = text.lower()
+    return any(word in lower for word in _IN_WORDS) or ("[" in text and any(word in lower for word in _IN_BRACKETS))
+
+
 def without_thought(text: str) -> str | None:
     """Return the text of an answer without its thoughts; None if it ends within one.
 
@@ -59,6 +71,8 @@ def without_thought(text: str) -> str | None:
         _, found, text = text.rpartition(_BARE_FINAL)
         if not found:
             return None
+    if not _may_hold_mark(text):
+        return text
     kept: list[str] = []
     opened: int | None = None
     position = 0
