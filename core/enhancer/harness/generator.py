@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.caller import Caller
     from enhancer.harness.calls.gate import Gate
+    from enhancer.harness.calls.thought_room import Trial
     from enhancer.harness.journal.completion_writer import PaidAnswer
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Generator:
         gate: Notified when a call has used up its attempts.
         llm: ``[llm]``.
         outcomes: Told about each task.
+        expected_tokens: Completion tokens that a note is expected to take, for :class:`FirstAnswers`.
         keep_going: Go on although most of the first answers are not valid.
     """
 
@@ -63,6 +65,7 @@ class Generator:
         llm: LLMConfig,
         outcomes: Outcomes,
         *,
+        expected_tokens: float | None = None,
         keep_going: bool = False,
     ) -> None:
         self._caller = caller
@@ -73,7 +76,7 @@ class Generator:
         self._excused = outcomes.excused
         self._ended: list[tuple[EntityTask, ProviderError]] = []
         """Tasks that failed for good because their text was refused."""
-        self._first_answers = None if keep_going else FirstAnswers()
+        self._first_answers = None if keep_going else FirstAnswers(expected_tokens=expected_tokens)
         self._failed_groups = 0
         self._groups_work = False
         self._refusals: Refusals[Group] = Refusals(llm.concurrency, keep_going=keep_going)
@@ -174,10 +177,19 @@ class Generator:
 
     async def _ask(self, tasks: Group) -> list[Group]:
         """Ask for notes; return the groups that need another request."""
+        room, cut_offs = self._caller.room, max(task.cut_offs for task in tasks)
+        if (trial := room.enter_now(cut_offs)) is None:
+            with self._caller.waiting():
+                trial = await room.enter(cut_offs)
+        try:
+            return await self._ask_now(tasks, trial)
+        finally:
+            room.leave(trial, valid=any(task.answer is not None for task in tasks))
+
+    async def _ask_now(self, tasks: Group, trial: Trial) -> list[Group]:
         grouped = (ids := request_ids(tasks)) is not None
         version = call_version(tasks)
         number = self._refusals.send()
-        room = self._caller.room.tokens()
         try:
             paid = await self._caller.call(
                 entity_request(tasks, self._llm, self._caller.room),
@@ -216,8 +228,9 @@ class Generator:
             else:
                 await self._failed(task, task.error, False)
         if self._first_answers is not None:
+            self._first_answers.spend(version, paid.completion_tokens or 0)
             self._first_answers.check(version)
-        if grouped and len(again) == len(tasks) and self._had_no_room(paid, room):
+        if grouped and len(again) == len(tasks) and self._had_no_room(paid, trial.tokens):
             return [tasks]
         return [*(self._regroup(tasks, again) if grouped else _entities(again)), *_alike(follow_ups)]
 

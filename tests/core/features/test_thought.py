@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from generation import GenerationProject, answer, entities
 from loopback import Behaviour, LoopbackServer
 
+from enhancer.errors import FutileRunError
 from enhancer.harness import Journal
 
 PRICE = {"input": 0.15, "output": 0.6}
@@ -118,6 +121,61 @@ def test_a_thought_without_end_is_given_up_and_named(bench: GenerationProject, l
         reason = next(opened.all_quarantined()).reason
     assert "thought" in reason
     assert "max_tokens" in reason
+
+
+def _tokens_sent(server: LoopbackServer) -> int:
+    return sum(body["max_tokens"] for body in server.bodies)
+
+
+@pytest.mark.parametrize("concurrency", [2, 32])
+def test_a_model_that_never_stops_thinking_is_tried_by_few_calls(
+    bench: GenerationProject, llm_server: LoopbackServer, concurrency: int
+) -> None:
+    bench.llm["concurrency"] = concurrency
+    in_flight: list[int] = []
+    think = thinker(10**7)
+
+    def choose(number: int, body: dict[str, Any]) -> Behaviour:
+        in_flight.append(body["max_tokens"])
+        return replace(think(number, body), latency=0.02 if body["max_tokens"] > 400 else 0.0)
+
+    llm_server.script.choose = choose
+    with pytest.raises(FutileRunError, match=r"completion tokens, far more than profiles take.*thought"):
+        bench.generate()
+    assert _tokens_sent(llm_server) < 160_000
+    assert sum(room > 400 for room in in_flight) <= 7
+    # The second run knows it: the plan says at least what was measured, and few calls are made.
+    planned = bench.plan()
+    assert planned.completion_tokens >= 40 * 8192
+    first = len(llm_server.bodies)
+    with pytest.raises(FutileRunError):
+        bench.generate()
+    assert len(llm_server.bodies) - first <= 5
+    assert sum(body["max_tokens"] for body in llm_server.bodies[first:]) < 180_000
+
+
+def test_a_larger_room_is_for_all_once_an_answer_with_it_is_valid(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.llm["concurrency"] = 40
+    llm_server.script.choose = thinker(20_000)
+    report = bench.generate()
+    assert (report.generated, report.quarantined) == (40, 0)
+    rooms = [body["max_tokens"] for body in llm_server.bodies]
+    assert sum(400 < room < 20_000 for room in rooms) <= 3
+    assert report.requests <= 40 + 3 + 40
+
+
+def test_an_answer_that_needs_more_room_leaves_the_others_theirs(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.rows = entities(60)
+    usual, endless = thinker(), thinker(10**7)
+    slow = "film 30\\n"
+    llm_server.script.choose = lambda n, body: (endless if slow in json.dumps(body) else usual)(n, body)
+    report = bench.generate()
+    assert (report.generated, report.quarantined) == (59, 1)
+    assert sum(body["max_tokens"] > 20_000 for body in llm_server.bodies) <= 2
 
 
 def test_a_configured_room_is_kept(bench: GenerationProject, llm_server: LoopbackServer) -> None:

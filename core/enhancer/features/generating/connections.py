@@ -14,8 +14,8 @@ from enhancer.harness.calls.budget import Budget
 from enhancer.harness.calls.caller import Caller
 from enhancer.harness.calls.cost_tracking import CostTracker
 from enhancer.harness.calls.gate import Gate
-from enhancer.harness.calls.thought_room import ThoughtRoom
-from enhancer.harness.calls.token_estimate import token_ratio
+from enhancer.harness.calls.thought_room import ThoughtRoom, model_thinks, typical_thought
+from enhancer.harness.calls.token_estimate import expected_answer, token_ratio
 from enhancer.harness.generator import Generator
 
 if TYPE_CHECKING:
@@ -73,8 +73,12 @@ def connect_llm(
         ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
     """
     caller, gate = connect_caller(provider, llm, journal, budget)
+    # A thought that was cut off shows what the model spends, but not what a profile takes.
+    observed = journal.observed_usage(llm.model)._replace(longest_cut_thought=0)
+    thought = typical_thought(llm.reasoning_effort) if model_thinks(provider, llm) else 0.0
+    expected = sum(expected_answer(observed, observed, thought=thought))
     return LLMConnection(
-        Generator(caller, gate, llm, outcomes, keep_going=keep_going),
+        Generator(caller, gate, llm, outcomes, expected_tokens=expected, keep_going=keep_going),
         caller.usage,
         provider.aclose,
     )

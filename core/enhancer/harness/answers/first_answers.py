@@ -17,6 +17,10 @@ _MIN_HOPELESS = 5
 """Number of answers that must have been the last about their note, or not valid although one before was not."""
 _FEW = 20
 """Notes up to which two thirds of them must be without a valid answer, and not just most."""
+_DEAR = 20
+"""Multiple of the expected completion tokens from which answers without a valid one among them are in vain."""
+_MIN_DEAR = 3
+"""Number of notes before which no run is in vain for its tokens."""
 _SHOWN = 300
 """Length of the reason that is shown."""
 _WEAK = (
@@ -33,6 +37,7 @@ class _Tally:
 
     answers: int = 0
     valid: int = 0
+    tokens: int = 0
     lost: int = 0
     open: set[str] = field(default_factory=set)
     """Input hashes of notes whose last answer was not valid, and that are asked for again."""
@@ -54,10 +59,13 @@ class FirstAnswers:
     Args:
         re_asks: Whether a run is in vain only once answers to re-asks are known. Otherwise, as for batch jobs, whose
             re-asks would be for all of them at once, the first answers alone decide.
+        expected_tokens: Completion tokens that a note is expected to take. A run is also in vain once answers without a
+            valid one among them have taken 20 times as many, and a note was given up. None for no such limit.
     """
 
-    def __init__(self, *, re_asks: bool = True) -> None:
+    def __init__(self, *, re_asks: bool = True, expected_tokens: float | None = None) -> None:
         self._re_asks = re_asks
+        self._expected_tokens = expected_tokens
         self._tallies: dict[str, _Tally] = {}
 
     def count(self, version: str, task: EntityTask, status: AnswerStatus) -> None:
@@ -88,6 +96,20 @@ class FirstAnswers:
             tally.open.discard(task.input_hash)
             tally.lost += 1
 
+    def spend(self, version: str, tokens: int) -> None:
+        """Count the completion tokens of an answer.
+
+        Args:
+            version: Version of the prompt.
+            tokens: The tokens.
+        """
+        self._tallies.setdefault(version, _Tally()).tokens += tokens
+
+    def _is_dear(self, tally: _Tally) -> bool:
+        if self._expected_tokens is None or tally.valid or not tally.lost or tally.bad < _MIN_DEAR:
+            return False
+        return tally.tokens >= _DEAR * self._expected_tokens * tally.bad
+
     def check(self, version: str) -> None:
         """Raise an error if the run is in vain.
 
@@ -95,21 +117,26 @@ class FirstAnswers:
             FutileRunError: Most of the first answers are not valid.
         """
         tally = self._tallies.get(version)
-        if tally is None or tally.answers < _MIN_ANSWERS:
+        if tally is None:
             return
         judged = tally.valid + tally.bad
-        if 3 * tally.bad < 2 * judged if judged < _FEW else 2 * tally.bad <= judged:
-            return
-        if self._re_asks and (tally.hopeless < _MIN_HOPELESS or tally.hopeless <= tally.helped):
-            return
+        dear = self._is_dear(tally)
+        if not dear:
+            if tally.answers < _MIN_ANSWERS:
+                return
+            if 3 * tally.bad < 2 * judged if judged < _FEW else 2 * tally.bad <= judged:
+                return
+            if self._re_asks and (tally.hopeless < _MIN_HOPELESS or tally.hopeless <= tally.helped):
+                return
         reason, _ = tally.reasons.most_common(1)[0]
         hint = _WEAK
         if 2 * tally.refused > tally.bad:
             hint = _REFUSES
         elif 2 * tally.cut_off > sum(tally.reasons.values()):
             hint = _CUT_OFF
+        spent = f" of {tally.tokens:,} completion tokens, far more than profiles take" if dear else ""
         raise FutileRunError(
-            f"stopped after {tally.answers} answers: {tally.bad} of the first {judged} notes have no valid one"
+            f"stopped after {tally.answers} answers{spent}: {tally.bad} of the first {judged} notes have no valid one"
             f" (most often: {reason})",
             hint=hint,
         )

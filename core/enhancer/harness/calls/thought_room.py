@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ MAX_ROOM = 32_768
 """Largest number of tokens for thought that are given without being configured."""
 MAX_CUT_OFFS = 3
 """Number of answers cut off for want of tokens after which a note is not asked for again."""
+_MAX_TRIALS = 2
+"""Number of calls in flight with more room than any valid answer had."""
 _AMPLE = 2
 """Room, as a multiple of the longest thought that was seen to its end."""
 _CUT = 4
@@ -38,12 +41,23 @@ _EFFORTS = {
 }
 
 
+class Trial(NamedTuple):
+    """Room of a call in flight."""
+
+    tokens: int
+    counts: bool
+    """Whether no valid answer had as much so far."""
+
+
 class ThoughtRoom:
     """Room for thought in the requests of a run. For one event loop.
 
     A model that is known to think gets it from the first request. Another one gets it as soon as an answer, of this run
     or in the journal, shows that it thinks. The room is no part of the cache key: it changes whether there is an
     answer, not which.
+
+    A room that has grown after answers that were cut off is tried by few calls at a time until one of them has a valid
+    answer. First requests keep the former room meanwhile if that has led to valid answers, and wait otherwise.
 
     Args:
         tokens: ``[llm] thought_tokens``.
@@ -64,9 +78,16 @@ class ThoughtRoom:
         self._effort = _EFFORTS.get(effort or "", _USUAL)
         self._tokens = self._effort.room if thinks and self._configured is None else self._configured or 0
         self._seen = self._completion_tokens = 0
+        self._proven = self._tokens
+        """Largest room that needs no trial."""
+        self._worked = observed is not None and observed.calls > 0
+        self._trials = 0
+        self._waiting: list[asyncio.Future[None]] = []
         if observed is not None:
             self._fit(observed.longest_thought, cut_off=False)
             self._fit(observed.longest_cut_thought, cut_off=True)
+            if observed.longest_cut_thought < observed.longest_thought:
+                self._proven = self._tokens  # the thought that was cut off has come to its end since
 
     @classmethod
     def of(cls, provider: LLMProvider, llm: LLMConfig, observed: ObservedUsage | None = None) -> ThoughtRoom:
@@ -88,7 +109,46 @@ class ThoughtRoom:
             cut_offs: Number of answers to the same request that were cut off. Without a configured room, what they
                 need was learned from them.
         """
-        return self._tokens if self._configured is None else self._tokens * 2**cut_offs
+        if self._configured is not None:
+            return self._tokens * 2**cut_offs
+        return min(self._tokens, self._proven) if self._worked and cut_offs == 0 else self._tokens
+
+    def enter_now(self, cut_offs: int) -> Trial | None:
+        """Begin a call; None if it must wait for the trials of a larger room. :meth:`leave` must follow.
+
+        Args:
+            cut_offs: Number of answers to the same request that were cut off.
+        """
+        tokens = self.tokens(cut_offs)
+        counts = tokens > self._proven
+        if counts and self._trials >= _MAX_TRIALS:
+            return None
+        self._trials += counts
+        return Trial(tokens, counts)
+
+    async def enter(self, cut_offs: int) -> Trial:
+        """Begin a call, as :meth:`enter_now`, but wait."""
+        while (trial := self.enter_now(cut_offs)) is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+        return trial
+
+    def leave(self, trial: Trial, *, valid: bool) -> None:
+        """End a call.
+
+        Args:
+            trial: Its room.
+            valid: Whether it has led to a valid answer.
+        """
+        self._trials -= trial.counts
+        if valid:
+            self._worked = True
+            self._proven = max(self._proven, trial.tokens)
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def expected_completion(self, request: Request) -> float:
         """Return the completion tokens that a call is expected to take, for limits on tokens per minute."""
@@ -109,6 +169,8 @@ class ThoughtRoom:
             return
         needed = max(_CUT * thought, self._effort.room or _USUAL.room) if cut_off else _AMPLE * thought
         self._tokens = max(self._tokens, min(needed, MAX_ROOM))
+        if not cut_off:
+            self._proven = max(self._proven, min(needed, MAX_ROOM))
 
 
 def is_thought(answer: Completion | PaidAnswer) -> bool:

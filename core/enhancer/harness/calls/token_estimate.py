@@ -150,7 +150,10 @@ def expected_answer(
     if own.calls >= MIN_OBSERVED_CALLS and own.entities:
         return ExpectedAnswer((own.completion_tokens - own.reasoning_tokens) / own.entities, _thought(own))
     seen = next((one for one in (own, overall) if one.calls >= _MIN_THOUGHTS), None)
-    return ExpectedAnswer(typical, thought if seen is None else _thought(seen))
+    if seen is not None:
+        return ExpectedAnswer(typical, _thought(seen))
+    # Thought that was cut off would have been at least as long.
+    return ExpectedAnswer(typical, max(thought, overall.longest_thought or overall.longest_cut_thought))
 
 
 def _thought(observed: ObservedUsage) -> float:
