@@ -110,7 +110,7 @@ class ThoughtRoom:
                 need was learned from them.
         """
         if self._configured is not None:
-            return self._tokens * 2**cut_offs
+            return self._tokens << cut_offs
         return min(self._tokens, self._proven) if self._worked and cut_offs == 0 else self._tokens
 
     def enter_now(self, cut_offs: int) -> Trial | None:
