@@ -18,7 +18,7 @@ from enhancer.cli import jsonlog
 from enhancer.cli.streams import clean, escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from enhancer.plugin_host import PluginManager
     from enhancer.project import Project
@@ -133,3 +133,8 @@ def ask(question: str, *, default: bool = False) -> bool:
 def is_terminal() -> bool:
     """Return whether a question can be answered: both stdin and stderr are terminals."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def sends(variables: Sequence[str], endpoint: str) -> str:
+    """Return which environment variables are sent where; empty if none is."""
+    return f"sends {' and '.join(variables)} to {endpoint}" if variables else ""

@@ -113,6 +113,11 @@ class RemoteEmbedder(Embedder):
         """
 
     @property
+    def sent_variables(self) -> Sequence[str]:
+        """Names of the environment variables whose values are sent to :attr:`endpoint`, for display."""
+        return ()
+
+    @property
     def max_texts(self) -> int:
         """Largest number of texts in a request."""
         return 32

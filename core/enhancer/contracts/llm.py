@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from enhancer.contracts.options import Context, Options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from enhancer.contracts.record import Key
 
@@ -146,6 +146,10 @@ class LLMProvider(ABC):
         The harness gives such a model room for thought in ``max_tokens``, beside the room for the answer.
         """
         return None
+
+    def sent_variables(self, model: str) -> Sequence[str]:  # noqa: ARG002
+        """Return the names of the environment variables whose values are sent to :attr:`endpoint`, for display."""
+        return ()
 
     def describe(self, model: str) -> str:
         """Return a short description of the model for display; by default its name."""

@@ -62,6 +62,8 @@ class OpenAIOptions(Options):
     """Further parameters of a request, such as ``input_type``."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Further headers. ``${NAME}`` stands for an environment variable, the only place for a secret."""
+    allow_insecure: bool = False
+    """Whether a key may be sent over plain http to a public address. Private networks are exempt."""
     server: str | None = None
     """Name of the server in the fingerprint, in place of its address: with it, a server that moves makes no vector
     stale."""
@@ -149,6 +151,12 @@ class OpenAI(RemoteEmbedder):
         listed = common.list_price(f"openai/{self.model}")
         return None if listed is None else listed.input
 
+    @property
+    def sent_variables(self) -> list[str]:
+        """The variable of the key, if it is set, and those of headers."""
+        named = [name for value in self._options.headers.values() for name in _VARIABLE.findall(value)]
+        return list(dict.fromkeys([*([self._options.api_key_env] if self._key else []), *named]))
+
     def check(self) -> None:
         """Raise an error for a missing model, and for a missing or malformed API key."""
         if not self.model.strip():
@@ -161,6 +169,8 @@ class OpenAI(RemoteEmbedder):
                 f"[embedder] headers name the environment variable {self._unset[0]}, which is not set",
                 hint=f"export {self._unset[0]}=...",
             )
+        if self.sent_variables:
+            common.check_encrypted(self._base, allow_insecure=self._options.allow_insecure, table="embedder")
         if not (self._key.isascii() and self._key.isprintable()):
             raise AuthenticationError(
                 f"{name} contains a character that API keys cannot have", hint="set it again, on one line"

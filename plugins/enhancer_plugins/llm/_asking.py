@@ -50,6 +50,9 @@ class AskingOptions(Options):
     """Further HTTP headers of every request. ``${NAME}`` in a value stands for an environment variable, from which
     every secret must come. Not part of the cache key."""
 
+    allow_insecure: bool = False
+    """Whether a key may be sent over plain http to a public address. Private networks are exempt."""
+
     @field_validator("extra_body")
     @classmethod
     def _body_holds_no_secret_and_no_option(cls, body: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,19 @@ def is_local_url(url: str) -> bool:
     return is_local(urlsplit(url).hostname or "")
 
 
+def check_encrypted(base: str, *, allow_insecure: bool, table: str = "llm") -> None:
+    """Check that a secret can be sent to a base URL: by https, or within this machine or network.
+
+    Raises:
+        ConfigError: It would be sent over plain http to a public address.
+    """
+    if not allow_insecure and urlsplit(base).scheme == "http" and not is_local_url(base):
+        raise ConfigError(
+            f"[{table}] api_base: a key would be sent to {base} over plain http, where others can read it",
+            hint=f"use https; [{table}] allow_insecure = true sends it nevertheless",
+        )
+
+
 def proxy_for(url: str) -> str | None:
     """Return the proxy for a URL from the environment variables; None for local hosts."""
     parts = urlsplit(url)

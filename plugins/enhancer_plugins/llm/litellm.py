@@ -33,7 +33,7 @@ from enhancer.errors import (
 from enhancer_plugins.llm import _reply, _wire
 from enhancer_plugins.llm._asking import AskingOptions, sends_credentials
 from enhancer_plugins.llm._dialect import MAX_CORRECTIONS, Dialect
-from enhancer_plugins.llm._hosts import checked_base, is_local_url
+from enhancer_plugins.llm._hosts import check_encrypted, checked_base, is_local_url
 from enhancer_plugins.llm._prices import list_price
 from enhancer_plugins.llm._thinkers import thinks
 
@@ -103,11 +103,18 @@ class LiteLLM(LLMProvider):
         """Return whether the model thinks, by its name, the price map and what ``extra_body`` asks for."""
         return thinks(model, self._options.extra_body)
 
+    def sent_variables(self, model: str) -> list[str]:
+        """Return the variable that is named after the model's provider, if it is set, and those of headers."""
+        own = f"{model.partition('/')[0].upper()}_API_KEY"
+        return [*([own] if os.environ.get(own, "").strip() else []), *self._options.header_variables]
+
     def check(self, model: str) -> None:
         """Raise an error for a missing API key, naming its variable, and for a model of an unknown provider."""
         if not model.strip():
             raise ConfigError("[llm] model is empty", hint="name the model, such as 'openai/gpt-4o-mini'")
         self._options.check_headers()
+        if self._base is not None:  # the library sends whichever key it finds
+            check_encrypted(self._base, allow_insecure=self._options.allow_insecure)
         if sends_credentials(self._options.headers):
             return
         if self._local or (model.startswith("openai/") and os.environ.get("OPENAI_API_KEY", "").strip()):

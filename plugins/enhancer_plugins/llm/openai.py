@@ -26,7 +26,7 @@ from enhancer.errors import (
 from enhancer_plugins.llm import _reply, _wire
 from enhancer_plugins.llm._asking import AskingOptions, sends_credentials
 from enhancer_plugins.llm._dialect import MAX_CORRECTIONS, Dialect
-from enhancer_plugins.llm._hosts import checked_base, is_local, proxy_for
+from enhancer_plugins.llm._hosts import check_encrypted, checked_base, is_local, proxy_for
 from enhancer_plugins.llm._post import Poster
 from enhancer_plugins.llm._prices import list_price
 from enhancer_plugins.llm._thinkers import thinks
@@ -115,6 +115,12 @@ class OpenAI(LLMProvider):
         """Return whether the model thinks, by its name, the price map and what ``extra_body`` asks for."""
         return thinks(model, self._options.extra_body)
 
+    def sent_variables(self, model: str) -> list[str]:  # noqa: ARG002 - whatever the model
+        """Return the variable of the key, if it is set, and those of headers."""
+        replaced = any(name.lower() == "authorization" for name in self._options.filled_headers())
+        own = [self._options.api_key_env] if self._key and not replaced else []
+        return [*own, *self._options.header_variables]
+
     def check(self, model: str) -> None:
         """Raise an error for a missing model, and for a missing or malformed API key or variable of a header."""
         if not self._name(model).strip():
@@ -123,6 +129,8 @@ class OpenAI(LLMProvider):
         if not self._key and not self._local and not sends_credentials(self._options.headers):
             name = self._options.api_key_env
             raise AuthenticationError(f"no API key for {self._base}: {name} is not set", hint=f"export {name}=...")
+        if self.sent_variables(model):
+            check_encrypted(self._base, allow_insecure=self._options.allow_insecure)
         if not (self._key.isascii() and self._key.isprintable()):
             raise AuthenticationError(
                 f"{self._options.api_key_env} contains a character that API keys cannot have",

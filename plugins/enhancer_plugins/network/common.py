@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enhancer_plugins.llm._hosts import checked_base, is_local, is_local_url, proxy_for
+from enhancer_plugins.llm._hosts import check_encrypted, checked_base, is_local, is_local_url, proxy_for
 from enhancer_plugins.llm._post import Poster
 from enhancer_plugins.llm._prices import list_price
 from enhancer_plugins.llm._wire import (
@@ -19,6 +19,7 @@ from enhancer_plugins.llm._wire import (
 __all__ = [
     "Poster",
     "Scrubber",
+    "check_encrypted",
     "checked_base",
     "dollars",
     "error_for",

@@ -18,7 +18,7 @@ import typer
 from enhancer.cli.commands.guess_tables import read_head
 from enhancer.cli.formatting import count, counted, dollars, duration
 from enhancer.cli.layout import prose
-from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, with_session
+from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, sends, with_session
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
@@ -264,15 +264,17 @@ def _llm(parts: ProjectParts) -> SetupCheck:
     llm, provider = parts.settings.llm, parts.provider()
     provider.check(llm.model)
     price = model_price(provider, llm)
+    sent = sends(provider.sent_variables(llm.model), provider.endpoint)
+    told = f"{llm.use}, {provider.describe(llm.model)}{f' ({sent})' if sent else ''}"
     check_price(price, llm)
     if price is None:
         mend = "set input and output in [llm.price], or price = 'free'; max_cost requires a known price"
-        return SetupCheck("llm", "warn", f"{llm.use}, {provider.describe(llm.model)}: the price is not known", mend)
+        return SetupCheck("llm", "warn", f"{told}: the price is not known", mend)
     if not (price.input or price.output):
         cost = "calls cost nothing"
     else:
         cost = f"${price.input:g} per million input tokens, ${price.output:g} per million output tokens"
-    return SetupCheck("llm", "ok", f"{llm.use}, {provider.describe(llm.model)}: {cost}{_unenforced(parts, provider)}")
+    return SetupCheck("llm", "ok", f"{told}: {cost}{_unenforced(parts, provider)}")
 
 
 def _unenforced(parts: ProjectParts, provider: LLMProvider) -> str:
@@ -331,7 +333,8 @@ def _embedding_price(parts: ProjectParts) -> str:
         return ""
     price = embedding_price(embedder, parts.settings.embedder)
     known = "the price is not known" if price is None else f"${price:g} per million tokens"
-    return f"; {embedder.model} at {embedder.endpoint}: {known}"
+    sent = sends(embedder.sent_variables, embedder.endpoint)
+    return f"; {embedder.model} at {embedder.endpoint}: {known}{f'; {sent}' if sent else ''}"
 
 
 def _store(parts: ProjectParts) -> SetupCheck:

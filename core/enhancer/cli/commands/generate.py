@@ -10,7 +10,7 @@ import typer
 from enhancer.cli import formatting, jsonlog, results
 from enhancer.cli.failures import PARTIAL
 from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, with_session
+from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, sends, with_session
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ def generate(
     def confirm(plan: Plan) -> bool:
         nonlocal left
         left = plan.left
+        if not session.quiet:
+            with view.suspended():
+                _say_sent(project, plan.to_json())
         return agreed(plan)
 
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
@@ -113,6 +116,22 @@ def generate(
     if left:
         say(f"{formatting.counted(left, 'entity')} left for later runs by --limit {limit}")
     _exit_if_quarantined(result)
+
+
+def _say_sent(project: Project, plan: dict[str, Any]) -> None:
+    """Say which environment variables the calls of a plan send to which server."""
+    from enhancer.contracts import RemoteEmbedder
+
+    parts = project.parts
+    sent = []
+    if plan["requests"]:
+        provider = parts.provider()
+        sent.append(sends(provider.sent_variables(parts.settings.llm.model), provider.endpoint))
+    if plan.get("embedding_requests") and isinstance(parts.embedder, RemoteEmbedder):
+        sent.append(sends(parts.embedder.sent_variables, parts.embedder.endpoint))
+    for line in dict.fromkeys(sent):
+        if line:
+            say(line)
 
 
 def report_open_jobs(project: Project) -> None:
