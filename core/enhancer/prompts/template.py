@@ -214,6 +214,10 @@ def _toml(text: str, where: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where} is not valid TOML: {error}") from None
+    except (RecursionError, ValueError):
+        raise ConfigError(
+            f"{where} is nested too deeply, or has an integer of thousands of digits", hint="write it more simply"
+        ) from None
 
 
 def _check_keys(content: Mapping[str, Any], where: str) -> None:
