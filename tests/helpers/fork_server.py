@@ -91,6 +91,7 @@ def become(request: dict[str, Any], streams: list[int], path: list[str]) -> None
     if request["new_session"]:
         os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup
     environment = request["environment"]
     os.environ.clear()
     os.environ.update(environment)
