@@ -98,33 +98,32 @@ class Regression(ABC):
     def layers(self, y: NDArray[np.floating]) -> tuple[Layer, ...]:
         """Fit one target, float ``[n, k]``; return the layers that map inputs to it."""
 
-    def _fitted(self, solved: Solved, rows: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Return what a fit predicts for rows that it does not use. Override it if there can be such rows."""
-        raise NotImplementedError
-
     def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.floating]:
         """Predict some rows of a target from all other rows.
 
         Args:
             y: float ``[n, k]``.
-            rows: int ``[m]``: rows to predict. One that the fit does not use gets the prediction of the fit.
+            rows: int ``[m]``: rows to predict, of those that the fit uses.
 
         Returns:
             ``[m, k]``, of the dtype of ``y``.
         """
-        solved = self._solved(y)
-        place = np.full(len(y), -1)
-        place[self._rows] = np.arange(len(self._rows))
+        return self._left_out(self._solved(y), y, rows)
+
+    def _left_out(self, solved: Solved, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.floating]:
+        place = self._places(len(y))[rows]
         predicted = np.empty((len(rows), y.shape[1]), y.dtype)
         for numbers in blocks(len(rows)):
-            own = place[rows[numbers]]
-            used, others = numbers[own >= 0], numbers[own < 0]
-            own = own[own >= 0]
+            own = place[numbers]
             residuals = self._system.left_out(solved.target, solved.solution, solved.penalty, own)
-            predicted[used] = y[rows[used]] - residuals / self._roots[own][:, None]
-            if len(others):
-                predicted[others] = self._fitted(solved, rows[others])
+            predicted[numbers] = y[rows[numbers]] - residuals / self._roots[own][:, None]
         return predicted
+
+    def _places(self, n: int) -> NDArray[np.int64]:
+        """Return the place of each of ``n`` rows among those of the fit; -1 for the others."""
+        place = np.full(n, -1)
+        place[self._rows] = np.arange(len(self._rows))
+        return place
 
 
 class Solved(NamedTuple):
@@ -202,9 +201,22 @@ class RidgeRegression(Regression):
         slope, intercept = self.fit(y)
         return (Dense(slope.astype(np.float32), intercept.astype(np.float32)),)
 
-    def _fitted(self, solved: Solved, rows: NDArray[np.integer]) -> NDArray[np.float64]:
-        slope, intercept = self._map(solved)
-        return np.asarray(self._x[rows].astype(np.float64) @ slope + intercept, np.float64)
+    def left_out(self, y: NDArray[np.floating], rows: NDArray[np.integer]) -> NDArray[np.floating]:
+        """Predict some rows of a target ``[n, k]`` from all other rows, ``[m, k]`` of the dtype of ``y``.
+
+        A row that the fit does not use gets the prediction of the fit.
+        """
+        solved = self._solved(y)
+        used = self._places(len(y))[rows] >= 0
+        predicted = np.empty((len(rows), y.shape[1]), y.dtype)
+        predicted[used] = self._left_out(solved, y, rows[used])
+        if not used.all():
+            slope, intercept = self._map(solved)
+            others = np.flatnonzero(~used)
+            for numbers in blocks(len(others)):
+                some = others[numbers]
+                predicted[some] = self._x[rows[some]].astype(np.float64) @ slope + intercept
+        return predicted
 
 
 def _descend(error: Callable[[int], float], place: int, first: int, stop: int) -> int:
