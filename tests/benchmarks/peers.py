@@ -155,9 +155,10 @@ def pipeline(use: str, url: str, calls: int, in_flight: int) -> Callable[[], int
 
         provider: Any = lambda: OpenAI(OpenAIOptions(api_base=url), Context(folder))  # noqa: E731
     else:
-        from enhancer_plugins.llm.litellm import LiteLLM, LiteLLMOptions, _library
+        from enhancer_plugins.llm.litellm import LiteLLM, LiteLLMOptions
+        from enhancer_plugins.network import litellm_library
 
-        _library()
+        litellm_library.imported()
         provider = lambda: LiteLLM(LiteLLMOptions(api_base=url), Context(folder))  # noqa: E731
     store = LMDBStore(LMDBStore.options_class(path=Path("features")), Context(folder))
 

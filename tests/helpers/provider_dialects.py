@@ -30,9 +30,9 @@ from loopback import LoopbackServer
 
 from enhancer.contracts import Completion, Context, LLMProvider, Message, Request
 from enhancer.errors import ProviderError
-from enhancer_plugins.llm import _wire
 from enhancer_plugins.llm.litellm import LiteLLM, LiteLLMOptions
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
+from enhancer_plugins.network import wire
 
 PAGE = Path(__file__).parents[2] / "docs/reference/dialects.md"
 KEY = "sk-test-0123456789abcdef"
@@ -182,7 +182,7 @@ def tables() -> dict[str, str]:
 
 def _parameters(body: Body, schema: Any) -> list[str]:
     """Return the keywords of the schema that are lost, and the parameters that are renamed or dropped."""
-    sent = _wire.strict_schema(SCHEMA)
+    sent = wire.strict_schema(SCHEMA)
     lost = sorted(_words(sent) - _words(schema)) if schema is not None else []
     renamed, dropped, parents = [], [], set()
     for name, value in PARAMETERS.items():

@@ -6,8 +6,6 @@ The library is imported on first use, which takes seconds. Prefer ``openai`` for
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +13,16 @@ from pydantic import Field
 
 from enhancer.contracts import Context, Embeddings, Options, RemoteEmbedder
 from enhancer.errors import ConfigError, ConnectionFailedError, ServerError
-from enhancer_plugins.network import common, litellm_library
+from enhancer_plugins.network import litellm_library, wire
+from enhancer_plugins.network.hosts import is_local_url
+from enhancer_plugins.network.prices import list_price
+from enhancer_plugins.network.vectors import VectorOptions, scale_to_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MAX_TEXT = 8000
 
-
-class LiteLLMOptions(Options):
+class LiteLLMOptions(VectorOptions):
     """``[embedder]`` with ``use = "litellm"``."""
 
     model: str = "openai/text-embedding-3-small"
@@ -31,16 +30,8 @@ class LiteLLMOptions(Options):
     ``gemini/gemini-embedding-001`` or ``mistral/mistral-embed``."""
     api_base: str | None = None
     """Base URL of the endpoint; by default the provider's own."""
-    dimensions: int | None = Field(default=None, ge=1)
-    """Number of dimensions to ask for, of models that can shorten their vectors."""
-    prefix: str = ""
-    """Text in front of every text."""
-    max_text: int = Field(default=_MAX_TEXT, ge=1)
-    """Largest number of characters of a text; longer ones are cut."""
     batch_size: int = Field(default=32, ge=1, le=2048)
     """Texts in one request."""
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Further parameters, such as ``input_type = "search_document"`` for Cohere."""
 
 
 class LiteLLM(RemoteEmbedder):
@@ -52,8 +43,8 @@ class LiteLLM(RemoteEmbedder):
         assert isinstance(options, LiteLLMOptions)
         self._options = options
         self._base = options.api_base.rstrip("/") if options.api_base else None
-        self._local = self._base is not None and common.is_local_url(self._base)
-        self._scrub = common.Scrubber(litellm_library.secrets())
+        self._local = self._base is not None and is_local_url(self._base)
+        self._scrub = wire.Scrubber(litellm_library.secrets())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._width = options.dimensions
 
@@ -71,16 +62,7 @@ class LiteLLM(RemoteEmbedder):
     def fingerprint(self) -> str:
         """Model, endpoint, and the options that affect a vector."""
         options = self._options
-        shaping: dict[str, Any] = {
-            "dimensions": options.dimensions,
-            "prefix": json.dumps(options.prefix) if options.prefix else None,
-            "max_text": options.max_text if options.max_text != _MAX_TEXT else None,
-        }
-        if options.extra_body:
-            body = json.dumps(options.extra_body, sort_keys=True).encode()
-            shaping["extra_body"] = hashlib.blake2b(body, digest_size=6).hexdigest()
-        set_ones = "".join(f";{name}={value}" for name, value in shaping.items() if value is not None)
-        return f"litellm:{options.model}{f'@{self._base}' if self._base else ''}{set_ones}"
+        return f"litellm:{options.model}{f'@{self._base}' if self._base else ''}{options.shaping}"
 
     @property
     def dim(self) -> int:
@@ -97,7 +79,7 @@ class LiteLLM(RemoteEmbedder):
 
     def price(self) -> float | None:
         """Return the list price from the price map of the library, which is not imported for it; None if unknown."""
-        listed = common.list_price(self._options.model)
+        listed = list_price(self._options.model)
         return None if listed is None else listed.input
 
     def check(self) -> None:
@@ -105,17 +87,23 @@ class LiteLLM(RemoteEmbedder):
         if not self._options.model.strip():
             raise ConfigError("[embedder] model is empty", hint="name the model, such as 'voyage/voyage-3'")
         if not self._local:
-            litellm_library.check_key(self._options.model, "[embedder]")
+            provider = litellm_library.provider_of(self._options.model)
+            if provider is None:
+                raise ConfigError(
+                    f"[embedder] model: {self._options.model!r} has no provider that litellm knows",
+                    hint="write it as 'provider/model', such as 'voyage/voyage-3'",
+                )
+            litellm_library.check_key(self._options.model, provider)
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Send one request."""
-        library = litellm_library.library()
+        library = litellm_library.imported()
         self._enter()
         options = self._options
         arguments: dict[str, Any] = {
             "model": options.model,
             # Most providers refuse an empty text.
-            "input": [(options.prefix + text)[: options.max_text].strip() or "." for text in texts],
+            "input": [options.prepared(text).strip() or "." for text in texts],
             "dimensions": options.dimensions,
             "api_base": self._base,
             # Local servers need no key, and the library insists on one.
@@ -139,7 +127,7 @@ class LiteLLM(RemoteEmbedder):
             await litellm_library.leave(loop)
 
     def _has_key(self) -> bool:
-        found = litellm_library.library().validate_environment(self._options.model)
+        found = litellm_library.imported().validate_environment(self._options.model)
         return bool(found.get("keys_in_environment"))
 
     def _enter(self) -> None:
@@ -172,16 +160,14 @@ class LiteLLM(RemoteEmbedder):
                 hint="leave it out, or choose a model that can shorten its vectors",
             )
         self._width = table.shape[1]
-        with np.errstate(all="ignore"):
-            lengths = np.linalg.norm(table, axis=1, keepdims=True)
-            np.divide(table, lengths, out=table, where=lengths > 0)
+        scale_to_unit(table)
         usage = getattr(response, "usage", None)
         # The library reports zeros where it knows nothing.
-        cost = common.dollars((getattr(response, "_hidden_params", None) or {}).get("response_cost"))
+        cost = wire.dollars((getattr(response, "_hidden_params", None) or {}).get("response_cost"))
         headers = getattr(response, "_response_headers", None) or {}
         return Embeddings(
             vectors=table,
-            tokens=common.tokens(getattr(usage, "prompt_tokens", None)) or None,
+            tokens=wire.tokens(getattr(usage, "prompt_tokens", None)) or None,
             cost_usd=cost or None,
-            headers=common.rate_limits((str(k), str(v)) for k, v in dict(headers).items()),
+            headers=wire.rate_limits((str(k), str(v)) for k, v in dict(headers).items()),
         )

@@ -6,7 +6,6 @@ Each request is one POST of many texts over a shared connection pool, without an
 from __future__ import annotations
 
 import binascii
-import hashlib
 import json
 import os
 import re
@@ -16,11 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from enhancer.contracts import Context, Embeddings, Options, RemoteEmbedder
 from enhancer.errors import AuthenticationError, ConfigError, PluginError, ProviderError, RequestError, ServerError
-from enhancer_plugins.network import common
+from enhancer_plugins.network import headers as http_headers, wire
+from enhancer_plugins.network.hosts import check_encrypted, checked_base, is_local, proxy_for
+from enhancer_plugins.network.post import Poster
+from enhancer_plugins.network.prices import list_price
+from enhancer_plugins.network.vectors import VectorOptions, scale_to_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _OFFICIAL = "https://api.openai.com/v1"
-_MAX_TEXT = 8000
 _DIMS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
 _HEADERS = {
     "Content-Type": "application/json",
@@ -36,10 +38,9 @@ _HEADERS = {
     "Accept-Encoding": "gzip",
     "User-Agent": "enhancer",
 }
-_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-class OpenAIOptions(Options):
+class OpenAIOptions(VectorOptions):
     """``[embedder]`` with ``use = "openai"``."""
 
     model: str = "text-embedding-3-small"
@@ -48,18 +49,10 @@ class OpenAIOptions(Options):
     """Base URL; by default OPENAI_BASE_URL, else https://api.openai.com/v1."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable with the API key. Servers on this machine or network need none."""
-    dimensions: int | None = Field(default=None, ge=1)
-    """Number of dimensions to ask for, of models that can shorten their vectors."""
-    prefix: str = ""
-    """Text in front of every text, such as ``passage: `` for models of the E5 family."""
-    max_text: int = Field(default=_MAX_TEXT, ge=1)
-    """Largest number of characters of a text; longer ones are cut."""
     batch_size: int | None = Field(default=None, ge=1, le=2048)
     """Texts in one request; by default 256 for OpenAI, else 32, the default limit of TEI."""
     encoding: Literal["auto", "base64", "float"] = "auto"
     """Form of the vectors in responses: ``auto`` asks for base64, and for numbers from a server that refuses that."""
-    extra_body: dict[str, Any] = Field(default_factory=dict)
-    """Further parameters of a request, such as ``input_type``."""
     headers: dict[str, str] = Field(default_factory=dict)
     """Further headers. ``${NAME}`` stands for an environment variable, the only place for a secret."""
     allow_insecure: bool = False
@@ -69,6 +62,11 @@ class OpenAIOptions(Options):
     stale."""
     max_body: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Largest response in bytes, decompressed."""
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_hold_no_secret(cls, given: dict[str, str]) -> dict[str, str]:
+        return http_headers.validated(given)
 
 
 class OpenAI(RemoteEmbedder):
@@ -81,21 +79,24 @@ class OpenAI(RemoteEmbedder):
         self._options = options
         base = options.api_base or os.environ.get("OPENAI_BASE_URL", "").strip() or _OFFICIAL
         try:
-            self._base = common.checked_base(base).removesuffix("/embeddings")
+            self._base = checked_base(base).removesuffix("/embeddings")
         except ConfigError as error:
             raise ConfigError(error.message.replace("[llm]", "[embedder]"), hint=error.hint) from None
         host = urlsplit(self._base).hostname or ""
-        self._local = common.is_local(host)
+        self._local = is_local(host)
         self._official = host == "api.openai.com"
         self._key = os.environ.get(options.api_key_env, "").strip()
-        proxy = common.proxy_for(self._base)
-        own, secrets, self._unset = _headers(options.headers)
+        proxy = proxy_for(self._base)
         password = (urlsplit(proxy).password if proxy else None) or ""
-        self._scrub = common.Scrubber([self._key, password, *secrets])
-        self._http = common.Poster(
+        self._scrub = wire.Scrubber([self._key, password, *http_headers.secrets(options.headers)])
+        self._http = Poster(
             f"{self._base}/embeddings",
             base=self._base,
-            headers={**_HEADERS, **({"Authorization": f"Bearer {self._key}"} if self._key else {}), **own},
+            headers={
+                **_HEADERS,
+                **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+                **http_headers.filled(options.headers),
+            },
             proxy=proxy,
             scrub=self._scrub,
             max_body=options.max_body,
@@ -117,16 +118,7 @@ class OpenAI(RemoteEmbedder):
     def fingerprint(self) -> str:
         """Model, server, and the options that affect a vector."""
         options = self._options
-        shaping: dict[str, Any] = {
-            "dimensions": options.dimensions,
-            "prefix": json.dumps(options.prefix) if options.prefix else None,
-            "max_text": options.max_text if options.max_text != _MAX_TEXT else None,
-        }
-        if options.extra_body:
-            body = json.dumps(options.extra_body, sort_keys=True).encode()
-            shaping["extra_body"] = hashlib.blake2b(body, digest_size=6).hexdigest()
-        set_ones = "".join(f";{name}={value}" for name, value in shaping.items() if value is not None)
-        return f"openai:{self.model}@{options.server or self._base}{set_ones}"
+        return f"openai:{self.model}@{options.server or self._base}{options.shaping}"
 
     @property
     def dim(self) -> int:
@@ -148,14 +140,14 @@ class OpenAI(RemoteEmbedder):
 
     def price(self) -> float | None:
         """Return OpenAI's list price by the model's name, on any server; None for models of others."""
-        listed = common.list_price(f"openai/{self.model}")
+        listed = list_price(f"openai/{self.model}")
         return None if listed is None else listed.input
 
     @property
     def sent_variables(self) -> list[str]:
         """The variable of the key, if it is set, and those of headers."""
-        named = [name for value in self._options.headers.values() for name in _VARIABLE.findall(value)]
-        return list(dict.fromkeys([*([self._options.api_key_env] if self._key else []), *named]))
+        own = [self._options.api_key_env] if self._key else []
+        return list(dict.fromkeys([*own, *http_headers.variables(self._options.headers)]))
 
     def check(self) -> None:
         """Raise an error for a missing model, and for a missing or malformed API key."""
@@ -164,13 +156,9 @@ class OpenAI(RemoteEmbedder):
         name = self._options.api_key_env
         if not self._key and not self._local and not self._options.headers:
             raise AuthenticationError(f"no API key for {self._base}: {name} is not set", hint=f"export {name}=...")
-        if self._unset:
-            raise AuthenticationError(
-                f"[embedder] headers name the environment variable {self._unset[0]}, which is not set",
-                hint=f"export {self._unset[0]}=...",
-            )
+        http_headers.check(self._options.headers, "[embedder.headers]")
         if self.sent_variables:
-            common.check_encrypted(self._base, allow_insecure=self._options.allow_insecure, table="embedder")
+            check_encrypted(self._base, allow_insecure=self._options.allow_insecure, table="embedder")
         if not (self._key.isascii() and self._key.isprintable()):
             raise AuthenticationError(
                 f"{name} contains a character that API keys cannot have", hint="set it again, on one line"
@@ -186,7 +174,7 @@ class OpenAI(RemoteEmbedder):
             status, headers, body = await self._post(self._payload(texts, False))
         if status != 200:
             raise self._failure(status, {name.lower(): value for name, value in headers.items()}, body)
-        return self._embeddings(body, len(texts), common.rate_limits(headers.items()))
+        return self._embeddings(body, len(texts), wire.rate_limits(headers.items()))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -197,7 +185,7 @@ class OpenAI(RemoteEmbedder):
     def _payload(self, texts: Sequence[str], with_base64: bool) -> bytes:
         options = self._options
         # OpenAI refuses an empty text, and some servers a blank one.
-        inputs = [(options.prefix + text)[: options.max_text] or " " for text in texts]
+        inputs = [options.prepared(text) or " " for text in texts]
         payload: dict[str, Any] = {"model": self.model, "input": inputs}
         if options.encoding != "auto" or with_base64:
             payload["encoding_format"] = "base64" if with_base64 else "float"
@@ -215,12 +203,12 @@ class OpenAI(RemoteEmbedder):
         if 300 <= status < 400:
             where = self._scrub(headers.get("location", "nowhere"))
             return RequestError(f"{self._base} redirects to {where}", hint="set [embedder] api_base to that URL")
-        message, code = common.provider_message(body)
-        error = common.error_for(
+        message, code = wire.provider_message(body)
+        error = wire.error_for(
             status,
             self._scrub(message),
             code=code,
-            wait=common.retry_after(headers),
+            wait=wire.retry_after(headers),
             where=self._base,
             key_name=self._options.api_key_env,
         )
@@ -232,12 +220,12 @@ class OpenAI(RemoteEmbedder):
         try:
             data = _loads(body)
         except (ValueError, RecursionError):
-            start = self._scrub(common.shorten(body[:200].decode("utf-8", "replace")))
+            start = self._scrub(wire.shorten(body[:200].decode("utf-8", "replace")))
             raise ServerError(f"{self._base} sent a response that is not JSON: {start!r}") from None
         if isinstance(data, dict) and data.get("error"):  # with status 200, by some gateways
-            message, code = common.provider_message(body)
+            message, code = wire.provider_message(body)
             status = int(code) if re.fullmatch("[45][0-9]{2}", code) else 500
-            raise common.error_for(status, self._scrub(message), code=code, where=self._base)
+            raise wire.error_for(status, self._scrub(message), code=code, where=self._base)
         try:
             rows: list[Any] = [None] * texts
             for place, one in enumerate(data["data"]):
@@ -251,11 +239,11 @@ class OpenAI(RemoteEmbedder):
         if missing := sum(row is None for row in rows):
             raise ServerError(f"{self._base} sent {texts - missing} vectors for {texts} texts")
         usage = usage if isinstance(usage, dict) else {}
-        counts = [one for name in ("prompt_tokens", "total_tokens") if (one := common.tokens(usage.get(name)))]
+        counts = [one for name in ("prompt_tokens", "total_tokens") if (one := wire.tokens(usage.get(name)))]
         return Embeddings(
             vectors=self._table(rows),
             tokens=max(counts, default=None),
-            cost_usd=common.dollars(usage.get("cost")),
+            cost_usd=wire.dollars(usage.get("cost")),
             headers=limits,
         )
 
@@ -266,9 +254,7 @@ class OpenAI(RemoteEmbedder):
         lost = np.full(width // 4, np.nan, "<f4").tobytes()
         table = np.frombuffer(b"".join([row or lost for row in rows]), "<f4").astype(np.float32).reshape(len(rows), -1)
         self._width = table.shape[1]
-        with np.errstate(all="ignore"):
-            lengths = np.linalg.norm(table, axis=1, keepdims=True)
-            np.divide(table, lengths, out=table, where=lengths > 0)
+        scale_to_unit(table)
         return table
 
 
@@ -298,10 +284,3 @@ def _vector(value: object) -> bytes:
     if not isinstance(value, list) or not value:
         raise TypeError
     return np.array([np.nan if one is None else one for one in value] if None in value else value, "<f4").tobytes()
-
-
-def _headers(headers: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """Return the headers with environment variables in place, the values of these, and names of those not set."""
-    values = {name: os.environ.get(name, "").strip() for text in headers.values() for name in _VARIABLE.findall(text)}
-    filled = {name: _VARIABLE.sub(lambda match: values[match[1]], text) for name, text in headers.items()}
-    return filled, [value for value in values.values() if value], [name for name, value in values.items() if not value]

@@ -10,21 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from enhancer.contracts import Options
-from enhancer.errors import AuthenticationError
+from enhancer_plugins.network import headers as http_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Structured = Literal["auto", "json_schema", "json_object", "none"]
 MaxTokensParameter = Literal["auto", "max_tokens", "max_completion_tokens"]
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]*")
-_SECRET_NAME = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
 _TOKEN_COUNT = re.compile(r"tokens|token_(?:count|limit|budget)", re.IGNORECASE)
-_OWN_HEADERS = frozenset(
-    {"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "accept-encoding", "connection"}
-)
 # Parameters of the body that other options decide, and what to set instead.
 _OWN_PARAMETERS = {
     "model": "set [llm] model",
@@ -60,7 +53,7 @@ class AskingOptions(Options):
             if name in _OWN_PARAMETERS:
                 raise ValueError(f"{name!r} is not a parameter to add: {_OWN_PARAMETERS[name]}")
         for name in _names(body):
-            if _SECRET_NAME.search(name) and not _TOKEN_COUNT.search(name):
+            if http_headers.SECRET_NAME.search(name) and not _TOKEN_COUNT.search(name):
                 raise ValueError(
                     f"{name!r} looks like a secret, which would become part of cache keys: send it by"
                     " headers, from an environment variable"
@@ -73,41 +66,27 @@ class AskingOptions(Options):
 
     @field_validator("headers")
     @classmethod
-    def _headers_hold_no_secret(cls, headers: dict[str, str]) -> dict[str, str]:
-        for name, value in headers.items():
-            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-                raise ValueError(f"{name!r} has a character that HTTP headers cannot have")
-            if name.lower() in _OWN_HEADERS:
-                raise ValueError(f"{name!r} is set by the HTTP client")
-            if _SECRET_NAME.search(name) and not _VARIABLE.search(value):
-                raise ValueError(
-                    f"{name!r} looks like a secret, which does not belong into a project file: write"
-                    " '${NAME}' and set the environment variable NAME"
-                )
-        return headers
+    def _headers_hold_no_secret(cls, given: dict[str, str]) -> dict[str, str]:
+        return http_headers.validated(given)
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """What of these options changes answers; empty for the defaults, so that older cache keys stay valid."""
+        """Those of these options that change answers; empty for the defaults, so that older cache keys stay valid."""
         structured = {} if self.structured in ("auto", "json_schema") else {"structured": self.structured}
         return {**structured, **({"extra_body": self.extra_body} if self.extra_body else {})}
 
     @property
     def header_variables(self) -> list[str]:
         """Names of the environment variables that the headers send."""
-        return list(dict.fromkeys(name for value in self.headers.values() for name in _VARIABLE.findall(value)))
+        return http_headers.variables(self.headers)
 
     def filled_headers(self, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
         """Return the headers with the values of their variables; without those whose variable is not set."""
-        return {
-            name: _VARIABLE.sub(lambda found: environment[found[1]].strip(), value)
-            for name, value in self.headers.items()
-            if all(environment.get(variable, "").strip() for variable in _VARIABLE.findall(value))
-        }
+        return http_headers.filled(self.headers, environment)
 
     def header_secrets(self, environment: Mapping[str, str] = os.environ) -> list[str]:
         """Return the values of the variables that the headers send."""
-        return [value for name in self.header_variables if (value := environment.get(name, "").strip())]
+        return http_headers.secrets(self.headers, environment)
 
     def check_headers(self, environment: Mapping[str, str] = os.environ) -> None:
         """Check that the variables of the headers are set.
@@ -115,21 +94,7 @@ class AskingOptions(Options):
         Raises:
             AuthenticationError: One is not, or holds a character that headers cannot have.
         """
-        for name in self.header_variables:
-            value = environment.get(name, "").strip()
-            if not value:
-                raise AuthenticationError(
-                    f"[llm.headers] needs the environment variable {name}, which is not set", hint=f"export {name}=..."
-                )
-            if not _HEADER_VALUE.fullmatch(value):
-                raise AuthenticationError(
-                    f"{name} contains a character that HTTP headers cannot have", hint="set it again, on one line"
-                )
-
-
-def sends_credentials(headers: Mapping[str, str]) -> bool:
-    """Return whether headers hold a credential, so that no API key is needed beside them."""
-    return any(_SECRET_NAME.search(name) for name in headers)
+        http_headers.check(self.headers, "[llm.headers]", environment)
 
 
 def _names(value: object) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from enhancer_plugins.llm import _wire
+from enhancer_plugins.network import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,6 +172,6 @@ class Dialect:
             return None
         if request.schema is not self._schema:  # usually the same for the whole run
             assert request.schema is not None
-            self._schema, self._strict = request.schema, _wire.strict_schema(dict(request.schema))
+            self._schema, self._strict = request.schema, wire.strict_schema(dict(request.schema))
         schema = {"name": request.schema_name, "strict": True, "schema": self._strict}
         return {"type": "json_schema", "json_schema": schema}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts import BatchProvider, Completion, JobStatus
 from enhancer.errors import DeadlineError, ProviderError, ServerError
-from enhancer_plugins.llm import _wire
 from enhancer_plugins.llm.batching.connection import PAGES, upload_seconds
+from enhancer_plugins.network import wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -148,9 +148,9 @@ class OpenAIBatches(BatchProvider):
                     return custom_id, self._completion(raw)
                 except ProviderError as failure:
                     return custom_id, failure
-            message, code = _wire.provider_message(raw)
+            message, code = wire.provider_message(raw)
             return custom_id, self._connection.error(status if isinstance(status, int) else 500, message, code, {})
-        message, code = _wire.provider_message(json.dumps({"error": error}))
+        message, code = wire.provider_message(json.dumps({"error": error}))
         if code in _CANCELLED:
             return None
         text = self._connection.scrub(f"{code}: {message}" if code else message)
@@ -194,4 +194,4 @@ def _failure(errors: object) -> tuple[str, bool]:
         messages.append(where + str(row.get("message") or row.get("code") or "?"))
     if len(rows) > len(messages):
         messages.append(f"and {len(rows) - len(messages)} more")
-    return _wire.shorten("; ".join(messages)), bool(rows) and all(row.get("code") == _CONGESTED for row in rows)
+    return wire.shorten("; ".join(messages)), bool(rows) and all(row.get("code") == _CONGESTED for row in rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from enhancer.contracts import Completion
 from enhancer.errors import ServerError
-from enhancer_plugins.llm import _wire
+from enhancer_plugins.network import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -100,7 +100,7 @@ def completion(
     # A library may have translated a reason that it does not know as "stop".
     name = _ending_name(native) if _ending_name(native) in {*_ENDINGS, *_FAILED} else _ending_name(said)
     if name in _FAILED:
-        raise ServerError(f"{where} broke off the answer: {scrub(_wire.shorten(_error_text(choice) or name))}")
+        raise ServerError(f"{where} broke off the answer: {scrub(wire.shorten(_error_text(choice) or name))}")
     reason = _ENDINGS.get(name, "other")
     text = content.text
     if content.refusal:
@@ -252,7 +252,7 @@ def _blocked_prompt(data: Mapping[str, Any]) -> bool:
 
 def _error_text(choice: Mapping[str, Any]) -> str:
     error = choice.get("error")
-    return _wire.provider_message(json.dumps({"error": error}))[0] if error else ""
+    return wire.provider_message(json.dumps({"error": error}))[0] if error else ""
 
 
 # -- the usage ----------------------------------------------------------------------------------------------------
@@ -287,15 +287,15 @@ class _Used(NamedTuple):
         prompt, answer = counts(usage)
         if zero_is_unknown:
             prompt, answer = prompt or None, answer or None
-        cost = _wire.dollars(usage.get("cost"))
+        cost = wire.dollars(usage.get("cost"))
         consistent = not _has_impossible_prompt(usage) and counts({**usage, "total_tokens": None}) == (prompt, answer)
         if cost is None and consistent:
             cost = told_cost  # computed from counts that do not contradict each other
         thought = _detail(usage, _REASONING_COUNTS)
-        told = _wire.tokens(_first(usage, ("completion_tokens", "output_tokens")))
+        told = wire.tokens(_first(usage, ("completion_tokens", "output_tokens")))
         if not thought and answer is not None and told is not None and answer > told:
             thought = answer - told  # left out of the completion tokens
-        total = _wire.tokens(usage.get("total_tokens"))
+        total = wire.tokens(usage.get("total_tokens"))
         return cls(prompt, answer, total or None, thought, _detail(usage, _CACHED_COUNTS), cost)
 
 
@@ -308,9 +308,9 @@ def counts(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
     >>> counts({"prompt_tokens": 200, "completion_tokens": 50, "total_tokens": 3250})
     (200, 3050)
     """
-    prompt = _wire.tokens(_first(usage, ("prompt_tokens", "input_tokens")))
-    answer = _wire.tokens(_first(usage, ("completion_tokens", "output_tokens")))
-    total, thought = _wire.tokens(usage.get("total_tokens")), _detail(usage, _REASONING_COUNTS)
+    prompt = wire.tokens(_first(usage, ("prompt_tokens", "input_tokens")))
+    answer = wire.tokens(_first(usage, ("completion_tokens", "output_tokens")))
+    total, thought = wire.tokens(usage.get("total_tokens")), _detail(usage, _REASONING_COUNTS)
     if _has_impossible_prompt(usage):
         return None, answer
     if total is not None and (prompt is None) != (answer is None):
@@ -325,7 +325,7 @@ def counts(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 def _has_impossible_prompt(usage: Mapping[str, Any]) -> bool:
     told = _first(usage, ("prompt_tokens", "input_tokens"))
-    return told is not None and _wire.tokens(told) is None
+    return told is not None and wire.tokens(told) is None
 
 
 def _detail(usage: Mapping[str, Any], places: Iterable[tuple[str, ...]]) -> int | None:
@@ -336,6 +336,6 @@ def _detail(usage: Mapping[str, Any], places: Iterable[tuple[str, ...]]) -> int 
         value: Any = usage
         for name in place:
             value = value.get(name) if isinstance(value, dict) else None
-        if (count := _wire.tokens(value)) is not None:
+        if (count := wire.tokens(value)) is not None:
             return count
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from enhancer_plugins.llm._prices import model_facts
+from enhancer_plugins.network.prices import model_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

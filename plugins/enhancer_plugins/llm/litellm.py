@@ -7,13 +7,8 @@ The library is imported on first use, which takes seconds. It reads whole respon
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import logging
 import os
-import re
-import warnings
-import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,33 +20,27 @@ from enhancer.errors import (
     ConnectionFailedError,
     DeadlineError,
     EnhancerError,
-    PluginError,
     ProviderError,
     ServerError,
     did_you_mean,
 )
-from enhancer_plugins.llm import _reply, _wire
-from enhancer_plugins.llm._asking import AskingOptions, sends_credentials
+from enhancer_plugins.llm import _reply
+from enhancer_plugins.llm._asking import AskingOptions
 from enhancer_plugins.llm._dialect import MAX_CORRECTIONS, Dialect
-from enhancer_plugins.llm._hosts import check_encrypted, checked_base, is_local_url
-from enhancer_plugins.llm._prices import list_price
 from enhancer_plugins.llm._thinkers import thinks
+from enhancer_plugins.network import headers, litellm_library, wire
+from enhancer_plugins.network.hosts import check_encrypted, checked_base, is_local_url
+from enhancer_plugins.network.prices import list_price
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     import aiohttp
 
     from enhancer.contracts import BatchProvider
 
-# Their credentials need not be environment variables, so that their absence cannot be checked in advance.
-_CLOUDS = frozenset({"azure", "azure_ai", "bedrock", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
 # Their requests are passed on as OpenAI's protocol has them.
 _OPENAI_LIKE = frozenset({"openai", "azure", "openrouter", "deepseek", "hosted_vllm", "groq", "xai", "dashscope"})
-_SECRET_NAMES = re.compile(r"(_API_KEY|_KEY|_TOKEN|_SECRET|_PASSWORD|_KEY_ID)$")
-_PREFIX = re.compile(r"^(?:litellm\.\w+: ?)?(?:\w+: ?)?(?:\w+Exception ?-? ?)?(?:Error code: \d+ - )?")
-# The library caches clients by event loop for the whole process. The last provider of a loop closes them.
-_providers_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
 
 
 class LiteLLMOptions(AskingOptions):
@@ -73,8 +62,7 @@ class LiteLLM(LLMProvider):
         self._options = options
         self._base = checked_base(options.api_base) if options.api_base else None
         self._local = self._base is not None and is_local_url(self._base)
-        secrets = [v for k, v in os.environ.items() if len(v) >= 8 and _SECRET_NAMES.search(k)]
-        self._scrub = _wire.Scrubber([*secrets, *options.header_secrets()])
+        self._scrub = wire.Scrubber([*litellm_library.secrets(), *options.header_secrets()])
         self._headers = options.filled_headers()
         self._dialect = Dialect(
             urlsplit(self._base or "").hostname or "",
@@ -115,24 +103,17 @@ class LiteLLM(LLMProvider):
         self._options.check_headers()
         if self._base is not None:  # the library sends whichever key it finds
             check_encrypted(self._base, allow_insecure=self._options.allow_insecure)
-        if sends_credentials(self._options.headers):
+        if headers.sends_credentials(self._options.headers):
             return
         if self._local or (model.startswith("openai/") and os.environ.get("OPENAI_API_KEY", "").strip()):
             return
         if model.startswith("openai/"):
             raise AuthenticationError("OPENAI_API_KEY is not set", hint="export OPENAI_API_KEY=...")
-        provider = self._provider(model)
-        if provider in _CLOUDS:
-            return
-        found = _library().validate_environment(model)
-        missing = [name for name in found.get("missing_keys", []) if _SECRET_NAMES.search(name)]
-        if missing and not found.get("keys_in_environment"):
-            names = " or ".join(missing)
-            raise AuthenticationError(f"no API key for {model!r}: {names} is not set", hint=f"export {missing[0]}=...")
+        litellm_library.check_key(model, self._provider(model))
 
     async def complete(self, request: Request) -> Completion:
         """Send the request once, within ``request.timeout`` seconds in total."""
-        library = _library()
+        library = litellm_library.imported()
         self._enter()
         try:
             async with asyncio.timeout(request.timeout):
@@ -164,7 +145,11 @@ class LiteLLM(LLMProvider):
         channel = Channel(
             model,
             self._base or f"litellm/{name}",
-            Recorder(lambda **arguments: _library().completion(**arguments), _recording_client, self._arguments),
+            Recorder(
+                _completion_of_library,
+                _recording_client,
+                self._arguments,
+            ),
             refusal=self._error,
             session=self._open_session,
             scrub=self._scrub,
@@ -179,14 +164,8 @@ class LiteLLM(LLMProvider):
         if session is not None:
             await session.close()
         loop, self._loop = self._loop, None
-        if loop is None:
-            return
-        _providers_by_loop[loop] -= 1
-        if _providers_by_loop[loop] == 0:
-            del _providers_by_loop[loop]
-            library = _library()
-            await library.close_litellm_async_clients()
-            library.in_memory_llm_clients_cache.flush_cache()
+        if loop is not None:
+            await litellm_library.leave(loop)
 
     # -- the request ------------------------------------------------------------------------------------------------
 
@@ -194,7 +173,7 @@ class LiteLLM(LLMProvider):
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
-            _providers_by_loop[loop] = _providers_by_loop.get(loop, 0) + 1
+            litellm_library.enter(loop)
         elif self._loop is not loop:
             raise ConnectionFailedError(
                 "this provider was opened in another event loop", hint="create one provider for each event loop"
@@ -248,19 +227,18 @@ class LiteLLM(LLMProvider):
             arguments |= body
 
     def _provider(self, model: str) -> str:
-        library = _library()
-        try:
-            return str(library.get_llm_provider(model)[1])
-        except Exception:  # noqa: BLE001 - the library's own message is very long
-            if self._base is not None:
-                return "openai"  # protocol of self-hosted endpoints
-            first = model.split("/", 1)[0]
-            known = [str(getattr(p, "value", p)) for p in library.provider_list]
-            near = did_you_mean(first, known) or ""
-            raise ConfigError(
-                f"[llm] model: {model!r} has no provider that litellm knows",
-                hint=near if near.startswith("did") else "write it as 'provider/model', such as 'openai/gpt-4o-mini'",
-            ) from None
+        provider = litellm_library.provider_of(model)
+        if provider is not None:
+            return provider
+        if self._base is not None:
+            return "openai"  # protocol of self-hosted endpoints
+        first = model.split("/", 1)[0]
+        known = [str(getattr(p, "value", p)) for p in litellm_library.imported().provider_list]
+        near = did_you_mean(first, known) or ""
+        raise ConfigError(
+            f"[llm] model: {model!r} has no provider that litellm knows",
+            hint=near if near.startswith("did") else "write it as 'provider/model', such as 'openai/gpt-4o-mini'",
+        )
 
     def _where(self, request: Request) -> str:
         return self._base or request.model
@@ -274,8 +252,8 @@ class LiteLLM(LLMProvider):
         return self._session
 
     def _batch_error(self, status: int, message: str, code: str, headers: dict[str, str], where: str) -> ProviderError:
-        wait = _wire.retry_after(headers)
-        return _wire.error_for(status, self._scrub(message), code=code, wait=wait, where=where)
+        wait = wire.retry_after(headers)
+        return wire.error_for(status, self._scrub(message), code=code, wait=wait, where=where)
 
     # -- the answer -------------------------------------------------------------------------------------------------
 
@@ -284,47 +262,34 @@ class LiteLLM(LLMProvider):
             data = response.model_dump(warnings=False)
         except Exception:  # noqa: BLE001 - not an object of the library
             raise ServerError(f"{where} sent a response that is not a chat completion") from None
-        headers = getattr(response, "_response_headers", None) or {}
+        received = getattr(response, "_response_headers", None) or {}
         if not isinstance(data, dict):
             raise ServerError(f"{where} sent a response that is not a chat completion")
         if data.get("error"):
-            message, code = _wire.provider_message(json.dumps({"error": data["error"]}, default=str))
-            raise _wire.error_for(_wire.status_in_success(code), self._scrub(message), code=code, where=where)
+            message, code = wire.provider_message(json.dumps({"error": data["error"]}, default=str))
+            raise wire.error_for(wire.status_in_success(code), self._scrub(message), code=code, where=where)
         told = (getattr(response, "_hidden_params", None) or {}).get("response_cost")
         return _reply.completion(
             data,
             where=where,
             scrub=self._scrub.exact,
-            headers=_wire.rate_limits(dict(headers).items()),
+            headers=wire.rate_limits(dict(received).items()),
             # The library computes it from the list price. It is 0 for models that the list does not have.
-            told_cost=_wire.dollars(told) or None,
+            told_cost=wire.dollars(told) or None,
             zero_is_unknown=True,
         )
 
     def _error(self, error: Exception, request: Request) -> ProviderError:
-        library = _library()
-        where = self._where(request)
-        message = self._scrub(_wire.shorten(_PREFIX.sub("", str(error), count=1))) or type(error).__name__
-        if isinstance(error, library.Timeout):
-            return DeadlineError(f"{where} did not answer within {request.timeout:g} s")
-        if any(_is_connection(e) for e in _chain(error)):
-            return ConnectionFailedError(f"the connection to {where} failed: {message}")
-        status = getattr(error, "status_code", None)
-        if not isinstance(status, int) or isinstance(error, library.APIConnectionError):
-            return ServerError(f"{where} failed: {message}")
-        received = getattr(error, "litellm_response_headers", None) or {}
-        headers = {str(name).lower(): str(value) for name, value in dict(received).items()}
-        # The library drops the code; the error that caused this one has it.
-        told = " ".join(str(e) for e in _chain(error))
-        code = "insufficient_quota" if "insufficient_quota" in told else ""
-        if _wire.is_transient_refusal(told):
-            return ServerError(f"{where} answered {status}: {message}", status=status)
-        return _wire.error_for(status, message, code=code, wait=_wire.retry_after(headers), where=where)
+        return litellm_library.error_of(error, self._where(request), self._scrub, timeout=request.timeout)
+
+
+def _completion_of_library(**arguments: Any) -> Any:
+    return litellm_library.imported().completion(**arguments)
 
 
 def _recording_client(receive: Callable[[Any], None]) -> Any:
     """Return a client of the library that hands each request to ``receive`` and sends none."""
-    _library()
+    litellm_library.imported()
     import httpx
     from litellm.llms.custom_httpx.http_handler import HTTPHandler
 
@@ -341,53 +306,3 @@ def _cut_off(completion: Completion, max_tokens: int | None) -> Completion:
     if used_up and completion.finish_reason in ("stop", "other"):
         return replace(completion, finish_reason="length")
     return completion
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    current: BaseException | None = error
-    for _ in range(8):
-        if current is None:
-            return
-        yield current
-        current = current.__cause__ or current.__context__
-
-
-def _is_connection(error: BaseException) -> bool:
-    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
-    if isinstance(error, (ConnectionError, OSError)):
-        return True
-    if "openai.APIConnectionError" in kinds and not kinds & {"openai.APITimeoutError", "litellm.APIConnectionError"}:
-        return True
-    return bool(kinds & {"httpx.TransportError", "aiohttp.ClientConnectionError", "aiohttp.ClientPayloadError"})
-
-
-def _widen(message: Any) -> None:
-    """Let messages of the library have content in any form: it refuses lists of parts and objects otherwise."""
-    with contextlib.suppress(AttributeError, KeyError, TypeError):  # another version may be built differently
-        message.model_fields["content"].annotation = message.__annotations__["content"] = Any
-        message.model_rebuild(force=True)
-
-
-def _library() -> Any:
-    """Import the library, configured without network look-ups, prints and retries."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # otherwise it reads a .env file in the working folder
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations in the library and its dependencies
-            import litellm
-
-            if not litellm.suppress_debug_info:
-                _widen(litellm.Message)
-                litellm.ModelResponse()  # builds the models of the library, which warn
-    except ImportError:
-        raise PluginError("llm 'litellm' needs the library litellm", hint='pip install "enhancer[openai]"') from None
-    if not litellm.suppress_debug_info:
-        litellm.suppress_debug_info = True
-        litellm.telemetry = False
-        warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)  # about such content
-        # About types of its own, which it builds at the first response of some providers.
-        warnings.filterwarnings("ignore", r"Items? .* on TypedDict class '_", UserWarning)
-        for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    return litellm

@@ -23,19 +23,21 @@ from enhancer.errors import (
     RequestError,
     ServerError,
 )
-from enhancer_plugins.llm import _reply, _wire
-from enhancer_plugins.llm._asking import AskingOptions, sends_credentials
+from enhancer_plugins.llm import _reply
+from enhancer_plugins.llm._asking import AskingOptions
 from enhancer_plugins.llm._dialect import MAX_CORRECTIONS, Dialect
-from enhancer_plugins.llm._hosts import check_encrypted, checked_base, is_local, proxy_for
-from enhancer_plugins.llm._post import Poster
-from enhancer_plugins.llm._prices import list_price
 from enhancer_plugins.llm._thinkers import thinks
+from enhancer_plugins.network import wire
+from enhancer_plugins.network.headers import sends_credentials
+from enhancer_plugins.network.hosts import check_encrypted, checked_base, is_local, proxy_for
+from enhancer_plugins.network.post import Poster
+from enhancer_plugins.network.prices import list_price
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from enhancer_plugins.llm._openai_batch import OpenAIBatches
-    from enhancer_plugins.llm._post import Reply
+    from enhancer_plugins.network.post import Reply
 
 _OFFICIAL = "https://api.openai.com/v1"
 # Encodes a string as ASCII JSON, faster than json.dumps().
@@ -81,7 +83,7 @@ class OpenAI(LLMProvider):
         self._key = os.environ.get(options.api_key_env, "").strip()
         self._proxy = proxy_for(self._base)
         proxy_password = (urlsplit(self._proxy).password if self._proxy else None) or ""
-        self._scrub = _wire.Scrubber([self._key, proxy_password, *options.header_secrets()])
+        self._scrub = wire.Scrubber([self._key, proxy_password, *options.header_secrets()])
         added = options.filled_headers()
         own = self._key and not any(name.lower() == "authorization" for name in added)
         self._credentials = {**({"Authorization": f"Bearer {self._key}"} if own else {}), **added}
@@ -152,8 +154,8 @@ class OpenAI(LLMProvider):
         if status != 200:
             return self._fail(status, {name.lower(): value for name, value in headers.items()}, body)
         # The gateway of litellm tells the cost in a header.
-        cost = _wire.dollars_in(headers.get("x-litellm-response-cost"))
-        return self._completion(body, _wire.rate_limits(headers.items()), cost)
+        cost = wire.dollars_in(headers.get("x-litellm-response-cost"))
+        return self._completion(body, wire.rate_limits(headers.items()), cost)
 
     def batches(self, model: str) -> OpenAIBatches:  # noqa: ARG002 - any model may be in a job
         """Return a client of OpenAI's batch API."""
@@ -191,7 +193,7 @@ class OpenAI(LLMProvider):
             reply = await self._poster.post(self._body(request))
             if reply.status not in _REFUSED:
                 return reply
-            message, _ = _wire.provider_message(reply.body)
+            message, _ = wire.provider_message(reply.body)
             if not self._dialect.corrected(message, self._name(request.model), version, request.max_tokens):
                 return reply
         return await self._poster.post(self._body(request))
@@ -242,15 +244,15 @@ class OpenAI(LLMProvider):
                 f"{self._base} redirects to {self._scrub(headers.get('location', 'nowhere'))}",
                 hint="set [llm] api_base to that URL",
             )
-        message, code = _wire.provider_message(body)
+        message, code = wire.provider_message(body)
         raise self._error(status, message, code, headers)
 
     def _error(self, status: int, message: str, code: str, headers: dict[str, str]) -> ProviderError:
-        return _wire.error_for(
+        return wire.error_for(
             status,
             self._scrub(message),
             code=code,
-            wait=_wire.retry_after(headers),
+            wait=wire.retry_after(headers),
             where=self._base,
             key_name=self._options.api_key_env,
         )
@@ -261,10 +263,10 @@ class OpenAI(LLMProvider):
         except UnicodeDecodeError as error:
             raise ServerError(f"{self._base} sent a response that is not UTF-8 (byte {error.start})") from None
         except (ValueError, RecursionError):
-            start = self._scrub(_wire.shorten(body[:200].decode("utf-8", "replace")))
+            start = self._scrub(wire.shorten(body[:200].decode("utf-8", "replace")))
             raise ServerError(f"{self._base} sent a response that is not JSON: {start!r}") from None
         if isinstance(data, dict) and data.get("error"):
             # Some gateways report upstream failures with status 200.
-            message, code = _wire.provider_message(body)
-            raise self._error(_wire.status_in_success(code), message, code, {})
+            message, code = wire.provider_message(body)
+            raise self._error(wire.status_in_success(code), message, code, {})
         return _reply.completion(data, where=self._base, scrub=self._scrub.exact, headers=limits, told_cost=cost)

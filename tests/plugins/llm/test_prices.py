@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from enhancer.contracts import Price
-from enhancer_plugins.llm import _prices
-from enhancer_plugins.llm._prices import list_price
+from enhancer_plugins.network import prices
+from enhancer_plugins.network.prices import list_price
 
 
 @pytest.fixture
@@ -20,25 +20,25 @@ def price_file(tmp_path, monkeypatch):
     def write(content: str) -> None:
         path = tmp_path / "model_prices.json"
         path.write_text(content)
-        monkeypatch.setattr(_prices, "_map_files", lambda: iter([path]))
-        _prices._price_map.cache_clear()
+        monkeypatch.setattr(prices, "_map_files", lambda: iter([path]))
+        prices._price_map.cache_clear()
 
     yield write
-    _prices._price_map.cache_clear()
+    prices._price_map.cache_clear()
 
 
 def test_the_map_of_the_installed_library_agrees_with_the_snapshot():
     pytest.importorskip("litellm")
-    listed = _prices._price_map()
+    listed = prices._price_map()
     assert len(listed) > 1000
-    for model in _prices._SNAPSHOT:
+    for model in prices._SNAPSHOT:
         assert list_price(model) is not None, model
     assert list_price("openai/gpt-4o-mini") == Price(0.15, 0.6, 0.075)
 
 
 def test_reading_the_map_does_not_import_the_library():
     code = (
-        "import sys\nfrom enhancer_plugins.llm._prices import list_price, _price_map\n"
+        "import sys\nfrom enhancer_plugins.network.prices import list_price, _price_map\n"
         "assert _price_map.cache_info().currsize == 0, 'read before it is needed'\n"
         "assert list_price('openai/gpt-4o-mini') and list_price('openai/none-such') is None\n"
         "assert 'litellm' not in sys.modules\n"
@@ -74,10 +74,10 @@ def test_a_damaged_map_leaves_the_snapshot(price_file, content):
 
 
 def test_without_the_library_the_snapshot_serves(monkeypatch):
-    monkeypatch.setattr(_prices, "_map_files", lambda: iter(()))
-    _prices._price_map.cache_clear()
+    monkeypatch.setattr(prices, "_map_files", lambda: iter(()))
+    prices._price_map.cache_clear()
     try:
         assert list_price("anthropic/claude-haiku-4-5") == Price(1.0, 5.0, 0.1)
         assert list_price("groq/llama") is None
     finally:
-        _prices._price_map.cache_clear()
+        prices._price_map.cache_clear()

@@ -15,9 +15,10 @@ from loopback import Behaviour, fails
 
 from enhancer.contracts import Completion, Context, LLMProvider, Message, Request
 from enhancer.errors import AuthenticationError, RateLimitError, ServerError
-from enhancer_plugins.llm import _reply, _wire
+from enhancer_plugins.llm import _reply
 from enhancer_plugins.llm.litellm import LiteLLM, LiteLLMOptions
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
+from enhancer_plugins.network import wire
 
 PROFILE = '{"profile": "A warm tale of toys that live.", "tags": ["warm"]}'
 DECODED = json.loads(PROFILE)
@@ -293,7 +294,7 @@ def test_the_cost_that_the_library_computes() -> None:
 
 
 def test_statuses_in_a_success() -> None:
-    assert doctest.testmod(_wire).failed == 0
+    assert doctest.testmod(wire).failed == 0
 
 
 JSON = st.recursive(

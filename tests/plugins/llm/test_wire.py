@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from enhancer.errors import AuthenticationError, RateLimitError, RequestError, ServerError
-from enhancer_plugins.llm import _hosts, _prices, _wire
+from enhancer_plugins.network import hosts, prices, wire
 
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 
 
-@pytest.mark.parametrize("module", [_wire, _hosts, _prices])
+@pytest.mark.parametrize("module", [wire, hosts, prices])
 def test_examples(module):
     result = doctest.testmod(module)
     assert result.attempted
@@ -42,34 +42,34 @@ def test_examples(module):
     ],
 )
 def test_retry_after(headers, seconds):
-    assert _wire.retry_after(headers) == seconds
+    assert wire.retry_after(headers) == seconds
 
 
 def test_a_date_without_the_servers_clock_uses_ours():
-    assert _wire.retry_after({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, now=40.0) == 60.0
+    assert wire.retry_after({"retry-after": "Thu, 01 Jan 1970 00:01:40 GMT"}, now=40.0) == 60.0
 
 
 @given(st.text(), st.text())
 def test_no_retry_after_is_absurd(text, date):
-    seconds = _wire.retry_after({"retry-after": text, "date": date})
-    assert seconds is None or (math.isfinite(seconds) and 0 <= seconds <= _wire.MAX_RETRY_AFTER)
+    seconds = wire.retry_after({"retry-after": text, "date": date})
+    assert seconds is None or (math.isfinite(seconds) and 0 <= seconds <= wire.MAX_RETRY_AFTER)
 
 
 @given(st.text(min_size=4, max_size=40), st.text(max_size=20), st.text(max_size=20))
 def test_a_secret_never_survives(secret, before, after):
-    assert secret not in _wire.Scrubber([secret])(f"{before}{secret}{after}") or secret in "[secret]"
+    assert secret not in wire.Scrubber([secret])(f"{before}{secret}{after}") or secret in "[secret]"
 
 
 @pytest.mark.parametrize(
     "text", ["sk-proj-abcdefghij1234", "Bearer abc.def.ghi", "gsk_abcdefghij123", "sk-ab****************wxyz"]
 )
 def test_what_looks_like_a_key_goes_too(text):
-    assert text not in _wire.Scrubber([])(f"bad key: {text}, sorry")
+    assert text not in wire.Scrubber([])(f"bad key: {text}, sorry")
 
 
 @given(st.binary(max_size=200))
 def test_any_error_body_has_a_message(body):
-    message, code = _wire.provider_message(body)
+    message, code = wire.provider_message(body)
     assert isinstance(message, str)
     assert isinstance(code, str)
     assert len(message) <= 500
@@ -88,7 +88,7 @@ def test_any_error_body_has_a_message(body):
     ],
 )
 def test_messages_in_the_forms_of_many_servers(body, message):
-    assert _wire.provider_message(body)[0] == message
+    assert wire.provider_message(body)[0] == message
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_messages_in_the_forms_of_many_servers(body, message):
     ],
 )
 def test_statuses(status, code, kind):
-    assert type(_wire.error_for(status, "m", code=code)) is kind
+    assert type(wire.error_for(status, "m", code=code)) is kind
 
 
 def test_a_strict_schema_is_what_openai_takes():
@@ -121,7 +121,7 @@ def test_a_strict_schema_is_what_openai_takes():
             },
         },
     }
-    strict = _wire.strict_schema(schema)
+    strict = wire.strict_schema(schema)
     assert strict == {
         "type": "object",
         "properties": {
@@ -144,4 +144,4 @@ def test_a_strict_schema_is_what_openai_takes():
 
 
 def test_an_enum_or_a_constant_is_data_and_not_schema():
-    assert _wire.strict_schema({"const": {"default": 1}}) == {"const": {"default": 1}}
+    assert wire.strict_schema({"const": {"default": 1}}) == {"const": {"default": 1}}

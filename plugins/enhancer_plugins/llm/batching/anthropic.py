@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts import BatchProvider, Completion, JobStatus
 from enhancer.errors import DeadlineError, ProviderError, RequestError, ServerError
-from enhancer_plugins.llm import _reply, _wire
+from enhancer_plugins.llm import _reply
 from enhancer_plugins.llm.batching.connection import PAGES, answers_first, upload_seconds
+from enhancer_plugins.network import wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -204,7 +205,7 @@ class AnthropicBatches(BatchProvider):
                 return custom_id, ServerError(f"{self._connection.base} sent a result that is not a message")
         if kind == "expired":
             return custom_id, DeadlineError("the batch expired before the request was processed")
-        message, code = _wire.provider_message(json.dumps(_innermost(result.get("error"))))
+        message, code = wire.provider_message(json.dumps(_innermost(result.get("error"))))
         return custom_id, self._connection.error(_STATUS.get(code, 500), message, code, {})
 
 
@@ -223,16 +224,16 @@ def completion(message: Mapping[str, Any], scrub: Any = str) -> Completion:
         text = json.dumps(answer if wrapped is None else wrapped)
         reason = "stop" if message.get("stop_reason") == "tool_use" else reason
     usage = message.get("usage") or {}
-    cached = _wire.tokens(usage.get("cache_read_input_tokens"))
-    prompt = _wire.tokens(usage.get("input_tokens"))
+    cached = wire.tokens(usage.get("cache_read_input_tokens"))
+    prompt = wire.tokens(usage.get("input_tokens"))
     if prompt is not None:
-        prompt += (cached or 0) + (_wire.tokens(usage.get("cache_creation_input_tokens")) or 0)
+        prompt += (cached or 0) + (wire.tokens(usage.get("cache_creation_input_tokens")) or 0)
     return Completion(
         text=scrub(text),
         finish_reason=reason,
         prompt_tokens=prompt,
-        completion_tokens=_wire.tokens(usage.get("output_tokens")),
-        reasoning_tokens=_wire.tokens((usage.get("output_tokens_details") or {}).get("thinking_tokens")),
+        completion_tokens=wire.tokens(usage.get("output_tokens")),
+        reasoning_tokens=wire.tokens((usage.get("output_tokens_details") or {}).get("thinking_tokens")),
         cached_tokens=cached,
         model=scrub(str(message.get("model") or "")),
     )

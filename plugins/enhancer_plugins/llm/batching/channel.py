@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts import Message, Request
-from enhancer_plugins.llm._hosts import proxy_for
 from enhancer_plugins.llm.batching.connection import Connection
+from enhancer_plugins.network.hosts import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from enhancer.errors import ConnectionFailedError, DeadlineError, PluginError, ProviderError, RequestError, ServerError
-from enhancer_plugins.llm import _wire
+from enhancer_plugins.network import wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -76,7 +76,7 @@ class Connection:
         except (ValueError, RecursionError):
             response = None
         if not isinstance(response, dict):
-            start = self.scrub(_wire.shorten(body[:200].decode("utf-8", "replace")))
+            start = self.scrub(wire.shorten(body[:200].decode("utf-8", "replace")))
             raise ServerError(f"{self.base}{path} sent an answer that is not a JSON object: {start!r}")
         return response, headers
 
@@ -157,10 +157,10 @@ class Connection:
             async with call as response:
                 yield response
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            why = self.scrub(_wire.shorten(str(error))) or type(error).__name__
+            why = self.scrub(wire.shorten(str(error))) or type(error).__name__
             raise ConnectionFailedError(f"the connection to {self.base} failed: {why}") from None
         except aiohttp.ClientError as error:
-            why = self.scrub(_wire.shorten(str(error))) or type(error).__name__
+            why = self.scrub(wire.shorten(str(error))) or type(error).__name__
             raise ServerError(f"{self.base} sent an invalid HTTP response: {why}") from None
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
@@ -178,7 +178,7 @@ class Connection:
         headers = {name.lower(): value for name, value in response.headers.items()}
         if 300 <= response.status < 400:
             raise RequestError(f"{self.base} redirects to {self.scrub(headers.get('location', 'nowhere'))}")
-        message, code = _wire.provider_message(await self._body(response))
+        message, code = wire.provider_message(await self._body(response))
         raise self.error(response.status, message, code, headers)
 
 

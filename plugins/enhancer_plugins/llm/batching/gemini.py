@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from enhancer.contracts import BatchProvider, Completion, JobStatus
 from enhancer.errors import ProviderError, ServerError
-from enhancer_plugins.llm import _reply, _wire
+from enhancer_plugins.llm import _reply
 from enhancer_plugins.llm.batching.connection import PAGES, answers_first, upload_seconds
+from enhancer_plugins.network import wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -195,11 +196,11 @@ def completion(response: Mapping[str, Any], scrub: Callable[[str], str] = str) -
     elif not (response.get("promptFeedback") or {}).get("blockReason"):
         raise KeyError("candidates")
     usage = response.get("usageMetadata") or {}
-    thought = _wire.tokens(usage.get("thoughtsTokenCount"))
+    thought = wire.tokens(usage.get("thoughtsTokenCount"))
     prompt, answer = _reply.counts(
         {
             "prompt_tokens": usage.get("promptTokenCount"),
-            "completion_tokens": (_wire.tokens(usage.get("candidatesTokenCount")) or 0) + (thought or 0),
+            "completion_tokens": (wire.tokens(usage.get("candidatesTokenCount")) or 0) + (thought or 0),
             "total_tokens": usage.get("totalTokenCount"),
         }
     )
@@ -209,8 +210,8 @@ def completion(response: Mapping[str, Any], scrub: Callable[[str], str] = str) -
         prompt_tokens=prompt,
         completion_tokens=answer,
         reasoning_tokens=thought,
-        cached_tokens=_wire.tokens(usage.get("cachedContentTokenCount")),
-        total_tokens=_wire.tokens(usage.get("totalTokenCount")),
+        cached_tokens=wire.tokens(usage.get("cachedContentTokenCount")),
+        total_tokens=wire.tokens(usage.get("totalTokenCount")),
         model=scrub(str(response.get("modelVersion") or "")),
     )
 
@@ -234,11 +235,11 @@ def _count(stats: Mapping[str, Any], name: str) -> int | None:
     value = stats.get(name)
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
-    return _wire.tokens(value)
+    return wire.tokens(value)
 
 
 def _error(error: Any) -> tuple[int, str]:
     """Return the HTTP status and the message of a ``google.rpc.Status``, whose code may be either kind."""
-    message, code = _wire.provider_message(json.dumps({"error": error}))
+    message, code = wire.provider_message(json.dumps({"error": error}))
     number = int(code) if code.isdecimal() else 0
     return (number if 400 <= number < 600 else _HTTP.get(number, 500)), message

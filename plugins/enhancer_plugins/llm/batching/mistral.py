@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts import JobStatus
 from enhancer.errors import ServerError
-from enhancer_plugins.llm import _reply, _wire
+from enhancer_plugins.llm import _reply
 from enhancer_plugins.llm._openai_batch import OpenAIBatches
 from enhancer_plugins.llm.batching.connection import PAGES
+from enhancer_plugins.network import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,8 +114,8 @@ class MistralBatches(OpenAIBatches):
             id=self._connection.id(job),
             state=state,
             said=said[:40],
-            total=_wire.tokens(job.get("total_requests")),
-            done=_wire.tokens(job.get("completed_requests")) or None,
-            message=self._channel.scrub(_wire.shorten(message)),
+            total=wire.tokens(job.get("total_requests")),
+            done=wire.tokens(job.get("completed_requests")) or None,
+            message=self._channel.scrub(wire.shorten(message)),
             results=results,
         )

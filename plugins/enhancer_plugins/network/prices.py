@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from enhancer.contracts import Price
-from enhancer_plugins.llm._wire import dollars
+from enhancer_plugins.network.wire import dollars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,14 +8,14 @@ import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from enhancer.errors import ConnectionFailedError, PluginError, ServerError
-from enhancer_plugins.llm import _wire
+from enhancer_plugins.network import wire
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import aiohttp
 
-    from enhancer_plugins.llm._wire import Scrubber
+    from enhancer_plugins.network.wire import Scrubber
 
 
 class Reply(NamedTuple):
@@ -116,7 +116,7 @@ class Poster:
         return body
 
     def _why(self, error: Exception) -> str:
-        return self._scrub(_wire.shorten(str(error))) or type(error).__name__
+        return self._scrub(wire.shorten(str(error))) or type(error).__name__
 
     def session(self) -> aiohttp.ClientSession:
         """Return the session, which is opened at the first use and belongs to that event loop.
