@@ -1,4 +1,4 @@
-"""How often `enhancer spend` buys what gains, and how often what does not, over catalogues with planted tastes::
+"""Count how often `enhancer spend` buys what gains, and how often what does not, over catalogues with planted tastes::
 
     python tests/benchmarks/spending.py --seeds 5
     python tests/benchmarks/spending.py --seeds 40 --case nowhere --pilot 80

@@ -23,7 +23,7 @@ class ArmConfig(Options):
     input: list[Input] | None = Field(default=None, min_length=1)
     """Inputs that its vectors come from; by default ``[embedder] input``."""
     join: Join | None = None
-    """How several inputs are joined; by default ``[embedder] join``."""
+    """Way of joining several inputs; by default ``[embedder] join``."""
     shuffle: bool | None = None
     """Whether vectors are shuffled among entities; by default in the arm ``placebo`` only."""
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Input = str
 """Name of an input."""
 Join = Literal["side", "mean", "text"]
-"""How the vectors of several inputs are joined."""
+"""Ways of joining the vectors of several inputs."""
 PROFILE: Final = "profile"
 """The profile that an LLM wrote."""
 TEXT: Final = "text"

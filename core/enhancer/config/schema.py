@@ -244,7 +244,7 @@ class LLMConfig(UseConfig):
     max_tokens: int = Field(default=400, ge=1)
     """Largest number of completion tokens for one profile or note of an entity, without thought."""
     reasoning_effort: str | None = Field(default=None, min_length=1, max_length=40)
-    """How much a reasoning model thinks, such as ``low``; by default the provider decides."""
+    """Effort of a reasoning model, such as ``low``; by default the provider decides."""
     thought_tokens: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Room for thought, in tokens on top of ``max_tokens``. ``auto``: for models that are known to think, or seen to,
     as much as they need."""
@@ -282,7 +282,7 @@ class EmbedderConfig(UseConfig):
     """Inputs to embed: ``profile``, ``text``, names of aspects, or ``*`` for the raw text and all aspects of items.
     ``plot+mood`` is one text of two. By default ``profile``, or ``*`` if items have aspects."""
     join: Join = "side"
-    """How several inputs are joined: vectors ``side`` by side, their ``mean``, or all texts as one ``text``."""
+    """Way of joining several inputs: vectors ``side`` by side, their ``mean``, or all texts as one ``text``."""
     price: Annotated[float, Field(ge=0)] | Literal["free"] | None = None
     """Price of a remote embedder in USD per million tokens, or ``free``; by default its list price."""
     concurrency: int | None = Field(default=None, ge=1)

@@ -48,7 +48,7 @@ class JobStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostJob:
-    """What the journal knows of a job whose creation was begun, and perhaps completed."""
+    """Knowledge of the journal about a job whose creation was begun, and perhaps completed."""
 
     requests: int
     """Number of its requests."""

@@ -38,7 +38,7 @@ class Request:
     max_tokens: int | None = None
     """Maximum length of the answer in tokens, thought included."""
     reasoning_effort: str | None = None
-    """How much a reasoning model thinks, such as ``low``; None leaves it to the provider."""
+    """Effort of a reasoning model, such as ``low``; None leaves it to the provider."""
     seed: int | None = None
     subjects: tuple[Key, ...] = ()
     """Entities of the request, in order. Not part of the cache key; used by recorded answers."""

@@ -13,7 +13,7 @@ Kind = Literal["item", "user"]
 """Kind of an entity."""
 
 Confidence = Literal["", "low", "medium", "high"]
-"""How sure a model says it is of what it wrote; empty if unknown."""
+"""Confidence that a model states in its text; empty if unknown."""
 CONFIDENCES: tuple[Confidence, ...] = ("low", "medium", "high")
 
 PROFILE_ASPECT = ""
@@ -79,7 +79,7 @@ class Record:
     cost_usd: float | None = None
     """None if unknown; never 0 by default."""
     confidence: Confidence = ""
-    """How sure the model says it is of what it wrote; empty if it was not asked or did not say."""
+    """Confidence that the model states in its text; empty if it was not asked or did not say."""
 
     @property
     def key(self) -> Key:

@@ -43,7 +43,7 @@ _KINDS: tuple[Kind, ...] = ("item", "user")
 
 @dataclass(frozen=True, kw_only=True)
 class LiveAnswer:
-    """What one call to the model showed."""
+    """Findings of one call to the model."""
 
     key: Key
     """Entity that was asked about."""
@@ -72,7 +72,7 @@ class LiveAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveVector:
-    """What embedding one text showed."""
+    """Findings of embedding one text."""
 
     seconds: float
     """Time of the first text, in which the model is loaded."""

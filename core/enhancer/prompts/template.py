@@ -132,7 +132,7 @@ class Template:
         return self._user.names
 
     def can_do_without(self, name: str) -> bool:
-        """Whether a condition of the user text tests that a value is there."""
+        """Return whether a condition of the user text tests that a value is there."""
         return name in self._user.tested
 
     def render(self, entity: Entity, **context: str) -> str:

@@ -1,4 +1,4 @@
-"""How families of models pool token vectors, for models that do not say so themselves."""
+"""Pooling of token vectors by families of models, for models that do not say so themselves."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from enhancer.contracts import Context, Embeddings, Options, RemoteEmbedder
-from enhancer.errors import AuthenticationError, ConfigError, PluginError, ProviderError, RequestError, ServerError
+from enhancer.errors import AuthenticationError, ConfigError, ProviderError, RequestError, ServerError
 from enhancer_plugins.network import headers as http_headers, wire
 from enhancer_plugins.network.hosts import check_encrypted, checked_base, is_local, proxy_for
 from enhancer_plugins.network.post import Poster
@@ -26,7 +26,7 @@ from enhancer_plugins.network.prices import list_price
 from enhancer_plugins.network.vectors import VectorOptions, scale_to_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -78,10 +78,7 @@ class OpenAI(RemoteEmbedder):
         assert isinstance(options, OpenAIOptions)
         self._options = options
         base = options.api_base or os.environ.get("OPENAI_BASE_URL", "").strip() or _OFFICIAL
-        try:
-            self._base = checked_base(base).removesuffix("/embeddings")
-        except ConfigError as error:
-            raise ConfigError(error.message.replace("[llm]", "[embedder]"), hint=error.hint) from None
+        self._base = checked_base(base, table="embedder").removesuffix("/embeddings")
         host = urlsplit(self._base).hostname or ""
         self._local = is_local(host)
         self._official = host == "api.openai.com"
@@ -168,10 +165,10 @@ class OpenAI(RemoteEmbedder):
         """Send one POST and read the response."""
         self.check()
         with_base64 = self._base64
-        status, headers, body = await self._post(self._payload(texts, with_base64))
+        status, headers, body = await self._http.post(self._payload(texts, with_base64))
         if status in {400, 422} and with_base64 and self._options.encoding == "auto" and b"encoding_format" in body:
             self._base64 = False
-            status, headers, body = await self._post(self._payload(texts, False))
+            status, headers, body = await self._http.post(self._payload(texts, False))
         if status != 200:
             raise self._failure(status, {name.lower(): value for name, value in headers.items()}, body)
         return self._embeddings(body, len(texts), wire.rate_limits(headers.items()))
@@ -192,12 +189,6 @@ class OpenAI(RemoteEmbedder):
         if options.dimensions is not None:
             payload["dimensions"] = options.dimensions
         return json.dumps({**payload, **options.extra_body}).encode("utf-8", "surrogatepass")
-
-    async def _post(self, payload: bytes) -> tuple[int, Mapping[str, str], bytes]:
-        try:
-            return await self._http.post(payload)
-        except PluginError as error:
-            raise PluginError(error.message.replace("llm 'openai'", "embedder 'openai'"), hint=error.hint) from None
 
     def _failure(self, status: int, headers: dict[str, str], body: bytes) -> ProviderError:
         if 300 <= status < 400:

@@ -1,1 +1,1 @@
-"""What clients of servers share, whatever they ask for."""
+"""Parts that clients of servers share, whatever they ask for."""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from enhancer.errors import ConfigError
 
 
-def checked_base(base: str) -> str:
+def checked_base(base: str, *, table: str = "llm") -> str:
     """Return the base URL without a trailing slash.
 
     Raises:
@@ -24,12 +24,14 @@ def checked_base(base: str) -> str:
         port = parts.port
     except ValueError:
         raise ConfigError(
-            f"[llm] api_base: {base!r} is not a URL", hint="for example http://127.0.0.1:8000/v1"
+            f"[{table}] api_base: {base!r} is not a URL", hint="for example http://127.0.0.1:8000/v1"
         ) from None
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigError("[llm] api_base contains credentials or a query", hint="keys belong in environment variables")
+        raise ConfigError(
+            f"[{table}] api_base contains credentials or a query", hint="keys belong in environment variables"
+        )
     if parts.scheme not in {"http", "https"} or not parts.hostname or port == 0:
-        raise ConfigError(f"[llm] api_base: {base!r} is not a URL", hint="such as http://127.0.0.1:8000/v1")
+        raise ConfigError(f"[{table}] api_base: {base!r} is not a URL", hint="such as http://127.0.0.1:8000/v1")
     return base.rstrip("/").removesuffix("/chat/completions")
 
 

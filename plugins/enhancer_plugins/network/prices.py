@@ -121,7 +121,7 @@ def model_facts(model: str) -> ModelFacts | None:
 
 
 class ModelFacts(NamedTuple):
-    """What litellm's map says about a model."""
+    """Entry of litellm's map for a model."""
 
     provider: str
     price: Price | None

@@ -1,4 +1,4 @@
-"""How models are asked: names of parameters, further parameters and headers, by guess, by refusal and by option."""
+"""Tests of requests to models: names of parameters, further parameters and headers, by guess, by refusal and by option."""
 
 from __future__ import annotations
 

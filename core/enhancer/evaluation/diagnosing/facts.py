@@ -105,7 +105,7 @@ class _Token(NamedTuple):
 
 
 class Vocabulary:
-    """How the words of many notes are written.
+    """Spellings of the words of many notes.
 
     Args:
         texts: All notes.

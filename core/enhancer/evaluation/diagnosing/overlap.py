@@ -25,7 +25,7 @@ MIN_ENTITIES = 20
 
 @dataclass(frozen=True, slots=True)
 class AspectOverlap:
-    """How alike two aspects of an entity are, and two aspects of different entities."""
+    """Similarity of two aspects of an entity, and of two aspects of different entities."""
 
     aspects: tuple[str, str]
     entities: int

@@ -39,7 +39,7 @@ class KnownItems:
     """bool ``[n_items]``."""
     unknown: NDArray[np.bool_]
     source: str
-    """How they were told apart, as a clause after "by"."""
+    """Means by which they were told apart, as a clause after "by"."""
 
     @property
     def groups(self) -> tuple[ItemGroup, ItemGroup]:

@@ -286,7 +286,7 @@ class ReviewCondenser:
             self._usage[task.input_hash] = task.usage
 
     def _asks_again(self, task: EntityTask) -> bool:
-        """Whether a note failed before this run, and is to be asked for again."""
+        """Return whether a note failed before this run, and is to be asked for again."""
         return self._retry and task.answer is None and task.at < self._started
 
     async def _anew(self, task: EntityTask) -> EntityTask:

@@ -124,7 +124,7 @@ def _joined(texts: Mapping[Input, Sequence[str]], name: Input, place: int) -> st
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedJointTexts:
-    """What became of the joint texts that were new or changed."""
+    """Outcome of the joint texts that were new or changed."""
 
     embedded: int
     failed: int

@@ -31,7 +31,7 @@ class ToAsk(NamedTuple):
     empty: bool
     """Whether the entity has neither text nor anything from other tables; it is then not asked about."""
     spec: PromptSpec
-    """How the note is asked for."""
+    """Question that asks for the note."""
     fallback_hash: str | None = None
     """Input hash of the request that follows an answer of low confidence, if one follows."""
     surcharge: EntityUsage | None = None

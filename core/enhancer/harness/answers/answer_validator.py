@@ -35,7 +35,7 @@ class Answer:
     profile: str
     tags: tuple[str, ...]
     confidence: Confidence = ""
-    """How sure the model says it is; empty if it did not say so in one of the known words."""
+    """Confidence that the model states; empty if it did not say so in one of the known words."""
 
 
 class AnswerValidator:

@@ -33,14 +33,14 @@ AnswerStatus = Literal["valid", "ask_again", "refused", "exhausted"]
 
 @dataclass(frozen=True, slots=True)
 class PromptSpec:
-    """How one note is asked for and judged."""
+    """Question and rules of judgement of one note."""
 
     note: Note
     validator: AnswerValidator
     keys: KeyMaker
     """Computes the input hash of a rendered text."""
     fallback: PromptSpec | None = None
-    """How the note is asked for again if the model says that its confidence is low; None to keep it."""
+    """Question that follows if the model says that its confidence is low; None to keep it."""
     is_fallback: bool = False
     """Whether it is the ``fallback`` of another."""
 

@@ -42,7 +42,7 @@ def model_not_found(error: ProviderError) -> bool:
 
 
 class Refusals(Generic[T]):
-    """What was refused since the last answer, in the order in which requests were sent.
+    """Requests that were refused since the last answer, in the order in which requests were sent.
 
     Calls in flight come back in any order, and refusals sooner than answers. A refusal is therefore held back until a
     later request is answered, and refusals stop the run once no earlier request may still be answered.

@@ -1,4 +1,4 @@
-"""What became of a text that was to be embedded: a vector, or the reason why it has none."""
+"""Outcome of a text that was to be embedded: a vector, or the reason why it has none."""
 
 from __future__ import annotations
 

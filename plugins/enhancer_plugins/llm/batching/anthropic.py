@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _PAGE = 100
 _CLOCK_SLACK = timedelta(minutes=5)
-"""How much earlier than recorded a batch may have been created."""
+"""Largest time by which a batch may be older than recorded."""
 _BETA = "anthropic-beta"
 _BETAS = re.compile(rb'\{"betas":("[^"]*"),')
 _TOOL = "json_tool_call"

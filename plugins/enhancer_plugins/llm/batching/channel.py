@@ -1,4 +1,4 @@
-"""What the batch APIs of LiteLLM's providers share: address and credentials as LiteLLM uses them, and a session."""
+"""Common parts of the batch APIs of LiteLLM's providers: address and credentials as LiteLLM has them, and a session."""
 
 from __future__ import annotations
 
