@@ -64,7 +64,22 @@ def project(tmp_path):
         (rated(8, 1), {}, r"no test interactions.*all interactions are with one item, so there is nothing to rank"),
         (rated(8, 2), {}, r"at most 2 interactions, of which test_size = 0\.2 rounds to none: raise .*leave-one-out"),
         (rated(1, 1), {}, r"no test interactions: 1 interactions of 1 users.*one item"),
-        (rated(8, 1) + "u9,i2,4,1\n", {}, r"no test interactions.*each user needs at least two interactions"),
+        (rated(8, 1) + "u9,i2,4,1\n", {}, r"no test interactions.*each user needs at least three interactions$"),
+        (
+            rated(8, 1) + "u9,i2,4,1\n",
+            {"evaluation__test_size": 0.1},
+            r"no test interactions.*each user needs at least 5 interactions$",
+        ),
+        (
+            rated(8, 1) + "u9,i2,4,1\n",
+            {"evaluation__split": "leave-one-out"},
+            r"each user needs at least two interactions, and three to have one in the validation part too$",
+        ),
+        (
+            rated(8, 1) + "u9,i2,4,1\n",
+            {"evaluation__split": "leave-one-out", "evaluation__validation_size": 0},
+            r"each user needs at least two interactions$",
+        ),
         (rated(4, 6), {"evaluation__min_rating": 5}, "no interaction is left; 24 of 24 .* rated below min_rating"),
         (rated(4, 6), {"evaluation__k_core": 7}, r"no interaction is left; 24 of 24 .* too few interactions for k_core"),
         (rated(4, 6, rating="nan"), {}, r"line 2, column 'rating': 'nan' is not a finite rating"),

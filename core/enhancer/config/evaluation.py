@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from enhancer.config.inputs import Input, Join, check_distinct
 from enhancer.contracts.options import Options
 
+MAX_SEED = 2**31 - 1
+"""Largest seed that can be set. The seeds of further runs and trials, which are added to it, stay below ``2**32``."""
+
 
 class ArmConfig(Options):
     """``[evaluation.arm.NAME]``: an arm of an ablation that differs from what its name alone means."""
@@ -61,7 +64,7 @@ class DimensionConfig(Options):
 class SearchConfig(Options):
     """``[evaluation.search]``: search of hyper-parameters on the validation split, with equal trials for all arms."""
 
-    trials: int = Field(default=20, ge=1)
+    trials: int = Field(default=20, ge=1, le=10_000)
     """Training runs of each arm in the search; the first is the arm as configured."""
     backbone: dict[str, DimensionConfig] | None = None
     """Options of the backbone to search; by default the usual ones, around their values."""
@@ -93,11 +96,11 @@ class EvaluationConfig(Options):
     """Lowest rating; interactions below it are dropped. By default all are kept."""
     k_core: int = Field(default=0, ge=0)
     """Before splitting, repeatedly drop users and items with fewer interactions than this."""
-    split_seed: int = 0
+    split_seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of the split, which all arms and seeds share."""
-    seeds: int = Field(default=5, ge=1)
+    seeds: int = Field(default=5, ge=1, le=1000)
     """Number of seeds: training runs of each arm."""
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=1024)
     """Number of worker processes for training runs."""
     arms: list[str] | None = Field(default=None, min_length=1)
     """Names of fusers, ``text`` (raw text, no LLM), ``placebo`` (shuffled vectors) or names of ``[evaluation.arm]``.

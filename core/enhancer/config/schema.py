@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from enhancer.config.evaluation import EvaluationConfig
+from enhancer.config.evaluation import MAX_SEED, EvaluationConfig
 from enhancer.config.inputs import (
     EVERYTHING,
     PROFILE,
@@ -248,7 +248,7 @@ class LLMConfig(UseConfig):
     thought_tokens: Literal["auto"] | Annotated[int, Field(ge=0)] = "auto"
     """Room for thought, in tokens on top of ``max_tokens``. ``auto``: for models that are known to think, or seen to,
     as much as they need."""
-    concurrency: int = Field(default=32, ge=1)
+    concurrency: int = Field(default=32, ge=1, le=10_000)
     """Largest number of concurrent calls."""
     items_per_request: int = Field(default=1, ge=1)
     """Entities in one request."""
@@ -285,7 +285,7 @@ class EmbedderConfig(UseConfig):
     """Way of joining several inputs: vectors ``side`` by side, their ``mean``, or all texts as one ``text``."""
     price: Annotated[float, Field(ge=0)] | Literal["free"] | None = None
     """Price of a remote embedder in USD per million tokens, or ``free``; by default its list price."""
-    concurrency: int | None = Field(default=None, ge=1)
+    concurrency: int | None = Field(default=None, ge=1, le=10_000)
     """Largest number of concurrent requests to a remote embedder; by default 8."""
     requests_per_minute: float | None = Field(default=None, gt=0)
     """Rate limit on requests to a remote embedder."""
@@ -315,7 +315,7 @@ class AutoConfig(Options):
 
     candidates: list[str] | None = Field(default=None, min_length=1)
     """Names of the backbones to try; by default all installed ones that offer themselves."""
-    trials: int = Field(default=8, ge=1)
+    trials: int = Field(default=8, ge=1, le=10_000)
     """Largest number of fits of one candidate: the first with its defaults, the others with neighbouring options."""
 
 
@@ -372,7 +372,7 @@ class Settings(Options):
     serving: ServingConfig = ServingConfig()
     artifact: Path = Path("artifact")
     """Folder of the serving artifact that ``enhancer train`` writes."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     """Seed of ``enhancer train``, and of the first run of each arm."""
 
     @property

@@ -6,6 +6,7 @@ Random numbers come from ``Generator(PCG64)`` seeded with ``split_seed``, one st
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from enhancer.config import ColumnsConfig, EvaluationConfig
 
 _TRAIN, _VALIDATION, _TEST = 0, 1, 2
+_WORDS = {2: "two", 3: "three"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,12 +136,25 @@ def _empty_part_hint(name: str, interactions: Interactions, config: EvaluationCo
     if config.split == "files":
         return "; ".join(["remove the test interactions from the training file", *notes])
     most = int(np.bincount(interactions.users).max())
-    if most < 2 or config.split == "leave-one-out":
-        return "each user needs at least two interactions"
+    leave_one_out = config.split == "leave-one-out"
+    if most < 2 or leave_one_out:
+        needed = 2 if leave_one_out else _fewest_to_test(config.test_size)
+        more = ", and three to have one in the validation part too" if leave_one_out and config.validation_size else ""
+        return f"each user needs at least {_WORDS.get(needed, f'{needed:,}')} interactions{more}"
     return (
         f"users have at most {most} interactions, of which test_size = {config.test_size:g} rounds to none: raise "
         "[evaluation] test_size, or set split = 'leave-one-out'"
     )
+
+
+def _fewest_to_test(share: float) -> int:
+    """Return the smallest number of interactions of a user of which one is in the test part."""
+    count = max(2, math.ceil(0.5 / share))
+    return count if _rounded(count, share) else count + 1
+
+
+def _rounded(count: int, share: float) -> int:
+    return math.floor(count * share + 0.5)
 
 
 def _with_unseen_entities(split: Split) -> Split:

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 IndexKind = Literal["usearch", "hnswlib", "faiss"]
 IndexMetric = Literal["ip", "cosine"]
 _PACKAGES: Final = {"usearch": "usearch", "hnswlib": "hnswlib", "faiss": "faiss-cpu"}
+_ENDINGS: Final[dict[str, IndexKind]] = {
+    ".usearch": "usearch",
+    ".hnswlib": "hnswlib",
+    ".hnsw": "hnswlib",
+    ".faiss": "faiss",
+}
+"""Libraries by the endings of files that name them."""
 _GRAPH_LINKS: Final = 32
 _SEARCH_WIDTH: Final = 256
 """Candidate list size while building and searching; inner products need a longer list than distances."""
@@ -58,7 +65,7 @@ def write_index(
     items: NDArray[np.float32],
     *,
     artifact_sha256: str,
-    kind: IndexKind = "usearch",
+    kind: IndexKind | None = None,
     metric: IndexMetric = "ip",
 ) -> Path:
     """Write an index of item rows, and ``PATH.json`` beside it.
@@ -68,23 +75,25 @@ def write_index(
         item_ids: Item id of each row.
         items: float32 ``[m, width]``.
         artifact_sha256: Hash of the artifact that the rows come from; :func:`open_index` compares it.
-        kind: Library.
+        kind: Library; by default the one that the ending of ``path`` names, see :func:`kind_for`.
         metric: ``ip`` stores rows unchanged; ``cosine`` scales them to unit length.
 
     Returns:
         The path.
 
     Raises:
-        ConfigError: The library is not installed, or the kind or metric is unknown.
+        ConfigError: The library is not installed, the kind or metric is unknown, or the ending of ``path`` names
+            another library.
         DataError: There are no items.
         ArtifactError: The index cannot be written.
     """
+    path = Path(path)
+    kind = kind_for(path, kind)
     if kind not in get_args(IndexKind) or metric not in get_args(IndexMetric):
         raise ConfigError(
             f"no index of kind {kind!r} with metric {metric!r}",
             hint="kinds: usearch, hnswlib, faiss; metrics: ip, cosine",
         )
-    path = Path(path)
     check_output_path(path)
     library = _library(kind)
     if not len(items):
@@ -109,6 +118,34 @@ def write_index(
     except OSError as error:
         raise ArtifactError(f"cannot write the index {path}: {error.strerror}") from None
     return path
+
+
+def kind_for(path: Path, kind: IndexKind | None = None) -> IndexKind:
+    """Return the library of an index file: the one that is asked for, else the one that the ending names.
+
+    ``.faiss``, ``.usearch``, ``.hnswlib`` and ``.hnsw`` name a library; a file with any other ending is of usearch.
+
+    >>> kind_for(Path("items.faiss")), kind_for(Path("items"))
+    ('faiss', 'usearch')
+
+    Args:
+        path: File to write.
+        kind: Library that is asked for; None for the one of the ending.
+
+    Raises:
+        ConfigError: The ending names another library than ``kind``.
+    """
+    named = _ENDINGS.get(path.suffix.lower())
+    if kind is not None and named not in (None, kind):
+        raise ConfigError(
+            f"{path.name} would be an index of {kind}, but its ending names {named}",
+            hint=f"{_described_endings()}; change the ending, or the kind",
+        )
+    return kind or named or "usearch"
+
+
+def _described_endings() -> str:
+    return ", ".join(f"{ending} is of {library}" for ending, library in _ENDINGS.items())
 
 
 def open_index(path: str | Path, *, artifact_sha256: str, artifact_folder: Path) -> ItemIndex:

@@ -272,19 +272,21 @@ class Ranker:
         _RANKERS.add(other)
         return other, other.add_users(histories, vectors, skip_unknown=skip_unknown)
 
-    def export_index(self, path: str | Path, *, kind: IndexKind = "usearch", metric: IndexMetric = "ip") -> Path:
+    def export_index(self, path: str | Path, *, kind: IndexKind | None = None, metric: IndexMetric = "ip") -> Path:
         """Write the item matrix, added items included, as an index; ``PATH.json`` beside it lists the ids by row.
 
         Args:
             path: File to write.
-            kind: ``usearch``, ``hnswlib`` or ``faiss``; the library must be installed.
+            kind: ``usearch``, ``hnswlib`` or ``faiss``; the library must be installed. By default the one that the
+                ending of ``path`` names (``.usearch``, ``.hnswlib``, ``.hnsw``, ``.faiss``), else ``usearch``.
             metric: ``ip`` for queries by user rows, as they are; ``cosine`` for queries by item rows of unit length.
 
         Returns:
             The path.
 
         Raises:
-            ConfigError: The library is not installed, or the kind or metric is unknown.
+            ConfigError: The library is not installed, the kind or metric is unknown, or the ending of ``path`` names
+                another library.
             DataError: There are no items.
             ArtifactError: The index cannot be written.
         """

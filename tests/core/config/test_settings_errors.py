@@ -42,3 +42,30 @@ def test_the_first_error_of_the_file_is_reported_and_a_misspelt_table_before_it(
     path.write_text("[evaluation]\nseeds = 0\n[dta]\nitems = 1\n")
     with pytest.raises(ConfigError, match="dta"):
         load_settings(path, environ={})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("seed", -1, r"seed: input should be greater than or equal to 0, not -1$"),
+        ("seed", 2**40, r"seed: input should be less than or equal to 2147483647, not 1099511627776$"),
+        (
+            "evaluation.split_seed",
+            -1,
+            r"\[evaluation\] split_seed: input should be greater than or equal to 0, not -1$",
+        ),
+        (
+            "evaluation.workers",
+            100_000,
+            r"\[evaluation\] workers: input should be less than or equal to 1024, not 100000$",
+        ),
+        ("evaluation.seeds", 10**9, r"\[evaluation\] seeds: input should be less than or equal to 1000"),
+        ("llm.concurrency", 10**9, r"\[llm\] concurrency: input should be less than or equal to 10000"),
+        ("embedder.concurrency", 10**9, r"\[embedder\] concurrency: input should be less than or equal to 10000"),
+    ],
+)
+def test_a_number_that_no_machine_can_mean_is_refused(tmp_path, key, value, words):
+    path = tmp_path / "enhancer.toml"
+    path.write_text("")
+    with pytest.raises(ConfigError, match=words):
+        load_settings(path, overrides=[f"{key}={value}"], environ={})

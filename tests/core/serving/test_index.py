@@ -176,6 +176,33 @@ def test_the_command_writes_it_and_says_how_good_it_is(folder, tmp_path):
     assert (done.returncode, "usearch, hnswlib, faiss" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("x.faiss", "faiss"), ("x.FAISS", "faiss"), ("x.hnsw", "hnswlib"), ("x.hnswlib", "hnswlib"), ("x.bin", "usearch")],
+)
+def test_the_ending_names_the_library(folder, tmp_path, name, kind):
+    pytest.importorskip(kind, reason=f"{kind} is not installed")
+    path = Ranker.load(folder).export_index(tmp_path / name)
+    assert json.loads((tmp_path / f"{name}.json").read_text())["kind"] == kind
+    assert ApproximateRanker(Ranker.load(folder), path).recommend(["u1"], 5)
+
+
+def test_the_command_writes_what_the_ending_names(folder, tmp_path):
+    faiss = pytest.importorskip("faiss", reason="faiss is not installed")
+    path = tmp_path / "x.faiss"
+    made = cli_json("index", str(path), str(folder))
+    assert (made["kind"], made["recall@10"] > 0.95) == ("faiss", True)
+    assert faiss.read_index(str(path)).ntotal == ITEMS
+
+
+def test_an_ending_of_another_library_is_refused(folder, ranker, tmp_path):
+    with pytest.raises(ConfigError, match=r"its ending names faiss; .*\.faiss is of faiss"):
+        ranker.export_index(tmp_path / "x.faiss", kind="usearch")
+    done = cli("index", str(tmp_path / "x.usearch"), str(folder), "--kind", "faiss")
+    assert (done.returncode, ".usearch is of usearch" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_kinds_and_missing_libraries_are_told(ranker, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"kind 'annoy'.*usearch"):
         ranker.export_index(tmp_path / "x", kind="annoy")

@@ -101,7 +101,13 @@ def index(
     session: Session,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="File to write; the ids are written to PATH.json.")],
     artifact: ArtifactArgument = None,
-    kind: Annotated[str, typer.Option(help="Library: usearch, hnswlib or faiss.")] = "usearch",
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Library: usearch, hnswlib or faiss; by default by the ending of PATH (.usearch, .hnswlib, .hnsw,"
+            " .faiss), else usearch."
+        ),
+    ] = None,
     metric: Annotated[
         str, typer.Option(help="ip (queries are user vectors) or cosine (queries are item vectors).")
     ] = "ip",
@@ -112,19 +118,21 @@ def index(
     Also measures the recall of approximate search, except for cosines.
     """
     from enhancer.serving import ApproximateRanker, Ranker
+    from enhancer.serving.index_file import kind_for
 
+    library = kind_for(path, kind)  # type: ignore[arg-type]  # write_index refuses unknown values
     ranker = Ranker.load(_folder(session, artifact))
     begun = time.perf_counter()
-    ranker.export_index(path, kind=kind, metric=metric)  # type: ignore[arg-type]  # unknown values raise an error
+    ranker.export_index(path, kind=library, metric=metric)  # type: ignore[arg-type]  # unknown values raise an error
     seconds = time.perf_counter() - begun
     recall = None
     if metric == "ip" and (users := ranker.user_sample(_SAMPLE)):
         recall = ApproximateRanker(ranker, path).recall(users)
-    result = {"index": str(path), "kind": kind, "metric": metric, "items": ranker.n_items, "seconds": seconds}
+    result = {"index": str(path), "kind": library, "metric": metric, "items": ranker.n_items, "seconds": seconds}
     if as_json:
         print_json({**result, "recall@10": recall})
         return
-    typer.echo(f"{counted(ranker.n_items, 'item')} in {path}, {seconds:.1f} s")
+    typer.echo(f"{counted(ranker.n_items, 'item')} in {path} (an index of {library}), {seconds:.1f} s")
     if recall is not None:
         typer.echo(f"recall@10 against exact search, over {counted(len(users), 'user')}: {recall:.4f}")
 

@@ -83,7 +83,8 @@ class BackboneChooser:
         if not len(views.labelled_validation.users if labelled else views.warm_validation.users):
             raise EvaluationError(
                 "[backbone] use = 'auto' compares backbones on the validation part, but the split has none",
-                hint="raise [evaluation] validation_size, or name a backbone, such as use = 'lightgcn'",
+                hint="raise [evaluation] validation_size (a user needs three interactions to be in every part),"
+                " or name a backbone, such as use = 'lightgcn'",
             )
         able: list[tuple[Candidate, Backbone]] = []
         left_out = []

@@ -94,11 +94,7 @@ def parse_metric(text: str) -> Metric:
     match = re.fullmatch(r"\s*([A-Za-z_]+)\s*(?:@\s*(\d{1,6}))?\s*", text)
     name = match[1].lower() if match else text
     if match is None or name not in (*MEASURES, *LABEL_METRICS):
-        bare, _, cut = name.partition("@")
-        near = did_you_mean(bare.lower(), (*MEASURES, *LABEL_METRICS))
-        for measure in MEASURES:
-            near = (near or "").replace(f"{measure}'?", f"{measure}@{cut or 10}'?")
-        raise ConfigError(f"unknown metric {text!r}", hint=near)
+        raise ConfigError(f"unknown metric {text!r}", hint=_suggestion(text))
     if name in LABEL_METRICS:
         if match[2] is not None:
             raise ConfigError(f"metric {text!r} has no cut-off", hint=f"write {name!r}")
@@ -106,6 +102,23 @@ def parse_metric(text: str) -> Metric:
     if match[2] is None or int(match[2]) == 0:
         raise ConfigError(f"metric {text!r} needs a cut-off of 1 or more", hint=f"for example {name}@10")
     return Metric(name, int(match[2]))
+
+
+def _suggestion(text: str) -> str | None:
+    """Return a hint on an unknown metric: the metric that is known by this name elsewhere, or has a similar one.
+
+    >>> _suggestion("HR@5"), _suggestion("ndcg20"), _suggestion("log_loss")
+    ("did you mean 'hit@5'?", "did you mean 'ndcg@20'?", "did you mean 'logloss'?")
+    """
+    spelt = re.fullmatch(r"(.*?)[^a-z0-9]*(?:at|top)?[^a-z0-9]*0*(\d{0,6})\s*", text.strip().lower())
+    word, cut = (spelt[1], spelt[2] or "10") if spelt else (text.lower(), "10")
+    letters = re.sub(r"[^a-z]", "", word)
+    known = _ELSEWHERE.get(letters, letters)
+    named = {**{name: f"{name}@{cut}" for name in MEASURES}, **{name: name for name in LABEL_METRICS}}
+    if known in named:
+        return f"did you mean {named[known]!r}?"
+    near = did_you_mean(known, named)
+    return re.sub(r"(?<=^did you mean ')\w+", lambda found: named[found[0]], near or "")
 
 
 def direction(metric: str) -> int:
@@ -259,3 +272,16 @@ MEASURES: dict[str, Callable[[NDArray[np.bool_], NDArray[np.int64], int], NDArra
     "hit": _hit,
 }
 """Value of each user by name of the metric, from hits bool ``[n, k]``, relevant items int64 ``[n]``, and k."""
+
+_ELSEWHERE = {
+    **dict.fromkeys(("hr", "hitrate", "hitratio", "hits", "success", "successrate"), "hit"),
+    **dict.fromkeys(("p", "prec"), "precision"),
+    **dict.fromkeys(("r", "rec", "sensitivity", "tpr"), "recall"),
+    **dict.fromkeys(("ap", "meanap", "averageprecision", "avgprecision", "meanaverageprecision"), "map"),
+    **dict.fromkeys(("rr", "reciprocalrank", "reciprank", "meanreciprocalrank"), "mrr"),
+    **dict.fromkeys(("dcg", "normalizeddcg", "normalizeddiscountedcumulativegain"), "ndcg"),
+    **dict.fromkeys(("rocauc", "aucroc", "auroc"), "auc"),
+    **dict.fromkeys(("uauc", "userauc"), "gauc"),
+    **dict.fromkeys(("bce", "crossentropy", "binarycrossentropy"), "logloss"),
+}
+"""Names of metrics in other libraries and in papers, without anything but letters, and their names here."""

@@ -80,7 +80,8 @@ def search(
     if not len(views.labelled_validation.users if uses_labels else views.warm_validation.users):
         raise EvaluationError(
             "hyper-parameters are searched on the validation part, but the split has none",
-            hint="set [evaluation] validation_size, or remove [evaluation.search]",
+            hint="raise [evaluation] validation_size (a user needs three interactions to be in every part),"
+            " or remove [evaluation.search]",
         )
     studies = [_Study(experiment, arm, config) for arm in arms]
     for name in config.backbone or {}:
