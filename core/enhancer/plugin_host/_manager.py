@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from enhancer.contracts import Context, Observer
     from enhancer.contracts.options import Options
+    from enhancer.plugin_host._model import Registration
 
 _log = logging.getLogger(__name__)
 GROUP = "enhancer"
@@ -235,13 +236,27 @@ class PluginManager:
             PluginError: The plugin is unknown (with the nearest name), claimed by several distributions, lacks its
                 extra (with the command that installs it), or is broken.
         """
+        return load_target(self._find(kind, use), complete=complete)
+
+    def check_name(self, kind: str, use: str) -> None:
+        """Check that a name stands for one plugin. Imports nothing, and does not ask for the plugin's libraries.
+
+        Raises:
+            PluginError: The plugin is unknown (with the nearest name), or claimed by several distributions.
+        """
+        self._find(kind, use)
+
+    def names(self, kind: str) -> list[str]:
+        """Return the names registered for a kind, sorted."""
+        return self._registry.names(kind)
+
+    def _find(self, kind: str, use: str) -> Registration:
         if kind not in KINDS:
             raise PluginError(f"unknown kind of plugin {kind!r}", hint=f"known: {', '.join(KINDS)}")
         try:
-            registration = self._registry.find(kind, use)
+            return self._registry.find(kind, use)
         except PluginError as error:
             raise PluginError(error.message, hint=self._with_faults(error.hint)) from None
-        return load_target(registration, complete=complete)
 
     def _with_faults(self, hint: str | None) -> str | None:
         """Add the plugins that failed to load to a hint: one of them may have had the wanted name."""

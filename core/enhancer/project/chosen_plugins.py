@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from enhancer.errors import ConfigError, PluginError
+from enhancer.errors import ConfigError, PluginError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -96,26 +97,65 @@ class ChosenPlugins:
         _, options = self.find(kind, complete=complete)
         return self._plugins.create(kind, self._table(kind).use, options, self._context, complete=complete)
 
+    def check_arm(self, arm: Arm) -> None:
+        """Validate the options of an arm without creating its plugins.
+
+        Raises:
+            PluginError: The class of its fuser or backbone cannot be imported.
+            ConfigError: An unknown option (with the nearest known one), a value of the wrong type, or an option without
+                effect.
+        """
+        self._fuser_options(arm, complete=False)
+        if not arm.backbone_options:
+            return
+        if self.auto is None:
+            self._changed_backbone_options(arm, complete=False)
+            return
+        known = {name for cls in self.backbone_classes() for name in cls.model_fields}
+        for name in arm.backbone_options if known else ():
+            if name not in known:
+                raise ConfigError(
+                    f"[evaluation.arm.{arm.name}] backbone: no candidate has an option {name!r}",
+                    hint=did_you_mean(name, known),
+                )
+
+    def backbone_classes(self) -> list[type[Options]]:
+        """Return the options classes of the backbones that may be trained: one, or with ``auto`` all candidates.
+
+        Those whose class cannot be imported are left out.
+        """
+        auto, named = self.auto, [self._settings.backbone.use]
+        if auto is not None:
+            named = self._plugins.names("backbone") if auto.candidates is None else auto.candidates
+        found: list[type[Options]] = []
+        for use in named:
+            with contextlib.suppress(PluginError):
+                found.append(self._plugins.get("backbone", use, complete=False).options_class)
+        return found
+
     def backbone(self, arm: Arm) -> Backbone:
         """Create the backbone of an arm: the one chosen for it, or that of ``[backbone]`` with changed options."""
         if arm.backbone is not None:
             return self.backbone_of(arm.backbone, arm.backbone_options, where=f"[evaluation.arm.{arm.name}] backbone:")
-        table = self._settings.backbone
         if not arm.backbone_options:
             unchanged: Backbone = self.create("backbone")
             return unchanged
+        options = self._changed_backbone_options(arm)
+        changed: Backbone = self._plugins.create("backbone", self._settings.backbone.use, options, self._context)
+        return changed
+
+    def _changed_backbone_options(self, arm: Arm, *, complete: bool = True) -> Options:
         from enhancer.contracts.options import build_options, overlaid
 
-        cls: type[Any] = self._plugins.get("backbone", table.use).options_class
+        table = self._settings.backbone
+        cls: type[Any] = self._plugins.get("backbone", table.use, complete=complete).options_class
 
         def validate() -> Options:
             merged = overlaid(cls, table.options, arm.backbone_options)
             made: Options = build_options(cls, merged, where=f"[evaluation.arm.{arm.name}] backbone:")
             return made
 
-        options = self._once(("backbone", arm.name, _key(arm.backbone_options)), validate)
-        changed: Backbone = self._plugins.create("backbone", table.use, options, self._context)
-        return changed
+        return self._once(("backbone", arm.name, _key(arm.backbone_options)), validate)
 
     def backbone_of(self, use: str, options: Mapping[str, Any], *, where: str = "[backbone]") -> Backbone:
         """Create a backbone by the name of its plugin.
@@ -139,17 +179,20 @@ class ChosenPlugins:
 
     def fuser(self, arm: Arm) -> Fuser:
         """Create the fuser of an arm. Options from ``[evaluation.arm.NAME]`` override those of ``[fuser]``."""
+        made: Fuser = self._plugins.create("fuser", arm.fuser, self._fuser_options(arm), self._context)
+        return made
+
+    def _fuser_options(self, arm: Arm, *, complete: bool = True) -> Options:
+        from enhancer.contracts.options import build_options, overlaid
+
         table = self._settings.evaluation.arm.get(arm.name)
         own = (
             {} if table is None else {key: arm.fuser_options[key] for key in table.options if key in arm.fuser_options}
         )
         chosen = self._settings.fuser
         if not own and (arm.fuser, dict(arm.fuser_options)) == (chosen.use, chosen.options):
-            unchanged: Fuser = self.create("fuser")
-            return unchanged
-        from enhancer.contracts.options import build_options, overlaid
-
-        cls: type[Any] = self._plugins.get("fuser", arm.fuser).options_class
+            return self.find("fuser", complete=complete)[1]
+        cls: type[Any] = self._plugins.get("fuser", arm.fuser, complete=complete).options_class
 
         def validate() -> Options:
             where = f"[evaluation.arm.{arm.name}] options:" if own else "[fuser]"
@@ -157,9 +200,7 @@ class ChosenPlugins:
             made: Options = build_options(cls, merged, where=where)
             return made
 
-        options = self._once(("fuser", arm.name if own else "", arm.fuser, _key(arm.fuser_options)), validate)
-        changed: Fuser = self._plugins.create("fuser", arm.fuser, options, self._context)
-        return changed
+        return self._once(("fuser", arm.name if own else "", arm.fuser, _key(arm.fuser_options)), validate)
 
     def _table(self, kind: str) -> Any:
         """Return the table that names the plugin of a kind."""

@@ -100,6 +100,19 @@ class Project:
         """Close the store, if it was opened."""
         self.parts.close()
 
+    def _check(self, *, complete: bool = False) -> None:
+        """Check every key of the configuration, as every verb does before it begins.
+
+        Args:
+            complete: Whether to refuse plugins of training whose libraries are not installed.
+
+        Raises:
+            ConfigError: A name of a plugin, metric or arm, an option, or the place of a result is wrong.
+        """
+        from enhancer.project.settings_check import check_settings
+
+        check_settings(self.parts, complete=complete)
+
     # --- profiles and vectors ------------------------------------------------------------------------------------
 
     def plan(self, *, batch: bool = False, retry_quarantined: bool = False, limit: int | None = None) -> Plan:
@@ -110,6 +123,7 @@ class Project:
             retry_quarantined: Include entities in quarantine.
             limit: Largest number of entities to ask about.
         """
+        self._check()
         return self.parts.pipeline.plan(batch=batch, retry_quarantined=retry_quarantined, limit=limit)
 
     def generate(
@@ -144,6 +158,7 @@ class Project:
 
         if not batch and (abandon or not wait):
             raise ConfigError("--no-wait and --abandon apply to batch jobs only", hint="add --batch")
+        self._check()
         pipeline = self.parts.pipeline
         if (
             confirm is not None
@@ -187,6 +202,7 @@ class Project:
 
         if not batch and not wait:
             raise ConfigError("--no-wait applies to batch jobs only", hint="add --batch")
+        self._check()
         with run_events(self.parts, "refresh") as run:
             report = refresh(
                 self.parts.pipeline,
@@ -225,6 +241,7 @@ class Project:
         """
         from enhancer.project.spending.verb import plan_spending
 
+        self._check()
         return plan_spending(self.parts, budget, pilot=pilot, restart=restart, listener=listener)
 
     def spend(
@@ -260,6 +277,7 @@ class Project:
         """
         from enhancer.project.spending.verb import spend
 
+        self._check()
         return spend(
             self.parts,
             budget,
@@ -304,6 +322,7 @@ class Project:
         from enhancer.project.notes.asking import Inquiry
         from enhancer.project.profile_checks import diagnose_profiles
 
+        self._check()
         checks: list[DiagnosticCheck] = []
         counts = None
         if judge or memory:
@@ -322,12 +341,14 @@ class Project:
             keep: Keep an existing artifact that was trained from the same data, vectors and options.
 
         Raises:
+            ConfigError: A key of the configuration is wrong, or the seed is out of its bounds.
             FusionError: Backbone and fuser cannot work together.
             EvaluationError: Profiles or texts of users may have been written from held-out interactions.
         """
         from enhancer.project.run_events import run_events
         from enhancer.project.training import train
 
+        self._check()
         with run_events(self.parts, "train") as run, self.parts.pinned():
             report = train(self.parts, listener=listener, seed=seed, keep=keep)
             run.finish(metrics=report.metrics, artifact=self.root / report.artifact)
@@ -357,6 +378,7 @@ class Project:
         from enhancer.project.ablation import ablate
         from enhancer.project.run_events import run_events
 
+        self._check()
         with run_events(self.parts, "ablate") as run, self.parts.pinned():
             return ablate(self.parts, run, listener=listener, report=report, sections=sections, title=title)
 
@@ -387,6 +409,7 @@ class Project:
         from enhancer.project.buying.density import density
         from enhancer.project.run_events import run_events
 
+        self._check()
         with run_events(self.parts, "density") as run, self.parts.pinned():
             return density(self.parts, run, listener=listener, seeds=seeds, shares=shares, orders=orders, report=report)
 
@@ -396,6 +419,7 @@ class Project:
         """Generate, train and ablate; see these."""
         from enhancer.project.results import RunReport
 
+        self._check(complete=True)
         generated = self.generate(listener=listener, confirm=confirm, keep_going=keep_going)
         trained = self.train(listener=listener)
         return RunReport(generate=generated, train=trained, ablate=self.ablate(listener=listener))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from enhancer.errors import ArtifactError
+from enhancer.config.evaluation import MAX_SEED
+from enhancer.errors import ArtifactError, ConfigError
 from enhancer.evaluation import Arm, Views, fit, training_data
 from enhancer.project.exploration import exploration_cost
 from enhancer.project.profile_checks import refuse_leaks
@@ -25,6 +26,8 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
     """Train, test and write the artifact; see :meth:`enhancer.Project.train`."""
     settings = parts.settings
     seed = settings.seed if seed is None else seed
+    if not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"seed {seed} is not between 0 and {MAX_SEED}")
     fuser = parts.fuser()
     arm = Arm("train", settings.fuser.use, settings.fuser.options, settings.inputs, semantic=fuser.uses_semantics)
     started = time.perf_counter()

@@ -60,6 +60,13 @@ def test_a_sound_project_is_ok_and_nothing_is_made(invoke, tables, hashing):
             "backbone and fuser",
             "metric 'auc' needs labels, but the interactions have noneset [data.columns] label",
         ),
+        ('evaluation.arms=["none", "pirr"]', "arms", "'pirr' is neither a fuser nor defined"),
+        ('evaluation={arms=["none"], arm={a={fuser="pirr"}}}', "arms", "unknown fuser 'pirr'did you mean 'prior'?"),
+        ("evaluation.search.fuser.pirr={weight={low=1, high=2}}", "arms", "'pirr' is neither an arm nor the fuser"),
+        ("artifact=movies.csv", "artifact", "is a file, not a folder"),
+        ("artifact=/etc/passwd", "artifact", "/etc/passwd"),
+        ("seed=-1", "configuration", "seed: input should be greater than or equal to 0, not -1"),
+        ("evaluation.workers=100000", "configuration", "workers: input should be less than or equal to 1024"),
         ("data.reviews=opinions.csv", "data.reviews", "there is no file"),
         ("data.reviews=movies.csv", "data.reviews", "userId"),
         (
@@ -91,6 +98,15 @@ def test_what_is_wrong_fails_under_its_own_name_and_the_rest_is_checked(invoke, 
     assert found[name]["status"] == "fail"
     assert detail in found[name]["detail"] + (found[name]["mend"] or "")
     assert sum(check["status"] == "fail" for check in found.values()) == 1
+
+
+def test_every_misspelt_name_is_told_at_once(invoke, tables, hashing):
+    assert invoke("init", "--embedder", "hashing", "--api-base", "http://127.0.0.1:9/v1").code == 0
+    wrong = ("store.use=lmbd", 'evaluation.metrics=["ndcg10"]', 'evaluation.arms=["pirr"]', "artifact=movies.csv")
+    done = invoke("doctor", "--json", *(part for each in wrong for part in ("--set", each)))
+    assert done.code == 1
+    failed = [name for name, check in checks(done).items() if check["status"] == "fail"]
+    assert failed == ["store", "backbone and fuser", "arms", "artifact"]
 
 
 def test_the_embedders_input_is_the_text_that_stands_for_profiles(invoke, tables, hashing):

@@ -118,7 +118,13 @@ def _checks(session: Session, found: _Found) -> Iterator[SetupCheck]:
     yield SetupCheck("configuration", "ok", f"valid, in {root.resolve()}")
     yield from _data(settings, root)
     found.parts = ProjectParts(settings, root, session.plugins)
-    yield from _parts(found.parts)
+    told = set()
+    for check in _parts(found.parts):
+        told.add(check.detail)
+        yield check
+    for check in _keys(found.parts):
+        if check.status == "ok" or check.detail not in told:  # a misspelt fuser is a misspelt arm, too
+            yield check
 
 
 def _python() -> SetupCheck:
@@ -232,6 +238,24 @@ def _parts(parts: ProjectParts) -> Iterator[SetupCheck]:
         yield _guarded(f"observers.{name}", functools.partial(_observer, parts, name))
 
 
+def _keys(parts: ProjectParts) -> Iterator[SetupCheck]:
+    """Check the keys that no plugin reads: metrics, arms and searches, and the place of the artifact."""
+    from enhancer.project.settings_check import check_arms, check_artifact, check_metrics
+
+    settings = parts.settings
+    for name, check, shown in (
+        ("metrics", check_metrics, ", ".join(settings.evaluation.metrics)),
+        ("arms", check_arms, ", ".join(settings.listed_arms)),
+        ("artifact", check_artifact, str(parts.root / settings.artifact)),
+    ):
+        yield _guarded(name, functools.partial(_sound, name, check, parts, shown))
+
+
+def _sound(name: str, check: Callable[[ProjectParts], None], parts: ProjectParts, shown: str) -> SetupCheck:
+    check(parts)
+    return SetupCheck(name, "ok", shown)
+
+
 def _guarded(name: str, check: Callable[[], SetupCheck]) -> SetupCheck:
     try:
         return check()
@@ -317,9 +341,9 @@ def _long_texts(parts: ProjectParts) -> Iterator[LongTexts]:
     """Yield counts of texts that are longer than the embedder reads, if tables and store can be read."""
     from enhancer.project.inspecting.long_texts import long_texts
 
-    target, options = parts.store_class_and_options()
-    stored = target.exists(options, parts.context)  # a check must not create it
     with contextlib.suppress(Exception):  # other checks report what is wrong with tables and store
+        target, options = parts.store_class_and_options()
+        stored = target.exists(options, parts.context)  # a check must not create it
         yield from long_texts(parts, stored=stored, draw=False)
 
 

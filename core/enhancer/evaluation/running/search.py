@@ -283,6 +283,15 @@ def _distribution(optuna: Any, dimension: DimensionConfig) -> Any:
     return optuna.distributions.FloatDistribution(low, high, log=dimension.log)
 
 
+def require_optuna() -> None:
+    """Raise an error if the library of the search is missing.
+
+    Raises:
+        ConfigError: Optuna is not installed.
+    """
+    _optuna()
+
+
 def _optuna() -> Any:
     try:
         import optuna
