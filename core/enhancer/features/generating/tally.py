@@ -150,10 +150,9 @@ class EntityTally:
         del self._open[place]
         was_new = hash(place) in self._partly_new
         self._partly_new.discard(hash(place))
-        if entity.failed and entity.pass_number == self._pass:
-            counts.quarantined += 1
-        elif entity.pending:
-            counts.pending += 1
+        if entity.pass_number == self._pass:  # an entity of an earlier pass comes by again, and counts then
+            counts.quarantined += entity.failed
+            counts.pending += entity.pending and not entity.failed
         if (entity.new or was_new) and not entity.failed:
             if entity.pending or entity.unfinished:
                 self._partly_new.add(hash(place))
