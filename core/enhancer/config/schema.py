@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
 
 
+Html = Literal["keep", "strip"]
+"""Treatment of HTML in text."""
 _KINDS: tuple[Kind, ...] = ("item", "user")
 
 
@@ -105,6 +107,8 @@ class DataConfig(Options):
     features: FeaturesConfig = FeaturesConfig()
     max_text: int = Field(default=4000, ge=1)
     """Largest number of characters of an entity's text in a prompt or embedding; longer text is truncated."""
+    html: Html = "keep"
+    """``strip``: tags and entities of HTML are turned into plain text, in items, users and reviews."""
 
 
 class PromptConfig(Options):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from enhancer.data.duplicate_ids import DuplicateIndex
+from enhancer.data.html_text import strip_html_of
 from enhancer.data.readers import BLANK, TableReader, open_table
 from enhancer.errors import ConfigError, DataError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from enhancer.config import ColumnsConfig
+    from enhancer.config.schema import Html
     from enhancer.contracts.record import Kind
 
 MAX_ID = 1024
@@ -46,7 +48,9 @@ class Entity(NamedTuple):
         return {name: values[self.row] for name, values in self.columns.items()}
 
 
-def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int) -> Iterator[Entity]:
+def read_entities(
+    path: Path, kind: Kind, columns: ColumnsConfig, max_text: int, *, html: Html = "keep"
+) -> Iterator[Entity]:
     """Stream the entities of a table.
 
     An id that occurs again with equal text is yielded once. Sixteen bytes are kept per entity to find duplicates.
@@ -56,6 +60,7 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
         kind: Kind of its rows.
         columns: Column mapping.
         max_text: Maximum length of a text in characters.
+        html: Whether HTML in texts and titles is kept or turned into plain text.
 
     Raises:
         ConfigError: The file or a column is missing.
@@ -81,6 +86,8 @@ def read_entities(path: Path, kind: Kind, columns: ColumnsConfig, max_text: int)
             problem = "is empty" if not name else f"has {len(name):,} characters"
             raise table.value_error(first + n, id_column, f"the id {problem}")
         any_rows = any_rows or bool(names)
+        if html == "strip":
+            kept = [strip_html_of(column) for column in kept]
         lines = [one_lines(column, max_text) for column in kept]
         entity_texts = _texts(others, lines, text_indices, max_text, len(names))
         block = dict(zip(others, lines, strict=True))

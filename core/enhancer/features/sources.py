@@ -112,7 +112,7 @@ class Sources:
         def stream(path: Path, kind: Kind) -> Callable[[], Iterator[Entity]]:
             from enhancer.data import read_entities
 
-            return lambda: read_entities(root / path, kind, data.columns, data.max_text)
+            return lambda: read_entities(root / path, kind, data.columns, data.max_text, html=data.html)
 
         items = stream(data.items, "item") if data.items is not None else None
         if items is None and prompts.item.source in ("llm", "text"):

@@ -229,7 +229,8 @@ class ProjectParts:
             return {}
         data = self.settings.data
         path = self._path(data.items, "items")
-        return {entity.id: entity.title for entity in read_entities(path, "item", data.columns, data.max_text)}
+        items = read_entities(path, "item", data.columns, data.max_text, html=data.html)
+        return {entity.id: entity.title for entity in items}
 
     @cached_property
     def reviews(self) -> ReviewIndex:
@@ -244,7 +245,7 @@ class ProjectParts:
 
         data, allowed = self.settings.data, self.settings.evaluation.allow_leaks
         path = self._path(data.reviews, "reviews")
-        found = ReviewIndex(path, data.columns, self.split, allow_leaks=allowed)
+        found = ReviewIndex(path, data.columns, self.split, allow_leaks=allowed, html=data.html)
         for line in found.report.lines():
             _log.warning("%s", line)
         return found

@@ -168,3 +168,13 @@ def test_several_threads_may_read(tmp_path: Path, split: Split) -> None:
     counts = np.bincount(split.train.items, minlength=len(split.train.item_ids))
     expected = [int(counts[split.train.item_ids.index(item)]) for item in items] * 50
     assert seen == [expected] * 4
+
+
+def test_html_in_reviews_is_turned_into_text_on_demand(tmp_path: Path, split: Split) -> None:
+    user, item = min(pairs(split, "train"))
+    path = write(tmp_path, [{"user_id": user, "item_id": item, "text": "Salt &amp; <b>pepper</b><br />well, 1 < 2"}])
+    shown = {
+        html: ReviewIndex(path, Settings().data.columns, split, html=html).best(item, 1)[0].text  # type: ignore[arg-type]
+        for html in ("keep", "strip")
+    }
+    assert shown == {"keep": "Salt &amp; <b>pepper</b><br />well, 1 < 2", "strip": "Salt & pepper well, 1 < 2"}

@@ -16,6 +16,7 @@ import numpy as np
 
 from enhancer.data.column_values import BlockLocation, parse_ids, parse_times, shown
 from enhancer.data.entities import one_lines
+from enhancer.data.html_text import strip_html_of
 from enhancer.data.readers import BLANK, open_table
 from enhancer.data.reviews.columns import review_columns
 from enhancer.data.reviews.report import ReviewReport
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.config import ColumnsConfig
+    from enhancer.config.schema import Html
     from enhancer.data.interactions import Interactions
     from enhancer.data.readers import TableReader
     from enhancer.data.reviews.columns import ReviewColumns
@@ -67,6 +69,7 @@ class ReviewIndex:
         columns: Column mapping.
         split: The split, which says whose reviews may be shown.
         allow_leaks: Accept a table without users.
+        html: Whether HTML in reviews is kept or turned into plain text.
 
     Attributes:
         report: Counts of the reviews that were read.
@@ -76,7 +79,9 @@ class ReviewIndex:
         DataError: A row cannot be used. The message names file, line and column.
     """
 
-    def __init__(self, path: Path, columns: ColumnsConfig, split: Split, *, allow_leaks: bool = False) -> None:
+    def __init__(
+        self, path: Path, columns: ColumnsConfig, split: Split, *, allow_leaks: bool = False, html: Html = "keep"
+    ) -> None:
         table = open_table(path)
         found = review_columns(table, columns)
         if found.user is None and not allow_leaks:
@@ -94,7 +99,7 @@ class ReviewIndex:
         self._connection.execute(
             "CREATE TABLE reviews (item INT, part INT, helpful REAL, time INT, digest BLOB, text TEXT)"
         )
-        self.report = self._fill(table, found, split)
+        self.report = self._fill(table, found, split, html)
         self._connection.execute("CREATE INDEX by_item ON reviews (item, helpful DESC, time DESC, digest)")
 
     def best(self, item_id: str, limit: int, parts: Sequence[Part] = ("train",)) -> list[Review]:
@@ -129,7 +134,7 @@ class ReviewIndex:
         """Remove the temporary file."""
         self._connection.close()
 
-    def _fill(self, table: TableReader, columns: ReviewColumns, split: Split) -> ReviewReport:
+    def _fill(self, table: TableReader, columns: ReviewColumns, split: Split, html: Html) -> ReviewReport:
         parts = _Parts(split, has_users=columns.user is not None)
         counts = np.zeros(_EMPTY + 1, np.int64)
         self._connection.execute("BEGIN")
@@ -139,7 +144,8 @@ class ReviewIndex:
             users = None if columns.user is None else [value.strip() for value in values[columns.user]]
             rows = np.fromiter((self._rows.get(id_, -1) for id_ in items), np.int64, len(items))
             part = parts.of(rows, users)
-            texts = one_lines(values[columns.text], MAX_REVIEW)
+            written = values[columns.text]
+            texts = one_lines(strip_html_of(written) if html == "strip" else written, MAX_REVIEW)
             part[[not text for text in texts]] = _EMPTY
             counts += np.bincount(part, minlength=len(counts))
             helpful = _helpful(values.get(columns.helpful or ""), columns.helpful, location, len(items))
