@@ -88,15 +88,15 @@ def _embedding(result: Mapping[str, Any], how: str = "") -> list[tuple[str, str]
     texts = [("texts to embed", count(result["embedding_texts"]))] if "embedding_texts" in result else []
     return [
         *texts,
-        ("requests to the embedder", count(result["embedding_requests"])),
+        ("requests to the embedder", _calls(result, "embedding_")),
         ("tokens embedded", f"{count(result['embedding_tokens'])}{how}"),
         ("cost of embedding", dollars(result["embedding_cost_usd"])),
     ]
 
 
-def _calls(result: Mapping[str, Any]) -> str:
-    failed = result.get("failed_requests", 0)
-    return count(result["requests"]) + (f", and {count(failed)} without an answer" if failed else "")
+def _calls(result: Mapping[str, Any], whose: str = "") -> str:
+    failed = result.get(f"{whose}failed_requests", 0)
+    return count(result[f"{whose}requests"]) + (f", and {count(failed)} without an answer" if failed else "")
 
 
 def _notes(result: Mapping[str, Any], label: str) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from command_line import project_file
 from generation import answer
-from loopback import Script, returns
+from loopback import Script, fails, returns
 
 
 @pytest.fixture
@@ -58,6 +58,26 @@ def test_an_unknown_cost_is_unknown_and_never_nothing(invoke, project):
     assert mixed["total"]["known_cost_usd"] == pytest.approx(priced)
     assert mixed["total"]["unknown"] == 6
     assert "unknown (6 calls; the others $" in invoke("store", "costs").out.splitlines()[-1]
+
+
+def test_requests_without_an_answer_are_counted_beside_the_calls(invoke, project, llm_server, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    llm_server.script.sequence = [fails(502), fails(502)]
+    invoke("generate", "--yes")
+    whole = invoke("store", "costs", "--by", "model", "--json").json()
+    assert [(line["calls"], line["failed"]) for line in whole["lines"]] == [(6, 2)]
+    assert (whole["total"]["calls"], whole["total"]["failed"]) == (6, 2)
+    lines = invoke("store", "costs").out.splitlines()
+    assert lines[0].split()[:4] == ["day", "calls", "without", "answer"]
+    assert lines[-1].split()[:3] == ["total", "6", "2"]
+
+
+def test_a_run_without_any_answer_is_in_the_costs(invoke, project, llm_server):
+    llm_server.script.default = fails(401)
+    assert invoke("generate", "--yes").code == 2
+    line = invoke("store", "costs", "--json").json()["lines"][0]
+    assert (line["calls"], line["entities"], line["cost_usd"]) == (0, 0, 0.0)
+    assert line["failed"] > 0
 
 
 def test_another_grouping_is_refused(invoke, project):

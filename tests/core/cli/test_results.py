@@ -105,3 +105,7 @@ def test_requests_without_an_answer_are_told_beside_the_calls():
     }  # fmt: skip
     assert "without an answer" not in results.generation(run)
     assert "3, and 104 without an answer" in results.generation({**run, "failed_requests": 104})
+    remote = {"embedding_requests": 5, "embedding_tokens": 70, "embedding_cost_usd": 0.0}
+    assert "without an answer" not in results.generation({**run, **remote})
+    told = results.generation({**run, **remote, "embedding_failed_requests": 9})
+    assert "requests to the embedder  5, and 9 without an answer" in told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from generation import GenerationProject, HashingEmbedder, answer, entities, entity
-from loopback import Script, returns
+from loopback import Script, fails, returns
 from loopback_embeddings import EmbeddingServer, embedding_server
 
 from enhancer.contracts import Context
@@ -136,12 +138,98 @@ def test_transient_errors_are_retried(project, server, monkeypatch):
     assert project.generate().embedded == 20
 
 
-def test_a_server_that_refuses_everything_stops_the_run(project, server):
-    server.bad[""] = "refuse"
-    with pytest.raises(EmbedderError, match="the embedder 'openai' refused 10 texts in a row"):
+@pytest.mark.parametrize(("fault", "status"), [("refuse", 400), ("crash", 500)])
+def test_a_server_that_fails_at_everything_is_told_as_such_after_few_requests(
+    project, server, fault, status, monkeypatch
+):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    project.rows = entities(300)
+    project.prompts, project.inputs = {"item": {"source": "text"}}, ["text"]
+    project.embedder = OpenAI(OpenAIOptions(model="m", api_base=server.url, batch_size=32), Context())
+    server.bad[""] = fault
+    with pytest.raises(EmbedderError) as stopped:
         project.generate()
-    assert len(server.bodies) < 60
-    assert quarantined(project) == {} or len(quarantined(project)) < 10
+    words = f"the embedder 'openai' failed at .* requests in a row, .* one plain text .*{server.url} answered {status}"
+    assert re.search(words, stopped.value.message), stopped.value.message
+    assert "check the log of the server, and [embedder] model and api_base" in stopped.value.hint
+    assert len(server.bodies) <= 4 + 6  # those in flight, and attempts at the plain text
+    assert quarantined(project) == {}
+
+
+@pytest.mark.parametrize("fault", ["refuse", "crash"])
+def test_bad_texts_in_the_first_requests_are_found_by_a_server_that_answers_nothing_else(
+    project, server, fault, monkeypatch
+):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    project.prompts, project.inputs = {"item": {"source": "text"}}, ["text"]
+    project.rows = [entity(str(n), f"{'cursed ' * (n % 4 == 1)}number {n}") for n in range(20)]
+    server.bad["cursed"] = fault
+    report = project.generate()
+    assert (report.generated, report.quarantined) == (15, 5)
+    assert sorted(map(int, quarantined(project))) == [1, 5, 9, 13, 17]
+    assert sum(text == "a film about friendship" for text in server.texts) <= 5
+    assert report.embedding_requests + report.embedding_failed_requests == len(server.bodies)
+
+
+def test_a_server_that_breaks_in_the_middle_is_told_as_such(project, server, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    project.rows = entities(80)
+    project.prompts, project.inputs = {"item": {"source": "text"}}, ["text"]
+    server.choose = lambda number, _: (500, {}, {"error": "out of memory"}) if number >= 8 else None
+    with pytest.raises(EmbedderError, match="answered 500: out of memory") as stopped:
+        project.generate()
+    assert len(server.bodies) <= 8 + 2 * 4 + 6
+    assert stopped.value.report.embedding_requests == 8
+    assert len(list(project.store.scan(kind="item", aspect="text"))) == 32
+
+
+def test_a_server_that_restarts_is_waited_for(project, server, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    server.choose = lambda number, _: (500, {}, {"error": "starting"}) if 2 <= number < 7 else None
+    assert project.generate().embedded == 20
+    assert quarantined(project) == {}
+
+
+def test_requests_without_an_answer_are_in_report_and_ledger(project, server, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    project.llm["max_cost"] = 5.0
+    server.sequence = [(429, {"Retry-After": "0"}, {"error": "slow down"}), None, (502, {}, {"error": "bad gateway"})]
+    server.bad[CURSED] = "refuse"
+    report = project.generate()
+    assert report.embedding_requests + report.embedding_failed_requests == len(server.bodies)
+    assert report.embedding_failed_requests >= 4
+    assert report.to_json()["embedding_failed_requests"] == report.embedding_failed_requests
+    assert report.unanswered_usd == 0.0  # each was refused with a status
+    with Journal(project.store.directory) as journal:
+        lines = {line.group: line for line in journal.costs("template")}
+        assert lines["embedding"].failed == report.embedding_failed_requests
+        assert {line.group: line.failed for line in journal.costs("model")} == {
+            "loopback-model": 0,
+            "m": report.embedding_failed_requests,
+        }
+
+
+def test_a_request_that_runs_out_of_time_counts_and_may_have_been_charged(project, server, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    project.prompts, project.inputs = {"item": {"source": "text"}}, ["text"]
+    project.rows = entities(4)
+    project.llm["max_cost"] = 5.0
+    project.embedding["timeout"] = 0.25
+
+    server.choose = lambda number, _: None if number else time.sleep(0.35)
+    report = project.generate()
+    assert (report.embedded, report.embedding_failed_requests) == (4, 1)
+    assert report.unanswered_usd > 0
+
+
+def test_requests_to_the_model_without_an_answer_are_in_the_ledger(project, server, monkeypatch):
+    monkeypatch.setattr("enhancer.harness.calls.retry.BACKOFF_SECONDS", 0.001)
+    server.chat.script = Script(sequence=[fails(500), fails(500)], default=returns(answer))
+    report = project.generate()
+    assert report.failed_requests == 2
+    with Journal(project.store.directory) as journal:
+        lines = journal.costs("model")
+    assert {line.group: (line.calls, line.failed) for line in lines}["loopback-model"] == (20, 2)
 
 
 def test_a_wrong_model_stops_the_run_at_once(project, server):

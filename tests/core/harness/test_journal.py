@@ -83,12 +83,27 @@ def test_the_ledger_sums_by_day_model_and_template(tmp_path: Path) -> None:
             "cost_usd": 0.001,
             "calls_of_unknown_cost": 0,
             "texts": 0,
+            "failed": 0,
         }
         assert (second.calls, second.entities, second.cost_usd, second.calls_of_unknown_cost) == (2, 3, None, 2)
         assert [line.group for line in journal.costs("template")] == ["t@1"]
         assert len(journal.costs("day")[0].group) == 10
         assert journal.observed_usage("n").calls == 1
         assert journal.observed_usage("nobody") == ObservedUsage(0, 0, 0, 0, 0)
+
+
+def test_the_ledger_counts_requests_without_an_answer(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal, Journal(tmp_path) as other:
+        assert journal.costs() == []
+        journal.record(call("a"))
+        for model, template in (("m", "t@1"), ("m", "t@1"), ("n", "embedding")):
+            journal.failures.add(model, template)
+        other.failures.add("m", "embedding").result()
+        journal.failures.add("m", "t@1").result()
+        by_model = {line.group: (line.calls, line.failed, line.cost_usd) for line in journal.costs("model")}
+        assert by_model == {"m": (1, 4, 0.001), "n": (0, 1, 0.0)}
+        assert {line.group: line.failed for line in other.costs("template")} == {"embedding": 2, "t@1": 3}
+        assert [line.failed for line in journal.costs("day")] == [5]
 
 
 def test_observed_usage_holds_what_was_spent_on_thought(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from enhancer.errors import DataError, EnhancerError, StoreError
 from enhancer.features.limits import MAX_PRUNED_SHARE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from enhancer.contracts import Fault, Key, StoreStats
     from enhancer.features.surveying.difference import Difference
@@ -410,8 +410,9 @@ def costs(
 ) -> None:
     """Sum the tokens and the cost of all answered calls, to the LLM and to a remote embedder.
 
-    Grouped by day (UTC), model or template, with a total. If the price of a call is not known, neither is the sum; the
-    known part is then shown with the number of calls that are missing from it.
+    Grouped by day (UTC), model or template, with a total. Requests without an answer are counted beside the calls. If
+    the price of a call is not known, neither is the sum; the known part is then shown with the number of calls that are
+    missing from it.
     """
     with session.opened() as project:
         lines = [_cost(line) for line in _paid(project, by)]
@@ -420,10 +421,11 @@ def costs(
     if as_json:
         print_json({"by": by, "lines": lines, "total": total})
     elif lines:
-        counted_as = ["calls", "entities", *(["texts embedded"] if total["texts"] else [])]
-        head = [by, *counted_as, "prompt tokens", "completion tokens", "cost"]
-        rows = [[str(line["group"]), *_cells(line, texts=bool(total["texts"]))] for line in lines]
-        rows.append(["total", *_cells(total, texts=bool(total["texts"]))])
+        names = {"calls": "calls", "failed": "without answer", "entities": "entities", "texts": "texts embedded"}
+        names = {name: shown for name, shown in names.items() if total[name] or name in ("calls", "entities")}
+        head = [by, *names.values(), "prompt tokens", "completion tokens", "cost"]
+        rows = [[str(line["group"]), *_cells(line, names)] for line in lines]
+        rows.append(["total", *_cells(total, names)])
         typer.echo(table(head, rows, right=range(1, len(head))))
     else:
         typer.echo("no calls have been paid for")
@@ -440,13 +442,14 @@ def _paid(project: Project, by: Literal["day", "model", "template"]) -> list[Cos
         return journal.costs(by)
 
 
-_SUMMED = ("calls", "entities", "texts", "prompt_tokens", "completion_tokens", "known_cost_usd", "unknown")
+_SUMMED = ("calls", "failed", "entities", "texts", "prompt_tokens", "completion_tokens", "known_cost_usd", "unknown")
 
 
 def _cost(line: CostLine) -> dict[str, Any]:
     return {
         "group": line.group,
         "calls": line.calls,
+        "failed": line.failed,
         "entities": line.entities,
         "texts": line.texts,
         "prompt_tokens": line.prompt_tokens,
@@ -457,13 +460,12 @@ def _cost(line: CostLine) -> dict[str, Any]:
     }
 
 
-def _cells(line: dict[str, Any], *, texts: bool) -> list[str]:
+def _cells(line: dict[str, Any], names: Iterable[str]) -> list[str]:
     """Format counts and cost; a cost that is unknown in part is never shown as a number alone."""
     cost = dollars(line["cost_usd"])
     if line["unknown"] and line["known_cost_usd"]:
         cost = f"unknown ({counted(line['unknown'], 'call')}; the others {dollars(line['known_cost_usd'])})"
-    names = ("calls", "entities", *(["texts"] if texts else []), "prompt_tokens", "completion_tokens")
-    counts = [count(line[name]) for name in names]
+    counts = [count(line[name]) for name in (*names, "prompt_tokens", "completion_tokens")]
     return [*counts, cost]
 
 

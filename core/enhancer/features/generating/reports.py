@@ -122,7 +122,8 @@ class GenerationReport:
     failed_requests: int = 0
     """Requests without an answer beside ``requests``: refused, failed, or out of time."""
     unanswered_usd: float = 0.0
-    """Largest cost of those that may have been charged nevertheless, if there is a limit. Not part of ``cost_usd``."""
+    """Largest cost of the requests without an answer, to a remote embedder too, that may have been charged
+    nevertheless, if there is a limit. Not part of ``cost_usd``."""
     notes: int | None = None
     """New notes that are stored, of which an entity may have several; None if every entity has one."""
     review_notes: int | None = None
@@ -131,6 +132,8 @@ class GenerationReport:
     """Counts of the reviews, by whether prompts may show them; None if prompts show none."""
     embedding_requests: int | None = None
     """Requests that a remote embedder answered; None without one."""
+    embedding_failed_requests: int = 0
+    """Requests to it without an answer, beside ``embedding_requests``: refused, failed, or out of time."""
     embedding_tokens: int | None = None
     """Tokens that it embedded; None without one, or if it reports none."""
     embedding_cost_usd: float | None = None
@@ -139,9 +142,9 @@ class GenerationReport:
     def to_json(self) -> dict[str, Any]:
         """Return the keys that ``enhancer generate --json`` prints.
 
-        ``without_text``, ``pending``, ``failed_requests`` and ``truncated`` are among them if they are not 0, ``notes``
-        if entities have several, ``review_notes`` and ``reviews`` if prompts show reviews, and those of embeddings with
-        a remote embedder.
+        ``without_text``, ``pending``, ``failed_requests``, ``embedding_failed_requests`` and ``truncated`` are among
+        them if they are not 0, ``notes`` if entities have several, ``review_notes`` and ``reviews`` if prompts show
+        reviews, and those of embeddings with a remote embedder.
         """
         return _to_json(self, _REPORT)
 
@@ -172,7 +175,9 @@ class GenerationReport:
         return replace(
             added,
             cost_usd=_sum(self.cost_usd, more),
+            unanswered_usd=self.unanswered_usd + usage.unanswered_usd,
             embedding_requests=(self.embedding_requests or 0) + usage.calls,
+            embedding_failed_requests=self.embedding_failed_requests + usage.failed,
             embedding_tokens=_sum(self.embedding_tokens, usage.tokens[0]),
             embedding_cost_usd=_sum(self.embedding_cost_usd, more),
         )
@@ -187,7 +192,10 @@ def _sum(one: N | None, other: N | None) -> N | None:
 
 
 def _to_json(result: Plan | GenerationReport, names: tuple[str, ...]) -> dict[str, Any]:
-    counts = ("without_text", "pending", "failed_requests", "truncated", "left", "thought_tokens")
+    counts = (
+        *("without_text", "pending", "failed_requests", "embedding_failed_requests", "truncated", "left"),
+        "thought_tokens",
+    )
     some = {name: value for name in counts if (value := getattr(result, name, 0))}
     for name in ("notes", "review_notes"):
         if (value := getattr(result, name)) is not None:

@@ -83,7 +83,7 @@ class RunCounts:
             quarantined=quarantined,
             requests=spent.calls if spent else 0,
             failed_requests=spent.failed if spent else 0,
-            unanswered_usd=spent.unanswered_usd if spent else 0.0,
+            unanswered_usd=sum(one.unanswered_usd for one in (spent, embedding) if one is not None),
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             cost_usd=_total(spent, embedding),
@@ -93,6 +93,7 @@ class RunCounts:
             pending=self.pending,
             notes=self.notes,
             embedding_requests=None if embedding is None else embedding.calls,
+            embedding_failed_requests=0 if embedding is None else embedding.failed,
             embedding_tokens=None if embedding is None else embedding.tokens[0],
             embedding_cost_usd=_cost(embedding) if embedding is not None else None,
         )

@@ -102,7 +102,7 @@ class Caller:
         async def attempt_once() -> PaidAnswer:
             ticket = await self._acquire(expected, max_cost)
             # The answer is paid for, so it is journaled before it is validated.
-            completion, cost = self._costs.priced(await self._send(request, ticket, max_cost))
+            completion, cost = self._costs.priced(await self._send(request, ticket, max_cost, template))
             try:
                 written = self._journal.record_soon(
                     PaidCall(
@@ -187,7 +187,7 @@ class Caller:
         with self.waiting():
             await self._sleep(seconds)
 
-    async def _send(self, request: Request, ticket: Ticket, max_cost: float) -> Completion:
+    async def _send(self, request: Request, ticket: Ticket, max_cost: float, template: str) -> Completion:
         """Return the answer of the provider. On failure, release the ticket and the reservation."""
         try:
             if self._provider.keeps_deadlines:
@@ -209,7 +209,8 @@ class Caller:
         except Exception as error:  # noqa: BLE001 - a bug in a provider plugin
             failure = ProviderError(redact(f"the LLM provider failed by {type(error).__name__}: {str(error)[:300]}"))
         self.usage.failed += 1
-        charged = max_cost if _may_be_charged(failure) else 0.0
+        self._journal.failures.add(request.model, template)
+        charged = max_cost if may_be_charged(failure) else 0.0
         self._budget.settle(max_cost, charged)
         self.usage.unanswered_usd += charged
         if is_transient(failure):
@@ -219,8 +220,8 @@ class Caller:
         raise failure
 
 
-def _may_be_charged(error: ProviderError) -> bool:
-    """Check whether a failed call may still have been answered and charged."""
+def may_be_charged(error: ProviderError) -> bool:
+    """Return whether a failed call may still have been answered and charged."""
     if isinstance(error, RateLimitError):
         return False
     if isinstance(error, ServerError):

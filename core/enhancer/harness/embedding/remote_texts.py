@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,11 +22,13 @@ from enhancer.errors import (
     ServerError,
 )
 from enhancer.harness.calls.cache_key import text_hash
+from enhancer.harness.calls.caller import may_be_charged
 from enhancer.harness.calls.cost_tracking import UsageTotals
 from enhancer.harness.calls.retry import TRANSIENT, is_transient, retrying
 from enhancer.harness.calls.token_estimate import estimate_tokens
 from enhancer.harness.embedding.outcomes import NoVector, Worth, usable_rows
-from enhancer.harness.journal.paid_vectors import PaidVectors, vector_key
+from enhancer.harness.embedding.server_trial import PLAIN_TEXT, ServerTrial
+from enhancer.harness.journal.paid_vectors import TEMPLATE, PaidVectors, vector_key
 from enhancer.harness.redact import redact
 
 if TYPE_CHECKING:
@@ -49,13 +52,14 @@ _PER_CALL = 3
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 3.0
 """Seconds to wait for a text that another process has sent."""
 _HINT = "vectors and profiles that were paid for are kept: run again when it answers"
+_HINT_BROKEN = f"check the log of the server, and [embedder] model and api_base; {_HINT}"
 
 
 class RemoteTexts:
     """Embeds texts by a server. For one event loop.
 
     A text that is in the journal, or in another request at the moment, is not sent. If the server refuses a request, or
-    fails at it again and again, the texts are halved until the one that is at fault is found.
+    fails at it again and again, and yet answers another one, the texts are halved until the one at fault is found.
 
     Args:
         embedder: Client of the server.
@@ -70,7 +74,7 @@ class RemoteTexts:
         sleep: Waits between attempts.
 
     Attributes:
-        usage: Tokens and cost of the answers so far.
+        usage: Tokens and cost of the answers so far, and the number of requests without one.
         truncated: 0; a server that cuts texts off does not tell.
         parallel: Number of calls of :meth:`embed` that may be in progress.
         size: Number of texts to hand over at once.
@@ -104,7 +108,7 @@ class RemoteTexts:
         self._name = name or type(embedder).__name__
         self._sleep = sleep
         self._worth = Worth(self._name)
-        self._answered = False
+        self._trial = ServerTrial(self._ask_plain, name=self._name, hint=_HINT_BROKEN, sleep=sleep)
         self._refused = 0
         self._dim: int | None = None
         self._in_flight: dict[bytes, asyncio.Future[Outcome]] = {}
@@ -210,28 +214,48 @@ class RemoteTexts:
         if batch:
             yield batch
 
-    async def _resolve(self, batch: Sequence[tuple[bytes, str]], attempts: int = _MAX_ATTEMPTS) -> None:
-        """Resolve the futures of the texts of one request, by several if the server does not answer it."""
+    async def _resolve(
+        self, batch: Sequence[tuple[bytes, str]], attempts: int = _MAX_ATTEMPTS, *, tried: bool = False
+    ) -> None:
+        """Resolve the futures of the texts of one request, by several if the server does not answer it.
+
+        Args:
+            batch: Keys and texts.
+            attempts: Largest number of attempts.
+            tried: Whether the server has answered a plain text since it failed at these.
+        """
+        request = self._request(batch, tried=tried)
         try:
-            outcomes = await self._call(batch, attempts)
+            outcomes = await self._call(request, attempts)
         except ProviderError as error:
             if not self._is_about_a_text(error):
                 raise self._named(error) from error
+            await self._try_server(request)
             if len(batch) > 1:
                 half = len(batch) // 2
-                await self._resolve(batch[:half], _ATTEMPTS_AT_PART)
-                await self._resolve(batch[half:], _ATTEMPTS_AT_PART)
+                await self._resolve(batch[:half], _ATTEMPTS_AT_PART, tried=True)
+                await self._resolve(batch[half:], _ATTEMPTS_AT_PART, tried=True)
                 return
             outcomes = [self._refusal(error)]
         for (key, _), outcome in zip(batch, outcomes, strict=True):
             self._in_flight[key].set_result(outcome)
 
+    async def _try_server(self, request: _Request) -> None:
+        """Find out whether the server works, once for each request that failed.
+
+        Raises:
+            EmbedderError: It does not.
+            AuthenticationError: It rejects the API key.
+        """
+        if not request.tried:
+            request.tried = await self._trial.run(request.answers)
+
     def _is_about_a_text(self, error: ProviderError) -> bool:
         """Check whether the server may answer without one of the texts."""
         if isinstance(error, AuthenticationError):
-            return error.status == 403 and self._answered
+            return error.status == 403 and self._trial.answers > 0
         if isinstance(error, RequestError):
-            return self._answered or error.status != 404  # a wrong address or model, as a rule
+            return self._trial.answers > 0 or error.status != 404  # a wrong address or model, as a rule
         return isinstance(error, ServerError) and error.status in (None, 200, 500)
 
     def _refusal(self, error: ProviderError) -> NoVector:
@@ -250,25 +274,15 @@ class RemoteTexts:
             return AuthenticationError(message, hint=error.hint, status=error.status)
         return EmbedderError(message, hint=error.hint or _HINT)
 
-    async def _call(self, batch: Sequence[tuple[bytes, str]], attempts: int) -> list[Outcome]:
+    async def _call(self, request: _Request, attempts: int) -> list[Outcome]:
         """Send a request until it is answered. Its vectors are in the journal when this method returns."""
-        texts = [text for _, text in batch]
-        size = sum(map(len, texts))
-        # Where nothing is charged, the number of tokens matters to no one, and a rough one will do.
-        estimated = sum(map(estimate_tokens, texts)) if self._price else size // 4
-        most = 0.0
-        if self._price and self._budget.capped:  # a token is at least one byte
-            most = self._price * sum(len(text.encode("utf-8", "surrogatepass")) + 8 for text in texts) / 1e6
 
         async def once() -> list[Outcome]:
-            ticket = await self._acquire(float(estimated), most)
-            answer = await self._send(texts, ticket, most)
-            cost = self._cost(answer)
-            self._count(answer, cost)
-            self._budget.settle(most, most if cost is None else cost)
-            self._gate.succeeded(ticket, answer.headers, None if answer.tokens is None else float(answer.tokens))
-            await self._write(batch, answer, estimated, cost)
-            return self._worth.outcomes(answer.vectors)
+            try:
+                return await self._send_once(request)
+            except (ServerError, ConnectionFailedError):
+                await self._try_server(request)
+                raise
 
         async def again() -> list[Outcome]:
             # A request that is answered at once never enters the retry layer, whose first attempt repeats the error.
@@ -277,12 +291,10 @@ class RemoteTexts:
             return await once()
 
         try:
-            return await once()
-        except CircuitOpenError as error:
-            raise EmbedderError(error.message, hint=_HINT) from None
-        except TRANSIENT as error:
-            first: list[ProviderError] = [error]
-        try:
+            try:
+                return await once()
+            except TRANSIENT as error:
+                first: list[ProviderError] = [error]
             return await retrying(attempts, sleep=self._sleep)(again)
         except CircuitOpenError as error:
             raise EmbedderError(error.message, hint=_HINT) from None
@@ -291,6 +303,37 @@ class RemoteTexts:
                 with contextlib.suppress(CircuitOpenError):  # raised for the others; this one ends the run by itself
                     self._gate.exhausted(error)
             raise
+
+    async def _ask_plain(self) -> None:
+        """Send one plain text, once."""
+        plain = (vector_key(self.fingerprint, text_hash(PLAIN_TEXT)), PLAIN_TEXT)
+        request = self._request([plain], tried=True)
+        await self._send_once(request, is_trial=True)
+
+    def _request(self, batch: Sequence[tuple[bytes, str]], *, tried: bool) -> _Request:
+        texts = [text for _, text in batch]
+        # Where nothing is charged, the number of tokens matters to no one, and a rough one will do.
+        tokens = sum(map(estimate_tokens, texts)) if self._price else sum(map(len, texts)) // 4
+        most = 0.0
+        if self._price and self._budget.capped:  # a token is at least one byte
+            most = self._price * sum(len(text.encode("utf-8", "surrogatepass")) + 8 for text in texts) / 1e6
+        return _Request([key for key, _ in batch], texts, tokens, most, tried)
+
+    async def _send_once(self, request: _Request, *, is_trial: bool = False) -> list[Outcome]:
+        ticket = await self._acquire(float(request.tokens), request.most)
+        while self._trial.running and not is_trial:
+            self._budget.settle(request.most, 0.0)
+            self._gate.abandoned(ticket)
+            await self._trial.ended()
+            ticket = await self._acquire(float(request.tokens), request.most)
+        request.answers = self._trial.answers
+        answer = await self._send(request, ticket)
+        cost = self._cost(answer)
+        self._count(answer, cost)
+        self._budget.settle(request.most, request.most if cost is None else cost)
+        self._gate.succeeded(ticket, answer.headers, None if answer.tokens is None else float(answer.tokens))
+        await self._write(request, answer, cost)
+        return self._worth.outcomes(answer.vectors)
 
     async def _acquire(self, tokens: float, most: float) -> Ticket:
         ticket = self._gate.enter_now(tokens)
@@ -304,12 +347,13 @@ class RemoteTexts:
                 raise
         return ticket
 
-    async def _send(self, texts: Sequence[str], ticket: Ticket, most: float) -> Embeddings:
+    async def _send(self, request: _Request, ticket: Ticket) -> Embeddings:
         """Return the answer of the server. On failure, release the ticket and the reservation."""
+        most = request.most
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._embedder.embed(texts)
-            self._check_shape(answer.vectors, len(texts))
+                answer = await self._embedder.embed(request.texts)
+            self._check_shape(answer.vectors, len(request.texts))
         except TimeoutError:
             failure: ProviderError = DeadlineError(f"no answer within [embedder] timeout = {self._timeout:g} seconds")
         except ProviderError as error:
@@ -319,24 +363,34 @@ class RemoteTexts:
         except asyncio.CancelledError:
             # It may have been answered and charged, so the budget counts it as such.
             self._budget.settle(most, most)
+            self.usage.unanswered_usd += most
             self._gate.abandoned(ticket)
             raise
         except (EmbedderError, ConfigError):
-            self._budget.settle(most, most)
+            self._count_failed(most, most)
             self._gate.refused(ticket)
             raise
         except Exception as error:  # noqa: BLE001 - a bug in a plugin
             failure = ProviderError(redact(f"{type(error).__name__}: {str(error)[:300]}"))
         else:
-            self._answered, self._refused = True, 0
+            self._trial.answered()
+            self._refused = 0
             return answer
-        maybe_charged = isinstance(failure, DeadlineError | ConnectionFailedError)
-        self._budget.settle(most, most if maybe_charged else 0.0)
+        self._count_failed(most, most if may_be_charged(failure) else 0.0)
         if is_transient(failure):
             self._gate.failed(ticket, failure)
         else:
             self._gate.refused(ticket)
         raise failure
+
+    def _count_failed(self, reserved: float, charged: float) -> None:
+        """Count a request without an answer, and release what was reserved for it."""
+        self._trial.failed()
+        self._budget.settle(reserved, charged)
+        self.usage.failed += 1
+        self.usage.unanswered_usd += charged
+        if self._journal is not None:
+            self._journal.failures.add(self._embedder.model, TEMPLATE)
 
     def _check_shape(self, table: NDArray[np.float32], texts: int) -> None:
         if table.ndim != 2 or len(table) != texts:
@@ -368,22 +422,36 @@ class RemoteTexts:
         else:
             usage.cost_usd += cost
 
-    async def _write(
-        self, batch: Sequence[tuple[bytes, str]], answer: Embeddings, estimated: int, cost: float | None
-    ) -> None:
+    async def _write(self, request: _Request, answer: Embeddings, cost: float | None) -> None:
         if self._vectors is None:
             return
         good = np.flatnonzero(usable_rows(answer.vectors)).tolist()
         paid = PaidVectors(
-            [batch[row][0] for row in good],
-            answer.vectors if len(good) == len(batch) else answer.vectors[good],
-            len(batch),
+            [request.keys[row] for row in good],
+            answer.vectors if len(good) == len(request.keys) else answer.vectors[good],
+            len(request.keys),
             answer.tokens,
-            estimated,
+            request.tokens,
             cost,
             self._embedder.model,
         )
         await self._vectors.record_soon(paid)
+
+
+@dataclass(slots=True)
+class _Request:
+    """Texts to send together."""
+
+    keys: list[bytes]
+    texts: list[str]
+    tokens: int
+    """Estimated tokens."""
+    most: float
+    """Largest cost in USD; 0 without a limit."""
+    tried: bool
+    """Whether the server has answered a plain text since it failed at this request."""
+    answers: int = 0
+    """Number of answers when it was sent last."""
 
 
 class _AbandonedError(Exception):

@@ -15,7 +15,8 @@ Tables::
     job_requests  requests of these jobs that are open or have no answer
     job_entities  the notes of each of these requests
 
-:class:`~enhancer.harness.journal.batch_jobs.BatchJobLog` manages the last three.
+:class:`~enhancer.harness.journal.batch_jobs.BatchJobLog` manages the last three. Paid vectors, and the numbers of
+requests without an answer, are in tables that are made when they are needed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import asyncio
 import json
 import math
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -33,6 +34,7 @@ from enhancer.harness.journal import batch_jobs as jobs
 from enhancer.harness.journal.batch_jobs import BatchJobLog
 from enhancer.harness.journal.completion_writer import PaidAnswer, PaidCall, chunks, marks, storable, write_calls
 from enhancer.harness.journal.database import Database
+from enhancer.harness.journal.failed_requests import FailureLog
 from enhancer.harness.journal.leases import LeaseWatch
 from enhancer.harness.journal.owner_process import owner_name
 from enhancer.harness.journal.paid_vectors import TEMPLATE, VectorJournal
@@ -159,6 +161,8 @@ class CostLine:
     calls_of_unknown_cost: int
     texts: int = 0
     """Texts embedded by a remote embedder, which are not among the entities."""
+    failed: int = 0
+    """Requests without an answer, which are not among the calls."""
 
     def to_json(self) -> dict[str, Any]:
         """Convert the line to JSON values."""
@@ -178,6 +182,7 @@ class Journal:
         lease: Seconds after its last renewal at which a claim expires.
         batch_jobs: Log of batch jobs.
         vectors: Vectors that a server was paid for.
+        failures: Numbers of requests without an answer.
     """
 
     def __init__(self, directory: Path, *, lease: float = LEASE_SECONDS) -> None:
@@ -197,6 +202,7 @@ class Journal:
         self._leases = LeaseWatch(self.lease)
         self.batch_jobs = BatchJobLog(self._database, self.owner, self.lease)
         self.vectors = VectorJournal(self._database)
+        self.failures = FailureLog(self._database)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -351,7 +357,7 @@ class Journal:
             last = rows[-1][:3]
 
     def costs(self, by: Literal["day", "model", "template"] = "day") -> list[CostLine]:
-        """Return the totals of all paid calls by day (UTC), model or template."""
+        """Return the totals of all paid calls by day (UTC), model or template, with the requests that had no answer."""
         column = {"day": "substr(at, 1, 10)", "model": "model", "template": "template"}[by]
         rows = self._read(
             f"SELECT {column}, count(*), sum({_ENTITIES}), coalesce(sum(prompt_tokens), 0),"  # noqa: S608 - one of three
@@ -359,7 +365,10 @@ class Journal:
             " sum(CASE WHEN template = ? THEN entities ELSE 0 END) FROM completions GROUP BY 1 ORDER BY 1",
             (TEMPLATE,),
         )
-        return [CostLine(*row) for row in rows]
+        lines = {row[0]: CostLine(*row) for row in rows}
+        for group, failed in self.failures.counts(by).items():
+            lines[group] = replace(lines.get(group) or CostLine(group, 0, 0, 0, 0, 0.0, 0), failed=failed)
+        return [lines[group] for group in sorted(lines)]
 
     def spending_after(self, completion: int) -> Spending:
         """Return what was paid after a completion, of whatever model and template; after 0, everything."""
