@@ -23,10 +23,13 @@ from enhancer.lazy_face import lazy_face
 if TYPE_CHECKING:
     from enhancer.contracts.backbone import Backbone as Backbone
     from enhancer.contracts.batch import (
+        BatchClient as BatchClient,
         BatchProvider as BatchProvider,
+        EmbeddingBatches as EmbeddingBatches,
         JobStatus as JobStatus,
         LostJob as LostJob,
         OffersBatches as OffersBatches,
+        OffersEmbeddingBatches as OffersEmbeddingBatches,
     )
     from enhancer.contracts.embedder import (
         Embedder as Embedder,
@@ -84,7 +87,9 @@ __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
         "enhancer.contracts.backbone": "Backbone",
-        "enhancer.contracts.batch": "BatchProvider JobStatus LostJob OffersBatches",
+        "enhancer.contracts.batch": (
+            "BatchClient BatchProvider EmbeddingBatches JobStatus LostJob OffersBatches OffersEmbeddingBatches"
+        ),
         "enhancer.contracts.embedder": "Embedder Embeddings RemoteEmbedder",
         "enhancer.contracts.features": "SideFeatures Sides",
         "enhancer.contracts.fuser": "Batch Expectation Fuser Fusion TrainingStep WideInput",

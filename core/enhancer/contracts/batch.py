@@ -1,7 +1,8 @@
-"""Offline batch jobs: an optional capability of LLM providers. A file of requests, answered within a day at a discount.
+"""Offline batch jobs: an optional capability of LLM providers and of remote embedders.
 
-A provider with the capability implements :meth:`OffersBatches.batches`, which returns a client of its batch API. The
-harness decides the order of the calls, records each step before the next, and does all retries::
+A job is a file of requests, answered within a day at a discount. A provider with the capability implements
+:meth:`OffersBatches.batches`, and an embedder :meth:`OffersEmbeddingBatches.batches`: they return a client of the batch
+API. The harness decides the order of the calls, records each step before the next, and does all retries::
 
     line … line ──> upload ──> create (with a token) ──> poll … poll ──> fetch
                                   └─ response lost: find(token)
@@ -11,15 +12,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
+
+from enhancer.contracts.embedder import Embeddings
+from enhancer.contracts.llm import Completion, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from enhancer.contracts.llm import Completion, Request
     from enhancer.errors import ProviderError
 
+Q = TypeVar("Q")
+A = TypeVar("A")
 JobState = Literal["running", "completed", "expired", "cancelled", "failed"]
 
 
@@ -43,7 +48,7 @@ class JobStatus:
     congested: bool = False
     """Whether the job failed only because the provider's queue was full, so that a later attempt may succeed."""
     results: Mapping[str, Any] | None = None
-    """Data that :meth:`BatchProvider.fetch` needs to find the results; opaque to the harness."""
+    """Data that :meth:`BatchClient.fetch` needs to find the results; opaque to the harness."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +63,11 @@ class LostJob:
     """Identifiers of the other jobs in the journal, at the same endpoint."""
 
 
-class BatchProvider(ABC):
-    """Client of a provider's batch API. It uses the provider's event loop and is closed with the provider.
+class BatchClient(ABC, Generic[Q, A]):
+    """Client of a batch API. It uses the event loop of its provider or embedder and is closed with it.
 
-    Methods do not retry. They raise the same subclasses of ``ProviderError`` as ``LLMProvider.complete``. Messages of
-    errors contain no secrets.
+    Methods do not retry. They raise the same subclasses of ``ProviderError`` as direct calls. Messages of errors
+    contain no secrets.
     """
 
     max_requests: ClassVar[int] = 50_000
@@ -70,15 +75,16 @@ class BatchProvider(ABC):
     max_bytes: ClassVar[int] = 200_000_000
     """Maximum size of a job's file in bytes."""
     endpoint: str | None = None
-    """Name of the endpoint under which jobs are recorded; None for that of the LLM provider."""
+    """Name under which jobs are recorded. None stands for the endpoint of the LLM provider, or for that of the embedder
+    with ``/embeddings`` behind it, so that both find their own jobs."""
 
     @abstractmethod
-    def line(self, custom_id: str, request: Request) -> bytes:
+    def line(self, custom_id: str, request: Q) -> bytes:
         """Return one line of the file, including the line feed.
 
         Args:
             custom_id: At most 64 letters, digits and hyphens; returned with the result.
-            request: The request; the line must ask for the same completion as ``complete``.
+            request: The request; the line must ask for what a direct call would.
         """
 
     @abstractmethod
@@ -115,10 +121,10 @@ class BatchProvider(ABC):
         """Return the status of a job."""
 
     @abstractmethod
-    def fetch(self, job: JobStatus, folder: Path) -> AsyncIterator[tuple[str, Completion | ProviderError]]:
+    def fetch(self, job: JobStatus, folder: Path) -> AsyncIterator[tuple[str, A | ProviderError]]:
         """Stream the results of a job that has ended.
 
-        The order is arbitrary, except that errors follow completions. Requests without a result and unreadable lines
+        The order is arbitrary, except that errors follow answers. Requests without a result and unreadable lines
         are omitted.
 
         Args:
@@ -126,13 +132,24 @@ class BatchProvider(ABC):
             folder: Folder for temporary files, which are removed at the end.
 
         Yields:
-            Custom id, and the completion or the error of the request: ``DeadlineError`` if the job expired before the
+            Custom id, and the answer or the error of the request: ``DeadlineError`` if the job expired before the
             request was processed, ``RequestError`` if it was rejected permanently.
         """
 
     @abstractmethod
     async def cancel(self, job_id: str) -> None:
         """End a job early. Requests that were already answered are charged, and their results can be fetched."""
+
+
+class BatchProvider(BatchClient[Request, Completion]):
+    """Client of an LLM provider's batch API."""
+
+
+class EmbeddingBatches(BatchClient[str, Embeddings]):
+    """Client of an embedder's batch API. A request is one text, and its answer a table of one vector."""
+
+    known: bool = True
+    """Whether the server is known to have a batch API. Otherwise only ``[embedder] batch = true`` uses it."""
 
 
 @runtime_checkable
@@ -145,3 +162,11 @@ class OffersBatches(Protocol):
         Raises:
             ConfigError: There is none for the model.
         """
+
+
+@runtime_checkable
+class OffersEmbeddingBatches(Protocol):
+    """Remote embedder that supports batch jobs."""
+
+    def batches(self) -> EmbeddingBatches:
+        """Return a client of the batch API. Opens no connection."""

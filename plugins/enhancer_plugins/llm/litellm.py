@@ -244,7 +244,7 @@ class LiteLLM(LLMProvider):
         return self._base or request.model
 
     def _open_session(self) -> aiohttp.ClientSession:
-        from enhancer_plugins.llm.batching.connection import open_session
+        from enhancer_plugins.network.batch_connection import open_session
 
         self._enter()
         if self._session is None:

@@ -36,7 +36,7 @@ from enhancer_plugins.network.prices import list_price
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from enhancer_plugins.llm._openai_batch import OpenAIBatches
+    from enhancer_plugins.network.openai_batches import OpenAIBatches
     from enhancer_plugins.network.post import Reply
 
 _OFFICIAL = "https://api.openai.com/v1"
@@ -159,8 +159,8 @@ class OpenAI(LLMProvider):
 
     def batches(self, model: str) -> OpenAIBatches:  # noqa: ARG002 - any model may be in a job
         """Return a client of OpenAI's batch API."""
-        from enhancer_plugins.llm._openai_batch import OpenAIBatches, Transport
-        from enhancer_plugins.llm.batching.connection import Connection
+        from enhancer_plugins.network.batch_connection import Connection
+        from enhancer_plugins.network.openai_batches import OpenAIBatches, Transport
 
         connection = Connection(
             base=self._base,
@@ -175,7 +175,7 @@ class OpenAI(LLMProvider):
             Transport(
                 connection=connection,
                 payload=self._payload,
-                completion=self._completion,
+                answer=lambda body: self._completion(body, {}),
                 endpoint=self._options.batch_endpoint,
             )
         )

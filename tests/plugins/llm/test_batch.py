@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from enhancer.contracts import Context, OffersBatches
 from enhancer.errors import ServerError
 from enhancer.testing.batch import BatchConformance
-from enhancer_plugins.llm.batching.connection import read_lines
 from enhancer_plugins.llm.openai import OpenAI, OpenAIOptions
 from enhancer_plugins.llm.replay import Replay
+from enhancer_plugins.network.batch_connection import read_lines
 
 KEY = "sk-proj-4bZ9q0aVerySecretKey77"
 
@@ -47,7 +47,7 @@ def test_only_those_that_have_it_offer_it():
 
 
 def test_a_token_is_looked_for_on_every_page(server, batches, monkeypatch, tmp_path):
-    monkeypatch.setattr("enhancer_plugins.llm._openai_batch._PAGE", 2)
+    monkeypatch.setattr("enhancer_plugins.network.openai_batches._PAGE", 2)
 
     async def act():
         provider = OpenAI(OpenAIOptions(api_base=server.url), Context())
@@ -81,7 +81,7 @@ def test_a_job_that_is_none_is_a_fault_of_the_server(server, batches, monkeypatc
 
 
 def test_lines_of_absurd_length_are_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("enhancer_plugins.llm.batching.connection._MAX_LINE_BYTES", 16)
+    monkeypatch.setattr("enhancer_plugins.network.batch_connection._MAX_LINE_BYTES", 16)
     file = tmp_path / "f"
     file.write_bytes(b"one\n\n" + b"x" * 40 + b"\ntwo\n" + b"y" * 16 + b"\nthree")
     with file.open("rb") as lines:

@@ -211,7 +211,7 @@ class BatchRun(GenerationRun):
         self._deferred_requests = 0
         self._unaffordable = None
         if self._connection is not None:
-            self._connection.submitter.refresh_reserved()
+            self._connection.reserve.refresh()
         deferred = await self._survey_all(first=first)
         if self._first_answers is not None:
             self._first_answers.check_all()
@@ -222,7 +222,6 @@ class BatchRun(GenerationRun):
     def _connected(self) -> BatchConnection:
         if self._connection is None:
             self._connection = self._connect()
-            self._connection.submitter.refresh_reserved()
         return self._connection
 
     async def _claim(self, rows: Sequence[ToAsk]) -> KnownSlice:

@@ -9,7 +9,8 @@ from enhancer.contracts.batch import OffersBatches
 from enhancer.contracts.llm import Price
 from enhancer.errors import ConfigError, PluginError
 from enhancer.harness.batches.collection import Collector
-from enhancer.harness.batches.submission import Submitter
+from enhancer.harness.batches.entity_requests import CompletionBook, EntitySubmitter
+from enhancer.harness.batches.submission import JobReserve
 from enhancer.harness.calls.budget import Budget
 from enhancer.harness.calls.caller import Caller
 from enhancer.harness.calls.cost_tracking import CostTracker
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.batch import BatchProvider
-    from enhancer.contracts.llm import LLMProvider
+    from enhancer.contracts.llm import Completion, LLMProvider
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.generator import Outcomes
     from enhancer.harness.journal.journal import Journal
@@ -43,10 +44,11 @@ class LLMConnection:
 class BatchConnection:
     """Connection to the batch API."""
 
-    submitter: Submitter
-    collector: Collector
+    submitter: EntitySubmitter
+    collector: Collector[Completion]
     spent: UsageTotals
     budget: Budget
+    reserve: JobReserve
 
 
 def connect_llm(
@@ -149,11 +151,21 @@ def connect_batches(
         room=ThoughtRoom.of(provider, llm, journal.observed_usage(llm.model)),
     )
     endpoint = batches.endpoint or provider.endpoint
+    reserve = JobReserve(budget, journal.batch_jobs)
     return BatchConnection(
-        Submitter(batches, journal, llm, endpoint=endpoint, budget=budget, costs=spending, folder=folder),
-        Collector(batches, journal, llm, endpoint=endpoint, costs=spending, folder=folder),
+        EntitySubmitter(batches, journal, llm, costs=spending, endpoint=endpoint, reserve=reserve, folder=folder),
+        Collector(
+            batches,
+            journal,
+            CompletionBook(journal, spending),
+            endpoint=endpoint,
+            max_attempts=llm.max_attempts,
+            table="[llm]",
+            folder=folder,
+        ),
         spending.usage,
         budget,
+        reserve,
     )
 
 

@@ -6,9 +6,8 @@ import asyncio
 import logging
 import re
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from enhancer.contracts.llm import Completion
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.batches.submission import ROWS_PER_WRITE
 from enhancer.harness.calls.refusals import MAX_IN_ROW, is_denial
@@ -20,13 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from enhancer.config.schema import LLMConfig
-    from enhancer.contracts.batch import BatchProvider, JobStatus
-    from enhancer.harness.calls.cost_tracking import CostTracker
+    from enhancer.contracts.batch import BatchClient, JobStatus
+    from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.journal.batch_jobs import BatchJob, Outcome
     from enhancer.harness.journal.journal import Journal
 
 T = TypeVar("T")
+A = TypeVar("A")
+A_contra = TypeVar("A_contra", contravariant=True)
 _log = logging.getLogger(__name__)
 _CUSTOM_ID = re.compile(r"([0-9a-f]{32})-(\d{1,9})", re.ASCII)
 _MAX_FAILED_POLLS = 10
@@ -35,15 +35,27 @@ _MIN_REFUSED = 5
 """If at least this many requests of a job are refused and none was ever answered, the settings are the cause."""
 
 
-class Collector:
+class ResultBook(Protocol[A_contra]):
+    """Writes the results of batch jobs to the journal."""
+
+    @property
+    def usage(self) -> UsageTotals:
+        """Tokens and cost of the answers so far."""
+
+    async def record(self, job: BatchJob, results: Sequence[tuple[int, A_contra | ProviderError]]) -> None:
+        """Write results, by the number of their request, with their costs, before they are used."""
+
+
+class Collector(Generic[A]):
     """Polls batch jobs and collects their results. For one run and one event loop.
 
     Args:
-        batches: Batch API of the provider.
+        batches: The batch API.
         journal: Journal of jobs and answers.
-        llm: ``[llm]``.
-        endpoint: Endpoint of the provider; jobs at other endpoints are ignored.
-        costs: Tracks the cost of answers at the price of batch jobs.
+        book: Writes the results.
+        endpoint: Endpoint under which jobs are recorded; those of others are ignored.
+        max_attempts: Attempts at each call.
+        table: Table of the configuration that requests depend on, for messages.
         folder: Folder for results that are being read.
         sleep: Waits between attempts.
 
@@ -54,21 +66,23 @@ class Collector:
 
     def __init__(
         self,
-        batches: BatchProvider,
+        batches: BatchClient[Any, A],
         journal: Journal,
-        llm: LLMConfig,
+        book: ResultBook[A],
         *,
         endpoint: str,
-        costs: CostTracker,
+        max_attempts: int,
+        table: str,
         folder: Path,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._batches = batches
         self._journal = journal
         self._jobs = journal.batch_jobs
-        self._llm = llm
+        self._book = book
         self._endpoint = endpoint
-        self._costs = costs
+        self._max_attempts = max_attempts
+        self._table = table
         self._folder = folder
         self._sleep = sleep
         self.statuses: dict[str, JobStatus] = {}
@@ -153,7 +167,7 @@ class Collector:
             if error.status != 404:
                 raise
             _log.warning("the results of batch job %s are gone: %s", status.id, error.message)
-        self._costs.usage.failed += tally.seen - len(tally.answered)
+        self._book.usage.failed += tally.seen - len(tally.answered)
         outcomes: dict[str, tuple[Outcome, str]] = {
             "completed": ("missing", "the batch job ended without a result for it"),
             "expired": ("expired", "the batch job expired before it was processed"),
@@ -161,7 +175,7 @@ class Collector:
         }
         outcome, message = outcomes[status.state]
         refusals = self._jobs.refusals(job.token)
-        never_answered = not (self._costs.usage.calls or self._journal.observed_usage(job.model).calls)
+        never_answered = not (self._book.usage.calls or self._journal.observed_usage(job.model).calls)
         denied = tally.fatal or tally.key_denied(never_answered=never_answered)
         all_refused = not tally.answered and tally.seen == job.requests and never_answered
         if denied or (all_refused and _settings_are_wrong(tally.seen, refusals)):
@@ -171,7 +185,7 @@ class Collector:
                 raise denied
             raise RequestError(
                 f"the provider refused all {tally.seen} requests of batch job {status.id}: {refusals[0]}",
-                hint="the cause seems to be the settings, not the entities; check [llm]",
+                hint=f"the cause seems to be the settings, not the entities; check {self._table}",
             )
         await self._close(job, status, outcome, message)
         self.queue_full, self._one_ended = False, True
@@ -207,7 +221,7 @@ class Collector:
         """Journal the results of a job; return what they were."""
         tally = _ResultTally()
         unknown = 0
-        pending: list[BatchResult] = []
+        pending: list[tuple[int, A | ProviderError]] = []
         self._folder.mkdir(parents=True, exist_ok=True)
         async for custom_id, result in self._batches.fetch(status, self._folder):
             name = _CUSTOM_ID.fullmatch(custom_id)
@@ -216,27 +230,18 @@ class Collector:
                 continue
             number = int(name[2])
             tally.count(number, result)
-            if isinstance(result, Completion):
-                pending.append(BatchResult(number, *self._costs.priced(result, job.model)))
-            else:
-                reason = result.message if is_denial(result) else str(result)
-                pending.append(BatchResult(number, None, None, _outcome_of(result), redact(reason)))
+            pending.append((number, result))
             if len(pending) >= ROWS_PER_WRITE:
-                await self._settle(job, pending)
+                await self._book.record(job, pending)
                 pending = []
-        await self._settle(job, pending)
+        if pending:
+            await self._book.record(job, pending)
         if unknown:
             _log.warning("batch job %s: %d results belong to no request", status.id, unknown)
         return tally
 
-    async def _settle(self, job: BatchJob, returned: Sequence[BatchResult]) -> None:
-        """Write results with their costs to the journal before they are used."""
-        for new in await asyncio.wrap_future(self._jobs.record_results(job, returned)):
-            # Open jobs are reserved in the journal, not in the budget of this run.
-            self._costs.settle(new.completion, new.cost_usd, reserved=0.0, max_cost=new.max_cost_usd)
-
     async def _with_retries(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await with_retries(call, self._llm.max_attempts, sleep=self._sleep)
+        return await with_retries(call, self._max_attempts, sleep=self._sleep)
 
     def _count_failed_poll(self, error: ProviderError) -> None:
         self._failed_polls += 1
@@ -263,10 +268,10 @@ class _ResultTally:
         self.fatal: AuthenticationError | None = None
         self._denied: dict[int, AuthenticationError] = {}
 
-    def count(self, number: int, result: Completion | ProviderError) -> None:
+    def count(self, number: int, result: object) -> None:
         """Count a result."""
         self.seen += 1
-        if isinstance(result, Completion):
+        if not isinstance(result, ProviderError):
             self.answered.append(number)
         elif isinstance(result, AuthenticationError):
             if is_denial(result):
@@ -303,7 +308,11 @@ def _settings_are_wrong(seen: int, refusals: Sequence[str]) -> bool:
     return bool(refusals) and (seen >= _MIN_REFUSED or (seen > 1 and len(refusals) == 1))
 
 
-def _outcome_of(error: ProviderError) -> Outcome:
+def failed_result(number: int, error: ProviderError) -> BatchResult:
+    """Return what the journal keeps of a request that was not answered."""
     if isinstance(error, DeadlineError):
-        return "expired"
-    return "refused" if isinstance(error, RequestError | AuthenticationError) else "failed"
+        outcome: Outcome = "expired"
+    else:
+        outcome = "refused" if isinstance(error, RequestError | AuthenticationError) else "failed"
+    reason = error.message if is_denial(error) else str(error)
+    return BatchResult(number, None, None, outcome, redact(reason))

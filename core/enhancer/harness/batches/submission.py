@@ -15,30 +15,27 @@ import logging
 import uuid
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from enhancer.contracts.batch import LostJob
 from enhancer.errors import RateLimitError, RequestError
 from enhancer.harness import clock
-from enhancer.harness.calls.cache_key import request_hash
-from enhancer.harness.calls.entity_request import call_version, entity_request, request_ids
 from enhancer.harness.calls.retry import with_retries
-from enhancer.harness.calls.token_estimate import estimate_messages
-from enhancer.harness.journal.batch_jobs import BatchJob, BatchRequest
+from enhancer.harness.journal.batch_jobs import BatchJob
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
     from typing import BinaryIO
 
     from enhancer.config.schema import LLMConfig
-    from enhancer.contracts.batch import BatchProvider, JobStatus
-    from enhancer.harness.answers.entity_task import EntityTask
+    from enhancer.contracts.batch import BatchClient, JobStatus
     from enhancer.harness.calls.budget import Budget
-    from enhancer.harness.calls.cost_tracking import CostTracker
+    from enhancer.harness.journal.batch_jobs import BatchJobLog, BatchRequest
     from enhancer.harness.journal.journal import Journal
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 BATCH_FOLDER = "batches"
 """Folder beside the journal for the files of jobs; empty unless a job is being written or collected."""
 ROWS_PER_WRITE = 256
@@ -67,6 +64,45 @@ class OverBudgetError(Exception):
         self.max_cost = max_cost
 
 
+class JobReserve:
+    """Largest cost of the batch jobs that are open or being written, which must fit into the budget of a run.
+
+    Args:
+        budget: The budget.
+        jobs: Log of the jobs; those at all endpoints count.
+    """
+
+    def __init__(self, budget: Budget, jobs: BatchJobLog) -> None:
+        self._budget = budget
+        self._jobs = jobs
+        self._open = 0.0
+        self._drafts = 0.0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the largest cost of all open jobs."""
+        self._open = self._jobs.reserved_cost()
+
+    def write(self, max_cost: float) -> None:
+        """Reserve the largest cost of a request that is about to be written.
+
+        Raises:
+            OverBudgetError: It does not fit.
+        """
+        if not self._budget.fits(self._open + self._drafts + max_cost):
+            raise OverBudgetError(max_cost)
+        self._drafts += max_cost
+
+    def drop(self, max_cost: float) -> None:
+        """Release the reservation of requests that are not sent."""
+        self._drafts -= max_cost
+
+    def send(self, max_cost: float) -> None:
+        """Count the requests of a job as open."""
+        self._drafts -= max_cost
+        self._open += max_cost
+
+
 @dataclass(slots=True)
 class _Draft:
     """Job whose file is being written."""
@@ -75,6 +111,7 @@ class _Draft:
     path: Path
     file: BinaryIO
     size: int = 0
+    max_cost: float = 0.0
     journaled: int = 0
     """Number of requests in the journal."""
     rows: list[BatchRequest] = field(default_factory=list)
@@ -85,16 +122,16 @@ class _Draft:
         return self.journaled + len(self.rows)
 
 
-class Submitter:
+class Submitter(Generic[Q]):
     """Writes and creates batch jobs. For one run and one event loop.
 
     Args:
-        batches: Batch API of the provider.
+        batches: The batch API.
         journal: Journal of jobs and answers.
-        llm: ``[llm]``.
-        endpoint: Endpoint of the provider; jobs at other endpoints are ignored.
-        budget: Budget in which all open jobs must fit.
-        costs: Computes the maximum cost of a request at the price of batch jobs.
+        llm: ``[llm]``, whose ``batch_*`` limits apply to all batch jobs.
+        endpoint: Endpoint under which jobs are recorded; those of others are ignored.
+        model: Model that the requests are for.
+        reserve: Reserves the cost of the requests.
         folder: Folder for the files of jobs that are not created yet.
         sleep: Waits between attempts.
 
@@ -105,31 +142,29 @@ class Submitter:
 
     def __init__(
         self,
-        batches: BatchProvider,
+        batches: BatchClient[Q, Any],
         journal: Journal,
         llm: LLMConfig,
         *,
         endpoint: str,
-        budget: Budget,
-        costs: CostTracker,
+        model: str,
+        reserve: JobReserve,
         folder: Path,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._batches = batches
         self._jobs = journal.batch_jobs
-        self._llm = llm
+        self._max_attempts = llm.max_attempts
         self._endpoint = endpoint
-        self._budget = budget
+        self._model = model
+        self._reserve = reserve
         self._folder = folder
         self._sleep = sleep
-        self._costs = costs
         self._max_requests = min(llm.batch_requests, batches.max_requests)
         self._max_bytes = min(llm.batch_bytes, batches.max_bytes)
         self.queue_full = False
         self._postponed: list[BatchJob] = []
         self._draft: _Draft | None = None
-        self._draft_cost = 0.0
-        self._reserved = 0.0
 
     # -- recovery -------------------------------------------------------------------------------------------------
 
@@ -155,24 +190,55 @@ class Submitter:
 
     # -- submission -------------------------------------------------------------------------------------------------
 
-    def refresh_reserved(self) -> None:
-        """Reload the maximum cost of all open jobs."""
-        self._reserved = self._jobs.reserved_cost()
-
-    async def write(self, tasks: Sequence[EntityTask]) -> None:
-        """Write a request about these entities to the file of the next job; submit the job if it is full.
+    async def add(self, request: Q, row: BatchRequest) -> None:
+        """Write a request to the file of the next job; submit the job before if it is full.
 
         Args:
-            tasks: Notes of one entity, or the same notes of several entities of one kind.
+            request: The request.
+            row: The same for the journal.
 
         Raises:
             RequestTooLargeError: The request exceeds the size limit of a file.
             OverBudgetError: The request does not fit under ``max_cost`` beside the maximum cost of open jobs.
         """
-        request = entity_request(tasks, self._llm, self._costs.room)
-        max_cost = self._costs.max_cost(request)  # recorded without a limit, too: a later run may have one
-        if not self._budget.fits(self._reserved + self._draft_cost + max_cost):
-            raise OverBudgetError(max_cost)
+        self._reserve.write(row.max_cost_usd)
+        try:
+            draft, line = await self._line(request)
+        except BaseException:
+            self._reserve.drop(row.max_cost_usd)
+            raise
+        draft.file.write(line)
+        draft.size += len(line)
+        draft.max_cost += row.max_cost_usd
+        draft.rows.append(row)
+        if len(draft.rows) >= ROWS_PER_WRITE:
+            await self._journal_rows(draft)
+
+    async def send(self) -> None:
+        """Submit the job that is being written, if any."""
+        draft, self._draft = self._draft, None
+        if draft is None:
+            return
+        with draft.file:
+            await self._journal_rows(draft)
+            draft.file.flush()
+        self._reserve.send(draft.max_cost)
+        await asyncio.wrap_future(self._jobs.mark_ready(draft.token))
+        begun = clock.now()
+        job = BatchJob(draft.token, self._endpoint, self._model, "ready", None, None, "", draft.requests, begun)
+        await self._submit(job, resumed=False)
+
+    async def close(self) -> None:
+        """Discard the job that is being written; the next run submits jobs that are ready."""
+        draft, self._draft = self._draft, None
+        if draft is not None:
+            self._reserve.drop(draft.max_cost)
+            draft.file.close()
+            draft.path.unlink(missing_ok=True)
+        await asyncio.wrap_future(self._jobs.release())
+
+    async def _line(self, request: Q) -> tuple[_Draft, bytes]:
+        """Return the job that a request goes into, and its line there."""
         draft = self._draft
         line = self._batches.line(
             _custom_id(draft.token if draft else "0" * 32, draft.requests if draft else 0), request
@@ -185,50 +251,12 @@ class Submitter:
         if draft is None:
             draft = await self._begin()
             line = self._batches.line(_custom_id(draft.token, 0), request)
-        draft.file.write(line)
-        draft.size += len(line)
-        self._draft_cost += max_cost
-        draft.rows.append(
-            BatchRequest(
-                hashes=tuple(task.input_hash for task in tasks),
-                ids=request_ids(tasks),
-                template=call_version(tasks),
-                request=request_hash(request.messages),
-                attempt=max(task.answer_count for task in tasks) + 1,
-                estimated_prompt_tokens=estimate_messages(request.messages),
-                max_cost_usd=max_cost,
-            )
-        )
-        if len(draft.rows) >= ROWS_PER_WRITE:
-            await self._journal_rows(draft)
-
-    async def send(self) -> None:
-        """Submit the job that is being written, if any."""
-        draft, self._draft = self._draft, None
-        if draft is None:
-            return
-        with draft.file:
-            await self._journal_rows(draft)
-            draft.file.flush()
-        self._reserved += self._draft_cost
-        self._draft_cost = 0.0
-        await asyncio.wrap_future(self._jobs.mark_ready(draft.token))
-        begun = clock.now()
-        job = BatchJob(draft.token, self._endpoint, self._llm.model, "ready", None, None, "", draft.requests, begun)
-        await self._submit(job, resumed=False)
-
-    async def close(self) -> None:
-        """Discard the job that is being written; the next run submits jobs that are ready."""
-        draft, self._draft = self._draft, None
-        if draft is not None:
-            draft.file.close()
-            draft.path.unlink(missing_ok=True)
-        await asyncio.wrap_future(self._jobs.release())
+        return draft, line
 
     async def _begin(self) -> _Draft:
         token = uuid.uuid4().hex
         self._folder.mkdir(parents=True, exist_ok=True)
-        await asyncio.wrap_future(self._jobs.begin(token, self._endpoint, self._llm.model))
+        await asyncio.wrap_future(self._jobs.begin(token, self._endpoint, self._model))
         path = self._folder / f"{token}.jsonl"
         self._draft = _Draft(token, path, path.open("wb"))
         return self._draft
@@ -244,7 +272,7 @@ class Submitter:
         path = self._folder / f"{job.token}.jsonl"
         status = await self._with_retries(lambda: self._find(job)) if resumed and job.upload is not None else None
         upload = job.upload
-        if status is None and job.model != self._llm.model:
+        if status is None and job.model != self._model:
             _log.info("a batch job of the model %s was not created, and the model is another one by now", job.model)
             await self._withdraw(job)
             return
@@ -316,7 +344,7 @@ class Submitter:
         (self._folder / f"{job.token}.jsonl").unlink(missing_ok=True)
 
     async def _with_retries(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await with_retries(call, self._llm.max_attempts, sleep=self._sleep)
+        return await with_retries(call, self._max_attempts, sleep=self._sleep)
 
 
 def _custom_id(token: str, number: int) -> str:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from enhancer.contracts import BatchProvider, Completion, JobStatus
 from enhancer.errors import DeadlineError, ProviderError, RequestError, ServerError
 from enhancer_plugins.llm import _reply
-from enhancer_plugins.llm.batching.connection import PAGES, answers_first, upload_seconds
 from enhancer_plugins.network import wire
+from enhancer_plugins.network.batch_connection import PAGES, answers_first, upload_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from enhancer.contracts import LostJob, Request
     from enhancer.contracts.batch import JobState
     from enhancer_plugins.llm.batching.channel import Channel
-    from enhancer_plugins.llm.batching.connection import Connection
+    from enhancer_plugins.network.batch_connection import Connection
 
 _PAGE = 100
 _CLOCK_SLACK = timedelta(minutes=5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from enhancer.contracts import Message, Request
-from enhancer_plugins.llm.batching.connection import Connection
+from enhancer_plugins.network.batch_connection import Connection
 from enhancer_plugins.network.hosts import proxy_for
 
 if TYPE_CHECKING:

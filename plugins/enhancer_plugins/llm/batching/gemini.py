@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from enhancer.contracts import BatchProvider, Completion, JobStatus
 from enhancer.errors import ProviderError, ServerError
 from enhancer_plugins.llm import _reply
-from enhancer_plugins.llm.batching.connection import PAGES, answers_first, upload_seconds
 from enhancer_plugins.network import wire
+from enhancer_plugins.network.batch_connection import PAGES, answers_first, upload_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from enhancer.contracts import LostJob, Request
     from enhancer.contracts.batch import JobState
     from enhancer_plugins.llm.batching.channel import Channel
-    from enhancer_plugins.llm.batching.connection import Connection
+    from enhancer_plugins.network.batch_connection import Connection
 
 _PAGE = 100
 _STATES: Mapping[str, JobState] = {

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from enhancer.contracts import JobStatus
 from enhancer.errors import ServerError
 from enhancer_plugins.llm import _reply
-from enhancer_plugins.llm._openai_batch import OpenAIBatches
-from enhancer_plugins.llm.batching.connection import PAGES
 from enhancer_plugins.network import wire
+from enhancer_plugins.network.batch_connection import PAGES
+from enhancer_plugins.network.openai_batches import OpenAIBatches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from enhancer.contracts import Completion, LostJob, Request
     from enhancer.contracts.batch import JobState
     from enhancer_plugins.llm.batching.channel import Channel
-    from enhancer_plugins.llm.batching.connection import Connection
+    from enhancer_plugins.network.batch_connection import Connection
 
 _ENDPOINT = "/v1/chat/completions"
 _TOKEN = "enhancer_job"  # noqa: S105 - name of a metadata field
@@ -94,7 +94,7 @@ class MistralBatches(OpenAIBatches):
         """Post the cancellation of the job."""
         await self._connection.call("POST", f"/batch/jobs/{job_id}/cancel")
 
-    def _completion(self, body: bytes) -> Completion:
+    def _answer(self, body: bytes) -> Completion:
         return _reply.completion(
             json.loads(body), where=self._connection.base, scrub=self._channel.scrub_exactly, headers={}
         )

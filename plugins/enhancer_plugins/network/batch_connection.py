@@ -7,7 +7,7 @@ import contextlib
 import json
 import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from enhancer.errors import ConnectionFailedError, DeadlineError, PluginError, ProviderError, RequestError, ServerError
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from enhancer.contracts import Completion
-
+A = TypeVar("A")
 CALL_SECONDS = 60.0
 """Time limit of a call that sends no file."""
 PAGES = 200
@@ -183,10 +182,10 @@ class Connection:
 
 
 async def answers_first(
-    lines: AsyncIterator[bytes], parse: Callable[[bytes], tuple[str, Completion | ProviderError] | None]
-) -> AsyncIterator[tuple[str, Completion | ProviderError]]:
-    """Yield the results in the lines of one file: completions, and then errors."""
-    errors: list[tuple[str, Completion | ProviderError]] = []
+    lines: AsyncIterator[bytes], parse: Callable[[bytes], tuple[str, A | ProviderError] | None]
+) -> AsyncIterator[tuple[str, A | ProviderError]]:
+    """Yield the results in the lines of one file: answers, and then errors."""
+    errors: list[tuple[str, A | ProviderError]] = []
     async for line in lines:
         result = parse(line)
         if result is None:

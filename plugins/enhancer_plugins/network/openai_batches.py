@@ -1,24 +1,36 @@
-"""Client of OpenAI's batch API (``/files`` and ``/batches``). Files are streamed from and to disk."""
+"""Client of OpenAI's batch API (``/files`` and ``/batches``), for completions and for vectors.
+
+Files are streamed from and to disk. Source: https://platform.openai.com/docs/guides/batch and the API reference.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from enhancer.contracts import BatchProvider, Completion, JobStatus
+from enhancer.contracts import (
+    BatchClient,
+    BatchProvider,
+    Completion,
+    EmbeddingBatches,
+    Embeddings,
+    JobStatus,
+    Request,
+)
 from enhancer.errors import DeadlineError, ProviderError, ServerError
-from enhancer_plugins.llm.batching.connection import PAGES, upload_seconds
 from enhancer_plugins.network import wire
+from enhancer_plugins.network.batch_connection import PAGES, upload_seconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from enhancer.contracts import Request
     from enhancer.contracts.batch import JobState, LostJob
-    from enhancer_plugins.llm.batching.connection import Connection
+    from enhancer_plugins.network.batch_connection import Connection
 
+Q = TypeVar("Q")
+A = TypeVar("A")
 _TOKEN = "enhancer_job"  # noqa: S105 - name of a metadata field
 _PAGE = 100
 _STATES: Mapping[str, JobState] = {
@@ -33,27 +45,29 @@ _CANCELLED = frozenset({"batch_cancelled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transport:
-    """Functions of the provider: how to write requests, read completions, and connect."""
+class Transport(Generic[Q, A]):
+    """Functions of the provider: how to write requests, read answers, and connect."""
 
     connection: Connection
-    payload: Callable[[Request], dict[str, Any]]
-    completion: Callable[[bytes, dict[str, str]], Completion]
-    endpoint: str = "/v1/chat/completions"
+    payload: Callable[[Q], dict[str, Any]]
+    """Return the JSON of a direct call."""
+    answer: Callable[[bytes], A]
+    """Read the body of its response."""
+    endpoint: str
     """Path of direct calls, by the name that the batch API has for it."""
 
 
-class OpenAIBatches(BatchProvider):
+class OpenAIBatchClient(BatchClient[Q, A]):
     """Client of ``{api_base}/files`` and ``{api_base}/batches``."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport[Q, A]) -> None:
         self._transport = transport
 
     @property
     def _connection(self) -> Connection:
         return self._transport.connection
 
-    def line(self, custom_id: str, request: Request) -> bytes:
+    def line(self, custom_id: str, request: Q) -> bytes:
         """Return the request in the form of a direct call."""
         line = {
             "custom_id": custom_id,
@@ -117,7 +131,7 @@ class OpenAIBatches(BatchProvider):
         """Post the cancellation of the job."""
         await self._connection.call("POST", f"/batches/{job_id}/cancel")
 
-    async def fetch(self, job: JobStatus, folder: Path) -> AsyncIterator[tuple[str, Completion | ProviderError]]:
+    async def fetch(self, job: JobStatus, folder: Path) -> AsyncIterator[tuple[str, A | ProviderError]]:
         """Download the output file and then the error file to disk, and read them line by line."""
         for name in ("output_file_id", "error_file_id"):
             file_id = (job.results or {}).get(name)
@@ -130,7 +144,7 @@ class OpenAIBatches(BatchProvider):
 
     # -- results ----------------------------------------------------------------------------------------------------
 
-    def _result(self, line: bytes) -> tuple[str, Completion | ProviderError] | None:
+    def _result(self, line: bytes) -> tuple[str, A | ProviderError] | None:
         """Parse a line; return None for an unreadable line, or a request that was cancelled before it was processed."""
         try:
             result = json.loads(line)
@@ -145,7 +159,7 @@ class OpenAIBatches(BatchProvider):
             raw = json.dumps(body).encode()
             if status == 200:
                 try:
-                    return custom_id, self._completion(raw)
+                    return custom_id, self._answer(raw)
                 except ProviderError as failure:
                     return custom_id, failure
             message, code = wire.provider_message(raw)
@@ -157,9 +171,9 @@ class OpenAIBatches(BatchProvider):
         failed = ServerError(f"the batch job failed for this request: {text}")
         return custom_id, DeadlineError(text) if code in _EXPIRED else failed
 
-    def _completion(self, body: bytes) -> Completion:
-        """Return the completion in the body of a result."""
-        return self._transport.completion(body, {})
+    def _answer(self, body: bytes) -> A:
+        """Return the answer in the body of a result."""
+        return self._transport.answer(body)
 
     # -- states -----------------------------------------------------------------------------------------------------
 
@@ -195,3 +209,11 @@ def _failure(errors: object) -> tuple[str, bool]:
     if len(rows) > len(messages):
         messages.append(f"and {len(rows) - len(messages)} more")
     return wire.shorten("; ".join(messages)), bool(rows) and all(row.get("code") == _CONGESTED for row in rows)
+
+
+class OpenAIBatches(OpenAIBatchClient[Request, Completion], BatchProvider):
+    """Batch API of chat completions."""
+
+
+class OpenAIEmbeddingBatches(OpenAIBatchClient[str, Embeddings], EmbeddingBatches):
+    """Batch API of embeddings. OpenAI allows 50,000 texts in a job, whatever the number of requests."""
