@@ -6,11 +6,12 @@ owns (store, artifact, runs) are created with their parents.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from enhancer.errors import ConfigError
 
@@ -34,6 +35,19 @@ def check_output_path(path: Path, source: str = "") -> None:
         raise ConfigError(f"{prefix}there is no folder {path.parent}", hint="create it, or choose another")
     if path.is_dir():
         raise ConfigError(f"{prefix}{path} is a folder", hint="name a file in it")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, and nothing else: opening a named pipe would wait for a writer.
+
+    Raises:
+        OSError: There is no file, or ``path`` is a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 @contextmanager

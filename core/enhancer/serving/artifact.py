@@ -19,7 +19,10 @@ import json
 import math
 import mmap
 import os
-import tempfile
+import re
+import secrets
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -29,7 +32,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from enhancer.errors import NOT_FINITE_HINT, ArtifactError
-from enhancer.files import atomic_replace
+from enhancer.files import atomic_replace, open_regular
+from enhancer.serving.artifact_checks import REWRITE_HINT, check_tensors
 from enhancer.serving.ids import pack_ids, pack_strings
 
 if TYPE_CHECKING:
@@ -45,6 +49,8 @@ MANIFEST: Final = "manifest.json"
 _DTYPES: Final = {"F16": "<f2", "F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1"}
 _RESERVED_KEYS: Final = ("format", "enhancer", "created_at", "tensors", "placements", "shape")
 _MAX_HEADER_BYTES: Final = 100 << 20
+_MAX_MANIFEST_BYTES: Final = 64 << 20
+_HASHED_AT_ONCE: Final = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,12 +207,12 @@ def _write_tensors(folder: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Path
     """Write the tensors file; its name is known only afterwards, so :func:`atomic_replace` does not fit."""
     from safetensors.numpy import save_file
 
-    handle, name = tempfile.mkstemp(prefix=".tensors-", dir=folder)
-    os.close(handle)
-    draft = Path(name)
+    draft = folder / f".tensors-{secrets.token_hex(6)}"
+    draft.touch(exist_ok=False)
+    mode = stat.S_IMODE(draft.stat().st_mode)  # what the umask allows; the library makes files for their owner alone
     try:
         save_file(tensors, draft)
-        draft.chmod(0o644)
+        draft.chmod(mode)
         with draft.open("rb+") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
@@ -237,12 +243,14 @@ def own_version() -> str:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def open_artifact(folder: str | Path, *, verify: bool = False, in_memory: bool = False) -> Artifact:
-    """Open an artifact; its matrices are mapped into memory and read on access.
+def open_artifact(folder: str | Path, *, verify: bool = True, in_memory: bool = False) -> Artifact:
+    """Open an artifact and check it; its matrices are mapped into memory.
+
+    Shapes, ranges, the order of ids and the finiteness of factors are always checked, which reads the matrices once.
 
     Args:
         folder: Folder of the artifact.
-        verify: Compare the sha256 of the tensors file with the manifest's, which reads all of it.
+        verify: Compare the sha256 of the tensors file with the manifest's.
         in_memory: Read the tensors instead of mapping them; later changes of the file have no effect.
 
     Raises:
@@ -256,46 +264,58 @@ def open_artifact(folder: str | Path, *, verify: bool = False, in_memory: bool =
         try:
             return _open(folder, verify=verify, in_memory=in_memory)
         except FileNotFoundError as error:
-            raise ArtifactError(f"{error.filename} of the artifact is missing", hint="run `enhancer train`") from None
+            raise ArtifactError(f"{error.filename} of the artifact is missing", hint=REWRITE_HINT) from None
 
 
 def _open(folder: Path, *, verify: bool, in_memory: bool) -> Artifact:
     manifest = _read_manifest(folder)
     described = manifest["tensors"]
-    if not isinstance(described.get("file"), str) or Path(described["file"]).name != described["file"]:
-        raise ArtifactError(f"{folder / MANIFEST} does not name a tensors file")
     path = folder / described["file"]
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file, ThreadPoolExecutor(1) as pool:
             size = os.fstat(file.fileno()).st_size
-            if size != described.get("bytes"):
+            if size != described["bytes"]:
                 raise ArtifactError(
-                    f"{path} is damaged: it has {size:,} of {described.get('bytes')} bytes", hint="run `enhancer train`"
+                    f"{path} is damaged: it has {size:,} of {described['bytes']} bytes", hint=REWRITE_HINT
                 )
-            if verify and hashlib.file_digest(file, "sha256").hexdigest() != described.get("sha256"):
-                raise ArtifactError(f"{path} is damaged: its sha256 differs from the manifest's")
-            file.seek(0)
+            # Hashed by a second core, while the content is checked.
+            digest = pool.submit(_sha256, file.fileno()) if verify else None
             header = _read_header(path, file.read(8), file.read, size)
             # Map the open file, not the path, which may name another file by now.
             file.seek(0)
             content = file.read() if in_memory else mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
-        tensors = _views(path, content, header)
+            tensors = _views(path, content, header)
+            check_tensors(path, manifest, tensors)
+            if digest is not None and digest.result() != described["sha256"]:
+                raise ArtifactError(f"{path} is damaged: its sha256 differs from the manifest's", hint=REWRITE_HINT)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:  # truncated to nothing between fstat and mmap
         raise ArtifactError(f"{path} is damaged: it was truncated while it was opened") from None
-    _check_tensors(path, manifest, tensors)
     return Artifact(folder, manifest, tensors, None if isinstance(content, bytes) else content)
+
+
+def _sha256(descriptor: int) -> str:
+    """Return the digest of an open file, without moving its position."""
+    digest, place = hashlib.sha256(), 0
+    while block := os.pread(descriptor, _HASHED_AT_ONCE, place):
+        digest.update(block)
+        place += len(block)
+    return digest.hexdigest()
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            content = file.read(_MAX_MANIFEST_BYTES + 1)
+        if len(content) > _MAX_MANIFEST_BYTES:
+            raise ArtifactError(f"{path} has more than {_MAX_MANIFEST_BYTES:,} bytes")
+        manifest = json.loads(content)
     except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(f"there is no artifact in {folder}", hint="run `enhancer train`") from None
+        raise ArtifactError(f"there is no artifact in {folder}", hint=REWRITE_HINT) from None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -307,8 +327,16 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} has artifact format {manifest['format']}, and this enhancer reads formats up to {FORMAT}",
             hint="upgrade enhancer",
         )
-    if not isinstance(manifest.get("tensors"), dict) or not isinstance(manifest.get("placements"), dict):
-        raise ArtifactError(f"{path} is incomplete", hint="run `enhancer train`")
+    tensors = manifest.get("tensors")
+    if not isinstance(tensors, dict) or not isinstance(manifest.get("placements"), dict):
+        raise ArtifactError(f"{path} is incomplete", hint=REWRITE_HINT)
+    file_name, digest = tensors.get("file"), tensors.get("sha256")
+    if not isinstance(file_name, str) or Path(file_name).name != file_name:
+        raise ArtifactError(f"{path} does not name a tensors file", hint=REWRITE_HINT)
+    if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise ArtifactError(f"{path} does not give the sha256 of the tensors file", hint=REWRITE_HINT)
+    if not isinstance(tensors.get("bytes"), int):
+        raise ArtifactError(f"{path} does not give the size of the tensors file", hint=REWRITE_HINT)
     return manifest
 
 
@@ -340,24 +368,3 @@ def _views(path: Path, content: mmap.mmap | bytes, header: Mapping[str, Any]) ->
         except (ValueError, TypeError):
             raise ArtifactError(f"{path} is damaged: tensor {name!r} has the wrong size") from None
     return tensors
-
-
-def _check_tensors(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> None:
-    try:
-        n, m = len(tensors["users"]), len(tensors["items"])
-        ends = [(tensors[f"{kind}_ids.offsets"], tensors[f"{kind}_ids.bytes"]) for kind in ("user", "item")]
-        consistent = (
-            tensors["users"].shape == (n, tensors["items"].shape[1])
-            and tensors["users"].dtype == tensors["items"].dtype == np.float32
-            and manifest["shape"] == {"users": n, "items": m, "width": tensors["items"].shape[1]}
-            and tensors["seen.starts"].shape == (n + 1,)
-            and int(tensors["seen.starts"][-1]) == len(tensors["seen.items"])
-            and [len(offsets) for offsets, _ in ends] == [n + 1, m + 1]
-            and all(int(offsets[-1]) == len(content) for offsets, content in ends)
-            and len(tensors["user_ids.order"]) == n
-            and len(tensors["item_ids.order"]) == m
-        )
-    except (KeyError, IndexError, TypeError):
-        consistent = False
-    if not consistent:
-        raise ArtifactError(f"{path} is damaged: its tensors have inconsistent shapes", hint="run `enhancer train`")

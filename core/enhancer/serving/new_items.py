@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from enhancer.errors import ConfigError
+from enhancer.errors import ArtifactError, ConfigError
 from enhancer.serving.rows import restrict_to
 from enhancer.serving.topk import top_k
 
@@ -70,12 +70,21 @@ class NewItemShare:
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], explore: float | None, new_items_cap: float | None) -> NewItemShare:
-        """Return the shares of a manifest, with those that are not None in their stead."""
-        kept = manifest.get("serving")
-        kept = kept if isinstance(kept, dict) else {}
+        """Return the shares of a manifest, with those that are not None in their stead.
+
+        Raises:
+            ArtifactError: The manifest's own shares are impossible.
+            ConfigError: The others are.
+        """
+        section = manifest.get("serving")
+        section = section if isinstance(section, dict) else {}
+        try:
+            kept = cls(section.get("explore", 0.0), section.get("new_items_cap"))
+        except ConfigError as error:
+            raise ArtifactError(f"the artifact's manifest is damaged: {error.message}", hint=error.hint) from None
         return cls(
-            kept.get("explore", 0.0) if explore is None else explore,
-            kept.get("new_items_cap") if new_items_cap is None else new_items_cap,
+            kept.explore if explore is None else explore,
+            kept.new_items_cap if new_items_cap is None else new_items_cap,
         )
 
     @property

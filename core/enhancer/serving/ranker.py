@@ -65,16 +65,16 @@ class Ranker:
         cls,
         folder: str | Path,
         *,
-        verify: bool = False,
+        verify: bool = True,
         in_memory: bool = False,
         explore: float | None = None,
         new_items_cap: float | None = None,
     ) -> Ranker:
-        """Open an artifact; its matrices are mapped into memory, which takes milliseconds.
+        """Open an artifact and check its content; its matrices are mapped into memory.
 
         Args:
             folder: Folder of the artifact.
-            verify: Compare the sha256 of the tensors file with the manifest's, which reads all of it.
+            verify: Compare the sha256 of the tensors file with the manifest's.
             in_memory: Read the matrices instead of mapping them; later changes of the file have no effect.
             explore: Share of places that new items get; by default that of the artifact. See
                 :mod:`enhancer.serving.new_items`.
@@ -330,13 +330,9 @@ class Ranker:
         self.ensure_whole()
         return self._has_item(item_id, self._added)
 
-    def nearest_user(self, user_id: str) -> str | None:
-        """Return a hint that names the known user whose id is most similar to an unknown one."""
-        return self._user_ids.nearest(user_id)
-
-    def nearest_item(self, item_id: str) -> str | None:
-        """Return a hint that names the known item whose id is most similar to an unknown one."""
-        return self._item_ids.nearest(item_id)
+    def item_beside(self, item_id: str) -> str | None:
+        """Return the item of the artifact whose id begins most like an unknown one; takes microseconds."""
+        return self._item_ids.beside(item_id)
 
     def ensure_whole(self) -> None:
         """Check that the mapped artifact was not truncated. Every method that reads it calls this first.

@@ -285,11 +285,11 @@ def test_what_is_damaged_missing_or_newer_is_told(artifact: Path, tmp_path: Path
     (tensors,) = artifact.glob("*.safetensors")
     whole = tensors.read_bytes()
     flipped = bytearray(whole)
-    flipped[-3] ^= 1
+    flipped[whole.index(V.tobytes())] ^= 1  # the last bit of a factor: nothing but the digest tells
     tensors.write_bytes(flipped)
-    Ranker.load(artifact)
+    Ranker.load(artifact, verify=False)
     with pytest.raises(ArtifactError, match="sha256"):
-        Ranker.load(artifact, verify=True)
+        Ranker.load(artifact)
     os.truncate(tensors, len(whole) // 2)
     with pytest.raises(ArtifactError, match="damaged"):
         Ranker.load(artifact)
@@ -343,7 +343,7 @@ def test_no_header_of_tensors_does_more_than_be_refused(
     content[at : at + len(junk)] = junk
     tensors.write_bytes(content[: tensors.stat().st_size])
     with contextlib.suppress(ArtifactError):
-        Ranker.load(artifact)
+        Ranker.load(artifact, verify=False)
 
 
 def test_serving_imports_numpy_and_safetensors_alone(artifact: Path) -> None:

@@ -74,7 +74,7 @@ def test_health_says_what_answers(server, ranker):
     [
         ("/recommend", None, 400, "user_id is missing"),
         ("/recommend?user_id=", None, 400, "user_id is missing"),
-        ("/recommend?user_id=u31", None, 404, "did you mean 'u"),
+        ("/recommend?user_id=u31", None, 404, "unknown user 'u31'; place a new user"),
         ("/recommend?user_id=u1&k=0", None, 400, "from 1 to 40, not 0"),
         ("/recommend?user_id=u1&k=41", None, 400, "from 1 to 40, not 41"),
         ("/recommend?user_id=u1&k=ten", None, 400, 'not "ten"'),
@@ -82,7 +82,8 @@ def test_health_says_what_answers(server, ranker):
         ("/recommend?user_id=u1&exclude_seen=perhaps", None, 400, "true or false"),
         ("/recommend?user_id=u1&user_id=u2", None, 400, "given twice"),
         ("/recommend?user=u1", None, 400, "did you mean 'user_id'?"),
-        ("/similar?item_id=i51", None, 404, "did you mean 'i5"),
+        ("/similar?item_id=i51", None, 404, "did you mean 'i5'?"),
+        ("/similar?item_id=zz", None, 404, "unknown item 'zz'; None"),
         ("/similar?item_id=i1&exclude_seen=true", None, 400, "unknown parameter"),
         ("/nowhere", None, 404, "/openapi.json"),
         ("/recommend", b"{", 400, "not JSON"),

@@ -58,7 +58,9 @@ def serve(
     in_memory: Annotated[
         bool, typer.Option("--in-memory", help="Load the artifact into memory instead of memory-mapping it.")
     ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Check the sha256 of the artifact before using it.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Check the sha256 of each artifact before using it.")
+    ] = True,
     access_log: Annotated[bool, typer.Option("--access-log", help="Log every request.")] = False,
 ) -> None:
     """Serve the artifact over HTTP.
@@ -78,7 +80,7 @@ def serve(
         "timeout": timeout,
         "threads": threads,
     }
-    switches = {"in-memory": in_memory, "verify": verify, "access-log": access_log}
+    switches = {"in-memory": in_memory, "no-verify": not verify, "access-log": access_log}
     switches |= {"quiet": session.quiet, "log-json": jsonlog.enabled()}
     folder, shares = _folder_and_shares(session, artifact)
     given = {"explore": explore, "new_items_cap": new_items_cap}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from enhancer.serving.ranker import Ranker
     from enhancer.serving.service.live_ranker import LiveRanker
 
+_PLACE_USERS: Final = 'place a new user by POST /recommend with "histories"'
 INSTALL: Final = 'pip install "enhancer[serve]"'
 
 
@@ -145,10 +146,7 @@ class _Endpoints:
         asked = parse_query(request.query_params.multi_items(), self.limits, "user_id", "k", "exclude_seen")
         ranker = self.live.ranker
         if not ranker.knows_user(asked.id):
-            hint = 'place a new user by POST /recommend with "histories"'
-            if nearest := ranker.nearest_user(asked.id):
-                hint = f"{nearest}; {hint}"
-            raise UnknownIdError(f"unknown user {asked.id!r}", hint=hint)
+            raise UnknownIdError(f"unknown user {asked.id!r}", hint=_PLACE_USERS)
         found = await self.batcher.recommend(ranker, asked.id, asked.k, exclude_seen=asked.exclude_seen)
         return self._ok(_with_titles(ranker, found.to_json()))
 
@@ -163,7 +161,7 @@ class _Endpoints:
         asked = parse_query(request.query_params.multi_items(), self.limits, "item_id", "k")
         ranker = self.live.ranker
         if not ranker.knows_item(asked.id):
-            raise UnknownIdError(f"unknown item {asked.id!r}", hint=ranker.nearest_item(asked.id))
+            raise _unknown_item(ranker, asked.id)
         found = await self.batcher.run(lambda: ranker.similar(asked.id, asked.k))
         return self._ok(_with_titles(ranker, found.to_json()))
 
@@ -229,10 +227,10 @@ def _recommend_many(ranker: Ranker, body: RecommendBody) -> dict[str, Any]:
         elif user in body.histories:
             unknown_users.append({"user_id": user, "hint": "none of the items in its history is known"})
         else:
-            unknown_users.append({"user_id": user, "hint": ranker.nearest_user(user)})
+            unknown_users.append({"user_id": user, "hint": _PLACE_USERS})
     for item in body.required_items():
         if not extended.knows_item(item):
-            raise UnknownIdError(f"unknown item {item!r}", hint=extended.nearest_item(item))
+            raise _unknown_item(ranker, item)
     found = extended.recommend(
         users, body.k, exclude_seen=body.exclude_seen, candidates=body.candidates, exclude=body.exclude
     )
@@ -241,6 +239,11 @@ def _recommend_many(ranker: Ranker, body: RecommendBody) -> dict[str, Any]:
         "unknown_users": unknown_users,
         "unknown_items": unknown_items,
     }
+
+
+def _unknown_item(ranker: Ranker, item: str) -> UnknownIdError:
+    near = ranker.item_beside(item)
+    return UnknownIdError(f"unknown item {item!r}", hint=near and f"did you mean {near!r}?")
 
 
 def _with_titles(ranker: Ranker, found: dict[str, Any]) -> dict[str, Any]:

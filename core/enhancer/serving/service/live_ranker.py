@@ -3,6 +3,8 @@
 A request handler reads :attr:`LiveRanker.ranker` once and uses that ranker throughout. The swap is a single
 assignment, so a request sees either the old artifact or the new one. The old one is unmapped when the last request
 that uses it ends.
+
+An artifact that cannot be loaded is never swapped in. It is tried again when one of its files changes, and not before.
 """
 
 from __future__ import annotations
@@ -16,17 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enhancer.errors import EnhancerError
+from enhancer.errors import ArtifactError, EnhancerError
 from enhancer.serving.artifact import MANIFEST
 from enhancer.serving.ranker import Ranker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 _log = logging.getLogger("enhancer.serving")
 
-Signature = tuple[int, int, int]
-"""Inode, modification time and size of a manifest; a change of any means a new artifact."""
+Signature = tuple[tuple[str, int, int, int, int], ...]
+"""Name, inode, times of modification and of change, and size of files; a change of any means a new artifact."""
 
 
 class LiveRanker:
@@ -36,7 +38,7 @@ class LiveRanker:
         folder: Folder of the artifact.
         prepare: Called with each newly loaded ranker before it serves requests, for example to add items and users.
         in_memory: Read tensors into memory instead of mapping them.
-        verify: Compare the sha256 of each artifact with its manifest before use.
+        verify: Compare the sha256 of each artifact with its manifest's before use.
         explore: As for :meth:`Ranker.load`.
         new_items_cap: As for :meth:`Ranker.load`.
 
@@ -51,7 +53,7 @@ class LiveRanker:
         *,
         prepare: Callable[[Ranker], None] | None = None,
         in_memory: bool = False,
-        verify: bool = False,
+        verify: bool = True,
         explore: float | None = None,
         new_items_cap: float | None = None,
     ) -> None:
@@ -64,7 +66,8 @@ class LiveRanker:
         self._explore, self._new_items_cap = explore, new_items_cap
         self._loading = threading.Lock()
         self._old: weakref.WeakSet[Ranker] = weakref.WeakSet()
-        self._loaded_signature = self._signature()
+        self._loaded_signature = self._manifest_signature()
+        self._failed_signature: Signature | None = None
         self.ranker = self._load()
         self.loaded_at = datetime.now(UTC)
 
@@ -85,33 +88,44 @@ class LiveRanker:
             Whether the ranker was replaced.
         """
         with self._loading:
-            signature = self._signature()
-            if only_if_new and self.error is None and signature in (None, self._loaded_signature):
+            if only_if_new and not self.has_changed():
                 return False
+            manifest, files = self._manifest_signature(), self._signature()
             try:
                 ranker = self._load()
-            except EnhancerError as error:
-                if str(error) != str(self.error):  # the watch tries again every few seconds: log it once
-                    _log.error("the new artifact cannot be loaded, the old one stays in use: %s", error)
-                self.error = error
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with a new artifact, the old one serves on
+                self._failed_signature = files
+                self._report(error)
                 return False
             self._old.add(self.ranker)
             self.ranker, self.loaded_at = ranker, datetime.now(UTC)
-            self._loaded_signature, self.error = signature, None
+            self._loaded_signature, self.error = manifest, None
             self.reloads += 1
         _log.info("serving %r, made %s", ranker, ranker.manifest.get("created_at"))
         return True
 
+    def has_changed(self) -> bool:
+        """Return whether the artifact on disk is neither the one being served nor one that failed to load."""
+        if self.error is not None:
+            return self._signature() != self._failed_signature
+        return self._manifest_signature() not in ((), self._loaded_signature)
+
     async def watch(self, every: float) -> None:
         """Check for a new artifact every ``every`` seconds, until cancelled."""
         while True:
-            # After a failed load, wait longer: with ``verify`` each attempt reads the whole file.
-            await asyncio.sleep(every if self.error is None else 3 * every)
-            if self.error is not None or self._signature() not in (None, self._loaded_signature):
-                try:
-                    await asyncio.to_thread(self.reload, only_if_new=True)
-                except Exception:  # noqa: BLE001 - no failure may end the watch
-                    _log.exception("checking for a new artifact failed")
+            await asyncio.sleep(every)
+            if self.has_changed():
+                await asyncio.to_thread(self.reload, only_if_new=True)
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, EnhancerError):
+            reason = error
+        else:  # a bug, or no memory: its traceback helps
+            reason = ArtifactError(f"{type(error).__name__} while loading {self.folder}: {error}")
+        if str(reason) != str(self.error):
+            trace = None if reason is error else error
+            _log.error("the new artifact cannot be loaded, the old one stays in use: %s", reason, exc_info=trace)
+        self.error = reason
 
     def _load(self) -> Ranker:
         ranker = Ranker.load(
@@ -126,11 +140,21 @@ class LiveRanker:
         ranker.warm()
         return ranker
 
-    def _signature(self) -> Signature | None:
+    def _manifest_signature(self) -> Signature:
+        return _signature([self.folder / MANIFEST])
+
+    def _signature(self) -> Signature:
+        """Describe all files of the artifact: what is wrong may be in any of them."""
+        return _signature([self.folder / MANIFEST, *sorted(self.folder.glob("*.safetensors"))])
+
+
+def _signature(paths: Iterable[Path]) -> Signature:
+    found = []
+    for path in paths:
         with contextlib.suppress(OSError):
-            found = (self.folder / MANIFEST).stat()
-            return found.st_ino, found.st_mtime_ns, found.st_size
-        return None
+            of = path.stat()
+            found.append((path.name, of.st_ino, of.st_mtime_ns, of.st_ctime_ns, of.st_size))
+    return tuple(found)
 
 
 Live = LiveRanker

@@ -170,7 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--explore", type=float, help=share.format("new items get whatever their scores"))
     add("--new-items-cap", type=float, help=share.format("new items get at most"))
     add("--in-memory", action="store_true", help="read the artifact instead of mapping it")
-    add("--verify", action="store_true", help="check the artifact's sha256 before use")
+    verify = argparse.BooleanOptionalAction
+    add("--verify", action=verify, default=True, help="check the artifact's sha256 before use")
     add("--access-log", action="store_true", help="log each request")
     add("--quiet", action="store_true", help="log errors only")
     add("--log-json", action="store_true", help="log lines of JSON")
