@@ -1,0 +1,42 @@
+"""Read files of public data sets in the form in which they are published.
+
+Each module reads a family of formats. A format is recognised by what a file holds; its name decides only where the
+content fits several. ``docs/reference/formats.md`` lists the formats and what is peculiar about each.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enhancer.data.readers.native import lightgcn, movielens
+from enhancer.data.readers.native.formats import FileHead, NativeFormat, Role
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["FORMATS", "NAMES", "NativeFormat", "Role", "native_format", "recognise"]
+
+FORMATS: tuple[NativeFormat, ...] = (
+    *movielens.FORMATS,
+    *lightgcn.FORMATS,
+)
+"""All formats; the first that recognises a file counts."""
+
+NAMES = tuple(dict.fromkeys(each.name for each in FORMATS))
+"""Names of the formats."""
+
+
+def recognise(path: Path) -> NativeFormat | None:
+    """Return the native format of a file, or None.
+
+    Raises:
+        OSError: The file cannot be read.
+        DataError: It is compressed and damaged.
+    """
+    head = FileHead.of(path)
+    return next((each for each in FORMATS if each.recognise(head)), None)
+
+
+def native_format(name: str, role: Role) -> NativeFormat | None:
+    """Return the format of this name for a table of this role, or None."""
+    return next((each for each in FORMATS if (each.name, each.role) == (name, role)), None)

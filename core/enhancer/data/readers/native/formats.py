@@ -1,0 +1,83 @@
+"""Define a native format, and the beginning of a file by which it is recognised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from enhancer.data.readers.native.text_rows import first_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from enhancer.data.readers.table_reader import TableReader
+
+Role = Literal["items", "users", "interactions"]
+"""Table of ``[data]`` that a file can be."""
+
+Setting = str | bool | list[str]
+"""Value of a key of ``[data.columns]``."""
+
+_COMPRESSED = (".gz", ".zst")
+
+
+@dataclass(frozen=True)
+class FileHead:
+    """Name and first lines of a file.
+
+    Attributes:
+        name: Name in lower case, without the ending of a compression.
+        lines: First lines that are not blank, without their ends.
+    """
+
+    name: str
+    lines: Sequence[str]
+
+    @classmethod
+    def of(cls, path: Path) -> FileHead:
+        """Read the beginning of a file.
+
+        Raises:
+            OSError: The file cannot be read.
+            DataError: It is compressed and damaged.
+        """
+        return cls(bare_name(path), first_lines(path))
+
+    def all(self, test: Callable[[str], object]) -> bool:
+        """Return whether there are lines, and all of them pass a test."""
+        return bool(self.lines) and all(map(test, self.lines))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeFormat:
+    """One kind of file of a public data set.
+
+    Attributes:
+        name: Name of the data set's format: what ``[data] items_format`` and the like take.
+        role: Table that the file is.
+        recognise: Return whether a file has this format, by its name and its first lines.
+        open: Open a file that has it.
+        columns: Keys of ``[data.columns]`` for the file, where they differ from the defaults. Columns of ``item_text``
+            and ``user_text`` that a file lacks are to be left out.
+        remarks: Remark on a key of ``columns``, for whoever reads the configuration.
+        test: Names of files beside this one that hold the test interactions.
+        automatic: Whether ``"auto"`` reads files in this format. Otherwise they are read by their ending, as the same
+            file always was, and the format has to be named.
+    """
+
+    name: str
+    role: Role
+    recognise: Callable[[FileHead], bool]
+    open: Callable[[Path], TableReader]
+    columns: Mapping[str, Setting] = field(default_factory=lambda: MappingProxyType({}))
+    remarks: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    test: tuple[str, ...] = ()
+    automatic: bool = True
+
+
+def bare_name(path: Path) -> str:
+    """Return the name of a file in lower case, without the ending of a compression."""
+    name = path.name.lower()
+    return next((name.removesuffix(ending) for ending in _COMPRESSED if name.endswith(ending)), name)
