@@ -74,6 +74,15 @@ def generation(result: Mapping[str, Any]) -> str:
     )
 
 
+def import_plan(result: Mapping[str, Any]) -> str:
+    """Render what an import would send to a remote embedder, and its estimated cost."""
+    cost = dollars(result["cost_usd"])
+    if result["cost_usd"] is None:
+        cost += f" (the price of this model is not known; {_price_to_set(result)})"
+    shown = [row for row in _embedding(result, " (estimated)") if row[0] != "cost of embedding"]
+    return pairs([*shown, ("cost", cost)])
+
+
 def _price_to_set(result: Mapping[str, Any]) -> str:
     """Name the key of the price that is not known."""
     if result.get("embedding_requests") and result["embedding_cost_usd"] is None:

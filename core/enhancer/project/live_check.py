@@ -1,11 +1,12 @@
 """Make one real call to the model and embed one real text, to see what a run would meet: ``enhancer doctor --live``.
 
-The call goes through the harness like those of ``generate``: within the budget, and written to the journal. It asks for
+Both go through the harness like those of ``generate``: within the budget, and written to the journal. The call asks for
 the notes of an entity that has none yet, so that ``generate`` uses the answer and pays for nothing twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from jsonschema import Draft202012Validator
 from referencing import Registry
 
+from enhancer.contracts.embedder import RemoteEmbedder
 from enhancer.contracts.llm import LLMProvider
 from enhancer.contracts.record import Key
-from enhancer.errors import ConfigError
+from enhancer.errors import ConfigError, EmbedderError
 from enhancer.features.generating.connections import connect_caller, model_price
 from enhancer.features.generating.grouping import bundles
 from enhancer.features.generating.run_in_thread import run_in_thread
@@ -25,6 +27,10 @@ from enhancer.harness.answers.entity_task import EntityTask
 from enhancer.harness.calls.entity_request import call_version, entity_request
 from enhancer.harness.calls.thought_room import ThoughtRoom
 from enhancer.harness.calls.token_estimate import upper_bound
+from enhancer.harness.clock import now
+from enhancer.harness.embedding.connections import check_embedder, embedding_budget, embedding_price, encoder
+from enhancer.harness.embedding.outcomes import NoVector
+from enhancer.harness.embedding.remote_texts import most_tokens
 from enhancer.harness.journal.journal import Journal
 
 if TYPE_CHECKING:
@@ -72,17 +78,28 @@ class LiveAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveVector:
-    """Findings of embedding one text."""
+    """Findings of embedding two texts, one after the other."""
 
     seconds: float
-    """Time of the first text, in which the model is loaded."""
+    """Time of the first text, in which the model is loaded or the connection opened."""
     seconds_again: float
     """Time of the second text."""
     dim: int
+    is_remote: bool
+    """Whether a server embeds; tokens and cost are about it."""
+    tokens: int | None
+    """Tokens of both texts; None if the server reports none."""
+    cost_usd: float | None
+    """Cost of both in USD; None if it is unknown."""
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the figures to JSON values."""
-        return {"seconds": round(self.seconds, 3), "seconds_again": round(self.seconds_again, 3), "dim": self.dim}
+        """Convert the figures to JSON values; tokens and cost are among them with a server."""
+        found: dict[str, Any] = {
+            "seconds": round(self.seconds, 3),
+            "seconds_again": round(self.seconds_again, 3),
+            "dim": self.dim,
+        }
+        return found | ({"tokens": self.tokens, "cost_usd": self.cost_usd} if self.is_remote else {})
 
 
 class LiveCall:
@@ -166,19 +183,59 @@ class LiveCall:
         return first, max(map(len, journal.paid_answers([task.input_hash for task in first]).values()), default=0)
 
 
-def embed_once(parts: ProjectParts) -> LiveVector:
-    """Embed two short texts with the configured embedder.
+class LiveEmbedding:
+    """Two short texts for the configured embedder, which no journal holds, so that they are really embedded.
+
+    Args:
+        parts: The project.
 
     Raises:
-        EnhancerError: The embedder failed.
+        AuthenticationError: The API key is missing.
+        ConfigError: An option has no effect, or ``max_cost`` is set and the price is unknown.
     """
-    embedder = parts.embedder
-    times = []
-    for text in ("a quiet film about the sea", "a loud film about the city"):
-        began = time.perf_counter()
-        vectors = embedder.encode([text])
-        times.append(time.perf_counter() - began)
-    return LiveVector(seconds=times[0], seconds_again=times[1], dim=int(vectors.shape[1]))
+
+    def __init__(self, parts: ProjectParts) -> None:
+        self._parts = parts
+        self._config, self._max_cost = parts.settings.embedder, parts.settings.llm.max_cost
+        self._embedder = parts.embedder
+        check_embedder(self._embedder, self._config, self._max_cost)
+        at = now()
+        self._texts = [f"a {mood} film about the sea, asked for at {at}" for mood in ("quiet", "loud")]
+
+    @property
+    def max_cost_usd(self) -> float | None:
+        """Largest cost in USD; None if the price is unknown."""
+        price = embedding_price(self._embedder, self._config)
+        return None if price is None else price * sum(map(most_tokens, self._texts)) / 1e6
+
+    def embed(self) -> LiveVector:
+        """Embed the texts, within the budget and with an entry in the ledger. May be called under a running event loop.
+
+        Raises:
+            EnhancerError: The embedder failed, or one of the texts has no vector.
+        """
+        times, dim = [], 0
+        remote = isinstance(self._embedder, RemoteEmbedder)
+        with contextlib.ExitStack() as stack:
+            journal = stack.enter_context(Journal(self._parts.store.directory)) if remote else None
+            budget = embedding_budget(self._max_cost)
+            texts = stack.enter_context(encoder(self._embedder, self._config, journal, budget))
+            for text in self._texts:
+                began = time.perf_counter()
+                [outcome] = texts.encode([text])
+                times.append(time.perf_counter() - began)
+                if isinstance(outcome, NoVector):
+                    raise EmbedderError(outcome.reason, hint="check [embedder]")
+                dim = len(outcome)
+            usage = texts.usage
+        return LiveVector(
+            seconds=times[0],
+            seconds_again=times[1],
+            dim=dim,
+            is_remote=usage is not None,
+            tokens=None if usage is None else usage.tokens[0],
+            cost_usd=None if usage is None or usage.unknown_cost else usage.cost_usd,
+        )
 
 
 def _candidates(parts: ProjectParts) -> Iterator[list[EntityTask]]:

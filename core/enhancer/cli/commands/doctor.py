@@ -9,16 +9,18 @@ import os
 import platform
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enhancer.cli.commands.guess_tables import read_head
-from enhancer.cli.formatting import count, counted, dollars, duration
+from enhancer.cli.formatting import counted
 from enhancer.cli.layout import prose
-from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, sends, with_session
+from enhancer.cli.live_checks import live_checks
+from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, sends, with_session
+from enhancer.cli.setup_check import SetupCheck, guarded
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
@@ -34,23 +36,6 @@ if TYPE_CHECKING:
 
 _LIBRARIES = ("numpy", "pydantic", "safetensors", "jinja2", "jsonschema", "lmdb", "tenacity")
 _OLDEST = (3, 11)
-
-
-@dataclass(frozen=True)
-class SetupCheck:
-    """Result of checking one part of the setup; the fields are the keys of ``--json``."""
-
-    name: str
-    status: Literal["ok", "warn", "fail"]
-    detail: str
-    mend: str | None = None
-    """Remedy."""
-    measured: dict[str, Any] | None = None
-    """With ``--live``: what the call showed."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert the check to JSON values; ``measured`` is among them if anything was."""
-        return {name: value for name, value in asdict(self).items() if name != "measured" or value is not None}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -78,7 +63,7 @@ def doctor(
         if not as_json:
             _show(check)
     if live and found.parts is not None:
-        for check in _live(found.parts, yes=yes):
+        for check in live_checks(found.parts, yes=yes):
             checks.append(check)
             if not as_json:
                 _show(check)
@@ -230,12 +215,12 @@ def _parts(parts: ProjectParts) -> Iterator[SetupCheck]:
     from enhancer.features import wants_profiles
 
     if wants_profiles(parts.settings):
-        yield _unless_nothing_is_asked(_guarded("llm", lambda: _llm(parts)), parts)
-    yield _guarded("embedder", lambda: _embedder(parts))
-    yield _guarded("store", lambda: _store(parts))
-    yield _guarded("backbone and fuser", lambda: _pair(parts))
+        yield _unless_nothing_is_asked(guarded("llm", lambda: _llm(parts)), parts)
+    yield guarded("embedder", lambda: _embedder(parts))
+    yield guarded("store", lambda: _store(parts))
+    yield guarded("backbone and fuser", lambda: _pair(parts))
     for name in parts.settings.observers:
-        yield _guarded(f"observers.{name}", functools.partial(_observer, parts, name))
+        yield guarded(f"observers.{name}", functools.partial(_observer, parts, name))
 
 
 def _keys(parts: ProjectParts) -> Iterator[SetupCheck]:
@@ -248,21 +233,12 @@ def _keys(parts: ProjectParts) -> Iterator[SetupCheck]:
         ("arms", check_arms, ", ".join(settings.listed_arms)),
         ("artifact", check_artifact, str(parts.root / settings.artifact)),
     ):
-        yield _guarded(name, functools.partial(_sound, name, check, parts, shown))
+        yield guarded(name, functools.partial(_sound, name, check, parts, shown))
 
 
 def _sound(name: str, check: Callable[[ProjectParts], None], parts: ProjectParts, shown: str) -> SetupCheck:
     check(parts)
     return SetupCheck(name, "ok", shown)
-
-
-def _guarded(name: str, check: Callable[[], SetupCheck]) -> SetupCheck:
-    try:
-        return check()
-    except EnhancerError as error:
-        return SetupCheck(name, "fail", error.message, error.hint)
-    except Exception as error:  # noqa: BLE001  plugins may raise anything; the other checks continue
-        return SetupCheck(name, "fail", f"{type(error).__name__}: {error}")
 
 
 def _unless_nothing_is_asked(check: SetupCheck, parts: ProjectParts) -> SetupCheck:
@@ -433,58 +409,6 @@ def _auto_pair(parts: ProjectParts, auto: AutoBackbone, *, features: list[str], 
             "backbone and fuser", "fail", f"{detail}; none of them works with the fuser {use}", "change [fuser] use"
         )
     return SetupCheck("backbone and fuser", "ok", f"{detail}; {use} works with {', '.join(accepting)}")
-
-
-def _live(parts: ProjectParts, *, yes: bool) -> Iterator[SetupCheck]:
-    """Make one real call to the LLM, and embed two texts."""
-    from enhancer.features import wants_profiles
-
-    try:
-        if wants_profiles(parts.settings):
-            yield _guarded("llm, live", lambda: _live_llm(parts, yes=yes))
-        yield _guarded("embedder, live", lambda: _live_embedder(parts))
-    finally:
-        parts.close()
-
-
-def _live_llm(parts: ProjectParts, *, yes: bool) -> SetupCheck:
-    from enhancer.project.live_check import LiveCall
-
-    call = LiveCall(parts)
-    cost = call.max_cost_usd
-    if not yes and cost != 0:
-        price = "at an unknown price" if cost is None else f"for at most {dollars(cost)}"
-        if not is_terminal():
-            raise ConfigError(
-                f"the call would be made {price}, and there is no terminal to ask for confirmation",
-                hint="pass --yes to make it without confirmation",
-            )
-        if not ask(f"Ask {parts.settings.llm.model} about one entity {price}?"):
-            return SetupCheck("llm, live", "warn", "not asked")
-    found = call.ask()
-    seen = found.completion
-    detail = f"answered about {found.key.id!r} in {duration(found.seconds)}"
-    tokens = f"{count(seen.prompt_tokens)} prompt and {count(seen.completion_tokens)} completion tokens"
-    thought = "" if seen.reasoning_tokens is None else f", {count(seen.reasoning_tokens)} of them thought"
-    kept = "the answer keeps to the schema" if found.keeps_schema else "the answer does not keep to the schema"
-    told = f"{detail}; {tokens}{thought}; {dollars(found.cost_usd)} for one; {kept}"
-    if found.problem:
-        mend = f"its answer is not valid ({found.problem}): raise max_tokens, or choose another model in [llm]"
-        return SetupCheck("llm, live", "fail", told, mend, found.to_json())
-    if not found.keeps_schema:
-        mend = "it was read nevertheless; a model or server with structured output needs fewer calls"
-        return SetupCheck("llm, live", "warn", told, mend, found.to_json())
-    return SetupCheck("llm, live", "ok", told, measured=found.to_json())
-
-
-def _live_embedder(parts: ProjectParts) -> SetupCheck:
-    from enhancer.project.live_check import embed_once
-
-    found = embed_once(parts)
-    detail = (
-        f"{duration(found.seconds)} for the first text, {found.seconds_again:.3f}s for the second; {found.dim} numbers"
-    )
-    return SetupCheck("embedder, live", "ok", detail, measured=found.to_json())
 
 
 def _observer(parts: ProjectParts, name: str) -> SetupCheck:

@@ -88,7 +88,7 @@ def generate(
         left = plan.left
         if not session.quiet:
             with view.suspended():
-                _say_sent(project, plan.to_json())
+                say_sent(project, plan.to_json())
         return agreed(plan)
 
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
@@ -118,7 +118,7 @@ def generate(
     _exit_if_quarantined(result)
 
 
-def _say_sent(project: Project, plan: dict[str, Any]) -> None:
+def say_sent(project: Project, plan: dict[str, Any]) -> None:
     """Say which environment variables the calls of a plan send to which server."""
     from enhancer.contracts import RemoteEmbedder
 

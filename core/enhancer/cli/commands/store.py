@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from enhancer.cli import results
+from enhancer.cli.commands.generate import consent, say_sent
 from enhancer.cli.failures import PARTIAL
 from enhancer.cli.formatting import count, counted, dollars
 from enhancer.cli.layout import pairs, prose, table
+from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import (
     JsonFlag,
     PruneFlag,
@@ -213,18 +216,27 @@ def import_(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .jsonl, .parquet, .safetensors, .csv or .tsv file.")],
     strict: Annotated[bool, typer.Option("--strict", help="Refuse the whole file if a row is not valid.")] = False,
+    yes: YesFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Read records, or notes from another source, from a file.
 
     Each row needs an id, a profile, and the fields of the template's schema; or an id and a column for each of the
     aspects of [prompts], which become records of their own. It replaces the records with the same kind, id and aspect.
-    Rows without a vector of this project's embedder are embedded. Rows that are not valid are listed and left out; the
-    exit code is then 3, or 1 if no row is valid.
+    Rows without a vector of this project's embedder are embedded, after a question where that costs. Rows that are not
+    valid are listed and left out; the exit code is then 3, or 1 if no row is valid.
     """
-    from enhancer.features.storing.interchange import import_records
+    from enhancer.features.storing.interchange import ImportPlan, import_records
 
-    with session.opened() as project:
+    with session.opened() as project, ProgressView(quiet=session.quiet) as view:
+        agreed = consent(yes, view, render=results.import_plan, refused="nothing was imported")
+
+        def confirm(plan: ImportPlan) -> bool:
+            if not session.quiet:
+                with view.suspended():
+                    say_sent(project, plan.to_json())
+            return agreed(plan)
+
         rules = project.parts.pipeline.import_rules()
         prompts = project.settings.prompts
         report = import_records(
@@ -240,8 +252,16 @@ def import_(
             strict=strict,
             config=project.settings.embedder,
             max_cost=project.settings.llm.max_cost,
+            confirm=confirm,
+            listener=view,
         )
     message = f"{counted(report.records, 'record')} read from {file}, {report.embedded:,} of them embedded here"
+    if report.embedding_requests is not None:
+        failed = report.embedding_failed_requests
+        without = f", and {count(failed)} without an answer" if failed else ""
+        message += (
+            f" by {counted(report.embedding_requests, 'request')}{without} ({dollars(report.embedding_cost_usd)})"
+        )
     _output({"file": str(file), **report.to_json()}, message, as_json)
     if report.rejected:
         for rejected in report.rejected_rows:

@@ -29,6 +29,7 @@ from enhancer.contracts.embedder import RemoteEmbedder
 from enhancer.contracts.record import PROFILE_ASPECT, TEXT_ASPECT, Record, holds_note
 from enhancer.errors import ConfigError, DataError, EnhancerError, did_you_mean
 from enhancer.features.storing.arrow import read_parquet, write_parquet
+from enhancer.features.storing.import_plan import ImportPlan, VectorLengths
 from enhancer.features.storing.record_fields import COUNTS, FIELDS, STRINGS, Row, record_to_json
 from enhancer.features.storing.record_files import (
     read_jsonl,
@@ -42,8 +43,9 @@ from enhancer.features.storing.wide_rows import notes_of, read_delimited
 from enhancer.files import atomic_replace, check_output_path
 from enhancer.harness import clock
 from enhancer.harness.embedding.connections import embedding_budget, encoder
+from enhancer.harness.embedding.estimate import EmbeddingEstimate
 from enhancer.harness.embedding.outcomes import NoVector
-from enhancer.harness.journal.journal import Journal
+from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 from enhancer.progress import Progress, silent
 from enhancer.storekit.codec import check_vector, encode
 
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from enhancer.harness.embedding.outcomes import Encoder
     from enhancer.progress import Listener
 
-__all__ = ["FIELDS", "ImportReport", "RejectedRow", "export_records", "import_records", "record_to_json"]
+__all__ = ["FIELDS", "ImportPlan", "ImportReport", "RejectedRow", "export_records", "import_records", "record_to_json"]
 
 _CHUNK: Final = 512
 """Records in memory at once."""
@@ -94,10 +96,19 @@ class ImportReport:
     """Rows that are not valid records, and were left out."""
     rejected_rows: tuple[RejectedRow, ...] = ()
     """The first of them, at most :data:`REJECTED_SHOWN`."""
+    embedding_requests: int | None = None
+    """Requests that a remote embedder answered; None without one."""
+    embedding_failed_requests: int | None = None
+    """Requests to it without an answer: refused, failed, or out of time; None without one."""
+    embedding_tokens: int | None = None
+    """Tokens that it embedded; None without one, or if it reports none."""
+    embedding_cost_usd: float | None = None
+    """Their cost; None without one, or if it is unknown."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts and the rejected rows by name."""
-        return asdict(self)
+        """Return the counts and the rejected rows by name; those of embeddings with a remote embedder."""
+        remote = self.embedding_requests is not None
+        return {name: value for name, value in asdict(self).items() if remote or not name.startswith("embedding_")}
 
 
 def export_records(
@@ -170,6 +181,7 @@ def import_records(
     strict: bool = True,
     config: EmbedderConfig | None = None,
     max_cost: float | None = None,
+    confirm: Callable[[ImportPlan], bool] | None = None,
     listener: Listener = silent,
 ) -> ImportReport:
     """Write the records of a file to a store as a stream, replacing records with the same key.
@@ -189,6 +201,8 @@ def import_records(
         config: ``[embedder]``: limits and price of a remote embedder, whose vectors are kept in the journal of the
             store.
         max_cost: Limit on the cost of a remote embedder in USD.
+        confirm: Called with what a remote embedder will be sent, before anything is; any result but True stops the
+            import. The file is then read twice.
         listener: Called with progress: stage ``embed``.
 
     Returns:
@@ -200,6 +214,7 @@ def import_records(
             message names file and row. With ``strict`` nothing is written.
         BudgetError: Embedding more could cost more than ``max_cost``. What is embedded is kept.
         EmbedderError: The embedder failed, whatever the text. What is embedded is kept.
+        EnhancerError: ``confirm`` did not return True.
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], Iterator[tuple[int, Any]]]] = {
@@ -214,10 +229,14 @@ def import_records(
         raise ConfigError(f"no file {path}")
     rejected: list[RejectedRow] = []
     n_rejected = 0
-    if strict:
-        refuse = _refuse(path)
-        for _ in _records(_notes(read(path), aspects, refuse), embedder, validate, complete, reject=refuse):
-            pass
+    lengths = None if embedder is None else VectorLengths(store, embedder)
+    asks = confirm is not None and isinstance(embedder, RemoteEmbedder)
+    if strict or asks:
+        refuse = _refuse(path) if strict else _ignore
+        first = _records(_notes(read(path), aspects, refuse), embedder, lengths, validate, complete, reject=refuse)
+        plan = _plan(first, embedder if asks else None, config, store)
+        if confirm is not None and plan is not None and not confirm(plan):
+            raise EnhancerError("not confirmed: nothing was imported")
 
     def reject(number: int, values: Any, error: EnhancerError) -> None:
         nonlocal n_rejected
@@ -227,7 +246,7 @@ def import_records(
             reason = "; ".join(filter(None, (error.message, error.hint)))
             rejected.append(RejectedRow(number, None if id_ is None else str(id_), reason))
 
-    rows = _records(_notes(read(path), aspects, reject), embedder, validate, complete, reject=reject)
+    rows = _records(_notes(read(path), aspects, reject), embedder, lengths, validate, complete, reject=reject)
     done = embedded = 0
     with _texts(embedder, config, store, max_cost) as texts:
         while chunk := list(islice(rows, _CHUNK)):
@@ -246,7 +265,36 @@ def import_records(
                 done, embedded = done + len(put), embedded + len(lacking) - len(failed)
                 if lacking:
                     listener(Progress("embed", embedded, None, {}))
-    return ImportReport(done, embedded, n_rejected, tuple(rejected))
+        usage = None if texts is None else texts.usage
+    report = ImportReport(done, embedded, n_rejected, tuple(rejected))
+    if usage is None:
+        return report
+    return replace(
+        report,
+        embedding_requests=usage.calls,
+        embedding_failed_requests=usage.failed,
+        embedding_tokens=usage.tokens[0],
+        embedding_cost_usd=None if usage.unknown_cost else round(usage.cost_usd, 12),
+    )
+
+
+def _plan(
+    rows: Iterable[_Imported], embedder: Embedder | None, config: EmbedderConfig | None, store: FeatureStore
+) -> ImportPlan | None:
+    """Read all rows; return what a remote embedder will be sent for them, None without one."""
+    if not isinstance(embedder, RemoteEmbedder):
+        for _ in rows:
+            pass
+        return None
+    with contextlib.ExitStack() as stack:
+        journal = None
+        if (store.directory / JOURNAL_FILE_NAME).exists():
+            journal = stack.enter_context(Journal(store.directory))
+        estimate = EmbeddingEstimate(embedder, config, journal)
+        rows = iter(rows)
+        while chunk := list(islice(rows, _CHUNK)):
+            estimate.add(embedding_text(one.record.profile, one.record.tags) for one in chunk if not one.has_vector)
+    return ImportPlan(estimate.texts, estimate.requests, estimate.tokens, estimate.cost_usd)
 
 
 def _embed(rows: Sequence[_Imported], texts: Encoder) -> dict[int, str]:
@@ -289,6 +337,10 @@ Reject = Callable[[int, Any, EnhancerError], None]
 """Takes the number and the values of a row that is not a valid record, and the reason."""
 
 
+def _ignore(number: int, values: Any, error: EnhancerError) -> None:
+    del number, values, error
+
+
 def _refuse(path: Path) -> Reject:
     def refuse(number: int, values: Any, error: EnhancerError) -> None:
         del values
@@ -316,6 +368,7 @@ def _notes(
 def _records(
     rows: Iterable[tuple[int, Any]],
     embedder: Embedder | None,
+    lengths: VectorLengths | None,
     validate: Validate | None,
     complete: Complete | None,
     *,
@@ -329,7 +382,7 @@ def _records(
                 raise values
             if complete is not None and isinstance(values, dict):
                 values = {**complete(values), **{k: v for k, v in values.items() if v is not None}}  # noqa: PLW2901
-            record, has_vector = _record(values, embedder, now)
+            record, has_vector = _record(values, embedder, lengths, now)
             if validate is not None and holds_note(record.aspect):
                 row = {"kind": record.kind, "aspect": record.aspect}
                 validate({**row, "profile": record.profile, "tags": list(record.tags)})
@@ -346,7 +399,7 @@ def _records(
 _ANY_VECTOR = np.ones(1, np.float32)
 
 
-def _record(values: Any, embedder: Embedder | None, now: str) -> tuple[Record, bool]:
+def _record(values: Any, embedder: Embedder | None, lengths: VectorLengths | None, now: str) -> tuple[Record, bool]:
     if not isinstance(values, dict):
         raise DataError(f"not a record: {str(values)[:80]!r}")
     if unknown := sorted(map(str, set(values) - set(FIELDS))):
@@ -391,9 +444,9 @@ def _record(values: Any, embedder: Embedder | None, now: str) -> tuple[Record, b
     elif not fields["embedder"]:
         raise DataError("the row has a vector but no field 'embedder'")
     row = np.zeros(0, np.float32) if vector is None else check_vector(vector, str(fields["id"]))
-    if embedder is not None and vector is not None and len(row) != embedder.dim:
+    if lengths is not None and vector is not None and len(row) != (right := lengths.right(len(row))):
         raise DataError(
-            f"its vector has {len(row):,} numbers, and those of its embedder have {embedder.dim:,}",
+            f"its vector has {len(row):,} numbers, and those of its embedder have {right:,}",
             hint="leave out the vector, and the embedder makes it",
         )
     return Record(**{**fields, "tags": tuple(tags), "vector": row}), vector is not None  # type: ignore[arg-type]

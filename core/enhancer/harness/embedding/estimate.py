@@ -27,15 +27,15 @@ class EmbeddingEstimate:
 
     Args:
         embedder: The embedder.
-        config: ``[embedder]``.
+        config: ``[embedder]``; None for the defaults.
         journal: Paid vectors, and earlier calls that correct the estimate; None if there is no journal.
     """
 
-    def __init__(self, embedder: RemoteEmbedder, config: EmbedderConfig, journal: Journal | None) -> None:
+    def __init__(self, embedder: RemoteEmbedder, config: EmbedderConfig | None, journal: Journal | None) -> None:
         self._vectors = None if journal is None else journal.vectors
         self._fingerprint = embedder.fingerprint
         self._most = embedder.max_texts
-        self.price = embedding_price(embedder, config)
+        self.price = embedder.price() if config is None else embedding_price(embedder, config)
         """USD per million tokens; None if unknown."""
         self._ratio = 1.0 if journal is None else token_ratio(journal.observed_usage(embedder.model, TEMPLATE))
         self._texts = 0

@@ -55,6 +55,11 @@ _HINT = "vectors and profiles that were paid for are kept: run again when it ans
 _HINT_BROKEN = f"check the log of the server, and [embedder] model and api_base; {_HINT}"
 
 
+def most_tokens(text: str) -> int:
+    """Return the largest number of tokens that a text can have, with those around it: a token is at least one byte."""
+    return len(text.encode("utf-8", "surrogatepass")) + 8
+
+
 class RemoteTexts:
     """Embeds texts by a server. For one event loop.
 
@@ -315,8 +320,8 @@ class RemoteTexts:
         # Where nothing is charged, the number of tokens matters to no one, and a rough one will do.
         tokens = sum(map(estimate_tokens, texts)) if self._price else sum(map(len, texts)) // 4
         most = 0.0
-        if self._price and self._budget.capped:  # a token is at least one byte
-            most = self._price * sum(len(text.encode("utf-8", "surrogatepass")) + 8 for text in texts) / 1e6
+        if self._price and self._budget.capped:
+            most = self._price * sum(map(most_tokens, texts)) / 1e6
         return _Request([key for key, _ in batch], texts, tokens, most, tried)
 
     async def _send_once(self, request: _Request, *, is_trial: bool = False) -> list[Outcome]:

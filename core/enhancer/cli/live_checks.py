@@ -1,0 +1,91 @@
+"""The checks of ``enhancer doctor --live``: real calls, after a question where they cost money."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from enhancer.cli.formatting import count, dollars, duration
+from enhancer.cli.session import ask, is_terminal
+from enhancer.cli.setup_check import SetupCheck, guarded
+from enhancer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from enhancer.project.parts import ProjectParts
+
+
+def live_checks(parts: ProjectParts, *, yes: bool) -> Iterator[SetupCheck]:
+    """Make one real call to the LLM, and embed two texts.
+
+    Args:
+        parts: The project, which is closed afterwards.
+        yes: Whether to pay without asking.
+    """
+    from enhancer.features import wants_profiles
+
+    try:
+        if wants_profiles(parts.settings):
+            yield guarded("llm, live", lambda: _llm(parts, yes=yes))
+        yield guarded("embedder, live", lambda: _embedder(parts, yes=yes))
+    finally:
+        parts.close()
+
+
+def _agreed(question: str, cost: float | None, *, yes: bool) -> bool:
+    """Ask whether to make calls that cost money.
+
+    Args:
+        question: The question, without the price.
+        cost: Largest cost in USD; None if it is unknown.
+        yes: The answer, if there is no need to ask.
+
+    Raises:
+        ConfigError: There is no terminal to ask on.
+    """
+    if yes or cost == 0:
+        return True
+    price = "at an unknown price" if cost is None else f"for at most {dollars(cost)}"
+    if not is_terminal():
+        raise ConfigError(
+            f"the call would be made {price}, and there is no terminal to ask for confirmation",
+            hint="pass --yes to make it without confirmation",
+        )
+    return ask(f"{question} {price}?")
+
+
+def _llm(parts: ProjectParts, *, yes: bool) -> SetupCheck:
+    from enhancer.project.live_check import LiveCall
+
+    call = LiveCall(parts)
+    if not _agreed(f"Ask {parts.settings.llm.model} about one entity", call.max_cost_usd, yes=yes):
+        return SetupCheck("llm, live", "warn", "not asked")
+    found = call.ask()
+    seen = found.completion
+    detail = f"answered about {found.key.id!r} in {duration(found.seconds)}"
+    tokens = f"{count(seen.prompt_tokens)} prompt and {count(seen.completion_tokens)} completion tokens"
+    thought = "" if seen.reasoning_tokens is None else f", {count(seen.reasoning_tokens)} of them thought"
+    kept = "the answer keeps to the schema" if found.keeps_schema else "the answer does not keep to the schema"
+    told = f"{detail}; {tokens}{thought}; {dollars(found.cost_usd)} for one; {kept}"
+    if found.problem:
+        mend = f"its answer is not valid ({found.problem}): raise max_tokens, or choose another model in [llm]"
+        return SetupCheck("llm, live", "fail", told, mend, found.to_json())
+    if not found.keeps_schema:
+        mend = "it was read nevertheless; a model or server with structured output needs fewer calls"
+        return SetupCheck("llm, live", "warn", told, mend, found.to_json())
+    return SetupCheck("llm, live", "ok", told, measured=found.to_json())
+
+
+def _embedder(parts: ProjectParts, *, yes: bool) -> SetupCheck:
+    from enhancer.project.live_check import LiveEmbedding
+
+    embedding = LiveEmbedding(parts)
+    if not _agreed(f"Embed two short texts with {parts.settings.embedder.use}", embedding.max_cost_usd, yes=yes):
+        return SetupCheck("embedder, live", "warn", "not asked")
+    found = embedding.embed()
+    detail = (
+        f"{duration(found.seconds)} for the first text, {found.seconds_again:.3f}s for the second; {found.dim} numbers"
+    )
+    if found.is_remote:
+        detail += f"; {count(found.tokens)} tokens; {dollars(found.cost_usd)} for both"
+    return SetupCheck("embedder, live", "ok", detail, measured=found.to_json())
