@@ -82,6 +82,9 @@ class PluginError(ConfigError):
 class FusionError(ConfigError):
     """A fuser and a backbone cannot work together."""
 
+    accepts: frozenset[str] | None = None
+    """What the backbone offers to fusers, if that is less than the fuser needs."""
+
 
 class DataError(EnhancerError):
     """A data file has invalid content; the message names file, row and column."""

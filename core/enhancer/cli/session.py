@@ -135,6 +135,57 @@ def is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def agree(question: str, otherwise: str, *, yes: bool, refused: str = "nothing was changed") -> None:
+    """Ask before what cannot be undone; without a terminal to ask on, ``--yes`` is required.
+
+    Args:
+        question: Question on a terminal.
+        otherwise: What would be done, for the error without one.
+        yes: Whether ``--yes`` was given.
+        refused: Said when the answer is no.
+
+    Raises:
+        ConfigError: There is no terminal.
+        typer.Exit: The answer is no.
+    """
+    from enhancer.errors import ConfigError
+
+    if yes:
+        return
+    if not is_terminal():
+        raise ConfigError(
+            f"{otherwise}, and there is no terminal to ask for confirmation",
+            hint="pass --yes to continue without confirmation",
+        )
+    if not ask(question):
+        say(refused)
+        raise typer.Exit(1)
+
+
 def sends(variables: Sequence[str], endpoint: str) -> str:
     """Return which environment variables are sent where; empty if none is."""
     return f"sends {' and '.join(variables)} to {endpoint}" if variables else ""
+
+
+def say_sent(session: Session, project: Project, *, llm: bool = False, embedder: bool = False) -> None:
+    """Say which environment variables calls send to which server; nothing with ``--quiet``, or if none is sent.
+
+    Args:
+        session: The flags of the command.
+        project: The project.
+        llm: Whether the LLM is called.
+        embedder: Whether texts are embedded, by a remote embedder if there is one.
+    """
+    from enhancer.contracts import RemoteEmbedder
+
+    if session.quiet:
+        return
+    parts = project.parts
+    sent = []
+    if llm:
+        provider = parts.provider(complete=False)
+        sent.append(sends(provider.sent_variables(parts.settings.llm.model), provider.endpoint))
+    if embedder and isinstance(parts.embedder, RemoteEmbedder):
+        sent.append(sends(parts.embedder.sent_variables, parts.embedder.endpoint))
+    for line in filter(None, dict.fromkeys(sent)):
+        say(line)

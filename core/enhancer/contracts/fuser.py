@@ -386,11 +386,13 @@ class Fuser(ABC):
         options = backbone.options_class.model_fields
         deciding = [option for option in ("loss", "similarity", "layers", "scores") if option in options]
         further = f", or another [backbone] {' or '.join(deciding)}" if deciding else ""
-        raise FusionError(
+        error = FusionError(
             f"{fuser} needs {' and '.join(_DESCRIPTION[need] for need in missing)}, which {other} does not offer "
             "with its current options",
             hint=f"choose another pair of [fuser] use and [backbone] use{further}",
         )
+        error.accepts = backbone.accepts
+        raise error
 
     def check_vectors(self, data: TrainingData) -> None:
         """Check that the data have the semantic vectors that this fuser uses.

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from enhancer.data.reviews.index import ReviewIndex
     from enhancer.prompts.request_text import Knowledge
 
+UNUSED_REVIEWS = (
+    "[data] reviews is set, but no template of [prompts.item] shows {{ reviews }}: profiles are written without them"
+    " (template = 'item/reviews' shows them)"
+)
+"""Warning about a table of reviews that no prompt shows."""
+
 
 def note_specs(
     kind: Kind, prompt: PromptConfig, names: Sequence[str], llm: LLMConfig, provider: LLMProvider, root: Path

@@ -21,7 +21,7 @@ from enhancer.features.generating.connections import (
 )
 from enhancer.features.generating.planning import make_plan
 from enhancer.features.kind_spec import KindSpec
-from enhancer.features.note_specs import note_specs, review_notes
+from enhancer.features.note_specs import UNUSED_REVIEWS, note_specs, review_notes
 from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.storing.import_rules import ImportRules
 from enhancer.features.storing.joint_texts import JointSpec, embed_joint_texts, joint_texts
@@ -79,6 +79,7 @@ class Pipeline:
         inputs: Inputs to store; by default ``[embedder] input``.
         on_record: Called with each record once it is on disk.
         batch_providers: Returns names of providers that offer batch jobs, for an error's hint.
+        warned: Warnings that were given, and are not repeated; pipelines of one project may share them.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Pipeline:
         inputs: Collection[Input] | None = None,
         on_record: Callable[[Record], None] | None = None,
         batch_providers: Callable[[], Sequence[str]] = tuple,
+        warned: set[str] | None = None,
     ) -> None:
         self._settings = settings
         self._root = root
@@ -108,7 +110,7 @@ class Pipeline:
         self._on_record = on_record
         self._batch_providers = batch_providers
         self._expected: tuple[int | None, int | None] = (None, None)  # entities, and records to embed
-        self._warned = False
+        self._warned = set() if warned is None else warned
 
     # -- planning and generating ------------------------------------------------------------------------------------
 
@@ -451,16 +453,13 @@ class Pipeline:
                 spec.context(one.note.template)  # raises an error here rather than at the first entity
             specs.append(spec)
             if kind == "item" and notes and reviews is None and self._sources.reviews is not None:
-                self._warn_of_unused_reviews()
+                self._warn(UNUSED_REVIEWS)
         return specs
 
-    def _warn_of_unused_reviews(self) -> None:
-        if not self._warned:
-            self._warned = True
-            _log.warning(
-                "[data] reviews is set, but no template of [prompts.item] shows {{ reviews }}: profiles are written"
-                " without them (template = 'item/reviews' shows them)"
-            )
+    def _warn(self, warning: str) -> None:
+        if warning not in self._warned:
+            self._warned.add(warning)
+            _log.warning("%s", warning)
 
     def _services(
         self,
@@ -485,6 +484,7 @@ class Pipeline:
             group_size=self._settings.llm.items_per_request,
             concurrency=self._settings.llm.concurrency,
             listener=listener,
+            warn=self._warn,
             on_record=self._on_record,
             retry_quarantined=retry_quarantined,
             total=self._expected[0],

@@ -58,6 +58,8 @@ class ProjectParts:
         self.plugins = load_plugins() if plugins is None else plugins
         self.context = Context(root=root)
         self.chosen = ChosenPlugins(settings, self.plugins, self.context)
+        self.warned: set[str] = set()
+        """Warnings of pipelines that were given, and are not repeated."""
         self._pinned_store = PinnedStore(lambda: self.store)
 
     # --- plugins -------------------------------------------------------------------------------------------------
@@ -281,6 +283,7 @@ class ProjectParts:
             inputs=inputs_wanted(self.settings),
             on_record=self.events.profile_stored,
             batch_providers=self._batch_providers,
+            warned=self.warned,
         )
 
     @property

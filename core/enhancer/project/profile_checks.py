@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.config.inputs import PROFILE, all_texts, aspect_of
+from enhancer.config.inputs import PROFILE, TEXT, all_texts, aspect_of, averaged, texts_of
 from enhancer.errors import ConfigError, EvaluationError
 from enhancer.evaluation.diagnosing.checks import DiagnosticCheck
 from enhancer.evaluation.diagnosing.diagnosis import DiagnosisInput, diagnose
@@ -16,6 +16,7 @@ from enhancer.evaluation.diagnosing.note_checks import note_checks
 from enhancer.evaluation.diagnosing.wording import ProfileAndText
 from enhancer.evaluation.measuring.views import Views
 from enhancer.features import Sources, feature_table
+from enhancer.features.reading.table import input_vectors
 from enhancer.features.storing.records import embedding_text
 from enhancer.features.surveying.provenance import trace
 from enhancer.project.inspecting.long_texts import length_checks
@@ -77,12 +78,15 @@ def diagnose_profiles(parts: ProjectParts, asked: Sequence[DiagnosticCheck] = ()
             continue
         ids = split.train.item_ids if kind == "item" else split.train.user_ids
         vectors = _vectors(parts, kind, ids)
-        if not vectors and kind == "item":
+        if kind == "item" and not any(table.any() for table in vectors.values()):
             parts.features(settings.inputs)  # raises the error that says which vectors are missing
         names = (*settings.notes(kind), *settings.closed_notes(kind))
         notes = {name: _notes_and_texts(parts, kind, name) for name in names}
         profiles = notes.pop(PROFILE, None)
-        inputs.append(DiagnosisInput(kind=kind, ids=ids, vectors=vectors, profiles=profiles, notes=notes))
+        present = _present(parts, kind, ids)
+        inputs.append(
+            DiagnosisInput(kind=kind, ids=ids, vectors=vectors, present=present, profiles=profiles, notes=notes)
+        )
     if not inputs:
         raise ConfigError("there is nothing to diagnose: no entity has a profile or a text", hint="see [prompts.item]")
     more = [check for notes in sampled_notes(parts) for check in note_checks(notes, seed=settings.seed)]
@@ -325,16 +329,37 @@ def _without_test(parts: ProjectParts) -> Interactions:
 
 
 def _vectors(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArray[np.float32]]:
-    """Return the stored vectors by input; those that are trained on come first."""
+    """Return the stored vectors by input; those that are trained on come first, even if there are none."""
     found: dict[str, NDArray[np.float32]] = {}
     settings = parts.settings
-    candidates = [settings.inputs, *((name,) for name in settings.notes("item")), ("text",)]
+    trained = _trained(parts, kind)
+    candidates = [*((trained,) if trained else ()), settings.inputs]
+    candidates += [*((name,) for name in settings.notes("item")), ("text",)]
     candidates += [(name,) for name in settings.closed_notes(kind)]
     for names in dict.fromkeys(tuple(settings.item_inputs(c)) if kind == "item" else c for c in candidates):
         table = feature_table(parts.read_store, ids, kind, names, parts.embedder.fingerprint)
-        if table.any():
+        if table.any() or names == trained:
             found[" + ".join(names)] = table
     return found
+
+
+def _trained(parts: ProjectParts, kind: Kind) -> tuple[Input, ...]:
+    """Return what training takes of a kind of its own; users may have none of the inputs, and are pooled then."""
+    settings = parts.settings
+    if kind == "item":
+        return tuple(dict.fromkeys(settings.item_inputs(settings.inputs)))
+    if settings.prompts.user.source == "text":
+        return (TEXT,)
+    own = {*settings.notes("user"), *settings.closed_notes("user")}
+    return tuple(name for name in settings.inputs if not own.isdisjoint(texts_of(name)))
+
+
+def _present(parts: ProjectParts, kind: Kind, ids: list[str]) -> dict[str, NDArray[np.bool_]]:
+    """Return which entities have a vector, by the inputs that training takes."""
+    names = list(dict.fromkeys(one for name in _trained(parts, kind) for one in averaged(name)))
+    fingerprint = parts.embedder.fingerprint
+    tables = {name: input_vectors(parts.read_store, ids, kind, name, fingerprint) for name in names}
+    return {name: np.asarray(table.any(axis=1)) for name, table in tables.items()}
 
 
 def _notes_and_texts(parts: ProjectParts, kind: Kind, name: str) -> Iterator[ProfileAndText]:

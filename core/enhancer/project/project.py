@@ -377,9 +377,10 @@ class Project:
         """
         from enhancer.project.ablation import ablate
         from enhancer.project.run_events import run_events
+        from enhancer.project.run_setup import naming_fusers
 
         self._check()
-        with run_events(self.parts, "ablate") as run, self.parts.pinned():
+        with run_events(self.parts, "ablate") as run, self.parts.pinned(), naming_fusers(self.parts):
             return ablate(self.parts, run, listener=listener, report=report, sections=sections, title=title)
 
     def density(
@@ -408,9 +409,10 @@ class Project:
         """
         from enhancer.project.buying.density import density
         from enhancer.project.run_events import run_events
+        from enhancer.project.run_setup import naming_fusers
 
         self._check()
-        with run_events(self.parts, "density") as run, self.parts.pinned():
+        with run_events(self.parts, "density") as run, self.parts.pinned(), naming_fusers(self.parts):
             return density(self.parts, run, listener=listener, seeds=seeds, shares=shares, orders=orders, report=report)
 
     def run(
@@ -463,6 +465,7 @@ class Project:
             ranker.seen(user_id),
             all_texts(self.settings.item_inputs(self.settings.inputs)),
             ranker.title,
+            catalogue=ranker.item_table()[0],
             samples=self.settings.prompts.item.samples,
         )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from enhancer.errors import EnhancerError, FusionError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from enhancer.config import Settings
     from enhancer.contracts.backbone import Backbone
+    from enhancer.contracts.fuser import Fuser
     from enhancer.evaluation import Arm, Experiment, Reference
     from enhancer.evaluation.measuring.strata import ItemGroup
     from enhancer.evaluation.running.fitting import EpochCallback
@@ -18,6 +22,34 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.vectors import Features
     from enhancer.progress import Listener
     from enhancer.project.parts import ProjectParts
+
+
+@contextlib.contextmanager
+def naming_fusers(parts: ProjectParts) -> Iterator[None]:
+    """Have the error of a fuser that does not fit its backbone name the installed fusers that do.
+
+    Raises:
+        FusionError: As it was raised within, with another hint.
+    """
+    try:
+        yield
+    except FusionError as error:
+        if error.accepts is not None:
+            fitting = _fusers_for(parts, error.accepts)
+            names = " or ".join(f'"{name}"' for name in fitting)
+            error.hint = f"set [fuser] use = {names}, or {error.hint}" if fitting else error.hint
+        raise
+
+
+def _fusers_for(parts: ProjectParts, accepts: frozenset[str]) -> list[str]:
+    """Return the installed fusers that need no more than a backbone offers, those that use vectors first."""
+    found = []
+    for name in parts.plugins.names("fuser"):
+        with contextlib.suppress(EnhancerError):  # its libraries are missing, or it has options without a default
+            fuser: Fuser = parts.plugins.create("fuser", name, {}, parts.context)
+            if fuser.needs <= accepts:
+                found.append((not fuser.uses_semantics, name))
+    return [name for _, name in sorted(found)]
 
 
 def require_fitting_task(parts: ProjectParts, backbone: Backbone) -> None:

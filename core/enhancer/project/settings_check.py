@@ -30,11 +30,13 @@ def check_settings(parts: ProjectParts, *, complete: bool = False) -> None:
 
     Args:
         parts: The project's parts. No table is read, and no plugin is created.
-        complete: Whether to refuse plugins of training whose libraries are missing, for a command that trains later.
+        complete: Whether to refuse plugins of training whose libraries are missing, and a fuser that does not fit the
+            backbone, for a command that trains later.
 
     Raises:
         ConfigError: A key is wrong; the message names it, and the hint the nearest known name.
         PluginError: A plugin is unknown, claimed by several distributions, or, with ``complete``, unavailable.
+        FusionError: With ``complete``, the fuser does not fit the backbone.
     """
     check_plugins(parts)
     parts.chosen.check_options()
@@ -249,12 +251,20 @@ def _check_folder(folder: Path, key: str, shown: Path) -> None:
 
 
 def _check_libraries(parts: ProjectParts) -> None:
-    """Refuse what training and ablation could not create, because libraries are missing."""
+    """Refuse what training and ablation could not create, because libraries are missing, and pairs that do not fit."""
+    from enhancer.project.run_setup import naming_fusers
+
     settings = parts.settings
     if parts.chosen.auto is None:
         parts.plugins.get("backbone", settings.backbone.use)
-    for fuser in dict.fromkeys([settings.fuser.use, *(arm.fuser for arm in _arms(parts, listed=True))]):
+        with naming_fusers(parts):
+            parts.fuser().check(parts.backbone(), settings.fuser.use, settings.backbone.use)
+    arms = _arms(parts, listed=True)
+    for fuser in dict.fromkeys([settings.fuser.use, *(arm.fuser for arm in arms)]):
         parts.plugins.get("fuser", fuser)
+    for arm in arms if parts.chosen.auto is None else ():
+        with naming_fusers(parts):
+            parts.fuser(arm).check(parts.backbone(arm), arm.fuser, settings.backbone.use)
     if settings.evaluation.search is not None:
         from enhancer.evaluation.running.search import require_optuna
 

@@ -11,7 +11,7 @@ from enhancer.evaluation import Arm, Views, fit, training_data
 from enhancer.project.exploration import exploration_cost
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.results import TrainingReport
-from enhancer.project.run_setup import arm_trial, epoch_hook, require_fitting_task, run_cache
+from enhancer.project.run_setup import arm_trial, epoch_hook, naming_fusers, require_fitting_task, run_cache
 from enhancer.serving import Ranker, write_artifact
 from enhancer.serving.new_items import NewItemShare
 
@@ -33,7 +33,8 @@ def train(parts: ProjectParts, *, listener: Listener, seed: int | None, keep: bo
     started = time.perf_counter()
     if parts.auto is None:
         backbone = parts.backbone()
-        fuser.check(backbone, settings.fuser.use, settings.backbone.use)
+        with naming_fusers(parts):
+            fuser.check(backbone, settings.fuser.use, settings.backbone.use)
         require_fitting_task(parts, backbone)
     refuse_leaks(parts, settings.inputs if fuser.uses_semantics else ())
     users, items, views = parts.features(settings.inputs) if fuser.uses_semantics else (None, None, ())

@@ -196,8 +196,18 @@ def test_gc_looks_before_it_removes(project, invoke):  # noqa: F811
     dry = invoke("store", "gc", "--dry-run", "--json").json()
     assert dry == {"removed": 0, "orphaned": 2, "by_kind": {"item": 2}, "dry_run": True}
     assert invoke("store", "gc", "--dry-run").out == "2 records would be removed (item 2)\n"
-    assert invoke("store", "gc", "--json").json()["removed"] == 2
+    unasked = invoke("store", "gc")
+    assert (unasked.code, "this would remove 2 records (item 2)" in unasked.err) == (2, True)
+    assert "--yes" in unasked.err
+    assert invoke("store", "stats", "--quick", "--json").json()["records"] == 10
+    assert invoke("store", "gc", "--yes", "--json").json()["removed"] == 2
     assert invoke("store", "gc").out == "0 records removed\n"
+
+
+def test_a_repair_needs_a_yes(project, invoke):  # noqa: F811
+    invoke("generate", "--yes")
+    done = invoke("store", "repair")
+    assert (done.code, "--yes" in done.err) == (2, True)
 
 
 def test_gc_drops_joint_texts_that_no_input_names(project, invoke):  # noqa: F811
@@ -218,7 +228,7 @@ def test_gc_drops_joint_texts_that_no_input_names(project, invoke):  # noqa: F81
         "13 records would be removed (item 1; item/profile+text 1; item/text 1;"
         " item/text+profile 10, which no input names)\n"
     )
-    assert invoke("store", "gc", "--json", *one).json()["removed"] == 13
+    assert invoke("store", "gc", "--yes", "--json", *one).json()["removed"] == 13
     assert invoke("store", "stats", "--quick", "--json").json()["records"] == before - 13 == 27
     assert invoke("store", "gc", *one).out == "0 records removed\n"
     assert invoke("generate", "--yes", "--json", *both).json()["embedded"] == 9

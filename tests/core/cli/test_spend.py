@@ -267,3 +267,12 @@ def test_a_campaign_over_other_data_is_not_continued(invoke, shop, llm_server, c
     assert done.code == 0
     assert done.json()["spent_usd"] == 0  # all that the pilot orders was bought before
     assert llm_server.count == 120
+
+
+def test_a_warning_is_given_once(invoke, shop, llm_server):
+    (shop / "reviews.csv").write_text("user_id,item_id,review\n0,0,a fine thing\n")
+    found = shop / "enhancer.toml"
+    found.write_text(found.read_text().replace("[data]", '[data]\nreviews = "reviews.csv"'))
+    done = invoke("spend", "--budget", "1000", "--dry-run")
+    assert done.code == 0, done.err
+    assert done.err.count("profiles are written without them") == 1

@@ -78,7 +78,13 @@ def test_a_wrong_table_does_not_empty_the_store(store, invoke):  # noqa: F811
     assert refused.code == 1
     assert "5 of 6 records of item have no entity in the tables: too many to remove unseen" in refused.err
     assert "--prune-at-most 1" in refused.err
-    assert invoke("store", "gc", "--dry-run", "--json").json()["orphaned"] == 5
+    dry = invoke("store", "gc", "--dry-run", "--json").json()
+    assert (dry["orphaned"], dry["removed"]) == (5, 0)
+    assert "5 of 6 records of item have no entity" in dry["refused"]
+    told = invoke("store", "gc", "--dry-run")
+    assert told.code == 0
+    assert told.out.startswith("nothing would be removed: 5 of 6 records of item")
+    assert "--prune-at-most 1" in told.err
     assert invoke("store", "stats", "--quick", "--json").json()["records"] == 6
     assert invoke("store", "gc", "--yes", "--prune-at-most", "0.9", "--json").json()["removed"] == 5
 

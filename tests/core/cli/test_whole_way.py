@@ -129,7 +129,7 @@ def test_out_to_a_file_and_back_without_what_is_gone(invoke, project):
 
     table = project / "movies.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
-    removed = invoke("store", "gc", "--json").json()["removed"]
+    removed = invoke("store", "gc", "--yes", "--json").json()["removed"]
     assert removed >= 1
     assert invoke("store", "stats", "--json").json()["records"] == count - removed
     assert invoke("store", "get", "6").code == 1

@@ -227,6 +227,23 @@ def test_what_is_wrong_with_a_feature_is_said(world, toys):
     assert "No verdict" in nothing.verdict
 
 
+def test_coverage_counts_entities_with_every_input_that_is_trained_on(world):
+    split, vectors = world
+    ids, counts = split.train.item_ids, Views(split).popularity
+    profiles = np.arange(len(ids)) % 4 == 0
+    tables = {"profile + text": np.hstack([vectors * profiles[:, None], vectors]), "text": vectors}
+    one = DiagnosisInput(
+        kind="item", ids=ids, vectors=tables, present={"profile": profiles, "text": np.ones(len(ids), np.bool_)}
+    )
+    check = diagnose([one], Views(split)).find("coverage")
+    assert check.level == "poor"
+    assert check.values["share"] == 0.25
+    assert check.values["of_interactions"] == pytest.approx(counts[profiles].sum() / counts.sum())
+    assert check.values["by_input"] == {"profile": 0.25, "text": 1.0}
+    assert "25% of 80 items have a vector of profile and of text" in check.words
+    assert "without all of them: i1, i2, i3, i5, i6" in check.words
+
+
 def test_notes_of_each_aspect_are_examined(world, toys):
     split, vectors = world
     own = [

@@ -361,7 +361,7 @@ def test_vectors_of_no_record_can_be_removed(project, server):
     project.generate()
     found = remove_unused_vectors(project.store, max_share=0.4)
     assert found == (40, 20, 0)
-    assert remove_unused_vectors(project.store, max_share=0.5, dry_run=True) == (40, 20, 0)
+    assert remove_unused_vectors(project.store, max_share=0.5, dry_run=True) == (40, 20, 20)
     assert remove_unused_vectors(project.store, max_share=0.5) == (40, 20, 20)
     with_another_store(project)
     count = len(server.bodies)

@@ -64,7 +64,9 @@ def test_the_reason_is_the_note_that_stands_out(store):
     put(store, "text", texts)
     put(store, "audience", {"new": [1, 0, 0], "heat": [1, 0.2, 0], "toys": [0, 1, 0], "mass": [0, 0, 1]})
     titles = {"heat": "Heat"}
-    (found,) = reasons(store, ["new"], ["heat", "toys", "mass"], ["text", "audience"], titles.get)
+    (found,) = reasons(
+        store, ["new"], ["heat", "toys", "mass"], ["text", "audience"], titles.get, catalogue=list(texts)
+    )
     assert (found.item_id, found.by, str(found)) == ("heat", "audience", "beside Heat by audience")
     assert found.similarity == pytest.approx(1 / np.hypot(1, 0.2))
     assert found.to_json() == {"item_id": "heat", "title": "Heat", "by": "audience", "similarity": found.similarity}
@@ -72,8 +74,25 @@ def test_the_reason_is_the_note_that_stands_out(store):
 
 def test_items_without_vectors_have_no_reason(store):
     put(store, "plot", {"a": [1, 0], "b": [1, 0.1]})
-    found = reasons(store, ["a", "unknown"], ["b", "elsewhere"], ["plot", "mood"], {}.get)
+    found = reasons(store, ["a", "unknown"], ["b", "elsewhere"], ["plot", "mood"], {}.get, catalogue=["a", "b"])
     assert [None if one is None else one.item_id for one in found] == ["b", None]
-    assert reasons(store, ["a"], [], ["plot"], {}.get) == [None]
+    assert reasons(store, ["a"], [], ["plot"], {}.get, catalogue=["a", "b"]) == [None]
     with pytest.raises(StoreError, match="nothing explains them"):
-        reasons(store, ["a"], ["b"], ["mood"], {}.get)
+        reasons(store, ["a"], ["b"], ["mood"], {}.get, catalogue=["a", "b"])
+
+
+def test_the_reason_of_an_item_does_not_depend_on_the_others(store):
+    rng = np.random.default_rng(0)
+    ids = [f"i{number}" for number in range(60)]
+    for aspect, level in (("text", 3.0), ("plot", 0.0), ("mood", 1.0)):
+        put(store, aspect, {id_: (rng.standard_normal(6) + level).tolist() for id_ in ids})
+    history, recommended = ids[:12], ids[12:52]
+
+    def explained(some):
+        return reasons(store, some, history, ["text", "plot", "mood"], {}.get, catalogue=ids)
+
+    whole = explained(recommended)
+    assert len({one.by for one in whole}) > 1
+    for k in (1, 2, 5, 17):
+        assert explained(recommended[:k]) == whole[:k]
+    assert explained(recommended[::-1]) == whole[::-1]

@@ -7,7 +7,7 @@ import json
 import pytest
 from dists import run_python
 
-from enhancer.errors import ConfigError, PluginError
+from enhancer.errors import ConfigError, FusionError, PluginError
 from enhancer.plugin_host import load_plugins
 from enhancer.project import Project
 from enhancer.project.settings_check import check_settings
@@ -209,6 +209,31 @@ def test_plan_needs_no_extra_of_training_and_run_asks_for_it_first(load, tmp_pat
     assert planned == 2
     assert "backbone 'lightgcn'" in refused
     assert 'pip install "enhancer[' in refused
+
+
+@pytest.mark.parametrize(
+    "settings", [(), ("fuser.use=generate",), ("fuser.use=none", 'evaluation.arms=["none", "align"]')]
+)
+def test_a_fuser_that_does_not_fit_is_told_before_a_run_pays_and_one_that_fits_is_named(load, settings):
+    planned = []
+    with pytest.raises(FusionError, match=r"fuser '(align|generate)' needs .* which backbone 'als'") as caught:
+        load("backbone.use=als", *settings).run(confirm=planned.append)
+    assert 'set [fuser] use = "prior" or "none"' in caught.value.hint
+    assert "[backbone] use" in caught.value.hint
+    assert not planned
+    load("backbone.use=als", *settings).plan()  # who only generates needs no pair
+
+
+def test_training_names_a_fuser_that_fits(load, tmp_path):
+    with pytest.raises(FusionError) as caught:
+        load("backbone.use=ease").train()
+    assert caught.value.hint.startswith('set [fuser] use = "none", or choose')
+    assert "another [backbone] scores" in caught.value.hint
+    rows = "".join(f"u{user},{(user + item) % 9}\n" for user in range(20) for item in range(6))
+    (tmp_path / "taken.csv").write_text(f"user_id,item_id\n{rows}")
+    with pytest.raises(FusionError) as caught:
+        load("data={interactions='taken.csv'}", "backbone.use=als", "prompts.user.source=pool").ablate()
+    assert 'set [fuser] use = "prior" or "none"' in caught.value.hint
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31])

@@ -10,7 +10,7 @@ import typer
 from enhancer.cli import formatting, jsonlog, results
 from enhancer.cli.failures import PARTIAL
 from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, sends, with_session
+from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, say_sent, with_session
 from enhancer.errors import ConfigError, EnhancerError
 
 if TYPE_CHECKING:
@@ -86,13 +86,12 @@ def generate(
     def confirm(plan: Plan) -> bool:
         nonlocal left
         left = plan.left
-        if not session.quiet:
-            with view.suspended():
-                say_sent(project, plan.to_json())
         return agreed(plan)
 
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
-        agreed = consent(yes, view)
+        agreed = consent(yes, view, before=tells_variables(session, project, batch=batch))
+        if batch and abandon and project.parts.pipeline.open_jobs():  # cancelled without a question
+            say_sent(session, project, llm=True)
         try:
             report = project.generate(
                 listener=view,
@@ -118,22 +117,6 @@ def generate(
     _exit_if_quarantined(result)
 
 
-def say_sent(project: Project, plan: dict[str, Any]) -> None:
-    """Say which environment variables the calls of a plan send to which server."""
-    from enhancer.contracts import RemoteEmbedder
-
-    parts = project.parts
-    sent = []
-    if plan["requests"]:
-        provider = parts.provider()
-        sent.append(sends(provider.sent_variables(parts.settings.llm.model), provider.endpoint))
-    if plan.get("embedding_requests") and isinstance(parts.embedder, RemoteEmbedder):
-        sent.append(sends(parts.embedder.sent_variables, parts.embedder.endpoint))
-    for line in dict.fromkeys(sent):
-        if line:
-            say(line)
-
-
 def report_open_jobs(project: Project) -> None:
     """Print which batch jobs go on at the provider after the command has ended."""
     with contextlib.suppress(EnhancerError):  # an error here must not hide the one that ended the run
@@ -155,7 +138,8 @@ def _report_jobs(jobs: Sequence[BatchJob]) -> None:
 def run(session: Session, keep_going: KeepGoingFlag = False, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Run generate, train and ablate in this order."""
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
-        result = project.run(listener=view, confirm=consent(yes, view), keep_going=keep_going).to_json()
+        agreed = consent(yes, view, before=tells_variables(session, project))
+        result = project.run(listener=view, confirm=agreed, keep_going=keep_going).to_json()
     _print(result, as_json, _all_results)
     _exit_if_quarantined(result["generate"])
 
@@ -218,10 +202,28 @@ def quarantine_hint(quarantined: int, command: str) -> str:
     )
 
 
+def tells_variables(session: Session, project: Project, *, batch: bool = False) -> Callable[[dict[str, Any]], None]:
+    """Return a function that says which environment variables the calls of a plan send to which server.
+
+    Args:
+        session: The flags of the command.
+        project: The project.
+        batch: Whether open batch jobs are collected.
+    """
+
+    def tell(plan: dict[str, Any]) -> None:
+        collects = batch and bool(plan.get("pending"))
+        texts = bool(plan.get("embedding_requests"))
+        say_sent(session, project, llm=bool(plan["requests"]) or collects, embedder=texts or collects)
+
+    return tell
+
+
 def consent(
     yes: bool,
     view: ProgressView,
     *,
+    before: Callable[[dict[str, Any]], None] = lambda _: None,
     render: Callable[[dict[str, Any]], str] = results.plan,
     refused: str = "nothing was generated",
 ) -> Callable[[Any], bool]:
@@ -232,6 +234,7 @@ def consent(
     Args:
         yes: Whether ``--yes`` was given.
         view: Suspended while the question is asked.
+        before: Called first with the plan as JSON values, such as :func:`tells_variables`.
         render: Renders the plan.
         refused: Said when the answer is no.
     """
@@ -239,6 +242,8 @@ def consent(
     def confirm(plan: Any) -> bool:
         result = plan.to_json()
         requests = result["requests"] + result.get("embedding_requests", 0)
+        with view.suspended():
+            before(result)
         if not requests or result["cost_usd"] == 0:
             return True
         with view.suspended():

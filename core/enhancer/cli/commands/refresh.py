@@ -18,6 +18,7 @@ from enhancer.cli.commands.generate import (
     consent,
     quarantine_hint,
     report_open_jobs,
+    tells_variables,
 )
 from enhancer.cli.failures import INTERRUPTED, PARTIAL
 from enhancer.cli.progress import ProgressView
@@ -79,7 +80,7 @@ def refresh(
             try:
                 report = project.refresh(
                     listener=view,
-                    confirm=consent(yes, view),
+                    confirm=consent(yes, view, before=tells_variables(session, project, batch=batch)),
                     on_changes=show_changes,
                     prune=prune,
                     max_pruned_share=prune_at_most,

@@ -10,12 +10,13 @@ from enhancer.cli import jsonlog
 from enhancer.cli.formatting import count, counted, dollars
 from enhancer.cli.layout import table
 from enhancer.cli.progress import ProgressView
-from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, with_session
+from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, say_sent, with_session
 from enhancer.errors import BudgetError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from enhancer.project import Project
     from enhancer.project.spending.results import SpendPlan
 
 _STOPPED = {
@@ -87,7 +88,7 @@ def spend(
                 restart=restart,
                 listener=view,
                 on_round=on_round,
-                confirm=_consent(yes, view),
+                confirm=_consent(session, project, view, yes=yes),
             ).to_json()
         except BudgetError as error:
             if error.report is not None:
@@ -105,9 +106,12 @@ def _print(report: dict[str, Any], as_json: bool) -> None:
         typer.echo(report_text(report))
 
 
-def _consent(yes: bool, view: ProgressView) -> Callable[[SpendPlan], bool]:
+def _consent(session: Session, project: Project, view: ProgressView, *, yes: bool) -> Callable[[SpendPlan], bool]:
     def confirm(plan: SpendPlan) -> bool:
         result = plan.to_json()
+        if _buys(result):
+            with view.suspended():
+                say_sent(session, project, llm=True, embedder=True)
         if not result["everything_usd"]:  # there is nothing to pay for
             return True
         with view.suspended():
@@ -127,6 +131,15 @@ def _consent(yes: bool, view: ProgressView) -> Callable[[SpendPlan], bool]:
         return True
 
     return confirm
+
+
+def _buys(plan: Mapping[str, Any]) -> bool:
+    """Check whether a campaign may buy anything: it is not over, and items are left."""
+    return not _is_over(plan) and any(one["bought"] < one["items"] for one in plan["strata"])
+
+
+def _is_over(plan: Mapping[str, Any]) -> bool:
+    return plan["stopped"] not in (None, "", "budget")
 
 
 def plan_text(plan: Mapping[str, Any]) -> str:
@@ -151,10 +164,9 @@ def plan_text(plan: Mapping[str, Any]) -> str:
             f"{dollars(plan['everything_usd'])}."
         )
     else:
-        over = plan["stopped"] not in (None, "budget")
         lines.append(
-            f"{counted(len(plan['rounds']), 'round')} done; the campaign {'is over' if over else 'continues'}. An item"
-            " counts as bought when it has all notes."
+            f"{counted(len(plan['rounds']), 'round')} done; the campaign"
+            f" {'is over' if _is_over(plan) else 'continues'}. An item counts as bought when it has all notes."
         )
     return "\n".join(lines)
 

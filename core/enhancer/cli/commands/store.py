@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from enhancer.cli import results
-from enhancer.cli.commands.generate import consent, say_sent
+from enhancer.cli.commands.generate import consent, tells_variables
 from enhancer.cli.failures import PARTIAL
 from enhancer.cli.formatting import count, counted, dollars
 from enhancer.cli.layout import pairs, prose, table
@@ -20,8 +20,7 @@ from enhancer.cli.session import (
     PruneFlag,
     Session,
     YesFlag,
-    ask,
-    is_terminal,
+    agree,
     print_json,
     say,
     with_session,
@@ -226,17 +225,11 @@ def import_(
     Rows without a vector of this project's embedder are embedded, after a question where that costs. Rows that are not
     valid are listed and left out; the exit code is then 3, or 1 if no row is valid.
     """
-    from enhancer.features.storing.interchange import ImportPlan, import_records
+    from enhancer.features.storing.interchange import import_records
 
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
-        agreed = consent(yes, view, render=results.import_plan, refused="nothing was imported")
-
-        def confirm(plan: ImportPlan) -> bool:
-            if not session.quiet:
-                with view.suspended():
-                    say_sent(project, plan.to_json())
-            return agreed(plan)
-
+        tell = tells_variables(session, project)
+        confirm = consent(yes, view, before=tell, render=results.import_plan, refused="nothing was imported")
         rules = project.parts.pipeline.import_rules()
         prompts = project.settings.prompts
         report = import_records(
@@ -322,8 +315,7 @@ def repair(session: Session, yes: YesFlag = False, as_json: JsonFlag = False) ->
     a damaged structure is kept beside the new one. No other process may use the store meanwhile.
     """
     project = session.project()
-    if not yes and is_terminal() and not ask("Repair the store? No other process may use it meanwhile."):
-        raise typer.Exit(1)
+    agree("Repair the store? No other process may use it meanwhile.", "this would repair the store", yes=yes)
     done = project.repair_store()
     if as_json:
         print_json(asdict(done))
@@ -347,8 +339,9 @@ def gc(
 
     Paid answers stay in the journal, so an entity that comes back costs nothing. A joint text, such as plot+mood, is
     embedded again once an input names it. Vectors that a remote embedder was paid for and that no record has any more
-    are removed from it. Open snapshots still contain removed records. As a guard against truncated tables, removing
-    more than half of the records of a kind is an error, unless no input names them.
+    are removed from it. Open snapshots still contain removed records. Without a terminal to ask on, --yes is required.
+    As a guard against truncated tables, removing more than half of the records of a kind is an error, unless no input
+    names them.
     """
     from enhancer.features import inputs_wanted
     from enhancer.features.refresh import refuse_mass_removal, remove_records
@@ -363,20 +356,26 @@ def gc(
         for name in unnamed:
             del orphans[name]  # each record is counted once
         total = sum(orphans.values()) + sum(unnamed.values())
-        parts = [f"{name} {number:,}" for name, number in sorted(orphans.items())]
-        parts += [f"{name} {number:,}, which no input names" for name, number in sorted(unnamed.items())]
-        by_name = "; ".join(parts) if unnamed else ", ".join(parts)
-        removed = 0
-        if total and not dry_run:
-            stored = Counter(map(_name, project.store.keys()))
+        stored = Counter(map(_name, project.store.keys())) if orphans else Counter()
+        refused: DataError | None = None
+        try:
             for name, number in orphans.items():
                 refuse_mass_removal(name, number, stored[name], prune_at_most)
-            if not yes and is_terminal() and not ask(f"Remove {counted(total, 'record')} ({by_name})?"):
-                say("nothing was removed")
-                raise typer.Exit(1)
+        except DataError as error:
+            if not dry_run:
+                raise
+            refused = error
+        vectors = remove_unused_vectors(project.store, max_share=prune_at_most, dry_run=True)
+        by_name = _by_name(orphans, unnamed)
+        removed = 0
+        if not dry_run and (total or vectors.removed):
+            what = f"{counted(total, 'record')} ({by_name})" if total else ""
+            paid = f"{counted(vectors.removed, 'paid vector')} of no record" if vectors.removed else ""
+            what = " and ".join(filter(None, (what, paid)))
+            agree(f"Remove {what}?", f"this would remove {what}", refused="nothing was removed", yes=yes)
             removed = remove_records(project.store, list(unnamed_joint_texts(project.store, inputs)))
             removed += remove_records(project.store, project.parts.pipeline.vanished(seen))
-        vectors = remove_unused_vectors(project.store, max_share=prune_at_most, dry_run=dry_run)
+            vectors = remove_unused_vectors(project.store, max_share=prune_at_most)
     result: dict[str, Any] = {
         "removed": removed,
         "orphaned": sum(orphans.values()),
@@ -385,17 +384,28 @@ def gc(
     }
     if unnamed:
         result["unnamed"] = dict(sorted(unnamed.items()))
-    gone = vectors.unused if dry_run else vectors.removed
+    if refused is not None:
+        result["refused"] = refused.message
+        _output(result, f"nothing would be removed: {refused.message}", as_json)
+        say(f"  {refused.hint}")
+        return
     if vectors.vectors:
-        result["vectors"] = gone
+        result["vectors"] = vectors.removed
     message = f"{counted(total if dry_run else removed, 'record')} {'would be ' if dry_run else ''}removed"
     message = f"{message} ({by_name})" if total else message
-    if gone:
-        message += f", and {counted(gone, 'paid vector')} of no record"
+    if vectors.removed:
+        message += f", and {counted(vectors.removed, 'paid vector')} of no record"
     _output(result, message, as_json)
-    if vectors.unused and not vectors.removed and not dry_run:
+    if vectors.unused and not vectors.removed:
         kept = f"{vectors.unused:,} of {counted(vectors.vectors, 'paid vector')} are of no record"
         say(f"{kept}: too many to remove unseen; if the store is complete, use --prune-at-most 1")
+
+
+def _by_name(orphans: Counter[str], unnamed: Counter[str]) -> str:
+    """Render the numbers of records to remove, by kind and aspect."""
+    parts = [f"{name} {number:,}" for name, number in sorted(orphans.items())]
+    parts += [f"{name} {number:,}, which no input names" for name, number in sorted(unnamed.items())]
+    return "; ".join(parts) if unnamed else ", ".join(parts)
 
 
 def _name(key: Key) -> str:

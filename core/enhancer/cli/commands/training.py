@@ -8,7 +8,7 @@ import typer
 
 from enhancer.cli import jsonlog, results
 from enhancer.cli.choice_table import choice_table
-from enhancer.cli.commands.generate import consent
+from enhancer.cli.commands.generate import consent, tells_variables
 from enhancer.cli.failures import PARTIAL
 from enhancer.cli.formatting import counted
 from enhancer.cli.metrics_like_table import metrics_like_table
@@ -71,7 +71,13 @@ def diagnose(
             plan = Inquiry.of(project.parts, **asked).plan().to_json()
             _print(plan, as_json, results.question_plan)
             return
-        confirm = consent(yes, view, render=results.question_plan, refused="nothing was asked")
+        confirm = consent(
+            yes,
+            view,
+            before=tells_variables(session, project),
+            render=results.question_plan,
+            refused="nothing was asked",
+        )
         result = project.diagnose(**asked, listener=view, confirm=confirm).to_json()
     _print(result, as_json, results.diagnosis)
     if lacking := result.get("asked", {}).get("quarantined"):

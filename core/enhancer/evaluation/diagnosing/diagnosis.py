@@ -77,6 +77,9 @@ class DiagnosisInput:
     vectors: Mapping[str, FloatMatrix]
     """Vectors by input (``profile``, ``text``, ``profile + text``), the input of training first: float32 ``[n, d]``,
     with rows of zeros for entities without a vector."""
+    present: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """Whether each entity has a vector, by the single inputs that training takes; by default, whether it has any vector
+    of the first input."""
     profiles: Iterable[ProfileAndText] | None = None
     """Profiles with their texts; None if no LLM writes profiles."""
     notes: Mapping[str, Iterable[ProfileAndText]] = field(default_factory=dict)
@@ -152,20 +155,33 @@ def diagnose(
 
 
 def _coverage(one: DiagnosisInput, views: Views) -> DiagnosticCheck:
-    vectors = next(iter(one.vectors.values()), np.zeros((len(one.ids), 0), np.float32))
-    has: NDArray[np.bool_] = np.asarray(vectors.any(axis=1)) if vectors.size else np.zeros(len(one.ids), np.bool_)
+    present = dict(one.present)
+    if not present:
+        vectors = next(iter(one.vectors.values()), np.zeros((len(one.ids), 0), np.float32))
+        present[""] = np.asarray(vectors.any(axis=1)) if vectors.size else np.zeros(len(one.ids), np.bool_)
+    has: NDArray[np.bool_] = np.logical_and.reduce(list(present.values()))
     counts = views.popularity if one.kind == "item" else views.history
     interactions = float(counts[has].sum() / max(int(counts.sum()), 1))
     share = float(has.mean()) if len(has) else 0.0
+    named = f" of {' and of '.join(present)}" if any(present) else ""
     words = (
-        f"{percent(share)} of {len(has):,} {one.kind}s have a vector; they account for {percent(interactions)} of "
-        "the training interactions"
+        f"{percent(share)} of {len(has):,} {one.kind}s have a vector{named}; they account for {percent(interactions)}"
+        " of the training interactions"
     )
+    shares = {name: float(own.mean()) if len(own) else 0.0 for name, own in present.items()}
+    if len(shares) > 1 and share < 1:
+        words += f" ({', '.join(f'{name} {percent(own)}' for name, own in shares.items())})"
     examples = [one.ids[row] for row in np.flatnonzero(~has)[:5]]
     if examples:
         more = ", ..." if np.count_nonzero(~has) > len(examples) else ""
-        words += f"; without a vector: {', '.join(examples)}{more}"
-    values = {"share": share, "of_interactions": interactions, "without": int(np.count_nonzero(~has))}
+        words += f"; without{' all of them' if len(shares) > 1 else ''}: {', '.join(examples)}{more}"
+    values: dict[str, Any] = {
+        "share": share,
+        "of_interactions": interactions,
+        "without": int(np.count_nonzero(~has)),
+    }
+    if any(present):
+        values["by_input"] = shares
     return _check("coverage", one, at_least(min(share, interactions), COVERAGE), words, values)
 
 

@@ -73,6 +73,8 @@ class RunServices:
     """Entities in one request."""
     concurrency: int
     listener: Listener
+    warn: Callable[[str], None]
+    """Gives a warning, once if pipelines of one project give the same."""
     on_record: Callable[[Record], None] | None
     """Called with each record that is on disk."""
     retry_quarantined: bool
@@ -116,6 +118,7 @@ class GenerationRun(ABC):
         self._fingerprint = services.embedder.fingerprint
         self._slice = max(64, 2 * services.concurrency * services.group_size)
         self._listener = services.listener
+        self._warn = services.warn
         self._on_record = services.on_record
         self._retry_quarantined = services.retry_quarantined
         self._total = services.total
@@ -179,9 +182,9 @@ class GenerationRun(ABC):
                 await asyncio.wrap_future(self._journal.unclaim())
         self._report_progress()
         if self._condenser is not None and self._condenser.left_out:
-            _log.warning("%s", self._condenser.left_out_words())
+            self._warn(self._condenser.left_out_words())
         if self._textless:
-            _log.warning("%s", _without_text(self._textless, self.counts.without_text))
+            self._warn(self.counts.textless_words(self._textless))
         report = self.report()
         if self._error is not None:
             if hasattr(self._error, "report"):
@@ -491,9 +494,3 @@ class GenerationRun(ABC):
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, lambda: function(*args))
-
-
-def _without_text(named: Sequence[str], count: int) -> str:
-    more = "" if count <= len(named) else ", …"
-    ids = ", ".join(map(repr, named))
-    return f"{count} without text: they have neither text nor history, so they get no profile ({ids}{more})"

@@ -10,6 +10,8 @@ from enhancer.features.generating.reports import GenerationReport
 from enhancer.harness.clock import now
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.progress import Detail
 
@@ -60,6 +62,17 @@ class RunCounts:
             "tokens": _tokens(spent),
             "cost_usd": _total(spent, embedding),
         }
+
+    def textless_words(self, named: Sequence[str]) -> str:
+        """Return the warning about entities without text.
+
+        Args:
+            named: Ids of some of them.
+        """
+        more = "" if self.without_text <= len(named) else ", …"
+        ids = ", ".join(map(repr, named))
+        count = self.without_text
+        return f"{count} without text: they have neither text nor history, so they get no profile ({ids}{more})"
 
     def report(
         self, spent: UsageTotals | None, *, finished: bool, embedding: UsageTotals | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class UnusedVectors(NamedTuple):
-    """Paid vectors of the journal, and those that were removed."""
+    """Paid vectors of the journal, and those that were removed, or would be."""
 
     vectors: int
     """All of them, before any was removed."""
@@ -33,7 +33,7 @@ def remove_unused_vectors(store: FeatureStore, *, max_share: float, dry_run: boo
         store: The store.
         max_share: Largest share to remove. Above it none is removed: the store may be a new one, which is yet to be
             filled from the journal.
-        dry_run: Remove none.
+        dry_run: Remove none, and return what would be removed.
     """
     if not (store.directory / JOURNAL_FILE_NAME).exists():
         return UnusedVectors(0, 0, 0)
@@ -42,9 +42,9 @@ def remove_unused_vectors(store: FeatureStore, *, max_share: float, dry_run: boo
         if not vectors:
             return UnusedVectors(0, 0, 0)
         unused = journal.vectors.remove_all_but(map(_key, store.scan()), dry_run=True)
-        removed = 0
-        if not dry_run and unused <= max_share * vectors:
-            removed = journal.vectors.remove_all_but(map(_key, store.scan()))
+        if unused > max_share * vectors:
+            return UnusedVectors(vectors, unused, 0)
+        removed = unused if dry_run else journal.vectors.remove_all_but(map(_key, store.scan()))
         return UnusedVectors(vectors, unused, removed)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _MAX_HISTORY = 5000
 """Largest number of items of a history that are compared."""
+_MAX_OTHERS = 1000
+"""Largest number of items of the catalogue that tell what is usual."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +52,14 @@ def reasons(
     inputs: Sequence[Input],
     title: Callable[[str], str | None],
     *,
+    catalogue: Sequence[str],
     samples: int = 1,
 ) -> list[Reason | None]:
     """Return the reason for each recommended item; None for one without a vector, or beside an empty history.
 
     Cosines of different notes are not comparable: all raw texts may resemble each other, and no two plots. So each
-    cosine is taken relative to all others of its note, in standard deviations from their mean.
+    cosine is taken relative to those of its note between the history and the catalogue, in standard deviations from
+    their mean. The reason of an item does not depend on the other items that are recommended.
 
     Args:
         store: Store of the vectors.
@@ -63,12 +67,14 @@ def reasons(
         history: Ids of the user's items, of which the first 5,000 are compared.
         inputs: Notes to compare by.
         title: Returns the title of an item; None where it is unknown.
+        catalogue: Ids of all items, of which at most 1,000 at even distances are read.
         samples: Largest number of samples of a note.
 
     Raises:
         StoreError: The store has no vectors of any of these items.
     """
     history = list(history)[:_MAX_HISTORY]
+    others = _others(catalogue, set(history))
     best: list[tuple[float, Reason] | None] = [None] * len(recommended)
     found_any = False
     for name in inputs:
@@ -77,23 +83,31 @@ def reasons(
         found_any |= bool(wanted.size)
         if not wanted.size or not known.size:
             continue
-        cosines = wanted @ known.T
-        there = np.outer(wanted.any(axis=1), known.any(axis=1))
-        if not there.any():
-            continue
-        spread = float(cosines[there].std())
-        distinct = np.where(there, (cosines - cosines[there].mean()) / (spread if spread > 0 else 1.0), -np.inf)
-        for row, column in enumerate(distinct.argmax(axis=1)):
-            value, own = float(distinct[row, column]), best[row]
-            if np.isfinite(value) and (own is None or value > own[0]):
+        there = known.any(axis=1)
+        usual = _unit(input_vectors(store, others, "item", name, samples=samples))
+        cosines = usual[usual.any(axis=1)] @ known[there].T if usual.size else np.zeros(0, np.float32)
+        mean, spread = (float(cosines.mean()), float(cosines.std())) if cosines.size else (0.0, 0.0)
+        for row, vector in enumerate(wanted):
+            if not vector.any() or not there.any():
+                continue
+            own = np.where(there, known @ vector, -np.inf)  # row by row: rounding must not depend on other items
+            column = int(own.argmax())
+            value = (float(own[column]) - mean) / (spread if spread > 0 else 1.0)
+            if (known_best := best[row]) is None or value > known_best[0]:
                 id_ = history[column]
-                reason = Reason(item_id=id_, title=title(id_), by=name, similarity=float(cosines[row, column]))
+                reason = Reason(item_id=id_, title=title(id_), by=name, similarity=float(own[column]))
                 best[row] = (value, reason)
     if recommended and not found_any:
         raise StoreError(
             "the store has no vectors of these items, so nothing explains them", hint="run `enhancer generate` first"
         )
     return [None if one is None else one[1] for one in best]
+
+
+def _others(catalogue: Sequence[str], history: set[str]) -> list[str]:
+    """Return items at even distances that are not in the history."""
+    step = max(1, -(-len(catalogue) // _MAX_OTHERS))
+    return [id_ for id_ in (catalogue[row] for row in range(0, len(catalogue), step)) if id_ not in history]
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -164,6 +164,7 @@ class Shop:
             sources=replace(parts.sources, items=entities, users=None),
             inputs=inputs,
             on_record=parts.events.profile_stored,
+            warned=parts.warned,
         )
 
     def _all(self) -> Iterator[Entity]:
