@@ -26,6 +26,7 @@ BELOW = {
     "features": CONTRACTS | {"storekit", "config", "data", "prompts", "harness"},
     "serving": CONTRACTS,
     "evaluation": CONTRACTS | {"config", "data"},
+    "guessing": CONTRACTS | {"config", "data"},
     "testing": CONTRACTS | {"storekit"},
     "project": CONTRACTS
     | {"storekit", "plugin_host", "config", "data", "prompts", "harness", "features", "evaluation", "serving"},

@@ -84,7 +84,7 @@ def test_it_never_overwrites_by_itself(invoke, tables):
             {
                 "items": "data/books.tsv",
                 "interactions": "data/loans.tsv",
-                "columns": {"item_id": "book_id", "user_id": "reader_id"},
+                "columns": {"item_id": "book_id", "user_id": "reader_id", "timestamp": "date"},
             },
         ),
         (
@@ -159,9 +159,9 @@ def test_names_that_toml_would_trip_over(invoke, tmp_path):
     ("files", "flags", "said"),
     [
         ({}, [], "found no table of items"),
-        ({"a.csv": "x,y\n1,2\n"}, [], "found no table of items"),
-        ({"a.csv": "x,y\n1,2\n"}, ["--items", "a.csv"], "no column that looks like item ids; its columns: x, y"),
-        ({"a.csv": "x,y\n1,2\n"}, ["--interactions", "a.csv"], "no column that looks like"),
+        ({"a.csv": "x\n1\n"}, [], "a.csv is passed over: it has one column alone, 'x'"),
+        ({"items.csv": "item_id,t\n1,a\n"}, ["--text", "u"], "--text: no column 'u' in items.csv"),
+        ({"items.csv": "item_id,t\n1,a\n"}, ["--user-id", "u"], "--user-id u: found no table that may have this"),
         ({}, ["--items", "gone.csv"], "no such file: gone.csv"),
         ({"items.csv": "item_id,t\n1,a\n"}, ["--embedder", "minilmm"], "did you mean 'minilm'?"),
         ({"items.csv": "item_id,t\n1,a\n"}, ["--llm", "opena"], "did you mean 'openai'?"),
@@ -177,6 +177,99 @@ def test_what_cannot_be_done_is_said_and_leaves_no_file(invoke, tmp_path, files,
     assert {path.name for path in tmp_path.iterdir()} == set(files)
 
 
+@pytest.mark.parametrize(
+    ("flags", "comments"),
+    [
+        ([], ['# items = "a.csv"   # init could not tell which table holds the items']),
+        (["--items", "a.csv"], ['# item_id = "x"   # or "y"; init could not tell which column holds the ids of items']),
+        (
+            ["--interactions", "a.csv"],
+            [
+                '# item_id = "x"   # or "y"; init could not tell which column holds the ids of items',
+                '# user_id = "x"   # or "y"; init could not tell which column holds the ids of users',
+            ],
+        ),
+    ],
+)
+def test_what_cannot_be_told_is_a_comment_with_the_candidates(invoke, tmp_path, flags, comments):
+    table(tmp_path, "a.csv", "x,y\n1,2\n")
+    done = invoke("init", *flags, "--json")
+    assert done.code == 0, done.err
+    lines = (tmp_path / "enhancer.toml").read_text().splitlines()
+    assert [line for line in lines if "could not tell" in line and "# interactions" not in line] == comments
+    assert "note: cannot tell" in done.err
+    assert done.json()["undecided"]
+
+
+def test_flags_say_outright_what_would_be_guessed(invoke, tmp_path):
+    table(tmp_path, "a.csv", "nr,words,colour\n1,Lamp,red\n")
+    table(tmp_path, "b.csv", "who,nr\nann,1\n")
+    flags = ("--item-id", "nr", "--user-id", "who", "--text", "colour", "--text", "words", "--items", "a.csv")
+    assert invoke("init", "--yes", *flags).code == 0
+    assert written(tmp_path)["data"] == {
+        "items": "a.csv",
+        "interactions": "b.csv",
+        "columns": {"item_id": "nr", "user_id": "who", "item_text": ["colour", "words"]},
+    }
+
+
+def test_columns_that_do_harm_are_left_out_of_texts_and_named_with_the_reason(invoke, tmp_path):
+    """The columns of Goodbooks, of Amazon's pictures, and of a table that a data frame wrote."""
+    counts = [50 - n for n in range(30)]
+    head = "Unnamed: 0,book_id,isbn13,title,year,average_rating,ratings_count,ratings_1,image_url,pictures,loved,price"
+    picture = "\"[{'large': 'https://m.example/1.jpg', 'variant': 'MAIN'}]\""
+    rows = [
+        f"{n},{n + 7},97800{n},Book {n},{1950 + n},3.{n},{3 * c},{c},https://x.example/{n}.jpg,{picture},{c * 1.5},{n % 7}.5"
+        for n, c in enumerate(counts)
+    ]
+    table(tmp_path, "books.csv", "\n".join([head, *rows]) + "\n")
+    log = [f"u{u},{n + 7}" for n, c in enumerate(counts) for u in range(c)]
+    table(tmp_path, "ratings.csv", "\n".join(["user_id,book_id", *log]) + "\n")
+    people = [f"u{u},{20 + u * 7 % 40},{u}" for u in range(50)]
+    table(tmp_path, "users.csv", "\n".join(["user_id,age,review_count", *people]) + "\n")
+    done = invoke("init", "--yes", "--json")
+    assert done.code == 0, done.err
+    columns = written(tmp_path)["data"]["columns"]
+    assert columns["item_text"] == ["title", "year", "price"]
+    assert columns["user_text"] == ["age"]
+    reasons = {each["column"]: each["reason"] for each in done.json()["left_out"]}
+    assert reasons["Unnamed: 0"] == "row numbers, by its name"
+    assert reasons["isbn13"] == "identifiers, by its name"
+    assert reasons["ratings_1"].startswith(
+        "a number of interactions, by its name and by its values (rank correlation 1.00"
+    )
+    assert reasons["loved"].startswith("follows the number of interactions (rank correlation 1.00")
+    assert reasons["pictures"] == reasons["image_url"] == "URLs"
+    text = (tmp_path / "enhancer.toml").read_text()
+    assert '#   "ratings_count"   a number of interactions' in text
+    done = invoke("init", "--yes", "--force")
+    assert "left out of item_text:" in done.err
+    assert "loved: follows the number of interactions" in done.err
+
+
+def test_html_is_stripped_where_the_text_has_some(invoke, tmp_path):
+    table(tmp_path, "items.csv", 'item_id,title,about\n1,Lamp,"<p>Bright &amp; <b>warm</b></p>"\n2,Desk,a < b\n')
+    assert invoke("init", "--yes").code == 0
+    assert written(tmp_path)["data"]["html"] == "strip"
+
+
+def test_dates_offer_the_temporal_split(invoke, tmp_path):
+    table(tmp_path, "items.csv", "item_id,title\n1,a\n")
+    table(tmp_path, "log.csv", "user_id,item_id,when_date\n1,1,2024-01-01T10:00:00.5+02:00\n")
+    assert invoke("init", "--yes").code == 0
+    assert written(tmp_path)["data"]["columns"] == {"timestamp": "when_date"}
+    assert "files | temporal | temporal-global" in (tmp_path / "enhancer.toml").read_text()
+
+
+def test_ids_are_those_that_the_interactions_name(invoke, tmp_path):
+    """Old copies of Goodbooks have the ids of another catalogue under the name of the interactions' column."""
+    table(tmp_path, "books.csv", "id,book_id,title\n" + "".join(f"{n},{n + 900},T{n}\n" for n in range(1, 30)))
+    table(tmp_path, "ratings.csv", "user_id,book_id\n" + "".join(f"u,{n}\n" for n in range(1, 30)))
+    done = invoke("init", "--yes")
+    assert written(tmp_path)["data"]["columns"]["items_id"] == "id"
+    assert "the ids of books.csv are its column 'id', which 100% of the interactions name" in done.err
+
+
 def test_bad_files_are_passed_over(invoke, tmp_path):
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
     (tmp_path / "empty.csv").write_bytes(b"")
@@ -187,6 +280,8 @@ def test_bad_files_are_passed_over(invoke, tmp_path):
     done = invoke("init")
     assert done.code == 0, done.err
     assert written(tmp_path)["data"]["items"] == "items.csv"
+    for name in ("binary.csv", "empty.csv", "broken.jsonl", "odd.jsonl", "fake.parquet"):
+        assert f"note: not a table: {name}" in done.err
 
 
 def test_flags_choose_plugins_and_a_local_server_costs_nothing(invoke, tables):

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from enhancer.cli.commands.guess_tables import read_head
 from enhancer.cli.formatting import counted
 from enhancer.cli.layout import prose
 from enhancer.cli.live_checks import live_checks
 from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, sends, with_session
 from enhancer.cli.setup_check import SetupCheck, guarded
 from enhancer.errors import ConfigError, EnhancerError
+from enhancer.guessing.tables import read_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

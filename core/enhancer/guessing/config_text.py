@@ -1,0 +1,209 @@
+"""Write the text of ``enhancer.toml``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from enhancer.guessing.leaving_out import LeftOut
+    from enhancer.guessing.proposal import Proposal
+    from enhancer.guessing.tables import TableHead
+
+_DTYPE = '# dtype = "mixed"               # twice as fast on a CPU with bfloat16, at cosines of .9999'
+EMBEDDERS = {"minilm": None, "sentence-transformers": "BAAI/bge-small-en-v1.5", "bge": "BAAI/bge-small-en-v1.5"}
+"""Embedders to choose from, best first, with the model to name."""
+_WHAT = {
+    "items": "table holds the items",
+    "interactions": "table holds the interactions",
+    "item_id": "column holds the ids of items",
+    "items_id": "column of the items table holds the ids of items",
+    "user_id": "column holds the ids of users",
+    "users_id": "column of the users table holds the ids of users",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Plugins and models to write into the file."""
+
+    llm: str
+    model: str | None
+    api_base: str | None
+    embedder: str
+    store: str
+
+
+def config_text(proposal: Proposal, choice: Choice, folder: Path) -> str:
+    """Return the text of ``enhancer.toml``.
+
+    Args:
+        proposal: The tables and columns.
+        choice: The plugins.
+        folder: Folder of the file; paths in it are relative to this folder.
+    """
+    parts = [
+        "# Settings of enhancer. Every key is optional; --set and ENHANCER_... variables override them.",
+        "",
+        *_data(proposal, folder),
+        "",
+        "[prompts.item]",
+        'template = "item/v1"        # a bundled template, or the path of another',
+        'source = "llm"              # llm | text (embed the raw text, no LLM) | none',
+        "# Several notes say more than one profile, and each is embedded by itself; there are sets for films, books,",
+        '# music, games, shop and news, and item/v2 for anything else. With them, [embedder] input is "*".',
+        '# template = "item/v2"',
+        '# aspects = ["content", "character", "audience", "making"]',
+        '# knowledge = "open"        # closed: from the text alone | open: what the model knows, too | both',
+        "",
+        "# A user's vector is the mean of the vectors of their training items. To have the LLM write user profiles:",
+        "# [prompts.user]",
+        '# template = "user/v1"',
+        '# source = "llm"',
+        "",
+        *_llm(choice),
+        "",
+        "[embedder]",
+        f"use = {_quote(choice.embedder)}",
+        *([f"model = {_quote(name)}"] if (name := EMBEDDERS.get(choice.embedder)) else []),
+        *([_DTYPE] if choice.embedder in EMBEDDERS else []),
+        '# input = ["profile", "text"]   # vectors side by side; by default the profile, with aspects "*"',
+        "",
+        "[store]",
+        f"use = {_quote(choice.store)}",
+        'path = "features"',
+        "",
+        "[backbone]",
+        'use = "auto"                # the best on validation; or lightgcn, als, ease, popularity, fm',
+        "",
+        "[fuser]",
+        'use = "prior"               # or concat, align, adapter, generate, semantic, none',
+        "",
+        "[evaluation]",
+        'metrics = ["ndcg@10", "recall@20"]',
+        f'split = "random"            # random | leave-one-out | files{_temporal(proposal)}',
+        "cold_items = 0.0            # share of items that are held out of training entirely",
+        "seeds = 5",
+        "# arms = [...]             # by default: none, the fuser above, raw text, and shuffled vectors (placebo)",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _temporal(proposal: Proposal) -> str:
+    return " | temporal | temporal-global" if proposal.timestamp else ""
+
+
+def _data(proposal: Proposal, folder: Path) -> list[str]:
+    found = proposal.guess
+    lines = ["[data]"]
+    if found.items is not None:
+        lines.append(f"items = {_path(found.items.path, folder)}")
+    else:
+        lines.append(_undecided(proposal, "items", folder) or '# items = "items.csv"           # needed for profiles')
+    lines.append(f"users = {_path(found.users.path, folder)}" if found.users else '# users = "users.csv"')
+    if found.interactions is not None:
+        lines.append(f"interactions = {_path(found.interactions.path, folder)}")
+    else:
+        default = '# interactions = "ratings.csv"   # required by train, ablate and recommend'
+        lines.append(_undecided(proposal, "interactions", folder) or default)
+    if proposal.html:
+        lines.append('html = "strip"              # tags and entities become plain text; "keep" leaves them')
+    return [*lines, "", "[data.columns]", *_columns(proposal, folder)]
+
+
+def _undecided(proposal: Proposal, key: str, folder: Path) -> str | None:
+    """Return a comment with the candidates for a key that could not be told; None if there are none."""
+    candidates = proposal.guess.undecided.get(key)
+    if not candidates:
+        return None
+    if key in ("items", "interactions"):
+        shown = [_path(type(folder)(name), folder) for name in candidates]
+    else:
+        shown = [_quote(name) for name in candidates]
+    others = f"or {', '.join(shown[1:])}; " if len(shown) > 1 else ""
+    return f"# {key} = {shown[0]}   # {others}init could not tell which {_WHAT[key]}"
+
+
+def _columns(proposal: Proposal, folder: Path) -> list[str]:
+    """Return the lines of [data.columns]; those that equal the defaults are comments."""
+    found, title = proposal.guess, proposal.title
+    rows = [
+        ("item_id", found.item_id, "item_id"),
+        ("items_id", found.items_id, None),
+        ("user_id", found.user_id, "user_id"),
+        ("users_id", found.users_id, None),
+        ("rating", proposal.rating, "rating"),
+        ("timestamp", proposal.timestamp, "timestamp"),
+        ("title", title, title if title in ("title", "name") else None),
+    ]
+    lines = []
+    for key, column, default in rows:
+        if column is not None:
+            lines.append(f"{'# ' if column == default else ''}{key} = {_quote(column)}")
+        elif comment := _undecided(proposal, key, folder):
+            lines.append(comment)
+    for key, table, names, without, own in (
+        ("item_text", found.items, proposal.item_text, proposal.item_left_out, proposal.items_key),
+        ("user_text", found.users, proposal.user_text, proposal.user_left_out, proposal.users_key),
+    ):
+        if table is not None:
+            lines += _text(key, table, names, without, own)
+    return lines
+
+
+def _text(key: str, table: TableHead, names: list[str], without: Sequence[LeftOut], own: str | None) -> list[str]:
+    """Return the line of the columns of a text, and comments on those that are left out."""
+    line = f"{key} = [{', '.join(map(_quote, names))}]"
+    if names == [column for column in table.columns if column != own]:
+        return [f"# {line}   # by default every column but the id"]
+    if not without:
+        return [line]
+    return [
+        line,
+        f"# Left out of {key}; to have a column back, add it above:",
+        *(f"#   {_quote(each.column)}   {each.reason}" for each in without),
+    ]
+
+
+def _llm(choice: Choice) -> list[str]:
+    lines = ["[llm]", f"use = {_quote(choice.llm)}"]
+    if choice.model:
+        lines.append(f"model = {_quote(choice.model)}")
+    lines.append(
+        f"api_base = {_quote(choice.api_base)}" if choice.api_base else '# api_base = "http://127.0.0.1:8000/v1"'
+    )
+    lines += [
+        "temperature = 0.0",
+        "concurrency = 32",
+        "# items_per_request = 1     # several items per call cost less",
+        "# requests_per_minute = 500",
+        "# max_cost = 5.0            # USD; a hard limit",
+    ]
+    host = urlsplit(choice.api_base or "").hostname
+    if host in ("127.0.0.1", "localhost", "::1"):
+        lines += [
+            "",
+            "[llm.price]                 # a local server: calls are free",
+            "input = 0.0",
+            "output = 0.0",
+        ]
+    else:
+        lines += ["", "# [llm.price]               # USD per million tokens, if the price of the model is not known"]
+        lines += ["# input = 0.15", "# output = 0.60"]
+    return lines
+
+
+def _quote(value: str) -> str:
+    """Return a TOML string; JSON's escapes are valid in TOML."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _path(path: Path, folder: Path) -> str:
+    """Return a table's path as a TOML string, relative to the folder if it is inside."""
+    path, root = path.resolve(), folder.resolve()
+    return _quote(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix())

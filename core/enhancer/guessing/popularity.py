@@ -1,0 +1,175 @@
+"""Compare columns of a table with the number of interactions of each of its entities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from enhancer.guessing.values import hold_years, number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+MAX_INTERACTIONS = 2_000_000
+"""Rows of interactions that are counted: enough to rank items, and read in seconds."""
+MAX_ENTITIES = 100_000
+"""Rows of items or users that are compared."""
+FOLLOWS = 0.9
+"""Absolute rank correlation from which a column follows the number of interactions."""
+_LEAST = 20
+"""Smallest number of entities whose order says something."""
+
+
+@dataclass(frozen=True)
+class Interacted:
+    """Interactions of each id, in the rows that were counted."""
+
+    counts: Counter[str]
+    rows: int
+    whole: bool
+    """Whether the whole table was counted."""
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """What a table shows beyond its first rows."""
+
+    rows: int
+    """Rows that were looked at."""
+    row_numbers: frozenset[str]
+    """Columns that count the rows, from 0 or 1."""
+    correlations: dict[str, float]
+    """Rank correlation of numeric columns with the number of interactions."""
+    joined: dict[str, float]
+    """Share of interactions, by column, whose id is among its values."""
+
+
+def count_interactions(path: Path, column: str, limit: int = MAX_INTERACTIONS) -> Interacted:
+    """Count the rows of each id of a table of interactions, in at most ``limit`` rows of it.
+
+    Raises:
+        ConfigError: The table cannot be opened.
+        DataError: A row cannot be read.
+    """
+    counts: Counter[str] = Counter()
+    rows = 0
+    for values in _columns(path, [column], limit):
+        counts.update(map(str.strip, values[0]))
+        rows += len(values[0])
+    return Interacted(counts, rows, rows < limit)
+
+
+def column_facts(
+    path: Path,
+    id_column: str,
+    numeric: Sequence[str],
+    *,
+    ids: Sequence[str] = (),
+    counted: Interacted | None,
+    limit: int = MAX_ENTITIES,
+) -> ColumnFacts:
+    """Look at the numeric columns of a table of items or users, in at most ``limit`` rows of it.
+
+    Args:
+        path: The table.
+        id_column: Its ids.
+        numeric: Its columns of numbers.
+        ids: Columns that may be its ids.
+        counted: Interactions of each id; None without any.
+        limit: Largest number of rows.
+
+    Raises:
+        ConfigError: The table cannot be opened.
+        DataError: A row cannot be read.
+    """
+    names = list(dict.fromkeys([id_column, *numeric, *ids]))
+    starts = {name: {0, 1} for name in numeric}
+    numbers: dict[str, list[float]] = {name: [] for name in numeric}
+    per_id: list[int] = []
+    known: dict[str, int] = dict.fromkeys(ids, 0)
+    rows = 0
+    for block in _columns(path, names, limit):
+        values = dict(zip(names, block, strict=True))
+        for name in numeric:
+            starts[name] = {n for n in starts[name] if _counts_on(values[name], rows + n)}
+            parsed = [number_of(value.strip()) for value in values[name]]
+            numbers[name] += [np.nan if number is None else number for number in parsed]
+        if counted is not None:
+            own = list(map(str.strip, values[id_column]))
+            per_id += [counted.counts[one] for one in own]
+            for name in ids:
+                known[name] += sum(counted.counts[one] for one in {*map(str.strip, values[name])})
+        rows += len(block[0])
+    correlations = {}
+    if counted is not None:
+        frequency = np.array(per_id, np.float64)
+        if not counted.whole:  # what was not reached may be as popular as anything
+            frequency[frequency == 0] = np.nan
+        for name in numeric:
+            column = np.array(numbers[name])
+            found = rank_correlation(column, frequency)
+            if found is not None and not hold_years(column[np.isfinite(column)].tolist()):
+                correlations[name] = found
+    total = counted.rows if counted is not None else 0
+    return ColumnFacts(
+        rows=rows,
+        row_numbers=frozenset(name for name in numeric if starts[name] and rows > 1),
+        correlations=correlations,
+        joined={name: known[name] / total for name in ids if total},
+    )
+
+
+def rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    """Return Spearman's rank correlation, with mean ranks of ties.
+
+    Args:
+        one: float64 ``[n]``; NaN for a missing value.
+        other: float64 ``[n]``.
+
+    Returns:
+        None if either side is constant, or fewer than twenty places have both values.
+    """
+    both = np.isfinite(one) & np.isfinite(other)
+    if np.count_nonzero(both) < _LEAST:
+        return None
+    ranks = [_ranks(side[both]) for side in (one, other)]
+    if any(np.ptp(side) == 0 for side in ranks):
+        return None
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    means: NDArray[np.float64] = last - (counts - 1) / 2
+    return means[inverse]
+
+
+def _counts_on(values: Sequence[str], first: int) -> bool:
+    """Return whether values count the rows up, from ``first`` on."""
+    return all(value.strip() in (str(n), f"{n}.0") for n, value in enumerate(values, first))
+
+
+def _columns(path: Path, names: Sequence[str], limit: int) -> Iterator[list[list[str]]]:
+    """Yield blocks of the named columns without blank lines, of at most ``limit`` rows in all."""
+    from enhancer.data.readers import BLANK, open_table
+
+    table = open_table(path)
+    if not {*names} <= {*table.columns}:
+        table.scan_columns()
+    left = limit
+    for _, block in table.blocks(names):
+        kept = block
+        if BLANK in block[0]:
+            present = [n for n, value in enumerate(block[0]) if value != BLANK]
+            kept = [[column[n] for n in present] for column in block]
+        yield [column[:left] for column in kept]
+        left -= len(kept[0])
+        if left <= 0:
+            return

@@ -1,0 +1,147 @@
+"""Read the beginnings of the tables in a folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from enhancer.errors import DataError, EnhancerError
+from enhancer.guessing.names import words_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+_MAX_FILES = 500
+_MAX_TOLD = 10
+_FRACTION = re.compile(r"(?<=\d\d)[.,]\d+")
+
+
+@dataclass(frozen=True, eq=False)
+class TableHead:
+    """The columns of a file, and its first rows as text."""
+
+    path: Path
+    columns: list[str]
+    sample: Mapping[str, list[str]] = field(default_factory=dict)
+    """Values of the first rows, by column."""
+    damage: DataError | None = None
+    """The error that stopped reading rows, if any; ``sample`` is empty then."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows in the sample."""
+        return max(map(len, self.sample.values()), default=0)
+
+    def values(self, column: str) -> list[str]:
+        """Return the sampled values of a column that are not empty, without white space around them."""
+        return [bare for value in self.sample.get(column, ()) if (bare := value.strip())]
+
+    def first(self, names: Iterable[str]) -> str | None:
+        """Return the column with the first of ``names`` that exists, ignoring case and punctuation."""
+        plain = {"".join(words_of(column)): column for column in reversed(self.columns)}
+        return next((plain[name] for name in names if name in plain), None)
+
+    def like(self, column: str) -> str | None:
+        """Return the column of this name, else one whose name has the same words: ``movieId`` for ``movie_id``."""
+        return column if column in self.columns else self.first(["".join(words_of(column))])
+
+    def numeric(self, column: str) -> bool:
+        """Return whether a column has values and all sampled ones are numbers."""
+        try:
+            return bool([float(value) for value in self.values(column)])
+        except ValueError:
+            return False
+
+    def holds_times(self, column: str) -> bool:
+        """Return whether a column has values and all sampled ones are numbers or ISO 8601 dates."""
+        return bool(self.values(column)) and (self.numeric(column) or all(map(_is_date, self.values(column))))
+
+    def distinct(self, column: str) -> bool:
+        """Return whether no two sampled values of a column are equal."""
+        values = self.values(column)
+        return len({*values}) == len(values)
+
+
+def _is_date(value: str) -> bool:
+    try:
+        datetime.fromisoformat(_FRACTION.sub("", value, count=1))
+    except ValueError:
+        return False
+    return True
+
+
+def read_head(path: Path, wanted: Iterable[str] = ()) -> TableHead:
+    """Read the beginning of a table, with the same reader as all other commands.
+
+    Args:
+        path: The table.
+        wanted: Columns to look for in the whole file if they are not at its beginning.
+
+    Raises:
+        ConfigError: The file does not exist or has an unknown format, or a library is missing.
+        DataError: The file is empty, or its header is damaged.
+    """
+    from enhancer.data.readers import BLANK, open_table
+
+    table = open_table(path)
+    sample: dict[str, list[str]] = {}
+    damage = None
+    try:
+        if not set(wanted) <= set(table.columns):
+            table.scan_columns()
+        if (block := next(table.blocks(table.columns), None)) is not None:
+            rows = [row for row in zip(*block[1], strict=True) if BLANK not in row]
+            sample = dict(zip(table.columns, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+    except DataError as error:
+        damage = error
+    except OSError as error:
+        damage = DataError(f"cannot read {path}: {error.strerror or error}")
+    return TableHead(path, table.columns, sample, damage)
+
+
+@dataclass(frozen=True)
+class FoundTables:
+    """The tables of a folder."""
+
+    tables: list[TableHead]
+    notes: list[str]
+    """Files that are no tables, and why."""
+
+
+def find_tables(folder: Path) -> FoundTables:
+    """Read the beginnings of the tables in a folder and its direct subfolders."""
+    from enhancer.data.readers import ENDINGS
+
+    found = [
+        *folder.iterdir(),
+        *(inner for sub in sorted(folder.iterdir()) if _searched(sub) for inner in sub.iterdir()),
+    ]
+    paths = sorted(path for path in found if path.suffix.lower() in ENDINGS and path.is_file())
+    tables, notes = [], []
+    for path in paths[:_MAX_FILES]:
+        try:
+            table = read_head(path)
+        except EnhancerError as error:
+            notes.append(_unread(path, error))
+            continue
+        if len(table.columns) > 1:
+            tables.append(table)
+        elif table.columns:
+            notes.append(f"{path} is passed over: it has one column alone, {table.columns[0]!r}")
+    if len(notes) > _MAX_TOLD:
+        notes = [*notes[:_MAX_TOLD], f"{len(notes) - _MAX_TOLD:,} further files are passed over"]
+    if len(paths) > _MAX_FILES:
+        notes.append(f"{folder} has {len(paths):,} files that may be tables; the first {_MAX_FILES} were looked at")
+    return FoundTables(tables, notes)
+
+
+def _unread(path: Path, error: EnhancerError) -> str:
+    told = error.message if str(path) in error.message else f"{path}: {error.message}"
+    return f"not a table: {told}" + (f" ({error.hint})" if error.hint else "")
+
+
+def _searched(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not path.name.startswith((".", "_"))
