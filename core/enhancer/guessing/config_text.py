@@ -87,6 +87,7 @@ def config_text(proposal: Proposal, choice: Choice, folder: Path) -> str:
         "[evaluation]",
         'metrics = ["ndcg@10", "recall@20"]',
         f'split = "random"            # random | leave-one-out | files{_temporal(proposal)}',
+        *_test_file(proposal, folder),
         "cold_items = 0.0            # share of items that are held out of training entirely",
         "seeds = 5",
         "# arms = [...]             # by default: none, the fuser above, raw text, and shuffled vectors (placebo)",
@@ -96,6 +97,15 @@ def config_text(proposal: Proposal, choice: Choice, folder: Path) -> str:
 
 def _temporal(proposal: Proposal) -> str:
     return " | temporal | temporal-global" if proposal.timestamp else ""
+
+
+def _test_file(proposal: Proposal, folder: Path) -> list[str]:
+    """Return a comment with the file of test interactions that a public data set comes with."""
+    table = proposal.guess.interactions
+    if table is None or table.native is None:
+        return []
+    beside = [table.path.with_name(name) for name in table.native.test]
+    return [f'# test = {_path(path, folder)}   # with split = "files"' for path in beside[:1] if path.is_file()]
 
 
 def _data(proposal: Proposal, folder: Path) -> list[str]:
@@ -143,10 +153,16 @@ def _columns(proposal: Proposal, folder: Path) -> list[str]:
     ]
     lines = []
     for key, column, default in rows:
+        if key in proposal.known:
+            continue
         if column is not None:
             lines.append(f"{'# ' if column == default else ''}{key} = {_quote(column)}")
         elif comment := _undecided(proposal, key, folder):
             lines.append(comment)
+    for key, value in proposal.known.items():
+        shown = str(value).lower() if isinstance(value, bool) else _quote(str(value))
+        remark = proposal.remarks.get(key)
+        lines.append(f"{key} = {shown}" + (f"   # {remark}" if remark else ""))
     for key, table, names, without, own in (
         ("item_text", found.items, proposal.item_text, proposal.item_left_out, proposal.items_key),
         ("user_text", found.users, proposal.user_text, proposal.user_left_out, proposal.users_key),

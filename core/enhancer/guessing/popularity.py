@@ -138,10 +138,10 @@ def rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> fl
     both = np.isfinite(one) & np.isfinite(other)
     if np.count_nonzero(both) < _LEAST:
         return None
-    ranks = [_ranks(side[both]) for side in (one, other)]
-    if any(np.ptp(side) == 0 for side in ranks):
+    first, second = _ranks(one[both]), _ranks(other[both])
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

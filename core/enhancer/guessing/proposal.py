@@ -15,6 +15,8 @@ from enhancer.guessing.roles import Given, Guess, guess, rating_column, time_col
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from enhancer.data.readers.native import NativeFormat
+    from enhancer.data.readers.native.formats import Setting
     from enhancer.guessing.tables import TableHead
 
 _MATCHED, _UNMATCHED = 0.9, 0.5
@@ -38,6 +40,10 @@ class Proposal:
     rating: str | None = None
     timestamp: str | None = None
     title: str | None = None
+    known: dict[str, Setting] = field(default_factory=dict)
+    """Keys of ``[data.columns]`` that the form of a public data set tells, beside those above."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """Remarks on these keys."""
 
     @property
     def items_key(self) -> str | None:
@@ -85,11 +91,27 @@ def propose(tables: Sequence[TableHead], given: Given) -> Proposal:
     if users is not None:
         counts = counted.get(found.user_id or "")
         proposal.user_text, proposal.user_left_out = _text(found, users, proposal.users_key, counts)
+    for table in (interactions, users, items):
+        if table is not None and table.native is not None:
+            _take_known(proposal, table, table.native)
     texts = ((items, proposal.item_text), (users, proposal.user_text))
     proposal.html = any(
         looks_like_html(value) for table, names in texts if table for name in names for value in table.values(name)
     )
     return proposal
+
+
+def _take_known(proposal: Proposal, table: TableHead, native: NativeFormat) -> None:
+    """Take over what the form of a public data set tells about its columns."""
+    for key, value in native.columns.items():
+        if isinstance(value, list):
+            names = [name for name in value if name in table.columns]
+            kept = {"item_text": proposal.item_left_out, "user_text": proposal.user_left_out}[key]
+            kept[:] = [each for each in kept if each.column not in names]
+            setattr(proposal, key, names)
+        else:
+            proposal.known[key] = value
+    proposal.remarks |= native.remarks
 
 
 def _text(

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from enhancer.errors import ConfigError, did_you_mean
 from enhancer.guessing.names import (
-    PEOPLE,
-    THINGS,
     is_event,
     is_identifier,
     is_maker,
@@ -19,10 +17,13 @@ from enhancer.guessing.names import (
     words_of,
 )
 from enhancer.guessing.tables import TableHead, read_head
+from enhancer.guessing.vocabulary import PEOPLE, THINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from enhancer.data.readers.native import Role
 
 _RATING = ["rating", "ratings", "stars", "overall", "score", "rate", "bookrating", "reviewscore"]
 _TIME = ["timestamp", "unixreviewtime", "time", "ts", "unixtime", "datetime", "date"]
@@ -81,7 +82,7 @@ def guess(tables: Sequence[TableHead], given: Given | None = None) -> Guess:
     """
     given = given or Given()
     chosen = Guess()
-    chosen.interactions = _read(given.interactions) or _best_interactions(tables, given)
+    chosen.interactions = _read(given.interactions) or _best_interactions(_may_be(tables, "interactions"), given)
     if (table := chosen.interactions) is not None:
         others = [each for each in tables if each.path != table.path]
         chosen.item_id = _settle(
@@ -89,11 +90,11 @@ def guess(tables: Sequence[TableHead], given: Given | None = None) -> Guess:
         )
         chosen.user_id = _settle(chosen, "user_id", _given_in(table, given.user_id) or _user_candidates(table, given))
     others = [each for each in tables if chosen.interactions is None or each.path != chosen.interactions.path]
-    chosen.items = _read(given.items) or _best_items(others, chosen.item_id, given)
+    chosen.items = _read(given.items) or _best_items(_may_be(others, "items"), chosen.item_id, given)
     if chosen.items is not None:
         _settle_item_id(chosen, chosen.items, given)
     others = [each for each in others if chosen.items is None or each.path != chosen.items.path]
-    chosen.users = _read(given.users) or _best_users(others, chosen.user_id)
+    chosen.users = _read(given.users) or _best_users(_may_be(others, "users"), chosen.user_id)
     if chosen.users is not None:
         _settle_user_id(chosen, chosen.users, given)
     left = [each for each in others if chosen.users is None or each.path != chosen.users.path]
@@ -126,6 +127,12 @@ def title_column(table: TableHead, id_column: str | None = None) -> str | None:
     of_ids = words_of(id_column)[:-1] if id_column else ()
     things = [*(["".join(of_ids)] if of_ids else []), *THINGS]
     return table.first([*_TITLE, *(f"{thing}{end}" for thing in things for end in ("title", "name"))])
+
+
+def _may_be(tables: Sequence[TableHead], role: Role) -> list[TableHead]:
+    """Return the tables that may have a role: those known to have it if there are any, else those of no known role."""
+    known = [table for table in tables if table.native is not None and table.native.role == role]
+    return known or [table for table in tables if table.native is None]
 
 
 def _read(path: Path | None) -> TableHead | None:
@@ -217,7 +224,7 @@ def item_column(table: TableHead) -> str | None:
     unlike = [column for column in (*of_file, *ids) if table.distinct(column)]
     if plain is not None and named and not of_file:
         return plain
-    return (unlike or [None])[0] or plain or _only([c for c in _things(table) if table.distinct(c)])
+    return next(iter(unlike), plain) or _only([c for c in _things(table) if table.distinct(c)])
 
 
 def _only(columns: Sequence[str]) -> str | None:
@@ -229,7 +236,7 @@ def user_column(table: TableHead) -> str | None:
     people = [column for column in table.columns if is_person(column)]
     named = table.path.suffix == ".user" or _USERS_NAMED.search(table.path.stem)
     marked = [column for column in people if is_identifier(column)]
-    return (marked or people or [None])[0] or (table.first(["id"]) if named else None)
+    return next(iter(marked or people), table.first(["id"]) if named else None)
 
 
 def _settle_item_id(chosen: Guess, table: TableHead, given: Given) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from enhancer.data.readers.native import NativeFormat
+
 _MAX_FILES = 500
 _MAX_TOLD = 10
 _FRACTION = re.compile(r"(?<=\d\d)[.,]\d+")
@@ -29,6 +31,8 @@ class TableHead:
     """Values of the first rows, by column."""
     damage: DataError | None = None
     """The error that stopped reading rows, if any; ``sample`` is empty then."""
+    native: NativeFormat | None = None
+    """Form of a public data set that the file has, which tells its role and keys of ``[data.columns]``."""
 
     @property
     def rows(self) -> int:
@@ -99,7 +103,18 @@ def read_head(path: Path, wanted: Iterable[str] = ()) -> TableHead:
         damage = error
     except OSError as error:
         damage = DataError(f"cannot read {path}: {error.strerror or error}")
-    return TableHead(path, table.columns, sample, damage)
+    return TableHead(path, table.columns, sample, damage, _native(path))
+
+
+def _native(path: Path) -> NativeFormat | None:
+    """Return the form of a public data set that is read without being named; None if a file has none."""
+    from enhancer.data.readers.native import recognise
+
+    try:
+        found = recognise(path)
+    except (OSError, DataError):
+        return None
+    return found if found is not None and found.automatic else None
 
 
 @dataclass(frozen=True)
@@ -119,9 +134,11 @@ def find_tables(folder: Path) -> FoundTables:
         *folder.iterdir(),
         *(inner for sub in sorted(folder.iterdir()) if _searched(sub) for inner in sub.iterdir()),
     ]
-    paths = sorted(path for path in found if path.suffix.lower() in ENDINGS and path.is_file())
+    paths = sorted(path for path in found if path.is_file() and not path.name.startswith("."))
     tables, notes = [], []
     for path in paths[:_MAX_FILES]:
+        if path.suffix.lower() not in ENDINGS and _native(path) is None:
+            continue
         try:
             table = read_head(path)
         except EnhancerError as error:
@@ -134,7 +151,7 @@ def find_tables(folder: Path) -> FoundTables:
     if len(notes) > _MAX_TOLD:
         notes = [*notes[:_MAX_TOLD], f"{len(notes) - _MAX_TOLD:,} further files are passed over"]
     if len(paths) > _MAX_FILES:
-        notes.append(f"{folder} has {len(paths):,} files that may be tables; the first {_MAX_FILES} were looked at")
+        notes.append(f"{folder} has {len(paths):,} files; the first {_MAX_FILES} were looked at")
     return FoundTables(tables, notes)
 
 

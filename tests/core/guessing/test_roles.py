@@ -129,6 +129,15 @@ LAYOUTS = {
         },
         {"items": "items.csv", "users": "users.csv", "interactions": "log.csv", "users_id": "id"},
     ),
+    "MovieLens as published": (
+        {
+            "movies.dat": "1::Heat (1995)::Action|Crime\n2::Babe (1995)::Drama\n",
+            "users.dat": "1::F::1::10::48067\n2::M::56::16::70072\n",
+            "ratings.dat": "1::1::5::978300760\n2::2::3::978302109\n",
+            "README": "Of no table.\nNot at all.\n",
+        },
+        {"items": "movies.dat", "users": "users.dat", "interactions": "ratings.dat", "item_id": "item_id"},
+    ),
     "originals": (
         {
             "catalogue.csv": "original_id,title\n10,Lamp\n11,Desk\n",
