@@ -44,7 +44,7 @@ def test_a_folder_is_no_file(tmp_path):
         items(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["items.xlsx", "items", "items.json"])
+@pytest.mark.parametrize("name", ["items.xlsx", "items", "items.gz", "items.parquet.gz"])
 def test_an_unknown_ending(write, name):
     with pytest.raises(ConfigError, match=r"known: \.csv, \.tsv"):
         items(write(name, "x"))
@@ -183,4 +183,4 @@ def test_a_json_array_over_many_lines_is_explained(write):
 
 def test_a_table_may_be_read_twice(write):
     table = open_table(write("a.csv", "item_id,title\n1,A\n"))
-    assert list(table.blocks(["title"])) == list(table.blocks(["title"])) == [(0, [["A"]])]
+    assert list(table.blocks(["title"])) == list(table.blocks(["title"])) == [(range(1), [["A"]])]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.data.entities import MAX_ID
+from enhancer.data.entities import find_bad_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,23 +31,20 @@ class BlockLocation:
     """Location of a block in its file, from which error messages derive the line."""
 
     table: TableReader
-    first: int
-    present: list[int] | None
+    rows: Sequence[int]
+    """Row number of each position."""
 
     def value_error(self, n: int, column: str, problem: str, *, hint: str = "correct or remove the row") -> DataError:
         """Return the error for the value at position ``n`` of the block."""
-        row = self.first + (n if self.present is None else self.present[n])
-        return self.table.value_error(row, column, problem, hint=hint)
+        return self.table.value_error(self.rows[n], column, problem, hint=hint)
 
 
 def parse_ids(values: list[str], column: str, location: BlockLocation) -> list[str]:
-    """Return the ids without white space around them; an empty or very long one is an error."""
+    """Return the ids without white space around them; one that is empty, very long or has NUL is an error."""
     stripped = list(map(str.strip, values))
-    if "" in stripped:
-        raise location.value_error(stripped.index(""), column, "the id is empty")
-    if max(map(len, stripped), default=0) > MAX_ID:
-        n = next(n for n, value in enumerate(stripped) if len(value) > MAX_ID)
-        raise location.value_error(n, column, f"the id has {len(stripped[n]):,} characters")
+    if (wrong := find_bad_id(stripped)) is not None:
+        n, problem = wrong
+        raise location.value_error(n, column, problem)
     return stripped
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from enhancer.data.duplicate_ids import DuplicateIndex
 from enhancer.data.html_text import strip_html_of
-from enhancer.data.readers import BLANK, TableReader, open_table
+from enhancer.data.readers import TableReader, open_table
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_ID = 1024
 """Maximum length of an id in characters. A longer value means that the wrong column is mapped."""
 _BLANK, _DELETE = 32, 127
+_MIN_WHOLE = 16
+"""Values from which on a check of the whole column is faster than one of each value."""
 _UNPRINTABLE = bytes([*range(_BLANK), _DELETE])
 _NO_COLUMNS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
@@ -71,25 +73,25 @@ def read_entities(
     id_column = id_column_of(table, kind, columns)
     texts = _text_columns(table, kind, columns, id_column)
     others = [name for name in table.columns if name != id_column or name in texts]
-    text_indices = [others.index(name) for name in texts]
+    indices = {name: n for n, name in enumerate(others)}
+    text_indices = [indices[name] for name in texts]
     title_column = _title_column(table, kind, columns)
     duplicates = DuplicateIndex()
     any_rows = False
-    for first, (ids, *values) in table.blocks([id_column, *others]):
-        positions: Sequence[int] = range(len(ids))
-        if BLANK in ids:
-            positions = [n for n, given in enumerate(ids) if given != BLANK]
-        kept = values if len(positions) == len(ids) else [[column[n] for n in positions] for column in values]
-        names = [ids[n].strip() for n in positions]
-        if not all(names) or max(map(len, names), default=0) > MAX_ID:
-            n, name = next(pair for pair in zip(positions, names, strict=True) if not 0 < len(pair[1]) <= MAX_ID)
-            problem = "is empty" if not name else f"has {len(name):,} characters"
-            raise table.value_error(first + n, id_column, f"the id {problem}")
+    for rows, (ids, *values) in table.blocks([id_column, *others]):
+        names = [name.strip() for name in ids]
+        if (wrong := find_bad_id(names)) is not None:
+            n, problem = wrong
+            raise table.value_error(rows[n], id_column, problem)
         any_rows = any_rows or bool(names)
+        distinct = {id(column): column for column in values}  # columns without a value may be shared
         if html == "strip":
-            kept = [strip_html_of(column) for column in kept]
-        lines = [one_lines(column, max_text) for column in kept]
-        entity_texts = _texts(others, lines, text_indices, max_text, len(names))
+            distinct = {key: strip_html_of(column) for key, column in distinct.items()}
+        cleaned = {key: one_lines(column, max_text) for key, column in distinct.items()}
+        filled = {key for key, column in cleaned.items() if any(column)}
+        lines = [cleaned[id(column)] for column in values]
+        shown = [n for n in text_indices if id(values[n]) in filled]
+        entity_texts = _texts(others, lines, shown, max_text, len(names))
         block = dict(zip(others, lines, strict=True))
         titles = _titles(title_column, names, block)
         fields = zip(itertools.repeat(kind), names, entity_texts, titles, itertools.repeat(block), range(len(names)))
@@ -99,12 +101,12 @@ def read_entities(
         if same_as_before.count(None) == len(same_as_before):  # the common case: no duplicates
             yield from entities
             continue
-        for n, equal, entity in zip(positions, same_as_before, entities, strict=True):
+        for row, equal, entity in zip(rows, same_as_before, entities, strict=True):
             if equal:
                 continue
             if equal is not None:
                 raise table.value_error(
-                    first + n,
+                    row,
                     id_column,
                     f"{entity.id!r} occurs again with different text",
                     hint="keep one row per id",
@@ -112,6 +114,20 @@ def read_entities(
             yield entity
     if not any_rows:
         raise DataError(f"{path} has a header but no rows", hint="check the path in [data]")
+
+
+def find_bad_id(ids: Sequence[str]) -> tuple[int, str] | None:
+    """Return the position of the first id that is empty, too long or has a NUL character, and what is wrong with it."""
+    if all(ids) and max(map(len, ids), default=0) <= MAX_ID and "\0" not in "".join(ids):
+        return None
+    for n, name in enumerate(ids):
+        if not name:
+            return n, "the id is empty"
+        if len(name) > MAX_ID:
+            return n, f"the id has {len(name):,} characters"
+        if "\0" in name:
+            return n, f"the id {name[:40]!r} has a NUL character"
+    return None
 
 
 def id_column_of(table: TableReader, kind: Kind, columns: ColumnsConfig) -> str:
@@ -155,7 +171,7 @@ def _rows(columns: Sequence[Sequence[str]], count: int) -> Iterator[tuple[str, .
 
 def one_lines(column: list[str], max_text: int) -> list[str]:
     """Collapse each value to one line. A column that needs no change is detected with one check of the whole column."""
-    if _is_plain(column) and max(map(len, column), default=0) <= max_text:
+    if len(column) >= _MIN_WHOLE and _is_plain(column) and max(map(len, column), default=0) <= max_text:
         return column
     return [
         value
@@ -188,8 +204,8 @@ def is_clean(text: str) -> bool:
 
 
 def _line(value: str, max_text: int) -> str:
-    """Collapse a value to one line. It is truncated before it is split, so a field of megabytes costs little."""
-    return " ".join(value[: 2 * max_text].split())[:max_text]
+    """Collapse a value to one line, without NUL. It is truncated first, so a field of megabytes costs little."""
+    return " ".join(value[: 2 * max_text].replace("\0", " ").split())[:max_text]
 
 
 def _texts(

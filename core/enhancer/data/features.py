@@ -12,7 +12,6 @@ The table is read twice: once to infer the kinds, once to read the values. A few
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from array import array
@@ -23,11 +22,12 @@ import numpy as np
 
 from enhancer.contracts.features import SideFeatures, Sides
 from enhancer.data.entities import id_column_of
-from enhancer.data.readers import BLANK, TableReader, open_table
+from enhancer.data.readers import ListCell, TableReader, open_table
+from enhancer.data.readers.list_text import elements_of
 from enhancer.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -163,23 +163,23 @@ def read_features(
             profile.update(values)
     declared = table.column_kinds()
     builders = [
-        _make_builder(table, profile, configured or declared.get(profile.name), len(ids), max_values)
+        _make_builder(profile, configured or declared.get(profile.name), len(ids), max_values)
         for profile, (_, configured) in zip(profiles, parsed, strict=True)
     ]
     row_of = {name: n for n, name in enumerate(ids)}
     content_hashes = np.zeros(len(ids), np.int64)
     seen = np.zeros(len(ids), np.bool_)
-    for first, (table_ids, *block) in table.blocks([id_column, *names]):
+    for numbers, (table_ids, *block) in table.blocks([id_column, *names]):
         for n, table_id in enumerate(table_ids):
             row = row_of.get(table_id.strip(), -1)
-            if row < 0 or table_id == BLANK:
+            if row < 0:
                 continue
             values = [column[n] for column in block]
-            content = hash(tuple(values))
+            content = hash(tuple(value.elements if isinstance(value, ListCell) else value for value in values))
             if seen[row]:
                 if content_hashes[row] != content:
                     problem = f"{table_id.strip()!r} occurs again with other features"
-                    raise table.value_error(first + n, id_column, problem, hint="keep one row per id")
+                    raise table.value_error(numbers[n], id_column, problem, hint="keep one row per id")
                 continue
             seen[row], content_hashes[row] = True, content
             for builder, value in zip(builders, values, strict=True):
@@ -237,13 +237,14 @@ class _ColumnProfile:
     separators: set[str] = field(default_factory=set)
 
     def update(self, values: list[str]) -> None:
+        texts = [value for value in values if not isinstance(value, ListCell)]
         self.separators.update(
-            mark for mark in _SEPARATORS if mark not in self.separators and any(mark in value for value in values)
+            mark for mark in _SEPARATORS if mark not in self.separators and any(mark in value for value in texts)
         )
         if self.numbers:
-            self.numbers = all(value == BLANK or _number(value) is not None for value in values)
+            self.numbers = len(texts) == len(values) and all(_number(value) is not None for value in texts)
         if self.lists:
-            self.lists = all(value == BLANK or not value.strip() or value.lstrip()[:1] == "[" for value in values)
+            self.lists = all(not value.strip() or value.lstrip()[:1] == "[" for value in texts)
 
     @property
     def kind(self) -> FeatureKind:
@@ -355,7 +356,7 @@ class _WordBuilder:
 
 
 def _make_builder(
-    table: TableReader, profile: _ColumnProfile, declared: str | None, n: int, max_values: int
+    profile: _ColumnProfile, declared: str | None, n: int, max_values: int
 ) -> _NumberBuilder | _WordBuilder:
     name, kind = profile.name, profile.kind
     if declared in ("words", "list"):
@@ -367,25 +368,18 @@ def _make_builder(
         return _NumberBuilder(name, n)
     if kind == "category":
         return _WordBuilder(name, kind, n, max_values, lambda value: [value])
-    if table.column_kinds().get(name) == "list":
-        return _WordBuilder(name, kind, n, max_values, lambda value: value.split(", "))
     separator = None
+    if declared == "list":
+        return _WordBuilder(name, kind, n, max_values, lambda value: _tags(value, [value]))
     if declared != "words":
         separator = next((mark for mark in _SEPARATORS if mark in profile.separators), None)
-    return _WordBuilder(name, kind, n, max_values, lambda value: list(_split_tags(value, separator)))
+    return _WordBuilder(name, kind, n, max_values, lambda value: _tags(value, value.split(separator)))
 
 
-def _split_tags(value: str, separator: str | None) -> Iterator[str]:
-    """Yield the elements of a JSON list, else the parts between separators (None: blanks)."""
-    if value.lstrip()[:1] == "[":
-        try:
-            found = json.loads(value)
-        except (ValueError, RecursionError):
-            found = None
-        if isinstance(found, list):
-            yield from (word if isinstance(word, str) else json.dumps(word) for word in found if word is not None)
-            return
-    yield from value.split(separator)
+def _tags(value: str, otherwise: Sequence[str]) -> Sequence[str]:
+    """Return the elements of a list, also of one that is written as JSON or as a Python literal."""
+    elements = value.elements if isinstance(value, ListCell) else elements_of(value)
+    return otherwise if elements is None else elements
 
 
 def _concatenate(parts: Sequence[_Part], n: int) -> SideFeatures:

@@ -10,7 +10,7 @@ import numpy as np
 
 from enhancer.data.column_values import BlockLocation, align_times, parse_exact_times, parse_ids, parse_numbers, shown
 from enhancer.data.interaction_labels import LabelRule, parse_label_rule
-from enhancer.data.readers import BLANK, TableReader, open_table
+from enhancer.data.readers import TableReader, open_table
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -225,12 +225,8 @@ def _read(
     parts: list[list[NDArray[np.generic]]] = [[], [], [], []]
     times: list[tuple[NDArray[np.int64], int]] = []
     rows = unknown_users = unknown_items = 0
-    for first, block in table.blocks(names):
-        present = None
-        if BLANK in block[0]:
-            present = [n for n, value in enumerate(block[0]) if value != BLANK]
-            block = [[column[n] for n in present] for column in block]  # noqa: PLW2901 - the block without blank lines
-        location = BlockLocation(table, first, present)
+    for numbers, block in table.blocks(names):
+        location = BlockLocation(table, numbers)
         users = user_vocabulary.rows(parse_ids(block[0], user_column, location))
         items = item_vocabulary.rows(parse_ids(block[1], item_column, location))
         known = (users >= 0) & (items >= 0)

@@ -158,18 +158,14 @@ def _counts_on(values: Sequence[str], first: int) -> bool:
 
 def _columns(path: Path, names: Sequence[str], limit: int) -> Iterator[list[list[str]]]:
     """Yield blocks of the named columns without blank lines, of at most ``limit`` rows in all."""
-    from enhancer.data.readers import BLANK, open_table
+    from enhancer.data.readers import open_table
 
     table = open_table(path)
     if not {*names} <= {*table.columns}:
         table.scan_columns()
     left = limit
     for _, block in table.blocks(names):
-        kept = block
-        if BLANK in block[0]:
-            present = [n for n, value in enumerate(block[0]) if value != BLANK]
-            kept = [[column[n] for n in present] for column in block]
-        yield [column[:left] for column in kept]
-        left -= len(kept[0])
+        yield [column[:left] for column in block]
+        left -= len(block[0])
         if left <= 0:
             return

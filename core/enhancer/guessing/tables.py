@@ -88,7 +88,7 @@ def read_head(path: Path, wanted: Iterable[str] = ()) -> TableHead:
         ConfigError: The file does not exist or has an unknown format, or a library is missing.
         DataError: The file is empty, or its header is damaged.
     """
-    from enhancer.data.readers import BLANK, open_table
+    from enhancer.data.readers import open_table
 
     table = open_table(path)
     sample: dict[str, list[str]] = {}
@@ -97,8 +97,7 @@ def read_head(path: Path, wanted: Iterable[str] = ()) -> TableHead:
         if not set(wanted) <= set(table.columns):
             table.scan_columns()
         if (block := next(table.blocks(table.columns), None)) is not None:
-            rows = [row for row in zip(*block[1], strict=True) if BLANK not in row]
-            sample = dict(zip(table.columns, map(list, zip(*rows, strict=True)), strict=True)) if rows else {}
+            sample = dict(zip(table.columns, block[1], strict=True)) if block[0] else {}
     except DataError as error:
         damage = error
     except OSError as error:
@@ -128,16 +127,16 @@ class FoundTables:
 
 def find_tables(folder: Path) -> FoundTables:
     """Read the beginnings of the tables in a folder and its direct subfolders."""
-    from enhancer.data.readers import ENDINGS
+    from enhancer.data.readers import is_table
 
     found = [
         *folder.iterdir(),
         *(inner for sub in sorted(folder.iterdir()) if _searched(sub) for inner in sub.iterdir()),
     ]
-    paths = sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    paths = sorted(path for path in found if _may_be_table(path))
     tables, notes = [], []
     for path in paths[:_MAX_FILES]:
-        if path.suffix.lower() not in ENDINGS and _native(path) is None:
+        if not is_table(path) and _native(path) is None:
             continue
         try:
             table = read_head(path)
@@ -160,5 +159,10 @@ def _unread(path: Path, error: EnhancerError) -> str:
     return f"not a table: {told}" + (f" ({error.hint})" if error.hint else "")
 
 
+def _may_be_table(path: Path) -> bool:
+    """Return whether a path is a file, or a folder of Parquet files by its name."""
+    return (path.is_file() or path.suffix.lower() == ".parquet") and not path.name.startswith(".")
+
+
 def _searched(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and not path.name.startswith((".", "_"))
+    return path.is_dir() and path.suffix.lower() != ".parquet" and not path.is_symlink() and not path.name.startswith((".", "_"))

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from enhancer.data import open_table
-from enhancer.data.readers import BLANK
 from enhancer.errors import ConfigError, DataError
 
 
 def rows(table, names=None):
     names = names or table.columns
-    return [row for _, block in table.blocks(names) for row in zip(*block, strict=True) if row[0] != BLANK]
+    return [row for _, block in table.blocks(names) for row in zip(*block, strict=True)]
 
 
 @pytest.fixture

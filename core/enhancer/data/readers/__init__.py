@@ -5,17 +5,35 @@ ending                 format
 =====================  ======================================================================================
 .csv                   RFC 4180; the first line names the columns; ``;``, tab or ``|`` if the header uses it
 .tsv                   tab-separated, no quoting (a field quoted as a whole is unquoted)
-.jsonl, .ndjson        one JSON object per line
-.parquet               needs the extra ``parquet``
+.jsonl, .ndjson, .json one JSON object per line
+.parquet, or a folder  needs the extra ``parquet``
 .item, .user, .inter   RecBole atomic files: tab-separated, with headers such as ``item_id:token``
 =====================  ======================================================================================
 
-Rows are read in blocks, column by column, and are not kept. All text is UTF-8, with or without a byte-order mark.
+Text files may be compressed: ``ratings.csv.gz``, ``ratings.csv.zst``. Rows are read in blocks, column by column, and
+are not kept. Text is UTF-8, with or without a byte-order mark, unless :class:`TableOptions` name another encoding.
+
+A cell is a string. That of a list is a :class:`ListCell`, which also has the elements.
 """
 
 from __future__ import annotations
 
-from enhancer.data.readers.by_ending import ENDINGS, open_table
-from enhancer.data.readers.table_reader import BLANK, Block, ColumnKind, TableReader
+from enhancer.data.readers.by_ending import ENDINGS, is_table, open_table
+from enhancer.data.readers.cells import ListCell, cell, list_cell
+from enhancer.data.readers.table_reader import Block, ColumnKind, TableOptions, TableReader
+from enhancer.data.readers.text_files import COMPRESSIONS, open_text
 
-__all__ = ["BLANK", "ENDINGS", "Block", "ColumnKind", "TableReader", "open_table"]
+__all__ = [
+    "COMPRESSIONS",
+    "ENDINGS",
+    "Block",
+    "ColumnKind",
+    "ListCell",
+    "TableOptions",
+    "TableReader",
+    "cell",
+    "is_table",
+    "list_cell",
+    "open_table",
+    "open_text",
+]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from enhancer.data.readers.delimited import DelimitedReader
 from enhancer.data.readers.native import recognise
+from enhancer.data.readers.table_reader import TableOptions
+from enhancer.data.readers.text_files import COMPRESSIONS, table_ending
 from enhancer.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -14,55 +16,74 @@ if TYPE_CHECKING:
 
     from enhancer.data.readers.table_reader import TableReader
 
-ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".item", ".user", ".inter")
-"""Supported file endings."""
+ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".item", ".user", ".inter")
+"""Supported file endings. All but ``.parquet`` may be followed by one of :data:`COMPRESSIONS`."""
 _UNMISTAKABLE = (".jsonl", ".ndjson", ".parquet", ".inter")
 """Endings of files that are never looked into for a native format."""
 
 
-def open_table(path: Path) -> TableReader:
+def is_table(path: Path) -> bool:
+    """Check whether a file has the ending of a table.
+
+    >>> from pathlib import Path
+    >>> is_table(Path("ratings.csv.gz")), is_table(Path("ratings.xlsx")), is_table(Path("a.parquet.gz"))
+    (True, False, False)
+    """
+    return table_ending(path) in ENDINGS and (table_ending(path) != ".parquet" or path.suffix.lower() == ".parquet")
+
+
+def open_table(path: Path, options: TableOptions | None = None) -> TableReader:
     """Open a table with the reader for its format.
 
     Files in the form of a public data set are recognised by what they hold (see :mod:`enhancer.data.readers.native`).
     All others are read by their ending.
 
+    Args:
+        path: Path of the file, or of a folder of Parquet files.
+        options: How the file is read.
+
     Raises:
-        ConfigError: The file does not exist, is a folder or has an unknown ending, or a library is missing.
+        ConfigError: The file does not exist or has an unknown ending, it is a folder of other files, or a library is
+            missing.
         DataError: The file is empty, or its header is damaged.
     """
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder, not a file")
     if not path.exists():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings[:1000])
         raise ConfigError(f"no such file: {path}", hint=hint if hint and hint.startswith("did") else None)
-    ending = path.suffix.lower()
     try:
-        native = recognise(path) if ending not in _UNMISTAKABLE else None
+        native = recognise(path) if path.is_file() and table_ending(path) not in _UNMISTAKABLE else None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     if native is not None and native.automatic:
         return native.open(path)
-    if ending not in ENDINGS:
-        shown = f"ending {ending!r}" if ending else "file without an ending"
+    if not path.is_dir() and not is_table(path):
+        shown = f"ending {path.suffix.lower()!r}" if path.suffix else "file without an ending"
+        compressed = f", all but .parquet also with {' or '.join(COMPRESSIONS)}"
         raise ConfigError(
-            f"{path}: unknown {shown}, and not in the form of a known data set", hint=f"known: {', '.join(ENDINGS)}"
+            f"{path}: unknown {shown}, and not in the form of a known data set",
+            hint=f"known: {', '.join(ENDINGS)}{compressed}",
         )
     try:
-        if ending == ".csv":
-            return DelimitedReader(path, delimiter=None, quoted=True, typed=False)
-        if ending == ".tsv":
-            return DelimitedReader(path, delimiter="\t", quoted=False, typed=False)
-        if ending in {".item", ".user", ".inter"}:
-            return DelimitedReader(path, delimiter="\t", quoted=False, typed=True)
-        if ending == ".parquet":
-            from enhancer.data.readers.parquet import ParquetReader
-
-            return ParquetReader(path)
-        from enhancer.data.readers.json_lines import JsonLinesReader
-
-        return JsonLinesReader(path)
+        return _open(path, options or TableOptions())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     except csv.Error as error:
         raise DataError(f"{path}, line 1: {error}") from None
+
+
+def _open(path: Path, options: TableOptions) -> TableReader:
+    ending = ".parquet" if path.is_dir() else table_ending(path)
+    if ending == ".csv":
+        return DelimitedReader(path, delimiter=None, quoted=True, typed=False, options=options)
+    if ending == ".tsv":
+        return DelimitedReader(path, delimiter="\t", quoted=False, typed=False, options=options)
+    if ending in {".item", ".user", ".inter"}:
+        return DelimitedReader(path, delimiter="\t", quoted=False, typed=True, options=options)
+    if ending == ".parquet":
+        from enhancer.data.readers.parquet import ParquetReader
+
+        return ParquetReader(path)
+    from enhancer.data.readers.json_lines import JsonLinesReader
+
+    return JsonLinesReader(path, options)

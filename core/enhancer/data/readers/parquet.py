@@ -1,21 +1,28 @@
-"""Read Parquet files. This is the only module that imports pyarrow."""
+"""Read Parquet files, and folders of them. This is the only module of the readers that needs pyarrow."""
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from enhancer.data.readers.json_text import json_text
-from enhancer.data.readers.table_reader import BLOCK_ROWS, Block, ColumnKind, TableReader
-from enhancer.errors import DataError, PluginError
+from enhancer.data.readers.cells import cell
+from enhancer.data.readers.table_reader import BLOCK_ROWS, Block, ColumnKind, TableReader, check_names
+from enhancer.errors import ConfigError, DataError, PluginError
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+_NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
 
 class ParquetReader(TableReader):
-    """Reader of Parquet files. Only the requested columns are read, block by block."""
+    """Reader of Parquet files. Only the requested columns are read, block by block.
+
+    A folder is read as one table: its files in the order of their paths, with the columns of all, and a column for each
+    folder that is named like ``year=1995``. Files whose name begins with ``.`` or ``_`` are left out.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -26,15 +33,17 @@ class ParquetReader(TableReader):
             raise PluginError(f"reading {path} needs pyarrow", hint='pip install "enhancer[parquet]"') from None
         self._open: Any = parquet.ParquetFile
         self._error: Any = pa.ArrowException
-        try:
-            with self._open(path) as file:
-                self.columns = [str(name) for name in file.schema_arrow.names]
-                lists = [str(each.name) for each in file.schema_arrow if pa.types.is_list(each.type)]
-        except self._error:
-            raise DataError(f"{path} is empty or not a Parquet file") from None
-        if duplicates := sorted({name for name in self.columns if self.columns.count(name) > 1}):
-            raise DataError(f"{path}: two columns are called {duplicates[0]!r}", hint="rename one of the columns")
-        self._kinds: dict[str, ColumnKind] = dict.fromkeys(lists, "list")
+        self._kinds: dict[str, ColumnKind] = {}
+        self._files = parquet_files(path) if path.is_dir() else [path]
+        if not self._files:
+            raise ConfigError(f"{path} is a folder, not a file", hint="a folder may hold .parquet files of one table")
+        columns: dict[str, None] = {}
+        for file in self._files:
+            names = [*self._read_schema(file), *self._partition(file)]
+            check_names(file, names)
+            columns.update(dict.fromkeys(names))
+        check_names(path, list(columns))
+        self.columns = list(columns)
 
     def column_kinds(self) -> dict[str, ColumnKind]:
         """Return the columns that hold lists."""
@@ -44,12 +53,22 @@ class ParquetReader(TableReader):
         """Stream the named columns."""
         first = 0
         try:
-            with self._open(self.path) as file:
-                for batch in file.iter_batches(batch_size=8 * BLOCK_ROWS, columns=list(names)):
-                    if batch.num_rows:
-                        values = [_texts(batch.column(name)) for name in names]
-                        yield first, values
-                        first += batch.num_rows
+            for path in self._files:
+                given = self._partition(path)
+                with self._open(path) as file:
+                    own = set(file.schema_arrow.names)
+                    wanted = [name for name in names if name in own]
+                    for batch in file.iter_batches(batch_size=8 * BLOCK_ROWS, columns=wanted):
+                        if not (count := batch.num_rows):
+                            continue
+                        yield (
+                            range(first, first + count),
+                            [
+                                _cells(batch.column(name)) if name in own else [given.get(name, "")] * count
+                                for name in names
+                            ],
+                        )
+                        first += count
         except self._error as error:
             raise DataError(f"{self.path}: damaged after row {first} ({type(error).__name__})") from None
 
@@ -57,13 +76,85 @@ class ParquetReader(TableReader):
         """Return the row."""
         return f"row {row + 1}"
 
+    def _read_schema(self, path: Path) -> list[str]:
+        """Return the names of the columns of a file, and remember which hold lists."""
+        try:
+            with self._open(path) as file:
+                fields = list(file.schema_arrow)
+        except self._error:
+            raise DataError(f"{path} is empty or not a Parquet file") from None
+        self._kinds.update({str(field.name): "list" for field in fields if _is_list(field.type)})
+        return [str(field.name) for field in fields]
 
-def _texts(column: Any) -> list[str]:
+    def _partition(self, path: Path) -> dict[str, str]:
+        """Return the columns that the folders of a file state, such as ``year=1995``."""
+        folders = path.relative_to(self.path).parts[:-1] if path != self.path else ()
+        stated = (folder.partition("=") for folder in folders if "=" in folder)
+        return {unquote(name): "" if value == _NO_PARTITION else unquote(value) for name, _, value in stated}
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return the Parquet files of a folder in the order of their paths, without hidden ones."""
+    found = sorted(folder.rglob("*.parquet"))
+    return [
+        path
+        for path in found
+        if path.is_file() and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
+    ]
+
+
+def _is_list(kind: Any) -> bool:
     import pyarrow as pa
 
-    if not pa.types.is_timestamp(column.type) or column.type.unit != "ns":
-        return [_text(value) for value in column.to_pylist()]
-    # A datetime has no nanoseconds, and pyarrow needs pandas for them.
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    views = (getattr(pa.types, name, None) for name in ("is_list_view", "is_large_list_view"))
+    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, *views)
+    return any(check is not None and check(kind) for check in checks)
+
+
+def _cells(column: Any) -> list[str]:
+    """Return the cells of an Arrow array."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _cells(column.dictionary_decode())
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return _nanoseconds(column)
+    coarser = _without_nanoseconds(kind)
+    if coarser != kind:
+        column = column.cast(coarser, safe=False)
+    return [cell(value) for value in column.to_pylist()]
+
+
+def _without_nanoseconds(kind: Any) -> Any:
+    """Return a type with microseconds for nanoseconds, however nested: pyarrow needs pandas for nanoseconds."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_time64(kind) and kind.unit == "ns":
+        return pa.time64("us")
+    if pa.types.is_struct(kind):
+        return pa.struct(
+            [kind.field(n).with_type(_without_nanoseconds(kind.field(n).type)) for n in range(kind.num_fields)]
+        )
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_nanoseconds(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_without_nanoseconds(kind.value_type)))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_nanoseconds(kind.value_type)), kind.list_size)
+    return kind
+
+
+def _nanoseconds(column: Any) -> list[str]:
+    """Return ISO 8601. A datetime has no nanoseconds, and pyarrow needs pandas for them."""
+    import pyarrow as pa
+
     nanoseconds = column.cast(pa.int64()).to_pylist()
     microseconds = [None if value is None else value // 1000 for value in nanoseconds]
     moments = pa.array(microseconds, pa.timestamp("us", column.type.tz)).to_pylist()
@@ -79,16 +170,3 @@ def _with_nanoseconds(moment: dt.datetime, rest: int) -> str:
     text = moment.isoformat(timespec="microseconds")
     end = text.index(".") + 7
     return f"{text[:end]}{rest:03}{text[end:]}"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (dt.datetime, dt.date)):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    try:
-        return json_text(value)
-    except TypeError:  # a type without a JSON form, such as a decimal
-        return str(value)

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Literal
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from enhancer.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 BLOCK_ROWS = 2048
 """Rows per block. A block of this size fits the processor's cache, which doubles the speed."""
-BLANK = "\x00blank\x00"
-"""Value of every column of a blank line."""
-_SAMPLE_BYTES = 1 << 16
-"""Bytes read to detect the line ending of a file."""
+MAX_COLUMNS = 100_000
+"""Largest number of columns."""
+BLOCK_CELLS = 1 << 17
+"""Cells per block of a very wide table."""
 
 ColumnKind = Literal["number", "category", "words", "list"]
-"""Kind of a column. ``words``: words separated by blanks; ``list``: values joined by a comma and a blank."""
+"""Kind of a column. ``words``: words separated by blanks; ``list``: lists, whose cells are
+:class:`~enhancer.data.readers.cells.ListCell`."""
 
-Block = tuple[int, list[list[str]]]
-"""Number of the first row (from 0, blank lines included) and one list of values per requested column."""
+Block = tuple[Sequence[int], list[list[str]]]
+"""Row numbers (from 0, blank lines counted and left out), and one list of cells per requested column."""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How files of tables are read."""
+
+    encoding: str = "utf-8"
+    """Encoding of text; UTF-8 is read as such beside any encoding of one byte per character."""
 
 
 class TableReader(ABC):
@@ -81,31 +92,40 @@ class TableReader(ABC):
         return name
 
 
-@contextmanager
-def open_utf8(path: Path) -> Iterator[IO[str]]:
-    """Open a UTF-8 text file.
+def block_rows(width: int) -> int:
+    """Return the rows of a block of so many columns: fewer than :data:`BLOCK_ROWS` in a very wide table."""
+    return max(1, min(BLOCK_ROWS, BLOCK_CELLS // max(1, width)))
+
+
+def check_names(path: Path, names: Sequence[str], location: str = "") -> None:
+    """Check that no two columns have the same name, and that there are not too many.
+
+    Args:
+        path: Path of the file.
+        names: Names of the columns; empty ones may repeat.
+        location: What to append to the path in messages, such as ``", line 1"``.
 
     Raises:
-        DataError: The file is not UTF-8. The message names the line.
+        DataError: A name occurs twice, or there are more than :data:`MAX_COLUMNS`.
     """
-    with path.open("rb") as file:
-        # Detecting every kind of line ending takes three times as long; files that use CR alone are rare.
-        newline = "\n" if b"\n" in file.read(_SAMPLE_BYTES) else ""
-    with path.open(encoding="utf-8-sig", newline=newline) as lines:
-        try:
-            yield lines
-        except UnicodeDecodeError:
-            raise DataError(
-                f"{path}, line {_first_undecodable_line(path)}: not UTF-8", hint="save the file as UTF-8"
-            ) from None
+    check_width(path, len(names), location)
+    if duplicates := sorted(name for name, count in Counter(names).items() if name and count > 1):
+        raise DataError(f"{path}{location}: two columns are called {duplicates[0]!r}", hint="rename one of the columns")
 
 
-def _first_undecodable_line(path: Path) -> int:
-    number = 0
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):  # noqa: B007 - the number is the result
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                break
-    return number
+def check_width(path: Path, width: int, location: str = "") -> None:
+    """Check that there are not too many columns.
+
+    Args:
+        path: Path of the file.
+        width: Number of columns.
+        location: As in :func:`check_names`.
+
+    Raises:
+        DataError: There are more than :data:`MAX_COLUMNS`.
+    """
+    if width > MAX_COLUMNS:
+        raise DataError(
+            f"{path}{location}: more than {MAX_COLUMNS:,} columns",
+            hint="keep such values in rows or lists instead of columns",
+        )

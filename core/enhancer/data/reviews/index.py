@@ -17,7 +17,7 @@ import numpy as np
 from enhancer.data.column_values import BlockLocation, parse_ids, parse_times, shown
 from enhancer.data.entities import one_lines
 from enhancer.data.html_text import strip_html_of
-from enhancer.data.readers import BLANK, open_table
+from enhancer.data.readers import open_table
 from enhancer.data.reviews.columns import review_columns
 from enhancer.data.reviews.report import ReviewReport
 from enhancer.errors import ConfigError, DataError
@@ -206,14 +206,9 @@ class _Parts:
 
 
 def _blocks(table: TableReader, names: Sequence[str]) -> Iterator[tuple[BlockLocation, list[list[str]]]]:
-    """Yield blocks of the named columns without blank lines."""
-    for first, block in table.blocks(names):
-        present = None
-        if BLANK in block[0]:
-            present = [n for n, value in enumerate(block[0]) if value != BLANK]
-            yield BlockLocation(table, first, present), [[column[n] for n in present] for column in block]
-        else:
-            yield BlockLocation(table, first, present), block
+    """Yield blocks of the named columns with their location."""
+    for rows, block in table.blocks(names):
+        yield BlockLocation(table, rows), block
 
 
 def _digest(text: str) -> bytes:

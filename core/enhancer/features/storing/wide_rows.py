@@ -29,16 +29,15 @@ def read_delimited(path: Path) -> Iterator[tuple[int, Any]]:
     Raises:
         DataError: The file is not a table, or holds vectors.
     """
-    from enhancer.data.readers import BLANK, open_table
+    from enhancer.data.readers import open_table
 
     reader = open_table(path)
     if "vector" in reader.columns:
         raise DataError(f"{path}: vectors cannot be read from text columns", hint="import a .parquet or .jsonl file")
-    for first, columns in reader.blocks(reader.columns):
-        for place, cells in enumerate(zip(*columns, strict=True)):
+    for numbers, columns in reader.blocks(reader.columns):
+        for number, *cells in zip(numbers, *columns, strict=True):
             row = {name: _value(name, cell) for name, cell in zip(reader.columns, cells, strict=True) if cell.strip()}
-            if cells[0] != BLANK:
-                yield first + place + 1, row
+            yield number + 1, row
 
 
 def _value(name: str, cell: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from enhancer.data.readers.cells import list_cell
 from enhancer.data.readers.native.formats import FileHead, NativeFormat
 from enhancer.data.readers.native.text_rows import SplitRows, first_lines
 
@@ -37,7 +38,7 @@ class _Films(SplitRows):
         if len(parts) < self.width:
             return parts
         genres = parts[-1].strip()
-        named = "" if genres == _NO_GENRES else ", ".join(genres.split("|"))
+        named = list_cell([] if genres == _NO_GENRES else genres.split("|"))
         return parts[0], "::".join(parts[1:-1]), named
 
 
@@ -56,7 +57,10 @@ class _FlaggedFilms(SplitRows):
     def finish(self, rows: list[Sequence[str]]) -> Sequence[Sequence[str]]:
         plain = len(self.columns) - 1
         return [
-            (*row[:plain], ", ".join(name for name, flag in zip(self._genres, row[plain:], strict=True) if flag == "1"))
+            (
+                *row[:plain],
+                list_cell([name for name, flag in zip(self._genres, row[plain:], strict=True) if flag == "1"]),
+            )
             for row in rows
         ]
 

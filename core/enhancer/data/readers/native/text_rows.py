@@ -137,7 +137,7 @@ class RowReader(TableReader):
         first = 0
         for _, rows in self.chunks():
             if rows:
-                yield first, [[row[n] for row in rows] for n in indices]
+                yield range(first, first + len(rows)), [[row[n] for row in rows] for n in indices]
                 first += len(rows)
 
     def location(self, row: int) -> str:
