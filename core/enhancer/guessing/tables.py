@@ -165,4 +165,9 @@ def _may_be_table(path: Path) -> bool:
 
 
 def _searched(path: Path) -> bool:
-    return path.is_dir() and path.suffix.lower() != ".parquet" and not path.is_symlink() and not path.name.startswith((".", "_"))
+    return (
+        path.is_dir()
+        and path.suffix.lower() != ".parquet"
+        and not path.is_symlink()
+        and not path.name.startswith((".", "_"))
+    )
