@@ -32,8 +32,22 @@ def plan(result: Mapping[str, Any]) -> str:
             ("completion tokens", f"{count(result['completion_tokens'])} (estimated{_thought(result)})"),
             *_embedding(result, " (estimated)"),
             ("cost", cost),
+            *_column_tokens(result.get("columns", [])),
         ]
     )
+
+
+def _column_tokens(columns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the share of the prompt tokens of each kind that its columns cost, the dearest first."""
+    rows = []
+    for kind in dict.fromkeys(each["kind"] for each in columns):
+        own = [each for each in columns if each["kind"] == kind]
+        shown = [f"{each['column']} {each['share']:.1%}" for each in own[:_MAX_COLUMNS]]
+        if others := own[_MAX_COLUMNS:]:
+            shown.append(f"{len(others)} others {sum(each['share'] for each in others):.1%}")
+        rest = f"instructions and frame {max(0.0, 1 - sum(each['share'] for each in own)):.1%}"
+        rows.append((f"tokens of {kind}s", ", ".join([*shown, rest])))
+    return rows
 
 
 def question_plan(result: Mapping[str, Any]) -> str:
@@ -166,6 +180,8 @@ def _exploration(exploration: Mapping[str, Mapping[str, float]]) -> str:
     return table(head, rows, right=range(1, len(head)))
 
 
+_MAX_COLUMNS = 12
+"""Columns whose tokens a plan shows."""
 _TOPICS = {
     "coverage": "coverage",
     "duplicates": "duplicates",

@@ -62,12 +62,19 @@ def left_out(
             if rho is None or abs(rho) < FOLLOWS or is_date(name):
                 continue
             if (earlier := found.get(name)) is None:
-                told = f"follows the number of interactions (rank correlation {rho:.2f} over {facts.rows:,} rows)"
+                told = (
+                    f"follows the number of interactions, with a rank correlation of {rho:.2f} over {facts.rows:,} rows"
+                )
                 found[name] = LeftOut(name, "aggregate", told)
             elif earlier.fault == "aggregate":
-                told = f"{earlier.reason} and by its values (rank correlation {rho:.2f})"
+                told = f"{earlier.reason} and by its values, with a rank correlation of {rho:.2f}"
                 found[name] = LeftOut(name, "aggregate", told)
     return [found[name] for name in looked_at if name in found]
+
+
+def may_follow_interactions(table: TableHead, columns: Sequence[str]) -> bool:
+    """Return whether any of the columns has numbers that may follow those of interactions."""
+    return any(_may_follow(table, name) for name in columns)
 
 
 def _by_sample(table: TableHead, name: str) -> LeftOut | None:

@@ -50,19 +50,21 @@ class ColumnFacts:
     """Share of interactions, by column, whose id is among its values."""
 
 
-def count_interactions(path: Path, column: str, limit: int = MAX_INTERACTIONS) -> Interacted:
-    """Count the rows of each id of a table of interactions, in at most ``limit`` rows of it.
+def count_interactions(path: Path, columns: Sequence[str], limit: int = MAX_INTERACTIONS) -> dict[str, Interacted]:
+    """Count the rows of each id in columns of a table of interactions, in at most ``limit`` rows of it.
 
     Raises:
         ConfigError: The table cannot be opened.
         DataError: A row cannot be read.
     """
-    counts: Counter[str] = Counter()
+    names = list(dict.fromkeys(columns))
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     rows = 0
-    for values in _columns(path, [column], limit):
-        counts.update(map(str.strip, values[0]))
-        rows += len(values[0])
-    return Interacted(counts, rows, rows < limit)
+    for block in _columns(path, names, limit):
+        for name, values in zip(names, block, strict=True):
+            counts[name].update(map(str.strip, values))
+        rows += len(block[0])
+    return {name: Interacted(found, rows, rows < limit) for name, found in counts.items()}
 
 
 def column_facts(

@@ -13,7 +13,7 @@ from enhancer.guessing.popularity import MAX_ENTITIES, Interacted, column_facts,
 from enhancer.guessing.roles import Given, Guess, guess, rating_column, time_column, title_column
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from enhancer.data.readers.native import NativeFormat
     from enhancer.data.readers.native.formats import Setting
@@ -73,12 +73,11 @@ def propose(tables: Sequence[TableHead], given: Given) -> Proposal:
     found = guess(tables, given)
     proposal = Proposal(found)
     items, users, interactions = found.items, found.users, found.interactions
-    counted: dict[str, Interacted] = {}
+    counted: Mapping[str, Interacted] = {}
     if interactions is not None:
         proposal.rating, proposal.timestamp = rating_column(interactions), time_column(interactions)
-        for column in (found.item_id if items else None, found.user_id if users else None):
-            if column is not None and (counts := _counted(found, interactions, column)) is not None:
-                counted[column] = counts
+        wanted = (found.item_id if items else None, found.user_id if users else None)
+        counted = _counted(found, interactions, [column for column in wanted if column is not None])
     if items is not None:
         if (counts := counted.get(found.item_id or "")) is not None:
             _check_items_id(found, items, counts, given)
@@ -129,19 +128,17 @@ def _text(
     return every, []
 
 
-def _counted(found: Guess, interactions: TableHead, column: str) -> Interacted | None:
-    if interactions.damage is not None:
-        return None
+def _counted(found: Guess, interactions: TableHead, columns: Sequence[str]) -> Mapping[str, Interacted]:
+    if interactions.damage is not None or not columns:
+        return {}
     try:
-        counted = count_interactions(interactions.path, column)
+        counted = count_interactions(interactions.path, columns)
     except EnhancerError as error:
         found.notes.append(str(error))
-        return None
-    if not counted.whole:
-        told = (
-            f"{interactions.path} is long: what follows the interactions was judged by its first {counted.rows:,} rows"
-        )
-        found.notes += [told] if told not in found.notes else []
+        return {}
+    one = next(iter(counted.values()))
+    if not one.whole:
+        found.notes.append(f"{interactions.path} is long: popularity was judged by its first {one.rows:,} rows")
     return counted
 
 

@@ -236,9 +236,9 @@ def test_columns_that_do_harm_are_left_out_of_texts_and_named_with_the_reason(in
     assert reasons["Unnamed: 0"] == "row numbers, by its name"
     assert reasons["isbn13"] == "identifiers, by its name"
     assert reasons["ratings_1"].startswith(
-        "a number of interactions, by its name and by its values (rank correlation 1.00"
+        "a number of interactions, by its name and by its values, with a rank correlation of 1.00"
     )
-    assert reasons["loved"].startswith("follows the number of interactions (rank correlation 1.00")
+    assert reasons["loved"].startswith("follows the number of interactions, with a rank correlation of 1.00")
     assert reasons["pictures"] == reasons["image_url"] == "URLs"
     text = (tmp_path / "enhancer.toml").read_text()
     assert '#   "ratings_count"   a number of interactions' in text

@@ -102,6 +102,7 @@ def _checks(session: Session, found: _Found) -> Iterator[SetupCheck]:
         return
     yield SetupCheck("configuration", "ok", f"valid, in {root.resolve()}")
     yield from _data(settings, root)
+    yield from _columns(settings, root)
     found.parts = ProjectParts(settings, root, session.plugins)
     told = set()
     for check in _parts(found.parts):
@@ -208,6 +209,19 @@ def _table(name: str, path: Path, needed: list[str]) -> SetupCheck:
     if not table.rows:
         return SetupCheck(name, "fail", f"{path} has a header and no rows", "add at least one row")
     return SetupCheck(name, "ok", f"{path}: {', '.join(table.columns)}")
+
+
+def _columns(settings: Settings, root: Path) -> Iterator[SetupCheck]:
+    """Warn of columns that leak the popularity of items or make every profile stale."""
+    from enhancer.guessing.harm import harmful_columns
+
+    for key, columns in harmful_columns(settings, root):
+        told = "; ".join(f"{each.column} ({each.reason})" for each in columns)
+        mend = (
+            f"leave them out of {key}: aggregates of interactions know the test period and change all the time, and a"
+            " new row shifts all row numbers after it"
+        )
+        yield SetupCheck("columns", "warn", f"{key} takes {told}", mend)
 
 
 def _parts(parts: ProjectParts) -> Iterator[SetupCheck]:

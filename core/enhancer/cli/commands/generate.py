@@ -55,9 +55,13 @@ LimitFlag = Annotated[
 
 
 def plan(session: Session, batch: BatchFlag = False, limit: LimitFlag = None, as_json: JsonFlag = False) -> None:
-    """Show what would be generated and its estimated cost. Makes no calls."""
+    """Show what would be generated, its estimated cost, and the tokens that each column costs. Makes no calls."""
+    from enhancer.project.inspecting.column_tokens import column_tokens
+
     with session.opened() as project:
         result = project.plan(batch=batch, limit=limit).to_json()
+        if columns := column_tokens(project.parts):
+            result["columns"] = [each.to_json() for each in columns]
     if as_json:
         print_json(result)
     else:
