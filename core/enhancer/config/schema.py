@@ -51,10 +51,12 @@ class ColumnsConfig(Options):
     """Item id in the items table, if its name there differs; by default ``item_id``."""
     users_id: str | None = None
     """User id in the users table, if its name there differs; by default ``user_id``."""
-    rating: str | None = None
-    """Rating in interactions; by default the column ``rating``, if it exists."""
-    timestamp: str | None = None
-    """Time of an interaction, in seconds; by default the column ``timestamp``, if it exists."""
+    rating: str | Literal[False] | None = None
+    """Rating in interactions; by default the column ``rating``, if it exists. With ``false`` ratings are not read, so
+    that values which are none do not matter."""
+    timestamp: str | Literal[False] | None = None
+    """Time of an interaction, in seconds; by default the column ``timestamp``, if it exists. With ``false`` times are
+    not read."""
     item_text: list[str] | None = None
     """Columns that form an item's text; by default every other column."""
     user_text: list[str] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -133,7 +133,8 @@ def read_interactions(
 
     Args:
         path: Path of the table.
-        columns: Column mapping. If ``rating`` or ``timestamp`` is not set, a column of that name is used if it exists.
+        columns: Column mapping. If ``rating`` or ``timestamp`` is not set, a column of that name is used if it exists;
+            if it is False, the column is not read.
         item_ids: Item vocabulary, in this order. Rows of other items are left out and counted. None uses all items in
             the table, in ascending order of id.
         user_ids: User vocabulary, with the same rules.
@@ -216,6 +217,8 @@ def _read(
         raise ConfigError(f"[data.columns] user_id and item_id are both {item_column!r}")
     rating = _optional(table, columns.rating, "rating")
     time = _optional(table, columns.timestamp, "timestamp")
+    if min_rating is not None and columns.rating is False:
+        raise ConfigError("min_rating is set, and [data.columns] rating = false", hint="remove one of the two")
     if min_rating is not None and rating is None:
         raise ConfigError(f"min_rating is set, and {table.path} has no rating column", hint="set [data.columns] rating")
     label = None if columns.label is None else parse_label_rule(columns.label, table)
@@ -265,7 +268,9 @@ def _read(
     )
 
 
-def _optional(table: TableReader, name: str | None, setting: str) -> str | None:
+def _optional(table: TableReader, name: str | Literal[False] | None, setting: str) -> str | None:
+    if name is False:
+        return None
     if name is not None:
         return table.require(name, setting)
     return setting if setting in table.columns else None

@@ -94,8 +94,9 @@ def split_interactions(
         split = _from_files(interactions, part, config, root, columns, validation_rng, (cold_items, cold_users))
     else:
         if config.split.startswith("temporal") and interactions.timestamps is None:
+            why = "[data.columns] timestamp = false" if columns.timestamp is False else "the interactions have none"
             raise ConfigError(
-                f"[evaluation] split = {config.split!r} needs timestamps, but the interactions have none",
+                f"[evaluation] split = {config.split!r} needs timestamps, but {why}",
                 hint="set [data.columns] timestamp or use split = 'random'",
             )
         leave_one_out = config.split == "leave-one-out"

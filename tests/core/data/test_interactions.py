@@ -81,6 +81,14 @@ def test_min_rating_needs_ratings(read):
         read("user_id,item_id\nu,i\n", min_rating=4)
 
 
+def test_ratings_and_times_that_are_not_wanted_cannot_stop_a_task(read):
+    text = "user_id,item_id,rating,timestamp\nu,i,good,once\nu,j,,\n"
+    found = read(text, columns={"rating": False, "timestamp": False})
+    assert (pairs(found), found.ratings, found.timestamps) == ([("u", "i"), ("u", "j")], None, None)
+    with pytest.raises(ConfigError, match=r"min_rating is set, and \[data.columns\] rating = false"):
+        read(text, min_rating=4, columns={"rating": False, "timestamp": False})
+
+
 def test_k_core(read):
     square = "".join(f"u{u},i{i}\n" for u in range(3) for i in range(3))
     found = read("user_id,item_id\n" + square + "u0,lonely\nloner,i0\n", k_core=2)

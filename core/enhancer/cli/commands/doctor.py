@@ -165,7 +165,7 @@ def _data(settings: Settings, root: Path) -> Iterator[SetupCheck]:
         ),
         "interactions": (
             settings.data.interactions,
-            [columns.user_id, columns.item_id, columns.rating, columns.timestamp],
+            [columns.user_id, columns.item_id, columns.rating or None, columns.timestamp or None],
         ),
         "reviews": (
             settings.data.reviews,

@@ -14,6 +14,7 @@ from enhancer.errors import ConfigError, DataError, did_you_mean
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from enhancer.data.readers.native import NativeFormat
     from enhancer.data.readers.table_reader import TableReader
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".item", ".user", ".inter")
@@ -51,11 +52,7 @@ def open_table(path: Path, options: TableOptions | None = None) -> TableReader:
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings[:1000])
         raise ConfigError(f"no such file: {path}", hint=hint if hint and hint.startswith("did") else None)
-    try:
-        native = recognise(path) if path.is_file() and table_ending(path) not in _UNMISTAKABLE else None
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
-    if native is not None and native.automatic:
+    if (native := _recognised(path)) is not None:
         return native.open(path)
     if not path.is_dir() and not is_table(path):
         shown = f"ending {path.suffix.lower()!r}" if path.suffix else "file without an ending"
@@ -70,6 +67,22 @@ def open_table(path: Path, options: TableOptions | None = None) -> TableReader:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
     except csv.Error as error:
         raise DataError(f"{path}, line 1: {error}") from None
+
+
+def _recognised(path: Path) -> NativeFormat | None:
+    """Return the native format in which a file is read without being named; None if it has none."""
+    ending = table_ending(path)
+    if path.is_dir() or ending in _UNMISTAKABLE:
+        return None
+    try:
+        found = recognise(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from None
+    except DataError:
+        if not ending:
+            return None  # nothing says that the file should hold a table
+        raise
+    return found if found is not None and found.automatic else None
 
 
 def _open(path: Path, options: TableOptions) -> TableReader:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SAMPLE_LINES = 100
-_scanned_keys: dict[tuple[str, int, int, int], tuple[str, ...]] = {}
-"""Keys of scanned files, by path, inode, modification time and size, so that repeated passes scan a file once."""
+_scanned_keys: dict[tuple[str, str, int, int, int], tuple[str, ...]] = {}
+"""Keys of scanned files, by reader, path, inode, time of modification and size, so that further passes scan none."""
 _MAX_SCANNED_FILES = 16
 _HINT = "write one JSON object per line"
 
@@ -59,7 +59,7 @@ class JsonLinesReader(TableReader):
     def scan_columns(self) -> None:
         """Make a column of every key in the file. An unchanged file is scanned once per process."""
         stat = self.path.stat()
-        state = (str(self.path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        state = (type(self).__name__, str(self.path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
         found = _scanned_keys.get(state)
         if found is None:
             keys = dict.fromkeys(self.columns)

@@ -51,7 +51,7 @@ def review_columns(table: TableReader, columns: ColumnsConfig) -> ReviewColumns:
     elif columns.user_id in table.columns:
         user = columns.user_id
     time = columns.review_time
-    if time is None and columns.timestamp in table.columns:
+    if time is None and columns.timestamp and columns.timestamp in table.columns:
         time = columns.timestamp
     text = _named_or_usual(table, columns.review_text, "review_text", _TEXTS)
     if text is None:

@@ -112,7 +112,7 @@ def test_a_row_is_located_by_its_line(tmp_path):
 
 def test_the_name_alone_makes_no_format(tmp_path):
     for name, text in (
-        ("movies.dat", "id\ttitle\n1\tRust\n"),
+        ("movies.dat", "film\ttitle\n1\tRust\n"),
         ("tags.dat", "15::4973::excellent::1215184630\n"),
         ("u.item", "item_id:token\ttitle:token_seq\n1\tRust\n"),
     ):

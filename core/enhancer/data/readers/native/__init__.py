@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from enhancer.data.readers.native import lightgcn, movielens
+from enhancer.data.readers.native import (
+    book_crossing,
+    hetrec,
+    kuairec,
+    lastfm,
+    lightgcn,
+    mind,
+    movielens,
+    netflix,
+)
 from enhancer.data.readers.native.formats import FileHead, NativeFormat, Role
+from enhancer.data.readers.native.objects import amazon, goodreads, steam, yelp
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +29,16 @@ __all__ = ["FORMATS", "NAMES", "NativeFormat", "Role", "native_format", "recogni
 FORMATS: tuple[NativeFormat, ...] = (
     *movielens.FORMATS,
     *lightgcn.FORMATS,
+    *amazon.FORMATS,
+    *steam.FORMATS,
+    *mind.FORMATS,
+    *goodreads.FORMATS,
+    *yelp.FORMATS,
+    *book_crossing.FORMATS,
+    *hetrec.FORMATS,
+    *kuairec.FORMATS,
+    *lastfm.FORMATS,
+    *netflix.FORMATS,
 )
 """All formats; the first that recognises a file counts."""
 
@@ -37,6 +57,17 @@ def recognise(path: Path) -> NativeFormat | None:
     return next((each for each in FORMATS if each.recognise(head)), None)
 
 
-def native_format(name: str, role: Role) -> NativeFormat | None:
-    """Return the format of this name for a table of this role, or None."""
-    return next((each for each in FORMATS if (each.name, each.role) == (name, role)), None)
+def native_format(name: str, role: Role, path: Path) -> NativeFormat | None:
+    """Return the format of this name for a table of this role, or None.
+
+    A name may stand for several forms of a table. The one that recognises the file counts, else the first.
+
+    Raises:
+        OSError: The file cannot be read.
+        DataError: It is compressed and damaged.
+    """
+    forms = [each for each in FORMATS if (each.name, each.role) == (name, role)]
+    if len(forms) > 1:
+        head = FileHead.of(path)
+        forms.sort(key=lambda each: not each.recognise(head))
+    return next(iter(forms), None)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from enhancer.data.readers.native.objects.records import keys_of
 from enhancer.data.readers.native.text_rows import first_lines
 
 if TYPE_CHECKING:
@@ -45,6 +47,11 @@ class FileHead:
         """
         return cls(bare_name(path), first_lines(path))
 
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """Keys of the objects in the lines; none if a line holds no object."""
+        return keys_of(self.lines)
+
     def all(self, test: Callable[[str], object]) -> bool:
         """Return whether there are lines, and all of them pass a test."""
         return bool(self.lines) and all(map(test, self.lines))
@@ -62,6 +69,7 @@ class NativeFormat:
         columns: Keys of ``[data.columns]`` for the file, where they differ from the defaults. Columns of ``item_text``
             and ``user_text`` that a file lacks are to be left out.
         remarks: Remark on a key of ``columns``, for whoever reads the configuration.
+        holds_items: Whether the same file is a table of items, too, with the format of this name for items.
         test: Names of files beside this one that hold the test interactions.
         automatic: Whether ``"auto"`` reads files in this format. Otherwise they are read by their ending, as the same
             file always was, and the format has to be named.
@@ -73,6 +81,7 @@ class NativeFormat:
     open: Callable[[Path], TableReader]
     columns: Mapping[str, Setting] = field(default_factory=lambda: MappingProxyType({}))
     remarks: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    holds_items: bool = False
     test: tuple[str, ...] = ()
     automatic: bool = True
 

@@ -40,7 +40,7 @@ class _Listing(SplitRows):
     """``item_list.txt``: original id and number of each item. An original id may hold blanks."""
 
     def __init__(self, path: Path) -> None:
-        names = first_lines(path)[0].split()
+        names = next(iter(first_lines(path)), "org_id remap_id").split()
         super().__init__(path, ["item_id" if name == "remap_id" else name for name in names], " ", header=True)
 
     def fields(self, line: str) -> Sequence[str]:

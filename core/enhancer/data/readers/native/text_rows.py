@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from abc import abstractmethod
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from enhancer.data.readers.table_reader import Block, ColumnKind, TableReader
+from enhancer.data.readers.text_files import open_binary
 from enhancer.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,25 +16,6 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 17
 _HEAD_BYTES = 1 << 16
 _HEAD_LINES = 50
-MAX_LINE = 1 << 26
-"""Largest length of a line in bytes."""
-_GZIP = b"\x1f\x8b"
-
-
-@contextmanager
-def open_binary(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes, decompressed if it begins like a gzip file.
-
-    Raises:
-        DataError: The compressed data are damaged.
-    """
-    with path.open("rb") as file:
-        packed = file.read(len(_GZIP)) == _GZIP
-    try:
-        with gzip.open(path) if packed else path.open("rb") as opened:
-            yield cast("IO[bytes]", opened)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: damaged gzip file ({error})", hint="fetch the file again") from None
 
 
 def decode(raw: bytes) -> str:
@@ -64,7 +43,7 @@ def line_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
         Number of the first line of the block, from 1, and its lines.
 
     Raises:
-        DataError: A line has more than ``MAX_LINE`` bytes, or compressed data are damaged.
+        DataError: A line is too long, or compressed data are damaged.
     """
     number = 1
     pieces: list[bytes] = []
@@ -79,10 +58,6 @@ def line_blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
                 pieces = [rest]
             else:
                 pieces.append(chunk)
-                if sum(map(len, pieces)) > MAX_LINE:
-                    raise DataError(
-                        f"{path}, line {number}: longer than {MAX_LINE:,} bytes", hint="check that it is a text file"
-                    )
             chunk = file.read(_CHUNK)
     if last := b"".join(pieces):
         yield number, _lines(last)
