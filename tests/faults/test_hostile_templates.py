@@ -25,12 +25,13 @@ X = "[schema.properties.x]\n"
         (HEAD + X + "enum = " + "[" * 5000 + "]" * 5000, "nested too deeply"),
         (HEAD + "[schema.properties." + ".properties.".join("a" * 600) + "]\ntype = 'string'\n", "nested too deeply"),
         (HEAD + X + "maxLength = " + "9" * 5000, "integer of thousands of digits"),
+        (HEAD + X + "maxLength = " + "9" * 400, "schema.properties.x.maxLength is an integer of more than 64 bits"),
         (HEAD + X + '"$ref" = "#/properties/x"', "refers to itself without end"),
         (HEAD.replace('"object"', '"object"\nallOf = [{"$ref" = "#"}]'), "refers to itself without end"),
         (HEAD + X + '"$ref" = "#/$defs/a"\n["schema"."$defs".a]\nanyOf = [{"$ref" = "#/$defs/a"}]', "without end"),
         (HEAD + X + '"$ref" = "#/$defs/none"', "refers to '#/\\$defs/none', which it does not have"),
     ],
-    ids=["deep list", "deep keys", "huge integer", "itself", "whole", "definition", "nowhere"],
+    ids=["deep list", "deep keys", "huge integer", "large integer", "itself", "whole", "definition", "nowhere"],
 )
 def test_it_is_a_configuration_error(tmp_path, text, message):
     (tmp_path / "t.toml").write_text(text)

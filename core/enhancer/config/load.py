@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from enhancer.config.integers import check_integers
 from enhancer.config.schema import Settings
 from enhancer.contracts.options import option_error
 from enhancer.errors import ConfigError
@@ -60,6 +61,7 @@ def load_settings(
                 f"--set {override!r} is not of the form key=value", hint="for example --set llm.model=gpt-4o"
             )
         _assign(tree, key.strip().split("."), value.strip(), f"--set {key.strip()}:")
+    check_integers(tree, str(path))
     return _build(tree, path), path.parent
 
 
@@ -110,7 +112,9 @@ def _assign(tree: dict[str, Any], keys: list[str], text: str, where: str) -> Non
             raise ConfigError(f"{where} {key!r} is a value, not a table")
         node = child
     try:
-        node[keys[-1]] = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {text}")["value"]
+        check_integers({keys[-1]: value}, where.removesuffix(":"))
+        node[keys[-1]] = value
     except tomllib.TOMLDecodeError:
         node[keys[-1]] = text
     except ValueError as error:  # an integer of thousands of digits

@@ -11,7 +11,7 @@ from enhancer.errors import CircuitOpenError, DeadlineError, ProviderError
 from enhancer.harness.answers.first_answers import FirstAnswers
 from enhancer.harness.calls.caller import StoppedError
 from enhancer.harness.calls.entity_request import by_entity, call_version, entity_request, request_ids
-from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found
+from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found, refusal_reason
 from enhancer.harness.calls.retry import is_transient
 from enhancer.harness.calls.thought_room import is_thought
 
@@ -306,7 +306,7 @@ class Generator:
         """Fail the tasks that the provider refused for good."""
         for tasks, error in refused:
             for task in tasks:
-                await self._failed(task, error.message, False)
+                await self._failed(task, refusal_reason(error.message), False)
                 self._ended.append((task, error))
 
     async def _excuse_refused(self) -> None:

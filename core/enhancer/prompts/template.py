@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from enhancer.config.integers import check_integers
 from enhancer.errors import ConfigError, did_you_mean
 from enhancer.prompts.request_text import check_note_name, default_group_instructions, request_text
 from enhancer.prompts.schema import PROFILE_SCHEMA, check_schema, group_schema
@@ -211,13 +212,15 @@ def bundled_names() -> list[str]:
 
 def _toml(text: str, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where} is not valid TOML: {error}") from None
     except (RecursionError, ValueError):
         raise ConfigError(
             f"{where} is nested too deeply, or has an integer of thousands of digits", hint="write it more simply"
         ) from None
+    check_integers(content, where)
+    return content
 
 
 def _check_keys(content: Mapping[str, Any], where: str) -> None:

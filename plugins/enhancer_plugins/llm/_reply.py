@@ -156,7 +156,8 @@ def _text_of_message(message: Any) -> _Content:
     if not content.text.strip() and not content.refusal:
         parsed = message.get("parsed")
         # Several calls hold several objects, of which none is the answer.
-        return _Content("\n".join(calls) if calls else json.dumps(parsed) if isinstance(parsed, dict) else "")
+        if calls or isinstance(parsed, dict):
+            return _Content("\n".join(calls) if calls else json.dumps(parsed))
     return content
 
 

@@ -38,9 +38,13 @@ def tokens(value: object) -> int | None:
 
 def dollars(value: object) -> float | None:
     """Return a finite amount that is not negative; None for other values."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0:
-        return float(value)
-    return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        amount = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return amount if math.isfinite(amount) and amount >= 0 else None
 
 
 def dollars_in(text: str | None) -> float | None:

@@ -123,6 +123,35 @@ def test_a_thought_without_end_is_given_up_and_named(bench: GenerationProject, l
     assert "max_tokens" in reason
 
 
+@pytest.mark.parametrize(
+    ("text", "thought", "ending", "said"),
+    [
+        ("", 395, "length", "nearly all of them thought: give more room"),
+        ("", None, "MAX_TOKENS", "without any text, as of a model that thinks: give more room"),
+        ("", 0, "MAX_TOKENS", "without any text: the model's context may be too small"),
+        ("<think>so " * 40, None, "length", "nearly all of them thought"),
+        ('{"profile": "A warm tale', 0, "MAX_TOKENS", "raise [llm] max_tokens, or the context"),
+        ('{"profile": "A warm tale', None, "model_length", "raise [llm] max_tokens, or the context"),
+        ("\n\n", None, "length", "without any text, as of a model that thinks"),
+        (" \n" * 200, None, "length", "all of them blanks"),
+    ],
+)
+def test_the_reason_of_an_answer_that_was_cut_off_fits_what_came(
+    bench: GenerationProject, llm_server: LoopbackServer, text: str, thought: int | None, ending: str, said: str
+) -> None:
+    bench.rows = entities(1)
+    details = {} if thought is None else {"completion_tokens_details": {"reasoning_tokens": thought}}
+    llm_server.script.default = Behaviour(
+        answer=text, finish_reason=ending, usage_override={"prompt_tokens": 200, "completion_tokens": 400, **details}
+    )
+    assert bench.generate().quarantined == 1
+    with Journal(bench.store.directory) as opened:
+        reason = next(opened.all_quarantined()).reason
+    assert said in reason
+    assert reason.startswith("the answer was cut off after 400 tokens")
+    assert ("thought" in reason or "thinks" in reason) == ("nearly" in said or "thinks" in said)
+
+
 def _tokens_sent(server: LoopbackServer) -> int:
     return sum(body["max_tokens"] for body in server.bodies)
 

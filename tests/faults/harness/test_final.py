@@ -131,7 +131,8 @@ def test_one_flagged_text_never_stops_the_rest(
     assert (report.generated, report.failed_requests, llm_server.count) == (18, 2, 20)
     failed = quarantine(bench)
     assert set(failed) == {"7", "13"}
-    assert "flagged by moderation" in failed["7"][0]
+    words = f"the provider refused this text: {llm_server.url} answered {status}: flagged by moderation"
+    assert failed["7"][0] == words
     assert "OPENAI_API_KEY" not in failed["7"][0]
 
 

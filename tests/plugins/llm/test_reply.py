@@ -281,6 +281,11 @@ def test_the_cost_that_litellms_proxy_tells(llm_server: Any) -> None:
     assert ask(llm_server.url).cost_usd is None
 
 
+def test_a_cost_of_hundreds_of_digits_is_unknown(llm_server: Any) -> None:
+    llm_server.script.default = Behaviour(answer=PROFILE, cost=10**400)
+    assert ask(llm_server.url).cost_usd is None
+
+
 def test_the_cost_that_the_library_computes() -> None:
     provider = LiteLLM(LiteLLMOptions(), Context())
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}

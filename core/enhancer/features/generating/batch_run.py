@@ -25,6 +25,7 @@ from enhancer.features.generating.known_answers import leave_claims, settle
 from enhancer.harness.answers.first_answers import FirstAnswers
 from enhancer.harness.batches.submission import OverBudgetError, RequestTooLargeError
 from enhancer.harness.calls.entity_request import by_entity, call_version
+from enhancer.harness.calls.refusals import refusal_reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -357,7 +358,7 @@ def _permanent_failure(past: Sequence[FailedRequest], rounds: int) -> tuple[str,
     """Return why an entity is not asked about again and whether the failure is transient; None if it is asked."""
     refused = [trouble for trouble in past if trouble.outcome == "refused" and not trouble.shared]
     if refused:
-        return refused[-1].message, False
+        return refusal_reason(refused[-1].message), False
     if len(past) >= rounds:
         return f"{len(past)} batch jobs brought no answer; the last: {past[-1].message}", True
     return None

@@ -27,7 +27,10 @@ _WEAK = (
     "the model may be too weak for the prompt, or [llm] structured not what it supports: try another on a few items"
     " by `enhancer generate --limit 20`; --keep-going goes on regardless"
 )
-_CUT_OFF = "raise [llm] max_tokens, or choose a model that thinks less; --keep-going goes on regardless"
+_CUT_OFF = (
+    "raise [llm] max_tokens; if the tokens go into thought, give it more room by thought_tokens, or less of it by"
+    " reasoning_effort; --keep-going goes on regardless"
+)
 _REFUSES = "choose another model or prompt; --keep-going goes on regardless"
 
 

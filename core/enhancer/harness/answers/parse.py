@@ -19,6 +19,8 @@ MAX_LENGTH = 400_000
 """Maximum length of an answer in characters."""
 MAX_DEPTH = 64
 """Maximum nesting depth of the JSON."""
+_MAX_DIGITS = 300
+"""Maximum length of an integer: up to about here it is also a number with a decimal point."""
 _MAX_BRACES = 100
 """Maximum number of braces in the surrounding prose that are examined."""
 _JSON_START = re.compile(r"""\{\s*["'{\[}]""")
@@ -53,7 +55,7 @@ def parse_object(text: str, *, cut_off: bool = False, earlier_rules: bool = Fals
     Raises:
         UnfinishedThoughtError: The text ends within a thought.
         InvalidAnswerError: There is no object or more than one, it is nested too deeply, a key occurs twice, or a
-            number is not finite.
+            number is out of range.
 
     >>> parse_object('Sure! Here it is: {"profile": "x"} Enjoy.')
     {'profile': 'x'}
@@ -203,6 +205,12 @@ def _finite(text: str) -> float:
     return number
 
 
+def _whole(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise InvalidAnswerError(f"the number {text[:40]}... of {len(text):,} digits is out of range")
+    return int(text)
+
+
 def _pairs_of_one_line(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # A line break in a key means that a quote is missing before it.
     if any("\n" in key for key, _ in pairs):
@@ -210,8 +218,12 @@ def _pairs_of_one_line(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return _pairs(pairs)
 
 
-_STRICT = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite)
+_STRICT = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_finite, parse_int=_whole)
 _TOLERANT = json.JSONDecoder(
-    object_pairs_hook=_pairs_of_one_line, parse_constant=_constant, parse_float=_finite, strict=False
+    object_pairs_hook=_pairs_of_one_line,
+    parse_constant=_constant,
+    parse_float=_finite,
+    parse_int=_whole,
+    strict=False,
 )
 """Accepts control characters in the values of strings."""

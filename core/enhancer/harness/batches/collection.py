@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from enhancer.errors import AuthenticationError, CircuitOpenError, DeadlineError, ProviderError, RequestError
 from enhancer.harness.batches.submission import ROWS_PER_WRITE
-from enhancer.harness.calls.refusals import MAX_IN_ROW, is_denial
+from enhancer.harness.calls.refusals import MAX_IN_ROW, is_denial, is_refusal
 from enhancer.harness.calls.retry import TRANSIENT, with_retries
 from enhancer.harness.journal.batch_jobs import BatchResult
 from enhancer.harness.redact import redact
@@ -314,5 +314,5 @@ def failed_result(number: int, error: ProviderError) -> BatchResult:
         outcome: Outcome = "expired"
     else:
         outcome = "refused" if isinstance(error, RequestError | AuthenticationError) else "failed"
-    reason = error.message if is_denial(error) else str(error)
+    reason = error.message if is_refusal(error) else str(error)
     return BatchResult(number, None, None, outcome, redact(reason))

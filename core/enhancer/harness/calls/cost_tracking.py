@@ -188,7 +188,8 @@ def _with_thought(completion: Completion) -> Completion:
 def _thought_in(text: str, tokens: int, *, cut_off: bool) -> int | None:
     """Return the tokens of thought in the text of an answer, by its share of the characters; None without any."""
     if not text.strip():
-        return tokens if cut_off else None  # thought that the server keeps to itself
+        # Thought that the server keeps to itself, unless the answer is a run of blanks, which is shown.
+        return tokens if cut_off and len(text) < tokens else None
     rest = without_thought(text)
     if rest is None:
         return tokens

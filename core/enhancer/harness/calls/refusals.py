@@ -34,6 +34,16 @@ def is_denial(error: ProviderError) -> bool:
     return isinstance(error, AuthenticationError) and error.status == HTTPStatus.FORBIDDEN
 
 
+def refusal_reason(message: str) -> str:
+    """Return the reason of an entity whose text was refused, for the quarantine.
+
+    Args:
+        message: Message of the error. Its hint, such as to check the API key, is no part of it: other texts are
+            answered.
+    """
+    return f"the provider refused this text: {message}"
+
+
 def model_not_found(error: ProviderError) -> bool:
     """Check whether the model or the endpoint seems not to exist."""
     return error.status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED) or bool(

@@ -192,11 +192,21 @@ def cut_off_reason(answer: PaidAnswer) -> str:
     """Return why an answer that was cut off cannot be used."""
     used = "" if answer.completion_tokens is None else f" after {answer.completion_tokens:,} tokens"
     if is_thought(answer):
+        told = ", nearly all of them thought"
+        if not answer.text.strip() and answer.reasoning_tokens == answer.completion_tokens:
+            told = " without any text, as of a model that thinks"  # the server may not have told so
         return (
-            f"the answer was cut off{used}, nearly all of them thought: give more room by [llm] max_tokens or"
-            " thought_tokens, or have the model think less by reasoning_effort"
+            f"the answer was cut off{used}{told}: give more room by [llm] max_tokens or thought_tokens, or have the"
+            " model think less by reasoning_effort"
         )
-    return f"the answer was cut off{used}: raise [llm] max_tokens"
+    if answer.text and not answer.text.strip():
+        return (
+            f"the answer was cut off{used}, all of them blanks: the server's way of enforcing the schema may not suit"
+            ' the model; try [llm] structured = "json_object" or "none"'
+        )
+    if not answer.text:
+        return f"the answer was cut off{used} without any text: the model's context may be too small for the prompt"
+    return f"the answer was cut off{used}: raise [llm] max_tokens, or the context that the server gives the model"
 
 
 def model_thinks(provider: LLMProvider, llm: LLMConfig) -> bool | None:

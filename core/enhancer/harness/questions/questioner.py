@@ -15,7 +15,7 @@ from enhancer.errors import ProviderError, StoreError
 from enhancer.harness.answers.parse import InvalidAnswerError
 from enhancer.harness.answers.thought import without_thought
 from enhancer.harness.calls.caller import StoppedError
-from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found
+from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found, refusal_reason
 from enhancer.harness.calls.retry import is_transient
 from enhancer.harness.calls.thought_room import cut_off_reason, is_last_cut_off
 
@@ -246,7 +246,7 @@ class Questioner:
     async def _refuse(self, refused: Sequence[tuple[tuple[QuestionState, Sequence[Question]], ProviderError]]) -> None:
         """Quarantine the questions that the provider refused for good."""
         for (state, same), error in refused:
-            await self._quarantine(state, same, error.message)
+            await self._quarantine(state, same, refusal_reason(error.message))
 
     async def _quarantine(self, state: QuestionState, same: Sequence[Question], reason: str) -> None:
         for question in same:
