@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from enhancer.errors import ConnectionFailedError, PluginError, ServerError
 from enhancer_plugins.network import wire
+from enhancer_plugins.network.http_connections import Connections
+from enhancer_plugins.network.http_response import ResponseError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,7 @@ class Reply(NamedTuple):
 
     status: int
     headers: Mapping[str, str]
-    """Headers. Look-ups ignore case."""
+    """Headers with lower-case names."""
     body: bytes
 
 
@@ -55,6 +57,7 @@ class Poster:
         self._proxy = proxy
         self._scrub = scrub
         self._max_body = max_body
+        self._direct: Connections | None = None
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -62,22 +65,47 @@ class Poster:
         """Send one request and read the whole response. Follows no redirect, which would send the key elsewhere.
 
         Raises:
-            ConnectionFailedError: The connection failed, or was closed before the end of the response.
+            ConnectionFailedError: The connection failed, or was closed before the end of the response; or there can be
+                none, because of the name of the host or a header.
             ServerError: The response is not valid HTTP, too large, or compressed in a way that was not requested.
         """
+        if self._proxy is not None:
+            status, headers, body = await self._post_by_proxy(payload)
+        else:
+            try:
+                status, headers, body, _ = await self._connections().post(payload)
+            except OSError as error:
+                raise self._failed(error) from None
+            except TooLargeError:
+                raise self._too_large() from None
+            except ResponseError as error:
+                raise ServerError(f"{self._base} sent an invalid HTTP response: {self._why(error)}") from None
+            except ValueError as error:
+                raise ConnectionFailedError(f"no request can be sent to {self._base}: {self._why(error)}") from None
+        if encoding := headers.get("content-encoding", ""):
+            body = self._decompressed(body, encoding)
+        return Reply(status, headers, body)
+
+    def _connections(self) -> Connections:
+        if self._direct is None:
+            self._direct = Connections(self._url, self._headers, self._max_body)
+            self._loop = self._direct.loop
+        elif self._loop is not asyncio.get_running_loop():
+            raise _other_loop()
+        return self._direct
+
+    async def _post_by_proxy(self, payload: bytes) -> Reply:
+        """Send one request by aiohttp, which knows proxies."""
         aiohttp = _aiohttp()
         session = self.session()
         try:
             async with session.post(
                 self._url, data=payload, headers=self._headers, allow_redirects=False, proxy=self._proxy
             ) as response:
-                received = response.headers
-                body = await self._read(response.content)
-                return Reply(response.status, received, self._decompressed(body, received.get("Content-Encoding", "")))
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Reply(response.status, headers, await self._read(response.content))
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            why = self._why(error)
-            message = f"the connection to {self._base} failed: {why}"
-            raise ConnectionFailedError(message, hint=_certificate_hint(why)) from None
+            raise self._failed(error) from None
         except aiohttp.ClientError as error:
             raise ServerError(f"{self._base} sent an invalid HTTP response: {self._why(error)}") from None
         except ValueError as error:
@@ -86,8 +114,11 @@ class Poster:
     async def aclose(self) -> None:
         """Close the connections."""
         session, self._session = self._session, None
+        direct, self._direct = self._direct, None
         if session is not None:
             await session.close()
+        if direct is not None:
+            await direct.aclose()
 
     async def _read(self, content: aiohttp.StreamReader) -> bytes:
         """Read the whole body, up to ``max_body`` bytes."""
@@ -96,7 +127,7 @@ class Poster:
         async for part in content.iter_any():
             size += len(part)
             if size > self._max_body:
-                raise ServerError(f"{self._base} sent a response of more than {self._max_body:,} bytes")
+                raise self._too_large()
             parts.append(part)
         return b"".join(parts)
 
@@ -114,6 +145,13 @@ class Poster:
         if len(body) > limit:
             raise ServerError(f"{self._base} sent a response of more than {limit:,} bytes, decompressed")
         return body
+
+    def _failed(self, error: Exception) -> ConnectionFailedError:
+        why = self._why(error)
+        return ConnectionFailedError(f"the connection to {self._base} failed: {why}", hint=_certificate_hint(why))
+
+    def _too_large(self) -> ServerError:
+        return ServerError(f"{self._base} sent a response of more than {self._max_body:,} bytes")
 
     def _why(self, error: Exception) -> str:
         return self._scrub(wire.shorten(str(error))) or type(error).__name__
@@ -141,10 +179,14 @@ class Poster:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         elif self._loop is not loop:
-            raise ConnectionFailedError(
-                "this provider was opened in another event loop", hint="create one provider for each event loop"
-            )
+            raise _other_loop()
         return self._session
+
+
+def _other_loop() -> ConnectionFailedError:
+    return ConnectionFailedError(
+        "this provider was opened in another event loop", hint="create one provider for each event loop"
+    )
 
 
 def _certificate_hint(why: str) -> str | None:
