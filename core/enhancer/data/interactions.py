@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from enhancer.data.column_values import BlockLocation, align_times, parse_exact_times, parse_ids, parse_numbers, shown
+from enhancer.data.column_values import BlockLocation, parse_ids, parse_numbers, parse_times, shown
 from enhancer.data.interaction_labels import LabelRule, parse_label_rule
 from enhancer.data.readers import TableReader, open_table
+from enhancer.data.time_values import align_times
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def _read(
         if rating is not None:
             parts[2].append(_ratings(block[names.index(rating)], rating, location)[known])
         if time is not None:
-            moments, decimals = parse_exact_times(block[names.index(time)], time, location)
+            moments, decimals = parse_times(block[names.index(time)], time, location)
             times.append((moments[known], decimals))
         if label is not None:
             parts[3].append(_labels(block[names.index(label.column)], label, location)[known])

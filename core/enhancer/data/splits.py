@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from enhancer.data.column_values import align_times
 from enhancer.data.interactions import Interactions, read_interactions
+from enhancer.data.time_values import align_times
 from enhancer.data.unseen_entities import find_unseen_entities
 from enhancer.errors import ConfigError, DataError
 

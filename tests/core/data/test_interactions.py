@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 from enhancer.config import ColumnsConfig
 from enhancer.data import Histories, Interactions, read_interactions
-from enhancer.data.column_values import align_times
+from enhancer.data.time_values import align_times
 from enhancer.errors import ConfigError, DataError
 
 

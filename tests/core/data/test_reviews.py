@@ -178,3 +178,15 @@ def test_html_in_reviews_is_turned_into_text_on_demand(tmp_path: Path, split: Sp
         for html in ("keep", "strip")
     }
     assert shown == {"keep": "Salt &amp; <b>pepper</b><br />well, 1 < 2", "strip": "Salt & pepper well, 1 < 2"}
+
+
+def test_the_latest_of_a_second_comes_first(tmp_path: Path, split: Split) -> None:
+    item = split.train.items[0]
+    users = split.train.users[split.train.items == item][:3]
+    times = ["2020-01-01T00:00:00.25", "2020-01-01T00:00:00.5", "2020-01-01T00:00:00.125"]
+    rows: list[dict[str, object]] = [
+        {"user_id": split.train.user_ids[u], "item_id": split.train.item_ids[item], "text": when, "timestamp": when}
+        for u, when in zip(users, times, strict=True)
+    ]
+    found = index(write(tmp_path, rows), split)
+    assert [review.text for review in found.best(split.train.item_ids[item], 3)] == [times[1], times[0], times[2]]

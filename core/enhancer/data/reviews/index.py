@@ -41,6 +41,7 @@ Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 _UNMATCHED, _UNKNOWN_ITEM, _EMPTY = 3, 4, 5
 _CACHE_KIB = 32_768
+_FRACTION_DECIMALS = 18
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _NO_USERS_HINT = (
     "name the column by [data.columns] review_user; or, if you know that no review was written for a held-out"
@@ -59,6 +60,8 @@ class Review(NamedTuple):
     """Time in seconds, or in the unit of the file; 0 if there is none."""
     text: str
     """Text on one line, of at most :data:`MAX_REVIEW` characters."""
+    fraction: int = 0
+    """What ``time`` lacks to the time of the file, in units of 10 to the power of -18."""
 
 
 class ReviewIndex:
@@ -97,10 +100,12 @@ class ReviewIndex:
         for pragma in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.execute(
-            "CREATE TABLE reviews (item INT, part INT, helpful REAL, time INT, digest BLOB, text TEXT)"
+            "CREATE TABLE reviews (item INT, part INT, helpful REAL, time INT, fraction INT, digest BLOB, text TEXT)"
         )
         self.report = self._fill(table, found, split, html)
-        self._connection.execute("CREATE INDEX by_item ON reviews (item, helpful DESC, time DESC, digest)")
+        self._connection.execute(
+            "CREATE INDEX by_item ON reviews (item, helpful DESC, time DESC, fraction DESC, digest)"
+        )
 
     def best(self, item_id: str, limit: int, parts: Sequence[Part] = ("train",)) -> list[Review]:
         """Return the most helpful reviews of an item, the latest first among equally helpful ones.
@@ -119,8 +124,8 @@ class ReviewIndex:
         seen: dict[bytes, Review] = {}
         with self._lock:
             found = self._connection.execute(
-                "SELECT digest, helpful, time, text FROM reviews WHERE item = ? AND part <= ?"
-                " ORDER BY helpful DESC, time DESC, digest",
+                "SELECT digest, helpful, time, text, fraction FROM reviews WHERE item = ? AND part <= ?"
+                " ORDER BY helpful DESC, time DESC, fraction DESC, digest",
                 (row, last),
             )
             for values in found:
@@ -152,8 +157,8 @@ class ReviewIndex:
             times = _times(values.get(columns.time or ""), columns.time, location, len(items))
             kept = np.flatnonzero(part < len(PARTS)).tolist()
             self._connection.executemany(
-                "INSERT INTO reviews VALUES (?, ?, ?, ?, ?, ?)",
-                [(int(rows[n]), int(part[n]), helpful[n], times[n], _digest(texts[n]), texts[n]) for n in kept],
+                "INSERT INTO reviews VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(int(rows[n]), int(part[n]), helpful[n], *times[n], _digest(texts[n]), texts[n]) for n in kept],
             )
         self._connection.execute("COMMIT")
         if not counts.sum():
@@ -229,8 +234,10 @@ def _helpful(values: list[str] | None, column: str | None, location: BlockLocati
     return votes
 
 
-def _times(values: list[str] | None, column: str | None, location: BlockLocation, count: int) -> list[int]:
+def _times(values: list[str] | None, column: str | None, location: BlockLocation, count: int) -> list[tuple[int, int]]:
+    """Return the whole part of each time, and the rest in units of 10 to the power of -18."""
     if values is None or column is None:
-        return [0] * count
-    times: list[int] = parse_times([value if value.strip() else "0" for value in values], column, location).tolist()
-    return times
+        return [(0, 0)] * count
+    times, decimals = parse_times([value if value.strip() else "0" for value in values], column, location)
+    whole, rest = np.divmod(times, 10**decimals)
+    return list(zip(whole.tolist(), (rest * 10 ** (_FRACTION_DECIMALS - decimals)).tolist(), strict=True))

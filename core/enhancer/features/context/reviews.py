@@ -171,7 +171,7 @@ class ReviewContext:
 
     def _tree(self, reviews: Sequence[Review]) -> NoteTree:
         # By time, so that a new review changes the last chunk alone.
-        ordered = sorted(reviews, key=lambda review: (review.time, review.digest))
+        ordered = sorted(reviews, key=lambda review: (review.time, review.fraction, review.digest))
         sizes = [len(review.text) + _LINE for review in ordered]
         digests = [review.digest for review in ordered]
         chunks = divide(sizes, digests, self._config.reviews_budget, self._least)
