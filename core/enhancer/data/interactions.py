@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from enhancer.data.alike_ids import NONE_RESPELT, FixedRows, Respelt
 from enhancer.data.column_values import BlockLocation, parse_ids, parse_numbers, parse_times, shown
 from enhancer.data.interaction_labels import LabelRule, parse_label_rule
 from enhancer.data.readers import TableReader, open_table
@@ -38,6 +39,10 @@ class ReadReport:
     """Rows whose user is unknown."""
     unknown_user_examples: tuple[str, ...] = ()
     """First few of the unknown user ids."""
+    respelt_items: Respelt = NONE_RESPELT
+    """Items that the items table spells otherwise, such as ``1`` for ``1.0``."""
+    respelt_users: Respelt = NONE_RESPELT
+    """Users that the training interactions spell otherwise."""
     duplicates: int = 0
     """Rows of a pair that occurs again; the latest is kept."""
     below_min_rating: int = 0
@@ -73,7 +78,10 @@ class ReadReport:
                 (self.below_min_rating, "rated below min_rating"),
                 (self.outside_core, "their user or item has too few interactions for k_core"),
             ]
-        return [f"{n:,} of {self.rows:,} interactions left out: {why}" for n, why in reasons if n]
+        left_out = [f"{n:,} of {self.rows:,} interactions left out: {why}" for n, why in reasons if n]
+        where = "the training interactions" if beside_training else "the items table"
+        respelt = [(self.respelt_items, "items", where), (self.respelt_users, "users", "the training interactions")]
+        return [*left_out, *(found.words(what, place) for found, what, place in respelt if found.ids)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,13 +178,6 @@ def read_interactions(
     return left
 
 
-class _FixedRows(dict[str, int]):
-    """Id to row number, -1 for unknown ids. Lookups of known ids never leave C."""
-
-    def __missing__(self, name: str) -> int:
-        return -1
-
-
 class _Vocabulary:
     """Map of ids to row numbers, which grows unless it is fixed; -1 for ids missing from a fixed vocabulary."""
 
@@ -185,7 +186,7 @@ class _Vocabulary:
         self.unknown: dict[str, None] = {}
         self._rows: dict[str, int]
         if fixed is not None:
-            self._rows = _FixedRows((name, n) for n, name in enumerate(fixed))
+            self._rows = FixedRows(fixed)
         else:
             growing: defaultdict[str, int] = defaultdict()
             growing.default_factory = growing.__len__
@@ -201,7 +202,11 @@ class _Vocabulary:
 
     @property
     def ids(self) -> list[str]:
-        return list(self._rows)
+        return self._rows.names if isinstance(self._rows, FixedRows) else list(self._rows)
+
+    def settle(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], Respelt]:
+        """Return final row numbers, after all rows were read; see :meth:`FixedRows.settle`."""
+        return self._rows.settle(rows) if isinstance(self._rows, FixedRows) else (rows, NONE_RESPELT)
 
 
 def _read(
@@ -249,24 +254,32 @@ def _read(
     if not rows:
         raise DataError(f"{table.path} has a header but no rows", hint="check the path in [data]")
     aligned, time_decimals = align_times(times)
+    item_rows, respelt_items = item_vocabulary.settle(np.concatenate(parts[1]).astype(np.int32, copy=False))
+    user_rows, respelt_users = user_vocabulary.settle(np.concatenate(parts[0]).astype(np.int32, copy=False))
+    settled = (item_rows >= 0) & (user_rows >= 0)
+    unknown_items += int(np.count_nonzero(item_rows < 0))
+    unknown_users += int(np.count_nonzero((user_rows < 0) & (item_rows >= 0)))
     report = ReadReport(
         rows=rows,
+        respelt_items=respelt_items,
+        respelt_users=respelt_users,
         unknown_items=unknown_items,
         unknown_item_examples=tuple(item_vocabulary.unknown),
         unknown_users=unknown_users,
         unknown_user_examples=tuple(user_vocabulary.unknown),
     )
-    return Interactions(
+    read = Interactions(
         user_vocabulary.ids,
         item_vocabulary.ids,
-        np.concatenate(parts[0]).astype(np.int32, copy=False),
-        np.concatenate(parts[1]).astype(np.int32, copy=False),
+        user_rows,
+        item_rows,
         np.concatenate(parts[2]).astype(np.float32, copy=False) if rating is not None else None,
         np.concatenate(aligned) if time is not None else None,
         report,
         np.concatenate(parts[3]).astype(np.float32, copy=False) if label is not None else None,
         time_decimals,
     )
+    return read if settled.all() else read.take(settled)
 
 
 def _optional(table: TableReader, name: str | Literal[False] | None, setting: str) -> str | None:

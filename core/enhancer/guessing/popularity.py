@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from enhancer.data.alike_ids import plain_number
 from enhancer.guessing.values import hold_years, number_of
 
 if TYPE_CHECKING:
@@ -62,9 +63,22 @@ def count_interactions(path: Path, columns: Sequence[str], limit: int = MAX_INTE
     rows = 0
     for block in _columns(path, names, limit):
         for name, values in zip(names, block, strict=True):
-            counts[name].update(map(str.strip, values))
+            counts[name].update(values)
         rows += len(block[0])
-    return {name: Interacted(found, rows, rows < limit) for name, found in counts.items()}
+    return {name: Interacted(_by_number(found), rows, rows < limit) for name, found in counts.items()}
+
+
+def _by_number(counts: Counter[str]) -> Counter[str]:
+    """Return the counts with one key for all spellings of a number, which the tables may spell otherwise."""
+    found: Counter[str] = Counter()
+    for name, count in counts.items():
+        found[_key(name)] += count
+    return found
+
+
+def _key(name: str) -> str:
+    bare = name.strip()
+    return plain_number(bare) or bare
 
 
 def column_facts(
@@ -103,10 +117,9 @@ def column_facts(
             parsed = [number_of(value.strip()) for value in values[name]]
             numbers[name] += [np.nan if number is None else number for number in parsed]
         if counted is not None:
-            own = list(map(str.strip, values[id_column]))
-            per_id += [counted.counts[one] for one in own]
+            per_id += [counted.counts[_key(one)] for one in values[id_column]]
             for name in ids:
-                known[name] += sum(counted.counts[one] for one in {*map(str.strip, values[name])})
+                known[name] += sum(counted.counts[one] for one in {*map(_key, values[name])})
         rows += len(block[0])
     correlations = {}
     if counted is not None:
