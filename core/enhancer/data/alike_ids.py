@@ -100,14 +100,23 @@ class FixedRows(dict[str, int]):
         """
         if not self._respelt:
             return rows, NONE_RESPELT
+        places, respelt = self.places(rows)
+        return places[rows], respelt
+
+    def places(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], Respelt]:
+        """Return what :meth:`settle` replaces each row number by, int32 ``[m]``, and what was found.
+
+        Args:
+            rows: int32 ``[n]``: all row numbers that look-ups returned, none below 0.
+        """
         known = len(self.names)
         used = np.bincount(rows, minlength=known + len(self._respelt)) > 0
         found = [one for n, one in enumerate(self._respelt) if used[known + n]]
         targets = [row for _, row in found]
         joined = len({*targets}) == len(targets) and not used[targets].any() if targets else True
-        place = np.concatenate([np.arange(known), [row if joined else -1 for _, row in self._respelt]]).astype(np.int32)
+        places = np.concatenate([np.arange(known), [row if joined else -1 for _, row in self._respelt]])
         examples = tuple((name, self.names[row]) for name, row in found[:_MAX_EXAMPLES])
-        return place[rows], Respelt(len(found), examples, joined=bool(joined))
+        return places.astype(np.int32), Respelt(len(found), examples, joined=bool(joined))
 
     def _spellings(self, number: str) -> Sequence[int]:
         """Return the rows of the known ids that are this number."""

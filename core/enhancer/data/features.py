@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from enhancer.contracts.features import SideFeatures, Sides
+from enhancer.data.alike_ids import NONE_RESPELT, FixedRows, Respelt
 from enhancer.data.entities import id_column_of
 from enhancer.data.readers import ListCell, TableReader, open_table
 from enhancer.data.readers.list_text import elements_of
@@ -74,6 +75,8 @@ class ReadFeatures:
     columns: tuple[FeatureColumn, ...]
     absent: int
     """Number of entities without a row in the table; all their features are missing."""
+    respelt: Respelt = NONE_RESPELT
+    """Entities that the table spells otherwise, such as ``1`` for ``1.0``."""
 
     def lines(self, path: Path, kind: Kind) -> list[str]:
         """Describe invalid and missing values, one sentence each."""
@@ -85,6 +88,8 @@ class ReadFeatures:
         ]
         if self.absent:
             lines.append(f"{path} has no row of {self.absent:,} {kind}s: all their features are missing")
+        if self.respelt.ids:
+            lines.append(f"{path}: {self.respelt.words(f'{kind}s', 'the interactions')}")
         return lines
 
 
@@ -158,21 +163,25 @@ def read_features(
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"[data.features] {kind} names {duplicates[0]!r} twice")
     profiles = [_ColumnProfile(name) for name in names]
-    for _, block in table.blocks([id_column, *names]):
-        for profile, values in zip(profiles, block[1:], strict=True):
+    row_of = FixedRows(ids)
+    looked_up = [np.empty(0, np.int32)]
+    for _, (table_ids, *block) in table.blocks([id_column, *names]):
+        for profile, values in zip(profiles, block, strict=True):
             profile.update(values)
+        found = np.fromiter((row_of[name.strip()] for name in table_ids), np.int32, len(table_ids))
+        looked_up.append(found[found >= 0])
+    places, respelt = row_of.places(np.concatenate(looked_up))
     declared = table.column_kinds()
     builders = [
         _make_builder(profile, configured or declared.get(profile.name), len(ids), max_values)
         for profile, (_, configured) in zip(profiles, parsed, strict=True)
     ]
-    row_of = {name: n for n, name in enumerate(ids)}
     content_hashes = np.zeros(len(ids), np.int64)
     seen = np.zeros(len(ids), np.bool_)
     for numbers, (table_ids, *block) in table.blocks([id_column, *names]):
         for n, table_id in enumerate(table_ids):
-            row = row_of.get(table_id.strip(), -1)
-            if row < 0:
+            looked = row_of[table_id.strip()]
+            if looked < 0 or (row := int(places[looked])) < 0:
                 continue
             values = [column[n] for column in block]
             content = hash(tuple(value.elements if isinstance(value, ListCell) else value for value in values))
@@ -205,6 +214,7 @@ def read_features(
             for builder, part in zip(builders, parts, strict=True)
         ),
         absent=int(np.count_nonzero(~seen)),
+        respelt=respelt,
     )
 
 

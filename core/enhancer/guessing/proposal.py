@@ -76,6 +76,7 @@ def propose(tables: Sequence[TableHead], given: Given) -> Proposal:
     counted: Mapping[str, Interacted] = {}
     if interactions is not None:
         proposal.rating, proposal.timestamp = rating_column(interactions), time_column(interactions)
+        _leave_unreadable(proposal, interactions)
         wanted = (found.item_id if items else None, found.user_id if users else None)
         counted = _counted(found, interactions, [column for column in wanted if column is not None])
     if items is not None:
@@ -98,6 +99,14 @@ def propose(tables: Sequence[TableHead], given: Given) -> Proposal:
         looks_like_html(value) for table, names in texts if table for name in names for value in table.values(name)
     )
     return proposal
+
+
+def _leave_unreadable(proposal: Proposal, interactions: TableHead) -> None:
+    """Leave out ratings and times that would be read by default and cannot be."""
+    for key, what in (("rating", "numbers"), ("timestamp", "times")):
+        if getattr(proposal, key) is None and key in interactions.columns and interactions.rows:
+            proposal.known[key] = False
+            proposal.remarks[key] = f"not read: not all of its values are {what}"
 
 
 def _take_known(proposal: Proposal, table: TableHead, native: NativeFormat) -> None:

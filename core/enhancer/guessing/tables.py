@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from enhancer.errors import DataError, EnhancerError
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
 
 _MAX_FILES = 500
 _MAX_TOLD = 10
-_FRACTION = re.compile(r"(?<=\d\d)[.,]\d+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +57,19 @@ class TableHead:
             return False
 
     def holds_times(self, column: str) -> bool:
-        """Return whether a column has values and all sampled ones are numbers or ISO 8601 dates."""
-        return bool(self.values(column)) and (self.numeric(column) or all(map(_is_date, self.values(column))))
+        """Return whether a column has values and all sampled ones are times that can be read."""
+        from enhancer.data.time_values import parse_times
+
+        values = self.values(column)
+        try:
+            return bool(values) and bool(parse_times(values, lambda _n, problem, _hint: DataError(problem)))
+        except DataError:
+            return False
 
     def distinct(self, column: str) -> bool:
         """Return whether no two sampled values of a column are equal."""
         values = self.values(column)
         return len({*values}) == len(values)
-
-
-def _is_date(value: str) -> bool:
-    try:
-        datetime.fromisoformat(_FRACTION.sub("", value, count=1))
-    except ValueError:
-        return False
-    return True
 
 
 def read_head(path: Path, wanted: Iterable[str] = ()) -> TableHead:

@@ -261,6 +261,14 @@ def test_dates_offer_the_temporal_split(invoke, tmp_path):
     assert "files | temporal | temporal-global" in (tmp_path / "enhancer.toml").read_text()
 
 
+def test_ratings_and_times_that_cannot_be_read_are_left_out(invoke, tmp_path):
+    table(tmp_path, "items.csv", "item_id,title\n1,a\n")
+    table(tmp_path, "log.csv", "user_id,item_id,rating,timestamp\n1,1,good,yesterday\n2,1,,\n")
+    assert invoke("init", "--yes").code == 0
+    assert written(tmp_path)["data"]["columns"] == {"rating": False, "timestamp": False}
+    assert "| temporal" not in (tmp_path / "enhancer.toml").read_text()
+
+
 def test_ids_are_those_that_the_interactions_name(invoke, tmp_path):
     """Old copies of Goodbooks have the ids of another catalogue under the name of the interactions' column."""
     table(tmp_path, "books.csv", "id,book_id,title\n" + "".join(f"{n},{n + 900},T{n}\n" for n in range(1, 30)))

@@ -183,3 +183,14 @@ def test_both_sides_by_configuration(tmp_path):
     assert {kind: read.features.n for kind, read in found.items()} == {"user": 1, "item": 2}
     with pytest.raises(ConfigError, match=r"\[data\] users is not set"):
         read_sides(config.model_copy(update={"users": None}), tmp_path, ["u"], ["a"])
+
+
+def test_ids_that_the_table_spells_otherwise_are_joined_and_told(read, tmp_path):
+    found = read("user_id,age\n1,20\n2,40\n", ["age"], ["1.0", "2.0", "3.0"], name="users.csv", kind="user")
+    np.testing.assert_allclose(found.features.dense()[:, 0], [-1, 1, 0])
+    assert found.absent == 1
+    line = found.lines(tmp_path / "users.csv", "user")[-1]
+    assert "2 users are spelt otherwise than in the interactions (such as '1' for '1.0', '2' for '2.0')" in line
+    both = read("user_id,age\n1,20\n1.0,40\n2,30\n", ["age"], ["1.0", "2.0"], name="users.csv", kind="user")
+    assert both.absent == 1
+    assert "not taken for the same" in both.lines(tmp_path / "users.csv", "user")[-1]
