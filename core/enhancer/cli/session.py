@@ -162,9 +162,9 @@ def agree(question: str, otherwise: str, *, yes: bool, refused: str = "nothing w
         raise typer.Exit(1)
 
 
-def sends(variables: Sequence[str], endpoint: str) -> str:
+def sends(variables: Sequence[str], destination: str) -> str:
     """Return which environment variables are sent where; empty if none is."""
-    return f"sends {' and '.join(variables)} to {endpoint}" if variables else ""
+    return f"sends {' and '.join(variables)} to {destination}" if variables else ""
 
 
 def say_sent(session: Session, project: Project, *, llm: bool = False, embedder: bool = False) -> None:
@@ -183,9 +183,9 @@ def say_sent(session: Session, project: Project, *, llm: bool = False, embedder:
     parts = project.parts
     sent = []
     if llm:
-        provider = parts.provider(complete=False)
-        sent.append(sends(provider.sent_variables(parts.settings.llm.model), provider.endpoint))
+        provider, model = parts.provider(complete=False), parts.settings.llm.model
+        sent.append(sends(provider.sent_variables(model), provider.destination(model)))
     if embedder and isinstance(parts.embedder, RemoteEmbedder):
-        sent.append(sends(parts.embedder.sent_variables, parts.embedder.endpoint))
+        sent.append(sends(parts.embedder.sent_variables, parts.embedder.destination))
     for line in filter(None, dict.fromkeys(sent)):
         say(line)

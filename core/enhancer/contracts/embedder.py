@@ -114,8 +114,13 @@ class RemoteEmbedder(Embedder):
 
     @property
     def sent_variables(self) -> Sequence[str]:
-        """Names of the environment variables whose values are sent to :attr:`endpoint`, for display."""
+        """Names of the environment variables whose values are sent to :attr:`destination`, for display."""
         return ()
+
+    @property
+    def destination(self) -> str:
+        """Where requests go, for display; by default :attr:`endpoint`."""
+        return self.endpoint
 
     @property
     def max_texts(self) -> int:

@@ -148,8 +148,12 @@ class LLMProvider(ABC):
         return None
 
     def sent_variables(self, model: str) -> Sequence[str]:  # noqa: ARG002
-        """Return the names of the environment variables whose values are sent to :attr:`endpoint`, for display."""
+        """Return the names of the environment variables whose values are sent to :meth:`destination`, for display."""
         return ()
+
+    def destination(self, model: str) -> str:  # noqa: ARG002
+        """Return where requests about a model go, for display; by default :attr:`endpoint`."""
+        return self.endpoint
 
     def describe(self, model: str) -> str:
         """Return a short description of the model for display; by default its name."""

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from enhancer.contracts import Context, Embeddings, Options, RemoteEmbedder
 from enhancer.errors import ConfigError, ConnectionFailedError, ServerError
-from enhancer_plugins.network import litellm_library, wire
+from enhancer_plugins.network import litellm_library, litellm_variables, wire
 from enhancer_plugins.network.hosts import is_local_url
 from enhancer_plugins.network.prices import list_price
 from enhancer_plugins.network.vectors import VectorOptions, scale_to_unit
@@ -32,6 +32,8 @@ class LiteLLMOptions(VectorOptions):
     """Base URL of the endpoint; by default the provider's own."""
     batch_size: int = Field(default=32, ge=1, le=2048)
     """Texts in one request."""
+    allow_insecure: bool = False
+    """Whether a key may be sent over plain http to a public address. Private networks are exempt."""
 
 
 class LiteLLM(RemoteEmbedder):
@@ -82,6 +84,18 @@ class LiteLLM(RemoteEmbedder):
         listed = list_price(self._options.model)
         return None if listed is None else listed.input
 
+    @property
+    def sent_variables(self) -> list[str]:
+        """The variables that the library reads for the model's provider, as far as they are set."""
+        provider = litellm_library.provider_at(self._options.model, self._base)
+        read = litellm_variables.own_set if self._local else litellm_variables.sent
+        return read(provider, "embedding")
+
+    @property
+    def destination(self) -> str:
+        """Base URL, that of the environment, or the name of the provider."""
+        return litellm_library.destination(self._options.model, self._base)
+
     def check(self) -> None:
         """Raise an error for a missing API key, naming its variable, and for a model of an unknown provider."""
         if not self._options.model.strip():
@@ -93,7 +107,11 @@ class LiteLLM(RemoteEmbedder):
                     f"[embedder] model: {self._options.model!r} has no provider that litellm knows",
                     hint="write it as 'provider/model', such as 'voyage/voyage-3'",
                 )
-            litellm_library.check_key(self._options.model, provider)
+            litellm_library.check_key(self._options.model, provider, "embedding", base=self._base)
+        if self.sent_variables:
+            litellm_library.check_address(
+                self._options.model, self._base, allow_insecure=self._options.allow_insecure, table="embedder"
+            )
 
     async def embed(self, texts: Sequence[str]) -> Embeddings:
         """Send one request."""
@@ -107,7 +125,7 @@ class LiteLLM(RemoteEmbedder):
             "dimensions": options.dimensions,
             "api_base": self._base,
             # Local servers need no key, and the library insists on one.
-            "api_key": "none" if self._local and not self._has_key() else None,
+            "api_key": "none" if self._local and not self.sent_variables else None,
             # One retry layer: the harness.
             "max_retries": 0,
             "num_retries": 0,
@@ -125,10 +143,6 @@ class LiteLLM(RemoteEmbedder):
         loop, self._loop = self._loop, None
         if loop is not None:
             await litellm_library.leave(loop)
-
-    def _has_key(self) -> bool:
-        found = litellm_library.imported().validate_environment(self._options.model)
-        return bool(found.get("keys_in_environment"))
 
     def _enter(self) -> None:
         loop = asyncio.get_running_loop()

@@ -28,8 +28,8 @@ from enhancer_plugins.llm import _reply
 from enhancer_plugins.llm._asking import AskingOptions
 from enhancer_plugins.llm._dialect import MAX_CORRECTIONS, Dialect
 from enhancer_plugins.llm._thinkers import thinks
-from enhancer_plugins.network import headers, litellm_library, wire
-from enhancer_plugins.network.hosts import check_encrypted, checked_base, is_local_url
+from enhancer_plugins.network import headers, litellm_library, litellm_variables, wire
+from enhancer_plugins.network.hosts import checked_base, is_local_url
 from enhancer_plugins.network.prices import list_price
 
 if TYPE_CHECKING:
@@ -92,24 +92,29 @@ class LiteLLM(LLMProvider):
         return thinks(model, self._options.extra_body)
 
     def sent_variables(self, model: str) -> list[str]:
-        """Return the variable that is named after the model's provider, if it is set, and those of headers."""
-        own = f"{model.partition('/')[0].upper()}_API_KEY"
-        return [*([own] if os.environ.get(own, "").strip() else []), *self._options.header_variables]
+        """Return the variables that the library reads for the model's provider and that are set; those of headers."""
+        own = litellm_variables.sent(litellm_library.provider_at(model, self._base), "chat")
+        return list(dict.fromkeys([*own, *self._options.header_variables]))
+
+    def destination(self, model: str) -> str:
+        """Return the base URL, that of the environment, or the name of the provider."""
+        return litellm_library.destination(model, self._base)
 
     def check(self, model: str) -> None:
         """Raise an error for a missing API key, naming its variable, and for a model of an unknown provider."""
         if not model.strip():
             raise ConfigError("[llm] model is empty", hint="name the model, such as 'openai/gpt-4o-mini'")
         self._options.check_headers()
-        if self._base is not None:  # the library sends whichever key it finds
-            check_encrypted(self._base, allow_insecure=self._options.allow_insecure)
+        if self._base is not None or self.sent_variables(model):  # the library sends whichever key it finds
+            allow = self._options.allow_insecure
+            litellm_library.check_address(model, self._base, allow_insecure=allow, table="llm")
         if headers.sends_credentials(self._options.headers):
             return
         if self._local or (model.startswith("openai/") and os.environ.get("OPENAI_API_KEY", "").strip()):
             return
         if model.startswith("openai/"):
             raise AuthenticationError("OPENAI_API_KEY is not set", hint="export OPENAI_API_KEY=...")
-        litellm_library.check_key(model, self._provider(model))
+        litellm_library.check_key(model, self._provider(model), "chat", base=self._base)
 
     async def complete(self, request: Request) -> Completion:
         """Send the request once, within ``request.timeout`` seconds in total."""

@@ -53,15 +53,22 @@ def is_local_url(url: str) -> bool:
     return is_local(urlsplit(url).hostname or "")
 
 
-def check_encrypted(base: str, *, allow_insecure: bool, table: str = "llm") -> None:
+def check_encrypted(base: str, *, allow_insecure: bool, table: str = "llm", origin: str | None = None) -> None:
     """Check that a secret can be sent to a base URL: by https, or within this machine or network.
+
+    Args:
+        base: The base URL.
+        allow_insecure: Whether to send it anyway.
+        table: Table of the configuration that allows it.
+        origin: What sets the URL; by default ``api_base`` of the table.
 
     Raises:
         ConfigError: It would be sent over plain http to a public address.
     """
     if not allow_insecure and urlsplit(base).scheme == "http" and not is_local_url(base):
+        origin = origin or f"[{table}] api_base"
         raise ConfigError(
-            f"[{table}] api_base: a key would be sent to {base} over plain http, where others can read it",
+            f"{origin}: a key would be sent to {base} over plain http, where others can read it",
             hint=f"use https; [{table}] allow_insecure = true sends it nevertheless",
         )
 

@@ -17,16 +17,20 @@ from enhancer.errors import (
     PluginError,
     ServerError,
 )
-from enhancer_plugins.network import wire
+from enhancer_plugins.network import litellm_variables, wire
+from enhancer_plugins.network.hosts import check_encrypted
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator
 
     from enhancer.errors import ProviderError
+    from enhancer_plugins.network.litellm_variables import Use
 
 # Their credentials need not be environment variables, so that their absence cannot be checked in advance.
 _CLOUDS = frozenset({"azure", "azure_ai", "bedrock", "sagemaker", "sagemaker_chat", "vertex_ai", "vertex_ai_beta"})
+_GATEWAYS = frozenset({"litellm_proxy"})
+"""Providers that may well expect the key of OpenAI."""
 _SECRET_NAMES = re.compile(r"(_API_KEY|_KEY|_TOKEN|_SECRET|_PASSWORD|_KEY_ID)$")
 _PREFIX = re.compile(r"^(?:litellm\.\w+: ?)?(?:\w+: ?)?(?:\w+Exception ?-? ?)?(?:Error code: \d+ - )?")
 # The library caches clients by event loop for the whole process. The last of ours in a loop closes them.
@@ -87,23 +91,79 @@ def provider_of(model: str) -> str | None:
         return None
 
 
-def check_key(model: str, provider: str) -> None:
-    """Raise an error for a missing API key, naming its variable.
+def provider_at(model: str, base: str | None) -> str:
+    """Return the library's name of the provider that answers for a model.
+
+    Args:
+        model: Name of the model.
+        base: Base URL of the configuration; with one, an unknown name is a model that speaks OpenAI's protocol.
+    """
+    prefix = model.partition("/")[0]
+    if litellm_variables.is_known(prefix):
+        return prefix  # without an import of the library
+    return provider_of(model) or ("openai" if base is not None else prefix)
+
+
+def destination(model: str, base: str | None) -> str:
+    """Return where requests about a model go, in words: an address, with the variable that sets it, or a provider.
+
+    Args:
+        model: Name of the model.
+        base: Base URL of the configuration.
+    """
+    if base is not None:
+        return base
+    provider = provider_at(model, base)
+    found = litellm_variables.address(provider)
+    return provider if found is None else f"{found.url} ({found.variable})"
+
+
+def check_address(model: str, base: str | None, *, allow_insecure: bool, table: str) -> None:
+    """Check that a key is not sent over plain http to a public address.
+
+    Args:
+        model: Name of the model.
+        base: Base URL of the configuration; without one, the environment may set it.
+        allow_insecure: Whether to send it anyway.
+        table: Table of the configuration.
+
+    Raises:
+        ConfigError: It would be.
+    """
+    if base is not None:
+        check_encrypted(base, allow_insecure=allow_insecure, table=table)
+    elif (found := litellm_variables.address(provider_at(model, base))) is not None:
+        check_encrypted(found.url, allow_insecure=allow_insecure, table=table, origin=found.variable)
+
+
+def check_key(model: str, provider: str, use: Use, *, base: str | None = None) -> None:
+    """Raise an error for a missing API key, naming its variables.
 
     Args:
         model: Name of the model, such as ``voyage/voyage-3``.
         provider: The library's name of its provider.
+        use: What it is asked for.
+        base: Base URL of the configuration.
 
     Raises:
         AuthenticationError: The key is not set.
     """
-    if provider in _CLOUDS:
+    if provider in _CLOUDS or litellm_variables.own_set(provider, use):
         return
+    own = [name for names in litellm_variables.own_variables(provider, use) for name in names]
+    if base is None and own and provider not in _GATEWAYS and litellm_variables.borrows(provider, use):
+        raise AuthenticationError(
+            f"no API key for {model!r}: {' or '.join(own)} is not set,"
+            f" and litellm would send OPENAI_API_KEY to {provider}",
+            hint=f"export {own[0]}=...",
+        )
     found = imported().validate_environment(model)
     missing = [name for name in found.get("missing_keys", []) if _SECRET_NAMES.search(name)]
     if missing and not found.get("keys_in_environment"):
-        names = " or ".join(missing)
-        raise AuthenticationError(f"no API key for {model!r}: {names} is not set", hint=f"export {missing[0]}=...")
+        names = list(dict.fromkeys([*own, *missing]))
+        raise AuthenticationError(
+            f"no API key for {model!r}: {' or '.join(names)} is not set", hint=f"export {names[0]}=..."
+        )
 
 
 def error_of(

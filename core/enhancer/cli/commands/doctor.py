@@ -278,7 +278,7 @@ def _llm(parts: ProjectParts) -> SetupCheck:
     llm, provider = parts.settings.llm, parts.provider()
     provider.check(llm.model)
     price = model_price(provider, llm)
-    sent = sends(provider.sent_variables(llm.model), provider.endpoint)
+    sent = sends(provider.sent_variables(llm.model), provider.destination(llm.model))
     told = f"{llm.use}, {provider.describe(llm.model)}{f' ({sent})' if sent else ''}"
     check_price(price, llm)
     if price is None:
@@ -347,7 +347,7 @@ def _embedding_price(parts: ProjectParts) -> str:
         return ""
     price = embedding_price(embedder, parts.settings.embedder)
     known = "the price is not known" if price is None else f"${price:g} per million tokens"
-    sent = sends(embedder.sent_variables, embedder.endpoint)
+    sent = sends(embedder.sent_variables, embedder.destination)
     return f"; {embedder.model} at {embedder.endpoint}: {known}{f'; {sent}' if sent else ''}"
 
 
