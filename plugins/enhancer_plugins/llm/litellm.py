@@ -136,6 +136,7 @@ class LiteLLM(LLMProvider):
 
         Jobs are recorded under the name of that provider, so that a job of one is never looked for at another.
         """
+        from enhancer_plugins.llm._correcting import CorrectingBatches
         from enhancer_plugins.llm.batching.channel import Channel
         from enhancer_plugins.llm.batching.dialects import DIALECTS, client_of
         from enhancer_plugins.llm.batching.recorder import Recorder
@@ -154,6 +155,7 @@ class LiteLLM(LLMProvider):
                 _completion_of_library,
                 _recording_client,
                 self._arguments,
+                lambda: self._dialect.version,
             ),
             refusal=self._error,
             session=self._open_session,
@@ -161,7 +163,7 @@ class LiteLLM(LLMProvider):
             scrub_exactly=self._scrub.exact,
             error=self._batch_error,
         )
-        return client_of(name, channel)
+        return CorrectingBatches(client_of(name, channel), self._dialect, model)
 
     async def aclose(self) -> None:
         """Close the library's connections if this is the last provider of the event loop."""

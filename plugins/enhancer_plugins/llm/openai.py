@@ -36,7 +36,7 @@ from enhancer_plugins.network.prices import list_price
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from enhancer_plugins.network.openai_batches import OpenAIBatches
+    from enhancer.contracts import BatchProvider
     from enhancer_plugins.network.post import Reply
 
 _OFFICIAL = "https://api.openai.com/v1"
@@ -157,8 +157,9 @@ class OpenAI(LLMProvider):
         cost = wire.dollars_in(headers.get("x-litellm-response-cost"))
         return self._completion(body, wire.rate_limits(headers.items()), cost)
 
-    def batches(self, model: str) -> OpenAIBatches:  # noqa: ARG002 - any model may be in a job
+    def batches(self, model: str) -> BatchProvider:
         """Return a client of OpenAI's batch API."""
+        from enhancer_plugins.llm._correcting import CorrectingBatches
         from enhancer_plugins.network.batch_connection import Connection
         from enhancer_plugins.network.openai_batches import OpenAIBatches, Transport
 
@@ -171,14 +172,13 @@ class OpenAI(LLMProvider):
             proxy=self._proxy,
             max_body=self._options.max_body,
         )
-        return OpenAIBatches(
-            Transport(
-                connection=connection,
-                payload=self._payload,
-                answer=lambda body: self._completion(body, {}),
-                endpoint=self._options.batch_endpoint,
-            )
+        transport = Transport(
+            connection=connection,
+            payload=self._payload,
+            answer=lambda body: self._completion(body, {}),
+            endpoint=self._options.batch_endpoint,
         )
+        return CorrectingBatches(OpenAIBatches(transport), self._dialect, self._name(model))
 
     async def aclose(self) -> None:
         """Close the connections."""

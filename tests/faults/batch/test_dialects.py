@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -102,6 +103,14 @@ def test_a_refused_request_is_quarantined_with_the_providers_words(bench, batche
     assert not transient
     bench.offline()
     assert len(batches.jobs) == 1
+
+
+def test_a_parameter_that_is_refused_is_left_out_of_the_next_job(bench, batches):
+    refusal = fails(400, "temperature is deprecated for this model")
+    batches.plans = [Plan(answer=lambda *_: refusal)]
+    whole(bench, bench.offline())
+    assert sizes(batches) == [8, 8]
+    assert ['"temperature"' in json.dumps(job.lines) for job in batches.jobs.values()] == [True, False]
 
 
 def test_all_refused_is_a_fault_of_the_settings(bench, batches):

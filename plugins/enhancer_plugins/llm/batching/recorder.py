@@ -52,6 +52,7 @@ class Recorder:
         completion: ``litellm.completion``.
         client: Returns a client for it that calls the function with each HTTP request.
         arguments: Returns the arguments of ``completion`` for a request.
+        version: Returns a number that changes when equal requests get other arguments.
     """
 
     def __init__(
@@ -59,10 +60,12 @@ class Recorder:
         completion: Callable[..., Any],
         client: Callable[[Callable[[Any], None]], Any],
         arguments: Callable[[Request], dict[str, Any]],
+        version: Callable[[], int],
     ) -> None:
         self._completion = completion
         self._client = client
         self._arguments = arguments
+        self._version = version
         self._forms: dict[object, _Form | None] = {}
 
     def record(self, request: Request) -> SentRequest:
@@ -87,7 +90,8 @@ class Recorder:
     def body(self, request: Request) -> tuple[bytes, Mapping[str, str]]:
         """Return the body of the request as JSON on one line, and the headers of a direct call."""
         values = [getattr(request, name) for name in _OTHER_FIELDS]
-        key = json.dumps([*values, [message.role for message in request.messages]], sort_keys=True)
+        roles = [message.role for message in request.messages]
+        key = json.dumps([self._version(), *values, roles], sort_keys=True)
         if key not in self._forms:
             if len(self._forms) >= _MAX_FORMS:
                 self._forms.clear()
