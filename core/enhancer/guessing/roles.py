@@ -17,6 +17,7 @@ from enhancer.guessing.names import (
     words_of,
 )
 from enhancer.guessing.tables import TableHead, read_head
+from enhancer.guessing.values import holds_urls
 from enhancer.guessing.vocabulary import PEOPLE, THINGS
 
 if TYPE_CHECKING:
@@ -318,13 +319,19 @@ def _best_items(tables: Sequence[TableHead], item_id: str | None, given: Given) 
     ]
     noun = "".join(words_of(item_id)[:-1]) if item_id else ""
 
-    def rank(table: TableHead) -> tuple[bool, bool, int, int]:
-        words = sum(not table.numeric(column) and bool(table.values(column)) for column in table.columns)
+    def rank(table: TableHead) -> tuple[bool, bool, bool, int, int]:
+        words = sum(_holds_words(table, column) for column in table.columns if column != own_column(table))
         stem = table.path.stem
         named = bool(_ITEMS_NAMED.search(stem)) or bool(noun and noun in "".join(words_of(stem)))
-        return (bool(item_id and table.like(item_id)), named, words, table.path.stat().st_size)
+        return (words > 0, bool(item_id and table.like(item_id)), named, words, table.path.stat().st_size)
 
     return max(candidates, key=rank, default=None)
+
+
+def _holds_words(table: TableHead, column: str) -> bool:
+    """Return whether a column has something to say in a text: not ids, numbers or URLs alone."""
+    values = table.values(column)
+    return bool(values) and not (is_identifier(column) or table.numeric(column) or holds_urls(values))
 
 
 def _best_users(tables: Sequence[TableHead], user_id: str | None) -> TableHead | None:

@@ -138,6 +138,14 @@ LAYOUTS = {
         },
         {"items": "movies.dat", "users": "users.dat", "interactions": "ratings.dat", "item_id": "item_id"},
     ),
+    "a table of links beside the one with words": (
+        {
+            "movies_metadata.csv": "adult,id,imdb_id,title\nFalse,862,tt01,Toys\nFalse,8844,tt02,Games\n",
+            "links.csv": "movieId,imdbId,tmdbId\n862,01,862\n8844,02,8844\n",
+            "ratings_small.csv": "userId,movieId,rating,timestamp\n1,862,2.5,1260759144\n1,8844,3,1260759179\n",
+        },
+        {"items": "movies_metadata.csv", "interactions": "ratings_small.csv", "item_id": "movieId", "items_id": "id"},
+    ),
     "originals": (
         {
             "catalogue.csv": "original_id,title\n10,Lamp\n11,Desk\n",
