@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from enhancer.guessing.tables import TableHead
 
 _DTYPE = '# dtype = "mixed"               # twice as fast on a CPU with bfloat16, at cosines of .9999'
+_MAX_LISTED = 60
+"""Columns that are left out of a text and listed."""
 EMBEDDERS = {"minilm": None, "sentence-transformers": "BAAI/bge-small-en-v1.5", "bge": "BAAI/bge-small-en-v1.5"}
 """Embedders to choose from, best first, with the model to name."""
 _WHAT = {
@@ -182,7 +184,12 @@ def _text(key: str, table: TableHead, names: list[str], without: Sequence[LeftOu
     return [
         line,
         f"# Left out of {key}; to have a column back, add it above:",
-        *(f"#   {_quote(each.column)}   {each.reason}" for each in without),
+        *(f"#   {_quote(each.column)}   {each.reason}" for each in without[:_MAX_LISTED]),
+        *(
+            [f"#   and {others:,} others: enhancer init --json lists them"]
+            if (others := len(without) - _MAX_LISTED) > 0
+            else []
+        ),
     ]
 
 

@@ -40,7 +40,7 @@ _VOCABULARY = (
 _WORDS = frozenset(word for word in _VOCABULARY if len(word) > 1) - {"no", "nb", "ad", "by", "ts", "hits", "doc"}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def words_of(name: str) -> tuple[str, ...]:
     """Return the words of a name, in lower case.
 

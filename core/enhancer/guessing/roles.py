@@ -320,7 +320,8 @@ def _best_items(tables: Sequence[TableHead], item_id: str | None, given: Given) 
     noun = "".join(words_of(item_id)[:-1]) if item_id else ""
 
     def rank(table: TableHead) -> tuple[bool, bool, bool, int, int]:
-        words = sum(_holds_words(table, column) for column in table.columns if column != own_column(table))
+        own = own_column(table)
+        words = sum(_holds_words(table, column) for column in table.columns if column != own)
         stem = table.path.stem
         named = bool(_ITEMS_NAMED.search(stem)) or bool(noun and noun in "".join(words_of(stem)))
         return (words > 0, bool(item_id and table.like(item_id)), named, words, table.path.stat().st_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from enhancer.errors import DataError, EnhancerError
@@ -31,7 +32,7 @@ class TableHead:
     native: NativeFormat | None = None
     """Form of a public data set that the file has, which tells its role and keys of ``[data.columns]``."""
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Number of rows in the sample."""
         return max(map(len, self.sample.values()), default=0)
@@ -42,8 +43,11 @@ class TableHead:
 
     def first(self, names: Iterable[str]) -> str | None:
         """Return the column with the first of ``names`` that exists, ignoring case and punctuation."""
-        plain = {"".join(words_of(column)): column for column in reversed(self.columns)}
-        return next((plain[name] for name in names if name in plain), None)
+        return next((self._plain[name] for name in names if name in self._plain), None)
+
+    @cached_property
+    def _plain(self) -> dict[str, str]:
+        return {"".join(words_of(column)): column for column in reversed(self.columns)}
 
     def like(self, column: str) -> str | None:
         """Return the column of this name, else one whose name has the same words: ``movieId`` for ``movie_id``."""

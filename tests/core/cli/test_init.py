@@ -244,7 +244,8 @@ def test_columns_that_do_harm_are_left_out_of_texts_and_named_with_the_reason(in
     assert '#   "ratings_count"   a number of interactions' in text
     done = invoke("init", "--yes", "--force")
     assert "left out of item_text:" in done.err
-    assert "loved: follows the number of interactions" in done.err
+    assert "identifiers, by its name: isbn13\n" in done.err
+    assert "URLs: image_url, pictures\n" in done.err
 
 
 def test_html_is_stripped_where_the_text_has_some(invoke, tmp_path):

@@ -17,10 +17,14 @@ from enhancer.guessing.roles import Given
 from enhancer.guessing.tables import find_tables
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from enhancer.guessing.tables import TableHead
     from enhancer.plugin_host import PluginManager
 
 FILE = "enhancer.toml"
+_MAX_LISTED = 40
+"""Columns that a line on the terminal names."""
 _MODELS = {"litellm": "openai/gpt-4o-mini", "openai": "gpt-4o-mini"}
 
 
@@ -185,17 +189,27 @@ def _summary(target: Path, proposal: Proposal, choice: Choice, notes: list[str])
     }
 
 
+def _listed(names: Sequence[str]) -> str:
+    """Return names for a line of text; of very many the first."""
+    if len(names) <= _MAX_LISTED:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MAX_LISTED])} and {len(names) - _MAX_LISTED:,} others"
+
+
 def _next_steps(proposal: Proposal, manager: PluginManager, choice: Choice) -> str:
     """Return the tables, the columns left out of texts, missing libraries, and the commands to run next."""
     found = proposal.guess
     lines = []
     for name, table in (("items", found.items), ("users", found.users), ("interactions", found.interactions)):
         if table is not None:
-            lines.append(f"  {name}: {table.path} ({', '.join(table.columns)})")
+            lines.append(f"  {name}: {table.path} ({_listed(table.columns)})")
     for key, columns in (("item_text", proposal.item_left_out), ("user_text", proposal.user_left_out)):
         if columns:
             lines.append(f"  left out of {key}:")
-            lines += [f"    {each.column}: {each.reason}" for each in columns]
+            reasons = dict.fromkeys(each.reason for each in columns)
+            lines += [
+                f"    {reason}: {_listed([c.column for c in columns if c.reason == reason])}" for reason in reasons
+            ]
     for kind, use in (("llm", choice.llm), ("embedder", choice.embedder)):
         try:
             manager.get(kind, use)

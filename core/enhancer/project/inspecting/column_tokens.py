@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 SAMPLE = 200
 """Entities of a kind that are looked at, from the beginning of their table."""
+MAX_COLUMNS = 50
+"""Columns of a kind that are looked at."""
+_WEIGHED = 20
 _KINDS: tuple[Kind, ...] = ("item", "user")
 
 
@@ -68,7 +72,7 @@ def _of_kind(parts: ProjectParts, kind: Kind) -> list[ColumnTokens]:
             own
             + len(entities) * (estimate_tokens(system) + 2 * TOKENS_PER_MESSAGE) / parts.settings.llm.items_per_request
         )
-        for column in entities[0].columns:
+        for column in _longest(entities):
             costs[column] = costs.get(column, 0.0) + own - prompts.tokens([_without(one, column) for one in entities])
     found = [ColumnTokens(kind, name, cost / len(entities), cost / whole) for name, cost in costs.items() if cost > 0]
     return sorted(found, key=lambda one: -one.tokens)
@@ -97,12 +101,19 @@ class _Prompts:
         return sum(map(estimate_tokens, self._template.render_all(entities, self._context)))
 
 
+def _longest(entities: Sequence[Entity]) -> list[str]:
+    """Return the columns with the longest values; of a table of thousands the others cost next to nothing."""
+    some = entities[:_WEIGHED]
+    lengths = {name: sum(len(one.columns[name][one.row]) for one in some) for name in entities[0].columns}
+    longest = sorted(lengths, key=lambda name: -lengths[name])[:MAX_COLUMNS]
+    return [name for name in longest if any(one.columns[name][one.row] for one in entities)]
+
+
 def _without(entity: Entity, column: str) -> Entity:
     """Return an entity whose table has no value in a column."""
-    fields = entity.fields
-    line = f"{column}: {fields[column]}"
+    line = f"{column}: {entity.columns[column][entity.row]}"
     lines = entity.text.split("\n")
     # The end of the text may be cut off.
     kept = [one for n, one in enumerate(lines) if one != line and not (n == len(lines) - 1 and line.startswith(one))]
-    columns = {name: (value if name != column else "",) for name, value in fields.items()}
-    return entity._replace(text="\n".join(kept), columns=columns, row=0)
+    columns = ChainMap({column: [""] * (entity.row + 1)}, entity.columns)  # type: ignore[arg-type]  # only read
+    return entity._replace(text="\n".join(kept), columns=columns)
