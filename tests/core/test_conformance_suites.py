@@ -13,6 +13,7 @@ import pytest
     [
         ("llm", "LLMProviderConformance", "make_provider"),
         ("batch", "BatchConformance", "make_provider"),
+        ("batch", "EmbeddingBatchConformance", "make_embedder"),
         ("remote_embedder", "RemoteEmbedderConformance", "make_embedder"),
     ],
 )

@@ -112,6 +112,11 @@ class LoopbackBatches:
         return sum(len(job.lines) for job in self.jobs.values() if job.status != "failed")
 
     @property
+    def endpoints(self) -> set[str]:
+        """Names of the endpoints that requests may be for."""
+        return {self.endpoint}
+
+    @property
     def bodies(self) -> list[Body]:
         """Bodies of the requests of all jobs."""
         return [line["body"] for job in self.jobs.values() for line in job.lines]
@@ -255,7 +260,7 @@ class LoopbackBatches:
         if (early := self._fail_early(request, failure)) is not None:
             return early
         body = await request.json()
-        if body.get("endpoint") != self.endpoint or body.get("completion_window") != "24h":
+        if body.get("endpoint") not in self.endpoints or body.get("completion_window") != "24h":
             return self.error(400, "Invalid value for endpoint or completion_window")
         if (content := self.files.get(body.get("input_file_id"))) is None:
             return self.error(400, f"Invalid file id: {body.get('input_file_id')}")
@@ -272,10 +277,10 @@ class LoopbackBatches:
             try:
                 line = json.loads(raw)
                 assert line["method"] == "POST"
-                assert line["url"] == self.endpoint
+                assert line["url"] == job.body["endpoint"]
                 assert line["custom_id"] not in seen
                 assert len(line["custom_id"]) <= 64
-                assert line["body"]["messages"]
+                assert line["body"].get("messages") or line["body"]["input"]
             except (ValueError, KeyError, AssertionError):
                 errors.append(
                     {"code": "invalid_request", "line": number, "message": "This line is not a valid request."}
@@ -384,7 +389,7 @@ class LoopbackBatches:
         return {
             "id": job.id,
             "object": "batch",
-            "endpoint": "/v1/chat/completions",
+            "endpoint": job.body.get("endpoint"),
             "errors": {"object": "list", "data": list(job.errors)} if job.status == "failed" else None,
             "input_file_id": job.body["input_file_id"],
             "completion_window": "24h",

@@ -5,6 +5,7 @@
     with embedding_server() as server:
         server.bad["cursed"] = "nan"           # texts that hold this word get this
         server.sequence = [(429, {"Retry-After": "0"}, {"error": {"message": "slow down"}})]
+        server.batches.plans = [Plan(missing={3})]   # batch jobs of texts, and of chat completions
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from aiohttp import web
 from loopback import LoopbackServer
+from loopback_batch import Body, Job, LoopbackBatches
 from numpy.typing import NDArray
 
 Fault = Literal["nan", "zero", "null", "refuse", "crash", "flag"]
@@ -45,6 +47,7 @@ class EmbeddingServer:
         bad: Fault of the texts that hold a word.
         sequence: Answers to the next requests; consumed from the front.
         choose: Called with the number of the request and its JSON; None falls back to vectors.
+        batches: Batch jobs.
     """
 
     def __init__(self) -> None:
@@ -63,6 +66,7 @@ class EmbeddingServer:
         """Body of every answer, if set."""
         self.in_flight = self.max_in_flight = 0
         self.chat: LoopbackServer = LoopbackServer(add_routes=lambda app, _: self._add(app))
+        self.batches = EmbeddingBatches(self)
 
     @property
     def url(self) -> str:
@@ -75,6 +79,7 @@ class EmbeddingServer:
 
     def _add(self, app: web.Application) -> None:
         app.router.add_post("/v1/embeddings", self._embed)
+        self.batches.add_routes(app, self.chat)
 
     async def _embed(self, request: web.Request) -> web.Response:
         body = json.loads(await request.read())
@@ -122,6 +127,41 @@ class EmbeddingServer:
             tokens = sum(max(1, len(text.split())) for text in texts)
             result["usage"] = {"prompt_tokens": tokens, "total_tokens": tokens}
         return 200, {}, result
+
+
+class EmbeddingBatches(LoopbackBatches):
+    """Batch jobs of texts, and of chat completions.
+
+    Attributes:
+        embedding_endpoint: The server's name of the endpoint; Azure's is ``/embeddings``.
+    """
+
+    def __init__(self, server: EmbeddingServer) -> None:
+        super().__init__()
+        self.embedding_endpoint = "/v1/embeddings"
+        self._vectors = server
+
+    @property
+    def endpoints(self) -> set[str]:
+        return {self.endpoint, self.embedding_endpoint}
+
+    @property
+    def texts(self) -> list[str]:
+        """Texts of all jobs that did not fail as a whole, in order."""
+        jobs = [job for job in self.jobs.values() if job.status != "failed"]
+        return [text for job in jobs for line in job.lines for text in line["body"].get("input", [])]
+
+    def _line(self, job: Job, number: int, line: Body, outputs: list[bytes], errors: list[bytes]) -> None:
+        if "input" not in line["body"]:
+            super()._line(job, number, line, outputs, errors)
+            return
+        behaviour = job.plan.answer(number, line["body"]) if job.plan.answer else None
+        status, _, answer = self._vectors.answer(line["body"])
+        if behaviour is not None:
+            status, answer = behaviour.status, {"error": behaviour.error}
+        response = {"status_code": status, "request_id": f"req-{number}", "body": answer}
+        whole = {"id": "r", "custom_id": line["custom_id"], "response": response, "error": None}
+        (outputs if status == 200 else errors).append(json.dumps(whole).encode())
 
 
 @contextlib.contextmanager

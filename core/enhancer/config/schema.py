@@ -266,6 +266,7 @@ class LLMConfig(UseConfig):
     """Budget of one run, in USD. It is never exceeded."""
     max_attempts: int = Field(default=6, ge=1)
     """Attempts at one call before its transient errors count as a failure."""
+    # The keys `batch_*` apply to the batch jobs of a run, those of embedders too, as does `max_cost`.
     batch_poll: float = Field(default=60.0, gt=0)
     """With ``--batch``: seconds between polls of a batch job; up to ten times as long while nothing changes."""
     batch_discount: float = Field(default=0.5, ge=0, le=1)
@@ -299,6 +300,9 @@ class EmbedderConfig(UseConfig):
     """Rate limit on tokens sent to a remote embedder."""
     timeout: float | None = Field(default=None, gt=0)
     """Timeout of a whole request to a remote embedder, in seconds; by default 60."""
+    batch: bool | None = None
+    """Whether ``--batch`` embeds by the batch API of a remote embedder, too. By default it does where the server is
+    known to have one and texts cost anything."""
 
     @model_validator(mode="after")
     def _inputs_are_distinct(self) -> Self:

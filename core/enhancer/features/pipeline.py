@@ -24,19 +24,26 @@ from enhancer.features.kind_spec import KindSpec
 from enhancer.features.note_specs import UNUSED_REVIEWS, note_specs, review_notes
 from enhancer.features.sources import Sources, resolve_inputs
 from enhancer.features.storing.import_rules import ImportRules
-from enhancer.features.storing.joint_texts import JointSpec, embed_joint_texts, joint_texts
+from enhancer.features.storing.joint_texts import JointSpec, JointTexts, embed_joint_texts, joint_texts
 from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.lengths import with_one_length
 from enhancer.features.surveying.survey import survey
-from enhancer.harness.batches.submission import BATCH_FOLDER
+from enhancer.harness.batches.submission import BATCH_FOLDER, JobReserve
 from enhancer.harness.calls.thought_room import model_thinks
-from enhancer.harness.embedding.connections import check_embedder, connect_texts, embedding_budget, encoder
+from enhancer.harness.embedding.connections import (
+    check_embedder,
+    connect_batch_texts,
+    connect_texts,
+    embedding_batches,
+    embedding_budget,
+    encoder,
+)
 from enhancer.harness.embedding.estimate import embedding_estimate
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 from enhancer.progress import silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from enhancer.config.inputs import Input
@@ -145,7 +152,7 @@ class Pipeline:
             journal = None
             if (self._store.directory / JOURNAL_FILE_NAME).exists():
                 journal = stack.enter_context(Journal(self._store.directory))
-            embedding = embedding_estimate(self._make_embedder, self._settings.embedder, llm.max_cost, journal)
+            embedding = embedding_estimate(self._make_embedder, self._settings.embedder, llm, journal, batch=batch)
             compares = counter is not None or embedding is not None
             fingerprint = self._make_embedder().fingerprint if compares else None
             plan = make_plan(
@@ -161,15 +168,13 @@ class Pipeline:
                 embedding=embedding,
                 on_chunk=None if counter is None else counter.add,
             )
-            outdated = 0
-            joint_specs = self._joint_specs()
-            for spec in joint_specs:
-                for one in joint_texts(spec, self._store, fingerprint):
-                    outdated += one.is_outdated
-                    if embedding is not None and one.is_outdated:
-                        embedding.add([one.text])
-                    if counter is not None:
-                        counter.add_joint(one)
+            joint_specs, outdated = self._joint_specs(), 0
+            for one in (one for spec in joint_specs for one in joint_texts(spec, self._store, fingerprint)):
+                outdated += one.is_outdated
+                if embedding is not None and one.is_outdated:
+                    embedding.add([one.text])
+                if counter is not None:
+                    counter.add_joint(one)
         self._expected = plan.entities - plan.left, plan.to_embed
         joint = outdated if joint_specs else None
         plan = replace(plan, to_embed=plan.to_embed + outdated, joint_texts=joint, reviews=_review_report(specs))
@@ -198,12 +203,11 @@ class Pipeline:
                 second Ctrl-C).
         """
         from enhancer.features.generating.direct_run import DirectRun
-        from enhancer.features.generating.run_in_thread import report_at_interrupt, run_in_thread
+        from enhancer.features.generating.run_in_thread import run_to_end
 
         embedder, planner = self._make_embedder(), self._planner()
         budget = self._shared_budget(embedder, planner)
         specs = self._specs(planner)
-        runs: list[DirectRun] = []
         with Journal(self._store.directory) as journal:
             services = self._services(specs, journal, embedder, budget, listener, retry_quarantined=retry_quarantined)
 
@@ -212,15 +216,7 @@ class Pipeline:
                 provider, llm = self._make_provider(), self._settings.llm
                 return connect_llm(provider, llm, journal, run, budget=budget, keep_going=keep_going)
 
-            def make() -> Coroutine[object, object, GenerationReport]:
-                run = DirectRun(services, connect=connect, limit=limit)
-                runs.append(run)
-                return run.main()
-
-            def interrupt(times: int) -> None:
-                runs[0].interrupt(times)
-
-            report = report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
+            report = run_to_end(lambda: DirectRun(services, connect=connect, limit=limit))
             report = self._with_joint_texts(report, embedder, journal, budget, listener)
         return replace(report, reviews=_review_report(specs))
 
@@ -234,9 +230,10 @@ class Pipeline:
         abandon: bool = False,
         keep_going: bool = False,
     ) -> GenerationReport:
-        """Generate features by the provider's batch jobs: within a day, at a lower price; see :meth:`generate`.
+        """Generate features by batch jobs: each within a day, at a lower price; see :meth:`generate`.
 
-        Jobs of earlier runs are collected first, and entities in open jobs are not submitted again.
+        Jobs of earlier runs are collected first, and entities in open jobs are not submitted again. Texts are embedded
+        by jobs, too, if the embedder offers that and ``[embedder] batch`` does not forbid it.
 
         Args:
             listener: Called with progress events.
@@ -253,54 +250,58 @@ class Pipeline:
             KeyboardInterrupt: At Ctrl-C. Open jobs continue.
         """
         from enhancer.features.generating.batch_run import BatchRun, PollInterval
-        from enhancer.features.generating.run_in_thread import report_at_interrupt, run_in_thread
+        from enhancer.features.generating.run_in_thread import run_to_end
 
         llm = self._settings.llm
         planner = self._planner()
-        if planner is None:
-            return self.generate(listener, limit=limit, keep_going=keep_going)
-        endpoint = require_batches(planner, llm, self._batch_providers).endpoint or planner.endpoint
+        endpoint = None
+        if planner is not None:
+            endpoint = require_batches(planner, llm, self._batch_providers).endpoint or planner.endpoint
         embedder = self._make_embedder()
-        budget = self._shared_budget(embedder, planner)
+        by_job = embedding_batches(embedder, self._settings.embedder) is not None
+        if planner is None and not by_job:
+            return self.generate(listener, limit=limit, keep_going=keep_going)
+        budget = self._shared_budget(embedder, planner) or run_budget(planner, llm)
+        folder = self._store.directory / BATCH_FOLDER
         specs = self._specs(planner)
-        runs: list[BatchRun] = []
-        opened: list[LLMProvider] = []
         with Journal(self._store.directory) as journal:
-            services = self._services(specs, journal, embedder, budget, listener, retry_quarantined=retry_quarantined)
+            reserve = JobReserve(budget, journal.batch_jobs)
+            joint = JointTexts(self._joint_specs() if by_job else (), self._store, journal, embedder.fingerprint)
+            services = replace(
+                self._services(specs, journal, embedder, budget, listener, retry_quarantined=retry_quarantined),
+                texts=partial(
+                    connect_batch_texts,
+                    *(embedder, self._settings.embedder, journal, llm),
+                    reserve=reserve,
+                    folder=folder,
+                ),
+            )
 
             def connect() -> BatchConnection:
-                provider = self._make_provider()
-                opened.append(provider)
-                batches = require_batches(provider, llm, self._batch_providers)
-                folder = self._store.directory / BATCH_FOLDER
-                return connect_batches(provider, batches, llm, journal, folder, budget)
+                batches = require_batches(provider := self._make_provider(), llm, self._batch_providers)
+                return connect_batches(provider, batches, llm, journal, folder, reserve)
 
-            async def close() -> None:
-                for provider in opened:
-                    await provider.aclose()
-
-            def make() -> Coroutine[object, object, GenerationReport]:
-                run = BatchRun(
+            def make() -> BatchRun:
+                return BatchRun(
                     services,
                     connect=connect,
                     any_open=lambda: any(job.endpoint == endpoint for job in journal.batch_jobs.unfinished_jobs()),
+                    reserve=reserve,
+                    joint=joint,
                     rounds=llm.batch_rounds,
                     interval=PollInterval(llm.batch_poll),
                     wait=wait,
                     abandon=abandon,
-                    close_provider=close,
                     limit=limit,
                     trial=wait and not keep_going and not journal.observed_usage(llm.model).calls,
                     keep_going=keep_going,
                 )
-                runs.append(run)
-                return run.main()
 
-            def interrupt(times: int) -> None:
-                runs[0].interrupt(times)
-
-            report = report_at_interrupt(runs, lambda: run_in_thread(make, interrupt))
-            report = self._with_joint_texts(report, embedder, journal, budget, listener)
+            report = run_to_end(make)
+            if by_job:
+                report = report.with_embedded(joint.embedded, joint.failed, None)
+            else:
+                report = self._with_joint_texts(report, embedder, journal, budget, listener)
         return replace(report, reviews=_review_report(specs))
 
     def open_jobs(self) -> list[BatchJob]:
@@ -423,9 +424,10 @@ class Pipeline:
         specs = self._joint_specs()
         if not specs:
             return report
+        joint = JointTexts(specs, self._store, journal, embedder.fingerprint)
         with encoder(embedder, self._settings.embedder, journal, budget) as texts:
-            done = embed_joint_texts(specs, self._store, texts, journal, listener)
-        return report.with_embedded(done.embedded, done.failed, done.usage, truncated=done.truncated)
+            embed_joint_texts(joint, texts, listener)
+        return report.with_embedded(joint.embedded, joint.failed, texts.usage, truncated=texts.truncated)
 
     def _planner(self) -> LLMProvider | None:
         return self._make_planner() if any(map(self._notes, _KINDS)) else None

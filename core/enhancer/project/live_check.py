@@ -29,8 +29,8 @@ from enhancer.harness.calls.thought_room import ThoughtRoom
 from enhancer.harness.calls.token_estimate import upper_bound
 from enhancer.harness.clock import now
 from enhancer.harness.embedding.connections import check_embedder, embedding_budget, embedding_price, encoder
+from enhancer.harness.embedding.costs import most_tokens
 from enhancer.harness.embedding.outcomes import NoVector
-from enhancer.harness.embedding.remote_texts import most_tokens
 from enhancer.harness.journal.journal import Journal
 
 if TYPE_CHECKING:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from enhancer_plugins.network.openai_batches import OpenAIEmbeddingBatches
+
 _OFFICIAL = "https://api.openai.com/v1"
 _DIMS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
 _HEADERS = {
@@ -62,6 +64,8 @@ class OpenAIOptions(VectorOptions):
     stale."""
     max_body: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Largest response in bytes, decompressed."""
+    batch_endpoint: str = Field(default="/v1/embeddings", pattern="^/[A-Za-z0-9_./-]+$")
+    """Name of the endpoint in batch jobs, for servers that do not call it as OpenAI does."""
 
     @field_validator("headers")
     @classmethod
@@ -86,14 +90,15 @@ class OpenAI(RemoteEmbedder):
         proxy = proxy_for(self._base)
         password = (urlsplit(proxy).password if proxy else None) or ""
         self._scrub = wire.Scrubber([self._key, password, *http_headers.secrets(options.headers)])
+        self._credentials = {
+            **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+            **http_headers.filled(options.headers),
+        }
+        self._proxy = proxy
         self._http = Poster(
             f"{self._base}/embeddings",
             base=self._base,
-            headers={
-                **_HEADERS,
-                **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
-                **http_headers.filled(options.headers),
-            },
+            headers={**_HEADERS, **self._credentials},
             proxy=proxy,
             scrub=self._scrub,
             max_body=options.max_body,
@@ -173,6 +178,31 @@ class OpenAI(RemoteEmbedder):
             raise self._failure(status, {name.lower(): value for name, value in headers.items()}, body)
         return self._embeddings(body, len(texts), wire.rate_limits(headers.items()))
 
+    def batches(self) -> OpenAIEmbeddingBatches:
+        """Return a client of OpenAI's batch API. Of other servers it is not known whether they have it."""
+        from enhancer_plugins.network.batch_connection import Connection
+        from enhancer_plugins.network.openai_batches import OpenAIEmbeddingBatches, Transport
+
+        connection = Connection(
+            base=self._base,
+            headers=self._credentials,
+            session=self._http.session,
+            error=self._error,
+            scrub=self._scrub,
+            proxy=self._proxy,
+            max_body=self._options.max_body,
+        )
+        client = OpenAIEmbeddingBatches(
+            Transport(
+                connection=connection,
+                payload=lambda text: self._parameters([text], self._options.encoding != "float"),
+                answer=lambda body: self._embeddings(body, 1, {}),
+                endpoint=self._options.batch_endpoint,
+            )
+        )
+        client.known = self._official
+        return client
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
@@ -180,6 +210,9 @@ class OpenAI(RemoteEmbedder):
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _payload(self, texts: Sequence[str], with_base64: bool) -> bytes:
+        return json.dumps(self._parameters(texts, with_base64)).encode("utf-8", "surrogatepass")
+
+    def _parameters(self, texts: Sequence[str], with_base64: bool) -> dict[str, Any]:
         options = self._options
         # OpenAI refuses an empty text, and some servers a blank one.
         inputs = [options.prepared(text) or " " for text in texts]
@@ -188,13 +221,15 @@ class OpenAI(RemoteEmbedder):
             payload["encoding_format"] = "base64" if with_base64 else "float"
         if options.dimensions is not None:
             payload["dimensions"] = options.dimensions
-        return json.dumps({**payload, **options.extra_body}).encode("utf-8", "surrogatepass")
+        return {**payload, **options.extra_body}
 
     def _failure(self, status: int, headers: dict[str, str], body: bytes) -> ProviderError:
         if 300 <= status < 400:
             where = self._scrub(headers.get("location", "nowhere"))
             return RequestError(f"{self._base} redirects to {where}", hint="set [embedder] api_base to that URL")
-        message, code = wire.provider_message(body)
+        return self._error(status, *wire.provider_message(body), headers)
+
+    def _error(self, status: int, message: str, code: str, headers: dict[str, str]) -> ProviderError:
         error = wire.error_for(
             status,
             self._scrub(message),

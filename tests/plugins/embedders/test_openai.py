@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loopback_batch import Plan
 from loopback_embeddings import EmbeddingServer, embedding, embedding_server
 
 from enhancer.contracts import Context, Embeddings
 from enhancer.contracts.options import build_options
 from enhancer.errors import AuthenticationError, ConfigError
+from enhancer.testing.batch import EmbeddingBatchConformance
 from enhancer.testing.remote_embedder import RemoteEmbedderConformance
 from enhancer_plugins.embedders.openai import OpenAI, OpenAIOptions
 
@@ -74,6 +76,30 @@ class TestConformance(RemoteEmbedderConformance):
     @pytest.fixture
     def endpoint(self, server):
         return Endpoint(server)
+
+
+class TestBatches(EmbeddingBatchConformance):
+    secret = KEY
+
+    @pytest.fixture
+    def make_embedder(self, server):
+        server.batches.default = Plan(polls=1)
+        return lambda: made(server)
+
+
+def test_each_line_asks_what_a_direct_request_would_post(server):
+    embedder = made(server, dimensions=8, prefix="passage: ", extra_body={"user": "u"})
+    line = json.loads(embedder.batches().line("id-1", "a film"))
+    embedded(embedder, "a film")
+    assert line == {"custom_id": "id-1", "method": "POST", "url": "/v1/embeddings", "body": server.bodies[0]}
+
+
+def test_the_endpoint_of_jobs_is_no_part_of_a_fingerprint():
+    azure = made(batch_endpoint="/embeddings")
+    assert azure.fingerprint == made().fingerprint
+    assert json.loads(azure.batches().line("a", "text"))["url"] == "/embeddings"
+    with pytest.raises(ConfigError):
+        made(batch_endpoint="no path")
 
 
 def unit(text: str, dim: int = 16) -> np.ndarray:

@@ -29,7 +29,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 BatchFlag = Annotated[
-    bool, typer.Option("--batch", help="Use the provider's batch API: results within a day, at about half the price.")
+    bool,
+    typer.Option(
+        "--batch", help="Use the batch APIs of LLM and embedder: results within a day each, at half the price."
+    ),
 ]
 
 NoWaitFlag = Annotated[

@@ -1,4 +1,4 @@
-"""Run ``generate --batch``: the provider's batch jobs instead of direct calls, in rounds.
+"""Run ``generate --batch``: batch jobs of the LLM and of the embedder instead of direct calls, in rounds.
 
 ::
 
@@ -7,7 +7,8 @@
                    │                                                ├─ no answer in any round ──> quarantine
                    └────────── wait <── submit <── file of lines <──┘
 
-All state between two rounds is in the journal: after a crash the next run continues with its first round.
+Texts may be embedded by jobs, too: their records are stored in a round after the one that submits them. All state
+between two rounds is in the journal: after a crash the next run continues with its first round.
 """
 
 from __future__ import annotations
@@ -26,17 +27,21 @@ from enhancer.harness.answers.first_answers import FirstAnswers
 from enhancer.harness.batches.submission import OverBudgetError, RequestTooLargeError
 from enhancer.harness.calls.entity_request import by_entity, call_version
 from enhancer.harness.calls.refusals import refusal_reason
+from enhancer.harness.embedding.batch_texts import BatchTexts
+from enhancer.harness.journal.batch_jobs import permanent_failure
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from enhancer.contracts.record import Kind
     from enhancer.features.generating.connections import BatchConnection
     from enhancer.features.generating.generation_run import KnownSlice, RunServices
     from enhancer.features.generating.reports import GenerationReport
     from enhancer.features.generating.tally import EntityState
+    from enhancer.features.storing.joint_texts import JointTexts
     from enhancer.features.surveying.survey import ToAsk
     from enhancer.harness.answers.entity_task import AnswerStatus, EntityTask
+    from enhancer.harness.batches.submission import JobReserve
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.journal.batch_jobs import FailedRequest
     from enhancer.progress import Detail
@@ -74,13 +79,14 @@ class BatchRun(GenerationRun):
 
     Args:
         services: Objects and options of the run.
-        connect: Opens the connection to the batch API; called at the first poll or request.
-        any_open: Checks whether jobs of this endpoint may be open.
+        connect: Opens the connection to the batch API of the LLM; called at the first poll or request.
+        any_open: Checks whether jobs of the LLM may be open.
+        reserve: Reserves the cost of all jobs in the budget of the run.
+        joint: Joint texts to embed by jobs.
         rounds: Batch jobs in which an entity may get no answer before it is quarantined.
         interval: Time between polls.
         wait: Whether to wait for all results.
         abandon: Whether to cancel all jobs, collect what they have done, and submit nothing.
-        close_provider: Closes the provider's connections.
         limit: Largest number of new entities to ask about.
         trial: Whether the first job holds few entities, and the others follow once it is collected.
         keep_going: Whether to go on although most of the first answers are not valid.
@@ -94,11 +100,12 @@ class BatchRun(GenerationRun):
         *,
         connect: Callable[[], BatchConnection],
         any_open: Callable[[], bool],
+        reserve: JobReserve,
+        joint: JointTexts,
         rounds: int,
         interval: PollInterval,
         wait: bool,
         abandon: bool,
-        close_provider: Callable[[], Awaitable[None]],
         limit: int | None,
         trial: bool = False,
         keep_going: bool = False,
@@ -106,11 +113,12 @@ class BatchRun(GenerationRun):
         super().__init__(services)
         self._connect = connect
         self._any_open = any_open
+        self._reserve = reserve
+        self._joint = joint
         self._rounds = rounds
         self._interval = interval
         self._wait = wait
         self._abandon = abandon
-        self._close_provider = close_provider
         self._new_left = limit
         self._first_answers = None if keep_going else FirstAnswers(re_asks=False)
         self._judged: dict[str, int] = {}
@@ -129,10 +137,10 @@ class BatchRun(GenerationRun):
         try:
             return await super().main()
         finally:
-            with contextlib.suppress(StoreError):
-                if self._connection is not None:
+            if self._connection is not None:
+                with contextlib.suppress(StoreError):
                     await self._connection.submitter.close()
-            await self._close_provider()
+                await self._connection.close()
 
     @property
     def _spent(self) -> UsageTotals | None:
@@ -144,13 +152,27 @@ class BatchRun(GenerationRun):
 
     @property
     def _incomplete(self) -> bool:
-        return self._deferred_requests > 0
+        return self._deferred_requests > 0 or (self._batch_texts is not None and self._batch_texts.left > 0)
+
+    @property
+    def _batch_texts(self) -> BatchTexts | None:
+        """What embeds texts by batch jobs; None if they are embedded directly."""
+        return self._texts if isinstance(self._texts, BatchTexts) else None
+
+    @property
+    def _embeds_again(self) -> bool:  # type: ignore[override]
+        return self._batch_texts is not None
+
+    @property
+    def _sides(self) -> list[BatchConnection | BatchTexts]:
+        """Those that have jobs: the LLM, once it is connected, and the embedder."""
+        return [side for side in (self._connection, self._batch_texts) if side is not None]
 
     def _details(self) -> dict[str, Detail]:
         details = super()._details()
-        if self._connection is None or not self._connection.collector.statuses:
+        looks = [look for side in self._sides for look in side.collector.statuses.values()]
+        if not looks:
             return details
-        looks = list(self._connection.collector.statuses.values())
         said = ", ".join(sorted({look.said for look in looks}))
         done, total = sum(look.done or 0 for look in looks), sum(look.total or 0 for look in looks)
         jobs = f"{len(looks)} jobs {said}" if len(looks) > 1 else said
@@ -159,36 +181,43 @@ class BatchRun(GenerationRun):
     # -- rounds -----------------------------------------------------------------------------------------------------
 
     async def _find_work(self) -> None:
+        texts = self._batch_texts
         if self._any_open():
             await self._connected().submitter.resume()
-        if self._abandon:
-            collector = self._connected().collector
-            collector.expect_cancelled()
-            await collector.abandon()
+            if self._abandon:
+                collector = self._connected().collector
+                collector.expect_cancelled()
+                await collector.abandon()
+        if texts is not None:
+            await texts.submitter.resume()
+            if self._abandon:
+                await texts.abandon()
         deferred = idle_passes = 0
         fresh, first, wait = True, True, SHORTEST_WAIT
         while True:
             ended = moved = False
-            if self._connection is not None:
+            for side in self._sides:
                 if not first:  # the owner of an unfinished submission may have ended meanwhile
-                    await self._connection.submitter.resume()
-                ended, moved = await self._connection.collector.poll()
-            if ended:
-                self._trial_left = None
+                    await side.submitter.resume()
+                any_ended, any_moved = await side.collector.poll()
+                ended, moved = ended or any_ended, moved or any_moved
+                if any_ended and side is self._connection:
+                    self._trial_left = None
             if fresh or ended or deferred:
                 before, deferred = deferred, await self._round(first=first)
                 fresh = first = False
                 wait = SHORTEST_WAIT if deferred != before else min(wait * 2, LONGEST_WAIT)
                 idle_passes = 0 if deferred != before else idle_passes + 1
-            is_open = bool(self._connection is not None and self._connection.collector.open_jobs())
+            is_open = self._any_job()
             if deferred and (self._wait or idle_passes < _MAX_IDLE_PASSES):
                 await asyncio.sleep(wait)
             elif not is_open or not self._wait:
                 break
             else:
                 await asyncio.sleep(self._interval.next(moved=moved or ended))
-        if self._unaffordable is not None and not is_open:
-            await self._raise_over_budget(self._unaffordable)
+        for cost in (self._unaffordable, None if texts is None else texts.unaffordable):
+            if cost is not None and not is_open:
+                await self._raise_over_budget(cost)
 
     async def _raise_over_budget(self, cost: float) -> None:
         """Raise the error that no request fits into the budget.
@@ -196,8 +225,7 @@ class BatchRun(GenerationRun):
         Raises:
             BudgetError: Always.
         """
-        assert self._connection is not None
-        budget = self._connection.budget
+        budget = self._reserve.budget
         if budget.fits(cost):  # it would fit without the open jobs of other endpoints
             reserved = await self._in_thread(self._journal.batch_jobs.reserved_cost)
             raise BudgetError(
@@ -211,14 +239,32 @@ class BatchRun(GenerationRun):
         """Survey all entities once, store answers, submit requests; return the number to revisit soon."""
         self._deferred_requests = 0
         self._unaffordable = None
-        if self._connection is not None:
-            self._connection.reserve.refresh()
+        self._reserve.refresh()
+        texts = self._batch_texts
+        if texts is not None:
+            texts.begin_pass()
         deferred = await self._survey_all(first=first)
         if self._first_answers is not None:
             self._first_answers.check_all()
         if self._connection is not None:
             await self._connection.submitter.send()
+        if texts is not None:
+            # A pass after this one must find what is stored, and no text but once in the jobs.
+            await self._stage.drain()
+            await self._embed_joint(texts, complete=bool(deferred or texts.submitter.writing or self._any_job()))
+            await texts.end_pass()
+            deferred += texts.busy
         return deferred
+
+    def _any_job(self) -> bool:
+        return any(side.collector.open_jobs() for side in self._sides)
+
+    async def _embed_joint(self, texts: BatchTexts, *, complete: bool) -> None:
+        """Embed joint texts; if others of their parts may be stored later, only those that are complete."""
+        chunks = self._joint.chunks(texts.size, complete=complete)
+        while (chunk := await self._in_thread(next, chunks, None)) is not None:
+            outcomes = await texts.embed([one.text for one in chunk])
+            await self._in_thread(self._joint.settle, chunk, outcomes)
 
     def _connected(self) -> BatchConnection:
         if self._connection is None:
@@ -245,7 +291,7 @@ class BatchRun(GenerationRun):
             case, status = settle(kind, row, known.paid)
             self._count_answer(case, status)
             past = self._failed_requests.get(case.input_hash, [])
-            failure = _permanent_failure(past, self._rounds) if status == "ask_again" else None
+            failure = _failure(past, self._rounds) if status == "ask_again" else None
             if status == "ask_again" and failure is None:
                 to_ask.append(case)
                 continue
@@ -325,7 +371,7 @@ class BatchRun(GenerationRun):
     async def _ask_note(self, task: EntityTask) -> NoteFailure | None:
         jobs = self._journal.batch_jobs
         past = await self._in_thread(jobs.failed_requests, [task.input_hash])
-        failure = _permanent_failure(past.get(task.input_hash, []), self._rounds)
+        failure = _failure(past.get(task.input_hash, []), self._rounds)
         if failure is not None:
             await asyncio.wrap_future(jobs.clear_failed_requests([task.input_hash]))
             return NoteFailure(*failure)
@@ -354,11 +400,7 @@ class BatchRun(GenerationRun):
         await asyncio.wrap_future(self._journal.unclaim([input_hash for case in cases for input_hash in case.claims]))
 
 
-def _permanent_failure(past: Sequence[FailedRequest], rounds: int) -> tuple[str, bool] | None:
+def _failure(past: Sequence[FailedRequest], rounds: int) -> tuple[str, bool] | None:
     """Return why an entity is not asked about again and whether the failure is transient; None if it is asked."""
-    refused = [trouble for trouble in past if trouble.outcome == "refused" and not trouble.shared]
-    if refused:
-        return refusal_reason(refused[-1].message), False
-    if len(past) >= rounds:
-        return f"{len(past)} batch jobs brought no answer; the last: {past[-1].message}", True
-    return None
+    failure = permanent_failure(past, rounds)
+    return failure if failure is None or failure[1] else (refusal_reason(failure[0]), False)

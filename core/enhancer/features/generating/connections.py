@@ -10,7 +10,6 @@ from enhancer.contracts.llm import Price
 from enhancer.errors import ConfigError, PluginError
 from enhancer.harness.batches.collection import Collector
 from enhancer.harness.batches.entity_requests import CompletionBook, EntitySubmitter
-from enhancer.harness.batches.submission import JobReserve
 from enhancer.harness.calls.budget import Budget
 from enhancer.harness.calls.caller import Caller
 from enhancer.harness.calls.cost_tracking import CostTracker
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.batch import BatchProvider
     from enhancer.contracts.llm import Completion, LLMProvider
+    from enhancer.harness.batches.submission import JobReserve
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.generator import Outcomes
     from enhancer.harness.journal.journal import Journal
@@ -47,8 +47,7 @@ class BatchConnection:
     submitter: EntitySubmitter
     collector: Collector[Completion]
     spent: UsageTotals
-    budget: Budget
-    reserve: JobReserve
+    close: Callable[[], Awaitable[None]]
 
 
 def connect_llm(
@@ -124,7 +123,7 @@ def connect_batches(
     llm: LLMConfig,
     journal: Journal,
     folder: Path,
-    budget: Budget | None = None,
+    reserve: JobReserve,
 ) -> BatchConnection:
     """Open the connection to the batch API.
 
@@ -134,16 +133,15 @@ def connect_batches(
         llm: The configuration.
         journal: Keeps jobs and answers.
         folder: Folder of the files that are sent and received.
-        budget: Budget of the run, which also pays for embeddings; by default one of the configuration.
+        reserve: Reserves the cost of jobs in the budget of the run.
 
     Raises:
         AuthenticationError: The provider's key is missing.
         ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
     """
     provider.check(llm.model)
-    budget = run_budget(provider, llm) if budget is None else budget
     spending = CostTracker(
-        budget,
+        reserve.budget,
         own_price=configured_price(llm),
         share=1.0 - llm.batch_discount,
         model=llm.model,
@@ -151,7 +149,6 @@ def connect_batches(
         room=ThoughtRoom.of(provider, llm, journal.observed_usage(llm.model)),
     )
     endpoint = batches.endpoint or provider.endpoint
-    reserve = JobReserve(budget, journal.batch_jobs)
     return BatchConnection(
         EntitySubmitter(batches, journal, llm, costs=spending, endpoint=endpoint, reserve=reserve, folder=folder),
         Collector(
@@ -164,8 +161,7 @@ def connect_batches(
             folder=folder,
         ),
         spending.usage,
-        budget,
-        reserve,
+        provider.aclose,
     )
 
 

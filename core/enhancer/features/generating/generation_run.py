@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from enhancer.contracts.record import TEXT_ASPECT, Key
+from enhancer.contracts.record import Key
 from enhancer.errors import StoreError
 from enhancer.features.generating.condensing import FilledRows, NoteFailure, ReviewCondenser
 from enhancer.features.generating.grouping import Grouping
@@ -24,9 +24,8 @@ from enhancer.features.generating.run_counts import RunCounts
 from enhancer.features.generating.tally import EntityTally
 from enhancer.features.generating.text_quarantine import TextQuarantine
 from enhancer.features.storing.embedding_stage import EmbeddingStage
-from enhancer.features.storing.records import note_record, reembedded_record, text_record
+from enhancer.features.storing.records import note_record
 from enhancer.features.surveying.survey import rows_by_entity, survey
-from enhancer.harness.clock import now
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from enhancer.features.surveying.survey import SurveyChunk, ToAsk
     from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.cost_tracking import UsageTotals
+    from enhancer.harness.embedding.batch_texts import BatchTexts
     from enhancer.harness.embedding.local_texts import LocalTexts
     from enhancer.harness.embedding.remote_texts import RemoteTexts
     from enhancer.harness.generator import Generator
@@ -67,7 +67,7 @@ class RunServices:
     store: FeatureStore
     journal: Journal
     embedder: Embedder
-    texts: Callable[[], LocalTexts | RemoteTexts]
+    texts: Callable[[], LocalTexts | RemoteTexts | BatchTexts]
     """Makes what embeds texts; called once, in the event loop of the run."""
     group_size: int
     """Entities in one request."""
@@ -108,13 +108,15 @@ class GenerationRun(ABC):
 
     _waits_for_notes = True
     """Whether notes on reviews are answered while the run waits for them."""
+    _embeds_again = False
+    """Whether passes after the first one embed texts, too."""
 
     def __init__(self, services: RunServices) -> None:
         self._specs = services.specs
         self._store = services.store
         self._journal = services.journal
         self._make_texts = services.texts
-        self._texts: LocalTexts | RemoteTexts | None = None
+        self._texts: LocalTexts | RemoteTexts | BatchTexts | None = None
         self._fingerprint = services.embedder.fingerprint
         self._slice = max(64, 2 * services.concurrency * services.group_size)
         self._listener = services.listener
@@ -158,6 +160,7 @@ class GenerationRun(ABC):
             self._store,
             on_stored=self._count_stored,
             on_failed=self._text_quarantine.add,
+            on_later=self._text_quarantine.postpone,
             on_error=self._stop,
         )
         ticker = asyncio.create_task(self._tick())
@@ -283,6 +286,8 @@ class GenerationRun(ABC):
     async def _survey_all(self, *, first: bool) -> int:
         """Survey all entities once; return the number of entities to revisit in the next pass."""
         self._tally.begin_pass()
+        if self._embeds_again:
+            self.counts.texts_pending = 0
         deferred = 0
         for spec in self._specs:
             chunks = survey(spec, self._store, self._fingerprint)
@@ -301,15 +306,10 @@ class GenerationRun(ABC):
             text_only = not spec.notes
             changed = sum(row.changed for row in found.to_embed) + len(found.empty_texts)
             counts.cached += found.entities - (changed if text_only else sum(1 for _ in found.asks()))
-            for aspect, ids in found.to_reembed.items():
-                await self._reembed(spec, aspect, ids)
-            await self._text_quarantine.release(spec.kind, TEXT_ASPECT, [row.id for row in found.to_embed])
-            at = now()
-            for row in found.to_embed:
-                # The text of an entity that also has notes does not count as another entity.
-                is_new = text_only and row.changed
-                await self._embed(text_record(spec.kind, row.id, row.text, row.input_hash, at, is_new=is_new))
             await self._skip_empty(spec, found)
+        if first or self._embeds_again:
+            async for one in self._text_quarantine.released(found, self._store, self._in_thread):
+                await self._embed(one)
         entities = [rows for own in found.asks() if (rows := [row for row in own if not row.empty])]
         deferred = 0
         for start in range(0, len(entities), self._slice):
@@ -381,13 +381,6 @@ class GenerationRun(ABC):
         known = await self._in_thread(quarantined_rows, self._journal, spec.kind, rows) if rows else {}
         if settled := [(Key(spec.kind, *place), one.input_hash) for place, one in known.items()]:
             await asyncio.wrap_future(self._journal.release_quarantine(settled, forget_answers=False))
-
-    async def _reembed(self, spec: KindSpec, aspect: str, ids: Sequence[str]) -> None:
-        get = self._store.get
-        await self._text_quarantine.release(spec.kind, aspect, ids)
-        for record in await self._in_thread(lambda: get(ids, kind=spec.kind, aspect=aspect)):
-            if record is not None:
-                await self._embed(reembedded_record(record))
 
     async def _without_quarantined(self, kind: Kind, rows: Sequence[ToAsk]) -> tuple[list[ToAsk], set[str]]:
         """Return the notes that are not in quarantine for the same input, and the entities of the others."""

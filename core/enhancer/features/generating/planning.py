@@ -138,17 +138,18 @@ def make_plan(
                 on_chunk(found)
             entities += found.entities
             to_embed += len(found.to_embed) + sum(map(len, found.to_reembed.values()))
-            if embedding is not None:
-                embedding.add(_known_texts(found, store))
+            in_jobs = set[str]() if embedding is None else embedding.add(_known_texts(found, store))
             if not spec.notes:
-                to_generate += sum(row.changed for row in found.to_embed)
+                waiting = sum(row.changed and row.text in in_jobs for row in found.to_embed)
+                to_generate += sum(row.changed for row in found.to_embed) - waiting
+                pending += waiting
                 without_text += len(found.empty_texts)
                 continue
             known = _Known(spec, [row for row in found.to_ask if not row.empty], journal)
             for rows in found.asks():
                 state = known.decide(rows, retry_quarantined=retry_quarantined)
-                if embedding is not None:
-                    embedding.add(state.paid_texts)
+                if embedding is not None and embedding.add(state.paid_texts):
+                    state.pending = True
                 if state.asked and not room:
                     left += 1
                     to_embed += state.paid

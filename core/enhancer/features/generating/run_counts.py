@@ -35,6 +35,8 @@ class RunCounts:
     """Records whose text has no vector."""
     texts_failed: int = 0
     """Entities with such a record, beside those among ``quarantined``."""
+    texts_pending: int = 0
+    """Entities that lack nothing but a vector of a batch job, beside those among ``pending``."""
     quarantined: int = 0
     """Entities in quarantine, in the current pass over the tables."""
     without_text: int = 0
@@ -86,8 +88,9 @@ class RunCounts:
                 those that another process paid for meanwhile.
         """
         cached, quarantined = self.cached, self.quarantined + self.texts_failed
+        pending = self.pending + self.texts_pending
         if finished:
-            cached = self.entities - self.generated - quarantined - self.without_text - self.pending
+            cached = self.entities - self.generated - quarantined - self.without_text - pending
         prompt_tokens, completion_tokens = spent.tokens if spent else (0, 0)
         return GenerationReport(
             entities=self.entities,
@@ -103,7 +106,7 @@ class RunCounts:
             seconds=round(time.monotonic() - self.began, 3),
             embedded=self.embedded,
             without_text=self.without_text,
-            pending=self.pending,
+            pending=pending,
             notes=self.notes,
             embedding_requests=None if embedding is None else embedding.calls,
             embedding_failed_requests=0 if embedding is None else embedding.failed,

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from enhancer.features.generating.reports import GenerationReport
 
@@ -68,17 +68,37 @@ def run_in_thread(make: Callable[[], Coroutine[object, object, T]], interrupt: C
     return result[0]
 
 
-class Reports(Protocol):
-    """A run that can tell its counts."""
+class Run(Protocol):
+    """A run of ``generate``."""
+
+    async def main(self) -> GenerationReport:
+        """Run to the end."""
+
+    def interrupt(self, times: int) -> None:
+        """End soon."""
 
     def report(self) -> GenerationReport:
         """Return the counts so far."""
 
 
-def report_at_interrupt(runs: Sequence[Reports], run: Callable[[], GenerationReport]) -> GenerationReport:
-    """Run; at Ctrl-C set ``report`` of the exception to the counts so far."""
+def run_to_end(make: Callable[[], Run]) -> GenerationReport:
+    """Make a run, in the thread of its event loop, and run it to the end.
+
+    Raises:
+        KeyboardInterrupt: After Ctrl-C; its ``report`` holds the counts so far.
+        BaseException: Raised by the run.
+    """
+    runs: list[Run] = []
+
+    def begin() -> Coroutine[object, object, GenerationReport]:
+        runs.append(make())
+        return runs[0].main()
+
+    def interrupt(times: int) -> None:
+        runs[0].interrupt(times)
+
     try:
-        return run()
+        return run_in_thread(begin, interrupt)
     except KeyboardInterrupt as stop:
         if runs:
             setattr(stop, "report", runs[0].report())  # noqa: B010  the type declares no such attribute

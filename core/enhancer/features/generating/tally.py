@@ -101,6 +101,20 @@ class EntityTally:
             entity.unstored -= 1
             self._settle((key.kind, key.id))
 
+    def postponed(self, key: Key, *, pending: bool) -> None:
+        """Count a note whose vector comes in a later pass or run.
+
+        Args:
+            key: Its key.
+            pending: Whether its text is in a batch job.
+        """
+        entity = self._open.get((key.kind, key.id))
+        if entity is not None:
+            entity.pending, entity.unfinished = entity.pending or pending, entity.unfinished or not pending
+            self._uncount(entity)
+            entity.unstored -= 1
+            self._settle((key.kind, key.id))
+
     def not_embedded(self, key: Key) -> bool:
         """Count a record that was put into quarantine because its text has no vector.
 

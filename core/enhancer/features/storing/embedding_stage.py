@@ -7,7 +7,7 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from enhancer.harness.embedding.outcomes import NoVector
+from enhancer.harness.embedding.outcomes import LaterVector, NoVector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Record
     from enhancer.contracts.store import FeatureStore
     from enhancer.features.storing.records import UnembeddedRecord
+    from enhancer.harness.embedding.batch_texts import BatchTexts
     from enhancer.harness.embedding.local_texts import LocalTexts
     from enhancer.harness.embedding.remote_texts import RemoteTexts
 
@@ -36,29 +37,33 @@ class EmbeddingStage:
         store: Receives the records.
         on_stored: Called in the event loop with records that are on disk.
         on_failed: Called with a record whose text has no vector, and the reason.
+        on_later: Called with a record that is to be embedded by a later pass or run, and whether it is in a batch job.
         on_error: Called once if embedding or storing fails. Later records are dropped; their answers are in the
             journal.
     """
 
     def __init__(
         self,
-        texts: LocalTexts | RemoteTexts,
+        texts: LocalTexts | RemoteTexts | BatchTexts,
         store: FeatureStore,
         *,
         on_stored: Callable[[Sequence[UnembeddedRecord]], None],
         on_failed: Callable[[UnembeddedRecord, str], None],
+        on_later: Callable[[UnembeddedRecord, bool], None],
         on_error: Callable[[BaseException], None],
     ) -> None:
         self._texts = texts
         self._store = store
         self._on_stored = on_stored
         self._on_failed = on_failed
+        self._on_later = on_later
         self._on_error = on_error
         self._most_waiting = max(_LEAST_WAITING, 2 * texts.size * texts.parallel)
         self._waiting: list[UnembeddedRecord] = []
         self._embedded: list[UnembeddedRecord] = []
         """Records with a vector that are to be stored."""
-        self._ended = False
+        self._storing = False
+        self._ended = self._draining = False
         # Set when a record waits, when a chunk need not fill up any further, when there is room for more records, and
         # when there are records to store.
         self._some, self._full, self._room, self._ready = (asyncio.Event() for _ in range(4))
@@ -93,6 +98,15 @@ class EmbeddingStage:
         for task in self._chunks:
             task.cancel()
 
+    async def drain(self) -> None:
+        """Wait until all records so far are stored or passed on."""
+        self._draining = True
+        self._full.set()
+        while (self._waiting or self._chunks or self._embedded or self._storing) and not self._discard:
+            self._room.clear()
+            await self._room.wait()
+        self._draining = False
+
     async def finish(self) -> None:
         """Wait until all records are stored."""
         self._ended = True
@@ -116,9 +130,13 @@ class EmbeddingStage:
                 continue
             task = asyncio.create_task(self._embed(chunk))
             self._chunks.add(task)
-            task.add_done_callback(self._chunks.discard)
+            task.add_done_callback(self._chunk_done)
         if self._chunks:
             await asyncio.wait(self._chunks)
+
+    def _chunk_done(self, task: asyncio.Task[None]) -> None:
+        self._chunks.discard(task)
+        self._room.set()
 
     async def _next_chunk(self) -> list[UnembeddedRecord]:
         """Return the records of the next chunk; empty at the end."""
@@ -126,7 +144,7 @@ class EmbeddingStage:
             self._some.clear()
             await self._some.wait()
         size = self._texts.size
-        if len(self._waiting) < size and not self._ended and not self._discard:
+        if len(self._waiting) < size and not (self._ended or self._discard or self._draining):
             self._full.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FILL_SECONDS):
@@ -142,6 +160,9 @@ class EmbeddingStage:
             outcomes = await self._texts.embed([one.text for one in chunk])
             fingerprint = self._texts.fingerprint
             for one, outcome in zip(chunk, outcomes, strict=True):
+                if isinstance(outcome, LaterVector):
+                    self._on_later(one, outcome.in_job)
+                    continue
                 if isinstance(outcome, NoVector):
                     self._on_failed(one, outcome.reason)
                     continue
@@ -172,10 +193,12 @@ class EmbeddingStage:
                 return
             chunk, self._embedded = self._embedded[:_MOST_WRITTEN], self._embedded[_MOST_WRITTEN:]
             records: list[Record] = [one.record for one in chunk]
+            self._storing = True
             try:
                 await loop.run_in_executor(self._thread, self._store.put, records)
             except Exception as error:  # noqa: BLE001 - raised again by the run
                 self._fail(error)
             else:
                 self._on_stored(chunk)
+            self._storing = False
             self._room.set()

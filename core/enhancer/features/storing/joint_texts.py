@@ -16,11 +16,11 @@ from enhancer.contracts.record import Key, Record
 from enhancer.features.storing.records import embedding_text
 from enhancer.harness.calls.cache_key import text_hash
 from enhancer.harness.clock import now
-from enhancer.harness.embedding.outcomes import NoVector
+from enhancer.harness.embedding.outcomes import LaterVector, NoVector
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
-    from enhancer.harness.calls.cost_tracking import UsageTotals
-    from enhancer.harness.embedding.outcomes import Encoder
+    from enhancer.harness.embedding.outcomes import Encoder, Outcome
     from enhancer.harness.journal.journal import Journal
     from enhancer.progress import Listener
 
@@ -57,6 +56,8 @@ class JointText(NamedTuple):
     text: str
     """The parts that the entity has, one after another; empty if it has none."""
     input_hash: str
+    complete: bool
+    """Whether the entity has all parts."""
     state: State
     """``fresh``, ``new``, ``text`` (a part has changed), ``embedder`` (of another embedder), or ``without_text``."""
 
@@ -86,7 +87,8 @@ def joint_texts(
         for name in spec.names:
             stamps = store.stamps(ids, kind=spec.kind, aspect=aspect_of(name))
             for place, stamp in enumerate(stamps):
-                text = _joined(texts, name, place)
+                parts_of_it = [texts[part][place].strip() for part in texts_of(name)]
+                text = "\n".join(filter(None, parts_of_it))
                 input_hash = text_hash(text)
                 state: State
                 if not text:
@@ -97,7 +99,7 @@ def joint_texts(
                     state = "text"
                 else:
                     state = "fresh" if embedder in (None, stamp.embedder) else "embedder"
-                yield JointText(spec.kind, ids[place], name, text, input_hash, state)
+                yield JointText(spec.kind, ids[place], name, text, input_hash, all(parts_of_it), state)
 
 
 def unnamed_joint_texts(store: FeatureStore, inputs: Sequence[Input]) -> Iterator[Key]:
@@ -118,56 +120,84 @@ def _note_texts(store: FeatureStore, kind: Kind, ids: Sequence[str], part: Input
     return ["" if record is None else embedding_text(record.profile, record.tags) for record in records]
 
 
-def _joined(texts: Mapping[Input, Sequence[str]], name: Input, place: int) -> str:
-    return "\n".join(text for part in texts_of(name) if (text := texts[part][place].strip()))
-
-
-@dataclass(frozen=True, slots=True)
-class EmbeddedJointTexts:
-    """Outcome of the joint texts that were new or changed."""
-
-    embedded: int
-    failed: int
-    """Entities with a joint text without a vector, all of whose parts have one. The text is in quarantine."""
-    usage: UsageTotals | None
-    """Tokens and cost of a remote embedder; None without one."""
-    truncated: int = 0
-    """Texts longer than the model reads."""
-
-
-def embed_joint_texts(
-    specs: Sequence[JointSpec], store: FeatureStore, texts: Encoder, journal: Journal, listener: Listener = silent
-) -> EmbeddedJointTexts:
-    """Embed and store the joint texts that are new or changed.
+class JointTexts:
+    """Embedding of the joint texts that are new or changed, in one run.
 
     Args:
         specs: The joint texts of each kind.
         store: The store of the parts, which receives the records.
-        texts: Makes the vectors.
         journal: Keeps the quarantine of texts without a vector.
+        embedder: Fingerprint of the embedder.
+
+    Attributes:
+        embedded: Number of joint texts that were embedded and stored.
+    """
+
+    def __init__(self, specs: Sequence[JointSpec], store: FeatureStore, journal: Journal, embedder: str) -> None:
+        self._specs = specs
+        self._store = store
+        self._journal = journal
+        self._embedder = embedder
+        self._failed: set[tuple[Kind, str]] = set()
+        self._tried: set[Key] = set()
+        self.embedded = 0
+
+    @property
+    def failed(self) -> int:
+        """Number of entities with a joint text without a vector, all of whose parts have one."""
+        return len(self._failed)
+
+    def chunks(self, size: int, *, complete: bool = False) -> Iterator[list[JointText]]:
+        """Yield the joint texts to embed, in lists; those that have no vector only once.
+
+        Args:
+            size: Largest number of texts in a list.
+            complete: Leave out those that lack a part, which is to be stored later.
+        """
+        for spec in self._specs:
+            outdated = (
+                one
+                for one in joint_texts(spec, self._store, self._embedder)
+                if one.is_outdated and (one.complete or not complete) and _key(one) not in self._tried
+            )
+            while chunk := list(islice(outdated, size)):
+                yield chunk
+
+    def settle(self, chunk: Sequence[JointText], outcomes: Sequence[Outcome]) -> None:
+        """Store joint texts with their vectors, and put those that have none into quarantine."""
+        records = []
+        for one, outcome in zip(chunk, outcomes, strict=True):
+            if isinstance(outcome, LaterVector):
+                continue
+            if isinstance(outcome, NoVector):
+                self._tried.add(_key(one))
+                parts = map(aspect_of, texts_of(one.name))
+                if not any(self._journal.quarantined(one.kind, [one.id], part) for part in parts):
+                    self._failed.add((one.kind, one.id))
+                reason = outcome.reason
+                self._journal.quarantine(_key(one), one.input_hash, reason=reason, raw=one.text, transient=True)
+            else:
+                records.append(_record(one, outcome, self._embedder))
+        _release(self._journal, [record.key for record in records])
+        self._store.put(records)
+        self.embedded += len(records)
+
+
+def embed_joint_texts(joint: JointTexts, texts: Encoder, listener: Listener = silent) -> None:
+    """Embed and store the joint texts that are new or changed.
+
+    Args:
+        joint: The joint texts.
+        texts: Makes the vectors.
         listener: Called with progress: stage ``embed``.
     """
-    done = 0
-    failed: set[tuple[Kind, str]] = set()
-    for spec in specs:
-        outdated = (one for one in joint_texts(spec, store, texts.fingerprint) if one.is_outdated)
-        while chunk := list(islice(outdated, texts.size)):
-            outcomes = texts.encode([one.text for one in chunk])
-            records = []
-            for one, outcome in zip(chunk, outcomes, strict=True):
-                if isinstance(outcome, NoVector):
-                    parts = map(aspect_of, texts_of(one.name))
-                    if not any(journal.quarantined(one.kind, [one.id], part) for part in parts):
-                        failed.add((one.kind, one.id))
-                    key = Key(one.kind, one.id, aspect_of(one.name))
-                    journal.quarantine(key, one.input_hash, reason=outcome.reason, raw=one.text, transient=True)
-                else:
-                    records.append(_record(one, outcome, texts.fingerprint))
-            _release(journal, [record.key for record in records])
-            store.put(records)
-            done += len(records)
-            listener(Progress("embed", done, None, {}))
-    return EmbeddedJointTexts(done, len(failed), texts.usage, texts.truncated)
+    for chunk in joint.chunks(texts.size):
+        joint.settle(chunk, texts.encode([one.text for one in chunk]))
+        listener(Progress("embed", joint.embedded, None, {}))
+
+
+def _key(one: JointText) -> Key:
+    return Key(one.kind, one.id, aspect_of(one.name))
 
 
 def _release(journal: Journal, keys: Sequence[Key]) -> None:

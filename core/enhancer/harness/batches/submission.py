@@ -41,7 +41,10 @@ BATCH_FOLDER = "batches"
 ROWS_PER_WRITE = 256
 """Number of rows written to the journal at once."""
 _log = logging.getLogger(__name__)
-_NO_BATCHES = "check whether this server has a batch API; without --batch it is called directly"
+_NO_BATCHES = (
+    "check whether this server has a batch API; without --batch it is called directly, and an embedder with"
+    " [embedder] batch = false"
+)
 
 
 class RequestTooLargeError(Exception):
@@ -73,7 +76,7 @@ class JobReserve:
     """
 
     def __init__(self, budget: Budget, jobs: BatchJobLog) -> None:
-        self._budget = budget
+        self.budget = budget
         self._jobs = jobs
         self._open = 0.0
         self._drafts = 0.0
@@ -89,7 +92,7 @@ class JobReserve:
         Raises:
             OverBudgetError: It does not fit.
         """
-        if not self._budget.fits(self._open + self._drafts + max_cost):
+        if not self.budget.fits(self._open + self._drafts + max_cost):
             raise OverBudgetError(max_cost)
         self._drafts += max_cost
 
@@ -189,6 +192,11 @@ class Submitter(Generic[Q]):
                     file.unlink(missing_ok=True)
 
     # -- submission -------------------------------------------------------------------------------------------------
+
+    @property
+    def writing(self) -> str | None:
+        """Token of the job that is being written; None without one."""
+        return None if self._draft is None else self._draft.token
 
     async def add(self, request: Q, row: BatchRequest) -> None:
         """Write a request to the file of the next job; submit the job before if it is full.

@@ -7,26 +7,32 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from enhancer.contracts.batch import OffersEmbeddingBatches
 from enhancer.contracts.embedder import RemoteEmbedder
 from enhancer.contracts.llm import Price
 from enhancer.errors import ConfigError
 from enhancer.harness.calls.budget import Budget
 from enhancer.harness.calls.gate import Gate
+from enhancer.harness.embedding.batch_texts import BatchTexts
+from enhancer.harness.embedding.costs import EmbeddingCosts
 from enhancer.harness.embedding.local_texts import LocalTexts
 from enhancer.harness.embedding.remote_texts import RemoteTexts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
+    from pathlib import Path
     from typing import Any
 
-    from enhancer.config.schema import EmbedderConfig
+    from enhancer.config.schema import EmbedderConfig, LLMConfig
+    from enhancer.contracts.batch import EmbeddingBatches
     from enhancer.contracts.embedder import Embedder
+    from enhancer.harness.batches.submission import JobReserve
     from enhancer.harness.embedding.outcomes import Encoder, Outcome
     from enhancer.harness.journal.journal import Journal
 
 T = TypeVar("T")
 _CONCURRENCY, _TIMEOUT = 8, 60.0
-_OF_SERVERS = ("price", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout")
+_OF_SERVERS = ("price", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "batch")
 
 
 def embedding_price(embedder: Embedder, config: EmbedderConfig) -> float | None:
@@ -66,6 +72,30 @@ def check_embedder(embedder: Embedder, config: EmbedderConfig, max_cost: float |
         return
     embedder.check()
     check_price(embedder, config, max_cost)
+    embedding_batches(embedder, config)
+
+
+def embedding_batches(embedder: Embedder, config: EmbedderConfig) -> EmbeddingBatches | None:
+    """Return the batch API by which ``--batch`` embeds; None if it sends texts directly.
+
+    Raises:
+        ConfigError: ``[embedder] batch = true``, and there is none, or it would save nothing.
+    """
+    wanted, batches = config.batch, None
+    if wanted is not False and isinstance(embedder, RemoteEmbedder):
+        batches = embedder.batches() if isinstance(embedder, OffersEmbeddingBatches) else None
+        if wanted and batches is None:
+            raise ConfigError(
+                f"[embedder] batch is true, but the embedder {config.use!r} has no batch API",
+                hint="remove it: its texts are then embedded directly, with --batch too",
+            )
+        if wanted and embedding_price(embedder, config) == 0:
+            raise ConfigError(
+                "[embedder] batch is true, but its price is 0, so a batch job would save nothing", hint="remove it"
+            )
+        if batches is not None and not wanted and not (batches.known and embedding_price(embedder, config) != 0):
+            batches = None
+    return batches
 
 
 def connect_texts(
@@ -104,6 +134,48 @@ def connect_texts(
         own_price=config.price is not None,
         concurrency=concurrency,
         timeout=timeout,
+        name=config.use,
+    )
+
+
+def connect_batch_texts(
+    embedder: Embedder,
+    config: EmbedderConfig,
+    journal: Journal,
+    llm: LLMConfig,
+    *,
+    reserve: JobReserve,
+    folder: Path,
+) -> BatchTexts | LocalTexts | RemoteTexts:
+    """Return what embeds texts in a run of batch jobs: by jobs, or directly, as :func:`embedding_batches` says.
+
+    Args:
+        embedder: The embedder.
+        config: ``[embedder]``.
+        journal: Keeps jobs and paid vectors.
+        llm: ``[llm]``, whose ``batch_*`` limits apply to all batch jobs.
+        reserve: Reserves the cost of jobs in the budget of the run.
+        folder: Folder for the files of jobs.
+
+    Raises:
+        AuthenticationError: The API key is missing.
+        ConfigError: An option has no effect, or there is a limit on the cost but no price.
+    """
+    budget = reserve.budget
+    batches = embedding_batches(embedder, config)
+    if batches is None or not isinstance(embedder, RemoteEmbedder):
+        return connect_texts(embedder, config, journal, budget)
+    check_embedder(embedder, config, 0.0 if budget.capped else None)
+    price = embedding_price(embedder, config)
+    costs = EmbeddingCosts(price, own_price=config.price is not None, share=1.0 - llm.batch_discount)
+    return BatchTexts(
+        embedder,
+        batches,
+        journal,
+        llm,
+        costs=costs,
+        reserve=reserve,
+        folder=folder,
         name=config.use,
     )
 

@@ -25,6 +25,16 @@ class NoVector:
     """Why, in words for the quarantine."""
 
 
+@dataclass(frozen=True, slots=True)
+class LaterVector(NoVector):
+    """A text has no vector yet. It is no case for the quarantine."""
+
+    in_job: bool
+    """Whether the text is in a batch job; otherwise a later pass or run asks for the vector."""
+
+
+IN_JOB = LaterVector("its text is in a batch job: `enhancer generate --batch` collects the vector", in_job=True)
+"""Outcome of a text in an open batch job."""
 Outcome: TypeAlias = "NDArray[np.float32] | NoVector"
 
 

@@ -23,10 +23,10 @@ from enhancer.errors import (
 )
 from enhancer.harness.calls.cache_key import text_hash
 from enhancer.harness.calls.caller import may_be_charged
-from enhancer.harness.calls.cost_tracking import UsageTotals
 from enhancer.harness.calls.retry import TRANSIENT, is_transient, retrying
 from enhancer.harness.calls.token_estimate import estimate_tokens
-from enhancer.harness.embedding.outcomes import NoVector, Worth, usable_rows
+from enhancer.harness.embedding.costs import EmbeddingCosts
+from enhancer.harness.embedding.outcomes import IN_JOB, NoVector, Worth, usable_rows
 from enhancer.harness.embedding.server_trial import PLAIN_TEXT, ServerTrial
 from enhancer.harness.journal.paid_vectors import TEMPLATE, PaidVectors, vector_key
 from enhancer.harness.redact import redact
@@ -53,11 +53,6 @@ _SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 3.0
 """Seconds to wait for a text that another process has sent."""
 _HINT = "vectors and profiles that were paid for are kept: run again when it answers"
 _HINT_BROKEN = f"check the log of the server, and [embedder] model and api_base; {_HINT}"
-
-
-def most_tokens(text: str) -> int:
-    """Return the largest number of tokens that a text can have, with those around it: a token is at least one byte."""
-    return len(text.encode("utf-8", "surrogatepass")) + 8
 
 
 class RemoteTexts:
@@ -108,7 +103,9 @@ class RemoteTexts:
         self._gate = gate
         self._budget = budget
         self._price = price
-        self._own_price = own_price
+        self._costs = EmbeddingCosts(price, own_price=own_price)
+        # A claim costs a write. It is worth one where texts cost anything, or may be in a batch job.
+        self._claims = journal is not None and bool(price or journal.batch_jobs.open_jobs())
         self._timeout = timeout
         self._name = name or type(embedder).__name__
         self._sleep = sleep
@@ -121,7 +118,7 @@ class RemoteTexts:
         self.fingerprint = embedder.fingerprint
         self.size = embedder.max_texts
         self.parallel = _PER_CALL * concurrency + 1
-        self.usage = UsageTotals()
+        self.usage = self._costs.usage
         self.truncated = 0
 
     async def embed(self, texts: Sequence[str]) -> list[Outcome]:
@@ -174,20 +171,31 @@ class RemoteTexts:
                 await self._resolve_all([(key, texts.pop(key)) for key in ours if key in texts])
             finally:
                 self._unclaim(ours)
+            if texts:
+                self._leave_to_jobs(texts)
             if texts:  # another process is asking for these
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
 
     async def _claim(self, texts: Mapping[bytes, str]) -> list[bytes]:
         """Claim texts, so that no two processes pay for one; return those that may be sent."""
-        if self._journal is None or not self._price:
+        if self._journal is None or not self._claims:
             return list(texts)
         ours = await asyncio.wrap_future(self._journal.claim([key.hex() for key in texts]))
         return [key for key in texts if key.hex() in ours]
 
     def _unclaim(self, keys: Sequence[bytes]) -> None:
-        if self._journal is not None and self._price and keys:
+        if self._journal is not None and self._claims and keys:
             self._journal.unclaim([key.hex() for key in keys])
+
+    def _leave_to_jobs(self, texts: dict[bytes, str]) -> None:
+        """Resolve those of the texts that are in open batch jobs, which ``--batch`` collects."""
+        if self._journal is None:
+            return
+        in_jobs = self._journal.batch_jobs.outstanding([key.hex() for key in texts])
+        for key in [key for key in texts if key.hex() in in_jobs]:
+            self._in_flight[key].set_result(IN_JOB)
+            del texts[key]
 
     async def _known(self, texts: Mapping[bytes, str]) -> dict[bytes, NDArray[np.float32]]:
         if self._vectors is None:
@@ -319,9 +327,7 @@ class RemoteTexts:
         texts = [text for _, text in batch]
         # Where nothing is charged, the number of tokens matters to no one, and a rough one will do.
         tokens = sum(map(estimate_tokens, texts)) if self._price else sum(map(len, texts)) // 4
-        most = 0.0
-        if self._price and self._budget.capped:
-            most = self._price * sum(map(most_tokens, texts)) / 1e6
+        most = self._costs.most(texts) if self._budget.capped else 0.0
         return _Request([key for key, _ in batch], texts, tokens, most, tried)
 
     async def _send_once(self, request: _Request, *, is_trial: bool = False) -> list[Outcome]:
@@ -333,8 +339,8 @@ class RemoteTexts:
             ticket = await self._acquire(float(request.tokens), request.most)
         request.answers = self._trial.answers
         answer = await self._send(request, ticket)
-        cost = self._cost(answer)
-        self._count(answer, cost)
+        cost = self._costs.of(answer)
+        self._costs.count(answer, cost)
         self._budget.settle(request.most, request.most if cost is None else cost)
         self._gate.succeeded(ticket, answer.headers, None if answer.tokens is None else float(answer.tokens))
         await self._write(request, answer, cost)
@@ -407,25 +413,6 @@ class RemoteTexts:
                 f"the embedder {self._name!r} sent vectors of {self._dim:,} numbers, and then of {table.shape[1]:,}",
                 hint="the model was exchanged while it was in use: run again",
             )
-
-    def _cost(self, answer: Embeddings) -> float | None:
-        if self._price == 0:
-            return 0.0
-        if answer.cost_usd is not None and not self._own_price:
-            return answer.cost_usd
-        if self._price is None or answer.tokens is None:
-            return None
-        return self._price * answer.tokens / 1e6
-
-    def _count(self, answer: Embeddings, cost: float | None) -> None:
-        usage = self.usage
-        usage.calls += 1
-        usage.uncounted += answer.tokens is None
-        usage.prompt_tokens += answer.tokens or 0
-        if cost is None:
-            usage.unknown_cost += 1
-        else:
-            usage.cost_usd += cost
 
     async def _write(self, request: _Request, answer: Embeddings, cost: float | None) -> None:
         if self._vectors is None:

@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from enhancer.harness import clock
 from enhancer.harness.journal.completion_writer import PaidCall, chunks, marks, write_call
 from enhancer.harness.journal.leases import LeaseWatch
+from enhancer.harness.journal.paid_vectors import PaidVectors, write_vectors
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
     from concurrent.futures import Future
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from enhancer.contracts.llm import Completion
     from enhancer.harness.journal.database import Database
@@ -136,6 +140,18 @@ class NewAnswer(NamedTuple):
     completion: Completion
     cost_usd: float | None
     max_cost_usd: float
+
+
+class VectorResult(NamedTuple):
+    """Answer to a request for the vector of a text."""
+
+    number: int
+    vector: NDArray[np.float32]
+    """float32 ``[1, dim]``; ``[0, dim]`` if the text has none."""
+    tokens: int | None
+    cost_usd: float | None
+    message: str = ""
+    """Why the text has no vector."""
 
 
 class BatchJobLog:
@@ -304,6 +320,46 @@ class BatchJobLog:
 
         return self._submit(operation)
 
+    def record_vectors(self, job: BatchJob, returned: Sequence[VectorResult]) -> Future[list[float | None]]:
+        """Write vectors to the journal, and their cost to the ledger. Each counts once.
+
+        Args:
+            job: The job, of requests for one vector each.
+            returned: Answers to them. One without a vector is paid for, and counts as refused.
+
+        Returns:
+            A future of the largest cost of each answer, in order; None for those that are not new.
+        """
+        at = clock.now()
+
+        def operation(connection: sqlite3.Connection) -> list[float | None]:
+            ceilings: list[float | None] = []
+            calls = []
+            for result in returned:
+                row = connection.execute(
+                    "SELECT hashes, estimated_prompt_tokens, ceiling_usd, outcome FROM job_requests"
+                    " WHERE job=? AND number=?",
+                    (job.token, result.number),
+                ).fetchone()
+                if row is None or row[3] == "paid" or (row[3] is not None and not len(result.vector)):
+                    ceilings.append(None)
+                    continue
+                hashes = json.loads(row[0])
+                keys = [bytes.fromhex(one) for one in hashes[: len(result.vector)]]
+                paid = PaidVectors(keys, result.vector, 1, result.tokens, row[1], result.cost_usd, job.model)
+                calls.append((at, paid))
+                if keys:
+                    _set_outcome(connection, job.token, result.number, "paid", "")
+                    _delete_failed_requests(connection, hashes)
+                else:
+                    _set_outcome(connection, job.token, result.number, "refused", result.message[:2000])
+                ceilings.append(row[2])
+            if calls:
+                write_vectors(connection, calls)
+            return ceilings
+
+        return self._submit(operation)
+
     def close(self, token: str, outcome: Outcome, message: str, said: str) -> Future[int]:
         """Close a job. Requests without a result get ``outcome``; the future holds their number."""
 
@@ -389,6 +445,21 @@ class BatchJobLog:
         """Return up to two distinct messages of the refused requests of a job."""
         sql = "SELECT DISTINCT message FROM job_requests WHERE job=? AND outcome='refused' LIMIT 2"
         return [row[0] for row in self._read(sql, (token,))]
+
+
+def permanent_failure(past: Sequence[FailedRequest], rounds: int) -> tuple[str, bool] | None:
+    """Return why nothing is asked again and whether the failure is transient; None if it is to be asked again.
+
+    Args:
+        past: Failed requests about one input.
+        rounds: Batch jobs in which it may get no answer.
+    """
+    refused = [trouble for trouble in past if trouble.outcome == "refused" and not trouble.shared]
+    if refused:
+        return refused[-1].message, False
+    if len(past) >= rounds:
+        return f"{len(past)} batch jobs brought no answer; the last: {past[-1].message}", True
+    return None
 
 
 def outstanding_among(connection: sqlite3.Connection, hashes: Sequence[str]) -> set[str]:

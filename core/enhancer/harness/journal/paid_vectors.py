@@ -64,7 +64,7 @@ class VectorJournal:
     def record_soon(self, paid: PaidVectors) -> asyncio.Future[None]:
         """Write the vectors of a call, and its cost. The future belongs to the running event loop."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._database.append(_write, (clock.now(), paid), future)
+        self._database.append(write_vectors, (clock.now(), paid), future)
         return future
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
@@ -114,7 +114,8 @@ class VectorJournal:
         return self._exists
 
 
-def _write(connection: sqlite3.Connection, calls: list[tuple[str, PaidVectors]]) -> list[None]:
+def write_vectors(connection: sqlite3.Connection, calls: list[tuple[str, PaidVectors]]) -> list[None]:
+    """Write the vectors of calls, and what these cost, within a transaction."""
     connection.execute(_CREATE)
     connection.executemany(
         "INSERT INTO completions (at, model, template, request, attempt, entities, finish_reason, prompt_tokens,"
