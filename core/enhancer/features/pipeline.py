@@ -259,7 +259,7 @@ class Pipeline:
             endpoint = require_batches(planner, llm, self._batch_providers).endpoint or planner.endpoint
         embedder = self._make_embedder()
         by_job = embedding_batches(embedder, self._settings.embedder) is not None
-        if planner is None and not by_job:
+        if planner is None and not isinstance(embedder, RemoteEmbedder):
             return self.generate(listener, limit=limit, keep_going=keep_going)
         budget = self._shared_budget(embedder, planner) or run_budget(planner, llm)
         folder = self._store.directory / BATCH_FOLDER

@@ -26,6 +26,13 @@ def bench(tmp_path, monkeypatch) -> Iterator[EmbeddingProject]:
         yield made
 
 
+@pytest.fixture
+def notes(bench) -> EmbeddingProject:
+    bench.prompts, bench.inputs = {}, ["profile"]
+    bench.llm["price"] = {"input": 1.0, "output": 2.0}
+    return bench
+
+
 def test_texts_are_embedded_by_one_job_at_half_the_price(bench):
     report = bench.offline()
     whole(bench, report)
@@ -89,6 +96,32 @@ def test_a_direct_run_leaves_texts_in_jobs_alone(bench):
         report = bench.pipeline(embedder=bench.make_embedder).generate()
         assert (report.pending, report.generated, report.embedding_requests) == (8, 0, 0)
         assert bench.offline().generated == 8
+
+
+def test_without_an_llm_and_jobs_texts_are_embedded_directly(bench):
+    bench.embedding["batch"] = False
+    assert bench.offline().embedded == 8
+    assert not bench.batches.jobs
+    bench.server.bodies.clear()
+
+
+def test_texts_that_are_out_are_not_forgotten_without_an_llm(bench):
+    bench.batches.default = Plan(polls=1)
+    bench.offline(wait=False)
+    bench.embedding["batch"] = False
+    with pytest.raises(ConfigError, match="texts are in open batch jobs"):
+        bench.offline()
+
+
+def test_jobs_that_are_out_are_not_forgotten_when_the_configuration_embeds_directly(notes):
+    notes.offline(wait=False)
+    notes.batches.default = Plan(polls=1)
+    notes.offline(wait=False)
+    notes.embedding["batch"] = False
+    with pytest.raises(ConfigError, match=r"texts are in open batch jobs of .* \(1\).*batch = true"):
+        notes.offline()
+    notes.embedding["batch"] = True
+    assert notes.offline().embedded == 8
 
 
 # -- single texts --------------------------------------------------------------------------------------------------
@@ -270,13 +303,6 @@ def test_an_unknown_price_is_unknown(bench):
 
 
 # -- notes ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def notes(bench) -> EmbeddingProject:
-    bench.prompts, bench.inputs = {}, ["profile"]
-    bench.llm["price"] = {"input": 1.0, "output": 2.0}
-    return bench
 
 
 def test_notes_are_written_by_one_job_and_embedded_by_another(notes):

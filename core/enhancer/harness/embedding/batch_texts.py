@@ -49,6 +49,11 @@ _SIZE = 256
 _LEFT = LaterVector("its text is left for a later run", in_job=False)
 
 
+def job_endpoint(embedder: RemoteEmbedder, batches: EmbeddingBatches) -> str:
+    """Return the endpoint under which an embedder's jobs are recorded, which is not that of an LLM's."""
+    return batches.endpoint or f"{embedder.endpoint}/embeddings"
+
+
 class BatchTexts:
     """Embeds texts by batch jobs. For one run and one event loop.
 
@@ -91,7 +96,7 @@ class BatchTexts:
         folder: Path,
         name: str,
     ) -> None:
-        endpoint = batches.endpoint or f"{embedder.endpoint}/embeddings"
+        endpoint = job_endpoint(embedder, batches)
         self._embedder = embedder
         self._journal = journal
         self._jobs = journal.batch_jobs

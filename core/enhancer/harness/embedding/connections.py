@@ -13,7 +13,7 @@ from enhancer.contracts.llm import Price
 from enhancer.errors import ConfigError
 from enhancer.harness.calls.budget import Budget
 from enhancer.harness.calls.gate import Gate
-from enhancer.harness.embedding.batch_texts import BatchTexts
+from enhancer.harness.embedding.batch_texts import BatchTexts, job_endpoint
 from enhancer.harness.embedding.costs import EmbeddingCosts
 from enhancer.harness.embedding.local_texts import LocalTexts
 from enhancer.harness.embedding.remote_texts import RemoteTexts
@@ -159,11 +159,21 @@ def connect_batch_texts(
 
     Raises:
         AuthenticationError: The API key is missing.
-        ConfigError: An option has no effect, or there is a limit on the cost but no price.
+        ConfigError: An option has no effect, there is a limit on the cost but no price, or jobs are open that the
+            configuration does not collect.
     """
     budget = reserve.budget
     batches = embedding_batches(embedder, config)
-    if batches is None or not isinstance(embedder, RemoteEmbedder):
+    if not isinstance(embedder, RemoteEmbedder):
+        return connect_texts(embedder, config, journal, budget)
+    if batches is None:
+        if isinstance(embedder, OffersEmbeddingBatches) and (
+            jobs := journal.batch_jobs.open_jobs(job_endpoint(embedder, embedder.batches()))
+        ):
+            raise ConfigError(
+                f"texts are in open batch jobs of {embedder.endpoint} ({len(jobs)}), and [embedder] batch is not true",
+                hint="collect them with batch = true first, or cancel them with --batch --abandon beside it",
+            )
         return connect_texts(embedder, config, journal, budget)
     check_embedder(embedder, config, 0.0 if budget.capped else None)
     price = embedding_price(embedder, config)
