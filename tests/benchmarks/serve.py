@@ -111,7 +111,7 @@ def generate(port: int, kind: str, in_flight: int, seconds: float, until: Path |
 
 def told(process: subprocess.Popen[str]) -> dict[str, Any]:
     """Result of a load."""
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=60)
     found: dict[str, Any] = json.loads(output)
     return found
 

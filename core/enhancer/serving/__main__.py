@@ -18,6 +18,6 @@ def _use_one_blas_thread() -> None:
 
 if __name__ == "__main__":
     _use_one_blas_thread()
-    from enhancer.serving.service.server import main
+    from enhancer.serving.service.command import main
 
     sys.exit(main())

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from enhancer.contracts.placement import Placement
 from enhancer.errors import NOT_FINITE_HINT, ArtifactError
 from enhancer.files import atomic_replace, open_regular
 from enhancer.serving.artifact_checks import REWRITE_HINT, check_tensors
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.contracts.backbone import Factors
-    from enhancer.contracts.placement import Placement
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -78,6 +78,20 @@ class Artifact:
                 f" {self.mapped.size():,} bytes while in use",
                 hint="replace it by `enhancer train` or a rename, never in place",
             )
+
+    def placement(self, name: str) -> Placement | None:
+        """Return the map for ``items`` or ``users``, or None if the artifact has none.
+
+        Raises:
+            ArtifactError: The map is damaged.
+        """
+        description = self.manifest["placements"].get(name)
+        if description is None:
+            return None
+        try:
+            return Placement.from_tensors(f"place_{name}", self.tensors, description)
+        except (KeyError, ValueError, TypeError) as error:
+            raise ArtifactError(f"the artifact {self.folder} is damaged: its map for {name}: {error}") from None
 
 
 def write_artifact(

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _DICT_AFTER = 20_000
 """Look-ups after which building a dictionary pays off."""
-_DICT_AT_START = 200_000
-"""Largest table whose dictionary is built by :meth:`IdTable.warm`; takes a fraction of a second."""
+_KEPT_AT_MOST = 200_000
+"""Largest table of which ``warm`` keeps strings and dictionary; that takes a fraction of a second."""
 _SUGGEST_FROM_ALL = 5_000
 """Largest table whose ids are all compared to find the nearest one."""
 _NEIGHBOURS = 50
@@ -62,6 +62,17 @@ class StringTable:
     def __init__(self, prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         self._bytes = arrays[f"{prefix}.bytes"]
         self._offsets = arrays[f"{prefix}.offsets"]
+        self._strings: list[str] | None = None
+
+    def warm(self) -> None:
+        """Decode a small table now, so that reading a row takes no time."""
+        if len(self) <= _KEPT_AT_MOST:
+            self._strings = self.decoded()
+
+    def decoded(self) -> list[str]:
+        """Return all strings by row."""
+        content, ends = self._bytes.tobytes(), self._offsets.tolist()
+        return [content[start:end].decode("utf-8", "surrogatepass") for start, end in itertools.pairwise(ends)]
 
     def __len__(self) -> int:
         return max(len(self._offsets) - 1, 0)
@@ -71,7 +82,7 @@ class StringTable:
         return self._bytes[int(self._offsets[row]) : int(self._offsets[row + 1])].tobytes()
 
     def __getitem__(self, row: int) -> str:
-        return self.raw(row).decode("utf-8", "surrogatepass")
+        return self.raw(row).decode("utf-8", "surrogatepass") if self._strings is None else self._strings[row]
 
 
 class IdTable(StringTable):
@@ -90,7 +101,8 @@ class IdTable(StringTable):
         A small table builds its dictionary now. A large one never does: binary search takes about 20 microseconds and
         no memory.
         """
-        self._search_only = len(self) > _DICT_AT_START
+        super().warm()
+        self._search_only = self._strings is None
         if not self._search_only:
             self._build()
 
@@ -141,7 +153,8 @@ class IdTable(StringTable):
         return around[shared.index(longest)] if longest and 2 * longest >= len(id_) else None
 
     def _build(self) -> dict[str, int]:
-        rows = {self[row]: row for row in range(len(self))}
+        strings = self.decoded() if self._strings is None else self._strings
+        rows = dict(zip(strings, range(len(strings)), strict=True))
         self._rows = rows
         return rows
 

@@ -28,7 +28,7 @@ from enhancer.serving.rows import restrict_to
 from enhancer.serving.topk import top_k
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -186,6 +186,7 @@ class NewItems:
         candidates: NDArray[np.int64] | None = None,
         masked: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
         banned: NDArray[np.int64] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> Ranked:
         """Return the best ``k`` rows of ``items`` for each query, with new items in their places.
 
@@ -197,19 +198,21 @@ class NewItems:
             candidates: Item row of each row of ``items``; None if ``items`` are all items.
             masked: As for :func:`~enhancer.serving.topk.top_k`.
             banned: As for :func:`~enhancer.serving.topk.top_k`.
+            stop: As for :func:`~enhancer.serving.topk.top_k`.
         """
         if not self.share.active:
-            return top_k(queries, items, k, masked=masked, banned=banned)
+            return top_k(queries, items, k, masked=masked, banned=banned, stop=stop)
         if candidates is None:
             rows, matrix = self._new_part(items)
         else:
             rows = np.flatnonzero(self.mask(max(int(candidates.max(initial=-1)) + 1, self._n_items))[candidates])
             matrix = items[rows]
         if not len(rows):
-            return top_k(queries, items, k, masked=masked, banned=banned)
-        trained = top_k(queries, items, k, masked=masked, banned=rows if banned is None else np.union1d(banned, rows))
+            return top_k(queries, items, k, masked=masked, banned=banned, stop=stop)
+        left_out = rows if banned is None else np.union1d(banned, rows)
+        trained = top_k(queries, items, k, masked=masked, banned=left_out, stop=stop)
         masked, banned = restrict_to(rows, masked, banned)
-        new_rows, new_scores = top_k(queries, matrix, k, masked=masked, banned=banned)
+        new_rows, new_scores = top_k(queries, matrix, k, masked=masked, banned=banned, stop=stop)
         new = np.where(new_rows >= 0, rows[new_rows], -1), new_scores
         return self.share.mix(trained, new, self.phases(users), k)
 

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from enhancer.contracts.placement import Placement
 from enhancer.errors import ArtifactError, DataError
 from enhancer.serving.additions import AddedItems, FoldedUser
 from enhancer.serving.artifact import Artifact, open_artifact
-from enhancer.serving.foldin import FoldIn
+from enhancer.serving.foldin import FoldIn, add_vectors
 from enhancer.serving.ids import IdTable, ItemIds, StringTable
 from enhancer.serving.new_items import NewItems, NewItemShare
 from enhancer.serving.results import Neighbours, Recommendation, Scored
@@ -25,12 +24,16 @@ from enhancer.serving.rows import check_ids, check_k, check_vectors, inverse_nor
 from enhancer.serving.topk import top_k
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from enhancer.serving.index_file import IndexKind, IndexMetric
+
+
+_COPIED_BYTES = 16 << 20
+"""Largest item matrix of which :meth:`Ranker.warm` makes a copy."""
 
 
 class Ranker:
@@ -49,8 +52,7 @@ class Ranker:
         self._seen_starts, self._seen_items = tensors["seen.starts"], tensors["seen.items"]
         self._user_ids, self._item_ids = IdTable("user_ids", tensors), IdTable("item_ids", tensors)
         self._titles = StringTable("titles", tensors) if "titles.offsets" in tensors else None
-        self._place_items = self._placement("items", tensors)
-        self._place_users = self._placement("users", tensors)
+        self._place_items, self._place_users = artifact.placement("items"), artifact.placement("users")
         share = NewItemShare.of(artifact.manifest, None, None) if share is None else share
         self.new_items = NewItems(share, self._user_ids, self._seen_items, len(self._item_ids))
         """Which items are new, and the share of lists that they get."""
@@ -93,7 +95,7 @@ class Ranker:
     @property
     def n_users(self) -> int:
         """Number of users, added ones included."""
-        return len(self._user_ids) + len(self._folded)
+        return len(self._user_ids) + sum(self._user_ids.row(user) is None for user in self._folded)
 
     @property
     def n_items(self) -> int:
@@ -108,6 +110,7 @@ class Ranker:
         exclude_seen: bool = True,
         candidates: Sequence[str] | None = None,
         exclude: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        stop: Callable[[], bool] | None = None,
     ) -> list[Recommendation]:
         """Recommend the ``k`` best items to each user, or fewer if not enough are left. Ties go to the earlier item.
 
@@ -119,9 +122,11 @@ class Ranker:
             exclude_seen: Leave out the user's items from training.
             candidates: Item ids to rank; all items by default.
             exclude: Item ids to leave out, for all users or by user id.
+            stop: Called from time to time; if it returns True, the work is given up.
 
         Raises:
             DataError: An id is unknown (the hint names the nearest one), or ``k`` is below 1.
+            StoppedError: ``stop`` returned True.
         """
         if isinstance(user_ids, str):
             raise DataError(f"user_ids must be a list of ids, not the string {user_ids!r}")
@@ -145,7 +150,7 @@ class Ranker:
         if candidate_rows is not None:
             masked, banned = restrict_to(candidate_rows, masked, banned)
         rows, scores = self.new_items.top_k(
-            user_ids, queries, items, k, candidates=candidate_rows, masked=masked, banned=banned
+            user_ids, queries, items, k, candidates=candidate_rows, masked=masked, banned=banned, stop=stop
         )
         if candidate_rows is not None and len(candidate_rows):
             rows = np.where(rows >= 0, candidate_rows[rows], -1)
@@ -154,11 +159,12 @@ class Ranker:
             for user, row, score in zip(user_ids, rows, scores, strict=True)
         ]
 
-    def similar(self, item_id: str, k: int = 10) -> Neighbours:
+    def similar(self, item_id: str, k: int = 10, *, stop: Callable[[], bool] | None = None) -> Neighbours:
         """Return the ``k`` items nearest in serving space, by cosine; the item itself is left out.
 
         Raises:
             DataError: The id is unknown, or ``k`` is below 1.
+            StoppedError: ``stop`` returned True.
         """
         self.ensure_whole()
         added = self._added
@@ -169,7 +175,7 @@ class Ranker:
         if added.matrix is not None:
             inverse = np.concatenate([inverse, inverse_norms(items[len(inverse) :])])
         query = items[row] * inverse[row, None]
-        rows, scores = top_k(query, items, k, banned=row, scale=inverse)
+        rows, scores = top_k(query, items, k, banned=row, scale=inverse, stop=stop)
         return Neighbours(item_id, self._scored(rows[0], scores[0], added))
 
     def score(self, user_id: str, item_ids: Sequence[str]) -> NDArray[np.float32]:
@@ -225,6 +231,7 @@ class Ranker:
         vectors: Mapping[str, NDArray[np.float32]] | None = None,
         *,
         skip_unknown: bool = False,
+        extend_known: bool = False,
     ) -> dict[str, list[str]]:
         """Fold in new users from a few interactions. The artifact on disk is unchanged.
 
@@ -236,6 +243,7 @@ class Ranker:
             vectors: Semantic vectors of some users, float32 ``[ds]``, made as those in training were. A vector places a
                 user without a history; beside a history it has the weight of one interaction.
             skip_unknown: Leave out unknown items, and users left without a known item, instead of raising an error.
+            extend_known: Take users of the artifact, too: they keep their rows, and have seen the history as well.
 
         Returns:
             Unknown items that were left out, by user; users without any are omitted.
@@ -246,7 +254,7 @@ class Ranker:
                 zero, not finite, or of another length.
         """
         self.ensure_whole()
-        placed, unknown = self._fold(histories, vectors or {}, skip_unknown=skip_unknown)
+        placed, unknown = self._fold(histories, vectors or {}, skip_unknown=skip_unknown, extend_known=extend_known)
         with self._add_lock:
             self._folded = {**self._folded, **placed}
         return unknown
@@ -257,6 +265,7 @@ class Ranker:
         vectors: Mapping[str, NDArray[np.float32]] | None = None,
         *,
         skip_unknown: bool = False,
+        extend_known: bool = False,
     ) -> tuple[Ranker, dict[str, list[str]]]:
         """Return a copy of this ranker with the users of :meth:`add_users`; the copy shares all matrices.
 
@@ -270,7 +279,7 @@ class Ranker:
             self._fold_in  # noqa: B018 - computed before the copy, so that later copies share it
         other = copy.copy(self)
         _RANKERS.add(other)
-        return other, other.add_users(histories, vectors, skip_unknown=skip_unknown)
+        return other, other.add_users(histories, vectors, skip_unknown=skip_unknown, extend_known=extend_known)
 
     def export_index(self, path: str | Path, *, kind: IndexKind | None = None, metric: IndexMetric = "ip") -> Path:
         """Write the item matrix, added items included, as an index; ``PATH.json`` beside it lists the ids by row.
@@ -314,11 +323,8 @@ class Ranker:
     def user_sample(self, n: int) -> list[str]:
         """Return at most ``n`` users of the artifact, spread evenly over its table."""
         total = len(self._user_ids)
-        return (
-            [self._user_ids[row * total // n] for row in range(n)]
-            if total > n
-            else list(map(self._user_ids.__getitem__, range(total)))
-        )
+        count = min(n, total)
+        return [self._user_ids[row * total // count] for row in range(count)]
 
     def knows_user(self, user_id: str) -> bool:
         """Return whether the user exists."""
@@ -345,8 +351,11 @@ class Ranker:
     def warm(self) -> None:
         """Read the matrices into the page cache and build small look-up tables, so that the first requests are fast."""
         self.ensure_whole()
-        self._user_ids.warm()
-        self._item_ids.warm()
+        for table in (self._user_ids, self._item_ids, self._titles):
+            if table is not None:
+                table.warm()
+        if self._trained_items.nbytes <= _COPIED_BYTES:  # products with its columns take half of the time
+            self._trained_items = np.asfortranarray(self._trained_items)
         self._inverse_norms  # noqa: B018 - reads every item
         if len(self._users):
             self._users.max()
@@ -381,23 +390,33 @@ class Ranker:
 
     def _queries(self, ids: Sequence[str]) -> tuple[NDArray[np.float32], list[NDArray[np.integer[Any]]]]:
         """Return user rows, float32 ``[n, width]``, and the item rows that each user has seen."""
-        queries = np.empty((len(ids), self._users.shape[1]), dtype=np.float32)
-        seen: list[NDArray[np.integer[Any]]] = []
         folded = self._folded
+        rows = np.zeros(len(ids), np.int64)
+        added: dict[int, FoldedUser] = {}
         for place, id_ in enumerate(ids):
-            row = self._user_ids.row(id_)
-            if row is not None:
-                queries[place] = self._users[row]
-                seen.append(self._seen_items[self._seen_starts[row] : self._seen_starts[row + 1]])
-            elif (added := folded.get(id_)) is not None:
-                queries[place] = added.row
-                seen.append(added.seen)
+            if folded and (user := folded.get(id_)) is not None:
+                added[place] = user
+            elif (row := self._user_ids.row(id_)) is not None:
+                rows[place] = row
             else:
                 raise DataError(f"unknown user {id_!r}", hint=self._user_ids.nearest(id_))
+        if len(added) == len(ids):  # the artifact may have no users at all
+            stacked = [user.row for user in added.values()]
+            return np.stack(stacked) if stacked else self._users[:0], [user.seen for user in added.values()]
+        bounds = zip(self._seen_starts[rows].tolist(), self._seen_starts[rows + 1].tolist(), strict=True)
+        seen: list[NDArray[np.integer[Any]]] = [self._seen_items[start:end] for start, end in bounds]
+        queries = self._users[rows]
+        for place, user in added.items():
+            queries[place], seen[place] = user.row, user.seen
         return queries, seen
 
     def _fold(
-        self, histories: Mapping[str, Sequence[str]], vectors: Mapping[str, NDArray[np.float32]], *, skip_unknown: bool
+        self,
+        histories: Mapping[str, Sequence[str]],
+        vectors: Mapping[str, NDArray[np.float32]],
+        *,
+        skip_unknown: bool,
+        extend_known: bool,
     ) -> tuple[dict[str, FoldedUser], dict[str, list[str]]]:
         """Return the new users, and the unknown items of their histories."""
         if not isinstance(histories, Mapping):
@@ -406,8 +425,10 @@ class Ranker:
         added = self._added
         unknown: dict[str, list[str]] = {}
         seen: dict[str, NDArray[np.int64]] = {}
+        extended: dict[str, FoldedUser] = {}
         for user in dict.fromkeys((*histories, *vectors)):
-            if self._user_ids.row(user) is not None:
+            own_row = self._user_ids.row(user)
+            if own_row is not None and (user in vectors or not extend_known):
                 raise DataError(f"user {user!r} is in the artifact already", hint="request it without a history")
             items = histories.get(user, ())
             check_ids(items, "item")
@@ -417,7 +438,10 @@ class Ranker:
                     unknown[user] = list(missing)
                 items = [item for item in items if item not in missing]
             rows = np.unique(self._rows_of_items(items, added))
-            if len(rows) or user in vectors:
+            if own_row is not None:
+                trained = self._seen_items[self._seen_starts[own_row] : self._seen_starts[own_row + 1]]
+                extended[user] = FoldedUser(self._users[own_row], np.union1d(trained, rows))
+            elif len(rows) or user in vectors:
                 seen[user] = rows
             elif not skip_unknown:
                 raise DataError(f"user {user!r} has no history and no vector", hint="give one of the two")
@@ -425,16 +449,10 @@ class Ranker:
         if active := [user for user in seen if len(seen[user])]:
             rows_of = dict(zip(active, self._fold_in([seen[user] for user in active], self._items(added)), strict=True))
         if vectors:
-            if self._place_users is None:
-                raise ArtifactError(
-                    f"the artifact {self.folder} cannot place users by vectors: its fuser has no map for them",
-                    hint='train with vectors of users and [fuser] use = "align" or "concat", or give histories alone',
-                )
-            stacked = check_vectors(np.stack(list(vectors.values())), self._place_users, "user", list(vectors))
-            for user, row in zip(vectors, self._place_users(stacked), strict=True):
-                n = len(seen[user])
-                rows_of[user] = (n * rows_of[user] + row) / (n + 1) if n else row
-        return {user: FoldedUser(np.asarray(rows_of[user], np.float32), seen[user]) for user in seen}, unknown
+            counts = {user: len(rows) for user, rows in seen.items()}
+            add_vectors(rows_of, counts, vectors, self._place_users, self.folder)
+        placed = {user: FoldedUser(np.asarray(rows_of[user], np.float32), seen[user]) for user in seen}
+        return extended | placed, unknown
 
     def _has_item(self, id_: str, added: AddedItems) -> bool:
         return id_ in added.rows or self._item_ids.row(id_) is not None
@@ -467,15 +485,6 @@ class Ranker:
     @cached_property
     def _inverse_norms(self) -> NDArray[np.float32]:
         return inverse_norms(self._trained_items)
-
-    def _placement(self, name: str, tensors: Mapping[str, NDArray[Any]]) -> Placement | None:
-        description = self.manifest["placements"].get(name)
-        if description is None:
-            return None
-        try:
-            return Placement.from_tensors(f"place_{name}", tensors, description)
-        except (KeyError, ValueError, TypeError) as error:
-            raise ArtifactError(f"the artifact {self.folder} is damaged: its map for {name}: {error}") from None
 
 
 _RANKERS: weakref.WeakSet[Ranker] = weakref.WeakSet()

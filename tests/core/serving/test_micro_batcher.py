@@ -1,4 +1,4 @@
-"""Users who wait are answered together, and only so many may wait."""
+"""Users who wait are answered together, only so many may wait, and nobody works for those who have given up."""
 
 from __future__ import annotations
 
@@ -6,65 +6,118 @@ import asyncio
 import os
 import threading
 
+import numpy as np
 import pytest
 
-pytest.importorskip("starlette", reason="the extra serve is not installed")
-pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+pytest.importorskip("httptools", reason="the extra serve is not installed")
+pytest.importorskip("orjson", reason="the extra serve is not installed")
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 
 class Slow:
-    """A ranker that waits to be let go, and notes who was asked about together."""
+    """Answers once it is let go, and notes who was asked about together."""
 
     def __init__(self):
         self.go, self.calls = threading.Event(), []
 
-    def recommend(self, users, k, *, exclude_seen):
-        from enhancer.serving import Recommendation
-
-        self.calls.append((list(users), k, exclude_seen))
+    def __call__(self, ranker, users, ks, *, exclude_seen, stop):
+        self.calls.append((ranker, list(users), list(ks), exclude_seen))
         assert self.go.wait(20)
-        return [Recommendation(user, [(f"i{n}", 1.0) for n in range(k)]) for user in users]
+        return [(user, k) for user, k in zip(users, ks, strict=True)]
+
+
+def made(together, **options):
+    from enhancer.serving.service.micro_batcher import MicroBatcher
+
+    return MicroBatcher(**{"threads": 1, "waiting": 100, "timeout": 20, "together": together, **options})
+
+
+class Asked:
+    """A job, and what it was told."""
+
+    def __init__(self, submit, *arguments, **options):
+        self.told = asyncio.get_running_loop().create_future()
+        self.times = 0
+
+        def done(answer, error):
+            self.times += 1
+            self.told.set_result(error or answer)
+
+        self.job = submit(*arguments, **options, done=done)
 
 
 async def test_users_who_wait_are_answered_together():
-    from enhancer.serving.service.micro_batcher import MicroBatcher
-
-    ranker, other = Slow(), Slow()
-    other.go.set()
-    batcher = MicroBatcher(threads=1, waiting=100, timeout=20)
-    asked = [batcher.recommend(ranker, f"u{n}", n + 1, exclude_seen=n != 3) for n in range(6)]
-    tasks = [asyncio.create_task(one) for one in [*asked, batcher.recommend(other, "x", 1, exclude_seen=True)]]
-    await asyncio.sleep(0.1)
+    together = Slow()
+    batcher = made(together)
+    asked = [Asked(batcher.recommend, "one", f"u{n}", n + 1, exclude_seen=n != 3) for n in range(6)]
+    asked.append(Asked(batcher.recommend, "other", "x", 1, exclude_seen=True))
+    await asyncio.sleep(0.05)
     assert (batcher.running, batcher.waiting) == (1, 6)
-    tasks[2].cancel()  # a client that went away
-    ranker.go.set()
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert ranker.calls == [(["u0"], 1, True), (["u1", "u4", "u5"], 6, True), (["u3"], 4, False)]
-    assert [len(answer.items) for n, answer in enumerate(answers) if n != 2] == [1, 2, 4, 5, 6, 1]
-    assert isinstance(answers[2], asyncio.CancelledError)
-    assert [answer.user_id for answer in answers[3:]] == ["u3", "u4", "u5", "x"]
+    batcher.cancel(asked[2].job)  # a client that went away
+    assert batcher.waiting == 5
+    together.go.set()
+    answers = [await one.told for one in asked if one is not asked[2]]
+    assert together.calls == [
+        ("one", ["u0"], [1], True),
+        ("one", ["u1", "u4", "u5"], [2, 5, 6], True),
+        ("one", ["u3"], [4], False),
+        ("other", ["x"], [1], True),
+    ]
+    assert answers == [("u0", 1), ("u1", 2), ("u3", 4), ("u4", 5), ("u5", 6), ("x", 1)]
+    assert not asked[2].told.done()
     batcher.close()
 
 
 async def test_who_comes_when_all_is_full_is_told_to_come_again_and_nobody_waits_for_ever():
-    from enhancer.serving.service.micro_batcher import BusyError, LateError, MicroBatcher
+    from enhancer.serving.service.micro_batcher import BusyError, LateError
 
-    ranker = Slow()
-    batcher = MicroBatcher(threads=1, waiting=2, timeout=0.2)
-    tasks = [asyncio.create_task(batcher.recommend(ranker, f"u{n}", 1, exclude_seen=True)) for n in range(4)]
-    answers = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(answer) for answer in answers] == [LateError, LateError, LateError, BusyError]
-    ranker.go.set()
-    (after,) = await asyncio.gather(batcher.recommend(ranker, "later", 1, exclude_seen=True))
-    assert after.user_id == "later"
-    assert [users for users, _, _ in ranker.calls] == [["u0"], ["later"]]  # who had given up was not ranked
+    together = Slow()
+    batcher = made(together, waiting=2, timeout=0.1)
+    asked = [Asked(batcher.recommend, "one", f"u{n}", 1, exclude_seen=True) for n in range(3)]
+    with pytest.raises(BusyError):
+        Asked(batcher.recommend, "one", "u3", 1, exclude_seen=True)
+    assert [type(await one.told) for one in asked] == [LateError] * 3
+    together.go.set()
+    assert await Asked(batcher.recommend, "one", "later", 1, exclude_seen=True).told == ("later", 1)
+    assert [users for _, users, _, _ in together.calls] == [["u0"], ["later"]]  # who had given up was not ranked
+    assert [one.times for one in asked] == [1, 1, 1]
 
-    def fail():
+    def fail(stop):
         raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"):
-        await batcher.run(fail)
-    assert await batcher.run(lambda: 7) == 7
+    assert str(await Asked(batcher.run, fail).told) == "no"
+    assert await Asked(batcher.run, lambda stop: 7).told == 7
     batcher.close()
+
+
+@pytest.mark.parametrize("how", ["late", "cancelled", "closed"])
+async def test_work_under_way_stops_when_nobody_waits_for_it(how):
+    """A product over many items looks between its blocks."""
+    from enhancer.serving.service.micro_batcher import LateError
+    from enhancer.serving.topk import StoppedError, top_k
+
+    batcher = made(Slow(), timeout=0.05 if how == "late" else 20)
+    began, ended = threading.Event(), []
+    queries, items = np.ones((2, 4), np.float32), np.ones((600, 4), np.float32)
+
+    def work(stop):
+        began.set()
+        try:
+            while True:
+                top_k(queries, items, 3, stop=stop)
+        except StoppedError as error:
+            ended.append(error)
+            raise
+
+    asked = Asked(batcher.run, work)
+    assert await asyncio.to_thread(began.wait, 10)
+    assert not ended
+    if how == "late":
+        assert isinstance(await asked.told, LateError)
+    elif how == "cancelled":
+        batcher.cancel(asked.job)
+    await asyncio.to_thread(batcher.close)  # waits for the thread
+    assert len(ended) == 1
+    await asyncio.sleep(0)
+    assert asked.times == (1 if how in {"late", "closed"} else 0)

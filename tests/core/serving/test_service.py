@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-pytest.importorskip("starlette", reason="the extra serve is not installed")
-pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+pytest.importorskip("httptools", reason="the extra serve is not installed")
+pytest.importorskip("orjson", reason="the extra serve is not installed")
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -55,6 +56,26 @@ def test_many_users_new_ones_included(server, ranker):
     assert server.ask("/recommend?user_id=new")[0] == 404  # placed for that request alone
 
 
+def test_a_history_places_a_new_user_and_is_left_out_for_a_known_one(server, ranker):
+    both, _ = ranker.with_users({"new": ["i1", "i2"]})
+    (expected,) = both.recommend(["new"], 5)
+    status, answer = server.ask("/recommend?user_id=new&k=5&history=i1&history=i2&history=gone")
+    assert (status, answer["user_id"]) == (200, "new")
+    assert [item for item, _ in pairs(answer)] == [item for item, _ in expected.items]
+    assert server.ask("/recommend", {"histories": {"new": ["i1", "i2"]}, "k": 5})[1]["results"] == [answer]
+    (plain,) = ranker.recommend(["u3"], 40)
+    first = [item for item, _ in plain.items[:2]]
+    rest = [item for item, _ in plain.items[2:7]]
+    asked = "&".join(f"history={item}" for item in first)
+    assert [item for item, _ in pairs(server.ask(f"/recommend?user_id=u3&k=5&{asked}")[1])] == rest
+    body = {"users": ["u4"], "histories": {"u3": [*first, "gone"]}, "k": 5}
+    answer = server.ask("/recommend", body)[1]
+    assert [item for item, _ in pairs(answer["results"][1])] == rest
+    assert (answer["unknown_users"], answer["unknown_items"]) == ([], {"u3": ["gone"]})
+    seen_too = server.ask(f"/recommend?user_id=u3&k=40&exclude_seen=false&{asked}")[1]
+    assert set(first) < {item for item, _ in pairs(seen_too)}
+
+
 def test_similar(server, ranker):
     status, answer = server.ask("/similar?item_id=i7&k=4")
     assert (status, answer["item_id"]) == (200, "i7")
@@ -74,7 +95,9 @@ def test_health_says_what_answers(server, ranker):
     [
         ("/recommend", None, 400, "user_id is missing"),
         ("/recommend?user_id=", None, 400, "user_id is missing"),
-        ("/recommend?user_id=u31", None, 404, "unknown user 'u31'; place a new user"),
+        ("/recommend?user_id=u31", None, 404, "unknown user 'u31'; add &history=ITEM"),
+        ("/recommend?user_id=u31&history=gone", None, 404, "none of the items in its history is known"),
+        ("/recommend?user_id=u1&history=", None, 400, "an item id in history is empty"),
         ("/recommend?user_id=u1&k=0", None, 400, "from 1 to 40, not 0"),
         ("/recommend?user_id=u1&k=41", None, 400, "from 1 to 40, not 41"),
         ("/recommend?user_id=u1&k=ten", None, 400, 'not "ten"'),
@@ -107,7 +130,6 @@ def test_health_says_what_answers(server, ranker):
         ("/recommend", {"users": ["u1"], "exclude": {"": ["i1"]}}, 400, "a user id in exclude is empty"),
         ("/recommend", {"histories": {"new": "i1"}}, 400, 'histories["new"] is "i1"'),
         ("/recommend", {"histories": ["new"]}, 400, 'histories is ["new"]'),
-        ("/recommend", {"histories": {"u1": ["i1"]}}, 400, "is in the artifact already"),
         ("/recommend", {"users": ["a"], "histories": {"a": ["i1"]}}, 400, "'a' is in both users and histories"),
         ("/recommend", {"users": [f"u{n}" for n in range(9)]}, 400, "at most 8"),
         ("/recommend", b" " * 2001, 413, "more than 2,000 bytes"),
@@ -123,6 +145,18 @@ def test_what_is_wrong_is_said_in_json(server, path, body, status, words):
 
 def test_other_methods_and_bodies_of_unknown_length(server):
     assert server.ask("/recommend", method="DELETE")[0] == 405
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    with contextlib.closing(connection):
+        connection.request("HEAD", "/recommend?user_id=u1")
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"")
+        assert int(response.headers["content-length"]) > 100
+        body = (part for part in (b'{"users": [', b'"u1"], "k": 2}'))
+        connection.request("POST", "/recommend", body, encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+        assert len(json.loads(connection.getresponse().read())["results"][0]["items"]) == 2
+        connection.request("OPTIONS", "/recommend")
+        response = connection.getresponse()
+        assert (response.status, response.headers["allow"]) == (405, "GET, POST, HEAD")
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
     with contextlib.closing(connection):
         connection.request("POST", "/recommend", (b" " * 500 for _ in range(5)), encode_chunked=True)
@@ -225,6 +259,7 @@ def test_the_document_is_openapi_and_what_is_answered_is_as_it_says(server):
         ("get", "/recommend", "/recommend?user_id=u1", None),
         ("get", "/recommend", "/recommend?user_id=none", None),
         ("get", "/recommend", "/recommend?k=x", None),
+        ("get", "/recommend", "/recommend?user_id=new&history=i1", None),
         ("post", "/recommend", "/recommend", {"users": ["u1", "x"], "histories": {"n": ["i1", "z"]}}),
         ("post", "/recommend", "/recommend", {"users": 3}),
         ("post", "/recommend", "/recommend", b" " * 3000),

@@ -14,8 +14,8 @@ from serving_process import Server, write
 
 from enhancer.serving import Ranker
 
-pytest.importorskip("starlette", reason="the extra serve is not installed")
-pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+pytest.importorskip("httptools", reason="the extra serve is not installed")
+pytest.importorskip("orjson", reason="the extra serve is not installed")
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 

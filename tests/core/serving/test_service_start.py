@@ -15,8 +15,8 @@ import pytest
 from dists import cli
 from serving_process import Server, write
 
-pytest.importorskip("starlette", reason="the extra serve is not installed")
-pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+pytest.importorskip("httptools", reason="the extra serve is not installed")
+pytest.importorskip("orjson", reason="the extra serve is not installed")
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -45,17 +45,17 @@ def test_sigint_says_130(tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_a_signal_that_comes_while_it_starts_stops_it(folder, number, code):
-    """After the line that names the port, before uvicorn listens to signals itself."""
+    """Before the event loop listens to signals itself, when the port is bound already."""
     early = f"""
-        import signal, sys, uvicorn
+        import signal, sys
+        from enhancer.serving.service import server
         from enhancer.serving.service.live_ranker import LiveRanker
-        from enhancer.serving.service.server import serve
-        listen = uvicorn.Server.capture_signals
-        def late(server):
+        factory = server._loop_factory
+        def soon():
             signal.raise_signal({int(number)})
-            return listen(server)
-        uvicorn.Server.capture_signals = late
-        sys.exit(serve(LiveRanker({str(folder)!r}), port=0))
+            return factory()
+        server._loop_factory = soon
+        sys.exit(server.serve(LiveRanker({str(folder)!r}), port=0))
     """
     done = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(early)], timeout=20, check=False)
     assert done.returncode == code
@@ -95,7 +95,7 @@ def test_the_command_becomes_the_server(folder):
 
 
 def test_without_the_extra_it_says_which(folder, tmp_path):
-    hide = "import sys; sys.modules.update(starlette=None, uvicorn=None)"
+    hide = "import sys; sys.modules.update(httptools=None, orjson=None)"
     (tmp_path / "sitecustomize.py").write_text(hide)
     done = cli("serve", str(folder), paths=(tmp_path,), fresh=True)
     assert done.returncode == 2
@@ -111,7 +111,7 @@ def test_it_imports_what_it_needs_and_nothing_heavier(folder):
             while "serving" not in "".join(lines):
                 time.sleep(0.01)
             port = lines[-1].strip().rpartition(":")[2]
-            for path in ("/recommend?user_id=u1", "/similar?item_id=i1", "/health", "/openapi.json"):
+            for path in ("/recommend?user_id=u1", "/similar?item_id=i1", "/health", "/metrics", "/openapi.json"):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}{path}").read()
             body = json.dumps({"users": ["u1"], "histories": {"n": ["i1"]}}).encode()
             urllib.request.urlopen(f"http://127.0.0.1:{port}/recommend", body).read()
@@ -120,7 +120,7 @@ def test_it_imports_what_it_needs_and_nothing_heavier(folder):
         lines = []
         sys.stderr = type("Heard", (), {"write": lambda self, text: lines.append(text), "flush": lambda self: None})()
         threading.Thread(target=ask, daemon=True).start()
-        from enhancer.serving.service.server import main
+        from enhancer.serving.service.command import main
         code = main(["--port=0", sys.argv[1]])
         print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
     """)
@@ -130,8 +130,8 @@ def test_it_imports_what_it_needs_and_nothing_heavier(folder):
     heavy = {
         "torch", "litellm", "openai", "aiohttp", "lmdb", "sqlite3", "pluggy", "pydantic", "typer", "rich", "jinja2",
         "jsonschema", "tenacity", "scipy", "sklearn", "numba", "pandas", "pyarrow", "transformers",
-        "sentence_transformers", "safetensors", "usearch", "enhancer_plugins",
+        "sentence_transformers", "safetensors", "usearch", "enhancer_plugins", "starlette", "uvicorn",
     }  # fmt: skip
     assert code == 0
-    assert {"starlette", "uvicorn", "numpy"} <= set(modules)
+    assert {"httptools", "orjson", "numpy"} <= set(modules)
     assert sorted(heavy & set(modules)) == []

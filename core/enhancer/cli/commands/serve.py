@@ -13,7 +13,7 @@ import typer
 from enhancer.cli import jsonlog
 from enhancer.cli.formatting import counted
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
-from enhancer.serving.service.settings import GRACE, HOST, PORT, WATCH, Limits
+from enhancer.serving.service.settings import GRACE, HOST, PORT, WATCH, WORKERS, Limits
 
 ArtifactArgument = Annotated[
     Path | None, typer.Argument(metavar="ARTIFACT", help="Artifact folder; by default that of the project.")
@@ -33,6 +33,7 @@ def serve(
     artifact: ArtifactArgument = None,
     host: Annotated[str, typer.Option(help="Address to bind.")] = HOST,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 selects a free one.")] = PORT,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Number of processes that share the port.")] = WORKERS,
     watch: Annotated[
         float, typer.Option(min=0, help="Seconds between checks for a new artifact; 0: reload on SIGHUP only.")
     ] = WATCH,
@@ -41,6 +42,12 @@ def serve(
     max_batch: Annotated[int, typer.Option(min=1, help="Maximum number of users per request.")] = _LIMITS.batch,
     max_body: Annotated[int, typer.Option(min=1, help="Maximum size of a request in bytes.")] = _LIMITS.body,
     max_waiting: Annotated[int, typer.Option(min=1, help="Maximum number of waiting requests.")] = _LIMITS.waiting,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Maximum number of open connections of a process.")
+    ] = _LIMITS.connections,
+    max_held: Annotated[
+        int, typer.Option(min=1, help="Maximum size of all request bodies and unsent answers of a process in bytes.")
+    ] = _LIMITS.held,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds until a request times out.")] = _LIMITS.timeout,
     threads: Annotated[
         int, typer.Option(min=1, help="Number of worker threads.", show_default="cores, at most 4")
@@ -65,18 +72,21 @@ def serve(
 ) -> None:
     """Serve the artifact over HTTP.
 
-    Endpoints: /recommend, /similar, /health, /openapi.json. A new artifact is loaded without dropping requests, at once
-    on SIGHUP. SIGTERM stops the server gracefully.
+    Endpoints: /recommend, /similar, /health, /metrics, /openapi.json. A new artifact is loaded without dropping
+    requests, at once on SIGHUP. SIGTERM stops the server gracefully.
     """
     flags: dict[str, str | float] = {
         "host": host,
         "port": port,
+        "workers": workers,
         "watch": watch,
         "grace": grace,
         "max-k": max_k,
         "max-batch": max_batch,
         "max-body": max_body,
         "max-waiting": max_waiting,
+        "max-connections": max_connections,
+        "max-held": max_held,
         "timeout": timeout,
         "threads": threads,
     }
@@ -94,7 +104,7 @@ def serve(
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(sys.executable, [sys.executable, "-P", "-m", "enhancer.serving", *arguments])  # noqa: S606
-    from enhancer.serving.service.server import main
+    from enhancer.serving.service.command import main
 
     raise typer.Exit(main(arguments))
 

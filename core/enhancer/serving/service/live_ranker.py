@@ -60,6 +60,8 @@ class LiveRanker:
         self.folder = Path(folder)
         self.reloads = 0
         """Number of times that a new artifact was swapped in."""
+        self.failures = 0
+        """Number of times that a new artifact could not be loaded."""
         self.error: EnhancerError | None = None
         """Why the newest artifact could not be loaded; None if it is the one being served."""
         self._prepare, self._in_memory, self._verify = prepare, in_memory, verify
@@ -126,6 +128,7 @@ class LiveRanker:
             trace = None if reason is error else error
             _log.error("the new artifact cannot be loaded, the old one stays in use: %s", reason, exc_info=trace)
         self.error = reason
+        self.failures += 1
 
     def _load(self) -> Ranker:
         ranker = Ranker.load(

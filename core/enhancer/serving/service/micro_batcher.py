@@ -3,27 +3,31 @@
 While all threads are busy, single-user requests collect in a bounded queue. A thread that becomes free takes all of
 them and answers them with one matrix product. No request is delayed to wait for others, and one product for 32 users
 costs a fraction of 32 products.
+
+A job that has timed out, or whose client has left, is never started. One that is under way is told to stop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from enhancer.errors import EnhancerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from enhancer.serving.ranker import Ranker
-    from enhancer.serving.results import Recommendation
 
-T = TypeVar("T")
-_MAX_USERS = 64
+    Stop = Callable[[], bool]
+    Done = Callable[[Any, BaseException | None], None]
+    """Called once in the loop's thread, with an answer or an error."""
+
+_MAX_USERS: Final = 64
 """Maximum users in one product; bounds the time that a thread is occupied."""
 
 
@@ -35,17 +39,29 @@ class LateError(EnhancerError):
     """A request was not answered before its timeout."""
 
 
-@dataclass(slots=True, eq=False)
-class _PendingRequest:
-    work: Callable[[], Any] | None
-    """Function to call; None for a single-user request."""
-    answer: asyncio.Future[Any]
-    ranker: Ranker | None = None
-    user: str = ""
-    k: int = 0
-    exclude_seen: bool = True
+class RankTogether(Protocol):
+    """Answers single-user requests; called in a worker thread."""
 
-    def can_join(self, other: _PendingRequest) -> bool:
+    def __call__(
+        self, ranker: Ranker, users: Sequence[str], ks: Sequence[int], *, exclude_seen: bool, stop: Stop
+    ) -> Sequence[Any]:
+        """Return one answer for each user, of as many items as the user's number in ``ks``."""
+
+
+class Job:
+    """One request: a function to call, or a user to rank for."""
+
+    __slots__ = ("deadline", "done", "exclude_seen", "finished", "k", "ranker", "user", "work")
+
+    def __init__(self, done: Done, deadline: float) -> None:
+        self.done, self.deadline = done, deadline
+        self.finished = False
+        """Answered, timed out or cancelled. Worker threads read it to know when to stop."""
+        self.work: Callable[[Stop], Any] | None = None
+        self.ranker: Ranker | None = None
+        self.user, self.k, self.exclude_seen = "", 0, True
+
+    def can_join(self, other: Job) -> bool:
         """Return whether this single-user request can share a product with another one."""
         return self.work is None and self.ranker is other.ranker and self.exclude_seen == other.exclude_seen
 
@@ -57,12 +73,17 @@ class MicroBatcher:
         threads: Number of worker threads.
         waiting: Maximum number of queued requests; further ones are rejected.
         timeout: Seconds until an unanswered request fails, time in the queue included.
+        together: Answers single-user requests.
     """
 
-    def __init__(self, *, threads: int, waiting: int, timeout: float) -> None:
+    def __init__(self, *, threads: int, waiting: int, timeout: float, together: RankTogether) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="enhancer-ranker")
         self._free_threads, self._max_waiting, self._timeout = threads, waiting, timeout
-        self._queue: deque[_PendingRequest] = deque()
+        self._together = together
+        self._queue: deque[Job] = deque()
+        self._open: dict[Job, None] = {}  # in the order of their deadlines
+        self._timer: asyncio.TimerHandle | None = None
+        self._closing = False
         self.running = 0
         """Number of threads at work."""
 
@@ -71,84 +92,113 @@ class MicroBatcher:
         """Number of requests in the queue."""
         return len(self._queue)
 
-    async def recommend(self, ranker: Ranker, user: str, k: int, *, exclude_seen: bool) -> Recommendation:
-        """Recommend for one user, in a product shared with other waiting requests. The ranker must know the user."""
-        request = _PendingRequest(None, asyncio.get_running_loop().create_future(), ranker, user, k, exclude_seen)
-        answer: Recommendation = await self._submit(request)
-        return answer
+    def recommend(self, ranker: Ranker, user: str, k: int, *, exclude_seen: bool, done: Done) -> Job:
+        """Recommend for one user, in a product shared with other waiting requests. The ranker must know the user.
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Call a function in a worker thread."""
-        answer: T = await self._submit(_PendingRequest(work, asyncio.get_running_loop().create_future()))
-        return answer
+        Raises:
+            BusyError: Too many requests are waiting.
+        """
+        job = Job(done, time.monotonic() + self._timeout)
+        job.ranker, job.user, job.k, job.exclude_seen = ranker, user, k, exclude_seen
+        return self._submit(job)
+
+    def run(self, work: Callable[[Stop], Any], done: Done) -> Job:
+        """Call a function in a worker thread. It is given a function that tells whether to stop.
+
+        Raises:
+            BusyError: Too many requests are waiting.
+        """
+        job = Job(done, time.monotonic() + self._timeout)
+        job.work = work
+        return self._submit(job)
+
+    def cancel(self, job: Job) -> None:
+        """Drop a job: its answer is wanted no more."""
+        if not job.finished:
+            self._finish(job)
+            with contextlib.suppress(ValueError):  # under way
+                self._queue.remove(job)
 
     def close(self) -> None:
-        """Wait for running work to finish; queued work is cancelled."""
+        """Stop running work and wait for it; queued work is dropped."""
+        self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    async def _submit(self, request: _PendingRequest) -> Any:
+    def _submit(self, job: Job) -> Job:
         if len(self._queue) >= self._max_waiting:
             raise BusyError(
                 f"{len(self._queue)} requests are waiting", hint="try again in a second, or send many users a request"
             )
-        self._queue.append(request)
+        self._open[job] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._timeout, self._expire)
+        self._queue.append(job)
         self._start()
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await request.answer
-        except TimeoutError:
-            raise LateError(
-                f"not answered within {self._timeout:g} seconds", hint="send fewer users a request, or try again"
-            ) from None
-        finally:
-            if request.answer.cancelled():  # by the timeout or because the client left: free its place in the queue
-                with contextlib.suppress(ValueError):
-                    self._queue.remove(request)
+        return job
+
+    def _finish(self, job: Job) -> Done:
+        """Close a job, and return whom to tell. What it refers to is let go, as a replaced artifact must be."""
+        done, job.finished = job.done, True
+        del self._open[job], job.done, job.work, job.ranker
+        return done
+
+    def _expire(self) -> None:
+        """Fail the jobs whose time is over, and set the timer for the next one."""
+        now, self._timer = time.monotonic(), None
+        while self._open:
+            job = next(iter(self._open))
+            if job.deadline > now:
+                self._timer = asyncio.get_running_loop().call_later(job.deadline - now, self._expire)
+                return
+            with contextlib.suppress(ValueError):  # under way
+                self._queue.remove(job)
+            message, hint = f"not answered within {self._timeout:g} seconds", "send fewer users a request, or try again"
+            self._finish(job)(None, LateError(message, hint=hint))
 
     def _start(self) -> None:
         while self._queue and self._free_threads:
             first = self._queue.popleft()
-            if first.answer.done():  # timed out, or the client left
-                continue
             together = [first]
-            if first.work is None:
-                rest: deque[_PendingRequest] = deque()
-                for request in self._queue:
-                    if len(together) < _MAX_USERS and request.can_join(first):
-                        if not request.answer.done():
-                            together.append(request)
-                    else:
-                        rest.append(request)
+            if first.work is None and self._queue:
+                rest: deque[Job] = deque()
+                for job in self._queue:
+                    (together if len(together) < _MAX_USERS and job.can_join(first) else rest).append(job)
                 self._queue = rest
             self._free_threads -= 1
             self.running += 1
-            task = asyncio.get_running_loop().run_in_executor(self._pool, _answer, together)
-            task.add_done_callback(lambda done, together=together: self._finish(together, done))  # type: ignore[misc]
+            self._pool.submit(self._work, asyncio.get_running_loop(), together, first.work, first.ranker)
 
-    def _finish(self, requests: list[_PendingRequest], done: asyncio.Future[list[Any]]) -> None:
+    def _work(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        jobs: list[Job],
+        work: Callable[[Stop], Any] | None,
+        ranker: Ranker | None,
+    ) -> None:
+        """Answer jobs; runs in a worker thread."""
+
+        def stop() -> bool:
+            return self._closing or all(job.finished for job in jobs)
+
+        answers: Sequence[Any] = ()
+        failure: BaseException | None = None
+        try:
+            if work is not None:
+                answers = [work(stop)]
+            elif ranker is not None:
+                users, ks = [job.user for job in jobs], [job.k for job in jobs]
+                answers = self._together(ranker, users, ks, exclude_seen=jobs[0].exclude_seen, stop=stop)
+        except BaseException as error:  # noqa: BLE001 - told to whoever waits
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop was closed while this ran
+            loop.call_soon_threadsafe(self._deliver, jobs, answers, failure)
+
+    def _deliver(self, jobs: list[Job], answers: Sequence[Any], failure: BaseException | None) -> None:
         self._free_threads += 1
         self.running -= 1
-        error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        answers = [None] * len(requests) if error is not None else done.result()
-        for request, answer in zip(requests, answers, strict=True):
-            if request.answer.done():
-                continue
-            if error is not None:
-                request.answer.set_exception(error)
-            else:
-                request.answer.set_result(answer)
-        self._start()
-
-
-def _answer(requests: list[_PendingRequest]) -> list[Any]:
-    first = requests[0]
-    if first.work is not None:
-        return [first.work()]
-    assert first.ranker is not None
-    # Ties go to the earlier item regardless of k, so each shorter list is a prefix of the longest one.
-    found = first.ranker.recommend(
-        [request.user for request in requests],
-        max(request.k for request in requests),
-        exclude_seen=first.exclude_seen,
-    )
-    return [type(one)(one.user_id, one.items[: request.k]) for one, request in zip(found, requests, strict=True)]
+        self._start()  # before anything else: a thread is free
+        for place, job in enumerate(jobs):
+            if not job.finished:
+                self._finish(job)(None if failure is not None else answers[place], failure)

@@ -9,12 +9,16 @@ if TYPE_CHECKING:
 
 _ID: Final = {"type": "string", "minLength": 1}
 _IDS: Final = {"type": "array", "items": _ID}
+_PLACED: Final = (
+    "A user whom the artifact does not have is placed by it, for this request alone; of one whom it has, these items"
+    " are left out as if seen in training."
+)
 _ERRORS: Final = {
     "400": "The request is invalid; the message names the parameter or key.",
-    "404": "An id is unknown; the hint names the nearest known one.",
+    "404": "An id is unknown.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
-    "503": "Too many requests are waiting, or the artifact is damaged.",
+    "503": "Too many requests are waiting, too many bytes are held, or the artifact is damaged.",
     "504": "Not answered in time.",
 }
 
@@ -43,7 +47,8 @@ def openapi_document(limits: Limits, version: str) -> dict[str, Any]:
                     "parameters": [
                         _parameter("user_id", _ID, "User id.", required=True),
                         _parameter("k", count, "Number of items."),
-                        _parameter("exclude_seen", seen, "Leave out the user's items from training."),
+                        _parameter("exclude_seen", seen, "Leave out the user's items from training and history."),
+                        _parameter("history", _IDS, f"An item of the user's history, any number of times. {_PLACED}"),
                     ],
                     "responses": _responses("Recommendation", "400", "404", "503", "504"),
                 },
@@ -75,6 +80,18 @@ def openapi_document(limits: Limits, version: str) -> dict[str, Any]:
                     "responses": {
                         "200": _content("The service is up.", "Health"),
                         "503": _content("The artifact file was truncated while in use.", "Health"),
+                    },
+                }
+            },
+            "/metrics": {
+                "get": {
+                    "operationId": "metrics",
+                    "summary": "Return numbers of all workers in Prometheus' text format",
+                    "responses": {
+                        "200": {
+                            "description": "Text format 0.0.4.",
+                            "content": {"text/plain": {"schema": {"type": "string"}}},
+                        }
                     },
                 }
             },
@@ -128,7 +145,7 @@ def _schemas(limits: Limits, count: dict[str, Any], seen: dict[str, Any]) -> dic
         "histories": {
             **by_user,
             "maxProperties": limits.batch,
-            "description": "Items of each new user's history. New users are placed for this request and not stored.",
+            "description": f"Items of each user's history. {_PLACED}",
         },
         "k": count,
         "exclude_seen": seen,
@@ -144,13 +161,18 @@ def _schemas(limits: Limits, count: dict[str, Any], seen: dict[str, Any]) -> dic
         "width": number,
     }
     health = {
-        "status": {"enum": ["ok", "stale", "damaged"], "description": "stale: a newer artifact could not be loaded."},
+        "status": {
+            "enum": ["ok", "stale", "damaged"],
+            "description": "stale: a newer artifact could not be loaded; error says why.",
+        },
         "artifact": _object(artifact),
         "loaded_at": {"type": "string", "format": "date-time"},
         "reloads": number,
         "draining": {**number, "description": "Replaced artifacts that a request still uses."},
         "running": number,
         "waiting": number,
+        "worker": {**number, "description": "Number of the process that answers."},
+        "workers": number,
         "error": {"oneOf": [{"$ref": "#/components/schemas/Problem"}, {"type": "null"}]},
     }
     unknown = _object({"user_id": _ID, "hint": text_or_null})

@@ -9,15 +9,19 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
+import orjson
+
 from enhancer.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from enhancer.serving.service.settings import Limits
 
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 _BODY_KEYS: Final = ("users", "histories", "k", "exclude_seen", "candidates", "exclude")
+_SHOWN: Final = 60
+"""Characters of a wrong name or value that are looked at or shown."""
 _EXAMPLE_BODY: Final = 'send {"users": ["42"], "k": 10}'
 
 
@@ -28,6 +32,7 @@ class QueryParameters:
     id: str
     k: int
     exclude_seen: bool = True
+    history: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +56,29 @@ class RecommendBody:
             yield from self.exclude or ()
 
 
-def parse_query(parameters: Sequence[tuple[str, str]], limits: Limits, id_name: str, *optional: str) -> QueryParameters:
+def parse_query(parameters: Iterable[tuple[str, str]], limits: Limits, id_name: str, *optional: str) -> QueryParameters:
     """Parse the query string of a GET request.
 
     Args:
         parameters: Decoded names and values.
         limits: Limits on requests.
         id_name: Name of the required parameter.
-        optional: Names of optional parameters.
+        optional: Names of optional parameters. ``history`` may be given many times.
 
     Raises:
         DataError: A parameter is missing, unknown, repeated or invalid.
     """
     names = (id_name, *optional)
     given: dict[str, str] = {}
+    history: list[str] = []
     for name, value in parameters:
         if name not in names:
-            raise DataError(f"unknown parameter {name!r}", hint=did_you_mean(name, names))
+            raise DataError(f"unknown parameter {name!r}", hint=did_you_mean(name[:_SHOWN], names))
+        if name == "history":
+            if not value:
+                raise DataError("an item id in history is empty", hint="add &history=ITEM for each item")
+            history.append(value)
+            continue
         if name in given:
             raise DataError(f"{name} is given twice", hint="POST /recommend takes many users")
         given[name] = value
@@ -79,7 +90,7 @@ def parse_query(parameters: Sequence[tuple[str, str]], limits: Limits, id_name: 
     exclude_seen = given.get("exclude_seen", "true").lower()
     if exclude_seen not in _BOOLEANS:
         raise DataError(f"exclude_seen must be true or false, not {exclude_seen!r}")
-    return QueryParameters(given[id_name], _checked_k(k, limits), _BOOLEANS[exclude_seen])
+    return QueryParameters(given[id_name], _checked_k(k, limits), _BOOLEANS[exclude_seen], history)
 
 
 def parse_body(body: bytes, limits: Limits) -> RecommendBody:
@@ -93,14 +104,17 @@ def parse_body(body: bytes, limits: Limits) -> RecommendBody:
         DataError: The body is not JSON, or a key is missing, unknown or invalid.
     """
     try:
-        given = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"the body is not JSON: {error}", hint=_EXAMPLE_BODY) from None
+        given = orjson.loads(body)
+    except ValueError:
+        try:  # takes lone surrogates, which ids may have, and its messages name the place
+            given = json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"the body is not JSON: {error}", hint=_EXAMPLE_BODY) from None
     if not isinstance(given, dict):
         raise DataError("the body must be a JSON object", hint=_EXAMPLE_BODY)
     for key in given:
         if key not in _BODY_KEYS:
-            raise DataError(f"unknown key {key!r}", hint=did_you_mean(key, _BODY_KEYS))
+            raise DataError(f"unknown key {key!r}", hint=did_you_mean(key[:_SHOWN], _BODY_KEYS))
     users, histories = given.get("users", []), given.get("histories", {})
     if not _is_ids(users):
         raise DataError(f"users must be a list of ids, but {_culprit('users', users)}", hint='ids are strings: ["42"]')
@@ -165,4 +179,4 @@ def _culprit(name: str, value: Any, *, by_user: bool = False) -> str:
 def _json(value: Any) -> str:
     """Return the start of a value as JSON."""
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

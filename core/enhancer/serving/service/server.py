@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import contextlib
 import errno
-import json
 import logging
 import signal
 import socket
-import sys
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from enhancer.errors import ConfigError, EnhancerError
-from enhancer.serving.service.app import INSTALL, create_app
-from enhancer.serving.service.head_limits import with_head_limits
-from enhancer.serving.service.live_ranker import LiveRanker
+from enhancer.errors import ConfigError
 from enhancer.serving.service.settings import GRACE, HOST, PORT, WATCH, Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
+
+    from enhancer.serving.service.live_ranker import LiveRanker
+    from enhancer.serving.service.metrics import Metrics
+
+INSTALL: Final = 'pip install "enhancer[serve]"'
+_BACKLOG: Final = 2048
+_SPARE_FILES: Final = 256
+"""File descriptors beyond those of connections."""
 
 _log = logging.getLogger("enhancer.serving")
 
@@ -52,55 +54,163 @@ def serve(
     Raises:
         ConfigError: Libraries are missing, or the address cannot be bound.
     """
+    check_libraries()
+    limits = (limits or Limits()).checked()
+    with listen(host, port) as listener:
+        received = run(live, listener, limits=limits, watch=watch, grace=grace, access_log=access_log)
+    _log.info("stopped")
+    return 130 if received == signal.SIGINT else 0
+
+
+def check_libraries() -> None:
+    """Check that what the service needs is installed.
+
+    Raises:
+        ConfigError: A library is missing.
+    """
     try:
-        import uvicorn
-        from uvicorn.protocols.http.auto import AutoHTTPProtocol
+        import httptools  # noqa: F401 - both are imported where they are used
+        import orjson  # noqa: F401
     except ModuleNotFoundError as error:
         raise ConfigError(f"the service needs {error.name}, which is not installed", hint=INSTALL) from None
-    limits = limits or Limits()
-    app = create_app(live, limits, watch=watch)
-    listener = _bind(host, port)
-    config = uvicorn.Config(
-        app,
-        http=with_head_limits(AutoHTTPProtocol, limits.arrival),
-        ws="none",
-        log_config=None,
-        log_level="info" if access_log else "warning",
-        access_log=access_log,
-        server_header=False,
-        timeout_graceful_shutdown=max(round(grace), 1),
-    )
-    server, stopped = uvicorn.Server(config), []
-
-    def stop(received: int, _: Any) -> None:
-        stopped.append(received)
-        server.should_exit = True  # for a signal that arrives before uvicorn installs its handlers
-
-    # A running uvicorn stops gracefully at these signals, then restores these handlers and raises the signals again.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(server, listener, live))
-    _log.info("stopped")
-    return 130 if signal.SIGINT in stopped else 0
 
 
-async def _run(server: Any, listener: socket.socket, live: LiveRanker) -> None:
+def run(
+    live: LiveRanker,
+    listener: socket.socket,
+    *,
+    limits: Limits,
+    watch: float,
+    grace: float,
+    access_log: bool,
+    metrics: Metrics | None = None,
+    parent: int | None = None,
+) -> int:
+    """Serve on a listening socket until a signal to stop.
+
+    Args:
+        live: As for :func:`serve`.
+        listener: Listening socket.
+        limits: As for :func:`serve`.
+        watch: As for :func:`serve`.
+        grace: As for :func:`serve`.
+        access_log: As for :func:`serve`.
+        metrics: Numbers of this process, where there are several.
+        parent: File descriptor that is at its end once the process that supervises this one has ended.
+
+    Returns:
+        The signal that stopped it, or 0.
+    """
+    received: list[int] = []
+    # For a signal that arrives before the event loop listens to them.
+    old = {number: signal.signal(number, lambda got, _: received.append(got)) for number in _stop_signals(metrics)}
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run(live, listener, limits, watch, grace, access_log, metrics, parent, received))
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+    return received[0] if received else 0
+
+
+def _stop_signals(metrics: Metrics | None) -> tuple[int, ...]:
+    # Ctrl-C reaches all processes of a terminal; workers leave it to their supervisor.
+    return (signal.SIGTERM, signal.SIGINT) if metrics is None else (signal.SIGTERM,)
+
+
+async def _run(
+    live: LiveRanker,
+    listener: socket.socket,
+    limits: Limits,
+    watch: float,
+    grace: float,
+    access_log: bool,
+    metrics: Metrics | None,
+    parent: int | None,
+    received: list[int],
+) -> None:
+    from enhancer.serving.service.endpoints import Endpoints
+    from enhancer.serving.service.http.connection import Connections
+
     loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[bool]] = set()
+    endpoints = Endpoints(live, limits, metrics)
+    connections = Connections(endpoints, access_log=access_log)
+    stopped, at_once = asyncio.Event(), asyncio.Event()
+    reloads: set[asyncio.Task[bool]] = set()
+
+    def stop(number: int) -> None:
+        received.append(number)
+        (at_once if stopped.is_set() else stopped).set()
+
+    def orphaned(parent: int) -> None:
+        loop.remove_reader(parent)
+        stop(signal.SIGTERM)
 
     def reload() -> None:
         task = asyncio.create_task(asyncio.to_thread(live.reload))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
 
-    if hasattr(
-        signal, "SIGHUP"
-    ):  # missing on Windows. Without a handler SIGHUP ends the process, so no failure is suppressed
+    _on_signals(loop, _stop_signals(metrics), stop)
+    if hasattr(signal, "SIGHUP"):  # missing on Windows
         loop.add_signal_handler(signal.SIGHUP, reload)
-    host, port = listener.getsockname()[:2]
-    _log.info("serving %r on http://%s:%d", live.ranker, f"[{host}]" if ":" in host else host, port)
-    await server.serve(sockets=[listener])
+    if parent is not None:
+        loop.add_reader(parent, orphaned, parent)
+    _raise_file_limit(limits.connections)
+    server = await loop.create_server(connections.connect, sock=listener, backlog=_BACKLOG)
+    tasks = [asyncio.create_task(connections.watch())]
+    tasks += [asyncio.create_task(live.watch(watch))] if watch > 0 else []
+    endpoints.metrics.put("workers", 1)
+    worker = "" if metrics is None else f" by worker {metrics.worker}"
+    _log.info("serving %r on http://%s%s", live.ranker, address(listener), worker)
+    if received:  # before the loop listened to signals
+        stopped.set()
+    observing = asyncio.create_task(_observe(endpoints)) if metrics is not None else None
+    await stopped.wait()
+    server.close()
+    closing = asyncio.create_task(connections.close(grace))
+    second = asyncio.create_task(at_once.wait())
+    await asyncio.wait([closing, second], return_when=asyncio.FIRST_COMPLETED)
+    if not closing.done():
+        closing.cancel()
+        await connections.close(0.0)
+    for task in [*tasks, closing, second, *([observing] if observing else [])]:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await asyncio.to_thread(endpoints.batcher.close)
+
+
+async def _observe(endpoints: Any) -> None:
+    """Keep the numbers of this process current, so that others can report them."""
+    while True:
+        endpoints.observe()
+        await asyncio.sleep(1)
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop, numbers: tuple[int, ...], stop: Callable[[int], None]) -> None:
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, stop, number)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda got, _: loop.call_soon_threadsafe(stop, got))
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Let this process open as many files as it may have connections, as far as it is allowed."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    wanted = connections + _SPARE_FILES
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid even the question
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY or soft >= wanted:
+            return
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            _log.warning("%d connections are allowed, but no more than %d open files", connections, hard)
+            wanted = hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -112,10 +222,26 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def address(listener: socket.socket) -> str:
+    """Return the address of a socket, as it stands in a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Return a listening socket.
+
+    Args:
+        host: Address to bind.
+        port: Port to bind; 0 lets the system choose.
+        shared: Let other sockets listen on the same port (``SO_REUSEPORT``).
+
+    Raises:
+        ConfigError: The address cannot be bound.
+    """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address, family=family, backlog=2048)
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(place, family=family, backlog=_BACKLOG, reuse_port=shared)
     except socket.gaierror:
         raise ConfigError(
             f"{host!r} is not an address of this machine", hint="use --host 127.0.0.1, or 0.0.0.0 for all"
@@ -130,82 +256,3 @@ def _bind(host: str, port: int) -> socket.socket:
         }
         reason = {errno.EADDRINUSE: "the port is in use"}.get(error.errno or 0, error.strerror)
         raise ConfigError(f"cannot listen on {host}:{port}: {reason}", hint=hints.get(error.errno or 0)) from None
-
-
-class _JsonFormatter(logging.Formatter):
-    """Formats records as every command does with ``--log-json``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return a record as one line of JSON."""
-        level = {"critical": "error"}.get(record.levelname.lower(), record.levelname.lower())
-        return _line("log", level, logger=record.name, message=super().format(record))
-
-
-def _line(event: str, level: str, **fields: Any) -> str:
-    at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({"time": at, "level": level, "event": event, **fields})
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line of ``python -m enhancer.serving``; ``enhancer serve`` starts this.
-
-    Returns:
-        Exit code.
-    """
-    default = Limits()
-    parser = argparse.ArgumentParser(prog="enhancer serve", description="Serve an artifact over HTTP.")
-    add = parser.add_argument
-    add("artifact", help="folder that `enhancer train` wrote")
-    add("--host", default=HOST, help="address to bind (default: %(default)s)")
-    add("--port", type=int, default=PORT, help="port; 0 lets the system choose (default: %(default)s)")
-    add("--watch", type=float, default=WATCH, help="seconds between checks for a new artifact (default: %(default)s)")
-    add("--grace", type=float, default=GRACE, help="seconds for running requests after SIGTERM (default: %(default)s)")
-    add("--max-k", type=int, default=default.k, help="maximum items for a user (default: %(default)s)")
-    add("--max-batch", type=int, default=default.batch, help="maximum users in a request (default: %(default)s)")
-    add("--max-body", type=int, default=default.body, help="maximum bytes in a request (default: %(default)s)")
-    add("--max-waiting", type=int, default=default.waiting, help="maximum requests that wait (default: %(default)s)")
-    add("--timeout", type=float, default=default.timeout, help="seconds until a request fails (default: %(default)s)")
-    add("--threads", type=int, default=default.threads, help="worker threads (default: %(default)s)")
-    share = "share of places that {}; by default that of the artifact"
-    add("--explore", type=float, help=share.format("new items get whatever their scores"))
-    add("--new-items-cap", type=float, help=share.format("new items get at most"))
-    add("--in-memory", action="store_true", help="read the artifact instead of mapping it")
-    verify = argparse.BooleanOptionalAction
-    add("--verify", action=verify, default=True, help="check the artifact's sha256 before use")
-    add("--access-log", action="store_true", help="log each request")
-    add("--quiet", action="store_true", help="log errors only")
-    add("--log-json", action="store_true", help="log lines of JSON")
-    given = parser.parse_args(argv)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _JsonFormatter() if given.log_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    _log.setLevel(logging.ERROR if given.quiet else logging.INFO)
-    try:
-        limits = Limits(given.max_k, given.max_batch, given.max_body, given.timeout, given.threads, given.max_waiting)
-        live = LiveRanker(
-            given.artifact,
-            in_memory=given.in_memory,
-            verify=given.verify,
-            explore=given.explore,
-            new_items_cap=given.new_items_cap,
-        )
-        return serve(
-            live,
-            host=given.host,
-            port=given.port,
-            limits=limits,
-            watch=given.watch,
-            grace=given.grace,
-            access_log=given.access_log,
-        )
-    except EnhancerError as error:
-        if given.log_json:
-            problem = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-            sys.stderr.write(_line("error", "error", **problem, exit_code=error.exit_code) + "\n")
-        else:
-            sys.stderr.write(f"error: {error.message}\n" + (f"  {error.hint}\n" if error.hint else ""))
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130

@@ -19,6 +19,8 @@ WATCH: Final = 1.0
 """Seconds between checks for a new artifact; 0 disables them."""
 GRACE: Final = 10.0
 """Seconds that running requests may take to finish after a stop signal."""
+WORKERS: Final = 1
+"""Number of processes."""
 _ARRIVAL_SECONDS: Final = 10.0
 
 
@@ -38,6 +40,10 @@ class Limits:
     """Number of worker threads."""
     waiting: int = 1000
     """Maximum requests that wait for a thread; further ones fail with status 503."""
+    connections: int = 2000
+    """Maximum open connections of a process; further ones get status 503 and are closed."""
+    held: int = 64 << 20
+    """Maximum bytes of request bodies and unsent answers in a process; further bodies fail with status 503."""
 
     @property
     def arrival(self) -> float:
@@ -48,9 +54,14 @@ class Limits:
         """Return these limits after checking that each is positive.
 
         Raises:
-            ConfigError: A limit is zero or negative.
+            ConfigError: A limit is zero or negative, or one body would exceed what all may hold.
         """
-        for name in ("k", "batch", "body", "timeout", "threads", "waiting"):
+        for name in ("k", "batch", "body", "timeout", "threads", "waiting", "connections", "held"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"the limit {name!r} must be above 0, not {getattr(self, name)}")
+        if self.held < self.body:
+            raise ConfigError(
+                f"a body may have {self.body:,} bytes, and all together no more than {self.held:,}",
+                hint="raise --max-held, or lower --max-body",
+            )
         return self
