@@ -48,8 +48,8 @@ class World:
 def load(folder: Path, split_seed: int) -> World:
     """Read the three tables as a project would."""
     from enhancer.config import ColumnsConfig
+    from enhancer.config.data import DataConfig
     from enhancer.config.evaluation import EvaluationConfig
-    from enhancer.config.schema import DataConfig
     from enhancer.data import read_entities, read_interactions, read_sides, sides_of, split_interactions
 
     columns = ColumnsConfig(label="rating >= 4")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from enhancer.config.data import ColumnsConfig, DataConfig
 from enhancer.config.evaluation import ArmConfig, EvaluationConfig
 from enhancer.config.load import load_settings
 from enhancer.config.schema import (
-    ColumnsConfig,
-    DataConfig,
     LLMConfig,
     PriceConfig,
     PromptConfig,

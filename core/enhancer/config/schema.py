@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from enhancer.config.data import DataConfig
 from enhancer.config.evaluation import MAX_SEED, EvaluationConfig
 from enhancer.config.inputs import (
     EVERYTHING,
@@ -35,82 +36,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
 
 
-Html = Literal["keep", "strip"]
-"""Treatment of HTML in text."""
 _KINDS: tuple[Kind, ...] = ("item", "user")
-
-
-class ColumnsConfig(Options):
-    """``[data.columns]``: roles of columns."""
-
-    item_id: str = "item_id"
-    """Item id, in items and interactions."""
-    user_id: str = "user_id"
-    """User id, in users and interactions."""
-    items_id: str | None = None
-    """Item id in the items table, if its name there differs; by default ``item_id``."""
-    users_id: str | None = None
-    """User id in the users table, if its name there differs; by default ``user_id``."""
-    rating: str | Literal[False] | None = None
-    """Rating in interactions; by default the column ``rating``, if it exists. With ``false`` ratings are not read, so
-    that values which are none do not matter."""
-    timestamp: str | Literal[False] | None = None
-    """Time of an interaction, in seconds; by default the column ``timestamp``, if it exists. With ``false`` times are
-    not read."""
-    item_text: list[str] | None = None
-    """Columns that form an item's text; by default every other column."""
-    user_text: list[str] | None = None
-    """Columns that form a user's text; by default every other column."""
-    title: str | None = None
-    """Column of item titles; by default ``title`` or ``name``, if it exists."""
-    label: str | None = None
-    """Binary label of an interaction: a column of 0 and 1, such as ``click``, or a condition, such as ``rating >= 4``.
-    Negative interactions are never recommended; click models learn from them."""
-    review_item: str | None = None
-    """Item id in reviews; by default ``item_id``."""
-    review_user: str | None = None
-    """User id in reviews; by default ``user_id``."""
-    review_text: str | None = None
-    """Text of a review; by default the column ``text``, ``review``, ``reviewText`` or the like."""
-    review_time: str | None = None
-    """Time of a review; by default the column ``timestamp``, ``time``, ``date`` or the like, if it exists."""
-    review_helpful: str | None = None
-    """Votes that found a review helpful; by default the column ``helpful``, ``helpful_votes``, ``votes`` or the like,
-    if it exists."""
-
-
-class FeaturesConfig(Options):
-    """``[data.features]``: side features, for backbones that use them, such as ``fm``.
-
-    The type of a column follows from its values, unless it is given: ``"name:number"``, ``"name:category"``,
-    ``"name:tags"``.
-    """
-
-    item: list[str] = Field(default=[])
-    """Columns of the items table."""
-    user: list[str] = Field(default=[])
-    """Columns of the users table."""
-    max_values: int = Field(default=10_000, ge=1)
-    """Largest number of distinct values of a category or of tags; a column with more is rejected as an id or text."""
-
-
-class DataConfig(Options):
-    """``[data]``: the tables. CSV, TSV, JSONL, Parquet or RecBole atomic files, by file extension."""
-
-    items: Path | None = None
-    """Items table, with text."""
-    users: Path | None = None
-    """Users table, with text."""
-    interactions: Path | None = None
-    """Interactions of users with items."""
-    reviews: Path | None = None
-    """Reviews that users wrote of items."""
-    columns: ColumnsConfig = ColumnsConfig()
-    features: FeaturesConfig = FeaturesConfig()
-    max_text: int = Field(default=4000, ge=1)
-    """Largest number of characters of an entity's text in a prompt or embedding; longer text is truncated."""
-    html: Html = "keep"
-    """``strip``: tags and entities of HTML are turned into plain text, in items, users and reviews."""
 
 
 class PromptConfig(Options):

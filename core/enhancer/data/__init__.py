@@ -9,7 +9,7 @@ from enhancer.data.entities import Entity, read_entities
 from enhancer.data.features import FeatureColumn, ReadFeatures, read_features, read_sides, sides_of
 from enhancer.data.histories import Histories, Touch
 from enhancer.data.interactions import Interactions, ReadReport, read_interactions
-from enhancer.data.readers import ENDINGS, TableReader, open_table
+from enhancer.data.readers import ENDINGS, TableOptions, TableReader, open_table
 from enhancer.data.splits import Split, split_interactions
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "ReadFeatures",
     "ReadReport",
     "Split",
+    "TableOptions",
     "TableReader",
     "Touch",
     "open_table",

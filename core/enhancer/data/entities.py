@@ -10,7 +10,7 @@ import numpy as np
 
 from enhancer.data.duplicate_ids import DuplicateIndex
 from enhancer.data.html_text import strip_html_of
-from enhancer.data.readers import TableReader, open_table
+from enhancer.data.readers import TableOptions, TableReader, open_table
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from enhancer.config import ColumnsConfig
-    from enhancer.config.schema import Html
+    from enhancer.config.data import Html
     from enhancer.contracts.record import Kind
 
 MAX_ID = 1024
@@ -51,7 +51,13 @@ class Entity(NamedTuple):
 
 
 def read_entities(
-    path: Path, kind: Kind, columns: ColumnsConfig, max_text: int, *, html: Html = "keep"
+    path: Path,
+    kind: Kind,
+    columns: ColumnsConfig,
+    max_text: int,
+    *,
+    html: Html = "keep",
+    options: TableOptions | None = None,
 ) -> Iterator[Entity]:
     """Stream the entities of a table.
 
@@ -63,12 +69,13 @@ def read_entities(
         columns: Column mapping.
         max_text: Maximum length of a text in characters.
         html: Whether HTML in texts and titles is kept or turned into plain text.
+        options: How the file is read.
 
     Raises:
         ConfigError: The file or a column is missing.
         DataError: A row has no id, or an id occurs again with different text. The message names file, line and column.
     """
-    table = open_table(path)
+    table = open_table(path, options)
     table.scan_columns()
     id_column = id_column_of(table, kind, columns)
     texts = _text_columns(table, kind, columns, id_column)

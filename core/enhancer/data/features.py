@@ -23,7 +23,7 @@ import numpy as np
 from enhancer.contracts.features import SideFeatures, Sides
 from enhancer.data.alike_ids import NONE_RESPELT, FixedRows, Respelt
 from enhancer.data.entities import id_column_of
-from enhancer.data.readers import ListCell, TableReader, open_table
+from enhancer.data.readers import ListCell, TableOptions, TableReader, open_table
 from enhancer.data.readers.list_text import elements_of
 from enhancer.errors import ConfigError, DataError, did_you_mean
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.config import ColumnsConfig
-    from enhancer.config.schema import DataConfig
+    from enhancer.config.data import DataConfig
     from enhancer.contracts.record import Kind
 
 FeatureKind = Literal["number", "category", "tags"]
@@ -121,7 +121,13 @@ def read_sides(
                 f"[data.features] {kind} names columns, but [data] {kind}s is not set", hint=f'{kind}s = "{kind}s.csv"'
             )
         found[kind] = read_features(
-            root / path, kind, config.columns, wanted, ids, max_values=config.features.max_values
+            root / path,
+            kind,
+            config.columns,
+            wanted,
+            ids,
+            max_values=config.features.max_values,
+            options=TableOptions.of(config, "items" if kind == "item" else "users"),
         )
     return found
 
@@ -135,7 +141,14 @@ def sides_of(found: Mapping[Kind, ReadFeatures]) -> Sides | None:
 
 
 def read_features(
-    path: Path, kind: Kind, columns: ColumnsConfig, wanted: Sequence[str], ids: Sequence[str], *, max_values: int
+    path: Path,
+    kind: Kind,
+    columns: ColumnsConfig,
+    wanted: Sequence[str],
+    ids: Sequence[str],
+    *,
+    max_values: int,
+    options: TableOptions | None = None,
 ) -> ReadFeatures:
     """Read the side features of some entities.
 
@@ -150,12 +163,13 @@ def read_features(
         wanted: Columns, such as ``"age"`` or ``"zip:category"``.
         ids: Entity id of each row of the result; other entities in the table are skipped.
         max_values: Maximum number of distinct values of a category or tags column.
+        options: How the file is read.
 
     Raises:
         ConfigError: The file or a column is missing, a kind is unknown, or a category has too many values.
         DataError: A column is empty, or an id occurs again with other values.
     """
-    table = open_table(path)
+    table = open_table(path, options)
     table.scan_columns()
     id_column = id_column_of(table, kind, columns)
     parsed = [_parse_wanted(table, name, kind) for name in wanted]

@@ -11,7 +11,7 @@ import numpy as np
 from enhancer.data.alike_ids import NONE_RESPELT, FixedRows, Respelt
 from enhancer.data.column_values import BlockLocation, parse_ids, parse_numbers, parse_times, shown
 from enhancer.data.interaction_labels import LabelRule, parse_label_rule
-from enhancer.data.readers import TableReader, open_table
+from enhancer.data.readers import TableOptions, TableReader, open_table
 from enhancer.data.time_values import align_times
 from enhancer.errors import ConfigError, DataError
 
@@ -137,6 +137,7 @@ def read_interactions(
     min_rating: float | None = None,
     k_core: int = 0,
     also: Sequence[Path] = (),
+    options: TableOptions | None = None,
 ) -> Interactions:
     """Read a table of interactions.
 
@@ -150,12 +151,13 @@ def read_interactions(
         min_rating: Pairs whose last rating is lower are left out.
         k_core: Users and items with fewer pairs are removed repeatedly, until all that remain have this many.
         also: Tables that will be read over this vocabulary. If ``item_ids`` is None, it includes their items.
+        options: How the files are read.
 
     Raises:
         ConfigError: The file or a column is missing, or ``min_rating`` is set and there are no ratings.
         DataError: A value is invalid (the message names file, line and column), or no interaction is left.
     """
-    table = open_table(path)
+    table = open_table(path, options)
     read = _read(table, columns, item_ids, user_ids, min_rating)
     keep = _last_of_each_pair(read)
     duplicates = len(read) - len(keep)
@@ -172,7 +174,9 @@ def read_interactions(
         names, rows = _sorted(left.user_ids, left.users)
         left = replace(left, user_ids=names, users=rows)
     if item_ids is None:
-        others = (read_interactions(other, columns, item_ids=None, min_rating=min_rating) for other in also)
+        others = (
+            read_interactions(other, columns, item_ids=None, min_rating=min_rating, options=options) for other in also
+        )
         names, rows = _sorted(left.item_ids, left.items, (name for other in others for name in other.item_ids))
         left = replace(left, item_ids=names, items=rows)
     return left

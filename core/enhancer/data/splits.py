@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +19,13 @@ from enhancer.data.unseen_entities import find_unseen_entities
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from enhancer.config import ColumnsConfig, EvaluationConfig
+    from enhancer.data.readers import TableOptions
 
 _TRAIN, _VALIDATION, _TEST = 0, 1, 2
 _WORDS = {2: "two", 3: "three"}
@@ -54,7 +56,12 @@ class Split:
 
 
 def split_interactions(
-    interactions: Interactions, config: EvaluationConfig, root: Path, columns: ColumnsConfig
+    interactions: Interactions,
+    config: EvaluationConfig,
+    root: Path,
+    columns: ColumnsConfig,
+    *,
+    options: TableOptions | None = None,
 ) -> Split:
     """Split interactions according to ``[evaluation]``.
 
@@ -78,6 +85,7 @@ def split_interactions(
         config: ``[evaluation]``.
         root: Folder that ``config.test`` and ``config.validation`` are relative to.
         columns: Column mapping for these files.
+        options: How these files are read.
 
     Raises:
         ConfigError: The split needs times and there are none, or a file of the split is missing.
@@ -91,7 +99,8 @@ def split_interactions(
     part = np.zeros(len(interactions.users), np.int8)
     part[_is_cold(interactions, cold_items, cold_users)] = _TEST
     if config.split == "files":
-        split = _from_files(interactions, part, config, root, columns, validation_rng, (cold_items, cold_users))
+        read_part = partial(_read_part, train=interactions, config=config, columns=columns, options=options)
+        split = _from_files(interactions, part, config, root, read_part, validation_rng, (cold_items, cold_users))
     else:
         if config.split.startswith("temporal") and interactions.timestamps is None:
             why = "[data.columns] timestamp = false" if columns.timestamp is False else "the interactions have none"
@@ -250,7 +259,7 @@ def _from_files(
     part: NDArray[np.int8],
     config: EvaluationConfig,
     root: Path,
-    columns: ColumnsConfig,
+    read_part: Callable[[Path, str, list[str]], Interactions],
     rng: np.random.Generator,
     cold: tuple[NDArray[np.int32], NDArray[np.int32]],
 ) -> Split:
@@ -259,11 +268,11 @@ def _from_files(
             "[evaluation] split = 'files' needs a file of test interactions", hint="set [evaluation] test"
         )
     notes: list[str] = []
-    test = _read_part(root / config.test, "test", train, config, columns, notes)
+    test = read_part(root / config.test, "test", notes)
     unknown_users = test.report.unknown_users
     test = _without(test, train, notes, "test", "train")
     if config.validation is not None:
-        validation = _read_part(root / config.validation, "validation", train, config, columns, notes)
+        validation = read_part(root / config.validation, "validation", notes)
         validation = _without(validation, train, notes, "validation", "train")
         validation = _without(validation, test, notes, "validation", "test")
         is_cold = _is_cold(validation, *cold)
@@ -278,10 +287,22 @@ def _from_files(
 
 
 def _read_part(
-    path: Path, name: str, train: Interactions, config: EvaluationConfig, columns: ColumnsConfig, notes: list[str]
+    path: Path,
+    name: str,
+    notes: list[str],
+    *,
+    train: Interactions,
+    config: EvaluationConfig,
+    columns: ColumnsConfig,
+    options: TableOptions | None,
 ) -> Interactions:
     read = read_interactions(
-        path, columns, item_ids=train.item_ids, user_ids=train.user_ids, min_rating=config.min_rating
+        path,
+        columns,
+        item_ids=train.item_ids,
+        user_ids=train.user_ids,
+        min_rating=config.min_rating,
+        options=options,
     )
     notes.extend(f"{name}: {line}" for line in read.report.lines(beside_training=True))
     # All parts must have the same columns.

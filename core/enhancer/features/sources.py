@@ -110,9 +110,12 @@ class Sources:
         data, prompts = settings.data, settings.prompts
 
         def stream(path: Path, kind: Kind) -> Callable[[], Iterator[Entity]]:
-            from enhancer.data import read_entities
+            from enhancer.data import TableOptions, read_entities
 
-            return lambda: read_entities(root / path, kind, data.columns, data.max_text, html=data.html)
+            options = TableOptions.of(data, "items" if kind == "item" else "users")
+            return lambda: read_entities(
+                root / path, kind, data.columns, data.max_text, html=data.html, options=options
+            )
 
         items = stream(data.items, "item") if data.items is not None else None
         if items is None and prompts.item.source in ("llm", "text"):

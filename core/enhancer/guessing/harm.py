@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from enhancer.data.readers import TableOptions
 from enhancer.errors import EnhancerError
 from enhancer.guessing.leaving_out import LEAKS, LeftOut, left_out, may_follow_interactions
 from enhancer.guessing.popularity import count_interactions
@@ -69,7 +70,8 @@ def _used(settings: Settings, root: Path, kind: Kind, path: Path | None, id_colu
     if path is None or not (features or reads_text):
         return
     try:
-        table = read_head(root / path)
+        options = TableOptions.of(settings.data, "items" if kind == "item" else "users")
+        table = read_head(root / path, options=options)
     except EnhancerError:
         return
     chosen: list[str] | None = getattr(settings.data.columns, f"{kind}_text")
@@ -89,7 +91,11 @@ def _counted(settings: Settings, root: Path, kinds: Sequence[Kind]) -> Mapping[K
     if settings.data.interactions is None or not kinds:
         return {}
     try:
-        found = count_interactions(root / settings.data.interactions, [columns[kind] for kind in kinds])
+        found = count_interactions(
+            root / settings.data.interactions,
+            [columns[kind] for kind in kinds],
+            options=TableOptions.of(settings.data, "interactions"),
+        )
     except EnhancerError:
         return {}
     return {kind: found[columns[kind]] for kind in kinds}

@@ -127,6 +127,12 @@ def _facts(
     if not numeric or table.damage is not None:
         return None
     try:
-        return column_facts(table.path, id_column or numeric[0], numeric, counted=counted if id_column else None)
+        return column_facts(
+            table.path,
+            id_column or numeric[0],
+            numeric,
+            counted=counted if id_column else None,
+            options=table.options,
+        )
     except EnhancerError:
         return None

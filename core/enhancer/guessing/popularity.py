@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from enhancer.data.readers import TableOptions
+
 MAX_INTERACTIONS = 2_000_000
 """Rows of interactions that are counted: enough to rank items, and read in seconds."""
 MAX_ENTITIES = 100_000
@@ -51,8 +53,16 @@ class ColumnFacts:
     """Share of interactions, by column, whose id is among its values."""
 
 
-def count_interactions(path: Path, columns: Sequence[str], limit: int = MAX_INTERACTIONS) -> dict[str, Interacted]:
+def count_interactions(
+    path: Path, columns: Sequence[str], limit: int = MAX_INTERACTIONS, *, options: TableOptions | None = None
+) -> dict[str, Interacted]:
     """Count the rows of each id in columns of a table of interactions, in at most ``limit`` rows of it.
+
+    Args:
+        path: The table.
+        columns: Its columns of ids.
+        limit: Largest number of rows.
+        options: How the file is read.
 
     Raises:
         ConfigError: The table cannot be opened.
@@ -61,7 +71,7 @@ def count_interactions(path: Path, columns: Sequence[str], limit: int = MAX_INTE
     names = list(dict.fromkeys(columns))
     counts: dict[str, Counter[str]] = {name: Counter() for name in names}
     rows = 0
-    for block in _columns(path, names, limit):
+    for block in _columns(path, names, limit, options):
         for name, values in zip(names, block, strict=True):
             counts[name].update(values)
         rows += len(block[0])
@@ -89,6 +99,7 @@ def column_facts(
     ids: Sequence[str] = (),
     counted: Interacted | None,
     limit: int = MAX_ENTITIES,
+    options: TableOptions | None = None,
 ) -> ColumnFacts:
     """Look at the numeric columns of a table of items or users, in at most ``limit`` rows of it.
 
@@ -99,6 +110,7 @@ def column_facts(
         ids: Columns that may be its ids.
         counted: Interactions of each id; None without any.
         limit: Largest number of rows.
+        options: How the file is read.
 
     Raises:
         ConfigError: The table cannot be opened.
@@ -110,7 +122,7 @@ def column_facts(
     per_id: list[int] = []
     known: dict[str, int] = dict.fromkeys(ids, 0)
     rows = 0
-    for block in _columns(path, names, limit):
+    for block in _columns(path, names, limit, options):
         values = dict(zip(names, block, strict=True))
         for name in numeric:
             starts[name] = {n for n in starts[name] if _counts_on(values[name], rows + n)}
@@ -171,11 +183,11 @@ def _counts_on(values: Sequence[str], first: int) -> bool:
     return all(value.strip() in (str(n), f"{n}.0") for n, value in enumerate(values, first))
 
 
-def _columns(path: Path, names: Sequence[str], limit: int) -> Iterator[list[list[str]]]:
+def _columns(path: Path, names: Sequence[str], limit: int, options: TableOptions | None) -> Iterator[list[list[str]]]:
     """Yield blocks of the named columns without blank lines, of at most ``limit`` rows in all."""
     from enhancer.data.readers import open_table
 
-    table = open_table(path)
+    table = open_table(path, options)
     if not {*names} <= {*table.columns}:
         table.scan_columns()
     left = limit

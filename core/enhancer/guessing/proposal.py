@@ -141,7 +141,7 @@ def _counted(found: Guess, interactions: TableHead, columns: Sequence[str]) -> M
     if interactions.damage is not None or not columns:
         return {}
     try:
-        counted = count_interactions(interactions.path, columns)
+        counted = count_interactions(interactions.path, columns, options=interactions.options)
     except EnhancerError as error:
         found.notes.append(str(error))
         return {}
@@ -162,7 +162,7 @@ def _check_items_id(found: Guess, items: TableHead, counted: Interacted, given: 
     others = [name for name in items.columns if is_identifier(name) and items.distinct(name)]
     candidates = list(dict.fromkeys([own, *others]))
     try:
-        facts = column_facts(items.path, own, [], ids=candidates, counted=counted)
+        facts = column_facts(items.path, own, [], ids=candidates, counted=counted, options=items.options)
     except EnhancerError as error:
         found.notes.append(str(error))
         return

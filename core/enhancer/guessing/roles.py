@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from enhancer.data.readers.native import Role
+    from enhancer.data.readers import Role
 
 _RATING = ["rating", "ratings", "stars", "overall", "score", "rate", "bookrating", "reviewscore"]
 _TIME = ["timestamp", "unixreviewtime", "time", "ts", "unixtime", "datetime", "date"]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from enhancer.data.readers import TableOptions
     from enhancer.data.readers.native import NativeFormat
 
 _MAX_FILES = 500
@@ -31,6 +32,8 @@ class TableHead:
     """The error that stopped reading rows, if any; ``sample`` is empty then."""
     native: NativeFormat | None = None
     """Form of a public data set that the file has, which tells its role and keys of ``[data.columns]``."""
+    options: TableOptions | None = None
+    """How the file is read."""
 
     @cached_property
     def rows(self) -> int:
@@ -76,20 +79,24 @@ class TableHead:
         return len({*values}) == len(values)
 
 
-def read_head(path: Path, wanted: Iterable[str] = ()) -> TableHead:
+def read_head(path: Path, wanted: Iterable[str] = (), options: TableOptions | None = None) -> TableHead:
     """Read the beginning of a table, with the same reader as all other commands.
 
     Args:
         path: The table.
         wanted: Columns to look for in the whole file if they are not at its beginning.
+        options: How the file is read; by default in the form of a public data set that it has, if it has one.
 
     Raises:
         ConfigError: The file does not exist or has an unknown format, or a library is missing.
         DataError: The file is empty, or its header is damaged.
     """
-    from enhancer.data.readers import open_table
+    from enhancer.data.readers import TableOptions, open_table
 
-    table = open_table(path)
+    native = _native(path)
+    if options is None and native is not None:
+        options = TableOptions(format=native.name, table=native.role)
+    table = open_table(path, options)
     sample: dict[str, list[str]] = {}
     damage = None
     try:
@@ -101,18 +108,17 @@ def read_head(path: Path, wanted: Iterable[str] = ()) -> TableHead:
         damage = error
     except OSError as error:
         damage = DataError(f"cannot read {path}: {error.strerror or error}")
-    return TableHead(path, table.columns, sample, damage, _native(path))
+    return TableHead(path, table.columns, sample, damage, native, options)
 
 
 def _native(path: Path) -> NativeFormat | None:
-    """Return the form of a public data set that is read without being named; None if a file has none."""
+    """Return the form of a public data set that a file has, or None."""
     from enhancer.data.readers.native import recognise
 
     try:
-        found = recognise(path)
-    except (OSError, DataError):
+        return recognise(path)
+    except (OSError, EnhancerError):
         return None
-    return found if found is not None and found.automatic else None
 
 
 @dataclass(frozen=True)

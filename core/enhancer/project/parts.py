@@ -160,7 +160,7 @@ class ProjectParts:
             ConfigError: ``[data] interactions`` is not set, or its file or a column is missing.
             DataError: A row cannot be used.
         """
-        from enhancer.data import read_interactions
+        from enhancer.data import TableOptions, read_interactions
 
         evaluation = self.settings.evaluation
         path = self._path(self.settings.data.interactions, "interactions")
@@ -172,6 +172,7 @@ class ProjectParts:
             min_rating=evaluation.min_rating,
             k_core=evaluation.k_core,
             also=[self.root / file for file in files if file is not None],
+            options=TableOptions.of(self.settings.data, "interactions"),
         )
         for line in found.report.lines(asked_for=False):  # such as rows that were dropped for an unknown item id
             _log.warning("%s: %s", path, line)
@@ -180,10 +181,11 @@ class ProjectParts:
     @cached_property
     def split(self) -> Split:
         """Training, validation and test interactions, split once by ``[evaluation]``."""
-        from enhancer.data import split_interactions
+        from enhancer.data import TableOptions, split_interactions
 
         config, columns = self.settings.evaluation, self.settings.data.columns
-        split = split_interactions(self.interactions, config, self.root, columns)
+        options = TableOptions.of(self.settings.data, "interactions")
+        split = split_interactions(self.interactions, config, self.root, columns, options=options)
         for note in (*split.notes, *split.unseen_notes):
             _log.warning("%s", note)
         return split
@@ -225,13 +227,14 @@ class ProjectParts:
     @cached_property
     def titles(self) -> dict[str, str | None]:
         """Title of each item of the items table; None for an item without one."""
-        from enhancer.data import read_entities
+        from enhancer.data import TableOptions, read_entities
 
         if self.settings.data.items is None:
             return {}
         data = self.settings.data
         path = self._path(data.items, "items")
-        items = read_entities(path, "item", data.columns, data.max_text, html=data.html)
+        options = TableOptions.of(data, "items")
+        items = read_entities(path, "item", data.columns, data.max_text, html=data.html, options=options)
         return {entity.id: entity.title for entity in items}
 
     @cached_property
@@ -243,11 +246,13 @@ class ProjectParts:
                 leaks are not allowed.
             DataError: A row cannot be used.
         """
+        from enhancer.data import TableOptions
         from enhancer.data.reviews.index import ReviewIndex
 
         data, allowed = self.settings.data, self.settings.evaluation.allow_leaks
         path = self._path(data.reviews, "reviews")
-        found = ReviewIndex(path, data.columns, self.split, allow_leaks=allowed, html=data.html)
+        options = TableOptions.of(data, "reviews")
+        found = ReviewIndex(path, data.columns, self.split, allow_leaks=allowed, html=data.html, options=options)
         for line in found.report.lines():
             _log.warning("%s", line)
         return found

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
     from enhancer.config.evaluation import DimensionConfig
     from enhancer.contracts.options import Options
+    from enhancer.data.readers.table_reader import Table
     from enhancer.evaluation import Arm
     from enhancer.project.parts import ProjectParts
 
 _CHOSEN = ("llm", "embedder", "store", "backbone", "fuser")
+_TABLES: tuple[Table, ...] = ("items", "users", "interactions", "reviews")
 _OF_ARMS = frozenset({"arms", "arm", "aspects", "baseline", "search"})
 """Keys of ``[evaluation]`` that name arms. Without any of them the arms are the default ones."""
 
@@ -39,6 +41,7 @@ def check_settings(parts: ProjectParts, *, complete: bool = False) -> None:
         FusionError: With ``complete``, the fuser does not fit the backbone.
     """
     check_plugins(parts)
+    check_formats(parts)
     parts.chosen.check_options()
     check_metrics(parts)
     check_arms(parts)
@@ -80,6 +83,18 @@ def check_plugins(parts: ProjectParts) -> None:
         with contextlib.suppress(PluginError):  # its libraries are missing, which the first event reports
             cls: type[Options] = plugins.get("observer", use, complete=False).options_class
             build_options(cls, observer.options, where=f"[observers.{name}]", also_known=("use", "enabled"))
+
+
+def check_formats(parts: ProjectParts) -> None:
+    """Check the names of the formats of tables.
+
+    Raises:
+        ConfigError: A name is unknown, or its data set has no such table.
+    """
+    from enhancer.data.readers import TableOptions, check_format
+
+    for table in _TABLES:
+        check_format(TableOptions.of(parts.settings.data, table))
 
 
 def check_metrics(parts: ProjectParts) -> None:

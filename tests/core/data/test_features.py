@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from enhancer.config import ColumnsConfig
-from enhancer.config.schema import DataConfig
+from enhancer.config.data import DataConfig
 from enhancer.data import read_features, read_sides
 from enhancer.errors import ConfigError, DataError
 

@@ -20,6 +20,7 @@ from enhancer.cli.layout import prose
 from enhancer.cli.live_checks import live_checks
 from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, sends, with_session
 from enhancer.cli.setup_check import SetupCheck, guarded
+from enhancer.data.readers.table_reader import TableOptions
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.guessing.tables import read_head
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from enhancer.config import Settings
     from enhancer.contracts import LLMProvider
     from enhancer.contracts.record import Kind
+    from enhancer.data.readers.table_reader import Table
     from enhancer.plugin_host import PluginManager
     from enhancer.project.backbone_choice import AutoBackbone
     from enhancer.project.inspecting.long_texts import LongTexts
@@ -154,7 +156,7 @@ def _cache() -> SetupCheck:
 
 def _data(settings: Settings, root: Path) -> Iterator[SetupCheck]:
     columns, features = settings.data.columns, settings.data.features
-    wanted: dict[str, tuple[Path | None, list[str | None]]] = {
+    wanted: dict[Table, tuple[Path | None, list[str | None]]] = {
         "items": (
             settings.data.items,
             [columns.items_id or columns.item_id, columns.title, *(columns.item_text or []), *_bare(features.item)],
@@ -181,7 +183,8 @@ def _data(settings: Settings, root: Path) -> Iterator[SetupCheck]:
             if name not in ("users", "reviews"):
                 yield SetupCheck(f"data.{name}", "warn", "not set", f'set [data] {name} = "FILE"')
             continue
-        yield _table(f"data.{name}", root / path, [column for column in needed if column])
+        options = TableOptions.of(settings.data, name)
+        yield _table(f"data.{name}", root / path, [column for column in needed if column], options)
 
 
 def _bare(names: list[str]) -> list[str]:
@@ -189,14 +192,14 @@ def _bare(names: list[str]) -> list[str]:
     return [re.sub(r":(number|category|tags)$", "", name) for name in names]
 
 
-def _table(name: str, path: Path, needed: list[str]) -> SetupCheck:
+def _table(name: str, path: Path, needed: list[str], options: TableOptions) -> SetupCheck:
     if not path.is_file():
         return SetupCheck(
             name, "fail", f"there is no file {path}", f"create it, or correct [data] {name.partition('.')[2]}"
         )
     try:
         # As in every other command, keys of JSON lines may first appear late in items and users, not in interactions.
-        table = read_head(path, needed if name != "data.interactions" else ())
+        table = read_head(path, needed if name != "data.interactions" else (), options)
     except EnhancerError as error:
         return SetupCheck(name, "fail", error.message, error.hint)
     if table.damage is not None:

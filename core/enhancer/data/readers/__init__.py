@@ -18,20 +18,23 @@ A cell is a string. That of a list is a :class:`ListCell`, which also has the el
 
 from __future__ import annotations
 
-from enhancer.data.readers.by_ending import ENDINGS, is_table, open_table
+from enhancer.data.readers.by_ending import ENDINGS, check_format, is_table, open_table
 from enhancer.data.readers.cells import ListCell, cell, list_cell
-from enhancer.data.readers.table_reader import Block, ColumnKind, TableOptions, TableReader
+from enhancer.data.readers.table_reader import AUTO, Block, ColumnKind, Role, TableOptions, TableReader
 from enhancer.data.readers.text_files import COMPRESSIONS, open_text
 
 __all__ = [
+    "AUTO",
     "COMPRESSIONS",
     "ENDINGS",
     "Block",
     "ColumnKind",
     "ListCell",
+    "Role",
     "TableOptions",
     "TableReader",
     "cell",
+    "check_format",
     "is_table",
     "list_cell",
     "open_table",

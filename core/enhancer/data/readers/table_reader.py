@@ -6,13 +6,15 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from enhancer.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from enhancer.config.data import DataConfig
 
 BLOCK_ROWS = 2048
 """Rows per block. A block of this size fits the processor's cache, which doubles the speed."""
@@ -29,12 +31,40 @@ Block = tuple[Sequence[int], list[list[str]]]
 """Row numbers (from 0, blank lines counted and left out), and one list of cells per requested column."""
 
 
+Role = Literal["items", "users", "interactions"]
+"""What a file of a public data set can be. Reviews are interactions."""
+Table = Literal["items", "users", "interactions", "reviews"]
+"""Table of ``[data]``."""
+AUTO = "auto"
+"""Format of a file that is to be recognised."""
+
+
 @dataclass(frozen=True)
 class TableOptions:
     """How files of tables are read."""
 
     encoding: str = "utf-8"
     """Encoding of text; UTF-8 is read as such beside any encoding of one byte per character."""
+    format: str = AUTO
+    """Name of a native format, or :data:`AUTO`; see :mod:`enhancer.data.readers.native`."""
+    table: Table = "items"
+    """Table of ``[data]`` that the file is, which the name of a native format leaves open."""
+
+    @property
+    def role(self) -> Role:
+        """Role of the file in a native format."""
+        return "interactions" if self.table == "reviews" else self.table
+
+    @classmethod
+    def of(cls, data: DataConfig, table: Table) -> Self:
+        """Return how ``[data]`` wants a table to be read."""
+        formats = {
+            "items": data.items_format,
+            "users": data.users_format,
+            "interactions": data.interactions_format,
+            "reviews": data.reviews_format,
+        }
+        return cls(format=formats[table], table=table)
 
 
 class TableReader(ABC):

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from enhancer.config import ColumnsConfig
-    from enhancer.config.schema import Html
+    from enhancer.config.data import Html
     from enhancer.data.interactions import Interactions
-    from enhancer.data.readers import TableReader
+    from enhancer.data.readers import TableOptions, TableReader
     from enhancer.data.reviews.columns import ReviewColumns
     from enhancer.data.splits import Split
 
@@ -73,6 +73,7 @@ class ReviewIndex:
         split: The split, which says whose reviews may be shown.
         allow_leaks: Accept a table without users.
         html: Whether HTML in reviews is kept or turned into plain text.
+        options: How the file is read.
 
     Attributes:
         report: Counts of the reviews that were read.
@@ -83,9 +84,16 @@ class ReviewIndex:
     """
 
     def __init__(
-        self, path: Path, columns: ColumnsConfig, split: Split, *, allow_leaks: bool = False, html: Html = "keep"
+        self,
+        path: Path,
+        columns: ColumnsConfig,
+        split: Split,
+        *,
+        allow_leaks: bool = False,
+        html: Html = "keep",
+        options: TableOptions | None = None,
     ) -> None:
-        table = open_table(path)
+        table = open_table(path, options)
         found = review_columns(table, columns)
         if found.user is None and not allow_leaks:
             raise ConfigError(

@@ -18,13 +18,15 @@ from enhancer.data.readers.native import (
     movielens,
     netflix,
 )
-from enhancer.data.readers.native.formats import FileHead, NativeFormat, Role
+from enhancer.data.readers.native.formats import FileHead, NativeFormat
 from enhancer.data.readers.native.objects import amazon, goodreads, steam, yelp
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["FORMATS", "NAMES", "NativeFormat", "Role", "native_format", "recognise"]
+    from enhancer.data.readers.table_reader import Role
+
+__all__ = ["FORMATS", "NAMES", "NativeFormat", "names_of", "native_format", "recognise"]
 
 FORMATS: tuple[NativeFormat, ...] = (
     *movielens.FORMATS,
@@ -57,17 +59,25 @@ def recognise(path: Path) -> NativeFormat | None:
     return next((each for each in FORMATS if each.recognise(head)), None)
 
 
-def native_format(name: str, role: Role, path: Path) -> NativeFormat | None:
-    """Return the format of this name for a table of this role, or None.
+def names_of(role: Role) -> list[str]:
+    """Return the names of the formats that have a table of this role."""
+    return list(dict.fromkeys(each.name for each in FORMATS if each.role == role))
+
+
+def native_format(name: str, role: Role, path: Path) -> NativeFormat:
+    """Return the format of this name for a table of this role.
 
     A name may stand for several forms of a table. The one that recognises the file counts, else the first.
 
     Raises:
+        KeyError: There is no such format.
         OSError: The file cannot be read.
         DataError: It is compressed and damaged.
     """
     forms = [each for each in FORMATS if (each.name, each.role) == (name, role)]
+    if not forms:
+        raise KeyError(name)
     if len(forms) > 1:
         head = FileHead.of(path)
         forms.sort(key=lambda each: not each.recognise(head))
-    return next(iter(forms), None)
+    return forms[0]

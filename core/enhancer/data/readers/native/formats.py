@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from enhancer.data.readers.native.objects.records import keys_of
 from enhancer.data.readers.native.text_rows import first_lines
@@ -14,10 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from enhancer.data.readers.table_reader import TableReader
-
-Role = Literal["items", "users", "interactions"]
-"""Table of ``[data]`` that a file can be."""
+    from enhancer.data.readers.table_reader import Role, TableReader
 
 Setting = str | bool | list[str]
 """Value of a key of ``[data.columns]``."""

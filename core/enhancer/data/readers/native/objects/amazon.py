@@ -104,7 +104,7 @@ FORMATS = (
     NativeFormat(
         name="amazon-2018",
         role="interactions",
-        recognise=lambda head: _is_review(head) and "helpful" not in head.keys,
+        recognise=lambda head: _is_review(head) and not head.keys.isdisjoint({"verified", "reviewTime"}),
         open=_reader(_review),
         columns=_REVIEWED,
     ),
