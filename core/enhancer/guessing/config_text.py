@@ -88,8 +88,7 @@ def config_text(proposal: Proposal, choice: Choice, folder: Path) -> str:
         "",
         "[evaluation]",
         'metrics = ["ndcg@10", "recall@20"]',
-        f'split = "random"            # random | leave-one-out | files{_temporal(proposal)}',
-        *_test_file(proposal, folder),
+        *_split(proposal, folder),
         "cold_items = 0.0            # share of items that are held out of training entirely",
         "seeds = 5",
         "# arms = [...]             # by default: none, the fuser above, raw text, and shuffled vectors (placebo)",
@@ -101,31 +100,43 @@ def _temporal(proposal: Proposal) -> str:
     return " | temporal | temporal-global" if proposal.timestamp else ""
 
 
-def _test_file(proposal: Proposal, folder: Path) -> list[str]:
-    """Return a comment with the file of test interactions that a public data set comes with."""
+def _split(proposal: Proposal, folder: Path) -> list[str]:
+    """Return the lines of the split: that of a public data set, if its test interactions are in a file of their own."""
     table = proposal.guess.interactions
-    if table is None or table.native is None:
-        return []
-    beside = [table.path.with_name(name) for name in table.native.test]
-    return [f'# test = {_path(path, folder)}   # with split = "files"' for path in beside[:1] if path.is_file()]
+    beside = [] if table is None or table.native is None else [table.path.with_name(name) for name in table.native.test]
+    test = next((path for path in beside if path.is_file()), None)
+    if test is None:
+        return [f'split = "random"            # random | leave-one-out | files{_temporal(proposal)}']
+    return [
+        f'split = "files"             # random | leave-one-out | files{_temporal(proposal)}',
+        f"test = {_path(test, folder)}",
+    ]
 
 
 def _data(proposal: Proposal, folder: Path) -> list[str]:
     found = proposal.guess
     lines = ["[data]"]
     if found.items is not None:
-        lines.append(f"items = {_path(found.items.path, folder)}")
+        lines += [f"items = {_path(found.items.path, folder)}", *_format("items", found.items)]
     else:
         lines.append(_undecided(proposal, "items", folder) or '# items = "items.csv"           # needed for profiles')
-    lines.append(f"users = {_path(found.users.path, folder)}" if found.users else '# users = "users.csv"')
+    if found.users is not None:
+        lines += [f"users = {_path(found.users.path, folder)}", *_format("users", found.users)]
+    else:
+        lines.append('# users = "users.csv"')
     if found.interactions is not None:
         lines.append(f"interactions = {_path(found.interactions.path, folder)}")
+        lines += _format("interactions", found.interactions)
     else:
         default = '# interactions = "ratings.csv"   # required by train, ablate and recommend'
         lines.append(_undecided(proposal, "interactions", folder) or default)
     if proposal.html:
         lines.append('html = "strip"              # tags and entities become plain text; "keep" leaves them')
     return [*lines, "", "[data.columns]", *_columns(proposal, folder)]
+
+
+def _format(key: str, table: TableHead) -> list[str]:
+    return [] if table.native is None else [f"{key}_format = {_quote(table.native.name)}"]
 
 
 def _undecided(proposal: Proposal, key: str, folder: Path) -> str | None:

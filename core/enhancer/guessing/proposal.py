@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from enhancer.data.readers.native.formats import Setting
     from enhancer.guessing.tables import TableHead
 
+_IDS = ("item_id", "items_id", "user_id", "users_id")
 _MATCHED, _UNMATCHED = 0.9, 0.5
 
 
@@ -117,7 +118,7 @@ def _take_known(proposal: Proposal, table: TableHead, native: NativeFormat) -> N
             kept = {"item_text": proposal.item_left_out, "user_text": proposal.user_left_out}[key]
             kept[:] = [each for each in kept if each.column not in names]
             setattr(proposal, key, names)
-        else:
+        elif key not in _IDS:
             proposal.known[key] = value
     proposal.remarks |= native.remarks
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from enhancer.data.readers import TableOptions
 from enhancer.errors import ConfigError, did_you_mean
 from enhancer.guessing.names import (
     is_event,
@@ -92,6 +93,8 @@ def guess(tables: Sequence[TableHead], given: Given | None = None) -> Guess:
         chosen.user_id = _settle(chosen, "user_id", _given_in(table, given.user_id) or _user_candidates(table, given))
     others = [each for each in tables if chosen.interactions is None or each.path != chosen.interactions.path]
     chosen.items = _read(given.items) or _best_items(_may_be(others, "items"), chosen.item_id, given)
+    if chosen.items is None and chosen.interactions is not None:
+        chosen.items = _items_within(chosen.interactions)
     if chosen.items is not None:
         _settle_item_id(chosen, chosen.items, given)
     others = [each for each in others if chosen.items is None or each.path != chosen.items.path]
@@ -103,6 +106,7 @@ def guess(tables: Sequence[TableHead], given: Given | None = None) -> Guess:
         if getattr(chosen, key) is None and (found := _possible(left, key)):
             chosen.undecided[key] = [str(each.path) for each in found[:_MAX_CANDIDATES]]
     _check_given(chosen, given)
+    _take_known_ids(chosen, given)
     for table in (chosen.items, chosen.users, chosen.interactions):
         if table is not None and table.damage is not None:
             chosen.notes.append(str(table.damage))
@@ -132,8 +136,34 @@ def title_column(table: TableHead, id_column: str | None = None) -> str | None:
 
 def _may_be(tables: Sequence[TableHead], role: Role) -> list[TableHead]:
     """Return the tables that may have a role: those known to have it if there are any, else those of no known role."""
-    known = [table for table in tables if table.native is not None and table.native.role == role]
-    return known or [table for table in tables if table.native is None]
+    of_role = [table for table in tables if table.native is not None and table.native.role == role]
+    known = [table for table in of_role if table.native is not None and table.native.has_text]
+    return known or [*of_role, *(table for table in tables if table.native is None)]
+
+
+def _items_within(interactions: TableHead) -> TableHead | None:
+    """Return the items that a file of interactions of a public data set holds, too."""
+    if interactions.native is None or not interactions.native.holds_items:
+        return None
+    return read_head(interactions.path, options=TableOptions(format=interactions.native.name, table="items"))
+
+
+def _take_known_ids(chosen: Guess, given: Given) -> None:
+    """Take over the columns of ids that the forms of public data sets tell."""
+    for thing, table in (("item", chosen.items), ("user", chosen.users)):
+        shared, own = f"{thing}_id", f"{thing}s_id"
+        if getattr(given, shared) is not None:
+            continue
+        if chosen.interactions is not None and chosen.interactions.native is not None:
+            setattr(chosen, shared, str(chosen.interactions.native.columns.get(shared, shared)))
+            chosen.undecided.pop(shared, None)
+        if table is not None and table.native is not None:
+            known = table.native.columns
+            name = str(known.get(own, known.get(shared, shared)))
+            if chosen.interactions is None:
+                setattr(chosen, shared, name)
+            setattr(chosen, own, name if name != getattr(chosen, shared) else None)
+            chosen.undecided.pop(own, None)
 
 
 def _read(path: Path | None) -> TableHead | None:

@@ -91,12 +91,14 @@ def read_head(path: Path, wanted: Iterable[str] = (), options: TableOptions | No
         ConfigError: The file does not exist or has an unknown format, or a library is missing.
         DataError: The file is empty, or its header is damaged.
     """
-    from enhancer.data.readers import TableOptions, open_table
+    from enhancer.data.readers import AUTO, TableOptions, open_table
+    from enhancer.data.readers.native import native_format
 
-    native = _native(path)
-    if options is None and native is not None:
-        options = TableOptions(format=native.name, table=native.role)
+    if options is None and (found := _native(path)) is not None:
+        options = TableOptions(format=found.name, table=found.role)
     table = open_table(path, options)
+    named = options is not None and options.format != AUTO
+    native = native_format(options.format, options.role, path) if options and named else _native(path)
     sample: dict[str, list[str]] = {}
     damage = None
     try:

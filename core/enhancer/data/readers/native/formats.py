@@ -67,6 +67,7 @@ class NativeFormat:
             and ``user_text`` that a file lacks are to be left out.
         remarks: Remark on a key of ``columns``, for whoever reads the configuration.
         holds_items: Whether the same file is a table of items, too, with the format of this name for items.
+        has_text: Whether a file of items or users holds more of them than ids.
         test: Names of files beside this one that hold the test interactions.
         automatic: Whether ``"auto"`` reads files in this format. Otherwise they are read by their ending, as the same
             file always was, and the format has to be named.
@@ -79,6 +80,7 @@ class NativeFormat:
     columns: Mapping[str, Setting] = field(default_factory=lambda: MappingProxyType({}))
     remarks: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     holds_items: bool = False
+    has_text: bool = True
     test: tuple[str, ...] = ()
     automatic: bool = True
 

@@ -74,5 +74,6 @@ FORMATS = (
         role="items",
         recognise=lambda head: bool(head.lines) and bool(_LISTING.fullmatch(head.lines[0])) and "user" not in head.name,
         open=_Listing,
+        has_text=False,
     ),
 )
