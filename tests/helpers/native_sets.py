@@ -79,9 +79,13 @@ def _tagged(name: str, tags: tuple[tuple[str, ...], ...] = TAGS) -> Callable[[in
 def _movielens(folder: Path) -> None:
     films = [f"{i + 1}::{TITLES[i]}::{'|'.join(PLAIN_TAGS[i]) or '(no genres listed)'}\n" for i in range(ITEMS)]
     write(folder / "movies.dat", "".join(films), "latin-1")
-    write(folder / "users.dat", "".join(f"{u + 1}::F::25::{u}::0000{u}\n" for u in range(USERS)))
+    write(folder / "users.dat", "".join(f"{u + 1}::F::25::{7 * u % 5}::0000{u}\n" for u in range(USERS)))
     write(folder / "ratings.dat", _rows(lambda u, i, t: f"{u + 1}::{i + 1}::4::{t}"))
     write(folder / "README", "Of no table.\n")
+
+
+def _sorted(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(tags))
 
 
 def _flags(i: int) -> str:
@@ -442,7 +446,7 @@ SETS = {
             "columns": {"item_text": ["title", "release_date", "genres"]},
         },
         text=lambda i: _with_lines(
-            f"title: {TITLES[i]}\nrelease_date: 01-Jan-199{i}", _tagged("genres", PLAIN_TAGS)(i)
+            f"title: {TITLES[i]}\nrelease_date: 01-Jan-199{i}", _tagged("genres", tuple(map(_sorted, PLAIN_TAGS)))(i)
         ),
         tags="genres",
         tags_of=PLAIN_TAGS,
@@ -624,7 +628,6 @@ SETS = {
                 "rating": False,
                 "title": "Book-Title",
                 "item_text": ["Book-Title", "Book-Author", "Year-Of-Publication", "Publisher"],
-                "user_text": ["Location", "Age"],
             },
         },
         item=_isbn,

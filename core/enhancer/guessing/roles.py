@@ -137,8 +137,13 @@ def title_column(table: TableHead, id_column: str | None = None) -> str | None:
 def _may_be(tables: Sequence[TableHead], role: Role) -> list[TableHead]:
     """Return the tables that may have a role: those known to have it if there are any, else those of no known role."""
     of_role = [table for table in tables if table.native is not None and table.native.role == role]
-    known = [table for table in of_role if table.native is not None and table.native.has_text]
+    known = [table for table in of_role if _is_known(table, role)]
     return known or [*of_role, *(table for table in tables if table.native is None)]
+
+
+def _is_known(table: TableHead, role: Role) -> bool:
+    """Return whether a table is of a public data set in which it has a role."""
+    return table.native is not None and table.native.role == role and table.native.has_text
 
 
 def _items_within(interactions: TableHead) -> TableHead | None:
@@ -301,6 +306,8 @@ def _settle_user_id(chosen: Guess, table: TableHead, given: Given) -> None:
 
 def _best_interactions(tables: Sequence[TableHead], given: Given) -> TableHead | None:
     def is_one(table: TableHead) -> bool:
+        if _is_known(table, "interactions"):
+            return True
         item = _given_in(table, given.item_id) or _things(table)
         user = _given_in(table, given.user_id) or _people(table)
         return any(one != other for one in item for other in user)
@@ -344,8 +351,10 @@ def _best_items(tables: Sequence[TableHead], item_id: str | None, given: Given) 
         table
         for table in tables
         if table.path != given.users
-        and own_column(table)
-        and not (_names_people(table) and not _looks_like_items(table))
+        and (
+            _is_known(table, "items")
+            or (own_column(table) and not (_names_people(table) and not _looks_like_items(table)))
+        )
     ]
     noun = "".join(words_of(item_id)[:-1]) if item_id else ""
 
@@ -371,7 +380,7 @@ def _best_users(tables: Sequence[TableHead], user_id: str | None) -> TableHead |
         own = (table.like(user_id) if user_id else None) or (user_column(table) if named else None)
         return own is not None and (not _things(table) or bool(named)) and table.distinct(own)
 
-    candidates = [table for table in tables if is_one(table)]
+    candidates = [table for table in tables if _is_known(table, "users") or is_one(table)]
     return max(
         candidates, key=lambda table: (bool(_USERS_NAMED.search(table.path.stem)), len(table.columns)), default=None
     )

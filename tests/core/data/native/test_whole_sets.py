@@ -41,9 +41,9 @@ def test_a_data_set_as_it_is_published(name, tmp_path, invoke, hashing):  # noqa
     books = list(read_entities(root / data.items, "item", data.columns, 4000, html=data.html, options=items_as))
     assert sorted((book.id, book.text) for book in books) == sorted((made.item(i), made.text(i)) for i in range(ITEMS))
     if made.tags is not None:
-        columns, key = data.columns, data.columns.items_id
-        found = read_features(root / data.items, "item", columns, [made.tags], ids, max_values=99, options=items_as)
-        assert key is None or key in columns.items_id
+        found = read_features(
+            root / data.items, "item", data.columns, [made.tags], ids, max_values=99, options=items_as
+        )
         assert {*found.features.names} == {f"{made.tags}={tag}" for tags in made.tags_of for tag in tags}
         names = found.features.names
         rows = zip(found.features.indptr, found.features.indptr[1:], strict=False)
@@ -58,10 +58,12 @@ def test_a_data_set_as_it_is_published(name, tmp_path, invoke, hashing):  # noqa
     )
     touched = [[(made.user(u), made.item((u + step) % ITEMS)) for step in range(TOUCHES)] for u in range(USERS)]
     if made.split == "random":
-        assert sorted([*parts_of(whole, split.train), *parts_of(whole, split.test)]) == sorted(sum(touched, []))
+        assert sorted([*parts_of(whole, split.train), *parts_of(whole, split.test)]) == sorted(
+            pair for pairs in touched for pair in pairs
+        )
     else:
         assert parts_of(whole, split.test) == sorted(pairs[-1] for pairs in touched)
-        assert parts_of(whole, split.train) == sorted(sum((pairs[:-1] for pairs in touched), []))
+        assert parts_of(whole, split.train) == sorted(pair for pairs in touched for pair in pairs[:-1])
 
     # all commands
     checked = invoke("doctor", "--json", "--set", "prompts.item.source=text")
