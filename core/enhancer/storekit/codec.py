@@ -57,6 +57,8 @@ _CHECKSUM_AT: Final = 8
 _BODY_AT: Final = 12
 VECTOR_AT: Final = 32
 """Offset of the vector in every value."""
+_STRINGS: Final = {str}
+_quoted = json.encoder.encode_basestring_ascii
 _ID_BYTES: Final = 255
 _ASPECT_BYTES: Final = 100
 _ASPECT_HASHED: Final = 255
@@ -164,12 +166,10 @@ def check_vector(vector: Any, name: str) -> NDArray[np.float32]:
     Raises:
         StoreError: The vector is empty, zero or not one-dimensional, or contains NaN or infinity; names the record.
     """
-    if isinstance(vector, np.ndarray) and vector.ndim == 1 and vector.dtype == _FLOATS and vector.flags.c_contiguous:
-        # Nearly all vectors are like this, and one product tells that they are neither zero nor other than finite.
-        with np.errstate(all="ignore"):
-            length = vector.dot(vector)
-        if 0.0 < length < math.inf:
-            return vector
+    with np.errstate(all="ignore"):
+        if _is_plain(vector):
+            checked: NDArray[np.float32] = vector
+            return checked
     try:
         array = np.asarray(vector)
         with np.errstate(over="ignore"):
@@ -189,62 +189,104 @@ def check_vector(vector: Any, name: str) -> NDArray[np.float32]:
     return row
 
 
+def _is_plain(vector: Any) -> bool:
+    """Check whether a vector needs neither a conversion nor a closer look, like nearly all. May warn of an overflow."""
+    if not (type(vector) is np.ndarray and vector.ndim == 1 and vector.dtype == _FLOATS and vector.flags.c_contiguous):
+        return False
+    # One product tells that it is neither zero nor other than finite.
+    return bool(0.0 < vector.dot(vector) < math.inf)
+
+
 def encode(record: Record) -> tuple[bytes, bytes]:
     """Return a record as key and value.
 
     Raises:
         StoreError: The vector is invalid (see :func:`check_vector`), or a field has a wrong type; names the record.
     """
-    name = "/".join(filter(None, (str(record.kind), str(record.id), str(record.aspect))))
-    for field in ("id", "aspect", "profile", "prompt_version", "model", "embedder", "generated_at", "input_hash"):
-        if not isinstance(value := getattr(record, field), str):
-            raise StoreError(f"record {name}: {field} must be a string, not {value!r}")
-    key = encode_key(record.key)
-    vector = check_vector(record.vector, name)
-    stamp = [text.encode("utf-8", "surrogatepass") for text in record.stamp]
-    if max(map(len, stamp)) > 0xFFFF:
-        raise StoreError(f"record {name}: input_hash and embedder are limited to 65,535 bytes each")
-    meta = _metadata(record, name).encode("ascii")
+    return encode_all([record])[0]
+
+
+def encode_all(records: Iterable[Record]) -> list[tuple[bytes, bytes]]:
+    """Return records as keys and values; see :func:`encode`."""
+    with np.errstate(all="ignore"):  # about products of vectors that are then looked at
+        return list(map(_encode, records))
+
+
+def _encode(record: Record) -> tuple[bytes, bytes]:
+    id_, kind, aspect, embedder, input_hash = record.id, record.kind, record.aspect, record.embedder, record.input_hash
+    texts = (
+        id_,
+        aspect,
+        embedder,
+        input_hash,
+        record.profile,
+        record.prompt_version,
+        record.model,
+        record.generated_at,
+    )
+    if set(map(type, texts)) != _STRINGS:  # subclasses of str are looked at one by one
+        _check_strings(record)
+    [key] = encode_keys([id_], kind, aspect)
+    vector = record.vector
+    if not _is_plain(vector):
+        vector = check_vector(vector, _name(record))
+    stamp = (_utf8(input_hash), _utf8(embedder))
+    if len(stamp[0]) > 0xFFFF or len(stamp[1]) > 0xFFFF:
+        raise StoreError(f"record {_name(record)}: input_hash and embedder are limited to 65,535 bytes each")
+    meta = _metadata(record)
     length = VECTOR_AT + 4 * vector.size + len(stamp[0]) + len(stamp[1]) + len(meta)
     head = _HEADER.pack(
         _MAGIC, FORMAT_VERSION, 0, 0, length, vector.size, len(stamp[0]), len(stamp[1]), len(meta), 0
     )  # fmt: skip
     body = b"".join((head[_BODY_AT:], vector.tobytes(), *stamp, meta))
-    return key, b"".join((head[:_CHECKSUM_AT], _CHECKSUM.pack(_checksum(key, head[:_CHECKSUM_AT], body)), body))
+    return key, b"".join((_PREFIX, _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(key + _PREFIX))), body))
 
 
-def _metadata(record: Record, name: str) -> str:
+def _name(record: Record) -> str:
+    return "/".join(filter(None, (str(record.kind), str(record.id), str(record.aspect))))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode() if text.isascii() else text.encode("utf-8", "surrogatepass")
+
+
+def _check_strings(record: Record) -> None:
+    for field in ("id", "aspect", "profile", "prompt_version", "model", "embedder", "generated_at", "input_hash"):
+        if not isinstance(value := getattr(record, field), str):
+            raise StoreError(f"record {_name(record)}: {field} must be a string, not {value!r}")
+
+
+def _metadata(record: Record) -> bytes:
+    """Return the metadata as JSON in ASCII, which can represent lone surrogates, which UTF-8 cannot.
+
+    Written by hand: ``json.dumps`` takes four times as long.
+    """
     counts = {"prompt_tokens": record.prompt_tokens, "completion_tokens": record.completion_tokens}
     for field, count in counts.items():
-        if not (count is None or (isinstance(count, int) and not isinstance(count, bool))):
-            raise StoreError(f"record {name}: {field} must be a whole number or None, not {count!r}")
-    cost = record.cost_usd
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int)):
+            raise StoreError(f"record {_name(record)}: {field} must be a whole number or None, not {count!r}")
+    cost, tags, sure = record.cost_usd, record.tags, record.confidence
     if not (cost is None or (isinstance(cost, int | float) and math.isfinite(cost))):
-        raise StoreError(f"record {name}: cost_usd must be a finite number or None, not {cost!r}")
-    if record.confidence not in ("", *CONFIDENCES):
-        raise StoreError(f"record {name}: confidence must be low, medium, high or empty, not {record.confidence!r}")
+        raise StoreError(f"record {_name(record)}: cost_usd must be a finite number or None, not {cost!r}")
+    if sure not in ("", *CONFIDENCES):
+        raise StoreError(f"record {_name(record)}: confidence must be low, medium, high or empty, not {sure!r}")
+    if not isinstance(tags, tuple | list) or not all(isinstance(tag, str) for tag in tags):
+        raise StoreError(f"record {_name(record)}: tags must be strings, not {tags!r}")
     # Left out where it is empty: records without it keep the bytes, and so the checksum, of earlier versions.
-    confidence = {"confidence": record.confidence} if record.confidence else {}
-    if not isinstance(record.tags, tuple | list) or not all(isinstance(tag, str) for tag in record.tags):
-        raise StoreError(f"record {name}: tags must be strings, not {record.tags!r}")
-    # ASCII JSON can represent lone surrogates, which UTF-8 cannot.
-    return json.dumps(
-        {
-            "id": record.id,
-            "kind": record.kind,
-            "aspect": record.aspect,
-            "profile": record.profile,
-            "tags": list(record.tags),
-            "prompt_version": record.prompt_version,
-            "model": record.model,
-            "generated_at": record.generated_at,
-            **counts,
-            "cost_usd": cost,
-            **confidence,
-        },
-        separators=(",", ":"),
-        allow_nan=False,
-    )
+    last = f',"confidence":"{sure}"' if sure else ""
+    return (
+        f'{{"id":{_quoted(record.id)},"kind":"{record.kind}","aspect":{_quoted(record.aspect)}'
+        f',"profile":{_quoted(record.profile)},"tags":[{",".join(map(_quoted, tags))}]'
+        f',"prompt_version":{_quoted(record.prompt_version)},"model":{_quoted(record.model)}'
+        f',"generated_at":{_quoted(record.generated_at)},"prompt_tokens":{_number(record.prompt_tokens)}'
+        f',"completion_tokens":{_number(record.completion_tokens)},"cost_usd":{_number(cost)}{last}}}'
+    ).encode("ascii")
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "null"
+    return json.dumps(value)
 
 
 def _checksum(key: bytes, start: Value, body: Value) -> int:

@@ -77,7 +77,7 @@ class KeyedStore(FeatureStore):
 
     def put(self, records: Sequence[Record]) -> None:
         """See :meth:`FeatureStore.put`. The last of several records with equal keys is written."""
-        pairs = dict(codec.encode(record) for record in records)
+        pairs = dict(codec.encode_all(records))
         if pairs:
             self._write(list(pairs.items()))
 

@@ -100,6 +100,33 @@ def test_keys_name_their_record() -> None:
     assert codec.describe_kind(codec.encode_key(named[3])) == "item/(long)"
 
 
+@given(records, st.sampled_from(["", "low", "medium", "high"]))
+def test_the_metadata_are_the_json_of_earlier_versions(record: Record, confidence: str) -> None:
+    record.confidence = confidence
+    _, value = codec.encode(record)
+    names = ("id", "kind", "aspect", "profile", "tags", "prompt_version", "model", "generated_at")
+    numbers = ("prompt_tokens", "completion_tokens", "cost_usd")
+    fields = {name: getattr(record, name) for name in (*names, *numbers)}
+    fields |= {"confidence": confidence} if confidence else {}
+    assert value.endswith(json.dumps(fields, separators=(",", ":"), allow_nan=False).encode("ascii"))
+
+
+def test_many_records_are_encoded_like_each() -> None:
+    some = [make_record(str(n), seed=n) for n in range(5)]
+    some[3].vector = np.full(4, 1e30, np.float32)  # the product of such a vector with itself is infinite
+    assert codec.encode_all(some) == [codec.encode(one) for one in some]
+    some[1].vector = np.full(4, np.nan, np.float32)
+    with pytest.raises(StoreError, match="record item/1: its vector has the value nan"):
+        codec.encode_all(some)
+
+
+def test_a_text_may_be_of_a_subclass_of_str() -> None:
+    one = make_record("1", profile="A warm story.")
+    expected = codec.encode(one)
+    one.id, one.profile = np.str_("1"), np.str_("A warm story.")
+    assert codec.encode(one) == expected
+
+
 def test_the_layout_is_what_the_docstring_says() -> None:
     record = make_record("1")
     key, value = codec.encode(record)
