@@ -6,7 +6,7 @@ import math
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from enhancer.cli.formatting import count, dollars, duration, number
+from enhancer.cli.formatting import count, counted, dollars, duration, number
 from enhancer.cli.layout import pairs, prose, table
 
 if TYPE_CHECKING:
@@ -152,11 +152,19 @@ def training(result: Mapping[str, Any]) -> str:
             ("artifact", str(result["artifact"])),
             ("epochs", _epochs(result)),
             *metrics,
+            ("trained on", _trained_on(result)),
             ("time", duration(result["seconds"])),
         ]
     )
     exploration = result.get("exploration")
     return head if exploration is None else f"{head}\n\n{_exploration(exploration)}"
+
+
+def _trained_on(result: Mapping[str, Any]) -> str:
+    told = counted(result["interactions"], "interaction")
+    if result["refit"]:
+        return f"all {told}, with the epochs and options of the model that was tested"
+    return f"{told} of the training part: it is the model that was tested"
 
 
 def _epochs(result: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ from enhancer.config.inputs import (
     joined,
     renamed,
 )
+from enhancer.config.serving import ServingConfig
 from enhancer.contracts.options import Options
 from enhancer.errors import did_you_mean
 
@@ -274,23 +275,6 @@ class ObserverConfig(UseConfig):
     """Name of the observer plugin; by default the name of the table."""
     enabled: bool = True
     """Whether the observer is notified."""
-
-
-class ServingConfig(Options):
-    """``[serving]``: the share of lists that new items get, which training has not seen."""
-
-    explore: float = Field(default=0.0, ge=0, le=1)
-    """Share of all places in lists that new items get, whatever their scores; see
-    :mod:`enhancer.serving.new_items`."""
-    new_items_cap: float | None = Field(default=None, ge=0, le=1)
-    """Largest share of a list that is new items. By default there is no limit without ``explore``, and with it new
-    items get the promised places alone."""
-
-    @model_validator(mode="after")
-    def _cap_is_not_below_the_promise(self) -> Self:
-        if self.new_items_cap is not None and self.new_items_cap < self.explore:
-            raise ValueError(f"new_items_cap = {self.new_items_cap:g} is below explore = {self.explore:g}: raise it")
-        return self
 
 
 class Settings(Options):

@@ -239,6 +239,7 @@ class _CheckedMonitor:
 
     def __init__(self, monitor: Monitor, data: TrainingData, *, where: str) -> None:
         self.checkpoint = monitor.checkpoint
+        self.repeats: int | None = getattr(monitor, "repeats", None)  # a monitor of others may lack it
         self.epoch_finished = monitor.epoch_finished
         self.validated = False
         self._monitor, self._data, self._where = monitor, data, where

@@ -254,6 +254,10 @@ class Monitor(Protocol):
 
     checkpoint: Path | None
     """File for the state of an interrupted run, so that it can be resumed; None for no checkpoints."""
+    repeats: int | None
+    """Number of epochs that validation chose in an earlier run, which this one repeats on more data; None to let
+    validation choose. With a number, train so many epochs, neither validate nor stop between them, and keep the last;
+    with 0, keep the best model that needs no training. A run that reports more epochs is not used."""
 
     def validate(self, factors: Factors) -> float | None:
         """Return the validation metric (higher is better), or None without a validation split.

@@ -10,7 +10,7 @@ from enhancer.data.features import FeatureColumn, ReadFeatures, read_features, r
 from enhancer.data.histories import Histories, Touch
 from enhancer.data.interactions import Interactions, ReadReport, read_interactions
 from enhancer.data.readers import ENDINGS, TableOptions, TableReader, open_table
-from enhancer.data.splits import Split, split_interactions
+from enhancer.data.splits import Split, joined, split_interactions
 
 __all__ = [
     "ENDINGS",
@@ -24,6 +24,7 @@ __all__ = [
     "TableOptions",
     "TableReader",
     "Touch",
+    "joined",
     "open_table",
     "read_entities",
     "read_features",

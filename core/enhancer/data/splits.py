@@ -276,13 +276,13 @@ def _from_files(
         validation = _without(validation, train, notes, "validation", "train")
         validation = _without(validation, test, notes, "validation", "test")
         is_cold = _is_cold(validation, *cold)
-        test = _joined(test, validation.take(is_cold))
+        test = joined(test, validation.take(is_cold))
         validation = validation.take(~is_cold)
     else:
         if config.validation_size > 0:
             _hold_out_per_user(train, part, _VALIDATION, config.validation_size, rng, by_time=False)
         validation = train.take(part == _VALIDATION)
-    test = _joined(test, train.take(part == _TEST))
+    test = joined(test, train.take(part == _TEST))
     return Split(train.take(part == _TRAIN), validation, test, *cold, notes=tuple(notes), unknown_users=unknown_users)
 
 
@@ -326,7 +326,8 @@ def _without(part: Interactions, other: Interactions, notes: list[str], name: st
     return part.take(~shared)
 
 
-def _joined(first: Interactions, second: Interactions) -> Interactions:
+def joined(first: Interactions, second: Interactions) -> Interactions:
+    """Return the interactions of two parts of a split, those of the first part first."""
     if not len(second):
         return first
     ratings = (first.ratings, second.ratings)

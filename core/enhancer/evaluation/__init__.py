@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from enhancer.evaluation.running.experiment import Experiment as Experiment, Reference as Reference
     from enhancer.evaluation.running.fitting import fit as fit
+    from enhancer.evaluation.running.refitting import FitRecord as FitRecord, refit as refit
     from enhancer.evaluation.running.run_cache import RunCache as RunCache
     from enhancer.evaluation.running.runs import ArmRun as ArmRun, Run as Run
     from enhancer.evaluation.running.vectors import shuffled as shuffled
@@ -60,6 +61,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.evaluation.running.arms": "Arm resolve_arms resolve_baseline",
         "enhancer.evaluation.running.experiment": "Experiment Reference",
         "enhancer.evaluation.running.fitting": "fit",
+        "enhancer.evaluation.running.refitting": "FitRecord refit",
         "enhancer.evaluation.running.run_cache": "RunCache",
         "enhancer.evaluation.running.runs": "ArmRun Run",
         "enhancer.evaluation.running.vectors": "shuffled",

@@ -7,9 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from enhancer.contracts.options import Context
-from enhancer.errors import PluginError
-from enhancer.evaluation import Reference, Workers, resolve_arms, resolve_baseline, run_ablation
+from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.density_report import frontier_section
 from enhancer.evaluation.reporting.report import write_report
@@ -20,6 +18,7 @@ from enhancer.project.buying.remembered import remembered
 from enhancer.project.notes.known_items import known_items
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.profile_gallery import profile_gallery
+from enhancer.project.reference_lines import reference_lines
 from enhancer.project.run_events import arm_run_hook, finish_ablation
 from enhancer.project.run_setup import (
     arm_trial,
@@ -31,10 +30,9 @@ from enhancer.project.run_setup import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from enhancer.contracts.backbone import Backbone
     from enhancer.evaluation import Ablation, Arm
     from enhancer.plugin_host import ActiveRun
     from enhancer.progress import Listener
@@ -74,7 +72,7 @@ def ablate(
             experiment_over(
                 parts,
                 tables.saving(parts.features) if count > 1 else parts.features,
-                references=_references(parts),
+                references=reference_lines(parts),
                 groups=groups,
             ),
             arms,
@@ -142,32 +140,3 @@ def _facts(parts: ProjectParts) -> dict[str, Any]:
             for kind, found in parts.side_features.items()
         },
     }
-
-
-def _references(parts: ProjectParts) -> dict[str, Reference]:
-    """Return the installed backbones that declare a reference line, those without options to tune first.
-
-    Where ``[backbone] use = "auto"`` has tried one of them, it is not tuned again.
-    """
-    tried = () if parts.auto is None else parts.auto.choice().tried
-    tuned = {each.backbone: each.options for each in reversed(tried)}  # the best candidate of a backbone comes first
-    found = {}
-    for line in parts.plugins.listing():
-        if line.kind != "backbone" or line.status != "ok":
-            continue
-        try:
-            grid = parts.plugins.get("backbone", line.name).reference
-        except PluginError as error:  # its module cannot be imported
-            _log.warning("backbone %r cannot be a reference line: %s", line.name, error)
-            continue
-        if grid is not None:
-            known = tuned.get(line.name)
-            found[line.name] = Reference(
-                make=partial(_make_reference, parts, line.name, known or {}), grid=grid if known is None else {}
-            )
-    return dict(sorted(found.items(), key=lambda pair: len(pair[1].grid)))
-
-
-def _make_reference(parts: ProjectParts, name: str, tuned: Mapping[str, Any], options: Mapping[str, Any]) -> Backbone:
-    made: Backbone = parts.plugins.create("backbone", name, {**tuned, **options}, Context(root=parts.root))
-    return made

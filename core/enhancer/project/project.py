@@ -332,13 +332,24 @@ class Project:
         with self.parts.pinned():
             return replace(diagnose_profiles(self.parts, checks), asked=counts)
 
-    def train(self, *, listener: Listener = silent, seed: int | None = None, keep: bool = False) -> TrainingReport:
-        """Train backbone and fuser, test them, and write the serving artifact.
+    def train(
+        self,
+        *,
+        listener: Listener = silent,
+        seed: int | None = None,
+        keep: bool = True,
+        evaluate_only: bool = False,
+    ) -> TrainingReport:
+        """Train backbone and fuser, test them, refit them on all interactions, and write the serving artifact.
+
+        Metrics are those of the model that was trained on the training part. The served one is fitted once more, on
+        all interactions, with the epochs and options that validation chose.
 
         Args:
             listener: Called with progress events.
             seed: Seed of the run; by default ``seed`` of the settings.
             keep: Keep an existing artifact that was trained from the same data, vectors and options.
+            evaluate_only: Serve the model that was tested, as ``[serving] refit = false`` does.
 
         Raises:
             ConfigError: A key of the configuration is wrong, or the seed is out of its bounds.
@@ -346,11 +357,11 @@ class Project:
             EvaluationError: Profiles or texts of users may have been written from held-out interactions.
         """
         from enhancer.project.run_events import run_events
-        from enhancer.project.training import train
+        from enhancer.project.training.verb import train
 
         self._check()
         with run_events(self.parts, "train") as run, self.parts.pinned():
-            report = train(self.parts, listener=listener, seed=seed, keep=keep)
+            report = train(self.parts, listener=listener, seed=seed, keep=keep, evaluate_only=evaluate_only)
             run.finish(metrics=report.metrics, artifact=self.root / report.artifact)
         return report
 
@@ -432,9 +443,8 @@ class Project:
         """Load the artifact that :meth:`train` wrote, with those keys of ``[serving]`` that are set."""
         from enhancer.serving import Ranker
 
-        serving = self.settings.serving
-        shares = serving.model_dump(include=serving.model_fields_set)
-        return Ranker.load(self.root / self.settings.artifact, **shares)
+        shares, folder = self.settings.serving.shares, self.root / self.settings.artifact
+        return Ranker.load(folder, explore=shares.get("explore"), new_items_cap=shares.get("new_items_cap"))
 
     def recommend(self, user_ids: Sequence[str], k: int = 10) -> list[Recommendation]:
         """Return the ``k`` best items for each user, without those seen in training."""
@@ -455,42 +465,22 @@ class Project:
             DataError: The artifact does not know the user.
             StoreError: The store has no vectors of these items.
         """
-        from enhancer.config.inputs import all_texts
-        from enhancer.project.inspecting.reasons import reasons
+        from enhancer.project.inspecting.verbs import explain
 
-        ranker = self.ranker() if ranker is None else ranker
-        return reasons(
-            self.parts.store,
-            item_ids,
-            ranker.seen(user_id),
-            all_texts(self.settings.item_inputs(self.settings.inputs)),
-            ranker.title,
-            catalogue=ranker.item_table()[0],
-            samples=self.settings.prompts.item.samples,
-        )
+        return explain(self.parts, user_id, item_ids, self.ranker() if ranker is None else ranker)
 
-    def similar(self, item_id: str, k: int = 10, *, by: str | None = None) -> Similar:
-        """Return the ``k`` items whose stored vectors are nearest to that of ``item_id`` by cosine.
+    def similar(self, item: str, k: int = 10, *, by: str | None = None) -> Similar:
+        """Return the ``k`` items whose stored vectors are nearest to that of an item by cosine.
 
         Args:
-            item_id: Id of the item.
+            item: Id or title of the item.
             k: Number of items to return.
             by: Name of a note, such as ``mood``, or another input; by default all of ``[embedder] input``.
 
         Raises:
             StoreError: The store has no vectors of items.
-            DataError: The store has no vector for this item.
+            DataError: The store has no vector for this item, or several items have the title, or none has.
         """
-        from enhancer.config.inputs import TEXT
-        from enhancer.project.inspecting.nearest_items import nearest_items
+        from enhancer.project.inspecting.verbs import similar
 
-        prompt = self.settings.prompts.item
-        return nearest_items(
-            self.parts.store,
-            item_id,
-            self.settings.item_inputs(self.settings.inputs) if by is None else [by],
-            k,
-            self.parts.titles,
-            samples=prompt.samples,
-            known=() if by is None else (TEXT, *prompt.notes, *prompt.closed_notes),
-        )
+        return similar(self.parts, item, k, by)

@@ -25,7 +25,13 @@ class TrainingReport:
     seconds: float
     """Wall time, including reading the features."""
     metrics: dict[str, float]
-    """Metrics on the test split, over warm items."""
+    """Metrics on the test split, over warm items, of the model that was trained on the training part."""
+    refit: bool
+    """Whether the artifact holds a model that was fitted once more, on all interactions."""
+    interactions: int
+    """Interactions that the model in the artifact was trained on."""
+    kept: bool = False
+    """Whether nothing was trained, because the artifact was there."""
     backbone: str | None = None
     """Backbone that ``use = "auto"`` chose; None if a backbone was named."""
     backbone_options: dict[str, Any] | None = None
@@ -47,6 +53,9 @@ class TrainingReport:
             "stopped": self.stopped,
             "seconds": round(self.seconds, 3),
             "metrics": self.metrics,
+            "refit": self.refit,
+            "interactions": self.interactions,
+            "kept": self.kept,
             **{
                 name: value
                 for name in ("exploration", "backbone", "backbone_options", "choice")

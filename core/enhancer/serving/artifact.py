@@ -3,6 +3,7 @@
 ::
 
     artifact/
+      README.md                    card for people
       manifest.json                format, configuration, metrics, and the sha256 of the file below
       tensors-3fa9c1d2e0b7.safetensors
 
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
+CARD: Final = "README.md"
+_CARD_MARK: Final = "<!-- card of an enhancer artifact -->\n"
+"""First line of a card, by which it is told from a file of somebody else."""
 _DTYPES: Final = {"F16": "<f2", "F32": "<f4", "I32": "<i4", "I64": "<i8", "U8": "u1"}
 _RESERVED_KEYS: Final = ("format", "enhancer", "created_at", "tensors", "placements", "shape")
 _MAX_HEADER_BYTES: Final = 100 << 20
@@ -106,6 +110,7 @@ def write_artifact(
     place_users: Placement | None = None,
     manifest: Mapping[str, Any],
     titles: Sequence[str | None] | None = None,
+    card: str | None = None,
 ) -> Path:
     """Write an artifact; an existing one is replaced in a single step.
 
@@ -121,6 +126,7 @@ def write_artifact(
         manifest: Further JSON-serialisable entries: ``seed``, ``configuration``, ``metrics``, ``backbone``, ``fuser``,
             ``carries_semantics``, ...
         titles: Item titles by row.
+        card: Text of ``README.md``, for people. None writes none, and removes the card of an earlier artifact.
 
     Returns:
         The folder.
@@ -162,6 +168,7 @@ def write_artifact(
             "placements": placements,
             "tensors": {"file": file.name, "sha256": digest, "bytes": file.stat().st_size},
         }
+        _write_card(folder / CARD, card)
         with atomic_replace(folder / MANIFEST) as draft:
             draft.write_bytes(json.dumps(document, indent=2, allow_nan=False).encode())
     except OSError as error:
@@ -235,6 +242,15 @@ def _write_tensors(folder: Path, tensors: dict[str, NDArray[Any]]) -> tuple[Path
     finally:
         draft.unlink(missing_ok=True)
     return target, digest
+
+
+def _write_card(path: Path, card: str | None) -> None:
+    """Write the card; without one, remove that of an earlier artifact."""
+    if card is not None:
+        with atomic_replace(path) as draft:
+            draft.write_text(_CARD_MARK + card, encoding="utf-8")
+    elif path.is_file() and path.read_bytes().startswith(_CARD_MARK.encode()):
+        path.unlink()
 
 
 def _without_nan(value: Any) -> Any:

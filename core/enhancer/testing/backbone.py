@@ -308,6 +308,16 @@ class IterativeBackboneConformance(BackboneConformance):
         assert fitted.best_epoch == fitted.epochs
         assert all("metric" not in entry for entry in fitted.history)
 
+    def test_the_epochs_of_an_earlier_run_are_repeated(self, fuser: Fuser) -> None:
+        first = RecordingMonitor(metrics=[0.1, 0.9, 0.2])
+        best_epoch = self.fit(fuser, watcher=first).best_epoch
+        # Of models that need no training, validation chooses again; what it finds is repeated.
+        watcher = RecordingMonitor(repeats=best_epoch, metrics=None if best_epoch else first.metrics)
+        fitted = self.fit(fuser, watcher=watcher)
+        assert (fitted.epochs, fitted.best_epoch, len(watcher.epochs)) == (best_epoch, best_epoch, best_epoch)
+        users = np.unique(planted().data.users)
+        np.testing.assert_array_equal(fitted.factors.users[users], first.validated[1].users[users])
+
     @pytest.mark.parametrize("metrics", [None, [0.1, 0.9, 0.2]], ids=["unvalidated", "validated"])
     def test_a_resumed_run_equals_one_that_was_never_stopped(
         self, fuser: Fuser, metrics: list[float] | None, tmp_path: Path

@@ -43,6 +43,8 @@ class RecordingMonitor:
     """Copies of all factors that were validated."""
     epochs: list[tuple[int, int, float, float | None]] = field(default_factory=list)
     """Arguments of each call of :meth:`epoch_finished`."""
+    repeats: int | None = None
+    """Number of epochs of an earlier run to repeat."""
 
     @property
     def told(self) -> list[tuple[int, int, float, float | None]]:

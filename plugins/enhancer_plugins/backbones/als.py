@@ -114,14 +114,18 @@ class ALS(Backbone):
         best: float | None = None
         best_epoch, stale, stopped = 0, 0, None
         history: list[dict[str, float]] = []
-        for epoch in range(1, own.epochs + 1):
+        validates = monitor.repeats is None
+        last = own.epochs if monitor.repeats is None else monitor.repeats
+        for epoch in range(1, last + 1):
             started = time.perf_counter()
             loss = model.train_epoch(prior=epoch > _ROUNDS_ALONE)
             if not np.isfinite(loss):
                 raise DivergenceError(f"{self.display_name} diverged: the loss of epoch {epoch} is {loss}")
             metric = None
-            flat = epoch < own.epochs and _FLAT.reached([*(each["loss"] for each in history), loss])
-            if epoch % own.eval_every == 0 or epoch == own.epochs or flat:
+            flat = validates and epoch < last and _FLAT.reached([*(each["loss"] for each in history), loss])
+            if not validates:
+                best_epoch = epoch
+            elif epoch % own.eval_every == 0 or epoch == last or flat:
                 metric = monitor.validate(model.factors())
                 if metric is None:
                     best_epoch = epoch
@@ -130,13 +134,13 @@ class ALS(Backbone):
                     model.keep()
                 else:
                     stale += 1
-            if epoch < own.epochs and stale == own.patience:
+            if epoch < last and stale == own.patience:
                 stopped = f"validation did not improve in {stale} validations"
             elif flat:
                 stopped = str(_FLAT)
             entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started}
             history.append(entry if metric is None else {**entry, "metric": metric})
-            monitor.epoch_finished(epoch, own.epochs, loss, metric)
+            monitor.epoch_finished(epoch, last, loss, metric)
             if stopped is not None:
                 break
         model.restore()

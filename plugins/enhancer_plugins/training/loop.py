@@ -120,7 +120,8 @@ def train(
 ) -> Outcome:
     """Train until the last epoch, or until the validation metric or the training loss stops improving.
 
-    Without a validation split (``monitor.validate`` returns None) the last epoch is the best one.
+    Without a validation split (``monitor.validate`` returns None) the last epoch is the best one. A run that repeats
+    the epochs of an earlier one (``monitor.repeats``) trains so many, without validation, and keeps the last.
 
     Args:
         model: Model to train. It is left in the state of the best epoch.
@@ -135,27 +136,32 @@ def train(
     Raises:
         DivergenceError: The loss is NaN or infinite.
     """
+    repeats = monitor.repeats is not None
+    last = schedule.epochs if monitor.repeats is None else monitor.repeats
     run = _read(monitor.checkpoint, identity) if monitor.checkpoint else None
     if run is None:
-        run = _begin(model, monitor, starts)
+        run = _begin(model, monitor, () if repeats and last else starts)
     else:
         model.load_state(run.current)
     outcome, checkpoint = run.outcome, monitor.checkpoint
     written = time.monotonic()
-    while outcome.epochs < schedule.epochs and outcome.stopped is None:
+    while outcome.epochs < last and outcome.stopped is None:
         started = time.perf_counter()
         epoch = outcome.epochs + 1
         loss = model.train_epoch(epoch)
         if not math.isfinite(loss):
             raise DivergenceError(f"{where} diverged: the loss of epoch {epoch} is {loss}")
-        flat = schedule.flatness.reached([*(entry["loss"] for entry in outcome.history if entry["epoch"]), loss])
-        metric = None
-        if epoch % schedule.eval_every == 0 or epoch == schedule.epochs or flat:
-            metric = monitor.validate(model.factors())
-            run.validated(epoch, metric, model)
-        if epoch < schedule.epochs and run.stale >= schedule.patience:
+        metric, flat = None, False
+        if repeats:
+            outcome.best_epoch = epoch
+        else:
+            flat = schedule.flatness.reached([*(entry["loss"] for entry in outcome.history if entry["epoch"]), loss])
+            if epoch % schedule.eval_every == 0 or epoch == last or flat:
+                metric = monitor.validate(model.factors())
+                run.validated(epoch, metric, model)
+        if epoch < last and run.stale >= schedule.patience:
             outcome.stopped = f"validation did not improve in {run.stale} validations"
-        elif epoch < schedule.epochs and flat:
+        elif epoch < last and flat:
             outcome.stopped = str(schedule.flatness)
         outcome.epochs = epoch
         entry = {"epoch": float(epoch), "loss": loss, "seconds": time.perf_counter() - started}
@@ -168,9 +174,9 @@ def train(
                 _log.warning("cannot write checkpoint %s (%s): this run cannot be resumed", checkpoint, error)
                 checkpoint = None
             written = time.monotonic()
-        monitor.epoch_finished(epoch, schedule.epochs, loss, metric)
+        monitor.epoch_finished(epoch, last, loss, metric)
     if outcome.stopped is not None:
-        _log.info("%s stopped after epoch %d of %d: %s", where, outcome.epochs, schedule.epochs, outcome.stopped)
+        _log.info("%s stopped after epoch %d of %d: %s", where, outcome.epochs, last, outcome.stopped)
     if run.best is not None:
         model.load_state(run.best)
     if checkpoint:

@@ -47,6 +47,7 @@ def project(tmp_path):
             "backbone": {"use": "auto", "candidates": [n for n in names if n != "shy"], **(backbone or {})},
             "fuser": {"use": "none"},
             "evaluation": {"seeds": 2, "validation_size": 0.3},
+            "serving": {"refit": False},
             **tables,
         }
         return Project(Settings.model_validate(tables), tmp_path, manager_with(*names))
@@ -139,7 +140,7 @@ def test_an_interrupted_choice_goes_on_where_it_stopped(project, fits, monkeypat
     monkeypatch.undo()
     done = len(fits) - 1
     fits.clear()
-    again = project().train().choice
+    again = project().train(keep=False).choice
     assert len(fits) - 1 == trials - done
     assert [(each["label"], each["validation"]) for each in again["candidates"]] == [
         (each["label"], each["validation"]) for each in whole["candidates"]

@@ -158,6 +158,4 @@ def _folder_and_shares(session: Session, artifact: Path | None) -> tuple[Path, d
     if artifact is not None:
         return artifact, {}
     with session.opened() as project:
-        serving = project.settings.serving
-        shares = serving.model_dump(include=serving.model_fields_set, exclude_none=True)
-        return project.root / project.settings.artifact, shares
+        return project.root / project.settings.artifact, project.settings.serving.shares

@@ -92,15 +92,30 @@ def _print(result: dict[str, Any], as_json: bool, render: Callable[[dict[str, An
         typer.echo(render(result))
 
 
-def train(session: Session, as_json: JsonFlag = False) -> None:
-    """Train a model and write the serving artifact."""
+def train(
+    session: Session,
+    evaluate_only: Annotated[
+        bool,
+        typer.Option("--evaluate-only", help="Serve the model that was tested, without a refit on all interactions."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Train even if the artifact has the same data, vectors and options.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Train a model and write the serving artifact.
+
+    The model is tested on held-out interactions, and then fitted once more on all of them.
+    """
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
-        result = project.train(listener=view).to_json()
+        result = project.train(listener=view, keep=not force, evaluate_only=evaluate_only).to_json()
     jsonlog.summary("train", result)
     if as_json:
         print_json(result)
     else:
         typer.echo(results.training(result))
+        if result["kept"]:
+            say("the artifact is of the same data, vectors and options: nothing was trained; --force trains again")
         if "choice" in result:
             typer.echo("\n" + choice_table(result["choice"]))
 

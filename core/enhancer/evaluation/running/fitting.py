@@ -11,6 +11,7 @@ from enhancer.evaluation.measuring.label_metrics import evaluate_labelled
 from enhancer.evaluation.measuring.metrics import direction, evaluate, parse_metric, ranking_metrics
 from enhancer.evaluation.measuring.views import Views
 from enhancer.evaluation.running.preconditions import check_task
+from enhancer.evaluation.running.refitting import FitRecord
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class TrainingMonitor:
         stage: str = "train",
         runs_done: int | None = None,
         runs: int | None = None,
+        record: FitRecord | None = None,
     ) -> None:
         """Monitor one run.
 
@@ -61,8 +63,11 @@ class TrainingMonitor:
             stage: Stage to report progress as.
             runs_done: Number of runs finished before this one; None reports epochs instead of runs.
             runs: Total number of runs.
+            record: Filled with what a refit repeats.
         """
         self.checkpoint = checkpoint
+        self.repeats: int | None = None
+        self._record = FitRecord() if record is None else record
         parse_metric(metric)
         self._views, self._metric, self._run = views, metric, run
         self._listener, self._on_epoch = listener, on_epoch
@@ -74,6 +79,11 @@ class TrainingMonitor:
 
     def validate(self, factors: Factors) -> float | None:
         """Return the validation metric, with its sign changed if lower is better; None without validation pairs."""
+        value = self._validate(factors)
+        self._record.validated(value)
+        return value
+
+    def _validate(self, factors: Factors) -> float | None:
         if parse_metric(self._metric).uses_labels:
             pairs = self._views.labelled_validation
             if not len(pairs.labels):
@@ -94,6 +104,7 @@ class TrainingMonitor:
 
     def epoch_finished(self, epoch: int, epochs: int, loss: float, metric: float | None) -> None:
         """Report the end of an epoch, with the original sign of the metric."""
+        self._record.epoch_finished(epoch, metric)
         metric = None if metric is None else direction(self._metric) * metric
         if self._on_epoch is not None:
             self._on_epoch(self._run, epoch, loss, metric)
@@ -122,6 +133,7 @@ def fit(
     listener: Listener = silent,
     on_epoch: EpochCallback | None = None,
     checkpoint: Path | None = None,
+    record: FitRecord | None = None,
 ) -> tuple[Fitted, dict[str, float]]:
     """Train once, and measure what will be served on the warm pairs of the test part.
 
@@ -136,6 +148,7 @@ def fit(
         listener: Called with progress after each epoch, and at the end with ``done == total``.
         on_epoch: Called after each epoch.
         checkpoint: File in which the backbone may keep its state, to resume an interrupted run.
+        record: Filled with what a refit repeats.
 
     Returns:
         The result of training with the factors to serve, and the mean of each metric. A metric is NaN without test
@@ -149,8 +162,12 @@ def fit(
     fuser.check(backbone)
     views = Views(split)
     check_task(backbone, data, views, metrics)
-    monitor = TrainingMonitor(views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint)
+    record = FitRecord() if record is None else record
+    monitor = TrainingMonitor(
+        views, metrics[0], run=run, listener=listener, on_epoch=on_epoch, checkpoint=checkpoint, record=record
+    )
     fitted = backbone.fit_checked(data, fuser, seed=seed, monitor=monitor)
+    record.best_epoch = fitted.best_epoch
     monitor.finished(fitted.epochs)
     fitted = _to_serve(fitted, data, monitor, metrics[0], where=backbone.display_name)
     means = dict.fromkeys(metrics, math.nan)

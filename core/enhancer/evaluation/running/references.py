@@ -46,7 +46,9 @@ _BEYOND = 4
 """Largest number of values tried beyond either end of those that a plugin lists."""
 
 
-def measure_references(experiment: Experiment, cache: RunCache | None = None) -> dict[str, ScoresByStratum]:
+def measure_references(
+    experiment: Experiment, cache: RunCache | None = None, *, tune: bool = True
+) -> dict[str, ScoresByStratum]:
     """Tune and measure the reference lines of an experiment.
 
     With metrics of labelled pairs, also measure the rates of users and items, the only line that gives probabilities.
@@ -55,6 +57,8 @@ def measure_references(experiment: Experiment, cache: RunCache | None = None) ->
     Args:
         experiment: Split, metrics, and the backbones.
         cache: Finished fits, which are not repeated.
+        tune: Whether to fit what tuning needs. Otherwise the best of the options in the cache, or else the defaults,
+            are taken.
 
     Returns:
         Metrics of each user, by name of the reference line and stratum.
@@ -63,7 +67,7 @@ def measure_references(experiment: Experiment, cache: RunCache | None = None) ->
     scored = [text for text in experiment.metrics if parse_metric(text).name != "logloss"]
     measured: dict[str, ScoresByStratum] = {}
     for name, reference in experiment.references.items() if scored else ():
-        line = _Line(name, reference, experiment, scored, cache)
+        line = _Line(name, reference, experiment, scored, cache, fits=tune)
         try:
             measured[name] = line.measure()
         except EnhancerError as error:
@@ -99,9 +103,16 @@ class _Line:
     """One reference line, and the fits that tune it."""
 
     def __init__(
-        self, name: str, reference: Reference, experiment: Experiment, metrics: list[str], cache: RunCache | None
+        self,
+        name: str,
+        reference: Reference,
+        experiment: Experiment,
+        metrics: list[str],
+        cache: RunCache | None,
+        *,
+        fits: bool,
     ) -> None:
-        self._name, self._reference, self._cache = name, reference, cache
+        self._name, self._reference, self._cache, self._fits = name, reference, cache, fits
         self._experiment = replace(
             experiment,
             make_backbone=lambda arm: reference.make(arm.backbone_options),
@@ -121,25 +132,30 @@ class _Line:
             options = tune(
                 self._reference.grid, {name: getattr(defaults, name) for name in self._reference.grid}, self._validate
             )
-        scores = self._run(options, trial=None).scores
+        prepared = self._prepared(options, trial=None)
+        scores = (prepared.load() or self._train(prepared)).scores
         _log.info("reference line %s: %s", self._name, dict(options) or "its defaults")
         return scores
 
     def _validate(self, options: Mapping[str, Any]) -> float | None:
         """Return the validation metric with these options, higher is better; None if they cannot be fitted."""
         try:
-            value = self._run(options, trial=0).validation
+            prepared = self._prepared(options, trial=0)
+            run = prepared.load() or (self._train(prepared) if self._fits else None)
+            value = None if run is None else run.validation
         except ConfigError:  # an option that the data do not go with, such as a half-life without times
             if not options:
                 raise
             return None
         return None if value is None else direction(self._experiment.metrics[0]) * value
 
-    def _run(self, options: Mapping[str, Any], trial: int | None) -> ArmRun:
+    def _prepared(self, options: Mapping[str, Any], trial: int | None) -> PreparedRun:
         arm = Arm(self._name, "none", semantic=False, backbone_options=dict(options))
-        prepared = PreparedRun.of(self._experiment, RunRequest(arm, _SEED, trial), self._cache)
+        return PreparedRun.of(self._experiment, RunRequest(arm, _SEED, trial), self._cache)
+
+    def _train(self, prepared: PreparedRun) -> ArmRun:
         monitor = TrainingMonitor(self._experiment.views, self._experiment.metrics[0], run=f"reference/{self._name}")
-        return prepared.load() or prepared.train(monitor)
+        return prepared.train(monitor)
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Train, test, refit on all interactions, and write the serving artifact with its card."""
