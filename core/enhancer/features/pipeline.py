@@ -15,6 +15,7 @@ from enhancer.features.generating.connections import (
     connect_batches,
     connect_llm,
     discounted,
+    is_proven,
     known_price,
     require_batches,
     run_budget,
@@ -214,7 +215,8 @@ class Pipeline:
             def connect(run: DirectRun) -> LLMConnection:
                 # Created at the first question: a run that asks nothing needs no library of the provider.
                 provider, llm = self._make_provider(), self._settings.llm
-                return connect_llm(provider, llm, journal, run, budget=budget, keep_going=keep_going)
+                proven = is_proven(self._store, specs, llm.model)
+                return connect_llm(provider, llm, journal, run, budget=budget, keep_going=keep_going, proven=proven)
 
             report = run_to_end(lambda: DirectRun(services, connect=connect, limit=limit))
             report = self._with_joint_texts(report, embedder, journal, budget, listener)

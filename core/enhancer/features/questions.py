@@ -26,7 +26,7 @@ from enhancer.harness.questions.questioner import Outcome, Questioner, unanswere
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from enhancer.config.schema import LLMConfig
@@ -135,7 +135,10 @@ class Questions:
                         detail = {"failed": len(outcome.failed) + len(outcome.deferred), "cost_usd": cost}
                         listener(Progress(stage, outcome.done, len(questions), detail))
 
-                    asking.append(Questioner(caller, gate, journal, self._llm, on_progress=report))
+                    expected = self._expected_tokens(journal, {each.form for each in questions}, provider)
+                    asking.append(
+                        Questioner(caller, gate, journal, self._llm, on_progress=report, expected_tokens=expected)
+                    )
                     outcome = await asking[0].ask(by_hash)
                     _release(journal, outcome)
                     return outcome
@@ -182,6 +185,18 @@ class Questions:
         ratio = token_ratio(own if own.calls >= MIN_OBSERVED_CALLS else overall)
         thought = typical_thought(self._llm.reasoning_effort) if thinks else 0.0
         return ratio, expected_answer(own, overall, typical=form.answer_tokens, thought=thought)
+
+    def _expected_tokens(self, journal: Journal, forms: Iterable[Form], provider: LLMProvider) -> float:
+        """Return the completion tokens that an answer is expected to take, of the longest form.
+
+        A thought that was cut off shows what the model spends, but not what an answer takes.
+        """
+        thought = typical_thought(self._llm.reasoning_effort) if model_thinks(provider, self._llm) else 0.0
+        return max(
+            sum(expected_answer(own, own, typical=form.answer_tokens, thought=thought))
+            for form in forms
+            for own in [journal.observed_usage(self._llm.model, form.version)._replace(longest_cut_thought=0)]
+        )
 
 
 def _release(journal: Journal, outcome: Outcome) -> None:

@@ -7,10 +7,11 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from enhancer.errors import CircuitOpenError, DeadlineError, ProviderError
+from enhancer.errors import CircuitOpenError, DeadlineError, FutileRunError, ProviderError
 from enhancer.harness.answers.first_answers import FirstAnswers
 from enhancer.harness.calls.caller import StoppedError
 from enhancer.harness.calls.entity_request import by_entity, call_version, entity_request, request_ids
+from enhancer.harness.calls.first_wave import FirstWave
 from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found, refusal_reason
 from enhancer.harness.calls.retry import is_transient
 from enhancer.harness.calls.thought_room import is_thought
@@ -56,6 +57,7 @@ class Generator:
         outcomes: Told about each task.
         expected_tokens: Completion tokens that a note is expected to take, for :class:`FirstAnswers`.
         keep_going: Go on although most of the first answers are not valid.
+        proven: Whether the model is known to answer this prompt, so that all calls may be in flight at once.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Generator:
         *,
         expected_tokens: float | None = None,
         keep_going: bool = False,
+        proven: bool = False,
     ) -> None:
         self._caller = caller
         self._gate = gate
@@ -77,6 +80,8 @@ class Generator:
         self._ended: list[tuple[EntityTask, ProviderError]] = []
         """Tasks that failed for good because their text was refused."""
         self._first_answers = None if keep_going else FirstAnswers(expected_tokens=expected_tokens)
+        self._first_wave = None if keep_going or proven else FirstWave.of(llm.concurrency, llm.items_per_request)
+        """Bounds what is in flight until the first answers are judged; None afterwards."""
         self._failed_groups = 0
         self._groups_work = False
         self._refusals: Refusals[Group] = Refusals(llm.concurrency, keep_going=keep_going)
@@ -106,6 +111,9 @@ class Generator:
             await self._end_unreached()
         if self._error is None:
             await self._end_refused()
+        if isinstance(self._error, FutileRunError) and self._first_answers is not None:
+            # Calls that were in flight have been answered since, and were paid for.
+            self._error = self._first_answers.error(self._caller.usage.calls)
         if self._error is not None:
             await self._excuse_refused()
             raise self._error
@@ -152,14 +160,29 @@ class Generator:
                     group = await next_group()
                 if group is None:
                     return
-                # Parts of a group that need another request are queued, which avoids recursion.
-                todo: deque[Group] = deque(_entities(group) if self._avoids_groups else [group])
-                while todo:
-                    todo.extendleft(reversed(await self._ask(todo.popleft())))
+                if self._first_wave is None:
+                    await self._ask_all(group)
+                else:
+                    await self._ask_first(group, self._first_wave)
         except (StoppedError, asyncio.CancelledError):
             return
         except Exception as error:  # noqa: BLE001 - raised by run()
             self.stop(error)
+
+    async def _ask_all(self, group: Group) -> None:
+        # Parts of a group that need another request are queued, which avoids recursion.
+        todo: deque[Group] = deque(_entities(group) if self._avoids_groups else [group])
+        while todo:
+            todo.extendleft(reversed(await self._ask(todo.popleft())))
+
+    async def _ask_first(self, group: Group, wave: FirstWave) -> None:
+        """Ask for a group before the model is proven, with few others at once."""
+        with self._caller.waiting():
+            await wave.enter()
+        try:
+            await self._ask_all(group)
+        finally:
+            wave.leave()
 
     @property
     def _avoids_groups(self) -> bool:
@@ -230,6 +253,9 @@ class Generator:
         if self._first_answers is not None:
             self._first_answers.spend(version, paid.completion_tokens or 0)
             self._first_answers.check(version)
+            if self._first_wave is not None and self._first_answers.is_proven(version):
+                self._first_wave.end()
+                self._first_wave = None
         if grouped and len(again) == len(tasks) and self._had_no_room(paid, trial.tokens):
             return [tasks]
         return [*(self._regroup(tasks, again) if grouped else _entities(again)), *_alike(follow_ups)]

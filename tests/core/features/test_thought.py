@@ -169,7 +169,7 @@ def test_a_model_that_never_stops_thinking_is_tried_by_few_calls(
         return replace(think(number, body), latency=0.02 if body["max_tokens"] > 400 else 0.0)
 
     llm_server.script.choose = choose
-    with pytest.raises(FutileRunError, match=r"completion tokens, far more than profiles take.*thought"):
+    with pytest.raises(FutileRunError, match=r"completion tokens, far more than answers take.*thought"):
         bench.generate()
     assert _tokens_sent(llm_server) < 160_000
     assert sum(room > 400 for room in in_flight) <= 7

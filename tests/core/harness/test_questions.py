@@ -10,7 +10,7 @@ from loopback import Behaviour, Script, fails
 from enhancer.config import Settings
 from enhancer.contracts import Context
 from enhancer.contracts.record import Key
-from enhancer.errors import AuthenticationError, RequestError
+from enhancer.errors import AuthenticationError, FutileRunError, RequestError
 from enhancer.features.questions import Questions
 from enhancer.harness import Journal
 from enhancer.harness.answers.parse import InvalidAnswerError
@@ -130,6 +130,42 @@ def test_another_process_that_asks_the_same_is_not_paid_twice(asking, llm_server
         found = client.ask([question("abc"), question("de")], "ask")
     assert list(found.deferred.values()) == ["another process is asking"]
     assert llm_server.count == 1
+
+
+def test_questions_in_vain_end_the_run(asking, llm_server):
+    llm_server.script.default = Behaviour(answer="no", latency=0.02)
+    with pytest.raises(FutileRunError, match=r": (\d+) of the first \1 questions") as caught:
+        asking(concurrency=128).ask([question("a" * n) for n in range(1, 200)], "ask")
+    assert llm_server.count < 60
+    assert f"stopped after {llm_server.count} answered calls" in caught.value.message
+    assert "keep-going" not in caught.value.hint
+
+
+def test_some_answers_are_enough(asking, llm_server):
+    llm_server.script.choose = lambda _, body: (
+        None if len(body["messages"][1]["content"]) % 5 == 0 else Behaviour(answer="no")
+    )
+    found = asking(concurrency=4).ask([question("a" * n) for n in range(1, 26)], "ask")
+    assert (len(found.answers), len(found.failed)) == (5, 20)
+
+
+@pytest.mark.parametrize("concurrency", [2, 32])
+def test_a_larger_room_for_thought_is_tried_by_few_calls(asking, llm_server, concurrency):
+    def thinks(_, body):
+        limit = body.get("max_tokens") or body["max_completion_tokens"]
+        usage = {
+            "prompt_tokens": 9,
+            "completion_tokens": limit,
+            "completion_tokens_details": {"reasoning_tokens": limit},
+        }
+        return Behaviour(answer="", finish_reason="length", usage_override=usage, latency=0.02 if limit > 400 else 0.0)
+
+    llm_server.script.choose = thinks
+    with pytest.raises(FutileRunError, match=r"far more than answers take.*questions.*thought"):
+        asking(concurrency=concurrency).ask([question("a" * n) for n in range(1, 61)], "ask")
+    rooms = [body.get("max_tokens") or body["max_completion_tokens"] for body in llm_server.bodies]
+    assert sum(room > 400 for room in rooms) <= 7
+    assert sum(rooms) < 160_000
 
 
 @pytest.mark.parametrize("answer", ['{"n": 1.5}', '{"n": 1, "m": 2}', "{}", "one", "[1]"])

@@ -47,6 +47,7 @@ def test_most_of_the_first_answers_invalid_stops_the_run(
     assert "--keep-going" in (caught.value.hint or "")
     assert llm_server.count < 50
     assert caught.value.report.requests == llm_server.count
+    assert f"stopped after {llm_server.count} answered calls" in caught.value.message
 
 
 def test_keep_going_overrules(bench: GenerationProject, llm_server: LoopbackServer) -> None:
@@ -72,6 +73,50 @@ def test_a_model_that_obeys_when_told_does_not_stop_it(bench: GenerationProject,
     report = bench.generate()
     complete(bench, report)
     assert (report.generated, llm_server.count) == (60, 120)
+
+
+@pytest.mark.parametrize("more", [{"concurrency": 256}, {"concurrency": 256, "items_per_request": 5}])
+@pytest.mark.parametrize("text", ["no", ""])
+def test_many_calls_in_flight_wait_for_the_first_answers(
+    bench: GenerationProject, llm_server: LoopbackServer, text: str, more: dict[str, int]
+) -> None:
+    bench.rows = entities(1000)
+    bench.llm |= more
+    llm_server.script.default = returns(text, latency=0.02)
+    with pytest.raises(FutileRunError) as caught:
+        bench.generate()
+    assert llm_server.count < 60
+    assert llm_server.max_in_flight <= 24
+    assert f"stopped after {llm_server.count} answered calls" in caught.value.message
+    assert len(bench.stored()) == 0
+
+
+def test_a_model_that_answers_gets_all_calls_at_once(bench: GenerationProject, llm_server: LoopbackServer) -> None:
+    bench.rows = entities(300)
+    bench.llm["concurrency"] = 128
+    llm_server.script.default = returns(answer, latency=0.2)
+    assert bench.generate().generated == 300
+    first = [request.at - llm_server.requests[0].at for request in llm_server.requests]
+    assert sum(at < 0.15 for at in first) == 24
+    assert llm_server.max_in_flight > 64
+    llm_server.reset_counts()
+    llm_server.max_in_flight = 0
+    bench.rows = entities(600)
+    assert bench.generate().generated == 300
+    first = [request.at - llm_server.requests[0].at for request in llm_server.requests]
+    assert sum(at < 0.15 for at in first) > 64, "the store shows that the model answers this prompt"
+
+
+@pytest.mark.parametrize("count", [8, 15])
+def test_a_small_catalogue_without_any_valid_answer_stops(
+    bench: GenerationProject, llm_server: LoopbackServer, count: int
+) -> None:
+    bench.rows = entities(count)
+    llm_server.script.default = returns("no")
+    with pytest.raises(FutileRunError, match=r": (\d+) of the first \1 notes") as caught:
+        bench.generate()
+    assert llm_server.count < 3 * count
+    assert f"stopped after {llm_server.count} answered calls" in caught.value.message
 
 
 def test_few_entities_are_asked_to_the_end(bench: GenerationProject, llm_server: LoopbackServer) -> None:

@@ -245,7 +245,7 @@ class BatchRun(GenerationRun):
             texts.begin_pass()
         deferred = await self._survey_all(first=first)
         if self._first_answers is not None:
-            self._first_answers.check_all()
+            self._first_answers.check_all(None if self._spent is None else self._spent.calls)
         if self._connection is not None:
             await self._connection.submitter.send()
         if texts is not None:

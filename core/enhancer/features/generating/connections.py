@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from enhancer.contracts.batch import OffersBatches
 from enhancer.contracts.llm import Price
-from enhancer.errors import ConfigError, PluginError
+from enhancer.errors import ConfigError, PluginError, StoreError
 from enhancer.harness.batches.collection import Collector
 from enhancer.harness.batches.entity_requests import CompletionBook, EntitySubmitter
 from enhancer.harness.calls.budget import Budget
@@ -25,10 +27,16 @@ if TYPE_CHECKING:
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.batch import BatchProvider
     from enhancer.contracts.llm import Completion, LLMProvider
+    from enhancer.contracts.store import FeatureStore
+    from enhancer.features.kind_spec import KindSpec
     from enhancer.harness.batches.submission import JobReserve
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.harness.generator import Outcomes
     from enhancer.harness.journal.journal import Journal
+
+
+_PROOF = 8
+"""Number of records that show that a model answers a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ def connect_llm(
     *,
     budget: Budget | None = None,
     keep_going: bool = False,
+    proven: bool = False,
 ) -> LLMConnection:
     """Open the connection for direct calls.
 
@@ -68,6 +77,7 @@ def connect_llm(
         outcomes: Told about each case.
         budget: Budget of the run, which also pays for embeddings; by default one of the configuration.
         keep_going: Go on although most of the first answers are not valid.
+        proven: Whether the model is known to answer these prompts.
 
     Raises:
         AuthenticationError: The provider's key is missing.
@@ -79,7 +89,7 @@ def connect_llm(
     thought = typical_thought(llm.reasoning_effort) if model_thinks(provider, llm) else 0.0
     expected = sum(expected_answer(observed, observed, thought=thought))
     return LLMConnection(
-        Generator(caller, gate, llm, outcomes, expected_tokens=expected, keep_going=keep_going),
+        Generator(caller, gate, llm, outcomes, expected_tokens=expected, keep_going=keep_going, proven=proven),
         caller.usage,
         provider.aclose,
     )
@@ -163,6 +173,24 @@ def connect_batches(
         spending.usage,
         provider.aclose,
     )
+
+
+def is_proven(store: FeatureStore, specs: Sequence[KindSpec], model: str) -> bool:
+    """Check whether the store shows that a model answers the prompts of a run: it has notes that it wrote from each.
+
+    Args:
+        store: The store, of which a few records are read.
+        specs: What is asked about each kind of entity.
+        model: Name of the model.
+    """
+    asked = [(spec.kind, spec.notes[0].note) for spec in specs if spec.notes]
+    with contextlib.suppress(StoreError):  # a damaged record proves nothing
+        for kind, note in asked:
+            some = list(islice(store.scan(kind=kind, aspect=note.aspect), _PROOF))
+            if len(some) < _PROOF or any((one.model, one.prompt_version) != (model, note.version) for one in some):
+                return False
+        return True
+    return False
 
 
 def run_budget(provider: LLMProvider | None, llm: LLMConfig) -> Budget:

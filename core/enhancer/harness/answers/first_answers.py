@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from enhancer.errors import FutileRunError
 
 if TYPE_CHECKING:
-    from enhancer.harness.answers.entity_task import AnswerStatus, EntityTask
+    from enhancer.harness.answers.entity_task import AnswerStatus
 
 _MIN_ANSWERS = 20
 """Number of answers before which no run is in vain."""
+_MIN_WITHOUT_ANY = 8
+"""Number of notes from which a run is in vain without any valid answer, however few answers there are."""
+_PROVEN = 8
+"""Number of valid answers that prove that the model can answer, unless most notes have none."""
 _MIN_HOPELESS = 5
 """Number of answers that must have been the last about their note, or not valid although one before was not."""
 _FEW = 20
@@ -25,13 +29,24 @@ _SHOWN = 300
 """Length of the reason that is shown."""
 _WEAK = (
     "the model may be too weak for the prompt, or [llm] structured not what it supports: try another on a few items"
-    " by `enhancer generate --limit 20`; --keep-going goes on regardless"
+    " by `enhancer generate --limit 20`"
 )
 _CUT_OFF = (
     "raise [llm] max_tokens; if the tokens go into thought, give it more room by thought_tokens, or less of it by"
-    " reasoning_effort; --keep-going goes on regardless"
+    " reasoning_effort"
 )
-_REFUSES = "choose another model or prompt; --keep-going goes on regardless"
+_REFUSES = "choose another model or prompt"
+
+
+class Asked(Protocol):
+    """What is asked until it has a valid answer: a note, or a question."""
+
+    input_hash: str
+    cut_offs: int
+    """Number of answers that were cut off."""
+    invalid_answers: int
+    error: str
+    """Error of the last answer."""
 
 
 @dataclass(slots=True)
@@ -64,19 +79,34 @@ class FirstAnswers:
             re-asks would be for all of them at once, the first answers alone decide.
         expected_tokens: Completion tokens that a note is expected to take. A run is also in vain once answers without a
             valid one among them have taken 20 times as many, and a note was given up. None for no such limit.
+        noun: What is asked, in the plural.
+        lenient: Whether a run is in vain only without any valid answer.
+        way_on: What the hint says about going on regardless.
     """
 
-    def __init__(self, *, re_asks: bool = True, expected_tokens: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        re_asks: bool = True,
+        expected_tokens: float | None = None,
+        noun: str = "notes",
+        lenient: bool = False,
+        way_on: str = "; --keep-going goes on regardless",
+    ) -> None:
         self._re_asks = re_asks
+        self._noun = noun
+        self._lenient = lenient
+        self._way_on = way_on
+        self._stopped_by = ""
         self._expected_tokens = expected_tokens
         self._tallies: dict[str, _Tally] = {}
 
-    def count(self, version: str, task: EntityTask, status: AnswerStatus) -> None:
+    def count(self, version: str, task: Asked, status: AnswerStatus) -> None:
         """Count an answer about a note.
 
         Args:
             version: Version of the prompt.
-            task: The note, which has received the answer.
+            task: The note or question, which has received the answer.
             status: Result of receiving it.
         """
         if not self._re_asks and status == "ask_again" and task.cut_offs == 1 and not task.invalid_answers:
@@ -108,43 +138,70 @@ class FirstAnswers:
         """
         self._tallies.setdefault(version, _Tally()).tokens += tokens
 
-    def _is_dear(self, tally: _Tally) -> bool:
-        if self._expected_tokens is None or tally.valid or not tally.lost or tally.bad < _MIN_DEAR:
-            return False
-        return tally.tokens >= _DEAR * self._expected_tokens * tally.bad
+    def is_proven(self, version: str) -> bool:
+        """Check whether the model has shown that it can answer a prompt.
 
-    def check(self, version: str) -> None:
+        Args:
+            version: Version of the prompt.
+        """
+        tally = self._tallies.get(version)
+        return tally is not None and tally.valid >= _PROVEN and tally.bad <= tally.valid
+
+    def check(self, version: str, calls: int | None = None) -> None:
         """Raise an error if the run is in vain.
+
+        Args:
+            version: Version of the prompt.
+            calls: Calls of the run that were answered, for the message; :meth:`error` tells those at its end.
 
         Raises:
             FutileRunError: Most of the first answers are not valid.
         """
         tally = self._tallies.get(version)
-        if tally is None:
-            return
+        if tally is not None and self._is_in_vain(tally):
+            self._stopped_by = version
+            raise self.error(calls)
+
+    def check_all(self, calls: int | None = None) -> None:
+        """Raise an error if the run is in vain for any of its prompts; see :meth:`check`."""
+        for version in self._tallies:
+            self.check(version, calls)
+
+    def error(self, calls: int | None = None) -> FutileRunError:
+        """Return the error of the run that :meth:`check` has found in vain, with the counts of now.
+
+        Args:
+            calls: Calls of the run that were answered; by default, answers about notes are told.
+        """
+        tally = self._tallies[self._stopped_by]
         judged = tally.valid + tally.bad
-        dear = self._is_dear(tally)
-        if not dear:
-            if tally.answers < _MIN_ANSWERS:
-                return
-            if 3 * tally.bad < 2 * judged if judged < _FEW else 2 * tally.bad <= judged:
-                return
-            if self._re_asks and (tally.hopeless < _MIN_HOPELESS or tally.hopeless <= tally.helped):
-                return
         reason, _ = tally.reasons.most_common(1)[0]
         hint = _WEAK
         if 2 * tally.refused > tally.bad:
             hint = _REFUSES
         elif 2 * tally.cut_off > sum(tally.reasons.values()):
             hint = _CUT_OFF
-        spent = f" of {tally.tokens:,} completion tokens, far more than profiles take" if dear else ""
-        raise FutileRunError(
-            f"stopped after {tally.answers} answers{spent}: {tally.bad} of the first {judged} notes have no valid one"
+        answered = f"{tally.answers:,} answers" if calls is None else f"{calls:,} answered calls"
+        spent = f" of {tally.tokens:,} completion tokens, far more than answers take" if self._is_dear(tally) else ""
+        return FutileRunError(
+            f"stopped after {answered}{spent}: {tally.bad:,} of the first {judged:,} {self._noun} have no valid one"
             f" (most often: {reason})",
-            hint=hint,
+            hint=f"{hint}{self._way_on}",
         )
 
-    def check_all(self) -> None:
-        """Raise an error if the run is in vain for any of its prompts; see :meth:`check`."""
-        for version in self._tallies:
-            self.check(version)
+    def _is_in_vain(self, tally: _Tally) -> bool:
+        if self._is_dear(tally):
+            return True
+        if self._lenient and tally.valid:
+            return False
+        judged = tally.valid + tally.bad
+        if tally.answers < _MIN_ANSWERS and (tally.valid or judged < _MIN_WITHOUT_ANY):
+            return False
+        if 3 * tally.bad < 2 * judged if judged < _FEW else 2 * tally.bad <= judged:
+            return False
+        return not self._re_asks or (tally.hopeless >= _MIN_HOPELESS and tally.hopeless > tally.helped)
+
+    def _is_dear(self, tally: _Tally) -> bool:
+        if self._expected_tokens is None or tally.valid or not tally.lost or tally.bad < _MIN_DEAR:
+            return False
+        return tally.tokens >= _DEAR * self._expected_tokens * tally.bad

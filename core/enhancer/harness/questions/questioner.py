@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from enhancer.contracts.llm import Message, Request
-from enhancer.errors import ProviderError, StoreError
+from enhancer.errors import FutileRunError, ProviderError, StoreError
+from enhancer.harness.answers.first_answers import FirstAnswers
 from enhancer.harness.answers.parse import InvalidAnswerError
 from enhancer.harness.answers.thought import without_thought
 from enhancer.harness.calls.caller import StoppedError
+from enhancer.harness.calls.first_wave import FirstWave
 from enhancer.harness.calls.refusals import Refusals, is_refusal, model_not_found, refusal_reason
 from enhancer.harness.calls.retry import is_transient
 from enhancer.harness.calls.thought_room import cut_off_reason, is_last_cut_off
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.record import Key
+    from enhancer.harness.answers.entity_task import AnswerStatus
     from enhancer.harness.calls.caller import Caller
     from enhancer.harness.calls.gate import Gate
-    from enhancer.harness.calls.thought_room import ThoughtRoom
+    from enhancer.harness.calls.thought_room import ThoughtRoom, Trial
     from enhancer.harness.journal.completion_writer import PaidAnswer
     from enhancer.harness.journal.journal import Journal
     from enhancer.harness.questions.form import Question
@@ -37,7 +40,6 @@ _MAX_SHOWN = 4000
 """Maximum length of an invalid answer in a re-ask."""
 _RENEWALS = 4
 """Renewals of claims during one lease."""
-_Status = Literal["valid", "ask_again", "failed"]
 
 
 @dataclass(slots=True, eq=False)
@@ -49,19 +51,19 @@ class QuestionState:
     answer: dict[str, Any] | None = None
     answers: int = 0
     """Number of answers received."""
-    invalid: int = 0
+    invalid_answers: int = 0
     cut_offs: int = 0
     """Number of answers that were cut off, after each of which the next request allows more tokens."""
     error: str = ""
     raw: str = ""
 
-    def receive(self, paid: PaidAnswer) -> _Status:
+    def receive(self, paid: PaidAnswer) -> AnswerStatus:
         """Validate an answer."""
         self.answers += 1
         self.raw = paid.text
         if paid.finish_reason in ("refusal", "content_filter"):
             self.error = "the model refused" if paid.finish_reason == "refusal" else "stopped by a content filter"
-            return "failed"
+            return "refused"
         try:
             cut_off = paid.finish_reason == "length"
             self.answer = self.question.form.parse(paid.text, cut_off=cut_off, earlier_rules=paid.earlier_rules)
@@ -70,14 +72,14 @@ class QuestionState:
             if cut_off:
                 self.cut_offs += 1
                 self.error = cut_off_reason(paid)
-                return "failed" if is_last_cut_off(paid, self.cut_offs) else "ask_again"
-            self.invalid += 1
-            return "failed" if self.invalid > RE_ASKS else "ask_again"
+                return "exhausted" if is_last_cut_off(paid, self.cut_offs) else "ask_again"
+            self.invalid_answers += 1
+            return "exhausted" if self.invalid_answers > RE_ASKS else "ask_again"
         return "valid"
 
-    def receive_all(self, answers: Sequence[PaidAnswer]) -> _Status:
+    def receive_all(self, answers: Sequence[PaidAnswer]) -> AnswerStatus:
         """Validate answers that earlier runs paid for, oldest first, until one is valid."""
-        status: _Status = "ask_again"
+        status: AnswerStatus = "ask_again"
         for paid in answers:
             status = self.receive(paid)
             if status == "valid":
@@ -88,7 +90,7 @@ class QuestionState:
         """Build the next request, with room for thought on top of that for the answer."""
         form = self.question.form
         messages = form.messages(self.question.text)
-        if self.invalid:
+        if self.invalid_answers:
             again = (
                 f"That answer cannot be used: {self.error}. Answer again, with one JSON object that fits the schema and"
                 " nothing else."
@@ -108,6 +110,13 @@ class QuestionState:
             subjects=(self.question.key,),
             timeout=llm.timeout,
         )
+
+
+class _Paid(NamedTuple):
+    """An answer, and the room of its call."""
+
+    answer: PaidAnswer
+    trial: Trial
 
 
 @dataclass(slots=True, eq=False)
@@ -137,10 +146,19 @@ class Questioner:
         journal: Answers that were paid for, claims, and the quarantine.
         llm: ``[llm]``.
         on_progress: Called after each settled question.
+        expected_tokens: Completion tokens that an answer is expected to take; see
+            :class:`~enhancer.harness.answers.first_answers.FirstAnswers`.
     """
 
     def __init__(
-        self, caller: Caller, gate: Gate, journal: Journal, llm: LLMConfig, *, on_progress: Callable[[Outcome], None]
+        self,
+        caller: Caller,
+        gate: Gate,
+        journal: Journal,
+        llm: LLMConfig,
+        *,
+        on_progress: Callable[[Outcome], None],
+        expected_tokens: float | None = None,
     ) -> None:
         self._caller = caller
         self._gate = gate
@@ -149,6 +167,10 @@ class Questioner:
         self._on_progress = on_progress
         self._workers: list[asyncio.Task[None]] = []
         self._refusals: Refusals[tuple[QuestionState, Sequence[Question]]] = Refusals(llm.concurrency)
+        # Whoever asks has nothing to overrule it by, and some answers may be enough.
+        self._first_answers = FirstAnswers(expected_tokens=expected_tokens, noun="questions", lenient=True, way_on="")
+        self._first_wave = FirstWave.of(llm.concurrency)
+        """Bounds what is in flight until the first answers are judged; None afterwards."""
         self._error: BaseException | None = None
         self.outcome = Outcome()
 
@@ -179,6 +201,9 @@ class Questioner:
                 worker.cancel()
             with contextlib.suppress(StoreError):  # a full disk was reported already, and claims expire
                 await asyncio.wrap_future(self._journal.unclaim())
+        if isinstance(self._error, FutileRunError):
+            # Calls that were in flight have been answered since, and were paid for.
+            self._error = self._first_answers.error(self._caller.usage.calls)
         if self._error is not None:
             raise self._error
         return self.outcome
@@ -198,8 +223,16 @@ class Questioner:
     async def _work(self, queue: list[QuestionState], questions: Mapping[str, Sequence[Question]]) -> None:
         try:
             while queue and not self._caller.stopping:
-                state = queue.pop()
-                await self._ask_one(state, questions[state.input_hash])
+                if (wave := self._first_wave) is not None:
+                    with self._caller.waiting():
+                        await wave.enter()
+                try:
+                    if queue:
+                        state = queue.pop()
+                        await self._ask_one(state, questions[state.input_hash])
+                finally:
+                    if wave is not None:
+                        wave.leave()
         except (StoppedError, asyncio.CancelledError):
             return
         except Exception as error:  # noqa: BLE001 - raised by ask()
@@ -207,28 +240,51 @@ class Questioner:
             self.stop()
 
     async def _ask_one(self, state: QuestionState, same: Sequence[Question]) -> None:
-        while True:
-            number = self._refusals.send()
-            try:
-                paid = await self._caller.call(
-                    state.request(self._llm, self._caller.room),
-                    hashes=(state.input_hash,),
-                    ids=None,
-                    attempt=state.answers + 1,
-                    template=state.question.form.version,
-                )
-            except ProviderError as error:
-                await self._unanswered(state, same, error, number)
-                return
-            await self._refuse(self._refusals.answered(number))
-            status = state.receive(paid)
+        while (paid := await self._answer(state, same)) is not None:
+            status = state.receive(paid.answer)
+            self._caller.room.leave(paid.trial, valid=status == "valid")
+            self._judge(state, status, paid.answer)
             if status == "valid":
                 assert state.answer is not None
                 self._settle(same, self.outcome.answers, state.answer)
                 return
-            if status == "failed":
+            if status != "ask_again":
                 await self._quarantine(state, same, state.error)
                 return
+
+    async def _answer(self, state: QuestionState, same: Sequence[Question]) -> _Paid | None:
+        """Return the answer to a question; None if there is none, which is dealt with."""
+        room = self._caller.room
+        if (trial := room.enter_now(state.cut_offs)) is None:
+            with self._caller.waiting():
+                trial = await room.enter(state.cut_offs)
+        number = self._refusals.send()
+        try:
+            paid = await self._caller.call(
+                state.request(self._llm, room),
+                hashes=(state.input_hash,),
+                ids=None,
+                attempt=state.answers + 1,
+                template=state.question.form.version,
+            )
+        except BaseException as error:
+            room.leave(trial, valid=False)
+            if not isinstance(error, ProviderError):
+                raise
+            await self._unanswered(state, same, error, number)
+            return None
+        await self._refuse(self._refusals.answered(number))
+        return _Paid(paid, trial)
+
+    def _judge(self, state: QuestionState, status: AnswerStatus, paid: PaidAnswer) -> None:
+        """Count an answer, and stop the run if it is in vain."""
+        version = state.question.form.version
+        self._first_answers.count(version, state, status)
+        self._first_answers.spend(version, paid.completion_tokens or 0)
+        self._first_answers.check(version)
+        if self._first_wave is not None and self._first_answers.is_proven(version):
+            self._first_wave.end()
+            self._first_wave = None
 
     async def _unanswered(
         self, state: QuestionState, same: Sequence[Question], error: ProviderError, number: int
@@ -282,7 +338,7 @@ def unanswered(
             assert state.answer is not None
             outcome.answers.update(dict.fromkeys(keys, state.answer))
             outcome.cached += len(keys)
-        elif status == "failed":
+        elif status != "ask_again":
             outcome.failed.update(dict.fromkeys(keys, state.error))
         else:
             left.append(state)
