@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import itertools
 import re
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from enhancer.data.readers.arrays import IrregularTableError
+from enhancer.data.readers.plain_text import plain_blocks
 from enhancer.data.readers.table_reader import Block, ColumnKind, TableOptions, TableReader, block_rows, check_names
 from enhancer.data.readers.text_files import MAX_LINE, open_text
 from enhancer.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from enhancer.data.readers.arrays import Column, ColumnRole
 
 _ATOMIC_TYPES = frozenset({"token", "token_seq", "float", "float_seq"})
 _KINDS: dict[str, ColumnKind] = {"float": "number", "token": "category", "token_seq": "words"}
@@ -107,6 +112,7 @@ class DelimitedReader(TableReader):
             self._kinds = {name: kind for name, kind in declared.items() if kind is not None}
             names = [_without_type(name) for name in names]
         check_names(path, names, f", line {self._lines_above + 1}")
+        self._header = names
         self._width = len(names)
         self._indices = {name: n for n, name in enumerate(names) if name}
         self._segments = [_Segment(0, self._lines_above + lines_of_header, irregular=False)]
@@ -129,6 +135,12 @@ class DelimitedReader(TableReader):
                 rows = [row for row in rows if not self._is_blank(row)]  # noqa: PLW2901 - without blank lines
             values = [[row[n] for row in rows] for n in indices]
             yield present, values if self._quoted or irregular else [_unquoted(column) for column in values]
+
+    def array_blocks(self, roles: Mapping[str, ColumnRole]) -> Iterator[tuple[Sequence[int], list[Column]]]:
+        """Stream columns as arrays, if the file is plain text."""
+        if codecs.lookup(self._encoding).name != "utf-8":
+            raise IrregularTableError
+        return plain_blocks(self.path, self._header, self._delimiter, self._segments[0].line, roles)
 
     def _rows(self) -> Iterator[tuple[list[list[str]], bool]]:
         """Yield blocks of rows, blank lines included, and whether they are irregular."""

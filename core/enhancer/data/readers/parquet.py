@@ -5,15 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+import numpy as np
+
+from enhancer.data.readers.arrays import CodedColumn, IrregularTableError, TimeColumn
 from enhancer.data.readers.cells import cell
 from enhancer.data.readers.table_reader import BLOCK_ROWS, Block, ColumnKind, TableReader, check_names
 from enhancer.errors import ConfigError, DataError, PluginError
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from enhancer.data.readers.arrays import Column, ColumnRole
+
+_ARRAY_ROWS = 1 << 18
+_DAY_SECONDS, _THOUSAND = 86_400, 1000
+_DECIMALS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -72,6 +82,24 @@ class ParquetReader(TableReader):
         except self._error as error:
             raise DataError(f"{self.path}: damaged after row {first} ({type(error).__name__})") from None
 
+    def array_blocks(self, roles: Mapping[str, ColumnRole]) -> Iterator[tuple[Sequence[int], list[Column]]]:
+        """Stream columns as arrays."""
+        first = 0
+        try:
+            for path in self._files:
+                if self._partition(path):
+                    raise IrregularTableError
+                with self._open(path) as file:
+                    if not roles.keys() <= set(file.schema_arrow.names):
+                        raise IrregularTableError
+                    for batch in file.iter_batches(batch_size=_ARRAY_ROWS, columns=list(roles)):
+                        if count := batch.num_rows:
+                            columns = [_array(batch.column(name), role) for name, role in roles.items()]
+                            yield range(first, first + count), columns
+                            first += count
+        except self._error:
+            raise IrregularTableError from None
+
     def location(self, row: int) -> str:
         """Return the row."""
         return f"row {row + 1}"
@@ -111,6 +139,43 @@ def _is_list(kind: Any) -> bool:
     views = (getattr(pa.types, name, None) for name in ("is_list_view", "is_large_list_view"))
     checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, *views)
     return any(check is not None and check(kind) for check in checks)
+
+
+def _array(column: Any, role: ColumnRole) -> Column:
+    """Return an Arrow array as a column; text for types that are no numbers, times or strings."""
+    import pyarrow as pa
+
+    kind, types = column.type, pa.types
+    if role == "text":
+        return _cells(column)
+    if column.null_count:
+        raise IrregularTableError
+    if types.is_string(kind) or types.is_large_string(kind):
+        column = column.dictionary_encode()
+    if types.is_dictionary(column.type):
+        if column.dictionary.null_count:
+            raise IrregularTableError
+        return CodedColumn(column.indices.to_numpy().astype(np.int32, copy=False), _cells(column.dictionary))
+    if types.is_integer(kind) and kind != pa.uint64():
+        integers: NDArray[np.int64] = column.to_numpy().astype(np.int64, copy=False)
+        return integers
+    if types.is_float64(kind) and role == "number":
+        floats: NDArray[np.float64] = column.to_numpy()
+        return floats
+    if types.is_timestamp(kind) and role == "time":
+        return _moments(column.cast(pa.int64()).to_numpy(), _DECIMALS[kind.unit])
+    if types.is_date32(kind) and role == "time":
+        return _moments(column.cast(pa.int32()).to_numpy().astype(np.int64) * _DAY_SECONDS, 0)
+    return _cells(column)
+
+
+def _moments(times: NDArray[np.int64], decimals: int) -> TimeColumn:
+    """Return times with as few decimals as they need."""
+    while decimals and not (times % _THOUSAND).any():
+        times, decimals = times // _THOUSAND, decimals - 3
+    while decimals and not (times % 10).any():
+        times, decimals = times // 10, decimals - 1
+    return TimeColumn(times, decimals)
 
 
 def _cells(column: Any) -> list[str]:

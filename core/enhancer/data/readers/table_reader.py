@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal, Self
 from enhancer.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from enhancer.config.data import DataConfig
+    from enhancer.data.readers.arrays import Column, ColumnRole
 
 BLOCK_ROWS = 2048
 """Rows per block. A block of this size fits the processor's cache, which doubles the speed."""
@@ -93,6 +94,18 @@ class TableReader(ABC):
         Raises:
             DataError: The file holds something that is not a row.
         """
+
+    def array_blocks(self, roles: Mapping[str, ColumnRole]) -> Iterator[tuple[Sequence[int], list[Column]]]:
+        """Stream columns as arrays where the format allows it; by default as :meth:`blocks` does.
+
+        Args:
+            roles: Use of each column, by name.
+
+        Raises:
+            IrregularTableError: The rows, or some of them, have to be read by :meth:`blocks`.
+        """
+        for rows, columns in self.blocks(list(roles)):
+            yield rows, list(columns)
 
     @abstractmethod
     def location(self, row: int) -> str:

@@ -100,7 +100,7 @@ class _BoundedLines(io.RawIOBase):
     def __init__(self, path: Path, file: Any) -> None:
         self._path, self._file = path, file
         self._since_end = 0
-        self._ends = 0
+        self._read = 0
 
     def readable(self) -> bool:
         return True
@@ -110,13 +110,23 @@ class _BoundedLines(io.RawIOBase):
         buffer[: len(data)] = data
         end = max(data.rfind(b"\n"), data.rfind(b"\r"))
         self._since_end = self._since_end + len(data) if end < 0 else len(data) - end
-        self._ends += data.count(b"\n")
+        self._read += len(data)
         if self._since_end > MAX_LINE:
+            line = 1 + _line_ends(self._path, self._read - self._since_end + 1)
             raise DataError(
-                f"{self._path}, line {self._ends + 1}: longer than {MAX_LINE >> 20} MiB",
-                hint="end each row by a line break",
+                f"{self._path}, line {line}: longer than {MAX_LINE >> 20} MiB", hint="end each row by a line break"
             )
         return len(data)
+
+
+def _line_ends(path: Path, size: int) -> int:
+    """Count the line feeds in the first bytes of a file."""
+    ends = 0
+    with _decompressed(path) as file:
+        while size > 0 and (data := file.read(min(size, _SAMPLE_BYTES))):
+            ends += data.count(b"\n")
+            size -= len(data)
+    return ends
 
 
 def _codec(encoding: str) -> tuple[str, str]:
