@@ -13,7 +13,7 @@ Tables::
     claims        the run that is working on an input hash, so that two processes do not pay twice
     jobs          batch jobs, from before their creation until their results are collected
     job_requests  requests of these jobs that are open or have no answer
-    job_entities  the notes of each of these requests
+    job_entities  the notes of each of these requests, or the key of the vector that it asks for
 
 :class:`~enhancer.harness.journal.batch_jobs.BatchJobLog` manages the last three. Paid vectors, and the numbers of
 requests without an answer, are in tables that are made when they are needed.
