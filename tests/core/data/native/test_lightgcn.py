@@ -38,7 +38,13 @@ def test_numbers_of_the_items_are_their_ids(tmp_path):
 def test_lines_that_may_be_something_else_are_not_recognised(tmp_path):
     for text in ("0 5 4\n1 6 3\n", "0 5\n0 6 7\n", "0 5\na 6 7\n", "hello 1\n", ""):
         assert recognise(write(tmp_path / "ratings.txt", text)) is None, text
-    assert recognise(write(tmp_path / "ratings.txt", "0 5\n1 6 7\n")).name == "lightgcn"
+        assert recognise(write(tmp_path / "train.txt", text)) is None, text
+    for name, text in (
+        ("ratings.txt", "0 5\n1 6 7\n"),
+        ("train.txt", "0 5\n1 6\n"),
+        ("test.txt", "0 5 6 7 8\n1 6 7 8 9\n"),
+    ):
+        assert recognise(write(tmp_path / name, text)).name == "lightgcn"
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path):

@@ -122,8 +122,14 @@ def test_the_name_alone_makes_no_format(tmp_path):
 
 
 def test_compressed_files_are_read_alike(tmp_path):
+    import pyarrow as pa
+
     path = write(tmp_path / "ratings.dat.gz", "1::1::5::978300760\n")
-    assert rows(path) == [{"user_id": "1", "item_id": "1", "rating": "5", "timestamp": "978300760"}]
+    wanted = [{"user_id": "1", "item_id": "1", "rating": "5", "timestamp": "978300760"}]
+    assert rows(path) == wanted
+    with pa.output_stream(str(tmp_path / "ratings.dat.zst"), compression="zstd") as file:
+        file.write(b"1::1::5::978300760\n")
+    assert rows(tmp_path / "ratings.dat.zst") == wanted
 
 
 def test_a_damaged_gzip_file_is_told(tmp_path):

@@ -57,7 +57,7 @@ def test_the_documentation_lists_every_format():
     text = (Path(__file__).parents[4] / "docs" / "reference" / "formats.md").read_text(encoding="utf-8")
     listed = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")} - {"items_format"}
     assert listed == {*NAMES}
-    named = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and " **named** " in line}
+    named = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and "**named**" in line}
     assert named == {each.name for each in FORMATS if not each.automatic} | {"amazon-2023"}
 
 

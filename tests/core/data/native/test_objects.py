@@ -10,7 +10,7 @@ from native_files import native_rows, rows, rows_of, write
 from enhancer.config import ColumnsConfig
 from enhancer.data import read_interactions
 from enhancer.data.readers.native import recognise
-from enhancer.errors import DataError
+from enhancer.errors import ConfigError, DataError
 
 
 def lines(*objects, literal=False):
@@ -190,6 +190,26 @@ def test_books_and_shelves_of_goodreads(tmp_path):
     }
     found = read_interactions(path, ColumnsConfig(**recognise(path).columns), item_ids=None)
     assert (found.ratings, found.timestamps.tolist()) == (None, [1490203522])
+
+
+def test_books_of_the_csv_of_goodreads_are_numbers_of_a_map(tmp_path):
+    path = write(
+        tmp_path / "goodreads_interactions.csv", "user_id,book_id,is_read,rating,is_reviewed\n0,1,1,5,0\n7,0,0,0,0\n"
+    )
+    with pytest.raises(ConfigError, match=r"numbers that book_id_map\.csv beside it translates.*there is no such file"):
+        recognise(path).open(path)
+    assert [row["book_id"] for row in rows(path)] == ["1", "0"]  # unless the format is named
+    listing = write(tmp_path / "book_id_map.csv", "book_id_csv,book_id\n0,34684622\n1,34536488\n")
+    assert [tuple(row.values()) for row in native_rows(path, "interactions")] == [
+        ("0", "34536488", "1", "5", "0"),
+        ("7", "34684622", "0", "0", "0"),
+    ]
+    write(path, path.read_text() + "7,2,0,0,0\n")
+    with pytest.raises(DataError, match=r"book_id_map\.csv has no book '2'"):
+        rows_of(recognise(path).open(path))
+    write(listing, "book_id_csv,book_id\n1,34684622\n")
+    with pytest.raises(DataError, match=r"book_id_map\.csv, line 2: expected the number 0 and an id"):
+        recognise(path).open(path)
 
 
 def test_businesses_reviews_and_users_of_yelp(tmp_path):

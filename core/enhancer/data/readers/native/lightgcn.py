@@ -50,7 +50,8 @@ class _Listing(SplitRows):
 def _is_user_lines(head: FileHead) -> bool:
     """Return whether each line is a user and any number of items: no user has two lines, and lengths differ.
 
-    Lines of equal length may be anything, such as user, item and rating. Two numbers a line mean the same either way.
+    Lines of equal length may be anything, such as user, item, rating and time. Under the name of a part they count as
+    users with their items, unless they are of three or four numbers; two mean the same either way.
     """
     if not head.all(_NUMBERS.fullmatch):
         return False
@@ -58,7 +59,7 @@ def _is_user_lines(head: FileHead) -> bool:
     lengths = set(map(len, rows))
     if len({row[0] for row in rows}) < len(rows):
         return False
-    return len(lengths) > 1 or (bool(_PART.fullmatch(head.name)) and (lengths == {2} or len(rows) == 1))
+    return len(lengths) > 1 or (bool(_PART.fullmatch(head.name)) and (lengths.isdisjoint({3, 4}) or len(rows) == 1))
 
 
 FORMATS = (

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from array import array
 from typing import TYPE_CHECKING
 
 from enhancer.data.readers.native.formats import NativeFormat
 from enhancer.data.readers.native.objects.records import Record, RecordReader, names_in
+from enhancer.data.readers.native.text_rows import SplitRows, line_blocks
+from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 _DATE = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) (\d\d) (\d\d:\d\d:\d\d) ([-+]\d\d)(\d\d) (\d{4})")
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: f"{n:02}" for n, name in enumerate(_MONTH_NAMES, 1)}
+_NUMBERED = ("user_id", "book_id", "is_read", "rating", "is_reviewed")
+_MAP = "book_id_map.csv"
 _DATES = ("date_added", "date_updated", "read_at", "started_at")
 
 
@@ -40,6 +46,48 @@ def _iso(text: str) -> str:
     return f"{year}-{_MONTHS[month]}-{day}T{clock}{hours}:{minutes}"
 
 
+class _Numbered(SplitRows):
+    """``goodreads_interactions.csv``, whose books are numbers that ``book_id_map.csv`` beside it translates to ids."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, ("user_id", *_NUMBERED[1:]), ",", header=True)
+        self._ids = _ids_beside(path)
+
+    def finish(self, rows: list[Sequence[str]]) -> Sequence[Sequence[str]]:
+        return [(user, self._id(book), *more) for user, book, *more in rows]
+
+    def _id(self, book: str) -> str:
+        try:
+            return str(self._ids[int(book)])
+        except (ValueError, IndexError):
+            raise DataError(
+                f"{self.path}: {_MAP} has no book {book[:40]!r}", hint="fetch both files of the same version"
+            ) from None
+
+
+def _ids_beside(path: Path) -> array[int]:
+    """Return the id of each number of a book."""
+    listing = path.with_name(_MAP)
+    if not listing.is_file():
+        raise ConfigError(
+            f"{path} names books by numbers that {_MAP} beside it translates, and there is no such file",
+            hint='download it, too; or, if your items have these numbers, set [data] interactions_format = "auto"',
+        )
+    ids = array("q")
+    for first, lines in line_blocks(listing):
+        for number, line in enumerate(lines, first):
+            if number == 1 or not line.strip():
+                continue
+            place, _, book = line.partition(",")
+            try:
+                if int(place) != len(ids):
+                    raise ValueError(place)  # noqa: TRY301 - the same problem as text that is no number
+                ids.append(int(book))
+            except ValueError:
+                raise DataError(f"{listing}, line {number}: expected the number {len(ids)} and an id") from None
+    return ids
+
+
 FORMATS = (
     NativeFormat(
         name="goodreads",
@@ -58,5 +106,14 @@ FORMATS = (
         open=lambda path: RecordReader(path, _touch),
         columns={"item_id": "book_id", "rating": False, "timestamp": "date_added"},
         remarks={"rating": 'in "rating", 0 stands for no rating'},
+    ),
+    NativeFormat(
+        name="goodreads",
+        role="interactions",
+        recognise=lambda head: bool(head.lines) and head.lines[0] == ",".join(_NUMBERED),
+        open=_Numbered,
+        columns={"item_id": "book_id", "rating": False},
+        remarks={"rating": 'in "rating", 0 stands for no rating'},
+        automatic=False,
     ),
 )
