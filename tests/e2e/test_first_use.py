@@ -55,7 +55,8 @@ def test_from_two_tables_to_an_answer(invoke, shop, llm_server):
     assert not [check for check in doctor.json() if check["status"] == "fail"]
 
     plan = invoke("plan", "--json").json()
-    assert set(plan) == PLAN
+    assert set(plan) == PLAN | {"columns"}
+    assert [each["column"] for each in plan["columns"]] == ["title", "genre"]
     assert (plan["entities"], plan["to_generate"], plan["requests"], plan["cost_usd"]) == (40, 40, 40, 0)
     assert llm_server.count == 0
 

@@ -11,14 +11,13 @@ import typer
 from enhancer.cli.session import JsonFlag, Session, YesFlag, is_terminal, print_json, say
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.files import atomic_replace
-from enhancer.guessing.config_text import EMBEDDERS, Choice, config_text
-from enhancer.guessing.proposal import Proposal, propose
-from enhancer.guessing.roles import Given
-from enhancer.guessing.tables import find_tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from enhancer.guessing.config_text import Choice
+    from enhancer.guessing.proposal import Proposal
+    from enhancer.guessing.roles import Given
     from enhancer.guessing.tables import TableHead
     from enhancer.plugin_host import PluginManager
 
@@ -60,6 +59,11 @@ def init(
     Reads at most 2,000,000 interactions and 100,000 items and users. What cannot be told from names and values is left
     open: the file has the candidates as comments.
     """
+    from enhancer.guessing.config_text import config_text
+    from enhancer.guessing.proposal import propose
+    from enhancer.guessing.roles import Given
+    from enhancer.guessing.tables import find_tables
+
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}")
     target = folder / FILE
@@ -93,6 +97,7 @@ def init(
 
 def _asked(proposal: Proposal, tables: list[TableHead], given: Given, folder: Path) -> Proposal:
     """Ask the user to confirm or correct the tables."""
+    from enhancer.guessing.proposal import propose
 
     def ask_path(label: str, table: TableHead | None) -> Path | None:
         default = str(table.path) if table else "-"
@@ -129,6 +134,8 @@ def _choose(
     store: str,
 ) -> Choice:
     """Choose plugins: the one that was asked for, else the first preferred one that is available, else the first."""
+    from enhancer.guessing.config_text import EMBEDDERS, Choice
+
     lines = manager.listing()
 
     def select(kind: str, wanted: str | None, preferred: list[str]) -> str:
