@@ -27,6 +27,7 @@ from enhancer.harness.answers.first_answers import FirstAnswers
 from enhancer.harness.batches.submission import OverBudgetError, RequestTooLargeError
 from enhancer.harness.calls.entity_request import by_entity, call_version
 from enhancer.harness.calls.refusals import refusal_reason
+from enhancer.harness.calls.thought_room import Trial
 from enhancer.harness.embedding.batch_texts import BatchTexts
 from enhancer.harness.journal.batch_jobs import permanent_failure
 
@@ -52,6 +53,8 @@ _MAX_IDLE_PASSES = 10
 """Passes without a change after which a run that does not wait ends."""
 _TRIAL = 100
 """Entities in the first job of a model that has never answered."""
+_ROOM_TRIAL = 20
+"""Entities in a job that tries more room for thought than any valid answer had."""
 _TOO_LARGE = "its request is larger than the file of a batch job may be"
 
 
@@ -125,6 +128,10 @@ class BatchRun(GenerationRun):
         """Answers that were counted of notes without a valid one, by input hash."""
         self._trial_left = _TRIAL if trial else None
         """Entities that the job of a trial still takes; None if there is no trial, or it is over."""
+        self._room_left = _ROOM_TRIAL if wait and not keep_going else None
+        """Entities that may still be asked about in this job with room that is tried; None without trials."""
+        self._room_tried = 0
+        """Largest room of requests that tried one."""
         self._connection: BatchConnection | None = None
         self._deferred_requests = 0
         self._failed_requests: dict[str, list[FailedRequest]] = {}
@@ -203,6 +210,7 @@ class BatchRun(GenerationRun):
                 ended, moved = ended or any_ended, moved or any_moved
                 if any_ended and side is self._connection:
                     self._trial_left = None
+                    self._room_left = None if self._room_left is None else _ROOM_TRIAL
             if fresh or ended or deferred:
                 before, deferred = deferred, await self._round(first=first)
                 fresh = first = False
@@ -299,6 +307,8 @@ class BatchRun(GenerationRun):
             leave_claims(case, rows)
             if status == "valid":
                 is_new = case.at >= self.counts.started
+                if case.cut_offs and self._room_tried:
+                    self._connected().submitter.room.leave(Trial(self._room_tried, counts=False), valid=True)
                 await self._store_answer(case, is_new=is_new)
             elif failure is not None:
                 reason, transient = failure
@@ -330,7 +340,8 @@ class BatchRun(GenerationRun):
         is_new = not any(asked_before)
         connection = self._connection
         congested = connection is not None and (connection.collector.queue_full or connection.submitter.queue_full)
-        if self._abandon or congested or (is_new and 0 in (self._new_left, self._trial_left)):
+        waits = is_new and 0 in (self._new_left, self._trial_left)
+        if self._abandon or congested or waits or not self._has_room(cases):
             entity.unfinished = True
             await self._defer(cases)
             return
@@ -347,6 +358,19 @@ class BatchRun(GenerationRun):
             some = [case for case, before in zip(cases, asked_before, strict=True) if before == was_asked]
             for bundle in bundles(some):
                 await self._grouping.add(bundle, asked_before=was_asked)
+
+    def _has_room(self, cases: Sequence[EntityTask]) -> bool:
+        """Check whether an entity may be asked about now: of those whose room for thought is tried, few are at once."""
+        if self._room_left is None:
+            return True
+        room, cut_offs = self._connected().submitter.room, max(case.cut_offs for case in cases)
+        if not room.needs_trial(cut_offs):
+            return True
+        if self._room_left == 0:
+            return False
+        self._room_left -= 1
+        self._room_tried = max(self._room_tried, room.tokens(cut_offs))
+        return True
 
     async def _request(self, group: list[EntityTask]) -> None:
         if self._unaffordable is not None:

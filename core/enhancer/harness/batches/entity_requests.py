@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.batch import BatchProvider
     from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.calls.cost_tracking import CostTracker, UsageTotals
+    from enhancer.harness.calls.thought_room import ThoughtRoom
     from enhancer.harness.journal.batch_jobs import BatchJob
     from enhancer.harness.journal.journal import Journal
 
@@ -42,6 +43,11 @@ class EntitySubmitter(Submitter[Request]):
         super().__init__(batches, journal, llm, model=llm.model, **more)
         self._llm = llm
         self._costs = costs
+
+    @property
+    def room(self) -> ThoughtRoom:
+        """Room for thought in the requests."""
+        return self._costs.room
 
     async def write(self, tasks: Sequence[EntityTask]) -> None:
         """Write a request about these entities to the file of the next job.

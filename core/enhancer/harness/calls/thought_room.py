@@ -113,6 +113,14 @@ class ThoughtRoom:
             return self._tokens << cut_offs
         return min(self._tokens, self._proven) if self._worked and cut_offs == 0 else self._tokens
 
+    def needs_trial(self, cut_offs: int) -> bool:
+        """Check whether a request has more room than any valid answer had, and should be one of few at first.
+
+        Args:
+            cut_offs: Number of answers to the same request that were cut off.
+        """
+        return self.tokens(cut_offs) > self._proven
+
     def enter_now(self, cut_offs: int) -> Trial | None:
         """Begin a call; None if it must wait for the trials of a larger room. :meth:`leave` must follow.
 
@@ -120,7 +128,7 @@ class ThoughtRoom:
             cut_offs: Number of answers to the same request that were cut off.
         """
         tokens = self.tokens(cut_offs)
-        counts = tokens > self._proven
+        counts = self.needs_trial(cut_offs)
         if counts and self._trials >= _MAX_TRIALS:
             return None
         self._trials += counts
