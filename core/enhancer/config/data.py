@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from enhancer.contracts.options import Options
 
@@ -92,3 +92,19 @@ class DataConfig(Options):
     """Largest number of characters of an entity's text in a prompt or embedding; longer text is truncated."""
     html: Html = "keep"
     """``strip``: tags and entities of HTML are turned into plain text, in items, users and reviews."""
+    encoding: str = "utf-8"
+    """Encoding of text files. With one of a single byte per character, such as ``cp1252`` or ``latin-1``, text that is
+    UTF-8 is still read as such."""
+    plain_cells: bool = False
+    """Whether texts show lists as their elements, ``a, b``, however they are nested or written, and 32-bit numbers of
+    Parquet by their shortest digits, ``0.1`` for ``0.10000000149011612``. A change makes profiles stale whose texts it
+    changes."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, name: str) -> str:
+        try:
+            "".encode(name)
+        except LookupError:
+            raise ValueError(f"{name!r} is no encoding of text; try utf-8, cp1252, latin-1 or utf-16") from None
+        return name

@@ -11,6 +11,7 @@ import numpy as np
 from enhancer.data.duplicate_ids import DuplicateIndex
 from enhancer.data.html_text import strip_html_of
 from enhancer.data.readers import TableOptions, TableReader, open_table
+from enhancer.data.readers.list_text import plain_lists
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def read_entities(
             raise table.value_error(rows[n], id_column, problem)
         any_rows = any_rows or bool(names)
         distinct = {id(column): column for column in values}  # columns without a value may be shared
+        if options is not None and options.plain_cells:
+            distinct = {key: plain_lists(column) for key, column in distinct.items()}
         if html == "strip":
             distinct = {key: strip_html_of(column) for key, column in distinct.items()}
         cleaned = {key: one_lines(column, max_text) for key, column in distinct.items()}

@@ -133,6 +133,10 @@ def _data(proposal: Proposal, folder: Path) -> list[str]:
     else:
         default = '# interactions = "ratings.csv"   # required by train, ablate and recommend'
         lines.append(_undecided(proposal, "interactions", folder) or default)
+    if proposal.encoding != "utf-8":
+        lines.append(f'encoding = "{proposal.encoding}"'.ljust(28) + "# of text that is not UTF-8")
+    if proposal.plain_cells:
+        lines.append("plain_cells = true          # lists as their elements, 32-bit numbers by their shortest digits")
     if proposal.html:
         lines.append('html = "strip"              # tags and entities become plain text; "keep" leaves them')
     return [*lines, "", "[data.columns]", *_columns(proposal, folder)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from enhancer.data.html_text import looks_like_html
+from enhancer.data.readers.list_text import not_plain
 from enhancer.errors import EnhancerError
 from enhancer.guessing.leaving_out import LeftOut, left_out
 from enhancer.guessing.names import is_identifier
@@ -37,6 +38,8 @@ class Proposal:
     user_left_out: list[LeftOut] = field(default_factory=list)
     """Columns of the users table that its text does not take, and why."""
     html: bool = False
+    plain_cells: bool = False
+    encoding: str = "utf-8"
     """Whether the texts look like HTML."""
     rating: str | None = None
     timestamp: str | None = None
@@ -99,6 +102,12 @@ def propose(tables: Sequence[TableHead], given: Given) -> Proposal:
     proposal.html = any(
         looks_like_html(value) for table, names in texts if table for name in names for value in table.values(name)
     )
+    proposal.plain_cells = any(
+        not_plain(table.sample[name]) for table, names in texts if table for name in names if name in table.sample
+    )
+    read = (table.options for table in (items, users, interactions) if table is not None)
+    named = (options.encoding for options in read if options is not None)
+    proposal.encoding = next((encoding for encoding in named if encoding != "utf-8"), "utf-8")
     return proposal
 
 

@@ -91,11 +91,14 @@ def read_head(path: Path, wanted: Iterable[str] = (), options: TableOptions | No
         ConfigError: The file does not exist or has an unknown format, or a library is missing.
         DataError: The file is empty, or its header is damaged.
     """
-    from enhancer.data.readers import AUTO, TableOptions, open_table
+    from enhancer.data.readers import AUTO, TableOptions, guess_encoding, open_table
     from enhancer.data.readers.native import native_format
+    from enhancer.data.readers.text_files import table_ending
 
     if options is None and (found := _native(path)) is not None:
         options = TableOptions(format=found.name, table=found.role)
+    if options is None and path.is_file() and table_ending(path) != ".parquet":
+        options = TableOptions(encoding=guess_encoding(path))
     table = open_table(path, options)
     named = options is not None and options.format != AUTO
     native = native_format(options.format, options.role, path) if options and named else _native(path)

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from enhancer.config import ColumnsConfig
 from enhancer.data import open_table, read_entities, read_features
-from enhancer.data.readers import ListCell, list_cell
+from enhancer.data.readers import ListCell, TableOptions, list_cell
 from enhancer.data.readers.list_text import elements_of
 from enhancer.data.readers.native.literals import parse_literal
 
@@ -154,3 +154,49 @@ def test_any_text_has_elements_or_none(text):
 )
 def test_elements_of_lists_as_text(text, elements):
     assert elements_of(text) == elements
+
+
+def plain_texts(path):
+    return [
+        [entity.text for entity in read_entities(path, "item", ColumnsConfig(), 100, options=options)]
+        for options in (None, TableOptions(plain_cells=True))
+    ]
+
+
+def test_plain_cells_show_any_list_as_its_elements(tmp_path):
+    path = tmp_path / "items.csv"
+    path.write_text('item_id,tags\n0,"[\'Drama\', [\'War\']]"\n1,"[""a""]"\n2,[REC]\n3,"[1, 2]"\n')
+    old, new = plain_texts(path)
+    assert old == ["tags: ['Drama', ['War']]", 'tags: ["a"]', "tags: [REC]", "tags: [1, 2]"]
+    assert new == ["tags: Drama, War", "tags: a", "tags: [REC]", "tags: [1, 2]"]
+    path = tmp_path / "items.jsonl"
+    path.write_text('{"item_id": 0, "tags": [["a"], ["b"]]}\n{"item_id": 1, "tags": ["a", "b"]}\n')
+    assert plain_texts(path) == [['tags: [["a"],["b"]]', "tags: a, b"], ["tags: a, b", "tags: a, b"]]
+
+
+def test_plain_cells_show_narrow_floats_by_their_shortest_digits(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {
+        "item_id": ["0", "1"],
+        "price": pa.array([0.1, None], pa.float32()),
+        "half": pa.array([0.1, 7], pa.float16()),
+        "wide": pa.array([0.1, 1 / 3], pa.float64()),
+        "marks": pa.array([[0.1, 2], None], pa.list_(pa.float32())),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "items.parquet")
+    old, new = plain_texts(tmp_path / "items.parquet")
+    # Profiles that are stored were made from this text.
+    assert old[0] == "price: 0.10000000149011612\nhalf: 0.0999755859375\nwide: 0.1\nmarks: 0.10000000149011612, 2"
+    assert new == ["price: 0.1\nhalf: 0.1\nwide: 0.1\nmarks: 0.1, 2", "half: 7\nwide: 0.3333333333333333"]
+
+
+@given(st.floats(width=32, allow_nan=False, allow_infinity=False))
+def test_shortest_digits_are_exact(number):
+    import numpy as np
+
+    from enhancer.data.readers.parquet import _shortened
+
+    assert np.float32(_shortened(number, np.float32)) == np.float32(number)
+    assert len(repr(_shortened(number, np.float32))) <= len(repr(number))

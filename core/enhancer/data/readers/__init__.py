@@ -21,7 +21,7 @@ from __future__ import annotations
 from enhancer.data.readers.by_ending import ENDINGS, check_format, is_table, open_table
 from enhancer.data.readers.cells import ListCell, cell, list_cell
 from enhancer.data.readers.table_reader import AUTO, Block, ColumnKind, Role, TableOptions, TableReader
-from enhancer.data.readers.text_files import COMPRESSIONS, open_text
+from enhancer.data.readers.text_files import COMPRESSIONS, guess_encoding, open_text
 
 __all__ = [
     "AUTO",
@@ -35,6 +35,7 @@ __all__ = [
     "TableReader",
     "cell",
     "check_format",
+    "guess_encoding",
     "is_table",
     "list_cell",
     "open_table",

@@ -126,7 +126,7 @@ def _open(path: Path, options: TableOptions) -> TableReader:
     if ending == ".parquet":
         from enhancer.data.readers.parquet import ParquetReader
 
-        return ParquetReader(path)
+        return ParquetReader(path, options)
     from enhancer.data.readers.json_lines import JsonLinesReader
 
     return JsonLinesReader(path, options)

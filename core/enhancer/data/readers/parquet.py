@@ -9,7 +9,7 @@ import numpy as np
 
 from enhancer.data.readers.arrays import CodedColumn, IrregularTableError, TimeColumn
 from enhancer.data.readers.cells import cell
-from enhancer.data.readers.table_reader import BLOCK_ROWS, Block, ColumnKind, TableReader, check_names
+from enhancer.data.readers.table_reader import BLOCK_ROWS, Block, ColumnKind, TableOptions, TableReader, check_names
 from enhancer.errors import ConfigError, DataError, PluginError
 
 if TYPE_CHECKING:
@@ -34,8 +34,9 @@ class ParquetReader(TableReader):
     folder that is named like ``year=1995``. Files whose name begins with ``.`` or ``_`` are left out.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: TableOptions | None = None) -> None:
         super().__init__(path)
+        self._short = options is not None and options.plain_cells
         try:
             import pyarrow as pa
             from pyarrow import parquet
@@ -74,7 +75,9 @@ class ParquetReader(TableReader):
                         yield (
                             range(first, first + count),
                             [
-                                _cells(batch.column(name)) if name in own else [given.get(name, "")] * count
+                                _cells(batch.column(name), short_floats=self._short)
+                                if name in own
+                                else [given.get(name, "")] * count
                                 for name in names
                             ],
                         )
@@ -178,19 +181,39 @@ def _moments(times: NDArray[np.int64], decimals: int) -> TimeColumn:
     return TimeColumn(times, decimals)
 
 
-def _cells(column: Any) -> list[str]:
+def _cells(column: Any, *, short_floats: bool = False) -> list[str]:
     """Return the cells of an Arrow array."""
     import pyarrow as pa
 
     kind = column.type
     if pa.types.is_dictionary(kind):
-        return _cells(column.dictionary_decode())
+        return _cells(column.dictionary_decode(), short_floats=short_floats)
+    if short_floats and (width := _narrow_floats(kind)) is not None:
+        return [cell(_shortened(value, width)) for value in column.to_pylist()]
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return _nanoseconds(column)
     coarser = _without_nanoseconds(kind)
     if coarser != kind:
         column = column.cast(coarser, safe=False)
     return [cell(value) for value in column.to_pylist()]
+
+
+def _narrow_floats(kind: Any) -> type[np.floating] | None:
+    """Return the NumPy type of floats of less than 64 bits, or of lists of them."""
+    import pyarrow as pa
+
+    if _is_list(kind):
+        return _narrow_floats(kind.value_type)
+    if pa.types.is_float32(kind):
+        return np.float32
+    return np.float16 if pa.types.is_float16(kind) else None
+
+
+def _shortened(value: Any, width: type[np.floating]) -> Any:
+    """Return a number with the fewest digits that tell it from others of its width; also within lists."""
+    if isinstance(value, list):
+        return [_shortened(part, width) for part in value]
+    return None if value is None else float(str(width(value)))
 
 
 def _without_nanoseconds(kind: Any) -> Any:

@@ -46,6 +46,8 @@ class TableOptions:
 
     encoding: str = "utf-8"
     """Encoding of text; UTF-8 is read as such beside any encoding of one byte per character."""
+    plain_cells: bool = False
+    """Whether texts show any list as its elements, and 32-bit numbers by their shortest digits."""
     format: str = AUTO
     """Name of a native format, or :data:`AUTO`; see :mod:`enhancer.data.readers.native`."""
     table: Table = "items"
@@ -65,7 +67,7 @@ class TableOptions:
             "interactions": data.interactions_format,
             "reviews": data.reviews_format,
         }
-        return cls(format=formats[table], table=table)
+        return cls(encoding=data.encoding, plain_cells=data.plain_cells, format=formats[table], table=table)
 
 
 class TableReader(ABC):

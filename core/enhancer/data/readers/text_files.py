@@ -21,6 +21,7 @@ MAX_LINE = 1 << 26
 """Bytes of the longest line."""
 _SAMPLE_BYTES = 1 << 16
 """Bytes read to detect the line ending of a file."""
+_GUESSED_BYTES = 1 << 20
 _UTF8 = ("utf-8", "ascii")
 
 
@@ -32,6 +33,21 @@ def table_ending(path: Path) -> str:
     """
     ending = path.suffix.lower()
     return Path(path.stem).suffix.lower() if ending in COMPRESSIONS else ending
+
+
+def guess_encoding(path: Path) -> str:
+    """Return an encoding that the beginning of a text file may have: UTF-8 if it can be that."""
+    with open_binary(path) as file:
+        sample = file.read(_GUESSED_BYTES)
+    if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            codecs.getincrementaldecoder(encoding)().decode(sample)
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return "latin-1"
 
 
 @contextmanager
