@@ -9,8 +9,6 @@ import binascii
 import json
 import os
 import re
-from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,7 +24,7 @@ from enhancer_plugins.network.prices import list_price
 from enhancer_plugins.network.vectors import VectorOptions, scale_to_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -244,7 +242,7 @@ class OpenAI(RemoteEmbedder):
 
     def _embeddings(self, body: bytes, texts: int, limits: dict[str, str]) -> Embeddings:
         try:
-            data = _loads(body)
+            data = wire.loads(body)
         except (ValueError, RecursionError):
             start = self._scrub(wire.shorten(body[:200].decode("utf-8", "replace")))
             raise ServerError(f"{self._base} sent a response that is not JSON: {start!r}") from None
@@ -282,23 +280,6 @@ class OpenAI(RemoteEmbedder):
         self._width = table.shape[1]
         scale_to_unit(table)
         return table
-
-
-def _loads(body: bytes) -> Any:
-    """Parse JSON; vectors that come as numbers take most of the time of a request, and orjson a sixth of it."""
-    try:
-        return _fast_loads()(body)
-    except ValueError:  # such as NaN, which is no JSON and is sent nevertheless
-        return json.loads(body)
-
-
-@cache
-def _fast_loads() -> Callable[[bytes], Any]:
-    try:
-        loads: Callable[[bytes], Any] = import_module("orjson").loads
-    except ImportError:
-        return json.loads
-    return loads
 
 
 def _vector(value: object) -> bytes:

@@ -17,7 +17,6 @@ from enhancer.contracts import Completion, Context, LLMProvider, Options, Price,
 from enhancer.errors import (
     AuthenticationError,
     ConfigError,
-    ConnectionFailedError,
     DeadlineError,
     ProviderError,
     RequestError,
@@ -145,14 +144,11 @@ class OpenAI(LLMProvider):
             self.check(request.model)
             self._checked = request.model
         try:
-            async with asyncio.timeout(request.timeout) as deadline:
-                status, headers, body = await self._exchange(request)
+            status, headers, body = await self._exchange(request)
         except TimeoutError:
-            if not deadline.expired():  # a timeout of the operating system, such as for the connection
-                raise ConnectionFailedError(f"{self._base} timed out while connecting") from None
             raise DeadlineError(f"{self._base} did not answer within {request.timeout:g} s") from None
         if status != 200:
-            return self._fail(status, {name.lower(): value for name, value in headers.items()}, body)
+            return self._fail(status, headers, body)
         # The gateway of litellm tells the cost in a header.
         cost = wire.dollars_in(headers.get("x-litellm-response-cost"))
         return self._completion(body, wire.rate_limits(headers.items()), cost)
@@ -188,15 +184,16 @@ class OpenAI(LLMProvider):
 
     async def _exchange(self, request: Request) -> Reply:
         """Send the request, again in another form as long as the server refuses a parameter that it can do without."""
+        deadline = asyncio.get_running_loop().time() + request.timeout
         for _ in range(MAX_CORRECTIONS):
             version = self._dialect.version
-            reply = await self._poster.post(self._body(request))
+            reply = await self._poster.post(self._body(request), deadline)
             if reply.status not in _REFUSED:
                 return reply
             message, _ = wire.provider_message(reply.body)
             if not self._dialect.corrected(message, self._name(request.model), version, request.max_tokens):
                 return reply
-        return await self._poster.post(self._body(request))
+        return await self._poster.post(self._body(request), deadline)
 
     def _name(self, model: str) -> str:
         # Accept litellm's notation, so that providers can be exchanged. The published name openai/gpt-oss is kept.
@@ -238,7 +235,7 @@ class OpenAI(LLMProvider):
 
     # -- the answer -------------------------------------------------------------------------------------------------
 
-    def _fail(self, status: int, headers: dict[str, str], body: bytes) -> Completion:
+    def _fail(self, status: int, headers: Mapping[str, str], body: bytes) -> Completion:
         if 300 <= status < 400:
             raise RequestError(
                 f"{self._base} redirects to {self._scrub(headers.get('location', 'nowhere'))}",
@@ -247,7 +244,7 @@ class OpenAI(LLMProvider):
         message, code = wire.provider_message(body)
         raise self._error(status, message, code, headers)
 
-    def _error(self, status: int, message: str, code: str, headers: dict[str, str]) -> ProviderError:
+    def _error(self, status: int, message: str, code: str, headers: Mapping[str, str]) -> ProviderError:
         return wire.error_for(
             status,
             self._scrub(message),
@@ -259,7 +256,7 @@ class OpenAI(LLMProvider):
 
     def _completion(self, body: bytes, limits: dict[str, str], cost: float | None = None) -> Completion:
         try:
-            data = json.loads(body.decode("utf-8"))
+            data = wire.loads(body)
         except UnicodeDecodeError as error:
             raise ServerError(f"{self._base} sent a response that is not UTF-8 (byte {error.start})") from None
         except (ValueError, RecursionError):

@@ -36,6 +36,10 @@ class DisconnectedError(ConnectionError):
     """The server closed the connection before the end of the response."""
 
 
+class TooLateError(Exception):
+    """The response was not complete by the deadline."""
+
+
 class Connections:
     """Connections to the server of one URL. For one event loop.
 
@@ -68,17 +72,23 @@ class Connections:
         """Event loop that the connections belong to."""
         return self._loop
 
-    async def post(self, payload: bytes) -> Response:
+    async def post(self, payload: bytes, deadline: float | None = None) -> Response:
         """Send one request and wait for the whole response.
 
+        Args:
+            payload: Body of the request.
+            deadline: Time of the event loop at which the response must be complete, or None.
+
         Raises:
+            TooLateError: The response was not complete by then.
             OSError: The connection cannot be made, or ends before the response does.
             ResponseError: The response is not valid HTTP, or its body is too large.
         """
         connection = self._idle_connection()
         if connection is None:
-            connection = await self._connect()
-        return await connection.exchange(b"%s%d\r\n\r\n%s" % (self._head, len(payload), payload), self._max_body)
+            connection = await self._connect_by(deadline)
+        request = b"%s%d\r\n\r\n%s" % (self._head, len(payload), payload)
+        return await connection.exchange(request, self._max_body, deadline)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -99,6 +109,15 @@ class Connections:
             if connection.is_usable:
                 return connection
         return None
+
+    async def _connect_by(self, deadline: float | None) -> _Connection:
+        try:
+            async with asyncio.timeout_at(deadline) as limit:
+                return await self._connect()
+        except TimeoutError:
+            if not limit.expired():  # a timeout of the operating system
+                raise DisconnectedError("it could not be made in time") from None
+            raise TooLateError from None
 
     async def _connect(self) -> _Connection:
         sock = await self._addresses.connect()
@@ -135,8 +154,8 @@ class _Connection(asyncio.Protocol):
         """Whether it is open."""
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes, max_body: int) -> Response:
-        """Send a request and wait for the response. Cancelling it closes the connection."""
+    async def exchange(self, request: bytes, max_body: int, deadline: float | None) -> Response:
+        """Send a request and wait for the response until the deadline. Cancelling it closes the connection."""
         transport = self._transport
         if transport is None:
             raise DisconnectedError("the server closed it")
@@ -144,12 +163,16 @@ class _Connection(asyncio.Protocol):
         self._response = response
         self._parser = ResponseParser(max_body)
         transport.write(request)
+        # A timer alone costs less than asyncio.timeout().
+        timer = None if deadline is None else self._loop.call_at(deadline, self._expire, response)
         try:
             return await response
         except asyncio.CancelledError:
-            if self._response is response:  # otherwise it has arrived, and another request may be on its way
-                self.abort()
+            self._give_up(response)
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def close(self) -> None:
         """Close the connection."""
@@ -210,6 +233,15 @@ class _Connection(asyncio.Protocol):
             self.close()
         if not response.done():
             response.set_result(found)
+
+    def _expire(self, response: asyncio.Future[Response]) -> None:
+        if not response.done():
+            response.set_exception(TooLateError())
+            self._give_up(response)
+
+    def _give_up(self, response: asyncio.Future[Response]) -> None:
+        if self._response is response:  # otherwise it has arrived, and another request may be on its way
+            self.abort()
 
     def _fail(self, error: Exception) -> None:
         response, self._response, self._parser = self._response, None, None

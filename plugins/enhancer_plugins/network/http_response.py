@@ -10,6 +10,10 @@ MAX_HEAD = 64 * 1024
 _STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-9]\d\d)(?: .*)?", re.ASCII | re.DOTALL)
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+_MAX_KNOWN_NAMES = 1000
+_known_names: dict[str, str] = {}
+"""Valid names of headers as servers have written them, in lower case. Servers send the same ones again and again."""
 _WITHOUT_BODY = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
 _FINAL = 200
@@ -99,14 +103,19 @@ class ResponseParser:
         headers: dict[str, str] = {}
         name = ""
         for line in lines:
-            if name and line[0] in " \t":  # an obsolete form, which continues the line before
-                headers[name] = f"{headers[name]} {line.strip()}"
-                continue
-            name, colon, value = line.partition(":")
-            name, value = name.lower(), value.strip()
-            if not colon or not _NAME.fullmatch(name):
-                raise ResponseError(f"it has the header {line[:80]!r}")
-            if name in ("content-length", "transfer-encoding") and headers.get(name, value) != value:
+            written, colon, value = line.partition(":")
+            known = _known_names.get(written) if colon else None
+            if known is None:
+                if name and line[0] in " \t":  # an obsolete form, which continues the line before
+                    headers[name] = f"{headers[name]} {line.strip()}"
+                    continue
+                if not colon or not _NAME.fullmatch(written):
+                    raise ResponseError(f"it has the header {line[:80]!r}")
+                known = written.lower()
+                if len(_known_names) < _MAX_KNOWN_NAMES:
+                    _known_names[written] = known
+            name, value = known, value.strip()
+            if name in headers and name in _FRAMING and headers[name] != value:
                 raise ResponseError(f"it has two headers {name}, which differ")
             headers[name] = value
         self._status, self._headers = int(found[2]), headers

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from enhancer.errors import ConnectionFailedError, PluginError, ServerError
 from enhancer_plugins.network import wire
-from enhancer_plugins.network.http_connections import Connections
+from enhancer_plugins.network.http_connections import Connections, TooLateError
 from enhancer_plugins.network.http_response import ResponseError, TooLargeError
 
 if TYPE_CHECKING:
@@ -61,19 +61,27 @@ class Poster:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def post(self, payload: bytes) -> Reply:
+    async def post(self, payload: bytes, deadline: float | None = None) -> Reply:
         """Send one request and read the whole response. Follows no redirect, which would send the key elsewhere.
 
+        Args:
+            payload: The JSON.
+            deadline: Time of the event loop at which the response must be complete, or None.
+
         Raises:
+            TimeoutError: The response was not complete by then.
             ConnectionFailedError: The connection failed, or was closed before the end of the response; or there can be
                 none, because of the name of the host or a header.
             ServerError: The response is not valid HTTP, too large, or compressed in a way that was not requested.
         """
         if self._proxy is not None:
-            status, headers, body = await self._post_by_proxy(payload)
+            async with asyncio.timeout_at(deadline):
+                status, headers, body = await self._post_by_proxy(payload)
         else:
             try:
-                status, headers, body, _ = await self._connections().post(payload)
+                status, headers, body, _ = await self._connections().post(payload, deadline)
+            except TooLateError:
+                raise TimeoutError from None
             except OSError as error:
                 raise self._failed(error) from None
             except TooLargeError:

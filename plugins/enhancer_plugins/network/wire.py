@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import math
 import re
 import time
+from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from enhancer.errors import AuthenticationError, ProviderError, RateLimitError, RequestError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 MAX_RETRY_AFTER = 3600.0
 """Upper limit for Retry-After in seconds, so that a wrong header cannot stop a run for a year."""
@@ -122,9 +125,32 @@ def _epoch(text: str) -> float | None:
         return None
 
 
+def loads(body: bytes) -> Any:
+    """Parse the JSON of a response, by orjson if it is installed.
+
+    Raises:
+        ValueError: It is not JSON, or not UTF-8.
+        RecursionError: It is nested too deeply.
+    """
+    fast = _fast_loads()
+    if fast is not None:
+        with contextlib.suppress(ValueError):  # such as for NaN, which is no JSON and is sent nevertheless
+            return fast(body)
+    return json.loads(body.decode("utf-8"))
+
+
+@cache
+def _fast_loads() -> Callable[[bytes], Any] | None:
+    try:
+        fast: Callable[[bytes], Any] = import_module("orjson").loads
+    except ImportError:
+        return None
+    return fast
+
+
 def rate_limits(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the ``x-ratelimit-*`` headers with lower-case names."""
-    return {name.lower(): value for name, value in headers if name[:2] in ("x-", "X-") and _LIMIT.match(name)}
+    return {name.lower(): value for name, value in headers if name[:1] in "xX" and _LIMIT.match(name)}
 
 
 class Scrubber:

@@ -162,6 +162,21 @@ async def test_a_cancelled_request_ends_its_connection():
     assert server.connections == 2
 
 
+@pytest.mark.parametrize("proxy", [False, True])
+async def test_a_deadline(proxy):
+    async def never(reader, writer):
+        writer.write(OK[:-1])
+        await reader.read()
+
+    server = Server(never, OK)
+    async with posting(server, proxy=proxy) as poster:
+        now = asyncio.get_running_loop().time
+        with pytest.raises(TimeoutError):
+            await poster.post(b"1", now() + 0.05)
+        assert (await poster.post(b"2", now() + 5)).body == b"ok"
+    assert server.connections == 2
+
+
 @pytest.mark.parametrize("answer", [b"", OK[:10], OK[:-1]])
 @pytest.mark.parametrize("proxy", [False, True])
 async def test_a_connection_that_ends_too_early(answer, proxy):
