@@ -154,10 +154,15 @@ class Generator:
     # -- a worker ---------------------------------------------------------------------------------------------------
 
     async def _work(self, next_group: Callable[[], Awaitable[Group | None]]) -> None:
+        task, idle = asyncio.current_task(), self._caller.idle
+        assert task is not None
         try:
             while not self._caller.stopping:
-                with self._caller.waiting():
+                idle.add(task)  # as caller.waiting(), which takes longer
+                try:
                     group = await next_group()
+                finally:
+                    idle.discard(task)
                 if group is None:
                     return
                 if self._first_wave is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -35,12 +36,13 @@ from enhancer_plugins.network.prices import list_price
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from enhancer.contracts import BatchProvider
+    from enhancer.contracts import BatchProvider, Message
     from enhancer_plugins.network.post import Reply
 
 _OFFICIAL = "https://api.openai.com/v1"
 # Encodes a string as ASCII JSON, faster than json.dumps().
 _quoted = json.encoder.encode_basestring_ascii
+
 _HEADERS = {
     "Content-Type": "application/json",
     "Accept": "application/json",
@@ -218,11 +220,7 @@ class OpenAI(LLMProvider):
             rest = self._payload(request)
             del rest["messages"]
             known = self._constant = (request.schema, fixed, json.dumps(rest)[1:])
-        messages = ", ".join(
-            f'{{"role": {_quoted(message.role)}, "content": {_quoted(message.content)}}}'
-            for message in request.messages
-        )
-        return f'{{"messages": [{messages}], {known[2]}'.encode()
+        return f'{{"messages": [{", ".join(map(_message, request.messages))}], {known[2]}'.encode()
 
     def _payload(self, request: Request) -> dict[str, Any]:
         model = self._name(request.model)
@@ -267,3 +265,15 @@ class OpenAI(LLMProvider):
             message, code = wire.provider_message(body)
             raise self._error(wire.status_in_success(code), message, code, {})
         return _reply.completion(data, where=self._base, scrub=self._scrub.exact, headers=limits, told_cost=cost)
+
+
+def _message(message: Message) -> str:
+    """Encode a message as JSON."""
+    content = _quoted_system(message.content) if message.role == "system" else _quoted(message.content)
+    return f'{{"role": {_quoted(message.role)}, "content": {content}}}'
+
+
+@lru_cache(maxsize=32)
+def _quoted_system(content: str) -> str:
+    """Encode a system text, which is the same in every call."""
+    return _quoted(content)

@@ -7,6 +7,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from enhancer.features.generating.rare_collections import rare_collections
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -42,7 +44,8 @@ def run_in_thread(make: Callable[[], Coroutine[object, object, T]], interrupt: C
 
     def work() -> None:
         try:
-            asyncio.run(main())
+            with rare_collections():
+                asyncio.run(main())
         except BaseException as error:  # noqa: BLE001 - raised again in the waiting thread
             failure.append(error)
         finally:

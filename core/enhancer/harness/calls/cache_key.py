@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -101,7 +102,17 @@ def text_hash(text: str) -> str:
 
 def request_hash(messages: Iterable[Message]) -> str:
     """Return a hash of the messages of a request. The ledger records it; it is never used for lookups."""
-    digest = hashlib.blake2b(digest_size=8)
+    digest = None
     for message in messages:
+        if digest is None and message.role == "system":
+            digest = _after_system_text(message.content).copy()
+            continue
+        digest = digest or hashlib.blake2b(digest_size=8)
         digest.update(f"{message.role}\0{message.content}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+    return (digest or hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+@lru_cache(maxsize=32)
+def _after_system_text(text: str) -> hashlib.blake2b:
+    """Return the state of :func:`request_hash` after a system text, which is the same in every call."""
+    return hashlib.blake2b(f"system\0{text}\0".encode("utf-8", "surrogatepass"), digest_size=8)

@@ -26,6 +26,8 @@ def by_entity(tasks: Sequence[EntityTask]) -> dict[str, list[EntityTask]]:
 
 def request_ids(tasks: Sequence[EntityTask]) -> tuple[str, ...] | None:
     """Return the id of the entity of each task for the journal; None if all are of one entity."""
+    if len(tasks) == 1:
+        return None
     ids = tuple(task.key.id for task in tasks)
     return ids if len(set(ids)) > 1 else None
 
