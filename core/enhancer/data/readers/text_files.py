@@ -41,6 +41,8 @@ def guess_encoding(path: Path) -> str:
         sample = file.read(_GUESSED_BYTES)
     if sample.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    if b"\0" in sample:  # no text, which reading as UTF-8 will tell
+        return "utf-8"
     for encoding in ("utf-8", "cp1252"):
         try:
             codecs.getincrementaldecoder(encoding)().decode(sample)
