@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from enhancer.errors import EnhancerError
-from enhancer.guessing.names import aggregate_of, is_date, is_identifier, is_row_number
+from enhancer.guessing.names import aggregate_of, is_date, is_identifier, is_row_number, is_title
 from enhancer.guessing.popularity import FOLLOWS, column_facts
-from enhancer.guessing.values import hold_codes, hold_quantities, hold_years, holds_urls, number_of, whole_stars
+from enhancer.guessing.values import hold_codes, hold_dates, hold_quantities, holds_urls, number_of, whole_stars
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,7 +91,7 @@ def _by_sample(table: TableHead, name: str) -> LeftOut | None:
         return LeftOut(name, "aggregate", f"{what}, by its name")
     if is_identifier(name):
         return LeftOut(name, "identifier", "identifiers, by its name")
-    if hold_codes(values):
+    if hold_codes(values) and not is_title(name):
         return LeftOut(name, "identifier", "identifiers: codes, no two of which are alike")
     return None
 
@@ -117,7 +117,7 @@ def _may_follow(table: TableHead, name: str) -> bool:
     """Return whether the numbers of a column may follow those of rows or of interactions."""
     numbers = [number_of(value) for value in table.values(name)]
     present = [number for number in numbers if number is not None]
-    return bool(numbers) and len(present) == len(numbers) and not is_date(name) and not hold_years(present)
+    return bool(numbers) and len(present) == len(numbers) and not is_date(name) and not hold_dates(present)
 
 
 def _facts(

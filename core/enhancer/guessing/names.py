@@ -130,6 +130,11 @@ def is_date(name: str) -> bool:
     return not DATES.isdisjoint(words_of(name)) or words_of(name)[-1:] == ("at",)
 
 
+def is_title(name: str) -> bool:
+    """Return whether a name is one of titles, which may look like codes: ``title``, ``product_name``."""
+    return words_of(name)[-1:] in (("title",), ("name",))
+
+
 def is_row_number(name: str) -> bool:
     """Return whether a name is one that data frames and spreadsheets give to row numbers."""
     return _ROW_NUMBER.fullmatch(name.strip()) is not None
@@ -152,6 +157,8 @@ def aggregate_of(name: str) -> str | None:
         return "what was chosen together"
     if found & POPULARITY and found <= POPULARITY | USES | OPINIONS | FILLERS | {"index"}:
         return "a popularity"
+    if words == ["rate"]:  # as likely a price
+        return None
     known = COUNTS | AVERAGES | OPINIONS | USES | FILLERS
     if found <= AVERAGES - {"overall"} or (found & {"positive", "negative"} and found & {"ratio", "percent", "share"}):
         return "an average of ratings"

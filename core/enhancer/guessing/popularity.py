@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.data.alike_ids import plain_number
-from enhancer.guessing.values import hold_years, number_of
+from enhancer.guessing.values import hold_dates, number_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -141,7 +141,7 @@ def column_facts(
         for name in numeric:
             column = np.array(numbers[name])
             found = rank_correlation(column, frequency)
-            if found is not None and not hold_years(column[np.isfinite(column)].tolist()):
+            if found is not None and not hold_dates(column[np.isfinite(column)].tolist()):
                 correlations[name] = found
     total = counted.rows if counted is not None else 0
     return ColumnFacts(

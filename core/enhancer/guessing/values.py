@@ -20,6 +20,8 @@ _WORD = re.compile(r"[A-Za-z]+(?:[-_][A-Za-z]+)*\d{0,2}|(?:19|20)\d\d[-/.]\d\d?.
 _LEAST = 20
 """Smallest number of values from which a column's shape is judged."""
 _FIRST_YEAR, _LAST_YEAR = 1500, 2100
+_FIRST_SECOND, _LAST_SECOND = 631_152_000, 4_102_444_800
+"""Beginnings of 1990 and 2100, in seconds since 1970."""
 
 
 def holds_urls(values: Sequence[str]) -> bool:
@@ -62,10 +64,23 @@ def hold_codes(values: Sequence[str]) -> bool:
     return codes >= 0.95 * len(values)
 
 
-def hold_years(values: Sequence[float]) -> bool:
-    """Return whether nearly all numbers could be years."""
-    years = sum(_FIRST_YEAR <= value <= _LAST_YEAR and value == int(value) for value in values)
-    return bool(values) and years >= 0.95 * len(values)
+def hold_dates(values: Sequence[float]) -> bool:
+    """Return whether nearly all numbers could be years, days such as ``20040131``, or times in (milli)seconds.
+
+    >>> hold_dates([1999, 2004]), hold_dates([20040131, 19991231]), hold_dates([1.2e9, 1.6e9]), hold_dates([12, 2004])
+    (True, True, True, False)
+    """
+    dates = sum(_is_date(int(value)) for value in values if value == value // 1)
+    return bool(values) and dates >= 0.95 * len(values)
+
+
+def _is_date(number: int) -> bool:
+    if _FIRST_YEAR <= number <= _LAST_YEAR:
+        return True
+    year, day = divmod(number, 10_000)
+    if 1900 <= year <= _LAST_YEAR and 1 <= day // 100 <= 12 and 1 <= day % 100 <= 31:
+        return True
+    return any(_FIRST_SECOND <= number // unit <= _LAST_SECOND for unit in (1, 1000))
 
 
 def whole_stars(values: Sequence[str]) -> bool:

@@ -50,6 +50,12 @@ def test_what_follows_the_interactions_is_left_out_whatever_its_name(judged):
 
 def test_years_and_dates_never_are(judged):
     years = [1950 + n for n in range(N)]
+    days = [20_040_101 + 100 * (n // 10) + n % 10 for n in range(N)]
+    assert judged(
+        premiered=days, added=[1_200_000_000 + 9999 * n for n in range(N)], rate=[n / 7 for n in range(N)][::-1]
+    ) == {
+        "rate": "aggregate"  # not by its name
+    }
     found = judged(
         year=years, made_in=years, release_date=[20_000_000 + n for n in range(N)], published_ts=range(N, 2 * N)
     )
@@ -72,13 +78,14 @@ def test_identifiers_are_known_by_name_or_by_shape(judged):
         imdb_id=[f"tt{n:07d}" for n in range(N)],
         code=[f"B00{n:03d}XY{n}" for n in range(N)],
         handle=[f"{n:08x}-aa{n}c-4d{n}" for n in range(N)],
+        product_name=[f"WH-{n}XM{n}" for n in range(N)],
         language=["en", "de"] * (N // 2),
         isbn_note=["see back"] * N,
         day=[f"2024-01-{1 + n % 28:02d}" for n in range(N)],
         word=[f"word{'abcdefgh'[n % 8]}{n}" if n else "plain words" for n in range(N)],
     )
     assert {name for name, fault in found.items() if fault == "identifier"} >= {"imdb_id", "code", "handle"}
-    assert not {"language", "isbn_note", "day"} & set(found)
+    assert not {"product_name", "language", "isbn_note", "day"} & set(found)
 
 
 def test_ratings_that_could_be_the_stars_of_a_hotel_stay(judged):
