@@ -211,3 +211,29 @@ def test_what_users_prompts_show_supports_their_notes(invoke, project, llm_serve
     (check,) = [c for c in done.json()["checks"] if (c["topic"], c["kind"]) == ("facts", "user")]
     assert check["values"]["unsupported"] == {"name": 30}
     assert all(fact.startswith("Zoe Quim") for one in check["values"]["examples"] for fact in one["facts"])
+
+
+def test_raw_text_is_not_counted_as_a_profile(invoke, project):
+    first = check_of(invoke("diagnose", "--json"), "coverage", "")
+    assert (first["level"], first["values"]["by_input"]) == ("good", {"profile": 1.0})
+    with (project / "items.csv").open("a") as items, (project / "ratings.csv").open("a") as rated:
+        for number in range(20, 60):
+            items.write(f"{number},Another {number},1950\n")
+            rated.writelines(f"u{(number + step) % 30},{number}\n" for step in range(5))
+    assert invoke("generate", "-q", "--yes", "--set", 'embedder.input=["text"]').code == 0
+    for inputs, by_input in (
+        ('["profile"]', {"profile": pytest.approx(1 / 3, abs=0.05)}),
+        ('["profile", "text"]', {"profile": pytest.approx(1 / 3, abs=0.05), "text": 1.0}),
+    ):
+        check = check_of(invoke("diagnose", "--json", "--set", f"embedder.input={inputs}"), "coverage", "")
+        assert (check["level"], check["values"]["by_input"]) == ("poor", by_input)
+        assert check["values"]["share"] == by_input["profile"]
+
+
+def test_text_alone_gives_no_verdict_on_profiles(invoke, project):
+    (project / "features").rename(project / "moved")
+    assert invoke("generate", "-q", "--yes", "--set", 'embedder.input=["text"]').code == 0
+    done = invoke("diagnose", "--json")
+    assert done.code == 0, done.err
+    assert check_of(done, "coverage", "")["values"]["by_input"] == {"profile": 0.0}
+    assert (done.json()["level"], done.json()["verdict"][:10]) == ("unknown", "No verdict")

@@ -276,3 +276,12 @@ def test_a_warning_is_given_once(invoke, shop, llm_server):
     done = invoke("spend", "--budget", "1000", "--dry-run")
     assert done.code == 0, done.err
     assert done.err.count("profiles are written without them") == 1
+
+
+def test_a_campaign_in_vain_ends_and_names_no_option_that_it_lacks(invoke, shop, llm_server):
+    llm_server.script.default = returns("no")
+    done = invoke("spend", *BUDGET)
+    assert done.code == 1
+    assert "have no valid one" in done.err
+    assert "keep-going" not in done.err
+    assert llm_server.count < 80

@@ -291,3 +291,10 @@ def test_cut_off_answers_of_the_first_job_are_asked_again(bench, batches):
     batches.plans = [Plan(answer=lambda *_: returns('{"profile": "A wa', finish_reason="length"))]
     whole(bench, bench.offline())
     assert [len(job.lines) for job in batches.jobs.values()] == [30, 30]
+
+
+def test_a_small_catalogue_without_any_valid_answer_ends(bench, batches):
+    batches.default = Plan(answer=lambda *_: returns("no"))
+    with pytest.raises(FutileRunError, match="stopped after 8 answered calls: 8 of the first 8 notes"):
+        bench.offline()
+    assert batches.submitted == 8

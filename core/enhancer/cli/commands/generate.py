@@ -97,8 +97,9 @@ def generate(
 
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
         agreed = consent(yes, view, before=tells_variables(session, project, batch=batch))
-        if batch and abandon and project.parts.pipeline.open_jobs():  # cancelled without a question
-            say_sent(session, project, llm=True)
+        if batch and abandon:  # jobs are cancelled without a question
+            of_texts = [job.endpoint.endswith("/embeddings") for job in project.parts.pipeline.open_jobs()]
+            say_sent(session, project, llm=not all(of_texts), embedder=any(of_texts))
         try:
             report = project.generate(
                 listener=view,

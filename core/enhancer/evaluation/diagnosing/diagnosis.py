@@ -229,7 +229,7 @@ def _wording(
 
 def _spread(one: DiagnosisInput, source: str, table: FloatMatrix) -> DiagnosticCheck:
     """Check whether the vectors have collapsed onto one direction or a few."""
-    vectors = unit_rows(table[table.any(axis=1)]) if table.size else table
+    vectors = unit_rows(table[table.any(axis=1)]) if table.size else table[:0]
     if len(vectors) < 2:
         return _check("spread", one, "unknown", "fewer than two entities have a vector", {}, source=source)
     cosine, rank = mean_cosine(vectors), effective_rank(vectors)

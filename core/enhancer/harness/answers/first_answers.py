@@ -36,6 +36,8 @@ _CUT_OFF = (
     " reasoning_effort"
 )
 _REFUSES = "choose another model or prompt"
+KEEP_GOING = "; --keep-going goes on regardless"
+"""End of the hint, for commands that have the option."""
 
 
 class Asked(Protocol):
@@ -91,7 +93,7 @@ class FirstAnswers:
         expected_tokens: float | None = None,
         noun: str = "notes",
         lenient: bool = False,
-        way_on: str = "; --keep-going goes on regardless",
+        way_on: str = KEEP_GOING,
     ) -> None:
         self._re_asks = re_asks
         self._noun = noun

@@ -60,15 +60,17 @@ class Refusals(Generic[T]):
     Args:
         in_flight: Largest number of calls in flight.
         keep_going: Whether texts are refused however many are in a row, as long as access is not denied.
+        overruled: Whether the command has the option ``--keep-going``, for the hint.
 
     Attributes:
         any_answer: Whether any call was answered.
     """
 
-    def __init__(self, in_flight: int, *, keep_going: bool = False) -> None:
+    def __init__(self, in_flight: int, *, keep_going: bool = False, overruled: bool = True) -> None:
         self.any_answer = False
         self._in_flight = in_flight
         self._keep_going = keep_going
+        self._overruled = overruled
         self._sent = 0
         self._open: set[int] = set()
         self._held: list[tuple[int, T, ProviderError]] = []
@@ -160,7 +162,9 @@ class Refusals(Generic[T]):
         count = len(self._held)
         if self.any_answer:
             message = f"the provider refused {count} requests in a row, with no answer in between: {error.message}"
-            hint = "nothing was quarantined for it; if these texts are at fault and not the account, use --keep-going"
+            hint = "nothing was quarantined for it"
+            if self._overruled:
+                hint += "; if these texts are at fault and not the account, use --keep-going"
         else:
             message = f"the provider refused all of the first {count} requests: {error.message}"
             hint = "the cause seems to be the settings, not the entities; check [llm]"

@@ -166,7 +166,7 @@ class Questioner:
         self._llm = llm
         self._on_progress = on_progress
         self._workers: list[asyncio.Task[None]] = []
-        self._refusals: Refusals[tuple[QuestionState, Sequence[Question]]] = Refusals(llm.concurrency)
+        self._refusals: Refusals[tuple[QuestionState, Sequence[Question]]] = Refusals(llm.concurrency, overruled=False)
         # Whoever asks has nothing to overrule it by, and some answers may be enough.
         self._first_answers = FirstAnswers(expected_tokens=expected_tokens, noun="questions", lenient=True, way_on="")
         self._first_wave = FirstWave.of(llm.concurrency)

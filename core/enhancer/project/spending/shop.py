@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from enhancer.config.inputs import TEXT
-from enhancer.errors import ConfigError
+from enhancer.errors import ConfigError, FutileRunError
 from enhancer.features import Pipeline
 from enhancer.features.generating.connections import model_price
 from enhancer.features.reading.table import input_vectors
+from enhancer.harness.answers.first_answers import KEEP_GOING
 from enhancer.harness.calls.thought_room import ThoughtRoom
 from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
 
@@ -134,10 +135,15 @@ class Shop:
 
         Raises:
             BudgetError: The next call could pass the limit. What was paid for is kept.
+            FutileRunError: Most of the first answers are not valid.
         """
         wanted = frozenset(ids)
         chosen = self._pipeline(lambda: (one for one in self._all() if one.id in wanted), aspects, max_cost)
-        return chosen.generate(listener)
+        try:
+            return chosen.generate(listener)
+        except FutileRunError as error:  # a campaign has no option to overrule it
+            error.hint = (error.hint or "").removesuffix(KEEP_GOING)
+            raise
 
     def embed_texts(self, listener: Listener) -> None:
         """Embed the raw text of all items, without an LLM."""
