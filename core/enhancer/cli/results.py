@@ -342,4 +342,4 @@ def ranking(result: Mapping[str, Any], title: str) -> str:
         ]
         for rank, item in enumerate(items, start=1)
     ]
-    return f"{title}\n{table(head, rows, right=[0, head.index('score')])}"
+    return f"{prose(title)}\n{table(head, rows, right=[0, head.index('score')])}"

@@ -80,6 +80,19 @@ def test_from_two_tables_to_recommendations(invoke, project, llm_server):
     assert [item["item_id"] for item in explained["items"]] == [item["item_id"] for item in one["items"]]
     assert "beside" in invoke("recommend", "3", "--explain").out
 
+    history = one["history"]
+    assert history["count"] >= len(history["items"]) > 0
+    assert {item["item_id"] for item in one["items"]}.isdisjoint(item["item_id"] for item in history["items"])
+    assert history["items"][0]["title"] in invoke("recommend", "3").out
+
+    somebody = invoke("recommend", "--liked", "toy story", "--liked", "3", "--json").json()
+    assert {item["item_id"] for item in somebody["history"]["items"]} == {"1", "3"}
+    assert {item["item_id"] for item in somebody["items"]}.isdisjoint({"1", "3"})
+    assert "did you mean 'Toy Story' (1)?" in invoke("recommend", "--liked", "toy sory").err
+    assert "--liked ITEM" in invoke("recommend").err
+    assert "--liked ITEM" in invoke("recommend", "3", "--liked", "1").err
+
+    assert invoke("similar", "Toy Story", "--json").json()["item_id"] == "1"
     like = invoke("similar", "1", "--json", "-k", "3").json()
     assert like["item_id"] == "1"
     assert "1" not in {item["item_id"] for item in like["items"]}

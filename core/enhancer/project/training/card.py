@@ -6,7 +6,7 @@ same kind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +39,6 @@ _SECONDS = (3e8, 5e9)
 class TestedModel:
     """A model, and what it was measured beside."""
 
-    scores: ScoresByStratum
-    """Metrics of each user, by stratum."""
-    beyond_accuracy: Mapping[str, float]
-    """``coverage`` among others; see :func:`enhancer.evaluation.measuring.panels.measure`."""
-    references: Mapping[str, ScoresByStratum]
-    """The same of each reference line, by its name."""
     views: Views
     """The split."""
     metrics: Sequence[str]
@@ -55,6 +49,12 @@ class TestedModel:
     """Whether it has semantic vectors."""
     places_items: bool
     """Whether items without interactions are placed."""
+    scores: ScoresByStratum = field(default_factory=dict)
+    """Metrics of each user, by stratum; empty if there is nothing to measure on."""
+    beyond_accuracy: Mapping[str, float] = field(default_factory=dict)
+    """``coverage`` among others; see :func:`enhancer.evaluation.measuring.panels.measure`."""
+    references: Mapping[str, ScoresByStratum] = field(default_factory=dict)
+    """The same of each reference line, by its name."""
 
 
 def card(parts: ProjectParts, tested: TestedModel, everything: Interactions, facts: Mapping[str, str]) -> str:
@@ -93,6 +93,8 @@ def _data(parts: ProjectParts, everything: Interactions) -> str:
 
 
 def _measured_on(parts: ProjectParts, tested: TestedModel) -> str:
+    if not tested.scores:
+        return "It was not measured: no test interaction has both a user and an item with training interactions."
     train = len(tested.views.split.train.users)
     told = (
         f"Measured on held-out interactions (split `{parts.settings.evaluation.split}`), by a model of {train:,}"
@@ -130,7 +132,7 @@ def _limits(parts: ProjectParts, tested: TestedModel, everything: Interactions) 
     found = []
     if (behind := _behind(tested)) is not None:
         found.append(behind)
-    if "tail" in tested.scores:
+    if {"tail", "all"} <= set(tested.scores):
         tail, whole = (tested.scores[name].mean(metric) for name in ("tail", "all"))
         found.append(
             f"Rare items, which have a fifth of the interactions: {label} {format_number(tail)}, against"
@@ -160,6 +162,8 @@ def _limits(parts: ProjectParts, tested: TestedModel, everything: Interactions) 
 
 def _behind(tested: TestedModel) -> str | None:
     """Say which reference line is not behind the model, if any is."""
+    if "all" not in tested.scores:
+        return None
     metric, own = tested.metrics[0], tested.scores["all"]
     best: tuple[float, str] | None = None
     for name, found in tested.references.items():

@@ -83,9 +83,10 @@ def pairs_seen(parts: ProjectParts, everything: Interactions) -> Pairs:
     return np.concatenate([each.users for each in read]), np.concatenate([each.items for each in read])
 
 
-def digest_of(everything: Interactions, seen: Pairs, titles: list[str] | None) -> str:
+def digest_of(everything: Interactions, seen: Pairs, titles: list[str] | None, *, refits: bool) -> str:
     """Return a hash of what an artifact holds besides the run that was tested."""
-    digest = hashlib.blake2b("\0".join(titles or ()).encode("utf-8", "surrogatepass"), digest_size=16)
+    told = "\0".join([str(refits), *(titles or ())])
+    digest = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16)
     for column in (*seen, everything.users, everything.items, everything.ratings, everything.timestamps):
         digest.update(b"-" if column is None else np.ascontiguousarray(column).data)
     return digest.hexdigest()

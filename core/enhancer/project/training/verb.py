@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from enhancer.config.evaluation import MAX_SEED
@@ -79,8 +80,8 @@ def train(
     everything = all_interactions(parts)
     seen = pairs_seen(parts, everything) if refits else (split.train.users, split.train.items)
     titles = _titles(parts)
-    serving = settings.serving.model_dump(mode="json") | {"refit": refits}
-    identity = {"run": run, "held": digest_of(everything, seen, titles), "serving": serving}
+    serving = settings.serving.model_dump(mode="json", exclude={"refit"})
+    identity = {"run": run, "held": digest_of(everything, seen, titles, refits=refits), "serving": serving}
     if keep and (report := _kept(folder, identity, settings.artifact, chosen)) is not None:
         return report
     record = FitRecord()
@@ -160,6 +161,15 @@ def train(
 
 def _tested(parts: ProjectParts, arm: Arm, fitted: Fitted, listener: Listener, *, refit: bool) -> TestedModel:
     """Measure the model on all strata, beside the reference lines."""
+    tested = TestedModel(
+        views=Views(parts.split),
+        metrics=parts.settings.evaluation.metrics,
+        refit=refit,
+        semantic=arm.semantic,
+        places_items=fitted.place_items is not None,
+    )
+    if not len(tested.views.warm_test.users):
+        return tested
     lines = reference_lines(parts)
     listener(Progress("compare", 0, 1, {"run": ", ".join(lines)}))
     experiment = experiment_over(parts, parts.features, lines)
@@ -168,16 +178,7 @@ def _tested(parts: ProjectParts, arm: Arm, fitted: Fitted, listener: Listener, *
     if not arm.semantic:  # the same model is no comparison
         references.pop(_backbone_name(parts, arm), None)
     listener(Progress("compare", 1, 1))
-    return TestedModel(
-        scores=scores,
-        beyond_accuracy=beyond_accuracy,
-        references=references,
-        views=experiment.views,
-        metrics=experiment.metrics,
-        refit=refit,
-        semantic=arm.semantic,
-        places_items=fitted.place_items is not None,
-    )
+    return replace(tested, scores=scores, beyond_accuracy=beyond_accuracy, references=references)
 
 
 def _facts(parts: ProjectParts, arm: Arm, fitted: Fitted) -> dict[str, str]:
