@@ -36,7 +36,7 @@ class _Rows(RowReader):
         """Stream the rows in chunks."""
         csv.field_size_limit(_LARGEST_FIELD)
         width = len(self.columns)
-        reader = csv.reader(self._lines(), strict=True)
+        reader = csv.reader(self._lines())
         numbers: list[int] = []
         rows: list[Sequence[str]] = []
         next(reader, None)
