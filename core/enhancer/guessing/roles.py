@@ -84,7 +84,9 @@ def guess(tables: Sequence[TableHead], given: Given | None = None) -> Guess:
     """
     given = given or Given()
     chosen = Guess()
-    chosen.interactions = _read(given.interactions) or _best_interactions(_may_be(tables, "interactions"), given)
+    chosen.interactions = _read(given.interactions) or _best_interactions(
+        _of_training(_may_be(tables, "interactions")), given
+    )
     if (table := chosen.interactions) is not None:
         others = [each for each in tables if each.path != table.path]
         chosen.item_id = _settle(
@@ -92,7 +94,9 @@ def guess(tables: Sequence[TableHead], given: Given | None = None) -> Guess:
         )
         chosen.user_id = _settle(chosen, "user_id", _given_in(table, given.user_id) or _user_candidates(table, given))
     others = [each for each in tables if chosen.interactions is None or each.path != chosen.interactions.path]
-    chosen.items = _read(given.items) or _best_items(_may_be(others, "items"), chosen.item_id, given)
+    chosen.items = _read(given.items) or _best_items(
+        _beside(_may_be(others, "items"), chosen.interactions), chosen.item_id, given
+    )
     if chosen.items is None and chosen.interactions is not None:
         chosen.items = _items_within(chosen.interactions)
     if chosen.items is not None:
@@ -139,6 +143,21 @@ def _may_be(tables: Sequence[TableHead], role: Role) -> list[TableHead]:
     of_role = [table for table in tables if table.native is not None and table.native.role == role]
     known = [table for table in of_role if _is_known(table, role)]
     return known or [*of_role, *(table for table in tables if table.native is None)]
+
+
+def _of_training(tables: Sequence[TableHead]) -> list[TableHead]:
+    """Leave out files in folders such as ``dev``, of those that have the same name in another folder."""
+    held_out = [table for table in tables if _HELD_OUT_NAMED.search(table.path.parent.name)]
+    others = {table.path.name for table in tables if table not in held_out}
+    return [table for table in tables if table not in held_out or table.path.name not in others]
+
+
+def _beside(tables: Sequence[TableHead], other: TableHead | None) -> list[TableHead]:
+    """Of files that have the same name in several folders, keep the one beside another file."""
+    if other is None:
+        return list(tables)
+    here = {table.path.name for table in tables if table.path.parent == other.path.parent}
+    return [table for table in tables if table.path.parent == other.path.parent or table.path.name not in here]
 
 
 def _is_known(table: TableHead, role: Role) -> bool:

@@ -11,6 +11,7 @@ from enhancer.guessing.tables import find_tables
 
 def tables(folder, files):
     for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return find_tables(folder).tables
 
@@ -164,6 +165,19 @@ def test_tables_and_ids_are_those_a_person_would_name(tmp_path, name):
     assert {key: seen(found)[key] for key in expected} == expected
     if "items_id" not in expected:
         assert found.items_id is None
+
+
+def test_of_the_parts_of_a_data_set_the_training_part_is_taken_with_its_items(tmp_path):
+    log, news = "{n}\tU1\t11/11/2019 9:05:58 AM\t\tN1-1\n", "N1\tnews\tlocal\tFog\t\t\t[]\t[]\n"
+    files = {
+        "MIND_dev/behaviors.tsv": log * 9,
+        "MIND_dev/news.tsv": news * 9,
+        "MIND_train/behaviors.tsv": log,
+        "MIND_train/news.tsv": news,
+    }
+    found = guess(tables(tmp_path, files))
+    assert found.interactions.path == tmp_path / "MIND_train" / "behaviors.tsv"
+    assert found.items.path == tmp_path / "MIND_train" / "news.tsv"
 
 
 def test_what_cannot_be_told_is_left_open_with_candidates(tmp_path):
