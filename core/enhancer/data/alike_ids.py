@@ -55,7 +55,7 @@ class Respelt:
         told = f"{self.ids:,} {what} are spelt otherwise than in {where} (such as {shown})"
         if self.joined:
             return f"{told}: taken for the same"
-        return f"{told}: not taken for the same, since both spellings occur; write them alike"
+        return f"{told}: not taken for the same; write them alike"
 
 
 NONE_RESPELT = Respelt()
@@ -88,6 +88,14 @@ class FixedRows(dict[str, int]):
         if row >= 0 or len(self) < len(self.names) + _MAX_REMEMBERED:
             self[name] = row  # the next look-up is as fast as one of a known id
         return row
+
+    def likely(self, name: str) -> int:
+        """Return the row of the known id that an id is, however it is spelt; -1 if there is none.
+
+        It may be the wrong one, so something else has to confirm it.
+        """
+        row = self[name]
+        return row if row < len(self.names) else self._respelt[row - len(self.names)][1]
 
     def settle(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], Respelt]:
         """Replace the row numbers of other spellings by those of the known ids, or by -1 if anything would be lost.
@@ -127,3 +135,15 @@ class FixedRows(dict[str, int]):
                     self._others.setdefault(str(plain), []).append(row)
         own = self.get(number, -1)
         return [*self._others.get(number, ()), *([own] if 0 <= own < len(self.names) else [])]
+
+
+def respelt_of(names: Iterable[str], known: Sequence[str]) -> Respelt:
+    """Return which of some ids are unknown and are other spellings of known ones; none of them is joined.
+
+    Args:
+        names: The ids.
+        known: The known ids.
+    """
+    rows = FixedRows(known)
+    found = [(name, known[rows.likely(name)]) for name in dict.fromkeys(names) if rows[name] >= len(known)]
+    return Respelt(len(found), tuple(found[:_MAX_EXAMPLES]), joined=False)

@@ -176,7 +176,25 @@ class ProjectParts:
         )
         for line in found.report.lines(asked_for=False):  # such as rows that were dropped for an unknown item id
             _log.warning("%s: %s", path, line)
+        self._warn_of_respelt_users(found.user_ids)
         return found
+
+    def _warn_of_respelt_users(self, user_ids: Sequence[str]) -> None:
+        """Warn if the users table spells ids otherwise than the interactions, so that profiles would not be found."""
+        from enhancer.data import TableOptions
+        from enhancer.data.alike_ids import respelt_of
+        from enhancer.data.entities import id_column_of
+        from enhancer.data.readers import open_table
+
+        data = self.settings.data
+        if data.users is None or self.settings.prompts.user.source not in ("llm", "text"):
+            return
+        with contextlib.suppress(EnhancerError):  # whoever needs the table tells what is wrong with it
+            table = open_table(self.root / data.users, TableOptions.of(data, "users"))
+            _, (ids,) = next(table.blocks([id_column_of(table, "user", data.columns)]), ((), ([],)))
+            respelt = respelt_of(map(str.strip, ids), user_ids)
+            if respelt.ids:
+                _log.warning("%s: %s", table.path, respelt.words("of the first users", "the interactions"))
 
     @cached_property
     def split(self) -> Split:

@@ -190,3 +190,20 @@ def test_the_latest_of_a_second_comes_first(tmp_path: Path, split: Split) -> Non
     ]
     found = index(write(tmp_path, rows), split)
     assert [review.text for review in found.best(split.train.item_ids[item], 3)] == [times[1], times[0], times[2]]
+
+
+def test_reviews_that_spell_ids_otherwise_belong_to_the_pairs_of_the_interactions(tmp_path: Path) -> None:
+    rows = "".join(f"{u},{i},{u + i}\n" for u in range(1, 9) for i in range(1, 9) if (u + i) % 3)
+    (tmp_path / "log.csv").write_text("user_id,item_id,timestamp\n" + rows)
+    settings = Settings()
+    touches = read_interactions(tmp_path / "log.csv", settings.data.columns, item_ids=[str(n) for n in range(1, 9)])
+    small = split_interactions(touches, settings.evaluation, tmp_path, settings.data.columns)
+    user, item = min(pairs(small, "train"))
+    stranger = str(3 - int(item) % 3)  # whose pair with the item is no interaction
+    spelt = [{"user_id": f"{one}.0", "item_id": f"0{item}", "text": f"by {one}"} for one in (user, stranger)]
+    found = index(write(tmp_path, spelt), small)
+    assert [review.text for review in found.best(item, 9)] == [f"by {user}"]
+    assert found.best(f"0{item}", 9) == []
+    assert (found.report.training, found.report.unmatched) == (1, 1)
+    nobody = write(tmp_path, [{"item_id": f"0{item}", "text": "by nobody"}], "nobody.jsonl")
+    assert index(nobody, small, allow_leaks=True).report.unknown_items == 1

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from enhancer.data.alike_ids import FixedRows
 from enhancer.data.column_values import BlockLocation, parse_ids, parse_times, shown
 from enhancer.data.entities import one_lines
 from enhancer.data.html_text import strip_html_of
@@ -101,7 +102,7 @@ class ReviewIndex:
                 " from others",
                 hint=_NO_USERS_HINT,
             )
-        self._rows = {id_: row for row, id_ in enumerate(split.train.item_ids)}
+        self._rows = FixedRows(split.train.item_ids)
         self._lock = threading.Lock()
         # A database without a name is a file that SQLite keeps in the folder for temporary files and removes.
         self._connection = sqlite3.connect("", check_same_thread=False, isolation_level=None)
@@ -125,8 +126,8 @@ class ReviewIndex:
             limit: Largest number of reviews.
             parts: Parts of the split that the reviews may belong to.
         """
-        row = self._rows.get(item_id)
-        if row is None:
+        row = self._rows.get(item_id, -1)
+        if not 0 <= row < len(self._rows.names):
             return []
         last = max(PARTS.index(part) for part in parts)
         seen: dict[bytes, Review] = {}
@@ -155,7 +156,10 @@ class ReviewIndex:
             values = dict(zip(columns.names, block, strict=True))
             items = parse_ids(values[columns.item], columns.item, location)
             users = None if columns.user is None else [value.strip() for value in values[columns.user]]
-            rows = np.fromiter((self._rows.get(id_, -1) for id_ in items), np.int64, len(items))
+            # Ids that are spelt otherwise are confirmed by a pair that is an interaction, and not by an item alone.
+            row_of = self._rows.__getitem__ if users is None else self._rows.likely
+            rows = np.fromiter(map(row_of, items), np.int64, len(items))
+            rows[rows >= len(self._rows.names)] = -1
             part = parts.of(rows, users)
             written = values[columns.text]
             texts = one_lines(strip_html_of(written) if html == "strip" else written, MAX_REVIEW)
@@ -189,7 +193,7 @@ class _Parts:
 
     def __init__(self, split: Split, *, has_users: bool) -> None:
         self._width = max(1, len(split.train.item_ids))
-        self._users = {id_: row for row, id_ in enumerate(split.train.user_ids)} if has_users else {}
+        self._users = FixedRows(split.train.user_ids if has_users else ())
         sides = (split.train, split.validation, split.test)
         codes = np.concatenate([self._codes(side) for side in sides])
         order = np.argsort(codes, kind="stable")
@@ -208,7 +212,7 @@ class _Parts:
         unknown |= ~self._anywhere[known_items]
         if users is None:  # an item without a training interaction is held out altogether
             return np.where(unknown, _UNKNOWN_ITEM, np.where(self._in_training[known_items], 0, 2))
-        rows = np.fromiter((self._users.get(id_, -1) for id_ in users), np.int64, len(users))
+        rows = np.fromiter(map(self._users.likely, users), np.int64, len(users))
         codes = rows * self._width + known_items
         at = np.minimum(np.searchsorted(self._known, codes), len(self._known) - 1)
         matched = (rows >= 0) & (self._known[at] == codes)
