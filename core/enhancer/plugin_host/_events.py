@@ -90,7 +90,8 @@ class Events:
 
     def profile_stored(self, record: Record) -> None:
         """Send the event; see :func:`enhancer.hookspecs.profile_stored`."""
-        self._send("profile_stored", record=record)
+        if self._observers or self._observers is None or self._manager.hook.profile_stored.get_hookimpls():
+            self._send("profile_stored", record=record)
 
     def epoch_finished(self, run: str, epoch: int, loss: float, metric: float | None) -> None:
         """Send the event; see :func:`enhancer.hookspecs.epoch_finished`."""

@@ -9,6 +9,8 @@ import binascii
 import json
 import os
 import re
+from functools import cache, partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -24,7 +26,7 @@ from enhancer_plugins.network.prices import list_price
 from enhancer_plugins.network.vectors import VectorOptions, scale_to_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -272,14 +274,27 @@ class OpenAI(RemoteEmbedder):
         )
 
     def _table(self, rows: Sequence[bytes]) -> NDArray[np.float32]:
-        width = max(map(len, rows))
-        if any(len(row) not in (0, width) for row in rows) or not width or width % 4:
+        widths = set(map(len, rows))
+        width = max(widths)
+        if not widths <= {0, width} or not width or width % 4:
             raise ServerError(f"{self._base} sent vectors of different lengths")
-        lost = np.full(width // 4, np.nan, "<f4").tobytes()
-        table = np.frombuffer(b"".join([row or lost for row in rows]), "<f4").astype(np.float32).reshape(len(rows), -1)
+        if 0 in widths:
+            lost = np.full(width // 4, np.nan, "<f4").tobytes()
+            rows = [row or lost for row in rows]
+        # An array upon a bytearray can be written to.
+        table = np.frombuffer(bytearray().join(rows), "<f4").astype(np.float32, copy=False).reshape(len(rows), -1)
         self._width = table.shape[1]
         scale_to_unit(table)
         return table
+
+
+@cache
+def _base64_decoder() -> Callable[[str], bytes]:
+    """Return a strict decoder of base64; pybase64 takes a sixth of the time of the standard library."""
+    try:
+        return partial(import_module("pybase64").b64decode, validate=True)
+    except ImportError:
+        return partial(binascii.a2b_base64, strict_mode=True)
 
 
 def _vector(value: object) -> bytes:
@@ -287,7 +302,7 @@ def _vector(value: object) -> bytes:
     if value is None:
         return b""
     if isinstance(value, str):
-        return binascii.a2b_base64(value, strict_mode=True)
+        return _base64_decoder()(value)
     if not isinstance(value, list) or not value:
         raise TypeError
     return np.array([np.nan if one is None else one for one in value] if None in value else value, "<f4").tobytes()

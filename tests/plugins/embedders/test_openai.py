@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +15,10 @@ from loopback_embeddings import EmbeddingServer, embedding, embedding_server
 
 from enhancer.contracts import Context, Embeddings
 from enhancer.contracts.options import build_options
-from enhancer.errors import AuthenticationError, ConfigError
+from enhancer.errors import AuthenticationError, ConfigError, ServerError
 from enhancer.testing.batch import EmbeddingBatchConformance
 from enhancer.testing.remote_embedder import RemoteEmbedderConformance
+from enhancer_plugins.embedders import openai
 from enhancer_plugins.embedders.openai import OpenAI, OpenAIOptions
 
 KEY = "sk-embeddings-0123456789abcdef"
@@ -115,6 +117,27 @@ def test_vectors_are_those_of_the_server(server, encoding):
     assert answer.tokens == 6
     assert server.bodies[0]["encoding_format"] == ("float" if encoding == "float" else "base64")
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.fixture(params=["pybase64", "binascii"])
+def decoder(request, monkeypatch):
+    """The decoder of base64, with pybase64 or without it."""
+    if request.param == "pybase64":
+        pytest.importorskip("pybase64")
+    else:
+        monkeypatch.setitem(sys.modules, "pybase64", None)
+    openai._base64_decoder.cache_clear()
+    yield
+    openai._base64_decoder.cache_clear()
+
+
+def test_base64_is_decoded_strictly_by_any_decoder(server, decoder):
+    np.testing.assert_allclose(embedded(made(server), "a b").vectors[0], unit("a b"), rtol=1e-6)
+    for damaged in ("AAAA\n", "AAA", "AA=A", "AAA*", "ÄAAA", "AAAA===="):
+        data = {"data": [{"index": 0, "embedding": damaged}]}
+        server.choose = lambda *_, data=data: (200, {}, data)
+        with pytest.raises(ServerError):
+            embedded(made(server), "a")
 
 
 def test_a_server_that_ignores_base64_sends_numbers(server):

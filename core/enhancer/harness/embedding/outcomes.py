@@ -91,14 +91,18 @@ class Worth:
         """Whether any text has had a vector."""
         return self._in_vain is None
 
-    def outcomes(self, table: NDArray[np.float32]) -> list[Outcome]:
+    def outcomes(self, table: NDArray[np.float32], usable: NDArray[np.bool_] | None = None) -> list[Outcome]:
         """Return the rows ``[n, dim]`` one by one, each either as a vector or as the lack of one.
+
+        Args:
+            table: The rows.
+            usable: Which rows are vectors, if that is known.
 
         Raises:
             EmbedderError: None of the texts so far has a vector.
         """
         rows: list[Outcome] = list(np.ascontiguousarray(table, np.float32))
-        bad = np.flatnonzero(~usable_rows(table))
+        bad = np.flatnonzero(~(usable_rows(table) if usable is None else usable))
         if len(rows) > len(bad):
             self._in_vain = None
         for row in bad:

@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from enhancer.errors import (
     AuthenticationError,
     CircuitOpenError,
@@ -34,6 +32,7 @@ from enhancer.harness.redact import redact
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from enhancer.contracts.embedder import Embeddings, RemoteEmbedder
@@ -343,8 +342,9 @@ class RemoteTexts:
         self._costs.count(answer, cost)
         self._budget.settle(request.most, request.most if cost is None else cost)
         self._gate.succeeded(ticket, answer.headers, None if answer.tokens is None else float(answer.tokens))
-        await self._write(request, answer, cost)
-        return self._worth.outcomes(answer.vectors)
+        usable = usable_rows(answer.vectors)
+        await self._write(request, answer, usable, cost)
+        return self._worth.outcomes(answer.vectors, usable)
 
     async def _acquire(self, tokens: float, most: float) -> Ticket:
         ticket = self._gate.enter_now(tokens)
@@ -414,13 +414,15 @@ class RemoteTexts:
                 hint="the model was exchanged while it was in use: run again",
             )
 
-    async def _write(self, request: _Request, answer: Embeddings, cost: float | None) -> None:
+    async def _write(
+        self, request: _Request, answer: Embeddings, usable: NDArray[np.bool_], cost: float | None
+    ) -> None:
         if self._vectors is None:
             return
-        good = np.flatnonzero(usable_rows(answer.vectors)).tolist()
+        whole = bool(usable.all())
         paid = PaidVectors(
-            [request.keys[row] for row in good],
-            answer.vectors if len(good) == len(request.keys) else answer.vectors[good],
+            request.keys if whole else [key for key, good in zip(request.keys, usable, strict=True) if good],
+            answer.vectors if whole else answer.vectors[usable],
             len(request.keys),
             answer.tokens,
             request.tokens,
