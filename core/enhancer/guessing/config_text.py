@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from enhancer.guessing.bfloat16 import has_bfloat16
+from enhancer.guessing.roles import holds_reviews
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,7 @@ def _data(proposal: Proposal, folder: Path) -> list[str]:
         lines.append('# users = "users.csv"')
     if found.interactions is not None:
         lines.append(f"interactions = {_path(found.interactions.path, folder)}")
-        lines += _format("interactions", found.interactions)
+        lines += [*_format("interactions", found.interactions), *_reviews(found.interactions, folder)]
     else:
         default = '# interactions = "ratings.csv"   # required by train, ablate and recommend'
         lines.append(_undecided(proposal, "interactions", folder) or default)
@@ -140,6 +141,16 @@ def _data(proposal: Proposal, folder: Path) -> list[str]:
     if proposal.html:
         lines.append('html = "strip"              # tags and entities become plain text; "keep" leaves them')
     return [*lines, "", "[data.columns]", *_columns(proposal, folder)]
+
+
+def _reviews(interactions: TableHead, folder: Path) -> list[str]:
+    """Return comments with the reviews that the interactions of a public data set come with."""
+    if interactions.native is None or not holds_reviews(interactions):
+        return []
+    return [
+        f"# reviews = {_path(interactions.path, folder)}   # for templates that show {{{{ reviews }}}}",
+        f"# reviews_format = {_quote(interactions.native.name)}",
+    ]
 
 
 def _format(key: str, table: TableHead) -> list[str]:

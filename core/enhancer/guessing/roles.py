@@ -138,6 +138,11 @@ def title_column(table: TableHead, id_column: str | None = None) -> str | None:
     return table.first([*_TITLE, *(f"{thing}{end}" for thing in things for end in ("title", "name"))])
 
 
+def holds_reviews(table: TableHead) -> bool:
+    """Return whether a table of interactions has a column of what users wrote."""
+    return table.first(_REVIEW) is not None
+
+
 def _may_be(tables: Sequence[TableHead], role: Role) -> list[TableHead]:
     """Return the tables that may have a role: those known to have it if there are any, else those of no known role."""
     of_role = [table for table in tables if table.native is not None and table.native.role == role]
@@ -339,7 +344,7 @@ def _best_interactions(tables: Sequence[TableHead], given: Given) -> TableHead |
         people = [column for column in table.columns if is_person(column)]
         # Reviews are of those interactions that somebody wrote about; a table without their texts has all of them.
         used = rating_column(table) is not None or time_column(table) is not None
-        plain = used and table.first(_REVIEW) is None
+        plain = used and not holds_reviews(table)
         named = bool(_INTERACTIONS_NAMED.search(name))
         return (bool(people), not held_out, plain, named, used, table.path.stat().st_size)
 

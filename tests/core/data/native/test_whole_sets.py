@@ -6,8 +6,9 @@ import tomllib
 
 import pytest
 from command_line import hashing, invoke  # noqa: F401  # fixtures
-from native_sets import ITEMS, SETS, TOUCHES, USERS
+from native_sets import ITEMS, SETS, START, TOUCHES, USERS
 
+from enhancer import Project
 from enhancer.config import load_settings
 from enhancer.data import TableOptions, read_entities, read_features, read_interactions, split_interactions
 
@@ -15,6 +16,18 @@ QUICK = (
     *("--set", "prompts.item.source=text", "--set", 'backbone={use="als", dim=4, epochs=1}'),
     *("--set", 'evaluation={split="SPLIT", seeds=1, validation_size=0}'),
 )
+
+
+def test_reviews_of_a_data_set_are_read_in_its_form(tmp_path, invoke):  # noqa: F811
+    SETS["amazon-2014"].make(tmp_path)
+    assert invoke("init", "--yes").code == 0
+    text = (tmp_path / "enhancer.toml").read_text(encoding="utf-8")
+    named = '# reviews = "reviews_Toys_5.json.gz"   # for templates that show {{ reviews }}\n# reviews_format = "amazon-2014"\n'
+    assert named in text
+    (tmp_path / "enhancer.toml").write_text(text.replace("# reviews", "reviews"), encoding="utf-8")
+    parts = Project.load(tmp_path / "enhancer.toml").parts
+    (review,) = parts.reviews.best(SETS["amazon-2014"].item(0), limit=10)
+    assert (review.text, review.helpful, review.time >= START) == ("Fine.", 0, True)
 
 
 def parts_of(found, part):
