@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -415,3 +416,35 @@ def test_jobs_are_used_where_they_are_known_to_exist_unless_told(base, wanted, p
     config = EmbedderConfig(use="openai", batch=wanted, price=price)
     embedder = OpenAI(OpenAIOptions(api_base=base), Context())
     assert (embedding_batches(embedder, config) is not None) == expected
+
+
+# -- whatever the jobs do ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_text_is_stored_or_quarantined_and_paid_for_once(notes, seed):
+    chance = random.Random(seed)
+    notes.inputs = chance.choice([["profile"], ["profile", "text"], ["profile", "text", "profile+text"]])
+    notes.rows = [*entities(9), entity("twin", "title: film 3"), entity("empty", " ")]
+    notes.llm |= {"batch_requests": chance.choice([3, 50]), "batch_rounds": 2}
+    lost = [Plan(), Plan(missing={1}), Plan(expires_from=2), Plan(doubled={0}), Plan(shuffled=True, polls=1)]
+    notes.batches.plans = chance.choices(lost, k=6)
+    fault = chance.choice(["refuse", "nan"])
+    notes.server.bad = {"film 7": fault}
+    for _ in range(10):
+        report = notes.offline(wait=chance.random() < 0.5)
+        counted = report.cached + report.generated + report.quarantined + report.without_text + report.pending
+        assert report.entities == counted == len(notes.rows)
+        assert report.quarantined == len(notes.quarantine())
+    notes.server.bad.clear()
+    notes.batches.plans, notes.batches.default = [], Plan()
+    report = notes.offline()
+    assert (report.cached, report.quarantined, report.pending) == (len(notes.rows) - 1, 0, 0)
+    stored = list(notes.store.scan())
+    assert len(stored) == (len(notes.rows) - 1) * len(notes.inputs)
+    with Journal(notes.store.directory) as journal:
+        kept = journal.vectors.count()
+        paid = {line.group: line.texts for line in journal.costs("template")}["embedding"]
+    # A vector that is not finite was paid for; a text that was refused or lost was not.
+    assert kept == len(set(notes.batches.texts))
+    assert paid == kept if fault == "refuse" else paid >= kept

@@ -415,7 +415,7 @@ class BatchRun(GenerationRun):
 
     async def _withdraw(self, group: list[EntityTask]) -> None:
         """Defer entities that count as pending."""
-        self.counts.pending -= len(by_entity(group))
+        self._tally.withdrawn(case.key for case in group)
         await self._defer(group)
 
     async def _defer(self, cases: Sequence[EntityTask]) -> None:

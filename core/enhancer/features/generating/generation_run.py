@@ -310,6 +310,8 @@ class GenerationRun(ABC):
         if first or self._embeds_again:
             async for one in self._text_quarantine.released(found, self._store, self._in_thread):
                 await self._embed(one)
+        if self._embeds_again:  # an entity with a text without a vector is known as such before its notes count
+            await self._stage.drain()
         entities = [rows for own in found.asks() if (rows := [row for row in own if not row.empty])]
         deferred = 0
         for start in range(0, len(entities), self._slice):

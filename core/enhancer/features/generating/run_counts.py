@@ -89,13 +89,16 @@ class RunCounts:
         """
         cached, quarantined = self.cached, self.quarantined + self.texts_failed
         pending = self.pending + self.texts_pending
+        generated = self.generated
         if finished:
-            cached = self.entities - self.generated - quarantined - self.without_text - pending
+            # An entity whose note was stored before its text turned out to have no vector is in quarantine.
+            generated = min(generated, self.entities - quarantined - self.without_text - pending)
+            cached = self.entities - generated - quarantined - self.without_text - pending
         prompt_tokens, completion_tokens = spent.tokens if spent else (0, 0)
         return GenerationReport(
             entities=self.entities,
             cached=max(0, cached),
-            generated=self.generated,
+            generated=generated,
             quarantined=quarantined,
             requests=spent.calls if spent else 0,
             failed_requests=spent.failed if spent else 0,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from enhancer.contracts.record import Key, Kind
     from enhancer.features.generating.run_counts import RunCounts
 
@@ -39,6 +41,8 @@ class EntityState:
     """Whether any note is in an open batch job."""
     unfinished: bool = False
     """Whether any note is left for a later pass or run."""
+    excluded: bool = False
+    """Whether it is counted elsewhere, for a text without a vector."""
     answer_counted: bool = False
     counted_new: bool | None = None
     """Whether its answers count as new; None while they count neither as new nor as cached."""
@@ -62,6 +66,8 @@ class EntityTally:
         self._open: dict[tuple[Kind, str], EntityState] = {}
         self._partly_new: set[int] = set()
         """Hashes of entities with a new note, which do not count yet because others of their notes are not done."""
+        self._excluded: set[tuple[Kind, str]] = set()
+        """Entities that are counted elsewhere; as few as texts without a vector."""
 
     @property
     def unanswered(self) -> int:
@@ -78,6 +84,7 @@ class EntityTally:
         entity = self._open.setdefault((kind, id_), EntityState(self._pass))
         entity.pass_number, entity.held = self._pass, True
         entity.unfinished = entity.pending = False
+        entity.excluded = (kind, id_) in self._excluded
         return entity
 
     def close(self, kind: Kind, id_: str) -> None:
@@ -115,19 +122,32 @@ class EntityTally:
             entity.unstored -= 1
             self._settle((key.kind, key.id))
 
-    def not_embedded(self, key: Key) -> bool:
-        """Count a record that was put into quarantine because its text has no vector.
+    def not_embedded(self, key: Key) -> None:
+        """Count a note that was put into quarantine because its text has no vector."""
+        entity = self._open.get((key.kind, key.id))
+        if entity is not None:
+            self._counts.newly_quarantined += not (entity.failed_now or entity.excluded)
+            entity.failed = entity.failed_now = True
+            self._uncount(entity)
+
+    def exclude(self, kind: Kind, id_: str) -> bool:
+        """Leave an entity out of the counts from here on, because it is counted elsewhere.
 
         Returns:
-            Whether its entity is in flight; otherwise it is not counted.
+            Whether it is in flight.
         """
-        entity = self._open.get((key.kind, key.id))
+        self._excluded.add((kind, id_))
+        entity = self._open.get((kind, id_))
         if entity is None:
             return False
-        self._counts.newly_quarantined += not entity.failed_now
-        entity.failed = entity.failed_now = True
+        entity.excluded = True
         self._uncount(entity)
         return True
+
+    def withdrawn(self, keys: Iterable[Key]) -> None:
+        """Take back that the entities of notes count as pending."""
+        places = {(key.kind, key.id) for key in keys}
+        self._counts.pending -= len(places - self._excluded)
 
     def failed(self, key: Key, *, pending: bool = False) -> None:
         """Count a note that was put into quarantine.
@@ -137,13 +157,15 @@ class EntityTally:
             pending: Whether it counts as pending so far; otherwise :meth:`EntityState.take` has counted it.
         """
         entity = self._open.get((key.kind, key.id))
+        if entity is None and (key.kind, key.id) in self._excluded:
+            return
         if entity is None:  # the pass has counted its entity as pending
             self._counts.pending -= 1
             self._counts.quarantined += 1
             self._counts.newly_quarantined += 1
             return
         entity.unanswered -= not pending
-        self._counts.newly_quarantined += not entity.failed_now
+        self._counts.newly_quarantined += not (entity.failed_now or entity.excluded)
         entity.failed = entity.failed_now = True
         self._settle((key.kind, key.id))
 
@@ -152,7 +174,7 @@ class EntityTally:
         entity, counts = self._open[place], self._counts
         if entity.held or entity.unanswered:
             return
-        done = not (entity.failed or entity.pending or entity.unfinished)
+        done = not (entity.failed or entity.pending or entity.unfinished or entity.excluded)
         if not entity.answer_counted:
             entity.answer_counted = True
             new = entity.new or hash(place) in self._partly_new
@@ -164,6 +186,8 @@ class EntityTally:
         del self._open[place]
         was_new = hash(place) in self._partly_new
         self._partly_new.discard(hash(place))
+        if entity.excluded:
+            return
         if entity.pass_number == self._pass:  # an entity of an earlier pass comes by again, and counts then
             counts.quarantined += entity.failed
             counts.pending += entity.pending and not entity.failed

@@ -42,27 +42,28 @@ class TextQuarantine:
         self._counts = counts
         self._tally = tally
         self._entities: set[tuple[Kind, str]] = set()
-        """Entities that were not in flight; as few as texts without a vector."""
+        """Entities of texts without a vector, which are no notes asked for in this run."""
         self._keys: set[Key] = set()
-        """Records that are no notes asked for in this run; likewise."""
+        """The records of these texts."""
 
     def add(self, one: UnembeddedRecord, reason: str) -> None:
         """Put a record into quarantine, and count its entity."""
         key, counts = one.record.key, self._counts
         self._journal.quarantine(key, plain_hash(one.record.input_hash), reason=reason, raw=one.text, transient=True)
         counts.not_embedded += 1
-        in_flight = self._tally.not_embedded(key)
         if one.claims:
+            self._tally.not_embedded(key)
             self._tally.stored(key)
             self._journal.unclaim(one.claims)
             return
         self._keys.add(key)
         counts.answered -= one.is_new
-        if not in_flight and (key.kind, key.id) not in self._entities:
+        if (key.kind, key.id) not in self._entities:
             self._entities.add((key.kind, key.id))
             counts.texts_failed += 1
             counts.newly_quarantined += 1
-            counts.cached -= not one.is_new
+            in_flight = self._tally.exclude(key.kind, key.id)
+            counts.cached -= not (in_flight or one.is_new)
 
     def postpone(self, one: UnembeddedRecord, in_job: bool) -> None:
         """Count a record whose vector comes in a later pass or run."""

@@ -165,9 +165,10 @@ class JointTexts:
 
     def settle(self, chunk: Sequence[JointText], outcomes: Sequence[Outcome]) -> None:
         """Store joint texts with their vectors, and put those that have none into quarantine."""
-        records = []
+        records, later = [], []
         for one, outcome in zip(chunk, outcomes, strict=True):
             if isinstance(outcome, LaterVector):
+                later.append(_key(one))
                 continue
             if isinstance(outcome, NoVector):
                 self._tried.add(_key(one))
@@ -178,7 +179,7 @@ class JointTexts:
                 self._journal.quarantine(_key(one), one.input_hash, reason=reason, raw=one.text, transient=True)
             else:
                 records.append(_record(one, outcome, self._embedder))
-        _release(self._journal, [record.key for record in records])
+        _release(self._journal, [*later, *(record.key for record in records)])
         self._store.put(records)
         self.embedded += len(records)
 
@@ -201,7 +202,7 @@ def _key(one: JointText) -> Key:
 
 
 def _release(journal: Journal, keys: Sequence[Key]) -> None:
-    """Release joint texts from quarantine that have a vector now."""
+    """Release joint texts from quarantine that have a vector now, or may have one later."""
     for aspect in dict.fromkeys(key.aspect for key in keys):
         for kind in dict.fromkeys(key.kind for key in keys):
             ids = [key.id for key in keys if (key.kind, key.aspect) == (kind, aspect)]
