@@ -201,6 +201,14 @@ def test_what_cannot_be_told_is_a_comment_with_the_candidates(invoke, tmp_path, 
     assert done.json()["undecided"]
 
 
+def test_interactions_alone_are_a_beginning(invoke, tmp_path):
+    table(tmp_path, "log.csv", "user_id,item_id\n1,1\n2,1\n")
+    done = invoke("init", "--yes")
+    assert done.code == 0, done.err
+    assert written(tmp_path)["data"] == {"interactions": "log.csv", "columns": {}}
+    assert "found no table of items, which profiles need; pass --items" in done.err
+
+
 def test_flags_say_outright_what_would_be_guessed(invoke, tmp_path):
     table(tmp_path, "a.csv", "nr,words,colour\n1,Lamp,red\n")
     table(tmp_path, "b.csv", "who,nr\nann,1\n")

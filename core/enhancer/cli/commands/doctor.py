@@ -20,7 +20,6 @@ from enhancer.cli.layout import prose
 from enhancer.cli.live_checks import live_checks
 from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, sends, with_session
 from enhancer.cli.setup_check import SetupCheck, guarded
-from enhancer.data.readers.table_reader import TableOptions
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.guessing.tables import read_head
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from enhancer.config import Settings
     from enhancer.contracts import LLMProvider
     from enhancer.contracts.record import Kind
+    from enhancer.data import TableOptions
     from enhancer.data.readers.table_reader import Table
     from enhancer.plugin_host import PluginManager
     from enhancer.project.backbone_choice import AutoBackbone
@@ -155,6 +155,8 @@ def _cache() -> SetupCheck:
 
 
 def _data(settings: Settings, root: Path) -> Iterator[SetupCheck]:
+    from enhancer.data import TableOptions
+
     columns, features = settings.data.columns, settings.data.features
     wanted: dict[Table, tuple[Path | None, list[str | None]]] = {
         "items": (

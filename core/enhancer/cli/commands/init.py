@@ -117,11 +117,14 @@ def _asked(proposal: Proposal, tables: list[TableHead], given: Given, folder: Pa
 def _open_questions(proposal: Proposal) -> list[str]:
     """Return a sentence on each thing that could not be told."""
     flags = {"items": "--items", "interactions": "--interactions", "user_id": "--user-id", "users_id": "--user-id"}
-    return [
+    asked = [
         f"cannot tell {key}: it may be {', '.join(candidates)}; uncomment it in the file, or pass"
         f" {flags.get(key, '--item-id')}"
         for key, candidates in proposal.guess.undecided.items()
     ]
+    if proposal.guess.items is None and "items" not in proposal.guess.undecided:
+        asked.append("found no table of items, which profiles need; pass --items")
+    return asked
 
 
 def _choose(
