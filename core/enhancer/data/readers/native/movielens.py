@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.data.readers.cells import list_cell
 from enhancer.data.readers.native.formats import FileHead, NativeFormat
-from enhancer.data.readers.native.text_rows import SplitRows, first_lines
+from enhancer.data.readers.native.text_rows import NumberRows, SplitRows, first_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ FORMATS = (
         name="movielens",
         role="interactions",
         recognise=lambda head: head.all(_RATING.fullmatch),
-        open=lambda path: SplitRows(path, ("user_id", "item_id", "rating", "timestamp"), "::"),
+        open=lambda path: NumberRows(path, ("user_id", "item_id", "rating", "timestamp"), "::"),
     ),
     NativeFormat(
         name="movielens",
@@ -101,7 +101,7 @@ FORMATS = (
         name="ml-100k",
         role="interactions",
         recognise=lambda head: head.all(_DATA.fullmatch),
-        open=lambda path: SplitRows(path, ("user_id", "item_id", "rating", "timestamp"), "\t"),
+        open=lambda path: NumberRows(path, ("user_id", "item_id", "rating", "timestamp"), "\t"),
     ),
     NativeFormat(
         name="ml-100k",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
+from enhancer.data.readers.arrays import CodedColumn, IrregularTableError
+from enhancer.data.readers.plain_text import plain_blocks
 from enhancer.data.readers.table_reader import Block, ColumnKind, TableReader
 from enhancer.data.readers.text_files import open_binary
 from enhancer.errors import DataError
@@ -12,6 +15,8 @@ from enhancer.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from enhancer.data.readers.arrays import Column, ColumnRole
 
 _CHUNK = 1 << 17
 _HEAD_BYTES = 1 << 16
@@ -180,3 +185,19 @@ class SplitRows(RowReader):
     def width(self) -> int:
         """Number of fields of a line."""
         return len(self.columns)
+
+
+class NumberRows(SplitRows):
+    """Reader of rows of ids and numbers, which can be read as arrays."""
+
+    def array_blocks(self, roles: Mapping[str, ColumnRole]) -> Iterator[tuple[Sequence[int], list[Column]]]:
+        """Stream columns as arrays, if the file is plain text."""
+        # Between two colons of a separator stands an empty field.
+        gaps = [f"gap {n}" for n in range(len(self.columns) - 1)] if self._separator == "::" else []
+        names = [name for pair in zip_longest(self.columns, gaps) for name in pair if name] if gaps else self.columns
+        wanted: dict[str, ColumnRole] = {**roles, **dict.fromkeys(gaps, "id")}
+        for rows, columns in plain_blocks(self.path, names, self._separator[0], self._skipped, wanted):
+            for gap in columns[len(roles) :]:
+                if not isinstance(gap, CodedColumn) or any(gap.texts):
+                    raise IrregularTableError
+            yield rows, columns[: len(roles)]

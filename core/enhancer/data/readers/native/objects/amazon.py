@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from enhancer.data.readers.native.formats import FileHead, NativeFormat, Setting
 from enhancer.data.readers.native.objects.records import Record, RecordReader, names_in, paragraphs
-from enhancer.data.readers.native.text_rows import SplitRows
+from enhancer.data.readers.native.text_rows import NumberRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -119,14 +119,14 @@ FORMATS = (
         name="amazon-2014",
         role="interactions",
         recognise=lambda head: head.all(_BY_USER.fullmatch) and not head.all(_BY_PRODUCT.fullmatch),
-        open=lambda path: SplitRows(path, ("user_id", "asin", "rating", "timestamp"), ","),
+        open=lambda path: NumberRows(path, ("user_id", "asin", "rating", "timestamp"), ","),
         columns={"item_id": "asin"},
     ),
     NativeFormat(
         name="amazon-2018",
         role="interactions",
         recognise=lambda head: head.all(_BY_PRODUCT.fullmatch),
-        open=lambda path: SplitRows(path, ("asin", "user_id", "rating", "timestamp"), ","),
+        open=lambda path: NumberRows(path, ("asin", "user_id", "rating", "timestamp"), ","),
         columns={"item_id": "asin"},
     ),
 )
