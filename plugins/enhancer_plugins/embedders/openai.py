@@ -6,7 +6,6 @@ Each request is one POST of many texts over a shared connection pool, without an
 from __future__ import annotations
 
 import binascii
-import json
 import os
 import re
 from functools import cache, partial
@@ -210,7 +209,7 @@ class OpenAI(RemoteEmbedder):
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _payload(self, texts: Sequence[str], with_base64: bool) -> bytes:
-        return json.dumps(self._parameters(texts, with_base64)).encode("utf-8", "surrogatepass")
+        return wire.dumps(self._parameters(texts, with_base64))
 
     def _parameters(self, texts: Sequence[str], with_base64: bool) -> dict[str, Any]:
         options = self._options

@@ -148,6 +148,24 @@ def _fast_loads() -> Callable[[bytes], Any] | None:
     return fast
 
 
+def dumps(value: Any) -> bytes:
+    """Return a request as JSON in UTF-8, by orjson if it is installed."""
+    fast = _fast_dumps()
+    if fast is not None:
+        with contextlib.suppress(TypeError):  # such as for lone surrogates, and integers of more than 64 bits
+            return fast(value)
+    return json.dumps(value).encode("ascii")
+
+
+@cache
+def _fast_dumps() -> Callable[[Any], bytes] | None:
+    try:
+        fast: Callable[[Any], bytes] = import_module("orjson").dumps
+    except ImportError:
+        return None
+    return fast
+
+
 def rate_limits(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the ``x-ratelimit-*`` headers with lower-case names."""
     return {name.lower(): value for name, value in headers if name[:1] in "xX" and _LIMIT.match(name)}

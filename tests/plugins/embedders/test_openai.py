@@ -20,6 +20,7 @@ from enhancer.testing.batch import EmbeddingBatchConformance
 from enhancer.testing.remote_embedder import RemoteEmbedderConformance
 from enhancer_plugins.embedders import openai
 from enhancer_plugins.embedders.openai import OpenAI, OpenAIOptions
+from enhancer_plugins.network import wire
 
 KEY = "sk-embeddings-0123456789abcdef"
 
@@ -235,3 +236,16 @@ def test_a_wrong_address_names_the_embedder():
 def test_the_payload_is_json_with_lone_surrogates(server):
     embedded(made(server), "a \ud800 b")
     assert json.loads(json.dumps(server.texts)) == ["a \ud800 b"]
+
+
+@pytest.mark.parametrize("library", ["orjson", "json"])
+def test_any_text_can_be_sent(server, monkeypatch, library):
+    if library == "json":
+        monkeypatch.setitem(sys.modules, "orjson", None)
+    wire._fast_dumps.cache_clear()
+    try:
+        texts = ["Amélie \U0001f3ac", 'a "quoted" \\ text\n\x00', "lone \ud800 surrogate"]
+        embedded(made(server), *texts)
+    finally:
+        wire._fast_dumps.cache_clear()
+    assert server.texts == texts

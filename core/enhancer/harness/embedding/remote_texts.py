@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from enhancer.harness.calls.token_estimate import estimate_tokens
 from enhancer.harness.embedding.costs import EmbeddingCosts
 from enhancer.harness.embedding.outcomes import IN_JOB, NoVector, Worth, usable_rows
 from enhancer.harness.embedding.server_trial import PLAIN_TEXT, ServerTrial
+from enhancer.harness.embedding.vector_lookup import VectorLookup
 from enhancer.harness.journal.paid_vectors import TEMPLATE, PaidVectors, vector_key
 from enhancer.harness.redact import redact
 
@@ -113,7 +113,7 @@ class RemoteTexts:
         self._refused = 0
         self._dim: int | None = None
         self._in_flight: dict[bytes, asyncio.Future[Outcome]] = {}
-        self._reader = ThreadPoolExecutor(1, "enhancer-vectors")
+        self._lookup = None if self._vectors is None else VectorLookup(self._vectors)
         self.fingerprint = embedder.fingerprint
         self.size = embedder.max_texts
         self.parallel = _PER_CALL * concurrency + 1
@@ -154,7 +154,8 @@ class RemoteTexts:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        self._reader.shutdown(wait=False)
+        if self._lookup is not None:
+            self._lookup.close()
         await self._embedder.aclose()
 
     async def _settle(self, texts: dict[bytes, str]) -> None:
@@ -164,9 +165,10 @@ class RemoteTexts:
             ours = await self._claim(texts)
             try:
                 # Read after the claim: a process that held it before has written its vector by now.
-                for key, row in (await self._known(texts)).items():
-                    self._in_flight[key].set_result(row)
-                    del texts[key]
+                if self._lookup is not None:
+                    for key, row in (await self._lookup.get(list(texts))).items():
+                        self._in_flight[key].set_result(row)
+                        del texts[key]
                 await self._resolve_all([(key, texts.pop(key)) for key in ours if key in texts])
             finally:
                 self._unclaim(ours)
@@ -195,11 +197,6 @@ class RemoteTexts:
         for key in [key for key in texts if key.hex() in in_jobs]:
             self._in_flight[key].set_result(IN_JOB)
             del texts[key]
-
-    async def _known(self, texts: Mapping[bytes, str]) -> dict[bytes, NDArray[np.float32]]:
-        if self._vectors is None:
-            return {}
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._vectors.get, list(texts))
 
     async def _resolve_all(self, texts: Sequence[tuple[bytes, str]]) -> None:
         batches = list(self._batches(texts))
