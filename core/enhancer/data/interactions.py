@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from enhancer.data.readers.arrays import Column, ColumnRole
 
 _LIMIT = 2**63
+_DIGITS = 18
+"""Digits that 64 bits always hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +209,7 @@ def _read(
     roles = chosen.roles()
     try:
         return _read_blocks(table, table.array_blocks(roles), chosen, item_ids, user_ids)
-    except IrregularTableError:
+    except (IrregularTableError, DataError):  # the first error of the file is told by its cells
         return _read_blocks(table, table.blocks(list(roles)), chosen, item_ids, user_ids)
 
 
@@ -255,15 +257,16 @@ def _read_blocks(
         rows += len(users)
         unknown_items += int(np.count_nonzero(items < 0))
         unknown_users += int(np.count_nonzero((users < 0) & (items >= 0)))
-        parts[0].append(users[known])
-        parts[1].append(items[known])
+        kept = slice(None) if known.all() else known
+        parts[0].append(users[kept])
+        parts[1].append(items[kept])
         if chosen.rating is not None:
-            parts[2].append(ratings_of(block[chosen.rating], chosen.rating, location)[known])
+            parts[2].append(ratings_of(block[chosen.rating], chosen.rating, location)[kept])
         if chosen.time is not None:
             moments, decimals = times_of(block[chosen.time], chosen.time, location)
-            times.append((moments[known], decimals))
+            times.append((moments[kept], decimals))
         if chosen.label is not None:
-            parts[3].append(labels_of(block[chosen.label.column], chosen.label, location)[known])
+            parts[3].append(labels_of(block[chosen.label.column], chosen.label, location)[kept])
     if not rows:
         raise DataError(f"{table.path} has a header but no rows", hint="check the path in [data]")
     aligned, time_decimals = align_times(times)
@@ -307,18 +310,26 @@ def _last_of_each_pair(read: Interactions) -> NDArray[np.int64]:
     """Return the position of the latest row of each pair, ascending. Ties of time are resolved by file order."""
     n = len(read)
     width = max(1, len(read.item_ids))
-    pairs = read.users.astype(np.int64) * width + read.items
+    pairs = read.users.astype(np.int64)
+    pairs *= width
+    pairs += read.items
     bits = n.bit_length()
-    if (len(read.user_ids) * width) << bits < _LIMIT:
-        # Sorting integers takes a tenth of the time of sorting their positions.
-        packed = np.sort((pairs << bits) | np.arange(n))
-        order, ordered = packed & ((1 << bits) - 1), packed >> bits
+    packed = (len(read.user_ids) * width) << bits < _LIMIT
+    if packed:  # sorting integers takes a tenth of the time of sorting their positions
+        pairs <<= bits
+        pairs |= np.arange(n)
+        pairs.sort()
+        ordered = pairs >> bits
     else:
         order = np.argsort(pairs, kind="stable")
         ordered = pairs[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[:n])
-    if len(starts) == n:
+    first = np.ones(n, np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    if first.all():
         return np.arange(n)
+    starts = np.flatnonzero(first)
+    if packed:
+        order = pairs & ((1 << bits) - 1)
     latest = order
     if read.timestamps is not None:
         times = read.timestamps[order]
@@ -348,21 +359,30 @@ def _sorted(
     """Sort a vocabulary and drop unused ids, so that the order of rows in the file has no effect.
 
     Args:
-        ids: Id of each row number.
+        ids: Id of each row number, each once.
         rows: Row numbers in use.
         further: Additional ids for the vocabulary.
 
     Returns:
         The sorted vocabulary, and ``rows`` renumbered for it.
     """
-    used = np.flatnonzero(np.bincount(rows, minlength=len(ids))).tolist()
-    names = list({*(ids[n] for n in used), *further})
-    if (whole := "".join(names)).isascii() and whole.isdigit():
-        names.sort()
-        names.sort(key=len)  # numeric order
-    else:
-        names.sort()
-    place = {name: row for row, name in enumerate(names)}
+    used = np.flatnonzero(np.bincount(rows, minlength=len(ids)))
+    names = ids if len(used) == len(ids) else [ids[n] for n in used.tolist()]
+    names = [*names, *set(further).difference(names)]
+    order = _order(names)
+    place = np.empty(len(names), np.int32)
+    place[order] = np.arange(len(names))
     new = np.zeros(len(ids), np.int32)
-    new[used] = [place[ids[n]] for n in used]
-    return names, new[rows]
+    new[used] = place[: len(used)]
+    return [names[n] for n in order.tolist()], new[rows]
+
+
+def _order(names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the positions of ids in ascending order: of numbers by size, of anything else as text."""
+    whole = "".join(names)
+    if not (whole.isascii() and whole.isdigit()):
+        return np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
+    if max(map(len, names)) <= _DIGITS and ",0" not in f",{','.join(names)}".replace(",0,", ",", 1):
+        return np.argsort(np.array(names, np.bytes_).astype(np.int64))
+    by_text = sorted(range(len(names)), key=names.__getitem__)
+    return np.array(sorted(by_text, key=lambda n: len(names[n])), np.int64)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 ColumnRole = Literal["id", "number", "time", "text"]
 """How the cells of a column are used."""
@@ -37,3 +42,12 @@ Column: TypeAlias = "list[str] | CodedColumn | TimeColumn | NDArray[np.int64] | 
 
 class IrregularTableError(Exception):
     """A table that cannot be read as arrays. Reading its cells as text says what is wrong, if anything is."""
+
+
+def read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield items while a thread makes the next one."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item

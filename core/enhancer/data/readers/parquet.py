@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from enhancer.data.readers.arrays import CodedColumn, IrregularTableError, TimeColumn
+from enhancer.data.readers.arrays import CodedColumn, IrregularTableError, TimeColumn, read_ahead
 from enhancer.data.readers.cells import cell
 from enhancer.data.readers.table_reader import BLOCK_ROWS, Block, ColumnKind, TableOptions, TableReader, check_names
 from enhancer.errors import ConfigError, DataError, PluginError
@@ -89,19 +89,22 @@ class ParquetReader(TableReader):
         """Stream columns as arrays."""
         first = 0
         try:
-            for path in self._files:
-                if self._partition(path):
-                    raise IrregularTableError
-                with self._open(path) as file:
-                    if not roles.keys() <= set(file.schema_arrow.names):
-                        raise IrregularTableError
-                    for batch in file.iter_batches(batch_size=_ARRAY_ROWS, columns=list(roles)):
-                        if count := batch.num_rows:
-                            columns = [_array(batch.column(name), role) for name, role in roles.items()]
-                            yield range(first, first + count), columns
-                            first += count
+            for count, columns in read_ahead(self._batches(roles)):
+                yield range(first, first + count), columns
+                first += count
         except self._error:
             raise IrregularTableError from None
+
+    def _batches(self, roles: Mapping[str, ColumnRole]) -> Iterator[tuple[int, list[Column]]]:
+        for path in self._files:
+            if self._partition(path):
+                raise IrregularTableError
+            with self._open(path) as file:
+                if not roles.keys() <= set(file.schema_arrow.names):
+                    raise IrregularTableError
+                for batch in file.iter_batches(batch_size=_ARRAY_ROWS, columns=list(roles)):
+                    if count := batch.num_rows:
+                        yield count, [_array(batch.column(name), role) for name, role in roles.items()]
 
     def location(self, row: int) -> str:
         """Return the row."""

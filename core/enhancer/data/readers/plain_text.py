@@ -6,13 +6,15 @@ no reader can disagree about its rows.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from enhancer.data.readers.arrays import CodedColumn, Column, ColumnRole, IrregularTableError
-from enhancer.data.readers.text_files import open_binary
+from enhancer.data.readers.arrays import CodedColumn, Column, ColumnRole, IrregularTableError, read_ahead
+from enhancer.data.readers.text_files import COMPRESSIONS, MAX_LINE, open_binary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from io import FileIO
     from pathlib import Path
 
     import numpy as np
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 MIN_BYTES = 1 << 22
 """Size of a file from which on pyarrow is imported to read it."""
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 25
 
 
 def plain_blocks(
@@ -43,36 +45,52 @@ def plain_blocks(
         raise IrregularTableError
     reader = _PlainReader(names, delimiter, roles)
     first = 0
-    for chunk in _chunks(path, lines_above):
-        count, columns = reader.read(chunk)
+    for count, columns in read_ahead(map(reader.read, _chunks(path, lines_above))):
         yield range(first, first + count), columns
         first += count
 
 
-def _chunks(path: Path, lines_above: int) -> Iterator[bytes]:
+def _chunks(path: Path, lines_above: int) -> Iterator[memoryview]:
     """Yield whole lines of plain text."""
-    with open_binary(path) as file:
-        above = b"".join(file.readline() for _ in range(lines_above))
-        if above.count(b"\n") != lines_above:  # the header is the whole file, or lines end otherwise
-            raise IrregularTableError
+    with _open(path) as file:
         rest = b""
         while data := file.read(_CHUNK_BYTES):
-            whole, end, after = data.rpartition(b"\n")
-            if not end:
-                rest += data
-                continue
-            yield _checked(rest + whole)
-            rest = after
+            text = rest + data if rest else data
+            while lines_above and (end := text.find(b"\n") + 1):
+                text, lines_above = text[end:], lines_above - 1
+            end = 0 if lines_above else text.rfind(b"\n")
+            if end > 0:
+                yield _checked(text, end)
+            elif len(text) > MAX_LINE:
+                raise IrregularTableError
+            rest = text[end:].removeprefix(b"\n") if end > 0 else text
+        if lines_above:  # the header is the whole file, or lines end otherwise
+            raise IrregularTableError
         if rest := rest.rstrip(b"\r\n"):
-            yield _checked(rest)
+            yield _checked(rest, len(rest))
 
 
-def _checked(text: bytes) -> bytes:
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO | FileIO]:
+    """Open a file without a buffer of its own, if it is not compressed: each would copy all of it."""
+    with path.open("rb", buffering=0) if path.suffix.lower() not in COMPRESSIONS else open_binary(path) as file:
+        yield file
+
+
+def _checked(text: bytes, end: int) -> memoryview:
+    """Return the first bytes of a text without carriage returns, after checking that they are plain."""
     if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").removesuffix(b"\r")
+        text = text[:end].replace(b"\r\n", b"\n").removesuffix(b"\r")
+        end = len(text)
     if b'"' in text or b"\r" in text or b"\0" in text:
         raise IrregularTableError
-    return text
+    return memoryview(text)[:end]
+
+
+def _has_hexadecimals(text: object) -> bool:
+    assert isinstance(text, bytes)
+    one_byte = b"x" in text or b"X" in text  # is found many times as fast as two
+    return one_byte and (b"0x" in text or b"0X" in text)
 
 
 class _PlainReader:
@@ -95,12 +113,10 @@ class _PlainReader:
         self._all_numbers = list(map(str, range(len(names))))
         self._times_are_integers = True
 
-    def read(self, text: bytes) -> tuple[int, list[Column]]:
+    def read(self, text: memoryview) -> tuple[int, list[Column]]:
         """Return the number of rows and the columns."""
         # Arrow takes 0x1F for an integer.
-        integers = self._times_are_integers and not (
-            (b"x" in text or b"X" in text) and (b"0x" in text or b"0X" in text)  # one byte is found much faster
-        )
+        integers = self._times_are_integers and not _has_hexadecimals(text.obj)
         try:
             table = self._table(text, integer_times=integers)
         except self._arrow.ArrowInvalid:
@@ -113,7 +129,7 @@ class _PlainReader:
                 raise IrregularTableError from None
         return table.num_rows, [self._column(table.column(number)) for number in self._numbers]
 
-    def _table(self, text: bytes, *, integer_times: bool) -> Any:
+    def _table(self, text: memoryview, *, integer_times: bool) -> Any:
         pa = self._arrow
         types = {
             "id": pa.dictionary(pa.int32(), pa.string()),
@@ -122,7 +138,7 @@ class _PlainReader:
             "text": pa.string(),
         }
         return self._csv.read_csv(
-            pa.BufferReader(text),
+            pa.BufferReader(pa.py_buffer(text)),
             self._csv.ReadOptions(column_names=self._all_numbers, block_size=len(text) + 1),
             self._parse,
             self._csv.ConvertOptions(
