@@ -82,8 +82,8 @@ class PluginError(ConfigError):
 class FusionError(ConfigError):
     """A fuser and a backbone cannot work together."""
 
-    accepts: frozenset[str] | None = None
-    """What the backbone offers to fusers, if that is less than the fuser needs."""
+    accepts: tuple[frozenset[str], ...] = ()
+    """What each backbone in question offers to fusers, if that is less than the fuser needs."""
 
 
 class DataError(EnhancerError):

@@ -391,7 +391,7 @@ class Fuser(ABC):
             "with its current options",
             hint=f"choose another pair of [fuser] use and [backbone] use{further}",
         )
-        error.accepts = backbone.accepts
+        error.accepts = (backbone.accepts,)
         raise error
 
     def check_vectors(self, data: TrainingData) -> None:

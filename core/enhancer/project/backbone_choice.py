@@ -203,11 +203,13 @@ class AutoBackbone:
             if not isinstance(refused[0], FusionError):
                 raise refused[0]
             tried = ", ".join(each.label for each in choice.tried)
-            raise FusionError(
+            none_fits = FusionError(
                 f"fuser {arm.fuser!r} works with none of the backbones that 'auto' could try ({tried}): "
                 f"{refused[-1].message}",
                 hint="choose another [fuser] use, or name a backbone in [backbone] use",
             )
+            none_fits.accepts = tuple(one for each in refused if isinstance(each, FusionError) for one in each.accepts)
+            raise none_fits
         return accepted
 
     def _final(self, arm: Arm, finalists: Sequence[TriedBackbone], trial: ArmTrial) -> TriedBackbone:

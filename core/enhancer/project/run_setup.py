@@ -34,20 +34,24 @@ def naming_fusers(parts: ProjectParts) -> Iterator[None]:
     try:
         yield
     except FusionError as error:
-        if error.accepts is not None:
-            fitting = _fusers_for(parts, error.accepts)
-            names = " or ".join(f'"{name}"' for name in fitting)
-            error.hint = f"set [fuser] use = {names}, or {error.hint}" if fitting else error.hint
+        fitting = fusers_for(parts, error.accepts)
+        names = " and ".join(f'"{name}"' for name in fitting)
+        error.hint = f"fusers that fit: {names}; or {error.hint}" if fitting else error.hint
         raise
 
 
-def _fusers_for(parts: ProjectParts, accepts: frozenset[str]) -> list[str]:
-    """Return the installed fusers that need no more than a backbone offers, those that use vectors first."""
+def fusers_for(parts: ProjectParts, accepts: Sequence[frozenset[str]]) -> list[str]:
+    """Return the installed fusers that need no more than one of some backbones offers, those that use vectors first.
+
+    Args:
+        parts: The project's parts.
+        accepts: What each backbone offers.
+    """
     found = []
     for name in parts.plugins.names("fuser"):
         with contextlib.suppress(EnhancerError):  # its libraries are missing, or it has options without a default
             fuser: Fuser = parts.plugins.create("fuser", name, {}, parts.context)
-            if fuser.needs <= accepts:
+            if any(fuser.needs <= each for each in accepts):
                 found.append((not fuser.uses_semantics, name))
     return [name for _, name in sorted(found)]
 

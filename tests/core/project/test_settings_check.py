@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import pytest
@@ -218,7 +220,7 @@ def test_a_fuser_that_does_not_fit_is_told_before_a_run_pays_and_one_that_fits_i
     planned = []
     with pytest.raises(FusionError, match=r"fuser '(align|generate)' needs .* which backbone 'als'") as caught:
         load("backbone.use=als", *settings).run(confirm=planned.append)
-    assert 'set [fuser] use = "prior" or "none"' in caught.value.hint
+    assert 'fusers that fit: "prior" and "none"; or choose' in caught.value.hint
     assert "[backbone] use" in caught.value.hint
     assert not planned
     load("backbone.use=als", *settings).plan()  # who only generates needs no pair
@@ -227,13 +229,25 @@ def test_a_fuser_that_does_not_fit_is_told_before_a_run_pays_and_one_that_fits_i
 def test_training_names_a_fuser_that_fits(load, tmp_path):
     with pytest.raises(FusionError) as caught:
         load("backbone.use=ease").train()
-    assert caught.value.hint.startswith('set [fuser] use = "none", or choose')
+    assert caught.value.hint.startswith('fusers that fit: "none"; or choose')
     assert "another [backbone] scores" in caught.value.hint
     rows = "".join(f"u{user},{(user + item) % 9}\n" for user in range(20) for item in range(6))
     (tmp_path / "taken.csv").write_text(f"user_id,item_id\n{rows}")
     with pytest.raises(FusionError) as caught:
         load("data={interactions='taken.csv'}", "backbone.use=als", "prompts.user.source=pool").ablate()
-    assert 'set [fuser] use = "prior" or "none"' in caught.value.hint
+    assert 'fusers that fit: "prior" and "none"; or choose' in caught.value.hint
+
+
+def test_doctor_and_auto_name_fusers_that_fit(load, tmp_path):
+    from enhancer.cli.app import main
+
+    load()
+    run = ["doctor", "--config", str(tmp_path / "enhancer.toml"), "--set", "fuser.use=generate"]
+    for more in (["--set", "backbone.use=als"], ["--set", 'backbone={use="auto", candidates=["als", "popularity"]}']):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            assert main([*run, *more]) == 1
+        assert 'fusers that fit: "prior" and "none"' in " ".join(out.getvalue().split())
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31])

@@ -383,6 +383,7 @@ def _store(parts: ProjectParts) -> SetupCheck:
 
 def _pair(parts: ProjectParts) -> SetupCheck:
     from enhancer.evaluation.running.preconditions import check_labelled, check_probabilities
+    from enhancer.project.run_setup import naming_fusers
 
     data, use = parts.settings.data, parts.settings.backbone.use
     features, labelled = _bare([*data.features.item, *data.features.user]), data.columns.label is not None
@@ -391,7 +392,8 @@ def _pair(parts: ProjectParts) -> SetupCheck:
     if parts.auto is not None:
         return _auto_pair(parts, parts.auto, features=features, labelled=labelled)
     backbone = parts.backbone()
-    fuser.check(backbone, parts.settings.fuser.use, use)
+    with naming_fusers(parts):
+        fuser.check(backbone, parts.settings.fuser.use, use)
     backbone.check_material(features=features, labelled=labelled, name=use)
     check_probabilities(backbone, parts.settings.evaluation.metrics, use)
     return SetupCheck("backbone and fuser", "ok", f"{use} with {parts.settings.fuser.use}")
@@ -400,9 +402,11 @@ def _pair(parts: ProjectParts) -> SetupCheck:
 def _auto_pair(parts: ProjectParts, auto: AutoBackbone, *, features: list[str], labelled: bool) -> SetupCheck:
     """Check which candidates can be tried, and which of them accept the fuser. Nothing is trained."""
     from enhancer.evaluation.running.preconditions import check_probabilities
+    from enhancer.project.run_setup import fusers_for
 
     fuser, use = parts.fuser(), parts.settings.fuser.use
     tried, accepting, left_out = [], [], []
+    offered: list[frozenset[str]] = []
     for candidate in auto.candidates:
         try:
             if candidate.unavailable is not None:
@@ -414,6 +418,7 @@ def _auto_pair(parts: ProjectParts, auto: AutoBackbone, *, features: list[str], 
             left_out.append(f"{candidate.label} ({error.message})")
             continue
         tried.append(candidate.label)
+        offered.append(backbone.accepts)
         with contextlib.suppress(EnhancerError):
             fuser.check(backbone, use, candidate.backbone)
             accepting.append(candidate.label)
@@ -424,9 +429,9 @@ def _auto_pair(parts: ProjectParts, auto: AutoBackbone, *, features: list[str], 
         )
     detail = f"auto tries {', '.join(tried)}{without}"
     if not accepting:
-        return SetupCheck(
-            "backbone and fuser", "fail", f"{detail}; none of them works with the fuser {use}", "change [fuser] use"
-        )
+        fitting = " and ".join(f'"{name}"' for name in fusers_for(parts, offered))
+        mend = f"change [fuser] use; fusers that fit: {fitting}" if fitting else "change [fuser] use"
+        return SetupCheck("backbone and fuser", "fail", f"{detail}; none of them works with the fuser {use}", mend)
     return SetupCheck("backbone and fuser", "ok", f"{detail}; {use} works with {', '.join(accepting)}")
 
 

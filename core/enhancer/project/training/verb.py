@@ -59,7 +59,8 @@ def train(
     if items is not None and parts.semantics.pools_users:
         users = parts.semantics.pool(items)
     if parts.auto is not None:  # after reading the vectors: their absence is an error before any backbone is tried
-        arm = parts.auto.arm(arm, fuser, listener, trial=arm_trial(parts, listener))
+        with naming_fusers(parts):
+            arm = parts.auto.arm(arm, fuser, listener, trial=arm_trial(parts, listener))
         backbone = parts.backbone(arm)
         parts.auto.warn_if_behind(arm)
     chosen = _chosen(parts, arm)
