@@ -6,6 +6,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from enhancer.data.readers.cells import list_cell
+from enhancer.data.readers.delimited import DelimitedReader
 from enhancer.data.readers.native.formats import FileHead, NativeFormat
 from enhancer.data.readers.native.text_rows import RowReader, first_lines, line_blocks
 from enhancer.errors import DataError
@@ -100,12 +101,17 @@ def _has(head: FileHead, *names: str) -> bool:
     return {*names} <= {*_header(head.lines)}
 
 
+def _matrix(path: Path) -> DelimitedReader:
+    """Open a matrix of interactions, which is a plain table."""
+    return DelimitedReader(path, delimiter=",", quoted=True, typed=False)
+
+
 FORMATS = (
     NativeFormat(
         name="kuairec",
         role="interactions",
         recognise=lambda head: _has(head, "user_id", "video_id", "watch_ratio") and not head.name.startswith("small"),
-        open=_Rows,
+        open=_matrix,
         columns={"item_id": "video_id"},
         automatic=False,
     ),
@@ -113,7 +119,7 @@ FORMATS = (
         name="kuairec",
         role="interactions",
         recognise=lambda head: _has(head, "user_id", "video_id", "watch_ratio") and head.name.startswith("small"),
-        open=_Rows,
+        open=_matrix,
         columns={"item_id": "video_id", "timestamp": False},
         remarks={"timestamp": 'some rows of small_matrix.csv have no "timestamp"'},
         automatic=False,
