@@ -143,7 +143,15 @@ def pipeline(use: str, url: str, calls: int, in_flight: int) -> Callable[[], int
         out.writerow(("item_id", "title", "genres", "plot"))
         out.writerows(rows(calls))
     model = MODEL if use == "openai" else f"openai/{MODEL}"
-    llm = {"use": use, "model": model, "concurrency": in_flight, "timeout": 60.0, "max_tokens": 400}
+    # Calls that cost something would wait for the first answers, which show that the model can answer.
+    llm = {
+        "use": use,
+        "model": model,
+        "concurrency": in_flight,
+        "timeout": 60.0,
+        "max_tokens": 400,
+        "price": "free",
+    }
     settings = Settings.model_validate(
         {"data": {"items": "items.csv"}, "llm": llm, "prompts": {"user": {"source": "none"}}}
     )

@@ -107,6 +107,17 @@ def test_a_model_that_answers_gets_all_calls_at_once(bench: GenerationProject, l
     assert sum(at < 0.15 for at in first) > 64, "the store shows that the model answers this prompt"
 
 
+def test_a_model_that_costs_nothing_gets_all_calls_at_once(
+    bench: GenerationProject, llm_server: LoopbackServer
+) -> None:
+    bench.rows = entities(200)
+    bench.llm |= {"concurrency": 128, "price": "free"}
+    llm_server.script.default = returns(answer, latency=0.2)
+    assert bench.generate().generated == 200
+    first = [request.at - llm_server.requests[0].at for request in llm_server.requests]
+    assert sum(at < 0.15 for at in first) > 64
+
+
 @pytest.mark.parametrize("count", [8, 15])
 def test_a_small_catalogue_without_any_valid_answer_stops(
     bench: GenerationProject, llm_server: LoopbackServer, count: int

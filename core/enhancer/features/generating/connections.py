@@ -84,12 +84,17 @@ def connect_llm(
         ConfigError: The model is not available, or ``max_cost`` is set and the price is unknown.
     """
     caller, gate = connect_caller(provider, llm, journal, budget)
+    price = model_price(provider, llm)
+    # Where calls cost nothing, nor does a run in vain.
+    proven = proven or (price is not None and not (price.input or price.output))
     # A thought that was cut off shows what the model spends, but not what a profile takes.
     observed = journal.observed_usage(llm.model)._replace(longest_cut_thought=0)
     thought = typical_thought(llm.reasoning_effort) if model_thinks(provider, llm) else 0.0
     expected = sum(expected_answer(observed, observed, thought=thought))
     return LLMConnection(
-        Generator(caller, gate, llm, outcomes, expected_tokens=expected, keep_going=keep_going, proven=proven),
+        Generator(
+            caller, gate, llm, outcomes, expected_tokens=expected, keep_going=keep_going, proven=proven or is_free
+        ),
         caller.usage,
         provider.aclose,
     )
