@@ -92,9 +92,7 @@ def connect_llm(
     thought = typical_thought(llm.reasoning_effort) if model_thinks(provider, llm) else 0.0
     expected = sum(expected_answer(observed, observed, thought=thought))
     return LLMConnection(
-        Generator(
-            caller, gate, llm, outcomes, expected_tokens=expected, keep_going=keep_going, proven=proven or is_free
-        ),
+        Generator(caller, gate, llm, outcomes, expected_tokens=expected, keep_going=keep_going, proven=proven),
         caller.usage,
         provider.aclose,
     )
