@@ -129,6 +129,7 @@ class Pipeline:
         limit: int | None = None,
         batch: bool = False,
         counter: DifferenceCounter | None = None,
+        listener: Listener = silent,
     ) -> Plan:
         """Estimate what a run would do and cost. Calls no provider and writes nothing.
 
@@ -136,8 +137,8 @@ class Pipeline:
             retry_quarantined: Include entities in quarantine.
             limit: Largest number of entities to ask about.
             batch: Estimate at the price of batch jobs.
-            counter: Counts differences during the survey. With it, vectors of another embedder count as to be
-                embedded.
+            counter: Counts differences. With it, vectors of another embedder count as to be embedded.
+            listener: Called with progress events of the stage ``read``.
         """
         llm = self._settings.llm
         if counter is not None:
@@ -147,15 +148,13 @@ class Pipeline:
             require_batches(provider, llm, self._batch_providers)
         price = known_price(provider, llm)
         specs = self._specs(provider)
-        if price is not None and batch:
-            price = discounted(price, llm)
+        price = discounted(price, llm) if price is not None and batch else price
         with contextlib.ExitStack() as stack:
             journal = None
             if (self._store.directory / JOURNAL_FILE_NAME).exists():
                 journal = stack.enter_context(Journal(self._store.directory))
             embedding = embedding_estimate(self._make_embedder, self._settings.embedder, llm, journal, batch=batch)
-            compares = counter is not None or embedding is not None
-            fingerprint = self._make_embedder().fingerprint if compares else None
+            fingerprint = None if counter is None and embedding is None else self._make_embedder().fingerprint
             plan = make_plan(
                 specs,
                 self._store,
@@ -168,6 +167,7 @@ class Pipeline:
                 embedder=fingerprint,
                 embedding=embedding,
                 on_chunk=None if counter is None else counter.add,
+                listener=listener,
             )
             joint_specs, outdated = self._joint_specs(), 0
             for one in (one for spec in joint_specs for one in joint_texts(spec, self._store, fingerprint)):

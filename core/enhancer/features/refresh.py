@@ -113,7 +113,7 @@ def refresh(
     """
     started, began = now(), time.perf_counter()
     counter = pipeline.difference_counter()
-    plan = pipeline.plan(retry_quarantined=retry_quarantined, batch=batch, counter=counter)
+    plan = pipeline.plan(retry_quarantined=retry_quarantined, batch=batch, counter=counter, listener=listener)
     pipeline.count_vanished(counter)
     changes = Changes(differences=counter.results(), plan=plan)
     if on_changes is not None:

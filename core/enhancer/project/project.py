@@ -160,12 +160,10 @@ class Project:
             raise ConfigError("--no-wait and --abandon apply to batch jobs only", hint="add --batch")
         self._check()
         pipeline = self.parts.pipeline
-        if (
-            confirm is not None
-            and not abandon
-            and not confirm(self.plan(batch=batch, retry_quarantined=retry_quarantined, limit=limit))
-        ):
-            raise EnhancerError("not confirmed: nothing was generated")
+        if confirm is not None and not abandon:
+            plan = pipeline.plan(batch=batch, retry_quarantined=retry_quarantined, limit=limit, listener=listener)
+            if not confirm(plan):
+                raise EnhancerError("not confirmed: nothing was generated")
         with run_events(self.parts, "generate") as run:
             if batch:
                 report = pipeline.generate_offline(

@@ -12,6 +12,7 @@ from enhancer.cli.failures import PARTIAL
 from enhancer.cli.progress import ProgressView
 from enhancer.cli.session import JsonFlag, Session, YesFlag, ask, is_terminal, print_json, say, say_sent, with_session
 from enhancer.errors import ConfigError, EnhancerError
+from enhancer.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -96,6 +97,7 @@ def generate(
         return agreed(plan)
 
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
+        view(Progress("read", 0))  # before libraries are imported, and before large tables are read
         agreed = consent(yes, view, before=tells_variables(session, project, batch=batch))
         if batch and abandon:  # jobs are cancelled without a question
             of_texts = [job.endpoint.endswith("/embeddings") for job in project.parts.pipeline.open_jobs()]
@@ -146,6 +148,7 @@ def _report_jobs(jobs: Sequence[BatchJob]) -> None:
 def run(session: Session, keep_going: KeepGoingFlag = False, yes: YesFlag = False, as_json: JsonFlag = False) -> None:
     """Run generate, train and ablate in this order."""
     with session.opened() as project, ProgressView(quiet=session.quiet) as view, _partial_report(view, as_json):
+        view(Progress("read", 0))  # before libraries are imported, and before large tables are read
         agreed = consent(yes, view, before=tells_variables(session, project))
         result = project.run(listener=view, confirm=agreed, keep_going=keep_going).to_json()
     _print(result, as_json, _all_results)

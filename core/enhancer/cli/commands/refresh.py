@@ -26,6 +26,7 @@ from enhancer.cli.session import JsonFlag, PruneFlag, Session, YesFlag, print_js
 from enhancer.errors import EnhancerError
 from enhancer.features.limits import MAX_PRUNED_SHARE
 from enhancer.files import atomic_replace, check_output_path
+from enhancer.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +78,7 @@ def refresh(
         check_output_path(summary, "--summary")
     try:
         with session.opened() as project, ProgressView(quiet=session.quiet) as view:
+            view(Progress("read", 0))
             try:
                 report = project.refresh(
                     listener=view,

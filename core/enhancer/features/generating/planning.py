@@ -21,6 +21,7 @@ from enhancer.harness.calls.token_estimate import (
     expected_answer,
     token_ratio,
 )
+from enhancer.progress import Progress, silent
 from enhancer.prompts import contains_instructions
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from enhancer.harness.answers.entity_task import EntityTask
     from enhancer.harness.embedding.estimate import EmbeddingEstimate
     from enhancer.harness.journal.journal import Journal
+    from enhancer.progress import Listener
     from enhancer.prompts import Note
 
 _ENTRY = 14
@@ -111,6 +113,7 @@ def make_plan(
     embedder: str | None = None,
     embedding: EmbeddingEstimate | None = None,
     on_chunk: Callable[[SurveyChunk], None] | None = None,
+    listener: Listener = silent,
 ) -> Plan:
     """Survey all entities and estimate calls, tokens and cost. Entities in open batch jobs are not counted again.
 
@@ -126,6 +129,7 @@ def make_plan(
         embedder: Fingerprint of the embedder, to count vectors of another one; None to compare contents only.
         embedding: Receives the texts to embed; None without a remote embedder.
         on_chunk: Called with every chunk of the survey.
+        listener: Called with progress events of the stage ``read``.
     """
     entities = to_generate = quarantined = without_text = to_embed = requests = pending = notes = review_notes = 0
     left = 0
@@ -137,6 +141,7 @@ def make_plan(
             if on_chunk is not None:
                 on_chunk(found)
             entities += found.entities
+            listener(Progress("read", entities))
             to_embed += len(found.to_embed) + sum(map(len, found.to_reembed.values()))
             in_jobs = set[str]() if embedding is None else embedding.add(_known_texts(found, store))
             if not spec.notes:
