@@ -7,7 +7,8 @@
 For each size of catalogue the service runs in a process of its own over a made-up artifact (width 64, 10,000 users); another
 process keeps so many requests in flight over connections that stay open and reads each answer whole. ``one`` is
 ``GET /recommend`` for one user, ``many`` is ``POST /recommend`` for 64; in ``half`` every second request of ``one`` is for
-a user that does not exist, and the times are those of the others. CPU is user and system time of the service, children
+a user that does not exist, and in ``placed`` (this version alone) for one with a history of five items; the times are those
+of the others. CPU is user and system time of the service, children
 included. Versions take turns, and what is shown are medians of the rounds. Afterwards, with the smallest catalogue, the
 artifact is written anew twenty times while the load goes on: every answer that is not a 200 (or, to strangers, a 404) is
 a failure, and so is a broken connection.
@@ -59,9 +60,10 @@ def write(folder: Path, items: int, seed: int = 0) -> None:
 
 def requests(kind: str, turn: int) -> bytes:
     """The bytes of one request."""
-    if kind == "half" and turn % 2:
-        return f"GET /recommend?user_id=stranger-{turn}&k=10 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    if kind in {"one", "half"}:
+    if kind in {"half", "placed"} and turn % 2:
+        history = "".join(f"&history=i{turn * 31 * n % 9973}" for n in range(1, 6)) if kind == "placed" else ""
+        return f"GET /recommend?user_id=stranger-{turn}&k=10{history} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    if kind != "many":
         return f"GET /recommend?user_id=u{turn * 7919 % USERS}&k=10 HTTP/1.1\r\nHost: x\r\n\r\n".encode()
     users = [f"u{(turn * MANY + n) * 7919 % USERS}" for n in range(MANY)]
     body = json.dumps({"users": users, "k": 10}).encode()
@@ -81,7 +83,7 @@ async def load(port: int, kind: str, in_flight: int, seconds: float, until: Path
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while time.perf_counter() < stop and not stopped():
             turn += 1
-            stranger = kind == "half" and bool(turn % 2)
+            stranger = kind in {"half", "placed"} and bool(turn % 2)
             begun = time.perf_counter()
             writer.write(requests(kind, turn))
             try:
@@ -92,7 +94,7 @@ async def load(port: int, kind: str, in_flight: int, seconds: float, until: Path
                 failed.append(f"{type(error).__name__}: {error}")
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 continue
-            if not head.startswith(b"HTTP/1.1 404" if stranger else b"HTTP/1.1 200"):
+            if not head.startswith(b"HTTP/1.1 404" if stranger and kind == "half" else b"HTTP/1.1 200"):
                 failed.append((head + body)[:200].decode(errors="replace"))
             answered += 1
             if not stranger:

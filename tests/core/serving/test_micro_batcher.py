@@ -21,10 +21,10 @@ class Slow:
     def __init__(self):
         self.go, self.calls = threading.Event(), []
 
-    def __call__(self, ranker, users, ks, *, exclude_seen, stop):
-        self.calls.append((ranker, list(users), list(ks), exclude_seen))
+    def __call__(self, ranker, jobs, *, exclude_seen, stop):
+        self.calls.append((ranker, [job.user for job in jobs], [job.k for job in jobs], exclude_seen))
         assert self.go.wait(20)
-        return [(user, k) for user, k in zip(users, ks, strict=True)]
+        return [ValueError(job.user) if job.history == ["bad"] else (job.user, job.k) for job in jobs]
 
 
 def made(together, **options):
@@ -66,6 +66,19 @@ async def test_users_who_wait_are_answered_together():
     ]
     assert answers == [("u0", 1), ("u1", 2), ("u3", 4), ("u4", 5), ("u5", 6), ("x", 1)]
     assert not asked[2].told.done()
+    batcher.close()
+
+
+async def test_a_history_holds_for_its_own_request_alone():
+    together = Slow()
+    batcher = made(together)
+    given = [("x", ()), ("a", ["1"]), ("b", ()), ("b", ()), ("a", ["2"]), ("a", ()), ("b", ["3"]), ("c", ["bad"])]
+    asked = [Asked(batcher.recommend, "one", user, 1, exclude_seen=True, history=history) for user, history in given]
+    together.go.set()
+    answers = [await one.told for one in asked]
+    assert [users for _, users, _, _ in together.calls] == [["x"], ["a", "b", "b", "c"], ["a", "b"], ["a"]]
+    assert answers[:-1] == [(user, 1) for user, _ in given[:-1]]
+    assert str(answers[-1]) == "c"  # its error is nobody else's
     batcher.close()
 
 

@@ -26,7 +26,7 @@ from enhancer.serving.service.answers import (
 from enhancer.serving.service.metrics import MEDIA_TYPE, Metrics
 from enhancer.serving.service.micro_batcher import MicroBatcher
 from enhancer.serving.service.openapi import openapi_document
-from enhancer.serving.service.request_parsing import QueryParameters, RecommendBody, parse_body, parse_query
+from enhancer.serving.service.request_parsing import RecommendBody, parse_body, parse_query
 from enhancer.serving.topk import check_stop
 
 if TYPE_CHECKING:
@@ -183,15 +183,19 @@ class Endpoints:
 
     def _recommend(self, exchange: Exchange, query: str, body: bytes) -> None:  # noqa: ARG002 - the signature of handlers
         asked = parse_query(query_pairs(query), self.limits, "user_id", "k", "exclude_seen", "history")
-        ranker, batcher = self.live.ranker, self.batcher
-        if asked.history:
-            exchange.wait_for(batcher.run(lambda stop: _recommend_one(ranker, asked, stop), exchange.done))
-            return
-        if not ranker.knows_user(asked.id):
+        ranker = self.live.ranker
+        if not asked.history and not ranker.knows_user(asked.id):
             self.metrics.add("unknown_users_total")
             raise UnknownIdError(f"unknown user {asked.id!r}", hint=_PLACE_USER)
         exchange.wait_for(
-            batcher.recommend(ranker, asked.id, asked.k, exclude_seen=asked.exclude_seen, done=exchange.done)
+            self.batcher.recommend(
+                ranker,
+                asked.id,
+                asked.k,
+                exclude_seen=asked.exclude_seen,
+                done=exchange.done,
+                history=asked.history,
+            )
         )
 
     def _recommend_many(self, exchange: Exchange, query: str, body: bytes) -> None:  # noqa: ARG002 - likewise
@@ -252,21 +256,22 @@ class Endpoints:
 
 
 def _recommend_together(
-    ranker: Ranker, users: Sequence[str], ks: Sequence[int], *, exclude_seen: bool, stop: Stop
-) -> list[Rendered]:
+    ranker: Ranker, jobs: Sequence[Job], *, exclude_seen: bool, stop: Stop
+) -> list[Rendered | UnknownIdError]:
     """Answer several ``GET /recommend`` by one product."""
+    extended = ranker
+    if histories := {job.user: job.history for job in jobs if job.history}:
+        extended, _ = ranker.with_users(histories, skip_unknown=True, extend_known=True)
+    unknown = {user for user in histories if not extended.knows_user(user)}
+    users = [job.user for job in jobs if job.user not in unknown]
     # Ties go to the earlier item regardless of k, so each shorter list is a prefix of the longest one.
-    found = ranker.recommend(users, max(ks), exclude_seen=exclude_seen, stop=stop)
-    return [(to_json(_with_titles(ranker, one, k)), 0) for one, k in zip(found, ks, strict=True)]
-
-
-def _recommend_one(ranker: Ranker, asked: QueryParameters, stop: Stop) -> Rendered:
-    """Answer ``GET /recommend`` for a user with a history, known or new."""
-    extended, _ = ranker.with_users({asked.id: asked.history}, skip_unknown=True, extend_known=True)
-    if not extended.knows_user(asked.id):
-        raise UnknownIdError(f"unknown user {asked.id!r}", hint=_NO_KNOWN_ITEM)
-    (found,) = extended.recommend([asked.id], asked.k, exclude_seen=asked.exclude_seen, stop=stop)
-    return to_json(_with_titles(ranker, found)), 0
+    found = iter(extended.recommend(users, max(job.k for job in jobs), exclude_seen=exclude_seen, stop=stop))
+    return [
+        UnknownIdError(f"unknown user {job.user!r}", hint=_NO_KNOWN_ITEM)
+        if job.user in unknown
+        else (to_json(_with_titles(ranker, next(found), job.k)), 0)
+        for job in jobs
+    ]
 
 
 def _recommend_many(ranker: Ranker, body: RecommendBody, stop: Stop) -> Rendered:

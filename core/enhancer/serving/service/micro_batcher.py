@@ -42,16 +42,14 @@ class LateError(EnhancerError):
 class RankTogether(Protocol):
     """Answers single-user requests; called in a worker thread."""
 
-    def __call__(
-        self, ranker: Ranker, users: Sequence[str], ks: Sequence[int], *, exclude_seen: bool, stop: Stop
-    ) -> Sequence[Any]:
-        """Return one answer for each user, of as many items as the user's number in ``ks``."""
+    def __call__(self, ranker: Ranker, jobs: Sequence[Job], *, exclude_seen: bool, stop: Stop) -> Sequence[Any]:
+        """Return one answer for each job, or the error for it. Users with a history are different ones."""
 
 
 class Job:
     """One request: a function to call, or a user to rank for."""
 
-    __slots__ = ("deadline", "done", "exclude_seen", "finished", "k", "ranker", "user", "work")
+    __slots__ = ("deadline", "done", "exclude_seen", "finished", "history", "k", "ranker", "user", "work")
 
     def __init__(self, done: Done, deadline: float) -> None:
         self.done, self.deadline = done, deadline
@@ -60,6 +58,7 @@ class Job:
         self.work: Callable[[Stop], Any] | None = None
         self.ranker: Ranker | None = None
         self.user, self.k, self.exclude_seen = "", 0, True
+        self.history: Sequence[str] = ()
 
     def can_join(self, other: Job) -> bool:
         """Return whether this single-user request can share a product with another one."""
@@ -92,14 +91,18 @@ class MicroBatcher:
         """Number of requests in the queue."""
         return len(self._queue)
 
-    def recommend(self, ranker: Ranker, user: str, k: int, *, exclude_seen: bool, done: Done) -> Job:
-        """Recommend for one user, in a product shared with other waiting requests. The ranker must know the user.
+    def recommend(
+        self, ranker: Ranker, user: str, k: int, *, exclude_seen: bool, done: Done, history: Sequence[str] = ()
+    ) -> Job:
+        """Recommend for one user, in a product shared with other waiting requests.
+
+        The ranker must know the user, unless there is a history.
 
         Raises:
             BusyError: Too many requests are waiting.
         """
         job = Job(done, time.monotonic() + self._timeout)
-        job.ranker, job.user, job.k, job.exclude_seen = ranker, user, k, exclude_seen
+        job.ranker, job.user, job.k, job.exclude_seen, job.history = ranker, user, k, exclude_seen, history
         return self._submit(job)
 
     def run(self, work: Callable[[Stop], Any], done: Done) -> Job:
@@ -160,15 +163,27 @@ class MicroBatcher:
     def _start(self) -> None:
         while self._queue and self._free_threads:
             first = self._queue.popleft()
-            together = [first]
-            if first.work is None and self._queue:
-                rest: deque[Job] = deque()
-                for job in self._queue:
-                    (together if len(together) < _MAX_USERS and job.can_join(first) else rest).append(job)
-                self._queue = rest
+            together = self._with_others(first) if first.work is None and self._queue else [first]
             self._free_threads -= 1
             self.running += 1
             self._pool.submit(self._work, asyncio.get_running_loop(), together, first.work, first.ranker)
+
+    def _with_others(self, first: Job) -> list[Job]:
+        """Return a single-user job and those that can share its product, which leave the queue."""
+        together, rest = [first], deque[Job]()
+        users, placed = {first.user}, {first.user} if first.history else set[str]()
+        for job in self._queue:
+            # A history holds for its own request alone.
+            apart = job.user in users and (job.history or job.user in placed)
+            if len(together) == _MAX_USERS or apart or not job.can_join(first):
+                rest.append(job)
+                continue
+            together.append(job)
+            users.add(job.user)
+            if job.history:
+                placed.add(job.user)
+        self._queue = rest
+        return together
 
     def _work(
         self,
@@ -188,8 +203,7 @@ class MicroBatcher:
             if work is not None:
                 answers = [work(stop)]
             elif ranker is not None:
-                users, ks = [job.user for job in jobs], [job.k for job in jobs]
-                answers = self._together(ranker, users, ks, exclude_seen=jobs[0].exclude_seen, stop=stop)
+                answers = self._together(ranker, jobs, exclude_seen=jobs[0].exclude_seen, stop=stop)
         except BaseException as error:  # noqa: BLE001 - told to whoever waits
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop was closed while this ran
@@ -201,4 +215,5 @@ class MicroBatcher:
         self._start()  # before anything else: a thread is free
         for place, job in enumerate(jobs):
             if not job.finished:
-                self._finish(job)(None if failure is not None else answers[place], failure)
+                error = failure or (answers[place] if isinstance(answers[place], BaseException) else None)
+                self._finish(job)(None if error is not None else answers[place], error)
