@@ -69,6 +69,11 @@ class StringTable:
         if len(self) <= _KEPT_AT_MOST:
             self._strings = self.decoded()
 
+    @property
+    def kept(self) -> list[str] | None:
+        """All strings by row, if :meth:`warm` has decoded them."""
+        return self._strings
+
     def decoded(self) -> list[str]:
         """Return all strings by row."""
         content, ends = self._bytes.tobytes(), self._offsets.tolist()

@@ -322,8 +322,7 @@ class Ranker:
 
     def user_sample(self, n: int) -> list[str]:
         """Return at most ``n`` users of the artifact, spread evenly over its table."""
-        total = len(self._user_ids)
-        count = min(n, total)
+        count = min(n, total := len(self._user_ids))
         return [self._user_ids[row * total // count] for row in range(count)]
 
     def knows_user(self, user_id: str) -> bool:
@@ -364,8 +363,9 @@ class Ranker:
 
     def title(self, item_id: str) -> str | None:
         """Return the item's title, or None if it has none."""
-        row = self._item_ids.row(item_id)
-        return (self._titles[row] or None) if self._titles is not None and row is not None else None
+        if self._titles is None or (row := self._item_ids.row(item_id)) is None:
+            return None
+        return self._titles[row] or None
 
     def is_new(self, item_id: str) -> bool:
         """Return whether an item had no training interaction, so that its row is placed by its vector."""
@@ -470,7 +470,7 @@ class Ranker:
         return rows
 
     def _scored(self, rows: NDArray[np.int64], scores: NDArray[np.float32], added: AddedItems) -> list[Scored]:
-        ids = ItemIds(self._item_ids, added.ids)
+        ids = (None if added.ids else self._item_ids.kept) or ItemIds(self._item_ids, added.ids)
         return [(ids[row], score) for row, score in zip(rows.tolist(), scores.tolist(), strict=True) if row >= 0]
 
     def _excluded_pairs(

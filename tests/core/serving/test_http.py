@@ -58,6 +58,9 @@ class Transport:
     def abort(self):
         self.ended = "aborted"
 
+    def is_closing(self):
+        return self.ended in {"closed", "aborted"}
+
     def can_write_eof(self):
         return True
 

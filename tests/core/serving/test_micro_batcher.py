@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -66,6 +67,40 @@ async def test_users_who_wait_are_answered_together():
     ]
     assert answers == [("u0", 1), ("u1", 2), ("u3", 4), ("u4", 5), ("u5", 6), ("x", 1)]
     assert not asked[2].told.done()
+    batcher.close()
+
+
+async def test_threads_share_users_only_where_products_take_long():
+    class Working(Slow):
+        def __call__(self, ranker, jobs, **options):
+            begun = time.thread_time()
+            while ranker == "large" and time.thread_time() - begun < 0.03:
+                pass
+            return super().__call__(ranker, jobs, **options)
+
+    together = Working()
+    together.go.set()
+    batcher = made(together, threads=3)
+
+    def ask(*rankers):
+        return [Asked(batcher.recommend, ranker, f"u{n}", 1, exclude_seen=True) for n, ranker in enumerate(rankers)]
+
+    together.go.clear()
+    quick = ask("small", "small", "small")
+    other = Asked(batcher.run, lambda stop: 7)  # what is no product is not kept waiting
+    assert await other.told == 7
+    assert (batcher.running, batcher.waiting) == (1, 2)
+    together.go.set()
+    await asyncio.gather(*(one.told for one in quick))
+    assert [users for _, users, _, _ in together.calls] == [["u0"], ["u1", "u2"]]
+    for _ in range(4):
+        (one,) = ask("large")
+        await one.told
+    together.go.clear()
+    long = ask("small", "small", "small")
+    assert (batcher.running, batcher.waiting) == (3, 0)
+    together.go.set()
+    await asyncio.gather(*(one.told for one in long))
     batcher.close()
 
 

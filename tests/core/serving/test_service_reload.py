@@ -61,15 +61,35 @@ def test_twenty_new_artifacts_and_no_failed_request(tmp_path):
         assert server.stop() == 0
 
 
-def test_a_damaged_artifact_is_not_taken_and_a_sound_one_after_it_is(tmp_path):
+def cut(manifest):
+    manifest.write_bytes(b"{")
+
+
+def without_digest(manifest):
+    described = json.loads(manifest.read_text())
+    del described["tensors"]["sha256"]
+    manifest.write_text(json.dumps(described))
+
+
+def pipe(manifest):
+    manifest.unlink()
+    os.mkfifo(manifest)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [(cut, "not JSON"), (without_digest, "does not give the sha256"), (pipe, "not a regular file")],
+)
+def test_a_damaged_artifact_is_not_taken_and_a_sound_one_after_it_is(tmp_path, damage, words):
     folder = write(tmp_path / "artifact")
     manifest = folder / "manifest.json"
     with Server(folder, "--watch=0.02") as server:
         good = manifest.read_bytes()
-        manifest.write_bytes(b"{")
+        damage(manifest)
         health = server.until(lambda health: health["status"] == "stale")
-        assert "not JSON" in health["error"]["message"]
+        assert words in health["error"]["message"]
         assert server.ask("/recommend?user_id=u1")[0] == 200
+        manifest.unlink()
         manifest.write_bytes(good)
         server.until(lambda health: health["status"] == "ok")
         server.stop()

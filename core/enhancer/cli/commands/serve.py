@@ -50,8 +50,11 @@ def serve(
     ] = _LIMITS.held,
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds until a request times out.")] = _LIMITS.timeout,
     threads: Annotated[
-        int, typer.Option(min=1, help="Number of worker threads.", show_default="cores, at most 4")
-    ] = _LIMITS.threads,
+        int | None,
+        typer.Option(
+            min=1, help="Number of threads of a process.", show_default="all cores together, at most 4 a process"
+        ),
+    ] = None,
     explore: Annotated[
         float | None,
         typer.Option(
@@ -88,8 +91,9 @@ def serve(
         "max-connections": max_connections,
         "max-held": max_held,
         "timeout": timeout,
-        "threads": threads,
     }
+    if threads is not None:
+        flags["threads"] = threads
     switches = {"in-memory": in_memory, "no-verify": not verify, "access-log": access_log}
     switches |= {"quiet": session.quiet, "log-json": jsonlog.enabled()}
     folder, shares = _folder_and_shares(session, artifact)

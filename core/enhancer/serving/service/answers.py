@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_plus
 
 import orjson
 
@@ -102,13 +103,9 @@ def bug_answer(error: BaseException) -> Answer:
 
 def query_pairs(query: str) -> Iterator[tuple[str, str]]:
     """Yield the decoded names and values of a query string."""
-    from urllib.parse import unquote_plus
-
     for part in query.split("&"):
         if part:
+            name, _, value = part.partition("=")
             if "%" in part or "+" in part:
-                name, _, value = part.partition("=")
-                yield unquote_plus(name), unquote_plus(value)
-            else:
-                name, _, value = part.partition("=")
-                yield name, value
+                name, value = unquote_plus(name), unquote_plus(value)
+            yield name, value

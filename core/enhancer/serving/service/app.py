@@ -1,6 +1,6 @@
 """The service as an ASGI application, to be mounted in another program or run by any ASGI server.
 
-:mod:`enhancer.serving.service.server` runs the same endpoints without ASGI, at less than half of the cost.
+:mod:`enhancer.serving.service.server` runs the same endpoints without ASGI. That takes less CPU and bounds connections.
 """
 
 from __future__ import annotations

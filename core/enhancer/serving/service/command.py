@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from enhancer.errors import EnhancerError
 from enhancer.serving.service.live_ranker import LiveRanker
 from enhancer.serving.service.server import serve
-from enhancer.serving.service.settings import GRACE, HOST, PORT, WATCH, WORKERS, Limits
+from enhancer.serving.service.settings import GRACE, HOST, PORT, WATCH, WORKERS, Limits, threads_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-connections", type=int, default=default.connections, help="maximum connections (default: %(default)s)")
     add("--max-held", type=int, default=default.held, help="maximum bytes of all bodies (default: %(default)s)")
     add("--timeout", type=float, default=default.timeout, help="seconds until a request fails (default: %(default)s)")
-    add("--threads", type=int, default=default.threads, help="worker threads (default: %(default)s)")
+    add("--threads", type=int, help="threads of each process (default: all cores together, at most 4 a process)")
     share = "share of places that {}; by default that of the artifact"
     add("--explore", type=float, help=share.format("new items get whatever their scores"))
     add("--new-items-cap", type=float, help=share.format("new items get at most"))
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch=given.max_batch,
         body=given.max_body,
         timeout=given.timeout,
-        threads=given.threads,
+        threads=threads_for(max(given.workers, 1)) if given.threads is None else given.threads,
         waiting=given.max_waiting,
         connections=given.max_connections,
         held=given.max_held,

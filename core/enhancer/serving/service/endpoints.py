@@ -26,6 +26,7 @@ from enhancer.serving.service.answers import (
 from enhancer.serving.service.metrics import MEDIA_TYPE, Metrics
 from enhancer.serving.service.micro_batcher import MicroBatcher
 from enhancer.serving.service.openapi import openapi_document
+from enhancer.serving.service.rendering import render
 from enhancer.serving.service.request_parsing import RecommendBody, parse_body, parse_query
 from enhancer.serving.topk import check_stop
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from enhancer.serving.ranker import Ranker
-    from enhancer.serving.results import Neighbours, Recommendation
     from enhancer.serving.service.live_ranker import LiveRanker
     from enhancer.serving.service.micro_batcher import Job, Stop
     from enhancer.serving.service.settings import Limits
@@ -116,6 +116,7 @@ class Endpoints:
         self.batcher = MicroBatcher(
             threads=limits.threads, waiting=limits.waiting, timeout=limits.timeout, together=_recommend_together
         )
+        self._counted = {"artifact_reloads_total": 0, "artifact_failures_total": 0}
         self._document = to_json(openapi_document(limits, own_version()))
         self._routes: dict[str, dict[str, tuple[str, Callable[[Exchange, str, bytes], None]]]] = {
             "/recommend": {
@@ -164,8 +165,10 @@ class Endpoints:
         """Write down what the artifact in use is."""
         live = self.live
         self.metrics.put("artifact_stale", float(live.error is not None))
-        self.metrics.put("artifact_reloads_total", live.reloads)
-        self.metrics.put("artifact_failures_total", live.failures)
+        # By differences: the counters outlive a worker that is started again.
+        for counter, total in (("artifact_reloads_total", live.reloads), ("artifact_failures_total", live.failures)):
+            self.metrics.add(counter, total - self._counted[counter])
+            self._counted[counter] = total
         self.metrics.put("loaded", live.loaded_at.timestamp())
         try:
             created = datetime.fromisoformat(live.ranker.manifest["created_at"]).timestamp()
@@ -211,7 +214,7 @@ class Endpoints:
             raise _unknown_item(ranker, asked.id)
 
         def work(stop: Stop) -> Rendered:
-            return to_json(_with_titles(ranker, ranker.similar(asked.id, asked.k, stop=stop))), 0
+            return render("item_id", ranker, asked.id, ranker.similar(asked.id, asked.k, stop=stop).items), 0
 
         exchange.wait_for(self.batcher.run(work, exchange.done))
 
@@ -269,7 +272,7 @@ def _recommend_together(
     return [
         UnknownIdError(f"unknown user {job.user!r}", hint=_NO_KNOWN_ITEM)
         if job.user in unknown
-        else (to_json(_with_titles(ranker, next(found), job.k)), 0)
+        else (render("user_id", ranker, job.user, next(found).items[: job.k]), 0)
         for job in jobs
     ]
 
@@ -299,7 +302,7 @@ def _recommend_many(ranker: Ranker, body: RecommendBody, stop: Stop) -> Rendered
     for place, one in enumerate(found):
         if place % _CHECK_EVERY == 0:
             check_stop(stop)
-        results.append(to_json(_with_titles(ranker, one)))
+        results.append(render("user_id", ranker, one.user_id, one.items))
     rest = to_json({"unknown_users": unknown_users, "unknown_items": unknown_items})
     return b'{"results":[' + b",".join(results) + b"]," + rest[1:], len(unknown_users)
 
@@ -307,14 +310,3 @@ def _recommend_many(ranker: Ranker, body: RecommendBody, stop: Stop) -> Rendered
 def _unknown_item(ranker: Ranker, item: str) -> UnknownIdError:
     near = ranker.item_beside(item)
     return UnknownIdError(f"unknown item {item!r}", hint=near and f"did you mean {near!r}?")
-
-
-def _with_titles(ranker: Ranker, found: Recommendation | Neighbours, k: int | None = None) -> dict[str, Any]:
-    """Return a result as JSON, cut to ``k`` items, with the titles of items that have one."""
-    answer = found.to_json()
-    if k is not None:
-        del answer["items"][k:]
-    for item in answer["items"]:
-        if title := ranker.title(item["item_id"]):
-            item["title"] = title
-    return answer

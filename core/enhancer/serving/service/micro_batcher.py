@@ -1,8 +1,9 @@
 """Run ranking in worker threads, and answer concurrent single-user requests together.
 
 While all threads are busy, single-user requests collect in a bounded queue. A thread that becomes free takes all of
-them and answers them with one matrix product. No request is delayed to wait for others, and one product for 32 users
-costs a fraction of 32 products.
+them and answers them with one matrix product: one for 32 users costs a fraction of 32 products. Where a product takes
+no more than a few milliseconds, one thread makes them all, because the others would only share its users among them.
+No request waits for others to come.
 
 A job that has timed out, or whose client has left, is never started. One that is under way is told to stop.
 """
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     Done = Callable[[Any, BaseException | None], None]
     """Called once in the loop's thread, with an answer or an error."""
 
+_QUICK_SECONDS: Final = 0.004
+"""CPU time of a product during which single-user requests wait for it although a thread is free."""
 _MAX_USERS: Final = 64
 """Maximum users in one product; bounds the time that a thread is occupied."""
 
@@ -83,6 +86,10 @@ class MicroBatcher:
         self._open: dict[Job, None] = {}  # in the order of their deadlines
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._products = 0
+        """Products under way."""
+        self._product_seconds = 0.0
+        """CPU time of recent products, averaged."""
         self.running = 0
         """Number of threads at work."""
 
@@ -162,11 +169,23 @@ class MicroBatcher:
 
     def _start(self) -> None:
         while self._queue and self._free_threads:
-            first = self._queue.popleft()
+            first = self._next()
+            if first is None:
+                return
             together = self._with_others(first) if first.work is None and self._queue else [first]
             self._free_threads -= 1
             self.running += 1
+            self._products += first.work is None
             self._pool.submit(self._work, asyncio.get_running_loop(), together, first.work, first.ranker)
+
+    def _next(self) -> Job | None:
+        """Take the job to start next out of the queue; None if all wait for the product that is under way."""
+        if self._products and self._product_seconds < _QUICK_SECONDS:
+            job = next((job for job in self._queue if job.work is not None), None)
+            if job is not None:
+                self._queue.remove(job)
+            return job
+        return self._queue.popleft()
 
     def _with_others(self, first: Job) -> list[Job]:
         """Return a single-user job and those that can share its product, which leave the queue."""
@@ -199,6 +218,7 @@ class MicroBatcher:
 
         answers: Sequence[Any] = ()
         failure: BaseException | None = None
+        begun = time.thread_time()
         try:
             if work is not None:
                 answers = [work(stop)]
@@ -207,11 +227,17 @@ class MicroBatcher:
         except BaseException as error:  # noqa: BLE001 - told to whoever waits
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop was closed while this ran
-            loop.call_soon_threadsafe(self._deliver, jobs, answers, failure)
+            seconds = None if work is not None else time.thread_time() - begun
+            loop.call_soon_threadsafe(self._deliver, jobs, answers, failure, seconds)
 
-    def _deliver(self, jobs: list[Job], answers: Sequence[Any], failure: BaseException | None) -> None:
+    def _deliver(
+        self, jobs: list[Job], answers: Sequence[Any], failure: BaseException | None, seconds: float | None
+    ) -> None:
         self._free_threads += 1
         self.running -= 1
+        if seconds is not None:
+            self._products -= 1
+            self._product_seconds += (seconds - self._product_seconds) / 8
         self._start()  # before anything else: a thread is free
         for place, job in enumerate(jobs):
             if not job.finished:

@@ -24,6 +24,11 @@ WORKERS: Final = 1
 _ARRIVAL_SECONDS: Final = 10.0
 
 
+def threads_for(workers: int) -> int:
+    """Return the number of threads for each of so many processes: all cores together, at most 4 for one."""
+    return max(min(os.cpu_count() or 1, 4 * workers) // workers, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits on single requests and on the load of the service."""
@@ -36,7 +41,7 @@ class Limits:
     """Maximum bytes in the body of a request."""
     timeout: float = 10.0
     """Seconds until an unanswered request fails with status 504."""
-    threads: int = field(default_factory=lambda: min(os.cpu_count() or 1, 4))
+    threads: int = field(default_factory=lambda: threads_for(1))
     """Number of worker threads."""
     waiting: int = 1000
     """Maximum requests that wait for a thread; further ones fail with status 503."""

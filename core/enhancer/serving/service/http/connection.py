@@ -84,7 +84,11 @@ class Connections:
             await asyncio.sleep(self.tick)
             now = time.monotonic()
             for connection in [one for one in self.open if one.deadline < now]:
-                connection.time_out()
+                try:
+                    connection.time_out()
+                except Exception:  # noqa: BLE001 - no failure of one may leave the others without a clock
+                    _log.exception("a connection could not be ended")
+                    connection.abort()
 
     async def close(self, grace: float) -> None:
         """Close idle connections, and wait for requests that have begun; after ``grace`` seconds reset them."""
@@ -368,6 +372,8 @@ class Connection(asyncio.Protocol):
     def _end(self) -> None:
         """Close after the last answer; if the client is still sending, not before it has had time to read that."""
         self._deaf = True
+        if self._transport.is_closing():
+            return
         if self._unread and self._shared.lingering < _MAX_LINGERING and self._transport.can_write_eof():
             self._shared.lingering += 1
             self._wait(_LINGERING, LINGER_SECONDS)
