@@ -185,6 +185,8 @@ def test_a_slip_is_exit_2_and_named(invoke, shop, llm_server, arguments, said):
 def test_ctrl_c_keeps_what_was_paid_for(invoke, shop, llm_server, hashing, monkeypatch):
     """A process of its own is interrupted amid its calls; the next run asks for the rest alone."""
     monkeypatch.setenv("ENHANCER_EMBEDDER__USE", "hashing")  # no model to be loaded once more
+    config = shop / "enhancer.toml"
+    config.write_text(config.read_text().replace('\ndtype = "mixed"', "\n# dtype"))  # an option of minilm
     llm_server.script.choose = lambda number, _: Behaviour(latency=1.5) if number >= 12 else None
     process = start(
         [sys.executable, "-c", COMMAND_LINE, "generate", "--json", "--set", "llm.concurrency=4"],
