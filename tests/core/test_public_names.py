@@ -94,6 +94,18 @@ def test_dir_shows_public_names_only():
 def test_project_shows_its_verbs_and_little_else():
     """The parts are in ``project.parts``; a new public name here is a decision."""
     shown = {name for name in dir(Project(Settings(), Path())) if not name.startswith("_")}
-    verbs = {"plan", "generate", "refresh", "diagnose", "train", "ablate", "run", "recommend", "similar", "ranker"}
+    verbs = {
+        "from_frames",
+        "plan",
+        "generate",
+        "refresh",
+        "diagnose",
+        "train",
+        "ablate",
+        "run",
+        "recommend",
+        "similar",
+        "ranker",
+    }
     verbs |= {"explain", "plan_spending", "spend", "density"}
     assert shown == verbs | {"load", "close", "repair_store", "parts", "settings", "root", "store", "titles"}

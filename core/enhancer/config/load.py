@@ -65,6 +65,20 @@ def load_settings(
     return _build(tree, path), path.parent
 
 
+def settings_of(tree: Mapping[str, Any], name: str = "settings") -> Settings:
+    """Return settings from the tables of a configuration file, as a mapping.
+
+    Args:
+        tree: Tables and keys, such as ``{"backbone": {"use": "als"}}``.
+        name: What the mapping is, for messages.
+
+    Raises:
+        ConfigError: A key or value is wrong; the message names it.
+    """
+    check_integers(dict(tree), name)
+    return _build(dict(tree), Path(name))
+
+
 def _find(path: Path | None) -> Path:
     if path is not None:
         if path.is_dir():

@@ -64,7 +64,7 @@ def ablate(
     choice = None if parts.auto is None else parts.auto.choice()
     seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
     # A worker process finds installed plugins only, not those that this process registered by hand.
-    count = settings.evaluation.workers if parts.plugins.only_installed else 1
+    count = settings.evaluation.workers if parts.opens_elsewhere else 1
     known = known_items(parts) if any(arm.semantic for arm in arms) else None
     groups = () if known is None else known.groups
     with SharedVectors.within(parts.root / "runs") as tables:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.contracts.training import SemanticVectors
     from enhancer.data import Interactions, ReadFeatures, Split
+    from enhancer.data.readers.frames import Frame
     from enhancer.data.reviews.index import ReviewIndex
     from enhancer.evaluation import Arm
     from enhancer.features import Pipeline, Semantics, Sources
@@ -58,9 +59,16 @@ class ProjectParts:
         self.plugins = load_plugins() if plugins is None else plugins
         self.context = Context(root=root)
         self.chosen = ChosenPlugins(settings, self.plugins, self.context)
+        self.frames: list[Frame] = []
+        """Tables in memory that paths in the settings stand for."""
         self.warned: set[str] = set()
         """Warnings of pipelines that were given, and are not repeated."""
         self._pinned_store = PinnedStore(lambda: self.store)
+
+    @property
+    def opens_elsewhere(self) -> bool:
+        """Whether another process can open the same project: its plugins are installed, and its tables are files."""
+        return self.plugins.only_installed and not self.frames
 
     # --- plugins -------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from enhancer.config import load_settings
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.progress import silent
 from enhancer.project.parts import ProjectParts
+from enhancer.project.spending.project_verbs import SpendingVerbs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,13 +37,12 @@ if TYPE_CHECKING:
     from enhancer.progress import Listener
     from enhancer.project.inspecting.reasons import Reason
     from enhancer.project.results import RunReport, Similar, TrainingReport
-    from enhancer.project.spending.results import SpendPlan, SpendReport
     from enhancer.serving import Ranker, Recommendation
 
     Confirm = Callable[[Plan], bool]
 
 
-class Project:
+class Project(SpendingVerbs):
     """One configuration, its folder, and the verbs: plan, generate, refresh, train, ablate, recommend, and so on.
 
     Args:
@@ -73,6 +73,49 @@ class Project:
         """
         settings, root = load_settings(None if path is None else Path(path), overrides=overrides, environ=environ)
         project = cls(settings, root, plugins)
+        project.parts.chosen.check_options()
+        return project
+
+    @classmethod
+    def from_frames(
+        cls,
+        *,
+        items: object = None,
+        interactions: object = None,
+        users: object = None,
+        reviews: object = None,
+        validation: object = None,
+        test: object = None,
+        settings: Settings | Mapping[str, Any] | Path | str | None = None,
+        root: Path | str | None = None,
+        plugins: PluginManager | None = None,
+    ) -> Self:
+        """Make a project whose tables are data frames, without a copy on disk.
+
+        A frame is one of pandas, Polars, PyArrow, DuckDB, datasets, or another library that Narwhals knows.
+
+        Args:
+            items: Table of items; it and the others stand for the files of ``[data]``.
+            interactions: Table of interactions.
+            users: Table of users.
+            reviews: Table of reviews.
+            validation: Validation interactions of ``[evaluation] split = "files"``.
+            test: Test interactions of it.
+            settings: The settings, their tables as a mapping, or a configuration file.
+            root: Folder of the store, runs and artifact; by default that of the file, or the working folder.
+            plugins: The plugin host.
+
+        Raises:
+            ConfigError: A key or value of the settings is wrong, or something is no data frame.
+            DataError: A column holds values of different types.
+        """
+        from enhancer.project.frame_tables import with_frames
+
+        tables = {"items": items, "interactions": interactions, "users": users, "reviews": reviews}
+        tables |= {"validation": validation, "test": test}
+        made, folder, held = with_frames(settings, root, {name: one for name, one in tables.items() if one is not None})
+        project = cls(made, folder, plugins)
+        project.parts.frames = held
         project.parts.chosen.check_options()
         return project
 
@@ -217,75 +260,6 @@ class Project:
             )
             finish_generation(run, report.generated)
         return report
-
-    def plan_spending(
-        self,
-        budget: float | None = None,
-        *,
-        pilot: int = 40,
-        restart: bool = False,
-        listener: Listener = silent,
-    ) -> SpendPlan:
-        """Show what the pilot of :meth:`spend` would buy, and what everything would cost. Pays and writes nothing.
-
-        Args:
-            budget: Limit in USD; by default ``[llm] max_cost``.
-            pilot: Smallest number of items of a stratum that the pilot buys.
-            restart: Plan a new campaign, even if one was begun.
-            listener: Called with progress events.
-
-        Raises:
-            ConfigError: The price of the model is unknown, or there is no budget.
-        """
-        from enhancer.project.spending.verb import plan_spending
-
-        self._check()
-        return plan_spending(self.parts, budget, pilot=pilot, restart=restart, listener=listener)
-
-    def spend(
-        self,
-        budget: float | None = None,
-        *,
-        least_gain: float = 0.0,
-        pilot: int = 40,
-        restart: bool = False,
-        listener: Listener = silent,
-        on_round: Callable[[dict[str, Any]], None] = lambda _: None,
-        confirm: Callable[[SpendPlan], bool] | None = None,
-    ) -> SpendReport:
-        """Buy profiles of items where they pay: a pilot, then the strata whose gain per dollar is certain, in rounds.
-
-        Gains are measured on the validation part, over interactions alone, raw text and shuffled vectors; see
-        :mod:`enhancer.evaluation.valuing.gains`. A run that was stopped continues where it was.
-
-        Args:
-            budget: Limit in USD over all runs of the campaign; by default ``[llm] max_cost``, and never more than that.
-            least_gain: Smallest gain that is worth buying, as a share of what interactions alone reach.
-            pilot: Smallest number of items of a stratum that the pilot buys; more find smaller gains.
-            restart: Begin a new campaign. Profiles and paid answers are kept.
-            listener: Called with progress events.
-            on_round: Called after each round with what it bought and learnt.
-            confirm: Called with the plan before anything is paid; any result but True stops the run.
-
-        Raises:
-            BudgetError: The budget is spent, and more may be worth its price. ``report`` holds the result so far.
-            ConfigError: The price of the model is unknown, the budget is too small for a pilot, or the campaign was
-                begun with other data or another model.
-            EvaluationError: The validation part is empty.
-        """
-        from enhancer.project.spending.verb import spend
-
-        self._check()
-        return spend(
-            self.parts,
-            budget,
-            least=least_gain,
-            pilot=pilot,
-            restart=restart,
-            listener=listener,
-            on_round=on_round,
-            confirm=confirm,
-        )
 
     def repair_store(self) -> Repair:
         """Keep the intact records of a damaged store; see :meth:`enhancer.contracts.FeatureStore.repair`.

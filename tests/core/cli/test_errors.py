@@ -85,7 +85,7 @@ def test_no_secret_is_shown_not_even_in_a_traceback(monkeypatch, capsys):
     [
         (["plam"], "No such command 'plam'. Did you mean 'plan'?"),
         (["plan", "--jason"], "No such option: --jason"),
-        (["recommend"], "Missing argument 'USER...'"),
+        (["recommend"], "recommend takes the ids of users, or --liked ITEM"),
         (["recommend", "1", "-k", "0"], "-k"),
         (["store", "get", "1", "--kind", "film"], "--kind"),
         (["plan"], "no enhancer.toml in"),

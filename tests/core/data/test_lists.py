@@ -196,7 +196,7 @@ def test_plain_cells_show_narrow_floats_by_their_shortest_digits(tmp_path):
 def test_shortest_digits_are_exact(number):
     import numpy as np
 
-    from enhancer.data.readers.parquet import _shortened
+    from enhancer.data.readers.arrow_columns import _shortened
 
     assert np.float32(_shortened(number, np.float32)) == np.float32(number)
     assert len(repr(_shortened(number, np.float32))) <= len(repr(number))

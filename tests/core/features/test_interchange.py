@@ -9,7 +9,7 @@ import pytest
 
 from enhancer.contracts import Context, Embedder, Options
 from enhancer.errors import ConfigError, DataError, EnhancerError, StoreMismatchError
-from enhancer.features.storing.arrow import to_arrow
+from enhancer.features.storing.arrow import to_arrow, to_pandas, to_polars
 from enhancer.features.storing.interchange import export_records, import_records, record_to_json
 from enhancer.testing.store import as_tuple, make_record
 from enhancer_plugins.stores.sqlite import SQLiteOptions, SQLiteStore
@@ -143,11 +143,22 @@ def test_pandas_reads_exports_and_writes_imports(tmp_path: Path) -> None:
         assert b.get(["7"])[0].tags == ("quiet",)  # type: ignore[union-attr]
 
 
+def test_records_are_a_frame_of_pandas_and_a_table_of_duckdb(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    with store(tmp_path) as a:
+        a.put(RECORDS[:2])
+        frame = to_pandas(a)
+        np.testing.assert_array_equal(np.stack(list(frame["vector"])), a.vectors(list(frame["id"])))
+        export_records(a, tmp_path / "out.parquet")
+        found = duckdb.sql(f"select id, len(vector) from '{tmp_path / 'out.parquet'}' order by id").fetchall()
+    assert found == [(id_, 4) for id_ in sorted(frame["id"])]
+
+
 def test_polars_reads_the_table(tmp_path: Path) -> None:
     polars = pytest.importorskip("polars")
     with store(tmp_path) as a:
         a.put(RECORDS[:2])
-        frame = polars.from_arrow(to_arrow(a))
+        frame = to_polars(a)
         assert frame["vector"].dtype == polars.Array(polars.Float32, 4)
         np.testing.assert_array_equal(frame["vector"].to_numpy(), a.vectors(frame["id"].to_list()))
 

@@ -6,6 +6,7 @@ import csv
 from typing import TYPE_CHECKING
 
 from enhancer.data.readers.delimited import DelimitedReader
+from enhancer.data.readers.frames import FrameReader, frame_at
 from enhancer.data.readers.native import NAMES, names_of, native_format, recognise
 from enhancer.data.readers.table_reader import AUTO, TableOptions
 from enhancer.data.readers.text_files import COMPRESSIONS, table_ending
@@ -40,7 +41,7 @@ def open_table(path: Path, options: TableOptions | None = None) -> TableReader:
     :mod:`enhancer.data.readers.native`). All others are read by their ending.
 
     Args:
-        path: Path of the file, or of a folder of Parquet files.
+        path: Path of the file, of a folder of Parquet files, or that a table in memory is registered under.
         options: How the file is read.
 
     Raises:
@@ -48,6 +49,8 @@ def open_table(path: Path, options: TableOptions | None = None) -> TableReader:
             missing, or the options name a format that does not exist.
         DataError: The file is empty, or its header is damaged.
     """
+    if (frame := frame_at(path)) is not None:
+        return FrameReader(frame, options)
     if not path.exists():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings[:1000])

@@ -51,6 +51,32 @@ def to_arrow(store: FeatureStore, *, kind: Kind | None = None, aspect: str | Non
     return pa.Table.from_batches(list(batches), schema=schema).combine_chunks()
 
 
+def to_pandas(store: FeatureStore, *, kind: Kind | None = None, aspect: str | None = None) -> Any:
+    """Return records as a ``pandas.DataFrame``: one array per row in the column ``vector``. See :func:`to_arrow`.
+
+    Raises:
+        ConfigError: pyarrow or pandas is not installed.
+    """
+    try:
+        return to_arrow(store, kind=kind, aspect=aspect).to_pandas()
+    except ImportError:
+        raise ConfigError("a data frame of pandas needs pandas", hint="pip install pandas") from None
+
+
+def to_polars(store: FeatureStore, *, kind: Kind | None = None, aspect: str | None = None) -> Any:
+    """Return records as a ``polars.DataFrame``, without a copy; vectors have the type ``Array``. See :func:`to_arrow`.
+
+    Raises:
+        ConfigError: pyarrow or Polars is not installed.
+    """
+    table = to_arrow(store, kind=kind, aspect=aspect)
+    try:
+        import polars as pl
+    except ImportError:
+        raise ConfigError("a data frame of Polars needs polars", hint="pip install polars") from None
+    return pl.from_arrow(table)
+
+
 def write_parquet(path: Path, records: Iterable[Record]) -> int:
     """Write records as a stream; return the number of records."""
     pa = _pyarrow()

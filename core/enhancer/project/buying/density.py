@@ -78,7 +78,7 @@ def density(
     origin = refuse_leaks(parts, list(dict.fromkeys(name for rung in ladder.rungs for name in rung.inputs)))
     costs = _costs(parts, ladder.rungs)
     ladder, arm_of = _arms(parts, ladder, listener)
-    count = settings.evaluation.workers if parts.plugins.only_installed else 1
+    count = settings.evaluation.workers if parts.opens_elsewhere else 1
     number = min(SEEDS, settings.evaluation.seeds) if seeds is None else seeds
     with SharedVectors.within(parts.root / "runs") as tables:
         features = tables.saving(parts.features) if count > 1 else parts.features
