@@ -338,9 +338,19 @@ class RemoteTexts:
         cost = self._costs.of(answer)
         self._costs.count(answer, cost)
         self._budget.settle(request.most, request.most if cost is None else cost)
-        self._gate.succeeded(ticket, answer.headers, None if answer.tokens is None else float(answer.tokens))
+        tokens = None if answer.tokens is None else float(answer.tokens)
         usable = usable_rows(answer.vectors)
-        await self._write(request, answer, usable, cost)
+        if not self._price:
+            self._gate.succeeded(ticket, answer.headers, tokens)
+            await self._write(request, answer, usable, cost)
+            return self._worth.outcomes(answer.vectors, usable)
+        try:
+            # Where vectors cost, a request is in flight until they are on disk, which bounds those a kill can lose.
+            await self._write(request, answer, usable, cost)
+        except BaseException:
+            self._gate.abandoned(ticket)
+            raise
+        self._gate.succeeded(ticket, answer.headers, tokens)
         return self._worth.outcomes(answer.vectors, usable)
 
     async def _acquire(self, tokens: float, most: float) -> Ticket:
