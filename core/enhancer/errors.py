@@ -83,7 +83,7 @@ class FusionError(ConfigError):
     """A fuser and a backbone cannot work together."""
 
     accepts: tuple[frozenset[str], ...] = ()
-    """What each backbone in question offers to fusers, if that is less than the fuser needs."""
+    """Offers of each backbone in question to fusers, if they are less than the fuser needs."""
 
 
 class DataError(EnhancerError):

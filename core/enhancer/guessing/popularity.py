@@ -41,7 +41,7 @@ class Interacted:
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """What a table shows beyond its first rows."""
+    """Facts about a table beyond its first rows."""
 
     rows: int
     """Rows that were looked at."""

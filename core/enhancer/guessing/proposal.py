@@ -26,7 +26,7 @@ _MATCHED, _UNMATCHED = 0.9, 0.5
 
 @dataclass
 class Proposal:
-    """What ``enhancer init`` writes about the tables."""
+    """Tables and columns that ``enhancer init`` writes."""
 
     guess: Guess
     item_text: list[str] = field(default_factory=list)

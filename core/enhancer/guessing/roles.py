@@ -42,7 +42,7 @@ _MAX_CANDIDATES = 12
 
 @dataclass(frozen=True)
 class Given:
-    """What the user has said outright; None and empty where nothing was said."""
+    """Answers that the user has given outright; None and empty where there is none."""
 
     items: Path | None = None
     users: Path | None = None

@@ -33,7 +33,7 @@ class TableHead:
     native: NativeFormat | None = None
     """Form of a public data set that the file has, which tells its role and keys of ``[data.columns]``."""
     options: TableOptions | None = None
-    """How the file is read."""
+    """Options of reading the file."""
 
     @cached_property
     def rows(self) -> int:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 ColumnRole = Literal["id", "number", "time", "text"]
-"""How the cells of a column are used."""
+"""Use of the cells of a column."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ Block = tuple[Sequence[int], list[list[str]]]
 
 
 Role = Literal["items", "users", "interactions"]
-"""What a file of a public data set can be. Reviews are interactions."""
+"""Roles of files of public data sets. Reviews are interactions."""
 Table = Literal["items", "users", "interactions", "reviews"]
 """Table of ``[data]``."""
 AUTO = "auto"
@@ -42,7 +42,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How files of tables are read."""
+    """Options of reading a table."""
 
     encoding: str = "utf-8"
     """Encoding of text; UTF-8 is read as such beside any encoding of one byte per character."""

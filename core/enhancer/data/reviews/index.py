@@ -62,7 +62,7 @@ class Review(NamedTuple):
     text: str
     """Text on one line, of at most :data:`MAX_REVIEW` characters."""
     fraction: int = 0
-    """What ``time`` lacks to the time of the file, in units of 10 to the power of -18."""
+    """Difference of ``time`` to the time of the file, in units of 10 to the power of -18."""
 
 
 class ReviewIndex:

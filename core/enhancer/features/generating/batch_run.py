@@ -163,7 +163,7 @@ class BatchRun(GenerationRun):
 
     @property
     def _batch_texts(self) -> BatchTexts | None:
-        """What embeds texts by batch jobs; None if they are embedded directly."""
+        """Embeds texts by batch jobs; None if they are embedded directly."""
         return self._texts if isinstance(self._texts, BatchTexts) else None
 
     @property

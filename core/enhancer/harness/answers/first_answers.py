@@ -41,7 +41,7 @@ KEEP_GOING = "; --keep-going goes on regardless"
 
 
 class Asked(Protocol):
-    """What is asked until it has a valid answer: a note, or a question."""
+    """A note or a question, which is asked until it has a valid answer."""
 
     input_hash: str
     cut_offs: int

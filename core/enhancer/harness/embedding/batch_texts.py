@@ -249,7 +249,7 @@ class BatchTexts:
 
 
 class _State(NamedTuple):
-    """What the journal knows about texts."""
+    """State of texts in the journal."""
 
     vectors: dict[bytes, NDArray[np.float32]]
     failed: dict[str, list[FailedRequest]]

@@ -26,7 +26,7 @@ _KINDS: tuple[Kind, ...] = ("item", "user")
 
 
 class ColumnTokens(NamedTuple):
-    """What a column costs in the prompts of one kind of entity."""
+    """Cost of a column in the prompts of one kind of entity."""
 
     kind: Kind
     column: str

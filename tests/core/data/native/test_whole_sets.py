@@ -6,7 +6,8 @@ import tomllib
 
 import pytest
 from command_line import hashing, invoke  # noqa: F401  # fixtures
-from native_sets import ITEMS, SETS, START, TOUCHES, USERS
+from native_plan import ITEMS, START, TOUCHES, USERS
+from native_sets import SETS
 
 from enhancer import Project
 from enhancer.config import load_settings

@@ -42,7 +42,7 @@ class _Headed(SplitRows):
 
 
 class _Touches(_Headed):
-    """What users did. A time that is spread over columns of year, month and day makes a column ``timestamp``."""
+    """Touches of users. A time that is spread over columns of year, month and day makes a column ``timestamp``."""
 
     def __init__(self, path: Path) -> None:
         plain = {name.removeprefix("date_"): n for n, name in enumerate(_names_in(path))}
@@ -60,7 +60,7 @@ class _Touches(_Headed):
 
 
 class _Things(_Headed):
-    """What users touched. Films have the genres that ``movie_genres.dat`` beside them lists."""
+    """Things that users touched. Films have the genres that ``movie_genres.dat`` beside them lists."""
 
     def __init__(self, path: Path) -> None:
         self._genres = _genres_beside(path) if "spanishTitle" in _names_in(path) else None
