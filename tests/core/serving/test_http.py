@@ -115,6 +115,20 @@ def told(transport):
     return re.sub(rb"date: [^\r]*\r\n", b"", transport.written)
 
 
+def test_an_answer_has_the_headers_of_its_own_request():
+    """Not those of a later one, which the parser has read by then."""
+    old = b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    for requests, kept in (((REQUESTS[0], old), [False, True]), ((old, REQUESTS[0]), [True, False])):
+        endpoints = Endpoints(at_once=False)
+        _, connection, transport = opened(endpoints)
+        connection.data_received(b"".join(requests))
+        while endpoints.waiting:
+            endpoints.waiting.pop(0)()
+        answers = transport.written.split(b"HTTP/1.1 200 OK")[1:]
+        assert [b"connection: keep-alive" in answer for answer in answers] == kept
+        connection.connection_lost(None)
+
+
 @given(st.lists(st.sampled_from(REQUESTS), max_size=5), st.sampled_from(LAST), st.data(), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_answers_do_not_depend_on_how_bytes_arrive(requests, last, data, at_once):

@@ -46,8 +46,8 @@ _NEW, _IDLE, _HEAD, _BODY, _WAITING, _LINGERING, _CLOSING, _CLOSED = range(8)
 _log = logging.getLogger("enhancer.serving")
 _REASONS: Final = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
-_Request = tuple[str, str, str, bytes, bool, int]
-"""Method, path, query, body, whether the connection is kept, and the bytes that are held for it."""
+_Request = tuple[str, str, str, bytes, bool, bool, int]
+"""Method, path, query, body, whether the connection is kept, whether this is HTTP/1.0, and the bytes held for it."""
 
 
 class Connections:
@@ -295,7 +295,8 @@ class Connection(asyncio.Protocol):
                 return
             held += _QUEUED_BYTES
         self._held, self._parts = 0, []
-        self._queue.append((self._method, self._path, self._query, body, keep, held))
+        is_old = self._parser.get_http_version() == "1.0"
+        self._queue.append((self._method, self._path, self._query, body, keep, is_old, held))
         self._deaf = self._deaf or not keep
         self._advance()
 
@@ -323,7 +324,7 @@ class Connection(asyncio.Protocol):
                 break
             self._current, self._phase, self.deadline = request, _WAITING, math.inf
             self._exchange = None
-            method, path, query, body, _, _ = request
+            method, path, query, body, _, _, _ = request
             exchange = self._shared.endpoints.handle(method, path, query, body, self._reply)
             if self._current is request:
                 self._exchange = exchange
@@ -334,21 +335,21 @@ class Connection(asyncio.Protocol):
         request, self._current, self._exchange = self._current, None, None
         if request is None:  # the client has left
             return
-        method, path, query, _, keep, held = request
+        method, path, query, _, keep, is_old, held = request
         if held:
             self._shared.admission.release(held)
         if self._shared.access_log:
             peer = self._transport.get_extra_info("peername") or ("-",)
             _log.info('%s "%s %s%s" %d', peer[0], method, path, f"?{query}" if query else "", answer.status)
         keep = keep and not self._shared.closing
-        self._write(answer, keep=keep, with_body=method != "HEAD")
+        self._write(answer, keep=keep, is_old=is_old, with_body=method != "HEAD")
         if keep:
             self._next_phase()
             self._advance()
         else:
             self._end()
 
-    def _write(self, answer: Answer, *, keep: bool, with_body: bool = True) -> None:
+    def _write(self, answer: Answer, *, keep: bool, is_old: bool = False, with_body: bool = True) -> None:
         kind = b"application/json" if answer.media_type is JSON else answer.media_type.encode()
         head = (
             f"HTTP/1.1 {_REASONS[answer.status]}\r\ncontent-length: {len(answer.body)}\r\ncontent-type: ".encode()
@@ -360,7 +361,7 @@ class Connection(asyncio.Protocol):
             head += f"{name}: {value}\r\n".encode()
         if not keep:
             head += b"connection: close\r\n"
-        elif self._parser is not None and self._parser.get_http_version() == "1.0":
+        elif is_old:
             head += b"connection: keep-alive\r\n"
         self._transport.write(head + b"\r\n" + answer.body if with_body else head + b"\r\n")
 
