@@ -54,7 +54,8 @@ def run(folder: Path, *, model: str | None, llm: str, seeds: int, yes: bool, qui
         with ProgressView(quiet=quiet) as view:
             # Asks before a live model spends money; recorded answers are free.
             generated = project.generate(listener=view, confirm=consent(yes, view))
-            trained = project.train(listener=view, keep=True)
+            # Its examples show what the tested model makes of films that it has not seen.
+            trained = project.train(listener=view, evaluate_only=True)
             ablation = project.ablate(listener=view, sections=examples, title="Does the feature help? MovieLens-100k")
         density = measure_density(project, ablation, recorded=model is None)
     finally:

@@ -31,7 +31,16 @@ def test_an_unknown_price_is_never_shown_as_nothing():
 )
 def test_training_says_which_epoch_was_kept_and_why_it_stopped(best, stopped, expected):
     told = results.training(
-        {"artifact": "artifact", "epochs": 300, "best_epoch": best, "stopped": stopped, "seconds": 1.0, "metrics": {}}
+        {
+            "artifact": "artifact",
+            "epochs": 300,
+            "best_epoch": best,
+            "stopped": stopped,
+            "seconds": 1.0,
+            "metrics": {},
+            "refit": True,
+            "interactions": 9,
+        }
     )
     assert f" {expected}" in told.splitlines()[1]
 

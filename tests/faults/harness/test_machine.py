@@ -16,7 +16,7 @@ from processes import start
 from run_outcomes import complete
 
 from enhancer.errors import EnhancerError, StoreCorruptError
-from enhancer.harness import Journal
+from enhancer.harness import Journal, clock
 
 SCRIPT = """
 import sys
@@ -76,6 +76,12 @@ def test_a_full_disk_stops_the_run_and_the_next_one_goes_on(
     assert llm_server.count == 6, "what was paid for before the disk was full came from the journal"
 
 
+@pytest.fixture(autouse=True)
+def own_latest_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have other tests not start at the latest time of these, because time never goes back within a process."""
+    monkeypatch.setattr(clock, "_latest", "")
+
+
 def test_a_claim_outlives_any_setting_of_the_clock(bench: GenerationProject, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(bench.store.directory) as one, Journal(bench.store.directory) as other:
         assert one.claim(["a"]).result() == {"a"}
@@ -89,11 +95,8 @@ def test_clocks_that_run_backwards_ask_nobody_again(
     bench: GenerationProject, llm_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Equal prompts need several passes; a failure in the first must not count as an old one in the next."""
-    from enhancer.harness import clock
-
     begun = time.monotonic()
     monkeypatch.setattr(time, "time", lambda: 4e9 - 1000 * (time.monotonic() - begun))
-    monkeypatch.setattr(clock, "_latest", "")
     bench.rows = [*entities(4), *(entity(f"same{n}", "title: the same") for n in range(3))]
     llm_server.script.choose = lambda _, b: returns("no") if "film 2" in json.dumps(b) else None
     report = bench.generate(retry_quarantined=True)
