@@ -65,6 +65,13 @@ def _llm(parts: ProjectParts, *, yes: bool) -> SetupCheck:
     detail = f"answered about {found.key.id!r} in {duration(found.seconds)}"
     tokens = f"{count(seen.prompt_tokens)} prompt and {count(seen.completion_tokens)} completion tokens"
     thought = "" if seen.reasoning_tokens is None else f", {count(seen.reasoning_tokens)} of them thought"
+    if found.cut_off:
+        told = f"{detail}; {tokens}{thought}; {dollars(found.cost_usd)}; the answer was cut off"
+        mend = (
+            "generate asks again with more room, so a profile takes more tokens and costs more than this call:"
+            " `enhancer generate --limit 10` shows how much; [llm] thought_tokens or max_tokens gives the room at once"
+        )
+        return SetupCheck("llm, live", "warn", told, mend, found.to_json())
     kept = "the answer keeps to the schema" if found.keeps_schema else "the answer does not keep to the schema"
     told = f"{detail}; {tokens}{thought}; {dollars(found.cost_usd)} for one; {kept}"
     if found.problem:

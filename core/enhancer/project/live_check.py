@@ -61,6 +61,8 @@ class LiveAnswer:
     """Whether the answer is a JSON object of the requested schema and nothing else."""
     problem: str
     """Why the answer is not valid; empty if it is."""
+    cut_off: bool = False
+    """Whether it was cut off, so that ``generate`` asks again with more room."""
 
     def to_json(self) -> dict[str, Any]:
         """Convert the answer to JSON values."""
@@ -171,6 +173,7 @@ class LiveCall:
             cost_usd=paid.cost_usd,
             keeps_schema=_keeps_schema(paid.text, request),
             problem=problems[0] if problems else "",
+            cut_off=any(status == "ask_again" and task.cut_offs for task, status in judged),
         )
 
     def _choose(self, journal: Journal) -> tuple[list[EntityTask], int]:

@@ -259,6 +259,19 @@ def test_live_says_what_is_wrong_with_an_answer(invoke, project, llm_server):
     assert "measured" not in refused
 
 
+def test_live_says_that_a_cut_off_answer_is_asked_for_again(invoke, project, llm_server):
+    usage = {"completion_tokens": 400, "completion_tokens_details": {"reasoning_tokens": 400}}
+    llm_server.script.sequence = [returns("", finish_reason="length", usage_override=usage)]
+    done = invoke("doctor", "--live", "--yes", "--json", *PRICE)
+    assert done.code == 0, done.out
+    live = checks(done)["llm, live"]
+    assert live["status"] == "warn"
+    assert "400 of them thought" in live["detail"]
+    assert "asks again with more room" in live["mend"]
+    made = invoke("generate", "--yes", "--json", *PRICE).json()
+    assert (made["generated"], made["quarantined"]) == (6, 0)
+
+
 def test_a_limit_without_a_price_fails_and_a_free_model_is_told(invoke, project):
     file = project / "enhancer.toml"
     file.write_text(re.sub(r"\[llm\.price\][^\[]*", "", file.read_text()))
