@@ -156,6 +156,16 @@ class Project(SpendingVerbs):
 
         check_settings(self.parts, complete=complete)
 
+    def _checked(self, confirm: Confirm) -> Confirm:
+        """Check that the LLM can be called before a plan with calls is confirmed: embedding may begin before them."""
+
+        def checked(plan: Plan) -> bool:
+            if plan.requests:
+                self.parts.provider().check(self.settings.llm.model)
+            return confirm(plan)
+
+        return checked
+
     # --- profiles and vectors ------------------------------------------------------------------------------------
 
     def plan(self, *, batch: bool = False, retry_quarantined: bool = False, limit: int | None = None) -> Plan:
@@ -205,7 +215,7 @@ class Project(SpendingVerbs):
         pipeline = self.parts.pipeline
         if confirm is not None and not abandon:
             plan = pipeline.plan(batch=batch, retry_quarantined=retry_quarantined, limit=limit, listener=listener)
-            if not confirm(plan):
+            if not self._checked(confirm)(plan):
                 raise EnhancerError("not confirmed: nothing was generated")
         with run_events(self.parts, "generate") as run:
             if batch:
@@ -249,7 +259,7 @@ class Project(SpendingVerbs):
                 self.parts.pipeline,
                 self.parts.store,
                 listener=listener,
-                confirm=confirm,
+                confirm=None if confirm is None else self._checked(confirm),
                 on_changes=on_changes,
                 prune=prune,
                 max_pruned_share=max_pruned_share,

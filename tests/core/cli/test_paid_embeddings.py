@@ -43,6 +43,27 @@ def live(done):
     return {check["name"]: check for check in done.json()}["embedder, live"]
 
 
+@pytest.mark.parametrize("verb", ["generate", "refresh", "run"])
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [((), "OPENAI_API_KEY is not set"), (("--set", "llm.api_base=http://8.8.8.8/v1"), "plain http")],
+    ids=["no key", "plain http"],
+)
+def test_nothing_is_embedded_if_the_llm_cannot_be_called(invoke, project, server, monkeypatch, verb, flags, said):
+    config = project / "enhancer.toml"
+    url = server.url
+    config.write_text(
+        config.read_text().replace(
+            f'model = "m"\napi_base = "{url}"\nprice = "free"\n', 'model = "m"\nprice = "free"\n'
+        )
+    )
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-x" if flags else "")
+    done = invoke(verb, "--yes", *flags)
+    assert done.code == 2
+    assert said in done.err
+    assert server.texts == []
+
+
 def test_an_import_that_costs_is_refused_without_a_terminal(invoke, project, server):
     done = invoke("store", "import", "theirs.jsonl")
     assert (done.code, server.bodies) == (2, [])
