@@ -157,12 +157,13 @@ class Project(SpendingVerbs):
         check_settings(self.parts, complete=complete)
 
     def _checked(self, confirm: Confirm) -> Confirm:
-        """Check that the LLM can be called before a plan with calls is confirmed: embedding may begin before them."""
+        """Check that the LLM can be called once a plan with calls is confirmed: embedding may begin before them."""
 
         def checked(plan: Plan) -> bool:
-            if plan.requests:
+            agreed = confirm(plan)
+            if agreed and plan.requests:
                 self.parts.provider().check(self.settings.llm.model)
-            return confirm(plan)
+            return agreed
 
         return checked
 

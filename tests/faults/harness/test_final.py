@@ -196,8 +196,10 @@ def test_what_was_refused_before_the_run_stopped_for_it_is_asked_again(
     def choose(number: int, body: dict[str, Any]) -> Behaviour | None:
         if _asks_about(body, 2):
             return flagged
-        # Some calls are still answered after the key is revoked.
-        return fails(status, "this key is revoked") if number >= 20 and number not in {24, 26} else None
+        # Some calls are still answered after the key is revoked, and after the first refusals.
+        if number in {24, 26}:
+            return Behaviour(latency=0.05)
+        return fails(status, "this key is revoked", latency=0.2 * (number > 24)) if number >= 20 else None
 
     llm_server.script.choose = choose
     with pytest.raises(kind, match="this key is revoked"):
