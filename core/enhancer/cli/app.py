@@ -22,6 +22,7 @@ from enhancer.cli.commands import (
     plugins,
     recommend,
     refresh,
+    reports,
     serve,
     spend,
     store,
@@ -41,7 +42,7 @@ _HELP = """LLM-written profiles of items and users: embed them offline, fuse the
 
 Start with `enhancer demo`, or run `enhancer init` in the folder that holds your tables.
 """
-_MODULES = (init, doctor, generate, refresh, spend, training, density, recommend, serve, store, plugins)
+_MODULES = (init, doctor, generate, refresh, spend, training, reports, density, recommend, serve, store, plugins)
 
 
 def build_app(manager: PluginManager) -> typer.Typer:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from enhancer.evaluation.measuring.ranking import CSR as CSR, rank as rank
     from enhancer.evaluation.measuring.views import Views as Views, training_data as training_data
+    from enhancer.evaluation.reporting.saved_report import SavedReport as SavedReport
     from enhancer.evaluation.running.arms import (
         Arm as Arm,
         resolve_arms as resolve_arms,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.runs import ArmRun as ArmRun, Run as Run
     from enhancer.evaluation.running.vectors import shuffled as shuffled
     from enhancer.evaluation.running.workers import Workers as Workers
+    from enhancer.evaluation.side_by_side import SideBySide as SideBySide, compare_reports as compare_reports
 
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
@@ -58,6 +60,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.evaluation.measuring.peer_definitions": "compare_definitions metric_like",
         "enhancer.evaluation.measuring.ranking": "CSR rank",
         "enhancer.evaluation.measuring.views": "Views training_data",
+        "enhancer.evaluation.reporting.saved_report": "SavedReport",
         "enhancer.evaluation.running.arms": "Arm resolve_arms resolve_baseline",
         "enhancer.evaluation.running.experiment": "Experiment Reference",
         "enhancer.evaluation.running.fitting": "fit",
@@ -66,5 +69,6 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.evaluation.running.runs": "ArmRun Run",
         "enhancer.evaluation.running.vectors": "shuffled",
         "enhancer.evaluation.running.workers": "Workers",
+        "enhancer.evaluation.side_by_side": "SideBySide compare_reports",
     },
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
@@ -30,8 +33,7 @@ from enhancer.project.run_setup import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
     from enhancer.evaluation import Ablation, Arm
     from enhancer.plugin_host import ActiveRun
@@ -104,6 +106,8 @@ def ablate(
                 *(() if sections is None else sections(ablation)),
             ],
             gallery=profile_gallery(parts) if any(arm.semantic for arm in arms) else None,
+            data=_data_names(parts),
+            date=dt.datetime.now(dt.UTC).date().isoformat(),
         )
         listener(Progress("report", 1, 1))
     return ablation
@@ -122,6 +126,14 @@ def _arms(parts: ProjectParts) -> list[Arm]:
         _log.warning("the arm 'text' is left out: no raw text is embedded; `enhancer generate` does so without an LLM")
         return [arm for arm in arms if arm not in added]
     return arms
+
+
+def _data_names(parts: ProjectParts) -> str:
+    """Return the name of the interactions table and that of the project's folder."""
+    tables = parts.settings.data.interactions
+    names = [tables] if isinstance(tables, str) or not isinstance(tables, Sequence) else tables
+    shown = ", ".join(Path(str(each)).name for each in names if each is not None)
+    return f"{shown} in {parts.root.resolve().name}" if shown else parts.root.resolve().name
 
 
 def _facts(parts: ProjectParts) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def test_the_csv_has_every_number(ablation):
 
 def test_files_are_written_whole(ablation, tmp_path):
     path = write_report(tmp_path / "deep" / "report.html", ablation)
-    assert sorted(p.name for p in path.parent.iterdir()) == ["report.csv", "report.html"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["report.csv", "report.html", "report.json"]
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(EvaluationError, match="cannot write"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003  typer reads annotations at run time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -130,18 +131,24 @@ def ablate(
             help="Also print the metrics as rectools, lenskit, trec_eval, implicit or torchmetrics define them.",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE", help="Page to write; by default report.html in the project's folder."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare arms on one split, with several seeds.
 
-    Trains every arm with every seed, tests the differences for significance, and writes report.html.
+    Trains every arm with every seed, tests the differences for significance, and writes report.html. `enhancer verdict`
+    prints its main points, `enhancer compare` sets several side by side.
     """
     if metrics_like is not None:
         from enhancer.evaluation.measuring.peer_definitions import library_definition
 
         library_definition(metrics_like)  # raises before anything is trained
     with session.opened() as project, ProgressView(quiet=session.quiet) as view:
-        ablation = project.ablate(listener=view)
+        page = project.root / "report.html" if report is None else _page_of(report)
+        ablation = project.ablate(listener=view, report=page)
     result = ablation.to_json()
     if metrics_like is not None:
         result["metrics_like"] = _like(ablation, metrics_like)
@@ -154,7 +161,23 @@ def ablate(
             typer.echo("\n" + choice_table(result["choice"], result["backbones"]))
         if "metrics_like" in result:
             typer.echo("\n" + metrics_like_table(result["metrics_like"]))
-    say(f"wrote {project.root / 'report.html'}")
+    say(f"wrote {page}")
+
+
+def _page_of(report: Path) -> Path:
+    """Return the absolute path of a page to write, which is relative to the working directory.
+
+    Raises:
+        ConfigError: It is a folder, or has the ending of one of the files beside it.
+    """
+    if report.is_dir():
+        raise ConfigError(f"--report {report} is a folder", hint=f"such as --report {report / 'report.html'}")
+    if report.suffix in {".json", ".csv"}:
+        raise ConfigError(
+            f"--report {report} names a page, which is HTML",
+            hint=f"--report {report.with_suffix('.html')} writes {report.name} beside it",
+        )
+    return report.resolve()
 
 
 def _like(ablation: Ablation, library: str) -> dict[str, Any]:

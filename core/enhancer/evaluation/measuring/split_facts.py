@@ -1,13 +1,16 @@
-"""Count what a split holds, for reports."""
+"""Count what a split holds, and tell splits apart, for reports."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from enhancer.evaluation.measuring.views import labels_of
 
 if TYPE_CHECKING:
-    from enhancer.evaluation.measuring.views import Views
+    from enhancer.evaluation.measuring.views import SplitLike, Views
 
 
 def split_facts(views: Views) -> dict[str, Any]:
@@ -29,7 +32,24 @@ def split_facts(views: Views) -> dict[str, Any]:
         "test_unreachable": views.unscored_item_pairs,
         "test_strangers": views.unscored_user_pairs,
         "test_unknown_users": getattr(split, "unknown_users", 0),
+        "split": split_fingerprint(split),
     }
+
+
+def split_fingerprint(split: SplitLike) -> str:
+    """Return a hash of the ids, pairs and labels of all parts: runs on equal splits can be compared pair by pair."""
+    digest = hashlib.blake2b(digest_size=8)
+    ids = "\0".join([*split.train.user_ids, "", *split.train.item_ids])
+    digest.update(ids.encode("utf-8", "surrogatepass"))
+    for part in (split.train, split.validation, split.test):
+        digest.update(f"{len(part.users)}".encode())
+        for rows in (part.users, part.items):
+            digest.update(np.ascontiguousarray(rows, np.int64).data)
+        if (labels := labels_of(part)) is not None:
+            digest.update(np.ascontiguousarray(labels, np.float32).data)
+    for rows in (split.cold_items, split.cold_users):
+        digest.update(f"cold {len(rows)}".encode() + np.ascontiguousarray(rows, np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def _positives(views: Views) -> dict[str, Any]:

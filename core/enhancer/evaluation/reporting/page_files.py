@@ -1,4 +1,4 @@
-"""Write a page and its table of numbers beside it."""
+"""Write a page and its numbers beside it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def write_page(path: Path, page: str, table: str) -> Path:
-    """Write a page, and its table as CSV under the same name with the ending ``.csv``.
+def write_page(path: Path, page: str, table: str, record: str | None = None) -> Path:
+    """Write a page, and beside it its numbers under the same name with the endings ``.csv`` and ``.json``.
 
     Args:
         path: Path of the page; its folder is created if necessary.
         page: Content of the page.
         table: Content of the CSV file.
+        record: Content of the JSON file; None writes none.
 
     Returns:
         ``path``.
@@ -27,7 +28,10 @@ def write_page(path: Path, page: str, table: str) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for file, text in ((path, page), (path.with_suffix(".csv"), table)):
+        beside = [(path.with_suffix(".csv"), table)]
+        if record is not None:
+            beside.append((path.with_suffix(".json"), record))
+        for file, text in ((path, page), *beside):
             with atomic_replace(file) as draft:
                 draft.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Write ``report.html``, one file without scripts or requests, and ``report.csv`` with every number."""
+"""Write ``report.html``, one file without scripts or requests; beside it ``report.csv`` and ``report.json``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from enhancer.evaluation.reporting.cards import verdict_card
 from enhancer.evaluation.reporting.environment import template
 from enhancer.evaluation.reporting.page_files import write_page
 from enhancer.evaluation.reporting.plots import Curve, GainRow, LevelRow
+from enhancer.evaluation.reporting.saved_report import render_json
 from enhancer.evaluation.reporting.sections import (
     beyond_accuracy_table,
     change_cell,
@@ -21,6 +22,7 @@ from enhancer.evaluation.reporting.sections import (
     search_table,
     svg_markup,
 )
+from enhancer.evaluation.reporting.summary import summarise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.judging.result import Ablation
     from enhancer.evaluation.reporting.blocks import ReportSection
     from enhancer.evaluation.reporting.gallery import Gallery
+    from enhancer.evaluation.reporting.summary import Summary
     from enhancer.evaluation.running.arms import Arm
 
 _TITLES = {
@@ -45,6 +48,13 @@ _TITLES = {
     "history_medium": "Medium history",
     "history_long": "Long history",
 }
+_DECISIONS = {
+    "ship": "semantic-gain",
+    "ship in part": "semantic-gain",
+    "do not ship": "loss",
+    "not decided": "unknown",
+}
+"""Style of each decision."""
 _MINUS = "\N{MINUS SIGN}"
 _COLOURS = 6
 
@@ -58,8 +68,10 @@ def write_report(
     settings: Mapping[str, Any] | None = None,
     sections: Sequence[ReportSection] = (),
     gallery: Gallery | None = None,
+    data: str = "",
+    date: str = "",
 ) -> Path:
-    """Write the report, and a CSV file of the same name beside it.
+    """Write the report, and beside it a CSV and a JSON file of the same name.
 
     Args:
         path: Path of the page, such as ``report.html``; its folder is created if necessary.
@@ -69,6 +81,8 @@ def write_report(
         settings: The configuration.
         sections: More sections, placed after the plots.
         gallery: Profiles to show.
+        data: Names of the data.
+        date: Day on which the ablation ended.
 
     Returns:
         ``path``.
@@ -76,8 +90,18 @@ def write_report(
     Raises:
         EvaluationError: A file cannot be written.
     """
-    page = render_report(ablation, title=title, facts=facts, settings=settings, sections=sections, gallery=gallery)
-    return write_page(path, page, render_csv(ablation))
+    page = render_report(
+        ablation,
+        title=title,
+        facts=facts,
+        settings=settings,
+        sections=sections,
+        gallery=gallery,
+        data=data,
+        date=date,
+    )
+    summary = summarise(ablation, gallery=gallery, data=data, date=date)
+    return write_page(path, page, render_csv(ablation), render_json(ablation, summary))
 
 
 def render_report(
@@ -88,6 +112,8 @@ def render_report(
     settings: Mapping[str, Any] | None = None,
     sections: Sequence[ReportSection] = (),
     gallery: Gallery | None = None,
+    data: str = "",
+    date: str = "",
 ) -> str:
     """Return the page as text; see :func:`write_report`."""
     return template("report.html.j2").render(
@@ -95,6 +121,7 @@ def render_report(
         sections=sections,
         gallery=gallery,
         searches=search_table(ablation),
+        summary=_summary(summarise(ablation, gallery=gallery, data=data, date=date)),
         **_page(ablation, facts or {}, settings or {}, gallery),
     )
 
@@ -118,6 +145,11 @@ def render_csv(ablation: Ablation) -> str:
                     for seed, value in zip(ablation.seeds, values, strict=True):
                         writer.writerow([name, arm, measure, seed, repr(value)])
     return out.getvalue()
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    """Return the box at the top of the page."""
+    return {"headline": summary.headline, "lines": summary.lines(), "css": _DECISIONS[summary.decision]}
 
 
 def _page(
