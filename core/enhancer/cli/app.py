@@ -24,6 +24,7 @@ from enhancer.cli.commands import (
     refresh,
     reports,
     serve,
+    show,
     spend,
     store,
     training,
@@ -42,7 +43,7 @@ _HELP = """LLM-written profiles of items and users: embed them offline, fuse the
 
 Start with `enhancer demo`, or run `enhancer init` in the folder that holds your tables.
 """
-_MODULES = (init, doctor, generate, refresh, spend, training, reports, density, recommend, serve, store, plugins)
+_MODULES = (init, doctor, generate, refresh, spend, training, reports, density, recommend, show, serve, store, plugins)
 
 
 def build_app(manager: PluginManager) -> typer.Typer:

@@ -54,7 +54,7 @@ def profile_gallery(parts: ProjectParts) -> Gallery | None:
             )
         return described
 
-    system = "" if spec is None else _system([one.note for one in spec.notes])
+    system = "" if spec is None else system_text([one.note for one in spec.notes])
     gallery = build_gallery(vectors, Views(split), describe, titles, system=system, seed=settings.seed)
     cost, tokens = _total_cost(parts)
     return replace(gallery, cost_usd=cost, tokens=tokens)
@@ -79,7 +79,7 @@ def _text(notes: Mapping[str, Record]) -> str:
     return "\n".join(f"{name}: {record.profile}" for name, record in notes.items())
 
 
-def _system(notes: Sequence[Note]) -> str:
+def system_text(notes: Sequence[Note]) -> str:
     """Return the system text of the request for the first note and those that share it."""
     first = notes[0]
     shared = [note.field for note in notes if note.lane == first.lane]

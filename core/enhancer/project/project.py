@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from enhancer.config import load_settings
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.progress import silent
+from enhancer.project.inspecting.project_verbs import InspectingVerbs
 from enhancer.project.parts import ProjectParts
 from enhancer.project.spending.project_verbs import SpendingVerbs
 
@@ -35,14 +36,13 @@ if TYPE_CHECKING:
     from enhancer.features.refresh import Changes, RefreshReport
     from enhancer.plugin_host import PluginManager
     from enhancer.progress import Listener
-    from enhancer.project.inspecting.reasons import Reason
-    from enhancer.project.results import RunReport, Similar, TrainingReport
+    from enhancer.project.results import RunReport, TrainingReport
     from enhancer.serving import Ranker, Recommendation
 
     Confirm = Callable[[Plan], bool]
 
 
-class Project(SpendingVerbs):
+class Project(SpendingVerbs, InspectingVerbs):
     """One configuration, its folder, and the verbs: plan, generate, refresh, train, ablate, recommend, and so on.
 
     Args:
@@ -432,38 +432,3 @@ class Project(SpendingVerbs):
     def recommend(self, user_ids: Sequence[str], k: int = 10) -> list[Recommendation]:
         """Return the ``k`` best items for each user, without those seen in training."""
         return self.ranker().recommend(user_ids, k=k)
-
-    def explain(self, user_id: str, item_ids: Sequence[str], *, ranker: Ranker | None = None) -> list[Reason | None]:
-        """Return for each item the item of the user's history that is nearest to it, and by which note.
-
-        The history is that of the artifact, and the vectors are those of the store. They say what the item has in
-        common with the history, not how the model came to its score.
-
-        Args:
-            user_id: A user of the artifact.
-            item_ids: Items, such as those recommended to the user.
-            ranker: The artifact, if it is loaded already.
-
-        Raises:
-            DataError: The artifact does not know the user.
-            StoreError: The store has no vectors of these items.
-        """
-        from enhancer.project.inspecting.verbs import explain
-
-        return explain(self.parts, user_id, item_ids, self.ranker() if ranker is None else ranker)
-
-    def similar(self, item: str, k: int = 10, *, by: str | None = None) -> Similar:
-        """Return the ``k`` items whose stored vectors are nearest to that of an item by cosine.
-
-        Args:
-            item: Id or title of the item.
-            k: Number of items to return.
-            by: Name of a note, such as ``mood``, or another input; by default all of ``[embedder] input``.
-
-        Raises:
-            StoreError: The store has no vectors of items.
-            DataError: The store has no vector for this item, or several items have the title, or none has.
-        """
-        from enhancer.project.inspecting.verbs import similar
-
-        return similar(self.parts, item, k, by)
