@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Changes as Changes,
         Density as Density,
         Diagnosis as Diagnosis,
+        EntityView as EntityView,
         GenerationReport as GenerationReport,
         Plan as Plan,
         Reason as Reason,
@@ -48,7 +49,7 @@ _lazy, __dir__, __all__ = lazy_face(
         "enhancer.hookspecs": "hookimpl",
         "enhancer.project": "Project",
         "enhancer.results": (
-            "Ablation Changes Density Diagnosis GenerationReport Plan Reason Recommendation RefreshReport Repair"
+            "Ablation Changes Density Diagnosis EntityView GenerationReport Plan Reason Recommendation RefreshReport Repair"
             " RunReport Similar SpendPlan SpendReport TrainingReport"
         ),
         "enhancer.serving": "Ranker",

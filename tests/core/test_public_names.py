@@ -57,7 +57,8 @@ def test_a_lazy_package_exports_what_it_declares_to_type_checkers(name):
 def returned_types() -> dict[str, type]:
     """Classes of enhancer that the public methods of ``Project`` return, by name."""
     found: dict[str, type] = {}
-    for name, member in vars(Project).items():
+    members = {name: member for base in reversed(Project.__mro__[:-1]) for name, member in vars(base).items()}
+    for name, member in members.items():
         if name.startswith("_") or isinstance(member, property):
             continue
         function = getattr(member, "__func__", member)
@@ -107,5 +108,5 @@ def test_project_shows_its_verbs_and_little_else():
         "similar",
         "ranker",
     }
-    verbs |= {"explain", "plan_spending", "spend", "density"}
+    verbs |= {"explain", "show", "plan_spending", "spend", "density"}
     assert shown == verbs | {"load", "close", "repair_store", "parts", "settings", "root", "store", "titles"}

@@ -120,9 +120,7 @@ def view_entity(parts: ProjectParts, given: str, kind: Kind = "item", *, neighbo
         near, other = did_you_mean(given, list(titles)[:_NEAR_IDS]), _other(kind)
         raise DataError(
             f"neither the tables nor the store have {kind} {given!r}",
-            hint=f"{did_you_mean(given, known) or ''}; or is it a {_other(kind)}? pass --kind {_other(kind)}".lstrip(
-                "; "
-            ),
+            hint=f"{near}; a {other} is shown with --kind {other}" if near else f"is it a {other}? pass --kind {other}",
         )
     return EntityView(
         id=id_,
