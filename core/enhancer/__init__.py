@@ -49,8 +49,8 @@ _lazy, __dir__, __all__ = lazy_face(
         "enhancer.hookspecs": "hookimpl",
         "enhancer.project": "Project",
         "enhancer.results": (
-            "Ablation Changes Density Diagnosis EntityView GenerationReport Plan Reason Recommendation RefreshReport Repair"
-            " RunReport Similar SpendPlan SpendReport TrainingReport"
+            "Ablation Changes Density Diagnosis EntityView GenerationReport Plan Reason Recommendation RefreshReport"
+            " Repair RunReport Similar SpendPlan SpendReport TrainingReport"
         ),
         "enhancer.serving": "Ranker",
     },
