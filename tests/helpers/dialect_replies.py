@@ -1,6 +1,6 @@
 """Replies of LLM providers in the form that they document, with thought of 300 tokens before an answer of 20.
 
-They follow the public API references and SDKs as of 2026-12-01: Ollama, vLLM 0.26, llama.cpp, OpenAI, Anthropic (SDK
+They follow the public API references and SDKs as of 2026-12-01: Ollama, vLLM 0.33, SGLang 0.5.23, llama.cpp, OpenAI, Anthropic (SDK
 2.14), Gemini (google-genai 3.6), OpenRouter, Azure OpenAI, Mistral (mistralai 3.7), xAI, Together, Fireworks, Groq,
 DeepSeek, Cohere.
 """
@@ -121,6 +121,12 @@ def _gemini(ending: str) -> Body:
     return {"candidates": [candidate], "usageMetadata": usage, "modelVersion": "m"}
 
 
+def _sglang(ending: str) -> Body:
+    reply = chat(ending, thought="reasoning_content", details=True, matched_stop=None)
+    reply["usage"] |= {"reasoning_tokens": THOUGHT_TOKENS, "prompt_tokens_details": None}
+    return {**reply, "metadata": {"weight_version": "default"}}
+
+
 def _groq(ending: str, *, thinks: bool) -> Body:
     return {**chat(ending, thought="reasoning" if thinks else "", details=thinks), "service_tier": "on_demand"}
 
@@ -167,6 +173,24 @@ DIALECTS = (
         endings=(*_STOP, "abort"),
         thought="`message.reasoning` (`reasoning_content` before 0.12)",
         tokens="nowhere; part of `completion_tokens`",
+    ),
+    Dialect(
+        name="hosted_vllm, with `--reasoning-parser` (0.33)",
+        model="hosted_vllm/Qwen/Qwen3-8B",
+        lean="Qwen/Qwen3-8B",
+        reply=lambda ending: chat(ending, thought="reasoning", details=True),
+        endings=_STOP,
+        thought="`message.reasoning`",
+        tokens="`completion_tokens_details.reasoning_tokens`",
+    ),
+    Dialect(
+        name="SGLang",
+        model="openai/Qwen/Qwen3-8B",
+        lean="Qwen/Qwen3-8B",
+        reply=_sglang,
+        endings=(*_STOP, "abort"),
+        thought="`message.reasoning_content`",
+        tokens="`reasoning_tokens`, and `completion_tokens_details.reasoning_tokens`",
     ),
     Dialect(
         name="llama.cpp",

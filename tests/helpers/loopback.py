@@ -75,6 +75,8 @@ class Behaviour:
     fault: Fault = "none"
     error: Mapping[str, Any] | None = None
     """``error`` object of an answer whose status is not 200."""
+    flat_error: bool = False
+    """Whether this object is the whole answer, as with SGLang."""
     finish_reason: str | None = "stop"
     refusal: str | None = None
     usage: bool = True
@@ -115,7 +117,8 @@ class Script:
     """Consumed from the front, one per request."""
     choose: Callable[[int, Body], Behaviour | None] | None = None
     """Called with the request's number (from 0) and JSON; None falls back to ``sequence`` and ``default``."""
-    models: Sequence[str] = ("loopback-model",)
+    models: Sequence[str | Mapping[str, Any]] = ("loopback-model",)
+    """Names of models, or whole entries of the list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,7 +355,8 @@ class LoopbackServer:
 
     async def _models(self, request: web.Request) -> web.Response:
         self.record(request, None)
-        return web.json_response({"object": "list", "data": [{"id": m, "object": "model"} for m in self.script.models]})
+        cards = [{"id": m, "object": "model"} if isinstance(m, str) else dict(m) for m in self.script.models]
+        return web.json_response({"object": "list", "data": cards})
 
     async def _completion(self, request: web.Request) -> web.StreamResponse:
         number = self._completions
@@ -384,7 +388,7 @@ class LoopbackServer:
         good = (
             completion_body(behaviour, body, number)
             if behaviour.status == 200
-            else json.dumps({"error": behaviour.error}).encode()
+            else json.dumps(behaviour.error if behaviour.flat_error else {"error": behaviour.error}).encode()
         )
         if behaviour.fault == "none":
             return web.Response(

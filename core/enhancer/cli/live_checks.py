@@ -1,18 +1,49 @@
-"""The checks of ``enhancer doctor --live``: real calls, after a question where they cost money."""
+"""The checks of ``enhancer doctor`` that talk to servers, with ``--live`` by calls that may cost money."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from enhancer.cli.formatting import count, dollars, duration
 from enhancer.cli.session import ask, is_terminal
 from enhancer.cli.setup_check import SetupCheck, guarded
-from enhancer.errors import ConfigError
+from enhancer.errors import AuthenticationError, ConfigError, ProviderError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from enhancer.project.parts import ProjectParts
+
+
+def server_checks(parts: ProjectParts, *, public: bool) -> Iterator[SetupCheck]:
+    """Ask the server of the LLM about itself, which costs nothing, if the provider knows servers of its kind.
+
+    Args:
+        parts: The project, which is closed afterwards.
+        public: Whether to ask a server outside this machine and its network, too.
+    """
+    from enhancer.features import wants_profiles
+    from enhancer.project.inspecting.engine import inspect_engine
+
+    if not wants_profiles(parts.settings):
+        return
+    try:
+        found = inspect_engine(parts, public=public)
+    except AuthenticationError as error:
+        yield SetupCheck("llm server", "fail", error.message, error.hint)
+    except ProviderError as error:
+        mend = error.hint or "start the server, or correct [llm] api_base"
+        yield SetupCheck("llm server", "warn", error.message, mend)
+    except Exception:  # noqa: BLE001  the other checks report what is wrong with plugins, tables and store
+        return
+    else:
+        if found is not None:
+            detail = "; ".join([found.words, *(problem for problem, _ in found.problems)])
+            remedies = "; ".join(remedy for _, remedy in found.problems)
+            bad: Literal["warn", "fail"] = "fail" if found.refuses else "warn"
+            yield SetupCheck("llm server", bad if remedies else "ok", detail, remedies or None, found.to_json())
+    finally:
+        parts.close()
 
 
 def live_checks(parts: ProjectParts, *, yes: bool) -> Iterator[SetupCheck]:

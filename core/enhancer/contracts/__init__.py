@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         Message as Message,
         Price as Price,
         Request as Request,
+        ServerFacts as ServerFacts,
     )
     from enhancer.contracts.observer import (
         ArmRunResult as ArmRunResult,
@@ -93,7 +94,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.contracts.embedder": "Embedder Embeddings RemoteEmbedder",
         "enhancer.contracts.features": "SideFeatures Sides",
         "enhancer.contracts.fuser": "Batch Expectation Fuser Fusion TrainingStep WideInput",
-        "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request",
+        "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request ServerFacts",
         "enhancer.contracts.observer": "ArmRunResult Observer RunInfo RunResult",
         "enhancer.contracts.options": "Context Options",
         "enhancer.contracts.placement": "Dense Kernel Mixture Placement",

@@ -98,6 +98,35 @@ class Price:
         return (rest * self.input + cached * (self.cached_input or 0.0) + completion_tokens * self.output) / 1e6
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFacts:
+    """What an inference server tells about itself, for display; None where it does not tell."""
+
+    engine: str
+    """Name of the software, such as ``vLLM``."""
+    version: str | None = None
+    models: tuple[str, ...] = ()
+    """Names of the models that it serves."""
+    refuses_unknown_models: bool = True
+    """Whether a request for a model that it does not serve fails, instead of being answered by the model it has."""
+    context: int | None = None
+    """Maximum number of tokens of prompt and answer together."""
+    cache_tokens: int | None = None
+    """Tokens that its KV cache holds, of all calls together."""
+    most_calls: int | None = None
+    """Maximum number of calls that it works on at once."""
+    running: int | None = None
+    """Calls that it works on."""
+    waiting: int | None = None
+    """Calls in its queue."""
+    keeps_prefixes: bool | None = None
+    """Whether it computes the common beginning of prompts once (prefix caching)."""
+    prefix_hits: float | None = None
+    """Share of prompt tokens that came from the prefix cache, since the server was started."""
+    remedies: Mapping[str, str] = field(default_factory=dict)
+    """Flags of the server by what they change: ``context``, ``prefix`` and ``metrics``."""
+
+
 class LLMProvider(ABC):
     """Client of one endpoint. An instance belongs to one event loop and is closed by ``aclose``.
 
@@ -165,6 +194,20 @@ class LLMProvider(ABC):
         By default none. The harness validates every answer against the whole schema.
         """
         return ()
+
+    async def server_facts(self, model: str, *, public: bool) -> ServerFacts | None:  # noqa: ARG002
+        """Ask the server about itself; None if it is of no kind that the provider knows.
+
+        Makes network requests that cost nothing, and calls no model. By default None.
+
+        Args:
+            model: Model that is going to be asked for.
+            public: Whether to ask a server outside this machine and its network, too.
+
+        Raises:
+            ProviderError: The server does not answer, or refuses the API key.
+        """
+        return None
 
     def check(self, model: str) -> None:
         """Raise an error if calls cannot succeed, such as for a missing API key. Makes no network request.

@@ -123,7 +123,7 @@ class LiveCall:
         provider.check(self._llm.model)
         self._price: Price | None = model_price(provider, self._llm)
         self._room = ThoughtRoom.of(provider, self._llm)
-        self._candidates = list(_candidates(parts))
+        self._candidates = list(sample_calls(parts))
         if not self._candidates:
             raise ConfigError("there is no entity with text to ask about", hint="check [data] items")
 
@@ -241,7 +241,7 @@ class LiveEmbedding:
         )
 
 
-def _candidates(parts: ProjectParts) -> Iterator[list[EntityTask]]:
+def sample_calls(parts: ProjectParts) -> Iterator[list[EntityTask]]:
     """Yield the notes that the first call about each of some entities would ask for."""
     for kind in _KINDS:
         spec = parts.pipeline.spec(kind)

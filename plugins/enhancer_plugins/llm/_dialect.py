@@ -37,6 +37,12 @@ _PARAMETER = re.compile(
 )
 _LONGEST_ANSWER = re.compile(r"at most ([\d,]{1,12}) (?:completion|output) tokens", re.IGNORECASE)
 _CONTEXT = re.compile(r"(?:maximum )?context (?:length|window|size)(?: is| of)?:? ([\d,]{1,12})", re.IGNORECASE)
+_LENGTH_OF_MODEL = re.compile(r"cannot be greater than max_model_len ?= ?([\d,]{1,12})", re.IGNORECASE)
+"""vLLM's refusal of more answer than its context; what is left of it beside a prompt, it finds itself."""
+_LONG_PROMPT = re.compile(
+    r"prompt contains|even without any output|the input \([\d,]+ tokens\) is longer", re.IGNORECASE
+)
+"""Refusals of a prompt that leaves no room, whatever the answer."""
 _WEAKER: Mapping[Structured, Structured] = {"json_schema": "json_object", "json_object": "none"}
 
 
@@ -128,7 +134,10 @@ class Dialect:
 
     def _learn_most_tokens(self, message: str, max_tokens: int) -> bool:
         """Learn the longest answer that fits into the model: what it tells, or half of its context."""
-        longest, context = _LONGEST_ANSWER.search(message), _CONTEXT.search(message)
+        if _LONG_PROMPT.search(message):
+            return False
+        longest = _LONGEST_ANSWER.search(message) or _LENGTH_OF_MODEL.search(message)
+        context = _CONTEXT.search(message)
         if longest is not None:
             most = int(longest[1].replace(",", "") or 0)
         elif context is not None:

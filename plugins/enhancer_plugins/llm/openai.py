@@ -1,4 +1,4 @@
-"""Client of the OpenAI protocol: OpenAI, vLLM, llama.cpp, Ollama, LM Studio, and gateways.
+"""Client of the OpenAI protocol: OpenAI, vLLM, SGLang, llama.cpp, Ollama, LM Studio, and gateways.
 
 Each call is one POST over a shared connection pool, without an intermediate library.
 """
@@ -36,7 +36,7 @@ from enhancer_plugins.network.prices import list_price
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from enhancer.contracts import BatchProvider, Message
+    from enhancer.contracts import BatchProvider, Message, ServerFacts
     from enhancer_plugins.network.post import Reply
 
 _OFFICIAL = "https://api.openai.com/v1"
@@ -139,6 +139,24 @@ class OpenAI(LLMProvider):
                 f"{self._options.api_key_env} contains a character that API keys cannot have",
                 hint="set it again, on one line",
             )
+
+    async def server_facts(self, model: str, *, public: bool) -> ServerFacts | None:
+        """Ask a server of vLLM or SGLang about itself; None for any other."""
+        if not (self._local or public):
+            return None
+        from enhancer_plugins.llm._engines import server_facts
+        from enhancer_plugins.network.pages import Pages
+
+        pages = Pages(
+            base=self._base,
+            headers=self._credentials,
+            session=self._poster.session,
+            error=self._error,
+            scrub=self._scrub,
+            proxy=self._proxy,
+            max_body=self._options.max_body,
+        )
+        return await server_facts(self._base, self._name(model), pages.get)
 
     async def complete(self, request: Request) -> Completion:
         """Send one POST and read the response, within ``request.timeout`` seconds in total."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import itertools
 import os
 import platform
 import re
@@ -17,7 +18,7 @@ import typer
 
 from enhancer.cli.formatting import counted
 from enhancer.cli.layout import prose
-from enhancer.cli.live_checks import live_checks
+from enhancer.cli.live_checks import live_checks, server_checks
 from enhancer.cli.session import JsonFlag, Session, YesFlag, print_json, sends, with_session
 from enhancer.cli.setup_check import SetupCheck, guarded
 from enhancer.errors import ConfigError, EnhancerError
@@ -55,8 +56,9 @@ def doctor(
 ) -> None:
     """Check the setup and suggest fixes.
 
-    Checks libraries, plugins, configuration, data files, API key, store and observers. Calls no LLM, except with
-    --live: then it reports what one call takes, costs and returns. Exits with code 1 if a check fails.
+    Checks libraries, plugins, configuration, data files, API key, store and observers, and asks a vLLM or SGLang
+    server on this machine or network about itself. Calls no LLM, except with --live: then it reports what one call
+    takes, costs and returns. Exits with code 1 if a check fails.
     """
     checks = []
     found = _Found()
@@ -64,8 +66,9 @@ def doctor(
         checks.append(check)
         if not as_json:
             _show(check)
-    if live and found.parts is not None:
-        for check in live_checks(found.parts, yes=yes):
+    if found.parts is not None:
+        further = live_checks(found.parts, yes=yes) if live else ()
+        for check in itertools.chain(server_checks(found.parts, public=live), further):
             checks.append(check)
             if not as_json:
                 _show(check)
