@@ -88,6 +88,11 @@ def register_fusers(register: Register) -> None:
 
 
 @hookspec
+def register_runners(register: Register) -> None:
+    """Register runners (``enhancer.contracts.Runner``)."""
+
+
+@hookspec
 def register_observers(register: RegisterObserver) -> None:
     """Register observers (``enhancer.contracts.Observer``), which receive the events below and take options.
 

@@ -77,6 +77,12 @@ def register_fusers(register: Register) -> None:
 
 
 @hookimpl
+def register_runners(register: Register) -> None:
+    """Register the runners."""
+    register("local", "enhancer_plugins.runners.local:LocalRunner")
+
+
+@hookimpl
 def register_commands(cli: typer.Typer) -> None:
     """Add ``enhancer demo``."""
     from enhancer_plugins.demo import register_commands as add_demo

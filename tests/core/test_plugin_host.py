@@ -25,6 +25,7 @@ BUNDLED = {
     "store": {"lmdb", "sqlite"},
     "backbone": {"als", "ease", "fm", "lightgcn", "popularity"},
     "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "extrapolate", "prior"},
+    "runner": {"local"},
     "observer": set(),
 }
 HOOKS = [name for name, member in vars(hookspecs).items() if hasattr(member, "enhancer_spec")]
@@ -69,7 +70,11 @@ def test_names_are_normalised_and_may_be_qualified(manager):
         ("store", "minilm", "unknown store 'minilm'; 'minilm' is a plugin of kind embedder; known: lmdb, sqlite"),
         ("store", "nobody:lmdb", "unknown store 'nobody:lmdb'"),
         ("store", "", "unknown store ''"),
-        ("stores", "lmdb", "unknown kind of plugin 'stores'; known: llm, embedder, store, backbone, fuser, observer"),
+        (
+            "stores",
+            "lmdb",
+            "unknown kind of plugin 'stores'; known: llm, embedder, store, backbone, fuser, runner, observer",
+        ),
     ],
 )
 def test_unknown_names_bring_the_nearest(manager, kind, use, message):
@@ -221,6 +226,7 @@ def registration(hook, name, target):
         ("register_feature_stores", "store", "enhancer_plugins.stores.sqlite:SQLiteStore"),
         ("register_backbones", "backbone", "enhancer_plugins.backbones.lightgcn:LightGCN"),
         ("register_fusers", "fuser", "enhancer_plugins.fusers.none:NoFusion"),
+        ("register_runners", "runner", "enhancer_plugins.runners.local:LocalRunner"),
         ("register_observers", "observer", "enhancer.contracts.observer:Observer"),
     ],
 )
@@ -250,6 +256,9 @@ class EveryHook:
 
     @enhancer.hookimpl
     def register_fusers(self, register): ...
+
+    @enhancer.hookimpl
+    def register_runners(self, register): ...
 
     @enhancer.hookimpl
     def register_observers(self, register): ...

@@ -268,6 +268,12 @@ class FuserConfig(UseConfig):
     use: str = "align"
 
 
+class RunnerConfig(UseConfig):
+    """``[runner]``: where training runs happen. Further keys are the runner's options."""
+
+    use: str = "local"
+
+
 class ObserverConfig(UseConfig):
     """``[observers.NAME]``: an observer to notify of runs. Further keys are the observer's options."""
 
@@ -287,6 +293,7 @@ class Settings(Options):
     store: StoreConfig = StoreConfig()
     backbone: BackboneConfig = BackboneConfig()
     fuser: FuserConfig = FuserConfig()
+    runner: RunnerConfig = RunnerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     observers: dict[str, ObserverConfig] = Field(default_factory=dict)
     serving: ServingConfig = ServingConfig()

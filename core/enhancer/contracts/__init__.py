@@ -9,6 +9,7 @@ kind         base class                                  conformance suite
 ``backbone``  :class:`~enhancer.contracts.Backbone`      ``enhancer.testing.backbone``
 ``fuser``    :class:`~enhancer.contracts.Fuser`          ``enhancer.testing.fuser``
 ``observer``  :class:`~enhancer.contracts.Observer`      ``enhancer.testing.observer``
+``runner``   :class:`~enhancer.contracts.Runner`         ``enhancer.testing.runner``
 ===========  ==========================================  =======================
 
 Names are imported on first use, so that serving imports :class:`Placement` without pydantic.
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         Placement as Placement,
     )
     from enhancer.contracts.record import Key as Key, Record as Record, Stamp as Stamp
+    from enhancer.contracts.runner import Job as Job, Report as Report, Runner as Runner
     from enhancer.contracts.store import (
         Fault as Fault,
         FeatureStore as FeatureStore,
@@ -99,6 +101,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.contracts.options": "Context Options",
         "enhancer.contracts.placement": "Dense Kernel Mixture Placement",
         "enhancer.contracts.record": "Key Record Stamp",
+        "enhancer.contracts.runner": "Job Report Runner",
         "enhancer.contracts.store": "Fault FeatureStore Repair StoreOptions StoreStats",
         "enhancer.contracts.training": "Factors Fitted Monitor SemanticVectors TrainingData View",
     },

@@ -31,7 +31,7 @@ class Executor:
     cache: RunCache | None = None
     """Finished runs, which are not trained again, and checkpoints of interrupted ones."""
     workers: Workers | None = None
-    """Processes that train in parallel. None trains in this process, one run after the other."""
+    """Trains runs in other processes. None trains in this process, one run after the other."""
     on_epoch: EpochCallback | None = None
     """Called after every epoch."""
     on_run: RunCallback | None = None
@@ -67,12 +67,15 @@ class Executor:
                 self.on_epoch(epoch.run, epoch.epoch, epoch.loss, epoch.metric)
             listener(Progress(self.stage, len(done), len(requests), epoch._asdict()))
 
-        if self.workers is not None and self.workers.count > 1:
+        least = None if self.workers is None else self.workers.least
+        if self.workers is not None and least is not None:
             for request, run in self._cached(trained, ready):
                 finish(request, run)
             rest = [request for request in trained if request.name not in done]
-            if len(rest) > 1:
+            if len(rest) >= least:
                 for request, run in self.workers.run(rest, self.cache, report):
+                    if self.workers.runner.apart:
+                        PreparedRun.of(self.experiment, request, self.cache).keep(run)
                     finish(request, run)
         for request in trained:
             if request.name in done:

@@ -14,6 +14,7 @@ KINDS: dict[str, str] = {
     "store": "FeatureStore",
     "backbone": "Backbone",
     "fuser": "Fuser",
+    "runner": "Runner",
     "observer": "Observer",
 }
 """Kinds of plugins that are registered by name, each with its base class in ``enhancer.contracts``."""
@@ -27,6 +28,7 @@ REGISTRATION_HOOKS: dict[str, str] = {
     "register_feature_stores": "store",
     "register_backbones": "backbone",
     "register_fusers": "fuser",
+    "register_runners": "runner",
     "register_observers": "observer",
 }
 """Hooks that are called with ``register``, each with the kind that it registers."""

@@ -6,11 +6,10 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enhancer.evaluation import Workers, resolve_arms, resolve_baseline, run_ablation
+from enhancer.evaluation import resolve_arms, resolve_baseline, run_ablation
 from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.density_report import frontier_section
 from enhancer.evaluation.reporting.report import write_report
@@ -29,8 +28,8 @@ from enhancer.project.run_setup import (
     experiment_over,
     require_fitting_task,
     run_cache,
-    worker_experiment,
 )
+from enhancer.project.running.training import training_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,24 +64,18 @@ def ablate(
         arms = parts.auto.arms(arms, parts.fuser, listener, trial=arm_trial(parts, listener))
     choice = None if parts.auto is None else parts.auto.choice()
     seeds = range(settings.seed, settings.seed + settings.evaluation.seeds)
-    # A worker process finds installed plugins only, not those that this process registered by hand.
-    count = settings.evaluation.workers if parts.opens_elsewhere else 1
     known = known_items(parts) if any(arm.semantic for arm in arms) else None
     groups = () if known is None else known.groups
     with SharedVectors.within(parts.root / "runs") as tables:
+        workers, features = training_workers(parts, tables, arms, groups)
         ablation = run_ablation(
-            experiment_over(
-                parts,
-                tables.saving(parts.features) if count > 1 else parts.features,
-                references=reference_lines(parts),
-                groups=groups,
-            ),
+            experiment_over(parts, features, references=reference_lines(parts), groups=groups),
             arms,
             list(seeds),
             baseline=resolve_baseline(settings, arms),
             search=settings.evaluation.search,
             cache=run_cache(parts),
-            workers=Workers(count, partial(worker_experiment, settings, parts.root, tables, groups)),
+            workers=workers,
             listener=listener,
             on_epoch=epoch_hook(parts),
             on_run=arm_run_hook(run, parts),

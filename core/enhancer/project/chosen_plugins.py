@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation import Arm
     from enhancer.plugin_host import PluginManager
 
-_KINDS = ("llm", "embedder", "store", "backbone", "fuser")
+_KINDS = ("llm", "embedder", "store", "backbone", "fuser", "runner")
 
 
 class ChosenPlugins:
@@ -82,7 +82,7 @@ class ChosenPlugins:
         """Return the class and the options of the chosen plugin of a kind, without creating it.
 
         Args:
-            kind: ``llm``, ``embedder``, ``store``, ``backbone`` or ``fuser``.
+            kind: ``llm``, ``embedder``, ``store``, ``backbone``, ``fuser`` or ``runner``.
             complete: Raise an error if a library that the plugin requires is missing.
 
         Raises:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.llm import LLMProvider
     from enhancer.contracts.options import Options
     from enhancer.contracts.record import Kind
+    from enhancer.contracts.runner import Runner
     from enhancer.contracts.store import FeatureStore
     from enhancer.contracts.training import SemanticVectors
     from enhancer.data import Interactions, ReadFeatures, Split
@@ -156,6 +157,12 @@ class ProjectParts:
         if arm is not None:
             return self.chosen.fuser(arm)
         made: Fuser = self.chosen.create("fuser")
+        return made
+
+    @cached_property
+    def runner(self) -> Runner:
+        """The runner that training runs go through. Nothing is connected yet."""
+        made: Runner = self.chosen.create("runner")
         return made
 
     # --- tables --------------------------------------------------------------------------------------------------
@@ -348,7 +355,9 @@ class ProjectParts:
         return self.semantics.pool(items)
 
     def close(self) -> None:
-        """Close the store, if it was opened."""
+        """Close the store and the runner, if they were opened."""
+        if "runner" in self.__dict__:
+            self.__dict__.pop("runner").close()
         if "store" in self.__dict__:
             self.store.close()
             del self.__dict__["store"]

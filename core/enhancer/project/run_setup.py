@@ -123,13 +123,18 @@ def experiment_over(
 
 
 def worker_experiment(
-    settings: Settings, root: Path, tables: SharedVectors, groups: Sequence[ItemGroup] = ()
+    settings: Settings,
+    root: Path,
+    tables: SharedVectors,
+    groups: Sequence[ItemGroup] = (),
+    *,
+    wrap: Callable[[Features], Features],
 ) -> Experiment:
     """Return the same experiment in a worker process, with vectors from the shared tables."""
     from enhancer.project.parts import ProjectParts
 
     parts = ProjectParts(settings, root)
-    return experiment_over(parts, tables.loading(parts.features), groups=groups)
+    return experiment_over(parts, wrap(tables.loading(parts.features)), groups=groups)
 
 
 def arm_trial(parts: ProjectParts, listener: Listener) -> Callable[[Arm, int], float | None]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation import Arm
     from enhancer.project.parts import ProjectParts
 
-_CHOSEN = ("llm", "embedder", "store", "backbone", "fuser")
+_CHOSEN = ("llm", "embedder", "store", "backbone", "fuser", "runner")
 _TABLES: tuple[Table, ...] = ("items", "users", "interactions", "reviews")
 _OF_ARMS = frozenset({"arms", "arm", "aspects", "baseline", "search"})
 """Keys of ``[evaluation]`` that name arms. Without any of them the arms are the default ones."""

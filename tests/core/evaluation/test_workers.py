@@ -12,6 +12,7 @@ import pytest
 
 from enhancer.errors import EvaluationError
 from enhancer.evaluation import Arm, Workers, run_ablation
+from enhancer_plugins.runners.local import LocalRunner
 
 # Written to a module, because worker processes must be able to import it.
 PARTS = '''
@@ -96,7 +97,7 @@ def ablate(parts, count, does=None, epochs=None):
         parts.recipe(does),
         [Arm(f"arm{n}", "nothing", semantic=False) for n in range(2)],
         [0, 1, 2],
-        workers=None if count is None else Workers(count, partial(parts.recipe, does)),
+        workers=None if count is None else Workers(count, partial(parts.recipe, does), LocalRunner()),
         on_epoch=None if epochs is None else lambda *epoch: epochs.append(epoch),
     )
 

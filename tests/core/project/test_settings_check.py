@@ -34,6 +34,7 @@ MISTAKES = {
     "store": ("store.use=lmbd", r"^unknown store 'lmbd'; did you mean 'lmdb'\?$"),
     "llm": ("llm.use=opnai", r"^unknown llm 'opnai'; did you mean 'openai'\?$"),
     "another kind": ("backbone.use=lmdb", r"^unknown backbone 'lmdb'; 'lmdb' is a plugin of kind store"),
+    "runner": ("runner.use=lokal", r"^unknown runner 'lokal'; did you mean 'local'\?$"),
     "observer": ("observers.mlfow={}", r"^unknown observer 'mlfow'"),
     "candidate": (
         'backbone={use="auto", candidates=["asl"]}',

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from enhancer.errors import EvaluationError
-from enhancer.evaluation.measuring.content_baselines import baseline_name, measure_ridge
+from enhancer.evaluation.measuring.content_baselines import CONTENT_PANEL, baseline_name, measure_ridge
 from enhancer.evaluation.measuring.metrics import direction
 from enhancer.evaluation.measuring.panels import measure
 from enhancer.evaluation.running.runs import ArmRun
@@ -129,6 +129,19 @@ class PreparedRun:
         if self.cache is not None:
             self.cache.save_factors(self.key, fitted.factors)
         return replace(run, ridges=self._ridges(run, fitted.factors) or {})
+
+    def keep(self, run: ArmRun) -> None:
+        """Save a run that another machine has trained, with its ridges, unless it is in the cache.
+
+        Its factors stayed there, so a ridge onto other vectors needs the run to be trained again.
+        """
+        if self.cache is None or self.load() is not None:
+            return
+        self.cache.save(self.key, run)
+        for inputs in self.request.ridges:
+            if (scores := run.ridges.get(baseline_name("ridge", inputs))) is not None:
+                key = self.cache.ridge_key(self.key, self.experiment.item_vectors(inputs))
+                self.cache.save(key, replace(run, history=[], scores={CONTENT_PANEL: scores}))
 
     @property
     def _groups(self) -> set[str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from enhancer.config.inputs import PROFILE, TEXT, aspect_of
 from enhancer.contracts.record import PROFILE_ASPECT
 from enhancer.errors import ConfigError, EnhancerError, StoreError
-from enhancer.evaluation import Arm, Views, Workers
+from enhancer.evaluation import Arm, Views
 from enhancer.evaluation.diagnosing.agreement import interaction_columns, measure_agreement
 from enhancer.evaluation.executor import Executor, check_arms
 from enhancer.evaluation.frontier.density import measure_density
@@ -23,24 +22,23 @@ from enhancer.evaluation.reporting.density_report import write_density_report
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.project.buying.prices import record_prices
 from enhancer.project.buying.remembered import remember
-from enhancer.project.parts import ProjectParts
 from enhancer.project.profile_checks import refuse_leaks
 from enhancer.project.run_setup import arm_trial, epoch_hook, experiment_over, require_fitting_task, run_cache
+from enhancer.project.running.training import training_workers
 from enhancer.prompts import Template, bundled_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from enhancer.config import Settings
     from enhancer.config.inputs import Input
     from enhancer.contracts.record import Kind
-    from enhancer.evaluation import Experiment
     from enhancer.evaluation.frontier.density import Density
     from enhancer.evaluation.frontier.ladder import Ladder
     from enhancer.evaluation.frontier.shares import Order
     from enhancer.plugin_host import ActiveRun
     from enhancer.progress import Listener
+    from enhancer.project.parts import ProjectParts
 
 SEEDS = 2
 """Largest number of seeds by default: the noise of seeds is estimated from all rungs together."""
@@ -78,16 +76,16 @@ def density(
     origin = refuse_leaks(parts, list(dict.fromkeys(name for rung in ladder.rungs for name in rung.inputs)))
     costs = _costs(parts, ladder.rungs)
     ladder, arm_of = _arms(parts, ladder, listener)
-    count = settings.evaluation.workers if parts.opens_elsewhere else 1
     number = min(SEEDS, settings.evaluation.seeds) if seeds is None else seeds
     with SharedVectors.within(parts.root / "runs") as tables:
-        features = tables.saving(parts.features) if count > 1 else parts.features
-        experiment = experiment_over(parts, read_once(features))
-        check_arms(experiment, [arm_of(rung) for rung in ladder.rungs])
+        arms = [arm_of(rung) for rung in ladder.rungs]
+        workers, features = training_workers(parts, tables, arms, wrap=read_once)
+        experiment = experiment_over(parts, features)
+        check_arms(experiment, arms)
         executor = Executor(
             experiment,
             run_cache(parts),
-            Workers(count, partial(_worker_experiment, settings, parts.root, tables)),
+            workers,
             epoch_hook(parts),
             stage="density",
         )
@@ -151,12 +149,6 @@ def _metrics(found: Density) -> dict[str, float]:
     """Return the gain of the best rung on each stratum with a verdict, for the observers."""
     best = {name: (each.best, each.gain(each.best)) for name, each in found.standings.items()}
     return {f"{name}/{found.metric}": gain.delta for name, (_, gain) in best.items() if gain is not None}
-
-
-def _worker_experiment(settings: Settings, root: Path, tables: SharedVectors) -> Experiment:
-    """Set up the same experiment in a worker process, with vectors from the shared tables."""
-    parts = ProjectParts(settings, root)
-    return experiment_over(parts, read_once(tables.loading(parts.features)))
 
 
 def _available(parts: ProjectParts) -> tuple[list[str], dict[str, str]]:

@@ -1,0 +1,1 @@
+"""Run the work of verbs through the runner of ``[runner]``."""
