@@ -86,6 +86,10 @@ class EvaluationConfig(Options):
     """With ``files``: file of the validation interactions; by default they are split from the training interactions."""
     test_size: float = Field(default=0.2, gt=0, lt=1)
     """Share of interactions in the test split: of each user (random, temporal) or of all (temporal-global)."""
+    test_users: int | None = Field(default=None, ge=1)
+    """Number of users whose interactions are held out, for validation and test, drawn at random; all interactions of
+    other users are training interactions. By default all users. Ranking all items for millions of users takes longer
+    than training."""
     validation_size: float = Field(default=0.1, ge=0, lt=1)
     """Share of each user's training interactions in the validation split."""
     cold_items: float = Field(default=0.0, ge=0, lt=1)

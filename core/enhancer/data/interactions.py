@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from enhancer.config import ColumnsConfig
     from enhancer.data.readers.arrays import Column, ColumnRole
 
+N = TypeVar("N", bound=np.generic)
 _LIMIT = 2**63
+_COMPARED = 1 << 20
+"""Pairs that are compared at once."""
 _DIGITS = 18
 """Digits that 64 bits always hold."""
 
@@ -162,18 +165,25 @@ def read_interactions(
         DataError: A value is invalid (the message names file, line and column), or no interaction is left.
     """
     table = open_table(path, options)
-    read = _read(table, columns, item_ids, user_ids, min_rating)
-    keep = _last_of_each_pair(read)
-    duplicates = len(read) - len(keep)
-    below = 0
-    if min_rating is not None and read.ratings is not None:
-        liked = keep[read.ratings[keep] >= min_rating]
-        below, keep = len(keep) - len(liked), liked
-    core = keep[_in_core(read.users[keep], read.items[keep], k_core)] if k_core > 1 else keep
-    report = replace(read.report, duplicates=duplicates, below_min_rating=below, outside_core=len(keep) - len(core))
-    if not len(core):
+    left = _read(table, columns, item_ids, user_ids, min_rating)
+    latest = _last_of_each_pair(left)
+    # Rows are copied only where some are left out: a copy of all columns may be the most memory that training takes.
+    duplicates = 0 if latest is None else len(left) - len(latest)
+    left = left if latest is None else left.take(latest)
+    latest = None
+    below = outside = 0
+    if min_rating is not None and left.ratings is not None:
+        liked = left.ratings >= min_rating
+        below = len(left) - int(np.count_nonzero(liked))
+        left = left.take(liked) if below else left
+    if k_core > 1 and len(left):
+        core = _in_core(left.users, left.items, k_core)
+        outside = len(left) - int(np.count_nonzero(core))
+        left = left.take(core) if outside else left
+    report = replace(left.report, duplicates=duplicates, below_min_rating=below, outside_core=outside)
+    if not len(left):
         raise DataError(f"{path}: no interaction is left", hint="; ".join(report.lines()) or None)
-    left = replace(read.take(core), report=report)
+    left = replace(left, report=report)
     if user_ids is None:
         names, rows = _sorted(left.user_ids, left.users)
         left = replace(left, user_ids=names, users=rows)
@@ -270,8 +280,9 @@ def _read_blocks(
     if not rows:
         raise DataError(f"{table.path} has a header but no rows", hint="check the path in [data]")
     aligned, time_decimals = align_times(times)
-    item_rows, respelt_items = item_vocabulary.settle(np.concatenate(parts[1]).astype(np.int32, copy=False))
-    user_rows, respelt_users = user_vocabulary.settle(np.concatenate(parts[0]).astype(np.int32, copy=False))
+    times.clear()
+    item_rows, respelt_items = item_vocabulary.settle(_whole(parts[1]).astype(np.int32, copy=False))
+    user_rows, respelt_users = user_vocabulary.settle(_whole(parts[0]).astype(np.int32, copy=False))
     settled = (item_rows >= 0) & (user_rows >= 0)
     unknown_items += int(np.count_nonzero(item_rows < 0))
     unknown_users += int(np.count_nonzero((user_rows < 0) & (item_rows >= 0)))
@@ -289,13 +300,20 @@ def _read_blocks(
         item_vocabulary.ids,
         user_rows,
         item_rows,
-        np.concatenate(parts[2]).astype(np.float32, copy=False) if chosen.rating is not None else None,
-        np.concatenate(aligned) if chosen.time is not None else None,
+        _whole(parts[2]).astype(np.float32, copy=False) if chosen.rating is not None else None,
+        _whole(aligned) if chosen.time is not None else None,
         report,
-        np.concatenate(parts[3]).astype(np.float32, copy=False) if chosen.label is not None else None,
+        _whole(parts[3]).astype(np.float32, copy=False) if chosen.label is not None else None,
         time_decimals,
     )
     return read if settled.all() else read.take(settled)
+
+
+def _whole(blocks: list[NDArray[N]]) -> NDArray[N]:
+    """Return the blocks of a column as one array, and release them."""
+    whole = np.concatenate(blocks)
+    blocks.clear()
+    return whole
 
 
 def _optional(table: TableReader, name: str | Literal[False] | None, setting: str) -> str | None:
@@ -306,8 +324,11 @@ def _optional(table: TableReader, name: str | Literal[False] | None, setting: st
     return setting if setting in table.columns else None
 
 
-def _last_of_each_pair(read: Interactions) -> NDArray[np.int64]:
-    """Return the position of the latest row of each pair, ascending. Ties of time are resolved by file order."""
+def _last_of_each_pair(read: Interactions) -> NDArray[np.int64] | None:
+    """Return the position of the latest row of each pair, ascending; None if each pair occurs once.
+
+    Ties of time are resolved by file order.
+    """
     n = len(read)
     width = max(1, len(read.item_ids))
     pairs = read.users.astype(np.int64)
@@ -317,16 +338,18 @@ def _last_of_each_pair(read: Interactions) -> NDArray[np.int64]:
     packed = (len(read.user_ids) * width) << bits < _LIMIT
     if packed:  # sorting integers takes a tenth of the time of sorting their positions
         pairs <<= bits
-        pairs |= np.arange(n)
+        for begin in range(0, n, _COMPARED):
+            pairs[begin : begin + _COMPARED] |= np.arange(begin, min(begin + _COMPARED, n))
         pairs.sort()
-        ordered = pairs >> bits
     else:
         order = np.argsort(pairs, kind="stable")
-        ordered = pairs[order]
+        pairs = pairs[order]
     first = np.ones(n, np.bool_)
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    for begin in range(1, n, _COMPARED):  # without a copy of all pairs
+        part = pairs[begin - 1 : begin + _COMPARED] >> (bits if packed else 0)
+        np.not_equal(part[1:], part[:-1], out=first[begin : begin + _COMPARED])
     if first.all():
-        return np.arange(n)
+        return None
     starts = np.flatnonzero(first)
     if packed:
         order = pairs & ((1 << bits) - 1)

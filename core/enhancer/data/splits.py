@@ -27,13 +27,18 @@ if TYPE_CHECKING:
     from enhancer.config import ColumnsConfig, EvaluationConfig
     from enhancer.data.readers import TableOptions
 
-_TRAIN, _VALIDATION, _TEST = 0, 1, 2
+_TRAIN, _VALIDATION, _TEST, _NEITHER = 0, 1, 2, 3
+_AT_ONCE = 1 << 21
+"""Pairs among which those that are held out are chosen at once."""
 _WORDS = {2: "two", 3: "three"}
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Train, validation and test over one vocabulary. No pair is in two parts."""
+    """Train, validation and test over one vocabulary. No pair is in two parts.
+
+    With ``test_users``, pairs of cold items and users who are not drawn are in none.
+    """
 
     train: Interactions
     validation: Interactions
@@ -80,6 +85,9 @@ def split_interactions(
 
     Validation is a share ``validation_size`` of each user's training pairs, chosen by the same rule as the test pairs.
 
+    With ``test_users``, only the pairs of so many users are held out, drawn at random among those with two pairs or
+    more. Pairs of cold items and other users are left out, since they must not be trained on.
+
     Args:
         interactions: All interactions; with ``files``, the training interactions.
         config: ``[evaluation]``.
@@ -88,16 +96,21 @@ def split_interactions(
         options: How these files are read.
 
     Raises:
-        ConfigError: The split needs times and there are none, or a file of the split is missing.
+        ConfigError: The split needs times and there are none, a file of the split is missing, or ``test_users`` is
+            set for a split that is not by user.
         DataError: Nothing is left for training or testing.
     """
-    cold_item_rng, cold_user_rng, cut_rng, validation_rng = (
-        np.random.Generator(np.random.PCG64(seed)) for seed in np.random.SeedSequence(config.split_seed).spawn(4)
+    cold_item_rng, cold_user_rng, cut_rng, validation_rng, tested_rng = (
+        np.random.Generator(np.random.PCG64(seed)) for seed in np.random.SeedSequence(config.split_seed).spawn(5)
     )
     cold_items = _draw(interactions.items, config.cold_items, cold_item_rng, "cold_items")
     cold_users = _draw(interactions.users, config.cold_users, cold_user_rng, "cold_users")
     part = np.zeros(len(interactions.users), np.int8)
-    part[_is_cold(interactions, cold_items, cold_users)] = _TEST
+    cold = _is_cold(interactions, cold_items, cold_users)
+    part[cold] = _TEST
+    tested = _tested_users(interactions, config, cold_users, tested_rng)
+    if tested is not None:
+        part[cold & ~_of_users(interactions, tested, cold_users)] = _NEITHER
     if config.split == "files":
         read_part = partial(_read_part, train=interactions, config=config, columns=columns, options=options)
         split = _from_files(interactions, part, config, root, read_part, validation_rng, (cold_items, cold_users))
@@ -115,10 +128,12 @@ def split_interactions(
             _hold_out_after_cutoff(interactions, part, _VALIDATION, config.validation_size)
         else:
             share = 1 if leave_one_out else config.test_size
-            _hold_out_per_user(interactions, part, _TEST, share, cut_rng, by_time=by_time)
+            _hold_out_per_user(interactions, part, _TEST, share, cut_rng, by_time=by_time, among=tested)
             if config.validation_size > 0:
                 share = 1 if leave_one_out else config.validation_size
-                _hold_out_per_user(interactions, part, _VALIDATION, share, validation_rng, by_time=by_time)
+                _hold_out_per_user(
+                    interactions, part, _VALIDATION, share, validation_rng, by_time=by_time, among=tested
+                )
         split = Split(
             interactions.take(part == _TRAIN),
             interactions.take(part == _VALIDATION),
@@ -190,6 +205,31 @@ def _draw(rows: NDArray[np.int32], share: float, rng: np.random.Generator, name:
     return np.sort(rng.permutation(occurring)[:count]).astype(np.int32)
 
 
+def _tested_users(
+    interactions: Interactions, config: EvaluationConfig, cold_users: NDArray[np.int32], rng: np.random.Generator
+) -> NDArray[np.int32] | None:
+    """Return the rows of the users whose pairs are held out; None for all."""
+    if config.test_users is None:
+        return None
+    if config.split in ("files", "temporal-global"):
+        raise ConfigError(
+            f"[evaluation] test_users draws users, and split = {config.split!r} holds out none in particular",
+            hint="remove test_users, or use split = 'random', 'temporal' or 'leave-one-out'",
+        )
+    counts = np.bincount(interactions.users, minlength=len(interactions.user_ids))
+    counts[cold_users] = 0
+    able = np.flatnonzero(counts > 1)
+    return rng.permutation(able)[: config.test_users].astype(np.int32) if config.test_users < len(able) else None
+
+
+def _of_users(interactions: Interactions, *rows: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return which pairs are of some users, bool ``[n]``."""
+    chosen = np.zeros(len(interactions.user_ids), np.bool_)
+    for each in rows:
+        chosen[each] = True
+    return chosen[interactions.users]
+
+
 def _is_cold(
     interactions: Interactions, cold_items: NDArray[np.int32], cold_users: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
@@ -209,6 +249,7 @@ def _hold_out_per_user(
     rng: np.random.Generator,
     *,
     by_time: bool,
+    among: NDArray[np.int32] | None = None,
 ) -> None:
     """Move some training pairs of each user to another part; the user keeps at least one.
 
@@ -219,20 +260,29 @@ def _hold_out_per_user(
         share: Share of each user's training pairs if below 1; 1 means one pair.
         rng: Chooses the pairs, or breaks ties of time.
         by_time: Whether to move the latest pairs.
+        among: Rows of the users whose pairs may be moved; None for all.
     """
-    pool = np.flatnonzero(part == _TRAIN)
-    pool = pool[np.lexsort((interactions.items[pool], interactions.users[pool]))]  # makes the file order irrelevant
+    pool = np.flatnonzero(part == _TRAIN if among is None else (part == _TRAIN) & _of_users(interactions, among))
     users = interactions.users[pool]
-    random_key = rng.random(len(pool))
-    if by_time and interactions.timestamps is not None:
-        order = np.lexsort((random_key, -interactions.timestamps[pool], users))
-    else:
-        order = np.lexsort((random_key, users))
     counts = np.bincount(users, minlength=len(interactions.user_ids))
     wanted = np.ones_like(counts) if share >= 1 else np.floor(counts * share + 0.5).astype(counts.dtype)
     wanted = np.minimum(wanted, np.maximum(counts - 1, 0))
-    rank = np.arange(len(pool)) - np.repeat(np.cumsum(counts) - counts, counts)
-    part[pool[order[rank < wanted[users[order]]]]] = target
+    pool = pool[np.argsort(users, kind="stable")]
+    ends = np.cumsum(counts)
+    first = begin = 0
+    while begin < len(pool):  # some users at a time: sorting by several keys takes several times the memory of a key
+        last = max(first + 1, int(np.searchsorted(ends, begin + _AT_ONCE, side="right")))
+        rows = pool[begin : ends[last - 1]]
+        rows = rows[np.lexsort((interactions.items[rows], interactions.users[rows]))]  # whatever the order of the file
+        users, random_key = interactions.users[rows], rng.random(len(rows))
+        if by_time and interactions.timestamps is not None:
+            order = np.lexsort((random_key, -interactions.timestamps[rows], users))
+        else:
+            order = np.lexsort((random_key, users))
+        own = counts[first:last]
+        rank = np.arange(len(rows)) - np.repeat(np.cumsum(own) - own, own)
+        part[rows[order[rank < wanted[users[order]]]]] = target
+        first, begin = last, int(ends[last - 1])
 
 
 def _hold_out_after_cutoff(interactions: Interactions, part: NDArray[np.int8], target: int, share: float) -> None:

@@ -227,3 +227,67 @@ class TestFiles:
             cut(make(dense()), tmp_path, split="files")
         with pytest.raises(ConfigError, match=r"no such file: .*t\.tsv"):
             cut(make(dense()), tmp_path, split="files", test="t.tsv")
+
+
+# -- test_users ----------------------------------------------------------------------------------------------------------
+
+
+@given(distinct_pairs, settings_of_split, st.integers(1, N_USERS), st.data())
+def test_only_the_drawn_users_are_tested(pairs, config, test_users, data):
+    times = data.draw(st.lists(st.integers(0, 5), min_size=len(pairs), max_size=len(pairs)))
+    interactions = make(pairs, times)
+    try:
+        split = cut(interactions, **config, test_users=test_users)
+    except DataError:
+        assume(False)
+    train, validation, test = everything(split)
+    cold_items, cold_users = set(split.cold_items.tolist()), set(split.cold_users.tolist())
+    held = {user for user, _ in (*validation, *test)} - cold_users
+    assert len(held) <= test_users
+    parts = [*train, *validation, *test]
+    assert len(parts) == len(set(parts))
+    lost = set(pairs) - set(parts)
+    if config["cold_items"] > 0:
+        assert all(item in cold_items and user not in held for user, item in lost)
+    else:
+        assert not lost
+    assert not {item for _, item in train} & cold_items
+
+
+@given(distinct_pairs, settings_of_split)
+def test_as_many_test_users_as_there_are_change_nothing(pairs, config):
+    interactions = make(pairs, [n % 4 for n in range(len(pairs))])
+    try:
+        whole = cut(interactions, **config)
+    except DataError:
+        assume(False)
+    assert everything(cut(interactions, **config, test_users=N_USERS)) == everything(whole)
+
+
+def test_the_drawn_users_do_not_depend_on_the_order_of_rows():
+    pairs = [(user, item) for user in range(N_USERS) for item in range(5)]
+    split, again = (cut(make(rows), test_users=4) for rows in (pairs, pairs[::-1]))
+    assert [sorted(part) for part in everything(split)] == [sorted(part) for part in everything(again)]
+    assert len({user for user, _ in everything(split)[2]}) == 4
+    other = cut(make(pairs), test_users=4, split_seed=1)
+    assert {user for user, _ in everything(other)[2]} != {user for user, _ in everything(split)[2]}
+
+
+@pytest.mark.parametrize("split", ["temporal-global", "files"])
+def test_test_users_are_for_splits_by_user(split):
+    pairs = [(user, item) for user in range(N_USERS) for item in range(5)]
+    with pytest.raises(ConfigError, match="test_users draws users") as raised:
+        cut(make(pairs, list(range(60))), split=split, test_users=3, test="test.csv")
+    assert "remove test_users" in raised.value.hint
+
+
+@given(distinct_pairs, settings_of_split, st.sampled_from([1, 7, 30]))
+def test_users_are_split_alike_however_many_at_a_time(pairs, config, at_once):
+    interactions = make(pairs, [n % 4 for n in range(len(pairs))])
+    try:
+        whole = cut(interactions, **config)
+    except DataError:
+        assume(False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("enhancer.data.splits._AT_ONCE", at_once)
+        assert everything(cut(interactions, **config)) == everything(whole)

@@ -269,3 +269,11 @@ def test_the_best_are_those_of_a_full_sort(seed, k, n_items, levels, masked):
         best = order[np.argsort(-scores[user, order], kind="stable")][:k]
         wanted = [item if scores[user, item] > -np.inf else -1 for item in best.tolist()]
         assert got[user].tolist() == wanted + [-1] * (k - len(wanted))
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 70)), max_size=20), max_size=3))
+def test_the_items_of_each_user_ascend_whatever_the_parts(parts):
+    csr = CSR.of([pairs(*part) for part in parts], 9)
+    for user in range(9):
+        own = sorted(item for part in parts for one, item in part if one == user)
+        assert csr.indices[csr.indptr[user] : csr.indptr[user + 1]].tolist() == own

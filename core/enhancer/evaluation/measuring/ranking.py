@@ -48,13 +48,20 @@ class CSR:
     @classmethod
     def of(cls, parts: Sequence[Pairs], n_users: int) -> CSR:
         """Build from the interactions of all ``parts``."""
-        empty = np.empty(0, np.int32)
-        users = np.concatenate([part.users for part in parts]) if parts else empty
-        items = np.concatenate([part.items for part in parts]) if parts else empty
-        order = np.lexsort((items, users))
         indptr = np.zeros(n_users + 1, np.int64)
-        np.cumsum(np.bincount(users, minlength=n_users), out=indptr[1:])
-        return cls(indptr, items[order].astype(np.int32, copy=False))
+        for part in parts:
+            indptr[1:] += np.bincount(part.users, minlength=n_users)
+        np.cumsum(indptr, out=indptr)
+        width = 1 + max((int(part.items.max()) for part in parts if len(part.items)), default=0)
+        # Numbers of pairs are sorted in place, which takes less memory and time than sorting their positions.
+        pairs, end = np.empty(indptr[-1], np.int64), 0
+        for part in parts:
+            begin, end = end, end + len(part.users)
+            np.multiply(part.users, width, out=pairs[begin:end], dtype=np.int64)
+            pairs[begin:end] += part.items
+        pairs.sort()
+        pairs %= width
+        return cls(indptr, pairs.astype(np.int32))
 
     def rows(self, users: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Return the items of some users, flat: positions in ``users`` and item rows, both ``[m]``."""
