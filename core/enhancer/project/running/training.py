@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -137,12 +138,13 @@ class CarriedExperiment:
     def __call__(self) -> Experiment:
         """Return the experiment. It equals that of :func:`~enhancer.project.run_setup.experiment_over`."""
         parts = ProjectParts(self.settings, self.root)
-        parts.split = self.split
-        parts.side_features = dict(self.side_features)
-        train = self.split.train
+        # Copies, as of the vectors below: arrays of the job may be read-only, and shared by processes.
+        parts.split = copy.deepcopy(self.split)
+        parts.side_features = copy.deepcopy(dict(self.side_features))
+        train = parts.split.train
         pooled = self.settings.prompts.user.source == "pool"
         return Experiment.over(
-            self.split,
+            parts.split,
             self.wrap(self._features),
             parts.backbone,
             parts.fuser,
@@ -157,7 +159,6 @@ class CarriedExperiment:
         found = self.vectors.get(inputs)
         if found is None:
             raise EvaluationError(f"the job carries no vectors of {' + '.join(inputs)}")
-        # Copies, because a backbone may modify the vectors in place, and those of the job may be read-only.
         return SemanticVectors(None if found.users is None else found.users.copy(), found.items.copy(), found.views)
 
     def _spread(self, inputs: Sequence[Input]) -> FloatMatrix:
