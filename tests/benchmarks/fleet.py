@@ -122,9 +122,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=float, default=cost.value, help=f"{cost.unit} ({cost.value:g})")
     told = {name.replace("_", "-"): value for name, value in vars(parser.parse_args()).items()}
     fleet = Fleet(told)
-    rows = [[f"{told[name]:,g}", cost.unit, cost.source] for name, cost in MEASURED.items()]
+    rows = [[f"{told[name]:,.10g}", cost.unit, cost.source] for name, cost in MEASURED.items()]
     print(table(["measured", "", "by"], rows), end="\n\n")
-    print(table(["assumed", ""], [[f"{told[name]:,g}", cost.unit] for name, cost in ASSUMED.items()]), end="\n\n")
+    print(table(["assumed", ""], [[f"{told[name]:,.10g}", cost.unit] for name, cost in ASSUMED.items()]), end="\n\n")
     print(table(["it takes", ""], [list(row) for row in fleet.work()]), end="\n\n")
     ranked = sorted(fleet.capacities().items(), key=lambda each: each[1][0])
     print(

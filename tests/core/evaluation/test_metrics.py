@@ -186,12 +186,12 @@ def test_agrees_with_scikit_learn(seed, k):
 def test_ranking_in_blocks_changes_nothing(scores, k):
     factors = scores_as_factors(scores)
     whole = rank(factors, np.arange(7), None, np.arange(11), k=k)
-    block = ranking_module.BLOCK_SCORES
+    block, fewest = ranking_module.BLOCK_SCORES, ranking_module.FEWEST_USERS
     try:
-        ranking_module.BLOCK_SCORES = 20
+        ranking_module.BLOCK_SCORES, ranking_module.FEWEST_USERS = 20, 1
         assert rank(factors, np.arange(7), None, np.arange(11), k=k).tolist() == whole.tolist()
     finally:
-        ranking_module.BLOCK_SCORES = block
+        ranking_module.BLOCK_SCORES, ranking_module.FEWEST_USERS = block, fewest
     stable = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     assert whole.tolist() == stable.tolist()
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 BLOCK_SCORES = 1 << 20
 """Number of scores held at once (4 MiB of float32): small enough for the CPU cache, large enough for a fast matrix
 product."""
+FEWEST_USERS = 32
+"""Users that are ranked at once however many items there are: a product of fewer rows reads all items for each anew."""
+_MOST_SCORES = 1 << 26
+"""Number of scores (256 MiB) that even so many users may not exceed."""
 _ORDER_SEED = 20_080
 _STRIPES = 64
 """Number of columns in a set whose maximum is taken first; see :func:`_top_by_maxima`."""
@@ -121,7 +125,7 @@ def rank(
     width = min(k, len(rows))
     if width == 0:
         return out
-    block = max(1, BLOCK_SCORES // len(rows))
+    block = max(1, BLOCK_SCORES // len(rows), min(FEWEST_USERS, _MOST_SCORES // len(rows)))
     for start in range(0, len(users), block):
         block_users = users[start : start + block]
         scores = factors.users[block_users] @ items
