@@ -8,7 +8,8 @@ The store is filled with what a first run leaves (``rerun.py``). Then, in a fres
 ``hash``       reads, renders and hashes every row
 ``look-up``    reads the stamp of every record by its key, checksum included: what LMDB reads alone allow
 ``hash+look``  the two one after the other: no refresh can be faster than that
-``unchanged``  ``refresh`` over the same table
+``first``      ``refresh`` over the same table while nothing is remembered of it
+``unchanged``  the same again
 ``changed``    ``refresh`` after the text of one row in a hundred was changed, with a model that answers at once and an
                embedder that costs nothing
 """
@@ -124,12 +125,13 @@ def work(what: str, n: int, changed: int) -> Callable[[Path], int]:
         "hash": rerun.hash_alone,
         "look-up": lambda folder: look_up(folder, n),
         "hash+look": lambda folder: both(folder, n),
+        "first": lambda folder: refreshed(folder, n, 0),
         "unchanged": lambda folder: refreshed(folder, n, 0),
         "changed": lambda folder: refreshed(folder, n, changed),
     }[what]
 
 
-KINDS = ("hash", "look-up", "hash+look", "unchanged", "changed")
+KINDS = ("hash", "look-up", "hash+look", "first", "unchanged", "changed")
 
 
 def main() -> None:

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         Fault as Fault,
         FeatureStore as FeatureStore,
         Repair as Repair,
+        Revision as Revision,
         StoreOptions as StoreOptions,
         StoreStats as StoreStats,
     )
@@ -102,7 +103,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.contracts.placement": "Dense Kernel Mixture Placement",
         "enhancer.contracts.record": "Key Record Stamp",
         "enhancer.contracts.runner": "Job Report Runner",
-        "enhancer.contracts.store": "Fault FeatureStore Repair StoreOptions StoreStats",
+        "enhancer.contracts.store": "Fault FeatureStore Repair Revision StoreOptions StoreStats",
         "enhancer.contracts.training": "Factors Fitted Monitor SemanticVectors TrainingData View",
     },
 )

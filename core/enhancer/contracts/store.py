@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from enhancer.contracts.options import Context, Options
 from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
@@ -60,6 +60,15 @@ class StoreOptions(Options):
 
     path: Path = Path("features")
     """Local folder for the journal of paid completions and for the files of the store."""
+
+
+class Revision(NamedTuple):
+    """State of a store: equal revisions mean equal records."""
+
+    token: str
+    """Changes with every write, and with every other change of the files."""
+    number: int
+    """Number of write transactions since the store was created."""
 
 
 class FeatureStore(ABC):
@@ -164,6 +173,18 @@ class FeatureStore(ABC):
     def count(self) -> int | None:
         """Return the number of records; None (the default) if that would require reading them."""
         return None
+
+    def revision(self) -> Revision | None:
+        """Return the present revision; None (the default) for a store that cannot tell.
+
+        With it, ``refresh`` recognises rows that have not changed since the records were last compared with them.
+        """
+        return None
+
+    @property
+    def own_writes(self) -> int:
+        """Number of write transactions of this object, of those that :meth:`revision` counts."""
+        return 0
 
     @classmethod
     def repair(cls, options: Options, context: Context) -> Repair:

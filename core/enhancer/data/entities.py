@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +16,7 @@ from enhancer.data.readers.list_text import plain_lists
 from enhancer.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from enhancer.config import ColumnsConfig
@@ -28,6 +29,8 @@ _BLANK, _DELETE = 32, 127
 _MIN_WHOLE = 16
 """Values from which on a check of the whole column is faster than one of each value."""
 _UNPRINTABLE = bytes([*range(_BLANK), _DELETE])
+RowFilter = Callable[[Sequence[str], Sequence[str], Sequence[Sequence[str]]], "Sequence[bool] | None"]
+"""Function that chooses rows of a block by the names of its columns, that of the ids first, the ids, and the others."""
 _NO_COLUMNS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
@@ -76,6 +79,32 @@ def read_entities(
         ConfigError: The file or a column is missing.
         DataError: A row has no id, or an id occurs again with different text. The message names file, line and column.
     """
+    blocks = read_entity_blocks(path, kind, columns, max_text, html=html, options=options)
+    return itertools.chain.from_iterable(blocks)
+
+
+def read_entity_blocks(
+    path: Path,
+    kind: Kind,
+    columns: ColumnsConfig,
+    max_text: int,
+    *,
+    html: Html = "keep",
+    options: TableOptions | None = None,
+    wanted: RowFilter | None = None,
+) -> Iterator[Iterator[Entity]]:
+    """Stream the entities of a table, a block of rows at a time; see :func:`read_entities`.
+
+    Args:
+        path: Path of the table.
+        kind: Kind of its rows.
+        columns: Column mapping.
+        max_text: Maximum length of a text in characters.
+        html: Whether HTML in texts and titles is kept or turned into plain text.
+        options: How the file is read.
+        wanted: Called with the names of the columns, the ids and the other columns of each block as they are in the
+            file; returns for each row whether to read it, or None for all. Rows that are not read are not checked.
+    """
     table = open_table(path, options)
     table.scan_columns()
     id_column = id_column_of(table, kind, columns)
@@ -86,12 +115,20 @@ def read_entities(
     title_column = _title_column(table, kind, columns)
     duplicates = DuplicateIndex()
     any_rows = False
-    for rows, (ids, *values) in table.blocks([id_column, *others]):
+    names_read = [id_column, *others]
+    for block_rows, (all_ids, *all_values) in table.blocks(names_read):
+        any_rows = any_rows or bool(len(all_ids))
+        rows, ids, values = block_rows, all_ids, all_values
+        if wanted is not None and (chosen := wanted(names_read, all_ids, all_values)) is not None:
+            rows, ids = list(itertools.compress(rows, chosen)), list(itertools.compress(ids, chosen))
+            values = [list(itertools.compress(column, chosen)) for column in all_values]
+        if not ids:
+            yield iter(())
+            continue
         names = [name.strip() for name in ids]
         if (wrong := find_bad_id(names)) is not None:
             n, problem = wrong
             raise table.value_error(rows[n], id_column, problem)
-        any_rows = any_rows or bool(names)
         distinct = {id(column): column for column in values}  # columns without a value may be shared
         if options is not None and options.plain_cells:
             distinct = {key: plain_lists(column) for key, column in distinct.items()}
@@ -109,8 +146,9 @@ def read_entities(
         entities: Iterator[Entity] = map(tuple.__new__, itertools.repeat(Entity), fields)
         same_as_before = duplicates.add(names, entity_texts)
         if same_as_before.count(None) == len(same_as_before):  # the common case: no duplicates
-            yield from entities
+            yield entities
             continue
+        kept = []
         for row, equal, entity in zip(rows, same_as_before, entities, strict=True):
             if equal:
                 continue
@@ -121,7 +159,8 @@ def read_entities(
                     f"{entity.id!r} occurs again with different text",
                     hint="keep one row per id",
                 )
-            yield entity
+            kept.append(entity)
+        yield iter(kept)
     if not any_rows:
         raise DataError(f"{path} has a header but no rows", hint="check the path in [data]")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity
     from enhancer.features.context.reviews import ReviewNotes
+    from enhancer.features.surveying.row_memory import RowMemory
     from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.prompts import Template
 
@@ -43,6 +44,9 @@ class KindSpec:
 
     reviews: ReviewNotes | None = None
     """Reviews that prompts show, or notes on them; None if prompts show none."""
+
+    memory: RowMemory | None = None
+    """Rows that need not be read in full; None if no rows are remembered."""
 
     @property
     def shows_context(self) -> bool:

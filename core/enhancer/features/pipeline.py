@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from enhancer.config.inputs import all_texts, stored_inputs, texts_of
 from enhancer.contracts.embedder import RemoteEmbedder
 from enhancer.features.generating.condensing import with_written_notes
 from enhancer.features.generating.connections import (
@@ -21,13 +20,13 @@ from enhancer.features.generating.connections import (
     run_budget,
 )
 from enhancer.features.generating.planning import make_plan
-from enhancer.features.kind_spec import KindSpec
-from enhancer.features.note_specs import UNUSED_REVIEWS, note_specs, review_notes
-from enhancer.features.sources import Sources, resolve_inputs
+from enhancer.features.kind_specs import KINDS, KindSpecs
+from enhancer.features.sources import Sources
 from enhancer.features.storing.import_rules import ImportRules
-from enhancer.features.storing.joint_texts import JointSpec, JointTexts, embed_joint_texts, joint_texts
+from enhancer.features.storing.joint_texts import JointTexts, embed_joint_texts, joint_texts
 from enhancer.features.surveying.difference import DifferenceCounter
 from enhancer.features.surveying.lengths import with_one_length
+from enhancer.features.surveying.memories import Memories
 from enhancer.features.surveying.survey import survey
 from enhancer.harness.batches.submission import BATCH_FOLDER, JobReserve
 from enhancer.harness.calls.thought_room import model_thinks
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
     from enhancer.features.generating.direct_run import DirectRun
     from enhancer.features.generating.generation_run import RunServices
     from enhancer.features.generating.reports import GenerationReport, Plan
-    from enhancer.features.kind_spec import Renderers
+    from enhancer.features.kind_spec import KindSpec, Renderers
     from enhancer.features.surveying.difference import Difference
     from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.harness.calls.budget import Budget
@@ -67,7 +66,6 @@ if TYPE_CHECKING:
     from enhancer.progress import Listener
     from enhancer.prompts import Template
 
-_KINDS: tuple[Kind, ...] = ("item", "user")
 _log = logging.getLogger(__name__)
 
 
@@ -112,9 +110,8 @@ class Pipeline:
         self._make_planner = provider if planner is None else planner
         self._make_embedder = embedder
         self._sources = sources if sources is not None else Sources.from_settings(settings, root)
-        chosen = settings.joined_inputs(None) if inputs is None else tuple(inputs)
-        self._inputs = all_texts(chosen)
-        self._joint = tuple(name for name in stored_inputs(chosen) if len(texts_of(name)) > 1)
+        self._kinds = KindSpecs(settings, root, self._sources, inputs, self._warn)
+        self._memories: Memories | None = None
         self._on_record = on_record
         self._batch_providers = batch_providers
         self._expected: tuple[int | None, int | None] = (None, None)  # entities, and records to embed
@@ -141,13 +138,15 @@ class Pipeline:
             listener: Called with progress events of the stage ``read``.
         """
         llm = self._settings.llm
-        if counter is not None:
-            self._store = with_one_length(self._store, self._make_embedder())
         provider = self._planner()
         if batch and provider is not None:
             require_batches(provider, llm, self._batch_providers)
         price = known_price(provider, llm)
-        specs = self._specs(provider)
+        specs = self._kinds.make(provider)
+        if counter is not None:
+            self._memories = Memories(self._store, self._make_embedder())
+            specs = self._memories.remembering(specs)
+            self._store = self._memories.with_one_length()
         price = discounted(price, llm) if price is not None and batch else price
         with contextlib.ExitStack() as stack:
             journal = None
@@ -169,7 +168,7 @@ class Pipeline:
                 on_chunk=None if counter is None else counter.add,
                 listener=listener,
             )
-            joint_specs, outdated = self._joint_specs(), 0
+            joint_specs, outdated = self._kinds.joint(), 0
             for one in (one for spec in joint_specs for one in joint_texts(spec, self._store, fingerprint)):
                 outdated += one.is_outdated
                 if embedding is not None and one.is_outdated:
@@ -208,7 +207,10 @@ class Pipeline:
 
         embedder, planner = self._make_embedder(), self._planner()
         budget = self._shared_budget(embedder, planner)
-        specs = self._specs(planner)
+        specs = self._kinds.make(planner)
+        if self._memories is None or not self._memories.is_current:
+            self._memories = Memories(self._store, embedder)
+        specs = self._memories.remembering(specs)
         with Journal(self._store.directory) as journal:
             services = self._services(specs, journal, embedder, budget, listener, retry_quarantined=retry_quarantined)
 
@@ -220,7 +222,13 @@ class Pipeline:
 
             report = run_to_end(lambda: DirectRun(services, connect=connect, limit=limit))
             report = self._with_joint_texts(report, embedder, journal, budget, listener)
+        self.remember_rows()
         return replace(report, reviews=_review_report(specs))
+
+    def remember_rows(self) -> None:
+        """Write down which rows had current records in the last survey, so that the next one is quick."""
+        if self._memories is not None:
+            self._memories.save()
 
     def generate_offline(
         self,
@@ -265,10 +273,10 @@ class Pipeline:
             return self.generate(listener, limit=limit, keep_going=keep_going)
         budget = self._shared_budget(embedder, planner) or run_budget(planner, llm)
         folder = self._store.directory / BATCH_FOLDER
-        specs = self._specs(planner)
+        specs = self._kinds.make(planner)
         with Journal(self._store.directory) as journal:
             reserve = JobReserve(budget, journal.batch_jobs)
-            joint = JointTexts(self._joint_specs() if by_job else (), self._store, journal, embedder.fingerprint)
+            joint = JointTexts(self._kinds.joint() if by_job else (), self._store, journal, embedder.fingerprint)
             services = replace(
                 self._services(specs, journal, embedder, budget, listener, retry_quarantined=retry_quarantined),
                 texts=partial(
@@ -324,10 +332,10 @@ class Pipeline:
         counter = self.difference_counter()
         self._store = with_one_length(self._store, self._make_embedder())
         embedder = self._make_embedder().fingerprint
-        for spec in self._specs(self._planner()):
+        for spec in self._kinds.make(self._planner()):
             for chunk in survey(spec, self._store, embedder):
                 counter.add(chunk)
-        for joint in self._joint_specs():
+        for joint in self._kinds.joint():
             for one in joint_texts(joint, self._store, embedder):
                 counter.add_joint(one)
         self.count_vanished(counter)
@@ -335,7 +343,7 @@ class Pipeline:
 
     def count_vanished(self, counter: DifferenceCounter) -> None:
         """Add the vanished records to a counter."""
-        for kind in _KINDS:
+        for kind in KINDS:
             counter.count_vanished(kind, lambda kind=kind: self._ids(kind))  # type: ignore[misc]
 
     def vanished(self, counter: DifferenceCounter | None = None) -> Iterator[Key]:
@@ -345,16 +353,16 @@ class Pipeline:
             counter: Counter of a survey that has read the tables already; by default they are read.
         """
         seen = self.difference_counter() if counter is None else counter
-        for kind in _KINDS:
+        for kind in KINDS:
             yield from seen.vanished(kind, lambda kind=kind: self._ids(kind))  # type: ignore[misc]
 
     def import_rules(self) -> ImportRules:
         """Return the rules for imported profiles. Calls no provider."""
-        return ImportRules(self._specs(self._planner()))
+        return ImportRules(self._kinds.make(self._planner()))
 
     def spec(self, kind: Kind) -> KindSpec | None:
         """Return how entities of a kind are profiled; None if no profiles of them are wanted. Calls no provider."""
-        specs = self._specs(self._planner())
+        specs = self._kinds.make(self._planner())
         return next((spec for spec in specs if spec.kind == kind and spec.notes), None)
 
     def prompts(self, spec: KindSpec, entities: Sequence[Entity], note: PromptSpec | None = None) -> list[str]:
@@ -380,29 +388,6 @@ class Pipeline:
 
     # -- setting up -------------------------------------------------------------------------------------------------
 
-    def _needs(self, kind: Kind) -> tuple[Input, ...]:
-        if self._sources.of(kind) is None:
-            return ()
-        return resolve_inputs(getattr(self._settings.prompts, kind).source, self._inputs)
-
-    def _notes(self, kind: Kind) -> list[Input]:
-        """Return the notes that an LLM writes: those of the kind that any input consists of."""
-        needs = self._needs(kind)
-        return [name for name in self._written(kind) if name in needs]
-
-    def _written(self, kind: Kind) -> tuple[Input, ...]:
-        return (*self._settings.notes(kind), *self._settings.closed_notes(kind))
-
-    def _joint_specs(self) -> list[JointSpec]:
-        """Return the joint texts of each kind that has notes of its own among their parts."""
-        found = []
-        for kind in _KINDS:
-            notes, entities = {*self._written(kind)}, self._sources.of(kind)
-            names = tuple(name for name in self._joint if not notes.isdisjoint(texts_of(name)))
-            if names and entities is not None:
-                found.append(JointSpec(kind, entities, names))
-        return found
-
     def _shared_budget(self, embedder: Embedder, provider: LLMProvider | None) -> Budget | None:
         """Return the budget that calls and embeddings share; None if only calls cost anything.
 
@@ -423,7 +408,7 @@ class Pipeline:
         listener: Listener,
     ) -> GenerationReport:
         """Embed the joint texts of what is stored by now, and count them."""
-        specs = self._joint_specs()
+        specs = self._kinds.joint()
         if not specs:
             return report
         joint = JointTexts(specs, self._store, journal, embedder.fingerprint)
@@ -432,33 +417,13 @@ class Pipeline:
         return report.with_embedded(joint.embedded, joint.failed, texts.usage, truncated=texts.truncated)
 
     def _planner(self) -> LLMProvider | None:
-        return self._make_planner() if any(map(self._notes, _KINDS)) else None
+        return self._make_planner() if self._kinds.has_notes else None
 
-    def _specs(self, provider: LLMProvider | None) -> list[KindSpec]:
-        specs = []
-        for kind in _KINDS:
-            entities, names = self._sources.of(kind), self._notes(kind)
-            embeds_text = "text" in self._needs(kind)
-            if entities is None or not (names or embeds_text):
-                continue
-            notes: tuple[PromptSpec, ...] = ()
-            reviews = None
-            if names:
-                assert provider is not None
-                prompt, llm = getattr(self._settings.prompts, kind), self._settings.llm
-                notes = note_specs(kind, prompt, names, llm, provider, self._root)
-                if self._sources.reviews is not None and any(
-                    "reviews" in one.note.template.context_names for one in notes
-                ):
-                    reviews = review_notes(prompt, llm, provider, self._root, self._sources.reviews)
-            show = None if reviews is None else reviews.context.show
-            spec = KindSpec(kind, entities, notes, embeds_text, partial(self._sources.shown_by, reviews=show), reviews)
-            for one in notes:
-                spec.context(one.note.template)  # raises an error here rather than at the first entity
-            specs.append(spec)
-            if kind == "item" and notes and reviews is None and self._sources.reviews is not None:
-                self._warn(UNUSED_REVIEWS)
-        return specs
+    def _seen(self, record: Record) -> None:
+        if self._memories is not None:
+            self._memories.watch(record)
+        if self._on_record is not None:
+            self._on_record(record)
 
     def _warn(self, warning: str) -> None:
         if warning not in self._warned:
@@ -489,7 +454,7 @@ class Pipeline:
             concurrency=self._settings.llm.concurrency,
             listener=listener,
             warn=self._warn,
-            on_record=self._on_record,
+            on_record=self._seen,
             retry_quarantined=retry_quarantined,
             total=self._expected[0],
             to_embed=self._expected[1],

@@ -134,6 +134,7 @@ def refresh(
             records = one.fresh + sum(one.stale.values()) + one.vanished
             refuse_mass_removal(one.name, one.vanished, records, max_pruned_share)
         pruned = remove_records(store, pipeline.vanished(counter))
+    pipeline.remember_rows()
     return RefreshReport(
         started=started, seconds=time.perf_counter() - began, changes=changes, generated=generated, pruned=pruned
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, Self
 
 from enhancer.errors import ConfigError
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from enhancer.config.data import DataConfig
     from enhancer.config.inputs import Input
     from enhancer.config.schema import Settings
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity, Interactions
+    from enhancer.data.entities import RowFilter
     from enhancer.data.reviews.index import ReviewIndex
     from enhancer.prompts import Template
 
@@ -39,6 +42,30 @@ def resolve_inputs(source: Source, inputs: Collection[Input]) -> tuple[Input, ..
     if source == "llm":
         return tuple(inputs)
     return ("text",) if source == "text" else ()
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTable:
+    """The entities of one table, opened again for each pass."""
+
+    path: Path
+    kind: Kind
+    data: DataConfig
+
+    def __call__(self) -> Iterator[Entity]:
+        """Stream the entities."""
+        return chain.from_iterable(self.blocks())
+
+    def blocks(self, wanted: RowFilter | None = None) -> Iterator[Iterator[Entity]]:
+        """Stream the entities, a block of rows at a time; see :func:`enhancer.data.entities.read_entity_blocks`."""
+        from enhancer.data import TableOptions
+        from enhancer.data.entities import read_entity_blocks
+
+        data = self.data
+        options = TableOptions.of(data, "items" if self.kind == "item" else "users")
+        return read_entity_blocks(
+            self.path, self.kind, data.columns, data.max_text, html=data.html, options=options, wanted=wanted
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +136,12 @@ class Sources:
         """
         data, prompts = settings.data, settings.prompts
 
-        def stream(path: Path, kind: Kind) -> Callable[[], Iterator[Entity]]:
-            from enhancer.data import TableOptions, read_entities
-
-            options = TableOptions.of(data, "items" if kind == "item" else "users")
-            return lambda: read_entities(
-                root / path, kind, data.columns, data.max_text, html=data.html, options=options
-            )
-
-        items = stream(data.items, "item") if data.items is not None else None
+        items = EntityTable(root / data.items, "item", data) if data.items is not None else None
         if items is None and prompts.item.source in ("llm", "text"):
             raise ConfigError("[data] items is not set", hint="set it to a file, or set [prompts.item] source = 'none'")
-        users: Callable[[], Iterable[Entity]] | None = stream(data.users, "user") if data.users is not None else None
+        users: Callable[[], Iterable[Entity]] | None = None
+        if data.users is not None:
+            users = EntityTable(root / data.users, "user", data)
         if users is None and prompts.user.source == "text":
             raise ConfigError("[data] users is not set", hint="set it to a file, or change [prompts.user] source")
         context: dict[Kind, Mapping[str, Callable[[Entity], str]]] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import Field
 
 from enhancer.contracts.options import Context, Options
-from enhancer.contracts.store import Fault, FeatureStore, Repair, StoreOptions
+from enhancer.contracts.store import Fault, FeatureStore, Repair, Revision, StoreOptions
 from enhancer.errors import StoreCorruptError, StoreError
 from enhancer.storekit import codec
 from enhancer.storekit.keyed import KeyedStore, ReadOnly
@@ -63,6 +63,7 @@ class LMDBStore(KeyedStore):
         if not path.exists():
             datafile.create(path, MEBIBYTE, _write_format)
         self._closed = False
+        self._own_writes = 0
         self._environment = SharedEnvironment.acquire(path, initial=initial, cap=options.max_size_mb * MEBIBYTE)
         try:
             self._check_format()
@@ -162,6 +163,18 @@ class LMDBStore(KeyedStore):
         with self._transaction() as transaction:
             return int(transaction.stat(self._open().records)["entries"]) - 1  # one entry is the metadata of the store
 
+    def revision(self) -> Revision | None:
+        """See :meth:`FeatureStore.revision`. A change of the file by another program counts, too."""
+        with self._transaction() as transaction:
+            number = int(transaction.id())
+        found = self._open().path.stat()
+        return Revision(f"{found.st_ino} {found.st_size} {found.st_mtime_ns} {number}", number)
+
+    @property
+    def own_writes(self) -> int:
+        """See :meth:`FeatureStore.own_writes`."""
+        return self._own_writes
+
     @contextlib.contextmanager
     def _transaction(self, access: Access = Access.LOOK_UP) -> Iterator[lmdb.Transaction]:
         with self._open().read(access) as transaction:
@@ -178,9 +191,12 @@ class LMDBStore(KeyedStore):
                 cursor.putmulti(pairs)
 
         self._open().write(work)
+        self._own_writes += 1
 
     def _remove(self, keys: Sequence[bytes]) -> int:
-        return self._open().write(lambda transaction: sum(map(transaction.delete, keys)))
+        removed = self._open().write(lambda transaction: sum(map(transaction.delete, keys)))
+        self._own_writes += bool(removed)  # a transaction that changes nothing is none
+        return removed
 
     def _walk(self, prefix: bytes) -> Iterator[tuple[bytes, Value]]:
         return self._chunks(prefix, lambda cursor: (bytes(cursor.key()), bytes(cursor.value())))
@@ -230,6 +246,7 @@ class _Snapshot(ReadOnly, LMDBStore):
         self._directory = directory
         self._environment = environment
         self._closed = False
+        self._own_writes = 0
         self._pinned = pinned
 
     @contextlib.contextmanager

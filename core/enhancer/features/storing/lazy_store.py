@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
-from enhancer.contracts.store import Fault, FeatureStore, StoreStats
+from enhancer.contracts.store import Fault, FeatureStore, Revision, StoreStats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -103,6 +103,17 @@ class LazyStore(FeatureStore):
         """See :meth:`FeatureStore.count`."""
         store = self._existing()
         return 0 if store is None else store.count()
+
+    def revision(self) -> Revision | None:
+        """See :meth:`FeatureStore.revision`."""
+        store = self._existing()
+        return None if store is None else store.revision()
+
+    @property
+    def own_writes(self) -> int:
+        """See :meth:`FeatureStore.own_writes`."""
+        store = self._existing()
+        return 0 if store is None else store.own_writes
 
     def close(self) -> None:
         """Close the store, if it was opened."""

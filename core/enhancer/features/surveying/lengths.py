@@ -12,7 +12,7 @@ from enhancer.contracts.embedder import RemoteEmbedder
 from enhancer.contracts.record import PROFILE_ASPECT, Key, Kind, Record, Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from enhancer.contracts.embedder import Embedder
     from enhancer.contracts.store import FeatureStore
@@ -47,7 +47,7 @@ class OneLength:
         return getattr(self._store, name)
 
 
-def with_one_length(store: FeatureStore, embedder: Embedder) -> FeatureStore:
+def with_one_length(store: FeatureStore, embedder: Embedder, dims: Collection[int] | None = None) -> FeatureStore:
     """Return the store, such that records with a vector of another length count as those of another embedder.
 
     Reads the whole store; twice if it holds vectors of several lengths.
@@ -56,8 +56,9 @@ def with_one_length(store: FeatureStore, embedder: Embedder) -> FeatureStore:
         store: The store.
         embedder: The embedder, whose own vectors are compared. If it computes locally, its model says which length is
             the right one; otherwise the latest record does.
+        dims: Lengths of the vectors of the store; by default it is read for them.
     """
-    if isinstance(store, OneLength) or len(store.stats().dims) < 2:
+    if isinstance(store, OneLength) or len(store.stats().dims if dims is None else dims) < 2:
         return store
     lengths: Counter[int] = Counter()
     latest = ("", 0)

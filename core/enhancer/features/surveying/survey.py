@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from functools import partial
+from itertools import chain, groupby, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from enhancer.contracts.record import TEXT_ASPECT
 from enhancer.features.kind_spec import CHUNK
+from enhancer.features.sources import EntityTable
 from enhancer.features.stored_hash import FALLBACK, LOW, is_current
 from enhancer.harness.calls.cache_key import text_hash
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
     from enhancer.features.kind_spec import KindSpec
+    from enhancer.features.surveying.row_memory import RowMemory
     from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.harness.answers.usage import EntityUsage
 
@@ -71,6 +75,15 @@ class SurveyChunk:
     empty_texts: list[ToEmbed] = field(default_factory=list)
     """Entities without text, if their kind has no notes."""
 
+    textless: list[str] = field(default_factory=list)
+    """Ids of entities without text, if their kind has notes."""
+
+    @property
+    def outdated(self) -> set[str]:
+        """Ids of the entities that lack any current record."""
+        rows = (row.id for rows in (self.to_ask, self.to_embed, self.empty_texts) for row in rows)
+        return {*rows, *chain.from_iterable(self.to_reembed.values()), *self.textless}
+
     @property
     def entities(self) -> int:
         """Number of entities."""
@@ -94,15 +107,42 @@ def survey(spec: KindSpec, store: FeatureStore, embedder: str | None) -> Iterato
         store: The stored records.
         embedder: Fingerprint of the embedder; None to ignore which embedder made a vector.
     """
+    if spec.memory is not None and isinstance(spec.entities, EntityTable) and embedder is not None:
+        yield from _survey_remembering(spec, spec.entities, spec.memory, store, embedder)
+        return
     entities = iter(spec.entities())
     while chunk := list(islice(entities, CHUNK)):
-        ids = [entity.id for entity in chunk]
-        found = SurveyChunk(spec, ids)
-        if spec.notes:
-            _compare_notes(found, chunk, store, embedder)
-        if spec.embeds_text:
-            _compare_texts(found, chunk, _stamps(found, store, TEXT_ASPECT), embedder)
-        yield found
+        yield _compare(spec, chunk, store, embedder)
+
+
+def _survey_remembering(
+    spec: KindSpec, table: EntityTable, memory: RowMemory, store: FeatureStore, embedder: str
+) -> Iterator[SurveyChunk]:
+    """Survey a table without reading rows in full that are known to have current records."""
+    aspects = [*(one.note.aspect for one in spec.notes), *([TEXT_ASPECT] if spec.embeds_text else [])]
+    one_pass = memory.begin(partial(_read_in_full, table))
+    for block in table.blocks(one_pass.wanted):
+        if known := one_pass.take_known():
+            yield SurveyChunk(spec, known, dict.fromkeys(aspects, len(known)))
+        while chunk := list(islice(block, CHUNK)):
+            found = _compare(spec, chunk, store, embedder)
+            one_pass.add(found.ids, found.outdated)
+            yield found
+    memory.finish(one_pass)
+
+
+def _read_in_full(table: EntityTable) -> None:
+    """Read all rows, which raises an error if an id occurs with different texts."""
+    deque(table(), maxlen=0)
+
+
+def _compare(spec: KindSpec, chunk: Sequence[Entity], store: FeatureStore, embedder: str | None) -> SurveyChunk:
+    found = SurveyChunk(spec, [entity.id for entity in chunk])
+    if spec.notes:
+        _compare_notes(found, chunk, store, embedder)
+    if spec.embeds_text:
+        _compare_texts(found, chunk, _stamps(found, store, TEXT_ASPECT), embedder)
+    return found
 
 
 def _stamps(found: SurveyChunk, store: FeatureStore, aspect: str) -> Sequence[Stamp | None]:
@@ -162,7 +202,9 @@ def _compare_texts(
         row = ToEmbed(entity.id, input_hash, entity.text, changed)
         if not entity.text.strip():
             # A kind that also has notes may lack text: that part of its row in the table stays zero.
-            if not found.spec.notes:
+            if found.spec.notes:
+                found.textless.append(entity.id)
+            else:
                 found.empty_texts.append(row)
             continue
         found.to_embed.append(row)
