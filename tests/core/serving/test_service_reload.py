@@ -121,3 +121,17 @@ def test_a_file_that_is_cut_while_it_is_mapped_is_told_and_kills_nobody(tmp_path
         write(folder, -1)
         server.until(lambda health: health["status"] == "ok")
         assert server.ask("/recommend?user_id=u1")[0] == 200
+
+
+def test_an_artifact_that_is_gone_is_told_and_the_loaded_one_serves_on(tmp_path):
+    folder = write(tmp_path / "artifact")
+    with Server(folder, "--watch=0.05") as server:
+        expected = server.ask("/recommend?user_id=u3&k=5")[1]
+        folder.rename(tmp_path / "elsewhere")
+        health = server.until(lambda health: health["status"] == "stale")
+        assert "no artifact" in health["error"]["message"]
+        assert server.ask("/recommend?user_id=u3&k=5")[1] == expected
+        time.sleep(0.3)
+        assert sum("cannot be loaded" in line for line in server.log) == 1
+        (tmp_path / "elsewhere").rename(folder)
+        server.until(lambda health: health["status"] == "ok")

@@ -95,6 +95,49 @@ def test_a_worker_that_dies_is_started_again(pair):
     assert any("ended with signal 9, starting it again" in line for line in server.log)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_a_worker_that_is_started_again_has_the_last_good_artifact(tmp_path):
+    folder = write(tmp_path / "artifact")
+    with Server(folder, "--workers=2", "--watch=0.05") as server:
+        until(lambda: len(answering(server)) == 2)
+        expected = server.ask("/recommend?user_id=u3&k=5")[1]
+        (folder / "manifest.json").write_text("{")
+        until(lambda: {health["status"] for health in answering(server).values()} == {"stale"})
+        old = children(server.process.pid)
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len(new := children(server.process.pid)) == 2 and not set(new) & set(old))
+        until(lambda: len(answering(server)) == 2)
+        for _ in range(20):
+            assert server.ask("/recommend?user_id=u3&k=5")[1] == expected
+        assert {health["status"] for health in answering(server).values()} == {"stale"}
+        assert sum("cannot be loaded" in line for line in server.log) == 1
+        write(folder, -1)
+        until(lambda: {health["status"] for health in answering(server).values()} == {"ok"})
+        assert server.ask("/recommend?user_id=u3&k=5")[1] != expected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_connections_do_not_wait_for_a_worker_that_ends_again_and_again(folder):
+    with Server(folder, "--workers=2") as server:
+        until(lambda: len(answering(server)) == 2)
+        keeps = children(server.process.pid)[0]
+
+        def killed_until_it_is_put_off():
+            for pid in children(server.process.pid):
+                if pid != keeps:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            return any("starting it again in" in line for line in server.log)
+
+        until(killed_until_it_is_put_off)
+        began = time.monotonic()
+        for _ in range(40):
+            assert server.ask("/health")[0] == 200
+        assert time.monotonic() - began < 10
+        until(lambda: len(answering(server)) == 2)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_signals_end_all_and_answer_what_was_asked(folder, number, code):
     with Server(folder, "--workers=2") as server:

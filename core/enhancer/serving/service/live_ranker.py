@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("enhancer.serving")
 
+_GAP = 1.0
+"""Seconds for which the manifest may be missing while an artifact is being replaced."""
 Signature = tuple[tuple[str, int, int, int, int], ...]
 """Name, inode, times of modification and of change, and size of files; a change of any means a new artifact."""
 
@@ -68,6 +71,9 @@ class LiveRanker:
         self._explore, self._new_items_cap = explore, new_items_cap
         self._loading = threading.Lock()
         self._old: weakref.WeakSet[Ranker] = weakref.WeakSet()
+        self.reports = True
+        """Whether to log what is loaded and what cannot be; the workers of a supervisor leave that to it."""
+        self._missing_since: float | None = None
         self._loaded_signature = self._manifest_signature()
         self._failed_signature: Signature | None = None
         self.ranker = self._load()
@@ -103,14 +109,23 @@ class LiveRanker:
             self.ranker, self.loaded_at = ranker, datetime.now(UTC)
             self._loaded_signature, self.error = manifest, None
             self.reloads += 1
-        _log.info("serving %r, made %s", ranker, ranker.manifest.get("created_at"))
+        if self.reports:
+            _log.info("serving %r, made %s", ranker, ranker.manifest.get("created_at"))
         return True
 
     def has_changed(self) -> bool:
-        """Return whether the artifact on disk is neither the one being served nor one that failed to load."""
+        """Return whether the artifact on disk is neither the one being served nor one that failed to load.
+
+        An artifact that has been missing for a second counts as changed; a shorter gap is one that is being replaced.
+        """
+        found = self._manifest_signature()
+        missing = not found
+        self._missing_since = (self._missing_since or time.monotonic()) if missing else None
+        if missing and time.monotonic() - (self._missing_since or 0.0) < _GAP:
+            return False
         if self.error is not None:
             return self._signature() != self._failed_signature
-        return self._manifest_signature() not in ((), self._loaded_signature)
+        return found != self._loaded_signature
 
     async def watch(self, every: float) -> None:
         """Check for a new artifact every ``every`` seconds, until cancelled."""
@@ -124,7 +139,7 @@ class LiveRanker:
             reason = error
         else:  # a bug, or no memory: its traceback helps
             reason = ArtifactError(f"{type(error).__name__} while loading {self.folder}: {error}")
-        if str(reason) != str(self.error):
+        if str(reason) != str(self.error) and self.reports:
             trace = None if reason is error else error
             _log.error("the new artifact cannot be loaded, the old one stays in use: %s", reason, exc_info=trace)
         self.error = reason

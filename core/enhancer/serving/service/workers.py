@@ -1,9 +1,10 @@
 """Serve one artifact by several processes on one port.
 
-The supervisor binds the port and forks the workers; each maps the artifact, whose pages are in memory once, and watches
-it for itself. On Linux each worker has a listening socket of its own on the port, and the kernel spreads connections
-over them. The supervisor keeps these sockets open, so that connections of a worker that has ended wait for the next
-one. Elsewhere all workers accept from one socket.
+The supervisor binds the port, loads the artifact and forks the workers, which share its pages in memory. All watch the
+artifact. A worker that is started again has the last artifact that could be loaded, whatever is on disk by then. On
+Linux each worker has a listening socket of its own on the port, and the kernel spreads connections over them.
+Connections of a worker that has ended wait for the next one, which starts at once; the socket of one that ends again
+and again is closed until it is started. Elsewhere all workers accept from one socket.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from enhancer.errors import ConfigError, EnhancerError
@@ -53,7 +55,7 @@ def serve_by_workers(
     """Serve until SIGTERM or SIGINT; SIGHUP reloads the artifact in every worker. Must be called in the main thread.
 
     Args:
-        load: Opens the artifact; called in each worker.
+        load: Opens the artifact; called once, before there are workers.
         workers: Number of processes.
         host: As for :func:`~enhancer.serving.service.server.serve`.
         port: Likewise.
@@ -68,16 +70,19 @@ def serve_by_workers(
 
     Raises:
         ConfigError: Libraries are missing, the address cannot be bound, or the system has no fork.
+        ArtifactError: The artifact is missing or damaged.
     """
     if not hasattr(os, "fork"):
         raise ConfigError("this system cannot fork processes", hint="start several services on ports of their own")
     check_libraries()
     limits = limits.checked()
+    live = load()
 
     def work(listener: socket.socket, metrics: Metrics, parent: int) -> int:
         try:
+            live.reports = False  # the supervisor does
             run(
-                load(),
+                live,
                 listener,
                 limits=limits,
                 watch=watch,
@@ -92,9 +97,12 @@ def serve_by_workers(
         return 0
 
     with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(one) for one in _listeners(host, port, workers)]
+        listeners = _listeners(host, port, workers)
         _log.info("listening on http://%s with %d workers", address(listeners[0]), workers)
-        return _Supervisor(listeners, workers, work, grace).run()
+        again = partial(listen, host, listeners[0].getsockname()[1], shared=True) if len(listeners) > 1 else None
+        supervisor = _Supervisor(live, listeners, again, workers, work, grace, watch)
+        stack.callback(supervisor.close)
+        return supervisor.run()
 
 
 def _listeners(host: str, port: int, workers: int) -> list[socket.socket]:
@@ -123,17 +131,27 @@ class _Supervisor:
 
     def __init__(
         self,
+        live: LiveRanker,
         listeners: list[socket.socket],
+        listen_again: Callable[[], socket.socket] | None,
         workers: int,
         work: Callable[[socket.socket, Metrics, int], int],
         grace: float,
+        watch: float,
     ) -> None:
-        self._listeners, self._work, self._grace = listeners, work, grace
+        self._live, self._watch = live, watch
+        self._listeners, self._listen_again, self._work, self._grace = listeners, listen_again, work, grace
         self._board = Board(workers)
         self._workers = [_Worker(number) for number in range(workers)]
         self._alive, self._alive_writer = os.pipe()  # at its end once this process has ended
         self._signals: list[int] = []
         self._was_ready = False
+        self._look_at = 0.0
+
+    def close(self) -> None:
+        """Close the listening sockets."""
+        for listener in self._listeners:
+            listener.close()
 
     def run(self) -> int:
         """Supervise until a signal to stop; return the exit code."""
@@ -164,20 +182,29 @@ class _Supervisor:
                     return 130 if number == signal.SIGINT else 0
                 if number == signal.SIGHUP:
                     self._send(signal.SIGHUP)
+                    self._live.reload()
             failed = self._reap()
             if failed and not self._was_ready:  # what keeps the first from starting would keep all
                 return failed
             self._was_ready = self._was_ready or self._board.is_serving(0)
             now = time.monotonic()
+            if self._watch > 0 and now >= self._look_at:
+                self._look_at = now + self._watch
+                if self._live.has_changed():
+                    self._live.reload(only_if_new=True)
             for worker in self._workers if self._was_ready else self._workers[:1]:
                 if not worker.pid and worker.again_at <= now:
                     self._start(worker)
             idle = self._was_ready and all(worker.pid for worker in self._workers)
-            ready, _, _ = select.select([wake], [], [], 1.0 if idle else 0.02)
+            ready, _, _ = select.select([wake], [], [], min(1.0, self._watch or 1.0) if idle else 0.02)
             if ready:
                 os.read(wake, 4096)
 
     def _start(self, worker: _Worker) -> None:
+        place = worker.number % len(self._listeners)
+        if self._listeners[place].fileno() < 0:
+            assert self._listen_again is not None
+            self._listeners[place] = self._listen_again()
         worker.started = time.monotonic()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -223,7 +250,12 @@ class _Supervisor:
             if self._was_ready:
                 self._board.restart(worker.number)
                 reason = f"signal {-code}" if code < 0 else f"exit code {code}"
-                _log.error("worker %d (process %d) ended with %s, starting it again", worker.number, pid, reason)
+                later = f" in {wait:.0f} s" if wait else ""
+                _log.error(
+                    "worker %d (process %d) ended with %s, starting it again%s", worker.number, pid, reason, later
+                )
+                if wait and self._listen_again is not None:  # else its share of the connections would wait as long
+                    self._listeners[worker.number % len(self._listeners)].close()
             failed = failed or (code if code > 0 else 1)
             worker.pid = 0
         return failed
