@@ -36,6 +36,8 @@ _ENDINGS: Final[dict[str, IndexKind]] = {
     ".faiss": "faiss",
 }
 """Libraries by the endings of files that name them."""
+_NEUTRAL: Final = frozenset({"", ".bin", ".index"})
+"""Endings of indexes of any library."""
 _GRAPH_LINKS: Final = 32
 _SEARCH_WIDTH: Final = 256
 """Candidate list size while building and searching; inner products need a longer list than distances."""
@@ -123,7 +125,8 @@ def write_index(
 def kind_for(path: Path, kind: IndexKind | None = None) -> IndexKind:
     """Return the library of an index file: the one that is asked for, else the one that the ending names.
 
-    ``.faiss``, ``.usearch``, ``.hnswlib`` and ``.hnsw`` name a library; a file with any other ending is of usearch.
+    ``.faiss``, ``.usearch``, ``.hnswlib`` and ``.hnsw`` name a library. A file without an ending, or with ``.bin`` or
+    ``.index``, is of usearch unless another library is asked for.
 
     >>> kind_for(Path("items.faiss")), kind_for(Path("items"))
     ('faiss', 'usearch')
@@ -133,13 +136,18 @@ def kind_for(path: Path, kind: IndexKind | None = None) -> IndexKind:
         kind: Library that is asked for; None for the one of the ending.
 
     Raises:
-        ConfigError: The ending names another library than ``kind``.
+        ConfigError: The ending names another library than ``kind``, or is unknown and no library is asked for.
     """
     named = _ENDINGS.get(path.suffix.lower())
     if kind is not None and named not in (None, kind):
         raise ConfigError(
             f"{path.name} would be an index of {kind}, but its ending names {named}",
             hint=f"{_described_endings()}; change the ending, or the kind",
+        )
+    if kind is None and named is None and path.suffix.lower() not in _NEUTRAL:
+        raise ConfigError(
+            f"{path.name}: the ending {path.suffix} names no library",
+            hint=f"{_described_endings()}; or say --kind usearch, hnswlib or faiss",
         )
     return kind or named or "usearch"
 

@@ -196,6 +196,11 @@ def test_the_command_writes_what_the_ending_names(folder, tmp_path):
 
 
 def test_an_ending_of_another_library_is_refused(folder, ranker, tmp_path):
+    done = cli("index", str(tmp_path / "x.foo"), str(folder))
+    assert done.returncode == 2
+    assert "the ending .foo names no library" in done.stderr
+    assert ".faiss is of faiss" in done.stderr
+    assert not (tmp_path / "x.foo").exists()
     with pytest.raises(ConfigError, match=r"its ending names faiss; .*\.faiss is of faiss"):
         ranker.export_index(tmp_path / "x.faiss", kind="usearch")
     done = cli("index", str(tmp_path / "x.usearch"), str(folder), "--kind", "faiss")

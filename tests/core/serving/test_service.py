@@ -56,6 +56,19 @@ def test_many_users_new_ones_included(server, ranker):
     assert server.ask("/recommend?user_id=new")[0] == 404  # placed for that request alone
 
 
+def test_unknown_candidates_are_left_out_and_named(server):
+    asked = {"users": ["u1"], "k": 5, "exclude_seen": False}
+    known = server.ask("/recommend", {**asked, "candidates": ["i1", "i2", "i3"], "exclude": ["i2"]})[1]
+    more = {"candidates": ["gone", "i1", "i2", "i3", "lost", "gone"], "exclude": {"u1": ["i2", "x"], "u2": ["x"]}}
+    status, answer = server.ask("/recommend", {**asked, **more})
+    assert status == 200
+    assert answer["results"] == known["results"]
+    assert (answer["unknown_candidates"], answer["unknown_exclude"]) == (["gone", "lost"], ["x"])
+    assert "unknown_candidates" not in known
+    status, answer = server.ask("/recommend", {**asked, "candidates": ["gone"]})
+    assert (status, answer["results"]) == (200, [{"user_id": "u1", "items": []}])
+
+
 def test_a_history_places_a_new_user_and_is_left_out_for_a_known_one(server, ranker):
     both, _ = ranker.with_users({"new": ["i1", "i2"]})
     (expected,) = both.recommend(["new"], 5)
@@ -123,8 +136,6 @@ def test_health_says_what_answers(server, ranker):
         ("/recommend", {"users": ["u1"], "k": 2.0}, 400, "k must be"),
         ("/recommend", {"users": ["u1"], "exclude_seen": 1}, 400, "true or false, not 1"),
         ("/recommend", {"users": ["u1"], "candidates": "i1"}, 400, 'candidates is "i1"'),
-        ("/recommend", {"users": ["u1"], "candidates": ["i77"]}, 404, "unknown item 'i77'"),
-        ("/recommend", {"users": ["u1"], "exclude": ["i77"]}, 404, "unknown item 'i77'"),
         ("/recommend", {"users": ["u1"], "exclude": 3}, 400, "exclude is 3"),
         ("/recommend", {"users": ["u1"], "exclude": {"u1": ["i1", 2]}}, 400, 'exclude["u1"][1] is 2'),
         ("/recommend", {"users": ["u1"], "exclude": {"": ["i1"]}}, 400, "a user id in exclude is empty"),

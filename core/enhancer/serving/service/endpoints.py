@@ -291,9 +291,7 @@ def _recommend_many(ranker: Ranker, body: RecommendBody, stop: Stop) -> Rendered
         else:
             hint = _NO_KNOWN_ITEM if user in body.histories else _PLACE_USERS
             unknown_users.append({"user_id": user, "hint": hint})
-    for item in body.required_items():
-        if not extended.knows_item(item):
-            raise _unknown_item(ranker, item)
+    body, others = body.without_unknown(extended.knows_item)
     check_stop(stop)
     found = extended.recommend(
         users, body.k, exclude_seen=body.exclude_seen, candidates=body.candidates, exclude=body.exclude, stop=stop
@@ -303,7 +301,8 @@ def _recommend_many(ranker: Ranker, body: RecommendBody, stop: Stop) -> Rendered
         if place % _CHECK_EVERY == 0:
             check_stop(stop)
         results.append(render("user_id", ranker, one.user_id, one.items))
-    rest = to_json({"unknown_users": unknown_users, "unknown_items": unknown_items})
+    unknown = {f"unknown_{key}": items for key, items in others.items() if items}
+    rest = to_json({"unknown_users": unknown_users, "unknown_items": unknown_items, **unknown})
     return b'{"results":[' + b",".join(results) + b"]," + rest[1:], len(unknown_users)
 
 

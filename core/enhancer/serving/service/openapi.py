@@ -59,7 +59,7 @@ def openapi_document(limits: Limits, version: str) -> dict[str, Any]:
                         "required": True,
                         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Batch"}}},
                     },
-                    "responses": _responses("Recommendations", "400", "404", "408", "413", "503", "504"),
+                    "responses": _responses("Recommendations", "400", "408", "413", "503", "504"),
                 },
             },
             "/similar": {
@@ -188,7 +188,14 @@ def _schemas(limits: Limits, count: dict[str, Any], seen: dict[str, Any]) -> dic
                     "description": "Requested users that are unknown; they have no result.",
                 },
                 "unknown_items": {**by_user, "description": "Unknown items of histories, by user."},
-            }
+            },
+            {
+                "unknown_candidates": {
+                    **_IDS,
+                    "description": "Unknown items of candidates, if there are any.",
+                },
+                "unknown_exclude": {**_IDS, "description": "Unknown items of exclude, if there are any."},
+            },
         ),
         "Neighbours": _object({"item_id": _ID, "items": scored}),
         "Batch": _object({}, batch, anyOf=[{"required": ["users"]}, {"required": ["histories"]}]),

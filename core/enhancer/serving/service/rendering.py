@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _KEPT_AT_MOST: Final = 100_000
 """Items of which something is kept; beyond that all is written anew."""
 _Parts = dict[str, tuple[bytes, bytes]]
-"""What stands before and after the score, by item."""
+"""JSON before and after the score, by item."""
 _kept: WeakKeyDictionary[Ranker, _Parts] = WeakKeyDictionary()
 
 

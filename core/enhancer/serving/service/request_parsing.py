@@ -6,7 +6,7 @@ Anything unexpected is rejected, and the error names the parameter or key and wh
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import orjson
@@ -14,7 +14,7 @@ import orjson
 from enhancer.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Sequence
 
     from enhancer.serving.service.settings import Limits
 
@@ -46,14 +46,27 @@ class RecommendBody:
     candidates: list[str] | None = None
     exclude: list[str] | dict[str, list[str]] | None = None
 
-    def required_items(self) -> Iterator[str]:
-        """Yield the ids of items that must exist."""
-        yield from self.candidates or ()
-        if isinstance(self.exclude, dict):
-            for items in self.exclude.values():
-                yield from items
-        else:
-            yield from self.exclude or ()
+    def without_unknown(self, known: Callable[[str], bool]) -> tuple[RecommendBody, dict[str, list[str]]]:
+        """Return the request without unknown items in ``candidates`` and ``exclude``, and these items by key.
+
+        Args:
+            known: Checks whether an item exists.
+        """
+        found: dict[str, dict[str, None]] = {"candidates": {}, "exclude": {}}
+
+        def keep(key: str, items: Sequence[str]) -> list[str]:
+            kept = [item for item in items if known(item)]
+            if len(kept) < len(items):
+                found[key] |= dict.fromkeys(item for item in items if not known(item))
+            return kept
+
+        candidates = None if self.candidates is None else keep("candidates", self.candidates)
+        exclude = self.exclude
+        if isinstance(exclude, dict):
+            exclude = {user: keep("exclude", items) for user, items in exclude.items()}
+        elif exclude is not None:
+            exclude = keep("exclude", exclude)
+        return replace(self, candidates=candidates, exclude=exclude), {name: list(ids) for name, ids in found.items()}
 
 
 def parse_query(parameters: Iterable[tuple[str, str]], limits: Limits, id_name: str, *optional: str) -> QueryParameters:

@@ -36,7 +36,7 @@ MAX_HEAD_BYTES: Final = 1 << 16
 _UNSENT_BYTES: Final = 1 << 14
 """Unsent bytes of an answer beyond which the next request of the connection waits."""
 _QUEUED_BYTES: Final = 1 << 10
-"""What a request that waits for an earlier one of its connection counts, whatever its body."""
+"""Bytes that a request counts as while it waits for an earlier one of its connection, whatever its body."""
 _MAX_LINGERING: Final = 256
 """Maximum refused connections that are given time; further ones are reset."""
 
