@@ -79,6 +79,7 @@ class Fleet:
             "own GPUs": (self.machines * self.gpus * self.answer_rate / self.answer_tokens, "GPUs, a smaller model"),
             "PostgreSQL, records by one client": (self.record_rate, "clients and cores of the database; shards"),
             "embedding on all cores": (cores * self.embed_rate, "GPUs; `model2vec`"),
+            "calls, one process in all": (self.process_rate, "more in flight; processes"),
             "calls, one process a machine": (self.machines * self.process_rate, "processes"),
             "calls, by CPU on all cores": (cores * 1000 / self.call_cpu, "cores"),
         }
