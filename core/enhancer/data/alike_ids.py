@@ -8,13 +8,13 @@ beside it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,6 +43,8 @@ class Respelt:
     """First few of them: the spelling that was read, and the known one."""
     joined: bool = True
     """Whether they were taken for the same."""
+    known: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """Known spelling of each id that was joined."""
 
     def words(self, what: str, where: str) -> str:
         """Describe them in one sentence, without a full stop.
@@ -124,7 +126,8 @@ class FixedRows(dict[str, int]):
         joined = len({*targets}) == len(targets) and not used[targets].any() if targets else True
         places = np.concatenate([np.arange(known), [row if joined else -1 for _, row in self._respelt]])
         examples = tuple((name, self.names[row]) for name, row in found[:_MAX_EXAMPLES])
-        return places.astype(np.int32), Respelt(len(found), examples, joined=bool(joined))
+        known_as = {name: self.names[row] for name, row in found} if joined else {}
+        return places.astype(np.int32), Respelt(len(found), examples, joined=bool(joined), known=known_as)
 
     def _spellings(self, number: str) -> Sequence[int]:
         """Return the rows of the known ids that are this number."""

@@ -36,7 +36,7 @@ from enhancer.contracts.placement import Placement
 from enhancer.errors import NOT_FINITE_HINT, ArtifactError
 from enhancer.files import atomic_replace, open_regular
 from enhancer.serving.artifact_checks import REWRITE_HINT, check_tensors
-from enhancer.serving.ids import pack_ids, pack_strings
+from enhancer.serving.ids import pack_aliases, pack_ids, pack_strings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,6 +111,8 @@ def write_artifact(
     manifest: Mapping[str, Any],
     titles: Sequence[str | None] | None = None,
     card: str | None = None,
+    user_aliases: Mapping[str, str] | None = None,
+    item_aliases: Mapping[str, str] | None = None,
 ) -> Path:
     """Write an artifact; an existing one is replaced in a single step.
 
@@ -126,6 +128,8 @@ def write_artifact(
         manifest: Further JSON-serialisable entries: ``seed``, ``configuration``, ``metrics``, ``backbone``, ``fuser``,
             ``carries_semantics``, ...
         titles: Item titles by row.
+        user_aliases: Other spellings of user ids, such as ``1.0``, and the id of each; the ranker knows both.
+        item_aliases: The same for items.
         card: Text of ``README.md``, for people. None writes none, and removes the card of an earlier artifact.
 
     Returns:
@@ -146,6 +150,8 @@ def write_artifact(
         **_seen(train_users, train_items, len(users), len(items)),
         **pack_ids(user_ids, "user_ids"),
         **pack_ids(item_ids, "item_ids"),
+        **pack_aliases(user_aliases or {}, user_ids, "user_ids"),
+        **pack_aliases(item_aliases or {}, item_ids, "item_ids"),
     }
     if titles is not None:
         tensors |= pack_strings([title or "" for title in titles], "titles")

@@ -49,6 +49,8 @@ def check_tensors(path: Path, manifest: Mapping[str, Any], tensors: Mapping[str,
         n, m = _check_factors(manifest, tensors)
         _check_ids("user_ids", n, tensors)
         _check_ids("item_ids", m, tensors)
+        _check_aliases("user_ids", n, tensors)
+        _check_aliases("item_ids", m, tensors)
         if "titles.offsets" in tensors or "titles.bytes" in tensors:
             _check_strings("titles", m, tensors)
         _check_seen(n, m, tensors)
@@ -125,6 +127,16 @@ def _check_ids(prefix: str, count: int, tensors: Mapping[str, NDArray[Any]]) -> 
     # Ids that increase are distinct, and so are their rows: the order is then a permutation.
     if not _increasing(content, offsets[:-1][order], np.diff(offsets)[order]):
         raise _Damage(f"the ids in {prefix!r} are out of order or not unique")
+
+
+def _check_aliases(prefix: str, count: int, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Check other spellings of ids, if there are any: older artifacts have none."""
+    if f"{prefix}.aliases.rows" not in tensors:
+        return
+    rows = _tensor(tensors, f"{prefix}.aliases.rows", "i4", -1)
+    _check_ids(f"{prefix}.aliases", len(rows), tensors)
+    if len(rows) and (rows.min() < 0 or rows.max() >= count):
+        raise _Damage(f"other spellings in {prefix!r} name rows that do not exist")
 
 
 def _increasing(content: NDArray[np.uint8], starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> bool:

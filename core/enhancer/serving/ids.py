@@ -51,6 +51,26 @@ def pack_ids(ids: Sequence[str], prefix: str) -> dict[str, NDArray[np.generic]]:
     return {**pack_strings(ids, prefix), f"{prefix}.order": order}
 
 
+def pack_aliases(aliases: Mapping[str, str], ids: Sequence[str], prefix: str) -> dict[str, NDArray[np.generic]]:
+    """Return other spellings of ids as arrays ``PREFIX.aliases.*``: those of :func:`pack_ids`, and rows, int32 ``[a]``.
+
+    Args:
+        aliases: Known id of each other spelling. Those of ids that are not there are left out, and so is a spelling
+            that is an id itself.
+        ids: Ids by row.
+        prefix: Name of the table of ids.
+
+    Returns:
+        The arrays; none if there are no other spellings.
+    """
+    row_of = {id_: row for row, id_ in enumerate(ids)} if aliases else {}
+    rows = {alias: row_of[id_] for alias, id_ in aliases.items() if id_ in row_of and alias not in row_of}
+    if not rows:
+        return {}
+    packed = pack_ids(list(rows), f"{prefix}.aliases")
+    return {**packed, f"{prefix}.aliases.rows": np.array(list(rows.values()), dtype=np.int32)}
+
+
 def _shared(one: str, other: str) -> int:
     """Return the length of the common beginning of two strings."""
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
@@ -91,7 +111,7 @@ class StringTable:
 
 
 class IdTable(StringTable):
-    """Ids by row number, and row numbers by id."""
+    """Ids by row number, and row numbers by id, in any spelling that the artifact knows."""
 
     def __init__(self, prefix: str, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         super().__init__(prefix, arrays)
@@ -99,6 +119,10 @@ class IdTable(StringTable):
         self._lookups = 0
         self._search_only = False
         self._rows: dict[str, int] | None = None
+        self._aliases: IdTable | None = None
+        if f"{prefix}.aliases.rows" in arrays:
+            self._aliases = IdTable(f"{prefix}.aliases", arrays)
+            self._alias_rows = arrays[f"{prefix}.aliases.rows"]
 
     def warm(self) -> None:
         """Prepare for look-ups by many threads, so that none of them waits for a dictionary to be built.
@@ -110,9 +134,18 @@ class IdTable(StringTable):
         self._search_only = self._strings is None
         if not self._search_only:
             self._build()
+        if self._aliases is not None:
+            self._aliases.warm()
 
     def row(self, id_: str) -> int | None:
-        """Return the row number of an id, or None if it is unknown."""
+        """Return the row number of an id or of another spelling of it, or None if it is unknown."""
+        row = self._own_row(id_)
+        if row is not None or self._aliases is None:
+            return row
+        alias = self._aliases.row(id_)
+        return None if alias is None else int(self._alias_rows[alias])
+
+    def _own_row(self, id_: str) -> int | None:
         if self._rows is not None:
             return self._rows.get(id_)
         self._lookups += 1

@@ -26,6 +26,8 @@ TITLES = {
         ("5", "5"),
         ("Heat", "Heat"),
         ("Toy Story (1995)", "1"),
+        ("7.0", "7"),
+        ("008", "8"),
         ("toy  story", "1"),
         ("Orcs must die!", "4"),
         ("goldeneye", "7"),

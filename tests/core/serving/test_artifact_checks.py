@@ -16,8 +16,9 @@ from hypothesis import given, strategies as st
 from safetensors.numpy import load_file, save_file
 from serving_process import write
 
+from enhancer.contracts import Factors
 from enhancer.errors import ArtifactError
-from enhancer.serving import LiveRanker, Ranker
+from enhancer.serving import LiveRanker, Ranker, write_artifact
 from enhancer.serving.artifact_checks import _increasing, all_finite
 from enhancer.serving.ids import IdTable, pack_ids
 
@@ -228,3 +229,45 @@ async def test_the_watch_survives_and_takes_the_next_sound_artifact(tmp_path):
     await until(lambda: live.error is None)
     assert live.reloads == 1
     watching.cancel()
+
+
+ALIASES = {
+    "a row that is none": ({"item_ids__aliases__rows": put(0, 50)}, "spellings in 'item_ids' name rows"),
+    "a negative row": ({"item_ids__aliases__rows": put(0, -1)}, "spellings in 'item_ids' name rows"),
+    "out of order": ({"user_ids__aliases__order": lambda t: t[::-1]}, "'user_ids.aliases' are out of order"),
+}
+
+
+def spelt(folder):
+    """Write an artifact of three users and items, two of each spelt otherwise."""
+    numbers = np.arange(3, dtype=np.int32)
+    return write_artifact(
+        folder,
+        factors=Factors(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)),
+        user_ids=["u1", "u2", "u3"],
+        item_ids=["1", "2", "3"],
+        train_users=numbers,
+        train_items=numbers,
+        manifest={},
+        user_aliases={"U2": "u2", "U3": "u3", "u1": "u2", "U9": "u9"},
+        item_aliases={"3.0": "3", "2.0": "2"},
+    )
+
+
+def test_other_spellings_are_looked_up(tmp_path):
+    ranker = Ranker.load(spelt(tmp_path / "artifact"))
+    assert [one.items for one in ranker.recommend(["U2", "U3", "u1"])] == [
+        one.items for one in ranker.recommend(["u2", "u3", "u1"])
+    ]
+    assert ranker.score("U3", ["3.0", "2.0", "1"]).tolist() == [1, 0, 0]
+    assert not ranker.knows_user("U9")
+    assert ranker.n_users == 3
+
+
+@pytest.mark.parametrize("name", ALIASES)
+def test_damaged_spellings_are_refused(tmp_path, name):
+    changes, words = ALIASES[name]
+    folder = spelt(tmp_path / "artifact")
+    rewrite(folder, **changes)
+    with pytest.raises(ArtifactError, match=words):
+        Ranker.load(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+from enhancer.data.alike_ids import plain_number
 from enhancer.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ _COMPARED = 20_000
 def item_called(given: str, titles: Mapping[str, str | None]) -> str:
     """Return the id of the item with this id or title.
 
-    An id counts before a title. Titles are compared without regard to case and blanks, and a title may leave out what
-    stands behind it in parentheses, such as a year.
+    An id counts before a title, and a title before another spelling of an id, such as ``1.0`` for ``1``. Titles are
+    compared without regard to case and blanks, and a title may leave out what stands behind it in parentheses, such as
+    a year.
 
     Args:
         given: An id or a title.
@@ -47,6 +49,10 @@ def item_called(given: str, titles: Mapping[str, str | None]) -> str:
     if found:
         named = ", ".join(f"{id_} ({titles[id_]})" for id_ in found[:_NEAR])
         raise DataError(f"{len(found)} items have the title {given!r}", hint=f"pass an id: {named}")
+    number = plain_number(given)
+    spelt = [] if number is None else [id_ for id_ in titles if plain_number(id_) == number]
+    if len(spelt) == 1:
+        return spelt[0]
     near = _near(wanted, by_title)
     if not near:
         return given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,8 @@ from enhancer.data import TableOptions, joined, read_interactions
 from enhancer.evaluation import training_data
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from enhancer.contracts.backbone import TrainingData
@@ -83,9 +85,30 @@ def pairs_seen(parts: ProjectParts, everything: Interactions) -> Pairs:
     return np.concatenate([each.users for each in read]), np.concatenate([each.items for each in read])
 
 
-def digest_of(everything: Interactions, seen: Pairs, titles: list[str] | None, *, refits: bool) -> str:
+@dataclass(frozen=True)
+class Aliases:
+    """Spellings of ids in the interactions that are not those of the tables, and the id that each was taken for."""
+
+    users: Mapping[str, str]
+    items: Mapping[str, str]
+
+
+def aliases_of(parts: ProjectParts) -> Aliases:
+    """Return the other spellings that the files of the interactions have."""
+    split = parts.split
+    files = [split.train, split.validation, split.test]
+    reports = [part.report for part in (files if parts.settings.evaluation.split == "files" else [parts.interactions])]
+    users = {alias: id_ for report in reports for alias, id_ in report.respelt_users.known.items()}
+    items = {alias: id_ for report in reports for alias, id_ in report.respelt_items.known.items()}
+    return Aliases(users, items)
+
+
+def digest_of(
+    everything: Interactions, seen: Pairs, titles: list[str] | None, aliases: Aliases, *, refits: bool
+) -> str:
     """Return a hash of what an artifact holds besides the run that was tested."""
-    told = "\0".join([str(refits), *(titles or ())])
+    spelt = [f"{alias}\0{id_}" for known in (aliases.users, aliases.items) for alias, id_ in sorted(known.items())]
+    told = "\0".join([str(refits), *(titles or ()), *spelt])
     digest = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16)
     for column in (*seen, everything.users, everything.items, everything.ratings, everything.timestamps):
         digest.update(b"-" if column is None else np.ascontiguousarray(column).data)

@@ -25,7 +25,7 @@ from enhancer.project.run_setup import (
 )
 from enhancer.project.training.card import TestedModel, card
 from enhancer.project.training.exploration import exploration_cost
-from enhancer.project.training.served_data import all_interactions, digest_of, pairs_seen, refit_data
+from enhancer.project.training.served_data import aliases_of, all_interactions, digest_of, pairs_seen, refit_data
 from enhancer.serving import Ranker, write_artifact
 from enhancer.serving.new_items import NewItemShare
 
@@ -80,9 +80,9 @@ def train(
     refits = settings.serving.refit and not evaluate_only
     everything = all_interactions(parts)
     seen = pairs_seen(parts, everything) if refits else (split.train.users, split.train.items)
-    titles = _titles(parts)
+    titles, aliases = _titles(parts), aliases_of(parts)
     serving = settings.serving.model_dump(mode="json", exclude={"refit"})
-    identity = {"run": run, "held": digest_of(everything, seen, titles, refits=refits), "serving": serving}
+    identity = {"run": run, "held": digest_of(everything, seen, titles, aliases, refits=refits), "serving": serving}
     if keep and (report := _kept(folder, identity, settings.artifact, chosen)) is not None:
         return report
     record = FitRecord()
@@ -127,6 +127,8 @@ def train(
         place_items=served.place_items,
         place_users=served.place_users,
         titles=titles,
+        user_aliases=aliases.users,
+        item_aliases=aliases.items,
         card=card(parts, _tested(parts, arm, fitted, listener, refit=is_refit), everything, _facts(parts, arm, fitted)),
         manifest={
             **identity,
