@@ -27,7 +27,7 @@ BELOW = {
     "serving": CONTRACTS,
     "evaluation": CONTRACTS | {"config", "data"},
     "guessing": CONTRACTS | {"config", "data"},
-    "testing": CONTRACTS | {"storekit"},
+    "testing": CONTRACTS | {"storekit", "harness"},
     "project": CONTRACTS
     | {"storekit", "plugin_host", "config", "data", "prompts", "harness", "features", "evaluation", "serving"},
 }

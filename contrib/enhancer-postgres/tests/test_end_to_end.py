@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import enhancer_postgres
@@ -37,6 +40,33 @@ input = ["text"]
 [store]
 use = "postgres"
 table = "whole_way.records"
+"""
+
+
+GENERATE = """
+import sys
+
+import enhancer
+import enhancer.project.parts
+import enhancer_example
+import enhancer_postgres
+from enhancer.plugin_host import load_plugins
+
+
+def loaded(*arguments, **more):
+    manager = load_plugins(*arguments, **more)
+    manager.register(enhancer_postgres)
+    manager.register(enhancer_example)
+    return manager
+
+
+enhancer.project.parts.load_plugins = loaded
+project = enhancer.Project.load("enhancer.toml")
+print("ready", flush=True)
+sys.stdin.readline()
+report = project.generate()
+project.close()
+print(report.generated, report.requests)
 """
 
 
@@ -80,6 +110,51 @@ def test_two_machines_share_what_one_has_made(server, tmp_path):
         assert project.store.vectors(["1", "2", "3"], aspect="text").shape == (3, 32)
         project.close()
     assert [(report.generated, report.cached) for report in reports] == [(3, 0), (0, 3)]
+
+
+@pytest.fixture
+def llm_server(monkeypatch):
+    """Serve the protocol of OpenAI."""
+    monkeypatch.syspath_prepend(CONTRIB.parent / "tests" / "helpers")
+    from loopback import LoopbackServer
+
+    with LoopbackServer() as running:
+        yield running
+
+
+@pytest.mark.usefixtures("url", "with_plugins")
+def test_machines_that_share_a_journal_pay_for_no_entity_twice(server, tmp_path, llm_server, monkeypatch):
+    server.ask("DROP SCHEMA IF EXISTS whole_way CASCADE")
+    server.ask("DROP SCHEMA IF EXISTS whole_way_journal CASCADE")
+    monkeypatch.setenv("PYTHONPATH", str(CONTRIB / "enhancer-example" / "src"), prepend=os.pathsep)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    machines = []
+    for name in ("one", "two"):
+        folder = tmp_path / name
+        folder.mkdir()
+        lines = "".join(f"{n},Film {n}\n" for n in range(60))
+        (folder / "items.csv").write_text(f"item_id,title\n{lines}")
+        (folder / "enhancer.toml").write_text(
+            '[data]\nitems = "items.csv"\n[prompts.item]\ntemplate = "item/v1"\n'
+            f'[llm]\nuse = "openai"\nmodel = "m"\napi_base = "{llm_server.url}"\nconcurrency = 4\n'
+            '[embedder]\nuse = "hashing"\n[store]\nuse = "postgres"\ntable = "whole_way.records"\n'
+            'journal = "whole_way_journal"\n'
+        )
+        pipe, command = subprocess.PIPE, [sys.executable, "-c", GENERATE]
+        machines.append(subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+    for machine in machines:
+        assert machine.stdout.readline() == "ready\n", machine.stderr.read()
+    for machine in machines:
+        machine.stdin.write("go\n")
+        machine.stdin.flush()
+    done = [machine.communicate(timeout=120) for machine in machines]
+    assert all(machine.returncode == 0 for machine in machines), done
+    requests = [int(out.split()[1]) for out, _ in done]
+    assert sum(requests) == 60
+    assert server.ask("SELECT count(*) FROM whole_way_journal.completions") == [(60,)]
+    assert server.ask("SELECT count(*) FROM whole_way.records WHERE aspect = ''") == [(60,)]
+    assert not any((tmp_path / name / "features" / "journal.sqlite").exists() for name in ("one", "two"))
+    server.ask("DROP SCHEMA whole_way, whole_way_journal CASCADE")
 
 
 @pytest.mark.usefixtures("url", "with_plugins")

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from enhancer.contracts.journal import JournalDatabase
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -150,6 +152,26 @@ class FeatureStore(ABC):
         """
         del options, context
         return True
+
+    @classmethod
+    def open_journal_database(cls, options: Options, context: Context) -> JournalDatabase | None:
+        """Open the database of the journal of paid completions, without creating store or journal.
+
+        The default returns None: the journal is a file in ``directory``.
+
+        Args:
+            options: As for the constructor.
+            context: As for the constructor.
+        """
+        del options, context
+        return None
+
+    def journal_database(self) -> JournalDatabase | None:
+        """Open the database of the journal, as :meth:`open_journal_database` does with the options of this store.
+
+        Whoever calls it closes the database. The default returns None.
+        """
+        return None
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[FeatureStore]:

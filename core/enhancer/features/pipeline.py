@@ -39,7 +39,7 @@ from enhancer.harness.embedding.connections import (
     encoder,
 )
 from enhancer.harness.embedding.estimate import embedding_estimate
-from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
+from enhancer.harness.journal.journal import Journal
 from enhancer.progress import silent
 
 if TYPE_CHECKING:
@@ -149,9 +149,8 @@ class Pipeline:
             self._store = self._memories.with_one_length()
         price = discounted(price, llm) if price is not None and batch else price
         with contextlib.ExitStack() as stack:
-            journal = None
-            if (self._store.directory / JOURNAL_FILE_NAME).exists():
-                journal = stack.enter_context(Journal(self._store.directory))
+            if (journal := Journal.find(self._store)) is not None:
+                stack.enter_context(journal)
             embedding = embedding_estimate(self._make_embedder, self._settings.embedder, llm, journal, batch=batch)
             fingerprint = None if counter is None and embedding is None else self._make_embedder().fingerprint
             plan = make_plan(
@@ -211,7 +210,7 @@ class Pipeline:
         if self._memories is None or not self._memories.is_current:
             self._memories = Memories(self._store, embedder)
         specs = self._memories.remembering(specs)
-        with Journal(self._store.directory) as journal:
+        with Journal.of(self._store) as journal:
             services = self._services(specs, journal, embedder, budget, listener, retry_quarantined=retry_quarantined)
 
             def connect(run: DirectRun) -> LLMConnection:
@@ -274,7 +273,7 @@ class Pipeline:
         budget = self._shared_budget(embedder, planner) or run_budget(planner, llm)
         folder = self._store.directory / BATCH_FOLDER
         specs = self._kinds.make(planner)
-        with Journal(self._store.directory) as journal:
+        with Journal.of(self._store) as journal:
             reserve = JobReserve(budget, journal.batch_jobs)
             joint = JointTexts(self._kinds.joint() if by_job else (), self._store, journal, embedder.fingerprint)
             services = replace(
@@ -316,9 +315,9 @@ class Pipeline:
 
     def open_jobs(self) -> list[BatchJob]:
         """Return the open batch jobs. Calls no provider."""
-        if not (self._store.directory / JOURNAL_FILE_NAME).exists():
+        if (found := Journal.find(self._store)) is None:
             return []
-        with Journal(self._store.directory) as journal:
+        with found as journal:
             return journal.batch_jobs.open_jobs()
 
     # -- comparing tables and store ---------------------------------------------------------------------------------
@@ -368,9 +367,9 @@ class Pipeline:
     def prompts(self, spec: KindSpec, entities: Sequence[Entity], note: PromptSpec | None = None) -> list[str]:
         """Return the prompt of each entity for a note, by default the first, with the notes on reviews in it."""
         prompts, _ = spec.prompts(entities, note)
-        if spec.reviews is None or not (self._store.directory / JOURNAL_FILE_NAME).exists():
+        if spec.reviews is None or (found := Journal.find(self._store)) is None:
             return prompts
-        with Journal(self._store.directory) as journal:
+        with found as journal:
             pairs = zip((entity.id for entity in entities), prompts, strict=True)
             return with_written_notes(spec.reviews, list(pairs), journal)
 

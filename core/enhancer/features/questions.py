@@ -21,17 +21,17 @@ from enhancer.harness.calls.token_estimate import (
     expected_answer,
     token_ratio,
 )
-from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal, ObservedUsage
+from enhancer.harness.journal.journal import Journal, ObservedUsage
 from enhancer.harness.questions.questioner import Outcome, Questioner, unanswered
 from enhancer.progress import Progress, silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from enhancer.config.schema import LLMConfig
     from enhancer.contracts.llm import LLMProvider
     from enhancer.contracts.record import Kind
+    from enhancer.harness.journal.journal import HasJournal
     from enhancer.harness.questions.form import Form, Question
     from enhancer.progress import Listener
 
@@ -44,7 +44,7 @@ class Questions:
 
     Args:
         llm: ``[llm]``.
-        directory: Folder of the journal, which is that of the store.
+        store: The store, whose journal keeps the answers.
         provider: Creates the provider; called once for each run of questions.
         planner: Creates a provider that is asked nothing, for its price and endpoint.
     """
@@ -52,13 +52,13 @@ class Questions:
     def __init__(
         self,
         llm: LLMConfig,
-        directory: Path,
+        store: HasJournal,
         *,
         provider: Callable[[], LLMProvider],
         planner: Callable[[], LLMProvider],
     ) -> None:
         self._llm = llm
-        self._directory = directory
+        self._store = store
         self._make_provider = provider
         self._make_planner = planner
 
@@ -122,7 +122,7 @@ class Questions:
         if known.done == len(questions):
             return known
         asking: list[Questioner] = []
-        with Journal(self._directory) as journal:
+        with Journal.of(self._store) as journal:
 
             async def main() -> Outcome:
                 provider = self._make_provider()
@@ -156,10 +156,10 @@ class Questions:
     @contextmanager
     def _journal(self) -> Iterator[Journal | None]:
         """Open the journal to read; None if there is none yet."""
-        if not (self._directory / JOURNAL_FILE_NAME).exists():
+        if (found := Journal.find(self._store)) is None:
             yield None
             return
-        with Journal(self._directory) as journal:
+        with found as journal:
             yield journal
 
     def _by_hash(self, questions: Sequence[Question]) -> dict[str, list[Question]]:

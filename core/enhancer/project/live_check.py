@@ -142,7 +142,7 @@ class LiveCall:
             ProviderError: The call failed.
             BudgetError: It does not fit into ``max_cost``.
         """
-        with Journal(self._parts.store.directory) as journal:
+        with Journal.of(self._parts.store) as journal:
             tasks, asked_before = self._choose(journal)
             hashes = tuple(task.input_hash for task in tasks)
             request = entity_request(tasks, self._llm, self._room)
@@ -220,7 +220,7 @@ class LiveEmbedding:
         times, dim = [], 0
         remote = isinstance(self._embedder, RemoteEmbedder)
         with contextlib.ExitStack() as stack:
-            journal = stack.enter_context(Journal(self._parts.store.directory)) if remote else None
+            journal = stack.enter_context(Journal.of(self._parts.store)) if remote else None
             budget = embedding_budget(self._max_cost)
             texts = stack.enter_context(encoder(self._embedder, self._config, journal, budget))
             for text in self._texts:

@@ -90,6 +90,7 @@ class ProjectParts:
                 self.root / options.path,
                 lambda: target.exists(options, self.context),
                 lambda: self.chosen.create("store"),
+                lambda: target.open_journal_database(options, self.context),
             )
         made: FeatureStore = self.chosen.create("store")
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from loopback import Behaviour, Script, fails
@@ -48,7 +49,8 @@ def asking(tmp_path, llm_server, monkeypatch):
         def provider():
             return OpenAI(OpenAIOptions(api_base=llm_server.url), Context(root=tmp_path))
 
-        return Questions(settings.llm, tmp_path, provider=provider, planner=provider)
+        store = SimpleNamespace(directory=tmp_path, journal_database=lambda: None)
+        return Questions(settings.llm, store, provider=provider, planner=provider)
 
     return make
 

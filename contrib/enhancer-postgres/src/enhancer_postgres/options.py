@@ -22,6 +22,9 @@ class PostgresOptions(StoreOptions):
     """Table of the records, ``schema.table``. Both are created by the first write."""
     vectors: Literal["auto", "pgvector", "bytea"] = "auto"
     """Type of the vector column when the table is created; ``auto``: pgvector if the server has it."""
+    journal: str = ""
+    """Schema for the journal of paid completions in this database, such as ``enhancer_journal``, which is created.
+    Empty: the journal is a file in the folder ``path``, on this machine."""
     connect_timeout: int = Field(10, ge=2)
     """Time limit for connecting in seconds."""
     statement_timeout: float = Field(60.0, gt=0)
@@ -37,6 +40,13 @@ class PostgresOptions(StoreOptions):
             raise ValueError(
                 "set the name of an environment variable; the connection string itself does not belong in a file"
             )
+        return value
+
+    @field_validator("journal")
+    @classmethod
+    def _is_a_schema(cls, value: str) -> str:
+        if value and (not re.fullmatch(_NAME, value) or value.startswith("pg_")):
+            raise ValueError(f"{value!r} is not a schema's name of letters, digits and underscores, at most 50")
         return value
 
     @field_validator("table")

@@ -84,6 +84,7 @@ class Server:
         with self._lock:
             if self._closed:
                 raise StoreError(f"the store {self.name} is closed")
+            waiting = False
             deadline, pause = time.monotonic() + self._options.reconnect, _FIRST_PAUSE
             while True:
                 try:
@@ -107,8 +108,14 @@ class Server:
                         raise self._translate(error) from None
                 if time.monotonic() + pause > deadline:
                     raise failure from None
+                if not waiting:
+                    self._begin_waiting(failure)
+                    waiting = True
                 time.sleep(pause)
                 pause = min(2 * pause, _PAUSE)
+
+    def _begin_waiting(self, failure: StoreError) -> None:
+        """Do what is to be done when a call begins to be repeated."""
 
     def _connect(self) -> Connection:
         try:

@@ -13,6 +13,7 @@ from enhancer.contracts.record import PROFILE_ASPECT, Kind
 from enhancer.contracts.store import Repair
 from enhancer.errors import StoreError
 from enhancer_postgres import rows, schema, wire
+from enhancer_postgres.journal import PostgresJournal
 from enhancer_postgres.options import PostgresOptions
 from enhancer_postgres.reading import Reading
 from enhancer_postgres.server import Server
@@ -56,8 +57,19 @@ class PostgresStore(Reading):
 
     @property
     def directory(self) -> Path:
-        """Local folder of the option ``path``. The journal is local to the machine."""
+        """Local folder of the option ``path``, which holds the journal unless the option ``journal`` is set."""
         return self._directory
+
+    @classmethod
+    def open_journal_database(cls, options: Options, context: Context) -> PostgresJournal | None:
+        """Open the database of the journal; None without the option ``journal``."""
+        del context
+        assert isinstance(options, PostgresOptions)
+        return PostgresJournal(options) if options.journal else None
+
+    def journal_database(self) -> PostgresJournal | None:
+        """Open the database of the journal; None without the option ``journal``."""
+        return PostgresJournal(self._options) if self._options.journal else None
 
     def close(self) -> None:
         """Close the connection."""
@@ -182,6 +194,10 @@ class PostgresSnapshot(Reading):
     def directory(self) -> Path:
         """Local folder of the store."""
         return self._store.directory
+
+    def journal_database(self) -> PostgresJournal | None:
+        """Open the database of the journal of the store."""
+        return self._store.journal_database()
 
     def _find_table(self) -> Layout | None:
         return self._layout

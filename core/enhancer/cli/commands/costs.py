@@ -47,12 +47,11 @@ def costs(
 
 def paid_calls(project: Project, by: Literal["day", "model", "template"]) -> list[CostLine]:
     """Read costs from the journal; none if there is no journal, which is not created."""
-    from enhancer.harness import JOURNAL_FILE_NAME, Journal
+    from enhancer.harness import Journal
 
-    directory = project.store.directory
-    if not (directory / JOURNAL_FILE_NAME).exists():
+    if (found := Journal.find(project.store)) is None:
         return []
-    with Journal(directory) as journal:
+    with found as journal:
         return journal.costs(by)
 
 

@@ -415,15 +415,13 @@ def _name(key: Key) -> str:
 def quarantine(session: Session, as_json: JsonFlag = False) -> None:
     """List entities without a valid answer, or without a vector of it; of several notes, each of these."""
     from enhancer.contracts import Key
-    from enhancer.harness import JOURNAL_FILE_NAME, Journal
+    from enhancer.harness import Journal
 
     with session.opened() as project:
-        directory = project.store.directory
         lines: list[dict[str, Any]] = []
-        if (directory / JOURNAL_FILE_NAME).exists():
-            journal = Journal(directory)
-            lines = [line._asdict() for line in journal.all_quarantined()]
-            journal.close()
+        if (found := Journal.find(project.store)) is not None:
+            with found as journal:
+                lines = [line._asdict() for line in journal.all_quarantined()]
     if as_json:
         print_json(lines)
     elif lines:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
+from enhancer.harness.journal.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ class StoredAnswers:
             input_hashes: Input hashes of its notes.
             aspects: Aspects that may be in quarantine, besides the profile.
         """
-        if not (store.directory / JOURNAL_FILE_NAME).exists():
+        if (found := Journal.find(store)) is None:
             return cls()
-        with Journal(store.directory) as journal:
+        with found as journal:
             held = (journal.quarantined(kind, [id_], aspect).get(id_) for aspect in dict.fromkeys(["", *aspects]))
             return cls(journal.paid_answers(list(input_hashes)), [one for one in held if one is not None])

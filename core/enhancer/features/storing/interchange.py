@@ -45,7 +45,7 @@ from enhancer.harness import clock
 from enhancer.harness.embedding.connections import embedding_budget, encoder
 from enhancer.harness.embedding.estimate import EmbeddingEstimate
 from enhancer.harness.embedding.outcomes import NoVector
-from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
+from enhancer.harness.journal.journal import Journal
 from enhancer.progress import Progress, silent
 from enhancer.storekit.codec import check_vector, encode
 
@@ -287,9 +287,8 @@ def _plan(
             pass
         return None
     with contextlib.ExitStack() as stack:
-        journal = None
-        if (store.directory / JOURNAL_FILE_NAME).exists():
-            journal = stack.enter_context(Journal(store.directory))
+        if (journal := Journal.find(store)) is not None:
+            stack.enter_context(journal)
         estimate = EmbeddingEstimate(embedder, config, journal)
         rows = iter(rows)
         while chunk := list(islice(rows, _CHUNK)):
@@ -319,7 +318,7 @@ def _texts(
         return
     with contextlib.ExitStack() as stack:
         remote = isinstance(embedder, RemoteEmbedder)
-        journal = stack.enter_context(Journal(store.directory)) if remote else None
+        journal = stack.enter_context(Journal.of(store)) if remote else None
         yield stack.enter_context(encoder(embedder, config, journal, embedding_budget(max_cost)))
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from enhancer.contracts.journal import JournalDatabase
+
 
 class LazyStore(FeatureStore):
     """A store that does not exist yet. It reads as empty until this process or another creates it.
@@ -24,9 +26,17 @@ class LazyStore(FeatureStore):
         directory: Folder of the store.
         exists: Checks whether the store exists.
         open_store: Opens the store, and creates it if it does not exist.
+        open_journal: Opens the database of the journal; see :meth:`FeatureStore.open_journal_database`.
     """
 
-    def __init__(self, directory: Path, exists: Callable[[], bool], open_store: Callable[[], FeatureStore]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        exists: Callable[[], bool],
+        open_store: Callable[[], FeatureStore],
+        open_journal: Callable[[], JournalDatabase | None],
+    ) -> None:
+        self._open_journal = open_journal
         self._directory = directory
         self._exists = exists
         self._open_store = open_store
@@ -36,6 +46,10 @@ class LazyStore(FeatureStore):
     def directory(self) -> Path:
         """Folder of the store, which may not exist."""
         return self._directory
+
+    def journal_database(self) -> JournalDatabase | None:
+        """See :meth:`FeatureStore.journal_database`. Does not create the store."""
+        return self._open_journal()
 
     def _existing(self) -> FeatureStore | None:
         """Return the store if it exists by now."""

@@ -8,7 +8,7 @@ from enhancer.contracts.record import holds_note
 from enhancer.features.stored_hash import plain_hash
 from enhancer.features.storing.records import embedding_text
 from enhancer.harness.calls.cache_key import text_hash
-from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
+from enhancer.harness.journal.journal import Journal
 from enhancer.harness.journal.paid_vectors import vector_key
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def remove_unused_vectors(store: FeatureStore, *, max_share: float, dry_run: boo
             filled from the journal.
         dry_run: Remove none, and return what would be removed.
     """
-    if not (store.directory / JOURNAL_FILE_NAME).exists():
+    if (found := Journal.find(store)) is None:
         return UnusedVectors(0, 0, 0)
-    with Journal(store.directory) as journal:
+    with found as journal:
         vectors = journal.vectors.count()
         if not vectors:
             return UnusedVectors(0, 0, 0)

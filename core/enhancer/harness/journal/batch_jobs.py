@@ -17,13 +17,13 @@ from enhancer.harness.journal.leases import LeaseWatch
 from enhancer.harness.journal.paid_vectors import PaidVectors, write_vectors
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Sequence
     from concurrent.futures import Future
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from enhancer.contracts.journal import JournalConnection
     from enhancer.contracts.llm import Completion
     from enhancer.harness.journal.database import Database
 
@@ -166,6 +166,7 @@ class BatchJobLog:
     def __init__(self, database: Database, owner: str, lease: float) -> None:
         self._submit = database.submit
         self._read = database.read
+        self._shared_time = database.shared_time
         self._owner = owner
         self._lease = lease
         self._leases = LeaseWatch(lease)
@@ -174,14 +175,16 @@ class BatchJobLog:
 
     def begin(self, token: str, endpoint: str, model: str) -> Future[None]:
         """Record a job whose file is about to be written."""
-        row = (token, endpoint, model, clock.now(), self._owner, clock.lease_clock() + self._lease)
+        row = (token, endpoint, model, clock.now(), self._owner)
         sql = "INSERT INTO jobs (token, endpoint, model, state, at, owner, expires) VALUES (?,?,?,'writing',?,?,?)"
-        return self._submit(lambda connection: _nothing(connection.execute(sql, row)))
+        return self._submit(
+            lambda connection: _nothing(connection.execute(sql, (*row, self._end(self._shared_time(connection)))))
+        )
 
     def add_requests(self, token: str, first: int, rows: Sequence[BatchRequest]) -> Future[None]:
         """Record requests of a job that is being written, numbered from ``first``."""
 
-        def operation(connection: sqlite3.Connection) -> None:
+        def operation(connection: JournalConnection) -> None:
             connection.executemany(
                 "INSERT INTO job_requests (job, number, hashes, ids, template, request, attempt,"
                 " estimated_prompt_tokens, ceiling_usd) VALUES (?,?,?,?,?,?,?,?,?)",
@@ -204,7 +207,7 @@ class BatchJobLog:
     def mark_ready(self, token: str) -> Future[None]:
         """Record that the file is complete. The job replaces the claims of this run on its entities."""
 
-        def operation(connection: sqlite3.Connection) -> None:
+        def operation(connection: JournalConnection) -> None:
             connection.execute("UPDATE jobs SET state='ready' WHERE token=?", (token,))
             connection.execute(
                 "DELETE FROM claims WHERE owner=? AND input_hash IN (SELECT input_hash FROM job_entities WHERE job=?)",
@@ -230,8 +233,8 @@ class BatchJobLog:
     def take_over(self, endpoint: str) -> Future[list[BatchJob]]:
         """Take over unfinished submissions of other owners that have ended or expired. The future holds these jobs."""
 
-        def operation(connection: sqlite3.Connection) -> list[BatchJob]:
-            now = clock.lease_clock()
+        def operation(connection: JournalConnection) -> list[BatchJob]:
+            shared = self._shared_time(connection)
             taken = []
             rows = connection.execute(
                 f"SELECT {_COLUMNS}, owner, expires FROM jobs WHERE state IN ('writing', 'ready') AND endpoint=?",  # noqa: S608
@@ -240,13 +243,13 @@ class BatchJobLog:
             ends: dict[str, float] = {}
             for *_, owner, expires in rows:
                 ends[owner] = max(expires, ends.get(owner, expires))
-            held = self._leases.held(ends)
+            held = self._leases.held(ends, shared)
             for *columns, owner, expires in rows:
                 if owner == self._owner or (owner in held and expires > 0):  # 0: released by its owner
                     continue
                 job = BatchJob(*columns)
                 connection.execute(
-                    "UPDATE jobs SET owner=?, expires=? WHERE token=?", (self._owner, now + self._lease, job.token)
+                    "UPDATE jobs SET owner=?, expires=? WHERE token=?", (self._owner, self._end(shared), job.token)
                 )
                 taken.append(job)
             return taken
@@ -256,13 +259,16 @@ class BatchJobLog:
     def release(self) -> Future[None]:
         """Let the next run take over unfinished submissions; delete jobs whose file is incomplete."""
 
-        def operation(connection: sqlite3.Connection) -> None:
+        def operation(connection: JournalConnection) -> None:
             mine = "SELECT token FROM jobs WHERE owner=? AND state='writing'"
             for (token,) in connection.execute(mine, (self._owner,)).fetchall():
                 _delete_job(connection, token)
             connection.execute("UPDATE jobs SET expires=0 WHERE owner=?", (self._owner,))
 
         return self._submit(operation)
+
+    def _end(self, shared: float | None) -> float:
+        return (clock.lease_clock() if shared is None else shared) + self._lease
 
     # -- results ----------------------------------------------------------------------------------------------------
 
@@ -283,7 +289,7 @@ class BatchJobLog:
         """
         at = clock.now()
 
-        def operation(connection: sqlite3.Connection) -> list[NewAnswer]:
+        def operation(connection: JournalConnection) -> list[NewAnswer]:
             new = []
             for result in returned:
                 row = connection.execute(
@@ -332,7 +338,7 @@ class BatchJobLog:
         """
         at = clock.now()
 
-        def operation(connection: sqlite3.Connection) -> list[float | None]:
+        def operation(connection: JournalConnection) -> list[float | None]:
             ceilings: list[float | None] = []
             calls = []
             for result in returned:
@@ -363,7 +369,7 @@ class BatchJobLog:
     def close(self, token: str, outcome: Outcome, message: str, said: str) -> Future[int]:
         """Close a job. Requests without a result get ``outcome``; the future holds their number."""
 
-        def operation(connection: sqlite3.Connection) -> int:
+        def operation(connection: JournalConnection) -> int:
             left = connection.execute(
                 "UPDATE job_requests SET outcome=?, message=? WHERE job=? AND outcome IS NULL",
                 (outcome, message[:2000], token),
@@ -462,28 +468,28 @@ def permanent_failure(past: Sequence[FailedRequest], rounds: int) -> tuple[str, 
     return None
 
 
-def outstanding_among(connection: sqlite3.Connection, hashes: Sequence[str]) -> set[str]:
+def outstanding_among(connection: JournalConnection, hashes: Sequence[str]) -> set[str]:
     """Return the input hashes that are in open jobs, within a transaction of the journal."""
     sql = f"SELECT e.input_hash {_OUTSTANDING} AND e.input_hash IN (SELECT value FROM json_each(?))"  # noqa: S608 - constants
     return {row[0] for row in connection.execute(sql, (json.dumps(hashes),))}
 
 
-def renew(connection: sqlite3.Connection, owner: str, expires: float) -> None:
+def renew(connection: JournalConnection, owner: str, expires: float) -> None:
     """Extend the leases of unfinished submissions of an owner, within a transaction of the journal."""
     connection.execute("UPDATE jobs SET expires=? WHERE owner=?", (expires, owner))
 
 
-def _set_outcome(connection: sqlite3.Connection, token: str, number: int, outcome: str, message: str) -> None:
+def _set_outcome(connection: JournalConnection, token: str, number: int, outcome: str, message: str) -> None:
     sql = "UPDATE job_requests SET outcome=?, message=? WHERE job=? AND number=?"
     connection.execute(sql, (outcome, message, token, number))
 
 
-def _delete_job(connection: sqlite3.Connection, token: str) -> None:
+def _delete_job(connection: JournalConnection, token: str) -> None:
     for table, column in (("job_entities", "job"), ("job_requests", "job"), ("jobs", "token")):
         connection.execute(f"DELETE FROM {table} WHERE {column}=?", (token,))  # noqa: S608 - constants
 
 
-def _delete_failed_requests(connection: sqlite3.Connection, hashes: Sequence[str]) -> None:
+def _delete_failed_requests(connection: JournalConnection, hashes: Sequence[str]) -> None:
     connection.executemany(
         "DELETE FROM job_entities WHERE input_hash=? AND job IN (SELECT token FROM jobs WHERE state='closed')",
         [(hash_,) for hash_ in hashes],

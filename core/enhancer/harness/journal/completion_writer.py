@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterator, Sequence, Sized
+
+    from enhancer.contracts.journal import JournalConnection
 
 V = TypeVar("V")
 MAX_PARAMETERS = 900
@@ -59,15 +60,14 @@ class PaidCall(NamedTuple):
     """Part of the completion tokens that went into thought; None if unknown."""
 
 
-def write_call(connection: sqlite3.Connection, call: PaidCall, at: str) -> PaidAnswer:
+def write_call(connection: JournalConnection, call: PaidCall, at: str) -> PaidAnswer:
     """Write one completion within a transaction. Return it for its first note."""
     return write_calls(connection, [(at, call)])[0]
 
 
-def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]]) -> list[PaidAnswer]:
+def write_calls(connection: JournalConnection, calls: list[tuple[str, PaidCall]]) -> list[PaidAnswer]:
     """Write completions within a transaction. Return each for its first note."""
-    # This transaction is the only writer, so the next numbers are free.
-    last = connection.execute("SELECT coalesce(max(id), 0) FROM completions").fetchone()[0]
+    last = last_number(connection)
     rows: list[object] = []
     answers: list[object] = []
     paid: list[PaidAnswer] = []
@@ -102,7 +102,12 @@ def write_calls(connection: sqlite3.Connection, calls: list[tuple[str, PaidCall]
     return paid
 
 
-def _insert(connection: sqlite3.Connection, into: str, width: int, values: Sequence[object]) -> None:
+def last_number(connection: JournalConnection) -> int:
+    """Return the number of the last completion. The transaction is the only writer, so the next numbers are free."""
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM completions").fetchone()[0])
+
+
+def _insert(connection: JournalConnection, into: str, width: int, values: Sequence[object]) -> None:
     """Insert the rows concatenated in ``values``, as many per statement as the parameter limit allows."""
     row = f"({marks(range(width))})"
     step = MAX_PARAMETERS // width * width

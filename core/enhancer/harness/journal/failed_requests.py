@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from enhancer.harness import clock
 
 if TYPE_CHECKING:
-    import sqlite3
-
+    from enhancer.contracts.journal import JournalConnection
     from enhancer.harness.journal.database import Database
 
 _CREATE = (
@@ -47,17 +46,17 @@ class FailureLog:
 
     def counts(self, by: Literal["day", "model", "template"]) -> dict[str, int]:
         """Return the numbers by day (UTC), model or template."""
-        if not self._database.read("SELECT 1 FROM sqlite_master WHERE name='failures'", ()):
+        if not self._database.has_table("failures"):
             return {}
         rows = self._database.read(f"SELECT {by}, sum(requests) FROM failures GROUP BY 1", ())  # noqa: S608 - one of three
         return dict(rows)
 
 
-def _write(connection: sqlite3.Connection, requests: list[tuple[str, str, str]]) -> list[None]:
+def _write(connection: JournalConnection, requests: list[tuple[str, str, str]]) -> list[None]:
     connection.execute(_CREATE)
     connection.executemany(
         "INSERT INTO failures VALUES (?,?,?,?)"
-        " ON CONFLICT (day, model, template) DO UPDATE SET requests = requests + excluded.requests",
+        " ON CONFLICT (day, model, template) DO UPDATE SET requests = failures.requests + excluded.requests",
         [(*which, number) for which, number in Counter(requests).items()],
     )
     return [None] * len(requests)

@@ -27,7 +27,7 @@ import math
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 from enhancer.harness import clock
 from enhancer.harness.journal import batch_jobs as jobs
@@ -38,18 +38,17 @@ from enhancer.harness.journal.failed_requests import FailureLog
 from enhancer.harness.journal.leases import LeaseWatch
 from enhancer.harness.journal.owner_process import owner_name
 from enhancer.harness.journal.paid_vectors import TEMPLATE, VectorJournal
+from enhancer.harness.journal.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Iterator, Sequence
 
+    from enhancer.contracts.journal import JournalConnection, JournalDatabase
     from enhancer.contracts.record import Key
 
 JOURNAL_FILE_NAME = "journal.sqlite"
 """Name of the file in the folder of the store."""
 SCHEMA_VERSION = 4
-LEASE_SECONDS = 60.0
-"""Default lease of a claim in seconds."""
 _APPLICATION_ID = 0x656E686A  # "enhj"
 _SCHEMA = """
 CREATE TABLE completions (
@@ -169,15 +168,27 @@ class CostLine:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+class HasJournal(Protocol):
+    """A store, as the journal sees it."""
+
+    @property
+    def directory(self) -> Path:
+        """Folder of the journal, unless it is in a database."""
+
+    def journal_database(self) -> JournalDatabase | None:
+        """Open the database of the journal; None if the journal is a file."""
+
+
 class Journal:
     """Journal of one store, safe to use from several threads and processes.
 
     Args:
         directory: Folder of the store.
-        lease: Seconds after its last renewal at which a claim expires.
+        lease: Seconds after its last renewal at which a claim expires; None for those of the database.
+        database: Database of the journal; None for a file in the folder.
 
     Attributes:
-        path: Path of the file.
+        path: Path of the file, unless the journal is in a database.
         owner: Unique name of this run.
         lease: Seconds after its last renewal at which a claim expires.
         batch_jobs: Log of batch jobs.
@@ -185,24 +196,39 @@ class Journal:
         failures: Numbers of requests without an answer.
     """
 
-    def __init__(self, directory: Path, *, lease: float = LEASE_SECONDS) -> None:
+    def __init__(self, directory: Path, *, lease: float | None = None, database: JournalDatabase | None = None) -> None:
         self.path = Path(directory) / JOURNAL_FILE_NAME
         self.owner = owner_name()
-        self.lease = lease
-        self._database = Database(
-            self.path,
-            _SCHEMA + _RULES + jobs.SCHEMA,
-            application_id=_APPLICATION_ID,
-            version=SCHEMA_VERSION,
-            tables=_TABLES | jobs.TABLES,
-            migrations={1: jobs.SCHEMA, 2: _ADD_REASONING, 3: _RULES},
-        )
+        place = _file(self.path) if database is None else database
+        self.lease = place.lease if lease is None else lease
+        try:
+            place.prepare(_SCHEMA + _RULES + jobs.SCHEMA, SCHEMA_VERSION)
+        except BaseException:
+            place.close()
+            raise
+        self._database = Database(place)
         self._submit = self._database.submit
         self._read = self._database.read
         self._leases = LeaseWatch(self.lease)
         self.batch_jobs = BatchJobLog(self._database, self.owner, self.lease)
         self.vectors = VectorJournal(self._database)
         self.failures = FailureLog(self._database)
+
+    @classmethod
+    def of(cls, store: HasJournal) -> Self:
+        """Open the journal of a store: in the database that the store names, or else a file in its folder."""
+        return cls(store.directory, database=store.journal_database())
+
+    @classmethod
+    def find(cls, store: HasJournal) -> Self | None:
+        """Open the journal of a store if there is one. Creates none."""
+        database = store.journal_database()
+        if database is None:
+            return cls(store.directory) if (store.directory / JOURNAL_FILE_NAME).exists() else None
+        if not database.has_table("completions"):
+            database.close()
+            return None
+        return cls(store.directory, database=database)
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -228,12 +254,14 @@ class Journal:
             raw: Text of the last answer.
             transient: Whether the next run should retry it.
         """
-        row = (*key, input_hash, reason[:2000], storable(raw), int(transient), clock.now())
+        row = (*key, input_hash, storable(reason)[:2000], storable(raw), int(transient), clock.now())
         return self._submit(
             lambda connection: _discard(
                 connection.execute(
-                    "INSERT OR REPLACE INTO quarantine (kind, id, aspect, input_hash, reason, raw, transient, at)"
-                    " VALUES (?,?,?,?,?,?,?,?)",
+                    "INSERT INTO quarantine (kind, id, aspect, input_hash, reason, raw, transient, at)"
+                    " VALUES (?,?,?,?,?,?,?,?) ON CONFLICT (kind, id, aspect) DO UPDATE SET"
+                    " input_hash = excluded.input_hash, reason = excluded.reason, raw = excluded.raw,"
+                    " transient = excluded.transient, at = excluded.at",
                     row,
                 )
             )
@@ -247,7 +275,7 @@ class Journal:
             forget_answers: Whether to ignore their answers in future runs (they stay in the ledger).
         """
 
-        def operation(connection: sqlite3.Connection) -> None:
+        def operation(connection: JournalConnection) -> None:
             connection.executemany("DELETE FROM quarantine WHERE kind=? AND id=? AND aspect=?", [k for k, _ in keys])
             if forget_answers:
                 connection.executemany("UPDATE answers SET void=1 WHERE input_hash=?", [(h,) for _, h in keys])
@@ -262,8 +290,8 @@ class Journal:
         """
         requested = list(dict.fromkeys(hashes))
 
-        def operation(connection: sqlite3.Connection) -> set[str]:
-            now = clock.lease_clock()
+        def operation(connection: JournalConnection) -> set[str]:
+            shared = self._database.shared_time(connection)
             found = connection.execute(
                 "SELECT input_hash, owner FROM claims WHERE input_hash IN (SELECT value FROM json_each(?))",
                 (json.dumps(requested),),
@@ -272,13 +300,15 @@ class Journal:
                 "SELECT owner, max(expires) FROM claims WHERE owner IN (SELECT value FROM json_each(?)) GROUP BY owner",
                 (json.dumps(list({owner for _, owner in found})),),
             ).fetchall()
-            held = self._leases.held(dict(ends))
+            held = self._leases.held(dict(ends), shared)
             theirs = {hash_ for hash_, owner in found if owner in held}
             theirs |= jobs.outstanding_among(connection, requested)
             ours = [hash_ for hash_ in requested if hash_ not in theirs]
             connection.execute(
-                "INSERT OR REPLACE INTO claims (input_hash, owner, expires) SELECT value, ?, ? FROM json_each(?)",
-                (self.owner, now + self.lease, json.dumps(ours)),
+                # "WHERE true" tells SQLite that "ON" begins no join.
+                "INSERT INTO claims (input_hash, owner, expires) SELECT value, ?, ? FROM json_each(?) WHERE true"
+                " ON CONFLICT (input_hash) DO UPDATE SET owner = excluded.owner, expires = excluded.expires",
+                (self.owner, self._end(shared), json.dumps(ours)),
             )
             return set(ours)
 
@@ -287,11 +317,10 @@ class Journal:
     def renew(self) -> Future[None]:
         """Extend the leases of all claims and submissions of this run."""
 
-        def operation(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE claims SET expires=? WHERE owner=?", (clock.lease_clock() + self.lease, self.owner)
-            )
-            jobs.renew(connection, self.owner, clock.lease_clock() + self.lease)
+        def operation(connection: JournalConnection) -> None:
+            end = self._end(self._database.shared_time(connection))
+            connection.execute("UPDATE claims SET expires=? WHERE owner=?", (end, self.owner))
+            jobs.renew(connection, self.owner, end)
 
         return self._submit(operation)
 
@@ -299,7 +328,7 @@ class Journal:
         """Release claims of this run: those of ``hashes``, or all."""
         which = None if hashes is None else json.dumps(list(hashes))
 
-        def operation(connection: sqlite3.Connection) -> None:
+        def operation(connection: JournalConnection) -> None:
             if which is None:
                 connection.execute("DELETE FROM claims WHERE owner=?", (self.owner,))
             else:
@@ -309,6 +338,9 @@ class Journal:
                 )
 
         return self._submit(operation)
+
+    def _end(self, shared: float | None) -> float:
+        return (clock.lease_clock() if shared is None else shared) + self.lease
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -398,9 +430,9 @@ class Journal:
         calls, entities, prompt, estimated, completion, reasoning, longest = (value or 0 for value in complete)
         mean = completion / calls if calls else math.inf
         lost, lost_reasoning, longest_cut = self._read(
-            "SELECT sum(iif(completion_tokens > ?, completion_tokens, 0)),"  # noqa: S608 - constants
-            " sum(iif(completion_tokens > ?, reasoning_tokens, 0)),"
-            " max(iif(2 * reasoning_tokens >= completion_tokens, reasoning_tokens, 0))"
+            "SELECT sum(CASE WHEN completion_tokens > ? THEN completion_tokens ELSE 0 END),"  # noqa: S608 - constants
+            " sum(CASE WHEN completion_tokens > ? THEN reasoning_tokens ELSE 0 END),"
+            " max(CASE WHEN 2 * reasoning_tokens >= completion_tokens THEN reasoning_tokens ELSE 0 END)"
             f" FROM completions WHERE {condition} AND finish_reason = 'length'",
             [mean, mean, *parameters],
         )[0]
@@ -426,6 +458,15 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _file(path: Path) -> SqliteFile:
+    return SqliteFile(
+        path,
+        application_id=_APPLICATION_ID,
+        tables=_TABLES | jobs.TABLES,
+        migrations={1: jobs.SCHEMA, 2: _ADD_REASONING, 3: _RULES},
+    )
 
 
 def _quarantined(row: tuple[Any, ...]) -> Quarantined:

@@ -31,12 +31,15 @@ class LeaseWatch:
         self._seen: dict[str, tuple[float, float]] = {}
         """End of the lease of each owner, as last written, and when it was first seen."""
 
-    def held(self, ends: Mapping[str, float]) -> set[str]:
+    def held(self, ends: Mapping[str, float], shared: float | None = None) -> set[str]:
         """Return the owners that hold their leases.
 
         Args:
             ends: End of the latest lease of each owner, by the owner's clock.
+            shared: Time by a clock that all owners share, by which the leases then end.
         """
+        if shared is not None:
+            return {owner for owner, end in ends.items() if shared < end and not has_ended(owner)}
         now = clock.lease_clock()
         return {owner for owner, end in ends.items() if self._is_held(owner, end, now)}
 

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from enhancer.errors import StoreError
 from enhancer.harness import clock
-from enhancer.harness.journal.completion_writer import chunks, marks
+from enhancer.harness.journal.completion_writer import chunks, last_number, marks
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from enhancer.contracts.journal import JournalConnection
     from enhancer.harness.journal.database import Database
 
 TEMPLATE = "embedding"
@@ -94,10 +95,19 @@ class VectorJournal:
         if not self._any_table():
             return 0
 
-        def operation(connection: sqlite3.Connection) -> int:
+        stream = iter(keys)
+        begun: list[bool] = []
+
+        def operation(connection: JournalConnection) -> int:
+            if begun:
+                # The transaction is repeated, and the keys that were read are gone: without them all would be removed.
+                raise StoreError(
+                    "the connection was lost while vectors were removed", hint="nothing is removed: repeat it"
+                )
+            begun.append(True)
             connection.execute("CREATE TEMP TABLE kept (key BLOB PRIMARY KEY)")
             try:
-                connection.executemany("INSERT OR IGNORE INTO kept VALUES (?)", ((key,) for key in keys))
+                connection.executemany("INSERT INTO kept VALUES (?) ON CONFLICT DO NOTHING", ((key,) for key in stream))
                 which = "FROM vectors WHERE key NOT IN (SELECT key FROM kept)"
                 if dry_run:
                     return int(connection.execute(f"SELECT count(*) {which}").fetchone()[0])
@@ -110,21 +120,24 @@ class VectorJournal:
 
     def _any_table(self) -> bool:
         if not self._exists:
-            self._exists = bool(self._database.read("SELECT 1 FROM sqlite_master WHERE name='vectors'", ()))
+            self._exists = self._database.has_table("vectors")
         return self._exists
 
 
-def write_vectors(connection: sqlite3.Connection, calls: list[tuple[str, PaidVectors]]) -> list[None]:
+def write_vectors(connection: JournalConnection, calls: list[tuple[str, PaidVectors]]) -> list[None]:
     """Write the vectors of calls, and what these cost, within a transaction."""
     connection.execute(_CREATE)
     connection.executemany(
-        "INSERT INTO completions (at, model, template, request, attempt, entities, finish_reason, prompt_tokens,"
+        "INSERT INTO completions (id, at, model, template, request, attempt, entities, finish_reason, prompt_tokens,"
         " completion_tokens, estimated_prompt_tokens, cost_usd, ids, text)"
-        " VALUES (?,?,?,'',1,?,'stop',?,0,?,?,'[]','')",
-        [(at, one.model, TEMPLATE, one.texts, one.tokens, one.estimated_tokens, one.cost_usd) for at, one in calls],
+        " VALUES (?,?,?,?,'',1,?,'stop',?,0,?,?,'[]','')",
+        [
+            (number, at, one.model, TEMPLATE, one.texts, one.tokens, one.estimated_tokens, one.cost_usd)
+            for number, (at, one) in enumerate(calls, last_number(connection) + 1)
+        ],
     )
     connection.executemany(
-        "INSERT OR REPLACE INTO vectors (key, vector) VALUES (?,?)",
+        "INSERT INTO vectors (key, vector) VALUES (?,?) ON CONFLICT (key) DO UPDATE SET vector = excluded.vector",
         [(key, row.tobytes()) for _, one in calls for key, row in zip(one.keys, one.vectors, strict=True)],
     )
     return [None] * len(calls)

@@ -103,7 +103,7 @@ class Inquiry:
         parts = self.parts
         return Questions(
             parts.settings.llm,
-            parts.store.directory,
+            parts.store,
             provider=parts.provider,
             planner=lambda: parts.provider(complete=False),
         )

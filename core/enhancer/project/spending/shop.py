@@ -13,7 +13,7 @@ from enhancer.features.generating.connections import model_price
 from enhancer.features.reading.table import input_vectors
 from enhancer.harness.answers.first_answers import KEEP_GOING
 from enhancer.harness.calls.thought_room import ThoughtRoom
-from enhancer.harness.journal.journal import JOURNAL_FILE_NAME, Journal
+from enhancer.harness.journal.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -77,9 +77,9 @@ class Shop:
         return self._journal(read, 0.0)
 
     def _journal(self, read: Callable[[Journal], T], nothing: T) -> T:
-        if not (self.folder / JOURNAL_FILE_NAME).exists():
+        if (found := Journal.find(self._parts.store)) is None:
             return nothing
-        with Journal(self.folder) as journal:
+        with found as journal:
             return read(journal)
 
     # -- prices -----------------------------------------------------------------------------------------------------
