@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Plan as Plan,
         Reason as Reason,
         Recommendation as Recommendation,
+        Recommendations as Recommendations,
         RefreshReport as RefreshReport,
         Repair as Repair,
         RunReport as RunReport,
@@ -49,8 +50,8 @@ _lazy, __dir__, __all__ = lazy_face(
         "enhancer.hookspecs": "hookimpl",
         "enhancer.project": "Project",
         "enhancer.results": (
-            "Ablation Changes Density Diagnosis EntityView GenerationReport Plan Reason Recommendation RefreshReport"
-            " Repair RunReport Similar SpendPlan SpendReport TrainingReport"
+            "Ablation Changes Density Diagnosis EntityView GenerationReport Plan Reason Recommendation"
+            " Recommendations RefreshReport Repair RunReport Similar SpendPlan SpendReport TrainingReport"
         ),
         "enhancer.serving": "Ranker",
     },

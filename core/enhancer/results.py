@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from enhancer.project.inspecting.reasons import Reason as Reason
     from enhancer.project.results import RunReport as RunReport, Similar as Similar, TrainingReport as TrainingReport
     from enhancer.project.spending.results import SpendPlan as SpendPlan, SpendReport as SpendReport
-    from enhancer.serving import Neighbours as Neighbours, Ranker as Ranker, Recommendation as Recommendation
+    from enhancer.serving import (
+        Neighbours as Neighbours,
+        Ranker as Ranker,
+        Recommendation as Recommendation,
+        Recommendations as Recommendations,
+    )
 
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
@@ -36,6 +41,6 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.project.inspecting.reasons": "Reason",
         "enhancer.project.results": "RunReport Similar TrainingReport",
         "enhancer.project.spending.results": "SpendPlan SpendReport",
-        "enhancer.serving": "Neighbours Ranker Recommendation",
+        "enhancer.serving": "Neighbours Ranker Recommendation Recommendations",
     },
 )

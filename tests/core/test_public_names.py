@@ -77,7 +77,7 @@ def returned_types() -> dict[str, type]:
 
 
 def test_the_return_types_of_all_verbs_are_derived():
-    assert {"Ablation", "Diagnosis", "Plan", "Repair", "Recommendation"} <= set(returned_types())
+    assert {"Ablation", "Diagnosis", "Plan", "Repair", "Recommendations"} <= set(returned_types())
 
 
 @pytest.mark.parametrize("name", sorted(returned_types()))

@@ -173,15 +173,27 @@ class ProgressView:
         now = self._clock()
         if progress.stage not in self._stages:
             self._flush()  # print pending lines of other stages before the first line of a new one
-            self._stages[progress.stage] = _Stage(progress, now)
-        stage = self._stages[progress.stage]
-        stage.update(progress, now)
+        stage = self._stage(progress, now)
         if self._terminal:
             if self._live is None:
                 self._start()
         elif stage.printed_at is None or now - stage.printed_at >= _PLAIN_EVERY:
             # Not on completion: a stage whose total grows with the work is complete many times.
             self._print(stage, now)
+
+    def _stage(self, progress: Progress, now: float) -> _Stage:
+        """Return the stage of an event, brought up to date."""
+        stage = self._stages.setdefault(progress.stage, _Stage(progress, now))
+        stage.update(progress, now)
+        return stage
+
+    def _lines(self) -> list[tuple[_Stage, str]]:
+        """Return each stage with the line that describes it."""
+        now = self._clock()
+        return [
+            (stage, clean(describe(stage.latest, self._remaining(stage, now), at_most=stage.may_stop_early)))
+            for stage in list(self._stages.values())
+        ]
 
     def __enter__(self) -> Self:
         return self
@@ -235,9 +247,4 @@ class ProgressView:
     def _render(self) -> Any:
         from rich.text import Text
 
-        now = self._clock()
-        lines = [
-            clean(describe(stage.latest, self._remaining(stage, now), at_most=stage.may_stop_early))
-            for stage in list(self._stages.values())
-        ]
-        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+        return Text("\n".join(line for _, line in self._lines()), no_wrap=True, overflow="ellipsis")

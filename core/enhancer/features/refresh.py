@@ -10,6 +10,7 @@ from enhancer.errors import DataError, EnhancerError
 from enhancer.features.limits import MAX_PRUNED_SHARE
 from enhancer.harness.clock import now
 from enhancer.progress import silent
+from enhancer.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,7 +45,7 @@ class Changes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefreshReport:
+class RefreshReport(Shown):
     """Result of a refresh."""
 
     started: str
@@ -74,6 +75,25 @@ class RefreshReport:
             "vanished": self.changes.vanished,
             "pruned": self.pruned,
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return the changes: a row for each kind and aspect."""
+        rows = []
+        for one in self.changes.differences:
+            found = one.to_json()
+            rows.append(
+                {
+                    name: found[name]
+                    for name in ("kind", "aspect", "entities", "fresh", "new", "without_text", "vanished")
+                }
+                | {f"stale_{reason}": number for reason, number in found["stale"].items()}
+            )
+        return rows
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        done = "nothing to generate" if self.generated is None else self.generated.html_lines()[0]
+        return [f"{done}; {self.pruned:,} records removed"]
 
 
 def refresh(

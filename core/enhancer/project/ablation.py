@@ -14,6 +14,7 @@ from enhancer.evaluation.choosing.section import choice_section
 from enhancer.evaluation.reporting.density_report import frontier_section
 from enhancer.evaluation.reporting.report import write_report
 from enhancer.evaluation.reporting.sections import knowledge_section, left_out_section, memory_section
+from enhancer.evaluation.reporting.summary import summarise
 from enhancer.evaluation.running.shared_vectors import SharedVectors
 from enhancer.progress import Progress
 from enhancer.project.buying.remembered import remembered
@@ -81,6 +82,7 @@ def ablate(
             on_run=arm_run_hook(run, parts),
         )
     ablation = replace(ablation if known is None else ablation.with_memory(known), choice=choice)
+    ablation = replace(ablation, headline=summarise(ablation).headline)
     finish_ablation(run, parts, ablation, None if report is None else parts.root / report)
     if report is not None:
         listener(Progress("report", 0, 1))
@@ -103,6 +105,7 @@ def ablate(
             date=dt.datetime.now(dt.UTC).date().isoformat(),
         )
         listener(Progress("report", 1, 1))
+        ablation = replace(ablation, page=parts.root / report)
     return ablation
 
 

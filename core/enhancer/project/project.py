@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from enhancer.plugin_host import PluginManager
     from enhancer.progress import Listener
     from enhancer.project.results import RunReport, TrainingReport
-    from enhancer.serving import Ranker, Recommendation
+    from enhancer.serving import Ranker, Recommendations
 
     Confirm = Callable[[Plan], bool]
 
@@ -118,6 +118,12 @@ class Project(SpendingVerbs, InspectingVerbs):
         project.parts.frames = held
         project.parts.chosen.check_options()
         return project
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def settings(self) -> Settings:
@@ -429,6 +435,17 @@ class Project(SpendingVerbs, InspectingVerbs):
         shares, folder = self.settings.serving.shares, self.root / self.settings.artifact
         return Ranker.load(folder, explore=shares.get("explore"), new_items_cap=shares.get("new_items_cap"))
 
-    def recommend(self, user_ids: Sequence[str], k: int = 10) -> list[Recommendation]:
-        """Return the ``k`` best items for each user, without those seen in training."""
-        return self.ranker().recommend(user_ids, k=k)
+    def recommend(self, user_ids: Sequence[str] | str, k: int = 10, *, explain: bool = False) -> Recommendations:
+        """Return the ``k`` best items for each user with their titles, without those seen in training.
+
+        Args:
+            user_ids: One user or several.
+            k: Number of items for each.
+            explain: Name the nearest item of the user's history beside each; see :meth:`explain`.
+
+        Raises:
+            DataError: A user is unknown.
+        """
+        from enhancer.project.inspecting.verbs import recommend
+
+        return recommend(self.parts, [user_ids] if isinstance(user_ids, str) else user_ids, k, self.ranker(), explain)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from enhancer.shown import Shown
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingReport:
+class TrainingReport(Shown):
     """Result of one training run."""
 
     artifact: Path
@@ -63,6 +65,19 @@ class TrainingReport:
             },
         }
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each metric."""
+        return [{"metric": name, "value": value} for name, value in self.metrics.items()]
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        trained = f"all {self.interactions:,} interactions" if self.refit else f"{self.interactions:,} interactions"
+        named = "" if self.backbone is None else f", {self.backbone}"
+        return [
+            f"Artifact {self.artifact}{named}: trained on {trained} in {self.seconds:.1f} s",
+            "Metrics of the tested model, on the test split over warm items:",
+        ]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunReport:
@@ -78,7 +93,7 @@ class RunReport:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Similar:
+class Similar(Shown):
     """Items nearest to one item."""
 
     item_id: str
@@ -99,3 +114,15 @@ class Similar:
                 for item, score, title in self.items
             ],
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each item, nearest first."""
+        return [
+            {"rank": rank, "item_id": item, "title": title, "score": score}
+            for rank, (item, score, title) in enumerate(self.items, start=1)
+        ]
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        named = f": {self.title}" if self.title else ""
+        return [f"Similar to item {self.item_id}{named}{f' by {self.by}' if self.by else ''}"]

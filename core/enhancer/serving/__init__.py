@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from enhancer.serving.approximate_ranker import ApproximateRanker as ApproximateRanker
     from enhancer.serving.artifact import write_artifact as write_artifact
     from enhancer.serving.ranker import Ranker as Ranker
-    from enhancer.serving.results import Neighbours as Neighbours, Recommendation as Recommendation
+    from enhancer.serving.results import (
+        Neighbours as Neighbours,
+        Recommendation as Recommendation,
+        Recommendations as Recommendations,
+    )
     from enhancer.serving.service.app import create_app as create_app
     from enhancer.serving.service.live_ranker import Live as Live, LiveRanker as LiveRanker
     from enhancer.serving.service.server import serve as serve
@@ -30,7 +34,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.serving.artifact": "write_artifact",
         "enhancer.serving.approximate_ranker": "ApproximateRanker",
         "enhancer.serving.ranker": "Ranker",
-        "enhancer.serving.results": "Neighbours Recommendation",
+        "enhancer.serving.results": "Neighbours Recommendation Recommendations",
         "enhancer.serving.service.app": "create_app",
         "enhancer.serving.service.live_ranker": "Live LiveRanker",
         "enhancer.serving.service.server": "serve",

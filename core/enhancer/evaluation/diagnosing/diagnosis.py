@@ -23,6 +23,7 @@ from enhancer.evaluation.diagnosing.geometry import effective_rank, mean_cosine,
 from enhancer.evaluation.diagnosing.wording import ECHO, NEAR, wording_stats
 from enhancer.evaluation.measuring.metrics import PairList, evaluate
 from enhancer.evaluation.running.vectors import shuffled
+from enhancer.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,7 +88,7 @@ class DiagnosisInput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(Shown):
     """All checks, and the verdict on them."""
 
     level: Level
@@ -115,6 +116,14 @@ class Diagnosis:
             ],
             **({} if self.asked is None else {"asked": dict(self.asked)}),
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each check."""
+        return [{"kind": c.kind, "check": c.name, "level": c.level, "words": c.words} for c in self.checks]
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        return [self.verdict]
 
     def find(self, name: str, kind: Kind = "item") -> DiagnosticCheck | None:
         """Return the check of that name and kind; None if there is none."""

@@ -12,6 +12,7 @@ from enhancer.evaluation.frontier.weighed import Weighed, common_unit, cost_in
 from enhancer.evaluation.frontier.wording import PLACES, verdict_words
 from enhancer.evaluation.running.runs import RunRequest
 from enhancer.progress import silent
+from enhancer.shown import Shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Density(Weighed):
+class Density(Weighed, Shown):
     """Gain and cost of every rung, and the conclusion."""
 
     seeds: list[int]
@@ -67,6 +68,26 @@ class Density(Weighed):
             "facts": self.facts,
             "seconds": round(self.seconds, 3),
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each rung: cost, and gain with interval on every stratum."""
+        rows = []
+        for rung in (self._rung_json(rung) for rung in self.rungs):
+            row = {name: rung[name] for name in ("rung", "share", "cost_usd", "tokens", "records")}
+            for name, one in rung["strata"].items():
+                low, high = one["interval"] or (None, None)
+                row |= {f"{name}_gain": one["gain"], f"{name}_low": low, f"{name}_high": high}
+                row[f"{name}_on_frontier"] = one["on_frontier"]
+            rows.append(row)
+        return rows
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        return list(self.verdict.values())
+
+    def html_rows(self) -> list[dict[str, Any]]:
+        """See :meth:`enhancer.shown.Shown.html_rows`; without the intervals."""
+        return [{k: v for k, v in row.items() if not k.endswith(("_low", "_high"))} for row in self.to_rows()]
 
     def _level(self, standing: Standing) -> Literal["nothing", "text", "buy"]:
         """Return whether nothing gains, raw text alone does, or generated texts do."""

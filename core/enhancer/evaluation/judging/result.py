@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 from enhancer.evaluation.judging.findings import mean_and_std
 from enhancer.evaluation.judging.memory import memory_gains
 from enhancer.evaluation.measuring.panels import list_length
+from enhancer.shown import Shown, html_page
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from enhancer.evaluation.choosing.choice import BackboneChoice
     from enhancer.evaluation.judging.controls import Controls
     from enhancer.evaluation.judging.findings import Finding
@@ -23,8 +26,12 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.search_result import SearchResult
 
 
+_LARGEST_PAGE = 2_000_000
+"""Characters of a report that a notebook shows; a longer one is in its file alone."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ablation:
+class Ablation(Shown):
     """Result of an ablation: findings, runs and verdicts."""
 
     arms: list[Arm]
@@ -56,6 +63,10 @@ class Ablation:
     """The backbones that ``[backbone] use = "auto"`` tried; None if a backbone was named."""
     seconds: float = 0.0
     """Wall time of the whole ablation."""
+    headline: str = ""
+    """Whether to ship, in a sentence; empty before a project has summed it up."""
+    page: Path | None = None
+    """The report; None if none was written."""
 
     @property
     def overall(self) -> Finding:
@@ -143,6 +154,50 @@ class Ablation:
             "facts": self.facts,
             "seconds": self.seconds,
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each panel, arm and metric: mean, deviation over seeds, and the test with the baseline."""
+        rows = []
+        for panel, finding in self.findings.items():
+            for arm, by_metric in finding.per_seed.items():
+                for metric in by_metric:
+                    test = finding.compare(arm, self.baseline, metric)
+                    rows.append(
+                        {
+                            "panel": panel,
+                            "arm": arm,
+                            "metric": metric,
+                            "mean": finding.mean(arm, metric),
+                            "std": finding.std(arm, metric),
+                            "delta": None if test is None else test.paired.delta,
+                            "relative": None if test is None else test.relative,
+                            "p_adjusted": None if test is None else test.p_adjusted,
+                            "significant": None if test is None else test.significant,
+                        }
+                    )
+        return rows
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        return [line for line in (self.headline, *self.verdict.values()) if line]
+
+    def html_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each arm and reference line over all items, with a column for each metric."""
+        finding = self.overall
+        rows: list[dict[str, Any]] = [
+            {"arm": arm.name} | {metric: finding.mean(arm.name, metric) for metric in self.metrics} for arm in self.arms
+        ]
+        for line, reached in finding.reference.items():
+            rows.append({"arm": f"{line} (reference)"} | {metric: reached.get(metric) for metric in self.metrics})
+        return rows
+
+    def html_more(self) -> str:
+        """Return the report, folded away."""
+        try:
+            page = "" if self.page is None else self.page.read_text(encoding="utf-8")
+        except OSError:  # it was moved
+            return ""
+        return html_page("The report, with plots", page) if 0 < len(page) <= _LARGEST_PAGE else ""
 
     def _choice_json(self, choice: BackboneChoice) -> dict[str, Any]:
         return {"backbones": {arm.name: arm.backbone for arm in self.arms}, "choice": choice.to_json()}

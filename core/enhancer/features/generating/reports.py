@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from enhancer.shown import Shown
+
 if TYPE_CHECKING:
     from enhancer.data.reviews.report import ReviewReport
     from enhancer.harness.calls.cost_tracking import UsageTotals
@@ -22,7 +24,7 @@ _EMBEDDING = ("embedding_requests", "embedding_tokens", "embedding_cost_usd")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Shown):
     """Result of a dry run. ``entities = cached + to_generate + quarantined + without_text + pending + left``."""
 
     entities: int
@@ -76,6 +78,17 @@ class Plan:
         """
         return _to_json(self, _PLAN)
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one row, of the counts."""
+        return [_counts(self.to_json())]
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        cost = "an unknown price" if self.cost_usd is None else f"${self.cost_usd:,.4f}"
+        return [
+            f"{self.to_generate:,} of {self.entities:,} to generate by {self.requests:,} calls, for {cost} (estimated)"
+        ]
+
     def with_embedding(self, embedding: EmbeddingEstimate) -> Plan:
         """Add what a remote embedder will be sent."""
         return replace(
@@ -89,7 +102,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationReport:
+class GenerationReport(Shown):
     """Result of a run.
 
     Unless the run was stopped, ``entities = cached + generated + quarantined + without_text + pending``.
@@ -148,6 +161,16 @@ class GenerationReport:
         """
         return _to_json(self, _REPORT)
 
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one row, of the counts."""
+        return [_counts(self.to_json())]
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        cost = "an unknown price" if self.cost_usd is None else f"${self.cost_usd:,.4f}"
+        held = f"; {self.quarantined:,} in quarantine" if self.quarantined else ""
+        return [f"{self.generated:,} of {self.entities:,} generated, for {cost} in {self.seconds:.1f} s{held}"]
+
     def with_embedded(
         self, records: int, failed: int, usage: UsageTotals | None, *, truncated: int = 0
     ) -> GenerationReport:
@@ -181,6 +204,10 @@ class GenerationReport:
             embedding_tokens=_sum(self.embedding_tokens, usage.tokens[0]),
             embedding_cost_usd=_sum(self.embedding_cost_usd, more),
         )
+
+
+def _counts(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if not isinstance(value, dict | list)}
 
 
 N = TypeVar("N", int, float)

@@ -17,6 +17,7 @@ from enhancer.project.inspecting.nearest_items import nearest_items
 from enhancer.project.inspecting.stored_notes import records_of
 from enhancer.project.inspecting.titles import item_called
 from enhancer.project.profile_gallery import system_text
+from enhancer.shown import Shown, html_lines, html_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +51,7 @@ class NoteView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EntityView:
+class EntityView(Shown):
     """Everything that is known about one entity. Neighbours are of its own kind, nearest first."""
 
     id: str
@@ -97,6 +98,31 @@ class EntityView:
             "by_meaning": _neighbours(self.by_meaning),
             "by_behaviour": _neighbours(self.by_behaviour),
         }
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a row for each note."""
+        return [{name: getattr(note, name) for name in NoteView.__dataclass_fields__} for note in self.notes]
+
+    def html_lines(self) -> list[str]:
+        """See :meth:`enhancer.shown.Shown.html_lines`."""
+        named = f": {self.title}" if self.title else ""
+        held = [f"In quarantine, {one['note']}: {one['reason']}" for one in self.quarantined]
+        return [f"{self.kind} {self.id}{named}", self.text or "", *held]
+
+    def html_rows(self) -> list[dict[str, Any]]:
+        """See :meth:`enhancer.shown.Shown.html_rows`."""
+        return [
+            {"note": note.name, "text": note.text, "tags": note.tags, "current": note.current} for note in self.notes
+        ]
+
+    def html_more(self) -> str:
+        """Return the neighbours, by meaning and by behaviour."""
+        near = [("Nearest by meaning", self.by_meaning), ("Nearest by behaviour", self.by_behaviour)]
+        return "".join(
+            html_lines([title]) + html_table([{"id": i, "title": t, "similarity": s} for i, s, t in rows])
+            for title, rows in near
+            if rows
+        )
 
 
 def view_entity(parts: ProjectParts, given: str, kind: Kind = "item", *, neighbours: int = 5) -> EntityView:

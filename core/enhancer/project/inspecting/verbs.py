@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from enhancer.config.inputs import TEXT, all_texts
 from enhancer.project.inspecting.nearest_items import nearest_items
 from enhancer.project.inspecting.reasons import reasons
 from enhancer.project.inspecting.titles import item_called
+from enhancer.serving.results import Recommendations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,18 @@ if TYPE_CHECKING:
     from enhancer.project.parts import ProjectParts
     from enhancer.project.results import Similar
     from enhancer.serving import Ranker
+
+
+def recommend(parts: ProjectParts, user_ids: Sequence[str], k: int, ranker: Ranker, explained: bool) -> Recommendations:
+    """Recommend items with their titles; see :meth:`enhancer.Project.recommend`."""
+    found = Recommendations()
+    for one in ranker.recommend(user_ids, k=k):
+        ids = [item for item, _ in one.items]
+        titles = [ranker.title(item) for item in ids]
+        near = explain(parts, one.user_id, ids, ranker) if explained else []
+        words = ["" if each is None else f"{each.title or each.item_id} by {each.by}" for each in near]
+        found.append(replace(one, titles=titles if any(titles) else [], reasons=words))
+    return found
 
 
 def explain(parts: ProjectParts, user_id: str, item_ids: Sequence[str], ranker: Ranker) -> list[Reason | None]:
