@@ -10,7 +10,6 @@ from enhancer.cli import results
 from enhancer.cli.formatting import counted
 from enhancer.cli.session import JsonFlag, Session, print_json, with_session
 from enhancer.errors import ConfigError
-from enhancer.project.inspecting.titles import item_called
 
 if TYPE_CHECKING:
     from enhancer.serving import Ranker
@@ -56,6 +55,8 @@ def recommend(
     with session.opened() as project:
         ranker = project.ranker()
         if liked:
+            from enhancer.project.inspecting.titles import item_called
+
             users = [_SOMEBODY]
             ranker, _ = ranker.with_users({_SOMEBODY: [item_called(item, project.titles) for item in liked]})
         users = users or []
