@@ -64,7 +64,8 @@ class NotebookProgress(ProgressView):
 
     def to_html(self) -> str:
         """Return the bars of all stages so far."""
-        return "".join(f"<div>{self._bar(stage.latest)} {escape(line)}</div>" for stage, line in self._lines())
+        bars = "".join(f"<div>{self._bar(stage.latest)} {escape(line)}</div>" for stage, line in self._lines())
+        return bars + "".join(f"<div><small>{escape(line)}</small></div>" for line in self.latest())
 
     @staticmethod
     def _bar(latest: Progress) -> str:

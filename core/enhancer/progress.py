@@ -13,8 +13,8 @@ class Progress:
     """State of one stage of the work.
 
     ``detail`` holds further values to display, by name. For ``generate``: ``cached``, ``generated``, ``failed``,
-    ``tokens`` and ``cost_usd``, and ``slowed`` while the provider limits the rate. For ``train`` and ``ablate``:
-    ``run``, ``epoch``, ``epochs``, ``loss`` and ``metric``.
+    ``tokens``, ``cost_usd``, ``in_flight``, the calls that wait for an answer, and ``slowed`` while the provider limits
+    the rate. For ``train`` and ``ablate``: ``run``, ``epoch``, ``epochs``, ``loss`` and ``metric``.
     """
 
     stage: str
@@ -25,6 +25,9 @@ class Progress:
     detail: Mapping[str, Detail] = field(default_factory=dict)
     growing: bool = False
     """Whether the total is only what is known so far, and grows with the work."""
+
+    latest: tuple[str, ...] = ()
+    """Beginnings of the last profiles, the newest last, so that one sees when a model writes nonsense."""
 
     @property
     def complete(self) -> bool:

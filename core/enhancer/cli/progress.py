@@ -134,6 +134,8 @@ def describe(progress: Progress, remaining: float | None = None, *, at_most: boo
             continue
         if name in _MONEY:
             parts.append(dollars(value) if isinstance(value, int | float) else "cost unknown")
+        elif name == "in_flight":
+            parts.append(f"{number(value)} in flight")
         elif name in _COUNTS and isinstance(value, int | float):
             parts.append(f"{name} {count(value)}")
         else:
@@ -186,6 +188,10 @@ class ProgressView:
         stage = self._stages.setdefault(progress.stage, _Stage(progress, now))
         stage.update(progress, now)
         return stage
+
+    def latest(self) -> list[str]:
+        """Return the beginnings of the last profiles."""
+        return [clean(line) for stage in list(self._stages.values()) for line in stage.latest.latest]
 
     def _lines(self) -> list[tuple[_Stage, str]]:
         """Return each stage with the line that describes it."""
@@ -247,4 +253,5 @@ class ProgressView:
     def _render(self) -> Any:
         from rich.text import Text
 
-        return Text("\n".join(line for _, line in self._lines()), no_wrap=True, overflow="ellipsis")
+        lines = [*(line for _, line in self._lines()), *(f"  {line}" for line in self.latest())]
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")

@@ -123,6 +123,11 @@ class Generator:
         """Description of how the provider slows down the run; None if it does not."""
         return self._gate.throttling()
 
+    @property
+    def in_flight(self) -> int:
+        """Number of calls that wait for an answer."""
+        return self._gate.in_flight
+
     def stop(self, error: BaseException | None = None) -> None:
         """Make no further calls; calls in flight may still be answered."""
         if error is not None and self._error is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 
-from enhancer.cli.progress import ProgressView
+from enhancer.cli.progress import ProgressView, describe
 from enhancer.progress import Progress
 
 
@@ -204,3 +204,12 @@ def test_answers_that_wait_for_their_vector_are_no_end():
     assert left
     assert max(left) <= 20_000 / 70 + 2
     assert min(left) > 200
+
+
+def test_the_last_profiles_stand_below_the_bars_of_a_terminal():
+    view = ProgressView(stream=io.StringIO())
+    view(Progress("generate", 1, 9, {"in_flight": 4}, latest=("7: a quiet story", "8: \x1b[31mnonsense")))
+    assert view.latest() == ["7: a quiet story", "8: nonsense"]
+    assert "4 in flight" in view._render().plain
+    assert view._render().plain.splitlines()[-1].startswith("  8: ")
+    assert describe(Progress("generate", 1, 9, {"in_flight": 4})) == "generate  1/9 (11%)  4 in flight"

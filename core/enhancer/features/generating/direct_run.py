@@ -117,6 +117,8 @@ class DirectRun(GenerationRun):
 
     def _details(self) -> dict[str, Detail]:
         details = super()._details()
+        if self._connection is not None and (in_flight := self._connection.generator.in_flight):
+            details["in_flight"] = in_flight
         if self._connection is not None and (slowed := self._connection.generator.throttling):
             details["slowed"] = slowed
         return details

@@ -437,6 +437,7 @@ class GenerationRun(ABC):
 
     def _count_stored(self, chunk: Sequence[UnembeddedRecord]) -> None:
         self.counts.embedded += len(chunk)
+        self.counts.show(one.record for one in chunk if one.is_new)
         self.counts.generated += sum(one.is_new and not one.claims for one in chunk)
         if self.counts.notes is not None:
             self.counts.notes += sum(one.is_new and bool(one.claims) for one in chunk)
@@ -477,7 +478,7 @@ class GenerationRun(ABC):
     def _report_progress(self) -> None:
         counts = self.counts
         try:
-            self._listener(Progress("generate", counts.done, self._total, self._details()))
+            self._listener(Progress("generate", counts.done, self._total, self._details(), latest=(*counts.latest,)))
             if counts.to_embed:
                 done = counts.embedded + counts.not_embedded
                 total = max(counts.to_embed, self._to_embed or 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,15 @@ from enhancer.features.generating.reports import GenerationReport
 from enhancer.harness.clock import now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from enhancer.contracts.record import Record
     from enhancer.harness.calls.cost_tracking import UsageTotals
     from enhancer.progress import Detail
+
+
+_LATEST, _SHOWN = 3, 200
+"""Number of the last notes that progress shows, and characters of each."""
 
 
 @dataclass(slots=True)
@@ -49,6 +55,12 @@ class RunCounts:
     """New notes that are stored; None if every entity has one."""
     started: str = field(default_factory=now)
     began: float = field(default_factory=time.monotonic)
+    latest: deque[str] = field(default_factory=lambda: deque(maxlen=_LATEST))
+    """Beginnings of the last new notes, each after its id."""
+
+    def show(self, records: Iterable[Record]) -> None:
+        """Keep the beginnings of new notes for progress events."""
+        self.latest.extend(f"{one.id}: {' '.join(one.profile[:_SHOWN].split())}" for one in records if one.profile)
 
     @property
     def done(self) -> int:
