@@ -51,7 +51,7 @@ def test_help_and_plugins(bare):
     lines = json.loads(cli("plugins", "--json", paths=(bare,), fresh=True).stdout)
     statuses = {line["name"]: line["status"] for line in lines}
     assert {name for name, status in statuses.items() if status == "ok"} == {
-        "replay", "lmdb", "sqlite", "demo", "none", "popularity", "prior",
+        "replay", "lmdb", "sqlite", "demo", "none", "popularity", "prior", "local",
     }  # fmt: skip
     assert set(statuses.values()) == {"ok", "unavailable"}
     assert all("pip install" in line["reason"] for line in lines if line["status"] == "unavailable")
