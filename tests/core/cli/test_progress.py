@@ -209,7 +209,7 @@ def test_answers_that_wait_for_their_vector_are_no_end():
 def test_the_last_profiles_stand_below_the_bars_of_a_terminal():
     view = ProgressView(stream=io.StringIO())
     view(Progress("generate", 1, 9, {"in_flight": 4}, latest=("7: a quiet story", "8: \x1b[31mnonsense")))
-    assert view.latest() == ["7: a quiet story", "8: nonsense"]
+    assert view.latest() == ["7: a quiet story", r"8: \x1b[31mnonsense"]
     assert "4 in flight" in view._render().plain
     assert view._render().plain.splitlines()[-1].startswith("  8: ")
     assert describe(Progress("generate", 1, 9, {"in_flight": 4})) == "generate  1/9 (11%)  4 in flight"
