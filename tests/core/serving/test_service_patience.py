@@ -97,6 +97,21 @@ def test_a_head_without_end_is_refused_by_its_length(server):
     assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["message"] == "the head has more than 65,536 bytes"
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEAD + b"X-Odd: " + b"1" * 70_000 + b"\r\n",
+        HEAD + b"".join(b"X-%d: 12345678\r\n" % n for n in range(5000)),
+        b"GET /recommend?user_id=" + b"u" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n",
+    ],
+    ids=["header", "headers", "address"],
+)
+def test_a_long_head_is_refused_though_it_arrives_at_once(server, head):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as line:
+        line.sendall(head + b"\r\n")
+        assert line.recv(65536).startswith(b"HTTP/1.1 431")
+
+
 def test_what_is_no_http_is_told_in_json(server):
     said, _ = drip(server.port, b"hello\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 400")

@@ -138,6 +138,24 @@ def test_connections_do_not_wait_for_a_worker_that_ends_again_and_again(folder):
         until(lambda: len(answering(server)) == 2)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_workers_that_all_ended_again_and_again_are_started_at_once(folder):
+    with Server(folder, "--workers=2") as server:
+        until(lambda: len(answering(server)) == 2)
+        for _ in range(5):
+            old = until(lambda: children(server.process.pid))
+            for pid in old:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            until(lambda old=old: set(children(server.process.pid)) - set(old), seconds=3)
+
+        def answers():
+            with contextlib.suppress(OSError):
+                return server.ask("/health")[0] == 200
+
+        until(answers, seconds=5)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_signals_end_all_and_answer_what_was_asked(folder, number, code):
     with Server(folder, "--workers=2") as server:

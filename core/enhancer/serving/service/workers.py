@@ -36,6 +36,8 @@ _log = logging.getLogger("enhancer.serving")
 _STEADY_SECONDS: Final = 10.0
 """A worker that has lived longer is started again at once when it ends; others wait, longer each time."""
 _LONGEST_WAIT: Final = 30.0
+_SHORTEST_WAIT: Final = 0.1
+"""Seconds until workers are started again if none is left."""
 _SPARE_SECONDS: Final = 5.0
 """Beyond the grace of requests, before a worker is killed."""
 
@@ -258,6 +260,10 @@ class _Supervisor:
                     self._listeners[worker.number % len(self._listeners)].close()
             failed = failed or (code if code > 0 else 1)
             worker.pid = 0
+        if failed and not any(worker.pid for worker in self._workers):  # nobody else answers: do not wait
+            soon = time.monotonic() + _SHORTEST_WAIT
+            for worker in self._workers:
+                worker.again_at = min(worker.again_at, soon)
         return failed
 
     def _send(self, number: int) -> None:

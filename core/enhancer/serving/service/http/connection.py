@@ -33,6 +33,8 @@ LINGER_SECONDS: Final = 2.0
 """For a client to read why its request was refused, while it may still be sending."""
 MAX_HEAD_BYTES: Final = 1 << 16
 """Maximum size of a head."""
+_HEADER_FRAME: Final = 4
+"""Bytes of a header besides name and value: the colon, a blank and the end of the line."""
 _UNSENT_BYTES: Final = 1 << 14
 """Unsent bytes of an answer beyond which the next request of the connection waits."""
 _QUEUED_BYTES: Final = 1 << 10
@@ -123,6 +125,9 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._method = self._path = self._query = ""
         self._head_bytes = 0
+        """Bytes of a head that is arriving."""
+        self._head_size = 0
+        """Bytes of the parts of a head, which may be complete within one read."""
         self._in_head = self._in_body = self._expects = False
         self._length = 0
         """Bytes of the body, as its head says; -1 if the head does not say."""
@@ -222,16 +227,18 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         """Note the start of a head."""
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._head_size = True, 0, 0
         self._url, self._length, self._expects = b"", 0, False
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the address."""
+        self._head_size += len(url)
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note the headers that matter before the body has arrived."""
         size = len(name)
+        self._head_size += size + len(value) + _HEADER_FRAME
         if size == 14 and name.lower() == b"content-length":
             self._length = int(value)
         elif size == 17 and name.lower() == b"transfer-encoding":
@@ -243,6 +250,9 @@ class Connection(asyncio.Protocol):
         """Answer before a body arrives that nobody reads, or that is too long."""
         self._in_head = False
         if self._deaf:
+            return
+        if self._head_size > MAX_HEAD_BYTES:
+            self._refuse_with(http_error(431, f"the head has more than {MAX_HEAD_BYTES:,} bytes"))
             return
         self._method = self._parser.get_method().decode()
         self._path, _, self._query = self._url.decode("utf-8", "replace").partition("?")
