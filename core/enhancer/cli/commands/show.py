@@ -1,4 +1,4 @@
-"""``show``: everything that is known about one item or user, on one screen."""
+"""``show`` and ``browse``: everything that is known about items and users, on a screen and as local pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from enhancer.cli.formatting import count, counted, dollars
 from enhancer.cli.layout import pairs, prose, table
-from enhancer.cli.session import JsonFlag, Session, print_json, with_session
+from enhancer.cli.session import JsonFlag, Session, is_terminal, print_json, say, with_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +18,9 @@ _SHORT = 400
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command("show")(with_session(show))
+    app.command("browse")(with_session(browse))
 
 
 def show(
@@ -42,6 +43,36 @@ def show(
         print_json(found)
     else:
         typer.echo(render(found, None if full else _SHORT))
+
+
+def browse(
+    session: Session,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 lets the system choose.")] = 8765,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in the browser of this machine.")
+    ] = True,
+) -> None:
+    """Show items, users and quarantine as pages on this machine, until Ctrl-C.
+
+    Calls no LLM and writes nothing. Other machines cannot reach the pages.
+    """
+    import webbrowser
+
+    from enhancer.project.browsing.pages import Pages
+    from enhancer.project.browsing.server import make_server
+
+    with session.opened() as project:
+        server = make_server(Pages(project.parts, project.root.resolve().name), port)
+        address = f"http://127.0.0.1:{server.server_address[1]}/"
+        say(f"{address} shows the items; Ctrl-C stops")
+        if open_browser and is_terminal():
+            webbrowser.open(address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("stopped")
+        finally:
+            server.server_close()
 
 
 def render(found: Mapping[str, Any], longest: int | None) -> str:

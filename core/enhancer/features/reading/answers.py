@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from enhancer.harness.journal.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from enhancer.contracts.record import Kind
     from enhancer.contracts.store import FeatureStore
@@ -42,3 +42,10 @@ class StoredAnswers:
         with found as journal:
             held = (journal.quarantined(kind, [id_], aspect).get(id_) for aspect in dict.fromkeys(["", *aspects]))
             return cls(journal.paid_answers(list(input_hashes)), [one for one in held if one is not None])
+
+
+def all_quarantined(store: FeatureStore) -> Iterator[Quarantined]:
+    """Stream the notes in quarantine; none if there is no journal, which is not created."""
+    if (found := Journal.find(store)) is not None:
+        with found as journal:
+            yield from journal.all_quarantined()

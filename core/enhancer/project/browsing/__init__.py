@@ -1,0 +1,1 @@
+"""Browse items, users and quarantine as local pages."""
