@@ -22,6 +22,7 @@
     │   ├── StoreCorruptError                   damaged file or record
     │   └── StoreMismatchError                  vectors of another embedder or dimension
     ├── ArtifactError                  exit 1   serving artifact that cannot be read
+    ├── ExportError                    exit 1   target of an export that failed, or cannot hold the rows
     └── EvaluationError                exit 1   experiment that cannot be evaluated
         ├── DivergenceError                     training loss that became NaN or infinite
         └── MemoryLimitError                    training that needs more memory than there is
@@ -157,6 +158,10 @@ class StoreCorruptError(StoreError):
 
 class StoreMismatchError(StoreError):
     """The store holds vectors of another embedder or dimension."""
+
+
+class ExportError(EnhancerError):
+    """The target of an export failed, or cannot hold the rows."""
 
 
 class ArtifactError(EnhancerError):

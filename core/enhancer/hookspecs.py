@@ -93,6 +93,11 @@ def register_runners(register: Register) -> None:
 
 
 @hookspec
+def register_exporters(register: Register) -> None:
+    """Register exporters (``enhancer.contracts.Exporter``), the kinds of ``enhancer export``."""
+
+
+@hookspec
 def register_observers(register: RegisterObserver) -> None:
     """Register observers (``enhancer.contracts.Observer``), which receive the events below and take options.
 

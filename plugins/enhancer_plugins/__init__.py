@@ -83,6 +83,17 @@ def register_runners(register: Register) -> None:
 
 
 @hookimpl
+def register_exporters(register: Register) -> None:
+    """Register the exporters."""
+    folder = "enhancer_plugins.exporters"
+    register("duckdb", f"{folder}.duckdb:DuckDBExporter", extra="duckdb", requires=("duckdb", "pyarrow"))
+    register("faiss", f"{folder}.faiss:FaissExporter", extra="faiss", requires=("faiss",))
+    register("lancedb", f"{folder}.lancedb:LanceDBExporter", extra="lancedb", requires=("lancedb", "pyarrow"))
+    register("pgvector", f"{folder}.pgvector:PgvectorExporter", extra="pgvector", requires=("psycopg",))
+    register("qdrant", f"{folder}.qdrant:QdrantExporter", extra="qdrant", requires=("qdrant_client",))
+
+
+@hookimpl
 def register_commands(cli: typer.Typer) -> None:
     """Add ``enhancer demo``."""
     from enhancer_plugins.demo import register_commands as add_demo

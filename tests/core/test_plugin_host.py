@@ -26,6 +26,7 @@ BUNDLED = {
     "backbone": {"als", "ease", "fm", "lightgcn", "popularity"},
     "fuser": {"none", "concat", "align", "generate", "adapter", "semantic", "extrapolate", "prior"},
     "runner": {"local"},
+    "exporter": {"duckdb", "faiss", "lancedb", "pgvector", "qdrant"},
     "observer": set(),
 }
 HOOKS = [name for name, member in vars(hookspecs).items() if hasattr(member, "enhancer_spec")]
@@ -73,7 +74,7 @@ def test_names_are_normalised_and_may_be_qualified(manager):
         (
             "stores",
             "lmdb",
-            "unknown kind of plugin 'stores'; known: llm, embedder, store, backbone, fuser, runner, observer",
+            "unknown kind of plugin 'stores'; known: llm, embedder, store, backbone, fuser, runner, exporter, observer",
         ),
     ],
 )
@@ -227,6 +228,7 @@ def registration(hook, name, target):
         ("register_backbones", "backbone", "enhancer_plugins.backbones.lightgcn:LightGCN"),
         ("register_fusers", "fuser", "enhancer_plugins.fusers.none:NoFusion"),
         ("register_runners", "runner", "enhancer_plugins.runners.local:LocalRunner"),
+        ("register_exporters", "exporter", "enhancer_plugins.exporters.duckdb:DuckDBExporter"),
         ("register_observers", "observer", "enhancer.contracts.observer:Observer"),
     ],
 )
@@ -259,6 +261,9 @@ class EveryHook:
 
     @enhancer.hookimpl
     def register_runners(self, register): ...
+
+    @enhancer.hookimpl
+    def register_exporters(self, register): ...
 
     @enhancer.hookimpl
     def register_observers(self, register): ...

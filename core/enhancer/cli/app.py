@@ -17,6 +17,7 @@ from enhancer.cli import jsonlog
 from enhancer.cli.commands import (
     density,
     doctor,
+    export,
     generate,
     init,
     plugins,
@@ -43,7 +44,22 @@ _HELP = """LLM-written profiles of items and users: embed them offline, fuse the
 
 Start with `enhancer demo`, or run `enhancer init` in the folder that holds your tables.
 """
-_MODULES = (init, doctor, generate, refresh, spend, training, reports, density, recommend, show, serve, store, plugins)
+_MODULES = (
+    init,
+    doctor,
+    generate,
+    refresh,
+    spend,
+    training,
+    reports,
+    density,
+    recommend,
+    show,
+    serve,
+    export,
+    store,
+    plugins,
+)
 
 
 def build_app(manager: PluginManager) -> typer.Typer:

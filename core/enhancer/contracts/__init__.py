@@ -10,6 +10,7 @@ kind         base class                                  conformance suite
 ``fuser``    :class:`~enhancer.contracts.Fuser`          ``enhancer.testing.fuser``
 ``observer``  :class:`~enhancer.contracts.Observer`      ``enhancer.testing.observer``
 ``runner``   :class:`~enhancer.contracts.Runner`         ``enhancer.testing.runner``
+``exporter``  :class:`~enhancer.contracts.Exporter`      ``enhancer.testing.exporter``
 ===========  ==========================================  =======================
 
 Names are imported on first use, so that serving imports :class:`Placement` without pydantic.
@@ -36,6 +37,14 @@ if TYPE_CHECKING:
         Embedder as Embedder,
         Embeddings as Embeddings,
         RemoteEmbedder as RemoteEmbedder,
+    )
+    from enhancer.contracts.exporter import (
+        ExportBatch as ExportBatch,
+        Exported as Exported,
+        Exporter as Exporter,
+        ExportOrder as ExportOrder,
+        ExportSource as ExportSource,
+        VectorTable as VectorTable,
     )
     from enhancer.contracts.features import SideFeatures as SideFeatures, Sides as Sides
     from enhancer.contracts.fuser import (
@@ -95,6 +104,7 @@ __getattr__, __dir__, __all__ = lazy_face(
             "BatchClient BatchProvider EmbeddingBatches JobStatus LostJob OffersBatches OffersEmbeddingBatches"
         ),
         "enhancer.contracts.embedder": "Embedder Embeddings RemoteEmbedder",
+        "enhancer.contracts.exporter": "ExportBatch Exported Exporter ExportOrder ExportSource VectorTable",
         "enhancer.contracts.features": "SideFeatures Sides",
         "enhancer.contracts.fuser": "Batch Expectation Fuser Fusion TrainingStep WideInput",
         "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request ServerFacts",

@@ -15,6 +15,7 @@ KINDS: dict[str, str] = {
     "backbone": "Backbone",
     "fuser": "Fuser",
     "runner": "Runner",
+    "exporter": "Exporter",
     "observer": "Observer",
 }
 """Kinds of plugins that are registered by name, each with its base class in ``enhancer.contracts``."""
@@ -29,6 +30,7 @@ REGISTRATION_HOOKS: dict[str, str] = {
     "register_backbones": "backbone",
     "register_fusers": "fuser",
     "register_runners": "runner",
+    "register_exporters": "exporter",
     "register_observers": "observer",
 }
 """Hooks that are called with ``register``, each with the kind that it registers."""

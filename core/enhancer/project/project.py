@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from enhancer.config import load_settings
 from enhancer.errors import ConfigError, EnhancerError
 from enhancer.progress import silent
+from enhancer.project.exporting.project_verbs import ExportingVerbs
 from enhancer.project.inspecting.project_verbs import InspectingVerbs
 from enhancer.project.parts import ProjectParts
 from enhancer.project.spending.project_verbs import SpendingVerbs
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     Confirm = Callable[[Plan], bool]
 
 
-class Project(SpendingVerbs, InspectingVerbs):
+class Project(SpendingVerbs, InspectingVerbs, ExportingVerbs):
     """One configuration, its folder, and the verbs: plan, generate, refresh, train, ablate, recommend, and so on.
 
     Args:
