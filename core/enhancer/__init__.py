@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Density as Density,
         Diagnosis as Diagnosis,
         EntityView as EntityView,
+        ExportReport as ExportReport,
         GenerationReport as GenerationReport,
         Plan as Plan,
         Reason as Reason,
@@ -50,7 +51,7 @@ _lazy, __dir__, __all__ = lazy_face(
         "enhancer.hookspecs": "hookimpl",
         "enhancer.project": "Project",
         "enhancer.results": (
-            "Ablation Changes Density Diagnosis EntityView GenerationReport Plan Reason Recommendation"
+            "Ablation Changes Density Diagnosis EntityView ExportReport GenerationReport Plan Reason Recommendation"
             " Recommendations RefreshReport Repair RunReport Similar SpendPlan SpendReport TrainingReport"
         ),
         "enhancer.serving": "Ranker",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from enhancer.evaluation.running.runs import ArmRun as ArmRun, Run as Run
     from enhancer.features.generating.reports import GenerationReport as GenerationReport, Plan as Plan
     from enhancer.features.refresh import Changes as Changes, RefreshReport as RefreshReport
+    from enhancer.project.exporting.verb import ExportReport as ExportReport
     from enhancer.project.inspecting.entity_view import EntityView as EntityView
     from enhancer.project.inspecting.reasons import Reason as Reason
     from enhancer.project.results import RunReport as RunReport, Similar as Similar, TrainingReport as TrainingReport
@@ -37,6 +38,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "enhancer.evaluation.running.runs": "ArmRun Run",
         "enhancer.features.generating.reports": "GenerationReport Plan",
         "enhancer.features.refresh": "Changes RefreshReport",
+        "enhancer.project.exporting.verb": "ExportReport",
         "enhancer.project.inspecting.entity_view": "EntityView",
         "enhancer.project.inspecting.reasons": "Reason",
         "enhancer.project.results": "RunReport Similar TrainingReport",

@@ -108,5 +108,5 @@ def test_project_shows_its_verbs_and_little_else():
         "similar",
         "ranker",
     }
-    verbs |= {"explain", "show", "plan_spending", "spend", "density"}
+    verbs |= {"explain", "export", "show", "plan_spending", "spend", "density"}
     assert shown == verbs | {"load", "close", "repair_store", "parts", "settings", "root", "store", "titles"}

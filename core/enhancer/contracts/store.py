@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from enhancer.contracts.journal import JournalDatabase
+    from enhancer.contracts.operations.journal import JournalDatabase
 
 
 @dataclass(frozen=True)

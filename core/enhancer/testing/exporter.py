@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts.exporter import Exported
+    from enhancer.contracts.operations.exporter import Exported
     from enhancer.contracts.record import Kind
 
 _ROWS, _WIDTH = 300, 9

@@ -25,7 +25,7 @@ from enhancer.harness.journal.paid_vectors import PaidVectors, vector_key
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from enhancer.contracts.journal import JournalConnection, JournalDatabase
+    from enhancer.contracts.operations.journal import JournalConnection, JournalDatabase
 
 
 def paid_call(*hashes: str, **more: Any) -> PaidCall:

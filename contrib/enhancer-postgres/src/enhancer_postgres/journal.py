@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from psycopg import RawCursor, errors, sql as compose
 from psycopg.adapt import Loader
 
-from enhancer.contracts.journal import JournalDatabase
+from enhancer.contracts.operations.journal import JournalDatabase
 from enhancer.errors import StoreError
 from enhancer_postgres.server import Server
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg.abc import Buffer
 
-    from enhancer.contracts.journal import JournalConnection
+    from enhancer.contracts.operations.journal import JournalConnection
     from enhancer_postgres.options import PostgresOptions
     from enhancer_postgres.server import Connection
 
@@ -43,7 +43,7 @@ _ARRAY: Final = re.compile(r"\bjson_each\((\$\d+|\w+)\)")
 
 @lru_cache(maxsize=256)
 def translate(statement: str) -> bytes:
-    """Return a statement of the journal in PostgreSQL's dialect; see :mod:`enhancer.contracts.journal`."""
+    """Return a statement of the journal in PostgreSQL's dialect; see :mod:`enhancer.contracts.operations.journal`."""
     if statement.startswith("CREATE "):
         for pattern, ours in _TYPES:
             statement = pattern.sub(ours, statement)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts.journal import JournalDatabase
+    from enhancer.contracts.operations.journal import JournalDatabase
 
 
 class LazyStore(FeatureStore):

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from enhancer.contracts.journal import JournalConnection
     from enhancer.contracts.llm import Completion
+    from enhancer.contracts.operations.journal import JournalConnection
     from enhancer.harness.journal.database import Database
 
 JobState = Literal["writing", "ready", "out", "closed"]

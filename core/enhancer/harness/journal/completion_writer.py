@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Sized
 
-    from enhancer.contracts.journal import JournalConnection
+    from enhancer.contracts.operations.journal import JournalConnection
 
 V = TypeVar("V")
 MAX_PARAMETERS = 900

@@ -15,7 +15,7 @@ from enhancer.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from enhancer.contracts.journal import JournalConnection, JournalDatabase
+    from enhancer.contracts.operations.journal import JournalConnection, JournalDatabase
 
 P = TypeVar("P")
 R = TypeVar("R")

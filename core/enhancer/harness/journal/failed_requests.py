@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from enhancer.harness import clock
 
 if TYPE_CHECKING:
-    from enhancer.contracts.journal import JournalConnection
+    from enhancer.contracts.operations.journal import JournalConnection
     from enhancer.harness.journal.database import Database
 
 _CREATE = (

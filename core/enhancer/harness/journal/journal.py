@@ -43,7 +43,7 @@ from enhancer.harness.journal.sqlite_file import SqliteFile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from enhancer.contracts.journal import JournalConnection, JournalDatabase
+    from enhancer.contracts.operations.journal import JournalConnection, JournalDatabase
     from enhancer.contracts.record import Key
 
 JOURNAL_FILE_NAME = "journal.sqlite"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts.journal import JournalConnection
+    from enhancer.contracts.operations.journal import JournalConnection
     from enhancer.harness.journal.database import Database
 
 TEMPLATE = "embedding"

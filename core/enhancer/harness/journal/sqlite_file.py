@@ -11,14 +11,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from enhancer.contracts.journal import JournalDatabase
+from enhancer.contracts.operations.journal import JournalDatabase
 from enhancer.errors import StoreCorruptError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from enhancer.contracts.journal import JournalConnection
+    from enhancer.contracts.operations.journal import JournalConnection
 
 R = TypeVar("R")
 _LOCK_TIMEOUT = 60.0

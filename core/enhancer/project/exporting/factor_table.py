@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from enhancer.contracts.exporter import ExportBatch
+from enhancer.contracts.operations.exporter import ExportBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from enhancer.contracts.exporter import Search, VectorTable
+    from enhancer.contracts.operations.exporter import Search, VectorTable
 
 _ROUNDING: Final = 1e-4
 """Difference of two scores, relative to the largest, that the order of additions may make."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from enhancer.contracts.exporter import VectorTable
+    from enhancer.contracts.operations.exporter import VectorTable
     from enhancer.contracts.record import Kind
     from enhancer.project.parts import ProjectParts
     from enhancer.serving.artifact import Artifact

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from enhancer.config.inputs import aspect_of, stored_inputs
-from enhancer.contracts.exporter import ExportBatch
+from enhancer.contracts.operations.exporter import ExportBatch
 from enhancer.errors import StoreError
 from enhancer.features.reading.table import input_vectors
 from enhancer.project.exporting.factor_table import BATCH

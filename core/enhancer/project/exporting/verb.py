@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from enhancer.contracts.exporter import TABLES, ExportOrder
+from enhancer.contracts.operations.exporter import TABLES, ExportOrder
 from enhancer.errors import ConfigError, ExportError, did_you_mean
 from enhancer.project.exporting.recall import measured_recall, query_sample
 from enhancer.project.exporting.source import ProjectSource
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from enhancer.contracts.exporter import Exporter
+    from enhancer.contracts.operations.exporter import Exporter
     from enhancer.project.parts import ProjectParts
 
 SAMPLE: Final = 200

@@ -1,0 +1,1 @@
+"""Commands around the serving artifact: serve, recommend, export."""

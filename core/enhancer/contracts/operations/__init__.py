@@ -1,0 +1,1 @@
+"""Contracts of parts that surround the models: databases of journals, and exporters."""
