@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.record import Kind
     from enhancer.data import Entity
     from enhancer.features.context.reviews import ReviewNotes
-    from enhancer.features.surveying.row_memory import RowMemory
+    from enhancer.features.row_memory import RowMemory
     from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.prompts import Template
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 FEATURES = Path(__file__).parents[3] / "core" / "enhancer" / "features"
-GROUND = {"kind_spec", "stored_hash", "sources"}
+GROUND = {"kind_spec", "row_memory", "stored_hash", "sources"}
 BELOW = {
     "generating": {"surveying", "storing", "context"} | GROUND,
     "surveying": {"storing"} | GROUND,

@@ -18,7 +18,7 @@ from enhancer.contracts import Context
 from enhancer.errors import DataError
 from enhancer.features import Pipeline
 from enhancer.features.refresh import refresh
-from enhancer.features.surveying.row_memory import row_hashes
+from enhancer.features.row_memory import row_hashes
 from enhancer_plugins.stores.lmdb import LMDBStore
 
 MEMORY = "rows-item.memory"
@@ -259,7 +259,7 @@ def test_a_folder_that_cannot_be_written_costs_time_only(shop, monkeypatch):
         raise OSError(28, "No space left on device")
 
     shop.rows[3][2] = "changed"
-    monkeypatch.setattr("enhancer.features.surveying.row_memory.atomic_replace", full)
+    monkeypatch.setattr("enhancer.features.row_memory.atomic_replace", full)
     shop.check()
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from enhancer.features.row_memory import RowMemory, state_hash
 from enhancer.features.sources import EntityTable
 from enhancer.features.surveying.lengths import with_one_length
-from enhancer.features.surveying.row_memory import RowMemory, state_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

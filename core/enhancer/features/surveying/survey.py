@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from enhancer.contracts.store import FeatureStore
     from enhancer.data import Entity
     from enhancer.features.kind_spec import KindSpec
-    from enhancer.features.surveying.row_memory import RowMemory
+    from enhancer.features.row_memory import RowMemory
     from enhancer.harness.answers.entity_task import PromptSpec
     from enhancer.harness.answers.usage import EntityUsage
 
