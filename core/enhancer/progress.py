@@ -26,8 +26,9 @@ class Progress:
     growing: bool = False
     """Whether the total is only what is known so far, and grows with the work."""
 
-    latest: tuple[str, ...] = ()
-    """Beginnings of the last profiles, the newest last, so that one sees when a model writes nonsense."""
+    latest: tuple[str, ...] = field(default=(), compare=False)
+    """Beginnings of the last profiles, the newest last, so that one sees when a model writes nonsense. Events that
+    differ in nothing else are equal: a stage that is done has no news."""
 
     @property
     def complete(self) -> bool:

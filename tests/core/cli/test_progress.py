@@ -213,3 +213,12 @@ def test_the_last_profiles_stand_below_the_bars_of_a_terminal():
     assert "4 in flight" in view._render().plain
     assert view._render().plain.splitlines()[-1].startswith("  8: ")
     assert describe(Progress("generate", 1, 9, {"in_flight": 4})) == "generate  1/9 (11%)  4 in flight"
+
+
+def test_profiles_that_are_stored_after_the_last_answer_are_no_news_of_a_pipe():
+    out, now = io.StringIO(), [0.0]
+    with ProgressView(stream=out, clock=lambda: now[0]) as view:
+        for stored in range(5):
+            now[0] += 6.0
+            view(Progress("generate", 60, 60, {"cached": 0}, latest=(f"{stored}: a story",)))
+    assert out.getvalue().count("generate  60/60") == 1
